@@ -1,0 +1,126 @@
+"""Run LLM calls flat out: as fast as your limits allow, and never past them.
+
+::
+
+    import flatout
+
+    results = flatout.run(["Explain CAP in 3 sentences.", "OLTP or OLAP?"], model="openai/gpt-5-mini")
+    for r in results:                       # input order, always
+        print(r.text if r.ok else r.error)
+
+What is not an error is imported when it is first used, so ``import flatout`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    AttemptTimeout,
+    AuthenticationError,
+    BudgetExceeded,
+    CallError,
+    CircuitOpen,
+    ConfigError,
+    ConnectError,
+    ContentFiltered,
+    ContextTooLong,
+    DeadlineExceeded,
+    EmptyAnswer,
+    FlatoutError,
+    GuardrailTripped,
+    InvalidRequest,
+    NotSent,
+    OutputError,
+    Overloaded,
+    ProtocolError,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Refused,
+    RunDamaged,
+    RunLocked,
+    RunMismatch,
+    SchemaMismatch,
+    ServerError,
+    StoreError,
+    TransportError,
+    Truncated,
+)
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .config import Config
+    from .sync import run
+    from .values import Call, Endpoint, Limits, Reply, Result, ToolCall, Usage
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Call": "values",
+    "Client": "client",
+    "Config": "config",
+    "Endpoint": "values",
+    "Limits": "values",
+    "Reply": "values",
+    "Result": "values",
+    "ToolCall": "values",
+    "Usage": "values",
+    "run": "sync",
+}
+
+__all__ = [
+    "AttemptTimeout",
+    "AuthenticationError",
+    "BudgetExceeded",
+    "Call",
+    "CallError",
+    "CircuitOpen",
+    "Client",
+    "Config",
+    "ConfigError",
+    "ConnectError",
+    "ContentFiltered",
+    "ContextTooLong",
+    "DeadlineExceeded",
+    "EmptyAnswer",
+    "Endpoint",
+    "FlatoutError",
+    "GuardrailTripped",
+    "InvalidRequest",
+    "Limits",
+    "NotSent",
+    "OutputError",
+    "Overloaded",
+    "ProtocolError",
+    "ProviderError",
+    "QuotaExhausted",
+    "RateLimited",
+    "Refused",
+    "Reply",
+    "Result",
+    "RunDamaged",
+    "RunLocked",
+    "RunMismatch",
+    "SchemaMismatch",
+    "ServerError",
+    "StoreError",
+    "ToolCall",
+    "TransportError",
+    "Truncated",
+    "Usage",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

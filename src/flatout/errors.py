@@ -1,0 +1,206 @@
+"""Every error that flatout raises, and what each one means.
+
+The tree, outermost first::
+
+    FlatoutError
+    ├ ConfigError (also ValueError)     wrong options or input; nothing was sent
+    ├ CallError                         one call has no answer
+    │ ├ TransportError                  no whole HTTP answer arrived
+    │ │ ├ ConnectError                  no connection: refused, unreachable, DNS, TLS
+    │ │ ├ AttemptTimeout                one attempt took longer than its timeout
+    │ │ └ ProtocolError                 an answer arrived, but broken: cut off, no JSON, a redirect
+    │ ├ ProviderError                   the provider answered with an error
+    │ │ ├ RateLimited                   too fast; go slower
+    │ │ ├ QuotaExhausted                money or the day's quota is used up; waiting seconds does not help
+    │ │ ├ Overloaded                    the provider has no capacity now (503, 529)
+    │ │ ├ ServerError                   the provider failed (other 5xx)
+    │ │ ├ AuthenticationError           the key is missing, wrong or not allowed
+    │ │ ├ InvalidRequest                this request can never succeed (400, 404, 413, 422)
+    │ │ ├ ContextTooLong                the prompt is larger than the model's context
+    │ │ ├ ContentFiltered               the provider's filter stopped the prompt or the answer
+    │ │ └ Refused                       the model declined to answer
+    │ ├ OutputError                     an answer arrived, was paid, and is not usable
+    │ │ ├ Truncated                     cut off at the token limit
+    │ │ ├ EmptyAnswer                   no text and no tool call
+    │ │ ├ SchemaMismatch                not what the output schema asks for
+    │ │ └ GuardrailTripped              a guardrail said stop
+    │ ├ NotSent                         flatout held the call back; nothing was paid
+    │ │ ├ BudgetExceeded                it might cost more than the budget has left
+    │ │ └ CircuitOpen                   its target is stopped or dead
+    │ └ DeadlineExceeded                the whole call's deadline passed
+    └ StoreError                        the run file
+      ├ RunLocked                       another process holds it
+      ├ RunMismatch                     it belongs to another job
+      └ RunDamaged                      it is not a readable run file
+
+A class says what happened. What to do about it (retry, throttle, stop the target, fail) is decided by
+`flatout.policies.classify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .values import Reply
+
+BODY_CAP = 2_000
+"""Characters of a provider's error body that an error keeps."""
+
+
+class FlatoutError(Exception):
+    """Base of everything that flatout raises on purpose."""
+
+
+class ConfigError(FlatoutError, ValueError):
+    """Wrong options, configuration or input. Raised before anything is sent."""
+
+
+class CallError(FlatoutError):
+    """One call has no usable answer.
+
+    Attributes:
+        attempts: how many attempts were made in all; 0 when nothing was sent.
+        status: the HTTP status of the last answer, if there was one.
+        request_id: the provider's id for the last request, to quote to their support.
+        retry_after: seconds that the provider asked to wait, if it did.
+        body: the provider's error body, redacted and cut to 2,000 characters.
+        code: the provider's own error code, such as ``insufficient_quota``.
+        should_retry: the provider's ``x-should-retry``, when it sent one.
+        headers: the answer's headers (lower-case names); secrets are never among them.
+        reply: the decoded answer behind an error on a 200 (truncated, refused …): it was paid for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: int = 0,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: str | None = None,
+        code: str | None = None,
+        should_retry: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        reply: Reply | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body[:BODY_CAP] if body is not None else None
+        self.code = code
+        self.should_retry = should_retry
+        self.headers = headers
+        self.reply = reply
+
+
+class TransportError(CallError):
+    """No whole HTTP answer arrived. The call may have been executed, and billed, all the same."""
+
+
+class ConnectError(TransportError):
+    """No connection could be made: refused, unreachable, unknown host, TLS failure. Nothing was billed."""
+
+
+class AttemptTimeout(TransportError):
+    """One attempt took longer than its ``timeout``."""
+
+
+class ProtocolError(TransportError):
+    """The answer was broken: closed in the middle, malformed, oversized, or a redirect (never followed)."""
+
+
+class ProviderError(CallError):
+    """The provider answered with an error."""
+
+
+class RateLimited(ProviderError):
+    """The provider refused the request because calls came too fast (429, 498)."""
+
+
+class QuotaExhausted(ProviderError):
+    """Money or a long quota (a day's, a month's) is used up. Every call to the target would fail alike."""
+
+
+class Overloaded(ProviderError):
+    """The provider has no capacity at the moment (503, 529). It says nothing about your limits."""
+
+
+class ServerError(ProviderError):
+    """The provider failed (a 5xx, or an error without a better class)."""
+
+
+class AuthenticationError(ProviderError):
+    """The key is missing, wrong, or not allowed to use this model (401, 403)."""
+
+
+class InvalidRequest(ProviderError):
+    """The provider says that this request can never succeed (400, 404, 413, 422)."""
+
+
+class ContextTooLong(ProviderError):
+    """The prompt, with what it asks for, is larger than the model's context."""
+
+
+class ContentFiltered(ProviderError):
+    """The provider's content filter stopped the prompt or the answer."""
+
+
+class Refused(ProviderError):
+    """The model declined to answer."""
+
+
+class OutputError(CallError):
+    """An answer arrived and was paid for, but it cannot be used. `reply` holds it."""
+
+
+class Truncated(OutputError):
+    """The answer was cut off at the token limit where a whole one is needed."""
+
+
+class EmptyAnswer(OutputError):
+    """The provider said success but sent neither text nor a tool call."""
+
+
+class SchemaMismatch(OutputError):
+    """The answer does not fit the output schema."""
+
+
+class GuardrailTripped(OutputError):
+    """A guardrail said stop."""
+
+
+class NotSent(CallError):
+    """flatout held the call back. Nothing was sent, nothing was paid, and trying again later is safe."""
+
+
+class BudgetExceeded(NotSent):
+    """The call might cost more than the budget has left."""
+
+
+class CircuitOpen(NotSent):
+    """The call's target is stopped (wrong key, quota used up) or dead. The cause is chained."""
+
+
+class DeadlineExceeded(CallError):
+    """The whole call, queueing and retries included, did not end by its deadline."""
+
+
+class StoreError(FlatoutError):
+    """The run file could not be opened, read or written."""
+
+
+class RunLocked(StoreError):
+    """Another process is writing this run file."""
+
+
+class RunMismatch(StoreError):
+    """The run file belongs to another job. The message names the first difference."""
+
+
+class RunDamaged(StoreError):
+    """The file is not a readable run file."""

@@ -1,0 +1,356 @@
+"""The values that go in and come out: Call, Reply, Result, Usage, Limits, Endpoint.
+
+They are frozen msgspec structs: made in a fraction of a microsecond, compared by value, safe to share between
+tasks. Durations are float seconds, money is US dollars, tokens and counts are int. What is not known is None,
+never 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from .errors import ConfigError
+
+OutputT = TypeVar("OutputT")
+
+Message = Mapping[str, Any]
+"""One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
+
+
+class Secret:
+    """A key that does not show itself: not in a repr, a log line, a traceback's locals or a pickle."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself. Call this only where the request's headers are built."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret is not pickled: keys stay in the process that read them")
+
+
+class _CallOptions(Struct, frozen=True, kw_only=True):
+    """Everything of a Call that is given by name."""
+
+    messages: Sequence[Message] | None = None
+    system: str | None = None
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | Sequence[str] | None = None
+    seed: int | None = None
+    logprobs: bool | int | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+    output: Any = None
+    tools: Sequence[Any] | None = None
+    tool_choice: Any = None
+    extra: Mapping[str, Any] | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    id: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+class Call(_CallOptions, frozen=True):
+    """One call to a model: what the user wants, whatever the provider.
+
+    Give ``prompt`` (a string) or ``messages`` (chat messages), not both.
+
+    Args:
+        prompt: the user's message.
+        messages: a whole conversation, each ``{"role": …, "content": …}``.
+        system: the system prompt; put before ``prompt`` or ``messages``.
+        model: ``provider/model``; the client's model when None.
+        max_tokens: the most tokens of answer, reasoning included where the provider counts it so.
+        temperature, top_p, stop, seed, logprobs, reasoning_effort, service_tier: as providers define them.
+        output: a pydantic model or JSON schema that the answer must fit.
+        tools, tool_choice: tools that the model may ask for.
+        extra: parameters that flatout does not know, sent as they are.
+        timeout: seconds for one attempt; the client's when None.
+        deadline: seconds for the whole call, queueing and retries included; the client's when None.
+        id: your name for the call. It is data: never a path, never sent.
+        metadata: anything of yours, handed back on the result. Never sent.
+    """
+
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (self.messages is None):
+            what = "neither" if self.prompt is None else "both"
+            raise ConfigError(f"a call takes a prompt or messages; this one has {what}")
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise ConfigError(f"a prompt is a string, not {type(self.prompt).__name__}")
+        for name in ("timeout", "deadline"):
+            seconds = getattr(self, name)
+            if seconds is not None and not is_positive(seconds):
+                raise ConfigError(f"{name} is a number of seconds above 0, not {seconds!r}")
+
+    @classmethod
+    def of(cls, value: CallLike) -> Call:
+        """Make a Call of a string, a dict or a Call.
+
+        A dict's keys are the Call's own names; others go into ``extra``.
+
+        Raises:
+            ConfigError: the value is none of these, or makes no valid call.
+        """
+        if isinstance(value, Call):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"a call is a string, a dict or a Call, not {type(value).__name__}")
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for key, item in value.items():
+            (known if key in _CALL_FIELDS else extra)[key] = item
+        if extra:
+            known["extra"] = {**extra, **(known.get("extra") or {})}
+        return cls(**known)
+
+    def chat(self) -> list[Message]:
+        """The conversation as one list of messages, the system prompt first."""
+        messages: list[Message] = [] if self.system is None else [{"role": "system", "content": self.system}]
+        if self.messages is not None:
+            messages.extend(self.messages)
+        else:
+            messages.append({"role": "user", "content": self.prompt})
+        return messages
+
+
+CallLike = str | Mapping[str, Any] | Call
+"""What is accepted wherever a Call is."""
+
+_CALL_FIELDS = frozenset(Call.__struct_fields__)
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens as the provider counted them. None where it did not say.
+
+    Attributes:
+        input_tokens: the prompt, cached tokens included.
+        output_tokens: the answer, reasoning included.
+        cached_tokens: the part of the input that was read from the provider's prompt cache.
+        cache_write_tokens: the part of the input that was written to it.
+        reasoning_tokens: the part of the output that was reasoning.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input and output together; None unless both are known."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """A tool that the model asks for. ``arguments`` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def parsed(self) -> Any:
+        """The arguments as Python values.
+
+        Raises:
+            ValueError: the model wrote no valid JSON.
+        """
+        return msgspec.json.decode(self.arguments or "{}")
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """A provider's answer to one attempt.
+
+    Attributes:
+        text: the answer; "" when it consists of tool calls alone.
+        tool_calls: the tools that the model asks for.
+        finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
+        usage: tokens, as far as the provider told.
+        output: the validated object, where the call asked for one.
+        model: the model that answered, as the provider names it.
+        raw: the decoded answer, whole.
+        request_id: the provider's id for the request.
+        headers: the answer's headers, lower-case names.
+    """
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    output: Any = None
+    model: str | None = None
+    raw: Any = None
+    request_id: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
+    """What became of one call: an answer or a named error, never both.
+
+    Attributes:
+        index: the call's place in the input, from 0.
+        id: the call's id, if it had one.
+        call: the call; None for a `Client.map` item.
+        item: the item, for `Client.map`; None otherwise.
+        reply: the provider's answer; None when the call failed (see ``error.reply`` for one that was unusable).
+        output: the validated object when ``output=`` was asked for; for `Client.map`, what the function returned.
+        error: why there is no answer.
+        attempts: how many times the call was tried.
+        cost: US dollars for all attempts that reported usage; None when the price or the usage is not known.
+        elapsed: seconds from the call's entry to its end, queueing and retries included.
+        waits: where those seconds went, by cause; see `flatout.events.WAITS`.
+    """
+
+    index: int
+    id: str | None = None
+    call: Call | None = None
+    item: Any = None
+    reply: Reply | None = None
+    output: OutputT | None = None
+    error: Exception | None = None
+    attempts: int = 0
+    cost: float | None = None
+    elapsed: float = 0.0
+    waits: Mapping[str, float] = {}
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an answer."""
+        return self.error is None
+
+    @property
+    def text(self) -> str | None:
+        """The answer's text; None when the call failed."""
+        return self.reply.text if self.reply is not None else None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a target allows. None means that it is not known.
+
+    Args:
+        rpm: requests per minute.
+        tpm: tokens per minute, input and output together.
+        itpm: input tokens per minute.
+        otpm: output tokens per minute.
+        rpd: requests per day.
+        concurrency: most requests in flight.
+        adaptive: what to adapt where no limit is known: the ``"rate"`` (hosted providers) or the
+            ``"concurrency"`` (servers of your own); chosen by the provider when None.
+        shared: a name under which the processes of this machine share these limits.
+
+    Raises:
+        ConfigError: a limit is not a number above 0, or ``concurrency`` is not whole.
+    """
+
+    rpm: float | None = None
+    tpm: float | None = None
+    itpm: float | None = None
+    otpm: float | None = None
+    rpd: float | None = None
+    concurrency: int | None = None
+    adaptive: Literal["rate", "concurrency"] | None = None
+    shared: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency"):
+            value = getattr(self, name)
+            if value is not None and not is_positive(value):
+                raise ConfigError(f"the limit {name} is a number above 0, not {value!r}")
+        if self.concurrency is not None and not isinstance(self.concurrency, int):
+            raise ConfigError(f"the limit concurrency is a whole number, not {self.concurrency!r}")
+        if self.adaptive not in (None, "rate", "concurrency"):
+            raise ConfigError(f"adaptive is 'rate' or 'concurrency', not {self.adaptive!r}")
+
+    def over(self, base: Limits) -> Limits:
+        """These limits, and ``base`` where these say nothing."""
+        return Limits(
+            **{f: v if (v := getattr(self, f)) is not None else getattr(base, f) for f in self.__struct_fields__}
+        )
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """A server that answers calls: where it is, how to speak to it, whose key it takes.
+
+    Args:
+        name: the first part of ``name/model``.
+        base_url: up to and including the version, such as ``https://api.openai.com/v1``.
+        dialect: the wire format; ``openai`` (chat completions) unless the provider has its own.
+        key_env: the environment variable that holds its key; None when it needs none.
+        api_key: the key itself. Wins over ``key_env``.
+        key_header: the header that carries the key: ``Authorization`` (with ``Bearer``) or another name.
+        key_required: whether a call without a key is pointless.
+        headers: sent with every request.
+        limit_headers: the dialect of its rate-limit headers; "" when it sends none.
+        self_hosted: a server of one's own (vLLM, llama.cpp, Ollama): limited by concurrency, not by rate.
+        max_tokens_field: the wire's name for ``max_tokens``.
+        query: sent with every URL (Azure's ``api-version``).
+        limits: its limits, when known.
+        system: the system prompt for calls that have none; for models that need one.
+    """
+
+    name: str
+    base_url: str
+    dialect: str = "openai"
+    key_env: str | None = None
+    api_key: Secret | None = None
+    key_header: str = "Authorization"
+    key_required: bool = True
+    headers: Mapping[str, str] = {}
+    limit_headers: str = ""
+    self_hosted: bool = False
+    max_tokens_field: str = "max_tokens"
+    query: Mapping[str, str] = {}
+    limits: Limits = Limits()
+    system: str | None = None
+
+
+class Target(Struct, frozen=True):
+    """Endpoint, key and model: what limits, stops and prices belong to."""
+
+    endpoint: Endpoint
+    model: str
+
+    @property
+    def name(self) -> str:
+        """``endpoint/model``, for people."""
+        return f"{self.endpoint.name}/{self.model}" if self.model else self.endpoint.name
+
+    @property
+    def key(self) -> str:
+        """A name that tells two keys apart without showing either."""
+        secret = self.endpoint.api_key
+        mark = hashlib.sha256(secret.reveal().encode()).hexdigest()[:8] if secret else "-"
+        return f"{self.endpoint.base_url} {self.model} {mark}"
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above 0 (and no bool)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
