@@ -40,7 +40,7 @@ class Request(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True):
-    """One HTTP answer, whole. Header names are lower-case."""
+    """One HTTP answer, whole. ``headers`` is looked up by lower-case names."""
 
     status: int
     headers: Mapping[str, str]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -99,8 +100,16 @@ class Call(_CallOptions, frozen=True):
         if (self.prompt is None) == (self.messages is None):
             what = "neither" if self.prompt is None else "both"
             raise ConfigError(f"a call takes a prompt or messages; this one has {what}")
-        if self.prompt is not None and not isinstance(self.prompt, str):
-            raise ConfigError(f"a prompt is a string, not {type(self.prompt).__name__}")
+        for name in ("prompt", "system", "model"):
+            text = getattr(self, name)
+            if text is not None and not isinstance(text, str):
+                raise ConfigError(f"a {name} is a string, not {type(text).__name__}")
+        if self.messages is not None and (isinstance(self.messages, str) or not isinstance(self.messages, Sequence)):
+            raise ConfigError(f"messages are a list of dicts, not {type(self.messages).__name__}")
+        if self.max_tokens is not None and not _is_count(self.max_tokens):
+            raise ConfigError(f"max_tokens is a whole number above 0, not {self.max_tokens!r}")
+        if self.extra is not None and not isinstance(self.extra, Mapping):
+            raise ConfigError(f"extra is a dict of parameters by their names, not {type(self.extra).__name__}")
         for name in ("timeout", "deadline"):
             seconds = getattr(self, name)
             if seconds is not None and not is_positive(seconds):
@@ -126,7 +135,9 @@ class Call(_CallOptions, frozen=True):
         for key, item in value.items():
             (known if key in _CALL_FIELDS else extra)[key] = item
         if extra:
-            known["extra"] = {**extra, **(known.get("extra") or {})}
+            given = known.get("extra") or {}
+            if isinstance(given, Mapping):  # else the call itself refuses it
+                known["extra"] = {**given, **extra}
         return cls(**known)
 
     def chat(self) -> list[Message]:
@@ -145,7 +156,7 @@ CallLike = str | Mapping[str, Any] | Call
 _CALL_FIELDS = frozenset(Call.__struct_fields__)
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens as the provider counted them. None where it did not say.
 
     Attributes:
@@ -186,7 +197,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.arguments or "{}")
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class Reply(Struct, frozen=True, kw_only=True, gc=False):
     """A provider's answer to one attempt.
 
     Attributes:
@@ -196,9 +207,10 @@ class Reply(Struct, frozen=True, kw_only=True):
         usage: tokens, as far as the provider told.
         output: the validated object, where the call asked for one.
         model: the model that answered, as the provider names it.
-        raw: the decoded answer, whole.
+        body: the answer as it came. `raw` is the same, decoded: kept as bytes because a hundred thousand kept
+            answers, decoded, would keep the garbage collector busier than the calls.
         request_id: the provider's id for the request.
-        headers: the answer's headers, lower-case names.
+        headers: the answer's headers; look them up by lower-case names.
     """
 
     text: str
@@ -207,9 +219,14 @@ class Reply(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     output: Any = None
     model: str | None = None
-    raw: Any = None
+    body: bytes = b""
     request_id: str | None = None
     headers: Mapping[str, str] = {}
+
+    @property
+    def raw(self) -> Any:
+        """The whole answer, decoded anew at each look; None when there is none."""
+        return msgspec.json.decode(self.body) if self.body else None
 
 
 class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
@@ -252,7 +269,7 @@ class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
         return self.reply.text if self.reply is not None else None
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a target allows. None means that it is not known.
 
     Args:
@@ -309,6 +326,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         key_required: whether a call without a key is pointless.
         headers: sent with every request.
         limit_headers: the dialect of its rate-limit headers; "" when it sends none.
+        reserves: how it charges tokens per minute: by ``usage``, by ``max_tokens`` on admission, or ``input`` alone.
         self_hosted: a server of one's own (vLLM, llama.cpp, Ollama): limited by concurrency, not by rate.
         max_tokens_field: the wire's name for ``max_tokens``.
         query: sent with every URL (Azure's ``api-version``).
@@ -325,6 +343,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     key_required: bool = True
     headers: Mapping[str, str] = {}
     limit_headers: str = ""
+    reserves: Literal["usage", "max_tokens", "input"] = "usage"
     self_hosted: bool = False
     max_tokens_field: str = "max_tokens"
     query: Mapping[str, str] = {}
@@ -349,6 +368,11 @@ class Target(Struct, frozen=True):
         secret = self.endpoint.api_key
         mark = hashlib.sha256(secret.reveal().encode()).hexdigest()[:8] if secret else "-"
         return f"{self.endpoint.base_url} {self.model} {mark}"
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a value is a whole number above 0, of any integer type (and no bool)."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def is_positive(value: Any) -> bool:
