@@ -1,0 +1,65 @@
+"""Tools to test programs that call language models: a simulated provider, and time that does not have to pass.
+
+- `run_virtual` runs a coroutine on a virtual clock: an hour of traffic takes seconds.
+- `ProviderModel` is a provider, set up with `ProviderSettings` and `Faults`; it is pure and seeded.
+- `SimulatedTransport` puts a client in front of it, in memory. `serve` and `simulate` put it on a real port.
+- `digest_of` tells which prompt an answer belongs to.
+- The pytest fixture ``flatout_provider`` makes a model and a transport.
+
+The names are imported when they are first used, since pytest loads this package in every run.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .answers import digest, digest_of
+    from .clock import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
+    from .faults import Faults
+    from .provider import ProviderModel
+    from .server import SimulatedServer, serve, simulate
+    from .settings import ProviderSettings
+    from .slots import Outcome
+    from .transport import SimulatedTransport
+
+__all__ = [
+    "Deadlocked",
+    "Faults",
+    "Outcome",
+    "ProviderModel",
+    "ProviderSettings",
+    "SimulatedServer",
+    "SimulatedTransport",
+    "TimeLimitReached",
+    "VirtualLoop",
+    "digest",
+    "digest_of",
+    "run_virtual",
+    "serve",
+    "simulate",
+]
+
+_HOMES = {
+    "answers": ("digest", "digest_of"),
+    "clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
+    "faults": ("Faults",),
+    "provider": ("ProviderModel",),
+    "server": ("SimulatedServer", "serve", "simulate"),
+    "settings": ("ProviderSettings",),
+    "slots": ("Outcome",),
+    "transport": ("SimulatedTransport",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

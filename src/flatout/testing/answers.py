@@ -1,0 +1,148 @@
+"""What a simulated provider reads and writes: OpenAI's chat completions, and a digest that tells the prompt.
+
+Everything about an answer but its time follows from the conversation and the model's seed, so a repeated call, or a
+resumed run, gets the same text again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from math import ceil
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .limits import Refusal
+
+MESSAGE_TOKENS = 4  # what a message's role and separators cost
+PRIMING_TOKENS = 3  # what the start of the answer costs
+
+
+class ChatMessage(Struct):
+    """As much of a message as the answer depends on."""
+
+    role: str
+    content: Any = None
+
+
+class ChatRequest(Struct):
+    """As much of a request as the answer depends on."""
+
+    model: str
+    messages: list[ChatMessage]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = None
+
+    @property
+    def token_cap(self) -> int | None:
+        """The most tokens of answer."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+decode_request = msgspec.json.Decoder(ChatRequest).decode
+_encode = msgspec.json.Encoder().encode
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+def digest(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The mark that an answer to this conversation carries: 16 hex digits over each message's role and content.
+
+    The system message is part of the conversation: leave it out and the digest is another.
+    """
+    return fingerprint([ChatMessage(message["role"], message.get("content")) for message in messages]).hex()[:16]
+
+
+def digest_of(conversation: str | Sequence[Mapping[str, Any]], *, system: str | None = None) -> str:
+    """The digest of a prompt or of a list of messages.
+
+    A model's answer to them starts with ``digest:`` and this, unless it is scripted. Give ``system`` when the call
+    had a system prompt; in a list of messages it is the first one.
+    """
+    messages: list[Mapping[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    if isinstance(conversation, str):
+        messages.append({"role": "user", "content": conversation})
+    else:
+        messages.extend(conversation)
+    return digest(messages)
+
+
+def fingerprint(messages: Sequence[ChatMessage]) -> bytes:
+    """The 32 bytes of which the digest is the first eight."""
+    return sha256(_canonical([[message.role, message.content] for message in messages])).digest()
+
+
+def count_tokens(text: str) -> int:
+    """Tokens of a text, about as many as common tokenisers make of it, and always the same.
+
+    English has some 4.4 characters to a token, dense text fewer than one token to a word, and scripts that UTF-8
+    writes in three bytes nearly one token to a character.
+    """
+    extra_bytes = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - len(text)
+    return ceil(max(len(text) / 4.4, 1.1 * len(text.split())) + 0.36 * extra_bytes)
+
+
+def count_prompt(messages: Sequence[ChatMessage]) -> int:
+    """Tokens of a conversation."""
+    total = PRIMING_TOKENS
+    for message in messages:
+        content = message.content
+        if not isinstance(content, str):
+            content = "" if content is None else _encode(content).decode()
+        total += MESSAGE_TOKENS + count_tokens(content)
+    return total
+
+
+_FILLER = (
+    "the answer has one part that holds and another that needs more work so we look at each in turn first at what "
+    "is known then at what is not and at last at what would change our mind "
+) * 100
+_WORD_ENDS = [place for place, character in enumerate(_FILLER) if character == " "]
+
+
+def text_of(tokens: int, mark: str) -> str:
+    """A text of about so many tokens, which starts with the digest. It is never shorter than the digest."""
+    if tokens <= 0:
+        return f"digest:{mark}"
+    return f"digest:{mark} {_FILLER[: _WORD_ENDS[min(tokens, len(_WORD_ENDS)) - 1]]}"
+
+
+def completion(
+    *, number: int, model: str, message: Mapping[str, Any], finish: str, wall: float, prompt: int, output: int
+) -> bytes:
+    """A whole chat completion."""
+    return _encode(
+        {
+            "id": f"chatcmpl-{number:012d}",
+            "object": "chat.completion",
+            "created": int(wall),
+            "model": model,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output},
+        }
+    )
+
+
+def error(message: str, kind: str = "invalid_request_error", code: str | None = None) -> bytes:
+    """An error body as OpenAI writes it."""
+    return _encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def rate_limit_error(refusal: Refusal, requested: int) -> bytes:
+    """The body of a 429 for a limit that was reached."""
+    axis = refusal.name.partition(" ")[0]
+    amount = requested if axis == "tokens" else 1
+    hint = "The request is too large" if refusal.wait == float("inf") else f"Try again in {refusal.wait:.3f}s"
+    return error(
+        f"Rate limit reached on {refusal.name}: limit {refusal.limit:g}, requested {amount}. {hint}.",
+        axis,
+        "rate_limit_exceeded",
+    )
+
+
+def model_list(models: Sequence[str]) -> bytes:
+    """The body of ``GET /models``."""
+    rows = [{"id": name, "object": "model", "created": 0, "owned_by": "flatout"} for name in models]
+    return _encode({"object": "list", "data": rows})

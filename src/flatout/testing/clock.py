@@ -1,0 +1,165 @@
+"""An event loop whose time is virtual: when nothing is left to do it jumps to the next timer.
+
+Hours of traffic run in seconds, and the same seed gives the same run. Everything of asyncio that waits by the loop's
+clock works as it does in real time (`asyncio.sleep`, `asyncio.timeout`, ``call_later``, ``call_at``). Three things
+about it are unlike a real loop:
+
+- Work in a thread (`asyncio.to_thread`, ``run_in_executor``) takes no virtual time: the clock stands still until the
+  thread is done. A thread that itself waits for a timer of the loop can therefore never end; that is an error after
+  `PATIENCE` real seconds.
+- Each turn of the loop takes `TICK`, so that a task which polls the clock with ``sleep(0)`` sees it move.
+- Real sockets have no place on it: it would jump to the next timeout before a packet could arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import selectors
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+ArgumentsT = TypeVarTuple("ArgumentsT")
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+"""The wall-clock time, in Unix seconds, at which a virtual loop's clock reads 0."""
+
+TICK = 1e-6
+"""Virtual seconds that a turn of the loop takes when something is ready to run."""
+
+PATIENCE = 30.0
+"""Real seconds that the virtual clock waits for a thread."""
+
+LIMIT = 86_400.0
+"""Virtual seconds that a run may take, unless it says otherwise."""
+
+_NAMED = 5  # tasks that a deadlock's message names
+
+
+class Deadlocked(RuntimeError):
+    """Every task waits for something that can never happen: no timer, no ready task, no thread is left."""
+
+
+class TimeLimitReached(RuntimeError):
+    """The run went past its ``limit`` of virtual seconds."""
+
+
+def run_virtual(main: Coroutine[Any, Any, T], *, seed: int = 0, start: float = 0.0, limit: float = LIMIT) -> T:
+    """Run a coroutine on an event loop with virtual time, and return its result.
+
+    Args:
+        main: the coroutine.
+        seed: seeds the `random` module for the run; its state is restored afterwards.
+        start: what the loop's clock reads at first, in seconds.
+        limit: the most virtual seconds that the run may take.
+
+    Raises:
+        Deadlocked: nothing can ever happen again, or a thread did not end.
+        TimeLimitReached: the next thing to happen lies beyond ``limit``.
+    """
+    with _seeded(seed), asyncio.Runner(loop_factory=lambda: VirtualLoop(start=start, limit=limit)) as runner:
+        return runner.run(main)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The event loop behind `run_virtual`, for those who run it themselves (``asyncio.Runner(loop_factory=…)``)."""
+
+    def __init__(self, *, start: float = 0.0, limit: float = LIMIT) -> None:
+        self._virtual_now = start
+        self._ends_at = start + limit
+        self._threads = 0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        """The virtual clock, in seconds."""
+        return self._virtual_now
+
+    def wall_time(self) -> float:
+        """The virtual world's wall clock: Unix seconds, `EPOCH` when the loop's clock reads 0."""
+        return EPOCH + self._virtual_now
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*ArgumentsT], T], *args: *ArgumentsT
+    ) -> asyncio.Future[T]:
+        """Run a function in a thread; the clock stands still until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    async def shutdown_default_executor(self, *args: float | None) -> None:
+        """Wait for the threads to end, which happens in real time and sets no timer."""
+        self._threads += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._threads -= 1
+
+    def _thread_done(self, _future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
+
+    def _jump(self, timeout: float | None) -> None:
+        if timeout is None:
+            raise Deadlocked(self._deadlock())
+        self._move(timeout)
+
+    def _move(self, seconds: float) -> None:
+        # A timeout can be too small to change a large clock; without a step forward the loop would spin for ever.
+        self._virtual_now = max(self._virtual_now + seconds, math.nextafter(self._virtual_now, math.inf))
+        if self._virtual_now > self._ends_at:
+            self._ends_at = math.inf  # the cleanup of the tasks may still take its time
+            raise TimeLimitReached(f"the run took more virtual time than its limit; the clock is at {self.time():g} s")
+
+    def _deadlock(self) -> str:
+        tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
+        waiting = ", ".join(_whereabouts(task) for task in tasks[:_NAMED])
+        more = f", and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+        return (
+            f"nothing can ever happen again at {self.time():g} s of virtual time: no timer is set, nothing is ready "
+            f"and no thread is at work. Waiting: {waiting or 'no task'}{more}"
+        )
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """The place where an event loop waits; here it asks the virtual loop how long that is."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        loop = self._loop
+        if timeout is not None and timeout <= 0:
+            loop._move(TICK)
+            return super().select(0) if loop._threads else []  # spares most turns a system call
+        events = super().select(PATIENCE if loop._threads else 0)
+        if events:
+            return events
+        if loop._threads:
+            raise Deadlocked(
+                f"a thread has been at work for {PATIENCE:g} real seconds, while virtual time stands still for it. "
+                "If it waits for something on the loop, it can never end"
+            )
+        loop._jump(timeout)
+        return []
+
+
+def _whereabouts(task: asyncio.Task[Any]) -> str:
+    stack = task.get_stack(limit=1)
+    place = f" ({stack[0].f_code.co_name}, line {stack[0].f_lineno})" if stack else ""
+    return task.get_name() + place
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

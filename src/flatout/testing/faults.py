@@ -1,0 +1,67 @@
+"""What goes wrong at a simulated provider, and how often."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+
+
+class Faults(Struct, frozen=True, kw_only=True):
+    """The probability, from 0 to 1, that a request meets each fault. All but ``invalid`` are drawn for each request.
+
+    Args:
+        rate_limited: a 429 although no limit was reached.
+        server_error: a 500.
+        overloaded: a 503.
+        reset: the connection is closed without a byte of an answer.
+        hang: no answer, ever; the connection stays open.
+        truncated: the body ends before its Content-Length.
+        malformed: a whole 200 answer that is no valid JSON.
+        empty: a 200 answer without text.
+        invalid: a 400, drawn for each prompt and not for each request: the same prompt fails every time.
+
+    Raises:
+        ConfigError: not a probability, or those drawn for each request add up to more than 1.
+    """
+
+    rate_limited: float = 0.0
+    server_error: float = 0.0
+    overloaded: float = 0.0
+    reset: float = 0.0
+    hang: float = 0.0
+    truncated: float = 0.0
+    malformed: float = 0.0
+    empty: float = 0.0
+    invalid: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"the fault {name} is a probability from 0 to 1, not {getattr(self, name)!r}")
+        if sum(getattr(self, name) for name in DRAWN) > 1:
+            raise ConfigError("the faults' probabilities add up to more than 1")
+
+
+DRAWN = tuple(name for name in Faults.__struct_fields__ if name != "invalid")
+"""The faults that are drawn for each request."""
+
+
+class FaultTable:
+    """The drawn faults of `Faults`, laid end to end on the way from 0 to 1."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self, faults: Faults) -> None:
+        self._ends: list[float] = list(accumulate(getattr(faults, name) for name in DRAWN))
+
+    def __bool__(self) -> bool:
+        return bool(self._ends[-1])
+
+    def pick(self, draw: float) -> str:
+        """The fault at a draw from [0, 1); "" for none."""
+        place = bisect_right(self._ends, draw)
+        return DRAWN[place] if place < len(DRAWN) else ""

@@ -1,0 +1,40 @@
+"""The pytest plugin: one fixture that makes a simulated provider.
+
+It is loaded in every pytest run of everyone who has flatout installed, so nothing but pytest is imported here until
+the fixture is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .provider import ProviderModel
+    from .transport import SimulatedTransport
+
+ProviderFactory = Callable[..., "tuple[ProviderModel, SimulatedTransport]"]
+"""What `flatout_provider` gives: a function from settings to a model and a transport that speaks to it."""
+
+
+@pytest.fixture
+def flatout_provider() -> ProviderFactory:
+    """A function that makes a provider in memory: no socket, no key, no cost.
+
+    Its keyword arguments are those of `flatout.testing.ProviderSettings`, and besides them ``seed`` and ``script``
+    as `flatout.testing.ProviderModel` has them::
+
+        def test_it_copes_with_failures(flatout_provider):
+            model, transport = flatout_provider(rpm=600, faults=Faults(server_error=0.1))
+    """
+    from .provider import ProviderModel
+    from .settings import ProviderSettings
+    from .transport import SimulatedTransport
+
+    def make(*, seed: int = 0, script: Any = None, **settings: Any) -> tuple[ProviderModel, SimulatedTransport]:
+        model = ProviderModel(ProviderSettings(**settings), seed, script=script)
+        return model, SimulatedTransport(model)
+
+    return make

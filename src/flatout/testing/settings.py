@@ -1,0 +1,121 @@
+"""The settings of a simulated provider. Plain data: they can be read from JSON or TOML with ``msgspec.convert``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from flatout.errors import ConfigError
+
+from .faults import Faults
+
+CHANGEABLE = frozenset({"rpm", "tpm", "rpd", "slots", "queue", "slow_above", "latency", "latency_p99"})
+"""What ``changes`` may change while the provider runs."""
+
+
+class ProviderSettings(Struct, frozen=True, kw_only=True):
+    """How a simulated provider behaves. Without any it answers everything, in half a second.
+
+    All times are seconds. ``changes`` and ``outage`` count from the model's start: the first request, unless
+    `ProviderModel.start` said otherwise.
+
+    Args:
+        rpm, tpm: requests and tokens per minute; unlimited when None.
+        rpd: requests per day, in a fixed window.
+        limit: how rpm and tpm are enforced: a token ``bucket``, a ``sliding`` window or a ``fixed`` one.
+        window: seconds over which ``sliding`` and ``fixed`` count, with their share of the limit.
+        burst: seconds' worth of the limit that the bucket holds.
+        burst_full: whether the bucket is full at the start.
+        charge_failed: whether requests that are refused or fail count against the limit on requests.
+        reserve_max_tokens: charge ``max(max_tokens, estimated prompt)`` on admission, and never correct it, as OpenAI
+            does; otherwise charge the prompt on admission and the answer when it is ready.
+        slots: most requests served at once, as by a server of one's own; unlimited when None.
+        queue: most requests that wait for a slot; unlimited when None.
+        queue_status: the status for those that find the queue full.
+        slow_above: requests in flight above which service grows slower in proportion; never when None.
+        latency: the median time of service.
+        latency_p99: its 99th percentile; three times the median when None.
+        error_latency: the time until a refusal.
+        output_tokens: the median length of an answer, cut at the request's ``max_tokens``.
+        output_tokens_p99: its 99th percentile; four times the median when None.
+        headers: the dialect of the rate-limit headers; none when "".
+        stale_headers: how old the state is that the headers tell.
+        retry_after: how a 429 says when to come back: ``seconds``, ``ms``, ``both``, an HTTP ``date``, or "" for not.
+        retry_after_always: the same wait in every 429 instead of the right one.
+        changes: ``(at, {name: new value})``, for `CHANGEABLE` settings.
+        faults: what goes wrong, and how often.
+        outage: from when until when nothing is served.
+        outage_as: whether an outage is a 503 or a refused connection.
+        key: the only key that is accepted; any or none when None.
+        models: the only models that exist; any when empty.
+        context_tokens: the longest prompt.
+
+    Raises:
+        ConfigError: a value that makes no sense.
+    """
+
+    rpm: float | None = None
+    tpm: float | None = None
+    rpd: float | None = None
+    limit: Literal["bucket", "sliding", "fixed"] = "bucket"
+    window: float = 60.0
+    burst: float = 60.0
+    burst_full: bool = True
+    charge_failed: bool = False
+    reserve_max_tokens: bool = True
+    slots: int | None = None
+    queue: int | None = None
+    queue_status: Literal[429, 503] = 503
+    slow_above: int | None = None
+    latency: float = 0.5
+    latency_p99: float | None = None
+    error_latency: float = 0.02
+    output_tokens: int = 60
+    output_tokens_p99: int | None = None
+    headers: Literal["", "openai", "azure", "anthropic", "groq", "mistral", "together", "fireworks", "openrouter"] = ""
+    stale_headers: float = 0.0
+    retry_after: Literal["", "seconds", "ms", "both", "date"] = "seconds"
+    retry_after_always: float | None = None
+    changes: tuple[tuple[float, dict[str, float | None]], ...] = ()
+    faults: Faults = Faults()
+    outage: tuple[float, float] | None = None
+    outage_as: Literal["503", "refused"] = "503"
+    key: str | None = None
+    models: tuple[str, ...] = ()
+    context_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is a number above 0, not {value!r}")
+        for name in ("queue", "latency", "error_latency", "output_tokens", "stale_headers", "retry_after_always"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ConfigError(f"{name} is not negative, but {value!r} is")
+        for p99, median in (("latency_p99", self.latency), ("output_tokens_p99", self.output_tokens)):
+            value = getattr(self, p99)
+            if value is not None and value < median:
+                raise ConfigError(f"{p99} is not below the median of {median!r}, but {value!r} is")
+        later = self
+        for _, change in self.schedule():
+            if unknown := change.keys() - CHANGEABLE:
+                raise ConfigError(f"changes may change {', '.join(sorted(CHANGEABLE))}, not {min(unknown)}")
+            later = later.changed(change)  # so that nonsense shows now and not in the middle of a run
+
+    def __repr__(self) -> str:
+        default = ProviderSettings()
+        given = {name: value for name, value in structs.asdict(self).items() if value != getattr(default, name)}
+        if "key" in given:
+            given["key"] = "…"
+        return f"ProviderSettings({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def schedule(self) -> list[tuple[float, dict[str, float | None]]]:
+        """The changes, in the order of their times."""
+        return sorted(self.changes, key=lambda change: change[0])
+
+    def changed(self, change: Mapping[str, object]) -> ProviderSettings:
+        """These settings with some values replaced, and nothing scheduled any more."""
+        return structs.replace(self, **{"changes": (), **change})

@@ -1,0 +1,102 @@
+"""The places at which a provider serves requests, and the queue in front of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+Wire = Literal["whole", "reset", "refused", "hang", "truncated"]
+"""What happens on the connection: a whole answer, or how it fails."""
+
+
+class Outcome(Struct, eq=False, kw_only=True):
+    """What becomes of one request. Hand it back to `ProviderModel.finish` when it is over, however it ended.
+
+    Attributes:
+        kind: what `ProviderModel.stats` counts it as: ``answered``, ``refused`` or the name of a fault.
+        status, headers, body: the HTTP answer.
+        delay: seconds of service, from the moment at which the request has its slot.
+        wire: how the answer travels.
+        queued: whether it still waits for a slot. While it does, ``delay`` has not begun.
+        on_start: called when a queued request gets its slot; set by whoever sends the answer.
+        mark: the first eight bytes of the conversation's digest, as a number.
+        prompt_tokens, output_tokens: its usage.
+        holds: whether it holds or waits for a slot; False once it gave that back.
+    """
+
+    kind: str
+    status: int = 200
+    headers: dict[str, str]
+    body: bytes = b""
+    delay: float = 0.0
+    wire: Wire = "whole"
+    queued: bool = False
+    on_start: Callable[[], None] | None = None
+    mark: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    holds: bool = False
+
+
+class Slots:
+    """Serves at most ``limit`` requests at once, the others in the order in which they came."""
+
+    __slots__ = ("_line", "busy", "limit", "queue", "queued", "slow_above")
+
+    def __init__(self, limit: int | None, queue: int | None, slow_above: int | None) -> None:
+        self.limit = limit
+        self.queue = queue
+        self.slow_above = slow_above
+        self.busy = 0
+        self.queued = 0
+        self._line: deque[Outcome] = deque()  # may hold some that have left; `queued` counts those that have not
+
+    def full(self) -> bool:
+        """Whether neither a slot nor a place in the queue is free."""
+        return self._taken() and self.queue is not None and self.queued >= self.queue
+
+    def enter(self, outcome: Outcome) -> None:
+        """Give the request a slot, or let it wait for one."""
+        outcome.holds = True
+        if self._taken():
+            outcome.queued = True
+            self.queued += 1
+            self._line.append(outcome)
+        else:
+            self._start(outcome)
+
+    def leave(self, outcome: Outcome) -> Sequence[Outcome]:
+        """Take the request's slot or place in the queue back; returns those that got a slot by it."""
+        if not outcome.holds:
+            return ()
+        outcome.holds = False
+        if outcome.queued:
+            self.queued -= 1
+        else:
+            self.busy -= 1
+        if not self.queued:
+            self._line.clear()
+            return ()
+        return self._advance()
+
+    def _advance(self) -> list[Outcome]:
+        started = []
+        while self.queued and not self._taken():
+            outcome = self._line.popleft()
+            if outcome.holds:
+                outcome.queued = False
+                self.queued -= 1
+                self._start(outcome)
+                started.append(outcome)
+        return started
+
+    def _start(self, outcome: Outcome) -> None:
+        self.busy += 1
+        if self.slow_above is not None and self.busy > self.slow_above:
+            outcome.delay *= self.busy / self.slow_above
+
+    def _taken(self) -> bool:
+        return self.limit is not None and self.busy >= self.limit

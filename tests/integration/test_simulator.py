@@ -1,0 +1,263 @@
+"""The simulated provider over real HTTP, seen by a bare HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedServer, digest_of, serve
+
+FAST = {"latency": 0.0, "error_latency": 0.0}
+Scenario = Callable[[SimulatedServer, aiohttp.ClientSession], Awaitable[Any]]
+
+
+def run(scenario: Scenario, *, keepalive: float = 75.0, **settings: Any) -> Any:
+    async def main() -> Any:
+        model = ProviderModel(ProviderSettings(**(FAST | settings)))
+        async with await serve(model, keepalive=keepalive) as server, aiohttp.ClientSession() as session:
+            async with asyncio.timeout(20):
+                return await scenario(server, session)
+
+    return asyncio.run(main())
+
+
+def post(server: SimulatedServer, session: aiohttp.ClientSession, prompt: str = "hello", **headers: str) -> Any:
+    body = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
+    return session.post(f"{server.url}/chat/completions", json=body, headers=headers)
+
+
+def test_answers_models_stats_and_reset():
+    """Nothing could be run against the simulator."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        assert server.url == f"http://127.0.0.1:{server.port}/v1"
+        for prompt in ("one", "two", "two"):
+            async with post(server, session, prompt) as answer:
+                assert answer.status == 200
+                assert answer.headers["x-ratelimit-limit-requests"] == "600"
+                text = (await answer.json())["choices"][0]["message"]["content"]
+                assert digest_of(prompt) in text
+        async with session.get(f"{server.url}/models") as answer:
+            assert [row["id"] for row in (await answer.json())["data"]] == ["m"]
+        root = server.url.removesuffix("/v1")
+        async with session.get(f"{root}/__stats") as answer:
+            stats = await answer.json()
+            assert (stats["received"], stats["answered"], stats["duplicates"], stats["in_flight"]) == (3, 3, 1, 0)
+            assert stats["first_at"] > 0  # scheduled changes count from the server's start
+        async with session.post(f"{root}/__reset") as answer:
+            assert answer.status == 204
+        async with session.get(f"{root}/__stats") as answer:
+            assert (await answer.json())["received"] == 0
+        async with session.get(f"{root}/elsewhere") as answer:
+            assert answer.status == 404
+
+    run(scenario, rpm=600, headers="openai", models=("m",))
+
+
+def test_a_reset_connection_closes_without_a_byte():
+    """The fault would be another one than in memory."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+            async with post(server, session):
+                pass
+
+    run(scenario, faults=Faults(reset=1.0))
+
+
+def test_an_outage_can_close_every_connection():
+    """A dead server could not be played."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+            async with post(server, session):
+                pass
+
+    run(scenario, outage=(0, 60), outage_as="refused")
+
+
+def test_a_truncated_answer_breaks_off_in_its_body():
+    """The fault would be another one than in memory."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        for _ in range(3):
+            async with post(server, session) as answer:
+                assert answer.status == 200
+                assert answer.content_length is not None
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await answer.read()
+
+    run(scenario, faults=Faults(truncated=1.0))
+
+
+def test_a_malformed_answer_is_whole_and_no_json():
+    """The fault would be another one than in memory."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        async with post(server, session) as answer:
+            assert answer.status == 200
+            body = await answer.read()
+            assert len(body) == answer.content_length
+            with pytest.raises(json.JSONDecodeError):
+                json.loads(body)
+
+    run(scenario, faults=Faults(malformed=1.0))
+
+
+def test_a_hanging_request_ends_with_its_client():
+    """The slots of the simulator would fill up with requests that nobody waits for."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(post(server, session), 0.1)
+        while server.model.stats()["in_flight"]:  # noqa: ASYNC110 -- the server notices on its own; nothing signals it
+            await asyncio.sleep(0.01)
+        assert server.model.stats()["serving"] == 0
+
+    run(scenario, slots=1, faults=Faults(hang=1.0))
+
+
+def test_a_hanging_request_does_not_hold_up_the_shutdown():
+    """The simulator could not be stopped."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        hanging = asyncio.ensure_future(post(server, session).__aenter__())
+        while not server.model.stats()["in_flight"]:  # noqa: ASYNC110 -- the request arrives on its own
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(server.close(), 5)
+        with pytest.raises(aiohttp.ClientError):
+            await hanging
+
+    run(scenario, faults=Faults(hang=1.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "code"),
+    [
+        ({"faults": Faults(rate_limited=1.0)}, 429, "rate_limit_exceeded"),
+        ({"faults": Faults(server_error=1.0)}, 500, None),
+        ({"faults": Faults(overloaded=1.0)}, 503, None),
+        ({"faults": Faults(invalid=1.0)}, 400, "invalid_prompt"),
+        ({"outage": (0, 60)}, 503, None),
+        ({"key": "k"}, 401, "invalid_api_key"),
+        ({"models": ("other",)}, 404, "model_not_found"),
+        ({"context_tokens": 3}, 400, "context_length_exceeded"),
+    ],
+)
+def test_errors_have_their_status_and_body(settings, status, code):
+    """The fault would be another one than in memory."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        async with post(server, session, Authorization="Bearer wrong") as answer:
+            assert answer.status == status
+            assert (await answer.json())["error"]["code"] == code
+
+    run(scenario, **settings)
+
+
+def test_the_right_key_is_let_in():
+    """A benchmark with a key could not be run."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> int:
+        async with post(server, session, authorization="Bearer k") as answer:
+            return answer.status
+
+    assert run(scenario, key="k") == 200
+
+
+def test_the_limit_is_kept_over_http():
+    """A flood would be let through."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> list[int]:
+        async def one() -> int:
+            async with post(server, session) as answer:
+                return answer.status
+
+        return await asyncio.gather(*(one() for _ in range(30)))
+
+    statuses = run(scenario, rpm=10, limit="fixed")
+    assert (statuses.count(200), statuses.count(429)) == (10, 20)
+
+
+def test_slots_queue_over_http():
+    """A server of one's own would serve more at once than it can."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        async def one() -> None:
+            async with post(server, session) as answer:
+                assert answer.status == 200
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.gather(*(one() for _ in range(6)))
+        assert loop.time() - began >= 0.15
+        assert server.model.stats()["most_queued"] == 4
+
+    run(scenario, slots=2, latency=0.05, latency_p99=0.05)
+
+
+def test_an_idle_connection_is_closed_when_it_should_be():
+    """The race between a client that sends and a server that closes could not be provoked."""
+
+    async def main() -> None:
+        async with await serve(ProviderModel(ProviderSettings(**FAST)), keepalive=0.05) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"200 OK" in head
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_a_large_prompt_is_taken():
+    """Long documents would be refused by the HTTP server and not by the provider."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> int:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 500_000}]}).encode()
+        async with session.post(f"{server.url}/chat/completions", data=io.BytesIO(body)) as answer:
+            return answer.status
+
+    assert run(scenario) == 200
+
+
+def test_a_taken_port_is_an_error():
+    """A second simulator would seem to run."""
+
+    async def main() -> None:
+        async with await serve(ProviderModel()) as server:
+            with pytest.raises(OSError, match="in use"):
+                await serve(ProviderModel(), port=server.port)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_simulate_tells_its_url_and_ends_on_a_signal(number):
+    """`flatout simulate` could not be stopped, or nobody would know where it is."""
+    program = (
+        "from flatout.testing import ProviderSettings, simulate\n"
+        "simulate(ProviderSettings(), port=0, announce=lambda url: print(url, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().strip()
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        with socket.create_connection((host, int(port)), timeout=5):
+            os.kill(process.pid, number)
+        assert process.wait(10) == 0
+        assert process.stderr.read() == b""
