@@ -1,0 +1,174 @@
+"""What to do about a failure.
+
+An error's class says what happened; this module alone says what to do: retry, slow down, wait out an overload, stop
+the whole target, or give up on the call. The facts behind each choice are the providers' documentation and captured
+traffic; the table is tested row by row.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+from flatout import errors
+from flatout.errors import CallError
+
+T = TypeVar("T")
+
+UNKNOWN_MODEL = frozenset(
+    {"model_not_found", "model_not_available", "invalid_model", "unknown_model", "deploymentnotfound"}
+)
+"""Codes (lower case) that say that the model does not exist or is not open to this key."""
+
+
+class Verdict(Enum):
+    """What to do about a failed attempt."""
+
+    RETRY = "retry"
+    """Try again after a backoff; costs one of the call's attempts."""
+    THROTTLE = "throttle"
+    """Cut the rate and try again; costs time up to the deadline, but no attempt."""
+    OVERLOADED = "overloaded"
+    """Back off for longer and try again; what was learnt about the limits stays."""
+    STOP_TARGET = "stop_target"
+    """Final for every call to this target: pause it and say so."""
+    FAIL = "fail"
+    """Final for this call alone."""
+
+
+_VERDICTS: dict[type[CallError], Verdict] = {
+    errors.RateLimited: Verdict.THROTTLE,
+    errors.Overloaded: Verdict.OVERLOADED,
+    errors.QuotaExhausted: Verdict.STOP_TARGET,
+    errors.AuthenticationError: Verdict.STOP_TARGET,
+    errors.ServerError: Verdict.RETRY,
+    errors.TransportError: Verdict.RETRY,
+    errors.OutputError: Verdict.RETRY,
+    errors.GuardrailTripped: Verdict.FAIL,
+    errors.ProviderError: Verdict.FAIL,
+    errors.CallError: Verdict.FAIL,
+}
+"""By class, the nearest in the error's own ancestry."""
+
+
+def verdict(error: CallError) -> Verdict:
+    """What to do about a failed attempt.
+
+    The provider's ``x-should-retry`` wins over the class, except that a stopped target stays stopped: a retry does
+    not mend a wrong key or an empty account.
+    """
+    usual = _usual(error)
+    if usual is Verdict.STOP_TARGET or error.should_retry is None:
+        return usual
+    if not error.should_retry:
+        return Verdict.FAIL
+    return Verdict.RETRY if usual is Verdict.FAIL else usual
+
+
+def _usual(error: CallError) -> Verdict:
+    if isinstance(error, errors.QuotaExhausted) and error.status == 402 and error.retry_after is not None:
+        return Verdict.RETRY  # OpenRouter: credit is only reserved by other calls in flight; without the header, final
+    if isinstance(error, errors.InvalidRequest) and (error.code or "").lower() in UNKNOWN_MODEL:
+        return Verdict.STOP_TARGET
+    if _is_redirect(error):
+        return Verdict.FAIL  # the address is wrong, and stays so
+    return _nearest(_VERDICTS, type(error))
+
+
+def _is_redirect(error: CallError) -> bool:
+    return isinstance(error, errors.ProtocolError) and error.status is not None and 300 <= error.status < 400
+
+
+def may_have_billed(error: CallError) -> bool:
+    """Whether the failed attempt may have been executed, and so be paid for, although there is no answer.
+
+    No provider honours an idempotency key on inference, so every doubtful case counts as yes.
+    """
+    if error.reply is not None:
+        return True
+    if isinstance(error, errors.ConnectError) or _is_redirect(error):
+        return False
+    if isinstance(error, errors.DeadlineExceeded):
+        return error.attempts > 0
+    return isinstance(error, errors.TransportError | errors.OutputError | errors.ServerError)
+
+
+class Repeats:
+    """Tells a deterministic failure: one that comes back the same, time after time, for the same call.
+
+    Some servers answer 500 to a request that they can never serve, and some models cut off, or leave empty, the same
+    answer each time. Throttling, overload, transport failures and a gateway's pages say nothing about the call, so
+    they do not count, and they do not interrupt the count either. One instance per call.
+
+    Args:
+        most: how many equal failures are final.
+    """
+
+    __slots__ = ("_count", "_last", "_most")
+
+    def __init__(self, most: int = 3) -> None:
+        self._most = most
+        self._last: tuple[object, ...] | None = None
+        self._count = 0
+
+    def final(self, error: CallError) -> bool:
+        """Note a failure. True when it is the same one for the ``most``-th time running."""
+        mark = _mark(error)
+        if mark is None:
+            return False
+        self._count = self._count + 1 if mark == self._last else 1
+        self._last = mark
+        return self._count >= self._most
+
+
+def _mark(error: CallError) -> tuple[object, ...] | None:
+    """What must be equal for two failures to be the same; None when the failure does not tell about the call."""
+    if isinstance(error, errors.OutputError):
+        text = error.reply.text if error.reply is not None else str(error)
+        return type(error), text
+    body = (error.body or "").strip()
+    if _usual(error) is not Verdict.RETRY or not body.startswith(("{", "[")):
+        return None
+    if error.request_id:
+        body = body.replace(error.request_id, "")
+    return type(error), error.status, body
+
+
+_ADVICE: dict[type[CallError], str] = {
+    errors.ConnectError: "check the address, the network and any proxy; is the server running?",
+    errors.AttemptTimeout: "raise timeout=, or ask for shorter answers with max_tokens",
+    errors.ProtocolError: "check that base_url points at the API itself and ends with its version, such as /v1",
+    errors.TransportError: "run again: the connection failed, not the call",
+    errors.RateLimited: "state your limits (rpm, tpm) so that flatout keeps below them, or raise the deadline",
+    errors.QuotaExhausted: "top up the account or raise its spending limit, then run again to resume",
+    errors.Overloaded: "the provider has no capacity: run again later, or add a fallback model",
+    errors.ServerError: "run again later; if it stays, quote the request id to the provider's support",
+    errors.AuthenticationError: "check the key, and that it may use this model",
+    errors.InvalidRequest: "the request itself is wrong: read the message, and correct the row or the parameter",
+    errors.ContextTooLong: "shorten the prompt, lower max_tokens, or take a model with a larger context",
+    errors.ContentFiltered: "the provider's filter stopped it: rephrase the prompt, or take another model",
+    errors.Refused: "the model declined: rephrase the prompt, or take another model",
+    errors.Truncated: "raise max_tokens; reasoning counts towards it",
+    errors.EmptyAnswer: "raise max_tokens if the model reasons first; else rephrase the prompt",
+    errors.SchemaMismatch: "make the schema simpler, say in the prompt what it wants, or take a stronger model",
+    errors.GuardrailTripped: "a guardrail of yours stopped it: look at the answer, or at the guardrail",
+    errors.BudgetExceeded: "raise the budget, then run again to resume",
+    errors.CircuitOpen: "mend what stopped the target, then run again to resume: nothing was sent",
+    errors.DeadlineExceeded: "raise deadline=, or send fewer calls at once",
+    errors.CallError: "read the message",
+}
+
+_MODEL_ADVICE = "check the model's name, and that your account may use it"
+
+
+def advice(error: CallError | type[CallError]) -> str:
+    """One line that says what a user can do about an error, or about a class of errors."""
+    if isinstance(error, type):
+        return _nearest(_ADVICE, error)
+    if isinstance(error, errors.InvalidRequest) and (error.code or "").lower() in UNKNOWN_MODEL:
+        return _MODEL_ADVICE
+    return _nearest(_ADVICE, type(error))
+
+
+def _nearest(table: dict[type[CallError], T], kind: type[CallError]) -> T:
+    return next(table[base] for base in kind.__mro__ if base in table)

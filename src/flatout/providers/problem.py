@@ -1,0 +1,210 @@
+"""Read an error out of an answer's body, whatever shape the provider gives it.
+
+The shapes differ; the facts in them do not: a message, a few words that name the kind of error, at times a status
+and a wait. What the words mean is decided in `flatout.providers.failures`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """What an error body says.
+
+    Attributes:
+        message: the provider's own words, upstream's included; "" when there are none.
+        code: the provider's own code, as it writes it.
+        words: its codes, types and reasons, in lower case.
+        status: the status that the body claims, when it claims one.
+        quotas: names of the quotas that were exceeded (Gemini).
+        retry_after: seconds that the body asks to wait (Gemini's ``RetryInfo``).
+        request_id: the provider's id for the request, where the body has it.
+        html: whether the body is a web page, so not the API's own answer.
+    """
+
+    message: str = ""
+    code: str | None = None
+    words: frozenset[str] = frozenset()
+    status: int | None = None
+    quotas: tuple[str, ...] = ()
+    retry_after: float | None = None
+    request_id: str | None = None
+    html: bool = False
+
+
+def decode_json(body: bytes) -> Any:
+    """A JSON body as Python values, leniently.
+
+    msgspec is strict and fast. What it does not take (a byte order mark, a lone surrogate in an answer, vLLM's NaN)
+    gets a second chance with the standard library: such an answer is whole, and it was paid for.
+
+    Raises:
+        ValueError: the body is no JSON, or it is cut off.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        text = body.decode("utf-8-sig", "replace")
+        return clean(json.loads(text, parse_constant=lambda _: None, parse_float=_finite))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def clean(value: Any) -> Any:
+    """A copy in which every text can be encoded: surrogate pairs joined, lone surrogates replaced.
+
+    Raises:
+        RecursionError: the value is nested too deeply, or holds itself.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, Mapping):
+        return {clean(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+def read(body: bytes) -> Problem:
+    """What the body of an unsuccessful answer says, be it JSON, a web page, plain text or nothing."""
+    try:
+        data = decode_json(body)
+    except ValueError:
+        return _of_text(body.decode("utf-8", "replace"))
+    return of_json(data)
+
+
+def _of_text(text: str) -> Problem:
+    # A gateway's page can be long, and only its beginning has its title.
+    text = text[:10_000].strip()
+    if not text.startswith("<"):
+        return Problem(message=text)
+    title = re.search(r"<title[^>]*>([^<]{1,300})", text, re.IGNORECASE) or re.search(r"<h1[^>]*>([^<]{1,300})", text)
+    return Problem(message=title[1] if title else "", html=True)
+
+
+def is_problem(data: Mapping[str, Any]) -> bool:
+    """Whether the JSON of a successful answer is an error all the same."""
+    return bool(data.get("error")) or "error" in (data.get("object"), data.get("type"))
+
+
+def of_json(data: Any) -> Problem:
+    """What an error body's JSON says."""
+    if isinstance(data, list):  # Gemini wraps its error in a list when the answer was to be one
+        data = next((item for item in data if isinstance(item, dict)), {})
+    if not isinstance(data, dict):
+        return Problem(message=data if isinstance(data, str) else "")
+    error = data.get("error")
+    inner = error if isinstance(error, dict) else {}
+    sources = [inner, data]
+    details = [entry for entry in _list(inner.get("details")) if isinstance(entry, dict)]
+    own = [_text(source.get("code")) for source in sources]
+    return Problem(
+        message=_message(data, error),
+        code=next((code for code in (*own, _text(inner.get("type"))) if code), None),
+        words=frozenset(word.lower() for word in _words(sources, details) if word),
+        status=_status(sources),
+        quotas=tuple(_quotas(details)),
+        retry_after=_retry_delay(details),
+        request_id=next((_text(source.get("request_id")) for source in sources if source.get("request_id")), None),
+    )
+
+
+def _message(data: dict[str, Any], error: Any) -> str:
+    inner = error if isinstance(error, dict) else {}
+    candidates = (inner.get("message"), error, data.get("message"), data.get("Message"), data.get("detail"))
+    message = next((text for value in candidates if (text := _sentence(value))), "")
+    upstream = _sentence(_dict(inner.get("metadata")).get("raw"))  # OpenRouter quotes its upstream's body there
+    return f"{message}: {upstream}" if upstream else message
+
+
+def _sentence(value: Any) -> str:
+    """The words in a message of any shape: a text, FastAPI's list of complaints, Mistral's ``{"detail": …}``."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return "; ".join(text for item in value[:3] if (text := _sentence(item)))
+    if isinstance(value, dict):
+        where = value.get("loc")
+        place = ".".join(str(part) for part in where) + ": " if isinstance(where, list) and where else ""
+        text = next((t for name in ("message", "msg", "detail") if (t := _shallow(value.get(name)))), "")
+        return f"{place}{text}" if text else ""
+    return ""
+
+
+def _shallow(value: Any) -> str:
+    """One level more, and no further: a body may be nested without end."""
+    if isinstance(value, list):
+        return "; ".join(
+            str(item.get("msg") or item.get("message")) if isinstance(item, dict) else str(item)[:200]
+            for item in value[:3]
+        )
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _words(sources: list[dict[str, Any]], details: list[dict[str, Any]]) -> Iterator[str | None]:
+    for source in sources:
+        for name in ("code", "type", "status", "reason"):
+            yield _text(source.get(name))
+        yield _text(_dict(source.get("innererror")).get("code"))
+        yield (_text(source.get("__type")) or "").rpartition("#")[2]
+        if _list(_dict(source.get("metadata")).get("reasons")):
+            yield "moderation"  # OpenRouter says why its moderation stopped the prompt, but has no word for it
+    for detail in details:
+        yield _text(detail.get("reason"))
+
+
+def _status(sources: list[dict[str, Any]]) -> int | None:
+    for source in sources:
+        for name in ("code", "status", "statusCode", "status_code"):
+            text = _text(source.get(name)) or ""
+            if len(text) == 3 and text.isascii() and text.isdigit() and 400 <= int(text) <= 599:
+                return int(text)
+    return None
+
+
+def _quotas(details: list[dict[str, Any]]) -> Iterator[str]:
+    for detail in details:
+        for violation in _list(detail.get("violations")):
+            if quota := _text(_dict(violation).get("quotaId")):
+                yield quota
+
+
+def _retry_delay(details: list[dict[str, Any]]) -> float | None:
+    """Gemini's ``google.rpc.RetryInfo``: ``{"retryDelay": "34.07s"}``."""
+    for detail in details:
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s", _text(detail.get("retryDelay")) or "", re.ASCII)
+        if match:
+            return float(match[1])
+    return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value.strip()[:200] or None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9:
+        return str(value)
+    return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,91 @@
+"""The built-in providers: rows of data, since all of them speak OpenAI's chat completions.
+
+Addresses, key variables and field names are the providers' documented ones (November 2026). Each can be overridden
+in flatout.toml, and a server that is not here is reached with ``base_url=``.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from flatout.errors import ConfigError
+from flatout.values import Endpoint
+
+_NEW = "max_completion_tokens"
+"""OpenAI's newer name for ``max_tokens``, which counts reasoning too; its reasoning models take no other."""
+
+
+def _hosted(
+    name: str, base_url: str, key_env: str, limit_headers: str, max_tokens_field: str = "max_tokens"
+) -> Endpoint:
+    return Endpoint(
+        name=name,
+        base_url=base_url,
+        key_env=key_env,
+        limit_headers=limit_headers,
+        max_tokens_field=max_tokens_field,
+        key_header="api-key" if name == "azure" else "Authorization",
+        reserves="max_tokens" if name in ("openai", "azure") else "usage",
+    )
+
+
+def _own(name: str, base_url: str, key_env: str | None = None) -> Endpoint:
+    return Endpoint(name=name, base_url=base_url, key_env=key_env, key_required=False, self_hosted=True)
+
+
+# fmt: off
+_ROWS = (
+    #        name          base_url                                 key_env                 limit_headers  max_tokens
+    _hosted("openai",     "https://api.openai.com/v1",              "OPENAI_API_KEY",       "openai", _NEW),
+    _hosted("azure",      "",                                       "AZURE_OPENAI_API_KEY", "azure", _NEW),
+    _hosted("groq",       "https://api.groq.com/openai/v1",         "GROQ_API_KEY",         "groq", _NEW),
+    _hosted("mistral",    "https://api.mistral.ai/v1",              "MISTRAL_API_KEY",      "mistral"),
+    _hosted("together",   "https://api.together.xyz/v1",            "TOGETHER_API_KEY",     "together"),
+    _hosted("fireworks",  "https://api.fireworks.ai/inference/v1",  "FIREWORKS_API_KEY",    "fireworks"),
+    _hosted("openrouter", "https://openrouter.ai/api/v1",           "OPENROUTER_API_KEY",   "openrouter"),
+    _hosted("deepseek",   "https://api.deepseek.com/v1",            "DEEPSEEK_API_KEY",     ""),
+    _hosted("xai",        "https://api.x.ai/v1",                    "XAI_API_KEY",          "", _NEW),
+    _own("ollama",        "http://127.0.0.1:11434/v1"),
+    _own("vllm",          "http://127.0.0.1:8000/v1",               "VLLM_API_KEY"),
+    _own("llamacpp",      "http://127.0.0.1:8080/v1",               "LLAMA_API_KEY"),
+)
+# fmt: on
+
+BUILT_IN = {row.name: row for row in _ROWS}
+"""The built-in endpoints by name.
+
+Azure's has no ``base_url``, which is the account's own (see `ADDRESS_ENV`): the resource's address, with or without
+``/openai/v1``, or ``https://NAME.openai.azure.com/openai/deployments/{model}`` with ``api-version`` in ``query``.
+"""
+
+ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
+"""The environment variable that holds an address which differs from account to account."""
+
+LATER = ("anthropic", "gemini")
+"""Providers with a wire format of their own, which this version does not speak yet."""
+
+
+def known(name: str) -> bool:
+    """Whether a provider of this name is built in."""
+    return name in BUILT_IN
+
+
+def find(name: str) -> Endpoint:
+    """The built-in endpoint of a name, without its key.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are, and the one that was probably meant.
+    """
+    endpoint = BUILT_IN.get(name)
+    if endpoint is not None:
+        return endpoint
+    if name in LATER:
+        raise ConfigError(f"{name} comes in a later version; until then its models are reached through openrouter")
+    close = get_close_matches(name.lower(), BUILT_IN, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"no provider is named {name!r}{hint} (built in: {', '.join(BUILT_IN)}, local)")
+
+
+def owner_of(key_env: str) -> Endpoint | None:
+    """The built-in endpoint whose key an environment variable holds, if it is one of theirs."""
+    return next((row for row in _ROWS if row.key_env == key_env), None)

@@ -1,0 +1,167 @@
+"""From a model's name to its target: which endpoint, whose key, which model there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from flatout.config import Config, EndpointConfig
+from flatout.errors import ConfigError
+from flatout.values import Endpoint, Limits, Secret, Target
+
+from . import registry
+
+KEY_VARIABLE = "FLATOUT_API_KEY"
+"""Holds the key for ``base_url``."""
+
+
+class Targets:
+    """Resolves model names for one Client.
+
+    A key belongs to one origin: ``api_key`` goes to the default model's endpoint (or to ``base_url``) alone, and
+    the key variable of a built-in provider is never read for another server.
+
+    Raises:
+        ConfigError: the default model, ``base_url`` or the configuration makes no usable target.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None,
+        base_url: str | None,
+        api_key: str | None,
+        headers: Mapping[str, str] | None,
+        limits: Limits | None,
+        config: Config,
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._headers = dict(headers or {})
+        self._api_key = Secret(api_key) if api_key else None
+        self._server = self._at(base_url) if base_url is not None else None
+        self.model = model or config.model
+        self.client_limits = limits or Limits()
+        if self.model is not None and not self.is_local(self.model):
+            self.client_limits = self.limits_of(self.target(self.model))
+
+    def is_local(self, model: str) -> bool:
+        """Whether a name means the embedded model: ``local``, unless flatout.toml or ``base_url`` says otherwise."""
+        return self._server is None and model.partition("/")[0] == "local" and "local" not in self._config.endpoints
+
+    @staticmethod
+    def local(endpoint: Endpoint) -> Target:
+        """The embedded model's target, once its server runs."""
+        return Target(endpoint, "")
+
+    def target(self, model: str) -> Target:
+        """The target of a model's name.
+
+        Raises:
+            ConfigError: no provider in the name, an unknown one, or no key for it.
+        """
+        if self._server is not None:
+            return Target(self._server, model)
+        name, slash, rest = model.partition("/")
+        if not slash:
+            raise ConfigError(f"the model {model!r} names no provider: write it as provider/model, or give a base URL")
+        if not rest:
+            raise ConfigError(f"the model {model!r} names a provider only: write it as provider/model")
+        endpoint = self._endpoint(name)
+        if self._headers:
+            endpoint = msgspec.structs.replace(endpoint, headers={**endpoint.headers, **self._headers})
+        own = self.model is not None and name == self.model.partition("/")[0]
+        return Target(self._with_key(endpoint, own=own), rest)
+
+    def limits_of(self, target: Target) -> Limits:
+        """What is known of a target's limits: keywords over flatout.toml over the endpoint's own."""
+        from_file = self._config.limits_for(target.endpoint.name, target.model).over(target.endpoint.limits)
+        return (self._limits or Limits()).over(from_file)
+
+    def _endpoint(self, name: str) -> Endpoint:
+        table = self._config.endpoints.get(name)
+        endpoint = registry.find(name) if table is None else _configured(name, table)
+        if endpoint.base_url:
+            return endpoint
+        variable = registry.ADDRESS_ENV[endpoint.name]
+        address = os.environ.get(variable, "").strip()
+        if not address:
+            raise ConfigError(f"{name} has an address of your own: set the environment variable {variable}")
+        return msgspec.structs.replace(endpoint, base_url=address.rstrip("/"))
+
+    def _with_key(self, endpoint: Endpoint, *, own: bool) -> Endpoint:
+        if own and self._api_key is not None:
+            return msgspec.structs.replace(endpoint, api_key=self._api_key)
+        value = os.environ.get(endpoint.key_env) if endpoint.key_env else None
+        if value and value.strip():
+            return msgspec.structs.replace(endpoint, api_key=Secret(value.strip()))
+        if endpoint.key_required:
+            raise ConfigError(f"no key for {endpoint.name}: set the environment variable {endpoint.key_env}")
+        return endpoint
+
+    def _at(self, base_url: str) -> Endpoint:
+        address = _address(base_url)
+        key = self._api_key
+        if key is None and (value := os.environ.get(KEY_VARIABLE, "").strip()):
+            key = Secret(value)
+        return Endpoint(
+            name=urlsplit(address).netloc,
+            base_url=address,
+            api_key=key,
+            key_env=KEY_VARIABLE,
+            key_required=False,
+            headers=self._headers,
+        )
+
+
+def _configured(name: str, table: EndpointConfig) -> Endpoint:
+    """The endpoint that a table of flatout.toml describes."""
+    base = registry.find(table.provider or name) if table.provider or registry.known(name) else None
+    if base is None and table.base_url is None:
+        raise ConfigError(f"the endpoint {name} in flatout.toml has neither a base_url nor a provider")
+    url = _address(table.base_url) if table.base_url else base.base_url if base else ""
+    moved = base is None or _origin(url) != _origin(base.base_url)
+    key_env = table.key_env if moved or table.key_env else base.key_env if base else None
+    owner = registry.owner_of(key_env) if key_env else None
+    if owner is not None and _origin(owner.base_url) != _origin(url) and owner.base_url:
+        raise ConfigError(
+            f"the endpoint {name} would send {key_env} to {_origin(url)}, but that key belongs to "
+            f"{_origin(owner.base_url)}: name another variable in key_env"
+        )
+    shape = base or Endpoint(name=name, base_url=url)
+    return msgspec.structs.replace(
+        shape,
+        name=name,
+        base_url=url,
+        key_env=key_env,
+        key_required=key_env is not None,
+        headers={**shape.headers, **table.headers},
+        query={**shape.query, **table.query},
+        system=table.system or shape.system,
+    )
+
+
+def _address(base_url: str) -> str:
+    """A base URL that requests can be sent to.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that make no sense
+        usable = False
+    if "@" in base_url.partition("://")[2].partition("/")[0]:
+        raise ConfigError("the base URL holds a user name or password: give the key by itself instead")
+    if not usable:
+        raise ConfigError(f"the base URL {base_url!r} is no http:// or https:// address")
+    return base_url.rstrip("/")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,122 @@
+"""What to do about failures. The table of wire facts is tested with `flatout.providers.failures`."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from flatout import errors
+from flatout.errors import CallError
+from flatout.policies.classify import Repeats, Verdict, advice, may_have_billed, verdict
+from flatout.values import Reply
+
+CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CallError)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "todo"),
+    [
+        (errors.ConnectError, Verdict.RETRY),
+        (errors.AttemptTimeout, Verdict.RETRY),
+        (errors.ProtocolError, Verdict.RETRY),
+        (errors.RateLimited, Verdict.THROTTLE),
+        (errors.QuotaExhausted, Verdict.STOP_TARGET),
+        (errors.Overloaded, Verdict.OVERLOADED),
+        (errors.ServerError, Verdict.RETRY),
+        (errors.AuthenticationError, Verdict.STOP_TARGET),
+        (errors.InvalidRequest, Verdict.FAIL),
+        (errors.ContextTooLong, Verdict.FAIL),
+        (errors.ContentFiltered, Verdict.FAIL),
+        (errors.Refused, Verdict.FAIL),
+        (errors.Truncated, Verdict.RETRY),
+        (errors.EmptyAnswer, Verdict.RETRY),
+        (errors.SchemaMismatch, Verdict.RETRY),
+        (errors.GuardrailTripped, Verdict.FAIL),
+        (errors.BudgetExceeded, Verdict.FAIL),
+        (errors.CircuitOpen, Verdict.FAIL),
+        (errors.DeadlineExceeded, Verdict.FAIL),
+    ],
+)
+def test_each_class_has_its_verdict(kind: type[CallError], todo: Verdict) -> None:
+    """A class of failures would be retried without hope, or given up too early."""
+    assert verdict(kind("x")) is todo
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_each_class_has_a_verdict_and_advice(kind: type[CallError]) -> None:
+    """A class added later would crash the retry, or leave the summary without a hint."""
+    assert isinstance(verdict(kind("x")), Verdict)
+    assert advice(kind) == advice(kind("x"))
+    assert 0 < len(advice(kind)) < 120
+    assert "\n" not in advice(kind)
+
+
+def test_an_unknown_model_stops_the_target() -> None:
+    """Ten thousand calls would each be told that the model does not exist."""
+    error = errors.InvalidRequest("x", code="Model_Not_Found")
+    assert verdict(error) is Verdict.STOP_TARGET
+    assert "model's name" in advice(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        (errors.ConnectError("x"), False),
+        (errors.AttemptTimeout("x"), True),
+        (errors.ProtocolError("x", status=200), True),
+        (errors.ProtocolError("x", status=307), False),
+        (errors.RateLimited("x", status=429), False),
+        (errors.ServerError("x", status=504), True),
+        (errors.InvalidRequest("x", status=400), False),
+        (errors.ContentFiltered("x", status=400), False),
+        (errors.ContentFiltered("x", status=200, reply=Reply(text="half")), True),
+        (errors.Refused("x", reply=Reply(text="")), True),
+        (errors.EmptyAnswer("x"), True),
+        (errors.BudgetExceeded("x"), False),
+        (errors.CircuitOpen("x"), False),
+        (errors.DeadlineExceeded("x"), False),
+        (errors.DeadlineExceeded("x", attempts=1), True),
+    ],
+)
+def test_what_may_have_been_billed(error: CallError, billed: bool) -> None:
+    """A paid attempt would be reported as free, or a free one as unknown."""
+    assert may_have_billed(error) is billed
+
+
+def server_error(body: str, request_id: str | None = None) -> CallError:
+    return errors.ServerError("x", status=500, body=body, request_id=request_id)
+
+
+def test_the_same_failure_three_times_is_final() -> None:
+    """A request that always crashes the server would be sent, and perhaps paid, again and again."""
+    repeats = Repeats()
+    assert [repeats.final(server_error(f'{{"e": "boom {i}"}}', i)) for i in ("r1", "r2", "r3")] == [False, False, True]
+
+
+def test_different_failures_are_not_final() -> None:
+    """Three unlucky attempts would end a call that could succeed."""
+    repeats = Repeats()
+    bodies = ['{"e": 1}', '{"e": 1}', '{"e": 2}', '{"e": 1}', '{"e": 1}']
+    assert not any(repeats.final(server_error(body)) for body in bodies)
+
+
+def test_what_says_nothing_about_the_call_does_not_count() -> None:
+    """A short outage of the provider or of a gateway would fail every call for good."""
+    for error in (
+        server_error("<html>502</html>"),
+        server_error(""),
+        errors.RateLimited("x", status=429, body='{"e": 1}'),
+        errors.Overloaded("x", status=503, body='{"e": 1}'),
+        errors.ConnectError("refused"),
+    ):
+        repeats = Repeats()
+        assert not any(repeats.final(error) for _ in range(5))
+
+
+def test_a_model_that_always_answers_the_same_rubbish_is_final() -> None:
+    """Each retry of a deterministic empty answer would be paid for nothing."""
+    repeats = Repeats()
+    same = errors.Truncated("x", reply=Reply(text="{", finish_reason="length"))
+    other = errors.Truncated("x", reply=Reply(text="[", finish_reason="length"))
+    assert [repeats.final(e) for e in (same, other, same, same, same)] == [False, False, False, False, True]
