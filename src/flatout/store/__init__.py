@@ -1,0 +1,58 @@
+"""The run file: one SQLite file that holds what a run has done, written by one process, readable by all.
+
+`RunFile` writes, `RunReader` looks, `salvage` gets out of a damaged file what is left. Only what is used is loaded:
+importing this package does not load SQLite.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .rows import (
+    Attempt,
+    Choice,
+    Counts,
+    Entry,
+    ErrorCount,
+    Finished,
+    Item,
+    ItemState,
+    RunInfo,
+    RunState,
+    Summary,
+    Unsettled,
+)
+
+if TYPE_CHECKING:
+    from .damaged import salvage
+    from .lock import Holder
+    from .reader import RunReader
+    from .run_file import RunFile
+
+__all__ = [
+    "Attempt",
+    "Choice",
+    "Counts",
+    "Entry",
+    "ErrorCount",
+    "Finished",
+    "Holder",
+    "Item",
+    "ItemState",
+    "RunFile",
+    "RunInfo",
+    "RunReader",
+    "RunState",
+    "Summary",
+    "Unsettled",
+    "salvage",
+]
+
+_LAZY = {"Holder": "lock", "RunFile": "run_file", "RunReader": "reader", "salvage": "damaged"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

@@ -1,0 +1,209 @@
+"""Opening the SQLite file: connections, whose file it is, and what its errors mean to a person.
+
+The run file is never opened by anything but SQLite. SQLite's locks are POSIX locks, and those are dropped for the
+whole process when any descriptor of the file is closed: a harmless look at the first bytes would unlock a run that
+another part of the same program is reading or writing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from flatout.errors import RunDamaged, StoreError
+
+from .queries import migrations, queries
+
+APPLICATION_ID = 0x464C4154
+"""SQLite's field for whose file it is: "FLAT"."""
+
+_SQL = queries("connection")
+_PATIENCE = 30.0  # seconds to wait for another program that has the file locked, such as a browser of tables
+_ROOM = 1 << 20  # bytes free below which a failed write is a full disk, whatever name SQLite gives it
+
+
+class Place(NamedTuple):
+    """Where a run file is: as the user wrote it, for messages, and really."""
+
+    name: str
+    path: Path
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Place:
+        # Symlinks are resolved, so that two names of one file find the same lock and the same log beside it.
+        place = cls(os.fspath(path), Path(path).resolve())
+        if place.path.is_dir():
+            raise StoreError(f"{place.name} is a folder; a run is kept in a file")
+        if not place.path.parent.is_dir():
+            raise StoreError(f"there is no folder {Path(path).parent} to keep {place.path.name} in")
+        return place
+
+    def beside(self, suffix: str) -> Path:
+        """A file that goes with the run file, such as ``-wal`` or ``.lock``."""
+        return self.path.with_name(self.path.name + suffix)
+
+    def size(self, suffix: str = "") -> int:
+        """Bytes of the run file, or of one that goes with it; 0 when there is none."""
+        try:
+            return self.beside(suffix).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def is_empty(self) -> bool:
+        """Whether SQLite takes the file for a new one. It counts a single byte as none, for the sake of old systems."""
+        return self.size() <= 1
+
+    def check_not_emptied(self) -> None:
+        """Refuse a file that lost all its bytes: SQLite would throw its log away, and the answers in it."""
+        if self.path.exists() and self.is_empty() and self.size("-wal") > 0:
+            raise RunDamaged(f"{self.name} is damaged: it is empty, but the log beside it is not")
+
+
+connection_class = sqlite3.Connection
+"""Tests put one that fails in its place."""
+
+
+def connect(place: Place, mode: str) -> sqlite3.Connection:
+    """A connection that distrusts the file. ``mode``: ``ro``, ``rw``, ``rwc``, or ``immutable`` (no lock, no log)."""
+    parameters = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+    # check_same_thread: the thread that opens, the one that writes and the one that closes differ, one after another.
+    connection = sqlite3.connect(
+        f"{place.path.as_uri()}?{parameters}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=connection_class,
+        timeout=_PATIENCE,
+    )
+    try:
+        for pragma in ("distrust", "check_cells", "no_mmap", "whole_flush", "whole_flush_at_checkpoints"):
+            connection.execute(_SQL[pragma])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def version_of(connection: sqlite3.Connection, place: Place) -> int:
+    """The schema's version: 0 when nothing was written yet.
+
+    Raises:
+        StoreError: it is another program's database.
+        RunDamaged: its last page is not whole, which SQLite would fill up with zeros.
+    """
+    application, version, tables, page_size = connection.execute(_SQL["identity"]).fetchone()
+    if application == 0 and tables == 0:
+        return 0
+    if application != APPLICATION_ID:
+        raise StoreError(f"{place.name} is an SQLite database of another program, not a run file")
+    # With a log, part of a page may be the trace of a power loss, and the log has the page.
+    if place.size() % page_size and not place.size("-wal"):
+        raise RunDamaged(f"{place.name} is damaged: its end is cut off")
+    return int(version)
+
+
+def check_version(version: int, place: Place) -> None:
+    """Refuse a file that a newer flatout wrote: what this one would not understand, it might spoil."""
+    newest = len(migrations())
+    if version > newest:
+        raise StoreError(
+            f"{place.name} was written by a newer flatout (version {version} of the run file; "
+            f"this one knows {newest}): upgrade flatout"
+        )
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the tables up to date, each step whole or not at all."""
+    for script in migrations()[version:]:
+        try:
+            connection.executescript(f"{_SQL['begin']};\n{script}\n{_SQL['commit']};")
+        except BaseException:
+            take_back(connection)
+            raise
+
+
+def prepare_to_write(connection: sqlite3.Connection, place: Place) -> None:
+    """Turn on the write-ahead log, and fsync at every commit."""
+    (mode,) = connection.execute(_SQL["write_ahead"]).fetchone()
+    if mode != "wal":
+        raise StoreError(f"{place.name} cannot be kept there: the file system does not allow a log; use a local disk")
+    connection.execute(_SQL["durable"])
+    connection.execute(_SQL["bound_log"])
+
+
+def take_back(connection: sqlite3.Connection) -> None:
+    """Roll back, where there is still something to roll back."""
+    with suppress(sqlite3.Error):
+        connection.execute(_SQL["rollback"])
+
+
+def retire(connection: sqlite3.Connection) -> None:
+    """Close, leaving one file. Where readers or the disk prevent that, the log stays beside it: nothing is lost."""
+    try:
+        with suppress(sqlite3.Error):
+            connection.execute(_SQL["be_brief"])
+            connection.execute(_SQL["checkpoint"])
+            connection.execute(_SQL["one_file"])
+    finally:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
+def sync_folder(place: Place) -> None:
+    """Make the file's name as durable as what is in it."""
+    descriptor = os.open(place.path.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether a database was read and found broken, as opposed to one that is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT or "decode to UTF-8" in str(error)
+
+
+@contextmanager
+def explained(place: Place) -> Iterator[None]:
+    """Turn SQLite's errors into ours, in one sentence each."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(error, place) from error
+
+
+def explain(error: sqlite3.Error, place: Place) -> StoreError:
+    """The StoreError for an SQLite error."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest the detail
+    if code == sqlite3.SQLITE_NOTADB:
+        return RunDamaged(f"{place.name} is not a run file")
+    if is_damage(error):
+        return RunDamaged(f"{place.name} is damaged ({error}); flatout.store.salvage reads what is left")
+    if code == sqlite3.SQLITE_BUSY:
+        return StoreError(f"{place.name} is held by another program that reads or writes it")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreError(f"{place.name} cannot be opened: the file or its folder is read-only, or not yours")
+    if "closed database" in str(error):
+        return StoreError(f"{place.name} is closed")
+    return StoreError(f"{place.name}: {what_failed(error, place)}")
+
+
+def what_failed(error: BaseException, place: Place) -> str:
+    """The machine's fault behind a failed write, as the first words of a sentence."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    with suppress(OSError):
+        if code == sqlite3.SQLITE_IOERR and shutil.disk_usage(place.path.parent).free < _ROOM:
+            code = sqlite3.SQLITE_FULL
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"the disk failed ({getattr(error, 'sqlite_errorname', error)})"
+    if code == sqlite3.SQLITE_BUSY:
+        return f"another program kept the file locked for {_PATIENCE:.0f} s"
+    return f"writing failed ({error})"

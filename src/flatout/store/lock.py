@@ -1,0 +1,140 @@
+"""Who writes a run file: one process at a time, named, and freed by its death.
+
+The lock is the operating system's (``flock``) on a side file, ``<run file>.lock``, which also says who holds it. The
+system drops it when the process ends, however it ends, so a stale lock needs no healing and a reused process id
+misleads nobody: what the side file says is believed only while the lock is held. It is removed on release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import RunLocked, StoreError
+
+from .database import Place
+
+_TRIES = 5
+_PAUSE = 0.02  # seconds; `holder` takes the lock for an instant to see whether it is free
+
+
+class Holder(Struct, frozen=True):
+    """The process that writes a run: its id, its machine, and since when (Unix time)."""
+
+    pid: int
+    host: str
+    since: float
+
+    def __str__(self) -> str:
+        then = time.localtime(self.since)
+        today = then[:3] == time.localtime()[:3]
+        elsewhere = "" if self.host == socket.gethostname() else f" on {self.host}"
+        return f"process {self.pid}{elsewhere} since {time.strftime('%H:%M' if today else '%Y-%m-%d %H:%M', then)}"
+
+
+class Lock:
+    """The right to write one run file."""
+
+    __slots__ = ("_descriptor", "_path")
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, place: Place) -> Lock:
+        """Take the lock.
+
+        Raises:
+            RunLocked: another holds it; the message says who.
+            StoreError: the folder is read-only, or cannot lock.
+        """
+        path = place.beside(".lock")
+        for left in reversed(range(_TRIES)):
+            try:
+                descriptor = _take(path)
+            except BlockingIOError:
+                if not left:
+                    raise RunLocked(f"{place.name} is being written by {_facts(path) or 'another process'}") from None
+            except OSError as error:
+                raise StoreError(f"{place.name} cannot be written there: {os.strerror(error.errno or 0)}") from error
+            else:
+                if descriptor is not None:
+                    return cls(path, descriptor)
+            time.sleep(_PAUSE)
+        raise RunLocked(f"{place.name} is being taken and released by other processes")
+
+    def release(self) -> None:
+        """Give the right back and remove the side file. Harmless when done already."""
+        if self._descriptor < 0:
+            return
+        # Removed before it is unlocked: afterwards it might be the next holder's.
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def holder(place: Place) -> Holder | None:
+    """Who writes the run file now; None when nobody does, or it cannot be seen."""
+    path = place.beside(".lock")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _facts(path)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _take(path: Path) -> int | None:
+    """A descriptor that holds the lock; None when the side file was removed meanwhile by its last holder."""
+    # O_NOFOLLOW: in a shared folder the name may be somebody's link to a file that must not be overwritten.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_still(path, descriptor):
+            os.close(descriptor)
+            return None
+        _write_facts(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write_facts(path: Path, descriptor: int) -> None:
+    facts = Holder(os.getpid(), socket.gethostname(), time.time())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(facts), 0)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _facts(path: Path) -> Holder | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None

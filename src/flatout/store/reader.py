@@ -1,0 +1,198 @@
+"""Looking into a run file: while it is written, after a crash, in a read-only folder.
+
+A reader never holds the file for longer than one batch of rows. SQLite cannot fold its log into the file past what
+some reader still looks at, so one reader that held its view for the hours that an export into a pipe may take would
+let the log grow for hours. The price is small: rows come in order, each once and whole, but those that are finished
+while one reads may or may not be among them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from flatout.errors import RunDamaged, StoreError
+
+from .database import Place, check_version, connect, explain, explained, version_of
+from .lock import Holder, holder
+from .queries import migrations, queries
+from .rows import Attempt, Choice, Counts, Entry, ErrorCount, Finished, Item, RunInfo, Summary, Unsettled
+
+LAST = 2**63 - 1
+"""The highest index that a file can hold."""
+
+_ITEMS = queries("items")
+_ATTEMPTS = queries("attempts")
+_NOTHING = "has nothing in it yet"
+_LIGHT_BATCH = 5_000
+_BATCH = 200  # whole items; each may hold a long prompt
+
+
+class RunReader:
+    """A read-only view of a run file. Methods see what is committed at the moment of the call.
+
+    Every method raises `RunDamaged` when what it reads is damaged, and `StoreError` when the file cannot be read.
+    """
+
+    def __init__(self, place: Place, connection: sqlite3.Connection) -> None:
+        self._place = place
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a run file for reading. Nothing is changed, nothing locked.
+
+        Raises:
+            StoreError: there is no such file, it is of another program or version, or it may not be read.
+            RunDamaged: it is not a readable run file.
+        """
+        place = Place.of(path)
+        if not place.path.exists():
+            raise StoreError(f"there is no run file {place.name}")
+        place.check_not_emptied()
+        connection, version = _open(place)
+        try:
+            check_version(version, place)
+            if version < len(migrations()):
+                state = "is of an older flatout; go on with the run to update it" if version else _NOTHING
+                raise StoreError(f"{place.name} {state}")
+        except StoreError:
+            connection.close()
+            raise
+        return cls(place, connection)
+
+    def close(self) -> None:
+        """Close. Harmless when done already."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The run
+
+    def info(self) -> RunInfo:
+        """The job, the command, the state, the total and the times."""
+        rows = self._rows(queries("run")["run"])
+        if not rows:
+            raise StoreError(f"{self._place.name} {_NOTHING}")
+        job, command, state, total, keep_prompts, created_at, opened_at, ended_at = rows[0]
+        return RunInfo(
+            job=msgspec.json.decode(job),
+            command=command,
+            state=state,
+            total=total,
+            keep_prompts=bool(keep_prompts),
+            created_at=created_at,
+            opened_at=opened_at,
+            ended_at=ended_at,
+        )
+
+    def holder(self) -> Holder | None:
+        """The process that writes the run now, if one does."""
+        return holder(self._place)
+
+    def counts(self) -> Counts:
+        """How many items became what."""
+        return Counts(*self._one(_ITEMS["counts"]))
+
+    def summary(self) -> Summary:
+        """Counts, tokens, money, and what of them is not known. Reads the whole file: about 0.5 s a million items."""
+        return Summary(*self._one(_ITEMS["summary"]))
+
+    def errors(self) -> list[ErrorCount]:
+        """Failures by class, most frequent first, each with its first example."""
+        return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"])]
+
+    def unsettled(self) -> Unsettled:
+        """Attempts that were begun by a process that died before their end: they may have been paid for nothing."""
+        rows = self._rows(_ATTEMPTS["unsettled"], {"in_flight": self.holder() is None})
+        return Unsettled(tuple(Attempt(*row) for row in rows))
+
+    # Its items
+
+    def items(self, select: Choice = "all", *, first: int = 0, last: int = LAST) -> Iterator[Item]:
+        """Items in index order: all, only the answered, or only the failed (the unsent among them).
+
+        Constant memory; see the module's text for what is seen of a run that goes on meanwhile.
+        """
+        if select not in ("all", "answered", "failed"):
+            raise ValueError(f"select is 'all', 'answered' or 'failed', not {select!r}")
+        while batch := self.batch(first, last, select):
+            yield from batch
+            first = batch[-1].index + 1
+
+    def batch(self, first: int, last: int, select: Choice = "all", most: int = _BATCH) -> list[Item]:
+        """The first items whose index is in ``first … last``, both included."""
+        rows = self._rows(_ITEMS["items"], {"first": first, "last": last, "choice": select, "most": most})
+        return [self._item(row) for row in rows]
+
+    def item(self, index: int) -> Item | None:
+        """One item; None when it is not finished."""
+        found = self.batch(index, index)
+        return found[0] if found else None
+
+    def finished(self, start: int = 0) -> Iterator[Finished]:
+        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory."""
+        while rows := self._rows(_ITEMS["finished"], (start, _LIGHT_BATCH)):
+            for row in rows:
+                yield Finished(*row)
+            start = rows[-1][0] + 1
+
+    def journal(self, index: int) -> dict[str, Entry]:
+        """The journalled steps of one item, by place, in the order in which they were first noted."""
+        return {place: Entry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
+
+    def highest_index(self) -> int:
+        """The highest index that is finished; -1 when none is."""
+        (highest,) = self._one(_ITEMS["last_index"])
+        return -1 if highest is None else int(highest)
+
+    def _item(self, row: tuple[Any, ...]) -> Item:
+        try:
+            return msgspec.convert(dict(zip(Item.__struct_fields__, row, strict=True)), Item)
+        except msgspec.ValidationError as error:
+            raise RunDamaged(f"{self._place.name} is damaged at item {row[0]}: {error}") from error
+
+    def _one(self, statement: str) -> tuple[Any, ...]:
+        return self._rows(statement)[0]
+
+    def _rows(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        with explained(self._place):
+            return self._connection.execute(statement, parameters).fetchall()
+
+
+def _open(place: Place) -> tuple[sqlite3.Connection, int]:
+    try:
+        return _open_as(place, "ro")
+    except sqlite3.OperationalError as error:
+        # In a read-only folder SQLite cannot make the index of a log. Without a log it needs none.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise explain(error, place) from error
+        if place.size("-wal") or place.size("-journal"):
+            raise StoreError(
+                f"{place.name} has a log beside it, and its folder is read-only: copy both to a folder of yours"
+            ) from error
+    except sqlite3.Error as error:
+        raise explain(error, place) from error
+    with explained(place):
+        return _open_as(place, "immutable")
+
+
+def _open_as(place: Place, mode: str) -> tuple[sqlite3.Connection, int]:
+    connection = connect(place, mode)
+    try:
+        return connection, version_of(connection, place)
+    except BaseException:
+        connection.close()
+        raise

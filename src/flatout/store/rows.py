@@ -1,0 +1,170 @@
+"""What a run file holds, as values: a finished item, an attempt, the run itself, and what they add up to.
+
+Field names are the file's column names, except that an item's ``item_index`` is ``index`` here. What is not known
+is None, never 0. Times are Unix seconds, durations seconds, money US dollars. JSON is kept as the bytes that the
+caller gave: nothing here parses it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+ItemState = Literal["answered", "failed", "unsent"]
+RunState = Literal["running", "interrupted", "finished"]
+Choice = Literal["all", "answered", "failed"]
+
+
+class Item(Struct, frozen=True, kw_only=True):
+    """One finished row.
+
+    Attributes:
+        index: the call's place in the input, from 0.
+        id: the call's own name, if it has one.
+        fingerprint: a digest of the call's content, 16 bytes, made by the caller.
+        input: the input's own row, as a JSON object.
+        prompt: the rendered call (messages and parameters), as JSON.
+        state: ``answered``, ``failed``, or ``unsent``: nothing was sent, or what failed was the whole target, so it is
+            tried again on resume.
+        answer: the answer's text.
+        output: the parsed answer, as JSON, when an output schema was asked for.
+        error, error_message: the error's class and its sentence, when there is no answer.
+        finish_reason, model, input_tokens, output_tokens: as the provider told.
+        cost: US dollars for all attempts.
+        attempts: how many times the call was tried.
+        seconds: from the call's entry to its end.
+        waits: where those seconds went, as a JSON object of seconds by cause.
+        finished_at: Unix time.
+    """
+
+    index: int
+    id: str | None = None
+    fingerprint: bytes
+    input: bytes | None = None
+    prompt: bytes | None = None
+    state: ItemState
+    answer: str | None = None
+    output: bytes | None = None
+    error: str | None = None
+    error_message: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+    attempts: int = 0
+    seconds: float | None = None
+    waits: bytes | None = None
+    finished_at: float
+
+
+class Finished(Struct, frozen=True):
+    """The light view of an item that resuming needs for every row."""
+
+    index: int
+    fingerprint: bytes
+    state: ItemState
+
+
+class Attempt(Struct, frozen=True):
+    """One try that was about to be sent."""
+
+    index: int
+    attempt: int
+    target: str
+    started_at: float
+    estimated_cost: float | None
+
+
+class Unsettled(Struct, frozen=True):
+    """Attempts whose end nobody saw: they may have been paid for nothing.
+
+    Attributes:
+        attempts: the attempts, oldest first.
+        cost: US dollars that they cost at most, as far as estimated.
+        unknown_costs: how many of them have no estimate.
+    """
+
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def cost(self) -> float:
+        return sum(a.estimated_cost for a in self.attempts if a.estimated_cost is not None)
+
+    @property
+    def unknown_costs(self) -> int:
+        return sum(a.estimated_cost is None for a in self.attempts)
+
+
+class Counts(Struct, frozen=True):
+    """How many items became what."""
+
+    answered: int
+    failed: int
+    unsent: int
+
+    @property
+    def finished(self) -> int:
+        """All of them together."""
+        return self.answered + self.failed + self.unsent
+
+
+class Summary(Counts, frozen=True):
+    """What the finished items add up to.
+
+    Attributes:
+        input_tokens, output_tokens, cost: sums of what is known; None when nothing is.
+        unknown_tokens: answered items whose tokens the provider did not tell.
+        unknown_costs: sent items whose cost is not known; ``cost`` is too low by theirs.
+        last_finished_at: when the latest item was finished.
+        rate: items a second since the latest process took up the run.
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    unknown_tokens: int
+    unknown_costs: int
+    last_finished_at: float | None
+    rate: float | None
+
+
+class ErrorCount(Struct, frozen=True):
+    """One class of error: how often, and its first example."""
+
+    error: str
+    count: int
+    first_index: int
+    message: str | None
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """The run itself.
+
+    Attributes:
+        job: what makes two answers comparable, as given to `RunFile.open`.
+        command: the command line that began it.
+        state: ``running``, ``interrupted`` or ``finished``. A run whose process was killed still says ``running``;
+            see `RunReader.holder`.
+        total: items of the input, when known.
+        keep_prompts: whether the rendered calls are kept.
+        created_at, opened_at, ended_at: when it began, when the latest process took it up, when it ended.
+    """
+
+    job: dict[str, Any]
+    command: str | None
+    state: RunState
+    total: int | None
+    keep_prompts: bool
+    created_at: float
+    opened_at: float
+    ended_at: float | None
+
+
+class Entry(Struct, frozen=True):
+    """One journalled step of a durable function. ``value`` is JSON."""
+
+    fingerprint: bytes
+    kind: str
+    value: bytes

@@ -1,0 +1,269 @@
+"""The run file: one SQLite file in which a run writes down what it has, as it has it.
+
+It answers one question for good: is this item done? An answer that was reported as done is in the file, so a run that
+was killed goes on where it was, paying again only for what was in flight. One process writes; anyone may read, with
+any SQLite tool, at any time.
+
+What holds: after a kill -9 at any instant everything acknowledged is there. After a power loss too, where the disk
+honours fsync. What cannot hold: SQLite's log (``-wal``), which stands beside the file while it is written, holds the
+newest answers. Whoever deletes it, cuts it short or copies the file without it loses those, and nobody can tell: an
+intact log that is shorter looks the same. A file emptied to 0 bytes, its log gone, looks new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from flatout.errors import RunDamaged
+
+from . import database
+from .database import Place
+from .job import check_same_job
+from .lock import Lock
+from .queries import queries
+from .reader import RunReader
+from .rows import Counts, Entry, Finished, Item, RunState, Unsettled
+from .writer import Writer
+
+_SQL = queries("run")
+_GIVE_UP = queries("attempts")["give_up"]
+
+
+class RunFile:
+    """A run being written. Make one with `RunFile.open`, and close it."""
+
+    def __init__(
+        self, lock: Lock, place: Place, connection: sqlite3.Connection, reader: RunReader, **options: Any
+    ) -> None:
+        self._place = place
+        self._reader = reader
+        self._keep_prompts: bool = options.pop("keep_prompts")
+        self._marked = False
+        self._finish_time: float | None = None
+        self._writer = Writer(connection, place, on_closed=lock.release, **options)
+        # The thread is a daemon: without this, a program that ends without closing would lose what is gathered.
+        atexit.register(self.close_now)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        job: Mapping[str, Any],
+        command: str | None = None,
+        fresh: bool = False,
+        keep_prompts: bool = True,
+        group_seconds: float = 0.02,
+        group_rows: int = 500,
+    ) -> Self:
+        """Begin a run, or go on with it.
+
+        Args:
+            path: the file; made when it is not there. Its folder must exist.
+            job: what makes two answers comparable (model, templates, parameters …): a flat mapping of JSON values.
+                No secrets: it is stored.
+            command: the command line, for people who look into the file.
+            fresh: move an old run aside (to ``<path>.1``, ``.2`` …) and start over.
+            keep_prompts: whether `Item.prompt` is stored.
+            group_seconds: the longest that a finished item waits for others to be committed with.
+            group_rows: the most that are gathered.
+
+        Raises:
+            RunLocked: another process (or this one) writes it; the message says which.
+            RunMismatch: it belongs to another job; the message names the first difference.
+            RunDamaged: it is not a readable run file.
+            StoreError: it is a folder, read-only, of another program, or of a newer flatout.
+        """
+        place = Place.of(path)
+        lock = Lock.acquire(place)
+        try:
+            with database.explained(place):
+                connection = _open(place, dict(job), command, fresh, keep_prompts)
+                try:
+                    return cls(
+                        lock,
+                        place,
+                        connection,
+                        RunReader.open(path),
+                        keep_prompts=keep_prompts,
+                        group_seconds=group_seconds,
+                        group_rows=group_rows,
+                    )
+                except BaseException:
+                    database.retire(connection)
+                    raise
+        except BaseException:
+            lock.release()
+            raise
+
+    # Writing
+
+    async def finish(self, item: Item) -> None:
+        """Write a finished item; return when the disk has it. A failed or unsent item is replaced.
+
+        Thousands may be finished at once: they are committed together, and return in that order. Cancelling the wait
+        does not take the item back.
+
+        Raises:
+            StoreError: the item has an answer already, or cannot be stored; or the disk failed, and then nothing more
+                is taken, and whatever was acknowledged before is in the file.
+        """
+        if item.prompt is not None and not self._keep_prompts:
+            item = msgspec.structs.replace(item, prompt=None)
+        await self._writer.put("item", msgspec.structs.astuple(item))
+
+    async def note_attempt(
+        self, index: int, attempt: int, target: str, started_at: float, estimated_cost: float | None
+    ) -> None:
+        """Note an attempt that is about to be sent; return when the operating system has the note.
+
+        The note outlives this process, but not a power loss: it says what a crash may have cost, and waiting for the
+        disk before each attempt would cost more. The attempt's outcome is written with its item.
+
+        Args:
+            index: the item's.
+            attempt: from 1.
+            target: where to, for people.
+            started_at: Unix time.
+            estimated_cost: US dollars at most; None when not known.
+        """
+        await self._writer.put("note", (index, attempt, target, started_at, estimated_cost), durable=False)
+
+    async def journal(self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes) -> None:
+        """Note what one step of a durable function came to (as JSON); return when the disk has it.
+
+        A step noted again replaces the old one.
+        """
+        await self._writer.put("entry", (index, place, fingerprint, kind, value, time.time()))
+
+    def set_total(self, total: int | None) -> None:
+        """Note how many items the input has. It is written soon; `close` waits for it."""
+        self._writer.change("total", (total,))
+
+    def mark(self, state: RunState) -> None:
+        """Note what the run does now, and when. It is written soon; `close` waits for it."""
+        self._marked = True
+        self._finish_time = None if state == "running" else time.time()
+        self._writer.change("mark", (state, self._finish_time))
+
+    # Reading
+
+    @property
+    def finish_time(self) -> float | None:
+        """When the run was marked as finished or interrupted, by this process; Unix time."""
+        return self._finish_time
+
+    def counts(self) -> Counts:
+        """How many items became what. Reads every row: about 0.3 s a million."""
+        return self._reader.counts()
+
+    def finished(self, start: int = 0) -> Iterator[Finished]:
+        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory."""
+        return self._reader.finished(start)
+
+    def item(self, index: int) -> Item | None:
+        """One item; None when it is not finished."""
+        return self._reader.item(index)
+
+    def input_of(self, index: int) -> bytes | None:
+        """The input's row of a finished item, to name what differs from today's."""
+        item = self._reader.item(index)
+        return None if item is None else item.input
+
+    def journalled(self, index: int) -> dict[str, Entry]:
+        """The journalled steps of one item, by place."""
+        return self._reader.journal(index)
+
+    def unsettled(self) -> Unsettled:
+        """Attempts of earlier processes that died before their end: they may have been paid for nothing."""
+        return self._reader.unsettled()
+
+    # Closing
+
+    async def close(self) -> None:
+        """Commit everything and leave one file. A run that was not marked is marked as interrupted.
+
+        Raises:
+            StoreError: the disk failed, and nobody was told yet.
+        """
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """`close`, blocking: for when there is no event loop, from any thread. Harmless when done already."""
+        if not self._marked:
+            self.mark("interrupted")
+        atexit.unregister(self.close_now)
+        self._reader.close()
+        self._writer.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _open(
+    place: Place, job: dict[str, Any], command: str | None, fresh: bool, keep_prompts: bool
+) -> sqlite3.Connection:
+    """A connection that is ready to write this job. The lock is held."""
+    if fresh:
+        _move_aside(place)
+    place.check_not_emptied()
+    connection = database.connect(place, "rwc")
+    try:
+        version = database.version_of(connection, place)
+        database.check_version(version, place)
+        database.migrate(connection, version)
+        now = time.time()
+        row = connection.execute(_SQL["run"]).fetchone()
+        if row is None:
+            connection.execute(_SQL["create"], (msgspec.json.encode(job), command, keep_prompts, now, now))
+            database.sync_folder(place)
+        else:
+            check_same_job(place.name, msgspec.json.decode(row[0]), job)
+        database.prepare_to_write(connection, place)
+        connection.execute(_SQL["take_up"], (now, keep_prompts))
+        connection.execute(_GIVE_UP)
+    except BaseException:
+        database.retire(connection)
+        raise
+    return connection
+
+
+def _move_aside(place: Place) -> None:
+    """Rename an old run to the first free ``.1``, ``.2`` …, its log folded in. Other people's files stay."""
+    if not place.is_empty():
+        connection = database.connect(place, "rw")
+        try:
+            database.version_of(connection, place)
+        except RunDamaged:
+            pass  # it is a run file, and it may be put aside
+        except sqlite3.DatabaseError as error:
+            if not database.is_damage(error):
+                raise
+        finally:
+            database.retire(connection)
+    elif not place.size("-wal"):
+        return
+    number = next(n for n in count(1) if not place.beside(f".{n}").exists() and not place.beside(f".{n}-wal").exists())
+    # What could not be folded in goes along, and goes first: the log alone is no run, the run alone would look whole.
+    with suppress(FileNotFoundError):
+        place.beside("-wal").rename(place.beside(f".{number}-wal"))
+    place.beside("-shm").unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        place.path.rename(place.beside(f".{number}"))
+    database.sync_folder(place)

@@ -1,0 +1,10 @@
+-- note: Note an attempt that is about to be sent.
+INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost) VALUES (?, ?, ?, ?, ?);
+
+-- give_up: Mark what an earlier process had in flight when it died.
+UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
+
+-- unsettled: Read attempts that may have been paid for nothing; those in flight too, when asked for.
+SELECT item_index, attempt, target, started_at, estimated_cost FROM attempts
+WHERE outcome = 'lost' OR (:in_flight AND outcome IS NULL)
+ORDER BY started_at, item_index, attempt;

@@ -1,0 +1,56 @@
+-- finish: Write a finished item. A failed or unsent one is replaced; an answered one never is.
+INSERT INTO items (
+  item_index, id, fingerprint, input, prompt, state, answer, output, error, error_message, finish_reason, model,
+  input_tokens, output_tokens, cost, attempts, seconds, waits, finished_at
+)
+VALUES (
+  ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?
+)
+ON CONFLICT (item_index) DO UPDATE SET
+  id = excluded.id, fingerprint = excluded.fingerprint, input = excluded.input, prompt = excluded.prompt,
+  state = excluded.state, answer = excluded.answer, output = excluded.output, error = excluded.error,
+  error_message = excluded.error_message, finish_reason = excluded.finish_reason, model = excluded.model,
+  input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, cost = excluded.cost,
+  attempts = excluded.attempts, seconds = excluded.seconds, waits = excluded.waits, finished_at = excluded.finished_at
+WHERE items.state <> 'answered';
+
+-- items: Read items in order: all, only the answered, or only the failed (the unsent among them).
+SELECT
+  item_index, id, fingerprint, CAST(input AS BLOB) AS input, CAST(prompt AS BLOB) AS prompt, state, answer,
+  CAST(output AS BLOB) AS output, error, error_message, finish_reason, model, input_tokens, output_tokens, cost,
+  attempts, seconds, CAST(waits AS BLOB) AS waits, finished_at
+FROM items
+WHERE item_index BETWEEN :first AND :last
+  AND (:choice = 'all' OR (state = 'answered') = (:choice = 'answered'))
+ORDER BY item_index LIMIT :most;
+
+-- finished: Read in order what is there already, without the long columns.
+SELECT item_index, fingerprint, state FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?;
+
+-- summary: Count items, tokens and money, and what of them is not known.
+SELECT
+  count(*) FILTER (WHERE items.state = 'answered') AS answered,
+  count(*) FILTER (WHERE items.state = 'failed') AS failed,
+  count(*) FILTER (WHERE items.state = 'unsent') AS unsent,
+  sum(input_tokens) AS input_tokens,
+  sum(output_tokens) AS output_tokens,
+  sum(cost) AS cost,
+  count(*) FILTER (WHERE input_tokens IS NULL AND items.state = 'answered') AS unknown_tokens,
+  count(*) FILTER (WHERE cost IS NULL AND items.state <> 'unsent') AS unknown_costs,
+  max(finished_at) AS last_finished_at,
+  count(*) FILTER (WHERE finished_at >= run.opened_at) / (max(finished_at) - max(run.opened_at)) AS rate
+FROM run LEFT JOIN items;
+
+-- counts: Count items by what became of them.
+SELECT
+  count(*) FILTER (WHERE state = 'answered'),
+  count(*) FILTER (WHERE state = 'failed'),
+  count(*) FILTER (WHERE state = 'unsent')
+FROM items;
+
+-- errors: Count failures by class, each with its first example.
+SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
+FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
+
+-- last_index: The highest place in the input that has an item.
+SELECT max(item_index) FROM items;

@@ -1,0 +1,15 @@
+-- run: Everything about the run itself.
+SELECT job, command, state, total, keep_prompts, created_at, opened_at, ended_at FROM run;
+
+-- create: Note down what a new run is.
+INSERT INTO run (id, job, command, keep_prompts, created_at, opened_at, state)
+VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, 'running');
+
+-- take_up: Note that a process goes on with the run.
+UPDATE run SET state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL;
+
+-- set_total: Note how many items the input has.
+UPDATE run SET total = ?;
+
+-- mark: Note what the run does now, and when it ended.
+UPDATE run SET state = ?, ended_at = ?;

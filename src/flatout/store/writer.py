@@ -1,0 +1,327 @@
+"""The one writer: a thread that owns the writing connection and commits in groups.
+
+A commit that waits for the disk costs the same for one row as for five hundred, so what is to be written is
+gathered first: for at most 20 ms, or until there are a few hundred rows. The gathering is done on the event loop's
+side, where it takes a list and a timer; a whole group then goes to the thread at once and comes back at once, so that
+threads are switched twice a group and not twice a row.
+
+There are two sorts of group. A *durable* one holds finished items and journal entries: its commit returns when the
+disk has it. A *light* one holds only notes of attempts: its commit returns when the system has it, which outlives this
+process but not the machine, and it is gathered for 2 ms only, because the attempt waits for it.
+
+When the machine fails (no room, a write or an fsync that fails) nothing is tried again. After a failed fsync nobody
+knows what the disk has, so every waiting caller is told, and the writer takes no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+from flatout.errors import RunDamaged, StoreError
+
+from . import database
+from .database import Place
+from .queries import queries
+
+Kind = Literal["note", "item", "entry", "total", "mark"]
+Piece = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
+"""The parameters of one statement, and who waits for it."""
+
+_STATEMENTS: dict[Kind, str] = {  # in the order of execution: an attempt is noted before its item settles it
+    "note": queries("attempts")["note"],
+    "item": queries("items")["finish"],
+    "entry": queries("journal")["enter"],
+    "total": queries("run")["set_total"],
+    "mark": queries("run")["mark"],
+}
+_SQL = queries("connection")
+_COUNTS = queries("items")["counts"]
+_LIGHT_SECONDS = 0.002
+_MOST_GROUPS = 32  # that are committed together when the disk is slower than the callers
+
+# What is wrong with one row, as opposed to the machine.
+_ROW_FAULTS = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    UnicodeError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+
+
+class _AlreadyAnswered(ValueError):
+    """An item that has an answer was finished again."""
+
+
+class _Group:
+    """What is committed together. All who wait for it wait on the same event loop."""
+
+    __slots__ = ("durable", "loop", "pieces", "size")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, durable: bool) -> None:
+        self.loop = loop
+        self.durable = durable
+        self.pieces: dict[Kind, list[Piece]] = {}
+        self.size = 0
+
+    def add(self, kind: Kind, piece: Piece) -> None:
+        self.pieces.setdefault(kind, []).append(piece)
+        self.size += 1
+
+
+class Writer:
+    """Commits what it is given, in order, in groups. The connection is its own from here on.
+
+    Args:
+        connection: ready for writing; closed at the end.
+        place: for messages.
+        group_seconds: the longest that a durable group gathers.
+        group_rows: the most that a group gathers.
+        on_closed: called in the writer's thread, last of all.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        place: Place,
+        *,
+        group_seconds: float,
+        group_rows: int,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._place = place
+        self._seconds = {True: group_seconds, False: _LIGHT_SECONDS}
+        self._rows = group_rows
+        self._on_closed = on_closed
+        self._gate = threading.Lock()  # guards the open groups and `_closed`; held for a microsecond
+        self._open: dict[bool, _Group | None] = {False: None, True: None}  # by durability, the light one first
+        self._closed = False
+        self._queue: SimpleQueue[_Group | None] = SimpleQueue()
+        self._synchronous = True
+        self._fault: StoreError | None = None
+        self._fault_was_told = False
+        # A daemon, so that a program that forgot to close can end; RunFile closes at exit.
+        self._thread = threading.Thread(target=self._work, name=f"flatout writes {place.path.name}", daemon=True)
+        self._thread.start()
+
+    # The callers' side
+
+    async def put(self, kind: Kind, parameters: tuple[Any, ...], *, durable: bool = True) -> None:
+        """Write one row; return after the commit that holds it. Cancelling the wait does not take the row back.
+
+        Raises:
+            StoreError: the row was refused, or the machine failed: it may or may not be in the file.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._gate:
+            self._check_open()
+            group = self._open[durable]
+            if group is None or group.loop is not loop:
+                self._hand_over(group)
+                group = self._open[durable] = _Group(loop, durable)
+                loop.call_later(self._seconds[durable], self._time_is_up, group)
+            group.add(kind, (parameters, future))
+            if group.size >= self._rows:
+                self._hand_over(group)
+        await future
+
+    def change(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+        """Write something that nobody waits for, at once. After a fault it is dropped."""
+        group = _Group(None, durable=True)
+        group.add(kind, (parameters, None))
+        with self._gate:
+            if not self._closed:
+                self._hand_over_all()
+                self._queue.put(group)
+
+    def close(self) -> None:
+        """Commit everything, fold the log into the file and end the thread. Blocks; works without a loop.
+
+        Raises:
+            StoreError: the machine failed, and nobody was told yet.
+        """
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._hand_over_all()
+                self._queue.put(None)
+        self._thread.join()
+        if self._fault is not None and not self._fault_was_told:
+            self._fault_was_told = True
+            raise _again(self._fault)
+
+    def _check_open(self) -> None:
+        if self._fault is not None:
+            self._fault_was_told = True
+            raise _again(self._fault)
+        if self._closed:
+            raise StoreError(f"{self._place.name} is closed")
+
+    def _time_is_up(self, group: _Group) -> None:
+        with self._gate:
+            if self._open[group.durable] is group:
+                self._hand_over(group)
+
+    def _hand_over(self, group: _Group | None) -> None:
+        if group is None:
+            return
+        if group.durable:
+            self._hand_over(self._open[False])  # an attempt is noted before its item is finished
+        self._open[group.durable] = None
+        self._queue.put(group)
+
+    def _hand_over_all(self) -> None:
+        for group in tuple(self._open.values()):
+            self._hand_over(group)
+
+    # The writer's side
+
+    def _work(self) -> None:
+        try:
+            more = True
+            while more:
+                groups, more = self._next()
+                rejected = self._commit(groups)
+                for group in groups:
+                    self._answer(group, rejected)
+        finally:
+            if self._fault is None:
+                database.retire(self._connection)
+            else:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.close()
+            self._on_closed()
+
+    def _next(self) -> tuple[list[_Group], bool]:
+        """The groups that wait by now, and whether more will come."""
+        groups: list[_Group] = []
+        try:
+            while len(groups) < _MOST_GROUPS:
+                group = self._queue.get(block=not groups)
+                if group is None:
+                    return groups, False
+                groups.append(group)
+        except Empty:
+            pass
+        return groups, True
+
+    def _commit(self, groups: list[_Group]) -> dict[asyncio.Future[None] | None, StoreError]:
+        """Commit groups as one; what is returned was refused. A fault is kept in `_fault`."""
+        if not groups or self._fault is not None:
+            return {}
+        try:
+            self._set_durability(any(group.durable for group in groups))
+            try:
+                return self._transact(groups, self._write_fast)
+            except _ROW_FAULTS:
+                return self._transact(groups, self._write_singly)
+        # Whatever it is, those who wait must hear of it: a writer that dies silently is a program that hangs.
+        except BaseException as error:
+            database.take_back(self._connection)
+            self._fault = self._describe(error)
+            return {}
+
+    def _set_durability(self, durable: bool) -> None:
+        if durable is not self._synchronous:
+            self._connection.execute(_SQL["durable" if durable else "handed_over"])
+            self._synchronous = durable
+
+    def _transact(
+        self, groups: list[_Group], write: Callable[[Kind, list[Piece]], dict[Any, StoreError]]
+    ) -> dict[asyncio.Future[None] | None, StoreError]:
+        rejected: dict[asyncio.Future[None] | None, StoreError] = {}
+        self._connection.execute(_SQL["begin"])
+        try:
+            for kind in _STATEMENTS:
+                pieces = [piece for group in groups for piece in group.pieces.get(kind, ())]
+                if pieces:
+                    rejected.update(write(kind, pieces))
+        except _ROW_FAULTS:
+            self._connection.execute(_SQL["rollback"])
+            raise
+        self._connection.execute(_SQL["commit"])
+        return rejected
+
+    def _write_fast(self, kind: Kind, pieces: list[Piece]) -> dict[Any, StoreError]:
+        cursor = self._connection.executemany(_STATEMENTS[kind], [parameters for parameters, _ in pieces])
+        if cursor.rowcount != len(pieces):
+            raise _AlreadyAnswered
+        return {}
+
+    def _write_singly(self, kind: Kind, pieces: list[Piece]) -> dict[Any, StoreError]:
+        """Write row by row, so that a bad row fails alone."""
+        rejected: dict[Any, StoreError] = {}
+        for parameters, future in pieces:
+            try:
+                self._write_one(kind, parameters)
+            except _ROW_FAULTS as error:
+                rejected[future] = StoreError(f"{self._place.name} does not take {_subject(kind, parameters)}: {error}")
+        return rejected
+
+    def _write_one(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+        try:
+            changed = self._connection.execute(_STATEMENTS[kind], parameters).rowcount
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which some JSON decoders let through. The answer was paid for: keep the rest.
+            readable = tuple(p.encode(errors="replace").decode() if isinstance(p, str) else p for p in parameters)
+            changed = self._connection.execute(_STATEMENTS[kind], readable).rowcount
+        if changed != 1:
+            raise _AlreadyAnswered("it has an answer already")
+
+    def _answer(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:
+        if group.loop is None:
+            return
+        if self._fault is not None:
+            self._fault_was_told = True
+        # A loop that is gone has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            group.loop.call_soon_threadsafe(_resolve, group, rejected, self._fault)
+
+    def _describe(self, error: BaseException) -> StoreError:
+        if isinstance(error, sqlite3.Error):
+            explained = database.explain(error, self._place)
+            if isinstance(explained, RunDamaged):
+                return explained
+        what = database.what_failed(error, self._place)
+        remedy = "make room and run" if what == "the disk is full" else "run"
+        return StoreError(f"{what}: {self._safe()}; {remedy} the same command again")
+
+    def _safe(self) -> str:
+        try:
+            answered = self._connection.execute(_COUNTS).fetchone()[0]
+        except sqlite3.Error:
+            return f"what was finished before is safe in {self._place.name}"
+        return f"{answered:,} {'answer is' if answered == 1 else 'answers are'} safe in {self._place.name}"
+
+
+def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError], fault: StoreError | None) -> None:
+    """Tell all who wait, in the order in which they came. Runs on their event loop."""
+    for pieces in group.pieces.values():
+        for _, future in pieces:
+            if future is None or future.done():  # done: its caller was cancelled
+                continue
+            error = _again(fault) if fault is not None else rejected.get(future)
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+
+def _again(error: StoreError) -> StoreError:
+    """The same error, new: one that many tasks raise would collect all their tracebacks."""
+    return type(error)(*error.args)
+
+
+def _subject(kind: Kind, parameters: tuple[Any, ...]) -> str:
+    return {"note": "an attempt of item", "entry": "a journal entry of item"}.get(kind, "item") + f" {parameters[0]}"
