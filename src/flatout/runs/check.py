@@ -1,0 +1,87 @@
+"""Looking through a whole input before the first call is paid for.
+
+An error on line 900,000 is best found before 899,999 answers have been bought. One pass checks that every row can be
+read and makes a call, and that no id is there twice; it keeps eight bytes a row.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+
+from .read import Input, Row
+from .recipe import Recipe, row_id
+
+MOST_COLUMNS = 10_000
+"""Different columns that are remembered; beyond, an input's keys are data of their own, not columns."""
+
+_BUCKETS = 256
+_MASK = (1 << 64) - 1
+
+
+class Checked(Struct, frozen=True):
+    """What `check` found.
+
+    Attributes:
+        rows: how many rows there are (not more than the limit); None when the input can be read only once.
+        ids: how many of them have an id.
+        columns: every column that occurs, in the order of first appearance; None when that is not known, or when
+            there are more than 10,000.
+    """
+
+    rows: int | None
+    ids: int = 0
+    columns: tuple[str, ...] | None = None
+
+
+def check(source: Input, recipe: Recipe, *, limit: int | None = None) -> Checked:
+    """Check every row of an input, or the first ``limit``, against a recipe.
+
+    Of an input that can be read only once (stdin), only the header is checked.
+
+    Raises:
+        ConfigError: the first thing that is wrong, with its line.
+    """
+    if source.columns is not None:
+        recipe.check_columns(source.columns)
+    if not source.repeatable:
+        return Checked(None, columns=source.columns)
+    hashes = [array("Q") for _ in range(_BUCKETS)]
+    columns: dict[str, None] = dict.fromkeys(source.columns or ())
+    rows = ids = 0
+    for row in islice(source, limit):
+        recipe.check(row)
+        if (name := row_id(row)) is not None:
+            digest = hash(name) & _MASK
+            hashes[digest % _BUCKETS].append(digest)
+            ids += 1
+        if not row.columns.keys() <= columns.keys() and len(columns) <= MOST_COLUMNS:
+            columns.update(dict.fromkeys(row.columns))
+        rows += 1
+    _check_unique(islice(source, limit), hashes)
+    return Checked(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
+
+
+def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:
+    suspects = {digest for bucket in hashes for digest in _repeated(bucket)}
+    if not suspects:
+        return
+    # Different ids may share a hash, so only the ids themselves decide.
+    lines: dict[str, int] = {}
+    for row in rows:
+        name = row_id(row)
+        if name is not None and hash(name) & _MASK in suspects and lines.setdefault(name, row.line) != row.line:
+            raise ConfigError(f"{row.at}: the id {name!r} was already used on {row.source.unit} {lines[name]}")
+
+
+def _repeated(bucket: array[int]) -> set[int]:
+    """What is in a bucket more than once."""
+    if len(set(bucket)) == len(bucket):
+        return set()
+    return {digest for digest, times in Counter(bucket).items() if times > 1}
