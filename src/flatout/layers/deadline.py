@@ -1,0 +1,36 @@
+"""Bounds the whole call: queueing, every attempt and every wait between them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flatout.errors import DeadlineExceeded
+from flatout.layer import CallNext, journey
+from flatout.values import Call, Reply
+
+
+class Deadline:
+    """Ends a call that is not answered in time, with `DeadlineExceeded`; the last failure is chained.
+
+    Args:
+        seconds: for calls that name no deadline of their own.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+        seconds = call.deadline or self._seconds
+        trip = journey()
+        trip.deadline_at = trip.started + seconds
+        try:
+            async with asyncio.timeout_at(trip.deadline_at) as scope:
+                return await call_next(call)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            last = trip.last_error
+            why = f"; the last attempt: {last}" if last is not None else ""
+            raise DeadlineExceeded(
+                f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}", attempts=trip.attempts
+            ) from last

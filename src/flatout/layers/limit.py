@@ -1,0 +1,234 @@
+"""Admission: holds each attempt until its target's pacer lets it go, first in, first out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, NotSent, RateLimited
+from flatout.events import Events, TargetPaused
+from flatout.layer import CallNext, journey
+from flatout.policies.classify import Verdict, verdict
+from flatout.policies.estimate import Estimator, Need
+from flatout.policies.pacing import Pacer
+from flatout.values import Call, Reply
+
+BYPASS = 16
+"""How many small calls may pass one that waits for tokens, and how many places behind it they are looked for."""
+
+BYPASS_AGE = 2.0
+"""Seconds of waiting after which nothing passes a call."""
+
+
+class TargetStatus(Struct, frozen=True, kw_only=True):
+    """What one target is doing now.
+
+    Attributes:
+        target: its name.
+        in_flight: attempts on the wire.
+        waiting: attempts that wait for admission.
+        holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
+        use: how much of that limit is used, 0 to 1; None when it is not known.
+    """
+
+    target: str
+    in_flight: int
+    waiting: int
+    holds: str
+    use: float | None
+
+
+class _Waiter:
+    """One attempt in the queue."""
+
+    __slots__ = ("admitted", "held", "need", "passed", "since")
+
+    def __init__(self, need: Need, admitted: asyncio.Future[None], since: float, held: dict[str, float]) -> None:
+        self.need = need
+        self.admitted = admitted
+        self.since = since
+        self.held = held
+        self.passed = 0
+
+
+class Limit:
+    """One target's queue and permits. Sees every answer and every refusal, and tells the pacer.
+
+    A permit is given back on any exit: answer, error or cancellation. One timer serves the whole queue.
+
+    Args:
+        target: its name, for people.
+        pacer: makes the pacer when the first call comes; takes the event loop's time.
+        estimator: guesses tokens before a call is sent, and learns from each usage.
+        events: hears of pauses.
+    """
+
+    def __init__(self, target: str, pacer: Callable[[float], Pacer], estimator: Estimator, events: Events) -> None:
+        self.target = target
+        self.pacer: Pacer | None = None
+        self._make_pacer = pacer
+        self._estimator = estimator
+        self._events = events
+        self._queue: deque[_Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
+        self._cause = ""
+        self._cause_since = 0.0
+        self._held: dict[str, float] = {}
+        self._wall: Callable[[], float] = time.time
+
+    def __repr__(self) -> str:
+        return f"Limit({self.target}, waiting={len(self._queue)}, {self.pacer!r})"
+
+    def status(self) -> TargetStatus:
+        """What the target is doing now."""
+        holds = self._cause if self._queue else ""
+        pacer = self.pacer
+        return TargetStatus(
+            target=self.target,
+            in_flight=pacer.in_flight if pacer is not None else 0,
+            waiting=len(self._queue),
+            holds=holds,
+            use=pacer.use(holds) if pacer is not None else None,
+        )
+
+    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+        loop = asyncio.get_running_loop()
+        pacer = self.pacer
+        if pacer is None:
+            pacer = self.pacer = self._make_pacer(loop.time())
+            self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        need = self._estimator.need(call) if pacer.counts_tokens else Need()
+        if (reason := pacer.never(need)) is not None:
+            raise InvalidRequest(f"not sent: {reason}")
+        await self._admission(pacer, need, loop)
+        sent = loop.time()
+        try:
+            reply = await call_next(call)
+        except CallError as error:
+            self._failed(pacer, need, error, sent, loop.time())
+            raise
+        except BaseException:
+            pacer.failed(need, loop.time())
+            raise
+        else:
+            if pacer.counts_tokens:
+                self._estimator.learn(need, reply.usage)
+            pacer.answered(need, reply.usage, reply.headers, sent, loop.time(), self._wall())
+            return reply
+        finally:
+            if self._queue:
+                self._drain(pacer, loop)
+
+    def flush(self, error: NotSent) -> None:
+        """Fail everything that waits: the target was stopped, so waiting longer helps nobody."""
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.admitted.done():
+                waiter.admitted.set_exception(type(error)(str(error)).with_traceback(None))
+                waiter.admitted.exception()  # a waiter cancelled in this very turn never looks: that is no loss
+        self._hold("", self._cause_since)
+
+    async def _admission(self, pacer: Pacer, need: Need, loop: asyncio.AbstractEventLoop) -> None:
+        """Return with a permit, which the caller gives back through the pacer."""
+        now = loop.time()
+        if not self._queue and pacer.ready_at(need, now)[0] <= now:
+            pacer.admit(need, now)
+            return
+        trip = journey()
+        if trip.deadline_at is not None and pacer.paused_until >= trip.deadline_at:
+            raise DeadlineExceeded(
+                f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
+                attempts=trip.attempts,
+            ) from trip.last_error
+        self._hold(self._cause, now)
+        waiter = _Waiter(need, loop.create_future(), now, dict(self._held))
+        if trip.attempts:
+            self._queue.appendleft(waiter)  # a call that was sent before has waited its turn already
+        else:
+            self._queue.append(waiter)
+        self._drain(pacer, loop)
+        try:
+            await waiter.admitted
+        except asyncio.CancelledError:
+            if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
+                pacer.failed(need, loop.time())  # admitted and cancelled in one turn of the loop
+            elif waiter in self._queue:
+                self._queue.remove(waiter)
+            self._drain(pacer, loop)
+            raise
+        finally:
+            for cause, seconds in self._held.items():
+                trip.waited(cause, seconds - waiter.held.get(cause, 0.0))
+
+    def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        """Admit all that may go now, and set the timer for the next."""
+        queue = self._queue
+        now = loop.time()
+        while queue:
+            at, cause = pacer.ready_at(queue[0].need, now)
+            if at > now:
+                if cause != "tokens" or not self._bypass(pacer, now):
+                    self._sleep(pacer, at, cause, now, loop)
+                    return
+                continue
+            self._let_go(queue.popleft(), pacer, now)
+        self._hold("", now)
+
+    def _bypass(self, pacer: Pacer, now: float) -> bool:
+        """Admit the first small call behind a head that waits for tokens, if the head can bear it."""
+        head = self._queue[0]
+        if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
+            return False
+        for place in range(1, min(len(self._queue), BYPASS)):
+            waiter = self._queue[place]
+            if waiter.need.tokens < head.need.tokens / 4 and pacer.ready_at(waiter.need, now)[0] <= now:
+                head.passed += 1
+                del self._queue[place]
+                self._let_go(waiter, pacer, now)
+                return True
+        return False
+
+    def _let_go(self, waiter: _Waiter, pacer: Pacer, now: float) -> None:
+        if not waiter.admitted.done():
+            pacer.admit(waiter.need, now)
+            self._hold(self._cause, now)
+            waiter.admitted.set_result(None)
+
+    def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._hold(cause, now)
+        if self._timer is not None:
+            if self._timer_at == at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at != float("inf"):  # else only another call's end helps, and that drains
+            self._timer = loop.call_at(at, self._wake, pacer, loop)
+            self._timer_at = at
+
+    def _wake(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._drain(pacer, loop)
+
+    def _hold(self, cause: str, now: float) -> None:
+        """Book the time since the last change under the cause that held the queue, and go on with this one."""
+        if self._cause:
+            self._held[self._cause] = self._held.get(self._cause, 0.0) + now - self._cause_since
+        self._cause = cause
+        self._cause_since = now
+
+    def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> None:
+        decision = verdict(error)
+        if decision is not Verdict.THROTTLE:
+            overloaded = decision is Verdict.OVERLOADED
+            pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
+            return
+        was = pacer.paused_until
+        until = pacer.throttled(need, error.retry_after, error.headers, sent, now, self._wall())
+        if until > max(was, now) and self._events:
+            reason = "rate limited" if isinstance(error, RateLimited) else "no capacity"
+            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=reason))

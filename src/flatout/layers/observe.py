@@ -1,0 +1,31 @@
+"""Outermost: tells subscribers what became of each call, once per call."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flatout.events import CallFinished, Events
+from flatout.layer import CallNext, journey
+from flatout.values import Call, Reply
+
+
+class Observe:
+    """Emits one `CallFinished` a call, whatever its end."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+        if not self._events:
+            return await call_next(call)
+        error: BaseException | None = None
+        reply: Reply | None = None
+        try:
+            reply = await call_next(call)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            now = asyncio.get_running_loop().time()
+            self._events.emit(CallFinished(at=now, call=call, reply=reply, error=error, journey=journey()))
+        return reply

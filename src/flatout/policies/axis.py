@@ -1,0 +1,132 @@
+"""One limited quantity of a target: requests, tokens, input tokens or output tokens per minute; requests per day.
+
+Its rate is known from the user, or advertised by the provider. Either way it is paced by one GCRA. What differs is how
+much may go at once: a known limit is spent smoothly; an advertised one as far ahead as the provider says is left,
+until the first refusal shows that its headers promise more than it enforces.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .advertised import Quota
+from .gcra import Gcra
+
+USE = 0.985
+"""The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest."""
+
+BURST = 0.2
+"""Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute is overrun."""
+
+SLACK = 1.2
+"""Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
+
+
+class Axis:
+    """Paces one quantity.
+
+    Args:
+        cause: what a call that waits for it waits for; see `flatout.events.WAITS`.
+        limit: units per window.
+        window: seconds that the limit counts over.
+        now: the present.
+        known: whether the user gave the limit. Then headers may lower it, never raise it.
+
+    Attributes:
+        taken: units admitted so far, ever. What was admitted since an instant is a difference of two of these.
+    """
+
+    __slots__ = (
+        "_credit",
+        "_credit_until",
+        "_heard",
+        "_known",
+        "_smooth",
+        "_window",
+        "cause",
+        "gcra",
+        "limit",
+        "taken",
+    )
+
+    def __init__(self, cause: str, limit: float, window: float, now: float, *, known: bool) -> None:
+        self.cause = cause
+        self.limit = limit
+        self.taken = 0.0
+        self.gcra = Gcra(limit * USE / window, BURST, now)
+        self._window = window
+        self._known = limit if known else math.inf
+        self._smooth = known
+        self._heard = False
+        self._credit = 0.0
+        self._credit_until = -math.inf
+
+    def __repr__(self) -> str:
+        return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
+
+    def ready_at(self, cost: float, now: float) -> float:
+        """When a cost may be admitted; any time that is not after now means at once."""
+        if now < self._credit_until and self._credit >= cost:
+            return now
+        return self.gcra.ready_at(cost)
+
+    def take(self, cost: float, now: float) -> None:
+        """Admit a cost."""
+        self.taken += cost
+        if now < self._credit_until and self._credit >= cost:
+            self._credit -= cost
+        else:
+            self.gcra.take(cost, now)
+
+    def give(self, cost: float) -> None:
+        """Correct the past: see `Gcra.give`."""
+        self.gcra.give(cost)
+
+    def refused(self, now: float) -> None:
+        """A call was refused for its rate: spend smoothly from now on, beginning with nothing."""
+        self._smooth = True
+        self._credit = 0.0
+        self._credit_until = -math.inf
+        self.gcra.burst = BURST
+        self.gcra.tat = max(self.gcra.tat, now + BURST)
+
+    def resume(self, at: float) -> None:
+        """Nothing goes before an instant, and then begins with nothing saved up."""
+        self.gcra.tat = max(self.gcra.tat, at + self.gcra.burst)
+
+    def heard(self, quota: Quota, mark: float, sent: float, now: float) -> None:
+        """Follow what an answer says.
+
+        Args:
+            quota: what it says.
+            mark: `taken` when its request was sent.
+            sent: when that was.
+            now: the present.
+        """
+        if quota.limit is not None and min(quota.limit, self._known) != self.limit:
+            self.limit = min(quota.limit, self._known)
+            self._window = quota.window
+            self.gcra.set_rate(self.limit * USE / self._window, now)
+        if quota.remaining is None or quota.reset is None:
+            return
+        rate = self.limit / self._window
+        left = quota.remaining - (self.taken - mark)
+        capacity = quota.remaining + quota.reset * rate
+        if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
+            if not self._smooth and not self._heard:
+                self.gcra.burst = max(BURST, min(self._window, capacity / rate))
+                self.gcra.tat = -math.inf
+            self._lower(left + rate * (now - sent), now)
+        elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
+            if self._credit_until == -math.inf:
+                self._credit = left
+                self._credit_until = max(now, sent + quota.reset)
+                self.gcra.burst = BURST
+                self.gcra.tat = self._credit_until + BURST
+            self._credit = min(self._credit, left)
+        self._heard = True
+
+    def _lower(self, level: float, now: float) -> None:
+        """Hold no more to be left than the provider says."""
+        gcra = self.gcra
+        gcra.tat = max(gcra.tat, now + gcra.burst - max(0.0, level) / gcra.rate)

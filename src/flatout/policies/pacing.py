@@ -1,0 +1,291 @@
+"""The pacer: decides when a target may be sent the next call. Pure: time is handed in.
+
+Why not back off call by call: with hundreds of workers each sleeping out its own Retry-After, about half of all
+requests are refused, for the workers know nothing of each other. A limit belongs to a target, so one pacer holds it
+for all callers: an axis for every limit that is known or advertised, a search where none is, a count of what is in
+flight, and one shared pause.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from flatout.values import Limits, Usage
+
+from .advertised import Advertised, Quota, advertised
+from .aimd import Aimd
+from .axis import USE, Axis
+from .estimate import Need
+from .search import RateSearch
+
+MINUTE, DAY = 60.0, 86_400.0
+
+PROBE = 0.25
+"""Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
+
+FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
+"""Seconds of the pause after a refusal that names none, doubled while nothing is accepted in between."""
+
+OVERLOAD = 5
+"""So many failures for want of capacity, with no answer in between, pause the target."""
+
+FIRST_REST, LAST_REST = 2.0, 60.0
+
+Reserve = Literal["usage", "max_tokens", "input"]
+"""What a provider charges against tokens per minute: what was used; ``max(max_tokens, input)`` on admission; input."""
+
+IN_FLIGHT = 1_000
+"""Most requests in flight where nothing else bounds them."""
+
+
+class Pacer:
+    """The limits of one target, and how much of them is used.
+
+    Args:
+        limits: what the target allows, as far as it is known.
+        now: the present, in seconds of any monotonic clock.
+        reserve: how the provider charges tokens.
+        self_hosted: adapt the concurrency, not the rate, where neither is known.
+        probe: whether the first call goes alone until it is answered, or for `PROBE` seconds.
+        requests_per_day: whether the provider's headers on requests count by the day.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        now: float,
+        *,
+        reserve: Reserve = "usage",
+        self_hosted: bool = False,
+        probe: bool = False,
+        requests_per_day: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.in_flight = 0
+        self.paused_until = -math.inf
+        self._paused_at = -math.inf
+        self._reserve = reserve
+        self._requests_per_day = requests_per_day
+        self._axes: dict[str, Axis] = {}
+        for name, limit, window in (
+            ("rpm", limits.rpm, MINUTE),
+            ("rpd", limits.rpd, DAY),
+            ("tpm", limits.tpm, MINUTE),
+            ("itpm", limits.itpm, MINUTE),
+            ("otpm", limits.otpm, MINUTE),
+        ):
+            if limit is not None:
+                self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True)
+        rate_known = bool(self._axes)
+        adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
+        bare = limits.concurrency is None and not rate_known
+        self.search = RateSearch(now) if bare and adaptive == "rate" else None
+        self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
+        self._searches = adaptive == "rate" and not rate_known
+        self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
+        self._probe = probe or self.search is not None
+        self._probe_until = -math.inf
+        self._throttles = 0
+        self._failures = 0
+        self._rests = 0
+
+    def __repr__(self) -> str:
+        known = [*self._axes.values(), *filter(None, (self.search, self.aimd))]
+        return f"Pacer(in_flight={self.in_flight}, {', '.join(map(repr, known))})"
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a call's tokens matter; else nobody need estimate them."""
+        return any(name in self._axes for name in ("tpm", "itpm", "otpm"))
+
+    def never(self, need: Need) -> str | None:
+        """Why a call can never be admitted; None when it can."""
+        for name, axis in self._axes.items():
+            if name not in ("rpm", "rpd") and (cost := self._cost(name, need)) > axis.limit:
+                return f"it needs about {cost:,.0f} tokens, and the limit is {axis.limit:,.0f} a minute"
+        return None
+
+    def ready_at(self, need: Need, now: float) -> tuple[float, str]:
+        """When a call may go, and what holds it: a cause of `flatout.events.WAITS`.
+
+        `inf` means that no time will help, only another call's end.
+        """
+        if self.in_flight >= (self._most if self.aimd is None else int(self.aimd.limit)):
+            return math.inf, "concurrency"
+        at, cause = self.paused_until, "pause"
+        if self._probe and self.in_flight and self._probe_until > at:
+            at = self._probe_until
+        for name, axis in self._axes.items():
+            if (ready := axis.ready_at(self._cost(name, need), now)) > at:
+                at, cause = ready, axis.cause
+        if self.search is not None and (ready := self.search.ready_at()) > at:
+            at, cause = ready, "requests"
+        return at, cause
+
+    def use(self, cause: str) -> float | None:
+        """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
+        if cause == "concurrency":
+            most = self._most if self.aimd is None else self.aimd.limit
+            return min(1.0, self.in_flight / most) if most != math.inf else None
+        return USE if any(axis.cause == cause for axis in self._axes.values()) else None
+
+    def admit(self, need: Need, now: float) -> None:
+        """Take a call's share of every axis. The caller has seen to `ready_at`."""
+        self.in_flight += 1
+        if self._probe and self._probe_until == -math.inf:
+            self._probe_until = now + PROBE
+        need.costs = costs = {}
+        need.marks = marks = {}
+        for name, axis in self._axes.items():
+            costs[name] = cost = self._cost(name, need)
+            axis.take(cost, now)
+            marks[name] = axis.taken
+        if self.search is not None:
+            self.search.take(now)
+            need.mark = self.search.mark
+
+    def answered(
+        self, need: Need, usage: Usage, headers: Mapping[str, str], sent: float, now: float, wall: float
+    ) -> None:
+        """An admitted call was answered.
+
+        Args:
+            need: the call's need, as it was admitted.
+            usage: what the provider counted.
+            headers: the answer's headers.
+            sent: when it was sent.
+            now: the present.
+            wall: the wall clock, in seconds since the epoch.
+        """
+        if self.aimd is not None:
+            self.aimd.answered(self.in_flight, now)
+        self.in_flight -= 1
+        if sent >= self.paused_until:
+            self._probe = False
+            self._throttles = self._failures = self._rests = 0
+        if self.search is not None:
+            self.search.accepted(sent, now)
+        for name in need.costs:
+            if name not in ("rpm", "rpd") and (used := self._used(name, need, usage)) is not None:
+                self._axes[name].give(need.costs[name] - used)
+        self._hear(need, headers, sent, now, wall)
+
+    def failed(
+        self,
+        need: Need,
+        now: float,
+        *,
+        overloaded: bool = False,
+        headers: Mapping[str, str] | None = None,
+        sent: float = 0.0,
+        wall: float = 0.0,
+    ) -> None:
+        """An admitted call failed, or was cancelled, for a reason that is not our speed."""
+        self.in_flight -= 1
+        if headers is not None:
+            self._hear(need, headers, sent, now, wall)
+        if not overloaded:
+            return
+        self._failures += 1
+        if self.aimd is not None:
+            self.aimd.pushed_back(sent, now)
+        if self._failures >= OVERLOAD and now >= self.paused_until:
+            rest = min(LAST_REST, FIRST_REST * 2.0**self._rests)
+            self._rests += 1
+            self._pause(now + rest, now)
+
+    def throttled(
+        self,
+        need: Need,
+        retry_after: float | None,
+        headers: Mapping[str, str] | None,
+        sent: float,
+        now: float,
+        wall: float,
+    ) -> float:
+        """An admitted call was refused for our speed: pause everybody. Returns when the pause ends."""
+        self.in_flight -= 1
+        if headers is not None:
+            self._hear(need, headers, sent, now, wall)
+        for axis in self._axes.values():
+            axis.refused(now)
+        if self.aimd is not None:
+            self.aimd.pushed_back(sent, now)
+        elif self.search is None and self._searches and not self._axes:
+            self.search = RateSearch(now, max(1.0, self.in_flight / max(0.1, now - sent)))
+        beyond = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
+        if retry_after is None:
+            if sent < self._paused_at:  # the pause that answers it has begun already
+                return self.paused_until
+            retry_after = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
+            self._throttles += 1
+        self._pause(now + retry_after + beyond, now)
+        return self.paused_until
+
+    def _pause(self, until: float, now: float) -> None:
+        """Nobody goes before an instant; afterwards one after the other, not all at once."""
+        if until <= self.paused_until:
+            return
+        self.paused_until = until
+        self._paused_at = now
+        for axis in self._axes.values():
+            axis.resume(until)
+        if self.search is not None:
+            self.search.resume(until)
+        self._probe, self._probe_until = True, -math.inf
+
+    def _hear(self, need: Need, headers: Mapping[str, str], sent: float, now: float, wall: float) -> None:
+        told = advertised(headers, wall, requests_per_day=self._requests_per_day)
+        if told is None:
+            return
+        for name, quota in _quotas(told):
+            axis = self._axes.get(name)
+            if axis is None:
+                if quota.limit is None:
+                    continue
+                axis = self._axes[name] = Axis(_CAUSES[name], quota.limit, quota.window, now, known=False)
+                self.search = self.aimd = None
+                self._most = self.limits.concurrency or math.inf
+            axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
+
+    def _cost(self, name: str, need: Need) -> float:
+        """What a call is reserved on one axis, by the provider's rule."""
+        if name in ("rpm", "rpd"):
+            return 1.0
+        if name == "itpm" or (name == "tpm" and self._reserve == "input"):
+            return need.input
+        if name == "otpm":
+            return need.output
+        if self._reserve == "max_tokens" and need.max_tokens is not None:
+            return max(need.input, float(need.max_tokens))
+        return need.input + need.output
+
+    def _used(self, name: str, need: Need, usage: Usage) -> float | None:
+        """What it turned out to be charged; None when that is not known."""
+        given, taken = usage.input_tokens, usage.output_tokens
+        if name == "otpm":
+            return float(taken) if taken is not None else None
+        if given is None:
+            return None
+        if name == "itpm":
+            return float(given - (usage.cached_tokens or 0))
+        if self._reserve == "input":
+            return float(given)
+        if self._reserve == "max_tokens" and need.max_tokens is not None:
+            return float(max(given, need.max_tokens))  # charged on admission, and never handed back
+        return float(given + taken) if taken is not None else None
+
+
+_CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}
+
+
+def _quotas(told: Advertised) -> list[tuple[str, Quota]]:
+    found: list[tuple[str, Quota]] = []
+    if told.requests is not None:
+        found.append(("rpd" if told.requests.window > MINUTE else "rpm", told.requests))
+    for name, quota in (("tpm", told.tokens), ("itpm", told.input_tokens), ("otpm", told.output_tokens)):
+        if quota is not None and not (name == "tpm" and told.input_tokens is not None):
+            found.append((name, quota))
+    return found

@@ -1,0 +1,231 @@
+"""Finds the rate of a target that tells no limit: climb until it refuses, measure what it accepts, stay just below.
+
+Between two moments at which a limit is used up, a bucket accepts exactly what it refills; so the second refusal measures
+it, whatever the bucket held at the start. A provider that counts by the minute shows itself by a long wait: then what it
+accepted in the last minute is its limit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+from .gcra import Gcra
+
+START = 5.0
+BURST = 0.05
+BELOW = 0.985
+
+WINDOWED = 3.0
+"""A wait of so many seconds says that the provider counts by windows of time."""
+
+LONGEST_REPLAY = 10.0
+"""A sliding window frees itself as unevenly as it was filled: so many seconds of that are sat out at most."""
+
+Phase = Literal["climb", "measure", "refine", "settled"]
+
+GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.2, "refine": 1.03}
+INTERVAL: dict[Phase, tuple[float, float]] = {
+    "climb": (0.3, 2.0),
+    "measure": (0.3, 4.0),
+    "refine": (1.0, 10.0),
+    "settled": (12.0, 40.0),
+}
+"""A rate stands for so many seconds, and for so many requests, before more is tried."""
+
+REST = (30.0, 200.0)
+"""Likewise, after a refusal, once the rate is found."""
+
+FIRST_STEP, LAST_STEP = 0.005, 0.08
+"""By how much more is tried then: the first step, and the largest after doubling."""
+
+
+class RateSearch:
+    """The requests per second of one target, as far as they are known by trying.
+
+    Args:
+        now: the present.
+        rate: requests per second to begin with.
+    """
+
+    __slots__ = (
+        "_base",
+        "_blocked",
+        "_clean",
+        "_cut_at",
+        "_deep",
+        "_gcra",
+        "_grow_at",
+        "_grown_at",
+        "_log",
+        "_measured",
+        "_phase",
+        "_refused",
+        "_sent",
+        "_sent_then",
+        "_started",
+        "_step",
+        "_windowed",
+    )
+
+    def __init__(self, now: float, rate: float = START) -> None:
+        self._gcra = Gcra(rate, max(BURST, 1.0 / rate), now - 1.0)
+        self._phase: Phase = "climb"
+        self._windowed = False
+        self._sent = 0
+        self._refused = 0
+        self._deep = False
+        self._measured = 0.0  # what was accepted between the last two refusals, per second
+        self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
+        self._started = now
+        self._base = (now, 0, 0)  # when the limit was last used up, and what was sent and refused by then
+        self._cut_at = now
+        self._blocked: tuple[float, float] | None = None  # since when nothing is accepted, and the rate before it
+        self._step = FIRST_STEP
+        self._log: deque[tuple[float, int]] = deque([(now, 0)])
+        self._grown_at, self._sent_then = now, 0
+        self._grow_at = now + self._interval()
+
+    def __repr__(self) -> str:
+        return f"RateSearch({self.rate:.4g}/s, {self._phase}{', by windows' if self._windowed else ''})"
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self._gcra.rate
+
+    @property
+    def mark(self) -> int:
+        """Requests sent so far; hand it back with `refused`."""
+        return self._sent
+
+    def ready_at(self) -> float:
+        """When the next request may go."""
+        return self._gcra.ready_at(1.0)
+
+    def take(self, now: float) -> None:
+        """A request goes."""
+        self._gcra.take(1.0, now)
+        self._sent += 1
+        if now - self._log[-1][0] >= 1.0:
+            self._log.append((now, self._sent - self._refused))
+            while now - self._log[0][0] > 61.0 and len(self._log) > 2:
+                self._log.popleft()
+        if now >= self._grow_at:
+            self._grow(now)
+
+    def resume(self, at: float) -> None:
+        """Nothing goes before an instant."""
+        self._gcra.tat = max(self._gcra.tat, at + self._gcra.burst)
+        self._rest(at, self._interval())
+
+    def accepted(self, sent: float, now: float) -> None:
+        """A request was answered."""
+        if self._blocked is None or sent <= self._cut_at:
+            return
+        since, rate = self._blocked
+        self._blocked = None
+        if sent - since >= WINDOWED and not self._windowed:
+            self._windowed = True
+            self._settle(rate * BELOW, now)
+
+    def refused(self, mark: int, sent: float, retry_after: float | None, now: float) -> float:
+        """A request was refused; one cut answers all refusals of requests sent before it.
+
+        Args:
+            mark: `mark` after the request went.
+            sent: when it went.
+            retry_after: seconds that the provider asked to wait.
+            now: the present.
+
+        Returns:
+            Seconds to wait beyond that.
+        """
+        self._refused += 1
+        if sent < self._cut_at:
+            return 0.0
+        self._cut_at = now
+        if self._blocked is not None and retry_after is None:
+            return 0.0
+        self._blocked = self._blocked or (sent, self._lately(now) / 60.0)
+        if self._windowed or (retry_after is not None and retry_after >= WINDOWED):
+            first, self._windowed = not self._windowed, True
+            rate = self._lately(now) / 60.0
+            self._settle(max(rate, 1.0 / retry_after) * BELOW if first and retry_after else rate * BELOW, now)
+            return min(LONGEST_REPLAY, sent - self._started) if first else 0.0
+        self._cut(mark, sent, now)
+        return 0.0
+
+    def _cut(self, mark: int, sent: float, now: float) -> None:
+        at, sent_then, refused_then = self._base
+        accepted = (mark - 1 - sent_then) - (self._refused - 1 - refused_then)
+        measured = accepted / max(1e-9, sent - at)
+        self._base = (sent, mark, self._refused)
+        if self._phase == "climb":
+            self._restart(self.rate / 4.0, now)
+        elif not self._clean and self._measured:
+            self._deep = True  # the rate that seemed to be borne was lent by a bucket: what was measured is the truth
+            self._settle(self._measured * BELOW, now)
+        elif not self._clean:  # refused at a rate that was never borne: far too fast
+            self._restart(self.rate * (0.7 if self._phase == "settled" else 0.5), now)
+        elif self._deep:
+            self._settle(min(measured * BELOW, self._clean), now)
+        else:  # a small bucket bears the last rate but one; a deep one will refuse it soon
+            rate, refined = self._clean, self._phase != "measure"
+            self._settle(rate, now)
+            self._measured = measured
+            if not refined:
+                self._phase = "refine"
+                self._rest(now, self._interval(), again=True)
+
+    def _restart(self, rate: float, now: float) -> None:
+        self._phase = "measure"
+        self._clean = self._measured = 0.0
+        self._set(rate, now)
+        self._rest(now, self._interval())
+
+    def _settle(self, rate: float, now: float) -> None:
+        self._phase = "settled"
+        self._clean = self._measured = 0.0
+        self._step = FIRST_STEP
+        self._set(rate, now)
+        seconds, calls = REST
+        self._rest(now, max(seconds, calls / self.rate))
+
+    def _grow(self, now: float) -> None:
+        """Try a little more, if what is allowed now was used."""
+        used = self._sent - self._sent_then >= 0.7 * self.rate * (now - self._grown_at)
+        rate = self.rate
+        self._rest(now, self._interval())
+        if not used:
+            return
+        self._clean = rate
+        if self._phase == "settled":
+            self._set(rate * (1.0 + self._step), now)
+            self._step = min(LAST_STEP, self._step * 2.0)
+        else:
+            self._set(rate * GROWTH[self._phase], now)
+
+    def _rest(self, now: float, seconds: float, *, again: bool = False) -> None:
+        """Try no more for some seconds."""
+        if again or now + seconds > self._grow_at or now >= self._grow_at:
+            self._grow_at = now + seconds
+            self._grown_at, self._sent_then = now, self._sent
+
+    def _interval(self) -> float:
+        seconds, calls = INTERVAL[self._phase]
+        return max(seconds, calls / self.rate)
+
+    def _lately(self, now: float) -> int:
+        """Requests accepted in the last minute."""
+        cutoff = now - 60.0
+        before = self._log[0][1]
+        for at, accepted in self._log:
+            if at > cutoff:
+                break
+            before = accepted
+        return self._sent - self._refused - before
+
+    def _set(self, rate: float, now: float) -> None:
+        self._gcra.set_rate(max(rate, 0.01), now)
+        self._gcra.burst = max(BURST, 1.0 / self._gcra.rate)
