@@ -1,0 +1,123 @@
+"""What a run file keeps of a call and its result, and how both come back from it."""
+
+from __future__ import annotations
+
+import json
+import time
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from .errors import AuthenticationError, CallError, ConfigError, DeadlineExceeded, NotSent, QuotaExhausted
+from .store import Item
+from .values import Call, Reply, Result, Usage
+
+_NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline"})
+_CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what a call or a result may hold beside JSON: a pydantic model is its schema, a value of one its fields,
+    a function its name.
+    """
+    if isinstance(value, type):
+        schema = getattr(value, "model_json_schema", None)
+        return schema() if schema is not None else value.__qualname__
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if dump is not None else getattr(value, "__qualname__", None) or repr(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
+
+
+def content(call: Call) -> bytes:
+    """What makes a call the call it is, as JSON: its messages, model and parameters; not its id or time limits."""
+    fields = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
+    try:
+        return _encode(fields)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
+        return json.dumps(msgspec.to_builtins(fields, enc_hook=_plain), sort_keys=True).encode()
+
+
+def fingerprint(content: bytes) -> bytes:
+    """A digest of `content`: 16 bytes of BLAKE2b."""
+    return blake2b(content, digest_size=16).digest()
+
+
+def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts: bool = True) -> Item:
+    """A result as the run file keeps it.
+
+    Args:
+        result: the result.
+        made: the call's `content`.
+        row: the input's own row, as a JSON object.
+        keep_prompts: whether ``made`` and ``row`` are kept, not only their digest.
+    """
+    reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
+    usage = reply.usage if reply is not None else Usage()
+    error = result.error
+    return Item(
+        index=result.index,
+        id=result.id,
+        fingerprint=fingerprint(made),
+        input=row if keep_prompts else None,
+        prompt=made if keep_prompts else None,
+        state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
+        answer=result.text,
+        output=_encode(result.output) if result.output is not None else None,
+        error=type(error).__name__ if error is not None else None,
+        error_message=str(error) if error is not None else None,
+        finish_reason=reply.finish_reason if reply is not None else None,
+        model=reply.model if reply is not None else None,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost=result.cost,
+        attempts=result.attempts,
+        seconds=result.elapsed,
+        waits=_encode(result.waits) if result.waits else None,
+        finished_at=time.time(),
+    )
+
+
+def result_of(item: Item, call: Call | None = None) -> Result[Any]:
+    """The result that an item was made of, as far as the run file keeps it."""
+    if item.state == "answered":
+        usage = Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens)
+        output = msgspec.json.decode(item.output) if item.output is not None else None
+        reply = Reply(
+            text=item.answer or "", finish_reason=item.finish_reason, usage=usage, model=item.model, output=output
+        )
+        error = None
+    else:
+        reply, output = None, None
+        error = error_of(item.error or "CallError", item.error_message or "", item.attempts)
+    return Result(
+        index=item.index,
+        id=item.id,
+        call=call,
+        reply=reply,
+        output=output,
+        error=error,
+        attempts=item.attempts,
+        cost=item.cost,
+        elapsed=item.seconds or 0.0,
+        waits=msgspec.json.decode(item.waits) if item.waits else {},
+    )
+
+
+def error_of(name: str, message: str, attempts: int) -> Exception:
+    """The error of a class name that a run file holds; a `CallError` where the name is not one of ours."""
+    from . import errors
+
+    kind = getattr(errors, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, CallError):
+        return ConfigError(message) if name == "ConfigError" else CallError(f"{name}: {message}", attempts=attempts)
+    return kind(message, attempts=attempts)
+
+
+def may_go_again(error: Exception) -> bool:
+    """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
+    if isinstance(error, DeadlineExceeded):
+        return error.attempts == 0
+    return isinstance(error, NotSent | AuthenticationError | QuotaExhausted)

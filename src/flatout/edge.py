@@ -1,0 +1,101 @@
+"""The edge: a bounded number of items under way at once, their outcomes as they come.
+
+Input is pulled only when there is room for it, so a source of a million items, or one without an end, takes no more
+memory than the window. Results that nobody has fetched yet count as well: a slow consumer slows the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+OutcomeT = TypeVar("OutcomeT")
+
+
+async def fan_out(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
+    window: int,
+) -> AsyncGenerator[OutcomeT, None]:
+    """Run ``work(index, item)`` for every item, at most ``window`` at once; yield outcomes as they complete.
+
+    ``work`` is expected to turn failures into outcomes; what it raises all the same is raised here, and so is what
+    the source raises, after the outcomes of everything that was started. Closing the generator (leaving the loop
+    early) cancels and awaits what is under way.
+    """
+    pool: _Pool[OutcomeT] = _Pool(window)
+    feeder = asyncio.ensure_future(pool.feed(items, work))
+    feeder.add_done_callback(lambda _: pool.wake())
+    try:
+        while True:
+            while pool.done:
+                task = pool.done.popleft()
+                pool.make_room()
+                yield task.result()
+            if feeder.done() and not pool.running:
+                if not pool.done:
+                    feeder.result()
+                    return
+                continue
+            await pool.something()
+    finally:
+        feeder.cancel()
+        for task in pool.running:
+            task.cancel()
+        await asyncio.gather(feeder, *pool.running, return_exceptions=True)
+
+
+class _Pool(Generic[OutcomeT]):
+    """What is under way, what is done, and the two parties that wait for either."""
+
+    def __init__(self, window: int) -> None:
+        self.running: set[asyncio.Task[OutcomeT]] = set()
+        self.done: deque[asyncio.Task[OutcomeT]] = deque()
+        self._window = window
+        self._consumer: asyncio.Future[None] | None = None
+        self._feeder: asyncio.Future[None] | None = None
+
+    async def feed(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        source = items if isinstance(items, AsyncIterable) else _in_loop(items)
+        index = 0
+        async for item in source:
+            while len(self.running) + len(self.done) >= self._window:
+                self._feeder = loop.create_future()
+                await self._feeder
+            task = loop.create_task(work(index, item))
+            self.running.add(task)
+            task.add_done_callback(self._finished)
+            index += 1
+
+    async def something(self) -> None:
+        """Wait until there is an outcome, or the feed has ended."""
+        self._consumer = asyncio.get_running_loop().create_future()
+        await self._consumer
+
+    def wake(self) -> None:
+        """Let the consumer look."""
+        if self._consumer is not None and not self._consumer.done():
+            self._consumer.set_result(None)
+
+    def make_room(self) -> None:
+        """Let the feeder look."""
+        if self._feeder is not None and not self._feeder.done():
+            self._feeder.set_result(None)
+
+    def _finished(self, task: asyncio.Task[OutcomeT]) -> None:
+        self.running.discard(task)
+        self.done.append(task)
+        self.wake()
+
+
+async def _in_loop(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
+    for item in items:
+        yield item

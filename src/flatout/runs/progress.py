@@ -1,0 +1,86 @@
+"""What a run has done so far: the numbers behind the live line and the summary. Nothing here prints."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Failure(Struct):
+    """All failures of one class.
+
+    Attributes:
+        count: how many calls failed so.
+        example: the message of the first.
+        row: the input row (from 1) of the first; None when it is not known.
+        advice: what a user can do about it.
+    """
+
+    count: int
+    example: str
+    row: int | None
+    advice: str
+
+
+class Progress(Struct):
+    """A run's counters. The runner changes them; readers look whenever they like, in the event loop.
+
+    Attributes:
+        total: rows of the input; None while that is not known (standard input).
+        resumed: rows that were finished before this process started.
+        answered, failed: rows finished by this process.
+        in_flight: attempts on the wire now.
+        waiting: attempts that wait for admission now.
+        holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
+        use: how much of that limit is used, 0 to 1; None when it is not known.
+        input_tokens, output_tokens: as far as providers told.
+        cost: US dollars known to be spent by this process.
+        unpriced: attempts that may have been billed an amount that is not known.
+        retries: attempts beyond each call's first.
+        throttled: attempts refused for their rate (429).
+        started, elapsed: the event loop's clock at the start, and seconds since.
+        call_seconds: the calls' own times on the wire added up: what one after another would have taken.
+        waits: seconds by cause over all calls (see `flatout.events.WAITS`).
+        failures: by the error's class name.
+        stopped: why a target was stopped, by its name.
+        paused: the targets that are paused now, with why.
+    """
+
+    total: int | None = None
+    resumed: int = 0
+    answered: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    holds: str = ""
+    use: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    retries: int = 0
+    throttled: int = 0
+    started: float = 0.0
+    elapsed: float = 0.0
+    call_seconds: float = 0.0
+    waits: dict[str, float] = {}
+    failures: dict[str, Failure] = {}
+    stopped: dict[str, str] = {}
+    paused: dict[str, str] = {}
+
+    @property
+    def finished(self) -> int:
+        """Rows finished, by this process or an earlier one."""
+        return self.resumed + self.answered + self.failed
+
+    @property
+    def rate(self) -> float | None:
+        """Calls finished per second by this process; None before there is one."""
+        done = self.answered + self.failed
+        return done / self.elapsed if done and self.elapsed > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end at the present rate; None when it cannot be told."""
+        if self.total is None or not self.rate:
+            return None
+        return max(0, self.total - self.finished) / self.rate

@@ -1,0 +1,106 @@
+"""`flatout.run`: the library in one line, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from .client import Client
+from .values import CallLike, Result
+
+NOTICE = 0.1
+"""Seconds until an interrupt of a program that runs its own loop is noticed."""
+
+
+def run(
+    calls: Iterable[CallLike] | AsyncIterable[CallLike],
+    model: str | None = None,
+    *,
+    strict: bool = False,
+    **options: Any,
+) -> list[Result[Any]]:
+    """Answer many calls and return one result per call, in input order.
+
+    Works in a plain script, and where an event loop is running already (a notebook cell): the calls then run in a
+    loop of their own, in a thread, while this function waits for them.
+
+    Args:
+        calls: prompts, dicts or Calls.
+        model: ``provider/model`` for calls that name none.
+        strict: raise the first failure.
+        **options: what `Client` takes.
+
+    Raises:
+        ConfigError: an option is wrong; nothing was sent.
+        CallError: with ``strict`` only.
+    """
+
+    async def main() -> list[Result[Any]]:
+        async with Client(model, **options) as client:
+            return await client.gather(calls, strict=strict)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    return _in_thread(main)
+
+
+def _in_thread(main: Any) -> list[Result[Any]]:
+    """Run in a thread's own loop. An interrupt here cancels the calls there, and waits until they have ended."""
+    outcome: list[list[Result[Any]] | BaseException] = []
+    started, ended = threading.Event(), threading.Event()
+    handle: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def noted() -> list[Result[Any]]:
+        task = asyncio.current_task()
+        assert task is not None
+        handle.append((asyncio.get_running_loop(), task))
+        started.set()
+        result: list[Result[Any]] = await main()
+        return result
+
+    def work() -> None:
+        try:
+            outcome.append(asyncio.run(noted()))
+        except BaseException as error:
+            outcome.append(error)
+        finally:
+            started.set()
+            ended.set()
+
+    thread = threading.Thread(target=work, name="flatout.run")
+    thread.start()
+    try:
+        _wait(ended)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        started.wait()
+        for loop, task in handle:
+            with suppress(RuntimeError):  # its loop has just closed
+                loop.call_soon_threadsafe(task.cancel)
+        ended.wait()  # not join: interrupted once, it takes the thread for ended (Python 3.11 and 3.12)
+        raise
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _wait(ended: threading.Event) -> None:
+    """Wait for the end, or for an interrupt.
+
+    `asyncio.run` answers the first interrupt by cancelling the task that waits here, which blocks its loop and so
+    would never hear of it.
+
+    Raises:
+        KeyboardInterrupt: the default handler's answer to an interrupt.
+        asyncio.CancelledError: asyncio's.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    while not ended.wait(NOTICE):
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
