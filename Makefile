@@ -1,0 +1,73 @@
+# flatout's tasks. They need make and Python 3.11 or later, nothing else: each makes what it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Errors only: what pip warns of here is the machine's set-up (an index that lacks a package, root in a container).
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+
+QUESTIONS := examples/questions.jsonl
+ANSWERS := examples/out/answers.jsonl
+
+# Those that can be run; the others are what they share.
+BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo ## answer the example questions with the embedded model (no key needed)
+	@$(BIN)/flatout local pull
+	@mkdir -p $(dir $(ANSWERS))
+	$(BIN)/flatout run $(QUESTIONS) -o $(ANSWERS) -m local --param max_tokens=60 --param temperature=0
+	@$(BIN)/python -c "$$SHOW_ANSWERS" $(ANSWERS)
+
+test: lint ## everything that must hold: style, types, import rules and all tests
+	$(BIN)/pytest
+
+check: lint ## the fast part of it: no network, no embedded model
+	$(BIN)/pytest --ignore tests/integration --ignore tests/crash
+
+lint: $(VENV)/.dev ## style, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
+
+clean: ## remove what these tasks made; the model stays in the user's cache folder
+	rm -rf $(VENV) build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +
+
+# The package is installed editable: only a change of pyproject.toml asks for another installation.
+$(VENV)/.demo: pyproject.toml | $(BIN)/pip
+	@echo "Installing flatout into $(VENV) ..."
+	@$(PIP) install --editable '.[local,uvloop]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+	@echo "Installing flatout and its tools into $(VENV) ..."
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable '.[local,uvloop,parquet,otel]' --group dev
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "flatout needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+
+define SHOW_ANSWERS
+import itertools, json, sys, textwrap
+with open(sys.argv[1], encoding="utf-8") as answers:
+    for row in map(json.loads, itertools.islice(answers, 5)):
+        print("\n" + row["prompt"])
+        print(textwrap.indent(str(row["answer"] or row["error"]), "    "))
+print("\nAll answers:", sys.argv[1])
+endef
+export SHOW_ANSWERS
