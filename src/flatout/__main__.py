@@ -1,0 +1,10 @@
+"""``python -m flatout`` is the command ``flatout``."""
+
+from __future__ import annotations
+
+import sys
+
+from flatout.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

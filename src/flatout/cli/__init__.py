@@ -1,0 +1,104 @@
+"""The command ``flatout``: parses, calls the library, shows what comes of it.
+
+This is the boundary behind which no traceback gets out: whatever fails is one sentence on standard error. The command
+line library is imported inside `main`, and the commands import the library inside their functions, so that
+``flatout --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from flatout.errors import FlatoutError
+
+from .terminal import clean, say
+
+FAILED = 1
+UNUSABLE = 2
+INTERRUPTED = 130
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports of any program whose reader has gone
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code. The arguments are this process' own by default.
+
+    0: done; 1: finished, but some rows have no answer, or a defect in flatout; 2: unusable options or input; 130:
+    interrupted.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here a reader that has gone can still be met in silence
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _leave_quietly()
+    except FlatoutError as error:
+        _debug()
+        say(f"flatout: {clean(str(error)) or type(error).__name__}")
+        return UNUSABLE
+    except Exception as error:
+        return _unexpected(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    from .app import command
+
+    if not _debugging():
+        # What fails in a destructor can be told to nobody; the interpreter would print a traceback all the same.
+        sys.unraisablehook = lambda _: None
+
+    # Its own main() would swallow broken pipes and interrupts, which are told apart here.
+    program = command()
+    try:
+        with program.make_context("flatout", arguments, obj=tuple(arguments)) as context:
+            code = program.invoke(context)
+    except typer.Exit as early:  # --help and --version
+        return early.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _unexpected(error: Exception) -> int:
+    if hasattr(error, "format_message"):  # a usage error; its class lives in click or in typer, by typer's version
+        return _wrong_usage(error)
+    _debug()
+    from flatout.providers.redact import redact
+
+    message = clean(redact(str(error)), 300)
+    kind = type(error).__name__
+    say(f"flatout: unexpected {kind}{': ' if message else ''}{message} (set FLATOUT_DEBUG=1 to see where)")
+    return FAILED
+
+
+def _wrong_usage(error: Exception) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return UNUSABLE  # making that error has printed the help
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "flatout"
+    message = clean(str(error.format_message())).replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]  # the caller has looked
+    say(f"flatout: {message[:1].lower()}{message[1:]}; see {path} --help")
+    return UNUSABLE
+
+
+def _debugging() -> bool:
+    return os.environ.get("FLATOUT_DEBUG", "") not in ("", "0")
+
+
+def _debug() -> None:
+    if _debugging():
+        import traceback
+
+        say(traceback.format_exc().rstrip())
+
+
+def _leave_quietly() -> int:
+    """Whoever read our output has gone (``| head``): the interpreter must not complain when it flushes at the end."""
+    with suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _PIPE_CLOSED

@@ -1,0 +1,66 @@
+"""The commands and how they hang together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from . import inspect, local, run, simulate
+
+HELP = """\
+Run LLM calls flat out: as fast as your limits allow, and never past them.
+
+A file of prompts in, a file of answers out: every row ends with one answer or one named error, nothing is lost in a \
+crash, nothing is paid twice.
+"""
+
+EPILOG = """\
+[bold]Start here[/bold]
+
+$ flatout local pull          # a small model for trials: no key, no network
+$ flatout run prompts.jsonl -o answers.jsonl -m local
+$ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini --rpm 10k
+$ flatout status answers.jsonl
+"""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from flatout import __version__
+
+        typer.echo(f"flatout {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def command() -> Any:
+    """The whole command, ready to be called."""
+    app = typer.Typer(
+        name="flatout",
+        help=HELP,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,  # they would show the locals, and so what was read and asked
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_top)
+    app.command("run", epilog=run.EPILOG, no_args_is_help=True)(run.run)
+    app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
+    app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
+    app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+    group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
+    group.command("pull")(local.pull)
+    group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)
+    app.add_typer(group, name="local")
+    return typer.main.get_command(app)

@@ -1,0 +1,74 @@
+"""Numbers for people: counts, money, durations, rates. What is not known is said, never shown as 0."""
+
+from __future__ import annotations
+
+from math import log10
+
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+
+def count(number: int) -> str:
+    """A count in full: ``12,345``."""
+    return f"{number:,}"
+
+
+def counted(number: int, what: str) -> str:
+    """A count and what it counts: ``1 row``, ``12,345 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def short(number: int) -> str:
+    """A count in at most six characters: ``9,999``, ``12.3k``, ``1.23M``."""
+    for size, suffix in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
+        if number >= size:
+            scaled = number / (size if suffix != "k" else 1_000)
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{suffix}"
+    return f"{number:,}"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share, rounded down so that only the whole is 100 %."""
+    return f"{int(100 * part / whole) if whole else 100} %"
+
+
+def dollars(amount: float) -> str:
+    """Money, with as many digits as small amounts need: ``$1,234.50``, ``$0.0123``, ``$0.0000042``."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    if amount <= 0:
+        return "$0"
+    digits = max(4, 1 - int(log10(amount)) + 1)
+    return f"${amount:.{min(digits, 12)}f}"
+
+
+def cost(known: float, unpriced: int) -> str:
+    """What was spent, as far as it is known.
+
+    Args:
+        known: US dollars known to be spent.
+        unpriced: attempts or items that may have cost an amount that is not known.
+    """
+    if not unpriced:
+        return dollars(known)
+    return f"≥ {dollars(known)}" if known else "cost unknown"
+
+
+def duration(seconds: float) -> str:
+    """A length of time: ``4.2 s``, ``46 s``, ``12 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def rate(per_second: float) -> str:
+    """How fast calls finish: ``812 calls/s``, ``4.5 calls/s``, ``12 calls/min``."""
+    if per_second >= 1:
+        return f"{per_second:,.{0 if per_second >= 99.5 else 1}f} calls/s"
+    return f"{per_second * 60:.{0 if per_second >= 0.15 else 1}f} calls/min"

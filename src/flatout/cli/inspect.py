@@ -1,0 +1,225 @@
+"""``flatout status`` and ``flatout export``: looking into a run file, at any time, without disturbing the run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .terminal import Line, clean, lay_out, say
+
+if TYPE_CHECKING:
+    from flatout.store import ErrorCount, RunReader
+
+STATUS_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout status answers.jsonl
+$ flatout status answers.jsonl.flatout --json
+"""
+
+EXPORT_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout export answers.jsonl -o so-far.csv  # while the run goes on
+$ flatout export answers.jsonl -o failed.jsonl --only failed
+"""
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the output that it stands beside.")]
+
+
+def status(
+    run: RunName,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for machines.")] = False,
+) -> int:
+    """Show how far a run is, what failed and what it cost: while it goes on, after a crash, when it is done."""
+    import msgspec
+
+    from flatout.store import RunReader
+
+    place = find(run)
+    with RunReader.open(place) as reader:
+        facts = look(reader)
+        if as_json:
+            typer.echo(msgspec.json.encode(facts).decode())
+        else:
+            typer.echo("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]))
+    return 0
+
+
+def export(
+    run: RunName,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to: .jsonl, .csv, .tsv, .parquet; - is stdout.")
+    ],
+    only: Annotated[
+        Literal["answered", "failed"] | None,
+        typer.Option(metavar="answered|failed", help="Only the rows with an answer, or only those without."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="jsonl, csv, tsv or parquet; told by the file's name when left out."),
+    ] = None,
+    neutralise: Annotated[
+        bool,
+        typer.Option(
+            "--neutralise", metavar="", help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV)."
+        ),
+    ] = False,
+) -> int:
+    """Write the finished rows of a run to a file, in input order."""
+    from flatout.runs.export import export as write
+
+    from . import figures
+
+    rows = write(find(run), output, select=only or "all", format=format, neutralise=neutralise)
+    if output != "-":
+        say(f"flatout: {figures.counted(rows, 'row')} written to {clean(output)}")
+    return 0
+
+
+def find(run: str) -> Path:
+    """The run file that is meant: the one beside an output, or the file itself."""
+    beside = Path(f"{run}.flatout")
+    return beside if not run.endswith(".flatout") and beside.exists() else Path(run)
+
+
+def look(reader: RunReader) -> dict[str, Any]:
+    """What there is to know about a run, as JSON can write it. What is not known is None."""
+    info, summary, unsettled, holder = reader.info(), reader.summary(), reader.unsettled(), reader.holder()
+    finished = summary.answered + summary.failed
+    left = None if info.total is None else max(0, info.total - finished)
+    rate = summary.rate if holder is not None else None
+    return {
+        "state": info.state if info.state != "running" or holder is not None else "broken off",
+        "writer": str(holder) if holder is not None else None,
+        "command": info.command,
+        "total": info.total,
+        "finished": finished,
+        "answered": summary.answered,
+        "failed": summary.failed,
+        "unsent": summary.unsent,
+        "left": left,
+        "rate": rate,
+        "seconds_left": left / rate if rate and left is not None else None,
+        "input_tokens": summary.input_tokens,
+        "output_tokens": summary.output_tokens,
+        "unknown_tokens": summary.unknown_tokens,
+        "cost": summary.cost,
+        "unknown_costs": summary.unknown_costs,
+        "errors": [_error(error) for error in reader.errors()],
+        "unsettled": {
+            "attempts": len(unsettled.attempts),
+            "cost": unsettled.cost if len(unsettled.attempts) > unsettled.unknown_costs else None,
+            "unknown_costs": unsettled.unknown_costs,
+        },
+        "created_at": info.created_at,
+        "opened_at": info.opened_at,
+        "ended_at": info.ended_at,
+        "last_finished_at": summary.last_finished_at,
+    }
+
+
+def describe(facts: dict[str, Any]) -> list[Line]:
+    """The facts, for people."""
+    from flatout.runs.progress import Failure
+
+    from . import figures
+    from .summary import by_class
+
+    lines = [("rows", _rows(facts))]
+    if facts["rate"]:
+        left = facts["seconds_left"]
+        lines.append(("speed", figures.rate(facts["rate"]) + (f", {figures.duration(left)} left" if left else "")))
+    lines += by_class(
+        (error["error"], Failure(error["count"], error["example"] or "", error["row"], error["advice"]))
+        for error in facts["errors"]
+    )
+    lines += _money(facts)
+    lines += _unsettled(facts["unsettled"])
+    if facts["last_finished_at"] is not None:
+        ago = max(0.0, time.time() - facts["last_finished_at"])
+        lines.append(("last answer", f"{figures.duration(ago)} ago"))
+    if facts["left"] != 0 and facts["writer"] is None and facts["command"]:
+        lines.append(("to go on", facts["command"]))
+    return lines
+
+
+def _state(facts: dict[str, Any]) -> str:
+    if facts["writer"]:
+        return f"running ({facts['writer']})"
+    if facts["state"] == "broken off":
+        return "broken off: its process has gone"
+    return str(facts["state"])
+
+
+def _rows(facts: dict[str, Any]) -> str:
+    from . import figures
+
+    whole = (
+        ""
+        if facts["total"] is None
+        else f" of {facts['total']:,} ({figures.percent(facts['finished'], facts['total'])})"
+    )
+    parts = [f"{facts[name]:,} {name}" for name in ("answered", "failed") if facts[name]]
+    if facts["unsent"]:
+        parts.append(f"{facts['unsent']:,} held back, to be sent when the run goes on")
+    return f"{facts['finished']:,}{whole} finished" + (f": {', '.join(parts)}" if parts else "")
+
+
+def _money(facts: dict[str, Any]) -> list[Line]:
+    from . import figures
+
+    if not facts["finished"]:
+        return []
+    tokens = "unknown"
+    if facts["input_tokens"] is not None or facts["output_tokens"] is not None:
+        tokens = f"{facts['input_tokens'] or 0:,} in, {facts['output_tokens'] or 0:,} out"
+        if facts["unknown_tokens"]:
+            tokens += f", and those of {figures.counted(facts['unknown_tokens'], 'row')} unknown"
+    return [("tokens", tokens), ("cost", _cost(facts["cost"], facts["unknown_costs"]))]
+
+
+def _cost(known: float | None, unknown: int) -> str:
+    from . import figures
+
+    if known is None or (unknown and not known):
+        return "unknown"
+    return (
+        f"at least {figures.dollars(known)}, and {figures.counted(unknown, 'row')} of unknown cost"
+        if unknown
+        else figures.dollars(known)
+    )
+
+
+def _unsettled(facts: dict[str, Any]) -> list[Line]:
+    from . import figures
+
+    if not facts["attempts"]:
+        return []
+    cost = "at unknown cost" if facts["cost"] is None else f"at most {figures.dollars(facts['cost'])}"
+    if facts["cost"] is not None and facts["unknown_costs"]:
+        cost += f", {figures.count(facts['unknown_costs'])} of them at unknown cost"
+    attempts = figures.counted(facts["attempts"], "attempt")
+    return [("perhaps paid", f"{attempts} without a result, begun by a process that died ({cost})")]
+
+
+def _error(error: ErrorCount) -> dict[str, Any]:
+    return {
+        "error": error.error,
+        "count": error.count,
+        "row": error.first_index + 1,
+        "example": error.message,
+        "advice": _advice(error.error),
+    }
+
+
+def _advice(name: str) -> str:
+    """What to do about a class of errors, by its name in the run file: data, which may be anything."""
+    from flatout import errors
+    from flatout.policies.classify import advice
+
+    kind = getattr(errors, name, None)
+    return advice(kind) if isinstance(kind, type) and issubclass(kind, errors.CallError) else ""

@@ -1,0 +1,192 @@
+"""From what was typed to values. Whatever cannot be meant is said in one sentence, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flatout.errors import ConfigError
+
+CALL_PARAMETERS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "logprobs",
+    "reasoning_effort",
+    "service_tier",
+    "tool_choice",
+    "tools",
+)
+"""What ``--param`` gives to the Call by name. Everything else is sent as it is, in ``extra``."""
+
+_OWN_OPTION = {
+    "prompt": "--prompt",
+    "messages": "--prompt",
+    "system": "--system",
+    "model": "--model",
+    "timeout": "--timeout",
+    "deadline": "--deadline",
+}
+_TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
+
+
+def number(option: str, text: str | None) -> float | None:
+    """A number as people write it: ``500``, ``10_000``, ``10,000``, ``10k``, ``2.5M``.
+
+    Raises:
+        ConfigError: it is none, or not above 0.
+    """
+    if text is None:
+        return None
+    bare = text.strip().replace("_", "").replace(",", "").lower()
+    suffix = bare[-1:] if bare[-1:] in ("k", "m", "g") else ""
+    value = _float(bare.removesuffix(suffix))
+    if value is None or value <= 0:
+        raise ConfigError(f"{option} is a number above 0, such as 500, 10_000, 10k or 2M, not {text!r}")
+    return value * _TIMES[suffix]
+
+
+def share(option: str, text: str | None) -> float | None:
+    """A probability: ``0.02`` or ``2%``.
+
+    Raises:
+        ConfigError: it is not from 0 to 1.
+    """
+    if text is None:
+        return None
+    bare = text.strip()
+    value = _float(bare.removesuffix("%"))
+    if value is not None and bare.endswith("%"):
+        value /= 100
+    if value is None or not 0 <= value <= 1:
+        raise ConfigError(f"{option} is a share from 0 to 1, such as 0.02 or 2%, not {text!r}")
+    return value
+
+
+def text_or_file(option: str, value: str | None) -> str | None:
+    """The text itself, or with ``@`` before it what that file holds. ``@@`` stands for a text that begins with ``@``.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not UTF-8.
+    """
+    if value is None or not value.startswith("@"):
+        return value
+    if value.startswith("@@"):
+        return value[1:]
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{option} {value}: the file is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{option} {value}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def params(given: Sequence[str]) -> dict[str, Any]:
+    """The parameters of every call, from ``name=value`` texts; what a Call does not know by name is in ``extra``.
+
+    Raises:
+        ConfigError: there is no ``=``, the name has an option of its own, or the value has the wrong type.
+    """
+    known: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise ConfigError(f"--param takes name=value, such as temperature=0, not {text!r}")
+        if name in _OWN_OPTION:
+            raise ConfigError(f"--param {name}: use {_OWN_OPTION[name]} instead")
+        if name in CALL_PARAMETERS:
+            known[name] = _typed(name, value)
+        else:
+            extra[name] = _json(value)
+    return {**known, "extra": extra} if extra else known
+
+
+def headers(given: Sequence[str]) -> dict[str, str]:
+    """Headers from ``Name: value`` texts.
+
+    Raises:
+        ConfigError: one is written otherwise. Its value is not repeated: it may be a key.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        name, value = name.strip(), value.strip()
+        if not colon or not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+            raise ConfigError("--header takes 'Name: value'")
+        found[name] = value
+    return found
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as it can be typed again to go on: quoted, without ``--fresh``, and without keys.
+
+    It is printed and kept in the run file, so the values of headers are left out, and whatever looks like a key.
+    """
+    from flatout.providers.redact import redact
+
+    shown: list[str] = []
+    for argument in arguments:
+        if shown and shown[-1] == "--header":
+            argument = _without_value(argument)
+        elif argument.startswith("--header="):
+            argument = f"--header={_without_value(argument.removeprefix('--header='))}"
+        if argument != "--fresh":
+            shown.append(argument)
+    return redact(shlex.join(["flatout", *shown]))
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what was said: options without a value are left to the library's own defaults."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _without_value(header: str) -> str:
+    return f"{header.partition(':')[0]}: …"
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _json(text: str) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _typed(name: str, text: str) -> Any:
+    """The value, checked against the Call's own type; ``stop=5`` can only mean the text."""
+    import msgspec
+
+    from flatout.values import Call
+
+    expected = ""
+    for value in (_json(text), text):
+        try:
+            return getattr(msgspec.convert({"prompt": "", name: value}, Call), name)
+        except msgspec.ValidationError as error:
+            expected = expected or str(error)
+    raise ConfigError(f"--param {name} takes {_kind(expected)}, not {text!r}")
+
+
+def _kind(message: str) -> str:
+    """What msgspec says it expected, in plain words: ``int`` for ``Expected `int | null`, got `str```."""
+    found = re.search(r"`([^`]+)`", message)
+    kinds = found[1].split(" | ") if found else ["another value"]
+    return " or ".join(kind for kind in kinds if kind != "null")

@@ -1,0 +1,237 @@
+"""The live line: how far a run is, how fast, at what cost, and what it waits for.
+
+On a terminal two lines are written over eight times a second; elsewhere a plain line appears every few seconds. The
+numbers are read in the event loop and written by a thread: a terminal that takes no output (Ctrl-S, a slow
+connection) must not stop the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from flatout.errors import ConfigError
+
+from . import figures
+from .terminal import clean, is_live, say
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from flatout.runs.progress import Progress
+
+PLAIN_SECONDS = 5.0
+"""Between two plain lines; the environment variable FLATOUT_PROGRESS_SECONDS says otherwise."""
+
+_LIVE_SECONDS = 0.125
+_RECENT = 10.0  # seconds over which the shown rate is taken: the average since the start would hide a slowdown
+_SEPARATOR = " · "
+_BAR = 24
+
+
+class Display(Protocol):
+    """Where progress is shown. ``seconds`` is the time between two showings."""
+
+    seconds: float
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Show the numbers as they are now. The note says what is special now, such as that the run is stopping."""
+        ...
+
+    def close(self) -> None:
+        """Take away what should not stay."""
+        ...
+
+
+def choose(*, quiet: bool, plain: bool, answers_on_stdout: bool) -> Display:
+    """The display that fits: none, plain lines, or a live one.
+
+    Raises:
+        ConfigError: FLATOUT_PROGRESS_SECONDS is no number above 0.
+    """
+    if quiet:
+        return Silent()
+    # Answers that go to the same terminal would be written over.
+    mixed = answers_on_stdout and is_live(sys.stdout)
+    return LiveLine() if is_live(sys.stderr) and not plain and not mixed else PlainLines(_plain_seconds())
+
+
+async def watch(refresh: Callable[[], None], progress: Progress, display: Display, note: Callable[[], str]) -> None:
+    """Show progress until cancelled.
+
+    Args:
+        refresh: brings ``progress`` up to date.
+        progress: the numbers.
+        display: where they are shown.
+        note: what to say beside them.
+    """
+    while True:
+        await asyncio.sleep(display.seconds)
+        refresh()
+        await asyncio.to_thread(display.show, progress, note())
+
+
+class Pace:
+    """How fast calls finish lately."""
+
+    def __init__(self, window: float = _RECENT) -> None:
+        self._window = window
+        self._seen: deque[tuple[float, int]] = deque([(0.0, 0)])
+
+    def rate(self, progress: Progress) -> float | None:
+        """Calls finished per second of late, or since the start when there were none; None before the first."""
+        now, done = progress.elapsed, progress.answered + progress.failed
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > self._window and len(self._seen) > 2:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return (done - before) / (now - then) if done > before and now > then else progress.rate
+
+
+def how_far(progress: Progress) -> str:
+    """``1,234/10,000 (12 %)``, or how many are done when the end is not known."""
+    if progress.total is None:
+        return f"{figures.count(progress.finished)} done"
+    done = figures.percent(progress.finished, progress.total)
+    return f"{figures.count(progress.finished)}/{figures.count(progress.total)} ({done})"
+
+
+def speed(progress: Progress, rate: float | None) -> list[str]:
+    """The rate, and the time left at it."""
+    if not rate:
+        return []
+    if progress.total is None or progress.finished >= progress.total:
+        return [figures.rate(rate)]
+    return [figures.rate(rate), f"{figures.duration((progress.total - progress.finished) / rate)} left"]
+
+
+def state(progress: Progress) -> list[str]:
+    """What stands in the way, what fails, what is under way and what it cost: the most important first."""
+    facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
+    facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
+    if progress.failed:
+        facts.append(f"{figures.count(progress.failed)} failed")
+    if progress.in_flight:
+        facts.append(f"{figures.count(progress.in_flight)} in flight")
+    if progress.holds and not progress.paused:
+        facts.append(f"waits for {_held(progress)}")
+    if tokens := progress.input_tokens + progress.output_tokens:
+        facts.append(f"{figures.short(tokens)} tokens")
+    if progress.cost or progress.unpriced:
+        facts.append(figures.cost(progress.cost, progress.unpriced))
+    return facts
+
+
+class Silent:
+    """Shows nothing."""
+
+    seconds = 3_600.0
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Nothing is there to close."""
+
+
+class PlainLines:
+    """One line every few seconds, without control characters: for logs, pipes and simple terminals."""
+
+    def __init__(self, seconds: float = PLAIN_SECONDS) -> None:
+        self.seconds = seconds
+        self._pace = Pace()
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Write a line."""
+        facts = [how_far(progress), *speed(progress, self._pace.rate(progress)), *state(progress)]
+        say(", ".join([*facts, note] if note else facts))
+
+    def close(self) -> None:
+        """Nothing is there to close."""
+
+
+class LiveLine:
+    """Two lines at the bottom of a terminal, written over in place."""
+
+    seconds = _LIVE_SECONDS
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._live: Live | None = None
+        self._closed = False
+        self._lock = Lock()  # `show` runs in a thread, which may be late
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Write the two lines over."""
+        from rich.text import Text
+
+        with self._lock, suppress(OSError, ValueError):  # the terminal has gone; the run goes on
+            if self._closed:
+                return
+            live = self._live or self._start()
+            first, second = compose(progress, self._pace.rate(progress), note, live.console.width - 1)
+            text = Text(f"{first}\n{second}", no_wrap=True, overflow="ellipsis")
+            text.highlight_regex(r"━+", "cyan")
+            text.highlight_regex(r"[\d,]+ failed|[^·\n]+ stopped: [^·\n]+", "red")
+            text.highlight_regex(r"[^·\n]+ paused: [^·\n]+", "yellow")
+            live.update(text, refresh=True)
+
+    def close(self) -> None:
+        """Take the lines away."""
+        with self._lock, suppress(OSError, ValueError):
+            self._closed = True
+            if self._live is not None:
+                self._live.stop()
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Standard output stays untouched: it belongs to the answers.
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live.start()
+        return self._live
+
+
+def compose(progress: Progress, rate: float | None, note: str, width: int) -> tuple[str, str]:
+    """The two lines, at most ``width`` wide: what does not fit is left out, the least important first."""
+    facts = [how_far(progress), *speed(progress, rate)]
+    first = _fitted(facts, width)
+    if progress.total and len(first) + _BAR + 2 <= width:
+        filled = _BAR * min(progress.finished, progress.total) // progress.total
+        first = f"{'━' * filled}{'╌' * (_BAR - filled)}  {first}"
+    return first, _fitted([note, *state(progress)] if note else state(progress), width)
+
+
+def _fitted(facts: list[str], width: int) -> str:
+    line = ""
+    for fact in facts:
+        longer = f"{line}{_SEPARATOR}{fact}" if line else fact
+        if line and len(longer) > width:
+            break
+        line = longer
+    return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+
+def _held(progress: Progress) -> str:
+    from flatout.events import WAITS
+
+    name = WAITS.get(progress.holds, progress.holds)
+    return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
+
+
+def _plain_seconds() -> float:
+    text = os.environ.get("FLATOUT_PROGRESS_SECONDS", "")
+    try:
+        seconds = float(text) if text else PLAIN_SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"FLATOUT_PROGRESS_SECONDS is a number of seconds above 0, not {text!r}")
+    return seconds

@@ -1,0 +1,272 @@
+"""``flatout simulate``: a provider on this machine, with limits and faults of your choice, to try things against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flatout.errors import ConfigError
+
+from .parse import given, number, share
+from .terminal import say
+
+if TYPE_CHECKING:
+    from flatout.testing import Faults, ProviderModel, ProviderSettings
+
+EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout simulate --rpm 600 --latency 0.5
+$ flatout simulate --rpm 10k --tpm 2M --headers openai --faults
+$ flatout simulate --rpm 600 --change 60:rpm=300 --outage 120:150
+$ flatout simulate --concurrency 8 --limit-kind sliding
+
+then, in another terminal:
+
+$ flatout run p.jsonl -o out.jsonl -m any --base-url http://127.0.0.1:8100/v1
+"""
+
+_MIX = {
+    "rate_limited": 0.02,
+    "server_error": 0.02,
+    "overloaded": 0.02,
+    "reset": 0.02,
+    "hang": 0.005,
+    "truncated": 0.02,
+    "malformed": 0.02,
+    "empty": 0.02,
+    "invalid": 0.02,
+}
+"""What ``--faults`` stands for. Hanging is rarer: each costs the client a whole timeout."""
+
+_LIMITS, _SERVICE, _FAULTS = "Limits", "Service", "Faults"
+
+
+def _fault(help: str) -> Any:
+    return typer.Option(metavar="P", help=help, rich_help_panel=_FAULTS)
+
+
+def simulate(
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65_535, help="Where to listen; 0 takes a free one.")
+    ] = 8100,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen at: this machine alone unless told otherwise.")
+    ] = "127.0.0.1",
+    rpm: Annotated[str | None, typer.Option(metavar="N", help="Requests per minute.", rich_help_panel=_LIMITS)] = None,
+    tpm: Annotated[str | None, typer.Option(metavar="N", help="Tokens per minute.", rich_help_panel=_LIMITS)] = None,
+    limit_kind: Annotated[
+        Literal["bucket", "sliding", "fixed"],
+        typer.Option(
+            metavar="KIND",
+            help="How they are enforced: a token bucket, a sliding or a fixed window.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = "bucket",
+    burst: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Seconds' worth of the limit that the bucket holds; 60.", rich_help_panel=_LIMITS
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most requests served at once.", rich_help_panel=_LIMITS)
+    ] = None,
+    latency: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The median time of an answer.", rich_help_panel=_SERVICE)
+    ] = 0.5,
+    latency_p99: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Its 99th percentile; three times the median.", rich_help_panel=_SERVICE),
+    ] = None,
+    headers: Annotated[
+        str,
+        typer.Option(
+            metavar="DIALECT",
+            help="Rate-limit headers as sent by openai, azure, anthropic, groq, mistral, together, fireworks, "
+            "openrouter; or none.",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = "none",
+    key: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The only key that is accepted.", rich_help_panel=_SERVICE)
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Makes chances repeatable.", rich_help_panel=_SERVICE)] = 0,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AT:NAME=VALUE",
+            help="Change a setting after so many seconds: 60:rpm=300; repeatable.",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = None,
+    outage: Annotated[
+        str | None,
+        typer.Option(metavar="FROM:TO", help="Serve nothing between two seconds: 120:150.", rich_help_panel=_FAULTS),
+    ] = None,
+    faults: Annotated[
+        bool,
+        typer.Option(
+            "--faults",
+            metavar="",
+            help="A mix: 2% of each fault below, hanging 0.5%. Run with a short --timeout.",
+            rich_help_panel=_FAULTS,
+        ),
+    ] = False,
+    error_429: Annotated[str | None, _fault("Share of 429s although no limit was reached: 0.02 or 2%.")] = None,
+    error_500: Annotated[str | None, _fault("Share of 500s.")] = None,
+    error_503: Annotated[str | None, _fault("Share of 503s.")] = None,
+    error_400: Annotated[str | None, _fault("Share of prompts that always fail with a 400.")] = None,
+    reset: Annotated[str | None, _fault("Share of connections closed without an answer.")] = None,
+    hang: Annotated[str | None, _fault("Share of requests never answered.")] = None,
+    truncate: Annotated[str | None, _fault("Share of answers cut off in the middle.")] = None,
+    malformed: Annotated[str | None, _fault("Share of answers that are no JSON.")] = None,
+    empty: Annotated[str | None, _fault("Share of answers without text.")] = None,
+) -> int:
+    """Play a provider: an OpenAI-compatible server with limits and faults of your choice.
+
+    Nothing leaves this machine, and nothing costs money. The answers are made up.
+    """
+    drawn = {
+        "rate_limited": share("--error-429", error_429),
+        "server_error": share("--error-500", error_500),
+        "overloaded": share("--error-503", error_503),
+        "invalid": share("--error-400", error_400),
+        "reset": share("--reset", reset),
+        "hang": share("--hang", hang),
+        "truncated": share("--truncate", truncate),
+        "malformed": share("--malformed", malformed),
+        "empty": share("--empty", empty),
+    }
+    settings = _settings(
+        rpm=number("--rpm", rpm),
+        tpm=number("--tpm", tpm),
+        limit=limit_kind,
+        burst=burst,
+        slots=concurrency,
+        latency=latency,
+        latency_p99=latency_p99,
+        headers="" if headers == "none" else headers,
+        key=key,
+        changes=changes(change or ()) or None,
+        outage=span(outage),
+        faults=_faults({**(_MIX if faults else {}), **given(drawn)}),
+    )
+    say(statistics(_serve(settings, host, port, seed)))
+    return 0
+
+
+def changes(given: Sequence[str]) -> tuple[tuple[float, dict[str, float | None]], ...]:
+    """Changes from ``AT:name=value`` texts; ``none`` lifts a limit.
+
+    Raises:
+        ConfigError: one is written otherwise.
+    """
+    found: list[tuple[float, dict[str, float | None]]] = []
+    for text in given:
+        at, colon, change = text.partition(":")
+        name, equals, value = change.partition("=")
+        if not colon or not equals:
+            raise ConfigError(f"--change takes AT:NAME=VALUE, such as 60:rpm=300, not {text!r}")
+        new = None if value.strip() == "none" else number(f"--change {name}", value)
+        found.append((_seconds("--change", at), {name.strip().replace("-", "_"): new}))
+    return tuple(sorted(found, key=lambda item: item[0]))
+
+
+def span(text: str | None) -> tuple[float, float] | None:
+    """From when until when, from ``FROM:TO``.
+
+    Raises:
+        ConfigError: it is written otherwise, or ends before it begins.
+    """
+    if text is None:
+        return None
+    start, colon, end = text.partition(":")
+    if not colon or _seconds("--outage", end) <= _seconds("--outage", start):
+        raise ConfigError(f"--outage takes FROM:TO in seconds, such as 120:150, not {text!r}")
+    return _seconds("--outage", start), _seconds("--outage", end)
+
+
+def statistics(counts: dict[str, Any]) -> str:
+    """What the provider saw, in one line."""
+    from . import figures
+
+    parts = [f"{counts['received']:,} received", f"{counts['answered']:,} answered"]
+    if counts["refused"]:
+        parts.append(f"{counts['refused']:,} refused for their rate or number")
+    parts += [f"{times:,} × {name}" for name, times in sorted(counts["faults"].items())]
+    if counts["duplicates"]:
+        parts.append(f"{counts['duplicates']:,} answered more than once")
+    if tokens := counts["prompt_tokens"] + counts["output_tokens"]:
+        parts.append(f"{figures.short(tokens)} tokens")
+    parts.append(f"{counts['most_in_flight']:,} in flight at most")
+    return f"flatout: {', '.join(parts)}"
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{option} counts seconds from the start, such as 60, not {text!r}")
+    return value
+
+
+def _settings(**values: Any) -> ProviderSettings:
+    import msgspec
+
+    from flatout.testing import ProviderSettings
+
+    settings = ProviderSettings(**given(values))
+    try:  # a struct does not check the types of what it is made of
+        msgspec.convert({"headers": settings.headers}, ProviderSettings)
+    except msgspec.ValidationError:
+        raise ConfigError(
+            f"--headers: no dialect is called {settings.headers!r}; see flatout simulate --help"
+        ) from None
+    return settings
+
+
+def _faults(shares: dict[str, float]) -> Faults:
+    from flatout.testing import Faults
+
+    return Faults(**shares)
+
+
+def _serve(settings: ProviderSettings, host: str, port: int, seed: int) -> dict[str, Any]:
+    """Serve until Ctrl-C; what was counted."""
+    import asyncio
+    import os
+
+    from flatout.testing import ProviderModel
+
+    from .execute import loop_factory
+
+    model = ProviderModel(settings, seed)
+    with asyncio.Runner(loop_factory=loop_factory()) as loop:
+        try:
+            loop.run(_until_signalled(model, host, port))
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+            raise ConfigError(f"cannot listen at {host}:{port}: {why}; try another --port") from None
+    return model.stats()
+
+
+async def _until_signalled(model: ProviderModel, host: str, port: int) -> None:
+    import asyncio
+    import signal
+
+    from flatout.testing import serve
+
+    stopped = asyncio.Event()
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(ending, stopped.set)
+    async with await serve(model, host, port) as server:
+        say(f"A simulated provider answers at {server.url} until Ctrl-C. Point flatout at it with:")
+        say(f"  flatout run prompts.jsonl -o answers.jsonl -m any --base-url {server.url}")
+        say(f"Its counts are at {server.url.removesuffix('/v1')}/__stats")
+        await stopped.wait()

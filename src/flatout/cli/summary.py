@@ -1,0 +1,129 @@
+"""The end of a run, for people: what was answered, what failed and what to do about it, what it cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import figures
+from .terminal import Line, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flatout.runs.progress import Failure, Progress
+    from flatout.runs.runner import Outcome
+
+_EXAMPLE = 160  # characters of an error's example
+_MOST_CLASSES = 8
+_SHARES = 3
+_WORTH_TELLING = 1.5  # times faster than one call after another; below, the comparison says nothing
+
+
+def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> str:
+    """How it ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.`` and its like.
+
+    Args:
+        progress: the run's numbers.
+        outcome: how the run ended.
+        failed_before: how many of the rows that were finished before have no answer.
+    """
+    counts = []
+    if progress.answered or not progress.resumed:
+        counts.append(f"{figures.count(progress.answered)} answered")
+    if progress.failed:
+        counts.append(f"{figures.count(progress.failed)} failed")
+    if progress.resumed:
+        without = f" ({figures.count(failed_before)} of them failed)" if failed_before else ""
+        counts.append(f"{figures.count(progress.resumed)} finished before{without}")
+    if outcome.unfinished:
+        counts.append(f"{figures.count(outcome.unfinished)} still to do")
+    how = f"{'Interrupted after' if outcome.interrupted else 'Done in'} {figures.duration(progress.elapsed)}"
+    if not (outcome.interrupted or outcome.unfinished or progress.answered or progress.failed):
+        how = "Nothing left to do"
+    return f"{how}: {', '.join(counts)}."
+
+
+def details(progress: Progress, outcome: Outcome) -> list[Line]:
+    """Everything else that is worth a line."""
+    lines = [*failures(progress), *_money(progress), *_effort(progress)]
+    if outcome.output is not None and not outcome.interrupted:
+        lines.append(("answers", outcome.output))
+    if outcome.kept:
+        lines.append(("run file", outcome.run_file))
+    return lines
+
+
+def failures(progress: Progress) -> list[Line]:
+    """Why targets were stopped, and the errors by class, each with an example and what to do about it."""
+    lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
+    ranked = sorted(progress.failures.items(), key=lambda item: -item[1].count)
+    return lines + by_class((name, failure) for name, failure in ranked)
+
+
+def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
+    """The classes of errors, most frequent first."""
+    lines: list[Line] = []
+    for place, (name, failure) in enumerate(ranked):
+        if place == _MOST_CLASSES:
+            lines.append(("", "… and others: see the column error of the answers"))
+            break
+        where = f"row {figures.count(failure.row)}: " if failure.row is not None else ""
+        lines.append(("" if lines else "failed", f"{figures.count(failure.count)} × {clean(name)}"))
+        lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
+        if failure.advice:
+            lines.append(("", f"  → {failure.advice}"))
+    return lines
+
+
+def _money(progress: Progress) -> list[Line]:
+    lines: list[Line] = []
+    if progress.input_tokens or progress.output_tokens:
+        sums = f"{figures.count(progress.input_tokens)} in, {figures.count(progress.output_tokens)} out"
+        lines.append(("tokens", sums))
+    elif progress.answered:
+        lines.append(("tokens", "unknown: the provider did not tell"))
+    if progress.answered or progress.cost or progress.unpriced:
+        lines.append(("cost", spent(progress.cost, progress.unpriced)))
+    return lines
+
+
+def spent(known: float, unpriced: int) -> str:
+    """The cost, and how much of it is unknown."""
+    if not unpriced:
+        return figures.dollars(known)
+    unknown = f"{figures.counted(unpriced, 'attempt')} of unknown price"
+    return f"at least {figures.dollars(known)}, and {unknown}" if known else f"unknown ({unknown})"
+
+
+def _effort(progress: Progress) -> list[Line]:
+    lines: list[Line] = []
+    if progress.retries or progress.throttled:
+        throttled = f", {figures.count(progress.throttled)} throttled (429)" if progress.throttled else ""
+        lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))
+    if progress.rate is not None and progress.answered:
+        lines.append(("speed", f"{figures.rate(progress.rate)}{_factor(progress)}"))
+    if progress.answered + progress.failed and (where := shares(progress.waits)):
+        lines.append(("waited for", where))
+    return lines
+
+
+def _factor(progress: Progress) -> str:
+    factor = progress.call_seconds / progress.elapsed
+    if factor < _WORTH_TELLING:
+        return ""
+    times = f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+    return f"; one after another: {figures.duration(progress.call_seconds)}, {times} times as long"
+
+
+def shares(waits: dict[str, float]) -> str:
+    """Where the calls' time went: the three largest causes."""
+    from flatout.events import WAITS
+
+    whole = sum(waits.values())
+    ranked = sorted(waits.items(), key=lambda item: -item[1])[:_SHARES]
+    told = [
+        f"{WAITS.get(cause, cause)} {figures.percent(seconds, whole)}"
+        for cause, seconds in ranked
+        if seconds >= 0.01 * whole > 0
+    ]
+    return ", ".join(told)

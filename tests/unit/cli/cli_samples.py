@@ -1,0 +1,54 @@
+"""A runner that does what a test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from flatout.runs.progress import Progress
+from flatout.runs.runner import Outcome, RunOptions
+
+
+class FakeRunner:
+    """Stands where the runner does: does what a test sets, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.run_file = Path("out.jsonl.flatout")
+        self.options = RunOptions(source="")
+        self.make_client: Callable[[], Any] = dict
+        self.fails_to_prepare: BaseException | None = None
+        self.fails_to_run: BaseException | None = None
+        self.interrupted = False
+        self.unfinished: int | None = 0
+        self.kept = True
+        self.stops = 0
+        self.while_running: Callable[[], Awaitable[None]] | None = None
+
+    def __call__(self, options: RunOptions, make_client: Callable[[], Any]) -> FakeRunner:
+        self.options, self.make_client = options, make_client
+        return self
+
+    def prepare(self) -> None:
+        if self.fails_to_prepare is not None:
+            raise self.fails_to_prepare
+
+    async def run(self) -> Outcome:
+        if self.while_running is not None:
+            await self.while_running()
+        if self.fails_to_run is not None:
+            raise self.fails_to_run
+        return Outcome(
+            interrupted=self.interrupted,
+            unfinished=self.unfinished,
+            run_file=str(self.run_file),
+            output=self.options.output,
+            kept=self.kept,
+        )
+
+    def refresh(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.stops += 1

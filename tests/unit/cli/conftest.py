@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from cli_samples import FakeRunner
+
+import flatout.cli.execute
+import flatout.runs.runner
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRunner:
+    """A fake runner in the real one's place, in an empty working directory."""
+    fake = FakeRunner()
+    monkeypatch.setattr(flatout.runs.runner, "Runner", fake)
+    monkeypatch.setattr(flatout.cli.execute, "_tune_collector", lambda: None)
+    monkeypatch.setattr(flatout.cli.execute, "_allow_many_files", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def own_process_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command sets for its process is put back, and the terminal's width is known."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("FLATOUT_DEBUG", raising=False)
+    monkeypatch.delenv("FLATOUT_PROGRESS_SECONDS", raising=False)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout.cli import main
+from flatout.store import Item, RunFile
+
+COMMAND = "flatout run in.jsonl -o a.jsonl"
+
+
+@contextmanager
+def writing(*items: Item, total: int | None = 10, state: str | None = None) -> Iterator[None]:
+    """A run file a.jsonl.flatout that is being written while the context is open."""
+
+    async def begin() -> RunFile:
+        run = RunFile.open("a.jsonl.flatout", job={}, command=COMMAND)
+        run.set_total(total)
+        for item in items:
+            await run.finish(item)
+        return run
+
+    run = asyncio.run(begin())
+    try:
+        yield
+    finally:
+        if state is not None:
+            run.mark(state)  # type: ignore[arg-type]  # as the test says
+        run.close_now()
+
+
+def item(index: int, **changes: Any) -> Item:
+    values: dict[str, Any] = {
+        "index": index,
+        "fingerprint": bytes(16),
+        "input": b'{"q":"x"}',
+        "state": "answered",
+        "answer": "yes",
+        "input_tokens": 10,
+        "output_tokens": 2,
+        "cost": 0.25,
+        "finished_at": 1.0,
+    }
+    return Item(**{**values, **changes})
+
+
+FAILED = {"state": "failed", "answer": None, "error": "RateLimited", "error_message": "too \x1b[31mfast"}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["status", "a.jsonl", *arguments]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+def test_status_of_a_run_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user could not look how far a run is without disturbing it."""
+    with writing(item(0), item(1), item(2, **FAILED)):
+        said = told(capsys)
+    assert said.startswith("a.jsonl.flatout: running (process ")
+    assert "3 of 10 (30 %) finished: 2 answered, 1 failed" in said
+    assert "1 × RateLimited" in said
+    assert "row 3: too [31mfast" in said
+    assert "→ state your limits" in said
+    assert "30 in, 6 out" in said
+    assert "$0.7500" in said
+    assert "to go on" not in said
+
+
+def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user would not know that running the same command again is enough."""
+    with writing(item(0), item(1, state="unsent", answer=None, cost=None), state="interrupted"):
+        pass
+    said = told(capsys)
+    assert said.startswith("a.jsonl.flatout: interrupted\n")
+    assert f"to go on    {COMMAND}\n" in said
+    assert "1 held back, to be sent when the run goes on" in said
+
+
+def test_status_of_a_killed_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run whose process was killed would be shown as running for ever."""
+    with writing(item(0), state="running"):
+        pass
+    assert told(capsys).startswith("a.jsonl.flatout: broken off: its process has gone\n")
+
+
+def test_status_of_a_finished_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished run would ask to be gone on with."""
+    with writing(item(0), total=1, state="finished"):
+        pass
+    said = told(capsys)
+    assert said.startswith("a.jsonl.flatout: finished\n")
+    assert "1 of 1 (100 %) finished: 1 answered" in said
+    assert "to go on" not in said
+    assert "RateLimited" not in said
+
+
+def test_status_says_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown price or token count would be shown as 0."""
+    unknown = {"cost": None, "input_tokens": None, "output_tokens": None}
+    with writing(item(0, **unknown), total=None, state="interrupted"):
+        pass
+    said = told(capsys)
+    assert "tokens      unknown" in said
+    assert "cost        unknown" in said
+    assert "1 finished" in said
+
+
+def test_status_says_what_is_known_in_part(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sum would be shown as the whole, although a part of it is missing."""
+    with writing(item(0), item(1, cost=None, input_tokens=None, output_tokens=None), state="finished"):
+        pass
+    said = told(capsys)
+    assert "10 in, 2 out, and those of 1 row unknown" in said
+    assert "at least $0.2500, and 1 row of unknown cost" in said
+
+
+def test_status_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A monitoring script would have to read text for people."""
+    with writing(item(0), item(1, **FAILED), state="interrupted"):
+        pass
+    facts = json.loads(told(capsys, "--json"))
+    assert (facts["state"], facts["total"], facts["finished"], facts["left"]) == ("interrupted", 10, 2, 8)
+    assert facts["errors"][0]["error"] == "RateLimited"
+    assert facts["errors"][0]["row"] == 2
+    assert facts["unsettled"] == {"attempts": 0, "cost": None, "unknown_costs": 0}
+
+
+def test_an_error_class_of_somebody_elses_is_only_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in a run file would be looked up, and its surprise be a traceback."""
+    for name in ("annotations", "FlatoutError", "TYPE_CHECKING", "__builtins__", "nonsense"):
+        with writing(item(1, **{**FAILED, "error": name}), state="finished"):
+            pass
+        assert name in told(capsys)
+        Path("a.jsonl.flatout").unlink()
+
+
+def test_the_run_file_itself_is_taken_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """The name that the summary prints would not be accepted."""
+    with writing(item(0), state="finished"):
+        pass
+    assert main(["status", "a.jsonl.flatout"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """`flatout status answers.csv` would end in an error of SQLite's."""
+    Path("x.csv").write_text("a,b\n1,2\n")
+    assert main(["status", "x.csv"]) == 2
+    assert "x.csv is not a run file" in capsys.readouterr().err
+
+
+def test_export_writes_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user could not take out the answers of a run that goes on."""
+    with writing(item(0), item(1, **FAILED)):
+        assert main(["export", "a.jsonl", "-o", "b.csv"]) == 0
+        assert capsys.readouterr().err == "flatout: 2 rows written to b.csv\n"
+        assert main(["export", "a.jsonl", "-o", "f.jsonl", "--only", "failed"]) == 0
+    assert Path("b.csv").read_text().count("\n") == 3
+    (failed,) = map(json.loads, Path("f.jsonl").read_text().splitlines())
+    assert failed["error"].startswith("RateLimited: too")
+
+
+def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option would be accepted and do nothing."""
+    given: list[Any] = []
+
+    def write(*places: object, **options: object) -> int:
+        given.extend((places, options))
+        return 0
+
+    monkeypatch.setattr("flatout.runs.export.export", write)
+    assert main(["export", "r.flatout", "-o", "-", "--only", "answered", "--format", "csv", "--neutralise"]) == 0
+    assert given == [
+        (Path("r.flatout"), "-"),
+        {"select": "answered", "format": "csv", "neutralise": True},
+    ]

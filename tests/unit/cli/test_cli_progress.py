@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout.cli.progress import LiveLine, Pace, PlainLines, Silent, choose, compose, watch
+from flatout.errors import ConfigError
+from flatout.runs.progress import Progress
+
+
+def busy(**changes: object) -> Progress:
+    values: dict[str, object] = {
+        "total": 10_000,
+        "resumed": 200,
+        "answered": 1_000,
+        "failed": 34,
+        "in_flight": 512,
+        "holds": "requests",
+        "use": 0.978,
+        "input_tokens": 120_000,
+        "output_tokens": 3_456,
+        "cost": 0.0123,
+        "elapsed": 10.34,
+    }
+    return Progress(**{**values, **changes})  # type: ignore[arg-type]  # names and types as Progress has them
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_live_line_has_all_that_one_wants_to_know() -> None:
+    """A user could not see how far the run is, how fast, what it costs and what holds it up."""
+    first, second = compose(busy(), 100.0, "", 200)
+    for fact in ("1,234/10,000 (12 %)", "100 calls/s", "1 min 28 s left", "━"):
+        assert fact in first
+    for fact in ("34 failed", "512 in flight", "waits for requests per minute (97 % used)", "123k tokens", "$0.0123"):
+        assert fact in second
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"), [({"unpriced": 2}, "≥ $0.0123"), ({"cost": 0.0, "unpriced": 2}, "cost unknown")]
+)
+def test_an_unknown_cost_is_said(changes: dict[str, object], shown: str) -> None:
+    """A user would take an unknown cost for none."""
+    assert shown in compose(busy(**changes), 100.0, "", 200)[1]
+
+
+def test_pauses_and_stops_come_first() -> None:
+    """A user would wonder why nothing moves."""
+    progress = busy(paused={"openai/gpt-5-mini": "rate limited, 12 s"}, stopped={"x/y": "the key\x1b[31m is wrong"})
+    second = compose(progress, 100.0, "", 200)[1]
+    assert second.startswith("x/y stopped: the key [31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
+
+
+def test_input_without_a_known_end_has_neither_percent_nor_time_left() -> None:
+    """A made-up percentage would be shown for standard input."""
+    first, _ = compose(busy(total=None), 100.0, "", 200)
+    assert first == "1,234 done · 100 calls/s"
+
+
+@given(st.integers(1, 120))
+def test_narrow_terminals_get_the_most_important(width: int) -> None:
+    """The live line would wrap, and scroll the terminal away."""
+    for line in compose(busy(), 100.0, "stopping", width):
+        assert len(line) <= width
+    assert compose(busy(), 100.0, "", 25)[0] == "1,234/10,000 (12 %)"
+
+
+def test_plain_lines_have_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Log files would be full of escape sequences."""
+    progress = busy(paused={"x\x1b[2J": "bell\x07\x9b"})
+    PlainLines().show(progress, "stopping")
+    said = capsys.readouterr().err
+    assert said.endswith("stopping\n")
+    assert "1,234/10,000 (12 %)" in said
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", said)
+
+
+def test_nothing_kills_a_run_whose_terminal_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the terminal window would end the run in the middle."""
+
+    class Gone(Terminal):
+        def write(self, _: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    for display in (PlainLines(), LiveLine()):
+        display.show(busy())
+        display.close()
+    monkeypatch.setattr(sys, "stderr", None)
+    PlainLines().show(busy())
+
+
+def test_the_live_line_is_written_over_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal would fill up with old numbers, or keep its cursor hidden."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    display = LiveLine()
+    display.show(busy())
+    display.show(busy(answered=2_000))
+    display.close()
+    display.show(busy(answered=3_000))
+    said = terminal.getvalue()
+    assert "2,234/10,000" in said
+    assert "3,234/10,000" not in said
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+
+
+def test_no_colours_when_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR would be ignored."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    display = LiveLine()
+    display.show(busy())
+    display.close()
+    assert not re.search(r"\x1b\[[\d;]*3\dm", terminal.getvalue())
+
+
+def kind(*, err: bool, out: bool, **options: bool) -> type[object]:
+    given = {"quiet": False, "plain": False, "answers_on_stdout": False, **options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm")
+        patch.setattr(sys, "stderr", Terminal() if err else io.StringIO())
+        patch.setattr(sys, "stdout", Terminal() if out else io.StringIO())
+        return type(choose(**given))
+
+
+def test_the_display_fits_where_it_goes() -> None:
+    """Escape sequences would get into pipes, or answers on the terminal be written over."""
+    assert kind(err=True, out=True) is LiveLine
+    assert kind(err=False, out=True) is PlainLines
+    assert kind(err=True, out=True, plain=True) is PlainLines
+    assert kind(err=True, out=True, answers_on_stdout=True) is PlainLines
+    assert kind(err=True, out=False, answers_on_stdout=True) is LiveLine
+    assert kind(err=True, out=True, quiet=True) is Silent
+
+
+def test_simple_terminals_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emacs' shell would show escape sequences."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(choose(quiet=False, plain=False, answers_on_stdout=False), PlainLines)
+
+
+def test_the_time_between_plain_lines_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log would have a line every five seconds for a week."""
+    monkeypatch.setenv("FLATOUT_PROGRESS_SECONDS", "60")
+    assert choose(quiet=False, plain=True, answers_on_stdout=False).seconds == 60
+    for wrong in ("x", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("FLATOUT_PROGRESS_SECONDS", wrong)
+        with pytest.raises(ConfigError, match="FLATOUT_PROGRESS_SECONDS"):
+            choose(quiet=False, plain=True, answers_on_stdout=False)
+
+
+def test_the_rate_is_that_of_late() -> None:
+    """A run that has become slow would show its old speed, and end an hour later than it says."""
+    pace = Pace(window=10)
+    rates = []
+    done = 0
+    for second in range(1, 61):
+        done += 100 if second <= 30 else 10
+        rates.append(pace.rate(Progress(answered=done, elapsed=float(second))))
+    assert rates[28] == pytest.approx(100)
+    assert rates[-1] == pytest.approx(10)
+
+
+def test_a_rate_is_shown_only_when_there_is_one() -> None:
+    """A run that has just begun would divide by zero, and a paused one show no time at all."""
+    assert Pace().rate(Progress()) is None
+    pace = Pace(window=10)
+    pace.rate(Progress(answered=50, elapsed=5.0))
+    pace.rate(Progress(answered=50, elapsed=15.0))
+    assert pace.rate(Progress(answered=50, elapsed=25.0)) == pytest.approx(2.0)
+
+
+def test_watching_refreshes_before_it_shows() -> None:
+    """The live line would show the numbers of the time before."""
+    progress = Progress()
+    shown: list[tuple[float, str]] = []
+
+    class Watched(Silent):
+        seconds = 0.0
+
+        def show(self, progress: Progress, note: str = "") -> None:
+            shown.append((progress.elapsed, note))
+
+    def refresh() -> None:
+        progress.elapsed += 1
+
+    async def run() -> None:
+        enough = asyncio.Event()
+
+        def note() -> str:
+            if len(shown) >= 2:
+                enough.set()
+            return "note"
+
+        watcher = asyncio.ensure_future(watch(refresh, progress, Watched(), note))
+        await enough.wait()
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+
+    asyncio.run(run())
+    assert shown[:2] == [(1.0, "note"), (2.0, "note")]

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from flatout.cli.summary import details, headline
+from flatout.cli.terminal import lay_out
+from flatout.runs.progress import Failure, Progress
+from flatout.runs.runner import Outcome
+
+DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
+BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
+
+
+def full() -> Progress:
+    return Progress(
+        total=10_000,
+        resumed=120,
+        answered=9_877,
+        failed=3,
+        input_tokens=1_234_567,
+        output_tokens=98_765,
+        cost=1.5,
+        retries=12,
+        throttled=5,
+        elapsed=62.0,
+        call_seconds=8_060.0,
+        waits={"first_byte": 62.0, "requests": 30.0, "concurrency": 7.0, "connect": 1.0, "body": 0.0},
+        failures={
+            "Refused": Failure(1, "I can\x1b]0;not\x07", 99, "rephrase the prompt"),
+            "RateLimited": Failure(2, "too fast " * 100, 17, "state your limits"),
+        },
+    )
+
+
+def text(progress: Progress, outcome: Outcome = DONE) -> str:
+    return "\n".join(lay_out(details(progress, outcome)))
+
+
+def test_the_headline_counts_everything_once() -> None:
+    """A user could not tell how many rows have an answer."""
+    assert headline(full(), DONE) == "Done in 1 min 02 s: 9,877 answered, 3 failed, 120 finished before."
+    assert headline(full(), BROKEN).startswith("Interrupted after 1 min 02 s")
+    assert headline(full(), BROKEN).endswith("1,719 still to do.")
+    assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
+    assert headline(Progress(resumed=5), DONE) == "Nothing left to do: 5 finished before."
+
+
+def test_the_summary_has_all_that_one_wants_to_know() -> None:
+    """A user would not learn what it cost, how long it took and where the answers are."""
+    said = text(full())
+    for fact in (
+        "1,234,567 in, 98,765 out",
+        "$1.50",
+        "12, 5 throttled (429)",
+        "159 calls/s; one after another: 2 h 14 min, 130 times as long",
+        "the provider 62 %, requests per minute 30 %, concurrency 7 %",
+        "answers     a.jsonl",
+        "run file    a.jsonl.flatout",
+    ):
+        assert fact in said
+    assert "connecting" not in said
+
+
+def test_errors_come_by_class_with_an_example_and_advice() -> None:
+    """A user would not know what failed and what to do."""
+    lines = text(full()).splitlines()
+    assert lines[0].split() == ["failed", "2", "×", "RateLimited"]
+    assert lines[1].strip().startswith("row 17: too fast")
+    assert len(lines[1]) < 200
+    assert lines[2].strip() == "→ state your limits"
+    assert lines[4].strip() == "row 99: I can ]0;not"
+
+
+def test_many_classes_of_errors_stay_readable() -> None:
+    """A hundred different errors would scroll the summary away."""
+    failures = {f"Error{number}": Failure(1, "x", None, "") for number in range(100)}
+    assert len(text(Progress(failed=100, failures=failures)).splitlines()) < 30
+
+
+def test_why_a_target_was_stopped_is_said() -> None:
+    """A user would see rows without an answer and no reason."""
+    assert "stopped     openai/gpt-5: the key is wrong" in text(Progress(stopped={"openai/gpt-5": "the key is wrong"}))
+
+
+def test_what_is_not_known_is_said() -> None:
+    """Unknown tokens and costs would be shown as 0."""
+    said = text(Progress(answered=5, elapsed=1.0, unpriced=5))
+    assert "tokens      unknown" in said
+    assert "cost        unknown (5 attempts of unknown price)" in said
+    said = text(Progress(answered=5, elapsed=1.0, unpriced=1, cost=0.25))
+    assert "at least $0.2500, and 1 attempt of unknown price" in said
+
+
+def test_lines_that_say_nothing_are_left_out() -> None:
+    """A short run would be told in lines of zeros."""
+    labels = [label for label, _ in details(Progress(resumed=5), DONE)]
+    assert labels == ["answers", "run file"]
+    quick = text(Progress(answered=5, elapsed=10.0, call_seconds=9.0, cost=0.1, input_tokens=1, output_tokens=1))
+    assert "one after another" not in quick
+    assert "retries" not in quick
+
+
+def test_an_interrupted_run_claims_no_output() -> None:
+    """A user would look for a file that was not written."""
+    assert "answers" not in text(full(), BROKEN)
+    gone = Outcome(interrupted=False, unfinished=0, run_file="/tmp/x", output=None, kept=False)
+    assert "/tmp/x" not in text(full(), gone)
