@@ -1,0 +1,269 @@
+"""How much of a limit is used, and how often it is hit: ``python -m benchmarks.pacing``.
+
+Simulated providers on a virtual clock, so hours of traffic take minutes and every figure repeats from its seed. ``used``
+is what the provider admitted after the first minute, as a share of what it allows; ``429`` the share of all requests that
+it refused; ``time`` how long a short job took, against the shortest time that its provider makes possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from msgspec import Struct
+
+from flatout import Call, Client, Limits
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """One provider, one client, one kind of traffic."""
+
+    name: str
+    settings: ProviderSettings
+    limits: Limits = Limits()
+    seconds: float = 300.0
+    calls: int | None = None
+    best: float | None = None
+    provider: str | None = None
+    max_tokens: int | None = None
+    words: tuple[int, int] = (5, 15)
+    measured_from: float = 60.0
+    rate: float = 0.0
+    bound: str = ""
+
+
+class Measured(Struct, frozen=True):
+    """What one run of a case came to."""
+
+    used: float
+    refused: float
+    seconds: float
+    lost: int
+
+
+def run(case: Case, seed: int) -> Measured:
+    """One run of a case, from its seed."""
+    model = ProviderModel(case.settings, seed=seed)
+    model.start(0.0)
+    return run_virtual(_drive(case, model, seed), seed=seed, limit=1e6)
+
+
+async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
+    loop = asyncio.get_running_loop()
+    endpoint: dict[str, Any] = {"base_url": "http://provider/v1"}
+    if case.provider is not None:
+        endpoint["provider"] = case.provider
+    lost = 0
+    async with Client(
+        "sim/model",
+        config={"endpoints": {"sim": endpoint}},
+        limits=case.limits,
+        transport=SimulatedTransport(model),
+        seed=seed,
+        deadline=1e5,
+    ) as client:
+        source = _count(case) if case.calls is not None else _until(case, loop)
+        async for result in client.as_completed(source):
+            lost += not result.ok
+    stats = model.stats()
+    admitted = stats["admitted_per_second"]
+    first, last = int(case.measured_from), int(case.seconds)
+    used = sum(admitted[first:last]) / (case.rate * (last - first)) if case.rate and last > first else float("nan")
+    return Measured(used, stats["refused"] / max(1, stats["received"]), loop.time(), lost)
+
+
+def _call(case: Case, index: int) -> Call:
+    low, high = case.words
+    words = low if low == high else low + (index * 2_654_435_761 % 2**32) * (high - low) // 2**32
+    return Call(f"{index} " + "some words " * (words // 2), max_tokens=case.max_tokens)
+
+
+def _count(case: Case) -> Iterator[Call]:
+    assert case.calls is not None
+    return (_call(case, index) for index in range(case.calls))
+
+
+async def _until(case: Case, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Call]:
+    index = 0
+    while loop.time() < case.seconds:
+        yield _call(case, index)
+        index += 1
+
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "bucket 1 s": {"limit": "bucket", "burst": 1.0},
+    "bucket 60 s": {"limit": "bucket", "burst": 60.0},
+    "sliding": {"limit": "sliding"},
+    "fixed": {"limit": "fixed"},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "failed charged": {"charge_failed": True},
+    "stale headers": {"headers": "openai", "stale_headers": 5.0},
+}
+QUICK = {"latency": 0.1, "latency_p99": 1.0}
+
+
+def known() -> Iterator[Case]:
+    for rpm in (6_000, 600, 60):
+        for server, how in SERVERS.items():
+            for variant, more in VARIANTS.items():
+                yield Case(
+                    name=f"{rpm} RPM, {server}{', ' + variant if variant else ''}",
+                    settings=ProviderSettings(rpm=rpm, **how, **more, **QUICK),
+                    limits=Limits(rpm=rpm),
+                    rate=rpm / 60,
+                    bound="used ≥ 98 %, no 429",
+                )
+    for server, how in SERVERS.items():
+        yield from _tokens(server, how, None)
+        yield from _tokens(server, how, 200)
+
+
+def _tokens(server: str, how: dict[str, Any], max_tokens: int | None) -> Iterator[Case]:
+    """Bound by tokens, the prompts' sizes over two orders of magnitude. ``used`` is measured by `tokens_used`."""
+    yield Case(
+        name=f"1 M TPM, {server}, " + ("max_tokens reserved" if max_tokens else "usage charged"),
+        settings=ProviderSettings(tpm=1_000_000, reserve_max_tokens=max_tokens is not None, **how, **QUICK),
+        limits=Limits(tpm=1_000_000),
+        provider="openai" if max_tokens else None,
+        max_tokens=max_tokens,
+        words=(10, 2_000),
+        bound="no 429 (≤ 0.3 %)",
+    )
+
+
+def advertised() -> Iterator[Case]:
+    for rpm in (6_000, 600, 60):
+        for server, how in SERVERS.items():
+            for variant in ("", "stale headers", "failed charged"):
+                more = {"headers": "openai", **VARIANTS[variant]}
+                yield Case(
+                    name=f"{rpm} RPM, {server}{', ' + variant if variant else ''}",
+                    settings=ProviderSettings(rpm=rpm, **how, **more, **QUICK),
+                    rate=rpm / 60,
+                    bound="used ≥ 97 %, 429 ≤ 0.1 %",
+                )
+
+
+def unknown() -> Iterator[Case]:
+    for rpm in (6_000, 600, 60):
+        for server, how in SERVERS.items():
+            for variant, more in (
+                ("", {}),
+                ("bare 429", {"retry_after": ""}),
+                ("failed charged", {"charge_failed": True}),
+            ):
+                yield Case(
+                    name=f"{rpm} RPM, {server}{', ' + variant if variant else ''}",
+                    settings=ProviderSettings(rpm=rpm, **how, **more, **QUICK),
+                    rate=rpm / 60,
+                    seconds=660.0,
+                    bound="used ≥ 97 %, 429 ≤ 0.3 %",
+                )
+
+
+def short() -> Iterator[Case]:
+    one_second = {"limit": "bucket", "burst": 1.0, **QUICK}
+    best = 800 / 40 - 1  # the bucket is full at the start: a second's worth goes at once
+    for name, limits, more, bound in (
+        ("known", Limits(rpm=2_400), {}, "time ≤ 1.05 ×"),
+        ("advertised", Limits(), {"headers": "openai"}, "time ≤ 1.05 ×"),
+        ("bare 429s", Limits(), {"retry_after": ""}, "time ≤ 1.2 ×"),
+    ):
+        settings = ProviderSettings(rpm=2_400, **one_second, **more)  # type: ignore[arg-type]  # values of one mapping
+        yield Case(
+            name=f"800 calls at 2,400 RPM, {name}", settings=settings, limits=limits, calls=800, best=best, bound=bound
+        )
+    yield Case(
+        name="900 calls at 600 RPM, a full minute's bucket, advertised",
+        settings=ProviderSettings(rpm=600, headers="openai", **QUICK),
+        calls=900,
+        best=30.0,
+        bound="time ≤ 1.1 ×",
+    )
+
+
+def changing() -> Iterator[Case]:
+    for what, factor in (("halved", 0.5), ("doubled", 2.0)):
+        for mode, more in (("unknown", {}), ("advertised", {"headers": "openai"})):
+            for rpm in (6_000, 600):
+                settle = 60.0 if factor < 1 or mode == "advertised" else 300.0
+                at = 300.0
+                yield Case(
+                    name=f"{rpm} RPM {what}, {mode}",
+                    settings=ProviderSettings(
+                        rpm=rpm,
+                        limit="bucket",
+                        burst=1.0,
+                        changes=((at, {"rpm": rpm * factor}),),
+                        **more,
+                        **QUICK,  # type: ignore[arg-type]
+                    ),
+                    seconds=at + settle + 60,
+                    measured_from=at + settle,
+                    rate=rpm * factor / 60,
+                    bound="429 ≤ 1 %" if factor < 1 else "used ≥ 90 %",
+                )
+
+
+def self_hosted() -> Iterator[Case]:
+    settings = ProviderSettings(slots=32, latency=0.5, latency_p99=2.0)
+    for name, how in (
+        ("unbounded queue", {}),
+        ("a queue of 8, then 503", {"queue": 8}),
+        ("a queue of 8, then 429", {"queue": 8, "queue_status": 429}),
+        ("slower above 32", {"slow_above": 32}),
+    ):
+        for who, limits in (("adaptive", Limits(adaptive="concurrency")), ("best fixed", Limits(concurrency=32))):
+            changed = settings.changed(how) if "slow_above" not in how else settings.changed({"slots": None, **how})
+            yield Case(name=f"32 slots, {name}, {who}", settings=changed, limits=limits, rate=1.0, measured_from=30)
+
+
+TABLES: dict[str, Callable[[], Iterator[Case]]] = {
+    "known": known,
+    "advertised": advertised,
+    "unknown": unknown,
+    "short": short,
+    "changing": changing,
+    "self-hosted": self_hosted,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    options = parser.parse_args()
+    with ProcessPoolExecutor() as pool:
+        for table in options.tables:
+            cases = [case for case in TABLES[table]() if options.only in case.name]
+            jobs = [[pool.submit(run, case, seed) for seed in range(options.seeds)] for case in cases]
+            sys.stdout.write(f"\n{table}: medians of {options.seeds} seeds (worst)\n")
+            sys.stdout.write(f"{'':62}{'used':>16}{'429':>18}{'time':>16}  asked\n")
+            for case, runs in zip(cases, jobs, strict=True):
+                sys.stdout.write(_row(case, [job.result() for job in runs]) + "\n")
+                sys.stdout.flush()
+
+
+def _row(case: Case, runs: list[Measured]) -> str:
+    used = [m.used for m in runs]
+    refused = [m.refused for m in runs]
+    time = [m.seconds / case.best if case.best else m.seconds for m in runs]
+    lost = sum(m.lost for m in runs)
+    cells = [f"{case.name:62}"]
+    cells.append(f"{statistics.median(used):8.2%} ({min(used):6.1%})" if case.rate else " " * 16)
+    cells.append(f"{statistics.median(refused):9.3%} ({max(refused):6.2%})")
+    cells.append(f"{statistics.median(time):7.2f} × ({max(time):4.2f})" if case.best else " " * 16)
+    return " ".join(cells) + f"  {case.bound}" + (f"  LOST {lost}" if lost else "")
+
+
+if __name__ == "__main__":
+    main()
