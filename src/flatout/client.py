@@ -94,6 +94,7 @@ class Client:
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._closed = False
+        self._accepted: set[tuple[str | None, bool]] = set()
         self.events = Events()
         self._stack = Stack(
             self._resolve,
@@ -162,6 +163,26 @@ class Client:
     def unpriced(self) -> int:
         """Attempts that may have been billed an amount that is not known."""
         return self._stack.purse.unknown
+
+    def check(self, call: Call) -> None:
+        """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.
+
+        Raises:
+            ConfigError: its model is missing or unknown, there is no key for it, or the budget cannot be kept.
+        """
+        model = self._model_of(call)
+        kind = (model, call.max_tokens is None)  # all that the answer depends on
+        if kind in self._accepted:
+            return
+        if self._targets.is_local(model):
+            from . import local
+
+            local.check()
+            target = self._targets.local(local.endpoint(""))
+        else:
+            target = self._targets.target(model)
+        self._stack.check(target, call)
+        self._accepted.add(kind)
 
     async def call(self, call: CallLike, /, **options: Any) -> Reply:
         """Answer one call.
@@ -268,10 +289,14 @@ class Client:
             if outer is not None:
                 outer.add(trip)
 
-    async def _resolve(self, call: Call) -> Target:
+    def _model_of(self, call: Call) -> str:
         model = call.model or self._targets.model
         if model is None:
-            raise ConfigError("no model: give one to the client, to the call or in flatout.toml")
+            raise ConfigError("no model: name one as provider/model, with -m or model=, or in flatout.toml")
+        return model
+
+    async def _resolve(self, call: Call) -> Target:
+        model = self._model_of(call)
         if self._targets.is_local(model):
             return self._targets.local(await self._local_server())
         return self._targets.target(model)

@@ -46,6 +46,9 @@ class Response(Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes)"  # some servers repeat the key in their answers
+
 
 class Codec(Protocol):
     """A provider's wire format, for one target. Pure: values in, bytes out, and back."""

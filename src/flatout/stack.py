@@ -27,7 +27,7 @@ from msgspec import Struct
 from .events import Events
 from .layer import CallNext, Layer, Transport
 from .layers.breaker import Breaker
-from .layers.budget import Budget, Purse
+from .layers.budget import Budget, Purse, worst_case
 from .layers.deadline import Deadline
 from .layers.endpoint import Endpoint
 from .layers.limit import Limit
@@ -133,6 +133,15 @@ class Stack:
             ],
             route,
         )
+
+    def check(self, target: Target, call: Call) -> None:
+        """Find out without sending anything whether the budget can be kept for a call.
+
+        Raises:
+            ConfigError: it cannot; the message says why.
+        """
+        if self.purse.budget is not None:
+            worst_case(target, call, self._prices)
 
     def _for_target(self, target: Target) -> tuple[CallNext, Limit]:
         limits = self._limits(target)

@@ -100,12 +100,13 @@ class Call(_CallOptions, frozen=True):
         if (self.prompt is None) == (self.messages is None):
             what = "neither" if self.prompt is None else "both"
             raise ConfigError(f"a call takes a prompt or messages; this one has {what}")
-        for name in ("prompt", "system", "model"):
-            text = getattr(self, name)
+        texts: tuple[Any, ...] = (self.prompt, self.system, self.model)  # a dict's values may be of any type
+        for name, text in zip(("prompt", "system", "model"), texts, strict=True):
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"a {name} is a string, not {type(text).__name__}")
-        if self.messages is not None and (isinstance(self.messages, str) or not isinstance(self.messages, Sequence)):
-            raise ConfigError(f"messages are a list of dicts, not {type(self.messages).__name__}")
+        messages: Any = self.messages
+        if messages is not None and (isinstance(messages, str | bytes) or not isinstance(messages, Sequence)):
+            raise ConfigError(f"messages are a list of dicts, not {type(messages).__name__}")
         if self.max_tokens is not None and not _is_count(self.max_tokens):
             raise ConfigError(f"max_tokens is a whole number above 0, not {self.max_tokens!r}")
         if self.extra is not None and not isinstance(self.extra, Mapping):
@@ -372,7 +373,7 @@ class Target(Struct, frozen=True):
 
 def _is_count(value: Any) -> bool:
     """Whether a value is a whole number above 0, of any integer type (and no bool)."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0
 
 
 def is_positive(value: Any) -> bool:

@@ -62,11 +62,13 @@ class Breaker:
     def _check(self) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._try_at:
-            raise self._refusal() from self._stopped
+            raise self._refusal()
         self._try_at = now + RETRY_EVERY
 
     def _refusal(self) -> CircuitOpen:
-        return CircuitOpen(f"not sent: {self._target} is stopped: {self._stopped}")
+        refusal = CircuitOpen(f"not sent: {self._target} is stopped: {self._stopped}")
+        refusal.__cause__ = self._stopped
+        return refusal
 
     def _missed(self, error: ConnectError) -> None:
         self._unreachable += 1

@@ -62,6 +62,23 @@ class Purse:
         self._settled.set()
 
 
+def worst_case(target: Target, call: Call, prices: Prices) -> float:
+    """The most US dollars that one attempt may cost.
+
+    Raises:
+        ConfigError: nothing bounds it, or the price is not known: a budget could not be kept.
+    """
+    if call.max_tokens is None:
+        raise ConfigError("a budget can be kept only where the answer's length is bounded: give max_tokens")
+    worst = prices.worst_case(target, most_input(call), call.max_tokens)
+    if worst is None:
+        raise ConfigError(
+            f"the price of {target.name} is not known, so a budget cannot be kept: "
+            f'give it in flatout.toml under [prices."{target.name}"]'
+        )
+    return worst
+
+
 class Budget:
     """Holds one target's attempts to the purse that all targets share."""
 
@@ -74,7 +91,7 @@ class Budget:
         purse = self._purse
         if purse.budget is None:
             return await self._watched(call, call_next)
-        worst = self._worst(call)
+        worst = worst_case(self._target, call, self._prices)
         await purse.reserve(worst, purse.budget)
         try:
             return await self._watched(call, call_next)
@@ -99,17 +116,6 @@ class Budget:
             raise
         self._settle(reply)
         return reply
-
-    def _worst(self, call: Call) -> float:
-        if call.max_tokens is None:
-            raise ConfigError("a budget can be kept only where the answer's length is bounded: give max_tokens")
-        worst = self._prices.worst_case(self._target, most_input(call), call.max_tokens)
-        if worst is None:
-            raise ConfigError(
-                f"the price of {self._target.name} is not known, so a budget cannot be kept: "
-                f'give it in flatout.toml under [prices."{self._target.name}"]'
-            )
-        return worst
 
     def _settle(self, reply: Reply) -> None:
         cost = self._prices.cost(self._target, reply.usage, reply.model)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, NotSent, RateLimited
+from flatout.errors import CallError, ConnectError, DeadlineExceeded, InvalidRequest, NotSent, RateLimited
 from flatout.events import Events, TargetPaused
 from flatout.layer import CallNext, journey
 from flatout.policies.classify import Verdict, verdict
@@ -129,7 +129,9 @@ class Limit:
         while self._queue:
             waiter = self._queue.popleft()
             if not waiter.admitted.done():
-                waiter.admitted.set_exception(type(error)(str(error)).with_traceback(None))
+                refusal = type(error)(str(error))
+                refusal.__cause__ = error.__cause__
+                waiter.admitted.set_exception(refusal)
                 waiter.admitted.exception()  # a waiter cancelled in this very turn never looks: that is no loss
         self._hold("", self._cause_since)
 
@@ -147,8 +149,8 @@ class Limit:
             ) from trip.last_error
         self._hold(self._cause, now)
         waiter = _Waiter(need, loop.create_future(), now, dict(self._held))
-        if trip.attempts:
-            self._queue.appendleft(waiter)  # a call that was sent before has waited its turn already
+        if isinstance(trip.last_error, RateLimited):
+            self._queue.appendleft(waiter)  # it has waited its turn already, and nothing is wrong with it
         else:
             self._queue.append(waiter)
         self._drain(pacer, loop)
@@ -224,7 +226,7 @@ class Limit:
     def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> None:
         decision = verdict(error)
         if decision is not Verdict.THROTTLE:
-            overloaded = decision is Verdict.OVERLOADED
+            overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
             return
         was = pacer.paused_until

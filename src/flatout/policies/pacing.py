@@ -122,7 +122,7 @@ class Pacer:
                 at, cause = ready, axis.cause
         if self.search is not None and (ready := self.search.ready_at()) > at:
             at, cause = ready, "requests"
-        return at, cause
+        return at, "pause" if self.paused_until > now else cause
 
     def use(self, cause: str) -> float | None:
         """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""

@@ -15,6 +15,7 @@ from .gcra import Gcra
 START = 5.0
 BURST = 0.05
 BELOW = 0.985
+SLOWEST = 1.0 / 60.0
 
 WINDOWED = 3.0
 """A wait of so many seconds says that the provider counts by windows of time."""
@@ -22,9 +23,15 @@ WINDOWED = 3.0
 LONGEST_REPLAY = 10.0
 """A sliding window frees itself as unevenly as it was filled: so many seconds of that are sat out at most."""
 
+DEEPEST = 60.0
+"""Seconds' worth that a bucket may hold."""
+
+FALL, FALLS = 0.92, 3
+"""A found rate that is refused at once is lowered by so much, so many times, before it is searched for anew."""
+
 Phase = Literal["climb", "measure", "refine", "settled"]
 
-GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.2, "refine": 1.03}
+GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.35, "refine": 1.06}
 INTERVAL: dict[Phase, tuple[float, float]] = {
     "climb": (0.3, 2.0),
     "measure": (0.3, 4.0),
@@ -33,7 +40,10 @@ INTERVAL: dict[Phase, tuple[float, float]] = {
 }
 """A rate stands for so many seconds, and for so many requests, before more is tried."""
 
-REST = (30.0, 200.0)
+LONGEST_STAND = 60.0
+"""But never for more seconds than this."""
+
+REST = (45.0, 250.0)
 """Likewise, after a refusal, once the rate is found."""
 
 FIRST_STEP, LAST_STEP = 0.005, 0.08
@@ -53,7 +63,8 @@ class RateSearch:
         "_blocked",
         "_clean",
         "_cut_at",
-        "_deep",
+        "_doubtful",
+        "_falls",
         "_gcra",
         "_grow_at",
         "_grown_at",
@@ -74,7 +85,8 @@ class RateSearch:
         self._windowed = False
         self._sent = 0
         self._refused = 0
-        self._deep = False
+        self._falls = 0
+        self._doubtful = False  # whether what was measured may be too little: a small bucket overflowed meanwhile
         self._measured = 0.0  # what was accepted between the last two refusals, per second
         self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
         self._started = now
@@ -145,48 +157,62 @@ class RateSearch:
         if sent < self._cut_at:
             return 0.0
         self._cut_at = now
-        if self._blocked is not None and retry_after is None:
-            return 0.0
-        self._blocked = self._blocked or (sent, self._lately(now) / 60.0)
+        accepted = mark - self._base[1] - (self._refused - self._base[2])
+        if self._blocked is not None and accepted <= 0:
+            return 0.0  # nothing was let through since the last cut: that calls for patience, not for a lower rate
+        self._blocked = self._blocked or (sent, self._lately(now))
         if self._windowed or (retry_after is not None and retry_after >= WINDOWED):
             first, self._windowed = not self._windowed, True
-            rate = self._lately(now) / 60.0
+            rate = self._lately(now)
             self._settle(max(rate, 1.0 / retry_after) * BELOW if first and retry_after else rate * BELOW, now)
             return min(LONGEST_REPLAY, sent - self._started) if first else 0.0
-        self._cut(mark, sent, now)
+        at, self._base = self._base[0], (sent, mark, self._refused)
+        self._cut(accepted, at, sent, now)
         return 0.0
 
-    def _cut(self, mark: int, sent: float, now: float) -> None:
-        at, sent_then, refused_then = self._base
-        accepted = (mark - 1 - sent_then) - (self._refused - 1 - refused_then)
+    def _cut(self, accepted: int, at: float, sent: float, now: float) -> None:
+        """Lower the rate, by what was accepted since the limit was last used up."""
         measured = accepted / max(1e-9, sent - at)
-        self._base = (sent, mark, self._refused)
-        if self._phase == "climb":
-            self._restart(self.rate / 4.0, now)
+        if self._phase == "climb":  # what a full bucket of a minute would refill, but not absurdly little
+            self._restart(max(accepted / (sent - at + DEEPEST), self.rate / 8.0), now)
         elif not self._clean and self._measured:
-            self._deep = True  # the rate that seemed to be borne was lent by a bucket: what was measured is the truth
-            self._settle(self._measured * BELOW, now)
+            self._settle(self._measured * BELOW, now)  # what seemed to be borne was lent by a deep bucket
+            if self._doubtful:
+                self._refine(now)
+        elif not self._clean and self._phase == "settled" and self._falls < FALLS:
+            falls = self._falls + 1
+            self._settle(self.rate * FALL, now)
+            self._falls = falls
         elif not self._clean:  # refused at a rate that was never borne: far too fast
-            self._restart(self.rate * (0.7 if self._phase == "settled" else 0.5), now)
-        elif self._deep:
-            self._settle(min(measured * BELOW, self._clean), now)
+            borne = measured * BELOW if accepted >= 10 and sent - at >= 1.0 else 0.0
+            self._restart(max(borne, self.rate * (0.7 if self._phase == "settled" else 0.5)), now)
+        elif self._phase == "settled":
+            seconds = max(12.0, 40.0 / self.rate)
+            lent = 1.0 / seconds  # a small bucket's second went beyond what it refills
+            self._settle(min(self._clean, self._lately(now, seconds) * (1.0 - lent)) * 0.99, now)
         else:  # a small bucket bears the last rate but one; a deep one will refuse it soon
-            rate, refined = self._clean, self._phase != "measure"
-            self._settle(rate, now)
+            first = self._phase == "measure"
+            self._settle(self._clean, now)
             self._measured = measured
-            if not refined:
-                self._phase = "refine"
-                self._rest(now, self._interval(), again=True)
+            if first:
+                self._refine(now)
+                self._doubtful = True
+
+    def _refine(self, now: float) -> None:
+        self._doubtful = False
+        self._phase = "refine"
+        self._rest(now, self._interval(), again=True)
 
     def _restart(self, rate: float, now: float) -> None:
         self._phase = "measure"
         self._clean = self._measured = 0.0
         self._set(rate, now)
-        self._rest(now, self._interval())
+        self._rest(now, self._interval(), again=True)
 
     def _settle(self, rate: float, now: float) -> None:
         self._phase = "settled"
         self._clean = self._measured = 0.0
+        self._falls = 0
         self._step = FIRST_STEP
         self._set(rate, now)
         seconds, calls = REST
@@ -214,18 +240,17 @@ class RateSearch:
 
     def _interval(self) -> float:
         seconds, calls = INTERVAL[self._phase]
-        return max(seconds, calls / self.rate)
+        return max(seconds, min(calls / self.rate, LONGEST_STAND))
 
-    def _lately(self, now: float) -> int:
-        """Requests accepted in the last minute."""
-        cutoff = now - 60.0
+    def _lately(self, now: float, seconds: float = 60.0) -> float:
+        """Requests accepted per second in the last seconds, 60 at most."""
         before = self._log[0][1]
         for at, accepted in self._log:
-            if at > cutoff:
+            if at > now - seconds:
                 break
             before = accepted
-        return self._sent - self._refused - before
+        return (self._sent - self._refused - before) / seconds
 
     def _set(self, rate: float, now: float) -> None:
-        self._gcra.set_rate(max(rate, 0.01), now)
+        self._gcra.set_rate(max(rate, SLOWEST), now)
         self._gcra.burst = max(BURST, 1.0 / self._gcra.rate)

@@ -1,0 +1,705 @@
+"""The HTTP transport against real servers on this machine: good ones, broken ones, and ones that lie."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import traceback
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+
+import pytest
+
+from flatout import (
+    AttemptTimeout,
+    AuthenticationError,
+    Call,
+    CallError,
+    Client,
+    ConnectError,
+    DeadlineExceeded,
+    Limits,
+    ProtocolError,
+)
+from flatout.layer import Journey, Request, reset_journey, set_journey
+from flatout.testing import Faults, ProviderModel, ProviderSettings, digest_of, serve
+from flatout.transports.http import HttpTransport
+
+SECRET = "sk-" + "stays-at-home"
+PLENTY = Limits(concurrency=200)
+
+
+def completion(text: str = "fine") -> bytes:
+    body = {
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+    }
+    return json.dumps(body).encode()
+
+
+def response(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    head = [f"HTTP/1.1 {status}", *headers]
+    if length is not None or not any("transfer-encoding" in header for header in headers):
+        head.append(f"content-length: {len(body) if length is None else length}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+class Raw:
+    """A server of a few lines: hands each request to ``answer``, which writes what it likes."""
+
+    def __init__(self, answer: Callable[[Raw, asyncio.StreamWriter, int], Awaitable[bool]]) -> None:
+        self.answer = answer
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            for number in count():
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines = head.lower().split(b"\r\n")
+                size = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")), 0)
+                self.requests.append(head + await reader.readexactly(size))
+                if not await self.answer(self, writer, number):
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def raw(answer: Callable[..., Awaitable[bool]], **options) -> AsyncIterator[Raw]:
+    made = Raw(answer)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, **options)
+    scheme = "https" if options.get("ssl") else "http"
+    made.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+def always(data: bytes, *, keep: bool = False):
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(data)
+        await writer.drain()
+        return keep
+
+    return answer
+
+
+def client(url: str, **options) -> Client:
+    return Client("m", **{"base_url": url, "config": {}, "limits": PLENTY, "seed": 1, "retries": 0, **options})
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(15):
+            await main()
+
+    asyncio.run(bounded())
+
+
+async def send(url: str, body: bytes = b"{}", **options):
+    """One exchange, without the layers above."""
+    transport = HttpTransport(**options)
+    try:
+        return await transport.send(Request("POST", f"{url}/chat/completions", headers(), body))
+    finally:
+        await transport.close()
+
+
+def headers() -> dict[str, str]:
+    return {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_answered_over_http():
+    """Nothing would work outside of simulations."""
+
+    async def main() -> None:
+        model = ProviderModel(ProviderSettings(latency=0.01, key=SECRET))
+        async with await serve(model) as server, client(server.url, api_key=SECRET) as made:
+            results = await made.gather(f"prompt {n}" for n in range(200))
+            assert [result.text.split()[0] for result in results] == [
+                f"digest:{digest_of(f'prompt {n}')}" for n in range(200)
+            ]
+
+    run(main)
+
+
+def test_connections_are_used_again():
+    """Each call would pay for a connection, and with TLS for a millisecond of CPU."""
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as server:
+            async with client(server.url, limits=Limits(concurrency=5)) as made:
+                assert all(result.ok for result in await made.gather(["x"] * 100))
+            assert server.connections <= 5
+            assert len(server.requests) == 100
+
+    run(main)
+
+
+def test_a_server_that_closes_idle_connections_loses_no_call():
+    """Some three calls of a hundred would fail, or be paid twice: the server closes just when a request is sent."""
+
+    async def main() -> None:
+        model = ProviderModel(ProviderSettings(latency=0.0))
+        async with await serve(model, keepalive=0.05) as server, client(server.url) as made:
+            for _ in range(25):
+                results = await made.gather([f"{n}" for n in range(10)])
+                assert all(result.ok and result.attempts == 1 for result in results)
+                await asyncio.sleep(0.05)
+            assert model.stats()["received"] == 250
+
+    run(main)
+
+
+def test_a_request_that_met_a_stale_connection_is_sent_once_more_and_no_more():
+    """A server that closes after each answer would make calls fail; one that always closes be asked for ever."""
+
+    async def answers_once_a_connection(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        if number == 0 and not server.broken:
+            writer.write(response(completion()))  # and promises to stay, and does not
+            await writer.drain()
+            return True
+        return False
+
+    async def main() -> None:
+        async with raw(answers_once_a_connection) as server:
+            server.broken = False
+            transport = HttpTransport()
+            request = Request("POST", server.url, headers(), b"{}")
+            assert (await transport.send(request)).status == 200
+            assert (await transport.send(request)).status == 200
+            assert len(server.requests) == 3  # the second was sent again on a new connection
+            server.broken = True
+            before = len(server.requests)
+            with pytest.raises(ProtocolError):
+                await transport.send(request)
+            assert len(server.requests) - before == 1  # nothing was stale, so nothing is repeated
+            await transport.close()
+        async with raw(answers_once_a_connection) as server:
+            server.broken = False
+            transport = HttpTransport()
+            request = Request("POST", server.url, headers(), b"{}")
+            await transport.send(request)
+            server.broken = True
+            with pytest.raises(ProtocolError):
+                await transport.send(request)
+            assert len(server.requests) == 3
+            await transport.close()
+
+    run(main)
+
+
+def test_a_connection_that_is_cut_after_a_while_is_not_taken_for_a_stale_one(monkeypatch):
+    """A prompt that the server has worked on would be sent, and paid, twice behind the user's back."""
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        if number == 0:
+            writer.write(response(completion()))
+            return True
+        await asyncio.sleep(0.3)
+        return False
+
+    async def main() -> None:
+        async with raw(answer) as server:
+            transport = HttpTransport()
+            request = Request("POST", server.url, headers(), b"{}")
+            await transport.send(request)
+            with pytest.raises(ProtocolError):
+                await transport.send(request)
+            assert len(server.requests) == 2
+            await transport.close()
+
+    monkeypatch.setattr("flatout.transports.http.STALE_WITHIN", 0.2)
+    run(main)
+
+
+def test_closing_the_client_ends_what_is_in_flight_and_opens_nothing_new():
+    """A program could not end; or a request go out again on a new connection after it was closed."""
+
+    async def hang(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        if number == 0:
+            writer.write(response(completion()))
+            return True
+        await asyncio.sleep(60)
+        return False
+
+    async def main() -> None:
+        async with raw(hang) as server:
+            transport = HttpTransport()
+            request = Request("POST", server.url, headers(), b"{}")
+            await transport.send(request)
+            task = asyncio.create_task(transport.send(request))
+            await asyncio.sleep(0.1)
+            await transport.close()
+            with pytest.raises(CallError):
+                await task
+            assert len(server.requests) == 2
+            assert server.connections == 1
+
+    run(main)
+
+
+def test_a_host_that_does_not_answer_holds_up_no_other():
+    """One dead server among several would stop the calls to all of them for as long as it takes to give it up."""
+    dead = socket.socket()
+    dead.bind(("127.0.0.1", 0))
+    dead.listen(0)
+    port = dead.getsockname()[1]
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:  # its queue is full now: further connections hang
+        filler.setblocking(False)
+        filler.connect_ex(("127.0.0.1", port))
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as server:
+            transport = HttpTransport(connect_timeout=5.0)
+            gone = Request("POST", f"http://127.0.0.1:{port}/v1", headers(), b"{}")
+            here = Request("POST", server.url, headers(), b"{}")
+            tasks = [asyncio.create_task(transport.send(gone)) for _ in range(150)]
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(2):
+                assert (await transport.send(here)).status == 200
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await transport.close()
+
+    try:
+        run(main)
+    finally:
+        for filler in (*fillers, dead):
+            filler.close()
+
+
+def test_an_unreachable_host_fails_fast():
+    """A typo in the address would take a thousand calls through all their retries."""
+
+    async def main() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+            async with client(url, retries=5) as made:
+                began = time.monotonic()
+                results = await made.gather([f"{n}" for n in range(1_000)])
+                assert time.monotonic() - began < 5
+                assert not any(result.ok for result in results)
+                assert all(result.cost == 0 for result in results)
+                assert isinstance(results[0].error, CallError)
+
+    run(main)
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", "closed the connection"),
+        (b"HELLO WORLD\r\n\r\n", "not valid HTTP"),
+        (response(b"", "foo bar"), "not valid HTTP"),
+        (response(completion()[:20], length=500), "cut off"),
+        (response(b"5\r\nhel", "transfer-encoding: chunked"), "cut off"),
+        (response(b"zz\r\nhello\r\n", "transfer-encoding: chunked"), "not valid HTTP|cut off"),
+        (response(b"not gzip", "content-encoding: gzip"), "not valid HTTP|cut off"),
+        (response(b"abc", "content-encoding: br"), "not valid HTTP|cut off"),
+        (response(b"", "x-big: " + "a" * 100_000), "not valid HTTP"),
+        (response(b"", *[f"x-{n}: a" for n in range(5_000)]), "not valid HTTP"),
+        (response(b"{}", "content-length: -1"), "not valid HTTP"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
+)
+def test_a_broken_answer_is_a_named_error_and_shows_no_key(data, said):
+    """A stranger's exception would end the call without a retry, or a crash report hold the key."""
+
+    async def main() -> None:
+        async with raw(always(data)) as server:
+            with pytest.raises(ProtocolError, match=said) as caught:
+                await send(server.url)
+            report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+            assert SECRET not in report
+
+    run(main)
+
+
+@pytest.mark.parametrize("fault", ["reset", "truncated", "malformed"])
+def test_faults_in_the_middle_are_retried(fault, monkeypatch):
+    """A cut-off answer would fail the call."""
+
+    async def main() -> None:
+        model = ProviderModel(ProviderSettings(latency=0.0, faults=Faults(**{fault: 0.3})), seed=3)
+        async with await serve(model) as server, client(server.url, retries=8) as made:
+            results = await made.gather([f"{n}" for n in range(6)])
+            assert all(result.ok for result in results)
+            assert sum(result.attempts for result in results) > 6
+
+    monkeypatch.setattr("flatout.layers.retry.delay", lambda *_, **__: 0.01)
+    run(main)
+
+
+def test_a_connection_reset_in_the_body_is_a_protocol_error():
+    """Half an answer would be taken for a whole one."""
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(response(completion()[:10], length=1_000))
+        await writer.drain()
+        writer.transport.abort()
+        return False
+
+    async def main() -> None:
+        async with raw(answer) as server:
+            with pytest.raises(ProtocolError):
+                await send(server.url)
+            async with client(server.url) as made:
+                result = await made.result("x")
+                assert isinstance(result.error, ProtocolError)
+                assert result.cost is None  # it may have been billed
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["length", "chunked", "endless"])
+def test_an_answer_is_read_up_to_its_cap(how):
+    """A broken server could fill the memory."""
+    cap = 100_000
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        if how == "length":
+            writer.write(response(b"x" * (cap + 1)))
+        elif how == "chunked":
+            writer.write(response(b"", "transfer-encoding: chunked"))
+            for _ in range(1_000):
+                writer.write(b"1000\r\n" + b"x" * 4_096 + b"\r\n")
+                await writer.drain()
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                writer.write(b"x" * 4_096)
+                await writer.drain()
+        await writer.drain()
+        return False
+
+    async def main() -> None:
+        async with raw(answer) as server:
+            with pytest.raises(ProtocolError, match="larger than 100,000 bytes") as caught:
+                await send(server.url, max_body=cap)
+            assert caught.value.should_retry is False
+            assert (await send(server.url, max_body=cap * 2)).body if how == "length" else True
+
+    run(main)
+
+
+def test_a_small_answer_that_unpacks_to_a_huge_one_is_bounded():
+    """A server could fill the memory with 300 kB."""
+    bomb = gzip.compress(bytes(200 * 1024 * 1024), 6)
+
+    async def main() -> None:
+        async with raw(always(response(bomb, "content-encoding: gzip"))) as server:
+            tracemalloc.start()
+            with pytest.raises(ProtocolError, match="larger"):
+                await send(server.url, max_body=1024 * 1024)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 20 * 1024 * 1024
+
+    run(main)
+
+
+def test_a_compressed_answer_is_read():
+    """A gateway that compresses unasked would make every answer unreadable."""
+
+    async def main() -> None:
+        packed = gzip.compress(completion("packed"))
+        async with raw(always(response(packed, "content-encoding: gzip"))) as server, client(server.url) as made:
+            assert (await made.call("x")).text == "packed"
+            assert b"accept-encoding: identity" in server.requests[0].lower()
+
+    run(main)
+
+
+def test_large_prompts_and_answers_pass_whole():
+    """A long document would arrive cut."""
+
+    async def main() -> None:
+        prompt, answer = "é" * 2_000_000, "a" * 3_000_000
+        async with raw(always(response(completion(answer)))) as server, client(server.url) as made:
+            assert (await made.call(prompt)).text == answer
+            body = server.requests[0].partition(b"\r\n\r\n")[2]
+            assert json.loads(body)["messages"][0]["content"] == prompt
+
+    run(main)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_a_redirect_is_not_followed(status):
+    """The key would be sent to whatever server the first one names."""
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as other:
+            redirect = response(b"", f"location: {other.url}/chat/completions?q={SECRET}", status=status)
+            async with raw(always(redirect)) as server, client(server.url, api_key=SECRET, retries=3) as made:
+                result = await made.result("x")
+                assert isinstance(result.error, ProtocolError)
+                assert other.url in str(result.error)
+                assert SECRET not in str(result.error)
+                assert result.attempts == 1
+            assert other.requests == []
+            assert other.connections == 0
+
+    run(main)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["first byte", "body", "drip"])
+def test_a_timeout_bounds_every_stage_of_an_attempt(stage):
+    """A server that sends a byte now and then would hold a call for ever."""
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        if stage != "first byte":
+            writer.write(response(b"", length=1_000))
+        for _ in range(200):
+            if stage == "drip":
+                writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        return False
+
+    async def main() -> None:
+        async with raw(answer) as server, client(server.url, timeout=0.3) as made:
+            began = time.monotonic()
+            result = await made.result("x")
+            assert isinstance(result.error, AttemptTimeout)
+            assert time.monotonic() - began < 2
+            result = await made.result(Call("x", timeout=9, deadline=0.2))
+            assert isinstance(result.error, DeadlineExceeded)
+            assert time.monotonic() - began < 3
+            assert made.status()[0].in_flight == 0
+
+    run(main)
+
+
+def test_a_connection_attempt_is_bounded():
+    """A host behind a firewall that drops everything would hold a call for five minutes."""
+    dead = socket.socket()
+    dead.bind(("127.0.0.1", 0))
+    dead.listen(0)
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(dead.getsockname())
+
+    async def main() -> None:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match="connect timeout"):
+            await send(f"http://127.0.0.1:{dead.getsockname()[1]}", connect_timeout=0.3)
+        assert time.monotonic() - began < 2
+
+    try:
+        run(main)
+    finally:
+        for filler in (*fillers, dead):
+            filler.close()
+
+
+def test_the_time_on_the_wire_is_booked():
+    """A slow provider would look like a slow network, or like flatout."""
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        await asyncio.sleep(0.2)
+        writer.write(response(completion()[:10], length=len(completion())))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(completion()[10:])
+        return False
+
+    async def main() -> None:
+        async with raw(answer) as server:
+            trip = Journey(0.0)
+            token = set_journey(trip)
+            await send(server.url)
+            reset_journey(token)
+            assert trip.waits["first_byte"] == pytest.approx(0.2, abs=0.1)
+            assert trip.waits["body"] == pytest.approx(0.1, abs=0.08)
+            assert 0 < trip.waits["connect"] < 0.1
+
+    run(main)
+
+
+def test_a_cancelled_call_closes_its_connection():
+    """The server would go on working on what nobody waits for, and the connection come back with another's answer."""
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        await asyncio.sleep(0.3)
+        writer.write(response(completion(f"answer {len(server.requests)}")))
+        await writer.drain()
+        return True
+
+    async def main() -> None:
+        async with raw(answer) as server, client(server.url) as made:
+            task = asyncio.create_task(made.call("given up"))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await made.call("wanted")).text == "answer 2"
+            assert server.connections == 2
+
+    run(main)
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_right_key_is_sent(monkeypatch):
+    """OPENAI_API_KEY would be sent to whatever server base_url names."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("FLATOUT_API_KEY", "sk-flatout")
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as server:
+            async with client(server.url) as made:
+                await made.gather(["x", Call("y", model="openai/gpt-5")])
+            async with client(server.url, api_key="sk-given") as made:
+                await made.call("z")
+            monkeypatch.delenv("FLATOUT_API_KEY")
+            async with client(server.url) as made:
+                await made.call("none")
+            sent = [
+                [line for line in request.split(b"\r\n") if line.lower().startswith(b"authorization")]
+                for request in server.requests
+            ]
+            assert sent[:2] == [[b"authorization: Bearer sk-flatout"]] * 2
+            assert sent[2:] == [[b"authorization: Bearer sk-given"], []]
+            assert not any(b"sk-openai" in request for request in server.requests)
+
+    run(main)
+
+
+def test_a_providers_key_does_not_follow_flatout_toml_elsewhere(monkeypatch):
+    """A flatout.toml in a cloned repository would send the user's OpenAI key to its author."""
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as server:
+            for table in (
+                {"openai": {"base_url": server.url}},
+                {"work": {"provider": "openai", "base_url": server.url}},
+            ):
+                (name,) = table
+                async with Client(f"{name}/gpt", config={"endpoints": table}, limits=PLENTY) as made:
+                    assert (await made.result("x")).ok
+            assert len(server.requests) == 2
+            assert not any(SECRET.encode() in request for request in server.requests)
+
+    run(main)
+
+
+def test_no_key_shows_in_any_error_of_a_call():
+    """A log or a crash report would hold the key."""
+
+    async def echo(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(
+            response(b'{"error": {"message": "bad key %s"}}' % SECRET.encode(), f"x-echo: {SECRET}", status="401 No")
+        )
+        await writer.drain()
+        return False
+
+    async def main() -> None:
+        async with raw(echo) as server:
+            for url in (server.url, "http://127.0.0.1:9/v1"):
+                async with client(url, api_key=SECRET) as made:
+                    result = await made.result("x")
+                    error = result.error
+                    assert isinstance(error, AuthenticationError | ConnectError)
+                    report = traceback.TracebackException.from_exception(error, capture_locals=True).format()
+                    shown = "".join(report) + repr(vars(error)) + repr(made) + repr(made.status()) + repr(result)
+                    assert SECRET not in shown
+
+    run(main)
+
+
+def test_no_proxy_is_used_unless_asked_for(monkeypatch):
+    """A stray variable would send keys and prompts through somebody's proxy."""
+
+    async def main() -> None:
+        async with raw(always(response(completion()), keep=True)) as proxy:
+            address = proxy.url.removesuffix("/v1")
+            for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, address)
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            async with raw(always(response(completion("direct")), keep=True)) as server:
+                async with client(server.url) as made:
+                    assert (await made.call("x")).text == "direct"
+                assert proxy.requests == []
+                async with client(server.url, trust_env=True) as made:
+                    await made.call("x")
+                assert len(proxy.requests) == 1
+
+    run(main)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command makes the certificate, and it is not here")
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-out", str(files[0]), "-keyout", str(files[1])),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return files
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(certificate):
+    """Anybody in between could read keys and prompts."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+
+    async def main() -> None:
+        async with raw(always(response(completion())), ssl=context) as server:
+            with pytest.raises(ConnectError, match="certificate") as caught:
+                await send(server.url)
+            assert server.requests == []
+            report = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+            assert SECRET not in "".join(report)
+
+    run(main)
+
+
+def test_plain_http_on_a_tls_port_is_a_connect_error():
+    """``https`` for a server that speaks ``http`` would show as something strange."""
+
+    async def main() -> None:
+        async with raw(always(response(completion()))) as server:
+            with pytest.raises(ConnectError):
+                await send(server.url.replace("http://", "https://"), connect_timeout=0.5)
+
+    run(main)

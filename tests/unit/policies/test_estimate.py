@@ -1,0 +1,132 @@
+"""Tokens, guessed before a call is sent."""
+
+from __future__ import annotations
+
+import json
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatout import Call, Usage
+from flatout.policies.estimate import MARGIN, USUAL_OUTPUT, Estimator, most_input
+from flatout.testing.answers import count_tokens
+
+WORDS = ["the", "answer", "has", "one", "part", "that", "holds", "2026", "1234", "naïve", "東京", "Größe"]
+contents = st.text() | st.lists(
+    st.fixed_dictionaries({"type": st.just("text"), "text": st.text()})
+    | st.fixed_dictionaries({"type": st.just("image_url"), "image_url": st.text()})
+    | st.integers()
+)
+messages = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": contents | st.none()}))
+
+
+def text(chance: Random) -> str:
+    return " ".join(chance.choices(WORDS, k=chance.randint(20, 400)))
+
+
+def test_a_first_guess_is_near_and_rather_high():
+    """The first calls would overrun the limit on tokens."""
+    prompt = "Explain the CAP theorem in three sentences, with an example for each of its parts. " * 10
+    need = Estimator().need(Call(prompt))
+    assert count_tokens(prompt) <= need.input <= 2 * count_tokens(prompt)
+    assert need.output == USUAL_OUTPUT
+    assert need.tokens == need.input + need.output
+
+
+def test_it_learns_from_usage():
+    """Limits on tokens would be kept by a guess that is 23 % off."""
+    chance, estimator = Random(1), Estimator()
+
+    for _ in range(300):
+        call = Call(text(chance))
+        estimator.learn(estimator.need(call), Usage(input_tokens=count_tokens(call.prompt), output_tokens=40))
+    guesses = []
+    for _ in range(100):
+        call = Call(text(chance))
+        need = estimator.need(call)
+        guesses.append(need.input / count_tokens(call.prompt))
+    assert sum(abs(guess - 1) for guess in guesses) / 100 < 0.09
+    assert need.output == pytest.approx(40, abs=1)
+
+
+def test_the_output_is_never_guessed_above_its_cap():
+    """A short answer would be charged like a long one, and half of the limit lie idle."""
+    estimator = Estimator()
+    assert estimator.need(Call("x", max_tokens=5)).output == 5
+    estimator.learn(estimator.need(Call("x", max_tokens=5)), Usage(input_tokens=1, output_tokens=900))
+    assert estimator.need(Call("x", max_tokens=5)).output == 5
+
+
+def test_conversations_count_whole():
+    """System prompts and earlier turns would be free."""
+    estimator = Estimator()
+    turns = [
+        {"role": "user", "content": "a" * 400},
+        {"role": "assistant", "content": [{"type": "text", "text": "b" * 400}]},
+    ]
+    alone = estimator.need(Call("a" * 400)).input
+    assert estimator.need(Call(messages=turns)).input > 1.9 * alone
+    assert estimator.need(Call("a" * 400, system="s" * 400)).input > 1.9 * alone
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.text(max_size=200), st.none() | st.integers(0, 100_000), st.none() | st.integers(0, 100_000)))
+)
+def test_it_stays_sane_whatever_it_is_told(answers):
+    """One odd usage would make every later call look larger than the limit, or cost nothing."""
+    estimator = Estimator()
+    for prompt, tokens_in, tokens_out in answers:
+        estimator.learn(estimator.need(Call(prompt)), Usage(input_tokens=tokens_in, output_tokens=tokens_out))
+        need = estimator.need(Call(prompt))
+        assert math.isfinite(need.input)
+        assert need.input >= 1
+        assert 0 <= need.output < math.inf
+
+
+@given(messages, st.none() | st.text())
+def test_any_conversation_can_be_guessed(turns, system):
+    """A strange message would end the call with a TypeError."""
+    call = Call(messages=turns, system=system)
+    assert Estimator().need(call).input >= 1
+    assert most_input(call) >= 1
+
+
+@given(st.text(), st.none() | st.text())
+def test_the_bound_on_the_input_is_a_bound(prompt, system):
+    """A budget would be exceeded by prompts that a tokenizer cuts small."""
+    call = Call(prompt, system=system)
+    pieces = sum(len(part.encode("utf-8", "surrogatepass")) for part in (prompt, system or ""))
+    assert most_input(call) >= pieces + 16 * (2 if system else 1)
+    assert most_input(call) >= Estimator().need(call).input / MARGIN / 2
+
+
+@given(messages)
+def test_the_bound_counts_every_part(turns):
+    """Pictures, tools and schemas would be free."""
+    plain = most_input(Call(messages=turns))
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
+    assert most_input(Call(messages=[*turns, picture])) >= plain + 1_000
+    assert most_input(Call(messages=turns, tools=tools)) >= plain + len(json.dumps(tools)) - 50
+    assert most_input(Call(messages=turns, output={"type": "object", "title": "t" * 500})) >= plain + 500
+
+
+def test_the_bound_counts_a_pydantic_schema():
+    """A large output schema would be free."""
+    from pydantic import BaseModel
+
+    class Answer(BaseModel):
+        a_rather_long_name_for_a_field: int
+
+    assert most_input(Call("x", output=Answer)) > most_input(Call("x")) + 50
+
+
+def test_its_repr_shows_what_it_learnt():
+    """A wrong estimate could not be looked into."""
+    estimator = Estimator()
+    assert "seen=0" in repr(estimator)
+    assert repr(estimator.need(Call("x", max_tokens=3))) == "Need(input=1, output=3)"

@@ -1,0 +1,106 @@
+"""One limited quantity, paced."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout.policies.gcra import Gcra
+
+rates = st.floats(0.01, 10_000)
+bursts = st.floats(0.001, 60)
+costs = st.floats(0.001, 100)
+gaps = st.floats(0, 100)
+
+
+def admitted(gcra: Gcra, arrivals: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """When each (gap, cost) is let in, first come, first served."""
+    now, found = 0.0, []
+    for gap, cost in arrivals:
+        now = max(now + gap, gcra.ready_at(cost))
+        gcra.take(cost, now)
+        found.append((now, cost))
+    return found
+
+
+@given(rates, bursts, st.lists(st.tuples(gaps, costs), min_size=1, max_size=40))
+def test_no_window_exceeds_its_limit(rate, burst, arrivals):
+    """The provider would refuse calls although the limit was told."""
+    got = admitted(Gcra(rate, burst, 0.0), arrivals)
+    for first in range(len(got)):
+        total = 0.0
+        for at, cost in got[first:]:
+            total += cost
+            ahead = max(burst, cost / rate)  # a cost above the burst is let in once all before it is earned
+            assert total <= rate * (at - got[first][0] + ahead) * (1 + 1e-9) + got[first][1] + 1e-6
+
+
+@given(rates, bursts, st.integers(1, 40))
+def test_a_busy_limit_is_used_to_the_full(rate, burst, count):
+    """Half of what was paid for would lie idle."""
+    cost = rate * burst / 2
+    last = admitted(Gcra(rate, burst, 0.0), [(0.0, cost)] * count)[-1][0]
+    assert last <= count * cost / rate * (1 + 1e-9) + burst
+
+
+@given(rates, bursts, costs)
+def test_it_starts_empty(rate, burst, cost):
+    """Two starts within a minute would use twice the limit."""
+    assert Gcra(rate, burst, 100.0).ready_at(cost) == pytest.approx(100 + min(burst, cost / rate))
+
+
+@given(rates, bursts, st.lists(st.tuples(gaps, costs), max_size=10), costs)
+def test_what_is_given_back_was_never_taken(rate, burst, arrivals, cost):
+    """Overestimated tokens would slow the run for ever."""
+    gcra = Gcra(rate, burst, 0.0)
+    admitted(gcra, arrivals)
+    now = gcra.tat + 1 if arrivals else 0.0
+    gcra.take(cost, now)
+    after = gcra.tat
+    gcra.take(cost, now)
+    gcra.give(cost)
+    assert gcra.tat == pytest.approx(after)
+    gcra.give(-cost)
+    assert gcra.tat == pytest.approx(after + cost / rate)
+
+
+@given(rates, bursts, st.floats(0, 1_000))
+def test_an_idle_limit_saves_up_its_burst_and_no_more(rate, burst, idle):
+    """After a pause everything would be sent at once."""
+    gcra = Gcra(rate, burst, 0.0)
+    now = burst + idle
+    cost = rate * burst / 10
+    sent = 0
+    while gcra.ready_at(cost) <= now:
+        gcra.take(cost, now)
+        sent += 1
+        assert sent <= 11
+    assert sent >= 9
+
+
+@given(rates, rates, bursts, costs)
+def test_a_new_rate_holds_at_once_and_debts_stay_debts(old, new, burst, cost):
+    """A limit that was lowered while the program runs would be overrun."""
+    gcra = Gcra(old, burst, 0.0)
+    gcra.take(cost, 0.0)
+    owed = gcra.tat * old
+    gcra.set_rate(new, 0.0)
+    assert gcra.rate == new
+    assert gcra.tat * new == pytest.approx(owed)
+
+
+def test_a_cost_above_the_burst_waits_its_turn_and_passes():
+    """One large prompt would wait for ever."""
+    gcra = Gcra(10.0, 0.2, 0.0)
+    assert gcra.ready_at(1_000) == 0.2
+    gcra.take(1_000, 0.2)
+    assert gcra.ready_at(1) == pytest.approx(0.2 + 100 - 0.1)
+    assert math.isfinite(gcra.tat)
+
+
+def test_its_repr_shows_its_state():
+    """A stuck program could not be looked into."""
+    assert repr(Gcra(10.0, 0.2, 1.0)) == "Gcra(rate=10/s, burst=0.2s, tat=1.200)"

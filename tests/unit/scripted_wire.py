@@ -1,0 +1,73 @@
+"""A transport that answers as a test tells it, for the tests of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flatout import Client
+from flatout.layer import Request, Response
+from flatout.testing import digest_of
+
+Answer = Callable[[str], Any]
+"""From a prompt to a text, a `Response`, seconds to wait, or something to raise; plain or async."""
+
+
+def completion(text: str, tokens: int = 1) -> Response:
+    body = {
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": tokens, "completion_tokens": tokens},
+    }
+    return Response(200, {}, json.dumps(body).encode())
+
+
+def refusal(status: int, **headers: str) -> Response:
+    body = b'{"error": {"message": "no"}}'
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+class Wire:
+    """Counts what is on it: the prompts in the order of their arrival, those under way, and the most at once."""
+
+    def __init__(self, answer: Answer = lambda prompt: digest_of(prompt)) -> None:
+        self.answer = answer
+        self.prompts: list[str] = []
+        self.requests: list[Request] = []
+        self.times: list[float] = []
+        self.active = self.most = self.cancelled = 0
+        self.closed = False
+
+    async def send(self, request: Request) -> Response:
+        prompt = json.loads(request.body)["messages"][-1]["content"]
+        self.prompts.append(prompt)
+        self.requests.append(request)
+        self.times.append(asyncio.get_running_loop().time())
+        self.active += 1
+        self.most = max(self.most, self.active)
+        try:
+            answer = self.answer(prompt)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if isinstance(answer, int | float):
+                await asyncio.sleep(answer)
+                answer = digest_of(prompt)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.active -= 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Response) else completion(answer)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def client(wire: Any, **options: Any) -> Client:
+    """A client whose requests go to the wire. It reads no flatout.toml, and always draws the same jitter."""
+    given = {"base_url": "http://sim/v1", "config": {}, "seed": 1, **options}
+    return Client("m", transport=wire, **given)

@@ -1,0 +1,93 @@
+"""flatout.toml, from the file to one value."""
+
+from __future__ import annotations
+
+import pytest
+
+from flatout import Config, ConfigError, Limits
+from flatout.config import load
+
+WHOLE = """
+model = "mine/llama"
+timeout = 60
+retries = 2
+[endpoints.mine]
+base_url = "http://127.0.0.1:8000/v1"
+provider = "vllm"
+headers = { "x-team" = "a" }
+[limits.mine]
+rpm = 60
+tpm = 1_000
+[limits."mine/llama"]
+rpm = 600
+[prices."mine/llama"]
+input = 0.1
+output = 0.4
+"""
+
+
+def test_a_file_becomes_one_value(tmp_path):
+    """A setting in flatout.toml would have no effect."""
+    path = tmp_path / "any.toml"
+    path.write_text(WHOLE)
+    config = load(path)
+    assert load(str(path)) == config
+    assert (config.model, config.timeout, config.retries, config.budget) == ("mine/llama", 60, 2, None)
+    assert config.endpoints["mine"].provider == "vllm"
+    assert config.prices["mine/llama"].output == 0.4
+    assert config.limits_for("mine", "llama") == Limits(rpm=600, tpm=1_000)
+    assert config.limits_for("mine", "other") == Limits(rpm=60, tpm=1_000)
+    assert config.limits_for("other", "llama") == Limits()
+
+
+def test_the_file_is_found_from_a_folder_below(tmp_path, monkeypatch):
+    """A project's settings would hold only in its top folder."""
+    (tmp_path / "flatout.toml").write_text('model = "local"')
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert load().model == "local"
+    assert load({}).model is None
+
+
+def test_no_file_is_no_settings(tmp_path, monkeypatch):
+    """flatout would ask for a file that nobody needs."""
+    monkeypatch.chdir(tmp_path)
+    assert load() == Config()
+
+
+def test_settings_may_be_given_in_code():
+    """Tests and services would have to write a file."""
+    config = Config(model="local")
+    assert load(config) is config
+    assert load({"limits": {"openai": {"rpm": 5}}}).limits_for("openai", "x") == Limits(rpm=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("modle = 'x'", "modle"),
+        ("[limits.openai]\nrmp = 5", "rmp"),
+        ("[limits.openai]\nrpm = -5", "rpm"),
+        ("[prices.x]\ninput = 1", "output"),
+        ("[endpoints.x]\napi_key = 'sk'", "api_key"),
+        ("timeout = 'long'", "timeout"),
+        ("this is no toml", "any.toml"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path, text, said):
+    """A misspelt limit would be ignored, and the real one overrun."""
+    path = tmp_path / "any.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load(path)
+    assert "any.toml" in str(caught.value)
+
+
+def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path):
+    """``--config typo.toml`` would end in a traceback, or in no settings at all."""
+    with pytest.raises(ConfigError, match=r"typo\.toml"):
+        load(tmp_path / "typo.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"binary\.toml"):
+        load(tmp_path / "binary.toml")

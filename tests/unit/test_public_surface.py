@@ -1,0 +1,129 @@
+"""What users import, and what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import flatout
+from flatout import Call, Client, Limits, errors
+
+NAMES = [
+    "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen", "Client", "Config",
+    "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded", "EmptyAnswer", "Endpoint",
+    "FlatoutError", "GuardrailTripped", "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded",
+    "ProtocolError", "ProviderError", "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "RunDamaged",
+    "RunLocked", "RunMismatch", "SchemaMismatch", "ServerError", "StoreError", "ToolCall", "TransportError",
+    "Truncated", "Usage", "run",
+]  # fmt: skip
+
+HEAVY = ("aiohttp", "pydantic", "typer", "rich", "jinja2", "sqlite3", "genai_prices", "opentelemetry", "xllamacpp")
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def python(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_the_public_names_are_exactly_these():
+    """A name that users import would vanish, or an internal one become a promise, without anybody deciding so."""
+    assert sorted(flatout.__all__) == flatout.__all__ == NAMES
+    assert set(dir(flatout)) >= set(NAMES)
+
+
+def test_every_public_name_is_there():
+    """``from flatout import X`` would fail for a name that the documentation has."""
+    assert all(getattr(flatout, name) is not None for name in flatout.__all__)
+    assert not hasattr(flatout, "Manager")
+
+
+def test_every_error_is_public():
+    """Users could not catch an error by its name."""
+    own = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == "flatout.errors"
+    }
+    assert own <= set(flatout.__all__)
+
+
+def test_the_client_takes_what_it_took():
+    """Programs that pass an option by name would stop working."""
+    options = [
+        *("base_url", "api_key", "limits", "timeout", "deadline", "retries", "budget", "headers", "config"),
+        *("transport", "seed", "trust_env"),
+    ]
+    assert parameters(Client) == ["model", *options]
+    signature = inspect.signature(Client)
+    assert all(signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in options)
+    assert parameters(flatout.run) == ["calls", "model", "strict", "options"]
+
+
+def test_the_clients_methods_take_what_they_took():
+    """Programs that call them would stop working."""
+    assert parameters(Client.call) == ["self", "call", "options"]
+    assert parameters(Client.result) == ["self", "call", "index", "trip"]
+    assert parameters(Client.gather) == ["self", "calls", "strict"]
+    assert parameters(Client.as_completed) == ["self", "calls"]
+    assert parameters(Client.map) == ["self", "function", "items"]
+
+
+def test_a_call_has_these_fields():
+    """A parameter given by name would silently become an unknown one, and travel in ``extra``."""
+    assert sorted(Call.__struct_fields__) == [
+        *("deadline", "extra", "id", "logprobs", "max_tokens", "messages", "metadata", "model", "output", "prompt"),
+        *("reasoning_effort", "seed", "service_tier", "stop", "system", "temperature", "timeout", "tool_choice"),
+        *("tools", "top_p"),
+    ]
+    assert sorted(Limits.__struct_fields__) == [
+        *("adaptive", "concurrency", "itpm", "otpm", "rpd", "rpm", "shared", "tpm"),
+    ]
+
+
+def test_importing_flatout_imports_nothing_heavy():
+    """``import flatout`` and ``flatout --help`` would take a second."""
+    loaded = python(f"import sys, flatout; print([m for m in {HEAVY!r} if m in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_naming_the_client_imports_no_http_client():
+    """``from flatout import Client`` would cost what only its first request needs."""
+    loaded = python(f"import sys; from flatout import Client, Call; print([m for m in {HEAVY!r} if m in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_the_tree_in_the_documentation_is_the_tree_in_the_code():
+    """Somebody who catches ``TransportError``, as drawn, would miss one of the errors below it."""
+    drawn: dict[str, str] = {}
+    path: list[str] = []
+    margin = 0
+    for line in inspect.getdoc(errors).splitlines():
+        words = line.strip().lstrip("├└│ ").split()
+        if words[:1] == ["FlatoutError"]:
+            path, margin = ["FlatoutError"], line.index("F")
+        elif path and any(mark in line for mark in "├└"):
+            indent = next(place for place, character in enumerate(line) if character in "├└")
+            depth = (indent - margin) // 2 + 1
+            path = [*path[:depth], words[0]]
+            drawn[words[0]] = path[-2]
+    tree = {
+        name: value.__bases__[0].__name__
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.FlatoutError) and value is not errors.FlatoutError
+    }
+    assert drawn == tree
+    assert errors.ConfigError.__bases__ == (errors.FlatoutError, ValueError)
+    assert errors.FlatoutError.__bases__ == (Exception,)
+
+
+def test_every_error_says_what_it_means():
+    """``help(flatout.Overloaded)`` would be empty."""
+    source = ast.parse(Path(errors.__file__).read_text())
+    bare = [node.name for node in source.body if isinstance(node, ast.ClassDef) and not ast.get_docstring(node)]
+    assert bare == []
