@@ -25,6 +25,7 @@ over it.
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,22 @@ def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None =
         raise ConfigError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for flatout, by the platform's custom. It need not exist yet.
+
+    Raises:
+        ConfigError: there is no home folder to have one in.
+    """
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(configured).is_absolute():  # the XDG specification: a relative path is to be ignored
+        return Path(configured) / "flatout"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ConfigError("no home folder for a cache; set XDG_CACHE_HOME to a folder") from None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "flatout"
 
 
 def _find() -> Path | None:

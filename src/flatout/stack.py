@@ -19,11 +19,13 @@ refused 5,786 requests and lost 41 of 2,000 calls; in this order it refused none
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 from msgspec import Struct
 
+from .config import cache_folder
 from .events import Events
 from .layer import CallNext, Layer, Transport
 from .layers.breaker import Breaker
@@ -39,7 +41,9 @@ from .policies.pacing import Pacer
 from .policies.price import Prices
 from .policies.retry_quota import RetryQuota
 from .providers import codec_for
-from .values import Call, Limits, Reply, Target
+from .store.memory import Learnt, Memory
+from .store.shared import SharedLimits
+from .values import Call, Limits, Reply, Target, Usage
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -48,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout: float = 300.0
     deadline: float = 3600.0
     attempts: int = 6
+    wait_for_quota: bool = False
 
 
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
@@ -116,7 +121,10 @@ class Stack:
         budget: float | None,
         events: Events,
         random: Random,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory
+        self._estimators: dict[str, tuple[Estimator, Limit]] = {}
         self.purse = Purse(budget)
         self._transport = transport
         self._settings = settings
@@ -129,7 +137,7 @@ class Stack:
             [
                 Observe(events),
                 Deadline(settings.deadline),
-                Retry(settings.attempts, RetryQuota(), random, events),
+                Retry(settings.attempts, RetryQuota(), random, events, wait_for_quota=settings.wait_for_quota),
             ],
             route,
         )
@@ -143,9 +151,25 @@ class Stack:
         if self.purse.budget is not None:
             worst_case(target, call, self._prices)
 
+    def remember(self) -> None:
+        """Keep what was learnt of each target for the next run."""
+        if self._memory is None:
+            return
+        for key, (estimator, limit) in self._estimators.items():
+            search = limit.pacer.search if limit.pacer is not None else None
+            rate = search.rate if search is not None and search.found else None
+            weights, seen = estimator.learnt
+            if rate is not None or seen:
+                self._memory.keep(key, Learnt(at=time.time(), rate=rate, weights=weights if seen else None, seen=seen))
+
     def _for_target(self, target: Target) -> tuple[CallNext, Limit]:
         limits = self._limits(target)
         endpoint = target.endpoint
+        wait_for_quota = self._settings.wait_for_quota
+        learnt = self._memory.recall(target.key) if self._memory is not None else None
+        shared = None
+        if limits.shared is not None:
+            shared = SharedLimits(limits.shared, target.key, cache_folder() / "limits")
 
         def pacer(now: float) -> Pacer:
             return Pacer(
@@ -155,17 +179,31 @@ class Stack:
                 self_hosted=endpoint.self_hosted,
                 probe=endpoint.api_key is not None,  # it may be wrong
                 requests_per_day=endpoint.limit_headers == "groq",
+                shared=shared,
+                learnt=learnt.rate if learnt is not None else None,
             )
 
         estimator = Estimator()
-        limit = Limit(target.name, pacer, estimator, self._events)
+        if learnt is not None and learnt.weights is not None:
+            estimator.recall(learnt.weights, learnt.seen)
+        limit = Limit(target.name, pacer, estimator, self._events, wait_for_quota=wait_for_quota)
+        self._estimators[target.key] = estimator, limit
         stack = compose(
             [
-                Breaker(target.name, self._events, limit.flush),
+                Breaker(target.name, self._events, limit.flush, wait_for_quota=wait_for_quota),
                 Budget(target, self.purse, self._prices),
                 limit,
                 Timeout(self._settings.timeout),
             ],
-            Endpoint(codec_for(target), self._transport),
+            Endpoint(codec_for(target), self._transport, target.name, self._estimate(target, estimator)),
         )
         return stack, limit
+
+    def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
+        """What guesses the cost of an attempt, for the note of it in the run file."""
+
+        def estimate(call: Call) -> float | None:
+            need = estimator.need(call)
+            return self._prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
+
+        return estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from flatout.errors import CallError, CircuitOpen, ConnectError, NotSent
+from flatout.errors import CallError, CircuitOpen, ConnectError, NotSent, QuotaExhausted
 from flatout.events import Events, TargetPaused
 from flatout.layer import CallNext
 from flatout.policies.classify import Verdict, verdict
@@ -25,9 +25,13 @@ class Breaker:
         target: its name, for people.
         events: hears when the target is stopped.
         flush: fails the calls that wait for this target further in.
+        wait_for_quota: leave a used-up quota to the limiter, which waits for it.
     """
 
-    def __init__(self, target: str, events: Events, flush: Callable[[NotSent], None]) -> None:
+    def __init__(
+        self, target: str, events: Events, flush: Callable[[NotSent], None], *, wait_for_quota: bool = False
+    ) -> None:
+        self._wait_for_quota = wait_for_quota
         self._target = target
         self._events = events
         self._flush = flush
@@ -50,7 +54,8 @@ class Breaker:
             raise
         except CallError as error:
             self._reached = self._reached or error.status is not None
-            if self._stopped is None and verdict(error) is Verdict.STOP_TARGET:
+            waited_for = self._wait_for_quota and isinstance(error, QuotaExhausted)
+            if self._stopped is None and not waited_for and verdict(error) is Verdict.STOP_TARGET:
                 self._stop(error, float("inf"))
             raise
         self._reached = True

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from flatout.errors import CallError, ConnectError, DeadlineExceeded, InvalidRequest, NotSent, RateLimited
+from flatout.errors import (
+    CallError,
+    ConnectError,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotSent,
+    QuotaExhausted,
+    RateLimited,
+)
 from flatout.events import Events, TargetPaused
 from flatout.layer import CallNext, journey
 from flatout.policies.classify import Verdict, verdict
@@ -19,6 +27,9 @@ from flatout.values import Call, Reply
 
 BYPASS = 16
 """How many small calls may pass one that waits for tokens, and how many places behind it they are looked for."""
+
+QUOTA_WAIT = 300.0
+"""Seconds between two looks at a quota that is used up and says no time."""
 
 BYPASS_AGE = 2.0
 """Seconds of waiting after which nothing passes a call."""
@@ -65,9 +76,19 @@ class Limit:
         pacer: makes the pacer when the first call comes; takes the event loop's time.
         estimator: guesses tokens before a call is sent, and learns from each usage.
         events: hears of pauses.
+        wait_for_quota: pause when a quota is used up; otherwise that is the breaker's affair.
     """
 
-    def __init__(self, target: str, pacer: Callable[[float], Pacer], estimator: Estimator, events: Events) -> None:
+    def __init__(
+        self,
+        target: str,
+        pacer: Callable[[float], Pacer],
+        estimator: Estimator,
+        events: Events,
+        *,
+        wait_for_quota: bool = False,
+    ) -> None:
+        self._wait_for_quota = wait_for_quota
         self.target = target
         self.pacer: Pacer | None = None
         self._make_pacer = pacer
@@ -138,9 +159,11 @@ class Limit:
     async def _admission(self, pacer: Pacer, need: Need, loop: asyncio.AbstractEventLoop) -> None:
         """Return with a permit, which the caller gives back through the pacer."""
         now = loop.time()
-        if not self._queue and pacer.ready_at(need, now)[0] <= now:
-            pacer.admit(need, now)
-            return
+        if not self._queue:
+            with pacer.exclusive:
+                if pacer.ready_at(need, now)[0] <= now:
+                    pacer.admit(need, now)
+                    return
         trip = journey()
         if trip.deadline_at is not None and pacer.paused_until >= trip.deadline_at:
             raise DeadlineExceeded(
@@ -169,6 +192,10 @@ class Limit:
 
     def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Admit all that may go now, and set the timer for the next."""
+        with pacer.exclusive:
+            self._drain_exclusively(pacer, loop)
+
+    def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         queue = self._queue
         now = loop.time()
         while queue:
@@ -225,6 +252,10 @@ class Limit:
 
     def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> None:
         decision = verdict(error)
+        if self._wait_for_quota and isinstance(error, QuotaExhausted):
+            until = pacer.rest(need, error.retry_after or QUOTA_WAIT, now)
+            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=str(error)))
+            return
         if decision is not Verdict.THROTTLE:
             overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())

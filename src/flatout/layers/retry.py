@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from flatout.errors import CallError, NotSent
+from flatout.errors import CallError, NotSent, QuotaExhausted
 from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.backoff import delay, overload_delay
@@ -25,9 +25,13 @@ class Retry:
         quota: caps retries as a share of all traffic.
         random: the source of jitter.
         events: hears of every failed attempt.
+        wait_for_quota: queue again when a quota is used up, instead of failing.
     """
 
-    def __init__(self, attempts: int, quota: RetryQuota, random: Random, events: Events) -> None:
+    def __init__(
+        self, attempts: int, quota: RetryQuota, random: Random, events: Events, *, wait_for_quota: bool = False
+    ) -> None:
+        self._wait_for_quota = wait_for_quota
         self._attempts = attempts
         self._quota = quota
         self._random = random
@@ -48,6 +52,8 @@ class Retry:
                 trip.last_error = error
                 error.attempts = trip.attempts
                 decision = verdict(error)
+                if self._wait_for_quota and isinstance(error, QuotaExhausted):
+                    decision = Verdict.THROTTLE
                 repeats = repeats or Repeats()
                 if decision is not Verdict.THROTTLE:
                     spent += 1

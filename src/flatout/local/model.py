@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from flatout import config
 from flatout.errors import ConfigError
 
 MODEL_NAME = "smollm2-135m-instruct"
@@ -37,19 +38,8 @@ _POLL = 0.2  # seconds between two looks at the download's size
 
 
 def cache_folder() -> Path:
-    """Where models are kept: the user's cache folder, by the platform's custom.
-
-    Raises:
-        ConfigError: there is no home folder to keep it in.
-    """
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(configured).is_absolute():  # the XDG specification: a relative path is to be ignored
-        return Path(configured) / "flatout" / "models"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise ConfigError("no home folder to keep the model in; set XDG_CACHE_HOME to a folder") from None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "flatout" / "models"
+    """Where models are kept, in the user's cache folder."""
+    return config.cache_folder() / "models"
 
 
 def model_path(*, verify: bool = False) -> Path | None:

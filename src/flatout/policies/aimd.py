@@ -13,6 +13,9 @@ USED = 0.8
 GAIN = 1.1
 """Throughput must grow by this factor for a doubled count to be worth it."""
 
+WAITING = 1.5
+"""Requests that take so much longer than they did at best wait for a slot: more of them bring nothing."""
+
 
 class Aimd:
     """How many requests may be in flight at once.
@@ -22,25 +25,33 @@ class Aimd:
         most: never more than this.
     """
 
-    __slots__ = ("_clean", "_cut_at", "_done", "_doubling", "_most", "_peak", "_since", "_throughput", "limit")
+    __slots__ = ("_best", "_busy", "_cut_at", "_done", "_doubling", "_most", "_peak", "_since", "_throughput", "limit")
 
     def __init__(self, now: float, most: float) -> None:
         self.limit = min(START, most)
         self._most = most
         self._doubling = True
         self._done = 0
-        self._clean = 0
+        self._busy = 0.0
         self._peak = 0
         self._since = now
         self._throughput = 0.0
+        self._best = 0.0
         self._cut_at = now
 
     def __repr__(self) -> str:
         return f"Aimd({self.limit:.1f} in flight)"
 
-    def answered(self, in_flight: int, now: float) -> None:
-        """A request was answered; ``in_flight`` counts it still."""
+    def answered(self, in_flight: int, seconds: float, now: float) -> None:
+        """A request was answered.
+
+        Args:
+            in_flight: how many were, this one included.
+            seconds: how long it took.
+            now: the present.
+        """
         self._done += 1
+        self._busy += seconds
         self._peak = max(self._peak, in_flight)
         if self._done >= max(8.0, 2.0 * self.limit):
             self._round(now)
@@ -53,30 +64,27 @@ class Aimd:
         self._doubling = False
         self.limit = max(1.0, self.limit * CUT)
         self._begin(now)
-        self._throughput = 0.0
 
     def _round(self, now: float) -> None:
+        """So many answers without a push-back: more may be tried, if what is allowed was used."""
         throughput = self._done / max(1e-9, now - self._since)
-        used = self._peak >= USED * int(self.limit)
-        if used and self._doubling:
-            if throughput > GAIN * self._throughput:
+        seconds = self._busy / self._done
+        self._best = min(self._best or seconds, seconds)
+        if self._peak >= USED * int(self.limit):
+            if not self._doubling:
+                if seconds < WAITING * self._best:
+                    self.limit = min(self._most, self.limit + max(0.5, CREEP * self.limit))
+            elif throughput > GAIN * self._throughput:
                 self.limit = min(self._most, self.limit * 2.0)
             else:
                 self._doubling = False
                 self.limit = max(1.0, self.limit * 0.625)
-        elif used:
-            self._creep(throughput)
-        self._throughput = throughput if self._doubling else max(throughput, self._throughput * 0.98)
+            self._throughput = throughput
+        self._best *= 1.002  # what was best long ago may not be any more
         self._begin(now)
-
-    def _creep(self, throughput: float) -> None:
-        """Up a little while throughput bears it; back when it has fallen."""
-        if self._throughput and throughput < 0.9 * self._throughput:
-            self.limit = max(1.0, self.limit * 0.95)
-        elif throughput > 1.01 * self._throughput or not self._throughput:
-            self.limit = min(self._most, self.limit + max(0.5, CREEP * self.limit))
 
     def _begin(self, now: float) -> None:
         self._done = 0
+        self._busy = 0.0
         self._peak = 0
         self._since = now

@@ -8,6 +8,7 @@ until the first refusal shows that its headers promise more than it enforces.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from .advertised import Quota
 from .gcra import Gcra
@@ -16,10 +17,13 @@ USE = 0.985
 """The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest."""
 
 BURST = 0.2
-"""Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute is overrun."""
+"""Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute overruns."""
 
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
+
+
+MakeGcra = Callable[[float, float, float], Gcra]
 
 
 class Axis:
@@ -31,6 +35,7 @@ class Axis:
         window: seconds that the limit counts over.
         now: the present.
         known: whether the user gave the limit. Then headers may lower it, never raise it.
+        gcra: makes the GCRA; one that other processes share, say.
 
     Attributes:
         taken: units admitted so far, ever. What was admitted since an instant is a difference of two of these.
@@ -49,11 +54,13 @@ class Axis:
         "taken",
     )
 
-    def __init__(self, cause: str, limit: float, window: float, now: float, *, known: bool) -> None:
+    def __init__(
+        self, cause: str, limit: float, window: float, now: float, *, known: bool, gcra: MakeGcra = Gcra
+    ) -> None:
         self.cause = cause
         self.limit = limit
         self.taken = 0.0
-        self.gcra = Gcra(limit * USE / window, BURST, now)
+        self.gcra = gcra(limit * USE / window, BURST, now)
         self._window = window
         self._known = limit if known else math.inf
         self._smooth = known
@@ -93,6 +100,10 @@ class Axis:
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
         self.gcra.tat = max(self.gcra.tat, at + self.gcra.burst)
+
+    def begin(self, now: float) -> None:
+        """Go on from now, with nothing saved up, whatever `resume` said."""
+        self.gcra.tat = now + self.gcra.burst
 
     def heard(self, quota: Quota, mark: float, sent: float, now: float) -> None:
         """Follow what an answer says.

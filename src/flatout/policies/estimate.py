@@ -80,6 +80,17 @@ class Estimator:
     def __repr__(self) -> str:
         return f"Estimator(weights={[round(w, 4) for w in self._weights]}, seen={self._seen})"
 
+    @property
+    def learnt(self) -> tuple[tuple[float, float, float, float], int]:
+        """The weights, and from how many answers they were learnt."""
+        a, b, c, d = self._weights
+        return (a, b, c, d), self._seen
+
+    def recall(self, weights: tuple[float, float, float, float], seen: int) -> None:
+        """Begin with what an earlier run learnt."""
+        self._weights = list(weights)
+        self._seen = min(seen, TRUSTED)
+
     def need(self, call: Call) -> Need:
         """What the call will take."""
         features = _features(call)

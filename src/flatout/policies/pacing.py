@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Literal, Protocol
 
 from flatout.values import Limits, Usage
 
 from .advertised import Advertised, Quota, advertised
 from .aimd import Aimd
-from .axis import USE, Axis
+from .axis import USE, Axis, MakeGcra
 from .estimate import Need
+from .gcra import Gcra
 from .search import RateSearch
 
 MINUTE, DAY = 60.0, 86_400.0
@@ -33,11 +36,27 @@ OVERLOAD = 5
 
 FIRST_REST, LAST_REST = 2.0, 60.0
 
+DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
+"""A pause above so many seconds, named by a gateway that is known to exaggerate, is doubted after so many."""
+
+TRUST = 0.9
+"""The share of a rate found by an earlier run to begin with."""
+
 Reserve = Literal["usage", "max_tokens", "input"]
 """What a provider charges against tokens per minute: what was used; ``max(max_tokens, input)`` on admission; input."""
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
+
+
+class Shared(AbstractContextManager[None], Protocol):
+    """What several pacers hold in common. Entered, nobody else reads or changes it."""
+
+    paused_until: float
+
+    def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
+        """A GCRA that all of them share."""
+        ...
 
 
 class Pacer:
@@ -50,6 +69,8 @@ class Pacer:
         self_hosted: adapt the concurrency, not the rate, where neither is known.
         probe: whether the first call goes alone until it is answered, or for `PROBE` seconds.
         requests_per_day: whether the provider's headers on requests count by the day.
+        shared: what other processes hold in common with this one.
+        learnt: requests per second that an earlier run found, where no limit is known.
     """
 
     def __init__(
@@ -61,11 +82,17 @@ class Pacer:
         self_hosted: bool = False,
         probe: bool = False,
         requests_per_day: bool = False,
+        shared: Shared | None = None,
+        learnt: float | None = None,
     ) -> None:
         self.limits = limits
         self.in_flight = 0
-        self.paused_until = -math.inf
+        self.exclusive: AbstractContextManager[None] = shared if shared is not None else nullcontext()
+        self._shared = shared
+        self._own_pause = -math.inf
         self._paused_at = -math.inf
+        self._early_at = math.inf
+        self._early_wait = FIRST_DOUBT
         self._reserve = reserve
         self._requests_per_day = requests_per_day
         self._axes: dict[str, Axis] = {}
@@ -77,11 +104,13 @@ class Pacer:
             ("otpm", limits.otpm, MINUTE),
         ):
             if limit is not None:
-                self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True)
+                self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
         rate_known = bool(self._axes)
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
-        self.search = RateSearch(now) if bare and adaptive == "rate" else None
+        self.search = None
+        if bare and adaptive == "rate":
+            self.search = RateSearch(now) if learnt is None else RateSearch(now, learnt * TRUST, found=True)
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate" and not rate_known
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
@@ -94,6 +123,17 @@ class Pacer:
     def __repr__(self) -> str:
         known = [*self._axes.values(), *filter(None, (self.search, self.aimd))]
         return f"Pacer(in_flight={self.in_flight}, {', '.join(map(repr, known))})"
+
+    @property
+    def paused_until(self) -> float:
+        """Until when nobody may go."""
+        return self._own_pause if self._shared is None else max(self._own_pause, self._shared.paused_until)
+
+    @paused_until.setter
+    def paused_until(self, until: float) -> None:
+        self._own_pause = until
+        if self._shared is not None:
+            self._shared.paused_until = until
 
     @property
     def counts_tokens(self) -> bool:
@@ -122,7 +162,10 @@ class Pacer:
                 at, cause = ready, axis.cause
         if self.search is not None and (ready := self.search.ready_at()) > at:
             at, cause = ready, "requests"
-        return at, "pause" if self.paused_until > now else cause
+        if self.paused_until > now:
+            early = self._early_at if not self.in_flight else math.inf
+            return min(at, early), "pause"
+        return at, cause
 
     def use(self, cause: str) -> float | None:
         """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
@@ -160,8 +203,15 @@ class Pacer:
             wall: the wall clock, in seconds since the epoch.
         """
         if self.aimd is not None:
-            self.aimd.answered(self.in_flight, now)
+            self.aimd.answered(self.in_flight, now - sent, now)
         self.in_flight -= 1
+        if self._early_at != math.inf and sent >= self._paused_at:
+            self._early_at = math.inf
+            self.paused_until = min(self.paused_until, now)
+            for axis in self._axes.values():
+                axis.begin(now)
+            if self.search is not None:
+                self.search.begin(now)
         if sent >= self.paused_until:
             self._probe = False
             self._throttles = self._failures = self._rests = 0
@@ -191,7 +241,10 @@ class Pacer:
         self._failures += 1
         if self.aimd is not None:
             self.aimd.pushed_back(sent, now)
-        if self._failures >= OVERLOAD and now >= self.paused_until:
+        enough = (
+            OVERLOAD if self.aimd is None else OVERLOAD + 2.0 * self.aimd.limit
+        )  # a full queue refuses many at once
+        if self._failures >= enough and now >= self.paused_until:
             rest = min(LAST_REST, FIRST_REST * 2.0**self._rests)
             self._rests += 1
             self._pause(now + rest, now)
@@ -217,12 +270,27 @@ class Pacer:
             self.search = RateSearch(now, max(1.0, self.in_flight / max(0.1, now - sent)))
         beyond = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
         if retry_after is None:
+            if self.aimd is not None and self.in_flight:  # a slot that falls free says when to go on
+                return self.paused_until
             if sent < self._paused_at:  # the pause that answers it has begun already
                 return self.paused_until
             retry_after = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
             self._throttles += 1
         self._pause(now + retry_after + beyond, now)
+        if retry_after > DOUBTFUL and headers is not None and _exaggerates(headers):
+            self._doubt(now)
         return self.paused_until
+
+    def rest(self, need: Need, seconds: float, now: float) -> float:
+        """An admitted call found the target closed for long (a quota): nobody goes before then, and then one first."""
+        self.in_flight -= 1
+        self._pause(now + seconds, now)
+        return self.paused_until
+
+    def _doubt(self, now: float) -> None:
+        """Try with one call before a pause ends, for the provider's own word on it is known to be worth little."""
+        self._early_wait = FIRST_DOUBT if self._early_at == math.inf else self._early_wait * 2.0
+        self._early_at = now + self._early_wait
 
     def _pause(self, until: float, now: float) -> None:
         """Nobody goes before an instant; afterwards one after the other, not all at once."""
@@ -236,6 +304,9 @@ class Pacer:
             self.search.resume(until)
         self._probe, self._probe_until = True, -math.inf
 
+    def _gcra(self, name: str) -> MakeGcra:
+        return Gcra if self._shared is None else partial(self._shared.gcra, name)
+
     def _hear(self, need: Need, headers: Mapping[str, str], sent: float, now: float, wall: float) -> None:
         told = advertised(headers, wall, requests_per_day=self._requests_per_day)
         if told is None:
@@ -245,7 +316,9 @@ class Pacer:
             if axis is None:
                 if quota.limit is None:
                     continue
-                axis = self._axes[name] = Axis(_CAUSES[name], quota.limit, quota.window, now, known=False)
+                axis = self._axes[name] = Axis(
+                    _CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
+                )
                 self.search = self.aimd = None
                 self._most = self.limits.concurrency or math.inf
             axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
@@ -276,6 +349,11 @@ class Pacer:
         if self._reserve == "max_tokens" and need.max_tokens is not None:
             return float(max(given, need.max_tokens))  # charged on admission, and never handed back
         return float(given + taken) if taken is not None else None
+
+
+def _exaggerates(headers: Mapping[str, str]) -> bool:
+    """Whether a gateway answered that names a minute for what frees in seconds (LiteLLM does)."""
+    return any(name.lower().startswith(("x-litellm-", "llm_provider-")) for name in headers)
 
 
 _CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}

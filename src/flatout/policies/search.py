@@ -1,8 +1,8 @@
 """Finds the rate of a target that tells no limit: climb until it refuses, measure what it accepts, stay just below.
 
-Between two moments at which a limit is used up, a bucket accepts exactly what it refills; so the second refusal measures
-it, whatever the bucket held at the start. A provider that counts by the minute shows itself by a long wait: then what it
-accepted in the last minute is its limit.
+Between two moments at which a limit is used up, a bucket accepts exactly what it refills; so the second refusal
+measures it, whatever the bucket held at the start. A provider that counts by the minute shows itself by a long wait:
+then what it accepted in the last minute is its limit.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class RateSearch:
     Args:
         now: the present.
         rate: requests per second to begin with.
+        found: whether that was found before, and needs to be refined alone.
     """
 
     __slots__ = (
@@ -79,9 +80,9 @@ class RateSearch:
         "_windowed",
     )
 
-    def __init__(self, now: float, rate: float = START) -> None:
+    def __init__(self, now: float, rate: float = START, *, found: bool = False) -> None:
         self._gcra = Gcra(rate, max(BURST, 1.0 / rate), now - 1.0)
-        self._phase: Phase = "climb"
+        self._phase: Phase = "refine" if found else "climb"
         self._windowed = False
         self._sent = 0
         self._refused = 0
@@ -107,6 +108,11 @@ class RateSearch:
         return self._gcra.rate
 
     @property
+    def found(self) -> bool:
+        """Whether the target's limit was met, so that the rate means something."""
+        return self._refused > 0 and self._phase in ("refine", "settled")
+
+    @property
     def mark(self) -> int:
         """Requests sent so far; hand it back with `refused`."""
         return self._sent
@@ -130,6 +136,10 @@ class RateSearch:
         """Nothing goes before an instant."""
         self._gcra.tat = max(self._gcra.tat, at + self._gcra.burst)
         self._rest(at, self._interval())
+
+    def begin(self, now: float) -> None:
+        """Go on from now, whatever `resume` said."""
+        self._gcra.tat = now + self._gcra.burst
 
     def accepted(self, sent: float, now: float) -> None:
         """A request was answered."""

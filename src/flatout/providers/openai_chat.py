@@ -118,7 +118,7 @@ class OpenAIChat:
         body = response.body
         try:
             data = msgspec.json.decode(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             data, body = self._lenient(response)
         if not isinstance(data, dict):
             text = f"sent JSON that is no answer: a {type(data).__name__}"

@@ -163,9 +163,7 @@ def test_lone_surrogates_are_replaced() -> None:
         (Call("x", extra={"stream": True}), "extra.stream"),
         (Call("x", tools=[print]), "tools"),
         (Call("x", tools="abc"), "tools"),
-        (Call("x", extra=[1]), "extra"),  # type: ignore[arg-type]  # rows of JSON are not typed
         (Call("x", extra={1: 2}), "extra"),  # type: ignore[dict-item]  # likewise
-        (Call(messages={"role": "user"}), "messages"),  # type: ignore[arg-type]  # likewise
         (Call("x", output=7), "output"),
     ],
 )
@@ -391,10 +389,10 @@ OPTIONS = (
 )
 def test_any_call_is_encoded_or_refused(prompt: str, fields: dict[str, Any], messages: Any) -> None:
     """One odd row would crash a run of millions."""
-    call = Call(prompt, **fields) if messages is None else Call(messages=messages, **fields)
     try:
+        call = Call(prompt, **fields) if messages is None else Call(messages=messages, **fields)
         request = CODEC.encode(call)
-    except InvalidRequest:
+    except (ConfigError, InvalidRequest):
         return
     assert isinstance(json.loads(request.body), dict)
 

@@ -1,0 +1,62 @@
+"""What was learnt of a target, kept for the next run: its rate where it tells no limit, and how it counts tokens.
+
+One small JSON file a target in the user's cache folder, named by a digest, so that neither key nor model stands in a
+name. It only ever makes a start quicker: what is too old, damaged or unwritable is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+KEEP = 7 * 86_400.0
+"""Seconds after which nothing is believed any more."""
+
+
+class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was learnt of one target.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        rate: requests per second that it took; None when it tells its limits, or none was met.
+        weights: tokens per character, extra byte, digit and white space.
+        seen: answers from which these were learnt.
+    """
+
+    at: float
+    rate: float | None = None
+    weights: tuple[float, float, float, float] | None = None
+    seen: int = 0
+
+
+class Memory:
+    """Remembers targets, by their keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def recall(self, target: str) -> Learnt | None:
+        """What is known of a target; None when that is nothing, or too old."""
+        try:
+            learnt = msgspec.json.decode(self._place(target).read_bytes(), type=Learnt)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return learnt if 0 <= time.time() - learnt.at < KEEP else None
+
+    def keep(self, target: str, learnt: Learnt) -> None:
+        """Remember a target. Failing to is no error."""
+        place = self._place(target)
+        new = place.with_suffix(f".{os.getpid()}.new")
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            new.write_bytes(msgspec.json.encode(learnt))
+            new.replace(place)
+
+    def _place(self, target: str) -> Path:
+        return self._folder / f"{hashlib.sha256(target.encode()).hexdigest()[:24]}.json"
