@@ -1,8 +1,8 @@
 """How much of a limit is used, and how often it is hit: ``python -m benchmarks.pacing``.
 
 Simulated providers on a virtual clock, so hours of traffic take minutes and every figure repeats from its seed. ``used``
-is what the provider admitted after the first minute, as a share of what it allows; ``429`` the share of all requests that
-it refused; ``time`` how long a short job took, against the shortest time that its provider makes possible.
+is what the provider admitted after the first minute (requests, or tokens where those are limited), as a share of what it
+allows; ``429`` the share of all requests that it refused; ``time`` how long a short job took, against the shortest time that its provider makes possible.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ import statistics
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from msgspec import Struct
 
 from flatout import Call, Client, Limits
+from flatout.policies.estimate import Estimator, Need
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One provider, one client, one kind of traffic."""
+    """One provider, one client, one kind of traffic.
+
+    Attributes:
+        rate: requests per second that the provider allows.
+        tokens: tokens per second that it allows; then ``used`` counts tokens.
+        error: by how much each guess of a call's tokens is off at most, besides what the estimator does not know.
+    """
 
     name: str
     settings: ProviderSettings
@@ -35,6 +45,8 @@ class Case(Struct, frozen=True, kw_only=True):
     words: tuple[int, int] = (5, 15)
     measured_from: float = 60.0
     rate: float = 0.0
+    tokens: float = 0.0
+    error: float = 0.0
     bound: str = ""
 
 
@@ -51,7 +63,23 @@ def run(case: Case, seed: int) -> Measured:
     """One run of a case, from its seed."""
     model = ProviderModel(case.settings, seed=seed)
     model.start(0.0)
-    return run_virtual(_drive(case, model, seed), seed=seed, limit=1e6)
+    with _wrong_by(case.error, seed):
+        return run_virtual(_drive(case, model, seed), seed=seed, limit=1e6)
+
+
+def _wrong_by(error: float, seed: int) -> AbstractContextManager[Any]:
+    """Make the guesses of tokens wrong at random, by a share that nothing can learn."""
+    if not error:
+        return nullcontext()
+    guess, random = Estimator.need, Random(seed)
+
+    def wrong(self: Estimator, call: Call) -> Need:
+        need = guess(self, call)
+        need.input *= random.uniform(1.0 - error, 1.0 + error)
+        need.output *= random.uniform(1.0 - error, 1.0 + error)
+        return need
+
+    return patch.object(Estimator, "need", wrong)
 
 
 async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
@@ -68,14 +96,23 @@ async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
         seed=seed,
         deadline=1e5,
     ) as client:
+        marks = [asyncio.create_task(_tokens_at(model, at)) for at in (case.measured_from, case.seconds) if case.tokens]
         source = _count(case) if case.calls is not None else _until(case, loop)
         async for result in client.as_completed(source):
             lost += not result.ok
+        tokens = await asyncio.gather(*marks)
     stats = model.stats()
     admitted = stats["admitted_per_second"]
     first, last = int(case.measured_from), int(case.seconds)
     used = sum(admitted[first:last]) / (case.rate * (last - first)) if case.rate and last > first else float("nan")
+    if tokens:
+        used = (tokens[1] - tokens[0]) / (case.tokens * (last - first))
     return Measured(used, stats["refused"] / max(1, stats["received"]), loop.time(), lost)
+
+
+async def _tokens_at(model: ProviderModel, seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return int(model.stats()["tokens_admitted"])
 
 
 def _call(case: Case, index: int) -> Call:
@@ -122,20 +159,25 @@ def known() -> Iterator[Case]:
                     bound="used ≥ 98 %, no 429",
                 )
     for server, how in SERVERS.items():
-        yield from _tokens(server, how, None)
-        yield from _tokens(server, how, 200)
+        for max_tokens in (None, 200):
+            for error in (0.0, 0.3):
+                yield _tokens(server, how, max_tokens, error)
 
 
-def _tokens(server: str, how: dict[str, Any], max_tokens: int | None) -> Iterator[Case]:
-    """Bound by tokens, the prompts' sizes over two orders of magnitude. ``used`` is measured by `tokens_used`."""
-    yield Case(
-        name=f"1 M TPM, {server}, " + ("max_tokens reserved" if max_tokens else "usage charged"),
+def _tokens(server: str, how: dict[str, Any], max_tokens: int | None, error: float) -> Case:
+    """Bound by tokens, the prompts' sizes over two orders of magnitude."""
+    return Case(
+        name=f"1 M TPM, {server}, "
+        + ("max_tokens reserved" if max_tokens else "usage charged")
+        + (f", guesses ± {error:.0%}" if error else ""),
         settings=ProviderSettings(tpm=1_000_000, reserve_max_tokens=max_tokens is not None, **how, **QUICK),
         limits=Limits(tpm=1_000_000),
         provider="openai" if max_tokens else None,
         max_tokens=max_tokens,
         words=(10, 2_000),
-        bound="no 429 (≤ 0.3 %)",
+        tokens=1_000_000 / 60,
+        error=error,
+        bound="used ≥ 98 %, 429 ≤ 0.3 %" if error else "used ≥ 98 %, no 429",
     )
 
 
@@ -171,7 +213,7 @@ def unknown() -> Iterator[Case]:
 
 def short() -> Iterator[Case]:
     one_second = {"limit": "bucket", "burst": 1.0, **QUICK}
-    best = 800 / 40 - 1  # the bucket is full at the start: a second's worth goes at once
+    best = 800 / 40  # a steady sender at the limit, its answers at once
     for name, limits, more, bound in (
         ("known", Limits(rpm=2_400), {}, "time ≤ 1.05 ×"),
         ("advertised", Limits(), {"headers": "openai"}, "time ≤ 1.05 ×"),
@@ -259,7 +301,7 @@ def _row(case: Case, runs: list[Measured]) -> str:
     time = [m.seconds / case.best if case.best else m.seconds for m in runs]
     lost = sum(m.lost for m in runs)
     cells = [f"{case.name:62}"]
-    cells.append(f"{statistics.median(used):8.2%} ({min(used):6.1%})" if case.rate else " " * 16)
+    cells.append(f"{statistics.median(used):8.2%} ({min(used):6.1%})" if case.rate or case.tokens else " " * 16)
     cells.append(f"{statistics.median(refused):9.3%} ({max(refused):6.2%})")
     cells.append(f"{statistics.median(time):7.2f} × ({max(time):4.2f})" if case.best else " " * 16)
     return " ".join(cells) + f"  {case.bound}" + (f"  LOST {lost}" if lost else "")

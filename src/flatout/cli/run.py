@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flatout.errors import ConfigError, FlatoutError
+from flatout.errors import ConfigError, FlatoutError, RunMismatch
 
 from . import FAILED, INTERRUPTED
 from .parse import command_line, given, headers, number, params, text_or_file
@@ -119,9 +119,46 @@ def run(
         str | None,
         typer.Option(metavar="N", help="Tokens per minute, in and out together: 2M.", rich_help_panel=_LIMITS),
     ] = None,
+    itpm: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Input tokens per minute, where they count apart.", rich_help_panel=_LIMITS),
+    ] = None,
+    otpm: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Output tokens per minute, likewise.", rich_help_panel=_LIMITS),
+    ] = None,
+    rpd: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Requests per day.", rich_help_panel=_LIMITS),
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
     ] = None,
+    adaptive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="What to adapt where no limit is known: rate (hosted), or concurrency (a server of your own).",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Share these limits with all runs on this machine that name the same.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    wait_for_quota: Annotated[
+        bool,
+        typer.Option(
+            "--wait-for-quota",
+            metavar="",
+            help="When a quota is used up, wait for it instead of failing the rest.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = False,
     budget: Annotated[
         float | None,
         typer.Option(
@@ -165,6 +202,9 @@ def run(
         str | None,
         typer.Option(metavar="FILE", help="Where the run is kept; OUTPUT.flatout when left out.", rich_help_panel=_RUN),
     ] = None,
+    no_prompts: Annotated[
+        bool, typer.Option("--no-prompts", metavar="", help="Keep no prompts in the run file.", rich_help_panel=_RUN)
+    ] = False,
     neutralise: Annotated[
         bool,
         typer.Option(
@@ -209,11 +249,23 @@ def run(
         limit=limit,
         fresh=fresh,
         retry_failed=retry_failed,
+        keep_prompts=not no_prompts,
         neutralise=neutralise,
         command=command_line(context.obj or ()),
     )
     make_client = _client_maker(
-        limits=given({"rpm": number("--rpm", rpm), "tpm": number("--tpm", tpm), "concurrency": concurrency}),
+        limits=given(
+            {
+                "rpm": number("--rpm", rpm),
+                "tpm": number("--tpm", tpm),
+                "itpm": number("--itpm", itpm),
+                "otpm": number("--otpm", otpm),
+                "rpd": number("--rpd", rpd),
+                "concurrency": concurrency,
+                "adaptive": adaptive,
+                "shared": share,
+            }
+        ),
         options=given(
             {
                 "model": model,
@@ -225,6 +277,7 @@ def run(
                 "headers": headers(header or ()) or None,
                 "config": config,
                 "trust_env": trust_env,
+                "wait_for_quota": wait_for_quota or None,
             }
         ),
     )
@@ -240,10 +293,12 @@ def run(
         say(announcement(runner.progress, options, before))
     try:
         outcome = execute(runner, display)
-    except FlatoutError as error:  # not the code for unusable options: calls were sent
+    except FlatoutError as error:
+        if isinstance(error, ConfigError | RunMismatch) and not runner.progress.finished + runner.progress.held:
+            raise  # of stdin, what cannot be used is found only now: still before anything was sent
         say(f"flatout: {clean(str(error))}")
         say(_kept(runner, options))
-        return FAILED
+        return FAILED  # not the code for unusable options: calls were sent
     except BrokenPipeError:
         raise  # who reads the answers has seen enough
     except Exception:
@@ -305,7 +360,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
     elif not good:
         tell(f"flatout: {told}", failures(progress))
     if outcome.interrupted or outcome.unfinished:
-        say(f"To go on: {_go_on(options, outcome)}")
+        say(f"To go on: {_go_on(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and outcome.kept and not quiet:
         why = f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}. " if before.failed else ""
         say(f"{why}To ask again for the failed rows, run the same command with --retry-failed.")
@@ -315,14 +370,14 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:
-    return f"What was answered is kept in {runner.run_file}. To go on: {options.command}"
+    return f"What was answered is kept in {runner.run_file}. To go on: {_go_on(options, str(runner.run_file))}"
 
 
-def _go_on(options: RunOptions, outcome: Outcome) -> str:
+def _go_on(options: RunOptions, run_file: str) -> str:
     command = options.command or "run the same command again"
-    if not outcome.kept or options.source != "-":
+    if options.source != "-":
         return command
-    place = "" if options.output not in (None, "-") or options.run_file else f" --run-file {outcome.run_file}"
+    place = "" if options.output not in (None, "-") or options.run_file else f" --run-file {shlex.quote(run_file)}"
     return f"{command}{place}  (with the same standard input)"
 
 
