@@ -8,13 +8,14 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 QUESTIONS := examples/questions.jsonl
 ANSWERS := examples/out/answers.jsonl
+KILLS ?= 2000
 
 # Those that can be run; the others are what they share.
 BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint bench clean
+.PHONY: help demo test check lint bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev ## style, types and import rules
 
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
+
+soak: $(VENV)/.dev ## kill real runs, KILLS times (2,000 when left out): about a quarter of an hour
+	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 
 clean: ## remove what these tasks made; the model stays in the user's cache folder
 	rm -rf $(VENV) build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache

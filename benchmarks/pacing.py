@@ -1,20 +1,24 @@
 """How much of a limit is used, and how often it is hit: ``python -m benchmarks.pacing``.
 
-Simulated providers on a virtual clock, so hours of traffic take minutes and every figure repeats from its seed. ``used``
-is what the provider admitted after the first minute (requests, or tokens where those are limited), as a share of what it
-allows; ``429`` the share of all requests that it refused; ``time`` how long a short job took, against the shortest time that its provider makes possible.
+Simulated providers on a virtual clock, so hours of traffic take minutes and every figure repeats from its seed.
+``used`` is what the provider admitted after the first minute (requests, or tokens where those are limited), as a share
+of what it allows; ``429`` the share of all requests that it refused; ``time`` how long a short job took, against the
+shortest time that its provider makes possible.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from random import Random
+from statistics import NormalDist
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +27,11 @@ from msgspec import Struct
 from flatout import Call, Client, Limits
 from flatout.policies.estimate import Estimator, Need
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+
+from .plot import Panel, svg
+
+PLOTTED = 300.0
+"""Seconds that the plot shows."""
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -57,6 +66,7 @@ class Measured(Struct, frozen=True):
     refused: float
     seconds: float
     lost: int
+    admitted: list[int]
 
 
 def run(case: Case, seed: int) -> Measured:
@@ -107,7 +117,7 @@ async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
     used = sum(admitted[first:last]) / (case.rate * (last - first)) if case.rate and last > first else float("nan")
     if tokens:
         used = (tokens[1] - tokens[0]) / (case.tokens * (last - first))
-    return Measured(used, stats["refused"] / max(1, stats["received"]), loop.time(), lost)
+    return Measured(used, stats["refused"] / max(1, stats["received"]), loop.time(), lost, admitted)
 
 
 async def _tokens_at(model: ProviderModel, seconds: float) -> int:
@@ -256,16 +266,29 @@ def changing() -> Iterator[Case]:
 
 
 def self_hosted() -> Iterator[Case]:
-    settings = ProviderSettings(slots=32, latency=0.5, latency_p99=2.0)
+    median, p99, slots = 0.5, 2.0, 32
+    settings = ProviderSettings(slots=slots, latency=median, latency_p99=p99)
+    spread = math.log(p99 / median) / NormalDist().inv_cdf(0.99)
+    rate = slots / (median * math.exp(spread**2 / 2))  # what slots that are never free can answer
     for name, how in (
         ("unbounded queue", {}),
         ("a queue of 8, then 503", {"queue": 8}),
         ("a queue of 8, then 429", {"queue": 8, "queue_status": 429}),
         ("slower above 32", {"slow_above": 32}),
     ):
-        for who, limits in (("adaptive", Limits(adaptive="concurrency")), ("best fixed", Limits(concurrency=32))):
+        for who, limits, bound in (
+            ("adaptive", Limits(adaptive="concurrency"), "≥ 95 % of the best fixed"),
+            ("best fixed", Limits(concurrency=slots), ""),
+        ):
             changed = settings.changed(how) if "slow_above" not in how else settings.changed({"slots": None, **how})
-            yield Case(name=f"32 slots, {name}, {who}", settings=changed, limits=limits, rate=1.0, measured_from=30)
+            yield Case(
+                name=f"32 slots, {name}, {who}",
+                settings=changed,
+                limits=limits,
+                rate=rate,
+                measured_from=30,
+                bound=bound,
+            )
 
 
 TABLES: dict[str, Callable[[], Iterator[Case]]] = {
@@ -283,7 +306,11 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw an SVG of the three modes instead")
     options = parser.parse_args()
+    if options.plot is not None:
+        options.plot.write_text(_plot(), encoding="utf-8")
+        return
     with ProcessPoolExecutor() as pool:
         for table in options.tables:
             cases = [case for case in TABLES[table]() if options.only in case.name]
@@ -293,6 +320,21 @@ def main() -> None:
             for case, runs in zip(cases, jobs, strict=True):
                 sys.stdout.write(_row(case, [job.result() for job in runs]) + "\n")
                 sys.stdout.flush()
+
+
+def _plot() -> str:
+    """What a provider of 6,000 RPM admits in each second when its limit is known, advertised, and neither."""
+    panels = []
+    for title, limits, headers in (
+        ("Known: Limits(rpm=6_000)", Limits(rpm=6_000), ""),
+        ("Advertised: read from the headers of the answers", Limits(), "openai"),
+        ("Unknown: found by trying", Limits(), ""),
+    ):
+        settings = ProviderSettings(rpm=6_000, limit="bucket", burst=1.0, headers=headers, **QUICK)  # type: ignore[arg-type]
+        measured = run(Case(name=title, settings=settings, limits=limits, seconds=PLOTTED, rate=100.0), 1)
+        title += f" – {measured.used:.1%} used after the first minute, {measured.refused:.2%} refused"
+        panels.append(Panel(title, measured.admitted, 100.0))
+    return svg(panels, int(PLOTTED))
 
 
 def _row(case: Case, runs: list[Measured]) -> str:

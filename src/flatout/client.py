@@ -9,13 +9,16 @@ import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from .config import Config, load
-from .edge import fan_out
+from .config import Config, cache_folder, load
+from .durable_map import durable_map
+from .durable_run import durable_calls
+from .edge import fan_out, outcome, run_function
 from .errors import ConfigError
 from .events import Events
 from .layer import Journey, Transport, journey, reset_journey, set_journey
@@ -23,6 +26,7 @@ from .layers.limit import TargetStatus
 from .policies.price import Prices
 from .providers.targets import Targets
 from .stack import Settings, Stack
+from .store.memory import Memory
 from .values import Call, CallLike, Endpoint, Limits, Reply, Result, Target, is_positive
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 ItemT = TypeVar("ItemT")
 OutputT = TypeVar("OutputT")
+
+WEEK = 7 * 86_400.0
 
 WINDOW = 1_000
 """Calls taken from the input ahead of their answers, where no limit says otherwise."""
@@ -53,6 +59,8 @@ class Client:
         headers: sent with every request.
         config: a flatout.toml, a `Config` or a mapping; by default flatout.toml is looked for upward from here.
         transport: carries the requests instead of HTTP; see `flatout.testing`.
+        wait_for_quota: wait when a target's quota is used up, instead of failing its calls; the default deadline is
+            then a week.
         seed: makes the jitter of retries repeatable.
         trust_env: obey ``HTTPS_PROXY`` and its like.
 
@@ -76,6 +84,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
+        wait_for_quota: bool = False,
         seed: int | None = None,
         trust_env: bool = False,
     ) -> None:
@@ -101,8 +110,9 @@ class Client:
             self._transport,
             settings=Settings(
                 timeout=_positive("timeout", _first(timeout, settings.timeout, 300.0)),
-                deadline=_positive("deadline", _first(deadline, settings.deadline, 3600.0)),
+                deadline=_positive("deadline", _first(deadline, settings.deadline, WEEK if wait_for_quota else 3600.0)),
                 attempts=retries + 1,
+                wait_for_quota=wait_for_quota,
             ),
             limits=self._targets.limits_of,
             prices=Prices(
@@ -111,6 +121,7 @@ class Client:
             budget=_money(_first(budget, settings.budget)),
             events=self.events,
             random=random.Random(seed),
+            memory=_memory() if transport is None else None,
         )
 
     def __repr__(self) -> str:
@@ -127,6 +138,8 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection, and end the embedded model if this client started it."""
+        if not self._closed:
+            self._stack.remember()
         self._closed = True
         await self._transport.close()
         if self._local is not None:
@@ -213,7 +226,12 @@ class Client:
         return await self._result(index, call, trip)
 
     async def gather(
-        self, calls: Iterable[CallLike] | AsyncIterable[CallLike], *, strict: bool = False
+        self,
+        calls: Iterable[CallLike] | AsyncIterable[CallLike],
+        *,
+        strict: bool = False,
+        store: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
     ) -> list[Result[Any]]:
         """Answer many calls; the results stand in input order.
 
@@ -221,51 +239,83 @@ class Client:
             calls: prompts, dicts or Calls; a list, a generator or an async generator.
             strict: raise the first failure, after the calls still under way were cancelled and have ended.
                 Otherwise failures stand in their results.
+            store: as for `as_completed`.
+            retry_failed: as for `as_completed`.
         """
         found: dict[int, Result[Any]] = {}
-        async with aclosing(self.as_completed(calls)) as results:
+        async with aclosing(self.as_completed(calls, store=store, retry_failed=retry_failed)) as results:
             async for result in results:
                 if strict and result.error is not None:
                     raise result.error
                 found[result.index] = result
         return [found[index] for index in range(len(found))]
 
-    def as_completed(self, calls: Iterable[CallLike] | AsyncIterable[CallLike]) -> AsyncGenerator[Result[Any], None]:
+    def as_completed(
+        self,
+        calls: Iterable[CallLike] | AsyncIterable[CallLike],
+        *,
+        store: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+    ) -> AsyncGenerator[Result[Any], None]:
         """Answer many calls; yield each result as it completes.
 
         Input is read lazily, a bounded number of calls ahead. Leaving the loop early cancels what is under way; to
         wait for that, use ``async with contextlib.aclosing(client.as_completed(…)) as results``.
+
+        Args:
+            calls: as for `gather`.
+            store: a run file. Each result is yielded only when the file has it, so that it outlives a crash. When the
+                file is there, the run goes on: what is finished comes from it, without being asked again (as far as it
+                keeps a reply: without ``raw`` and ``headers``); calls that were added are new work.
+            retry_failed: ask again for calls that failed; otherwise only for those that were never sent.
+
+        Raises:
+            RunMismatch: the run file belongs to other calls; the message names the row and what differs.
+            StoreError: the run file cannot be used, or written any more. What was yielded is in it.
         """
         self._bind()
         if isinstance(calls, str | bytes | Mapping | Call):
             raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
-        return fan_out(calls, self._result, self.window)
+        if store is None:
+            return fan_out(calls, self._result, self.window)
+        return durable_calls(
+            calls, store, ask=self._result, model=self._targets.model, window=self.window, retry_failed=retry_failed
+        )
 
     def map(
-        self, function: Callable[[ItemT, Client], Awaitable[OutputT]], items: Iterable[ItemT] | AsyncIterable[ItemT]
+        self,
+        function: Callable[[ItemT, Client], Awaitable[OutputT]],
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        *,
+        store: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
     ) -> AsyncGenerator[Result[OutputT], None]:
         """Run ``async def function(item, client)`` for every item; yield each result as it completes.
 
         What the function returns is the result's ``output``; what it raises is its ``error``. Its calls to the
         client are paced with all others; their number and cost are added up in the result.
+
+        Args:
+            function: makes calls, in sequence or in parallel.
+            items: what it is run for; with ``store``, values that JSON can hold.
+            store: a run file, as for `as_completed`. Each finished call is kept under its item as well, and on resume
+                answered from there: a half-finished item pays only for what is missing. For that the function must
+                make the same calls again; see `flatout.durable_map` for how they are told apart. What it returns is
+                kept as JSON and handed out as such: a tuple comes as a list, a pydantic model as a dict.
+            retry_failed: run again for items that failed, and ask again for their calls that failed.
+
+        Raises:
+            RunMismatch: the run file belongs to other items or another function, or an item makes another call than
+                the one in the file at the same place.
+            StoreError: as for `as_completed`.
         """
         self._bind()
-
-        async def work(index: int, item: ItemT) -> Result[OutputT]:
-            outer, trip = journey(None), Journey(asyncio.get_running_loop().time())
-            set_journey(trip)  # in this task's own context; the calls that the function makes add to it
-            output: OutputT | None = None
-            error: Exception | None = None
-            try:
-                output = await function(item, self)
-            except Exception as caught:
-                error = caught
-            finally:
-                if outer is not None:
-                    outer.add(trip)
-            return _result(index, trip, item=item, output=output, error=error)
-
-        return fan_out(items, work, self.window)
+        run = partial(run_function, function, self)
+        if store is None:
+            return fan_out(items, run, self.window)
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        job = {"function": name, "model": self._targets.model}
+        return durable_map(items, store, client=self, run=run, job=job, window=self.window, retry_failed=retry_failed)
 
     async def _result(self, index: int, value: CallLike, trip: Journey | None = None) -> Result[Any]:
         trip = trip or Journey(asyncio.get_running_loop().time())
@@ -277,12 +327,14 @@ class Client:
             reply = await self._answer(call, trip)
         except Exception as caught:
             error = caught
-        return _result(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
+        return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
 
     async def _answer(self, call: Call, trip: Journey) -> Reply:
         outer = journey(None)
         token = set_journey(trip)
         try:
+            if outer is not None and outer.journal is not None:
+                return await outer.journal.answer(self, call, trip, self._stack.answer)
             return await self._stack.answer(call)
         finally:
             reset_journey(token)
@@ -321,35 +373,17 @@ class Client:
             raise ConfigError("a client belongs to one event loop: make another client for another loop")
 
 
-def _result(
-    index: int,
-    trip: Journey,
-    *,
-    call: Call | None = None,
-    item: Any = None,
-    reply: Reply | None = None,
-    output: Any = None,
-    error: Exception | None = None,
-) -> Result[Any]:
-    return Result(
-        index=index,
-        id=call.id if call is not None else None,
-        call=call,
-        item=item,
-        reply=reply,
-        output=output,
-        error=error,
-        attempts=trip.attempts,
-        cost=trip.cost,
-        elapsed=asyncio.get_running_loop().time() - trip.started,
-        waits=trip.waits,
-    )
-
-
 def _http(trust_env: bool) -> Transport:
     from .transports.http import HttpTransport
 
     return HttpTransport(trust_env=trust_env)
+
+
+def _memory() -> Memory | None:
+    try:
+        return Memory(cache_folder() / "targets")
+    except ConfigError:  # no home folder: everything is learnt anew
+        return None
 
 
 def _first(*values: Any) -> Any:

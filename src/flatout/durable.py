@@ -11,7 +11,7 @@ import msgspec
 
 from .errors import AuthenticationError, CallError, ConfigError, DeadlineExceeded, NotSent, QuotaExhausted
 from .store import Item
-from .values import Call, Reply, Result, Usage
+from .values import Call, Reply, Result, ToolCall, Usage
 
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
@@ -31,13 +31,17 @@ def _plain(value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
 
 
+def plain(value: Any) -> bytes:
+    """Any value as JSON; what JSON cannot hold by its name or its repr."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
+        return json.dumps(msgspec.to_builtins(value, enc_hook=_plain), sort_keys=True).encode()
+
+
 def content(call: Call) -> bytes:
     """What makes a call the call it is, as JSON: its messages, model and parameters; not its id or time limits."""
-    fields = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
-    try:
-        return _encode(fields)
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
-        return json.dumps(msgspec.to_builtins(fields, enc_hook=_plain), sort_keys=True).encode()
+    return plain({name: value for name in _CONTENT if (value := getattr(call, name)) is not None})
 
 
 def fingerprint(content: bytes) -> bytes:
@@ -76,6 +80,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         attempts=result.attempts,
         seconds=result.elapsed,
         waits=_encode(result.waits) if result.waits else None,
+        tool_calls=_encode(reply.tool_calls) if reply is not None and reply.tool_calls else None,
         finished_at=time.time(),
     )
 
@@ -84,9 +89,14 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
     """The result that an item was made of, as far as the run file keeps it."""
     if item.state == "answered":
         usage = Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens)
-        output = msgspec.json.decode(item.output) if item.output is not None else None
+        output = output_of(item.output, call)
         reply = Reply(
-            text=item.answer or "", finish_reason=item.finish_reason, usage=usage, model=item.model, output=output
+            text=item.answer or "",
+            tool_calls=tool_calls_of(item.tool_calls),
+            finish_reason=item.finish_reason,
+            usage=usage,
+            model=item.model,
+            output=output,
         )
         error = None
     else:
@@ -104,6 +114,21 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         elapsed=item.seconds or 0.0,
         waits=msgspec.json.decode(item.waits) if item.waits else {},
     )
+
+
+def output_of(kept: bytes | None, call: Call | None) -> Any:
+    """A validated object as it was: an instance where the call asked for a pydantic model, else decoded JSON."""
+    if kept is None:
+        return None
+    model = getattr(call, "output", None)
+    if isinstance(model, type) and hasattr(model, "model_validate_json"):
+        return model.model_validate_json(kept)
+    return msgspec.json.decode(kept)
+
+
+def tool_calls_of(kept: bytes | None) -> tuple[ToolCall, ...]:
+    """The tools that the model asked for."""
+    return msgspec.json.decode(kept, type=tuple[ToolCall, ...]) if kept is not None else ()
 
 
 def error_of(name: str, message: str, attempts: int) -> Exception:

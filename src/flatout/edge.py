@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
+
+from .layer import Journey, journey, set_journey
+from .values import Call, Reply, Result
 
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
+ClientT = TypeVar("ClientT")
 
 
 async def fan_out(
@@ -64,7 +68,7 @@ class _Pool(Generic[OutcomeT]):
         work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
     ) -> None:
         loop = asyncio.get_running_loop()
-        source = items if isinstance(items, AsyncIterable) else _in_loop(items)
+        source = items if isinstance(items, AsyncIterable) else in_loop(items)
         index = 0
         async for item in source:
             while len(self.running) + len(self.done) >= self._window:
@@ -96,6 +100,57 @@ class _Pool(Generic[OutcomeT]):
         self.wake()
 
 
-async def _in_loop(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
+async def in_loop(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
+    """A plain iterable as an async one."""
     for item in items:
         yield item
+
+
+def outcome(
+    index: int,
+    trip: Journey,
+    *,
+    call: Call | None = None,
+    item: Any = None,
+    reply: Reply | None = None,
+    output: Any = None,
+    error: Exception | None = None,
+) -> Result[Any]:
+    """The result of what has just ended, with what was collected on the way."""
+    return Result(
+        index=index,
+        id=call.id if call is not None else None,
+        call=call,
+        item=item,
+        reply=reply,
+        output=output,
+        error=error,
+        attempts=trip.attempts,
+        cost=trip.cost,
+        elapsed=asyncio.get_running_loop().time() - trip.started,
+        waits=trip.waits,
+    )
+
+
+async def run_function(
+    function: Callable[[ItemT, ClientT], Awaitable[Any]],
+    client: ClientT,
+    index: int,
+    item: ItemT,
+    trip: Journey | None = None,
+) -> Result[Any]:
+    """Run a user's function for an item, in this task; its calls are counted on ``trip``."""
+    outer, trip = journey(None), trip or Journey(asyncio.get_running_loop().time())
+    if outer is not None and trip.journal is None:
+        trip.journal = outer.journal
+    set_journey(trip)  # in this task's own context
+    output: Any = None
+    error: Exception | None = None
+    try:
+        output = await function(item, client)
+    except Exception as caught:
+        error = caught
+    finally:
+        if outer is not None:
+            outer.add(trip)
+    return outcome(index, trip, item=item, output=output, error=error)

@@ -53,8 +53,8 @@ class Response(Struct, frozen=True):
 class Codec(Protocol):
     """A provider's wire format, for one target. Pure: values in, bytes out, and back."""
 
-    def encode(self, call: Call, /) -> Request:
-        """The request for a call.
+    def encode(self, call: Call, /, *, stream: bool = False) -> Request:
+        """The request for a call; with ``stream``, for an answer in pieces.
 
         Raises:
             InvalidRequest: the call asks for what this provider cannot do.
@@ -66,6 +66,33 @@ class Codec(Protocol):
 
         Raises:
             CallError: the response holds no usable answer; the class names why.
+        """
+        ...
+
+    def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
+        """What takes the body of a streamed answer apart, once its status said success.
+
+        ``headers`` are the answer's, under lower-case names.
+        """
+        ...
+
+
+class StreamDecoder(Protocol):
+    """One streamed answer on its way in. Pure: bytes of the body in, pieces of text out, at the end a Reply."""
+
+    def feed(self, data: bytes, /) -> list[str]:
+        """The pieces of text in the next bytes, however these are cut.
+
+        Raises:
+            ProtocolError: what comes is no stream of answers, and reading on is pointless.
+        """
+        ...
+
+    def reply(self) -> Reply:
+        """The whole answer, once the body has ended.
+
+        Raises:
+            CallError: it is not usable, for the reasons that `Codec.decode` has, or it broke off (ProtocolError).
         """
         ...
 
@@ -86,13 +113,26 @@ class Transport(Protocol):
         ...
 
 
+BeforeAttempt = Callable[[int, str, float | None], Awaitable[None]]
+"""Awaited before an attempt is sent: its number, from 1, its target's name, and what it may cost in US dollars."""
+
+
+class Journal(Protocol):
+    """Remembers the calls that are made on one item's behalf, and answers those that an earlier process finished."""
+
+    async def answer(self, asker: object, call: Call, trip: Journey, ask: CallNext, /) -> Reply:
+        """Answer a call that ``asker`` (a client) was given: from memory, or with ``ask``."""
+        ...
+
+
 class Journey:
     """What one call collects on its way: times, attempts, waits, cost. One per call, made by the outermost layer.
 
-    Layers find it with `journey()`; times are the event loop's clock.
+    Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt``, and
+    ``journal`` for the calls that are made on this one's behalf.
     """
 
-    __slots__ = ("attempts", "cost", "deadline_at", "last_error", "started", "waits")
+    __slots__ = ("attempts", "before_attempt", "cost", "deadline_at", "journal", "last_error", "started", "waits")
 
     def __init__(self, started: float) -> None:
         self.started = started
@@ -101,6 +141,8 @@ class Journey:
         self.last_error: Exception | None = None
         self.cost: float | None = 0.0
         self.waits: dict[str, float] = {}
+        self.before_attempt: BeforeAttempt | None = None
+        self.journal: Journal | None = None
 
     def waited(self, cause: str, seconds: float) -> None:
         """Add to the time that went into a cause (see `flatout.events.WAITS`)."""

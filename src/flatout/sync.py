@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterable, Iterable
 from contextlib import suppress
@@ -20,6 +21,8 @@ def run(
     model: str | None = None,
     *,
     strict: bool = False,
+    store: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
     **options: Any,
 ) -> list[Result[Any]]:
     """Answer many calls and return one result per call, in input order.
@@ -31,16 +34,19 @@ def run(
         calls: prompts, dicts or Calls.
         model: ``provider/model`` for calls that name none.
         strict: raise the first failure.
+        store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
+        retry_failed: with ``store``, ask again for calls that failed.
         **options: what `Client` takes.
 
     Raises:
         ConfigError: an option is wrong; nothing was sent.
         CallError: with ``strict`` only.
+        StoreError: the run file cannot be used, or belongs to other calls.
     """
 
     async def main() -> list[Result[Any]]:
         async with Client(model, **options) as client:
-            return await client.gather(calls, strict=strict)
+            return await client.gather(calls, strict=strict, store=store, retry_failed=retry_failed)
 
     try:
         asyncio.get_running_loop()

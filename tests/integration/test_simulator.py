@@ -148,7 +148,7 @@ def test_a_hanging_request_does_not_hold_up_the_shutdown():
         ({"faults": Faults(rate_limited=1.0)}, 429, "rate_limit_exceeded"),
         ({"faults": Faults(server_error=1.0)}, 500, None),
         ({"faults": Faults(overloaded=1.0)}, 503, None),
-        ({"faults": Faults(invalid=1.0)}, 400, "invalid_prompt"),
+        ({"faults": Faults(invalid=1.0)}, 400, "invalid_value"),
         ({"outage": (0, 60)}, 503, None),
         ({"key": "k"}, 401, "invalid_api_key"),
         ({"models": ("other",)}, 404, "model_not_found"),

@@ -57,7 +57,7 @@ def test_the_client_takes_what_it_took():
     """Programs that pass an option by name would stop working."""
     options = [
         *("base_url", "api_key", "limits", "timeout", "deadline", "retries", "budget", "headers", "config"),
-        *("transport", "seed", "trust_env"),
+        *("transport", "wait_for_quota", "seed", "trust_env"),
     ]
     assert parameters(Client) == ["model", *options]
     signature = inspect.signature(Client)

@@ -25,6 +25,7 @@ EXPORT_EPILOG = """\
 
 $ flatout export answers.jsonl -o so-far.csv  # while the run goes on
 $ flatout export answers.jsonl -o failed.jsonl --only failed
+$ flatout export damaged.flatout -o rescued.jsonl --salvage
 """
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the output that it stands beside.")]
@@ -68,13 +69,16 @@ def export(
             "--neutralise", metavar="", help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV)."
         ),
     ] = False,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", metavar="", help="Get out of a damaged run file what can still be read.")
+    ] = False,
 ) -> int:
     """Write the finished rows of a run to a file, in input order."""
     from flatout.runs.export import export as write
 
     from . import figures
 
-    rows = write(find(run), output, select=only or "all", format=format, neutralise=neutralise)
+    rows = write(find(run), output, select=only or "all", format=format, neutralise=neutralise, salvaged=salvage)
     if output != "-":
         say(f"flatout: {figures.counted(rows, 'row')} written to {clean(output)}")
     return 0

@@ -33,6 +33,14 @@ _OWN_OPTION = {
     "timeout": "--timeout",
     "deadline": "--deadline",
 }
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
 
@@ -176,17 +184,18 @@ def _typed(name: str, text: str) -> Any:
 
     from flatout.values import Call
 
-    expected = ""
+    why = ""
     for value in (_json(text), text):
         try:
             return getattr(msgspec.convert({"prompt": "", name: value}, Call), name)
         except msgspec.ValidationError as error:
-            expected = expected or str(error)
-    raise ConfigError(f"--param {name} takes {_kind(expected)}, not {text!r}")
+            why = why or str(error)
+    raise ConfigError(f"--param {name} takes {_in_plain_words(name, why)}, not {text!r}")
 
 
-def _kind(message: str) -> str:
-    """What msgspec says it expected, in plain words: ``int`` for ``Expected `int | null`, got `str```."""
-    found = re.search(r"`([^`]+)`", message)
-    kinds = found[1].split(" | ") if found else ["another value"]
-    return " or ".join(kind for kind in kinds if kind != "null")
+def _in_plain_words(name: str, message: str) -> str:
+    """What msgspec says it expected: ``a whole number`` for ``Expected `int | null`, got `str```."""
+    found = re.search(r"Expected `([^`]+)`", message)
+    if found is None:  # the Call's own sentence, which ends with the value, too
+        return message.removeprefix(f"{name} is ").partition(", not ")[0]
+    return " or ".join(_KINDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null")

@@ -117,10 +117,15 @@ def state(progress: Progress) -> list[str]:
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
     if progress.failed:
         facts.append(f"{figures.count(progress.failed)} failed")
+    if progress.held:
+        facts.append(f"{figures.count(progress.held)} held back")
     if progress.in_flight:
         facts.append(f"{figures.count(progress.in_flight)} in flight")
     if progress.holds and not progress.paused:
         facts.append(f"waits for {_held(progress)}")
+    if progress.retries:
+        throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
+        facts.append(f"{figures.count(progress.retries)} retried{throttled}")
     if tokens := progress.input_tokens + progress.output_tokens:
         facts.append(f"{figures.short(tokens)} tokens")
     if progress.cost or progress.unpriced:

@@ -14,7 +14,7 @@ from flatout.errors import ConfigError, FlatoutError, RunMismatch
 
 from . import FAILED, INTERRUPTED
 from .parse import command_line, given, headers, number, params, text_or_file
-from .terminal import clean, say, tell
+from .terminal import clean, is_live, say, tell
 
 if TYPE_CHECKING:
     from flatout.runs.progress import Progress
@@ -285,8 +285,8 @@ def run(
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
     runner = Runner(options, make_client)
-    if not quiet and _is_large(source):
-        say(f"flatout: checks every row of {clean(source)} before the first call …")
+    if not quiet and (what := _patience(source)):
+        say(f"flatout: {what}")
     runner.prepare()
     before = Before.of(runner, options)
     if not quiet:
@@ -381,11 +381,15 @@ def _go_on(options: RunOptions, run_file: str) -> str:
     return f"{command}{place}  (with the same standard input)"
 
 
-def _is_large(source: str) -> bool:
+def _patience(source: str) -> str:
+    """What to say before something that takes its time."""
+    if source == "-":
+        return "reads prompts from the keyboard; Ctrl-D ends them" if is_live(sys.stdin) else ""
     try:
-        return source != "-" and Path(source).stat().st_size > _LARGE
-    except OSError:
-        return False
+        large = Path(source).stat().st_size > _LARGE
+    except (OSError, ValueError):
+        return ""  # whoever opens it will say what is wrong
+    return f"checks every row of {clean(source)} before the first call …" if large else ""
 
 
 def _client_maker(limits: dict[str, Any], options: dict[str, Any]) -> Callable[[], Any]:

@@ -22,6 +22,8 @@ _WORTH_TELLING = 1.5  # times faster than one call after another; below, the com
 def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> str:
     """How it ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.`` and its like.
 
+    Done is a run that has nothing left to do, whether or not rows failed.
+
     Args:
         progress: the run's numbers.
         outcome: how the run ended.
@@ -37,7 +39,8 @@ def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> st
         counts.append(f"{figures.count(progress.resumed)} finished before{without}")
     if outcome.unfinished:
         counts.append(f"{figures.count(outcome.unfinished)} still to do")
-    how = f"{'Interrupted after' if outcome.interrupted else 'Done in'} {figures.duration(progress.elapsed)}"
+    how = "Interrupted after" if outcome.interrupted else "Stopped after" if outcome.unfinished else "Done in"
+    how = f"{how} {figures.duration(progress.elapsed)}"
     if not (outcome.interrupted or outcome.unfinished or progress.answered or progress.failed):
         how = "Nothing left to do"
     return f"{how}: {', '.join(counts)}."
@@ -68,7 +71,7 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
             lines.append(("", "… and others: see the column error of the answers"))
             break
         where = f"row {figures.count(failure.row)}: " if failure.row is not None else ""
-        lines.append(("" if lines else "failed", f"{figures.count(failure.count)} × {clean(name)}"))
+        lines.append(("" if lines else "no answer", f"{figures.count(failure.count)} × {clean(name)}"))
         lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
         if failure.advice:
             lines.append(("", f"  → {failure.advice}"))
@@ -102,7 +105,7 @@ def _effort(progress: Progress) -> list[Line]:
         lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))
     if progress.rate is not None and progress.answered:
         lines.append(("speed", f"{figures.rate(progress.rate)}{_factor(progress)}"))
-    if progress.answered + progress.failed and (where := shares(progress.waits)):
+    if progress.answered and (where := shares(progress.waits)):
         lines.append(("waited for", where))
     return lines
 

@@ -131,7 +131,8 @@ class Limit:
         try:
             reply = await call_next(call)
         except CallError as error:
-            self._failed(pacer, need, error, sent, loop.time())
+            with pacer.exclusive:
+                self._failed(pacer, need, error, sent, loop.time())
             raise
         except BaseException:
             pacer.failed(need, loop.time())
@@ -139,7 +140,8 @@ class Limit:
         else:
             if pacer.counts_tokens:
                 self._estimator.learn(need, reply.usage)
-            pacer.answered(need, reply.usage, reply.headers, sent, loop.time(), self._wall())
+            with pacer.exclusive:
+                pacer.answered(need, reply.usage, reply.headers, sent, loop.time(), self._wall())
             return reply
         finally:
             if self._queue:

@@ -16,6 +16,13 @@ GAIN = 1.1
 WAITING = 1.5
 """Requests that take so much longer than they did at best wait for a slot: more of them bring nothing."""
 
+DIP, DIP_EVERY = 0.6, 60
+"""After so many rounds fewer are allowed for a moment, to see how long a request takes that does not wait. Without
+it what is held to be best would drift up together with the count. (``WAITING × DIP × FORGET ** DIP_EVERY < 1``.)"""
+
+FORGET = 1.001
+"""What was best long ago may not be any more."""
+
 
 class Aimd:
     """How many requests may be in flight at once.
@@ -25,7 +32,20 @@ class Aimd:
         most: never more than this.
     """
 
-    __slots__ = ("_best", "_busy", "_cut_at", "_done", "_doubling", "_most", "_peak", "_since", "_throughput", "limit")
+    __slots__ = (
+        "_best",
+        "_busy",
+        "_cut_at",
+        "_dipped",
+        "_done",
+        "_doubling",
+        "_most",
+        "_peak",
+        "_rounds",
+        "_since",
+        "_throughput",
+        "limit",
+    )
 
     def __init__(self, now: float, most: float) -> None:
         self.limit = min(START, most)
@@ -38,6 +58,8 @@ class Aimd:
         self._throughput = 0.0
         self._best = 0.0
         self._cut_at = now
+        self._rounds = 0
+        self._dipped: float | None = None  # the count to go back to
 
     def __repr__(self) -> str:
         return f"Aimd({self.limit:.1f} in flight)"
@@ -62,11 +84,16 @@ class Aimd:
             return
         self._cut_at = now
         self._doubling = False
-        self.limit = max(1.0, self.limit * CUT)
+        self.limit = max(1.0, (self._dipped or self.limit) * CUT)
+        self._dipped = None
         self._begin(now)
 
     def _round(self, now: float) -> None:
         """So many answers without a push-back: more may be tried, if what is allowed was used."""
+        self._rounds += 1
+        if self._dip():
+            self._begin(now)
+            return
         throughput = self._done / max(1e-9, now - self._since)
         seconds = self._busy / self._done
         self._best = min(self._best or seconds, seconds)
@@ -80,8 +107,20 @@ class Aimd:
                 self._doubling = False
                 self.limit = max(1.0, self.limit * 0.625)
             self._throughput = throughput
-        self._best *= 1.002  # what was best long ago may not be any more
+        self._best *= FORGET
         self._begin(now)
+
+    def _dip(self) -> bool:
+        """Whether this round is part of a dip. Its first is not measured: its answers had waited before."""
+        stage = self._rounds % DIP_EVERY
+        if stage == 0 and not self._doubling:
+            self._dipped, self.limit = self.limit, max(1.0, self.limit * DIP)
+        elif self._dipped is None:
+            return False
+        elif stage > 1:
+            self._best = min(self._best, self._busy / self._done)
+            self.limit, self._dipped = self._dipped, None
+        return True
 
     def _begin(self, now: float) -> None:
         self._done = 0

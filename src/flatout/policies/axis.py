@@ -22,6 +22,7 @@ BURST = 0.2
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
 
+MINUTE = 60.0
 
 MakeGcra = Callable[[float, float, float], Gcra]
 
@@ -62,7 +63,7 @@ class Axis:
         self.taken = 0.0
         self.gcra = gcra(limit * USE / window, BURST, now)
         self._window = window
-        self._known = limit if known else math.inf
+        self._known = limit / window if known else math.inf  # per second
         self._smooth = known
         self._heard = False
         self._credit = 0.0
@@ -70,6 +71,11 @@ class Axis:
 
     def __repr__(self) -> str:
         return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
+
+    @property
+    def most(self) -> float:
+        """The largest cost that can ever be admitted: a minute's limit, or that of a longer window."""
+        return self.limit * max(1.0, MINUTE / self._window)
 
     def ready_at(self, cost: float, now: float) -> float:
         """When a cost may be admitted; any time that is not after now means at once."""
@@ -114,15 +120,16 @@ class Axis:
             sent: when that was.
             now: the present.
         """
-        if quota.limit is not None and min(quota.limit, self._known) != self.limit:
-            self.limit = min(quota.limit, self._known)
+        if quota.limit is not None:
+            self.limit = min(quota.limit, self._known * quota.window)
             self._window = quota.window
             self.gcra.set_rate(self.limit * USE / self._window, now)
         if quota.remaining is None or quota.reset is None:
             return
         rate = self.limit / self._window
+        reset = min(quota.reset, self._window)  # further away it is garbage, or a clock is wrong
         left = quota.remaining - (self.taken - mark)
-        capacity = quota.remaining + quota.reset * rate
+        capacity = quota.remaining + reset * rate
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
             if not self._smooth and not self._heard:
                 self.gcra.burst = max(BURST, min(self._window, capacity / rate))
@@ -131,7 +138,7 @@ class Axis:
         elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
             if self._credit_until == -math.inf:
                 self._credit = left
-                self._credit_until = max(now, sent + quota.reset)
+                self._credit_until = max(now, sent + reset)
                 self.gcra.burst = BURST
                 self.gcra.tat = self._credit_until + BURST
             self._credit = min(self._credit, left)

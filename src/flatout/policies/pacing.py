@@ -143,8 +143,8 @@ class Pacer:
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
         for name, axis in self._axes.items():
-            if name not in ("rpm", "rpd") and (cost := self._cost(name, need)) > axis.limit:
-                return f"it needs about {cost:,.0f} tokens, and the limit is {axis.limit:,.0f} a minute"
+            if name not in ("rpm", "rpd") and (cost := self._cost(name, need)) > axis.most:
+                return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
         return None
 
     def ready_at(self, need: Need, now: float) -> tuple[float, str]:
@@ -220,7 +220,7 @@ class Pacer:
         for name in need.costs:
             if name not in ("rpm", "rpd") and (used := self._used(name, need, usage)) is not None:
                 self._axes[name].give(need.costs[name] - used)
-        self._hear(need, headers, sent, now, wall)
+        self._hear(need, headers, sent, now, wall, fits=True)
 
     def failed(
         self,
@@ -261,7 +261,7 @@ class Pacer:
         """An admitted call was refused for our speed: pause everybody. Returns when the pause ends."""
         self.in_flight -= 1
         if headers is not None:
-            self._hear(need, headers, sent, now, wall)
+            self._hear(need, headers, sent, now, wall, fits=True)
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
@@ -307,11 +307,23 @@ class Pacer:
     def _gcra(self, name: str) -> MakeGcra:
         return Gcra if self._shared is None else partial(self._shared.gcra, name)
 
-    def _hear(self, need: Need, headers: Mapping[str, str], sent: float, now: float, wall: float) -> None:
+    def _hear(
+        self,
+        need: Need,
+        headers: Mapping[str, str],
+        sent: float,
+        now: float,
+        wall: float,
+        *,
+        fits: bool = False,
+    ) -> None:
         told = advertised(headers, wall, requests_per_day=self._requests_per_day)
         if told is None:
             return
         for name, quota in _quotas(told):
+            least = self._cost(name, need) if fits else 1.0
+            if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
+                continue  # garbage, for the call that brought it was answered, or asked to come back
             axis = self._axes.get(name)
             if axis is None:
                 if quota.limit is None:

@@ -44,7 +44,14 @@ LONGEST_STAND = 60.0
 """But never for more seconds than this."""
 
 REST = (45.0, 250.0)
+LONGEST_REST = 300.0
 """Likewise, after a refusal, once the rate is found."""
+
+FEW = 10.0 / 60.0
+"""Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
+
+DEEPEST_CUT = 0.5
+"""One refusal lowers a found rate by no more: what was accepted lately is little, too, when little was asked."""
 
 FIRST_STEP, LAST_STEP = 0.005, 0.08
 """By how much more is tried then: the first step, and the largest after doubling."""
@@ -147,7 +154,7 @@ class RateSearch:
             return
         since, rate = self._blocked
         self._blocked = None
-        if sent - since >= WINDOWED and not self._windowed:
+        if sent - since >= WINDOWED and rate >= FEW and not self._windowed:
             self._windowed = True
             self._settle(rate * BELOW, now)
 
@@ -171,11 +178,14 @@ class RateSearch:
         if self._blocked is not None and accepted <= 0:
             return 0.0  # nothing was let through since the last cut: that calls for patience, not for a lower rate
         self._blocked = self._blocked or (sent, self._lately(now))
-        if self._windowed or (retry_after is not None and retry_after >= WINDOWED):
-            first, self._windowed = not self._windowed, True
-            rate = self._lately(now)
-            self._settle(max(rate, 1.0 / retry_after) * BELOW if first and retry_after else rate * BELOW, now)
-            return min(LONGEST_REPLAY, sent - self._started) if first else 0.0
+        rate = self._lately(now)
+        if self._windowed:
+            self._settle(max(rate * BELOW, self.rate * DEEPEST_CUT), now)
+            return 0.0
+        if retry_after is not None and retry_after >= WINDOWED and rate >= FEW:
+            self._windowed = True
+            self._settle(max(rate, 1.0 / retry_after) * BELOW, now)
+            return min(LONGEST_REPLAY, sent - self._started)
         at, self._base = self._base[0], (sent, mark, self._refused)
         self._cut(accepted, at, sent, now)
         return 0.0
@@ -199,11 +209,12 @@ class RateSearch:
         elif self._phase == "settled":
             seconds = max(12.0, 40.0 / self.rate)
             lent = 1.0 / seconds  # a small bucket's second went beyond what it refills
-            self._settle(min(self._clean, self._lately(now, seconds) * (1.0 - lent)) * 0.99, now)
+            rate = min(self._clean, self._lately(now, seconds) * (1.0 - lent)) * 0.99
+            self._settle(max(rate, self.rate * DEEPEST_CUT), now)
         else:  # a small bucket bears the last rate but one; a deep one will refuse it soon
             first = self._phase == "measure"
             self._settle(self._clean, now)
-            self._measured = measured
+            self._measured = measured if accepted >= 10 else 0.0
             if first:
                 self._refine(now)
                 self._doubtful = True
@@ -226,7 +237,7 @@ class RateSearch:
         self._step = FIRST_STEP
         self._set(rate, now)
         seconds, calls = REST
-        self._rest(now, max(seconds, calls / self.rate))
+        self._rest(now, min(LONGEST_REST, max(seconds, calls / self.rate)))
 
     def _grow(self, now: float) -> None:
         """Try a little more, if what is allowed now was used."""

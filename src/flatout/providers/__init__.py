@@ -8,10 +8,16 @@ from flatout.errors import ConfigError
 from flatout.layer import Codec
 from flatout.values import Target
 
+from .anthropic import Anthropic
+from .gemini import Gemini
 from .openai_chat import OpenAIChat
+from .openai_responses import OpenAIResponses
 
 _CODECS: dict[str, Callable[[Target], Codec]] = {
     "openai": OpenAIChat,
+    "openai-responses": OpenAIResponses,
+    "anthropic": Anthropic,
+    "gemini": Gemini,
 }
 """By dialect; a new wire format is a module and a row here."""
 

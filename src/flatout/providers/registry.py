@@ -1,4 +1,4 @@
-"""The built-in providers: rows of data, since all of them speak OpenAI's chat completions.
+"""The built-in providers: rows of data. Most speak OpenAI's chat completions; the others name their own dialect.
 
 Addresses, key variables and field names are the providers' documented ones (November 2026). Each can be overridden
 in flatout.toml, and a server that is not here is reached with ``base_url=``.
@@ -34,7 +34,7 @@ def _own(name: str, base_url: str, key_env: str | None = None) -> Endpoint:
 
 
 # fmt: off
-_ROWS = (
+_COMPATIBLE = (
     #        name          base_url                                 key_env                 limit_headers  max_tokens
     _hosted("openai",     "https://api.openai.com/v1",              "OPENAI_API_KEY",       "openai", _NEW),
     _hosted("azure",      "",                                       "AZURE_OPENAI_API_KEY", "azure", _NEW),
@@ -51,6 +51,37 @@ _ROWS = (
 )
 # fmt: on
 
+_OTHERS = (
+    Endpoint(
+        name="anthropic",
+        base_url="https://api.anthropic.com/v1",
+        dialect="anthropic",
+        key_env="ANTHROPIC_API_KEY",
+        key_header="x-api-key",
+        limit_headers="anthropic",
+        reserves="usage",  # output counts as it is written; max_tokens does not matter
+    ),
+    Endpoint(
+        name="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        dialect="gemini",
+        key_env="GEMINI_API_KEY",
+        key_header="x-goog-api-key",
+        reserves="input",
+    ),
+    Endpoint(
+        name="openai-responses",
+        base_url="https://api.openai.com/v1",
+        dialect="openai-responses",
+        key_env="OPENAI_API_KEY",
+        limit_headers="openai",
+        reserves="max_tokens",
+    ),
+)
+"""Those with a wire format of their own."""
+
+_ROWS = (*_COMPATIBLE, *_OTHERS)
+
 BUILT_IN = {row.name: row for row in _ROWS}
 """The built-in endpoints by name.
 
@@ -60,9 +91,6 @@ Azure's has no ``base_url``, which is the account's own (see `ADDRESS_ENV`): the
 
 ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
 """The environment variable that holds an address which differs from account to account."""
-
-LATER = ("anthropic", "gemini")
-"""Providers with a wire format of their own, which this version does not speak yet."""
 
 
 def known(name: str) -> bool:
@@ -79,13 +107,14 @@ def find(name: str) -> Endpoint:
     endpoint = BUILT_IN.get(name)
     if endpoint is not None:
         return endpoint
-    if name in LATER:
-        raise ConfigError(f"{name} comes in a later version; until then its models are reached through openrouter")
     close = get_close_matches(name.lower(), BUILT_IN, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigError(f"no provider is named {name!r}{hint} (built in: {', '.join(BUILT_IN)}, local)")
 
 
 def owner_of(key_env: str) -> Endpoint | None:
-    """The built-in endpoint whose key an environment variable holds, if it is one of theirs."""
+    """The built-in endpoint whose key an environment variable holds, if it is one of theirs.
+
+    Where two share a key (OpenAI's two APIs), they share the origin, and the first one stands for both.
+    """
     return next((row for row in _ROWS if row.key_env == key_env), None)

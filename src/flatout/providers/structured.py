@@ -1,20 +1,31 @@
 """Answers that fit a schema: what to ask for, and how to read what came back.
 
-A pydantic model is validated in full. A JSON schema given as a dict is sent to the provider, but on the way back the
-answer is only checked to be JSON: validation against the dict may come later.
+Whatever Python type pydantic can describe is a schema: a model, a dataclass, a TypedDict, a Literal, an Enum, a
+``list[…]`` of one; and so is a dict with a JSON schema. The answer is validated in full, whatever the provider
+promised.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING, Any, get_origin
 
 import msgspec
+from msgspec import Struct
 
 from flatout.errors import InvalidRequest, SchemaMismatch
 from flatout.values import Call, Reply
+
+from .payload import plain
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_WRAPPED = "answer"
+"""The property that holds the answer where its schema describes no object, since providers take objects alone."""
 
 _STRICT_KEYWORDS = frozenset(
     {"type", "properties", "items", "enum", "const", "anyOf", "$ref", "$defs", "title", "description"}
@@ -30,42 +41,71 @@ class _NotStrict(Exception):
     """The schema has no strict form."""
 
 
-def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]:
-    """The ``response_format`` that asks for an answer of a schema.
+class Schema(Struct, frozen=True):
+    """What to ask a provider for.
 
-    Strict mode makes hosted providers guarantee the schema, but only schemas of a narrow form are taken: every field
-    required, no others allowed. A pydantic model is brought into that form where it can be; a dict is sent as it is,
-    and strictly only when it has that form. Servers of one's own take any schema.
+    Attributes:
+        name: a name of the form that all providers take.
+        schema: the JSON schema; its root is an object.
+        strict: whether it has the narrow form that strict modes take (every field required, no others allowed), in
+            which hosted providers guarantee it.
+    """
+
+    name: str
+    schema: Mapping[str, Any]
+    strict: bool
+
+
+def schema_of(output: Any, *, whole: bool = False) -> Schema:
+    """The schema that ``call.output`` asks for.
+
+    A Python type is brought into the strict form where it can be; a dict is sent as it is.
+
+    Args:
+        output: a type that pydantic can describe, or a dict with a JSON schema.
+        whole: whether to keep the keywords that strict modes do not take, for providers without such a mode.
 
     Raises:
-        InvalidRequest: ``output`` is neither a pydantic model class nor a dict with a JSON schema.
+        InvalidRequest: ``output`` is neither, or its type has no JSON schema.
     """
     if isinstance(output, Mapping):
-        return _format(output, strict=self_hosted or _is_strict(output))
-    if isinstance(output, type) and hasattr(output, "model_json_schema"):
-        return _of_model(output, self_hosted)
-    shown = getattr(output, "__name__", type(output).__name__)
-    raise InvalidRequest(f"output takes a pydantic model class or a dict with a JSON schema, not {shown}")
+        return _named(output, strict=_is_strict(output))
+    _refuse_values(output)
+    typed = _typed(output)
+    return typed.whole if whole else typed.strict
+
+
+def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]:
+    """The ``response_format`` with which chat completions ask for an answer of a schema.
+
+    Servers of one's own take any schema, and enforce all of it.
+
+    Raises:
+        InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
+    """
+    schema = schema_of(output, whole=self_hosted)
+    described: dict[str, Any] = {"name": schema.name, "schema": schema.schema}
+    if schema.strict or self_hosted:
+        described["strict"] = True
+    return {"type": "json_schema", "json_schema": described}
 
 
 def parse_output(call: Call, reply: Reply) -> Any:
-    """The answer as the object that ``call.output`` asks for: a model's instance, or decoded JSON for a dict schema.
+    """The answer as the object that ``call.output`` asks for: of its type, or decoded JSON for a dict schema.
 
     None when the call asks for no schema, or when the model asks for tools instead of answering.
 
     Raises:
-        SchemaMismatch: the answer is not JSON, or does not fit the model. ``reply`` is attached: it was paid for.
+        SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached: it was paid for.
     """
     if call.output is None or (reply.tool_calls and not reply.text.strip()):
         return None
-    text = _unfenced(reply.text)
+    read = _dict_reader(call.output) if isinstance(call.output, Mapping) else _type_reader(call.output)
     try:
-        if hasattr(call.output, "model_validate_json"):
-            return call.output.model_validate_json(text)
-        return msgspec.json.decode(text)
+        return read(_unfenced(reply.text))
     except Exception as error:  # a user's own validator may raise anything, and that too is a mismatch
         raise SchemaMismatch(
-            f"the answer does not fit the schema: {_reason(error)}", request_id=reply.request_id, reply=reply
+            f"the answer does not fit the schema: {reason(error)}", request_id=reply.request_id, reply=reply
         ) from error
 
 
@@ -78,39 +118,139 @@ def _unfenced(text: str) -> str:
     return match[1] if match else text
 
 
-def _reason(error: Exception) -> str:
-    """The first complaint, with its place but without the answer's text, which may be long or private."""
+def reason(error: Exception) -> str:
+    """A validator's first complaint, with its place but without the value, which may be long or private."""
+    path = getattr(error, "instance_path", None)
+    if isinstance(path, list):  # jsonschema_rs
+        return _placed(path, str(getattr(error, "message", ""))[:200])
     complaints = getattr(error, "errors", None)
     if not callable(complaints):
         return str(error)[:200]
     try:
         first = complaints(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}" if place else str(first["msg"])
+        return _placed(first["loc"], str(first["msg"]))
     except (TypeError, LookupError):
         return type(error).__name__
 
 
+def _placed(path: Any, text: str) -> str:
+    place = ".".join(str(part) for part in path)
+    return f"{place}: {text}" if place else text
+
+
+# -- Python types -----------------------------------------------------------------------------------------------------
+
+
+def _refuse_values(output: Any) -> None:
+    """Refuse what is no type before pydantic sees it, since it would take some values for one."""
+    if isinstance(output, type | GenericAlias | UnionType) or get_origin(output) is not None:
+        return
+    if type(output).__module__ in ("typing", "typing_extensions"):  # NewType, TypeAliasType, Any …
+        return
+    raise InvalidRequest(f"output takes a type or a dict with a JSON schema, not a {type(output).__name__}")
+
+
+class _Typed(Struct, frozen=True):
+    """What is known of a type: what validates it, what to ask for, and whether the answer is wrapped in an object."""
+
+    adapter: TypeAdapter[Any]
+    strict: Schema
+    whole: Schema
+    wrapped: bool
+
+
+def _typed(kind: Any) -> _Typed:
+    try:
+        return _cached(kind)
+    except TypeError:  # not hashable, as an Annotated of odd values is not
+        return _cached.__wrapped__(kind)
+
+
 @lru_cache(maxsize=128)
-def _of_model(model: Any, self_hosted: bool) -> dict[str, Any]:
+def _cached(kind: Any) -> _Typed:
+    from pydantic import TypeAdapter  # slow to import, and needed by calls with a schema alone
+
     try:
-        schema = model.model_json_schema()
-    except Exception as error:  # pydantic raises several kinds of its own for what JSON cannot describe
-        raise InvalidRequest(f"output: {model.__name__} has no JSON schema: {str(error)[:200]}") from error
-    if self_hosted:
-        return _format(schema, strict=True)
+        adapter = TypeAdapter(kind)
+        schema = adapter.json_schema()
+    except Exception as error:  # pydantic raises several kinds of its own, and users' code runs in it
+        raise InvalidRequest(f"output: {_title(kind)} has no JSON schema: {str(error)[:200]}") from error
+    wrapped = _root(schema).get("type") != "object"
+    if wrapped:
+        schema = _wrap(schema, _title(kind))
+    whole = _named(schema, strict=False)
     try:
-        return _format(_strict_root(schema), strict=True)
+        strict = _named(_strict_root(schema), strict=True)
     except _NotStrict:
-        return _format(schema, strict=False)
+        strict = whole
+    return _Typed(adapter, strict, whole, wrapped)
 
 
-def _format(schema: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
+def _wrap(schema: dict[str, Any], title: str) -> dict[str, Any]:
+    definitions = schema.pop("$defs", None)
+    wrapped: dict[str, Any] = {
+        "title": title,
+        "type": "object",
+        "properties": {_WRAPPED: schema},
+        "required": [_WRAPPED],
+        "additionalProperties": False,
+    }
+    return wrapped | {"$defs": definitions} if definitions else wrapped
+
+
+def _type_reader(kind: Any) -> Callable[[str], Any]:
+    typed = _typed(kind)
+    if not typed.wrapped:
+        return typed.adapter.validate_json
+    return lambda text: typed.adapter.validate_json(_unwrapped(text))
+
+
+def _unwrapped(text: str) -> bytes:
+    answer = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    if _WRAPPED not in answer:
+        raise ValueError(f"it has no property {_WRAPPED!r}")
+    return bytes(answer[_WRAPPED])
+
+
+def _title(kind: Any) -> str:
+    return str(getattr(kind, "__name__", None) or "answer")
+
+
+# -- dicts with a JSON schema -----------------------------------------------------------------------------------------
+
+
+def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
+    try:
+        validate = _validator(msgspec.json.encode(schema, enc_hook=plain))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        validate = None  # it could not be sent either
+
+    def read(text: str) -> Any:
+        value = msgspec.json.decode(text)
+        if validate is not None:
+            validate(value)
+        return value
+
+    return read
+
+
+@lru_cache(maxsize=128)
+def _validator(schema: bytes) -> Callable[[Any], None] | None:
+    """What validates against a JSON schema; None for a schema that makes no sense, which the provider says better.
+
+    References to other servers are not followed.
+    """
+    import jsonschema_rs  # large, and needed by calls with such a schema alone
+
+    try:
+        return jsonschema_rs.validator_for(msgspec.json.decode(schema), offline=True, mask="the value").validate
+    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+        return None
+
+
+def _named(schema: Mapping[str, Any], *, strict: bool) -> Schema:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", str(schema.get("title") or "answer"))[:64] or "answer"
-    described: dict[str, Any] = {"name": name, "schema": schema}
-    if strict:
-        described["strict"] = True
-    return {"type": "json_schema", "json_schema": described}
+    return Schema(name, schema, strict)
 
 
 def _is_strict(schema: Mapping[str, Any]) -> bool:
@@ -122,10 +262,9 @@ def _is_strict(schema: Mapping[str, Any]) -> bool:
 
 def _strict_root(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The strict form of a whole schema, whose root must be an object, not a reference to one."""
-    root = schema.get("$ref")
-    if isinstance(root, str):
-        named = _mapping(schema.get("$defs")).get(root.removeprefix("#/$defs/"))
-        schema = {**_mapping(named), "$defs": schema.get("$defs")}
+    root = _root(schema)
+    if root is not schema:
+        schema = {**root, "$defs": schema.get("$defs")}
     if schema.get("type") != "object":
         raise _NotStrict
     return _strict(schema)
@@ -162,6 +301,38 @@ def _strict_object(schema: Mapping[str, Any]) -> dict[str, Any]:
         "required": required if set(required) == set(properties) else list(properties),
         "additionalProperties": False,
     }
+
+
+def _root(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the root of a schema says, also where it is a reference (a type that holds itself)."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str):
+        return schema
+    return _mapping(_mapping(schema.get("$defs")).get(reference.removeprefix("#/$defs/")))
+
+
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Whether a definition in a schema holds itself, which not every provider takes."""
+    definitions = _mapping(schema.get("$defs"))
+    open_names: list[str] = []
+
+    def meets_itself(part: Any) -> bool:
+        if isinstance(part, list | tuple):
+            return any(map(meets_itself, part))
+        if not isinstance(part, Mapping):
+            return False
+        reference = part.get("$ref")
+        if not isinstance(reference, str):
+            return any(map(meets_itself, part.values()))
+        name = reference.removeprefix("#/$defs/")
+        if reference == "#" or name in open_names:
+            return True
+        open_names.append(name)
+        found = meets_itself(definitions.get(name))
+        open_names.pop()
+        return found
+
+    return bool(definitions) and meets_itself({name: part for name, part in schema.items() if name != "$defs"})
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from msgspec import Struct
 
 from flatout.errors import ConfigError
+from flatout.values import Call
 
 from .read import Input, Row
 from .recipe import Recipe, row_id
@@ -40,23 +41,33 @@ class Checked(Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
 
-def check(source: Input, recipe: Recipe, *, limit: int | None = None) -> Checked:
+def check(
+    source: Input, recipe: Recipe, *, limit: int | None = None, accept: Callable[[Call], None] | None = None
+) -> Checked:
     """Check every row of an input, or the first ``limit``, against a recipe.
 
-    Of an input that can be read only once (stdin), only the header is checked.
+    Of an input that can be read only once (stdin), only the header is checked, and what all calls have in common.
+
+    Args:
+        source: the input.
+        recipe: how a row becomes a call.
+        limit: the most rows to look at.
+        accept: raises ConfigError for a call whose model or parameters cannot be used.
 
     Raises:
         ConfigError: the first thing that is wrong, with its line.
     """
     if source.columns is not None:
         recipe.check_columns(source.columns)
+    if accept is not None and not recipe.rows_decide(source.format):
+        accept(recipe.common())
     if not source.repeatable:
         return Checked(None, columns=source.columns)
     hashes = [array("Q") for _ in range(_BUCKETS)]
     columns: dict[str, None] = dict.fromkeys(source.columns or ())
     rows = ids = 0
     for row in islice(source, limit):
-        recipe.check(row)
+        check_row(row, recipe, accept)
         if (name := row_id(row)) is not None:
             digest = hash(name) & _MASK
             hashes[digest % _BUCKETS].append(digest)
@@ -66,6 +77,21 @@ def check(source: Input, recipe: Recipe, *, limit: int | None = None) -> Checked
         rows += 1
     _check_unique(islice(source, limit), hashes)
     return Checked(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
+
+
+def check_row(row: Row, recipe: Recipe, accept: Callable[[Call], None] | None = None) -> None:
+    """Check one row, as `check` does.
+
+    Raises:
+        ConfigError: what is wrong, with the row's line.
+    """
+    call = recipe.check(row)
+    if accept is None or call is None or not recipe.rows_decide(row.source.format):
+        return
+    try:
+        accept(call)
+    except ConfigError as error:
+        raise ConfigError(f"{row.at}: {error}") from None
 
 
 def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:

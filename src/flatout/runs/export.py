@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 
-from flatout.store import Item, RunReader
+from flatout.store import Choice, Item, RunReader, salvage
 
 from .write import Answered, check_output, write
 
 LAST = 2**62
+
+Look = Callable[[], Iterator[Item]]
+OwnRows = Callable[[], Iterator[tuple[int, Mapping[str, Any]]]]
+"""Reads the input anew: each row's index and columns, in order."""
 
 
 def export(
     run_file: str | os.PathLike[str],
     output: str,
     *,
-    select: Literal["all", "answered", "failed"] = "all",
+    select: Choice = "all",
     columns: Sequence[str] | None = None,
     rows: int | None = None,
+    own: OwnRows | None = None,
     format: str | None = None,
     neutralise: bool = False,
+    salvaged: bool = False,
 ) -> int:
     """Write a run's finished rows, in input order, and return how many there are.
 
-    A reader of ``output`` never sees half a file, and the run is not disturbed.
+    A reader of ``output`` never sees half a file, and the run is not disturbed. Where the run file has no prompts, a
+    row is shown by its number, and by its id if it has one.
 
     Args:
         run_file: the run.
@@ -35,31 +44,98 @@ def export(
         select: all finished rows, the answered or the failed ones.
         columns: the input's columns, when known.
         rows: the first so many rows of the input alone.
+        own: reads the input's own rows, where the run file does not keep them.
         format: the output's format; wins over the suffix.
         neutralise: see `flatout.runs.write.write`.
+        salvaged: write what can still be read of a damaged run file.
 
     Raises:
         ConfigError: the output cannot be written there.
         StoreError: the run file cannot be read, or the output not be written.
     """
     check_output(output, format=format)
-    last = LAST if rows is None else rows - 1
+    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as look:
+        settled = _Settled(look)
+        shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own()))
+        return write(output, shown, columns, format=format, neutralise=neutralise)
+
+
+@contextmanager
+def _opened(run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool) -> Iterator[Look]:
+    if salvaged:
+        states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
+        yield lambda: (
+            item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
+        )
+        return
     with RunReader.open(run_file) as reader:
-
-        def answered() -> Iterator[Answered]:
-            return map(_answered, reader.items(select, last=last))
-
-        return write(output, answered, columns, format=format, neutralise=neutralise)
+        yield lambda: reader.items(select, last=last)
 
 
-def _answered(item: Item) -> Answered:
-    columns: dict[str, Any] = msgspec.json.decode(item.input) if item.input is not None else {"row": item.index + 1}
+class _Settled:
+    """The rows of a run that may go on meanwhile: those that the first look meets, and no others in later looks.
+
+    Some outputs are gone through twice: what was finished in between might have a column that the first look has not
+    seen. One bit a row remembers.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._met: bytearray | None = None
+
+    def __call__(self) -> Iterator[Item]:
+        met = self._met
+        if met is None:
+            return self._first()
+        return (
+            item for item in self._look() if len(met) > item.index >> 3 and met[item.index >> 3] >> (item.index & 7) & 1
+        )
+
+    def _first(self) -> Iterator[Item]:
+        met = bytearray()
+        for item in self._look():
+            byte = item.index >> 3
+            if byte >= len(met):
+                met.extend(bytes(byte + 1 - len(met)))
+            met[byte] |= 1 << (item.index & 7)
+            yield item
+        self._met = met
+
+
+def _beside(items: Iterator[Item], rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Iterator[Answered]:
+    """Items beside their rows of the input, both in order."""
+    for item in items:
+        columns = next((columns for index, columns in rows if index == item.index), None)
+        if columns is not None:
+            yield _answered(item, columns)
+
+
+def _columns(item: Item) -> dict[str, Any]:
+    if item.input is not None:
+        return _decoded(item.input)
+    known: dict[str, Any] = {"row": item.index + 1} if item.prompt is None else {}
+    if item.id is not None:
+        known["id"] = item.id
+    if item.prompt is not None:
+        asked = _decoded(item.prompt)
+        known |= {name: asked[name] for name in ("system", "prompt", "messages") if name in asked}
+    return known
+
+
+def _decoded(kept: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(kept, type=dict[str, Any])
+    except msgspec.DecodeError:  # half of a surrogate pair, which the standard library reads
+        return dict(json.loads(kept))
+
+
+def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
     answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
     error = None
     if item.error is not None:
         error = f"{item.error}: {' '.join((item.error_message or '').split())}".rstrip(": ")
     return Answered(
-        columns=columns,
+        columns=_columns(item) if columns is None else columns,
         answer=answer,
         error=error,
         finish_reason=item.finish_reason,

@@ -28,6 +28,8 @@ class Progress(Struct):
         total: rows of the input; None while that is not known (standard input).
         resumed: rows that were finished before this process started.
         answered, failed: rows finished by this process.
+        held: rows left unfinished because their target was of no use: it stopped them, or they were never sent. They
+            are asked again when the run goes on.
         in_flight: attempts on the wire now.
         waiting: attempts that wait for admission now.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
@@ -49,6 +51,7 @@ class Progress(Struct):
     resumed: int = 0
     answered: int = 0
     failed: int = 0
+    held: int = 0
     in_flight: int = 0
     waiting: int = 0
     holds: str = ""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from msgspec import Struct
@@ -166,7 +166,7 @@ def open_input(
 def _stream(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | None:
     """The open stream when the input can be read only once; None for a regular file, which must exist."""
     if name == "stdin":
-        return stdin if stdin is not None else sys.stdin.buffer
+        return stdin if stdin is not None else _stdin()
     with _plain_errors(name):
         path = Path(path)
         if path.is_dir():
@@ -175,6 +175,16 @@ def _stream(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | N
             return path.open("rb")
         path.open("rb").close()
     return None
+
+
+def _stdin() -> BinaryIO:
+    """This process's stdin, without Python's own buffer: its lock, held by a thread that waits for input, would be a
+    fatal error at exit.
+    """
+    if sys.stdin is None:
+        raise ConfigError("stdin: is closed")
+    buffer = sys.stdin.buffer
+    return cast(BinaryIO, getattr(buffer, "raw", buffer))
 
 
 def _open_file(path: Path) -> BinaryIO:

@@ -76,7 +76,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.params) - _RECIPE_PARAMETERS):
             raise ConfigError(f"{unknown[0]!r} is no parameter of every call; put what is not flatout's into extra")
-        Call("", model=self.model, **self.params)  # wrong values are wrong for every row
+        self.common()  # wrong values are wrong for every row
         self._templates()
 
     def describe(self) -> dict[str, Any]:
@@ -123,19 +123,30 @@ class Recipe(Struct, frozen=True, kw_only=True):
         if self.prompt is None and "prompt" not in columns and "messages" not in columns:
             raise ConfigError(_nothing_to_ask("the input", columns))
 
-    def check(self, row: Row) -> None:
+    def common(self) -> Call:
+        """A call with what all calls have in common: the model and the parameters."""
+        return Call("", model=self.model, **self.params)
+
+    def rows_decide(self, format: str) -> bool:
+        """Whether rows of this format have a say in their calls' model and parameters."""
+        return self.prompt is None and format == "jsonl"
+
+    def check(self, row: Row) -> Call | None:
         """Check that `call` will work for a row, at less than its price where that can be told.
+
+        Returns:
+            The call, where there was no telling without making it.
 
         Raises:
             ConfigError: as `call`.
         """
         templates = self._templates()
         if self.prompt is None or not all(template.plain for template in templates):
-            self.call(row)
-            return
+            return self.call(row)
         for template in templates:
             if missing := template.missing(row.columns):
                 raise ConfigError(f"{row.at}: {missing_column(template.option, missing, row.columns, 'this row')}")
+        return None
 
     def _templates(self) -> list[Template]:
         given = ((self.prompt, "--prompt"), (self.system, "--system"))

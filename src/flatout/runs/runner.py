@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ import msgspec
 from msgspec import Struct
 
 from flatout.client import Client
-from flatout.durable import content, fingerprint, item_of
+from flatout.durable import content, fingerprint
+from flatout.durable_run import Stored, keep, mismatch, noting
 from flatout.edge import fan_out
-from flatout.errors import RunMismatch
 from flatout.layer import Journey
-from flatout.store import RunFile
+from flatout.store import Finished, RunFile
 from flatout.values import Call
 
-from .check import Checked, check
+from .arrivals import Arrivals
+from .check import Checked, check, check_row
 from .export import export
 from .progress import Progress
 from .read import Input, Row, open_input
@@ -36,6 +37,8 @@ from .write import check_output
 
 GRACE = 30.0
 """Seconds that calls in flight get to finish after an interrupt."""
+
+_A_WHILE = 1_000  # rows
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         limit: take the first so many rows alone.
         fresh: move an existing run file aside and start over.
         retry_failed: ask again for rows that failed.
+        keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
         neutralise: see `flatout.runs.write.write`.
         command: the command line, kept in the run file and shown for going on.
     """
@@ -119,18 +123,23 @@ class Runner:
         self._make_client = make_client
         self._output = None if options.output in (None, "-") else options.output
         self._temporary: Path | None = None
-        self.run_file = self._place()
+        self.run_file = _place(options)
         self._recipe = Recipe(prompt=options.prompt, system=options.system, params=options.params, model=options.model)
         self._under_way: dict[int, tuple[asyncio.Task[None], Journey]] = {}
+        self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
+        self._nothing_left = False
         self._stops = 0
         self._client: Client | None = None
         self._input: Input | None = None
+        self._pipe: Arrivals[tuple[int, Row]] | None = None
         self._checked = Checked(None)
         self._store: RunFile | None = None
         self._tally: Tally | None = None
 
     def prepare(self) -> None:
         """Find everything that is wrong before the first call: options, key, output, every row, the run file.
+
+        Of an input that can be read only once (stdin), only the first row is looked at.
 
         Raises:
             ConfigError: an option, the key, the output's place or a row of the input.
@@ -140,21 +149,17 @@ class Runner:
         check_output(options.output or "-", source=options.source)
         self._client = self._make_client()
         self._input = open_input(options.source, format=options.format, encoding=options.encoding)
-        self._checked = check(self._input, self._recipe, limit=options.limit)
+        self._checked = check(self._input, self._recipe, limit=options.limit, accept=self._client.check)
         self.progress.total = self._checked.rows
-        self._store = RunFile.open(
-            self.run_file,
-            job=self._recipe.describe(),
-            command=options.command,
-            fresh=options.fresh,
-            keep_prompts=options.keep_prompts,
-        )
+        if not self._input.repeatable:
+            self._pipe = Arrivals(self._after_a_look(self._rows(self._input), self._client))
+        if options.run_file is None and self._output is None and options.source == "-":
+            self._temporary = Path(tempfile.mkdtemp(prefix="flatout-"))
+            self.run_file = self._temporary / self.run_file
         try:
-            self._store.set_total(self._checked.rows)
-            if self._input.repeatable:
-                self._verify(self._input, self._store)
+            self._open_store(self._input)
         except BaseException:
-            self._store.close_now()
+            self._discard()
             raise
 
     async def run(self) -> Outcome:
@@ -168,16 +173,21 @@ class Runner:
         store = self._store
         loop = asyncio.get_running_loop()
         self.progress.started = loop.time()
-        async with self._client as client:
-            self._tally = Tally(self.progress, client)
-            try:
-                async with aclosing(fan_out(self._pending(), self._ask, client.window)) as outcomes:
-                    async for _ in outcomes:
-                        pass
-                self.refresh()
-            finally:
-                store.mark("interrupted" if self._stops or self._left() else "finished")
-                await store.close()
+        try:
+            async with self._client as client:
+                self._tally = Tally(self.progress, client)
+                try:
+                    async with aclosing(fan_out(self._pending(), self._ask, client.window)) as outcomes:
+                        async for _ in outcomes:
+                            pass
+                    self.refresh()
+                finally:
+                    store.mark("finished" if self._left() == 0 else "interrupted")
+                    await store.close()
+        except BaseException:
+            if not self.progress.finished + self.progress.held:
+                self._discard()
+            raise
         return self._finish()
 
     def refresh(self) -> None:
@@ -186,30 +196,53 @@ class Runner:
             self._tally.refresh()
 
     def stop(self) -> None:
-        """Stop: at first no call is started any more, and those in flight finish (30 s at most); then they are cancelled.
-
-        Call it in the event loop.
+        """Stop: at first no call is started any more, and those in flight finish; after 30 s, or the next time, they
+        are cancelled. Call it in the event loop.
         """
         self._stops += 1
+        if self._pipe is not None:
+            self._pipe.close()
         for task, trip in self._under_way.values():
             if self._stops > 1 or trip.attempts == 0:
                 task.cancel()
         if self._stops == 1:
             asyncio.get_running_loop().call_later(GRACE, self.stop)
 
-    def _place(self) -> Path:
+    def _after_a_look(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
+        """The rows of a pipe, of which the first stands for all the others."""
+        first = next(rows)
+        check_row(first[1], self._recipe, client.check)
+        return chain([first], rows)
+
+    def _open_store(self, source: Input) -> None:
         options = self.options
-        if options.run_file is not None:
-            return Path(options.run_file)
-        if self._output is not None:
-            return Path(self._output + ".flatout")
-        if options.source != "-":
-            return Path(Path(options.source).name + ".flatout")
-        self._temporary = Path(tempfile.mkdtemp(prefix="flatout-"))
-        return self._temporary / "stdin.flatout"
+        store = self._store = RunFile.open(
+            self.run_file,
+            job=self._recipe.describe(),
+            command=options.command,
+            fresh=options.fresh,
+            keep_prompts=options.keep_prompts,
+        )
+        try:
+            store.set_total(self._checked.rows)
+            if source.repeatable:
+                self._verify(source, store)
+        except BaseException:
+            store.close_now()
+            raise
+
+    def _discard(self) -> None:
+        """Remove the run file if it was only a temporary one."""
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
         return enumerate(islice(source, self.options.limit))
+
+    def _own_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The input's columns once more, for a run file without them."""
+        assert self._input is not None
+        return ((index, row.columns) for index, row in self._rows(self._input))
 
     def _work(self, index: int, row: Row) -> _Work:
         call = self._recipe.call(row)
@@ -221,41 +254,60 @@ class Runner:
         Raises:
             RunMismatch: one differs; the message names the row, the column and both values.
         """
-        finished = store.finished()
-        stored = next(finished, None)
+        stored = Stored(store.finished())
+        kept = 0
         for index, row in self._rows(source):
-            if stored is None:
+            if stored.next is None:
                 return
-            if stored.index == index:
-                self._compare(self._work(index, row), stored.fingerprint)
-                stored = next(finished, None)
-        if stored is not None and self.options.limit is None:
-            raise RunMismatch(
-                f"{self.run_file} has a result for row {stored.index + 1}, but {source.name} has only "
-                f"{self.progress.total} rows now; use --fresh to start over"
-            )
+            if (known := stored.take(index)) is not None:
+                self._compare(self._work(index, row), known)
+                kept += known.state not in self._again
+        self._check_length(source, stored)
+        self._nothing_left = kept == self.progress.total
 
-    def _compare(self, work: _Work, stored: bytes) -> None:
-        if fingerprint(work.made) != stored:
+    def _check_length(self, source: Input, stored: Stored[Finished]) -> None:
+        if self.options.limit is None:
+            stored.check_nothing_left(str(self.run_file), self.progress.total or 0, f"{source.name} has only")
+
+    def _compare(self, work: _Work, known: Finished) -> None:
+        if fingerprint(work.made) != known.fingerprint:
             assert self._store is not None
-            raise RunMismatch(_difference(self.run_file, work, self._store))
+            item = self._store.item(work.index)
+            raise mismatch(str(self.run_file), work.row.at, item, work.made, work.row.columns)
 
-    def _pending(self) -> Iterator[_Work]:
+    async def _pending(self) -> AsyncIterator[_Work]:
         """The rows that are to be asked: those without a result, and those whose failure may be tried again."""
         assert self._input is not None
         assert self._store is not None
-        again = {"unsent", "failed"} if self.options.retry_failed else {"unsent"}
-        finished = self._store.finished()
-        stored = next(finished, None)
-        for index, row in self._rows(self._input):
+        if self._nothing_left:  # a million finished rows need not be read once more
+            self.progress.resumed = self.progress.total or 0
+            return
+        stored = Stored(self._store.finished())
+        index = -1
+        async for index, row in self._arriving(self._input):
             if self._stops:
                 return
-            if stored is not None and stored.index == index:
-                known, stored = stored, next(finished, None)
-                if known.state not in again:
+            if (known := stored.take(index)) is not None:
+                if self._pipe is not None:
+                    self._compare(self._work(index, row), known)
+                if known.state not in self._again:
                     self.progress.resumed += 1
                     continue
             yield self._work(index, row)
+        if self._pipe is not None and not self._stops:
+            self.progress.total = index + 1
+            self._store.set_total(index + 1)
+            self._check_length(self._input, stored)
+
+    async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
+        if self._pipe is not None:
+            async for pair in self._pipe:
+                yield pair
+            return
+        for pair in self._rows(source):
+            if pair[0] % _A_WHILE == 0:
+                await asyncio.sleep(0)  # a million rows that were finished before are no reason to stand still
+            yield pair
 
     async def _ask(self, _: int, work: _Work) -> None:
         assert self._client is not None
@@ -263,6 +315,7 @@ class Runner:
         task = asyncio.current_task()
         assert task is not None
         trip = Journey(asyncio.get_running_loop().time())
+        trip.before_attempt = noting(self._store, work.index)
         self._under_way[work.index] = (task, trip)
         try:
             result = await self._client.result(work.call, index=work.index, trip=trip)
@@ -273,7 +326,7 @@ class Runner:
         finally:
             del self._under_way[work.index]
         row = msgspec.json.encode(work.row.columns)
-        await self._store.finish(item_of(result, made=work.made, row=row, keep_prompts=self.options.keep_prompts))
+        await keep(self._store, result, made=work.made, row=row, keep_prompts=self.options.keep_prompts)
         assert self._tally is not None
         self._tally.finished(result, work.index)
 
@@ -283,46 +336,33 @@ class Runner:
 
     def _finish(self) -> Outcome:
         left = self._left()
-        if self._stops and self._temporary is None:
-            return Outcome(
-                interrupted=True, unfinished=left, run_file=str(self.run_file), output=self._output, kept=True
+        interrupted = self._stops > 0 and left != 0
+        if not interrupted or self._temporary is not None:
+            own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
+            export(
+                self.run_file,
+                self.options.output or "-",
+                columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
+                rows=self.options.limit,
+                own=own,
+                neutralise=self.options.neutralise,
             )
-        export(
-            self.run_file,
-            self.options.output or "-",
-            columns=self._checked.columns,
-            rows=self.options.limit,
-            neutralise=self.options.neutralise,
-        )
-        if self._temporary is not None and not self._stops:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        kept = self._temporary is None or left != 0
+        if not kept:
+            self._discard()
         return Outcome(
-            interrupted=bool(self._stops),
+            interrupted=interrupted,
             unfinished=left,
             run_file=str(self.run_file),
             output=self._output,
-            kept=self._temporary is None or bool(self._stops),
+            kept=kept,
         )
 
 
-def _difference(run_file: Path, work: _Work, store: RunFile) -> str:
-    """The first difference between a row and what the run file holds of it, in a sentence."""
-    end = "; use --fresh to start over"
-    item = store.item(work.index)
-    if item is None or item.prompt is None:
-        return f"{run_file} belongs to another job: {work.row.at} has changed{end}"
-    for where, old_json, new in (
-        ("column", item.input, work.row.columns),
-        ("parameter", item.prompt, msgspec.json.decode(work.made)),
-    ):
-        old = msgspec.json.decode(old_json) if old_json is not None else {}
-        for name in [*new, *(name for name in old if name not in new)]:
-            if old.get(name) != new.get(name):
-                values = f"was {_short(old.get(name))}, is now {_short(new.get(name))}"
-                return f"{run_file} belongs to another job: {work.row.at}, {where} {name}: {values}{end}"
-    return f"{run_file} belongs to another job: {work.row.at} has changed{end}"
-
-
-def _short(value: Any) -> str:
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}…"
+def _place(options: RunOptions) -> Path:
+    """Where the run is kept. From stdin to stdout, that is in a temporary folder still to be made."""
+    if options.run_file is not None:
+        return Path(options.run_file)
+    if options.output not in (None, "-"):
+        return Path(f"{options.output}.flatout")
+    return Path("stdin.flatout" if options.source == "-" else f"{Path(options.source).name}.flatout")

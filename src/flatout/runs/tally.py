@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from flatout.client import Client
+from flatout.durable import may_go_again
 from flatout.errors import CallError, RateLimited
 from flatout.events import AttemptFailed, Event, TargetPaused
 from flatout.policies.classify import advice
@@ -14,6 +15,7 @@ from flatout.values import Result
 from .progress import Failure, Progress
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
+_SHORTEST_PAUSE = 1.0  # seconds; shorter ones would only flicker
 
 
 class Tally:
@@ -32,7 +34,6 @@ class Tally:
             progress.waits[cause] = progress.waits.get(cause, 0.0) + seconds
             if cause in _ON_THE_WIRE:
                 progress.call_seconds += seconds
-        progress.retries += max(0, result.attempts - 1)
         reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
         if reply is not None:
             progress.input_tokens += reply.usage.input_tokens or 0
@@ -40,7 +41,10 @@ class Tally:
         if result.error is None:
             progress.answered += 1
             return
-        progress.failed += 1
+        if may_go_again(result.error):
+            progress.held += 1
+        else:
+            progress.failed += 1
         name = type(result.error).__name__
         failure = progress.failures.get(name)
         if failure is None:
@@ -63,12 +67,15 @@ class Tally:
         progress.holds = busiest.holds if busiest is not None else ""
         progress.use = busiest.use if busiest is not None else None
         progress.paused = {
-            target: f"{reason}, {until - now:.0f} s" for target, (until, reason) in self._pauses.items() if until > now
+            target: f"{reason}, {until - now:.0f} s"
+            for target, (until, reason) in self._pauses.items()
+            if until - now >= _SHORTEST_PAUSE
         }
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, AttemptFailed):
             self._progress.throttled += isinstance(event.error, RateLimited)
+            self._progress.retries += event.retry_in is not None
         elif isinstance(event, TargetPaused):
             if event.until is None:
                 self._progress.stopped[event.target] = event.reason

@@ -11,12 +11,17 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 KEEP = 7 * 86_400.0
 """Seconds after which nothing is believed any more."""
+
+Rate = Annotated[float, Meta(ge=1e-3, le=1e6)]
+Weight = Annotated[float, Meta(ge=-10.0, le=10.0)]
+"""What a damaged file may not go beyond: a rate of 0 is none, and by a weight of 1000 no call fits any limit."""
 
 
 class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,9 +35,9 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     at: float
-    rate: float | None = None
-    weights: tuple[float, float, float, float] | None = None
-    seen: int = 0
+    rate: Rate | None = None
+    weights: tuple[Weight, Weight, Weight, Weight] | None = None
+    seen: Annotated[int, Meta(ge=0)] = 0
 
 
 class Memory:

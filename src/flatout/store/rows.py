@@ -35,6 +35,7 @@ class Item(Struct, frozen=True, kw_only=True):
         attempts: how many times the call was tried.
         seconds: from the call's entry to its end.
         waits: where those seconds went, as a JSON object of seconds by cause.
+        tool_calls: the tools that the model asked for, as a JSON list.
         finished_at: Unix time.
     """
 
@@ -56,6 +57,7 @@ class Item(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     seconds: float | None = None
     waits: bytes | None = None
+    tool_calls: bytes | None = None
     finished_at: float
 
 
@@ -82,7 +84,7 @@ class Unsettled(Struct, frozen=True):
 
     Attributes:
         attempts: the attempts, oldest first.
-        cost: US dollars that they cost at most, as far as estimated.
+        cost: US dollars that they cost, as far as estimated.
         unknown_costs: how many of them have no estimate.
     """
 

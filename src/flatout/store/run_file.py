@@ -124,7 +124,13 @@ class RunFile:
         await self._writer.put("item", msgspec.structs.astuple(item))
 
     async def note_attempt(
-        self, index: int, attempt: int, target: str, started_at: float, estimated_cost: float | None
+        self,
+        index: int,
+        attempt: int,
+        target: str,
+        started_at: float,
+        estimated_cost: float | None,
+        place: str | None = None,
     ) -> None:
         """Note an attempt that is about to be sent; return when the operating system has the note.
 
@@ -136,9 +142,10 @@ class RunFile:
             attempt: from 1.
             target: where to, for people.
             started_at: Unix time.
-            estimated_cost: US dollars at most; None when not known.
+            estimated_cost: US dollars; None when not known.
+            place: the step of a durable function that it is for; its journal entry settles it.
         """
-        await self._writer.put("note", (index, attempt, target, started_at, estimated_cost), durable=False)
+        await self._writer.put("note", (index, attempt, target, started_at, estimated_cost, place), durable=False)
 
     async def journal(self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes) -> None:
         """Note what one step of a durable function came to (as JSON); return when the disk has it.
@@ -171,6 +178,10 @@ class RunFile:
     def finished(self, start: int = 0) -> Iterator[Finished]:
         """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory."""
         return self._reader.finished(start)
+
+    def items(self) -> Iterator[Item]:
+        """What is finished, whole, in index order; constant memory."""
+        return self._reader.items()
 
     def item(self, index: int) -> Item | None:
         """One item; None when it is not finished."""

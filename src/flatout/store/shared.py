@@ -50,7 +50,7 @@ class SharedLimits:
                 os.ftruncate(self._file, _SIZE)
             self._map = mmap.mmap(self._file, _SIZE)
             born = time.time() - time.monotonic()
-            if abs(self.read("born") - born) > _REBOOTED:
+            if not abs(self.read("born") - born) <= _REBOOTED:  # nor when what stands there is no number
                 self._map[:] = bytes(_SIZE)
                 self.write("born", born)
 

@@ -193,7 +193,7 @@ class ProviderModel:
             )
             return "context_length_exceeded", 400, answers.error(message, code="context_length_exceeded")
         if settings.faults.invalid and self._fate(arrival.mark, 16) < settings.faults.invalid:
-            return "invalid", 400, answers.error("this prompt is never accepted", code="invalid_prompt")
+            return "invalid", 400, answers.error("this prompt is never accepted", code="invalid_value")
         return None
 
     def _outage(self) -> Outcome:

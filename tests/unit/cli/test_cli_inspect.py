@@ -185,5 +185,5 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
     assert main(["export", "r.flatout", "-o", "-", "--only", "answered", "--format", "csv", "--neutralise"]) == 0
     assert given == [
         (Path("r.flatout"), "-"),
-        {"select": "answered", "format": "csv", "neutralise": True},
+        {"select": "answered", "format": "csv", "neutralise": True, "salvaged": False},
     ]

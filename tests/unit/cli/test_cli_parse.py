@@ -80,8 +80,10 @@ def test_a_value_that_must_be_text_stays_text() -> None:
     [
         ("temperature", "takes name=value"),
         ("=1", "takes name=value"),
-        ("temperature=hot", "takes float, not 'hot'"),
-        ("max_tokens=1.5", "takes int"),
+        ("temperature=hot", "takes a number, not 'hot'"),
+        ("max_tokens=1.5", "takes a whole number, not"),
+        ("max_tokens=0", "takes a whole number above 0, not"),
+        ("logprobs=maybe", "takes true or false or a whole number, not"),
         ("model=x", "use --model"),
         ("prompt=x", "use --prompt"),
         ("timeout=3", "use --timeout"),

@@ -27,6 +27,9 @@ def busy(**changes: object) -> Progress:
         "output_tokens": 3_456,
         "cost": 0.0123,
         "elapsed": 10.34,
+        "held": 7,
+        "retries": 61,
+        "throttled": 5,
     }
     return Progress(**{**values, **changes})  # type: ignore[arg-type]  # names and types as Progress has them
 
@@ -41,7 +44,9 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
     first, second = compose(busy(), 100.0, "", 200)
     for fact in ("1,234/10,000 (12 %)", "100 calls/s", "1 min 28 s left", "━"):
         assert fact in first
-    for fact in ("34 failed", "512 in flight", "waits for requests per minute (97 % used)", "123k tokens", "$0.0123"):
+    for fact in ("34 failed", "7 held back", "512 in flight", "waits for requests per minute (97 % used)"):
+        assert fact in second
+    for fact in ("61 retried (5 × 429)", "123k tokens", "$0.0123"):
         assert fact in second
 
 

@@ -127,6 +127,34 @@ def test_a_run_that_breaks_off_says_what_is_kept(runner: FakeRunner, capsys: pyt
     assert third == "What was answered is kept in out.jsonl.flatout. To go on: " + " ".join(["flatout", *RUN])
 
 
+def test_what_stdin_holds_may_be_found_unusable_only_later(
+    runner: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe without usable rows would count as a run that has failed rows, or point to a run file that is gone."""
+    from flatout.errors import ConfigError
+
+    runner.fails_to_run = ConfigError("stdin: no rows")
+    assert main(["run", "-", "-m", "local"]) == 2
+    assert capsys.readouterr().err.endswith("\nflatout: stdin: no rows\n")
+    runner.progress.answered = 3
+    assert main(["run", "-", "-m", "local"]) == 1
+    assert "--run-file out.jsonl.flatout  (with the same standard input)" in capsys.readouterr().err
+
+
+def test_what_takes_its_time_is_announced(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that waits for the keyboard, or checks a large file, would look as if it hung."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["run", "-", "-m", "local"]) == 0
+    assert "reads prompts from the keyboard; Ctrl-D ends them" in capsys.readouterr().err
+    Path("in.jsonl").write_bytes(b"")
+    os.truncate("in.jsonl", 30_000_000)
+    assert main(RUN) == 0
+    assert "checks every row of in.jsonl before the first call" in capsys.readouterr().err
+
+
 def test_quiet_says_nothing_when_all_is_well(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
     """A cron job would send a mail every night."""
     assert main([*RUN, "-q"]) == 0

@@ -40,6 +40,11 @@ def test_the_headline_counts_everything_once() -> None:
     assert headline(full(), BROKEN).startswith("Interrupted after 1 min 02 s")
     assert headline(full(), BROKEN).endswith("1,719 still to do.")
     assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
+    stopped = Outcome(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
+    assert (
+        headline(Progress(answered=3, held=7, elapsed=2.0), stopped)
+        == "Stopped after 2.0 s: 3 answered, 7 still to do."
+    )
     assert headline(Progress(resumed=5), DONE) == "Nothing left to do: 5 finished before."
 
 
@@ -62,7 +67,7 @@ def test_the_summary_has_all_that_one_wants_to_know() -> None:
 def test_errors_come_by_class_with_an_example_and_advice() -> None:
     """A user would not know what failed and what to do."""
     lines = text(full()).splitlines()
-    assert lines[0].split() == ["failed", "2", "×", "RateLimited"]
+    assert lines[0].split() == ["no", "answer", "2", "×", "RateLimited"]
     assert lines[1].strip().startswith("row 17: too fast")
     assert len(lines[1]) < 200
     assert lines[2].strip() == "→ state your limits"

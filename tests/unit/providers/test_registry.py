@@ -11,6 +11,13 @@ from flatout.errors import ConfigError
 from flatout.providers import codec_for, registry
 from flatout.values import Call, Endpoint, Secret, Target
 
+PATHS = {
+    "openai": "/chat/completions",
+    "openai-responses": "/v1/responses",
+    "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/m:generateContent",
+}
+
 
 @pytest.mark.parametrize("row", registry.BUILT_IN.values(), ids=lambda row: row.name)
 def test_every_row_makes_a_codec(row: Endpoint) -> None:
@@ -18,7 +25,7 @@ def test_every_row_makes_a_codec(row: Endpoint) -> None:
     if row.name in registry.ADDRESS_ENV:
         row = msgspec.structs.replace(row, base_url="https://mine.openai.azure.com")
     parts = urlsplit(codec_for(Target(row, "m")).encode(Call("x")).url)
-    assert parts.path.endswith("/chat/completions")
+    assert parts.path.endswith(PATHS[row.dialect])
     assert parts.scheme == ("http" if row.self_hosted else "https")
     assert not row.base_url.endswith("/")
     assert row.key_required != row.self_hosted
@@ -29,14 +36,18 @@ def test_a_slip_of_the_pen_is_answered_with_a_suggestion() -> None:
     """A user who mistypes a provider would have to search the documentation."""
     with pytest.raises(ConfigError, match=r"did you mean openrouter\?.*built in: openai, azure"):
         registry.find("openruter")
-    with pytest.raises(ConfigError, match="later version"):
-        registry.find("anthropic")
+    with pytest.raises(ConfigError, match=r"did you mean anthropic\?"):
+        registry.find("antropic")
 
 
 def test_keys_have_one_owner() -> None:
     """A key could be sent to a provider that it does not belong to."""
-    variables = [row.key_env for row in registry.BUILT_IN.values() if row.key_env]
-    assert len(variables) == len(set(variables))
+    for row in registry.BUILT_IN.values():
+        if row.key_env:
+            owner = registry.owner_of(row.key_env)
+            assert owner is not None
+            assert urlsplit(owner.base_url)[:2] == urlsplit(row.base_url)[:2]
+    assert registry.owner_of("OPENAI_API_KEY") is registry.find("openai")
     assert registry.owner_of("GROQ_API_KEY") is registry.find("groq")
     assert registry.owner_of("HOME") is None
     assert registry.known("xai")
@@ -62,3 +73,20 @@ def test_azure_without_an_address_is_refused() -> None:
     """Calls would go to an address without a host."""
     with pytest.raises(ConfigError, match="azure needs a base_url"):
         codec_for(Target(registry.find("azure"), "m"))
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "reserves", "limit_headers"),
+    [
+        ("anthropic", "x-api-key", "usage", "anthropic"),
+        ("gemini", "x-goog-api-key", "input", ""),
+        ("openai-responses", "authorization", "max_tokens", "openai"),
+    ],
+)
+def test_other_wire_formats(name: str, header: str, reserves: str, limit_headers: str) -> None:
+    """The provider would answer 401, or its limits be reckoned by another one's rule."""
+    row = msgspec.structs.replace(registry.find(name), api_key=Secret("key-12345"))
+    headers = codec_for(Target(row, "m")).encode(Call("x")).headers
+    assert headers[header].endswith("key-12345")
+    assert sum("key-12345" in value for value in headers.values()) == 1
+    assert (row.reserves, row.limit_headers) == (reserves, limit_headers)

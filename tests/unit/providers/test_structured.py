@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import datetime
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, RootModel, field_validator
+from typing_extensions import TypedDict
 
 from flatout.errors import InvalidRequest, SchemaMismatch
-from flatout.providers.structured import parse_output, response_format
+from flatout.providers.structured import is_recursive, parse_output, response_format, schema_of
 from flatout.values import Call, Reply, ToolCall
 
 
@@ -26,6 +31,11 @@ class Person(BaseModel):
 
 class Node(BaseModel):
     children: list[Node] = []
+
+
+class Twice(BaseModel):
+    home: Address
+    work: Address
 
 
 class Loose(BaseModel):
@@ -47,6 +57,26 @@ class Picky(BaseModel):
     @classmethod
     def _explode(cls, value: int) -> int:
         raise KeyError(value)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Row(TypedDict):
+    when: datetime.date
+    colour: Colour
+
+
+class Many(RootModel[list[int]]):
+    pass
 
 
 def parse(output: Any, text: str) -> Any:
@@ -109,7 +139,7 @@ def test_an_odd_schema_is_left_to_the_provider(junk: dict[str, Any]) -> None:
     assert "strict" not in response_format(junk)["json_schema"]
 
 
-@pytest.mark.parametrize("output", [int, "text", 5, [1]])
+@pytest.mark.parametrize("output", ["text", 5, [1], b"x", len, object()])
 def test_other_outputs_are_refused(output: Any) -> None:
     """A type that makes no schema would fail somewhere inside, without a word about `output`."""
     with pytest.raises(InvalidRequest, match="output takes"):
@@ -143,3 +173,104 @@ def test_a_mismatch_says_where_but_not_what() -> None:
     with pytest.raises(SchemaMismatch, match="city: Input should be a valid string") as caught:
         parse(Address, '{"city": 123456789}')
     assert "123456789" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "text", "expected"),
+    [
+        (Point, '{"x": 1}', Point(1)),
+        (Row, '{"when": "2026-11-01", "colour": "red"}', {"when": datetime.date(2026, 11, 1), "colour": Colour.RED}),
+        (Literal["spam", "ham"], '{"answer": "ham"}', "ham"),
+        (Colour, '{"answer": "blue"}', Colour.BLUE),
+        (list[Point], '{"answer": [{"x": 1}, {"x": 2}]}', [Point(1), Point(2)]),
+        (Address | Point, '{"answer": {"city": "Bonn"}}', Address(city="Bonn")),
+        (int | None, '{"answer": null}', None),
+        (bool, '{"answer": true}', True),
+        (Many, '{"answer": [1]}', Many([1])),
+        (Annotated[int, Field(ge=3)], '{"answer": 3}', 3),
+        (Annotated[int, ["unhashable"]], '{"answer": 3}', 3),
+        (dict[str, int], '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_any_type_is_a_schema(output: Any, text: str, expected: Any) -> None:
+    """Users would have to write a model for a list, or for one of two words; providers take objects alone."""
+    assert response_format(output)["json_schema"]["schema"]["type"] == "object"
+    assert parse(output, text) == expected
+    with pytest.raises(SchemaMismatch):
+        parse(output, "[]")
+    with pytest.raises(SchemaMismatch):
+        parse(output, '{"answer": "[odd]"}')
+
+
+def test_a_wrapped_type_is_asked_for_strictly() -> None:
+    """A label could be any word, although the provider could have kept to the two."""
+    schema = schema_of(list[Address])
+    assert schema.strict
+    assert schema.schema["properties"]["answer"] == {"type": "array", "items": {"$ref": "#/$defs/Address"}}
+    assert schema.schema["$defs"]["Address"]["required"] == ["city", "zip"]
+    assert schema_of(Literal["a", "b"]).schema["properties"]["answer"]["enum"] == ["a", "b"]
+    whole = schema_of(Address, whole=True)
+    assert (whole.schema, whole.strict) == (Address.model_json_schema(), False)
+
+
+@pytest.mark.parametrize("output", [type("Odd", (), {}), list[type("Odd", (), {})], Literal[object]])  # type: ignore[misc,valid-type]  # made on purpose
+def test_a_type_without_a_schema_is_named(output: Any) -> None:
+    """A type that JSON cannot describe would fail somewhere inside pydantic."""
+    with pytest.raises(InvalidRequest, match=r"^output: .* has no JSON schema"):
+        response_format(output)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 0}, "of": {"$ref": "#/$defs/word"}},
+    "required": ["n"],
+    "$defs": {"word": {"enum": ["a", "b"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"n": -15}', "n: .*minimum"),
+        ('{"n": 1, "of": "secret"}', "of: "),
+        ("{}", "required"),
+        ("[]", "type"),
+        ("x", "JSON"),
+    ],
+)
+def test_a_dict_schema_is_validated(text: str, said: str) -> None:
+    """An answer that does not fit would pass for one that does, and its text stand in the message."""
+    assert parse(SCHEMA, '{"n": 1, "of": "a"}') == {"n": 1, "of": "a"}
+    with pytest.raises(SchemaMismatch, match=said) as caught:
+        parse(SCHEMA, text)
+    assert "secret" not in str(caught.value)
+    assert "-15" not in str(caught.value)
+
+
+def test_a_schema_that_holds_itself_is_told() -> None:
+    """A provider that takes none would refuse the call; one that holds the same part twice would be taken for one."""
+    assert is_recursive(schema_of(Node).schema)
+    assert is_recursive(schema_of(list[Node]).schema)
+    assert not is_recursive(schema_of(Twice).schema)
+    assert not is_recursive({"$defs": {"a": {"$ref": "#/$defs/a"}}})
+    assert not is_recursive({"$ref": "#/$defs/missing", "$defs": {"a": 5}})
+
+
+def test_a_schema_reads_no_files(tmp_path: Path) -> None:
+    """A schema from elsewhere would have this machine's files read, or other servers asked."""
+    (tmp_path / "part.json").write_text('{"type": "string"}')
+    assert parse({"$ref": (tmp_path / "part.json").as_uri()}, '{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"type": "object", "properties": 5}, {"$ref": "#/$defs/x"}, {"type": "no such type"}, {"pattern": "("},
+        {"$ref": "https://192.0.2.1/schema.json"}, {"minimum": float("nan")}, {"x": object()},
+    ],
+)  # fmt: skip
+def test_a_schema_that_makes_no_sense_is_not_held_against_the_answer(junk: dict[str, Any]) -> None:
+    """A paid answer would be lost over the schema's fault; or another server be asked for a part of it."""
+    assert parse(junk, '{"a": 1}') == {"a": 1}
+    with pytest.raises(SchemaMismatch):
+        parse(junk, "sorry")

@@ -14,6 +14,7 @@ from flatout.runs import check as checks
 from flatout.runs.check import check
 from flatout.runs.read import open_input
 from flatout.runs.recipe import Recipe
+from flatout.values import Call
 
 
 def checked(path: Path, rows: list[Any], recipe: Recipe | None = None, **options: Any) -> checks.Checked:
@@ -34,6 +35,25 @@ def test_the_last_line_is_checked_before_the_first_call(tmp_path: Path) -> None:
         checked(tmp_path / "a.jsonl", [*rows, {"prompt": 5}])
     with pytest.raises(ConfigError, match=r"line 1001: --prompt uses {{ txt }}, but this row has no column txt"):
         checked(tmp_path / "a.jsonl", [{"txt": "x"}] * 1_000 + [{"text": "x"}], Recipe(prompt="{{ txt }}"))
+
+
+def test_models_and_parameters_are_checked_before_the_first_call(tmp_path: Path) -> None:
+    """A model without a key, on the last row, would be found after all the others were paid for."""
+    asked: list[str | None] = []
+
+    def accept(call: Call) -> None:
+        asked.append(call.model)
+        if call.model == "groq/x":
+            raise ConfigError("no key for groq")
+
+    rows = ["a", {"prompt": "b", "model": "openai/x"}, {"prompt": "c", "model": "groq/x"}]
+    with pytest.raises(ConfigError, match=r"a\.jsonl, line 3: no key for groq"):
+        checked(tmp_path / "a.jsonl", rows, accept=accept)
+    assert asked == [None, "openai/x", "groq/x"]
+    asked.clear()
+    table = [{"text": "a", "model": "groq/x"}] * 100  # with a template, a row's columns are the user's own data
+    checked(tmp_path / "a.jsonl", table, Recipe(prompt="{{ text }}", model="openai/x"), accept=accept)
+    assert asked == ["openai/x"]
 
 
 def test_rows_beyond_the_limit_do_not_matter(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- note: Note an attempt that is about to be sent.
-INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost) VALUES (?, ?, ?, ?, ?);
+INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place) VALUES (?, ?, ?, ?, ?, ?);
 
 -- give_up: Mark what an earlier process had in flight when it died.
 UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;

@@ -32,6 +32,7 @@ CREATE TABLE items (
   output TEXT,                      -- JSON: the parsed answer
   error_message TEXT,
   waits TEXT,                       -- JSON: seconds by cause
+  tool_calls TEXT,                  -- JSON: the tools that the model asked for
   input TEXT,                       -- JSON: the input's own row
   prompt TEXT                       -- JSON: the rendered call
 );
@@ -39,6 +40,7 @@ CREATE TABLE items (
 CREATE TABLE attempts (
   item_index INTEGER NOT NULL,
   attempt INTEGER NOT NULL,         -- from 1, anew in each process
+  place TEXT,                       -- in a durable function: the step that it was for
   target TEXT NOT NULL,
   started_at REAL NOT NULL,
   estimated_cost REAL,
@@ -67,6 +69,16 @@ CREATE TABLE journal (
   at REAL NOT NULL,
   PRIMARY KEY (item_index, place)
 );
+
+CREATE TRIGGER entry_settles_attempts AFTER INSERT ON journal BEGIN
+  UPDATE attempts SET outcome = NEW.kind
+  WHERE item_index = NEW.item_index AND place = NEW.place AND outcome IS NULL;
+END;
+
+CREATE TRIGGER replaced_entry_settles_attempts AFTER UPDATE ON journal BEGIN
+  UPDATE attempts SET outcome = NEW.kind
+  WHERE item_index = NEW.item_index AND place = NEW.place AND outcome IS NULL;
+END;
 
 PRAGMA application_id = 1179402580; -- "FLAT"
 PRAGMA user_version = 1;

@@ -1,0 +1,298 @@
+"""Durable functions: the run file keeps each finished call, so a half-finished item pays only for what is missing.
+
+How a call is found again. The calls of one item are numbered in the order in which they start: that number is a call's
+place. The journal is asked by a call's content first: calls of the same content are interchangeable, so it does not
+matter in which order the parallel ones among them start this time. A call that the journal does not have is either new
+work, or the function has changed since. Where every call of the item so far was made by the function's own task, one
+after another, now and then, there is no doubt: the journal's call at the same place is another one, and the run is
+refused before the new one is sent. Where calls ran in parallel, their order may be chance: the call is new work, and if
+the function ends without having made a call that the journal has, a warning says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import warnings
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .durable import content, error_of, fingerprint, may_go_again, output_of, plain, result_of
+from .durable_run import START_OVER, Durable, Place, difference, keep, noting, run_durably
+from .errors import CallError, ConfigError, RunMismatch, StoreError
+from .layer import CallNext, Journey
+from .store import Item
+from .values import Call, Reply, Result, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from .store import Entry, RunFile
+
+ItemT = TypeVar("ItemT")
+Run = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
+"""Runs the function for an item: its index, the item, the journey that its calls are counted on."""
+
+
+class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A journalled call: what was asked, and its reply or error.
+
+    Attributes:
+        call: the call's content.
+        alone: whether all calls of the item until then were made by the function's own task, one after another.
+    """
+
+    call: msgspec.Raw
+    alone: bool = False
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    request_id: str | None = None
+    output: msgspec.Raw | None = None
+    error: str | None = None
+    message: str = ""
+    attempts: int = 0
+    cost: float | None = None
+
+
+class ItemJournal:
+    """The journal of one item, while the function runs for it.
+
+    Args:
+        store: the run file.
+        name: its name, for messages.
+        index: the item's.
+        client: the client that was handed to the function; other clients' calls are not journalled.
+        retry_failed: ask again for calls that failed.
+
+    Attributes:
+        fault: why the run cannot go on, should the function have swallowed it.
+    """
+
+    def __init__(self, store: RunFile, name: str, index: int, client: object, retry_failed: bool) -> None:
+        self._store = store
+        self._name = name
+        self._index = index
+        self._client = client
+        self._entries: dict[str, tuple[Entry, _Kept]] = {}
+        self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
+        for place, entry in store.journalled(index).items():
+            if entry.kind == "failed" and retry_failed:
+                continue
+            self._entries[place] = (entry, msgspec.json.decode(entry.value, type=_Kept))
+            self._unclaimed[entry.fingerprint].append(place)
+        self._taken = set(self._entries)
+        self._task = asyncio.current_task()
+        self._started = 0
+        self._under_way = 0
+        self._alone = True
+        self.fault: StoreError | None = None
+
+    async def answer(self, asker: object, call: Call, trip: Journey, ask: CallNext) -> Reply:
+        """Answer a call from the journal, or ask and journal what comes of it."""
+        if asker is not self._client:
+            return await ask(call)
+        self._alone = self._alone and not self._under_way and asyncio.current_task() is self._task
+        self._under_way += 1
+        try:
+            made = content(call)
+            place = self._claim(made)
+            if place is not None:
+                return _replayed(self._entries[place][1], call, trip)
+            return await self._ask(call, made, trip, ask)
+        except StoreError as error:
+            self.fault = self.fault or error
+            raise
+        finally:
+            self._under_way -= 1
+
+    def check_all_made(self) -> None:
+        """Warn of journalled calls that the function has not made this time."""
+        left = sorted((place for places in self._unclaimed.values() for place in places), key=int)
+        if left:
+            kept = self._entries[left[0]][1]
+            warnings.warn(
+                f"{self._name}: item {self._index + 1} made call {left[0]} before ({_shown(kept.call)}), and not this "
+                "time: has the function changed, or do its calls depend on chance?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _claim(self, made: bytes) -> str | None:
+        """The place of the journal's call of this content; None when it has none.
+
+        Raises:
+            RunMismatch: the journal has certainly another call at this place.
+        """
+        self._started += 1
+        places = self._unclaimed.get(fingerprint(made))
+        if places:
+            return places.popleft()
+        entry, kept = self._entries.get(str(self._started), (None, None))
+        if kept is not None and entry is not None and self._alone and kept.alone:
+            what = difference(json.loads(bytes(kept.call)), json.loads(made)) or "it differs"
+            raise RunMismatch(
+                f"{self._name} belongs to another job: item {self._index + 1}, call {self._started}, "
+                f"parameter {what}{START_OVER}"
+            )
+        return None
+
+    async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
+        place, alone = self._new_place(), self._alone
+        trip.before_attempt = noting(self._store, self._index, place)
+        asked = _Kept(call=msgspec.Raw(made), alone=alone)
+        try:
+            reply = await ask(call)
+        except CallError as error:
+            if not may_go_again(error):
+                await self._enter(place, made, "failed", _failed(asked, error, trip))
+            raise
+        await self._enter(place, made, "answered", _answered(asked, reply, trip))
+        return reply
+
+    def _new_place(self) -> str:
+        number = self._started
+        while str(number) in self._taken:
+            number += 1
+        self._taken.add(str(number))
+        return str(number)
+
+    async def _enter(self, place: str, made: bytes, kind: str, kept: _Kept) -> None:
+        await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept))
+
+
+def _failed(asked: _Kept, error: CallError, trip: Journey) -> _Kept:
+    name = type(error).__name__
+    return replace(asked, error=name, message=str(error), attempts=trip.attempts, cost=trip.cost)
+
+
+def _answered(asked: _Kept, reply: Reply, trip: Journey) -> _Kept:
+    return replace(
+        asked,
+        text=reply.text.encode(errors="replace").decode(),
+        tool_calls=reply.tool_calls,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        model=reply.model,
+        request_id=reply.request_id,
+        output=msgspec.Raw(plain(reply.output)) if reply.output is not None else None,
+        attempts=trip.attempts,
+        cost=trip.cost,
+    )
+
+
+def _replayed(kept: _Kept, call: Call, trip: Journey) -> Reply:
+    """What the call came to, with what it cost when it was made."""
+    trip.attempts += kept.attempts
+    trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost
+    if kept.error is not None:
+        raise error_of(kept.error, kept.message, kept.attempts)
+    return Reply(
+        text=kept.text,
+        tool_calls=kept.tool_calls,
+        finish_reason=kept.finish_reason,
+        usage=kept.usage,
+        output=output_of(bytes(kept.output), call) if kept.output is not None else None,
+        model=kept.model,
+        request_id=kept.request_id,
+    )
+
+
+class _Step(Struct, frozen=True):
+    """One item that the function is to be run for."""
+
+    value: Any
+    row: bytes
+    item: Item | None
+
+
+class _Items(Durable[Any, _Step]):
+    """Items that are finished come back from the file; for the others the function runs."""
+
+    def __init__(self, store: RunFile, name: str, retry_failed: bool, client: object, run: Run) -> None:
+        super().__init__(store, name, retry_failed)
+        self._client = client
+        self._run = run
+        self._retry_failed = retry_failed
+
+    def step(self, index: int, value: Any) -> _Step:
+        what = f"item {index + 1} (a {type(value).__name__})"
+        row = as_json(value, f"{what} cannot be written as JSON, which is how a run file tells items apart")
+        columns = row if row.startswith(b"{") else b'{"item":' + row + b"}"
+        return _Step(value, columns, self.found(index, columns, json.loads(columns)))
+
+    async def answer(self, index: int, step: _Step) -> Result[Any]:
+        if step.item is not None:
+            return replace(result_of(step.item), reply=None, item=step.value)
+        journal = ItemJournal(self.store, self.name, index, self._client, self._retry_failed)
+        trip = Journey(asyncio.get_running_loop().time())
+        trip.journal = journal
+        result = await self._run(index, step.value, trip)
+        if journal.fault is not None:
+            raise journal.fault
+        if result.error is None:
+            journal.check_all_made()
+            try:
+                what = f"the function returned a {type(result.output).__name__}"
+                kept = as_json(
+                    result.output, f"{what}, which cannot be kept as JSON: return lists, dicts, text, numbers"
+                )
+            except ConfigError as error:
+                # Not kept: its calls are in the journal, and a mended function gets them for nothing.
+                return replace(result, output=None, error=error)
+            result = replace(result, output=json.loads(kept))
+        await keep(self.store, result, made=step.row, row=step.row)
+        return result
+
+
+def durable_map(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    place: Place,
+    *,
+    client: object,
+    run: Run,
+    job: dict[str, Any],
+    window: int,
+    retry_failed: bool,
+) -> AsyncGenerator[Result[Any], None]:
+    """`Client.map` with a run file."""
+
+    def begin(store: RunFile, name: str) -> _Items:
+        return _Items(store, name, retry_failed, client, run)
+
+    return run_durably(begin, items, place, job=job, window=window)
+
+
+def as_json(value: Any, complaint: str) -> bytes:
+    """A value as JSON; pydantic models as their fields.
+
+    Raises:
+        ConfigError: it has none; the message begins with the complaint.
+    """
+    try:
+        try:
+            return _encode_strictly(value)
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
+            return json.dumps(msgspec.to_builtins(value, enc_hook=_fields), sort_keys=True).encode()
+    except Exception as error:  # a user's own classes may raise anything
+        raise ConfigError(f"{complaint} ({error})") from error
+
+
+def _fields(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is None or isinstance(value, type):
+        raise TypeError(f"{type(value).__name__} is no JSON")
+    return dump(mode="json")
+
+
+_encode_strictly = msgspec.json.Encoder(enc_hook=_fields, order="deterministic").encode
+
+
+def _shown(call: msgspec.Raw) -> str:
+    text = bytes(call).decode(errors="replace")
+    return text if len(text) <= 120 else f"{text[:119]}…"

@@ -1,0 +1,262 @@
+"""Calls whose results a run file keeps: those that are finished come from it, new ones when it has them.
+
+Here is what every durable run shares, the command's and the library's: the input streams by, and each row is held
+against what the file has of it, one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from .durable import content, fingerprint, item_of, result_of
+from .edge import fan_out, in_loop
+from .errors import ConfigError, RunMismatch, StoreError
+from .layer import BeforeAttempt, Journey
+from .store import Finished, Item
+from .values import Call, CallLike, Result
+
+if TYPE_CHECKING:
+    from .store import RunFile
+
+FoundT = TypeVar("FoundT", Finished, Item)
+ValueT = TypeVar("ValueT")
+StepT = TypeVar("StepT")
+
+Place = str | os.PathLike[str]
+Ask = Callable[[int, CallLike, Journey], Awaitable[Result[Any]]]
+
+_WIDTH = 80  # characters of a value that a message shows
+
+
+class Stored(Generic[FoundT]):
+    """What a run file has already, taken row by row as the input streams by.
+
+    Args:
+        found: what there is, in index order.
+
+    Attributes:
+        next: what is taken next; None when that was all.
+    """
+
+    def __init__(self, found: Iterator[FoundT]) -> None:
+        self._found: Iterator[FoundT] = found
+        self.next: FoundT | None = next(found, None)
+
+    def take(self, index: int) -> FoundT | None:
+        """What there is of a row; None when there is nothing. Every row must be asked for, in order."""
+        if self.next is None or self.next.index != index:
+            return None
+        taken: FoundT = self.next
+        self.next = next(self._found, None)
+        return taken
+
+    def check_nothing_left(self, name: str, rows: int, source: str) -> None:
+        """Refuse an input that has become shorter.
+
+        Raises:
+            RunMismatch: there are results for rows that the input has no more.
+        """
+        if self.next is not None:
+            raise RunMismatch(
+                f"{name} has a result for row {self.next.index + 1}, but {source} {rows} rows now{START_OVER}"
+            )
+
+
+START_OVER = "; use --fresh, or another file, to start over"
+
+
+def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttempt:
+    """What notes an item's attempts in the run file before they are sent."""
+
+    def note(attempt: int, target: str, estimate: float | None) -> Awaitable[None]:
+        return store.note_attempt(index, attempt, target, time.time(), estimate, place)
+
+    return note
+
+
+async def keep(
+    store: RunFile, result: Result[Any], *, made: bytes, row: bytes | None = None, keep_prompts: bool = True
+) -> None:
+    """Put a result into the run file; return after its commit. See `item_of` for the arguments.
+
+    Raises:
+        StoreError: it is not there; or the call itself failed because the run file did.
+    """
+    if isinstance(result.error, StoreError):
+        raise result.error
+    await store.finish(item_of(result, made=made, row=row, keep_prompts=keep_prompts))
+
+
+def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mapping[str, Any] | None) -> RunMismatch:
+    """The first difference between a row as it is now and what the run file has of it, in a sentence.
+
+    Args:
+        name: the run file.
+        at: the row, for people.
+        item: what the file has.
+        made: the call's `content` now; empty for an item of a durable function.
+        columns: the input's own row now; None when there is none.
+    """
+    pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
+    for where, old, new in pairs:
+        if old is not None and new is not None and (what := difference(json.loads(old), new)):
+            return RunMismatch(f"{name} belongs to another job: {at}, {where} {what}{START_OVER}")
+    return RunMismatch(f"{name} belongs to another job: {at} has changed{START_OVER}")
+
+
+def difference(old: Any, new: Any) -> str:
+    """The first name whose value differs, with both values; "" when there is none."""
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        old, new = {"value": old}, {"value": new}
+    for name in [*new, *(name for name in old if name not in new)]:
+        if old.get(name) != new.get(name):
+            return f"{name}: was {_short(old.get(name), new.get(name))}, is now {_short(new.get(name), old.get(name))}"
+    return ""
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value for a message; a long one from shortly before where it differs from the other."""
+    text, beside = (json.dumps(each, ensure_ascii=False, default=repr) for each in (value, other))
+    if len(text) <= _WIDTH:
+        return text
+    place = next((at for at, (a, b) in enumerate(zip(text, beside, strict=False)) if a != b), 0)
+    start = max(0, place - _WIDTH // 3) if place > _WIDTH // 2 else 0
+    end = start + _WIDTH
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
+class Durable(Generic[ValueT, StepT]):
+    """A durable run in the library: makes a step of each value of the input, and a result of each step."""
+
+    def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
+        self.store = store
+        self.name = name
+        self._stored = Stored(store.items())
+        self._again = {"unsent", "failed"} if retry_failed else {"unsent"}
+
+    def step(self, index: int, value: ValueT) -> StepT:
+        """What is to be done for a value, held against what the file has of it.
+
+        Raises:
+            RunMismatch: they differ.
+        """
+        raise NotImplementedError
+
+    async def answer(self, index: int, step: StepT) -> Result[Any]:
+        """The step's result, from the file or anew; new ones are in the file."""
+        raise NotImplementedError
+
+    def found(self, index: int, made: bytes, columns: Mapping[str, Any] | None = None) -> Item | None:
+        """What the file has of a row, unless it is to be tried again.
+
+        Raises:
+            RunMismatch: the row has changed since.
+        """
+        item = self._stored.take(index)
+        if item is not None and item.fingerprint != fingerprint(made):
+            raise mismatch(self.name, f"row {index + 1}", item, made, columns)
+        return None if item is None or item.state in self._again else item
+
+    async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
+        """The steps of all values, as they are pulled."""
+        rows = 0
+        async for value in values if isinstance(values, AsyncIterable) else in_loop(values):
+            yield self.step(rows, value)
+            rows += 1
+        self._stored.check_nothing_left(self.name, rows, "the input has only")
+        self.store.set_total(rows)
+
+
+async def run_durably(
+    begin: Callable[[RunFile, str], Durable[ValueT, StepT]],
+    values: Iterable[ValueT] | AsyncIterable[ValueT],
+    place: Place,
+    *,
+    job: Mapping[str, Any],
+    window: int,
+) -> AsyncGenerator[Result[Any], None]:
+    """Open the run file, go through the values, and close it, however that ends."""
+    from .store import RunFile
+
+    store = RunFile.open(place, job=job)
+    state: Any = "interrupted"
+    try:
+        run = begin(store, os.fspath(place))
+        async with aclosing(fan_out(run.steps(values), run.answer, window)) as results:
+            async for result in results:
+                yield result
+        state = "finished"
+    finally:
+        store.mark(state)
+        await store.close()
+
+
+class _Step(Struct, frozen=True):
+    """One call that is to be answered. Without ``call``, the value is none, and fails by itself."""
+
+    value: Any
+    call: Call | None = None
+    made: bytes = b""
+    item: Item | None = None
+
+
+class _Calls(Durable[CallLike, _Step]):
+    """Calls that are finished come back from the file; the others are asked."""
+
+    def __init__(self, store: RunFile, name: str, retry_failed: bool, ask: Ask) -> None:
+        super().__init__(store, name, retry_failed)
+        self._ask = ask
+
+    def step(self, index: int, value: CallLike) -> _Step:
+        try:
+            call = Call.of(value)
+        except ConfigError:
+            # Nothing is sent, so nothing is kept: it fails in the same way each time.
+            self.found(index, b"null")
+            return _Step(value)
+        made = content(call)
+        return _Step(value, call, made, self.found(index, made))
+
+    async def answer(self, index: int, step: _Step) -> Result[Any]:
+        if step.item is not None:
+            return result_of(step.item, step.call)
+        trip = Journey(asyncio.get_running_loop().time())
+        trip.before_attempt = noting(self.store, index)
+        result = await self._ask(index, step.value, trip)
+        if step.call is not None:
+            await keep(self.store, result, made=step.made)
+        return result
+
+
+def durable_calls(
+    calls: Iterable[CallLike] | AsyncIterable[CallLike],
+    place: Place,
+    *,
+    ask: Ask,
+    model: str | None,
+    window: int,
+    retry_failed: bool,
+) -> AsyncGenerator[Result[Any], None]:
+    """`Client.as_completed` with a run file."""
+
+    def begin(store: RunFile, name: str) -> _Calls:
+        return _Calls(store, name, retry_failed, ask)
+
+    return run_durably(begin, calls, place, job={"model": model}, window=window)

@@ -1,0 +1,156 @@
+"""What all wire formats have in common: how a call becomes a request, and when an answer is a good one.
+
+A 200 is not yet an answer: it may hold an error, a refusal, half an answer or nothing, and each of those is an error
+by its own name. A wire format says only where in its JSON things stand.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from flatout import errors
+from flatout.errors import InvalidRequest
+from flatout.layer import Request, Response
+from flatout.values import Call, Reply, Target
+
+from .answer import Answer, unfinished
+from .failures import error_in_answer, error_of, request_id, unusable
+from .payload import add_extra, encode_json, headers_of
+from .problem import decode_json, is_problem
+from .stream import Assembly, Stream
+from .structured import parse_output
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class JSONCodec(ABC):
+    """A wire format of JSON over POST, for one target. A format fills in the five methods without a body.
+
+    Raises:
+        ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
+    """
+
+    merged: frozenset[str] = frozenset()
+    """Objects of the payload into which ``extra`` is merged, because they hold parameters of the call as well."""
+
+    translated: frozenset[str] = frozenset()
+    """Parameters in ``extra`` that the payload already holds, under the format's own name."""
+
+    def __init__(self, target: Target, **headers: str) -> None:
+        self._endpoint = target.endpoint
+        self._model = target.model
+        self._urls = (self._url(stream=False), self._url(stream=True))
+        whole = headers_of(target.endpoint, **headers)
+        self._headers = (
+            MappingProxyType(whole),
+            MappingProxyType({**whole, "accept": "text/event-stream"}),
+        )
+
+    def encode(self, call: Call, /, *, stream: bool = False) -> Request:
+        """The request for a call.
+
+        Args:
+            call: the call.
+            stream: whether the answer is to come in pieces, for `stream_decoder`.
+
+        Raises:
+            InvalidRequest: the call asks for what this provider cannot do, or for what cannot be sent.
+        """
+        try:
+            payload = self._payload(call, stream)
+        except RecursionError:
+            raise InvalidRequest("the call is nested too deeply, or holds itself") from None
+        add_extra(payload, call, self.merged, self.translated)
+        return Request("POST", self._urls[stream], self._headers[stream], encode_json(payload))
+
+    def decode(self, call: Call, response: Response, /) -> Reply:
+        """The answer in a response.
+
+        Raises:
+            CallError: the response holds no usable answer. Where one was paid for, the error's ``reply`` has it.
+        """
+        if not 200 <= response.status < 300:
+            raise error_of(response.status, response.headers, response.body, self._endpoint)
+        data, body = self._object(response)
+        return self._reply(call, response, data, body)
+
+    def stream_decoder(self, call: Call, headers: Mapping[str, str] = _NO_HEADERS, /) -> Stream:
+        """What takes the body of a streamed answer (of a status that says success) apart.
+
+        Args:
+            call: the call.
+            headers: the response's headers, names in lower case.
+        """
+        return Stream(
+            self._assembly(call),
+            finish=lambda response, whole: self._reply(call, response, whole, response.body),
+            decode=lambda response: self.decode(call, response),
+            headers=headers,
+            endpoint=self._endpoint,
+        )
+
+    @abstractmethod
+    def _url(self, *, stream: bool) -> str:
+        """Where the requests go."""
+
+    @abstractmethod
+    def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
+        """The request's JSON, but for ``extra``."""
+
+    @abstractmethod
+    def _read(self, call: Call, data: dict[str, Any]) -> Answer:
+        """What stands in an answer's JSON."""
+
+    @abstractmethod
+    def _assembly(self, call: Call) -> Assembly:
+        """A new assembly for one streamed answer."""
+
+    def _object(self, response: Response) -> tuple[dict[str, Any], bytes]:
+        """The answer decoded, and its bytes, mended where they were not quite JSON."""
+        body = response.body
+        try:
+            data = msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            data, body = self._lenient(response)
+        if not isinstance(data, dict):
+            text = f"sent JSON that is no answer: a {type(data).__name__}"
+            raise unusable(errors.ProtocolError, text, response, self._endpoint)
+        return data, body
+
+    def _lenient(self, response: Response) -> tuple[Any, bytes]:
+        try:
+            data = decode_json(response.body)
+            return data, msgspec.json.encode(data)
+        except (ValueError, RecursionError):
+            kind = response.headers.get("content-type", "no content type")
+            text = f"sent no JSON, or half of it ({len(response.body)} bytes, {kind})"
+            raise unusable(errors.ProtocolError, text, response, self._endpoint) from None
+
+    def _reply(self, call: Call, response: Response, data: dict[str, Any], body: bytes) -> Reply:
+        answer = self._read(call, data)
+        reply = Reply(
+            text=answer.text,
+            tool_calls=answer.tool_calls,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            model=answer.model,
+            body=body,
+            request_id=request_id(response.headers),
+            headers=response.headers,
+        )
+        paid = reply if reply.usage.input_tokens is not None or reply.text.strip() else None
+        if (failure := data if is_problem(data) else answer.failure) is not None:
+            raise error_in_answer(failure, response, self._endpoint, paid)
+        if (fault := answer.fault or unfinished(call, reply)) is not None:
+            kind, text = fault
+            kept = paid if kind is errors.ProtocolError else reply
+            raise unusable(kind, text, response, self._endpoint, kept)
+        if call.output is not None and not reply.tool_calls:
+            return structs.replace(reply, output=parse_output(call, reply))
+        return reply

@@ -1,0 +1,204 @@
+"""Tools: Python functions described to the model, and its arguments checked before a function sees them.
+
+A tool may be given as a dict, in OpenAI's shape or in the provider's own, or as a function: then its signature and
+its docstring are the description.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
+
+from .payload import is_list
+from .structured import reason
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECTION = re.compile(r"(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?|Notes?|Attributes):")
+_ON_ARGUMENTS = ("Args:", "Arguments:", "Parameters:")
+_ENTRY = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)")
+
+
+def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """A function as a tool in OpenAI's shape: ``{"type": "function", "function": {"name", "description", …}}``.
+
+    The description is the docstring up to its first section; an ``Args:`` section (Google's style) describes the
+    parameters.
+
+    Raises:
+        ConfigError: a parameter has no type hint, or one that JSON cannot describe; or the function takes ``*args``,
+            ``**kwargs`` or positional-only parameters, or has no name that a model can say.
+    """
+    schema = _described(function)[0]
+    inner = schema["function"]
+    return {**schema, "function": {**inner, "parameters": dict(inner["parameters"])}}
+
+
+def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A model's arguments for a function, as the types that its parameters ask for, defaults included.
+
+    Args:
+        function: the function that was given as the tool.
+        arguments: the JSON text of a `ToolCall`, or its decoded object.
+
+    Raises:
+        SchemaMismatch: they do not fit; the message says what is wrong where, for the model to read.
+        ConfigError: the function makes no tool.
+    """
+    adapter = _described(function)[1]
+    try:
+        if isinstance(arguments, str):
+            made = adapter.validate_json(arguments or "{}")
+        else:
+            made = adapter.validate_python(dict(arguments))
+    except Exception as error:  # a user's own validator may raise anything
+        raise SchemaMismatch(f"the arguments of {function.__name__} do not fit: {reason(error)}") from error
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+
+
+def tools_of(tools: Any) -> list[Mapping[str, Any]]:
+    """A call's tools as dicts.
+
+    Raises:
+        InvalidRequest: one is neither a dict nor a function that makes a tool.
+    """
+    if not is_list(tools):
+        raise InvalidRequest(f"tools takes a list, not {type(tools).__name__}")
+    return [_tool(tool) for tool in tools]
+
+
+def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a tool in OpenAI's shape says of its function; None for a tool of the provider's own.
+
+    Raises:
+        InvalidRequest: the function has no name.
+    """
+    if tool.get("type") != "function" or "function" not in tool:
+        return None
+    function = tool["function"]
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise InvalidRequest("tools: a tool of type 'function' needs a function with a name")
+    return function
+
+
+def chosen_tool(choice: Any) -> str | None:
+    """The name of the function that a ``tool_choice`` in OpenAI's shape asks for; None when it is of another shape."""
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _tool(tool: Any) -> Mapping[str, Any]:
+    if isinstance(tool, Mapping):
+        return tool
+    if not callable(tool):
+        raise InvalidRequest(f"tools takes dicts as the provider defines them, or functions, not {type(tool).__name__}")
+    try:
+        return _described(tool)[0]
+    except ConfigError as error:
+        raise InvalidRequest(f"tools: {error}") from error
+
+
+def _described(function: Callable[..., Any]) -> tuple[dict[str, Any], TypeAdapter[Any]]:
+    try:
+        return _describe(function)
+    except TypeError:  # not hashable, as a method of such an object is not
+        return _describe.__wrapped__(function)
+
+
+@lru_cache(maxsize=256)
+def _describe(function: Callable[..., Any]) -> tuple[dict[str, Any], TypeAdapter[Any]]:
+    name = getattr(function, "__name__", "")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"a tool needs a name of letters, digits, _ and -, not {name or type(function).__name__!r}")
+    about, entries = _docstring(inspect.getdoc(function) or "")
+    adapter = _adapter(name, function, entries)
+    try:
+        parameters = adapter.json_schema()
+    except Exception as error:  # pydantic raises several kinds of its own
+        raise ConfigError(f"the tool {name} has a parameter that JSON cannot describe: {str(error)[:200]}") from error
+    parameters.pop("title", None)
+    inner = {"name": name, "description": about, "parameters": parameters}
+    if not about:
+        del inner["description"]
+    return {"type": "function", "function": inner}, adapter
+
+
+def _adapter(name: str, function: Callable[..., Any], entries: Mapping[str, str]) -> TypeAdapter[Any]:
+    """What validates all arguments at once: a dataclass with a field for each parameter."""
+    from pydantic import ConfigDict, Field, TypeAdapter  # slow to import, and needed by calls with functions alone
+
+    hints = _hints(name, function)
+    fields: list[tuple[str, Any, Any]] = []
+    for parameter in _parameters(name, function):
+        if parameter.name not in hints:
+            raise ConfigError(f"the tool {name}: its parameter {parameter.name!r} has no type hint")
+        hint = hints[parameter.name]
+        if about := entries.get(parameter.name):
+            hint = Annotated[hint, Field(description=about)]
+        fields.append((parameter.name, hint, _default(parameter)))
+    try:
+        made = dataclasses.make_dataclass(
+            name, fields, kw_only=True, namespace={"__pydantic_config__": ConfigDict(extra="forbid")}
+        )
+        return TypeAdapter(made)
+    except Exception as error:  # pydantic raises several kinds of its own
+        raise ConfigError(f"the tool {name} has a parameter that JSON cannot describe: {str(error)[:200]}") from error
+
+
+def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(inspect.unwrap(function), include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"the tool {name} has a type hint that cannot be read: {error}") from error
+
+
+def _parameters(name: str, function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"the tool {name} has no signature that can be read: {error}") from error
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigError(f"the tool {name}: its parameter {parameter.name!r} cannot be given by name")
+    return parameters
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    if parameter.default is parameter.empty:
+        return dataclasses.field()
+    if type(parameter.default).__hash__ is None:  # a dataclass takes no list or dict itself
+        return dataclasses.field(default_factory=functools.partial(copy.deepcopy, parameter.default))
+    return dataclasses.field(default=parameter.default)
+
+
+def _docstring(text: str) -> tuple[str, dict[str, str]]:
+    """A docstring's text before its first section, and the entries of its section on the arguments."""
+    about: list[str] = []
+    entries: dict[str, str] = {}
+    section = last = ""
+    indent = 0
+    for line in text.splitlines():
+        words = line.strip()
+        if _SECTION.fullmatch(words):
+            section, last = words, ""
+        elif not section:
+            about.append(line)
+        elif section in _ON_ARGUMENTS and words:
+            depth = len(line) - len(line.lstrip())
+            if (entry := _ENTRY.fullmatch(words)) and (not last or depth <= indent):
+                last, indent = entry[1], depth
+                entries[last] = entry[2]
+            elif last:
+                entries[last] = f"{entries[last]} {words}".strip()
+    return "\n".join(about).strip(), entries

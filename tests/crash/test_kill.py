@@ -1,0 +1,253 @@
+"""Real runs, killed with SIGKILL at random instants: what was reported is there, only what was in flight is paid twice.
+
+``FLATOUT_KILLS`` says how often; `make soak` kills ten times as often. ``FLATOUT_KILL_SEED`` repeats the instants, as
+far as a machine can be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from flatout.errors import StoreError
+from flatout.store import RunReader
+from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
+
+KILLS = int(os.environ.get("FLATOUT_KILLS", "200"))
+SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
+AT_ONCE = 3
+KILLS_PER_FILE = 10
+IN_FLIGHT = 8
+WINDOW = 11  # calls that such a client takes on at once
+LIFE = 0.3  # seconds, at most, from a process' first attempt to the kill
+EARLY = 0.2  # of the kills come at any time before that: while the process starts, or opens the run file
+
+
+class Provider(NamedTuple):
+    url: str
+    model: ProviderModel
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    """A simulated provider on a real port, in a thread of its own."""
+    ready: list[Any] = []
+    started = threading.Event()
+
+    async def play() -> None:
+        model = ProviderModel(ProviderSettings(latency=0.015, output_tokens=20))
+        over = asyncio.Event()
+        async with await serve(model) as server:
+            ready.extend([Provider(server.url, model), asyncio.get_running_loop(), over])
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(play(),))
+    thread.start()
+    assert started.wait(10)
+    yield ready[0]
+    ready[1].call_soon_threadsafe(ready[2].set)
+    thread.join(10)
+
+
+class Job:
+    """One run file, and the program that works on it."""
+
+    def __init__(self, folder: Path, program: list[str], run_file: str) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.program = program
+        self.run_file = folder / run_file
+        self.kills = 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "FLATOUT_API_KEY": "none"}
+        with (self.folder / "err").open("wb") as err:
+            return subprocess.Popen(
+                [sys.executable, *self.program], cwd=self.folder, env=environment, stdout=err, stderr=err
+            )
+
+    def kill_once(self, chance: random.Random) -> bool:
+        """Start it, let it live for a while, kill it; False when it had ended by itself."""
+        process = self.start()
+        if chance.random() < EARLY:
+            time.sleep(chance.uniform(0.0, 0.6))
+        else:
+            before = self.attempts()
+            while process.poll() is None and self.attempts() == before:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, LIFE))
+        seen = self.look()
+        process.send_signal(signal.SIGKILL)
+        if process.wait(20) != -signal.SIGKILL:
+            assert process.returncode == 0, (self.folder / "err").read_text()
+            return False
+        self.kills += 1
+        left = self.look()
+        lost = {index for index, row in seen.items() if left.get(index) != row}
+        assert not lost, f"seed {SEED}: rows {sorted(lost)} were there before the kill"
+        return True
+
+    def attempts(self) -> int:
+        """How many were noted so far."""
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(f"file:{self.run_file}?mode=ro", uri=True)) as db,
+        ):
+            return int(db.execute("SELECT ifnull(max(rowid), 0) FROM attempts").fetchone()[0])
+        return 0
+
+    def look(self) -> dict[int, Any]:
+        """The rows that a reader sees now."""
+        if not self.run_file.exists():
+            return {}
+        try:
+            with RunReader.open(self.run_file) as reader:
+                return {item.index: (item.state, item.answer, item.output) for item in reader.items()}
+        except StoreError as error:
+            if "has nothing in it yet" not in str(error):
+                raise
+            return {}
+
+    def finish(self) -> None:
+        process = self.start()
+        assert process.wait(120) == 0, (self.folder / "err").read_text()
+
+    def asked(self, query: str) -> Any:
+        with closing(sqlite3.connect(self.run_file)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            return connection.execute(query).fetchone()[0]
+
+    def lost(self) -> int:
+        """Attempts that the run file tells as perhaps paid for nothing."""
+        open_ones = self.asked("SELECT count(*) FROM attempts WHERE outcome IS NULL")
+        assert open_ones == 0, "a finished run has no attempt under way"
+        return int(self.asked("SELECT count(*) FROM attempts WHERE outcome = 'lost'"))
+
+
+def command(folder: Path, number: int, url: str, rows: int) -> Job:
+    program = ["-m", "flatout", "run", "in.jsonl", "-o", "out.jsonl", "-q", "-m", "any", "--base-url", url]
+    job = Job(folder, [*program, "--rpm", "600k", "--concurrency", str(IN_FLIGHT)], "out.jsonl.flatout")
+    with (folder / "in.jsonl").open("w") as file:
+        for row in range(rows):
+            file.write(json.dumps({"id": row, "prompt": f"job {number} row {row}"}) + "\n")
+    return job
+
+
+def check_answers(job: Job, number: int, rows: int) -> None:
+    """Every row exactly once, with its own answer, in order."""
+    written = [json.loads(line) for line in (job.folder / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in written] == list(range(rows))
+    wrong = [row["id"] for row in written if digest_of(f"job {number} row {row['id']}") not in row["answer"]]
+    assert not wrong
+    assert job.asked("SELECT count(*) FROM items WHERE state = 'answered'") == rows
+
+
+def kill_all(jobs: list[Job], kills: int) -> None:
+    """Share the kills among the jobs, a few jobs at once; then let each run to its end."""
+
+    def work(job: Job) -> None:
+        chance = random.Random(f"{SEED} {job.folder.name}")
+        for _ in range(kills // len(jobs)):
+            if not job.kill_once(chance):
+                break
+        job.finish()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(work, jobs))
+
+
+def say(figures: str) -> None:
+    """For `make soak`, which shows what tests print."""
+    sys.stdout.write(f"\n{figures} (seed {SEED})\n")
+
+
+def duplicates(provider: Provider) -> int:
+    return int(provider.model.stats()["duplicates"])
+
+
+def test_a_killed_command_loses_nothing(tmp_path: Path, provider: Provider) -> None:
+    """An answer that was seen would be gone after a crash, or half of a run would be paid for twice."""
+    rows, kills = 1_500, KILLS - KILLS // 10
+    jobs = [command(tmp_path / f"job{n}", n, provider.url, rows) for n in range(max(1, kills // KILLS_PER_FILE))]
+    before = duplicates(provider)
+    kill_all(jobs, kills)
+    for number, job in enumerate(jobs):
+        check_answers(job, number, rows)
+    killed, lost, paid_twice = (
+        sum(job.kills for job in jobs),
+        sum(job.lost() for job in jobs),
+        duplicates(provider) - before,
+    )
+    say(f"{killed} kills: {lost} calls in flight at a kill, {paid_twice} of them paid twice")
+    assert killed >= kills * 0.9
+    assert paid_twice <= lost <= killed * WINDOW
+
+
+PROGRAM = """
+import asyncio, sys
+from flatout import Client, Limits
+
+async def three(item, client):
+    first = await client.call(f"{item} first")
+    middle = await client.gather([f"{item} middle {n}" for n in range(2)])
+    last = await client.call(f"{item} last")
+    return [first.text, *(result.text for result in middle), last.text]
+
+async def main():
+    async with Client("any", base_url=sys.argv[1], limits=Limits(concurrency=8), config={}) as client:
+        items = (f"{sys.argv[2]} {n}" for n in range(int(sys.argv[3])))
+        async for result in client.map(three, items, store="map.flatout"):
+            assert result.ok, result
+
+asyncio.run(main())
+"""
+
+
+def function(folder: Path, number: int, url: str, rows: int) -> Job:
+    job = Job(folder, ["-W", "error", "program.py", url, f"map {number}", str(rows)], "map.flatout")
+    (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
+    return job
+
+
+def test_a_killed_function_pays_for_no_call_twice(tmp_path: Path, provider: Provider) -> None:
+    """A function of many calls would begin each half-finished item anew."""
+    rows, kills = 500, KILLS // 10
+    jobs = [function(tmp_path / f"map{n}", n, provider.url, rows) for n in range(max(1, kills // KILLS_PER_FILE))]
+    before = duplicates(provider)
+    kill_all(jobs, kills)
+    for number, job in enumerate(jobs):
+        with RunReader.open(job.run_file) as reader:
+            items = list(reader.items())
+        assert [item.index for item in items] == list(range(rows))
+        for item in items:
+            name = f"map {number} {item.index}"
+            prompts = [f"{name} first", f"{name} middle 0", f"{name} middle 1", f"{name} last"]
+            answers = json.loads(item.output or b"[]")
+            assert [
+                prompt for prompt, text in zip(prompts, answers, strict=True) if digest_of(prompt) not in text
+            ] == []
+        assert job.asked("SELECT count(*) FROM journal") == 4 * rows
+    killed, lost, paid_twice = (
+        sum(job.kills for job in jobs),
+        sum(job.lost() for job in jobs),
+        duplicates(provider) - before,
+    )
+    say(f"{killed} kills: {lost} calls in flight at a kill, {paid_twice} of them paid twice")
+    assert paid_twice <= lost <= killed * 3 * WINDOW

@@ -1,0 +1,193 @@
+"""The real command, in processes of its own, and a simulated provider for it to talk to, in a thread of this one."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
+
+FAST = {"latency": 0.01, "error_latency": 0.0, "output_tokens": 20}
+AT_ONCE = 4
+"""Processes that run side by side: most of their time is start-up."""
+
+PLENTY = ("--rpm", "60k")
+"""A known limit that no test reaches: without one the command would begin slowly, to find it."""
+
+ItemT = TypeVar("ItemT")
+DoneT = TypeVar("DoneT")
+
+
+class Done(NamedTuple):
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Provider:
+    """A simulated provider that is being served."""
+
+    def __init__(self, model: ProviderModel, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.model = model
+        self.url = url
+        self._loop = loop
+
+    def stats(self) -> dict[str, Any]:
+        """What it has seen so far."""
+
+        async def look() -> dict[str, Any]:
+            return self.model.stats()
+
+        return asyncio.run_coroutine_threadsafe(look(), self._loop).result(10)
+
+    @property
+    def received(self) -> int:
+        return int(self.stats()["received"])
+
+    def options(self, model: str = "any") -> list[str]:
+        """What makes the command ask this provider."""
+        return ["-m", model, "--base-url", self.url]
+
+    def wait_for(self, received: int, seconds: float = 20.0) -> None:
+        """Wait until so many requests have come."""
+        eventually(lambda: self.received >= received, seconds)
+
+
+@contextmanager
+def provider(*, script: Any = None, **settings: Any) -> Iterator[Provider]:
+    """Serve a provider on a free port while the context is open."""
+    ready: list[Provider] = []
+    started = threading.Event()
+    stops: list[Callable[[], object]] = []
+
+    async def play() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        model = ProviderModel(ProviderSettings(**(FAST | settings)), script=script)
+        async with await serve(model) as server:
+            stops.append(lambda: loop.call_soon_threadsafe(over.set))
+            ready.append(Provider(model, server.url, loop))
+            started.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(play(),))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield ready[0]
+    finally:
+        stops[0]()
+        thread.join(10)
+
+
+def start(
+    *arguments: str,
+    folder: Path,
+    env: dict[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Start the command in a folder, with no key in its environment but those given.
+
+    Args:
+        arguments: the command line.
+        folder: its working directory.
+        env: variables to add.
+        prepare: called in the new process before the command starts.
+        stdin, stdout: as `subprocess.Popen` has them.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs hand it down ignored
+        if prepare is not None:
+            prepare()
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "flatout", *arguments],
+        cwd=folder,
+        env=inherited | {"COLUMNS": "120"} | (env or {}),
+        preexec_fn=begin,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: float = 30.0) -> Done:
+    """Wait until it has ended. Whatever happens, a user never sees a traceback."""
+    try:
+        out, err = process.communicate(stdin, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"it hangs; standard error so far: {err.decode()}") from None
+    done = Done(process.returncode, (out or b"").decode(), (err or b"").decode())
+    assert "Traceback" not in done.err, done.err
+    assert "flatout: unexpected" not in done.err, done.err  # an internal error
+    return done
+
+
+def flatout(*arguments: str, folder: Path, stdin: bytes | None = None, seconds: float = 30.0, **options: Any) -> Done:
+    """Run the command to its end, in so many seconds at most."""
+    given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    return end(start(*arguments, folder=folder, stdin=given, **options), stdin, seconds)
+
+
+def side_by_side(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> list[DoneT]:
+    """Do the work for every item, a few at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(work, items))
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def questions(folder: Path, count: int, name: str = "in.jsonl") -> Path:
+    """An input of so many rows, no two alike."""
+    path = folder / name
+    rows = ({"id": f"q{number}", "prompt": f"question {number}"} for number in range(count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def is_answer(answer: Any, prompt: Any, system: str | None = None) -> bool:
+    """Whether an answer was given to this very prompt."""
+    return isinstance(answer, str) and answer.startswith(f"digest:{digest_of(prompt, system=system)}")
+
+
+def check_answers(output: Path, count: int) -> None:
+    """Check that every one of `questions` has its own answer, in the input's order."""
+    rows = rows_of(output)
+    assert [row["id"] for row in rows] == [f"q{number}" for number in range(count)]
+    assert [row["id"] for row in rows if not is_answer(row["answer"], row["prompt"])] == []
+
+
+def obey_permissions() -> None:
+    """In a new process of root's: give up the right to write where permissions forbid it."""
+    drop_from_bounding_set, override = 24, 1
+    ctypes.CDLL(None).prctl(drop_from_bounding_set, override, 0, 0, 0)

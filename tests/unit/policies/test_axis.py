@@ -1,0 +1,155 @@
+"""One limited quantity: what is known, and what headers say of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout.policies.advertised import Quota
+from flatout.policies.axis import BURST, USE, Axis
+
+limits = st.floats(1, 1e6)
+shares = st.lists(st.tuples(st.floats(0, 5), st.floats(0.0001, 0.5)), min_size=1, max_size=60)
+numbers = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
+quotas = st.builds(Quota, st.none() | st.floats(1, 1e9), numbers, numbers, st.sampled_from([1.0, 60.0, 86_400.0]))
+
+
+def spend(axis: Axis, arrivals: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """When each (gap, share of the limit) is let in, first come, first served."""
+    now, found = 0.0, []
+    for gap, share in arrivals:
+        cost = max(1e-6, share * axis.limit)
+        now = max(now + gap, axis.ready_at(cost, now + gap))
+        axis.take(cost, now)
+        found.append((now, cost))
+    return found
+
+
+def advertised(limit: float = 600.0) -> Axis:
+    return Axis("requests", limit, 60.0, 0.0, known=False)
+
+
+@given(limits, shares)
+def test_no_window_gets_more_than_a_known_limit(limit, arrivals):
+    """The provider would refuse calls although it was told how many it takes."""
+    got = spend(Axis("tokens", limit, 60.0, 0.0, known=True), arrivals)
+    for first, (begin, cost) in enumerate(got):
+        inside = sum(spent for at, spent in got[first:] if at < begin + 60)
+        largest = max(spent for _, spent in got)
+        # one that is larger than the burst goes once all before it is earned, and is earned after
+        assert inside <= max(limit, limit * USE + cost + largest) * (1 + 1e-9)
+
+
+@given(limits, st.integers(20, 200))
+def test_small_costs_never_exceed_a_window_by_anything(limit, count):
+    """A provider that counts strictly would refuse the last call of each minute."""
+    got = spend(Axis("tokens", limit, 60.0, 0.0, known=True), [(0.0, 1 / count)] * (3 * count))
+    for begin, _ in got:
+        assert sum(spent for at, spent in got if begin <= at < begin + 60) <= limit * (1 + 1e-9) + limit / count
+
+
+@given(limits)
+def test_a_known_limit_is_used(limit):
+    """A part of what was paid for would lie idle."""
+    got = spend(Axis("requests", limit, 60.0, 0.0, known=True), [(0.0, 0.01)] * 300)
+    assert got[-1][0] <= 3 * 60 / USE + 1
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e9), st.sampled_from([1.0, 60.0, 3600.0]))
+def test_headers_may_lower_a_known_limit_but_never_raise_it(known, told, window):
+    """Who keeps a share of a key for others would be overruled by the provider."""
+    axis = Axis("requests", known, 60.0, 0.0, known=True)
+    axis.heard(Quota(told, None, None, window), 0.0, 0.0, 0.0)
+    assert axis.gcra.rate == pytest.approx(USE * min(known / 60, told / window))
+
+
+def test_a_rise_and_a_fall_are_followed_at_once():
+    """A limit that the provider halves at noon would be run into all afternoon."""
+    axis = advertised()
+    for limit in (300.0, 1_200.0):
+        axis.heard(Quota(limit, None, None), axis.taken, 1.0, 1.0)
+        assert axis.gcra.rate == pytest.approx(USE * limit / 60)
+
+
+def test_a_full_bucket_is_spent_ahead():
+    """A job of a minute would take ten, although the provider has room for it at once."""
+    axis = advertised()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, 0.1), axis.taken, 0.0, 0.1)
+    assert all(at <= 0.1 for at, _ in spend_from(axis, 500, 0.1))
+
+
+def test_a_window_is_spent_ahead_but_not_beyond():
+    """The second half of a minute's calls would all be refused."""
+    axis = advertised()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, 60.0), axis.taken, 0.0, 0.1)
+    times = [at for at, _ in spend_from(axis, 700, 0.1)]
+    assert sum(at < 60 for at in times) == 599
+    assert times[-1] == pytest.approx(60 + 101 / (10 * USE), abs=1)
+
+
+@pytest.mark.parametrize("reset", [0.1, 60.0])
+def test_a_refusal_ends_spending_ahead(reset):
+    """Headers that promise more than is enforced would cost a storm of refusals each minute."""
+    axis = advertised()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, reset), axis.taken, 0.0, 0.1)
+    axis.refused(1.0)
+    axis.heard(Quota(600.0, 599.0, reset), axis.taken, 1.0, 1.1)
+    got = [at for at, _ in spend_from(axis, 100, 1.1)]
+    assert got[-1] - 1.1 >= 99 / (10 * USE) - BURST
+
+
+def test_what_is_left_only_ever_lowers():
+    """Each answer that is late would hand out again what has been spent since."""
+    axis = Axis("requests", 600.0, 60.0, 0.0, known=True)
+    spend_from(axis, 10, 0.0)
+    before = axis.gcra.tat
+    axis.heard(Quota(600.0, 600.0, 0.0), 0.0, 0.0, 1.0)
+    assert axis.gcra.tat >= before
+    axis.heard(Quota(600.0, 0.0, 60.0), axis.taken, 1.0, 1.0)
+    assert axis.gcra.tat >= before
+
+
+@given(st.booleans(), st.lists(st.tuples(quotas, st.floats(0, 10), st.floats(0, 100)), max_size=20))
+def test_no_header_stops_a_target_for_longer_than_its_window(known, told):
+    """One odd answer, or a wrong clock, would hold the run for days."""
+    axis = Axis("requests", 600.0, 60.0, 0.0, known=known)
+    now = 0.0
+    for quota, gap, behind in told:
+        now += gap
+        axis.take(1.0, max(now, axis.ready_at(1.0, now)))
+        axis.heard(quota, max(0.0, axis.taken - behind), max(0.0, now - behind), now)
+    window = 60.0 if all(quota.limit is None for quota, _, _ in told) else 86_400.0
+    longest = window + len(told) / axis.gcra.rate + max(60.0, window) * (len(told) + 1) / axis.limit
+    assert axis.ready_at(1.0, now) - now <= (longest + 1) * (1 + 1e-6) * 2
+
+
+@given(st.lists(st.floats(-100, 100), max_size=30), st.booleans())
+def test_a_clock_that_steps_makes_no_harm(steps, known):
+    """A laptop that was asleep would go on with a storm, or not at all."""
+    axis = Axis("requests", 600.0, 60.0, 0.0, known=known)
+    now = 1_000.0
+    for step in steps:
+        now += step
+        if axis.ready_at(1.0, now) <= now:
+            axis.take(1.0, now)
+        axis.heard(Quota(600.0, 300.0, 30.0), axis.taken, now, now)
+    assert axis.ready_at(1.0, now) - now <= sum(map(abs, steps)) + 61
+
+
+def test_the_largest_cost_is_a_minute_of_a_limit_by_the_second():
+    """Where limits are told by the second, every long prompt would be turned away."""
+    assert Axis("tokens", 100.0, 1.0, 0.0, known=False).most == 6_000
+    assert Axis("tokens", 100.0, 86_400.0, 0.0, known=False).most == 100
+
+
+def spend_from(axis: Axis, count: int, now: float) -> list[tuple[float, float]]:
+    found = []
+    for _ in range(count):
+        now = max(now, axis.ready_at(1.0, now))
+        axis.take(1.0, now)
+        found.append((now, 1.0))
+    return found

@@ -1,0 +1,266 @@
+"""The pacer of one target: all its limits together, and its pauses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatout.policies.estimate import Need
+from flatout.policies.pacing import FIRST_DOUBT, OVERLOAD, PROBE, Pacer
+from flatout.values import Limits, Usage
+
+NONE: dict[str, str] = {}
+TIGHT = {"x-ratelimit-limit-requests": "600"}
+GATEWAY = {"x-litellm-call-id": "1"}
+
+needs = st.tuples(st.floats(1, 5_000), st.floats(0, 2_000), st.none() | st.integers(1, 4_000))
+junk = st.sampled_from(
+    [
+        "",
+        "0",
+        "-1",
+        "1",
+        "nan",
+        "inf",
+        "-inf",
+        "1e308",
+        "1e-300",
+        "x",
+        "6m0s",
+        "9" * 400,
+        "2026-01-01T00:00:00Z",
+        "12ms",
+    ]
+) | st.text(max_size=12)
+names = st.sampled_from(
+    [
+        *(f"x-ratelimit-{what}-{axis}" for what in ("limit", "remaining", "reset") for axis in ("requests", "tokens")),
+        *(f"anthropic-ratelimit-input-tokens-{what}" for what in ("limit", "remaining", "reset")),
+        "retry-after",
+        "x-litellm-call-id",
+    ]
+)
+
+
+def pacer(limits: Limits | None = None, **given) -> Pacer:
+    return Pacer(limits or Limits(), 0.0, **given)
+
+
+def go(made: Pacer, now: float, need: Need | None = None) -> tuple[Need, float]:
+    """Admit a call as soon as it may go."""
+    need = need or Need(10.0, 10.0)
+    at, _ = made.ready_at(need, now)
+    assert at < math.inf
+    now = max(now, at)
+    made.admit(need, now)
+    return need, now
+
+
+def answer(made: Pacer, need: Need, sent: float, now: float, headers: dict[str, str] = NONE) -> None:
+    made.answered(need, Usage(input_tokens=10, output_tokens=10), headers, sent, now, 1.8e9 + now)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.floats(1, 1e4),
+    st.floats(1e4, 1e6),
+    st.floats(1e4, 1e6),
+    st.floats(1e4, 1e6),
+    st.lists(st.tuples(needs, st.floats(0, 3)), min_size=1, max_size=50),
+    st.sampled_from(["usage", "max_tokens", "input"]),
+)
+def test_no_minute_gets_more_than_any_of_its_limits(rpm, tpm, itpm, otpm, calls, reserve):
+    """A call that fits one limit would be refused for another."""
+    made = pacer(Limits(rpm=rpm, tpm=tpm, itpm=itpm, otpm=otpm), reserve=reserve)
+    now, taken = 0.0, []
+    for (given_in, out, most), gap in calls:
+        need = Need(given_in, out, most)
+        assert made.never(need) is None
+        _, now = go(made, now + gap, need)
+        taken.append((now, need.costs))
+    for name, limit in (("rpm", rpm), ("tpm", tpm), ("itpm", itpm), ("otpm", otpm)):
+        largest = max(costs[name] for _, costs in taken)
+        for first, (begin, costs) in enumerate(taken):
+            inside = sum(costs[name] for at, costs in taken[first:] if at < begin + 60)
+            assert inside <= (limit * 0.9884 + costs[name] + largest) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("reserve", "cost"), [("usage", 150.0), ("max_tokens", 4_000.0), ("input", 100.0)], ids=["usage", "max", "input"]
+)
+def test_tokens_are_reserved_by_the_provider_s_own_rule(reserve, cost):
+    """Tokens would be refused that the reservation had promised, or lie idle."""
+    made = pacer(Limits(tpm=1e6), reserve=reserve)
+    need, _ = go(made, 1.0, Need(100.0, 50.0, 4_000))
+    assert need.costs["tpm"] == cost
+
+
+def test_what_was_not_used_is_handed_back_only_where_the_provider_does_so():
+    """A guess that was too high would slow the run for ever, or the next call be refused."""
+    freed = {}
+    for reserve in ("usage", "max_tokens"):
+        made = pacer(Limits(tpm=6_000), reserve=reserve)
+        need, now = go(made, 1.0, Need(1_000.0, 1_000.0, 2_000))
+        before, _ = made.ready_at(Need(10.0, 10.0), now)
+        made.answered(need, Usage(input_tokens=10, output_tokens=10), NONE, now, now + 1, 1.8e9)
+        freed[reserve] = before - made.ready_at(Need(10.0, 10.0), now)[0]
+    assert freed["usage"] == pytest.approx(1_980 / (6_000 * 0.985 / 60), rel=0.01)
+    assert freed["max_tokens"] == 0
+
+
+def test_cached_input_is_not_counted_where_it_is_exempt():
+    """The cheapest prompts would be paced like the dearest."""
+    made = pacer(Limits(itpm=6_000))
+    need, now = go(made, 1.0, Need(1_000.0, 10.0))
+    before = made.ready_at(need, now)[0]
+    made.answered(need, Usage(input_tokens=1_000, output_tokens=1, cached_tokens=900), NONE, now, now, 0.0)
+    assert before - made.ready_at(need, now)[0] == pytest.approx(900 / (6_000 * 0.985 / 60), rel=0.01)
+
+
+def test_a_call_beyond_a_minute_s_tokens_is_named():
+    """It would wait for tokens that never come, and hold up all behind it."""
+    reason = pacer(Limits(tpm=1_000)).never(Need(1_500.0, 1.0))
+    assert reason is not None
+    assert "1,501" in reason
+    assert "1,000" in reason
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([Limits(), Limits(rpm=600, tpm=1e6), Limits(concurrency=2), Limits(adaptive="concurrency")]),
+    st.lists(st.tuples(st.dictionaries(names, junk, max_size=6), st.booleans(), st.floats(-1e9, 1e9)), max_size=8),
+)
+def test_garbage_in_headers_never_stops_a_target_for_good(limits, answers):
+    """One odd gateway would end the run, with a traceback or in silence."""
+    made, now = pacer(limits), 0.0
+    for headers, fine, wall in answers:
+        need, now = go(made, now)
+        if fine:
+            made.answered(need, Usage(input_tokens=10, output_tokens=10), headers, now, now + 0.1, wall)
+        else:
+            made.throttled(need, None, headers, now, now + 0.1, wall)
+        now += 0.1
+        call = Need(10.0, 10.0)
+        assert made.never(call) is None
+        at, _ = made.ready_at(call, now)
+        assert at - now <= 60 * (len(answers) + 3)
+
+
+def test_a_limit_that_the_answered_call_exceeds_is_garbage():
+    """A header that says 1 where it means nothing would fail every call that follows."""
+    made = pacer()
+    need, now = go(made, 0.0)
+    answer(made, need, now, now + 0.1, {"x-ratelimit-limit-tokens": "1"})
+    assert made.never(Need(10.0, 10.0)) is None
+
+
+def test_the_first_call_to_an_unknown_target_goes_alone():
+    """A wrong key would cost a thousand requests, and look like an attack."""
+    made = pacer()
+    go(made, 0.0)
+    assert made.ready_at(Need(), 0.0)[0] == PROBE
+
+
+def test_an_advertised_limit_ends_the_search():
+    """What the provider says would be overruled by guessing."""
+    made = pacer()
+    need, now = go(made, 0.0)
+    answer(made, need, now, 0.1, TIGHT)
+    assert made.search is None
+    assert not made.counts_tokens
+
+
+def test_one_refusal_pauses_everybody_until_its_time():
+    """Each of a thousand callers would find out for itself."""
+    made = pacer(Limits(rpm=6_000))
+    need, now = go(made, 1.0)
+    assert made.throttled(need, 5.0, NONE, now, now + 0.1, 0.0) == pytest.approx(now + 5.1)
+    at, cause = made.ready_at(Need(), now + 1)
+    assert (at, cause) == (pytest.approx(now + 5.1, abs=0.05), "pause")
+
+
+def test_after_a_pause_calls_go_one_after_the_other():
+    """The end of the pause would be the next storm."""
+    made = pacer(Limits(rpm=6_000))
+    need, now = go(made, 1.0)
+    until = made.throttled(need, 5.0, NONE, now, now + 0.1, 0.0)
+    times = []
+    for _ in range(20):
+        _, now = go(made, max(now, until))
+        times.append(now)
+    assert times[0] >= until
+    assert sum(at < until + 0.1 for at in times) <= 3
+
+
+def test_a_long_pause_by_a_gateway_that_exaggerates_is_tried_early():
+    """A minute would be lost for a place that is free in two seconds."""
+    made = pacer(Limits(rpm=6_000))
+    need, now = go(made, 1.0)
+    made.throttled(need, 60.0, GATEWAY, now, now, 0.0)
+    assert made.ready_at(Need(), now)[0] == pytest.approx(now + FIRST_DOUBT)
+    trial, at = go(made, now)
+    assert made.ready_at(Need(), at)[0] >= now + 60  # one alone
+    answer(made, trial, at, at + 0.1)
+    assert made.ready_at(Need(), at + 0.1)[0] <= at + 0.4
+
+
+def test_a_trial_that_fails_waits_longer_for_the_next():
+    """The gateway would be hammered all through its pause."""
+    made = pacer(Limits(rpm=6_000))
+    need, now = go(made, 1.0)
+    made.throttled(need, 60.0, GATEWAY, now, now, 0.0)
+    waits = []
+    for _ in range(3):
+        trial, at = go(made, now)
+        waits.append(at - now)
+        now = at
+        made.throttled(trial, 60.0, GATEWAY, now, now, 0.0)
+    assert waits == pytest.approx([2, 4, 8])
+
+
+def test_failures_for_want_of_capacity_pause_but_unlearn_nothing():
+    """After an outage of a minute the limit would have to be found anew."""
+    made = pacer(Limits(rpm=6_000))
+    rate = made._axes["rpm"].gcra.rate
+    now = 1.0
+    for _ in range(OVERLOAD):
+        need, now = go(made, now)
+        made.failed(need, now, overloaded=True)
+    assert made.ready_at(Need(), now)[1] == "pause"
+    assert made._axes["rpm"].gcra.rate == rate
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from([Limits(), Limits(rpm=600), Limits(concurrency=3), Limits(adaptive="concurrency")]),
+    st.lists(
+        st.tuples(st.sampled_from(["answered", "failed", "overloaded", "throttled", "cancelled"]), st.floats(0, 5)),
+        max_size=60,
+    ),
+)
+def test_permits_come_back_and_a_target_is_never_lost(limits, ends):
+    """After enough failures of any kind the run would stand still."""
+    made, now, open_ = pacer(limits), 0.0, []
+    for end, gap in ends:
+        now += gap
+        at, _ = made.ready_at(Need(), now)
+        if at != math.inf:
+            open_.append(go(made, now))
+            now = open_[-1][1]
+        if not open_:
+            continue
+        need, sent = open_.pop(0)
+        match end:
+            case "answered":
+                answer(made, need, sent, now)
+            case "throttled":
+                made.throttled(need, None, NONE, sent, now, 0.0)
+            case _:
+                made.failed(need, now, overloaded=end == "overloaded")
+    for need, sent in open_:
+        answer(made, need, sent, now)
+    assert made.in_flight == 0
+    assert made.ready_at(Need(), now)[0] - now <= 120

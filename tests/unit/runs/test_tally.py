@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError
+from flatout.events import AttemptFailed, Events, TargetPaused
+from flatout.runs.progress import Progress
+from flatout.runs.tally import Tally
+from flatout.values import Reply, Result, Usage
+
+
+class Client:
+    """As much of a client as a tally looks at."""
+
+    def __init__(self) -> None:
+        self.events = Events()
+        self.spent, self.unpriced = 0.5, 1
+        self.states: list[Any] = []
+
+    def status(self) -> list[Any]:
+        return self.states
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def progress(client: Client) -> Progress:
+    return Progress(total=10)
+
+
+@pytest.fixture
+def tally(client: Client, progress: Progress) -> Tally:
+    return Tally(progress, client)  # type: ignore[arg-type]  # as much of one as it needs
+
+
+def refresh(tally: Tally) -> float:
+    """Refresh in a loop, and return its time."""
+
+    async def now() -> float:
+        tally.refresh()
+        return asyncio.get_running_loop().time()
+
+    return asyncio.run(now())
+
+
+def test_answers_failures_and_rows_held_back_are_told_apart(tally: Tally, progress: Progress) -> None:
+    """Rows that a resumed run asks by itself would be counted as lost; or lost ones as still to come."""
+    reply = Reply(text="yes", usage=Usage(input_tokens=3, output_tokens=4))
+    tally.finished(Result(index=0, reply=reply, waits={"first_byte": 2.0, "requests": 1.0}), 0)
+    tally.finished(Result(index=1, error=Refused("no")), 1)
+    tally.finished(Result(index=2, error=AuthenticationError("wrong key", attempts=1)), 2)
+    tally.finished(Result(index=3, error=CircuitOpen("not sent")), 3)
+    tally.finished(Result(index=4, error=CircuitOpen("not sent")), 4)
+    assert (progress.answered, progress.failed, progress.held, progress.finished) == (1, 1, 3, 2)
+    assert (progress.input_tokens, progress.output_tokens, progress.call_seconds) == (3, 4, 2.0)
+    assert {name: (found.count, found.row) for name, found in progress.failures.items()} == {
+        "Refused": (1, 2),
+        "AuthenticationError": (1, 3),
+        "CircuitOpen": (2, 4),
+    }
+
+
+def test_retries_show_while_they_happen(client: Client, tally: Tally, progress: Progress) -> None:
+    """A run that crawls because every other attempt fails would show no reason until its end."""
+    assert tally is not None
+    for error, retry_in in ((ServerError("500"), 1.0), (RateLimited("429"), 0.0), (ServerError("500"), None)):
+        client.events.emit(AttemptFailed(at=0.0, attempt=1, error=error, retry_in=retry_in))
+    assert (progress.retries, progress.throttled) == (2, 1)
+
+
+def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, progress: Progress) -> None:
+    """The live line would flicker with pauses of a few milliseconds."""
+    now = refresh(tally)
+    client.events.emit(TargetPaused(at=now, target="short", until=now + 0.5, reason="rate limited"))
+    client.events.emit(TargetPaused(at=now, target="long", until=now + 60, reason="rate limited"))
+    client.events.emit(TargetPaused(at=now, target="dead", until=None, reason="wrong key"))
+    refresh(tally)
+    assert progress.paused == {"long": "rate limited, 60 s"}
+    assert progress.stopped == {"dead": "wrong key"}
+
+
+def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progress: Progress) -> None:
+    """Of two targets the idle one would be shown as what the run waits for."""
+    client.states = [
+        SimpleNamespace(in_flight=1, waiting=0, holds="", use=None),
+        SimpleNamespace(in_flight=2, waiting=9, holds="tokens", use=0.9),
+    ]
+    refresh(tally)
+    assert (progress.in_flight, progress.waiting, progress.holds, progress.use) == (3, 9, "tokens", 0.9)
+    assert (progress.cost, progress.unpriced) == (0.5, 1)

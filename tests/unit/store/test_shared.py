@@ -1,0 +1,162 @@
+"""Limits that the processes of one machine share, in a small file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatout.errors import ConfigError
+from flatout.policies.estimate import Need
+from flatout.policies.pacing import Pacer
+from flatout.store.shared import SharedLimits
+from flatout.values import Limits
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flatout.store.shared import SharedLimits
+with SharedLimits("name", "target", Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "limits"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.3)), min_size=5, max_size=120))
+def test_processes_together_never_exceed_the_rate(tmp_path_factory, arrivals):
+    """Four runs side by side would get four times the limit, and most of it refused."""
+    folder = tmp_path_factory.mktemp("shared")
+    shared = [SharedLimits("name", "target", folder) for _ in range(4)]
+    pacers = [Pacer(Limits(rpm=600), 0.0, shared=one) for one in shared]
+    now, admitted = 0.0, []
+    for who, gap in arrivals:
+        now += gap
+        with pacers[who].exclusive:
+            if pacers[who].ready_at(Need(), now)[0] <= now:
+                pacers[who].admit(Need(), now)
+                admitted.append(now)
+    for one in shared:
+        one.close()
+    for place, begin in enumerate(admitted):
+        assert sum(at < begin + 1 for at in admitted[place:]) <= 9.85 * 1.2 + 1
+
+
+def test_together_they_use_it_all(folder):
+    """Each would keep to a share of its own, and lie idle beside the others."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        pacers = [Pacer(Limits(rpm=600), 0.0, shared=shared) for shared in (one, two)]
+        now = 0.0
+        for turn in range(200):
+            made = pacers[turn % 2 if turn < 100 else 0]
+            now = max(now, made.ready_at(Need(), now)[0])
+            made.admit(Need(), now)
+        assert now == pytest.approx(200 / 9.85, abs=0.3)
+
+
+def test_one_s_refusal_pauses_the_others(folder):
+    """The others would run on into the limit."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        first, second = (Pacer(Limits(rpm=600), 0.0, shared=shared) for shared in (one, two))
+        need = Need()
+        first.admit(need, 1.0)
+        first.throttled(need, 30.0, None, 1.0, 1.0, 0.0)
+        assert second.ready_at(Need(), 2.0) == (pytest.approx(31.0, abs=0.3), "pause")
+
+
+def test_other_names_and_other_targets_share_nothing(folder):
+    """One model's run would be slowed by another's."""
+    for name, target in (("name", "target"), ("other", "target"), ("name", "other"), ("nametarget", "")):
+        with closing(SharedLimits(name, target, folder)) as shared:
+            assert shared.paused_until == 0.0
+            shared.paused_until = 1e9
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text() | st.sampled_from(["../../etc/passwd", "/tmp/x", "a/b", "..", "con", "x" * 5_000, "\0"]))
+def test_names_never_become_paths(tmp_path_factory, name):
+    """A name from a configuration file would write where it likes."""
+    folder = tmp_path_factory.mktemp("names") / "inner"
+    name = name.encode("utf-8", "replace").decode()
+    SharedLimits(name, name, folder).close()
+    (file,) = folder.iterdir()
+    assert set(file.stem) <= set("0123456789abcdef")
+    assert file.stat().st_mode & 0o077 == 0
+    assert [entry.name for entry in folder.parent.iterdir()] == ["inner"]
+
+
+def test_a_process_that_is_killed_lets_go_of_the_lock(folder):
+    """One kill -9 would stop every other run on the machine for good."""
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE)
+    with child, closing(SharedLimits("name", "target", folder)) as shared:
+        assert child.stdout is not None
+        assert select.select([child.stdout], [], [], 30)[0]
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(shared._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.kill()
+        child.wait()
+        with shared:
+            shared.paused_until = 5.0
+        assert shared.paused_until == 5.0
+
+
+def test_what_is_from_before_a_reboot_is_forgotten(folder):
+    """The clock starts at 0 again, and an old pause would last for weeks."""
+    with closing(SharedLimits("name", "target", folder)) as shared:
+        shared.paused_until = 1e9
+        shared.write("rpm", 1e9)
+        shared.write("born", time.time() - time.monotonic() - 3_600)
+    with closing(SharedLimits("name", "target", folder)) as shared:
+        assert shared.paused_until == 0.0
+        assert shared.read("rpm") == 0.0
+
+
+def test_a_small_step_of_the_wall_clock_is_no_reboot(folder):
+    """Each correction by the time server would let every run start anew, over the limit."""
+    with closing(SharedLimits("name", "target", folder)) as shared:
+        shared.paused_until = 1e9
+        shared.write("born", time.time() - time.monotonic() - 10)
+    with closing(SharedLimits("name", "target", folder)) as shared:
+        assert shared.paused_until == 1e9
+
+
+@pytest.mark.parametrize("content", [b"", b"x", struct.pack("d", float("nan")) * 7, b"\xff" * 56, os.urandom(500)])
+def test_a_damaged_file_is_begun_anew(folder, content):
+    """A crash while the file was made would end every run that follows."""
+    SharedLimits("name", "target", folder).close()
+    (file,) = folder.iterdir()
+    file.write_bytes(content)
+    with closing(SharedLimits("name", "target", folder)) as shared:
+        assert shared.paused_until == 0.0
+        assert shared.gcra("rpm", 1.0, 1.0, 5.0).tat == 6.0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    """A run that should share would run past the limit instead, or end with a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be kept"):
+        SharedLimits("name", "target", Path(tmp_path / "file" / "folder"))
+
+
+def test_an_error_inside_lets_go_of_the_lock(folder):
+    """One bug would stop the other runs as well."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        with suppress(ZeroDivisionError), one, one:
+            _ = 1 / 0
+        fcntl.flock(two._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

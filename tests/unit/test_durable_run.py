@@ -1,0 +1,281 @@
+"""`Client.as_completed` and `Client.gather` with a run file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from scripted_wire import Wire, client, completion, refusal
+
+from flatout import AuthenticationError, Call, ConfigError, InvalidRequest, Limits, RunLocked, RunMismatch, StoreError
+from flatout.layer import Response
+from flatout.store import RunFile, RunReader, database
+from flatout.testing import digest_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.flatout"
+
+
+def gather(calls: Any, path: Path, wire: Wire, strict: bool = False, retry_failed: bool = False, **options: Any):
+    async def main():
+        async with client(wire, **options) as made:
+            return await made.gather(calls, strict=strict, store=path, retry_failed=retry_failed)
+
+    return asyncio.run(main())
+
+
+def test_what_is_finished_is_not_asked_again(path):
+    """Every rerun of a script would pay for everything again."""
+    prompts = [f"prompt {n}" for n in range(30)]
+    first = gather(prompts[:20], path, Wire())
+    wire = Wire()
+    second = gather(prompts, path, wire)
+    assert sorted(wire.prompts) == sorted(prompts[20:])
+    assert [result.text for result in second] == [digest_of(prompt) for prompt in prompts]
+    assert [result.index for result in second] == list(range(30))
+    assert [(r.call, r.text, r.attempts, r.cost) for r in second[:20]] == [
+        (r.call, r.text, r.attempts, r.cost) for r in first
+    ]
+
+
+def test_a_result_is_yielded_only_when_the_file_has_it(path):
+    """A crash right after a result was used would ask for it again."""
+
+    async def main() -> None:
+        async with client(Wire()) as made, aclosing(made.as_completed(["a", "b", "c"], store=path)) as results:
+            async for result in results:
+                with contextlib.closing(sqlite3.connect(path)) as connection:
+                    found = connection.execute(
+                        "SELECT answer FROM items WHERE item_index = ?", (result.index,)
+                    ).fetchone()
+                assert found == (result.text,)
+
+    asyncio.run(main())
+
+
+def test_leaving_early_keeps_what_is_done(path):
+    """A script that stops at its first surprise would pay again for what it had."""
+
+    async def main() -> int:
+        async with client(Wire(), limits=Limits(concurrency=4)) as made:
+            async with aclosing(made.as_completed(map(str, range(1_000)), store=path)) as results:
+                seen = 0
+                async for _ in results:
+                    seen += 1
+                    if seen == 50:
+                        break
+            return seen
+
+    seen = asyncio.run(main())
+    with RunReader.open(path) as reader:
+        assert reader.counts().answered >= seen
+        assert reader.info().state == "interrupted"
+    wire = Wire()
+    assert len(gather(map(str, range(1_000)), path, wire)) == 1_000
+    assert len(wire.prompts) <= 1_000 - seen
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (Call("b"), r'row 2, parameter prompt: was "a 1", is now "b"'),
+        (Call("a 1", temperature=0.5), r"row 2, parameter temperature: was null, is now 0.5"),
+        (Call("a 1", max_tokens=5, model="m2"), r"row 2, parameter max_tokens: was null, is now 5"),
+        (5, r"row 2 has changed"),
+    ],
+)
+def test_another_input_is_refused(path, changed, message):
+    """Answers of one job would be handed out as those of another."""
+    gather(["a 0", "a 1", "a 2"], path, Wire())
+    with pytest.raises(RunMismatch, match=message):
+        gather(["a 0", changed, "a 2"], path, Wire())
+
+
+def test_another_model_is_refused(path):
+    """Half of the answers would come from one model, half from another."""
+    gather(["a"], path, Wire())
+
+    async def main() -> None:
+        from flatout import Client
+
+        async with Client("other", base_url="http://sim/v1", config={}, transport=Wire()) as made:
+            await made.gather(["a"], store=path)
+
+    with pytest.raises(RunMismatch, match="model was 'm', is now 'other'"):
+        asyncio.run(main())
+
+
+def test_a_shorter_input_is_refused(path):
+    """Results would stand in the file that belong to nothing."""
+    gather(["a", "b", "c"], path, Wire())
+    with pytest.raises(RunMismatch, match="result for row 3, but the input has only 2 rows"):
+        gather(["a", "b"], path, Wire())
+
+
+def test_long_prompts_show_where_they_differ(path):
+    """Two long prompts would be shown by the same beginning."""
+    gather(["x" * 500 + "old"], path, Wire())
+    with pytest.raises(RunMismatch, match=r"…x+old\", is now …x+new\""):
+        gather(["x" * 500 + "new"], path, Wire())
+
+
+def test_failures_are_kept_or_tried_again(path):
+    """A hopeless row would be paid in every run, or a passing failure never be mended."""
+    bad = Wire(lambda prompt: refusal(400) if prompt == "b" else digest_of(prompt))
+    gather(["a", "b"], path, bad)
+    wire = Wire()
+    kept = gather(["a", "b"], path, wire)
+    assert isinstance(kept[1].error, InvalidRequest)
+    assert not wire.prompts
+    with pytest.raises(InvalidRequest):
+        gather(["a", "b"], path, wire, strict=True)
+    again = gather(["a", "b"], path, wire, retry_failed=True)
+    assert wire.prompts == ["b"]
+    assert all(result.ok for result in again)
+
+
+def test_what_was_never_sent_is_tried_again(path):
+    """Rows that a wrong key held back would stay without an answer for good."""
+    results = gather(["a", "b"], path, Wire(lambda _: refusal(401)), limits=Limits(concurrency=1))
+    assert all(not result.ok for result in results)
+    assert isinstance(results[0].error, AuthenticationError)
+    wire = Wire()
+    assert all(result.ok for result in gather(["a", "b"], path, wire))
+    assert sorted(wire.prompts) == ["a", "b"]
+
+
+def test_what_is_no_call_fails_by_itself_each_time(path):
+    """One wrong item would end the run, or could not be mended."""
+    for _ in range(2):
+        results = gather(["a", 5, {"no": "prompt"}], path, Wire())
+        assert [result.ok for result in results] == [True, False, False]
+        assert all(isinstance(result.error, ConfigError) for result in results[1:])
+    assert all(result.ok for result in gather(["a", "b", "c"], path, Wire()))
+
+
+class Label(BaseModel):
+    name: str
+
+
+TOOLS = {
+    "choices": [
+        {
+            "message": {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+            },
+            "finish_reason": "tool_calls",
+        }
+    ]
+}
+
+
+def test_objects_and_tool_calls_come_back_as_they_were(path):
+    """Code that works on the first run would fail on the second."""
+    import json
+
+    answers = {"label": completion('{"name": "spam"}'), "tools": Response(200, {}, json.dumps(TOOLS).encode())}
+    calls = [Call("label", output=Label), Call("tools", tools=[{"type": "function", "function": {"name": "look"}}])]
+    first = gather(calls, path, Wire(answers.get))
+    second = gather(calls, path, Wire(lambda _: refusal(400)))
+    assert first[0].output == second[0].output == Label(name="spam")
+    assert first[1].reply.tool_calls == second[1].reply.tool_calls
+    assert second[1].reply.tool_calls[0].name == "look"
+
+
+def test_a_source_of_any_kind_will_do(path):
+    """A stream would have to be put into a list before it can be made durable."""
+
+    async def stream():
+        for prompt in "abc":
+            yield prompt
+
+    gather(iter("ab"), path, Wire())
+    wire = Wire()
+    assert len(gather(stream(), path, wire)) == 3
+    assert wire.prompts == ["c"]
+
+
+def test_one_file_serves_one_run_at_a_time(path):
+    """Two loops over the same file would pay twice for the same rows."""
+
+    async def main() -> None:
+        async with client(Wire()) as made, aclosing(made.as_completed(["a", "b"], store=path)) as results:
+            await anext(results)
+            with pytest.raises(RunLocked, match=r"calls\.flatout is being written by process"):
+                await made.gather(["a"], store=path)
+
+    asyncio.run(main())
+
+
+class Full(sqlite3.Connection):
+    """A disk that is full from the third commit of items on."""
+
+    left = 2
+
+    def executemany(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+        if "INSERT INTO items" in statement:
+            if not Full.left:
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+                raise error
+            Full.left -= 1
+        return super().executemany(statement, *rest)
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(path, monkeypatch):
+    """Answers would go on being paid that nothing keeps."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        async with client(Wire(), limits=Limits(concurrency=4)) as made:
+            async for result in made.as_completed(map(str, range(100)), store=path):
+                seen.append(result.index)
+
+    Full.left = 2
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "connection_class", Full)
+        with pytest.raises(StoreError, match=r"disk is full: .* safe in"):
+            asyncio.run(main())
+    assert seen
+    with RunReader.open(path) as reader:
+        assert set(seen) <= {item.index for item in reader.finished()}
+    assert len(gather(map(str, range(100)), path, Wire())) == 100
+
+
+def test_attempts_are_noted_before_they_are_sent(path):
+    """After a crash nobody would know which calls may have been paid for nothing."""
+    noted: list[tuple] = []
+
+    def look(prompt: str) -> str:
+        with RunReader.open(path) as reader:
+            found = reader._connection.execute("SELECT attempt, target, outcome FROM attempts").fetchall()
+        noted.append(found[-1])
+        return digest_of(prompt)
+
+    gather(["a"], path, Wire(look))
+    assert noted == [(1, "sim/m", None)]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT outcome FROM attempts").fetchall() == [("answered",)]
+
+
+def test_a_run_file_that_fails_before_an_attempt_ends_the_run(path, monkeypatch):
+    """Each row would fail with the disk's error, and be kept as failed."""
+
+    async def broken(*_: Any) -> None:
+        raise StoreError("the disk failed")
+
+    monkeypatch.setattr(RunFile, "note_attempt", broken)
+    wire = Wire()
+    with pytest.raises(StoreError, match="the disk failed"):
+        gather(["a", "b"], path, wire)
+    assert not wire.prompts
