@@ -89,9 +89,7 @@ def main() -> None:
         first, last = paces(Path(name) / "large" / "out.jsonl.flatout")
         again = command(Path(name) / "large", url, asked.concurrency)
     print(f"memory, large against small:   {large.peak / small.peak:6.2f}  (to be at most 1.2)")
-    print(
-        f"pace, last against first tenth: {last / first:5.2f}  (to be at least 0.9; {first:.0f} and {last:.0f} rows/s)"
-    )
+    print(f"pace, last against first tenth: {last / first:5.2f}  (to be at least 0.9; {first:.0f}, {last:.0f} rows/s)")
     print(f"going on with the finished run: {again.seconds:5.1f} s, peak {again.peak:.1f} MB")
 
 

@@ -19,6 +19,12 @@ from flatout.store import RunFile, RunReader, database
 from flatout.testing import digest_of
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits are not gathered: with so few calls there is nothing to wait for."""
+    monkeypatch.setitem(RunFile.open.__func__.__kwdefaults__, "group_seconds", 0.0)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "calls.flatout"
@@ -66,11 +72,11 @@ def test_leaving_early_keeps_what_is_done(path):
 
     async def main() -> int:
         async with client(Wire(), limits=Limits(concurrency=4)) as made:
-            async with aclosing(made.as_completed(map(str, range(1_000)), store=path)) as results:
+            async with aclosing(made.as_completed(map(str, range(300)), store=path)) as results:
                 seen = 0
                 async for _ in results:
                     seen += 1
-                    if seen == 50:
+                    if seen == 20:
                         break
             return seen
 
@@ -79,8 +85,8 @@ def test_leaving_early_keeps_what_is_done(path):
         assert reader.counts().answered >= seen
         assert reader.info().state == "interrupted"
     wire = Wire()
-    assert len(gather(map(str, range(1_000)), path, wire)) == 1_000
-    assert len(wire.prompts) <= 1_000 - seen
+    assert len(gather(map(str, range(300)), path, wire)) == 300
+    assert len(wire.prompts) <= 300 - seen
 
 
 @pytest.mark.parametrize(

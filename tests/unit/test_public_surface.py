@@ -62,16 +62,16 @@ def test_the_client_takes_what_it_took():
     assert parameters(Client) == ["model", *options]
     signature = inspect.signature(Client)
     assert all(signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in options)
-    assert parameters(flatout.run) == ["calls", "model", "strict", "options"]
+    assert parameters(flatout.run) == ["calls", "model", "strict", "store", "retry_failed", "options"]
 
 
 def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
     assert parameters(Client.result) == ["self", "call", "index", "trip"]
-    assert parameters(Client.gather) == ["self", "calls", "strict"]
-    assert parameters(Client.as_completed) == ["self", "calls"]
-    assert parameters(Client.map) == ["self", "function", "items"]
+    assert parameters(Client.gather) == ["self", "calls", "strict", "store", "retry_failed"]
+    assert parameters(Client.as_completed) == ["self", "calls", "store", "retry_failed"]
+    assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed"]
 
 
 def test_a_call_has_these_fields():

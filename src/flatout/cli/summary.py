@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from . import figures
 from .terminal import Line, clean
 
@@ -60,7 +62,14 @@ def failures(progress: Progress) -> list[Line]:
     """Why targets were stopped, and the errors by class, each with an example and what to do about it."""
     lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
     ranked = sorted(progress.failures.items(), key=lambda item: -item[1].count)
-    return lines + by_class((name, failure) for name, failure in ranked)
+    return lines + by_class((name, _without_echo(failure, progress.stopped.values())) for name, failure in ranked)
+
+
+def _without_echo(failure: Failure, reasons: Iterable[str]) -> Failure:
+    """A failure whose example is left out where a target's stop has told the same already."""
+    if not any(reason in failure.example for reason in reasons):
+        return failure
+    return structs.replace(failure, example="")
 
 
 def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
@@ -72,7 +81,8 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
             break
         where = f"row {figures.count(failure.row)}: " if failure.row is not None else ""
         lines.append(("" if lines else "no answer", f"{figures.count(failure.count)} × {clean(name)}"))
-        lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
+        if failure.example:
+            lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
         if failure.advice:
             lines.append(("", f"  → {failure.advice}"))
     return lines

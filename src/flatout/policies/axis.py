@@ -123,7 +123,7 @@ class Axis:
         if quota.limit is not None:
             self.limit = min(quota.limit, self._known * quota.window)
             self._window = quota.window
-            self.gcra.set_rate(self.limit * USE / self._window, now)
+            self._follow(self.limit * USE / self._window, now)
         if quota.remaining is None or quota.reset is None:
             return
         rate = self.limit / self._window
@@ -143,6 +143,12 @@ class Axis:
                 self.gcra.tat = self._credit_until + BURST
             self._credit = min(self._credit, left)
         self._heard = True
+
+    def _follow(self, rate: float, now: float) -> None:
+        """Go on at another rate. A far lower one makes no more of what is owed than a whole window."""
+        if rate != self.gcra.rate:
+            self.gcra.set_rate(rate, now)
+            self.gcra.tat = min(self.gcra.tat, now + max(self._window, MINUTE) + BURST)
 
     def _lower(self, level: float, now: float) -> None:
         """Hold no more to be left than the provider says."""

@@ -45,6 +45,9 @@ TRUST = 0.9
 Reserve = Literal["usage", "max_tokens", "input"]
 """What a provider charges against tokens per minute: what was used; ``max(max_tokens, input)`` on admission; input."""
 
+TIMID = 1.0 / 8.0
+"""The share of what went before with which to begin, where a rate that nobody limited is refused."""
+
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
 
@@ -267,7 +270,7 @@ class Pacer:
         if self.aimd is not None:
             self.aimd.pushed_back(sent, now)
         elif self.search is None and self._searches and not self._axes:
-            self.search = RateSearch(now, max(1.0, self.in_flight / max(0.1, now - sent)))
+            self.search = RateSearch(now, max(1.0, TIMID * self.in_flight / max(0.1, now - sent)))
         beyond = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
         if retry_after is None:
             if self.aimd is not None and self.in_flight:  # a slot that falls free says when to go on

@@ -193,7 +193,9 @@ class RateSearch:
     def _cut(self, accepted: int, at: float, sent: float, now: float) -> None:
         """Lower the rate, by what was accepted since the limit was last used up."""
         measured = accepted / max(1e-9, sent - at)
-        if self._phase == "climb":  # what a full bucket of a minute would refill, but not absurdly little
+        if self._phase == "climb" and accepted <= 0:  # others had used it up: that says nothing of the limit
+            self._rest(now, self._interval(), again=True)
+        elif self._phase == "climb":  # what a full bucket of a minute would refill, but not absurdly little
             self._restart(max(accepted / (sent - at + DEEPEST), self.rate / 8.0), now)
         elif not self._clean and self._measured:
             self._settle(self._measured * BELOW, now)  # what seemed to be borne was lent by a deep bucket

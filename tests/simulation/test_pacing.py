@@ -1,0 +1,291 @@
+"""Limits used to the full and not hit: a quick part of ``python -m benchmarks.pacing``, and the manners of pauses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flatout import CircuitOpen, Client, Limits, QuotaExhausted
+from flatout.layer import Request, Response
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, answers, run_virtual
+
+QUICK = {"latency": 0.1, "latency_p99": 1.0}
+BUCKET = {"limit": "bucket", "burst": 1.0, **QUICK}
+
+
+def client(transport, **options) -> Client:
+    return Client("m", transport=transport, **{"base_url": "http://sim/v1", "config": {}, "seed": 1, **options})
+
+
+def prompts(count: int) -> list[str]:
+    return [f"prompt {n}" for n in range(count)]
+
+
+def drive(seconds: float, *, seed: int = 1, limits: Limits | None = None, **settings) -> tuple[list[int], float, dict]:
+    """Traffic without end for so long: what was admitted in each second, the share refused, and the counts."""
+    model = ProviderModel(ProviderSettings(**settings), seed)
+    model.start(0.0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def source():
+            number = 0
+            while loop.time() < seconds:
+                yield f"prompt {number}"
+                number += 1
+
+        async with client(SimulatedTransport(model), limits=limits, deadline=1e5) as made:
+            async for result in made.as_completed(source()):
+                assert result.ok
+
+    run_virtual(main(), limit=1e6)
+    stats = model.stats()
+    return stats["admitted_per_second"], stats["refused"] / stats["received"], stats
+
+
+def used(admitted: list[int], first: int, last: int, rate: float) -> float:
+    return sum(admitted[first:last]) / (rate * (last - first))
+
+
+def gathered(model: ProviderModel, count: int, **options):
+    """The results of a batch, and how many seconds it took."""
+
+    async def main():
+        async with client(SimulatedTransport(model), **options) as made:
+            return await made.gather(prompts(count)), asyncio.get_running_loop().time()
+
+    return run_virtual(main(), limit=1e6)
+
+
+# -- how much of a limit is used --------------------------------------------------------------------------------------
+
+SERVERS = {
+    "bucket 1 s": {"limit": "bucket", "burst": 1.0},
+    "bucket 60 s": {"limit": "bucket", "burst": 60.0},
+    "sliding": {"limit": "sliding"},
+    "fixed": {"limit": "fixed"},
+}
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("rpm", [600, 60])
+def test_a_known_limit_is_used_and_never_hit(server, rpm):
+    """Two in a hundred calls' worth of what is paid for would lie idle, or calls be refused."""
+    admitted, refused, _ = drive(180, limits=Limits(rpm=rpm), rpm=rpm, **server, **QUICK)
+    assert used(admitted, 60, 180, rpm / 60) >= 0.98
+    assert refused == 0
+
+
+def test_a_known_limit_on_tokens_is_used_and_never_hit():
+    """The limit that binds most jobs would be guessed at."""
+    model = ProviderModel(ProviderSettings(tpm=120_000, reserve_max_tokens=False, **BUCKET), 1)
+    results, seconds = gathered(model, 2_000, limits=Limits(tpm=120_000))
+    assert all(result.ok for result in results)
+    assert model.stats()["refused"] == 0
+    assert model.stats()["tokens_admitted"] / (2_000 * seconds) >= 0.93  # its first seconds and the last answers too
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("stale", [0.0, 5.0], ids=["fresh", "stale"])
+def test_an_advertised_limit_is_used_and_hardly_ever_hit(server, stale):
+    """Who does not know the limit would be slower, or refused, although every answer tells it."""
+    admitted, refused, _ = drive(180, rpm=600, headers="openai", stale_headers=stale, **server, **QUICK)
+    assert used(admitted, 60, 180, 10.0) >= 0.97
+    assert refused <= 0.001
+
+
+@pytest.mark.parametrize("retry_after", ["seconds", ""], ids=["retry-after", "bare 429"])
+def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
+    """Who knows nothing of limits would be refused time after time, or wait for nothing."""
+    admitted, refused, _ = drive(180, rpm=6_000, retry_after=retry_after, **BUCKET)
+    assert used(admitted, 60, 180, 100.0) >= 0.965
+    assert refused <= 0.003
+
+
+@pytest.mark.parametrize(
+    ("limits", "more", "most"),
+    [(Limits(rpm=2_400), {}, 1.08), (None, {"headers": "openai"}, 1.05), (None, {"retry_after": ""}, 1.2)],
+    ids=["known", "advertised", "bare 429s"],
+)
+def test_a_short_job_takes_little_more_than_it_must(limits, more, most):
+    """Most jobs would be over before the pacing has found its feet."""
+    results, seconds = gathered(ProviderModel(ProviderSettings(rpm=2_400, **BUCKET, **more), 1), 800, limits=limits)
+    assert all(result.ok for result in results)
+    assert seconds <= most * 20
+
+
+def test_a_full_minute_s_bucket_is_spent_at_once():
+    """A job of half a minute would take a minute and a half."""
+    results, seconds = gathered(ProviderModel(ProviderSettings(rpm=600, headers="openai", **QUICK), 1), 900)
+    assert all(result.ok for result in results)
+    assert seconds <= 1.1 * 30
+
+
+@pytest.mark.parametrize(
+    ("headers", "settled", "least"), [("", 60, 0.90), ("openai", 60, 0.97)], ids=["unknown", "advertised"]
+)
+def test_a_limit_that_is_halved_is_followed(headers, settled, least):
+    """A provider that lowers a limit at noon would be run into all afternoon."""
+    change = ((120.0, {"rpm": 300.0}),)
+    admitted, refused, _ = drive(300, rpm=600, changes=change, headers=headers, **BUCKET)
+    assert refused <= 0.01
+    assert used(admitted, 120 + settled, 300, 5.0) >= least
+
+
+@pytest.mark.parametrize(("headers", "settled"), [("", 300), ("openai", 60)], ids=["unknown", "advertised"])
+def test_a_limit_that_is_doubled_is_followed(headers, settled):
+    """A raised limit would be of no use until the next run."""
+    change = ((120.0, {"rpm": 1_200.0}),)
+    admitted, refused, _ = drive(120 + settled + 60, rpm=600, changes=change, headers=headers, **BUCKET)
+    assert used(admitted, 120 + settled, 180 + settled, 20.0) >= 0.9
+    assert refused <= 0.003
+
+
+@pytest.mark.parametrize("how", [{}, {"queue": 8}, {"queue": 8, "queue_status": 429}], ids=["queue", "503", "429"])
+def test_a_server_of_one_s_own_is_kept_busy(how):
+    """Slots that are paid for by the hour would stand idle."""
+    counts = {}
+    for name, limits in (("fixed", Limits(concurrency=32)), ("adaptive", Limits(adaptive="concurrency"))):
+        admitted, _, _ = drive(100, limits=limits, slots=32, latency=0.5, latency_p99=2.0, **how)
+        counts[name] = sum(admitted[30:100])
+    assert counts["adaptive"] >= 0.95 * counts["fixed"]
+
+
+def test_stray_refusals_at_low_traffic_do_not_slow_a_run_for_ever():
+    """One 429 in fifty that means nothing would turn minutes into hours."""
+    settings = ProviderSettings(latency=0.5, faults=Faults(rate_limited=0.02), retry_after="")
+    for seed in range(5):
+        results, seconds = gathered(ProviderModel(settings, seed), 200, limits=Limits(concurrency=2))
+        assert all(result.ok for result in results)
+        assert seconds < 600
+
+
+# -- pauses -----------------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Refuses while its clock says so; keeps the times of all that came."""
+
+    def __init__(self, refuse, latency: float = 0.05) -> None:
+        self.refuse, self.latency = refuse, latency
+        self.times: list[float] = []
+
+    async def send(self, request: Request) -> Response:
+        now = asyncio.get_running_loop().time()
+        self.times.append(now)
+        refusal = self.refuse(now, len(self.times))
+        await asyncio.sleep(0.02 if refusal else self.latency)
+        if refusal:
+            return refusal
+        body = answers.completion(
+            number=1, model="m", message={"content": "fine"}, finish="stop", wall=0.0, prompt=1, output=1
+        )
+        return Response(200, {}, body)
+
+    async def close(self) -> None:
+        pass
+
+
+def throttle(retry_after: float, **headers: str) -> Response:
+    body = answers.error("too many requests", "requests", "rate_limit_exceeded")
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(429, {"retry-after": f"{retry_after:g}", **given}, body)
+
+
+def quota(retry_after: float | None = None) -> Response:
+    headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
+    return Response(429, headers, answers.error("no credit", "insufficient_quota", "insufficient_quota"))
+
+
+def batch(transport, count: int, **options):
+    async def main():
+        async with client(transport, **options) as made:
+            return await made.gather(prompts(count))
+
+    return run_virtual(main(), limit=1e6)
+
+
+@pytest.mark.parametrize("limits", [None, Limits(rpm=6_000), Limits(concurrency=50)], ids=["none", "rpm", "slots"])
+def test_a_retry_after_pauses_everybody_and_then_not_all_at_once(limits):
+    """Each of a thousand calls would meet its own 429, and all would come back in one instant."""
+    wire = Scripted(lambda now, number: throttle(5) if number == 20 else None)
+    assert all(result.ok for result in batch(wire, 300, limits=limits))
+    began = wire.times[19] + 0.02
+    assert not [at for at in wire.times if began + 0.01 < at < began + 5]
+    after = [at for at in wire.times if at >= began + 4.99]
+    assert sum(at < after[0] + 0.1 for at in after) <= 10
+
+
+def test_a_gateway_that_exaggerates_is_tried_early():
+    """A minute would be lost for a place that is free again in two seconds."""
+    wire = Scripted(lambda now, number: throttle(60, x_litellm_call_id="1") if 1.0 <= now < 2.5 else None)
+    assert all(result.ok for result in batch(wire, 300, limits=Limits(rpm=6_000)))
+    assert wire.times[-1] < 12
+
+
+def test_a_long_retry_after_is_obeyed_to_the_end():
+    """A provider that means it would be asked again and again, and lock the key."""
+    wire = Scripted(lambda now, number: throttle(60) if number == 20 else None)
+    assert all(result.ok for result in batch(wire, 50, limits=Limits(rpm=6_000)))
+    began = wire.times[19] + 0.02
+    assert not [at for at in wire.times if began + 0.1 < at < began + 60]
+
+
+@pytest.mark.parametrize("retry_after", [None, 120.0], ids=["no time", "a time"])
+def test_a_used_up_quota_is_waited_for_on_request(retry_after):
+    """A run over night would fail its second half, although the quota comes back at midnight."""
+    wire = Scripted(lambda now, number: quota(retry_after) if 1.0 <= now < 3_600 else None)
+    results = batch(wire, 300, limits=Limits(rpm=6_000), wait_for_quota=True)
+    assert all(result.ok for result in results)
+    assert 3_600 <= wire.times[-1] <= 3_600 + 2 * (retry_after or 300)
+    assert len([at for at in wire.times if 2.0 < at < 3_600]) <= 3_600 / (retry_after or 300) + 1
+
+
+def test_a_used_up_quota_fails_the_rest_fast_and_says_so_once():
+    """Ten thousand calls would each be sent to be told the same."""
+    wire = Scripted(lambda now, number: quota() if now >= 1.0 else None)
+    results = batch(wire, 1_000, limits=Limits(rpm=6_000))
+    failed = [result.error for result in results if not result.ok]
+    assert 800 < len(failed) < 1_000
+    assert all(isinstance(error, QuotaExhausted | CircuitOpen) for error in failed)
+    assert sum(isinstance(error, CircuitOpen) for error in failed) >= len(failed) - 30
+    assert all("no credit" in str(error) for error in failed)
+    assert wire.times[-1] < 1.5
+
+
+def test_an_overloaded_provider_is_left_in_peace_and_its_limit_not_forgotten():
+    """An outage of a minute would cost the rest of the run its speed."""
+    model = ProviderModel(ProviderSettings(rpm=1_200, outage=(60.0, 90.0), **BUCKET), 1)
+    model.start(0.0)
+    results, _ = gathered(model, 3_000, retries=20)
+    assert all(result.ok for result in results)
+    admitted = model.stats()["admitted_per_second"]
+    assert model.stats()["faults"]["outage"] < 250
+    last = len(admitted) - 5
+    assert used(admitted, last - 30, last, 20.0) >= 0.9
+
+
+# -- where the time went ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cause", "limits", "refuse"),
+    [
+        ("requests", Limits(rpm=600), None),
+        ("tokens", Limits(tpm=6_000), None),
+        ("concurrency", Limits(concurrency=2), None),
+        ("pause", Limits(concurrency=100), throttle(20)),
+        ("backoff", Limits(concurrency=100), Response(500, {}, answers.error("a bug", "server_error"))),
+    ],
+)
+def test_waits_name_the_right_cause_and_add_up(cause, limits, refuse):
+    """A user would raise the wrong limit, or look for minutes that nobody explains."""
+    wire = Scripted(lambda now, number: refuse if number <= 3 else None, latency=0.5)
+    results = batch(wire, 40, limits=limits)
+    most = max(results, key=lambda result: result.elapsed)
+    assert max((seconds, name) for name, seconds in most.waits.items())[1] == cause
+    for result in results:
+        served = 0.5 + 0.02 * (result.attempts - 1)  # the script books no time on the wire itself
+        assert sum(result.waits.values()) + served == pytest.approx(result.elapsed, abs=0.02)
