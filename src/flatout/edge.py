@@ -49,7 +49,8 @@ async def fan_out(
         feeder.cancel()
         for task in pool.running:
             task.cancel()
-        await asyncio.gather(feeder, *pool.running, return_exceptions=True)
+        # Those that are done too: when several failed at once, asyncio would complain of those that nobody asked.
+        await asyncio.gather(feeder, *pool.running, *pool.done, return_exceptions=True)
 
 
 class _Pool(Generic[OutcomeT]):

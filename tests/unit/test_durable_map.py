@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from scripted_wire import Wire, client, refusal
 
-from flatout import CallError, ConfigError, InvalidRequest, Result, RunMismatch
+from flatout import CallError, ConfigError, InvalidRequest, Limits, Result, RunMismatch
 from flatout.store import RunFile, RunReader
 from flatout.testing import digest_of
 
@@ -38,7 +38,7 @@ class Stop(BaseException):
 
 def run(function: Any, items: Any, path: Path, wire: Wire, **options: Any) -> list[Result[Any]]:
     async def main() -> list[Result[Any]]:
-        async with client(wire) as made:
+        async with client(wire, limits=Limits(rpm=600_000)) as made:
             results = [result async for result in made.map(function, items, store=path, **options)]
             return sorted(results, key=lambda result: result.index)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
 from contextlib import aclosing
 from pathlib import Path
@@ -32,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 def gather(calls: Any, path: Path, wire: Wire, strict: bool = False, retry_failed: bool = False, **options: Any):
     async def main():
-        async with client(wire, **options) as made:
+        async with client(wire, **{"limits": Limits(rpm=600_000)} | options) as made:
             return await made.gather(calls, strict=strict, store=path, retry_failed=retry_failed)
 
     return asyncio.run(main())
@@ -71,7 +72,7 @@ def test_leaving_early_keeps_what_is_done(path):
     """A script that stops at its first surprise would pay again for what it had."""
 
     async def main() -> int:
-        async with client(Wire(), limits=Limits(concurrency=4)) as made:
+        async with client(Wire(), limits=Limits(rpm=600_000, concurrency=4)) as made:
             async with aclosing(made.as_completed(map(str, range(300)), store=path)) as results:
                 seen = 0
                 async for _ in results:
@@ -238,12 +239,12 @@ class Full(sqlite3.Connection):
         return super().executemany(statement, *rest)
 
 
-def test_a_full_disk_ends_the_run_and_loses_nothing(path, monkeypatch):
+def test_a_full_disk_ends_the_run_and_loses_nothing(path, monkeypatch, caplog):
     """Answers would go on being paid that nothing keeps."""
     seen: list[int] = []
 
     async def main() -> None:
-        async with client(Wire(), limits=Limits(concurrency=4)) as made:
+        async with client(Wire(), limits=Limits(rpm=600_000, concurrency=4)) as made:
             async for result in made.as_completed(map(str, range(100)), store=path):
                 seen.append(result.index)
 
@@ -253,6 +254,8 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(path, monkeypatch):
         with pytest.raises(StoreError, match=r"disk is full: .* safe in"):
             asyncio.run(main())
     assert seen
+    gc.collect()
+    assert not caplog.records  # "Task exception was never retrieved", for each call that waited for the disk
     with RunReader.open(path) as reader:
         assert set(seen) <= {item.index for item in reader.finished()}
     assert len(gather(map(str, range(100)), path, Wire())) == 100
