@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import AuthenticationError, CallError, ConfigError, DeadlineExceeded, NotSent, QuotaExhausted
+from .errors import AuthenticationError, CallError, ConfigError, ConnectError, DeadlineExceeded, NotSent, QuotaExhausted
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
 
@@ -145,4 +145,4 @@ def may_go_again(error: Exception) -> bool:
     """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
     if isinstance(error, DeadlineExceeded):
         return error.attempts == 0
-    return isinstance(error, NotSent | AuthenticationError | QuotaExhausted)
+    return isinstance(error, NotSent | ConnectError | AuthenticationError | QuotaExhausted)

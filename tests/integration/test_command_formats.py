@@ -133,9 +133,10 @@ READERS: dict[str, Callable[[bytes], list[dict[str, Any]]]] = {
     "stdout": read_jsonl,
 }
 BOTH = [
-    *((name, to) for name in CASES for to in ("jsonl", "csv")),
-    *((name, "tsv") for name in ("strings", "messages", "TSV", "CSV with an answer of its own")),
-    *((name, "stdout") for name in ("objects", "CSV", "text on standard input", "JSONL on standard input")),
+    *((name, "jsonl") for name in CASES),
+    *((name, "csv") for name in ("objects", "batch lines", "CSV", "CSV with an answer of its own", "text")),
+    *((name, "tsv") for name in ("strings", "messages", "TSV")),
+    *((name, "stdout") for name in ("objects", "text on standard input", "JSONL on standard input")),
 ]
 
 
