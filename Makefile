@@ -41,7 +41,7 @@ lint: $(VENV)/.dev ## style, types and import rules
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
-soak: $(VENV)/.dev ## kill real runs, KILLS times (2,000 when left out): about a quarter of an hour
+soak: $(VENV)/.dev ## kill real runs, KILLS times (2,000 when left out): about half an hour
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 
 clean: ## remove what these tasks made; the model stays in the user's cache folder

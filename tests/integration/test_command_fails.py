@@ -74,7 +74,7 @@ def test_a_host_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
         begun = time.monotonic()
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         done = flatout(*RUN, "-m", "any", "--base-url", url, *PLENTY, folder=tmp_path)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20
     assert done.code == 1
     assert "no connection to 127.0.0.1" in done.err
     assert "500 still to do" in done.err

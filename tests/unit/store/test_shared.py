@@ -69,6 +69,15 @@ def test_together_they_use_it_all(folder):
         assert now == pytest.approx(200 / 9.85, abs=0.3)
 
 
+def test_who_joins_takes_back_nothing_that_others_were_admitted(folder):
+    """Each new program would begin with the others' share, and run past the limit."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        first = Pacer(Limits(tpm=600), 0.0, shared=one)
+        first.admit(Need(500.0, 0.0), 1.0)
+        before = first.ready_at(Need(100.0, 0.0), 1.0)
+        assert Pacer(Limits(tpm=600), 1.0, shared=two).ready_at(Need(100.0, 0.0), 1.0) == before
+
+
 def test_one_s_refusal_pauses_the_others(folder):
     """The others would run on into the limit."""
     with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
