@@ -6,13 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flatout.errors import ConfigError, FlatoutError, RunMismatch
 
 from . import FAILED, INTERRUPTED
+from .before import Before
 from .parse import command_line, given, headers, number, params, text_or_file
 from .terminal import clean, is_live, say, tell
 
@@ -305,35 +306,6 @@ def run(
         say(_kept(runner, options))
         raise
     return conclude(runner.progress, options, outcome, before, quiet=quiet)
-
-
-class Before(NamedTuple):
-    """What earlier processes have done of this run: rows that need no asking, and those of them that failed."""
-
-    finished: int = 0
-    failed: int = 0
-
-    @classmethod
-    def of(cls, runner: Runner, options: RunOptions) -> Before:
-        """Look into the run file. The runner counts on its way; this is wanted beforehand, and by outcome."""
-        from itertools import takewhile
-
-        from flatout.errors import StoreError
-        from flatout.store import RunReader
-
-        again = ("unsent", "failed") if options.retry_failed else ("unsent",)
-        try:
-            with RunReader.open(runner.run_file) as reader:
-                if options.limit is None:
-                    counts = reader.counts()
-                    failed = 0 if options.retry_failed else counts.failed
-                    return cls(counts.answered + failed, failed)
-                last = options.limit - 1
-                states = [row.state for row in takewhile(lambda row: row.index <= last, reader.finished())]
-        except StoreError:
-            return cls()  # not worth ending the run for
-        kept = [state for state in states if state not in again]
-        return cls(len(kept), kept.count("failed"))
 
 
 def announcement(progress: Progress, options: RunOptions, before: Before) -> str:
