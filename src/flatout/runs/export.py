@@ -12,7 +12,7 @@ import msgspec
 
 from flatout.store import Choice, Item, RunReader, salvage
 
-from .write import Answered, check_output, write
+from .write import Answered, check_output, named_error, write
 
 LAST = 2**62
 
@@ -131,13 +131,10 @@ def _decoded(kept: bytes) -> dict[str, Any]:
 
 def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
     answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
-    error = None
-    if item.error is not None:
-        error = f"{item.error}: {' '.join((item.error_message or '').split())}".rstrip(": ")
     return Answered(
         columns=_columns(item) if columns is None else columns,
         answer=answer,
-        error=error,
+        error=named_error(item.error, item.error_message or "") if item.error is not None else None,
         finish_reason=item.finish_reason,
         model=item.model,
         input_tokens=item.input_tokens,

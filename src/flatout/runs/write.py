@@ -98,7 +98,12 @@ Rows = Callable[[], Iterable[Answered]]
 
 def error_line(error: BaseException) -> str:
     """An error on one line: ``RateLimited: too fast``."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return named_error(type(error).__name__, str(error))
+
+
+def named_error(name: str, message: str) -> str:
+    """An error's class and message on one line."""
+    return f"{name}: {' '.join(message.split())}".rstrip(": ")
 
 
 def answer_names(columns: Collection[str]) -> dict[str, str]:
