@@ -1,8 +1,8 @@
 """Read a call's conversation, written as OpenAI's chat completions have it, for formats that write it otherwise.
 
 The field's common form goes in (``role``, ``content`` as text or parts, ``tool_calls``, role ``tool``); what it says
-comes out in small values, so that each format only decides how to say it. Nothing is fetched: an address of an image
-or a file is passed on.
+comes out in small values, so that each format only decides how to say it. An `Image` or a `File` counts as the part of
+OpenAI's that it knows. Nothing is fetched: an address of an image or a file is passed on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from msgspec import Struct
 
+from flatout.attachments import Attachment
 from flatout.errors import InvalidRequest
 from flatout.values import Call, Endpoint, Message, ToolCall
 
@@ -89,15 +90,25 @@ def parts_of(content: Any) -> list[Mapping[str, Any]]:
     """
     if content is None:
         return []
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if content else []
+    if isinstance(content, str | Attachment):
+        content = [content]
     if not is_list(content):
         raise InvalidRequest(f"messages: content is a text or a list of parts, not a {type(content).__name__}")
-    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+    parts = [_typed(part) if isinstance(part, Attachment) else _spelt(part) for part in content]
     for part in parts:
         if not isinstance(part, Mapping):
             raise InvalidRequest(f"messages: a part of the content is a dict, not a {type(part).__name__}")
     return [part for part in parts if part.get("type") != "text" or part.get("text") != ""]
+
+
+def spelt_out(message: Any) -> Any:
+    """A message with the texts, images and files of its content as OpenAI's parts; any other message as it is."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, Attachment):
+        content = [content]
+    if content is None or not is_list(content) or not any(isinstance(part, str | Attachment) for part in content):
+        return message
+    return {**message, "content": [_spelt(part) for part in content]}
 
 
 def text_of(content: Any, where: str) -> str:
@@ -118,6 +129,8 @@ def text_of(content: Any, where: str) -> str:
 def media_of(part: Mapping[str, Any]) -> Media | None:
     """The image, file or sound in a part; None when it is of another type.
 
+    An address has no type but the one that the part's ``media_type`` states.
+
     Raises:
         InvalidRequest: the part does not hold what its type says.
     """
@@ -125,15 +138,17 @@ def media_of(part: Mapping[str, Any]) -> Media | None:
     if kind == "image_url":
         inner = part.get("image_url")
         inner = {"url": inner} if isinstance(inner, str) else inner
-        detail = _text(inner, "detail", kind)
-        return _located("image", _text(inner, "url", kind), "image/jpeg", detail=detail)
+        stated, detail = _text(part, "media_type", kind), _text(inner, "detail", kind)
+        return _located("image", _text(inner, "url", kind), "image/jpeg", stated, detail=detail)
     if kind == "file":
-        inner = part.get("file")
+        inner, stated = part.get("file"), _text(part, "media_type", kind)
         name, file_id = _text(inner, "filename", kind), _text(inner, "file_id", kind)
         if file_id:
             return Media(kind="file", file_id=file_id, name=name)
+        where = _text(inner, "file_data", kind) or _text(inner, "file_url", kind)
         usual = mimetypes.guess_type(name or "")[0] or "application/pdf"
-        return _located("file", _text(inner, "file_data", kind) or _text(inner, "file_url", kind), usual, name=name)
+        sort = "audio" if stated is not None and stated.startswith("audio/") else "file"
+        return _located(sort, where, usual, stated, name=name)
     if kind == "input_audio":
         inner = part.get("input_audio")
         return Media(kind="audio", data=_text(inner, "data", kind), mime=f"audio/{_text(inner, 'format', kind)}")
@@ -153,7 +168,9 @@ def tool_calls_of(message: Message) -> list[ToolCall]:
         raise InvalidRequest(f"messages: tool_calls is a list, not a {type(asked).__name__}")
     calls: list[ToolCall] = []
     for index, item in enumerate(asked):
-        item = {"id": item.id, "function": item} if isinstance(item, ToolCall) else item
+        if isinstance(item, ToolCall):
+            calls.append(item)
+            continue
         function = item.get("function") if isinstance(item, Mapping) else None
         if isinstance(function, ToolCall):
             calls.append(function)
@@ -164,9 +181,14 @@ def tool_calls_of(message: Message) -> list[ToolCall]:
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = _encoded(arguments)
-        identity = item.get("id")
+        identity, signature = item.get("id"), item.get("signature")
         calls.append(
-            ToolCall(id=identity if isinstance(identity, str) else f"call_{index}", name=name, arguments=arguments)
+            ToolCall(
+                id=identity if isinstance(identity, str) else f"call_{index}",
+                name=name,
+                arguments=arguments,
+                signature=signature if isinstance(signature, str) else None,
+            )
         )
     return calls
 
@@ -208,15 +230,28 @@ def short_id(identity: str) -> str:
     return "call_" + hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:24]
 
 
-def _located(kind: str, where: str | None, usual: str, **more: str | None) -> Media:
+def _spelt(part: Any) -> Any:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return part.part if isinstance(part, Attachment) else part
+
+
+def _typed(attachment: Attachment) -> Mapping[str, Any]:
+    """An attachment as a part that also says the type of what stands at an address, for which OpenAI has no field."""
+    if attachment.size is not None or attachment.media_type is None:
+        return attachment.part
+    return {**attachment.part, "media_type": attachment.media_type}
+
+
+def _located(kind: str, where: str | None, usual: str, stated: str | None, **more: str | None) -> Media:
     """The media at an address, in a data URL, or in plain base64."""
     if not where:
         raise InvalidRequest(f"messages: a part with an {kind} has neither its data nor its address")
     head, comma, data = where[:200].partition(",")
     if not head.startswith("data:"):
         if kind == "image" or "://" in where[:20]:
-            return Media(kind=kind, url=where, **more)
-        return Media(kind=kind, mime=usual, data=where, **more)
+            return Media(kind=kind, url=where, mime=stated, **more)
+        return Media(kind=kind, mime=stated or usual, data=where, **more)
     if not comma:
         raise InvalidRequest("messages: a data: address has no data")
     data = where[len(head) + 1 :]
