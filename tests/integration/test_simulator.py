@@ -16,7 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from flatout.errors import CallError, ProtocolError
+from flatout.layer import Response
+from flatout.providers import codec_for
+from flatout.providers.embeddings import Batch, embedding_codec
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedServer, digest_of, serve
+from flatout.values import Call, Endpoint, Reply, Target
 
 FAST = {"latency": 0.0, "error_latency": 0.0}
 Scenario = Callable[[SimulatedServer, aiohttp.ClientSession], Awaitable[Any]]
@@ -140,6 +145,95 @@ def test_a_hanging_request_does_not_hold_up_the_shutdown():
             await hanging
 
     run(scenario, faults=Faults(hang=1.0))
+
+
+async def stream(server: SimulatedServer, session: aiohttp.ClientSession, texts: list[str]) -> Reply:
+    """Ask as the library asks, and decode the stream as it decodes; its texts go to a list as they come."""
+    codec = codec_for(Target(Endpoint(name="simulated", base_url=server.url), "m"))
+    call = Call("hello")
+    request = codec.encode(call, stream=True)
+    async with session.post(request.url, data=request.body, headers=request.headers) as answer:
+        if answer.status != 200:
+            return codec.decode(call, Response(answer.status, answer.headers, await answer.read()))
+        assert answer.headers["content-type"] == "text/event-stream"
+        decoder = codec.stream_decoder(call, answer.headers)
+        async for data in answer.content.iter_any():
+            texts.extend(decoder.feed(data))
+    return decoder.reply()
+
+
+def test_a_stream_is_what_the_library_decodes():
+    """Streaming could not be tried without a key."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        texts: list[str] = []
+        reply = await stream(server, session, texts)
+        assert "".join(texts) == reply.text
+        assert reply.text.startswith(f"digest:{digest_of('hello')}")
+        assert len(texts) > 5
+        assert reply.finish_reason == "stop"
+        assert reply.usage.output_tokens
+        assert reply.request_id
+        stats = server.model.stats()
+        assert (stats["answered"], stats["in_flight"]) == (1, 0)
+        assert stats["output_tokens"] == reply.usage.output_tokens
+
+    run(scenario, latency=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"faults": Faults(truncated=1.0)}, ProtocolError),
+        ({"faults": Faults(malformed=1.0)}, ProtocolError),
+        ({"faults": Faults(late_error=1.0)}, CallError),
+        ({"faults": Faults(overloaded=1.0)}, CallError),
+    ],
+)
+def test_a_broken_stream_is_found_out(settings, error):
+    """The fault would be another one than in memory."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        texts: list[str] = []
+        with pytest.raises(error):
+            await stream(server, session, texts)
+        assert bool(texts) is ("overloaded" not in server.model.stats()["faults"])
+
+    run(scenario, **settings)
+
+
+def test_a_stalled_stream_keeps_its_connection_open():
+    """A connection that dies without a word could not be played, or would jam the simulator."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        texts: list[str] = []
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream(server, session, texts), 0.5)
+        assert texts
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), post(server, session) as answer:
+                await answer.read()
+        while server.model.stats()["in_flight"]:  # noqa: ASYNC110 -- the server notices on its own; nothing signals it
+            await asyncio.sleep(0.01)
+        assert server.model.stats()["serving"] == 0
+
+    run(scenario, slots=1, faults=Faults(stall=1.0))
+
+
+def test_embeddings_over_http():
+    """Nothing that embeds could be tried without a key."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        endpoint = Endpoint(name="simulated", base_url=server.url, limit_headers="openai")
+        codec = embedding_codec(Target(endpoint, "e"))
+        batch = Batch((0, 1), ("one", "two"))
+        request = codec.encode(batch)
+        async with session.post(request.url, data=request.body, headers=request.headers) as answer:
+            assert answer.headers["x-ratelimit-remaining-requests"] == "599"
+            embedded = codec.decode(batch, Response(answer.status, answer.headers, await answer.read()))
+        assert [len(each.vector) for each in embedded.embeddings] == [256, 256]
+
+    run(scenario, rpm=600, headers="openai")
 
 
 @pytest.mark.parametrize(

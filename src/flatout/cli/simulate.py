@@ -38,8 +38,11 @@ _MIX = {
     "malformed": 0.02,
     "empty": 0.02,
     "invalid": 0.02,
+    "stall": 0.005,
+    "late_error": 0.02,
+    "schema": 0.02,
 }
-"""What ``--faults`` stands for. Hanging is rarer: each costs the client a whole timeout."""
+"""What ``--faults`` stands for. What hangs is rarer: each costs the client a whole timeout."""
 
 _LIMITS, _SERVICE, _FAULTS = "Limits", "Service", "Faults"
 
@@ -81,6 +84,14 @@ def simulate(
         float | None,
         typer.Option(metavar="SECONDS", help="Its 99th percentile; three times the median.", rich_help_panel=_SERVICE),
     ] = None,
+    first_token: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="The median time until a streamed answer begins; a fifth of the answer's.",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = None,
     headers: Annotated[
         str,
         typer.Option(
@@ -111,7 +122,7 @@ def simulate(
         typer.Option(
             "--faults",
             metavar="",
-            help="A mix: 2% of each fault below, hanging 0.5%. Run with a short --timeout.",
+            help="A mix: 2% of each fault below, hang and stall 0.5%. Run with a short --timeout.",
             rich_help_panel=_FAULTS,
         ),
     ] = False,
@@ -121,13 +132,21 @@ def simulate(
     error_400: Annotated[str | None, _fault("Share of prompts that always fail with a 400.")] = None,
     reset: Annotated[str | None, _fault("Share of connections closed without an answer.")] = None,
     hang: Annotated[str | None, _fault("Share of requests never answered.")] = None,
+    stall: Annotated[str | None, _fault("Share of answers that stop in the middle, the connection open.")] = None,
     truncate: Annotated[str | None, _fault("Share of answers cut off in the middle.")] = None,
     malformed: Annotated[str | None, _fault("Share of answers that are no JSON.")] = None,
     empty: Annotated[str | None, _fault("Share of answers without text.")] = None,
+    late_error: Annotated[
+        str | None, _fault("Share of errors that come after a 200, in a stream in the middle.")
+    ] = None,
+    misfit: Annotated[
+        str | None, _fault("Share of conversations whose answer does not fit the schema asked for.")
+    ] = None,
 ) -> int:
     """Play a provider: an OpenAI-compatible server with limits and faults of your choice.
 
-    Nothing leaves this machine, and nothing costs money. The answers are made up.
+    Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, calls
+    of tools, whole or streamed; and embeddings.
     """
     drawn = {
         "rate_limited": share("--error-429", error_429),
@@ -136,9 +155,12 @@ def simulate(
         "invalid": share("--error-400", error_400),
         "reset": share("--reset", reset),
         "hang": share("--hang", hang),
+        "stall": share("--stall", stall),
         "truncated": share("--truncate", truncate),
         "malformed": share("--malformed", malformed),
         "empty": share("--empty", empty),
+        "late_error": share("--late-error", late_error),
+        "schema": share("--misfit", misfit),
     }
     settings = _settings(
         rpm=number("--rpm", rpm),
@@ -148,6 +170,7 @@ def simulate(
         slots=concurrency,
         latency=latency,
         latency_p99=latency_p99,
+        first_token=first_token,
         headers="" if headers == "none" else headers,
         key=key,
         changes=changes(change or ()) or None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -20,14 +20,20 @@ MESSAGE_TOKENS = 4  # what a message's role and separators cost
 PRIMING_TOKENS = 3  # what the start of the answer costs
 
 
-class ChatMessage(Struct):
+class ChatMessage(Struct, gc=False):
     """As much of a message as the answer depends on."""
 
     role: str
     content: Any = None
 
 
-class ChatRequest(Struct):
+class StreamOptions(Struct, gc=False):
+    """What a streamed answer tells besides itself."""
+
+    include_usage: bool | None = None
+
+
+class ChatRequest(Struct, gc=False):
     """As much of a request as the answer depends on."""
 
     model: str
@@ -35,11 +41,23 @@ class ChatRequest(Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
 
     @property
     def token_cap(self) -> int | None:
         """The most tokens of answer."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+class Rejection(NamedTuple):
+    """What a request gets every time: what it is counted as, the status and the body."""
+
+    kind: str
+    status: int
+    body: bytes
 
 
 decode_request = msgspec.json.Decoder(ChatRequest).decode
@@ -72,6 +90,12 @@ def digest_of(conversation: str | Sequence[Mapping[str, Any]], *, system: str | 
 def fingerprint(messages: Sequence[ChatMessage]) -> bytes:
     """The 32 bytes of which the digest is the first eight."""
     return sha256(_canonical([[message.role, message.content] for message in messages])).digest()
+
+
+def fate(mark: bytes, place: int, seed: int) -> float:
+    """A number between 0 and 1 that belongs to a text's mark, the same every time; each ``place`` has another one."""
+    bits = (int.from_bytes(mark[place : place + 8]) ^ seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    return (bits + 1) / (2**64 + 2)
 
 
 def count_tokens(text: str) -> int:
@@ -120,14 +144,30 @@ def completion(
             "created": int(wall),
             "model": model,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-            "usage": {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output},
+            "usage": usage(prompt, output),
         }
     )
+
+
+def usage(prompt: int, output: int) -> dict[str, int]:
+    """The tokens of an exchange, as OpenAI writes them."""
+    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
 def error(message: str, kind: str = "invalid_request_error", code: str | None = None) -> bytes:
     """An error body as OpenAI writes it."""
     return _encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def bad_request(message: str) -> Rejection:
+    """What a request gets that cannot be served as it is."""
+    return Rejection("bad_request", 400, error(message))
+
+
+def too_long(limit: int, tokens: int, what: str) -> Rejection:
+    """What a prompt gets that is longer than the model's context."""
+    message = f"This model's maximum context length is {limit} tokens, but {what} {tokens} tokens long."
+    return Rejection("context_length_exceeded", 400, error(message, code="context_length_exceeded"))
 
 
 def rate_limit_error(refusal: Refusal, requested: int) -> bytes:

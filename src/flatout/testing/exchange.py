@@ -4,30 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from types import TracebackType
 
 from .clock import VirtualLoop
 from .provider import ProviderModel
 from .slots import Outcome
 
 
-async def exchange(model: ProviderModel, body: bytes, authorization: str) -> Outcome:
-    """Let a request wait for its slot and be served. A hanging one waits until it is cancelled."""
+async def begin(model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False) -> Exchange:
+    """Let a request wait for its slot, and for its answer to begin. A hanging one waits until it is cancelled.
+
+    Use what it gives as ``with await begin(…) as exchange``.
+    """
     loop = asyncio.get_running_loop()
     wall = loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
-    outcome = model.receive(loop.time(), wall, body, authorization)
-    delivered = False
+    outcome = model.receive(loop.time(), wall, body, authorization, embeddings=embeddings)
+    exchange = Exchange(model, outcome)
     try:
         if outcome.queued:
             await _turn(loop, outcome)
         if outcome.wire == "hang":
             await loop.create_future()
         await asyncio.sleep(outcome.delay)
-        delivered = True
-    finally:
-        for started in model.finish(loop.time(), outcome, delivered=delivered):
+    except BaseException:
+        exchange.end(delivered=False)
+        raise
+    if outcome.pieces is None and outcome.wire != "stall":
+        exchange.end(delivered=True)
+    return exchange
+
+
+class Exchange:
+    """A request whose answer has begun. The model hears of its end before the last piece of the answer is sent.
+
+    Attributes:
+        outcome: what becomes of the request.
+    """
+
+    __slots__ = ("_ended", "_model", "outcome")
+
+    def __init__(self, model: ProviderModel, outcome: Outcome) -> None:
+        self._model = model
+        self.outcome = outcome
+        self._ended = False
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(delivered=False)
+
+    def end(self, *, delivered: bool) -> None:
+        """Tell the model that the request is over, unless it has been told."""
+        if self._ended:
+            return
+        self._ended = True
+        for started in self._model.finish(asyncio.get_running_loop().time(), self.outcome, delivered=delivered):
             if started.on_start is not None:
                 started.on_start()
-    return outcome
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, in the pieces and at the times in which it comes. Of a broken one, the part that comes."""
+        outcome = self.outcome
+        pieces = outcome.pieces
+        if pieces is None:
+            pieces = ((0.0, outcome.body if outcome.wire == "whole" else outcome.body[: len(outcome.body) // 2]),)
+        left = len(pieces)
+        for delay, data in pieces:
+            if delay > 0:
+                await asyncio.sleep(delay)
+            left -= 1
+            if not left and outcome.wire != "stall":
+                self.end(delivered=True)  # before the piece goes out: many clients stop reading at ``[DONE]``
+            yield data
+        if outcome.wire == "stall":
+            await asyncio.get_running_loop().create_future()
 
 
 async def _turn(loop: asyncio.AbstractEventLoop, outcome: Outcome) -> None:

@@ -11,7 +11,9 @@ from flatout.errors import ConfigError
 
 
 class Faults(Struct, frozen=True, kw_only=True):
-    """The probability, from 0 to 1, that a request meets each fault. All but ``invalid`` are drawn for each request.
+    """The probability, from 0 to 1, that a request meets each fault.
+
+    All but ``invalid`` and ``schema`` are drawn for each request.
 
     Args:
         rate_limited: a 429 although no limit was reached.
@@ -19,10 +21,15 @@ class Faults(Struct, frozen=True, kw_only=True):
         overloaded: a 503.
         reset: the connection is closed without a byte of an answer.
         hang: no answer, ever; the connection stays open.
-        truncated: the body ends before its Content-Length.
-        malformed: a whole 200 answer that is no valid JSON.
-        empty: a 200 answer without text.
-        invalid: a 400, drawn for each prompt and not for each request: the same prompt fails every time.
+        truncated: the body ends before its Content-Length; a stream ends in its middle, without ``[DONE]``.
+        stall: the answer stops in its middle, and the connection stays open.
+        malformed: a whole 200 answer that is no valid JSON; in a stream one event.
+        late_error: an error object after the status has said 200; in a stream in place of the answer's second half.
+        empty: a 200 answer without text, or without vectors.
+        invalid: a 400, drawn for each prompt and not for each request: the same prompt fails every time. One such text
+            fails a whole request for embeddings.
+        schema: an answer, or the arguments of a tool, of the wrong types where the request has a schema for them. It
+            is drawn for each conversation, so a model that is asked again draws anew.
 
     Raises:
         ConfigError: not a probability, or those drawn for each request add up to more than 1.
@@ -37,6 +44,9 @@ class Faults(Struct, frozen=True, kw_only=True):
     malformed: float = 0.0
     empty: float = 0.0
     invalid: float = 0.0
+    stall: float = 0.0
+    late_error: float = 0.0
+    schema: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -46,7 +56,7 @@ class Faults(Struct, frozen=True, kw_only=True):
             raise ConfigError("the faults' probabilities add up to more than 1")
 
 
-DRAWN = tuple(name for name in Faults.__struct_fields__ if name != "invalid")
+DRAWN = tuple(name for name in Faults.__struct_fields__ if name not in ("invalid", "schema"))
 """The faults that are drawn for each request."""
 
 

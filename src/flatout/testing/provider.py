@@ -8,50 +8,33 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from . import answers
-from .answers import ChatRequest
+from . import answers, streams
+from .answers import Rejection, fate
+from .chat import EMPTY, Chat, Script, Written
 from .counts import Counts
 from .faults import FaultTable
 from .headers import HeaderWriter, retry_after
 from .limits import RateLimits, Refusal
+from .schemas import BadSchema
 from .settings import ProviderSettings
 from .slots import Outcome, Slots, Wire
-
-Script = Callable[[dict[str, Any]], "str | dict[str, Any]"]
-"""Gives the answer to a request body: its text, or the whole message (say with ``tool_calls``)."""
+from .vectors import Texts
 
 SPURIOUS_WAIT = 1.0
 """Seconds that a 429 asks to wait when no limit was reached."""
 
 _P99 = NormalDist().inv_cdf(0.99)
-_normal_quantile = NormalDist().inv_cdf
+_SPREAD = math.log(3.0) / _P99  # of the time of service, when its 99th percentile is three times the median
 _JSON = {"content-type": "application/json"}
-_WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated"}
-
-
-class _Arrival(NamedTuple):
-    """A request that could be read."""
-
-    body: bytes
-    request: ChatRequest
-    mark: bytes
-    prompt_tokens: int
-
-    @classmethod
-    def of(cls, body: bytes) -> _Arrival:
-        request = answers.decode_request(body)
-        return cls(body, request, answers.fingerprint(request.messages), answers.count_prompt(request.messages))
-
-    def cost(self, *, reserve: bool) -> int:
-        """Tokens that are charged on admission."""
-        return max(self.prompt_tokens, self.request.token_cap or 0) if reserve else self.prompt_tokens
+_STREAM = {"content-type": "text/event-stream"}
+_WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated", "stall": "stall"}
 
 
 class ProviderModel:
@@ -90,14 +73,17 @@ class ProviderModel:
         self._slots.limit, self._slots.queue = self._given.slots, self._given.queue
         self._slots.slow_above = self._given.slow_above
 
-    def receive(self, now: float, wall: float, body: bytes, authorization: str = "") -> Outcome:
+    def receive(
+        self, now: float, wall: float, body: bytes, authorization: str = "", *, embeddings: bool = False
+    ) -> Outcome:
         """Decide what becomes of a request.
 
         Args:
             now: a monotonic clock's seconds.
             wall: Unix seconds, for headers that tell the time of day.
-            body: the chat completion request.
+            body: the chat completion request, or the request for embeddings.
             authorization: the Authorization header.
+            embeddings: which of the two it is.
         """
         now = self._advance(now)
         self._counts.arrive(now)
@@ -105,9 +91,10 @@ class ProviderModel:
         if outage is not None and outage[0] <= now < outage[1]:
             return self._outage()
         try:
-            arrival = _Arrival.of(body)
+            arrival = Texts.of(body) if embeddings else Chat.of(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            return self._fail(now, "bad_request", 400, answers.error(f"not a chat completion request: {problem}"))
+            what = "an embeddings request" if embeddings else "a chat completion request"
+            return self._fail(now, *answers.bad_request(f"not {what}: {problem}"))
         rejection = self._rejection(arrival, authorization)
         if rejection is not None:
             return self._fail(now, *rejection)
@@ -120,7 +107,11 @@ class ProviderModel:
         if self._slots.full():
             status = self.settings.queue_status
             return self._fail(now, "queue_full", status, answers.error("the queue is full", "server_error"))
-        return self._admit(now, wall, arrival, fault, cost)
+        try:
+            outcome = self._answer(wall, arrival, fault)
+        except BadSchema as problem:
+            return self._fail(now, *answers.bad_request(str(problem)))
+        return self._admit(now, wall, outcome, cost)
 
     def finish(self, now: float, outcome: Outcome, *, delivered: bool = True) -> Sequence[Outcome]:
         """Say that a request is over: delivered, or given up by its client.
@@ -174,26 +165,19 @@ class ProviderModel:
             self._slots.slow_above = self.settings.slow_above
         return self._now
 
-    def _rejection(self, arrival: _Arrival, authorization: str) -> tuple[str, int, bytes] | None:
-        """The kind, status and body of what this request gets every time; None when it may succeed."""
-        settings, request, prompt = self.settings, arrival.request, arrival.prompt_tokens
+    def _rejection(self, arrival: Chat | Texts, authorization: str) -> Rejection | None:
+        """What this request gets every time; None when it may succeed."""
+        settings, model = self.settings, arrival.request.model
         if settings.key is not None and authorization != f"Bearer {settings.key}":
-            return "unauthorized", 401, answers.error("the API key is not right", code="invalid_api_key")
-        if settings.models and request.model not in settings.models:
-            message = f"The model `{request.model}` does not exist"
-            return "model_not_found", 404, answers.error(message, code="model_not_found")
-        if not request.messages:
-            return "bad_request", 400, answers.error("messages is empty")
-        if request.stream:
-            return "bad_request", 400, answers.error("this provider does not stream")
-        if settings.context_tokens is not None and prompt > settings.context_tokens:
-            message = (
-                f"This model's maximum context length is {settings.context_tokens} tokens, "
-                f"but the messages are {prompt} tokens long."
-            )
-            return "context_length_exceeded", 400, answers.error(message, code="context_length_exceeded")
-        if settings.faults.invalid and self._fate(arrival.mark, 16) < settings.faults.invalid:
-            return "invalid", 400, answers.error("this prompt is never accepted", code="invalid_value")
+            return Rejection("unauthorized", 401, answers.error("the API key is not right", code="invalid_api_key"))
+        if settings.models and model not in settings.models:
+            message = f"The model `{model}` does not exist"
+            return Rejection("model_not_found", 404, answers.error(message, code="model_not_found"))
+        if (problem := arrival.problem(settings)) is not None:
+            return problem
+        invalid = settings.faults.invalid
+        if invalid and any(fate(mark, 16, self.seed) < invalid for mark in arrival.marks()):
+            return Rejection("invalid", 400, answers.error("this prompt is never accepted", code="invalid_value"))
         return None
 
     def _outage(self) -> Outcome:
@@ -236,75 +220,93 @@ class ProviderModel:
             self._limits.waste(now)
         return Outcome(kind=kind, status=status, headers=dict(_JSON), body=body, delay=self.settings.error_latency)
 
-    def _admit(self, now: float, wall: float, arrival: _Arrival, fault: str, cost: int) -> Outcome:
-        message, finish, output = self._answer(arrival, empty=fault == "empty")
-        number = self._counts.received
+    def _admit(self, now: float, wall: float, outcome: Outcome, cost: int) -> Outcome:
+        if outcome.kind != "answered":
+            self._counts.faults[outcome.kind] += 1
+        self._limits.take(now, cost)
+        told = self._headers.write(now, wall, self._limits, cost)
+        outcome.headers = {**outcome.headers, **told, "x-request-id": f"req_{self._counts.received:012d}"}
+        self._slots.enter(outcome)
+        self._counts.admit(now, cost, self._slots)
+        return outcome
+
+    def _answer(self, wall: float, arrival: Chat | Texts, fault: str) -> Outcome:
+        """The answer to a request that is let through, with what its fault makes of it."""
+        if isinstance(arrival, Texts):
+            body = arrival.answer(self.settings, empty=fault == "empty")
+            return self._whole(arrival, body, fault, 0)
+        written = EMPTY if fault == "empty" else arrival.write(self.settings, self.seed, self.script)
+        if not (fault or written.fits):
+            fault = "schema"
+        if arrival.request.stream:
+            return self._streamed(wall, arrival, written, fault)
         body = answers.completion(
-            number=number,
+            number=self._counts.received,
             model=arrival.request.model,
-            message=message,
-            finish=finish,
+            message=written.message,
+            finish=written.finish,
             wall=wall,
             prompt=arrival.prompt_tokens,
-            output=output,
+            output=written.tokens,
         )
-        if fault:
-            self._counts.faults[fault] += 1
-        self._limits.take(now, cost)
-        headers = _JSON | self._headers.write(now, wall, self._limits, cost)
-        headers["x-request-id"] = f"req_{number:012d}"
-        outcome = Outcome(
+        return self._whole(arrival, body, fault, written.tokens)
+
+    def _whole(self, arrival: Chat | Texts, body: bytes, fault: str, output: int) -> Outcome:
+        if fault == "malformed":
+            body = body[: len(body) // 2]
+        elif fault == "late_error":
+            body = answers.error("the server failed", "server_error")
+        return Outcome(
             kind=fault or "answered",
-            headers=headers,
-            body=body[: len(body) // 2] if fault == "malformed" else body,
+            headers=_JSON,
+            body=body,
             delay=self._service_time(),
             wire=_WIRES.get(fault, "whole"),
             mark=int.from_bytes(arrival.mark[:8]),
             prompt_tokens=arrival.prompt_tokens,
             output_tokens=output,
         )
-        self._slots.enter(outcome)
-        self._counts.admit(now, cost, self._slots)
-        return outcome
 
-    def _answer(self, arrival: _Arrival, *, empty: bool) -> tuple[dict[str, Any], str, int]:
-        """The message, why it ended, and its tokens."""
-        if empty:
-            return {"role": "assistant", "content": ""}, "stop", 0
-        if self.script is not None:
-            return _scripted(self.script(msgspec.json.decode(arrival.body)))
-        tokens, finish = self._answer_length(arrival.mark), "stop"
-        cap = arrival.request.token_cap
-        if cap is not None and tokens > cap:
-            tokens, finish = cap, "length"
-        return {"role": "assistant", "content": answers.text_of(tokens, arrival.mark.hex()[:16])}, finish, tokens
+    def _streamed(self, wall: float, chat: Chat, written: Written, fault: str) -> Outcome:
+        options = chat.request.stream_options
+        usage = answers.usage(chat.prompt_tokens, written.tokens) if options and options.include_usage else None
+        events = streams.events(
+            number=self._counts.received,
+            model=chat.request.model,
+            message=written.message,
+            finish=written.finish,
+            wall=wall,
+            usage=usage,
+        )
+        first, gap = self._pace(len(events))
+        return Outcome(
+            kind=fault or "answered",
+            headers=_STREAM,
+            pieces=streams.paced(streams.broken(events, fault), gap),
+            delay=first,
+            wire="whole" if fault == "truncated" else _WIRES.get(fault, "whole"),
+            mark=int.from_bytes(chat.mark[:8]),
+            prompt_tokens=chat.prompt_tokens,
+            output_tokens=written.tokens,
+        )
 
-    def _answer_length(self, mark: bytes) -> int:
-        median, p99 = self.settings.output_tokens, self.settings.output_tokens_p99
-        if not median:
-            return 0
-        spread = math.log(p99 / median if p99 else 4.0) / _P99
-        return max(1, round(median * math.exp(spread * _normal_quantile(self._fate(mark, 8)))))
+    def _pace(self, events: int) -> tuple[float, float]:
+        """Seconds until a stream of so many events begins, and between its words."""
+        settings, service = self.settings, self._service_time()
+        drawn = service / settings.latency if settings.latency else 1.0  # how this one compares to the median
+        first = service * streams.FIRST_SHARE if settings.first_token is None else settings.first_token * drawn
+        if settings.word_gap is not None:
+            return first, settings.word_gap * drawn
+        gaps = events - 3  # the role comes with the first word, the end with the last
+        return first, max(0.0, service - first) / gaps if gaps > 0 else 0.0
 
     def _service_time(self) -> float:
         median, p99 = self.settings.latency, self.settings.latency_p99
         if not median:
             return 0.0
-        spread = math.log(p99 / median if p99 else 3.0) / _P99
+        spread = _SPREAD if p99 is None else math.log(p99 / median) / _P99
         return median * math.exp(spread * self._random.gauss())
 
     def _retry_after(self, wait: float, wall: float) -> dict[str, str]:
         always = self.settings.retry_after_always
         return retry_after(self.settings.retry_after, wait if always is None else always, wall)
-
-    def _fate(self, mark: bytes, place: int) -> float:
-        """A number between 0 and 1 that belongs to a conversation, the same every time it is asked."""
-        bits = (int.from_bytes(mark[place : place + 8]) ^ self.seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        return (bits + 1) / (2**64 + 2)
-
-
-def _scripted(answer: str | dict[str, Any]) -> tuple[dict[str, Any], str, int]:
-    message = {"content": answer} if isinstance(answer, str) else answer
-    content = message.get("content")
-    tokens = answers.count_tokens(content if isinstance(content, str) else repr(message))
-    return {"role": "assistant", **message}, "tool_calls" if message.get("tool_calls") else "stop", tokens

@@ -1,7 +1,8 @@
 """A provider model over real HTTP: what `flatout simulate` starts, and what benchmarks run against.
 
-It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, and besides ``GET /v1/models``,
-``GET /__stats`` and ``POST /__reset``. It binds to this machine only, unless told otherwise.
+It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, streamed ones too, its embeddings
+at ``/embeddings``, and besides ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. It binds to this machine
+only, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from .exchange import exchange
+from .exchange import Exchange, begin
 from .provider import ProviderModel
 from .settings import ProviderSettings
-from .slots import Outcome
-from .transport import CHAT, JSON, MODELS
+from .transport import CHAT, EMBEDDINGS, JSON, MODELS
 
 KEEPALIVE = 75.0
 BACKLOG = 4096  # clients that ramp up open thousands of connections at once
@@ -152,7 +152,9 @@ class _Handler:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         if path.endswith(CHAT) and request.method == "POST":
-            return await self._chat(request)
+            return await self._answer(request, embeddings=False)
+        if path.endswith(EMBEDDINGS) and request.method == "POST":
+            return await self._answer(request, embeddings=True)
         if path.endswith(MODELS) and request.method == "GET":
             return web.Response(body=self._model.model_list(), headers=JSON)
         if path == "/__stats" and request.method == "GET":
@@ -163,24 +165,29 @@ class _Handler:
             return web.Response(status=204)
         return web.Response(status=404, body=b'{"error":{"message":"no such path"}}', headers=JSON)
 
-    async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, *, embeddings: bool) -> web.StreamResponse:
         body = await request.read()
-        outcome = await exchange(self._model, body, request.headers.get("Authorization", ""))
+        key = request.headers.get("Authorization", "")
+        with await begin(self._model, body, key, embeddings=embeddings) as exchange:
+            outcome = exchange.outcome
+            if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
+                return await _in_pieces(request, exchange)
         if outcome.wire in ("reset", "refused") and request.transport is not None:
             # A server that listens cannot refuse a connection; the client sees it closed instead.
             request.transport.abort()
-        elif outcome.wire == "truncated":
-            return await _cut_off(request, outcome)
         return web.Response(status=outcome.status or 503, body=outcome.body, headers=outcome.headers)
 
 
-async def _cut_off(request: web.BaseRequest, outcome: Outcome) -> web.StreamResponse:
-    """Promise the whole body, send half of it, and close the connection."""
-    response = web.StreamResponse(headers=outcome.headers)
-    response.content_length = len(outcome.body)
+async def _in_pieces(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    """Send an answer as it comes. One in a single piece promises its whole body, and breaks off in the middle."""
+    outcome = exchange.outcome
+    response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
+    if outcome.pieces is None:
+        response.content_length = len(outcome.body)
     await response.prepare(request)
-    await response.write(outcome.body[: len(outcome.body) // 2])
-    if request.transport is not None:
+    async for chunk in exchange.chunks():
+        await response.write(chunk)
+    if outcome.pieces is None and request.transport is not None:
         request.transport.close()
     return response
 

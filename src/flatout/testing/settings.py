@@ -11,8 +11,22 @@ from flatout.errors import ConfigError
 
 from .faults import Faults
 
-CHANGEABLE = frozenset({"rpm", "tpm", "rpd", "slots", "queue", "slow_above", "latency", "latency_p99"})
+CHANGEABLE = frozenset(
+    {"rpm", "tpm", "rpd", "slots", "queue", "slow_above", "latency", "latency_p99", "first_token", "word_gap"}
+)
 """What ``changes`` may change while the provider runs."""
+
+_ABOVE_ZERO = ("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens", "embedding_dimensions")
+_FROM_ZERO = (
+    "queue",
+    "latency",
+    "first_token",
+    "word_gap",
+    "error_latency",
+    "output_tokens",
+    "stale_headers",
+    "retry_after_always",
+)
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
@@ -37,9 +51,13 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         slow_above: requests in flight above which service grows slower in proportion; never when None.
         latency: the median time of service.
         latency_p99: its 99th percentile; three times the median when None.
+        first_token: the median time until a streamed answer begins; a fifth of the time of service when None.
+        word_gap: the median time between the words of a streamed answer; what is left of the time of service, spread
+            evenly, when None. Both vary as the time of service does.
         error_latency: the time until a refusal.
         output_tokens: the median length of an answer, cut at the request's ``max_tokens``.
         output_tokens_p99: its 99th percentile; four times the median when None.
+        embedding_dimensions: the length of vectors, unless the request says another.
         headers: the dialect of the rate-limit headers; none when "".
         stale_headers: how old the state is that the headers tell.
         retry_after: how a 429 says when to come back: ``seconds``, ``ms``, ``both``, an HTTP ``date``, or "" for not.
@@ -50,7 +68,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         outage_as: whether an outage is a 503 or a refused connection.
         key: the only key that is accepted; any or none when None.
         models: the only models that exist; any when empty.
-        context_tokens: the longest prompt.
+        context_tokens: the longest prompt, or text to embed.
 
     Raises:
         ConfigError: a value that makes no sense.
@@ -71,9 +89,12 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     slow_above: int | None = None
     latency: float = 0.5
     latency_p99: float | None = None
+    first_token: float | None = None
+    word_gap: float | None = None
     error_latency: float = 0.02
     output_tokens: int = 60
     output_tokens_p99: int | None = None
+    embedding_dimensions: int = 256
     headers: Literal["", "openai", "azure", "anthropic", "groq", "mistral", "together", "fireworks", "openrouter"] = ""
     stale_headers: float = 0.0
     retry_after: Literal["", "seconds", "ms", "both", "date"] = "seconds"
@@ -87,11 +108,11 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is a number above 0, not {value!r}")
-        for name in ("queue", "latency", "error_latency", "output_tokens", "stale_headers", "retry_after_always"):
+        for name in _FROM_ZERO:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ConfigError(f"{name} is not negative, but {value!r} is")

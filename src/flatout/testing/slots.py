@@ -8,8 +8,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-Wire = Literal["whole", "reset", "refused", "hang", "truncated"]
+Wire = Literal["whole", "reset", "refused", "hang", "truncated", "stall"]
 """What happens on the connection: a whole answer, or how it fails."""
+
+Piece = tuple[float, bytes]
+"""A part of a streamed answer: the seconds that pass before it comes, and its bytes."""
 
 
 class Outcome(Struct, eq=False, kw_only=True):
@@ -18,8 +21,9 @@ class Outcome(Struct, eq=False, kw_only=True):
     Attributes:
         kind: what `ProviderModel.stats` counts it as: ``answered``, ``refused`` or the name of a fault.
         status, headers, body: the HTTP answer.
-        delay: seconds of service, from the moment at which the request has its slot.
-        wire: how the answer travels.
+        pieces: the body of a streamed answer, in place of ``body``; None for an answer in one piece.
+        delay: seconds until the answer begins, from the moment at which the request has its slot.
+        wire: how the answer travels. A stream that is cut off needs no mark: its pieces end early.
         queued: whether it still waits for a slot. While it does, ``delay`` has not begun.
         on_start: called when a queued request gets its slot; set by whoever sends the answer.
         mark: the first eight bytes of the conversation's digest, as a number.
@@ -31,6 +35,7 @@ class Outcome(Struct, eq=False, kw_only=True):
     status: int = 200
     headers: dict[str, str]
     body: bytes = b""
+    pieces: Sequence[Piece] | None = None
     delay: float = 0.0
     wire: Wire = "whole"
     queued: bool = False
@@ -39,6 +44,12 @@ class Outcome(Struct, eq=False, kw_only=True):
     prompt_tokens: int = 0
     output_tokens: int = 0
     holds: bool = False
+
+    def slow(self, factor: float) -> None:
+        """Let everything take so many times as long."""
+        self.delay *= factor
+        if self.pieces is not None:
+            self.pieces = [(delay * factor, data) for delay, data in self.pieces]
 
 
 class Slots:
@@ -96,7 +107,7 @@ class Slots:
     def _start(self, outcome: Outcome) -> None:
         self.busy += 1
         if self.slow_above is not None and self.busy > self.slow_above:
-            outcome.delay *= self.busy / self.slow_above
+            outcome.slow(self.busy / self.slow_above)
 
     def _taken(self) -> bool:
         return self.limit is not None and self.busy >= self.limit

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from flatout.errors import ConnectError, ProtocolError
 from flatout.layer import Request, Response, journey
 
-from .exchange import exchange
+from .exchange import Exchange, begin
 from .provider import ProviderModel
 
 CHAT = "/chat/completions"
+EMBEDDINGS = "/embeddings"
 MODELS = "/models"
+MODELLED = (CHAT, EMBEDDINGS)
 JSON = {"content-type": "application/json"}
 
 
@@ -39,31 +42,107 @@ class SimulatedTransport:
             ConnectError: the provider refuses connections, or the transport is closed.
             ProtocolError: the connection ended before the answer did.
         """
-        if self._closed:
-            raise ConnectError("the transport is closed")
         path = request.url.partition("?")[0]
-        if path.endswith(MODELS) and request.method == "GET":
-            return Response(200, dict(JSON), self.model.model_list())
-        if not path.endswith(CHAT):
-            return Response(404, dict(JSON), b'{"error":{"message":"no such path","type":"invalid_request_error"}}')
+        if self._closed or not path.endswith(MODELLED):
+            return self._unmodelled(request, path)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        outcome = await exchange(self.model, request.body, _authorization(request.headers))
-        if outcome.wire == "refused":
-            raise ConnectError("no connection to the simulated provider: connection refused")
-        if outcome.wire == "reset":
-            raise ProtocolError("the server closed the connection without an answer")
-        if outcome.wire == "truncated":
-            raise ProtocolError("the answer was cut off")
+        key = _authorization(request.headers)
+        with await begin(self.model, request.body, key, embeddings=path.endswith(EMBEDDINGS)) as exchange:
+            headed = loop.time()
+            outcome = exchange.outcome
+            body = outcome.body
+            if outcome.pieces is not None or outcome.wire != "whole":
+                body = b"".join([chunk async for chunk in _pieces(exchange)])
         trip = journey(None)
         if trip is not None:
-            trip.waited("first_byte", loop.time() - began)
-        return Response(outcome.status, outcome.headers, outcome.body)
+            trip.waited("first_byte", headed - began)
+            trip.waited("body", loop.time() - headed)
+        return Response(outcome.status, outcome.headers, body)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[SimulatedStream]:
+        """Send a request, and give its answer as soon as it begins; leaving early ends the exchange.
+
+        Raises:
+            ConnectError: the provider refuses connections, or the transport is closed.
+            ProtocolError: the connection ended before an answer began.
+        """
+        path = request.url.partition("?")[0]
+        if self._closed or not path.endswith(MODELLED):
+            known = self._unmodelled(request, path)
+            yield SimulatedStream(known.status, known.headers, _whole(known.body))
+            return
+        trip = journey(None)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        key = _authorization(request.headers)
+        with await begin(self.model, request.body, key, embeddings=path.endswith(EMBEDDINGS)) as exchange:
+            headed = loop.time()
+            outcome = exchange.outcome
+            _check(outcome.wire)
+            if trip is not None:
+                trip.waited("first_byte", headed - began)
+            try:
+                yield SimulatedStream(outcome.status, outcome.headers, _pieces(exchange))
+            finally:
+                if trip is not None:
+                    trip.waited("body", loop.time() - headed)
 
     async def close(self) -> None:
         """Take no more requests."""
         self._closed = True
 
+    def _unmodelled(self, request: Request, path: str) -> Response:
+        """The answer to what takes no time and no limit."""
+        if self._closed:
+            raise ConnectError("the transport is closed")
+        if path.endswith(MODELS) and request.method == "GET":
+            return Response(200, dict(JSON), self.model.model_list())
+        return Response(404, dict(JSON), b'{"error":{"message":"no such path","type":"invalid_request_error"}}')
+
+
+class SimulatedStream:
+    """An answer of a provider model whose body is still on its way (a `flatout.layer.Streamed`)."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self._chunks = chunks
+
+    def __repr__(self) -> str:
+        return f"SimulatedStream({self.status})"
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come; they can be taken once.
+
+        Raises:
+            ProtocolError: it broke off.
+        """
+        return self._chunks
+
+
+def _check(wire: str) -> None:
+    """Raise the error of a connection that gave no answer."""
+    if wire == "refused":
+        raise ConnectError("no connection to the simulated provider: connection refused")
+    if wire == "reset":
+        raise ProtocolError("the server closed the connection without an answer")
+
+
+async def _pieces(exchange: Exchange) -> AsyncIterator[bytes]:
+    _check(exchange.outcome.wire)
+    async for chunk in exchange.chunks():
+        yield chunk
+    if exchange.outcome.wire == "truncated":
+        raise ProtocolError("the answer was cut off")
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
 
 def _authorization(headers: Mapping[str, str]) -> str:
+    if (key := headers.get("Authorization")) is not None:
+        return key
     return next((value for name, value in headers.items() if name.lower() == "authorization"), "")

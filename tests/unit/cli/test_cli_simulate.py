@@ -33,10 +33,12 @@ def test_without_options_it_answers_everything(served: list[Any], capsys: pytest
 def test_every_option_reaches_the_provider(served: list[Any]) -> None:
     """An option would be accepted and do nothing."""
     limits = "--rpm 10k --tpm 2M --limit-kind sliding --burst 2 --concurrency 8"
-    service = "--latency 0.2 --latency-p99 3 --headers openai --key k --seed 7 --host 127.0.0.2 --port 0"
+    service = (
+        "--latency 0.2 --latency-p99 3 --first-token 0.1 --headers openai --key k --seed 7 --host 127.0.0.2 --port 0"
+    )
     change = "--change 60:rpm=300 --change 30:slots=none --outage 5:8.5"
     faults = "--error-429 1% --error-500 0.02 --error-503 3% --error-400 4% --reset 5%"
-    more = "--hang 6% --truncate 7% --malformed 8% --empty 9%"
+    more = "--hang 6% --truncate 7% --malformed 8% --empty 9% --stall 10% --late-error 11% --misfit 12%"
     assert main(["simulate", *f"{limits} {service} {change} {faults} {more}".split()]) == 0
     settings, *where = served
     assert where == ["127.0.0.2", 0, 7]
@@ -48,6 +50,7 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
         slots=8,
         latency=0.2,
         latency_p99=3,
+        first_token=0.1,
         headers="openai",
         key="k",
         changes=((30, {"slots": None}), (60, {"rpm": 300})),
@@ -62,6 +65,9 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
             truncated=0.07,
             malformed=0.08,
             empty=0.09,
+            stall=0.1,
+            late_error=0.11,
+            schema=0.12,
         ),
     )
 
@@ -86,6 +92,7 @@ def test_the_mix_has_every_fault_and_single_ones_win_over_it(served: list[Any]) 
         (["--outage", "8:5"], "--outage takes"),
         (["--error-500", "60%", "--error-503", "60%"], "more than 1"),
         (["--latency", "-1"], "latency is not negative"),
+        (["--first-token", "-1"], "first_token is not negative"),
         (["--limit-kind", "odd"], "--limit-kind"),
         (["--port", "70000"], "--port"),
     ],

@@ -219,6 +219,8 @@ def test_every_fault_happens_as_often_as_asked(name):
         ("truncated", 200, "truncated"),
         ("malformed", 200, "whole"),
         ("empty", 200, "whole"),
+        ("stall", 200, "stall"),
+        ("late_error", 200, "whole"),
         ("invalid", 400, "whole"),
     ],
 )
@@ -231,6 +233,8 @@ def test_every_fault_looks_as_documented(name, status, wire):
             json.loads(outcome.body)
     if name == "empty":
         assert json.loads(outcome.body)["choices"][0]["message"]["content"] == ""
+    if name == "late_error":
+        assert error_of(outcome)["type"] == "server_error"
     if name == "rate_limited":
         assert outcome.headers["retry-after"] == "1"
 
@@ -263,7 +267,6 @@ def test_unknown_models_long_prompts_and_bad_requests():
     outcome = ask(model, prompt="word " * 100)
     assert (outcome.status, error_of(outcome)["code"]) == (400, "context_length_exceeded")
     assert ask(model, messages=[]).status == 400
-    assert ask(model, stream=True).status == 400
     for broken in (b"", b"{", b"[]", b'{"model":1,"messages":[]}', b"\xff"):
         assert model.receive(0, WALL, broken).status == 400
     assert json.loads(model.model_list())["data"][0]["id"] == "m"
@@ -375,6 +378,8 @@ def test_a_script_gives_the_answers():
         {"rpm": 0},
         {"slots": -1},
         {"latency": -1.0},
+        {"first_token": -1.0},
+        {"embedding_dimensions": 0},
         {"latency_p99": 0.1, "latency": 1.0},
         {"changes": ((1.0, {"limit": 3}),)},
         {"changes": ((1.0, {"rpm": 0}),)},

@@ -1,0 +1,170 @@
+"""A chat completion request as a simulated provider reads it, and the message that it gets for an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from random import Random
+from statistics import NormalDist
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from . import answers
+from .answers import ChatRequest, Rejection, fate
+from .schemas import BadSchema, fitting, misfitting
+from .settings import ProviderSettings
+
+Script = Callable[[dict[str, Any]], "str | dict[str, Any]"]
+"""Gives the answer to a request body: its text, or the whole message (say with ``tool_calls``)."""
+
+_normal_quantile = NormalDist().inv_cdf
+_P99 = _normal_quantile(0.99)
+_SPREAD = math.log(4.0) / _P99  # of the length, when its 99th percentile is four times the median
+_encode = msgspec.json.Encoder().encode
+
+
+class Written(Struct, gc=False):
+    """A message, why it ended, its tokens, and whether it is what the request's schema asks for."""
+
+    message: dict[str, Any]
+    finish: str
+    tokens: int
+    fits: bool = True
+
+
+EMPTY = Written({"role": "assistant", "content": ""}, "stop", 0)
+
+
+class Chat(Struct, gc=False):
+    """A chat completion request that could be read."""
+
+    body: bytes
+    request: ChatRequest
+    mark: bytes
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, body: bytes) -> Chat:
+        request = answers.decode_request(body)
+        return cls(body, request, answers.fingerprint(request.messages), answers.count_prompt(request.messages))
+
+    def cost(self, *, reserve: bool) -> int:
+        """Tokens that are charged on admission."""
+        return max(self.prompt_tokens, self.request.token_cap or 0) if reserve else self.prompt_tokens
+
+    def marks(self) -> list[bytes]:
+        """What tells whether the prompt is never accepted."""
+        return [self.mark]
+
+    def problem(self, settings: ProviderSettings) -> Rejection | None:
+        """Why the request gets a 400, if it does."""
+        if not self.request.messages:
+            return answers.bad_request("messages is empty")
+        longest = settings.context_tokens
+        if longest is not None and self.prompt_tokens > longest:
+            return answers.too_long(longest, self.prompt_tokens, "the messages are")
+        return None
+
+    def write(self, settings: ProviderSettings, seed: int, script: Script | None) -> Written:
+        """The answer.
+
+        Raises:
+            BadSchema: no answer can have the form that the request asks for.
+        """
+        request = self.request
+        if script is not None:
+            return _scripted(script(msgspec.json.decode(self.body)))
+        if request.tool_choice is not None and (function := _function(request, self._random(seed))) is not None:
+            arguments, fits = self._fitting(function.get("parameters") or {"type": "object"}, settings, seed)
+            return _tool_call(f"call_{self.mark.hex()[:16]}", function["name"], arguments, fits)
+        if request.response_format is not None and (schema := _schema(request.response_format)) is not None:
+            return self._json(schema, settings, seed)
+        tokens, finish = self._length(settings, seed), "stop"
+        cap = request.token_cap
+        if cap is not None and tokens > cap:
+            tokens, finish = cap, "length"
+        return Written({"role": "assistant", "content": answers.text_of(tokens, self.mark[:8].hex())}, finish, tokens)
+
+    def _json(self, schema: Any, settings: ProviderSettings, seed: int) -> Written:
+        text, fits = (
+            self._fitting(schema, settings, seed)
+            if schema
+            else (_json_text({"answer": f"digest:{self.mark.hex()[:16]}"}), True)
+        )
+        tokens, finish, cap = answers.count_tokens(text), "stop", self.request.token_cap
+        if cap is not None and tokens > cap:
+            text, tokens, finish = text[: len(text) * cap // tokens], cap, "length"
+        return Written({"role": "assistant", "content": text}, finish, tokens, fits)
+
+    def _fitting(self, schema: Any, settings: ProviderSettings, seed: int) -> tuple[str, bool]:
+        """JSON for a schema, and whether it fits, which the fault ``schema`` decides."""
+        value = fitting(schema, self._random(seed))
+        fits = fate(self.mark, 24, seed) >= settings.faults.schema
+        return _json_text(value if fits else misfitting(value)), fits
+
+    def _length(self, settings: ProviderSettings, seed: int) -> int:
+        median, p99 = settings.output_tokens, settings.output_tokens_p99
+        if not median:
+            return 0
+        spread = _SPREAD if p99 is None else math.log(p99 / median) / _P99
+        return max(1, round(median * math.exp(spread * _normal_quantile(fate(self.mark, 8, seed)))))
+
+    def _random(self, seed: int) -> Random:
+        """Chances that belong to the conversation."""
+        return Random(f"{seed} {self.mark.hex()}")
+
+
+def _schema(form: Mapping[str, Any]) -> Any:
+    """The schema that a ``response_format`` asks for: {} for JSON of any kind, None for text."""
+    if form.get("type") == "json_object":
+        return {}
+    if form.get("type") != "json_schema":
+        return None
+    described = form.get("json_schema")
+    if not isinstance(described, Mapping) or not isinstance(described.get("schema"), Mapping):
+        raise BadSchema("response_format: json_schema has no schema")
+    return described["schema"]
+
+
+def _function(request: ChatRequest, random: Random) -> Mapping[str, Any] | None:
+    """The function that the request insists on; None when the answer may be text."""
+    choice = request.tool_choice
+    offered = [function for tool in request.tools or () if (function := _named(tool)) is not None]
+    if choice == "required":
+        if not offered:
+            raise BadSchema("tool_choice is required, and no tool is offered")
+        return random.choice(offered)
+    wanted = _named(choice) if isinstance(choice, Mapping) else None
+    if wanted is None:
+        return None
+    for function in offered:
+        if function["name"] == wanted["name"]:
+            return function
+    raise BadSchema("tool_choice names a tool that is not offered")
+
+
+def _named(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    function = tool.get("function")
+    return function if isinstance(function, Mapping) and isinstance(function.get("name"), str) else None
+
+
+def _tool_call(identity: str, name: str, arguments: str, fits: bool) -> Written:
+    call = {"id": identity, "type": "function", "function": {"name": name, "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    return Written(message, "tool_calls", answers.count_tokens(name + arguments), fits)
+
+
+def _scripted(answer: str | dict[str, Any]) -> Written:
+    message = {"content": answer} if isinstance(answer, str) else answer
+    content = message.get("content")
+    tokens = answers.count_tokens(content if isinstance(content, str) else repr(message))
+    return Written({"role": "assistant", **message}, "tool_calls" if message.get("tool_calls") else "stop", tokens)
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return _encode(value).decode()
+    except OverflowError as error:
+        raise BadSchema(f"the schema cannot be followed: {error}") from error
