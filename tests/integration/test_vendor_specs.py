@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
+from flatout import File, Image
 from flatout.providers import codec_for, registry
 from flatout.providers.embeddings import Batch, embedding_codec
 from flatout.values import Call, Target
@@ -87,8 +88,17 @@ CALLS = {
         {"type": "image_url", "image_url": {"url": "https://example.org/a.png", "detail": "low"}},
         {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
     ]}]),
+    "attachments": Call(messages=[{"role": "user", "content": [
+        "look",
+        Image(b"\x89PNG\r\n\x1a\n"),
+        Image("https://example.org/a.png", detail="low", media_type="image/png"),
+        File(b"%PDF-1.7", name="a.pdf"),
+        File(b"some text"),
+        File("https://example.org/a.pdf", media_type="application/pdf"),
+    ]}]),
+    "sound": Call(messages=[{"role": "user", "content": ["listen", File(b"RIFF\x24\0\0\0WAVEfmt ")]}]),
 }  # fmt: skip
-LACKS = {"openai-responses": {"stop", "one stop", "seed"}, "anthropic": {"seed", "logprobs"}}
+LACKS = {"openai-responses": {"stop", "one stop", "seed", "sound"}, "anthropic": {"seed", "logprobs", "sound"}}
 
 
 def document(protocol: str) -> dict[str, Any]:

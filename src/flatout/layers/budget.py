@@ -70,11 +70,13 @@ def worst_case(target: Target, call: Call, prices: Prices) -> float:
     """
     if call.max_tokens is None:
         raise ConfigError("a budget can be kept only where the answer's length is bounded: give max_tokens")
-    worst = prices.worst_case(target, most_input(call), call.max_tokens)
+    worst = prices.worst_case(target, most_input(call), call.max_tokens, service_tier=call.service_tier)
     if worst is None:
+        known = prices.worst_case(target, 0, 0) is not None  # and it is the tier's alone that is not
+        name = f"{target.name}@{call.service_tier}" if known else target.name
         raise ConfigError(
-            f"the price of {target.name} is not known, so a budget cannot be kept: "
-            f'give it in flatout.toml under [prices."{target.name}"]'
+            f"the price of {name} is not known, so a budget cannot be kept: "
+            f'give it in flatout.toml under [prices."{name}"]'
         )
     return worst
 
@@ -106,7 +108,7 @@ class Budget:
             reply = await call_next(call)
         except CallError as error:
             if error.reply is not None:
-                self._settle(error.reply)
+                self._settle(call, error.reply)
             elif may_have_billed(error):
                 self._unknown()
             raise
@@ -114,11 +116,12 @@ class Budget:
             if trip.attempts > before:  # else it was given up while it waited, and not sent
                 self._unknown()
             raise
-        self._settle(reply)
+        self._settle(call, reply)
         return reply
 
-    def _settle(self, reply: Reply) -> None:
-        cost = self._prices.cost(self._target, reply.usage, reply.model)
+    def _settle(self, call: Call, reply: Reply) -> None:
+        tier = reply.service_tier or call.service_tier
+        cost = self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier)
         if cost is None:
             self._unknown()
             return

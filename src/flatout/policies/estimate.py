@@ -3,6 +3,9 @@
 Tokens are a nearly linear function of what is cheap to count in a text: its characters, its extra UTF-8 bytes, its
 digits and its white space; the weights differ by tokenizer. Recursive least squares (Plackett 1950) finds them from
 the ``usage`` of each answer, one small matrix update at a time. No vocabulary is downloaded.
+
+An image or a file is no text: it counts a fixed guess, whatever its size in bytes. How many times its guess it really
+takes is learnt apart, so that pictures do not spoil what is known of texts.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flatout.attachments import File
 from flatout.values import Call, Usage
+
+from .schema_size import schema_size, tool_size
 
 FEATURES = 4
 PRIOR = (0.24, 0.30, 0.30, 0.0)
@@ -27,8 +33,15 @@ USUAL_OUTPUT = 256.0
 FRAME = 32
 """Tokens that no chat format exceeds around one message."""
 
+USUAL_PART = 1_000.0
+"""Tokens to expect of a part that is no text, such as an image, before anything was learnt: a guess. An image of a
+megapixel takes 258 (Gemini) to 1,600 (Anthropic); of a PDF's pages nothing is known."""
+
 PART = 4_000
 """Tokens to expect at most of a part that is no text, such as an image."""
+
+FILE = 1_000_000
+"""Tokens to expect at most of a file: no more than most models read at once."""
 
 SHAPES = 256
 """Prompt shapes whose outputs are learnt apart."""
@@ -37,7 +50,7 @@ SHAPES = 256
 class Need:
     """What one attempt takes, as estimated before it is sent."""
 
-    __slots__ = ("costs", "features", "input", "mark", "marks", "max_tokens", "output", "shape")
+    __slots__ = ("costs", "features", "input", "mark", "marks", "max_tokens", "media", "output", "shape")
 
     def __init__(
         self,
@@ -46,12 +59,14 @@ class Need:
         max_tokens: int | None = None,
         *,
         features: tuple[float, ...] = (),
+        media: float = 0.0,
         shape: Any = None,
     ) -> None:
         self.input = tokens_in
         self.output = tokens_out
         self.max_tokens = max_tokens
         self.features = features
+        self.media = media
         self.shape = shape
         self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
         self.marks: dict[str, float] = {}  # what it had taken by then
@@ -69,13 +84,14 @@ class Need:
 class Estimator:
     """Guesses the tokens of one target's calls. Within a few per cent on mixed text after some dozen answers."""
 
-    __slots__ = ("_covariance", "_outputs", "_seen", "_weights")
+    __slots__ = ("_covariance", "_media", "_outputs", "_seen", "_weights")
 
     def __init__(self) -> None:
         self._weights = list(PRIOR)
         self._covariance = [[1e-3 if row == column else 0.0 for column in range(FEATURES)] for row in range(FEATURES)]
         self._outputs: dict[Any, tuple[float, int]] = {}
         self._seen = 0
+        self._media = (1.0, 0)  # how many times its guess a part takes that is no text, and from how many answers
 
     def __repr__(self) -> str:
         return f"Estimator(weights={[round(w, 4) for w in self._weights]}, seen={self._seen})"
@@ -94,14 +110,17 @@ class Estimator:
     def need(self, call: Call) -> Need:
         """What the call will take."""
         features = _features(call)
+        media = _media(call) if call.messages is not None else 0.0
         shape = (call.max_tokens, call.output is not None, int(features[0]).bit_length())
-        margin = MARGIN if self._seen < TRUSTED else 1.0
-        guess = sum(map(float.__mul__, self._weights, features)) if features[0] else 0.0
+        guess = self._text(features) * (MARGIN if self._seen < TRUSTED else 1.0)
+        if media:
+            share, seen = self._media
+            guess += media * share * (MARGIN if seen < TRUSTED else 1.0)
         known = self._outputs.get(shape)
         output = known[0] if known is not None else USUAL_OUTPUT
         if call.max_tokens is not None:
             output = min(output, float(call.max_tokens))
-        return Need(max(1.0, guess * margin), output, call.max_tokens, features=features, shape=shape)
+        return Need(max(1.0, guess), output, call.max_tokens, features=features, media=media, shape=shape)
 
     def learn(self, need: Need, usage: Usage) -> None:
         """Hear what the call really took."""
@@ -110,9 +129,18 @@ class Estimator:
             weight = 1.0 / min(count + 1, 50)
             if need.shape in self._outputs or len(self._outputs) < SHAPES:
                 self._outputs[need.shape] = (mean + weight * (usage.output_tokens - mean), count + 1)
-        if usage.input_tokens is not None and need.features and need.features[0]:
+        if usage.input_tokens is None:
+            return
+        if need.media:
+            share, count = self._media
+            took = max(0.0, usage.input_tokens - self._text(need.features)) / need.media
+            self._media = share + (took - share) / min(count + 1, 50), count + 1
+        elif need.features and need.features[0]:
             self._update(need.features, float(usage.input_tokens))
             self._seen += 1
+
+    def _text(self, features: tuple[float, ...]) -> float:
+        return sum(map(float.__mul__, self._weights, features)) if features and features[0] else 0.0
 
     def _update(self, x: tuple[float, ...], tokens: float) -> None:
         """One step of recursive least squares; errors count relative to a text's length, so long texts do not rule."""
@@ -131,14 +159,19 @@ class Estimator:
 
 
 def most_input(call: Call) -> int:
-    """A bound on the tokens of a call's input, to keep a budget by: no tokenizer makes more than one of a byte."""
+    """A bound on the tokens of a call's input, to keep a budget by: no tokenizer makes more than one of a byte.
+
+    An image counts `PART`, a file its bytes, but `FILE` at most: for text that is a bound, for a PDF or a recording
+    it is one in all likelihood. A file at an address may be of any size, and counts `FILE`.
+    """
     texts = _texts(call) if call.prompt is None else [call.system or "", call.prompt]
-    schema = getattr(call.output, "model_json_schema", None)
-    output = schema() if schema is not None else call.output
-    texts.extend(str(value) for value in (call.tools, call.extra, output) if value)
-    others = sum(_text_of(part) is None for message in call.messages or () for part in _parts(message))
+    texts.append(str(call.extra or ""))
+    texts.extend(str(made) for message in call.messages or () if (made := _tool_calls(message)))
+    others = sum(map(_most, _others(call)))
     frames = FRAME * (2 + len(call.messages or ()))
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + PART * others + frames
+    tools = call.tools if isinstance(call.tools, list | tuple) else ()
+    described = schema_size(call.output) + sum(map(tool_size, tools))
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + others + described + frames
 
 
 def _features(call: Call) -> tuple[float, ...]:
@@ -159,6 +192,32 @@ def _texts(call: Call) -> list[str]:
     for message in call.messages or ():
         found.extend(text for part in _parts(message) if (text := _text_of(part)) is not None)
     return found
+
+
+def _others(call: Call) -> list[Any]:
+    """The parts of a conversation that are no text."""
+    return [part for message in call.messages or () for part in _parts(message) if _text_of(part) is None]
+
+
+def _media(call: Call) -> float:
+    """Tokens to expect of all that is no text, before anything was learnt."""
+    return float(sum(map(_usual, _others(call))))
+
+
+def _usual(part: Any) -> float:
+    if isinstance(part, File) and part.size is not None and (part.media_type or "").startswith("text/"):
+        return PRIOR[0] * part.size
+    return USUAL_PART
+
+
+def _most(part: Any) -> int:
+    if not isinstance(part, File):
+        return PART
+    return FILE if part.size is None else min(FILE, max(PART, part.size))
+
+
+def _tool_calls(message: Any) -> Any:
+    return message.get("tool_calls") if hasattr(message, "get") else None
 
 
 def _parts(message: Any) -> Sequence[Any]:

@@ -18,6 +18,13 @@ from flatout.values import Target, Usage
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
+STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
+"""What providers call their usual service, or ask for it by; it has the usual price."""
+
+_SHARES = {("openai", "flex"): 0.5}
+"""Parts of the usual price that a tier costs where the table has no price of the tier's own, by the table's provider:
+OpenAI bills flex at the rates of its batch API, which are half (its documentation of flex processing)."""
+
 _MOST_CACHED = 1_000
 """Resolved rates kept; the model's name comes from the provider, so their number is not ours to trust."""
 
@@ -42,7 +49,8 @@ class Prices:
 
     Args:
         overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table
-            and are the only source for servers of one's own.
+            and are the only source for servers of one's own. One holds for all service tiers, but for those that have
+            one of their own, as ``endpoint/model@tier``.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
     Raises:
@@ -68,26 +76,36 @@ class Prices:
             usage: the tokens that the provider counted.
             model_reported: the model that answered, as the provider names it; it wins over the target's name, which
                 may be an alias or a deployment.
-            service_tier: the tier that answered, where the provider prices tiers apart (``flex``, ``priority``).
+            service_tier: the tier that answered (``flex``, ``priority``). The usual price holds for the usual tiers
+                alone; that of a tier which the table does not have is not known.
         """
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
         rates = self._rates(target, usage.input_tokens, model_reported, service_tier)
         return _cost(rates, usage) if rates is not None else None
 
-    def worst_case(self, target: Target, input_tokens: int, max_tokens: int | None) -> float | None:
+    def worst_case(
+        self, target: Target, input_tokens: int, max_tokens: int | None, *, service_tier: str | None = None
+    ) -> float | None:
         """The most that an attempt can cost: nothing read from a cache, and an answer of full length.
 
+        Where a tier is asked for, it is at least the standard price, since the provider may serve the call at that.
         None when the price is not known, or when nothing bounds the answer.
         """
-        rates = self._rates(target, input_tokens, None, None)
-        if rates is None or rates.input is None or rates.output is None or max_tokens is None:
+        if max_tokens is None:
             return None
-        return (
-            input_tokens * max(rates.input, rates.cache_write or 0.0)
-            + max_tokens * max(rates.output, rates.reasoning or 0.0)
-            + rates.request
-        )
+        worst = 0.0
+        for tier in dict.fromkeys((None, service_tier)):
+            rates = self._rates(target, input_tokens, None, tier)
+            if rates is None or rates.input is None or rates.output is None:
+                return None
+            worst = max(
+                worst,
+                input_tokens * max(rates.input, rates.cache_write or 0.0)
+                + max_tokens * max(rates.output, rates.reasoning or 0.0)
+                + rates.request,
+            )
+        return worst
 
     def _rates(
         self, target: Target, input_tokens: int, model_reported: str | None, service_tier: str | None
@@ -104,15 +122,17 @@ class Prices:
 
     def _resolve(self, target: Target, model_reported: str | None, tier: str | None, at: float) -> tuple[Rates, ...]:
         endpoint = target.endpoint
-        for name in (target.name, f"{endpoint.name}/{model_reported}"):
+        names = (target.name, f"{endpoint.name}/{model_reported}")
+        for name in (*(f"{name}@{tier}" for name in names), *names):
             if name in self._overrides:
                 return (self._overrides[name],)
         if endpoint.self_hosted:
             return ()  # a machine's price is not per token; and local runs need not load the table
         for model in (model_reported, target.model):
-            price = _look_up(endpoint.base_url, model, tier, at) if model else None
-            if price is not None:
-                return _steps(price)
+            found = _look_up(endpoint.base_url, model, tier, at) if model else None
+            if found is not None:
+                price, share = found
+                return _steps(price, share) if share is not None else ()
         return ()
 
 
@@ -145,10 +165,11 @@ def _cost(rates: Rates, usage: Usage) -> float | None:
     )
 
 
-def _look_up(base_url: str, model: str, tier: str | None, at: float) -> ModelPrice | None:
-    """The table's price of a model at an address; None when it has none.
+def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[ModelPrice, float | None] | None:
+    """The table's price of a model at an address, and the part of it that a tier costs (None: not known).
 
-    The address decides, not the endpoint's name: another server under a known name has another price list.
+    None when the table has no such model. The address decides, not the endpoint's name: another server under a known
+    name has another price list.
     """
     from genai_prices.data_snapshot import get_snapshot  # 0.15 s to import; it never opens a connection
 
@@ -158,23 +179,34 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> ModelPri
         _, info = snapshot.find_provider_model(model, provider, None, None)
     except LookupError:
         return None
-    return info.get_prices(datetime.fromtimestamp(at, UTC), {"service_tier": tier} if tier else None)
+    when = datetime.fromtimestamp(at, UTC)
+    if tier is None:
+        return info.get_prices(when), 1.0
+    context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    # A model that the table lends from another provider has that one's tiers, not this one's.
+    own = any(info is one for one in provider.models)
+    if own and any(variant.when == context for variant in info.price_variants or ()):
+        return info.get_prices(when, context), 1.0
+    return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
 
 
 # In the order of Rates.
 _FIELDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "output_reasoning_mtok")
 
 
-def _steps(price: ModelPrice) -> tuple[Rates, ...]:
-    """A price with tiers as rates, the highest tier first. A tier's rate holds for all tokens once it is crossed."""
+def _steps(price: ModelPrice, share: float) -> tuple[Rates, ...]:
+    """A price with steps by context as rates, the highest first. A step's rate holds for all tokens once it is crossed.
+
+    All of them are ``share`` of what the table says.
+    """
     prices = [getattr(price, field) for field in _FIELDS]
     starts = {tier.start for entry in prices for tier in getattr(entry, "tiers", ())}
-    return tuple(_step(price, above) for above in sorted({-1, *starts}, reverse=True))
+    return tuple(_step(price, above, share) for above in sorted({-1, *starts}, reverse=True))
 
 
-def _step(price: ModelPrice, above: int) -> Rates:
-    tokens = [_per_unit(getattr(price, field), above, 1e6) for field in _FIELDS]
-    return Rates(above, _per_unit(price.requests_kcount, above, 1e3) or 0.0, *tokens)
+def _step(price: ModelPrice, above: int, share: float) -> Rates:
+    tokens = [_per_unit(getattr(price, field), above, 1e6 / share) for field in _FIELDS]
+    return Rates(above, _per_unit(price.requests_kcount, above, 1e3 / share) or 0.0, *tokens)
 
 
 def _per_unit(entry: Any, above: int, unit: float) -> float | None:

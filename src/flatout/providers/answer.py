@@ -29,6 +29,7 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
         finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or the provider's own word.
         usage: tokens, as far as the provider told.
         model: the model that answered.
+        service_tier: the tier that served it.
         failure: the part of the JSON that is an error object; None when none is.
         fault: what else is wrong, in the format's own terms; None when nothing is.
     """
@@ -38,6 +39,7 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     finish_reason: str | None = None
     usage: Usage = Usage()
     model: str | None = None
+    service_tier: str | None = None
     failure: Mapping[str, Any] | None = None
     fault: Fault | None = None
 

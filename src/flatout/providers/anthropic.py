@@ -33,6 +33,7 @@ from .messages import (
 )
 from .payload import refuse, shown, split_address, stop_list
 from .stream import Assembly
+from .strict import ANTHROPIC
 from .structured import Schema, is_recursive, schema_of
 from .tools import chosen_tool, function_of, tools_of
 
@@ -97,7 +98,7 @@ class Anthropic(JSONCodec):
         if call.tool_choice is not None:
             payload["tool_choice"] = _choice(call.tool_choice)
         if call.output is not None:
-            self._ask_for(schema_of(call.output), payload)
+            self._ask_for(schema_of(call.output, ANTHROPIC), payload)
         if call.extra and call.extra.get("parallel_tool_calls") is False:
             _one_at_a_time(payload)
         if stream:
@@ -186,6 +187,7 @@ class Anthropic(JSONCodec):
             finish_reason=finish,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
+            service_tier=as_text(as_dict(data.get("usage")).get("service_tier")),
             fault=_fault(data, reason),
         )
 
@@ -285,8 +287,8 @@ def _source(media: Media) -> dict[str, Any]:
         return {"type": "file", "file_id": media.file_id}
     if media.url:
         return {"type": "url", "url": media.url}
-    if media.kind == "file" and media.mime == "text/plain":
-        return {"type": "text", "media_type": media.mime, "data": media.text()}
+    if media.kind == "file" and media.mime and media.mime.startswith("text/"):
+        return {"type": "text", "media_type": "text/plain", "data": media.text()}  # the only type of text it knows
     return {"type": "base64", "media_type": media.mime, "data": media.data}
 
 

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from flatout import errors
 from flatout.errors import InvalidRequest
@@ -24,7 +23,8 @@ from .failures import error_in_answer, error_of, request_id, unusable
 from .payload import add_extra, encode_json, headers_of
 from .problem import decode_json, is_problem
 from .stream import Assembly, Stream
-from .structured import parse_output
+from .structured import fitted
+from .tools import check_arguments
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -139,6 +139,7 @@ class JSONCodec(ABC):
             tool_calls=answer.tool_calls,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
+            service_tier=answer.service_tier,
             model=answer.model,
             body=body,
             request_id=request_id(response.headers),
@@ -151,6 +152,6 @@ class JSONCodec(ABC):
             kind, text = fault
             kept = paid if kind is errors.ProtocolError else reply
             raise unusable(kind, text, response, self._endpoint, kept)
-        if call.output is not None and not reply.tool_calls:
-            return structs.replace(reply, output=parse_output(call, reply))
-        return reply
+        if reply.tool_calls and call.tools:
+            check_arguments(call.tools, reply)
+        return fitted(call, reply)

@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from flatout import errors
 from flatout.errors import ConfigError, InvalidRequest
-from flatout.layer import Request, Response
-from flatout.values import Target, Usage
+from flatout.layer import Request, Response, StreamDecoder
+from flatout.values import Call, Reply, Target, Usage
 
 from .answer import as_count, as_dict, as_dicts, as_text
 from .failures import error_in_answer, error_of, request_id, unusable
@@ -145,6 +145,53 @@ def embedding_codec(target: Target, *, dimensions: int | None = None) -> Embeddi
     return codec(target, dimensions)
 
 
+class EmbeddingCalls:
+    """Embeddings in the shape of calls (a `flatout.layer.Codec`), so that they are paced, retried and paid like them.
+
+    Such a call's messages are the texts; the reply's ``output`` holds their vectors.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._codecs: dict[int | None, EmbeddingCodec] = {None: embedding_codec(target)}
+
+    def encode(self, call: Call, /, *, stream: bool = False) -> Request:
+        """The request for the texts; vectors do not come in pieces, whatever ``stream`` says."""
+        return self._codec(call).encode(_batch(call))
+
+    def decode(self, call: Call, response: Response, /) -> Reply:
+        """The vectors, in the texts' order.
+
+        Raises:
+            CallError: the response does not hold one vector for each text.
+        """
+        embedded = self._codec(call).decode(_batch(call), response)
+        return Reply(
+            text="",
+            output=tuple(embedding.vector for embedding in embedded.embeddings),
+            usage=embedded.usage,
+            model=embedded.model,
+            request_id=embedded.request_id,
+            headers=embedded.headers,
+        )
+
+    def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
+        """Refused: vectors do not come in pieces."""
+        raise InvalidRequest("embeddings are not streamed")
+
+    def _codec(self, call: Call) -> EmbeddingCodec:
+        dimensions = (call.extra or {}).get("dimensions")
+        codec = self._codecs.get(dimensions)
+        if codec is None:
+            codec = self._codecs[dimensions] = embedding_codec(self._target, dimensions=dimensions)
+        return codec
+
+
+def _batch(call: Call) -> Batch:
+    texts = tuple(message["content"] for message in call.messages or ())
+    return Batch(tuple(range(len(texts))), texts)
+
+
 class _Codec:
     """What both formats share: one address, one payload, and vectors that must be as many as the texts."""
 
@@ -225,7 +272,7 @@ class OpenAIEmbeddings(_Codec):
         return [placed[index] for index in range(count)] if placed.keys() == set(range(count)) else None
 
     def _usage(self, data: dict[str, Any]) -> Usage:
-        return Usage(input_tokens=as_count(as_dict(data.get("usage")).get("prompt_tokens")))
+        return _usage(as_dict(data.get("usage")).get("prompt_tokens"))
 
 
 class GeminiEmbeddings(_Codec):
@@ -247,7 +294,7 @@ class GeminiEmbeddings(_Codec):
         return whole if len(whole) == len(found) == count else None
 
     def _usage(self, data: dict[str, Any]) -> Usage:
-        return Usage(input_tokens=as_count(as_dict(data.get("usageMetadata")).get("promptTokenCount")))
+        return _usage(as_dict(data.get("usageMetadata")).get("promptTokenCount"))
 
     def _name(self) -> str:
         return self._model if "/" in self._model else f"models/{self._model}"
@@ -258,6 +305,11 @@ _CODECS: dict[str, Callable[[Target, int | None], EmbeddingCodec]] = {
     "openai-responses": OpenAIEmbeddings,
     "gemini": GeminiEmbeddings,
 }
+
+
+def _usage(tokens: Any) -> Usage:
+    """What embeddings take: input alone."""
+    return Usage(input_tokens=as_count(tokens), output_tokens=0)
 
 
 def _vector(value: Any) -> array[float] | None:

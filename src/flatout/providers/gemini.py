@@ -3,8 +3,8 @@
 Its messages are contents made of parts, the system prompt stands apart, tools' results carry the function's name
 instead of an id, and most parameters live in ``generationConfig``.
 
-Newer models sign their tool calls and want the signature back. A `ToolCall` has no place for one, so it travels in
-the id, after a ``~``, and is taken off again when the conversation is sent on.
+Newer models sign their tool calls and want the signature back when the conversation is sent on: it is the ``signature``
+of a `ToolCall`, and of an entry in a message's ``tool_calls``.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Gemini(JSONCodec):
             config["thinkingConfig"] = self._thinking(call.reasoning_effort)
         if call.output is not None:
             config["responseMimeType"] = "application/json"
-            config["responseJsonSchema"] = _bare_references(schema_of(call.output, whole=True).schema)
+            config["responseJsonSchema"] = _bare_references(schema_of(call.output, None).schema)
         return config
 
     def _thinking(self, effort: Any) -> dict[str, Any]:
@@ -149,8 +149,8 @@ class Gemini(JSONCodec):
     def _function_calls(self, calls: list[ToolCall]) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = []
         for place, call in enumerate(calls):
-            identity, _, signature = call.id.partition("~")
-            part: dict[str, Any] = {"functionCall": {"id": identity, "name": call.name, "args": arguments_of(call)}}
+            signature = call.signature
+            part: dict[str, Any] = {"functionCall": {"id": call.id, "name": call.name, "args": arguments_of(call)}}
             if not signature and place == 0 and self._signs:
                 signature = _UNSIGNED  # of several calls only the first one is signed
             if signature:
@@ -265,7 +265,7 @@ def _result(message: Mapping[str, Any], asked: dict[str, str]) -> dict[str, Any]
     except (ValueError, RecursionError):
         result = text
     response = result if isinstance(result, dict) else {"result": result}
-    return {"functionResponse": {"id": identity.partition("~")[0], "name": name, "response": response}}
+    return {"functionResponse": {"id": identity, "name": name, "response": response}}
 
 
 def _tools(tools: list[Mapping[str, Any]]) -> list[Any]:
@@ -314,7 +314,7 @@ def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
         if call is None:
             continue
         if signature := as_text(part.get("thoughtSignature")):
-            call = msgspec.structs.replace(call, id=f"{call.id}~{signature}")
+            call = msgspec.structs.replace(call, signature=signature)
         calls.append(call)
     return tuple(calls)
 

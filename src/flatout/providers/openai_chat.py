@@ -6,6 +6,7 @@ What differs between them is data in their `Endpoint`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -17,12 +18,12 @@ from flatout.values import Call, Message, Target, ToolCall, Usage
 
 from .answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call
 from .codec import JSONCodec
-from .messages import is_system
+from .messages import is_system, spelt_out
 from .payload import is_list, split_address
 from .problem import is_problem
 from .sse import Event
 from .stream import Assembly
-from .structured import response_format
+from .structured import instructions, response_format
 from .tools import tools_of
 
 _SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tool_choice")
@@ -77,12 +78,17 @@ class OpenAIChat(JSONCodec):
         if call.tools:
             payload["tools"] = tools_of(call.tools)
         if call.output is not None:
-            payload["response_format"] = response_format(call.output, self_hosted=self._endpoint.self_hosted)
+            payload["response_format"] = self._format(call.output)
         if stream:
             payload["stream"] = True
             if self._endpoint.limit_headers != "mistral":  # it tells the usage unasked, and refuses the question
                 payload["stream_options"] = {"include_usage": True}
         return payload
+
+    def _format(self, output: Any) -> dict[str, Any]:
+        if self._endpoint.schema_mode == "json_object":
+            return {"type": "json_object"}
+        return response_format(output, self_hosted=self._endpoint.self_hosted)
 
     def _messages(self, call: Call) -> list[Message]:
         if not is_list(call.messages) and call.messages is not None:
@@ -91,7 +97,10 @@ class OpenAIChat(JSONCodec):
         system = self._endpoint.system
         if system is not None and not any(is_system(message) for message in messages):
             messages.insert(0, {"role": "system", "content": system})
-        return messages
+        if call.output is not None and self._endpoint.schema_mode == "json_object":
+            behind = next((i for i, message in enumerate(messages) if not is_system(message)), len(messages))
+            messages.insert(behind, {"role": "system", "content": instructions(call.output)})
+        return [_plain_calls(spelt_out(message)) for message in messages]
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         choices = data.get("choices")
@@ -109,6 +118,7 @@ class OpenAIChat(JSONCodec):
             finish_reason="tool_calls" if reason == "function_call" else reason,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
+            service_tier=as_text(data.get("service_tier")),
             failure=choice if is_problem(choice) else None,  # OpenRouter puts an upstream's failure there
             fault=fault,
         )
@@ -187,6 +197,22 @@ class _ToolCall:
     def whole(self) -> dict[str, Any]:
         function = {"name": self.name, "arguments": "".join(self.arguments)}
         return {"id": self.id, "type": "function", "function": function}
+
+
+def _plain_calls(message: Any) -> Any:
+    """An assistant's message with its tool calls in this API's own shape, which knows no signature."""
+    asked: Any = message.get("tool_calls") if isinstance(message, Mapping) else None
+    if not is_list(asked):
+        return message
+    return {**message, "tool_calls": [_plain_call(item) for item in asked]}
+
+
+def _plain_call(item: Any) -> Any:
+    if isinstance(item, ToolCall):
+        return {"id": item.id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+    if isinstance(item, Mapping) and "signature" in item:
+        return {name: value for name, value in item.items() if name != "signature"}
+    return item
 
 
 def _text(content: Any) -> str:

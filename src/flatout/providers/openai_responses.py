@@ -19,6 +19,7 @@ from .messages import Media, answered_call, conversation, media_of, parts_of, sh
 from .payload import refuse, shown, split_address
 from .sse import Event
 from .stream import Assembly
+from .strict import OPENAI
 from .structured import schema_of
 from .tools import chosen_tool, function_of, tools_of
 
@@ -75,7 +76,7 @@ class OpenAIResponses(JSONCodec):
         return payload
 
     def _format(self, output: Any) -> dict[str, Any]:
-        schema = schema_of(output, whole=self._endpoint.self_hosted)
+        schema = schema_of(output, None if self._endpoint.self_hosted else OPENAI)
         strict = schema.strict or self._endpoint.self_hosted
         return {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": strict}
 
@@ -92,7 +93,8 @@ class OpenAIResponses(JSONCodec):
                 })  # fmt: skip
             elif role == "assistant":
                 if content := _content(message, "output_text"):
-                    items.append({"role": role, "content": content})
+                    # Its type goes without saying, except to llama.cpp's server.
+                    items.append({"type": "message", "role": role, "content": content})
                 items.extend(_call_item(made) for made in tool_calls_of(message))
             else:
                 items.append({"role": role, "content": _content(message, "input_text")})
@@ -116,6 +118,7 @@ class OpenAIResponses(JSONCodec):
             finish_reason=finish,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
+            service_tier=as_text(data.get("service_tier")),
             fault=_fault(data, status, why, refusal),
         )
 

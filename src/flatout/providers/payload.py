@@ -18,6 +18,7 @@ import msgspec
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.values import Call, Endpoint
 
+from .hints import hint_at
 from .problem import clean
 
 
@@ -65,6 +66,7 @@ def add_extra(
     for name, value in extra.items():
         if name in translated:
             continue
+        hint_at(name)
         here = payload.get(name) if name in nested else None
         payload[name] = {**here, **value} if isinstance(here, dict) and isinstance(value, Mapping) else value
 

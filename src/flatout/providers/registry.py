@@ -7,6 +7,7 @@ in flatout.toml, and a server that is not here is reached with ``base_url=``.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 from flatout.errors import ConfigError
 from flatout.values import Endpoint
@@ -16,7 +17,13 @@ _NEW = "max_completion_tokens"
 
 
 def _hosted(
-    name: str, base_url: str, key_env: str, limit_headers: str, max_tokens_field: str = "max_tokens"
+    name: str,
+    base_url: str,
+    key_env: str,
+    limit_headers: str,
+    max_tokens_field: str = "max_tokens",
+    *,
+    schemas: bool = True,
 ) -> Endpoint:
     return Endpoint(
         name=name,
@@ -24,6 +31,7 @@ def _hosted(
         key_env=key_env,
         limit_headers=limit_headers,
         max_tokens_field=max_tokens_field,
+        schema_mode="json_schema" if schemas else "json_object",
         key_header="api-key" if name == "azure" else "Authorization",
         reserves="max_tokens" if name in ("openai", "azure") else "usage",
     )
@@ -43,7 +51,7 @@ _COMPATIBLE = (
     _hosted("together",   "https://api.together.xyz/v1",            "TOGETHER_API_KEY",     "together"),
     _hosted("fireworks",  "https://api.fireworks.ai/inference/v1",  "FIREWORKS_API_KEY",    "fireworks"),
     _hosted("openrouter", "https://openrouter.ai/api/v1",           "OPENROUTER_API_KEY",   "openrouter"),
-    _hosted("deepseek",   "https://api.deepseek.com/v1",            "DEEPSEEK_API_KEY",     ""),
+    _hosted("deepseek",   "https://api.deepseek.com/v1",            "DEEPSEEK_API_KEY",     "", schemas=False),
     _hosted("xai",        "https://api.x.ai/v1",                    "XAI_API_KEY",          "", _NEW),
     _own("ollama",        "http://127.0.0.1:11434/v1"),
     _own("vllm",          "http://127.0.0.1:8000/v1",               "VLLM_API_KEY"),
@@ -91,6 +99,26 @@ Azure's has no ``base_url``, which is the account's own (see `ADDRESS_ENV`): the
 
 ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
 """The environment variable that holds an address which differs from account to account."""
+
+
+_HOMES = {
+    "AZURE_OPENAI_API_KEY": (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+}
+"""Where a key belongs whose address differs from account to account: the ends of the hosts' names."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def at_home(key_env: str | None, url: str) -> bool:
+    """Whether an address of the account's own is one that a built-in provider's key belongs to.
+
+    Loopback counts as such: a tunnel or a recorder of one's own.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if key_env not in _HOMES or host in _LOOPBACK:
+        return True
+    return parts.scheme == "https" and host.endswith(_HOMES[key_env])
 
 
 def known(name: str) -> bool:

@@ -74,6 +74,11 @@ class Stream:
         self._begun = False
         self._broken: str | None = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether an event came that is none: what follows cannot make the answer whole any more."""
+        return self._broken is not None
+
     def feed(self, data: bytes) -> list[str]:
         """The pieces of text in the next bytes of the body.
 

@@ -7,38 +7,29 @@ promised.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import GenericAlias, UnionType
 from typing import TYPE_CHECKING, Any, get_origin
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from flatout.errors import InvalidRequest, SchemaMismatch
 from flatout.values import Call, Reply
 
 from .payload import plain
+from .strict import OPENAI, Mode, root_of, strict_form, why_loose
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-_WRAPPED = "answer"
+_log = logging.getLogger("flatout")
+
+WRAPPED = "answer"
 """The property that holds the answer where its schema describes no object, since providers take objects alone."""
-
-_STRICT_KEYWORDS = frozenset(
-    {"type", "properties", "items", "enum", "const", "anyOf", "$ref", "$defs", "title", "description"}
-)
-"""What strict modes understand everywhere. Other keywords that only narrow a value are left out when a schema is made
-strict: the answer is validated here anyway."""
-
-_WIDENING = frozenset({"allOf", "not", "if", "then", "else", "prefixItems", "patternProperties", "oneOf"})
-"""Keywords that cannot be left out without changing what a schema means."""
-
-
-class _NotStrict(Exception):
-    """The schema has no strict form."""
 
 
 class Schema(Struct, frozen=True):
@@ -49,30 +40,62 @@ class Schema(Struct, frozen=True):
         schema: the JSON schema; its root is an object.
         strict: whether it has the narrow form that strict modes take (every field required, no others allowed), in
             which hosted providers guarantee it.
+        loose: why it has not: the paths and keywords that such a mode cannot express.
+        tightened: the fields that the strict form requires, although the user's type lets them be left out.
     """
 
     name: str
     schema: Mapping[str, Any]
     strict: bool
+    loose: tuple[str, ...] = ()
+    tightened: tuple[str, ...] = ()
 
 
-def schema_of(output: Any, *, whole: bool = False) -> Schema:
+def schema_of(output: Any, mode: Mode | None = OPENAI) -> Schema:
     """The schema that ``call.output`` asks for.
 
-    A Python type is brought into the strict form where it can be; a dict is sent as it is.
+    A Python type is brought into the strict form where it has one, and stays whole where not; a dict is sent as it
+    is. What the difference is, is logged once.
 
     Args:
         output: a type that pydantic can describe, or a dict with a JSON schema.
-        whole: whether to keep the keywords that strict modes do not take, for providers without such a mode.
+        mode: what the provider's strict mode understands; None for providers without one, which get all of it.
 
     Raises:
         InvalidRequest: ``output`` is neither, or its type has no JSON schema.
     """
     if isinstance(output, Mapping):
-        return _named(output, strict=_is_strict(output))
-    _refuse_values(output)
-    typed = _typed(output)
-    return typed.whole if whole else typed.strict
+        schema = _own(output, mode)
+    else:
+        _refuse_values(output)
+        typed = _typed(output)
+        schema = typed.forms.get(mode) or typed.forms.setdefault(mode, _strict(typed.whole, mode))
+    if schema.loose or schema.tightened:
+        _say(schema.name, schema.loose, schema.tightened)
+    return schema
+
+
+@lru_cache(maxsize=1_024)
+def _say(name: str, loose: tuple[str, ...], tightened: tuple[str, ...]) -> None:
+    """Tell the user what was made of a schema; once, since the cache keeps what was said."""
+    if loose:
+        _log.info("the schema %s is not strict, so that no provider guarantees it: %s", name, "; ".join(loose))
+    else:
+        _log.info("the strict form of the schema %s asks for every field: %s", name, "; ".join(tightened))
+
+
+def instructions(output: Any) -> str:
+    """What a system prompt says of a schema, for providers that take none.
+
+    Raises:
+        InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
+    """
+    schema = schema_of(output, None).schema
+    try:
+        described = msgspec.json.encode(schema, enc_hook=plain).decode()
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"output: the schema cannot be sent as JSON: {str(error)[:200]}") from None
+    return f"Answer with JSON only: one object that fits this JSON schema, and no word beside it.\n{described}"
 
 
 def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]:
@@ -83,39 +106,65 @@ def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]
     Raises:
         InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
     """
-    schema = schema_of(output, whole=self_hosted)
+    schema = schema_of(output, None if self_hosted else OPENAI)
     described: dict[str, Any] = {"name": schema.name, "schema": schema.schema}
     if schema.strict or self_hosted:
         described["strict"] = True
     return {"type": "json_schema", "json_schema": described}
 
 
-def parse_output(call: Call, reply: Reply) -> Any:
-    """The answer as the object that ``call.output`` asks for: of its type, or decoded JSON for a dict schema.
+def fitted(call: Call, reply: Reply) -> Reply:
+    """The reply with its ``output``: of the type that ``call.output`` asks for, or decoded JSON for a dict schema.
 
-    None when the call asks for no schema, or when the model asks for tools instead of answering.
+    As it is when the call asks for no schema, or when the model asks for tools instead of answering. JSON in a
+    Markdown fence is taken, and the reply marked as repaired.
 
     Raises:
         SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached: it was paid for.
     """
-    if call.output is None or (reply.tool_calls and not reply.text.strip()):
-        return None
-    read = _dict_reader(call.output) if isinstance(call.output, Mapping) else _type_reader(call.output)
+    if call.output is None or reply.tool_calls:
+        return reply
+    text = unfenced(reply.text)
     try:
-        return read(_unfenced(reply.text))
+        output = reader_of(call.output)(text)
     except Exception as error:  # a user's own validator may raise anything, and that too is a mismatch
         raise SchemaMismatch(
             f"the answer does not fit the schema: {reason(error)}", request_id=reply.request_id, reply=reply
         ) from error
+    return structs.replace(reply, output=output, repaired=text is not reply.text)
 
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL | re.IGNORECASE)
+def reader_of(output: Any) -> Callable[[str], Any]:
+    """What makes the object that ``call.output`` asks for of an answer's JSON, and raises whatever it does not fit."""
+    return _dict_reader(output) if isinstance(output, Mapping) else _type_reader(output)
 
 
-def _unfenced(text: str) -> str:
+def restored(output: Any, kept: bytes) -> Any:
+    """An object that was validated before, from its JSON: of the type ``output``, or decoded for a dict schema."""
+    return msgspec.json.decode(kept) if isinstance(output, Mapping) else _typed(output).adapter.validate_json(kept)
+
+
+def wrapped_choices(output: Any) -> tuple[bool, Sequence[Any]]:
+    """Whether the answer is wrapped in an object, and the words that it may be, where it is one of several."""
+    if isinstance(output, Mapping):
+        return False, _choices(output, output)
+    typed = _typed(output)
+    schema = typed.whole.schema
+    return typed.wrapped, _choices(schema["properties"][WRAPPED], schema) if typed.wrapped else ()
+
+
+def _choices(schema: Any, whole: Mapping[str, Any]) -> Sequence[Any]:
+    schema = root_of({**_mapping(schema), "$defs": whole.get("$defs")})
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else ())
+    return choices if isinstance(choices, list | tuple) else ()
+
+
+def unfenced(text: str) -> str:
     """Without the Markdown fence that models put around JSON when nothing forces them not to."""
-    match = _FENCE.fullmatch(text)
-    return match[1] if match else text
+    bare = text.strip()
+    head, line_break, inner = bare[3:-3].partition("\n")
+    fenced = bare.startswith("```") and bare.endswith("```") and line_break and head.strip().lower() in ("", "json")
+    return inner if fenced else text
 
 
 def reason(error: Exception) -> str:
@@ -154,9 +203,9 @@ class _Typed(Struct, frozen=True):
     """What is known of a type: what validates it, what to ask for, and whether the answer is wrapped in an object."""
 
     adapter: TypeAdapter[Any]
-    strict: Schema
     whole: Schema
     wrapped: bool
+    forms: dict[Mode | None, Schema]
 
 
 def _typed(kind: Any) -> _Typed:
@@ -175,15 +224,20 @@ def _cached(kind: Any) -> _Typed:
         schema = adapter.json_schema()
     except Exception as error:  # pydantic raises several kinds of its own, and users' code runs in it
         raise InvalidRequest(f"output: {_title(kind)} has no JSON schema: {str(error)[:200]}") from error
-    wrapped = _root(schema).get("type") != "object"
+    wrapped = root_of(schema).get("type") != "object"
     if wrapped:
         schema = _wrap(schema, _title(kind))
-    whole = _named(schema, strict=False)
-    try:
-        strict = _named(_strict_root(schema), strict=True)
-    except _NotStrict:
-        strict = whole
-    return _Typed(adapter, strict, whole, wrapped)
+    whole = Schema(_name(schema), schema, False)
+    return _Typed(adapter, whole, wrapped, {None: whole})
+
+
+def _strict(whole: Schema, mode: Mode | None) -> Schema:
+    if mode is None:
+        return whole
+    form = strict_form(whole.schema, mode)
+    if form.schema is None:
+        return structs.replace(whole, loose=form.loose)
+    return Schema(_name(form.schema), form.schema, True, (), form.tightened)
 
 
 def _wrap(schema: dict[str, Any], title: str) -> dict[str, Any]:
@@ -191,8 +245,8 @@ def _wrap(schema: dict[str, Any], title: str) -> dict[str, Any]:
     wrapped: dict[str, Any] = {
         "title": title,
         "type": "object",
-        "properties": {_WRAPPED: schema},
-        "required": [_WRAPPED],
+        "properties": {WRAPPED: schema},
+        "required": [WRAPPED],
         "additionalProperties": False,
     }
     return wrapped | {"$defs": definitions} if definitions else wrapped
@@ -207,9 +261,9 @@ def _type_reader(kind: Any) -> Callable[[str], Any]:
 
 def _unwrapped(text: str) -> bytes:
     answer = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    if _WRAPPED not in answer:
-        raise ValueError(f"it has no property {_WRAPPED!r}")
-    return bytes(answer[_WRAPPED])
+    if WRAPPED not in answer:
+        raise ValueError(f"it has no property {WRAPPED!r}")
+    return bytes(answer[WRAPPED])
 
 
 def _title(kind: Any) -> str:
@@ -220,10 +274,7 @@ def _title(kind: Any) -> str:
 
 
 def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
-    try:
-        validate = _validator(msgspec.json.encode(schema, enc_hook=plain))
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        validate = None  # it could not be sent either
+    validate = validator_of(schema)
 
     def read(text: str) -> Any:
         value = msgspec.json.decode(text)
@@ -234,12 +285,19 @@ def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     return read
 
 
-@lru_cache(maxsize=128)
-def _validator(schema: bytes) -> Callable[[Any], None] | None:
+def validator_of(schema: Mapping[str, Any]) -> Callable[[Any], None] | None:
     """What validates against a JSON schema; None for a schema that makes no sense, which the provider says better.
 
     References to other servers are not followed.
     """
+    try:
+        return _validator(msgspec.json.encode(schema, enc_hook=plain))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None  # it could not be sent either
+
+
+@lru_cache(maxsize=128)
+def _validator(schema: bytes) -> Callable[[Any], None] | None:
     import jsonschema_rs  # large, and needed by calls with such a schema alone
 
     try:
@@ -248,67 +306,26 @@ def _validator(schema: bytes) -> Callable[[Any], None] | None:
         return None
 
 
-def _named(schema: Mapping[str, Any], *, strict: bool) -> Schema:
-    name = re.sub(r"[^A-Za-z0-9_-]+", "_", str(schema.get("title") or "answer"))[:64] or "answer"
-    return Schema(name, schema, strict)
+def _own(schema: Mapping[str, Any], mode: Mode | None) -> Schema:
+    """A user's own schema, which is never changed."""
+    loose = () if mode is None else _loose(schema, mode)
+    return Schema(_name(schema), schema, mode is not None and not loose, loose)
 
 
-def _is_strict(schema: Mapping[str, Any]) -> bool:
+def _loose(schema: Mapping[str, Any], mode: Mode) -> tuple[str, ...]:
     try:
-        return bool(_strict_root(schema) == schema)
-    except (_NotStrict, RecursionError, TypeError, ValueError, AttributeError):
-        return False  # whatever is wrong with a user's schema, the provider can say it better
+        return _known_loose(msgspec.json.encode(schema, enc_hook=plain), mode)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return ("$: it cannot be sent as JSON",)
 
 
-def _strict_root(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The strict form of a whole schema, whose root must be an object, not a reference to one."""
-    root = _root(schema)
-    if root is not schema:
-        schema = {**root, "$defs": schema.get("$defs")}
-    if schema.get("type") != "object":
-        raise _NotStrict
-    return _strict(schema)
+@lru_cache(maxsize=128)
+def _known_loose(schema: bytes, mode: Mode) -> tuple[str, ...]:
+    return why_loose(msgspec.json.decode(schema), mode)
 
 
-def _strict(schema: Any) -> dict[str, Any]:
-    if not isinstance(schema, Mapping):
-        raise _NotStrict
-    if "$ref" in schema:
-        return {"$ref": schema["$ref"]}
-    if "oneOf" in schema and "discriminator" in schema:  # a tagged union: its tags tell the alternatives apart
-        schema = {("anyOf" if name == "oneOf" else name): value for name, value in schema.items()}
-    if _WIDENING & schema.keys() or not {"type", "anyOf", "enum", "const"} & schema.keys():
-        raise _NotStrict
-    strict = {name: value for name, value in schema.items() if name in _STRICT_KEYWORDS}
-    if "anyOf" in schema:
-        strict["anyOf"] = [_strict(part) for part in schema["anyOf"]]
-    if "$defs" in schema:
-        strict["$defs"] = {name: _strict(part) for name, part in schema["$defs"].items()}
-    if schema.get("type") == "array":
-        strict["items"] = _strict(schema.get("items"))
-    if schema.get("type") == "object":
-        strict.update(_strict_object(schema))
-    return strict
-
-
-def _strict_object(schema: Mapping[str, Any]) -> dict[str, Any]:
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or schema.get("additionalProperties", False) is not False:
-        raise _NotStrict
-    required = schema.get("required", [])
-    return {
-        "properties": {name: _strict(part) for name, part in properties.items()},
-        "required": required if set(required) == set(properties) else list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _root(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the root of a schema says, also where it is a reference (a type that holds itself)."""
-    reference = schema.get("$ref")
-    if not isinstance(reference, str):
-        return schema
-    return _mapping(_mapping(schema.get("$defs")).get(reference.removeprefix("#/$defs/")))
+def _name(schema: Mapping[str, Any]) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", str(schema.get("title") or "answer"))[:64] or "answer"
 
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:

@@ -22,7 +22,8 @@ class Targets:
     """Resolves model names for one Client.
 
     A key belongs to one origin: ``api_key`` goes to the default model's endpoint (or to ``base_url``) alone, and
-    the key variable of a built-in provider is never read for another server.
+    the key variable of a built-in provider is never read for another server. Where the address is the account's own
+    (Azure), the key goes to the provider's own domains and to loopback, unless flatout.toml names its variable.
 
     Raises:
         ConfigError: the default model, ``base_url`` or the configuration makes no usable target.
@@ -86,11 +87,14 @@ class Targets:
         endpoint = registry.find(name) if table is None else _configured(name, table)
         if endpoint.base_url:
             return endpoint
-        variable = registry.ADDRESS_ENV[endpoint.name]
+        variable = registry.ADDRESS_ENV[(table and table.provider) or name]
         address = os.environ.get(variable, "").strip()
         if not address:
             raise ConfigError(f"{name} has an address of your own: set the environment variable {variable}")
-        return msgspec.structs.replace(endpoint, base_url=address.rstrip("/"))
+        address = _address(address)
+        if not (table and table.key_env) and not registry.at_home(endpoint.key_env, address):
+            raise ConfigError(_away(name, endpoint.key_env, address))
+        return msgspec.structs.replace(endpoint, base_url=address)
 
     def _with_key(self, endpoint: Endpoint, *, own: bool) -> Endpoint:
         if own and self._api_key is not None:
@@ -123,7 +127,7 @@ def _configured(name: str, table: EndpointConfig) -> Endpoint:
     if base is None and table.base_url is None:
         raise ConfigError(f"the endpoint {name} in flatout.toml has neither a base_url nor a provider")
     url = _address(table.base_url) if table.base_url else base.base_url if base else ""
-    moved = base is None or _origin(url) != _origin(base.base_url)
+    moved = base is None or not _same_place(base, url)
     key_env = table.key_env if moved or table.key_env else base.key_env if base else None
     owner = registry.owner_of(key_env) if key_env else None
     if owner is not None and _origin(owner.base_url) != _origin(url) and owner.base_url:
@@ -141,6 +145,18 @@ def _configured(name: str, table: EndpointConfig) -> Endpoint:
         headers={**shape.headers, **table.headers},
         query={**shape.query, **table.query},
         system=table.system or shape.system,
+    )
+
+
+def _same_place(base: Endpoint, url: str) -> bool:
+    """Whether the key of a built-in endpoint may go to an address by itself."""
+    return _origin(url) == _origin(base.base_url) or (not base.base_url and registry.at_home(base.key_env, url))
+
+
+def _away(name: str, key_env: str | None, url: str) -> str:
+    return (
+        f"the endpoint {name} would send {key_env} to {_origin(url)}, where it does not belong: if it does, "
+        f'say so in flatout.toml, with key_env = "{key_env}" under [endpoints.{name}]'
     )
 
 

@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
+from flatout.values import Reply, ToolCall
 
 from .payload import is_list
-from .structured import reason
+from .structured import reason, validator_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -55,15 +56,31 @@ def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[st
         SchemaMismatch: they do not fit; the message says what is wrong where, for the model to read.
         ConfigError: the function makes no tool.
     """
-    adapter = _described(function)[1]
+    _described(function)  # what is wrong with the function is no fault of the arguments
     try:
-        if isinstance(arguments, str):
-            made = adapter.validate_json(arguments or "{}")
-        else:
-            made = adapter.validate_python(dict(arguments))
+        made = _adapted(function, arguments)
     except Exception as error:  # a user's own validator may raise anything
         raise SchemaMismatch(f"the arguments of {function.__name__} do not fit: {reason(error)}") from error
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+
+
+def check_arguments(tools: Any, reply: Reply) -> None:
+    """Refuse an answer in which the arguments of a tool call are of no use.
+
+    They must be a JSON object, and fit the function's signature or the dict's schema of parameters. A tool that was
+    not offered is left to the caller, as is one whose input is free text by its nature (``custom``).
+
+    Raises:
+        SchemaMismatch: some do not fit; ``complaints`` says of each one what is wrong, and ``reply`` is attached.
+    """
+    offered = {name: tool for tool in tools if (name := _name_of(tool)) is not None}
+    complaints: dict[str, str] = {}
+    for call in reply.tool_calls:
+        if call.name in offered and (complaint := _complaint(offered[call.name], call)) is not None:
+            complaints[call.id] = f"the arguments of {call.name} do not fit: {complaint}"
+    if complaints:
+        said = "; ".join(complaints.values())
+        raise SchemaMismatch(said, request_id=reply.request_id, reply=reply, complaints=complaints)
 
 
 def tools_of(tools: Any) -> list[Mapping[str, Any]]:
@@ -96,6 +113,48 @@ def chosen_tool(choice: Any) -> str | None:
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     return name if isinstance(name, str) else None
+
+
+def _name_of(tool: Any) -> str | None:
+    if not isinstance(tool, Mapping):
+        return getattr(tool, "__name__", None)
+    if tool.get("type") == "custom" and "input_schema" not in tool:
+        return None
+    name = _mapping(tool.get("function", tool)).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _complaint(tool: Any, call: ToolCall) -> str | None:
+    """What is wrong with a tool call's arguments; None when nothing is."""
+    try:
+        if not isinstance(tool, Mapping):
+            _adapted(tool, call.arguments)
+            return None
+        arguments = call.parsed()
+        if not isinstance(arguments, dict):
+            return f"they are no JSON object, but a {type(arguments).__name__}"
+        inner = _mapping(tool.get("function", tool))
+        schema = inner.get("parameters") or inner.get("input_schema")
+        validate = validator_of(schema) if isinstance(schema, Mapping) else None
+        if validate is not None:
+            validate(arguments)
+    except ConfigError:
+        return None  # it makes no tool, so that it was not offered
+    except Exception as error:  # a user's own validator may raise anything
+        return reason(error)
+    return None
+
+
+def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> Any:
+    """A function's arguments, validated, as the dataclass that stands for its signature."""
+    adapter = _described(function)[1]
+    if isinstance(arguments, str):
+        return adapter.validate_json(arguments or "{}")
+    return adapter.validate_python(dict(arguments))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _tool(tool: Any) -> Mapping[str, Any]:

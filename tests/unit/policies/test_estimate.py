@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout import Call, Usage
-from flatout.policies.estimate import MARGIN, USUAL_OUTPUT, Estimator, most_input
+from flatout import Call, File, Image, Usage
+from flatout.policies.estimate import FILE, MARGIN, PART, USUAL_OUTPUT, USUAL_PART, Estimator, most_input
 from flatout.testing.answers import count_tokens
 
 WORDS = ["the", "answer", "has", "one", "part", "that", "holds", "2026", "1234", "naïve", "東京", "Größe"]
@@ -123,6 +123,44 @@ def test_the_bound_counts_a_pydantic_schema():
         a_rather_long_name_for_a_field: int
 
     assert most_input(Call("x", output=Answer)) > most_input(Call("x")) + 50
+
+
+def asked(*parts):
+    return Call(messages=[{"role": "user", "content": list(parts)}])
+
+
+def test_an_image_counts_what_images_take_and_not_its_bytes():
+    """A photo would be held back as a million tokens, or let through as none, and overrun the limit."""
+    photo = Image(b"\xff\xd8\xff" + bytes(3_000_000))
+    assert Estimator().need(asked("what is it?", photo)).input == pytest.approx(MARGIN * USUAL_PART, rel=0.01)
+    assert Estimator().need(asked("?", photo, photo)).input == pytest.approx(2 * MARGIN * USUAL_PART, rel=0.01)
+    located = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    assert Estimator().need(asked("?", located)).input < 2 * USUAL_PART
+    assert Estimator().need(asked("?", File(b"word " * 10_000))).input > 10_000
+
+
+def test_it_learns_what_images_take_without_forgetting_texts():
+    """Pictures would be guessed wrong for ever, or spoil the guesses of texts."""
+    chance, estimator = Random(1), Estimator()
+    photo = Image(b"\xff\xd8\xff")
+    for _ in range(100):
+        plain, pictured = Call(text(chance)), asked(text(chance), photo)
+        estimator.learn(estimator.need(plain), Usage(input_tokens=count_tokens(plain.prompt)))
+        tokens = count_tokens(pictured.messages[0]["content"][0]) + 258
+        estimator.learn(estimator.need(pictured), Usage(input_tokens=tokens))
+    assert estimator.need(asked("?", photo)).input == pytest.approx(258, rel=0.1)
+    prompt = text(chance)
+    assert estimator.need(Call(prompt)).input == pytest.approx(count_tokens(prompt), rel=0.1)
+
+
+def test_the_bound_on_attachments():
+    """A budget would be exceeded by a long document, or refuse every photo as a million tokens."""
+    plain = most_input(asked("?"))
+    assert most_input(asked("?", Image(b"\xff\xd8\xff" + bytes(3_000_000)))) == plain + PART
+    assert most_input(asked("?", File(b"word " * 10_000))) == plain + 50_000
+    assert most_input(asked("?", File(b"%PDF-1.7"))) == plain + PART
+    assert most_input(asked("?", File(b"%PDF-1.7" + bytes(3_000_000)))) == plain + FILE
+    assert most_input(asked("?", File("https://example.org/a.pdf"))) == plain + FILE
 
 
 def test_its_repr_shows_what_it_learnt():

@@ -48,13 +48,15 @@ MODELS = [
     cached_share=st.floats(0, 1),
     answer=st.integers(0, 100_000),
     hour=st.integers(0, 23),
-    tier=st.sampled_from([None, "flex", "priority", "nonsense"]),
+    tier=st.sampled_from([None, "default", "flex"]),
 )
 def test_costs_are_those_of_the_table(
     model: tuple[str, str, str], total: int, cached_share: float, answer: int, hour: int, tier: str | None
 ) -> None:
-    """A bill would be wrong: for cached tokens, for a tier, by the hour or by the service tier."""
+    """A bill would be wrong: for cached tokens, for a long context, by the hour or by the service tier."""
     name, provider, model_name = model
+    if tier == "flex" and model_name not in ("gpt-5-mini", "gpt-5.4"):
+        tier = None
     cached = int(total * cached_share)
     when = datetime(2026, 11, 20, hour, tzinfo=UTC)
     expected = genai_prices.calc_price(
@@ -157,3 +159,54 @@ def test_look_ups_are_cached_and_bounded() -> None:
     for n in range(3_000):
         prices.cost(at("vllm", "x"), used(1, 1), f"odd-{n}")
     assert len(prices._resolved) <= 1_000
+
+
+def test_each_service_tier_has_its_own_price() -> None:
+    """Half-price calls would be billed in full; calls of a dearer tier, or of an unheard-of one, by the usual price."""
+    target = at("openai", "gpt-5-mini")
+    usual = PRICES.cost(target, used(1000, 100))
+    assert usual is not None
+    for tier in ("default", "auto", "standard"):
+        assert PRICES.cost(target, used(1000, 100), service_tier=tier) == pytest.approx(usual)
+    assert PRICES.cost(target, used(1000, 100), service_tier="flex") == pytest.approx(usual / 2)
+    unlisted = at("openai", "gpt-4o-mini")  # the table has no flex price for it
+    half = PRICES.cost(unlisted, used(1000, 100), service_tier="flex")
+    assert half == pytest.approx((PRICES.cost(unlisted, used(1000, 100)) or 0.0) / 2)
+    priority = PRICES.cost(target, used(1000, 100), service_tier="priority")
+    assert priority is not None  # the table has it
+    assert priority > usual
+    assert PRICES.cost(at("anthropic", "claude-sonnet-4-5"), used(10, 1), service_tier="standard") is not None
+    for name, model, tier in [
+        ("openai", "gpt-5-mini", "nonsense"), ("anthropic", "claude-sonnet-4-5", "priority"),
+        ("groq", "llama-3.3-70b-versatile", "flex"),
+    ]:  # fmt: skip
+        assert PRICES.cost(at(name, model), used(10, 1), service_tier=tier) is None
+
+
+def test_a_price_of_ones_own_may_be_for_a_tier() -> None:
+    """A tier that the table does not know could not be priced at all."""
+    prices = Prices({"openai/gpt-5-mini@best": (9, 9), "vllm/x": (1, 1)}, wall=lambda: NOW)
+    target = at("openai", "gpt-5-mini")
+    assert prices.cost(target, used(1_000_000, 0), service_tier="best") == pytest.approx(9.0)
+    assert prices.cost(target, used(1_000_000, 0)) == pytest.approx(0.25)
+    assert prices.cost(at("vllm", "x"), used(1_000_000, 0), service_tier="any") == pytest.approx(1.0)
+
+
+def test_the_worst_case_knows_the_tier() -> None:
+    """A budget would be overrun: by a dearer tier, by a cheap one served at the usual price, or by an unknown one."""
+    target = at("openai", "gpt-5-mini")
+    usual = PRICES.worst_case(target, 1000, 100)
+    assert usual is not None
+    assert PRICES.worst_case(target, 1000, 100, service_tier="flex") == usual
+    dear = PRICES.worst_case(target, 1000, 100, service_tier="priority")
+    assert dear is not None
+    assert dear > usual
+    assert PRICES.worst_case(target, 1000, 100, service_tier="nonsense") is None
+
+
+def test_a_long_context_costs_by_its_own_rate() -> None:
+    """A prompt above a model's threshold would be billed by the rate of a short one."""
+    target = at("openai", "gpt-5.4")
+    short, long = PRICES.cost(target, used(200_000, 0)), PRICES.cost(target, used(400_000, 0))
+    assert short is not None
+    assert long == pytest.approx(4 * short)  # twice the tokens, at twice the rate

@@ -182,3 +182,37 @@ def test_no_key_gets_into_an_error(codec: Any) -> None:
     with pytest.raises(errors.CallError) as caught:
         codec.decode(PLAIN, Response(400, {"x-echo": f"Bearer {key}"}, body))
     assert key not in f"{caught.value} {caught.value.body} {caught.value.headers}"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_malformed_arguments_are_a_named_error(codec: Any) -> None:
+    """A function would be called with half its arguments; or a paid answer be lost without a word."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "required": ["n"]}}}
+    bodies = {
+        "OpenAIChat": {
+            "choices": [{"message": {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]}}]
+        },
+        "OpenAIResponses": {"output": [{"type": "function_call", "call_id": "1", "name": "f", "arguments": "{"}]},
+        "Anthropic": {"content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]},
+        "Gemini": {"candidates": [{"content": {"parts": [{"functionCall": {"id": "1", "name": "f", "args": {}}}]}}]},
+    }
+    response = Response(200, {}, json.dumps(bodies[type(codec).__name__]).encode())
+    with pytest.raises(errors.SchemaMismatch, match="the arguments of f do not fit") as caught:
+        codec.decode(Call("x", tools=[tool]), response)
+    assert caught.value.reply is not None
+    assert caught.value.complaints.keys() == {"1"}
+    assert len(codec.decode(Call("x"), response).tool_calls) == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_tier_that_answered_is_told(codec: Any) -> None:
+    """A half-price or a dearer answer would be billed by the usual price."""
+    bodies = {
+        "OpenAIChat": {"choices": [{"message": {"content": "x"}}], "service_tier": "flex"},
+        "OpenAIResponses": {
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}], "service_tier": "flex"
+        },
+        "Anthropic": {"content": [{"type": "text", "text": "x"}], "usage": {"service_tier": "flex"}},
+    }  # fmt: skip
+    if (body := bodies.get(type(codec).__name__)) is not None:
+        assert codec.decode(PLAIN, Response(200, {}, json.dumps(body).encode())).service_tier == "flex"

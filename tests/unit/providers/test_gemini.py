@@ -157,9 +157,10 @@ def test_signatures_come_back() -> None:
     part = {"functionCall": {"name": "f", "args": {"x": 1}}, "thoughtSignature": "c2ln=="}
     call = decoded(answer(part)).tool_calls[0]
     said = {"role": "assistant", "tool_calls": [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}, "signature": call.signature}
     ]}  # fmt: skip
     result = {"role": "tool", "tool_call_id": call.id, "content": "1"}
+    assert (call.id, call.signature) == ("call_0", "c2ln==")
     made = contents({"role": "user", "content": "x"}, said, result, model="gemini-3-pro")
     assert made[1]["parts"] == [
         {"functionCall": {"id": "call_0", "name": "f", "args": {"x": 1}}, "thoughtSignature": "c2ln=="}

@@ -133,10 +133,10 @@ def test_a_conversation_with_tools() -> None:
     assert items == [
         {"role": "user", "content": "go"},
         reasoning,
-        {"role": "assistant", "content": "well"},
+        {"type": "message", "role": "assistant", "content": "well"},
         {"type": "function_call", "call_id": "a", "name": "f", "arguments": '{"x": 1}'},
         {"type": "function_call_output", "call_id": "a", "output": "1"},
-        {"role": "assistant", "content": [{"type": "output_text", "text": "done"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "done"}]},
     ]
     long = "x" * 100
     moved = sent(Call(messages=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlsplit
 
 import msgspec
@@ -90,3 +91,14 @@ def test_other_wire_formats(name: str, header: str, reserves: str, limit_headers
     assert headers[header].endswith("key-12345")
     assert sum("key-12345" in value for value in headers.values()) == 1
     assert (row.reserves, row.limit_headers) == (reserves, limit_headers)
+
+
+def test_a_provider_without_schemas_is_told_in_the_prompt() -> None:
+    """DeepSeek would answer 400 to every call with a schema."""
+    codec = codec_for(Target(registry.find("deepseek"), "deepseek-chat"))
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}}
+    sent = json.loads(codec.encode(Call("x", system="be short", output=schema)).body)
+    assert sent["response_format"] == {"type": "json_object"}
+    assert [message["role"] for message in sent["messages"]] == ["system", "system", "user"]
+    assert json.dumps(schema, separators=(",", ":")) in sent["messages"][1]["content"]
+    assert "JSON" in sent["messages"][1]["content"]

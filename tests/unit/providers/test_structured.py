@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from typing_extensions import TypedDict
 
 from flatout.errors import InvalidRequest, SchemaMismatch
-from flatout.providers.structured import is_recursive, parse_output, response_format, schema_of
+from flatout.providers.structured import fitted, is_recursive, response_format, schema_of
 from flatout.values import Call, Reply, ToolCall
 
 
 class Address(BaseModel):
-    city: str = Field(description="where", max_length=50)
+    city: str = Field(description="where")
     zip: str | None = None
 
 
@@ -80,7 +80,7 @@ class Many(RootModel[list[int]]):
 
 
 def parse(output: Any, text: str) -> Any:
-    return parse_output(Call("x", output=output), Reply(text=text, finish_reason="stop"))
+    return fitted(Call("x", output=output), Reply(text=text, finish_reason="stop")).output
 
 
 def test_a_model_is_asked_for_strictly() -> None:
@@ -91,7 +91,7 @@ def test_a_model_is_asked_for_strictly() -> None:
     schema = described["schema"]
     assert schema["required"] == ["name", "age", "kind", "homes"]
     assert schema["additionalProperties"] is False
-    assert schema["properties"]["age"] == {"title": "Age", "type": "integer"}
+    assert schema["properties"]["age"] == {"title": "Age", "type": "integer", "minimum": 0}
     assert schema["$defs"]["Address"]["required"] == ["city", "zip"]
     assert schema["$defs"]["Address"]["properties"]["city"]["description"] == "where"
 
@@ -126,7 +126,11 @@ def test_a_dict_schema_is_sent_as_it_is() -> None:
         "required": ["a"],
         "additionalProperties": False,
     }
-    loose = {"type": "object", "properties": {"a": {"type": "string", "minLength": 2}}, "title": "my schema!"}
+    loose: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "minLength": 2}},
+        "title": "my schema!",
+    }
     assert response_format(strict)["json_schema"] == {"name": "answer", "schema": strict, "strict": True}
     assert response_format(loose)["json_schema"] == {"name": "my_schema_", "schema": loose}
 
@@ -153,7 +157,7 @@ def test_answers_become_objects() -> None:
     assert parse(Address, '```json\n{"city": "Bonn"}\n```') == Address(city="Bonn")
     assert parse(None, "text") is None
     asked = Reply(text="", tool_calls=(ToolCall(id="1", name="f", arguments=""),))
-    assert parse_output(Call("x", output=Address), asked) is None
+    assert fitted(Call("x", output=Address), asked) is asked
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_a_wrapped_type_is_asked_for_strictly() -> None:
     assert schema.schema["properties"]["answer"] == {"type": "array", "items": {"$ref": "#/$defs/Address"}}
     assert schema.schema["$defs"]["Address"]["required"] == ["city", "zip"]
     assert schema_of(Literal["a", "b"]).schema["properties"]["answer"]["enum"] == ["a", "b"]
-    whole = schema_of(Address, whole=True)
+    whole = schema_of(Address, None)
     assert (whole.schema, whole.strict) == (Address.model_json_schema(), False)
 
 
@@ -274,3 +278,34 @@ def test_a_schema_that_makes_no_sense_is_not_held_against_the_answer(junk: dict[
     assert parse(junk, '{"a": 1}') == {"a": 1}
     with pytest.raises(SchemaMismatch):
         parse(junk, "sorry")
+
+
+def test_a_fenced_answer_is_marked() -> None:
+    """Nobody could tell which answers were not quite what was asked for."""
+    fenced = fitted(Call("x", output=Address), Reply(text='```json\n{"city": "Bonn"}\n```'))
+    assert (fenced.output, fenced.repaired) == (Address(city="Bonn"), True)
+    assert not fitted(Call("x", output=Address), Reply(text='{"city": "Bonn"}')).repaired
+
+
+def test_a_schema_that_is_not_strict_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A user would not know why the provider does not guarantee the schema, or read it a million times."""
+
+    class Tight(BaseModel):
+        """The answer."""
+
+        word: str = Field(max_length=7)
+
+    class Roomy(BaseModel):
+        word: str | None = None
+
+    with caplog.at_level("INFO", logger="flatout"):
+        for _ in range(3):
+            assert not response_format(Tight)["json_schema"].get("strict")
+            assert response_format(Roomy)["json_schema"]["strict"]
+            response_format({"type": "object", "properties": {}, "title": "mine"})
+            schema_of(Tight, None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the schema Tight is not strict, so that no provider guarantees it: $.word: maxLength",
+        "the strict form of the schema Roomy asks for every field: $.word: required here",
+        "the schema mine is not strict, so that no provider guarantees it: $: additionalProperties (not false)",
+    ]

@@ -202,3 +202,52 @@ def test_no_key_shows_in_a_repr():
         assert "API_KEY" not in repr(made.target(model)).replace("key_env='OPENAI_API_KEY'", "").replace(
             "key_env='FLATOUT_API_KEY'", ""
         )
+
+
+AZURE = "from AZURE_OPENAI_API_KEY"
+
+
+@pytest.fixture
+def azure(monkeypatch):
+    """Sets Azure's key, and the address that the environment gives."""
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", AZURE)
+    return lambda address: monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://mine.openai.azure.com/",
+        "https://mine.services.ai.azure.com/openai/v1",
+        "https://mine.cognitiveservices.azure.com",
+        "http://127.0.0.1:8000/v1",
+        "http://localhost:1",
+        "http://[::1]:1",
+    ],
+)
+def test_azures_key_goes_to_azure(azure, address):
+    """Users of Azure could not reach their resource, or would have to name its key in two places."""
+    azure(address)
+    assert key_of(targets(), "azure/m") == AZURE
+    assert key_of(targets(endpoints={"work": {"provider": "azure"}}), "work/m") == AZURE
+    assert key_of(targets(endpoints={"work": {"provider": "azure", "base_url": address}}), "work/m") == AZURE
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.example/openai.azure.com",
+        "https://mine.openai.azure.com.evil.example",
+        "https://evilopenai.azure.com",
+        "http://mine.openai.azure.com",
+    ],
+)
+def test_azures_key_goes_nowhere_else(azure, address):
+    """A slip in the address would hand the key to a stranger."""
+    azure(address)
+    with pytest.raises(ConfigError, match="would send AZURE_OPENAI_API_KEY to"):
+        targets().target("azure/m")
+    assert key_of(targets(endpoints={"azure": {"base_url": address}}), "azure/m") is None
+    for table in ({"base_url": address}, {}):
+        named = {"provider": "azure", "key_env": "AZURE_OPENAI_API_KEY", **table}
+        assert key_of(targets(endpoints={"azure": named}), "azure/m") == AZURE

@@ -11,7 +11,15 @@ import pytest
 from pydantic import BaseModel, Field
 
 from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
-from flatout.providers.tools import chosen_tool, function_of, tool_schema, tools_of, validate_arguments
+from flatout.providers.tools import (
+    check_arguments,
+    chosen_tool,
+    function_of,
+    tool_schema,
+    tools_of,
+    validate_arguments,
+)
+from flatout.values import Reply, ToolCall
 
 
 class Place(BaseModel):
@@ -170,3 +178,46 @@ def test_dicts_and_functions_side_by_side() -> None:
     for function in (5, {}, {"name": ""}):
         with pytest.raises(InvalidRequest, match=r"^tools: "):
             function_of({"type": "function", "function": function})
+
+
+PARAMETERS = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+OFFERED: list[Any] = [
+    forecast,
+    {"type": "function", "function": {"name": "count", "parameters": PARAMETERS}},
+    {"name": "own", "input_schema": PARAMETERS},
+    {"type": "function", "function": {"name": "free"}},
+    {"type": "custom", "custom": {"name": "text"}},
+    {"type": "web_search"},
+]
+
+
+def asked_for(*calls: tuple[str, str]) -> Reply:
+    return Reply(text="", tool_calls=tuple(ToolCall(id=f"c{i}", name=n, arguments=a) for i, (n, a) in enumerate(calls)))
+
+
+def test_arguments_that_fit_pass() -> None:
+    """A good answer would be refused, or one that only the caller can judge."""
+    check_arguments(OFFERED, asked_for(("forecast", '{"place": {"city": "Bonn"}}'), ("count", '{"n": 1}')))
+    check_arguments(OFFERED, asked_for(("own", '{"n": 1}'), ("free", ""), ("text", "free text"), ("unknown", "{")))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("forecast", "{}", "place: "),
+        ("forecast", '{"place": {"city": "secret', "Invalid JSON"),
+        ("count", '{"n": "secret"}', "n: "),
+        ("count", "{}", "required"),
+        ("count", "[1]", "no JSON object, but a list"),
+        ("own", '{"n": "x"}', "n: "),
+        ("free", "secret", "."),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(name: str, arguments: str, said: str) -> None:
+    """A function would be called with what it cannot take, or the model not be told what to mend."""
+    reply = asked_for(("count", '{"n": 1}'), (name, arguments))
+    with pytest.raises(SchemaMismatch, match=f"the arguments of {name} do not fit: .*{said}") as caught:
+        check_arguments(OFFERED, reply)
+    assert caught.value.reply is reply
+    assert list(caught.value.complaints) == ["c1"]
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,76 @@
+"""The follow-up to an answer that did not fit: the conversation so far, the answer, and what is wrong with it.
+
+Asked the same question again, a model tends to give the same answer; told what is wrong, it mends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs
+
+from flatout.errors import CallError, SchemaMismatch
+from flatout.values import Call, Message, Reply, ToolCall
+
+QUOTED = 500
+"""Characters of malformed arguments that are shown to the model again."""
+
+
+def reask(call: Call, error: CallError) -> Call | None:
+    """The call to make next, with the same id, model and parameters; None where asking again is pointless.
+
+    Args:
+        call: the call that was answered; for a second follow-up, the first one.
+        error: why its answer is not usable. Only a `SchemaMismatch` that has its ``reply`` is asked again: what was
+            cut off would be cut off again.
+    """
+    if not isinstance(error, SchemaMismatch) or error.reply is None:
+        return None
+    reply = error.reply
+    said: list[Message]
+    if reply.tool_calls:
+        said = [_asked(reply), *(_refused(asked, error) for asked in reply.tool_calls)]
+    else:
+        said = [{"role": "assistant", "content": reply.text}] if reply.text.strip() else []
+        said.append({"role": "user", "content": _complaint(call, error)})
+    before = call.messages if call.messages is not None else ({"role": "user", "content": call.prompt},)
+    return structs.replace(call, prompt=None, messages=[*before, *said])
+
+
+def _complaint(call: Call, error: SchemaMismatch) -> str:
+    if call.output is None:
+        return f"That cannot be used: {error}. Try again."
+    return f"That cannot be used: {error}. Answer again, with JSON only: the whole answer, and no word beside it."
+
+
+def _asked(reply: Reply) -> Message:
+    """The assistant's turn. Not every provider takes arguments that are no object, so such ones are left out."""
+    return {
+        "role": "assistant",
+        "content": reply.text or None,
+        "tool_calls": [_entry(asked) for asked in reply.tool_calls],
+    }
+
+
+def _entry(asked: ToolCall) -> dict[str, Any]:
+    arguments = asked.arguments if _is_object(asked) else "{}"
+    entry = {"id": asked.id, "type": "function", "function": {"name": asked.name, "arguments": arguments}}
+    return entry if asked.signature is None else {**entry, "signature": asked.signature}
+
+
+def _refused(asked: ToolCall, error: SchemaMismatch) -> Message:
+    complaint = error.complaints.get(asked.id)
+    if complaint is None:
+        text = "not run: another call of this turn was malformed. Call it again if it is still wanted."
+    else:
+        text = f"not run: {complaint}. Call it again, with arguments that fit."
+        if not _is_object(asked):
+            text += f" They were: {asked.arguments[:QUOTED]}"
+    return {"role": "tool", "tool_call_id": asked.id, "content": text}
+
+
+def _is_object(asked: ToolCall) -> bool:
+    try:
+        return isinstance(asked.parsed(), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,163 @@
+"""What is got out of answers that did not fit."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, field_validator
+
+from flatout.providers.salvage import salvage
+from flatout.values import Call, Reply, ToolCall
+
+
+class City(BaseModel):
+    name: str
+    people: int | None = None
+    twins: list[City] = []
+
+
+class Label(enum.Enum):
+    SPAM = "spam"
+    HAM = "ham"
+
+
+class Picky(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def _explode(cls, value: int) -> int:
+        raise KeyError(value)
+
+
+OPEN = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+def got(output: Any, text: str) -> Any:
+    reply = salvage(Call("x", output=output), Reply(text=text))
+    if reply is None:
+        return "nothing"
+    assert reply.repaired
+    assert reply.text == text
+    return reply.output
+
+
+BONN = City(name="Bonn")
+
+
+@pytest.mark.parametrize(
+    ("output", "text", "expected"),
+    [
+        (City, 'Sure! Here it is: {"name": "Bonn"} Anything else?', BONN),
+        (City, 'Sure [1]:\n```json\n{"name": "Bonn"}\n```\nDone.', BONN),
+        (City, 'In {braces} of prose: {"name": "Bonn"}', BONN),
+        (City, '{"name": "Bonn"} and once more {"name": "Bonn"}', BONN),
+        (City, '{"name": "Bonn", "peop', BONN),
+        (
+            City,
+            '```json\n{"name": "Bonn", "twins": [{"name": "Oxford"}',
+            City(name="Bonn", twins=[City(name="Oxford")]),
+        ),
+        (OPEN, 'n is {"n": 5}.', {"n": 5}),
+        (list[int], "[1, 2]", [1, 2]),
+        (list[int], "They are [1, 2].", [1, 2]),
+        (list[str], '{"answer": ["a", "b', ["a"]),
+        (list[City], '{"answer": [{"name": "Bonn"}, {"name": "Ox', "nothing"),
+        (Label, "spam", Label.SPAM),
+        (Label, ' "ham"\n', Label.HAM),
+        (Literal["spam", "ham"], "spam", "spam"),
+        (Literal["spam", "ham"], '```\n"spam"\n```', "spam"),
+        ({"enum": ["spam", "ham"]}, "ham", "ham"),
+        ({"const": "ham"}, "ham", "ham"),
+        (int, "5", 5),
+        (City | None, "null", None),
+    ],
+)
+def test_what_is_there_is_got_out(output: Any, text: str, expected: Any) -> None:
+    """An answer that is paid for and complete would be thrown away over the words around it."""
+    assert got(output, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        (City, '{"name": "Bo'),  # half a name is no name
+        (OPEN, '{"n": 12'),  # it may have been 123
+        (City, '{"name": "Bonn", "twins": [{"name": "Oxf'),  # a twin without a name
+        (City, '{"name": 5, "twins": [{"name": "Oxford"}]}x'),  # a part is no answer
+        (City, '{"people": 3, "twins": [{"name": "Oxford"}, '),
+        (City, 'Either {"name": "Bonn"} or {"name": "Rome"}'),  # which?
+        (list[int], "Sorry ["),  # nothing was said
+        (dict[str, int], "{"),
+        (Label, "It is spam"),
+        (Label, "SPAM"),
+        (str, "hello"),
+        (City, ""),
+        (Picky, 'x {"n": 1}'),
+        (None, '{"a": 1}'),
+        (object(), '{"a": 1}'),
+        (City, "[" * 50_000),
+        (City, "\ud800{"),
+        (City, '{"name": "' + "a" * 1_000_000),  # in no time
+        (City, "```json\n" + "\n" * 1_000_000 + "x"),
+    ],
+)
+def test_nothing_is_made_up(output: Any, text: str) -> None:
+    """Half a value, a part of the answer or a guess would pass for what the model said."""
+    assert got(output, text) == "nothing"
+
+
+def test_tool_calls_are_no_answer() -> None:
+    """A request for a tool would be taken for the answer, and the tool never be run."""
+    asked = Reply(text='{"name": "Bonn"}', tool_calls=(ToolCall(id="1", name="f", arguments="{"),))
+    assert salvage(Call("x", output=City), asked) is None
+
+
+OUTPUTS: list[Any] = [City, list[City], Label, dict[str, int], int, OPEN, City | None]
+PIECES = st.sampled_from(
+    ['{"name": "Bonn"', "}", '"', "[", "]", "5", "spam", ", ", '"n": ', "\\", "```json\n", '"answer": ']
+)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(OUTPUTS), st.text(max_size=30) | st.lists(PIECES, max_size=8).map("".join))
+def test_what_is_salvaged_fits(output: Any, text: str) -> None:
+    """The run would crash on an odd answer, or hand out an object that is not what was asked for."""
+    reply = salvage(Call("x", output=output), Reply(text=text))
+    if reply is None:
+        return
+    if output is OPEN:
+        assert isinstance(reply.output["n"], int)
+    else:
+        TypeAdapter(output).validate_python(reply.output, strict=True)
+
+
+CITIES = st.recursive(
+    st.builds(City, name=st.text(), people=st.none() | st.integers()),
+    lambda inner: st.builds(City, name=st.text(), twins=st.lists(inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@given(CITIES, st.text(alphabet=st.characters(exclude_characters="{}[]", exclude_categories=["Cs"]), max_size=20))
+def test_any_object_is_found_in_prose(city: City, prose: str) -> None:
+    """Answers with quotes, brackets or line breaks in their texts would be lost."""
+    assert got(City, f"{prose}\n{city.model_dump_json(indent=1)}\n{prose}") == city
+
+
+@given(st.data())
+def test_what_is_cut_off_never_says_more(data: st.DataObject) -> None:
+    """A cut-off answer would hold a number or a name that the model never wrote."""
+    whole = {"name": "Bonn am Rhein", "people": 336465, "twins": [{"name": "Oxford", "people": 162100}]}
+    text = json.dumps(whole)
+    cut = got(City, text[: data.draw(st.integers(0, len(text) - 1))])
+    if cut == "nothing":
+        return
+    assert cut.name == whole["name"]
+    assert cut.people in (None, 336465)
+    assert all(twin.name == "Oxford" and twin.people in (None, 162100) for twin in cut.twins)
