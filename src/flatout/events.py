@@ -1,10 +1,12 @@
 """What happens, as values: the one source of progress, logs, traces and metrics.
 
-A subscriber is a plain function; it is called in the event loop, so it must be quick and must not raise.
+A subscriber is a plain function; it is called in the event loop, so it must be quick. What it raises is logged, once,
+and costs no call its answer.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -12,11 +14,14 @@ from msgspec import Struct
 from .layer import Journey
 from .values import Call, Reply
 
+_log = logging.getLogger(__name__)
+
 WAITS = {
     "requests": "requests per minute",
     "tokens": "tokens per minute",
     "concurrency": "concurrency",
     "pause": "a pause that the provider asked for",
+    "probe": "the first call to a target",
     "backoff": "backoff before a retry",
     "connect": "connecting",
     "first_byte": "the provider",
@@ -46,6 +51,8 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
     attempt: int
     error: Exception
     retry_in: float | None
+    call: Call
+    journey: Journey
 
 
 class TargetPaused(Event, frozen=True, kw_only=True):
@@ -68,20 +75,34 @@ Subscriber = Callable[[Event], None]
 class Events:
     """A list of subscribers. Costs one truth test when there are none."""
 
-    __slots__ = ("_subscribers",)
+    __slots__ = ("_broken", "_subscribers")
 
     def __init__(self) -> None:
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: tuple[Subscriber, ...] = ()  # replaced, not changed: one may leave while an event is told
+        self._broken: set[int] = set()  # by identity: a subscriber need not be hashable
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Add a subscriber; the returned function takes it off again."""
-        self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+        self._subscribers = (*self._subscribers, subscriber)
+        return lambda: self._leave(subscriber)
 
     def __bool__(self) -> bool:
         return bool(self._subscribers)
 
     def emit(self, event: Event) -> None:
-        """Hand an event to every subscriber."""
+        """Hand an event to every subscriber. An error of one is logged the first time, and kept from the call."""
         for subscriber in self._subscribers:
-            subscriber(event)
+            try:
+                subscriber(event)
+            except Exception as error:
+                self._complain(subscriber, error)
+
+    def _leave(self, subscriber: Subscriber) -> None:
+        self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
+        self._broken.discard(id(subscriber))
+
+    def _complain(self, subscriber: Subscriber, error: Exception) -> None:
+        if id(subscriber) not in self._broken:
+            self._broken.add(id(subscriber))
+            name = getattr(subscriber, "__qualname__", type(subscriber).__qualname__)
+            _log.warning("%s failed to hear an event; further failures are not logged", name, exc_info=error)

@@ -1,0 +1,115 @@
+"""Prompts, answers and error texts as traces may keep them: only when asked for, without keys, and cut.
+
+A trace leaves the process and is read by people who were never meant to read the prompts. So nothing of what was said
+is recorded by default, error messages included wherever a provider or a tool may have quoted it in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from flatout.errors import AttemptTimeout, ConnectError, DeadlineExceeded, NotSent
+from flatout.policies.redact import redact
+from flatout.values import Call, Message, Reply
+
+from .conventions import CAPTURE_CONTENT_ENV, CAPTURE_CONTENT_VALUES
+
+TEXT_CAP = 8_000
+"""Characters of one prompt, answer, argument or result that a span keeps."""
+
+MESSAGES_CAP = 32
+"""Messages of one conversation that a span keeps: the last ones."""
+
+_ERROR_CAP = 500
+
+_FLATOUT_S_OWN_WORDS = (AttemptTimeout, ConnectError, DeadlineExceeded, NotSent)
+"""Errors whose messages quote neither prompt nor answer."""
+
+Redact = Callable[[str], str]
+
+
+def asked_for(content: bool) -> bool:
+    """Whether content is to be recorded: the program says so, or the conventions' environment variable does."""
+    return content or os.environ.get(CAPTURE_CONTENT_ENV, "").strip().lower() in CAPTURE_CONTENT_VALUES
+
+
+def kept(text: str, redact: Redact = redact, cap: int = TEXT_CAP) -> str:
+    """A text without keys, and not longer than ``cap`` characters."""
+    # Redacting comes before the last cut, which could leave half a key; the first one bounds what redacting costs.
+    return redact(text[: 2 * cap])[:cap]
+
+
+def error_type(error: BaseException) -> str:
+    """The name of an error's class, as ``error.type`` has it: ``RateLimited``, ``json.JSONDecodeError``."""
+    kind = type(error)
+    home = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if home in ("builtins", "flatout", "asyncio") else f"{home}.{kind.__qualname__}"
+
+
+def error_text(error: BaseException, content: bool, redact: Redact = redact) -> str | None:
+    """An error's message; None when it may quote what was said and nobody asked for that."""
+    if not content and not isinstance(error, _FLATOUT_S_OWN_WORDS):
+        return None
+    return kept(str(error), redact, _ERROR_CAP)
+
+
+def instructions(call: Call, redact: Redact) -> str | None:
+    """The system prompt as ``gen_ai.system_instructions`` has it."""
+    return None if call.system is None else _json([_text(call.system, redact)])
+
+
+def input_messages(call: Call, redact: Redact) -> str:
+    """A call's conversation as ``gen_ai.input.messages`` has it."""
+    messages: list[Message] = [{"role": "user", "content": call.prompt}]
+    if call.messages is not None:
+        messages = list(call.messages[-MESSAGES_CAP:])
+    return _json([{"role": str(m.get("role", "user")), "parts": _parts(m, redact)} for m in messages])
+
+
+def output_messages(reply: Reply, redact: Redact) -> str:
+    """A reply as ``gen_ai.output.messages`` has it."""
+    parts = [_text(reply.text, redact)] if reply.text else []
+    parts += [_tool_call(tool.id, tool.name, tool.arguments, redact) for tool in reply.tool_calls]
+    return _json([{"role": "assistant", "parts": parts, "finish_reason": reply.finish_reason or "unknown"}])
+
+
+def _parts(message: Message, redact: Redact) -> list[dict[str, Any]]:
+    content = message.get("content")
+    if message.get("role") == "tool":
+        said = content if isinstance(content, str) else _json(content)
+        return [{"type": "tool_call_response", "id": message.get("tool_call_id"), "response": kept(said, redact)}]
+    parts = [_text(content, redact)] if isinstance(content, str) else []
+    if isinstance(content, list | tuple):
+        parts = [_part(part, redact) for part in content]
+    for tool in message.get("tool_calls") or ():
+        function = tool.get("function", {}) if isinstance(tool, Mapping) else {}
+        given = function.get("arguments")
+        arguments = given if isinstance(given, str) else _json(given)
+        parts.append(_tool_call(tool.get("id") if function else None, function.get("name"), arguments, redact))
+    return parts
+
+
+def _part(part: Any, redact: Redact) -> dict[str, Any]:
+    """One part of a message. Of what is no text (an image, a file) only the kind is kept."""
+    if isinstance(part, str):
+        return _text(part, redact)
+    if not isinstance(part, Mapping):
+        return {"type": "unknown"}
+    text = part.get("text")
+    return _text(text, redact) if isinstance(text, str) else {"type": str(part.get("type", "unknown"))}
+
+
+def _text(text: str, redact: Redact) -> dict[str, Any]:
+    return {"type": "text", "content": kept(text, redact)}
+
+
+def _tool_call(call_id: Any, name: Any, arguments: str, redact: Redact) -> dict[str, Any]:
+    return {"type": "tool_call", "id": call_id, "name": str(name), "arguments": kept(arguments, redact)}
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()

@@ -1,0 +1,269 @@
+"""Sends traces and metrics to a collector, and serves the metrics to Prometheus: ``--otlp URL``, ``--metrics PORT``.
+
+Telemetry is never worth a run. Everything goes out from threads of its own, a collector that is down costs one line of
+warning, and the last flush has its seconds and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flatout.errors import ConfigError
+from flatout.policies.redact import redact
+
+from .observed import Observed
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+FLUSH = 5.0
+"""Seconds that the last telemetry of a run has to get out."""
+
+_QUEUE = 65_536
+"""Spans that wait to be sent; more are dropped. A burst of ten thousand calls fits in."""
+
+_EVERY = 10.0  # seconds between two exports of the metrics
+_SEND_TIMEOUT = 5.0  # seconds for one request to the collector, its retries included
+
+_EXPORT_LOGS = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk._shared_internal",
+    "opentelemetry.sdk.metrics._internal.export",
+)
+"""The loggers by which the SDK says that an export failed: at length, and again and again."""
+
+_NEEDED = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry.exporter.prometheus",
+    "prometheus_client",
+)
+
+_REASON_CAP = 200
+
+_log = logging.getLogger(__name__)
+
+
+class Exporting:
+    """What is being exported.
+
+    Attributes:
+        metrics_url: where Prometheus finds the metrics; None when they are not served.
+    """
+
+    def __init__(self) -> None:
+        self.metrics_url: str | None = None
+
+
+@asynccontextmanager
+async def exporting(
+    client: Observed,
+    otlp: str | None = None,
+    metrics: int | None = None,
+    *,
+    host: str = "127.0.0.1",
+    content: bool = False,
+    flush: float = FLUSH,
+    warn: Callable[[str], None] = _log.warning,
+) -> AsyncIterator[Exporting]:
+    """Within the block, export a client's traces and metrics, and those of `span` and its kin.
+
+    Args:
+        client: the client.
+        otlp: the base URL of an OTLP/HTTP collector, such as ``http://localhost:4318``; its headers come from
+            ``OTEL_EXPORTER_OTLP_HEADERS``.
+        metrics: the port on which Prometheus finds the metrics; 0 for any free one.
+        host: the address of that port.
+        content: keep prompts and answers in the traces; see `trace_calls`.
+        flush: seconds that what is left has to get out at the end.
+        warn: is told, once, when the collector does not take what is sent.
+
+    Raises:
+        ConfigError: the extra ``otel`` is not installed, ``otlp`` is no URL, or the port cannot be had.
+    """
+    exported = Exporting()
+    async with AsyncExitStack() as stack:
+        if otlp is not None or metrics is not None:
+            _start(stack, exported, client, _collector(otlp), metrics, host, content, flush, warn)
+        yield exported
+
+
+def _start(
+    stack: AsyncExitStack,
+    exported: Exporting,
+    client: Observed,
+    otlp: str | None,
+    port: int | None,
+    host: str,
+    content: bool,
+    flush: float,
+    warn: Callable[[str], None],
+) -> None:
+    """Start all that was asked for; the stack ends it in the opposite order."""
+    _check_installed()
+    from .metrics import measure
+    from .spans import recording
+    from .traces import trace_calls
+
+    resource = _resource()
+    readers: list[MetricReader] = []
+    flushes: list[Callable[[], object]] = []
+    hush = _Hush(warn)
+    if port is not None:
+        reader, exported.metrics_url = _serve(stack, host, port)
+        readers.append(reader)
+    stack.push_async_callback(_flush, flushes, flush, hush)
+    if otlp is not None:
+        hush.start(otlp)
+        readers.append(_metric_sender(otlp))
+        tracer_provider = _tracer_provider(otlp, resource)
+        flushes.append(tracer_provider.shutdown)
+        stack.callback(trace_calls(client, tracer_provider=tracer_provider, content=content))
+        stack.enter_context(recording(tracer_provider, content=content))
+    meter_provider = _meter_provider(readers, resource)
+    flushes.append(partial(meter_provider.shutdown, timeout_millis=flush * 1000))
+    stack.callback(measure(client, meter_provider=meter_provider))
+
+
+def _check_installed() -> None:
+    try:
+        for needed in _NEEDED:
+            import_module(needed)
+    except ImportError as error:
+        raise ConfigError(
+            f"exporting telemetry needs the extra otel ({error.name} is missing): pip install 'flatout[otel]'"
+        ) from error
+
+
+def _collector(url: str | None) -> str | None:
+    """The collector's base URL: without the path of a signal, which is put behind it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"--otlp takes the http:// or https:// address of a collector, not {redact(url)!r}")
+    return url.rstrip("/").removesuffix("/v1/traces").removesuffix("/v1/metrics")
+
+
+def _resource() -> Resource:
+    """Who reports. The user's own ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
+    from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+
+    from flatout import __version__
+
+    named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return Resource.create({} if named else {SERVICE_NAME: "flatout", SERVICE_VERSION: __version__})
+
+
+def _tracer_provider(otlp: str, resource: Resource) -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its end has no bound; ours has
+    sender = OTLPSpanExporter(f"{otlp}/v1/traces", timeout=_SEND_TIMEOUT)
+    provider.add_span_processor(BatchSpanProcessor(sender, max_queue_size=_QUEUE))
+    return provider
+
+
+def _metric_sender(otlp: str) -> MetricReader:
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    sender = OTLPMetricExporter(f"{otlp}/v1/metrics", timeout=_SEND_TIMEOUT)
+    return PeriodicExportingMetricReader(sender, export_interval_millis=_EVERY * 1000)
+
+
+def _meter_provider(readers: list[MetricReader], resource: Resource) -> MeterProvider:
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    return MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+
+
+def _serve(stack: AsyncExitStack, host: str, port: int) -> tuple[MetricReader, str]:
+    """Serve the metrics as Prometheus' text, from a thread; the reader to feed, and the address."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry()  # not the global one: only flatout's own is served
+    reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"metrics cannot be served on {host}:{port}: {error}") from error
+    stack.push_async_callback(asyncio.to_thread, _stop, server, thread)
+    return reader, f"http://{host}:{server.server_port}/metrics"
+
+
+def _stop(server: Any, thread: threading.Thread) -> None:
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class _Hush:
+    """Puts one line in place of all that the SDK logs about failed exports."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._server = ""
+        self._told = False
+
+    def start(self, otlp: str) -> None:
+        self._server = urlsplit(otlp).netloc.rpartition("@")[2]
+        for name in _EXPORT_LOGS:
+            logging.getLogger(name).addFilter(self._pass)
+
+    def end(self) -> None:
+        for name in _EXPORT_LOGS:
+            logging.getLogger(name).removeFilter(self._pass)
+
+    def _pass(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        if not self._told:
+            self._told = True
+            reason = redact(record.getMessage().partition("\n")[0])[:_REASON_CAP]
+            self._warn(f"telemetry does not reach {self._server}: {reason} (not told again)")
+        return False
+
+
+async def _flush(flushes: list[Callable[[], object]], seconds: float, hush: _Hush) -> None:
+    """Flush each in a thread of its own, and wait for them all so long and no longer."""
+    loop = asyncio.get_running_loop()
+    ends = [loop.create_future() for _ in flushes]
+
+    def run(flush: Callable[[], object], end: asyncio.Future[None]) -> None:
+        try:
+            flush()
+        except Exception as error:
+            _log.debug("the last telemetry was lost: %s", type(error).__name__)
+        with suppress(RuntimeError):  # the loop was not waiting any longer, and is closed
+            loop.call_soon_threadsafe(_set, end)
+
+    for flush, end in zip(flushes, ends, strict=True):
+        # A daemon, since the loop's own pool is joined at the end of the program, however long that takes.
+        threading.Thread(target=run, args=(flush, end), name="flatout-telemetry", daemon=True).start()
+    if ends:
+        await asyncio.wait(ends, timeout=seconds)
+    if all(end.done() for end in ends):  # else what is still trying would be heard after all
+        hush.end()
+
+
+def _set(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)

@@ -1,0 +1,196 @@
+"""What a client does, as metrics: the conventions' own, and flatout's for what only it knows.
+
+Counters and histograms are fed when a call ends; what is true only now (in flight, waiting, the use of limits) is
+looked up when somebody reads the metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+
+from flatout.events import CallFinished, Event
+from flatout.values import Reply
+
+from . import conventions as names
+from .content import error_type
+from .observed import Observed, TargetState
+
+Labels = dict[str, str | int]
+
+_LOOKS = 3
+"""Looks at a client's status before giving up: another thread reads it, and a target may be added just then."""
+
+
+def measure(client: Observed, *, meter_provider: MeterProvider | None = None) -> Callable[[], None]:
+    """Keep metrics of a client's calls.
+
+    Args:
+        client: the client.
+        meter_provider: where the metrics go; OpenTelemetry's global provider when None.
+
+    Returns:
+        what ends it.
+    """
+    provider = meter_provider or metrics.get_meter_provider()
+    meter = metrics.get_meter(names.SCOPE, meter_provider=provider, schema_url=names.SCHEMA_URL)
+    instruments = _Instruments(meter)
+    watched = _watched_by(provider, meter)
+    watched.append(client)
+    leave = client.events.subscribe(instruments.hear)
+
+    def end() -> None:
+        leave()
+        if client in watched:
+            watched.remove(client)
+
+    return end
+
+
+class _Instruments:
+    """The instruments that are fed when a call ends."""
+
+    def __init__(self, meter: Meter) -> None:
+        seconds, tokens = names.SECONDS_BUCKETS, names.TOKENS_BUCKETS
+        self._duration = meter.create_histogram(
+            names.DURATION, "s", "GenAI operation duration.", explicit_bucket_boundaries_advisory=seconds
+        )
+        self._tokens = meter.create_histogram(
+            names.TOKENS, "{token}", "Input and output tokens used.", explicit_bucket_boundaries_advisory=tokens
+        )
+        self._first_chunk = meter.create_histogram(
+            names.FIRST_CHUNK, "s", "Time to the first chunk.", explicit_bucket_boundaries_advisory=seconds
+        )
+        self._attempts = meter.create_counter(names.METRIC_ATTEMPTS, "{attempt}", "Attempts by outcome.")
+        self._retries = meter.create_counter(names.METRIC_RETRIES, "{retry}", "Attempts to be followed by another.")
+        self._waited = meter.create_counter(names.METRIC_WAITED, "s", "Time of calls by what they waited for.")
+        self._cost = meter.create_counter(names.METRIC_COST, "{USD}", "US dollars known to be spent.")
+        self._unpriced = meter.create_counter(names.METRIC_UNPRICED, "{call}", "Calls whose cost is not known.")
+
+    def hear(self, event: Event) -> None:
+        """Feed the instruments with a call that has ended."""
+        if not isinstance(event, CallFinished):
+            return
+        trip = event.journey
+        target = trip.target or event.call.model or ""
+        reply = event.reply or getattr(event.error, "reply", None)
+        failed = "" if event.error is None else error_type(event.error)
+        model = reply.model or "" if reply is not None else ""
+        self._duration.record(event.at - trip.started, _labels(target, model, failed))
+        if trip.first_chunk is not None:
+            self._first_chunk.record(trip.first_chunk, _labels(target, model))
+        if reply is not None:
+            self._count_tokens(target, model, reply)
+        for outcome, count in _outcomes(event).items():
+            self._attempts.add(count, _own_labels(target, names.OUTCOME, outcome))
+        for failure in trip.failures or ():
+            if failure.retry_in is not None:
+                self._retries.add(1, _own_labels(target, names.ERROR_TYPE, error_type(failure.error)))
+        for cause, seconds in trip.waits.items():
+            self._waited.add(seconds, _own_labels(target, names.WAIT_CAUSE, cause))
+        if trip.cost is None:
+            self._unpriced.add(1, _own_labels(target))
+        elif trip.cost:
+            self._cost.add(trip.cost, _own_labels(target))
+
+    def _count_tokens(self, target: str, model: str, reply: Reply) -> None:
+        if reply.usage.input_tokens is not None:
+            self._tokens.record(reply.usage.input_tokens, _labels(target, model, token="input"))  # noqa: S106 - no password
+        if reply.usage.output_tokens is not None:
+            self._tokens.record(reply.usage.output_tokens, _labels(target, model, token="output"))  # noqa: S106 - likewise
+
+
+@lru_cache(maxsize=10_000)
+def _labels(target: str, model: str, failed: str = "", token: str = "") -> Labels:
+    """The conventions' attributes; made once, since building them costs more than recording."""
+    labels = names.target_attributes(target) | {names.OPERATION: names.CHAT}
+    for name, value in ((names.RESPONSE_MODEL, model), (names.ERROR_TYPE, failed), (names.TOKEN_TYPE, token)):
+        if value:
+            labels[name] = value
+    return labels
+
+
+@lru_cache(maxsize=10_000)
+def _own_labels(target: str, name: str = "", value: str = "") -> Labels:
+    labels: Labels = {names.TARGET: target}
+    if name:
+        labels[name] = value
+    return labels
+
+
+def _outcomes(end: CallFinished) -> dict[str, int]:
+    """How each of a call's attempts ended."""
+    trip = end.journey
+    found: dict[str, int] = {}
+    counted = 0
+    for failure in trip.failures or ():
+        if failure.attempt > counted:  # else it failed before it was sent, and was no attempt
+            counted = failure.attempt
+            _add(found, error_type(failure.error), 1)
+    rest = trip.attempts - sum(found.values())
+    if rest > 0 and end.error is None:
+        _add(found, names.ANSWERED, 1)
+    elif rest > 0 and end.error is not None:  # cut off from outside: by the deadline, a cancellation
+        _add(found, error_type(end.error), rest)
+    return found
+
+
+def _add(found: dict[str, int], outcome: str, count: int) -> None:
+    found[outcome] = found.get(outcome, 0) + count
+
+
+# -- gauges ------------------------------------------------------------------------------------------------------------
+
+_watched: WeakKeyDictionary[MeterProvider, list[Observed]] = WeakKeyDictionary()
+
+
+def _watched_by(provider: MeterProvider, meter: Meter) -> list[Observed]:
+    """The clients that a provider's gauges look at: one list a provider, since a callback is never taken back."""
+    clients = _watched.get(provider)
+    if clients is None:
+        clients = _watched[provider] = []
+        _make_gauges(meter, clients)
+    return clients
+
+
+def _make_gauges(meter: Meter, clients: list[Observed]) -> None:
+    def look(value: Callable[[TargetState], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterator[Observation]:
+            sums: dict[str, int] = {}
+            for state in _states(clients):
+                _add(sums, state.target, value(state))
+            return (Observation(count, _own_labels(target)) for target, count in sums.items())
+
+        return observe
+
+    def use(_: CallbackOptions) -> Iterator[Observation]:
+        for state in _states(clients):
+            if state.use is not None:
+                yield Observation(state.use, _own_labels(state.target, names.WAIT_CAUSE, state.holds))
+
+    meter.create_observable_up_down_counter(
+        names.METRIC_IN_FLIGHT, [look(lambda state: state.in_flight)], "{attempt}", "Attempts on the wire."
+    )
+    meter.create_observable_up_down_counter(
+        names.METRIC_WAITING, [look(lambda state: state.waiting)], "{attempt}", "Attempts that wait for admission."
+    )
+    meter.create_observable_gauge(
+        names.METRIC_LIMIT_USE, [use], "1", "Use of the limit that attempts wait for, 0 to 1; only where it is known."
+    )
+
+
+def _states(clients: list[Observed]) -> list[TargetState]:
+    return [state for client in tuple(clients) for state in _status(client)]
+
+
+def _status(client: Observed) -> Iterable[TargetState]:
+    for _ in range(_LOOKS):
+        try:
+            return client.status()
+        except RuntimeError:  # a target was added while its dict was read
+            continue
+    return ()

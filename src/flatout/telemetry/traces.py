@@ -1,0 +1,160 @@
+"""One span a call, made when the call has ended.
+
+The event that ends a call comes in the call's own task, so the span that is current there (the user's, an agent's) is
+the right parent however many runs are under way. Made at the end, a span costs the call nothing on its way, and it is
+whole: attempts, waits, tokens and cost are known. The price: while a call is under way no span of its own is current,
+so an instrumented HTTP client puts its spans beside it and not below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from flatout.events import AttemptFailed, CallFinished, Event
+from flatout.policies.redact import redact as without_keys
+from flatout.values import Call, Reply
+
+from . import conventions as names
+from .content import Redact, asked_for, error_text, error_type, input_messages, instructions, kept, output_messages
+from .observed import Observed
+from .spans import provider_here
+
+_ID_CAP = 200
+
+
+def trace_calls(
+    client: Observed,
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    content: bool = False,
+    redact: Redact = without_keys,
+) -> Callable[[], None]:
+    """Make a span of each of a client's calls.
+
+    Args:
+        client: the client.
+        tracer_provider: where the spans go; OpenTelemetry's global provider when None.
+        content: keep prompts and answers as well (also asked for by the environment variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true``): redacted, and cut to 8,000 characters each.
+        redact: takes secrets out of every text; by default whatever looks like a key.
+
+    Returns:
+        what ends it.
+    """
+    tracer = trace.get_tracer(
+        names.SCOPE, tracer_provider=tracer_provider or provider_here(), schema_url=names.SCHEMA_URL
+    )
+    keep = asked_for(content)
+
+    def hear(event: Event) -> None:
+        if isinstance(event, CallFinished):
+            _record(tracer, event, keep, redact)
+
+    return client.events.subscribe(hear)
+
+
+def _record(tracer: trace.Tracer, end: CallFinished, content: bool, redact: Redact) -> None:
+    name, known = _identity(end.journey.target or end.call.model or "")
+    wall = _wall_offset()
+    span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=known, start_time=_ns(end.journey.started + wall))
+    if not span.is_recording():
+        return
+    span.set_attributes(dict(_attributes(end, redact)))
+    reply = end.reply or getattr(end.error, "reply", None)
+    if content:
+        span.set_attributes(dict(_content(end.call, reply, redact)))
+    for failure in end.journey.failures or ():
+        span.add_event(*_failure(failure), timestamp=_ns(failure.at + wall))
+    for cause, seconds in end.journey.waits.items():
+        waited: dict[str, Any] = {names.WAIT_CAUSE: cause, names.WAIT_SECONDS: seconds}
+        span.add_event(names.EVENT_WAIT, waited, timestamp=_ns(end.at + wall))
+    if end.error is not None:
+        span.set_status(Status(StatusCode.ERROR, error_text(end.error, content, redact)))
+    span.end(_ns(end.at + wall))
+
+
+@lru_cache(maxsize=1_000)
+def _identity(target: str) -> tuple[str, dict[str, str | int]]:
+    """A span's name and what samplers are to know: the same for all calls to a target."""
+    known = names.target_attributes(target)
+    model = known.get(names.REQUEST_MODEL)
+    known |= {names.OPERATION: names.CHAT, names.TARGET: target}
+    return f"{names.CHAT} {model}" if model else names.CHAT, known
+
+
+def _attributes(end: CallFinished, redact: Redact) -> Iterator[tuple[str, Any]]:
+    """What is known of a call at its end. What is not known is left out, never 0."""
+    call, trip = end.call, end.journey
+    reply = end.reply or getattr(end.error, "reply", None)
+    yield names.ATTEMPTS, trip.attempts
+    found: dict[str, Any] = {
+        names.REQUEST_MAX_TOKENS: call.max_tokens,
+        names.REQUEST_TEMPERATURE: call.temperature,
+        names.REQUEST_TOP_P: call.top_p,
+        names.REQUEST_SEED: call.seed,
+        names.REQUEST_STREAM: True if trip.first_chunk is not None else None,
+        names.RESPONSE_FIRST_CHUNK: trip.first_chunk,
+        names.OUTPUT_TYPE: "json" if call.output is not None else None,
+        names.REASKS: trip.reasks or None,
+        names.COST: trip.cost if trip.attempts else None,
+        names.CALL_ID: None if call.id is None else kept(call.id, redact, _ID_CAP),
+        names.ERROR_TYPE: None if end.error is None else error_type(end.error),
+        names.HTTP_STATUS: getattr(end.error, "status", None),
+    }
+    if call.stop is not None:
+        found[names.REQUEST_STOP] = (call.stop,) if isinstance(call.stop, str) else tuple(call.stop)
+    if reply is not None:
+        found |= _reply(reply)
+    yield from ((name, value) for name, value in found.items() if value is not None)
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    return {
+        names.RESPONSE_MODEL: reply.model,
+        names.REQUEST_ID: reply.request_id,
+        names.RESPONSE_FINISH_REASONS: None if reply.finish_reason is None else (reply.finish_reason,),
+        names.USAGE_INPUT: usage.input_tokens,
+        names.USAGE_OUTPUT: usage.output_tokens,
+        names.USAGE_CACHE_READ: usage.cached_tokens,
+        names.USAGE_CACHE_CREATION: usage.cache_write_tokens,
+        names.USAGE_REASONING: usage.reasoning_tokens,
+    }
+
+
+def _content(call: Call, reply: Reply | None, redact: Redact) -> Iterator[tuple[str, str]]:
+    system = instructions(call, redact)
+    if system is not None:
+        yield names.SYSTEM_INSTRUCTIONS, system
+    yield names.INPUT_MESSAGES, input_messages(call, redact)
+    if reply is not None:
+        yield names.OUTPUT_MESSAGES, output_messages(reply, redact)
+
+
+def _failure(failure: AttemptFailed) -> tuple[str, dict[str, Any]]:
+    """The event of a failed attempt: a retry, when there was to be another one."""
+    attributes: dict[str, Any] = {names.ATTEMPT: failure.attempt, names.ERROR_TYPE: error_type(failure.error)}
+    status = getattr(failure.error, "status", None)
+    if status is not None:
+        attributes[names.HTTP_STATUS] = status
+    if failure.retry_in is None:
+        return names.EVENT_ATTEMPT_FAILED, attributes
+    return names.EVENT_RETRY, {**attributes, names.RETRY_IN: failure.retry_in}
+
+
+def _wall_offset() -> float:
+    """What is to be added to the loop's clock for Unix time; asked anew for each call, since wall clocks are set."""
+    loop = asyncio.get_running_loop()
+    wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+    return wall() - loop.time()
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
