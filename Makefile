@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 QUESTIONS := examples/questions.jsonl
 ANSWERS := examples/out/answers.jsonl
+MINUTES ?= 30
 KILLS ?= 2000
 
 # Those that can be run; the others are what they share.
@@ -41,7 +42,8 @@ lint: $(VENV)/.dev ## style, types and import rules
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
-soak: $(VENV)/.dev ## kill real runs, KILLS times (2,000 when left out): about half an hour
+soak: $(VENV)/.dev ## faults for MINUTES (30), watching what grows; then kill real runs, KILLS times (2,000)
+	$(BIN)/python tests/crash/soak.py --minutes $(MINUTES)
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 
 clean: ## remove what these tasks made; the model stays in the user's cache folder

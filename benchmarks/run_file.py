@@ -6,7 +6,7 @@ The bare loop commits groups of the same size with the same pragmas into a table
 with nobody waiting: what remains is the price of the waiting, the threads, the attempts and the checks.
 
 Last figures (two cores, Linux, Python 3.11, SQLite 3.40; 50,000 rows of 1.5 KB, 1,000 at once), CPU µs a row:
-bare loop 8, finish() 17 (ratio 2.1), note_attempt() and finish() 24 (2.9), finished() 1.0 (0.13).
+bare loop 12, finish() 18 (ratio 1.5), note_attempt() and finish() 26 (2.2), finished() 1.0 (0.08).
 With 64 at once the groups are small and finish() takes 29.
 """
 

@@ -8,6 +8,7 @@ tell; the rows that are there are whole, and the run goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -182,6 +183,51 @@ def test_a_fault_is_told_to_all_and_ends_the_writing(
     assert str(failures[0]).startswith(words.format(shown, path))
     RunFile.open(path, job=JOB).close_now()
     assert [left.name for left in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [(FULL, False), (WRITE, False), (FSYNC, False), (FSYNC, True)],
+    ids=["full", "io", "fsync", "late"],
+)
+def test_whichever_commit_fails_nothing_that_was_reported_is_lost(
+    path: Path, faulty: type[Faulty], error: sqlite3.OperationalError, after: bool
+) -> None:
+    """Some one commit among many would be taken for done although the disk does not have it."""
+
+    async def finish(run: RunFile, index: int) -> int | None:
+        try:
+            await run.note_attempt(index, 1, "t", 1.0, 0.5)
+            await run.finish(item(index))
+        except StoreError:
+            return None
+        return index
+
+    async def main(place: Path) -> set[int | None]:
+        run = RunFile.open(place, job=JOB, group_rows=4, group_seconds=0.0)
+        faulty.seen, faulty.kind = 0, "COMMIT"
+        done: set[int | None] = set()
+        async with asyncio.timeout(20):
+            for start in range(0, 24, 8):
+                done.update(await asyncio.gather(*(finish(run, index) for index in range(start, start + 8))))
+            with contextlib.suppress(StoreError):
+                await run.close()
+        faulty.kind = ""
+        return done - {None}
+
+    faulty.error, faulty.after = error, after
+    for failing in range(1, 100):
+        faulty.left = failing
+        place = path.with_name(f"{failing}.flatout")
+        acknowledged = asyncio.run(main(place))
+        assert {row.index for row in read_all(place)} >= acknowledged
+        if faulty.seen < failing:  # every commit has had its turn
+            break
+        run = RunFile.open(place, job=JOB)
+        asyncio.run(run.finish(item(99)))
+        run.close_now()
+    assert failing > 6
+    assert acknowledged == set(range(24))
 
 
 def test_a_fault_while_closing_is_told(path: Path, faulty: type[Faulty]) -> None:

@@ -1,7 +1,8 @@
 """Looking through a whole input before the first call is paid for.
 
 An error on line 900,000 is best found before 899,999 answers have been bought. One pass checks that every row can be
-read and makes a call, and that no id is there twice; it keeps eight bytes a row.
+read and makes a call, and that no id is there twice; it keeps eight bytes a row. On resume the same pass shows each
+row to whoever holds it against the run file.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 from flatout.values import Call
 
-from .read import Input, Row
+from .read import Input
 from .recipe import Recipe, row_id
+from .rows import Row
 
 MOST_COLUMNS = 10_000
 """Different columns that are remembered; beyond, an input's keys are data of their own, not columns."""
@@ -41,8 +43,17 @@ class Checked(Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
 
+Accept = Callable[[Call], None]
+"""Raises ConfigError for a call whose model or parameters cannot be used."""
+
+
 def check(
-    source: Input, recipe: Recipe, *, limit: int | None = None, accept: Callable[[Call], None] | None = None
+    source: Input,
+    recipe: Recipe,
+    *,
+    limit: int | None = None,
+    accept: Accept | None = None,
+    verify: Callable[[Row, Call | None], None] | None = None,
 ) -> Checked:
     """Check every row of an input, or the first ``limit``, against a recipe.
 
@@ -52,7 +63,9 @@ def check(
         source: the input.
         recipe: how a row becomes a call.
         limit: the most rows to look at.
-        accept: raises ConfigError for a call whose model or parameters cannot be used.
+        accept: looks at every call, or at one for all where rows have no say.
+        verify: is shown every row that is right, with its call where that had to be made; so that one pass does for
+            everything that there is to find out.
 
     Raises:
         ConfigError: the first thing that is wrong, with its line.
@@ -60,15 +73,19 @@ def check(
     if source.columns is not None:
         recipe.check_columns(source.columns)
     if accept is not None and not recipe.rows_decide(source.format):
-        accept(recipe.common())
+        for call in recipe.commons():
+            accept(call)
     if not source.repeatable:
         return Checked(None, columns=source.columns)
     hashes = [array("Q") for _ in range(_BUCKETS)]
     columns: dict[str, None] = dict.fromkeys(source.columns or ())
     rows = ids = 0
     for row in islice(source, limit):
-        check_row(row, recipe, accept)
-        if (name := row_id(row)) is not None:
+        made = check_row(row, recipe, accept)
+        if verify is not None:
+            verify(row, made)
+        again = row.variant is not None and not row.variant.first
+        if not again and (name := row_id(row) if made is None else made.id) is not None:
             digest = hash(name) & _MASK
             hashes[digest % _BUCKETS].append(digest)
             ids += 1
@@ -79,19 +96,19 @@ def check(
     return Checked(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
 
 
-def check_row(row: Row, recipe: Recipe, accept: Callable[[Call], None] | None = None) -> None:
-    """Check one row, as `check` does.
+def check_row(row: Row, recipe: Recipe, accept: Accept | None = None) -> Call | None:
+    """Check one row, as `check` does; return its call, where that had to be made.
 
     Raises:
         ConfigError: what is wrong, with the row's line.
     """
     call = recipe.check(row)
-    if accept is None or call is None or not recipe.rows_decide(row.source.format):
-        return
-    try:
-        accept(call)
-    except ConfigError as error:
-        raise ConfigError(f"{row.at}: {error}") from None
+    if accept is not None and call is not None and recipe.rows_decide(row.source.format):
+        try:
+            accept(call)
+        except ConfigError as error:
+            raise ConfigError(f"{row.at}: {error}") from None
+    return call
 
 
 def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:

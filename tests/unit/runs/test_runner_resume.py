@@ -1,0 +1,144 @@
+"""Giving the command again: what is read, what is refused, and what a refused command leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_wire import Wire, client
+
+from flatout import ConfigError, Limits, RunMismatch, StoreError
+from flatout.runs import runner as runs
+from flatout.runs.read import Input
+from flatout.runs.rows import Row
+from flatout.runs.runner import Outcome, Runner, RunOptions
+from flatout.store import RunReader
+
+ROWS = [{"id": f"q{n}", "prompt": f"prompt {n}"} for n in range(6)]
+
+
+class Job:
+    """An input, and the command that is given for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "in.jsonl"
+        self.output = folder / "out.jsonl"
+        self.run_file = folder / "out.jsonl.flatout"
+        self.wire = Wire()
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        self.source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def prepared(self, **options: Any) -> Runner:
+        given = RunOptions(source=str(self.source), output=str(self.output), model="any", **options)
+        runner = Runner(given, lambda: client(self.wire, limits=Limits(rpm=600_000)))
+        runner.prepare()
+        return runner
+
+    def run(self, **options: Any) -> Outcome:
+        async def main() -> Outcome:
+            return await self.prepared(**options).run()
+
+        return asyncio.run(main())
+
+    def state(self) -> str:
+        with RunReader.open(self.run_file) as reader:
+            return reader.info().state
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A run of six rows that is finished."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    assert job.run().unfinished == 0
+    job.wire = Wire()
+    return job
+
+
+def test_a_finished_run_reads_its_input_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on with a million rows would take twice as long, or longer."""
+    read: list[int] = []
+    rows = Input.__iter__
+
+    def counted(source: Input) -> Iterator[Row]:
+        for row in rows(source):
+            read.append(row.index)
+            yield row
+
+    monkeypatch.setattr(Input, "__iter__", counted)
+    assert job.run().unfinished == 0
+    assert read == list(range(6))
+    assert job.wire.prompts == []
+
+
+@pytest.mark.parametrize("option", [{"prompt": "Say {{ prompt }}"}, {"prompt": "{{ prompt | upper }}"}])
+def test_templates_are_compared_by_what_they_make(tmp_path: Path, option: dict[str, str]) -> None:
+    """With a plain template no call is made for the check: changed rows would slip through."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    job.run(**option)
+    assert job.run(**option).unfinished == 0
+    job.write([*ROWS[:3], {"id": "q3", "prompt": "another"}, *ROWS[4:]])
+    with pytest.raises(RunMismatch, match=r'line 4, column prompt: was "prompt 3", is now "another"'):
+        job.run(**option)
+
+
+def test_the_first_difference_is_named_and_nothing_sent(job: Job) -> None:
+    """Old answers would stand beside new questions, or the user not learn which row it is."""
+    job.write([*ROWS[:2], {"id": "q2", "prompt": "new"}, {"id": "q3", "prompt": "new too"}, *ROWS[4:], {"prompt": "x"}])
+    with pytest.raises(RunMismatch, match=r'in\.jsonl, line 3, column prompt: was "prompt 2", is now "new"; use'):
+        job.run()
+    job.write(ROWS[:4])
+    with pytest.raises(RunMismatch, match=r"has a result for row 5, but .* has only 4 rows now"):
+        job.run()
+    assert job.wire.prompts == []
+    assert job.state() == "finished"
+
+
+def test_an_unusable_row_is_told_before_a_difference(job: Job) -> None:
+    """A file that was cut off while it was copied would be called another job's."""
+    job.write([{"prompt": "changed"}, *ROWS[1:5], {"prompt": 5}])
+    with pytest.raises(ConfigError, match=r"line 6: a prompt is a string"):
+        job.run()
+    assert job.wire.prompts == []
+    assert job.state() == "finished"
+    assert sorted(path.name for path in job.folder.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.flatout"]
+
+
+@pytest.mark.parametrize("options", [{}, {"fresh": True}])
+def test_an_unusable_input_makes_and_moves_no_run_file(tmp_path: Path, options: dict[str, Any]) -> None:
+    """A typo would leave an empty run behind, or put a good one aside."""
+    job = Job(tmp_path)
+    job.write([*ROWS, {"prompt": 5}])
+    if options:
+        job.run_file.write_bytes(b"")
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError):
+        job.run(**options)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_appears_meanwhile_is_not_taken_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two commands started at once, the slower would hand out the other's answers without having looked at them."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    check = runs.check
+
+    def slow(*given: Any, **options: Any) -> Any:
+        monkeypatch.setattr(runs, "check", check)
+        job.run()
+        job.wire = Wire()
+        return check(*given, **options)
+
+    monkeypatch.setattr(runs, "check", slow)
+    with pytest.raises(StoreError, match="was written by another process just now; run the same command again"):
+        job.prepared()
+    assert job.state() == "finished"
+    assert job.run().unfinished == 0
+    assert job.wire.prompts == []
