@@ -44,12 +44,15 @@ from .errors import (
     RunMismatch,
     SchemaMismatch,
     ServerError,
+    StepUnknown,
     StoreError,
     TransportError,
     Truncated,
+    UsageLimitReached,
 )
 
 if TYPE_CHECKING:
+    from .attachments import File, Image
     from .client import Client
     from .config import Config
     from .sync import run
@@ -62,6 +65,8 @@ _LAZY = {
     "Client": "client",
     "Config": "config",
     "Endpoint": "values",
+    "File": "attachments",
+    "Image": "attachments",
     "Limits": "values",
     "Reply": "values",
     "Result": "values",
@@ -86,8 +91,10 @@ __all__ = [
     "DeadlineExceeded",
     "EmptyAnswer",
     "Endpoint",
+    "File",
     "FlatoutError",
     "GuardrailTripped",
+    "Image",
     "InvalidRequest",
     "Limits",
     "NotSent",
@@ -105,11 +112,13 @@ __all__ = [
     "RunMismatch",
     "SchemaMismatch",
     "ServerError",
+    "StepUnknown",
     "StoreError",
     "ToolCall",
     "TransportError",
     "Truncated",
     "Usage",
+    "UsageLimitReached",
     "run",
 ]
 

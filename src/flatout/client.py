@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import time
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import msgspec
 
-from .config import Config, cache_folder, load
+from .config import Config, load
 from .durable_map import durable_map
 from .durable_run import durable_calls
 from .edge import fan_out, outcome, run_function
+from .embed import embed
+from .engine import Engine
 from .errors import ConfigError
 from .events import Events
-from .layer import Journey, Transport, journey, reset_journey, set_journey
+from .layer import Journey, Transport
 from .layers.limit import TargetStatus
-from .policies.price import Prices
 from .providers.targets import Targets
-from .stack import Settings, Stack
-from .store.memory import Memory
-from .values import Call, CallLike, Endpoint, Limits, Reply, Result, Target, is_positive
-
-if TYPE_CHECKING:
-    from .local import LocalServer
+from .settings import settings_of
+from .streaming import Stream
+from .values import Call, CallLike, Limits, OutputT, Reply, Result
+from .variants import check_variants, expanded, grouped
 
 ItemT = TypeVar("ItemT")
-OutputT = TypeVar("OutputT")
 
-WEEK = 7 * 86_400.0
-
-WINDOW = 1_000
-"""Calls taken from the input ahead of their answers, where no limit says otherwise."""
+Many = Iterable[ItemT] | AsyncIterable[ItemT]
+Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
+"""Prompts, dicts or Calls: a list, a generator or an async generator."""
 
 
 class Client:
@@ -53,8 +49,14 @@ class Client:
             ``FLATOUT_API_KEY``).
         limits: what each target allows.
         timeout: seconds for one attempt; default 300.
+        first_byte: seconds from an attempt's start to the first byte of its answer. With it, or with
+            ``between_bytes``, every answer is asked for in pieces, so that a dead connection shows itself by its
+            silence, long before the timeout. By default answers are asked for whole.
+        between_bytes: seconds from one piece of an answer to the next.
         deadline: seconds for a whole call, queueing and retries included; default 3600.
         retries: attempts after the first; default 5. Throttled attempts (429) do not count.
+        reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
+            fit a tool; default 1.
         budget: the most US dollars to spend; calls that might exceed it are not sent.
         headers: sent with every request.
         config: a flatout.toml, a `Config` or a mapping; by default flatout.toml is looked for upward from here.
@@ -68,8 +70,6 @@ class Client:
         ConfigError: an option is wrong, the model unknown, or its key missing.
     """
 
-    _loop: asyncio.AbstractEventLoop | None = None  # so that `__del__` finds one, however early `__init__` failed
-
     def __init__(
         self,
         model: str | None = None,
@@ -78,8 +78,11 @@ class Client:
         api_key: str | None = None,
         limits: Limits | None = None,
         timeout: float | None = None,
+        first_byte: float | None = None,
+        between_bytes: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        reasks: int | None = None,
         budget: float | None = None,
         headers: Mapping[str, str] | None = None,
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
@@ -88,47 +91,30 @@ class Client:
         seed: int | None = None,
         trust_env: bool = False,
     ) -> None:
-        settings = load(config)
-        self._targets = Targets(
-            model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=settings
+        read = load(config)
+        targets = Targets(model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=read)
+        settings = settings_of(
+            read,
+            timeout=timeout,
+            first_byte=first_byte,
+            between_bytes=between_bytes,
+            deadline=deadline,
+            retries=retries,
+            reasks=reasks,
+            budget=budget,
+            wait_for_quota=wait_for_quota,
         )
-        retries = _first(retries, settings.retries, 5)
-        if not isinstance(retries, int) or retries < 0:
-            raise ConfigError(f"retries is a whole number from 0 on, not {retries!r}")
-        if self._targets.model is not None and self._targets.is_local(self._targets.model):
+        if targets.model is not None and targets.is_local(targets.model):
             from .local import check
 
             check()
-        self._transport = transport or _http(trust_env)
-        self._local: LocalServer | None = None
-        self._starting = asyncio.Lock()
-        self._closed = False
-        self._accepted: set[tuple[str | None, bool]] = set()
-        self.events = Events()
-        self._stack = Stack(
-            self._resolve,
-            self._transport,
-            settings=Settings(
-                timeout=_positive("timeout", _first(timeout, settings.timeout, 300.0)),
-                deadline=_positive("deadline", _first(deadline, settings.deadline, WEEK if wait_for_quota else 3600.0)),
-                attempts=retries + 1,
-                wait_for_quota=wait_for_quota,
-            ),
-            limits=self._targets.limits_of,
-            prices=Prices(
-                {name: (price.input, price.output) for name, price in settings.prices.items()}, wall=time.time
-            ),
-            budget=_money(_first(budget, settings.budget)),
-            events=self.events,
-            random=random.Random(seed),
-            memory=_memory() if transport is None else None,
-        )
+        self._engine = Engine(targets, settings, read, transport=transport, trust_env=trust_env, seed=seed, asker=self)
 
     def __repr__(self) -> str:
-        return f"Client(model={self._targets.model!r}, spent=${self._stack.purse.spent:.4f}, closed={self._closed})"
+        return f"Client(model={self._model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:
-        self._bind()
+        self._engine.bind()
         return self
 
     async def __aexit__(
@@ -138,22 +124,27 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection, and end the embedded model if this client started it."""
-        if not self._closed:
-            self._stack.remember()
-        self._closed = True
-        await self._transport.close()
-        if self._local is not None:
-            local, self._local = self._local, None
-            await asyncio.to_thread(local.stop)
+        await self._engine.close()
 
     def __del__(self) -> None:
-        if self._loop is not None and not self._closed:
+        engine = getattr(self, "_engine", None)  # there is none when `__init__` failed
+        if engine is not None and engine.loop is not None and not engine.closed:
             warnings.warn(f"{self!r} was not closed: use it as `async with`", ResourceWarning, stacklevel=2)
+
+    @property
+    def events(self) -> Events:
+        """What happens, for whoever subscribes; see `flatout.events`."""
+        return self._engine.events
 
     @property
     def spent(self) -> float:
         """US dollars known to be spent. See `unpriced` for what is not known."""
-        return self._stack.purse.spent
+        return self._engine.stack.purse.spent
+
+    @property
+    def unpriced(self) -> int:
+        """Attempts that may have been billed an amount that is not known."""
+        return self._engine.stack.purse.unknown
 
     @property
     def window(self) -> int:
@@ -161,21 +152,11 @@ class Client:
 
         Enough to use the limits to the full, few enough that no call waits for minutes.
         """
-        limits = self._targets.client_limits
-        if limits.concurrency is not None:
-            return limits.concurrency + limits.concurrency // 4 + 1
-        if limits.rpm is not None:
-            return min(WINDOW * 10, max(64, int(limits.rpm * 2)))
-        return WINDOW
+        return self._engine.window
 
     def status(self) -> list[TargetStatus]:
         """What each target in use is doing now."""
-        return [limit.status() for limit in self._stack.limits.values()]
-
-    @property
-    def unpriced(self) -> int:
-        """Attempts that may have been billed an amount that is not known."""
-        return self._stack.purse.unknown
+        return [limit.status() for limit in self._engine.stack.limits.values()]
 
     def check(self, call: Call) -> None:
         """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.
@@ -183,21 +164,9 @@ class Client:
         Raises:
             ConfigError: its model is missing or unknown, there is no key for it, or the budget cannot be kept.
         """
-        model = self._model_of(call)
-        kind = (model, call.max_tokens is None)  # all that the answer depends on
-        if kind in self._accepted:
-            return
-        if self._targets.is_local(model):
-            from . import local
+        self._engine.check(call)
 
-            local.check()
-            target = self._targets.local(local.endpoint(""))
-        else:
-            target = self._targets.target(model)
-        self._stack.check(target, call)
-        self._accepted.add(kind)
-
-    async def call(self, call: CallLike, /, **options: Any) -> Reply:
+    async def call(self, call: str | Mapping[str, Any] | Call[OutputT], /, **options: Any) -> Reply[OutputT]:
         """Answer one call.
 
         Args:
@@ -208,11 +177,48 @@ class Client:
             CallError: it has no answer; the class says why.
             ConfigError: the call itself is wrong, or its model unknown.
         """
-        self._bind()
-        made = Call.of(call)
-        if options:
-            made = Call.of({**msgspec.structs.asdict(made), **options})
-        return await self._answer(made, Journey(asyncio.get_running_loop().time()))
+        self._engine.bind()
+        return await self._engine.answer(_call(call, options), Journey(asyncio.get_running_loop().time()))
+
+    def stream(self, call: CallLike, /, **options: Any) -> Stream:
+        """Answer one call, its text as it comes: ``async for text in client.stream(…)``; then ``.reply``.
+
+        Nothing is tried again once the first text was handed out: it would begin anew in the middle.
+
+        Args:
+            call: as for `call`.
+            **options: as for `call`.
+
+        Raises:
+            CallError: while it is read; also when the answer broke off (ProtocolError).
+            ConfigError: the call itself is wrong.
+        """
+        self._engine.bind()
+        return Stream(partial(self._engine.answer, _call(call, options)))
+
+    async def embed(
+        self, texts: Iterable[str], *, model: str | None = None, dimensions: int | None = None
+    ) -> list[Result[array[float]]]:
+        """Turn texts into vectors: many in one request, up to the provider's cap.
+
+        Args:
+            texts: the texts.
+            model: an embedding model; the client's when None.
+            dimensions: the length of the vectors, for models that can shorten them.
+
+        Returns:
+            One result per text, in order, its vector (single-precision floats; ``numpy.asarray`` takes it without a
+            copy) as ``output``. A text that the provider refuses fails alone.
+
+        Raises:
+            ConfigError: the model is missing or unknown, its provider has no embeddings, or a text is no string.
+        """
+        self._engine.bind()
+        if isinstance(texts, str):
+            raise ConfigError("give a list of texts, not a single one")
+        caps = await self._engine.caps(model)
+        window = self._engine.window
+        return await embed(texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window)
 
     async def result(self, call: CallLike, /, *, index: int = 0, trip: Journey | None = None) -> Result[Any]:
         """Answer one call; a failure stands in the result instead of being raised.
@@ -222,41 +228,65 @@ class Client:
             index: the result's ``index``.
             trip: a `Journey` to watch the call by while it is under way.
         """
-        self._bind()
+        self._engine.bind()
         return await self._result(index, call, trip)
+
+    @overload
+    async def gather(
+        self,
+        calls: Calls[OutputT],
+        *,
+        models: Sequence[str] | None = ...,
+        strict: bool = ...,
+        store: str | os.PathLike[str] | None = ...,
+        retry_failed: bool = ...,
+    ) -> list[Result[OutputT]]: ...
+
+    @overload
+    async def gather(
+        self,
+        calls: Calls[OutputT],
+        *,
+        samples: int,
+        models: Sequence[str] | None = ...,
+        strict: bool = ...,
+        store: str | os.PathLike[str] | None = ...,
+        retry_failed: bool = ...,
+    ) -> list[list[Result[OutputT]]]: ...
 
     async def gather(
         self,
-        calls: Iterable[CallLike] | AsyncIterable[CallLike],
+        calls: Calls[OutputT],
         *,
+        models: Sequence[str] | None = None,
+        samples: int | None = None,
         strict: bool = False,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
-    ) -> list[Result[Any]]:
+    ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         """Answer many calls; the results stand in input order.
 
         Args:
             calls: prompts, dicts or Calls; a list, a generator or an async generator.
+            models: ask each of these; a prompt's results then stand next to each other, in the models' order.
+            samples: ask each call (of each model) so many times. The results then come in groups: a list of lists.
             strict: raise the first failure, after the calls still under way were cancelled and have ended.
                 Otherwise failures stand in their results.
             store: as for `as_completed`.
             retry_failed: as for `as_completed`.
         """
-        found: dict[int, Result[Any]] = {}
-        async with aclosing(self.as_completed(calls, store=store, retry_failed=retry_failed)) as results:
-            async for result in results:
-                if strict and result.error is not None:
-                    raise result.error
-                found[result.index] = result
-        return [found[index] for index in range(len(found))]
+        asked = self.as_completed(calls, models=models, samples=samples, store=store, retry_failed=retry_failed)
+        return await in_order(asked, samples, strict=strict)
 
     def as_completed(
         self,
-        calls: Iterable[CallLike] | AsyncIterable[CallLike],
+        calls: Calls[OutputT],
         *,
+        models: Sequence[str] | None = None,
+        samples: int | None = None,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
-    ) -> AsyncGenerator[Result[Any], None]:
+    ) -> AsyncGenerator[Result[OutputT], None]:
         """Answer many calls; yield each result as it completes.
 
         Input is read lazily, a bounded number of calls ahead. Leaving the loop early cancels what is under way; to
@@ -264,6 +294,8 @@ class Client:
 
         Args:
             calls: as for `gather`.
+            models: ask each of these; a result's ``call`` names its model.
+            samples: ask each call (of each model) so many times; a result's ``call.sample`` counts them.
             store: a run file. Each result is yielded only when the file has it, so that it outlives a crash. When the
                 file is there, the run goes on: what is finished comes from it, without being asked again (as far as it
                 keeps a reply: without ``raw`` and ``headers``); calls that were added are new work.
@@ -273,19 +305,22 @@ class Client:
             RunMismatch: the run file belongs to other calls; the message names the row and what differs.
             StoreError: the run file cannot be used, or written any more. What was yielded is in it.
         """
-        self._bind()
+        self._engine.bind()
         if isinstance(calls, str | bytes | Mapping | Call):
             raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
+        check_variants(models, samples)
+        if models is not None or samples is not None:
+            calls = expanded(calls, models, samples)
         if store is None:
             return fan_out(calls, self._result, self.window)
         return durable_calls(
-            calls, store, ask=self._result, model=self._targets.model, window=self.window, retry_failed=retry_failed
+            calls, store, ask=self._result, model=self._model, window=self.window, retry_failed=retry_failed
         )
 
     def map(
         self,
         function: Callable[[ItemT, Client], Awaitable[OutputT]],
-        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        items: Many[ItemT],
         *,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
@@ -296,7 +331,7 @@ class Client:
         client are paced with all others; their number and cost are added up in the result.
 
         Args:
-            function: makes calls, in sequence or in parallel.
+            function: makes calls, in sequence or in parallel; a `flatout.agents.Agent` is one.
             items: what it is run for; with ``store``, values that JSON can hold.
             store: a run file, as for `as_completed`. Each finished call is kept under its item as well, and on resume
                 answered from there: a half-finished item pays only for what is missing. For that the function must
@@ -309,13 +344,36 @@ class Client:
                 the one in the file at the same place.
             StoreError: as for `as_completed`.
         """
-        self._bind()
+        self._engine.bind()
         run = partial(run_function, function, self)
         if store is None:
             return fan_out(items, run, self.window)
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        job = {"function": name, "model": self._targets.model}
-        return durable_map(items, store, client=self, run=run, job=job, window=self.window, retry_failed=retry_failed)
+        described = getattr(function, "job", None)
+        job = {"function": name, "model": self._model, **(described() if described is not None else {})}
+        return durable_map(
+            items,
+            store,
+            client=self,
+            run=run,
+            job=job,
+            window=self.window,
+            retry_failed=retry_failed,
+            restore=getattr(function, "restore", None),
+        )
+
+    async def run_agent(self, agent: Callable[[ItemT, Client], Awaitable[OutputT]], intent: ItemT) -> OutputT:
+        """Run a `flatout.agents.Agent` for one intent; for many, give it to `map`.
+
+        Args:
+            agent: the agent.
+            intent: what it is asked to do: a text, or anything that JSON can hold.
+
+        Raises:
+            CallError: it came to no end; the class says why, and ``outcome`` holds how far it came.
+        """
+        self._engine.bind()
+        return await agent(intent, self)
 
     async def _result(self, index: int, value: CallLike, trip: Journey | None = None) -> Result[Any]:
         trip = trip or Journey(asyncio.get_running_loop().time())
@@ -324,77 +382,30 @@ class Client:
         error: Exception | None = None
         try:
             call = Call.of(value)
-            reply = await self._answer(call, trip)
+            reply = await self._engine.answer(call, trip)
         except Exception as caught:
             error = caught
         return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
 
-    async def _answer(self, call: Call, trip: Journey) -> Reply:
-        outer = journey(None)
-        token = set_journey(trip)
-        try:
-            if outer is not None and outer.journal is not None:
-                return await outer.journal.answer(self, call, trip, self._stack.answer)
-            return await self._stack.answer(call)
-        finally:
-            reset_journey(token)
-            if outer is not None:
-                outer.add(trip)
-
-    def _model_of(self, call: Call) -> str:
-        model = call.model or self._targets.model
-        if model is None:
-            raise ConfigError("no model: name one as provider/model, with -m or model=, or in flatout.toml")
-        return model
-
-    async def _resolve(self, call: Call) -> Target:
-        model = self._model_of(call)
-        if self._targets.is_local(model):
-            return self._targets.local(await self._local_server())
-        return self._targets.target(model)
-
-    async def _local_server(self) -> Endpoint:
-        """Start the embedded model, once."""
-        from .local import LocalServer
-
-        async with self._starting:
-            if self._local is None:
-                server = LocalServer()
-                self._local = await server.__aenter__()
-        return self._local.endpoint()
-
-    def _bind(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ConfigError("this client is closed")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ConfigError("a client belongs to one event loop: make another client for another loop")
+    @property
+    def _model(self) -> str | None:
+        return self._engine.targets.model
 
 
-def _http(trust_env: bool) -> Transport:
-    from .transports.http import HttpTransport
-
-    return HttpTransport(trust_env=trust_env)
-
-
-def _memory() -> Memory | None:
-    try:
-        return Memory(cache_folder() / "targets")
-    except ConfigError:  # no home folder: everything is learnt anew
-        return None
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+async def in_order(
+    completed: AsyncGenerator[Result[OutputT], None], samples: int | None, *, strict: bool
+) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
+    """All results in input order; in groups where there are samples; with ``strict``, none when one failed."""
+    found: dict[int, Result[OutputT]] = {}
+    async with aclosing(completed) as results:
+        async for result in results:
+            if strict and result.error is not None:
+                raise result.error
+            found[result.index] = result
+    ordered = [found[index] for index in range(len(found))]
+    return ordered if samples is None else grouped(ordered, samples)
 
 
-def _money(value: Any) -> float | None:
-    return None if value is None else _positive("budget", value)
-
-
-def _positive(name: str, value: Any) -> float:
-    if not is_positive(value):
-        raise ConfigError(f"{name} is a number above 0, not {value!r}")
-    return float(value)
+def _call(value: CallLike, options: Mapping[str, Any]) -> Call:
+    made = Call.of(value)
+    return Call.of({**msgspec.structs.asdict(made), **options}) if options else made

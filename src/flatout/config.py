@@ -63,7 +63,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str | None = None
     timeout: float | None = None
     deadline: float | None = None
+    first_byte: float | None = None
+    between_bytes: float | None = None
     retries: int | None = None
+    reasks: int | None = None
     budget: float | None = None
     endpoints: dict[str, EndpointConfig] = {}
     limits: dict[str, Limits] = {}

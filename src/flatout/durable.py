@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from hashlib import blake2b
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 
-from .errors import AuthenticationError, CallError, ConfigError, ConnectError, DeadlineExceeded, NotSent, QuotaExhausted
+from .attachments import Attachment
+from .errors import (
+    AuthenticationError,
+    CallError,
+    ConfigError,
+    ConnectError,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotSent,
+    QuotaExhausted,
+)
+from .providers.structured import restored, schema_of
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
 
-_NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline"})
+_NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
 
 
 def _plain(value: Any) -> Any:
-    """JSON for what a call or a result may hold beside JSON: a pydantic model is its schema, a value of one its fields,
-    a function its name.
+    """JSON for what a call or a result may hold beside JSON: a type is its schema, a pydantic value its fields,
+    a function its name, an image or a file its digest, a vector its numbers.
     """
-    if isinstance(value, type):
-        schema = getattr(value, "model_json_schema", None)
-        return schema() if schema is not None else value.__qualname__
+    if isinstance(value, Attachment):
+        return value.described()
+    if isinstance(value, array):
+        return value.tolist()
+    if isinstance(value, type) or get_origin(value) is not None:
+        return _described(value)
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if dump is not None else getattr(value, "__qualname__", None) or repr(value)
+
+
+def _described(kind: Any) -> Any:
+    """A type by its JSON schema, so that it is another one when its fields change; by its name where it has none."""
+    try:
+        return schema_of(kind, None).schema
+    except InvalidRequest:
+        return getattr(kind, "__qualname__", None) or repr(kind)
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
@@ -81,6 +104,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         seconds=result.elapsed,
         waits=_encode(result.waits) if result.waits else None,
         tool_calls=_encode(reply.tool_calls) if reply is not None and reply.tool_calls else None,
+        repaired=int(reply is not None and reply.repaired),
         finished_at=time.time(),
     )
 
@@ -97,6 +121,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
             usage=usage,
             model=item.model,
             output=output,
+            repaired=bool(item.repaired),
         )
         error = None
     else:
@@ -117,13 +142,11 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
 
 
 def output_of(kept: bytes | None, call: Call | None) -> Any:
-    """A validated object as it was: an instance where the call asked for a pydantic model, else decoded JSON."""
+    """A validated object as it was: of the type that the call asked for, else decoded JSON."""
     if kept is None:
         return None
-    model = getattr(call, "output", None)
-    if isinstance(model, type) and hasattr(model, "model_validate_json"):
-        return model.model_validate_json(kept)
-    return msgspec.json.decode(kept)
+    wanted = getattr(call, "output", None)
+    return msgspec.json.decode(kept) if wanted is None else restored(wanted, kept)
 
 
 def tool_calls_of(kept: bytes | None) -> tuple[ToolCall, ...]:

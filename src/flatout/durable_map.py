@@ -7,6 +7,8 @@ work, or the function has changed since. Where every call of the item so far was
 after another, now and then, there is no doubt: the journal's call at the same place is another one, and the run is
 refused before the new one is sent. Where calls ran in parallel, their order may be chance: the call is new work, and if
 the function ends without having made a call that the journal has, a warning says so.
+
+Steps of the function that are no calls are journalled beside them; see `flatout.durable_steps`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from msgspec.structs import replace
 
 from .durable import content, error_of, fingerprint, may_go_again, output_of, plain, result_of
 from .durable_run import START_OVER, Durable, Place, difference, keep, noting, run_durably
-from .errors import CallError, ConfigError, RunMismatch, StoreError
+from .durable_steps import KINDS, Steps, within
+from .errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
 from .layer import CallNext, Journey
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
@@ -36,6 +39,12 @@ ItemT = TypeVar("ItemT")
 Run = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
 """Runs the function for an item: its index, the item, the journey that its calls are counted on."""
 
+Restore = Callable[[Any], Any]
+"""Makes what a function returns of the JSON that a run file keeps of it."""
+
+
+_NOTHING = msgspec.Raw()  # the same one always: a default is left out where it is this very object
+
 
 class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A journalled call: what was asked, and its reply or error.
@@ -43,19 +52,25 @@ class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         call: the call's content.
         alone: whether all calls of the item until then were made by the function's own task, one after another.
+        within: the step in which it was made; "" for none.
+        replied: whether there is a reply behind the error.
+        complaints: what was wrong with the arguments of the tool calls.
     """
 
     call: msgspec.Raw
     alone: bool = False
+    within: str = ""
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = Usage()
     model: str | None = None
     request_id: str | None = None
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw = _NOTHING
     error: str | None = None
     message: str = ""
+    replied: bool = False
+    complaints: dict[str, str] = {}
     attempts: int = 0
     cost: float | None = None
 
@@ -81,11 +96,16 @@ class ItemJournal:
         self._client = client
         self._entries: dict[str, tuple[Entry, _Kept]] = {}
         self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
+        steps: dict[str, Entry] = {}
         for place, entry in store.journalled(index).items():
+            if entry.kind in KINDS:
+                steps[place] = entry
+                continue
             if entry.kind == "failed" and retry_failed:
                 continue
             self._entries[place] = (entry, msgspec.json.decode(entry.value, type=_Kept))
             self._unclaimed[entry.fingerprint].append(place)
+        self._steps = Steps(store, name, index, steps)
         self._taken = set(self._entries)
         self._task = asyncio.current_task()
         self._started = 0
@@ -97,7 +117,8 @@ class ItemJournal:
         """Answer a call from the journal, or ask and journal what comes of it."""
         if asker is not self._client:
             return await ask(call)
-        self._alone = self._alone and not self._under_way and asyncio.current_task() is self._task
+        alone = asyncio.current_task() is self._task and not within.get()  # a step may not run this time
+        self._alone = self._alone and not self._under_way and alone
         self._under_way += 1
         try:
             made = content(call)
@@ -111,9 +132,32 @@ class ItemJournal:
         finally:
             self._under_way -= 1
 
+    async def step(
+        self,
+        name: str,
+        made: bytes,
+        run: Callable[[str], Awaitable[bytes]],
+        *,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> bytes:
+        """What a step came to, from the journal or by running it now."""
+        try:
+            return await self._steps.step(name, made, run, once=once, again=again)
+        except StoreError as error:
+            self.fault = self.fault or error
+            raise
+
     def check_all_made(self) -> None:
-        """Warn of journalled calls that the function has not made this time."""
-        left = sorted((place for places in self._unclaimed.values() for place in places), key=int)
+        """Warn of journalled calls, and steps with effects, that the function has not made this time."""
+        for step in self._steps.not_run():
+            warnings.warn(
+                f"{self._name}: item {self._index + 1} did {step} before, and not this time: has the function changed?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        places = (place for places in self._unclaimed.values() for place in places)
+        left = sorted((p for p in places if not self._steps.is_replayed(self._entries[p][1].within)), key=int)
         if left:
             kept = self._entries[left[0]][1]
             warnings.warn(
@@ -145,7 +189,7 @@ class ItemJournal:
     async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
         place, alone = self._new_place(), self._alone
         trip.before_attempt = noting(self._store, self._index, place)
-        asked = _Kept(call=msgspec.Raw(made), alone=alone)
+        asked = _Kept(call=msgspec.Raw(made), alone=alone, within=within.get())
         try:
             reply = await ask(call)
         except CallError as error:
@@ -167,11 +211,18 @@ class ItemJournal:
 
 
 def _failed(asked: _Kept, error: CallError, trip: Journey) -> _Kept:
+    if error.reply is not None:
+        asked = replace(_replied(asked, error.reply), replied=True, complaints=dict(getattr(error, "complaints", {})))
     name = type(error).__name__
     return replace(asked, error=name, message=str(error), attempts=trip.attempts, cost=trip.cost)
 
 
 def _answered(asked: _Kept, reply: Reply, trip: Journey) -> _Kept:
+    output = msgspec.Raw(plain(reply.output)) if reply.output is not None else _NOTHING
+    return replace(_replied(asked, reply), output=output, attempts=trip.attempts, cost=trip.cost)
+
+
+def _replied(asked: _Kept, reply: Reply) -> _Kept:
     return replace(
         asked,
         text=reply.text.encode(errors="replace").decode(),
@@ -180,9 +231,6 @@ def _answered(asked: _Kept, reply: Reply, trip: Journey) -> _Kept:
         usage=reply.usage,
         model=reply.model,
         request_id=reply.request_id,
-        output=msgspec.Raw(plain(reply.output)) if reply.output is not None else None,
-        attempts=trip.attempts,
-        cost=trip.cost,
     )
 
 
@@ -190,17 +238,23 @@ def _replayed(kept: _Kept, call: Call, trip: Journey) -> Reply:
     """What the call came to, with what it cost when it was made."""
     trip.attempts += kept.attempts
     trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost
-    if kept.error is not None:
-        raise error_of(kept.error, kept.message, kept.attempts)
-    return Reply(
+    reply = Reply(
         text=kept.text,
         tool_calls=kept.tool_calls,
         finish_reason=kept.finish_reason,
         usage=kept.usage,
-        output=output_of(bytes(kept.output), call) if kept.output is not None else None,
+        output=output_of(bytes(kept.output) or None, call),
         model=kept.model,
         request_id=kept.request_id,
     )
+    if kept.error is None:
+        return reply
+    error = error_of(kept.error, kept.message, kept.attempts)
+    if isinstance(error, CallError) and kept.replied:
+        error.reply = reply
+    if isinstance(error, SchemaMismatch):
+        error.complaints = kept.complaints
+    raise error
 
 
 class _Step(Struct, frozen=True):
@@ -214,8 +268,11 @@ class _Step(Struct, frozen=True):
 class _Items(Durable[Any, _Step]):
     """Items that are finished come back from the file; for the others the function runs."""
 
-    def __init__(self, store: RunFile, name: str, retry_failed: bool, client: object, run: Run) -> None:
+    def __init__(
+        self, store: RunFile, name: str, retry_failed: bool, client: object, run: Run, restore: Restore | None
+    ) -> None:
         super().__init__(store, name, retry_failed)
+        self._restore = restore
         self._client = client
         self._run = run
         self._retry_failed = retry_failed
@@ -228,7 +285,7 @@ class _Items(Durable[Any, _Step]):
 
     async def answer(self, index: int, step: _Step) -> Result[Any]:
         if step.item is not None:
-            return replace(result_of(step.item), reply=None, item=step.value)
+            return self._restored(replace(result_of(step.item), reply=None, item=step.value))
         journal = ItemJournal(self.store, self.name, index, self._client, self._retry_failed)
         trip = Journey(asyncio.get_running_loop().time())
         trip.journal = journal
@@ -247,7 +304,12 @@ class _Items(Durable[Any, _Step]):
                 return replace(result, output=None, error=error)
             result = replace(result, output=json.loads(kept))
         await keep(self.store, result, made=step.row, row=step.row)
-        return result
+        return self._restored(result)
+
+    def _restored(self, result: Result[Any]) -> Result[Any]:
+        if self._restore is None or result.error is not None:
+            return result
+        return replace(result, output=self._restore(result.output))
 
 
 def durable_map(
@@ -259,11 +321,12 @@ def durable_map(
     job: dict[str, Any],
     window: int,
     retry_failed: bool,
+    restore: Restore | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.map` with a run file."""
 
     def begin(store: RunFile, name: str) -> _Items:
-        return _Items(store, name, retry_failed, client, run)
+        return _Items(store, name, retry_failed, client, run, restore)
 
     return run_durably(begin, items, place, job=job, window=window)
 

@@ -27,7 +27,9 @@ The tree, outermost first::
     │ ├ NotSent                         flatout held the call back; nothing was paid
     │ │ ├ BudgetExceeded                it might cost more than the budget has left
     │ │ └ CircuitOpen                   its target is stopped or dead
-    │ └ DeadlineExceeded                the whole call's deadline passed
+    │ ├ DeadlineExceeded                the whole call's deadline passed
+    │ ├ UsageLimitReached               an agent's run came to one of its limits
+    │ └ StepUnknown                     a step with side effects was begun before a crash, and nobody knows its end
     └ StoreError                        the run file
       ├ RunLocked                       another process holds it
       ├ RunMismatch                     it belongs to another job
@@ -40,7 +42,7 @@ A class says what happened. What to do about it (retry, throttle, stop the targe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .values import Reply
@@ -50,7 +52,13 @@ BODY_CAP = 2_000
 
 
 class FlatoutError(Exception):
-    """Base of everything that flatout raises on purpose."""
+    """Base of everything that flatout raises on purpose.
+
+    Attributes:
+        outcome: where it ended an agent's run: the `flatout.agents.Outcome` so far, with its trace; else None.
+    """
+
+    outcome: Any = None
 
 
 class ConfigError(FlatoutError, ValueError):
@@ -167,7 +175,15 @@ class EmptyAnswer(OutputError):
 
 
 class SchemaMismatch(OutputError):
-    """The answer does not fit the output schema."""
+    """The answer does not fit the output schema, or the arguments in it do not fit a tool.
+
+    Attributes:
+        complaints: by the ids of the tool calls whose arguments do not fit, what is wrong with them.
+    """
+
+    def __init__(self, message: str, *, complaints: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.complaints = complaints or {}
 
 
 class GuardrailTripped(OutputError):
@@ -188,6 +204,34 @@ class CircuitOpen(NotSent):
 
 class DeadlineExceeded(CallError):
     """The whole call, queueing and retries included, did not end by its deadline."""
+
+
+class UsageLimitReached(CallError):
+    """An agent's run came to one of its `flatout.agents.UsageLimits`, and went no further.
+
+    Attributes:
+        limit: the limit's name, such as ``turns``.
+        allowed: the limit.
+        used: what was used, or would have been used by the next step; None when that is not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str | None = None,
+        allowed: float | None = None,
+        used: float | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.limit = limit
+        self.allowed = allowed
+        self.used = used
+
+
+class StepUnknown(CallError):
+    """A step with side effects was begun before a crash. Whether it took effect is not known, so it is not repeated."""
 
 
 class StoreError(FlatoutError):

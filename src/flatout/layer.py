@@ -7,13 +7,17 @@ Layers raise; only the edges (`gather`, `as_completed`, `map`, the runner) turn 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from .values import Call, Reply
+
+if TYPE_CHECKING:
+    from .events import AttemptFailed
 
 CallNext = Callable[[Call], Awaitable[Reply]]
 """The rest of the stack, as one function."""
@@ -80,6 +84,11 @@ class Codec(Protocol):
 class StreamDecoder(Protocol):
     """One streamed answer on its way in. Pure: bytes of the body in, pieces of text out, at the end a Reply."""
 
+    @property
+    def broken(self) -> bool:
+        """Whether what came can never become an answer, so that reading on would only cost time and money."""
+        ...
+
     def feed(self, data: bytes, /) -> list[str]:
         """The pieces of text in the next bytes, however these are cut.
 
@@ -89,10 +98,32 @@ class StreamDecoder(Protocol):
         ...
 
     def reply(self) -> Reply:
-        """The whole answer, once the body has ended.
+        """The whole answer, once the body has ended, or is `broken`.
 
         Raises:
             CallError: it is not usable, for the reasons that `Codec.decode` has, or it broke off (ProtocolError).
+        """
+        ...
+
+
+class Streamed(Protocol):
+    """An answer whose body is still on its way."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Looked up by lower-case names."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come, cut anywhere.
+
+        Raises:
+            TransportError: it broke off.
         """
         ...
 
@@ -105,6 +136,14 @@ class Transport(Protocol):
 
         Raises:
             TransportError: no whole response arrived.
+        """
+        ...
+
+    def stream(self, request: Request, /) -> AbstractAsyncContextManager[Streamed]:
+        """Send a request, and give its answer as soon as its headers are there; leaving early ends the exchange.
+
+        Raises:
+            TransportError: no answer began.
         """
         ...
 
@@ -124,25 +163,77 @@ class Journal(Protocol):
         """Answer a call that ``asker`` (a client) was given: from memory, or with ``ask``."""
         ...
 
+    async def step(
+        self,
+        name: str,
+        made: bytes,
+        run: Callable[[str], Awaitable[bytes]],
+        /,
+        *,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> bytes:
+        """What a step that is no call came to, as JSON: from memory, or by running it now.
+
+        Args:
+            name: what it is, for people.
+            made: what it is made of: with the name, what tells it from other steps.
+            run: runs it; given a key that is the same each time this step is run, and no other step's.
+            once: it takes effect in the world: it is noted before it begins, and never repeated by itself.
+            again: asked whether to run one of which only the beginning is known; given the same key.
+
+        Raises:
+            StepUnknown: only its beginning is known, and nobody said to run it again.
+        """
+        ...
+
 
 class Journey:
     """What one call collects on its way: times, attempts, waits, cost. One per call, made by the outermost layer.
 
     Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt``, and
-    ``journal`` for the calls that are made on this one's behalf.
+    ``journal`` for the calls that are made on this one's behalf. Who wants the answer's text as it comes sets
+    ``sink``: from the first text on (``delivered``), nothing is tried again, since the caller has seen half an answer.
+
+    Attributes:
+        target: the target of the last attempt.
+        reasks: how often the model was asked again because its answer did not fit.
+        first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
+        failures: the attempts that failed; kept only while somebody subscribes to events.
     """
 
-    __slots__ = ("attempts", "before_attempt", "cost", "deadline_at", "journal", "last_error", "started", "waits")
+    __slots__ = (
+        "attempts",
+        "before_attempt",
+        "cost",
+        "deadline_at",
+        "delivered",
+        "failures",
+        "first_chunk",
+        "journal",
+        "last_error",
+        "reasks",
+        "sink",
+        "started",
+        "target",
+        "waits",
+    )
 
     def __init__(self, started: float) -> None:
         self.started = started
         self.deadline_at: float | None = None
         self.attempts = 0
+        self.reasks = 0
+        self.target = ""
         self.last_error: Exception | None = None
+        self.failures: list[AttemptFailed] | None = None
         self.cost: float | None = 0.0
         self.waits: dict[str, float] = {}
         self.before_attempt: BeforeAttempt | None = None
         self.journal: Journal | None = None
+        self.sink: Callable[[str], None] | None = None
+        self.delivered = False
+        self.first_chunk: float | None = None
 
     def waited(self, cause: str, seconds: float) -> None:
         """Add to the time that went into a cause (see `flatout.events.WAITS`)."""
@@ -152,6 +243,7 @@ class Journey:
     def add(self, other: Journey) -> None:
         """Count a call that was made on this one's behalf."""
         self.attempts += other.attempts
+        self.reasks += other.reasks
         self.cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         for cause, seconds in other.waits.items():
             self.waited(cause, seconds)

@@ -4,6 +4,7 @@ Outer to inner::
 
     observe      sees everything, once per call
     deadline     bounds queueing and retries too
+    reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) per attempt
     ── below, one stack per target ──
@@ -21,19 +22,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
-
-from msgspec import Struct
 
 from .config import cache_folder
 from .events import Events
-from .layer import CallNext, Layer, Transport
+from .layer import CallNext, Codec, Layer, Transport
 from .layers.breaker import Breaker
 from .layers.budget import Budget, Purse, worst_case
 from .layers.deadline import Deadline
 from .layers.endpoint import Endpoint
 from .layers.limit import Limit
 from .layers.observe import Observe
+from .layers.reask import Reask
 from .layers.retry import Retry
 from .layers.timeout import Timeout
 from .policies.estimate import Estimator
@@ -41,18 +42,12 @@ from .policies.pacing import Pacer
 from .policies.price import Prices
 from .policies.retry_quota import RetryQuota
 from .providers import codec_for
+from .providers.embeddings import EmbeddingCalls
+from .providers.salvage import salvage
+from .settings import Settings
 from .store.memory import Learnt, Memory
 from .store.shared import SharedLimits
 from .values import Call, Limits, Reply, Target, Usage
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """What the layers are made with. Durations are seconds."""
-
-    timeout: float = 300.0
-    deadline: float = 3600.0
-    attempts: int = 6
-    wait_for_quota: bool = False
 
 
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
@@ -73,14 +68,11 @@ def _bind(layer: Layer, call_next: CallNext) -> CallNext:
 class Route:
     """Sends each attempt down its target's own stack, which is built when the target is first used."""
 
-    def __init__(
-        self, resolve: Callable[[Call], Awaitable[Target]], build: Callable[[Target], tuple[CallNext, Limit]]
-    ) -> None:
+    def __init__(self, resolve: Callable[[Call], Awaitable[Target]], build: Callable[[Target], CallNext]) -> None:
         self._resolve = resolve
         self._build = build
         self._stacks: dict[str | None, CallNext] = {}  # by the name that calls give
         self._built: dict[tuple[str, str], CallNext] = {}  # by target: two names of one target share its limits
-        self.limits: dict[str, Limit] = {}
 
     async def __call__(self, call: Call) -> Reply:
         stack = self._stacks.get(call.model)
@@ -95,8 +87,7 @@ class Route:
         same = (target.name, target.key)
         stack = self._built.get(same)
         if stack is None:
-            stack, self.limits[target.name] = self._build(target)
-            self._built[same] = stack
+            stack = self._built[same] = self._build(target)
         self._stacks[call.model] = stack
         return stack
 
@@ -106,6 +97,7 @@ class Stack:
 
     Attributes:
         answer: the call path as one function.
+        embed: the same for embeddings; see `flatout.providers.embeddings.EmbeddingCalls`.
         purse: what was spent.
         limits: the limiter of each target in use, by the target's name.
     """
@@ -118,29 +110,32 @@ class Stack:
         settings: Settings,
         limits: Callable[[Target], Limits],
         prices: Prices,
-        budget: float | None,
         events: Events,
         random: Random,
         memory: Memory | None = None,
     ) -> None:
         self._memory = memory
-        self._estimators: dict[str, tuple[Estimator, Limit]] = {}
-        self.purse = Purse(budget)
+        self._shared: list[SharedLimits] = []
+        self._limiters: dict[tuple[str, str], tuple[Limit, Estimator]] = {}
+        self.purse = Purse(settings.budget)
         self._transport = transport
         self._settings = settings
         self._limits = limits
         self._prices = prices
         self._events = events
-        route = Route(resolve, self._for_target)
-        self.limits = route.limits
+        self.limits: dict[str, Limit] = {}
+        retry = Retry(settings.attempts, RetryQuota(), random, events, wait_for_quota=settings.wait_for_quota)
+        observe, deadline = Observe(events), Deadline(settings.deadline)
         self.answer = compose(
-            [
-                Observe(events),
-                Deadline(settings.deadline),
-                Retry(settings.attempts, RetryQuota(), random, events, wait_for_quota=settings.wait_for_quota),
-            ],
-            route,
+            [observe, deadline, Reask(settings.reasks, salvage), retry],
+            Route(resolve, partial(self._for_target, codec_for)),
         )
+        self.embed = compose([observe, deadline, retry], Route(resolve, partial(self._for_target, EmbeddingCalls)))
+
+    def close(self) -> None:
+        """Let go of the limits that are shared with other processes."""
+        while self._shared:
+            self._shared.pop().close()
 
     def check(self, target: Target, call: Call) -> None:
         """Find out without sending anything whether the budget can be kept for a call.
@@ -155,21 +150,43 @@ class Stack:
         """Keep what was learnt of each target for the next run."""
         if self._memory is None:
             return
-        for key, (estimator, limit) in self._estimators.items():
+        for (_, key), (limit, estimator) in self._limiters.items():
             search = limit.pacer.search if limit.pacer is not None else None
             rate = search.rate if search is not None and search.found else None
             weights, seen = estimator.learnt
             if rate is not None or seen:
                 self._memory.keep(key, Learnt(at=time.time(), rate=rate, weights=weights if seen else None, seen=seen))
 
-    def _for_target(self, target: Target) -> tuple[CallNext, Limit]:
+    def _for_target(self, codec: Callable[[Target], Codec], target: Target) -> CallNext:
+        limit, estimator = self._limiter(target)
+        return compose(
+            [
+                Breaker(target.name, self._events, limit.flush, wait_for_quota=self._settings.wait_for_quota),
+                Budget(target, self.purse, self._prices),
+                limit,
+                Timeout(self._settings.timeout),
+            ],
+            Endpoint(
+                codec(target),
+                self._transport,
+                target.name,
+                self._estimate(target, estimator),
+                self._settings.gaps if codec is codec_for else None,  # vectors do not come in pieces
+            ),
+        )
+
+    def _limiter(self, target: Target) -> tuple[Limit, Estimator]:
+        """A target's limiter, one for all that is asked of it, with what guesses its tokens."""
+        known = self._limiters.get((target.name, target.key))
+        if known is not None:
+            return known
         limits = self._limits(target)
         endpoint = target.endpoint
-        wait_for_quota = self._settings.wait_for_quota
         learnt = self._memory.recall(target.key) if self._memory is not None else None
         shared = None
         if limits.shared is not None:
             shared = SharedLimits(limits.shared, target.key, cache_folder() / "limits")
+            self._shared.append(shared)
 
         def pacer(now: float) -> Pacer:
             return Pacer(
@@ -186,18 +203,10 @@ class Stack:
         estimator = Estimator()
         if learnt is not None and learnt.weights is not None:
             estimator.recall(learnt.weights, learnt.seen)
-        limit = Limit(target.name, pacer, estimator, self._events, wait_for_quota=wait_for_quota)
-        self._estimators[target.key] = estimator, limit
-        stack = compose(
-            [
-                Breaker(target.name, self._events, limit.flush, wait_for_quota=wait_for_quota),
-                Budget(target, self.purse, self._prices),
-                limit,
-                Timeout(self._settings.timeout),
-            ],
-            Endpoint(codec_for(target), self._transport, target.name, self._estimate(target, estimator)),
-        )
-        return stack, limit
+        limit = Limit(target.name, pacer, estimator, self._events, wait_for_quota=self._settings.wait_for_quota)
+        self.limits[target.name] = limit
+        self._limiters[target.name, target.key] = limit, estimator
+        return limit, estimator
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
         """What guesses the cost of an attempt, for the note of it in the run file."""

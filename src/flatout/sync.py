@@ -5,26 +5,57 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from .client import Client
-from .values import CallLike, Result
+from .client import Calls, Client, in_order
+from .values import OutputT, Result
+
+ResultT = TypeVar("ResultT")
 
 NOTICE = 0.1
 """Seconds until an interrupt of a program that runs its own loop is noticed."""
 
 
+@overload
 def run(
-    calls: Iterable[CallLike] | AsyncIterable[CallLike],
+    calls: Calls[OutputT],
+    model: str | None = ...,
+    *,
+    models: Sequence[str] | None = ...,
+    strict: bool = ...,
+    store: str | os.PathLike[str] | None = ...,
+    retry_failed: bool = ...,
+    **options: Any,
+) -> list[Result[OutputT]]: ...
+
+
+@overload
+def run(
+    calls: Calls[OutputT],
+    model: str | None = ...,
+    *,
+    samples: int,
+    models: Sequence[str] | None = ...,
+    strict: bool = ...,
+    store: str | os.PathLike[str] | None = ...,
+    retry_failed: bool = ...,
+    **options: Any,
+) -> list[list[Result[OutputT]]]: ...
+
+
+def run(
+    calls: Calls[OutputT],
     model: str | None = None,
     *,
+    models: Sequence[str] | None = None,
+    samples: int | None = None,
     strict: bool = False,
     store: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     **options: Any,
-) -> list[Result[Any]]:
+) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
     """Answer many calls and return one result per call, in input order.
 
     Works in a plain script, and where an event loop is running already (a notebook cell): the calls then run in a
@@ -33,6 +64,8 @@ def run(
     Args:
         calls: prompts, dicts or Calls.
         model: ``provider/model`` for calls that name none.
+        models: ask each of these; see `Client.gather`.
+        samples: ask each call so many times. The results then come in groups: a list of lists.
         strict: raise the first failure.
         store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
         retry_failed: with ``store``, ask again for calls that failed.
@@ -44,9 +77,10 @@ def run(
         StoreError: the run file cannot be used, or belongs to other calls.
     """
 
-    async def main() -> list[Result[Any]]:
+    async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         async with Client(model, **options) as client:
-            return await client.gather(calls, strict=strict, store=store, retry_failed=retry_failed)
+            asked = client.as_completed(calls, models=models, samples=samples, store=store, retry_failed=retry_failed)
+            return await in_order(asked, samples, strict=strict)
 
     try:
         asyncio.get_running_loop()
@@ -55,19 +89,18 @@ def run(
     return _in_thread(main)
 
 
-def _in_thread(main: Any) -> list[Result[Any]]:
+def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     """Run in a thread's own loop. An interrupt here cancels the calls there, and waits until they have ended."""
-    outcome: list[list[Result[Any]] | BaseException] = []
+    outcome: list[ResultT | BaseException] = []
     started, ended = threading.Event(), threading.Event()
     handle: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
-    async def noted() -> list[Result[Any]]:
+    async def noted() -> ResultT:
         task = asyncio.current_task()
         assert task is not None
         handle.append((asyncio.get_running_loop(), task))
         started.set()
-        result: list[Result[Any]] = await main()
-        return result
+        return await main()
 
     def work() -> None:
         try:

@@ -11,14 +11,23 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, Generic, Literal, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, _SpecialForm
 
 import msgspec
 from msgspec import Struct
 
 from .errors import ConfigError
 
-OutputT = TypeVar("OutputT")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault  # so that a call without ``output`` needs no annotation
+
+    OutputT = TypeVarWithDefault("OutputT", default=Any)
+else:
+    OutputT = TypeVar("OutputT")
+
+OutputType = type[OutputT] | Mapping[str, Any] | UnionType | _SpecialForm
+"""What ``output`` takes: a type (a model, a dataclass, a TypedDict, an Enum, a Literal …) or a JSON schema."""
 
 Message = Mapping[str, Any]
 """One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
@@ -49,7 +58,7 @@ class Secret:
         raise TypeError("a Secret is not pickled: keys stay in the process that read them")
 
 
-class _CallOptions(Struct, frozen=True, kw_only=True):
+class _CallOptions(Struct, Generic[OutputT], frozen=True, kw_only=True):
     """Everything of a Call that is given by name."""
 
     messages: Sequence[Message] | None = None
@@ -63,17 +72,19 @@ class _CallOptions(Struct, frozen=True, kw_only=True):
     logprobs: bool | int | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
-    output: Any = None
+    output: OutputType[OutputT] | None = None
     tools: Sequence[Any] | None = None
     tool_choice: Any = None
     extra: Mapping[str, Any] | None = None
     timeout: float | None = None
     deadline: float | None = None
+    reasks: int | None = None
+    sample: int | None = None
     id: str | None = None
     metadata: Mapping[str, Any] | None = None
 
 
-class Call(_CallOptions, frozen=True):
+class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
     """One call to a model: what the user wants, whatever the provider.
 
     Give ``prompt`` (a string) or ``messages`` (chat messages), not both.
@@ -85,11 +96,16 @@ class Call(_CallOptions, frozen=True):
         model: ``provider/model``; the client's model when None.
         max_tokens: the most tokens of answer, reasoning included where the provider counts it so.
         temperature, top_p, stop, seed, logprobs, reasoning_effort, service_tier: as providers define them.
-        output: a pydantic model or JSON schema that the answer must fit.
+        output: what the answer must be: a pydantic model, a dataclass, a TypedDict, an Enum, a Literal or another type
+            that pydantic can describe, or a JSON schema.
         tools, tool_choice: tools that the model may ask for.
         extra: parameters that flatout does not know, sent as they are.
         timeout: seconds for one attempt; the client's when None.
         deadline: seconds for the whole call, queueing and retries included; the client's when None.
+        reasks: how often the model may be asked again when its answer does not fit ``output`` or its arguments do not
+            fit a tool, with what is wrong; the client's when None.
+        sample: which of several samples of one prompt this is, from 0. Never sent; it tells the samples apart in run
+            files and journals.
         id: your name for the call. It is data: never a path, never sent.
         metadata: anything of yours, handed back on the result. Never sent.
     """
@@ -111,13 +127,17 @@ class Call(_CallOptions, frozen=True):
             raise ConfigError(f"max_tokens is a whole number above 0, not {self.max_tokens!r}")
         if self.extra is not None and not isinstance(self.extra, Mapping):
             raise ConfigError(f"extra is a dict of parameters by their names, not {type(self.extra).__name__}")
+        for name in ("reasks", "sample"):
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+                raise ConfigError(f"{name} is a whole number from 0 on, not {number!r}")
         for name in ("timeout", "deadline"):
             seconds = getattr(self, name)
             if seconds is not None and not is_positive(seconds):
                 raise ConfigError(f"{name} is a number of seconds above 0, not {seconds!r}")
 
     @classmethod
-    def of(cls, value: CallLike) -> Call:
+    def of(cls, value: CallLike) -> Call[Any]:
         """Make a Call of a string, a dict or a Call.
 
         A dict's keys are the Call's own names; others go into ``extra``.
@@ -151,7 +171,7 @@ class Call(_CallOptions, frozen=True):
         return messages
 
 
-CallLike = str | Mapping[str, Any] | Call
+CallLike = str | Mapping[str, Any] | Call[Any]
 """What is accepted wherever a Call is."""
 
 _CALL_FIELDS = frozenset(Call.__struct_fields__)
@@ -183,11 +203,19 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """A tool that the model asks for. ``arguments`` is the JSON text exactly as the model wrote it."""
+    """A tool that the model asks for.
+
+    Attributes:
+        id: the provider's name for this request; what the tool returns is sent back under it.
+        name: the tool's name.
+        arguments: the JSON text exactly as the model wrote it.
+        signature: what some providers want back with the tool's result, to go on with their reasoning; opaque.
+    """
 
     id: str
     name: str
     arguments: str
+    signature: str | None = None
 
     def parsed(self) -> Any:
         """The arguments as Python values.
@@ -198,7 +226,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.arguments or "{}")
 
 
-class Reply(Struct, frozen=True, kw_only=True, gc=False):
+class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     """A provider's answer to one attempt.
 
     Attributes:
@@ -207,6 +235,8 @@ class Reply(Struct, frozen=True, kw_only=True, gc=False):
         finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
         usage: tokens, as far as the provider told.
         output: the validated object, where the call asked for one.
+        repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, or cut off.
+        service_tier: the tier that served it, where the provider told.
         model: the model that answered, as the provider names it.
         body: the answer as it came. `raw` is the same, decoded: kept as bytes because a hundred thousand kept
             answers, decoded, would keep the garbage collector busier than the calls.
@@ -218,7 +248,9 @@ class Reply(Struct, frozen=True, kw_only=True, gc=False):
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = Usage()
-    output: Any = None
+    output: OutputT | None = None
+    repaired: bool = False
+    service_tier: str | None = None
     model: str | None = None
     body: bytes = b""
     request_id: str | None = None
@@ -249,9 +281,9 @@ class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
 
     index: int
     id: str | None = None
-    call: Call | None = None
+    call: Call[Any] | None = None
     item: Any = None
-    reply: Reply | None = None
+    reply: Reply[OutputT] | None = None
     output: OutputT | None = None
     error: Exception | None = None
     attempts: int = 0
@@ -330,6 +362,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         reserves: how it charges tokens per minute: by ``usage``, by ``max_tokens`` on admission, or ``input`` alone.
         self_hosted: a server of one's own (vLLM, llama.cpp, Ollama): limited by concurrency, not by rate.
         max_tokens_field: the wire's name for ``max_tokens``.
+        schema_mode: how it is asked for JSON: by a ``json_schema``, or by a ``json_object`` with the schema in the
+            system prompt, where it takes no schema.
         query: sent with every URL (Azure's ``api-version``).
         limits: its limits, when known.
         system: the system prompt for calls that have none; for models that need one.
@@ -347,6 +381,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     reserves: Literal["usage", "max_tokens", "input"] = "usage"
     self_hosted: bool = False
     max_tokens_field: str = "max_tokens"
+    schema_mode: Literal["json_schema", "json_object"] = "json_schema"
     query: Mapping[str, str] = {}
     limits: Limits = Limits()
     system: str | None = None

@@ -14,10 +14,10 @@ from flatout import Call, Client, Limits, errors
 NAMES = [
     "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen", "Client", "Config",
     "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded", "EmptyAnswer", "Endpoint",
-    "FlatoutError", "GuardrailTripped", "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded",
-    "ProtocolError", "ProviderError", "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "RunDamaged",
-    "RunLocked", "RunMismatch", "SchemaMismatch", "ServerError", "StoreError", "ToolCall", "TransportError",
-    "Truncated", "Usage", "run",
+    "File", "FlatoutError", "GuardrailTripped", "Image", "InvalidRequest", "Limits", "NotSent", "OutputError",
+    "Overloaded", "ProtocolError", "ProviderError", "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result",
+    "RunDamaged", "RunLocked", "RunMismatch", "SchemaMismatch", "ServerError", "StepUnknown", "StoreError",
+    "ToolCall", "TransportError", "Truncated", "Usage", "UsageLimitReached", "run",
 ]  # fmt: skip
 
 HEAVY = ("aiohttp", "pydantic", "typer", "rich", "jinja2", "sqlite3", "genai_prices", "opentelemetry", "xllamacpp")
@@ -56,21 +56,25 @@ def test_every_error_is_public():
 def test_the_client_takes_what_it_took():
     """Programs that pass an option by name would stop working."""
     options = [
-        *("base_url", "api_key", "limits", "timeout", "deadline", "retries", "budget", "headers", "config"),
+        *("base_url", "api_key", "limits", "timeout", "first_byte", "between_bytes", "deadline", "retries", "reasks"),
+        *("budget", "headers", "config"),
         *("transport", "wait_for_quota", "seed", "trust_env"),
     ]
     assert parameters(Client) == ["model", *options]
     signature = inspect.signature(Client)
     assert all(signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in options)
-    assert parameters(flatout.run) == ["calls", "model", "strict", "store", "retry_failed", "options"]
+    own = ["calls", "model", "models", "samples", "strict", "store", "retry_failed", "options"]
+    assert parameters(flatout.run) == own
 
 
 def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
     assert parameters(Client.result) == ["self", "call", "index", "trip"]
-    assert parameters(Client.gather) == ["self", "calls", "strict", "store", "retry_failed"]
-    assert parameters(Client.as_completed) == ["self", "calls", "store", "retry_failed"]
+    assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", "store", "retry_failed"]
+    assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", "store", "retry_failed"]
+    assert parameters(Client.stream) == ["self", "call", "options"]
+    assert parameters(Client.embed) == ["self", "texts", "model", "dimensions"]
     assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed"]
 
 
@@ -78,8 +82,8 @@ def test_a_call_has_these_fields():
     """A parameter given by name would silently become an unknown one, and travel in ``extra``."""
     assert sorted(Call.__struct_fields__) == [
         *("deadline", "extra", "id", "logprobs", "max_tokens", "messages", "metadata", "model", "output", "prompt"),
-        *("reasoning_effort", "seed", "service_tier", "stop", "system", "temperature", "timeout", "tool_choice"),
-        *("tools", "top_p"),
+        *("reasks", "reasoning_effort", "sample", "seed", "service_tier", "stop", "system", "temperature", "timeout"),
+        *("tool_choice", "tools", "top_p"),
     ]
     assert sorted(Limits.__struct_fields__) == [
         *("adaptive", "concurrency", "itpm", "otpm", "rpd", "rpm", "shared", "tpm"),

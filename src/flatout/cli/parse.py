@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flatout.errors import ConfigError
 
@@ -118,6 +118,41 @@ def params(given: Sequence[str]) -> dict[str, Any]:
     return {**known, "extra": extra} if extra else known
 
 
+def output_of(schema: str | None, choices: str | None) -> dict[str, Any]:
+    """What ``--schema FILE`` and ``--choices A,B`` ask of every answer, as the Call's ``output``.
+
+    Raises:
+        ConfigError: both are given, the file holds no JSON schema, or there are no two different choices.
+    """
+    if schema is not None and choices is not None:
+        raise ConfigError("--schema and --choices: give one of them")
+    if choices is not None:
+        words = tuple(dict.fromkeys(word.strip() for word in choices.split(",") if word.strip()))
+        if len(words) < 2:
+            raise ConfigError(f"--choices takes the answers to choose from, such as spam,ham, not {choices!r}")
+        return {"output": Literal[words]}
+    return {} if schema is None else {"output": _schema(schema)}
+
+
+def _schema(path: str) -> dict[str, Any]:
+    import jsonschema_rs
+    import msgspec
+
+    text = text_or_file("--schema", f"@{path.removeprefix('@')}") or ""
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"--schema {path}: no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"--schema {path}: a JSON schema is an object, not a {type(found).__name__}")
+    try:
+        jsonschema_rs.validator_for(found, offline=True)
+    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        why = " ".join(getattr(error, "message", str(error)).split())[:200]
+        raise ConfigError(f"--schema {path}: no JSON schema: {why}") from None
+    return found
+
+
 def headers(given: Sequence[str]) -> dict[str, str]:
     """Headers from ``Name: value`` texts.
 
@@ -182,13 +217,14 @@ def _typed(name: str, text: str) -> Any:
     """The value, checked against the Call's own type; ``stop=5`` can only mean the text."""
     import msgspec
 
+    from flatout.runs.recipe import Parameters
     from flatout.values import Call
 
     why = ""
     for value in (_json(text), text):
         try:
-            return getattr(msgspec.convert({"prompt": "", name: value}, Call), name)
-        except msgspec.ValidationError as error:
+            return getattr(Call("", **{name: getattr(msgspec.convert({name: value}, Parameters), name)}), name)
+        except (msgspec.ValidationError, ConfigError) as error:
             why = why or str(error)
     raise ConfigError(f"--param {name} takes {_in_plain_words(name, why)}, not {text!r}")
 

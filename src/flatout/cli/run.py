@@ -6,15 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from flatout.errors import ConfigError, FlatoutError, RunMismatch
 
-from . import FAILED, INTERRUPTED
+from . import FAILED, INTERRUPTED, options
 from .before import Before
-from .parse import command_line, given, headers, number, params, text_or_file
+from .parse import command_line, given, headers, number, output_of, params, text_or_file
 from .terminal import clean, is_live, say, tell
 
 if TYPE_CHECKING:
@@ -41,191 +41,53 @@ answer are never asked, or paid for, twice. See how a run is doing with: flatout
 nothing was sent; 130 interrupted.
 """
 
-_INPUT, _MODEL, _LIMITS, _RUN = "Input", "Model", "Limits", "Run"
 _LARGE = 20_000_000  # bytes; below, checking takes less than a second or two
 
 
 def run(
     context: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(metavar="SOURCE", help="Prompts: JSONL, CSV, TSV, text or Parquet; [bold]-[/bold] is stdin."),
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Answers: .jsonl, .csv, .tsv or .parquet; stdout when left out."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="provider/model, or [bold]local[/bold]: no key, no network."
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT|@FILE",
-            help="Template of the prompt: {{ column }} is the row's value.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT|@FILE", help="Template of the system prompt.", rich_help_panel=_INPUT),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="jsonl, csv, tsv, text or parquet; told by the file's name when left out.",
-            rich_help_panel=_INPUT,
-        ),
-    ] = None,
-    encoding: Annotated[
-        str, typer.Option(metavar="NAME", help="The text's encoding.", rich_help_panel=_INPUT)
-    ] = "utf-8",
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Take the first N rows alone.", rich_help_panel=_INPUT)
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A parameter of every call, such as temperature=0; values may be JSON; repeatable.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Any OpenAI-compatible server; every model name is then taken as it is.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; repeatable.", rich_help_panel=_MODEL),
-    ] = None,
-    trust_env: Annotated[
-        bool, typer.Option("--trust-env", metavar="", help="Obey HTTPS_PROXY and its like.", rich_help_panel=_MODEL)
-    ] = False,
-    rpm: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Requests per minute: 500, 10_000, 10k.", rich_help_panel=_LIMITS),
-    ] = None,
-    tpm: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Tokens per minute, in and out together: 2M.", rich_help_panel=_LIMITS),
-    ] = None,
-    itpm: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Input tokens per minute, where they count apart.", rich_help_panel=_LIMITS),
-    ] = None,
-    otpm: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Output tokens per minute, likewise.", rich_help_panel=_LIMITS),
-    ] = None,
-    rpd: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Requests per day.", rich_help_panel=_LIMITS),
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
-    ] = None,
-    adaptive: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHAT",
-            help="What to adapt where no limit is known: rate (hosted), or concurrency (a server of your own).",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    share: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Share these limits with all runs on this machine that name the same.",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    wait_for_quota: Annotated[
-        bool,
-        typer.Option(
-            "--wait-for-quota",
-            metavar="",
-            help="When a quota is used up, wait for it instead of failing the rest.",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = False,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            metavar="USD", help="The most to spend; calls that might exceed it are not sent.", rich_help_panel=_LIMITS
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="For one attempt; 300 when left out.", rich_help_panel=_LIMITS),
-    ] = None,
-    deadline: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="For a whole call, waiting and retries included; 3600 when left out.",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    retries: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Attempts after the first; 5 when left out. Throttled ones (429) do not count.",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", metavar="", help="Ask again for the rows that failed before.", rich_help_panel=_RUN
-        ),
-    ] = False,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh", metavar="", help="Move an existing run file aside and start over.", rich_help_panel=_RUN
-        ),
-    ] = False,
-    run_file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Where the run is kept; OUTPUT.flatout when left out.", rich_help_panel=_RUN),
-    ] = None,
-    no_prompts: Annotated[
-        bool, typer.Option("--no-prompts", metavar="", help="Keep no prompts in the run file.", rich_help_panel=_RUN)
-    ] = False,
-    neutralise: Annotated[
-        bool,
-        typer.Option(
-            "--neutralise",
-            metavar="",
-            help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV).",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="flatout.toml; else looked for from here upward.", rich_help_panel=_RUN),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_RUN)
-    ] = False,
-    plain: Annotated[
-        bool,
-        typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),
-    ] = False,
+    source: options.Source,
+    output: options.Output = None,
+    model: options.Model = None,
+    prompt: options.Prompt = None,
+    system: options.System = None,
+    image: options.Image = None,
+    format: options.Format = None,
+    encoding: options.Encoding = "utf-8",
+    limit: options.Limit = None,
+    param: options.Param = None,
+    schema: options.Schema = None,
+    choices: options.Choices = None,
+    reasks: options.Reasks = None,
+    samples: options.Samples = None,
+    base_url: options.BaseUrl = None,
+    header: options.Header = None,
+    trust_env: options.TrustEnv = False,
+    rpm: options.Rpm = None,
+    tpm: options.Tpm = None,
+    itpm: options.Itpm = None,
+    otpm: options.Otpm = None,
+    rpd: options.Rpd = None,
+    concurrency: options.Concurrency = None,
+    adaptive: options.Adaptive = None,
+    share: options.Share = None,
+    wait_for_quota: options.WaitForQuota = False,
+    budget: options.Budget = None,
+    timeout: options.Timeout = None,
+    first_byte: options.FirstByte = None,
+    between_bytes: options.BetweenBytes = None,
+    deadline: options.Deadline = None,
+    retries: options.Retries = None,
+    retry_failed: options.RetryFailed = False,
+    fresh: options.Fresh = False,
+    run_file: options.RunFile = None,
+    no_prompts: options.NoPrompts = False,
+    neutralise: options.Neutralise = False,
+    otlp: options.Otlp = None,
+    metrics: options.Metrics = None,
+    config: options.Config = None,
+    quiet: options.Quiet = False,
+    plain: options.Plain = False,
 ) -> int:
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
@@ -237,7 +99,8 @@ def run(
     from .execute import execute
     from .progress import choose
 
-    options = RunOptions(
+    models = tuple(model or ())
+    job = RunOptions(
         source=source,
         output=output,
         run_file=run_file,
@@ -245,14 +108,19 @@ def run(
         encoding=encoding,
         prompt=text_or_file("--prompt", prompt),
         system=text_or_file("--system", system),
-        params=params(param or ()),
-        model=model,
+        images=tuple(image or ()),
+        params={**params(param or ()), **output_of(schema, choices)},
+        model=models[0] if len(models) == 1 else None,
+        models=models if len(models) > 1 else None,
+        samples=samples,
         limit=limit,
         fresh=fresh,
         retry_failed=retry_failed,
         keep_prompts=not no_prompts,
         neutralise=neutralise,
         command=command_line(context.obj or ()),
+        otlp=otlp,
+        metrics=metrics,
     )
     make_client = _client_maker(
         limits=given(
@@ -269,11 +137,14 @@ def run(
         ),
         options=given(
             {
-                "model": model,
+                "model": models[0] if models else None,
                 "base_url": base_url,
                 "timeout": timeout,
+                "first_byte": first_byte,
+                "between_bytes": between_bytes,
                 "deadline": deadline,
                 "retries": retries,
+                "reasks": reasks,
                 "budget": budget,
                 "headers": headers(header or ()) or None,
                 "config": config,
@@ -285,27 +156,27 @@ def run(
     display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
-    runner = Runner(options, make_client)
+    runner = Runner(job, make_client)
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")
     runner.prepare()
-    before = Before.of(runner, options)
+    before = Before.of(runner, job)
     if not quiet:
-        say(announcement(runner.progress, options, before))
+        say(announcement(runner.progress, job, before))
     try:
         outcome = execute(runner, display)
     except FlatoutError as error:
         if isinstance(error, ConfigError | RunMismatch) and not runner.progress.finished + runner.progress.held:
             raise  # of stdin, what cannot be used is found only now: still before anything was sent
         say(f"flatout: {clean(str(error))}")
-        say(_kept(runner, options))
-        return FAILED  # not the code for unusable options: calls were sent
+        say(_kept(runner, job))
+        return FAILED  # not the code for unusable job: calls were sent
     except BrokenPipeError:
         raise  # who reads the answers has seen enough
     except Exception:
-        say(_kept(runner, options))
+        say(_kept(runner, job))
         raise
-    return conclude(runner.progress, options, outcome, before, quiet=quiet)
+    return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
 def announcement(progress: Progress, options: RunOptions, before: Before) -> str:
@@ -314,8 +185,11 @@ def announcement(progress: Progress, options: RunOptions, before: Before) -> str
 
     rows = "rows" if progress.total is None else figures.counted(progress.total, "row")
     what = [f"{rows} from {'stdin' if options.source == '-' else options.source}"]
-    if options.model:
-        what.append(f"to {options.model}")
+    names = options.models or ((options.model,) if options.model else ())
+    if names:
+        what.append(f"to {' and '.join(names)}")
+    if options.samples:
+        what.append(f"{options.samples} times each")
     if before.finished:
         what.append(f"{figures.count(before.finished)} finished before")
     return clean(f"flatout: {', '.join(what)}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
-from flatout.layer import Codec, Transport, journey
+from flatout.errors import AttemptTimeout
+from flatout.layer import Codec, Journey, Response, Streamed, Transport, journey
+from flatout.settings import Gaps
 from flatout.values import Call, Reply
 
 
@@ -20,6 +23,8 @@ class Endpoint:
         transport: carries the request.
         target: the target's name, for the run file's note of the attempt.
         estimate: what an attempt may cost, in US dollars; asked only where attempts are noted.
+        gaps: asks for every answer in pieces, so that a dead connection shows itself by its silence; None asks so
+            only for callers who want the text as it comes.
     """
 
     def __init__(
@@ -28,16 +33,80 @@ class Endpoint:
         transport: Transport,
         target: str = "",
         estimate: Callable[[Call], float | None] = _unknown,
+        gaps: Gaps | None = None,
     ) -> None:
         self._codec = codec
         self._transport = transport
         self._target = target
         self._estimate = estimate
+        self._gaps = gaps
 
     async def __call__(self, call: Call) -> Reply:
-        request = self._codec.encode(call)
         trip = journey()
+        streams = self._gaps is not None or trip.sink is not None
+        request = self._codec.encode(call, stream=streams)
         if trip.before_attempt is not None:
             await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call))
         trip.attempts += 1
-        return self._codec.decode(call, await self._transport.send(request))
+        trip.target = self._target
+        if not streams:
+            return self._codec.decode(call, await self._transport.send(request))
+        listening = _Listening(self._gaps or Gaps())
+        try:
+            async with listening.silence, self._transport.stream(request) as answer:
+                return await self._read(call, answer, trip, listening)
+        except TimeoutError:
+            if not listening.silence.expired():
+                raise
+            raise AttemptTimeout(listening.complaint()) from None
+
+    async def _read(self, call: Call, answer: Streamed, trip: Journey, listening: _Listening) -> Reply:
+        chunks = listening.to(answer.chunks())
+        if not 200 <= answer.status < 300:
+            body = b"".join([chunk async for chunk in chunks])
+            return self._codec.decode(call, Response(answer.status, answer.headers, body))
+        decoder = self._codec.stream_decoder(call, answer.headers)
+        trip.first_chunk = None
+        async for chunk in chunks:
+            for text in decoder.feed(chunk):
+                if trip.first_chunk is None:
+                    trip.first_chunk = listening.elapsed()
+                if trip.sink is not None:
+                    trip.delivered = True
+                    trip.sink(text)
+            if decoder.broken:
+                break
+        return decoder.reply()
+
+
+class _Listening:
+    """Hears whether an answer still comes.
+
+    Attributes:
+        silence: the time that it may keep silent.
+    """
+
+    def __init__(self, gaps: Gaps) -> None:
+        self._gaps = gaps
+        self._began = asyncio.get_running_loop().time()
+        self._heard = False
+        self.silence = asyncio.timeout(gaps.first_byte)
+
+    def elapsed(self) -> float:
+        """Seconds since the attempt began."""
+        return asyncio.get_running_loop().time() - self._began
+
+    async def to(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, each of which gives the next one its time."""
+        gap = self._gaps.between_bytes
+        loop = asyncio.get_running_loop()
+        async for chunk in chunks:
+            self._heard = True
+            self.silence.reschedule(None if gap is None else loop.time() + gap)
+            yield chunk
+
+    def complaint(self) -> str:
+        """What to say when it kept silent for too long."""
+        if self._heard:
+            return f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
+        return f"not a byte of the answer within {self._gaps.first_byte:g} s"

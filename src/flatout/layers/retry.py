@@ -59,7 +59,7 @@ class Retry:
                     spent += 1
                 wait = self._wait(error, decision, spent, trip, repeats)
                 if self._events:
-                    self._emit(error, trip, wait)
+                    self._emit(call, error, trip, wait)
                 if wait is None:
                     raise
             if wait:
@@ -68,6 +68,8 @@ class Retry:
 
     def _wait(self, error: CallError, decision: Verdict, spent: int, trip: Journey, repeats: Repeats) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
+        if trip.delivered:
+            return None  # the caller has half an answer already: another one would begin anew in the middle of it
         if decision is Verdict.THROTTLE:
             wait, floor = 0.0, error.retry_after or 0.0  # the limiter does the waiting, for all calls at once
         elif decision in (Verdict.RETRY, Verdict.OVERLOADED):
@@ -82,6 +84,8 @@ class Retry:
             return None
         return wait
 
-    def _emit(self, error: CallError, trip: Journey, wait: float | None) -> None:
+    def _emit(self, call: Call, error: CallError, trip: Journey, wait: float | None) -> None:
         now = asyncio.get_running_loop().time()
-        self._events.emit(AttemptFailed(at=now, attempt=trip.attempts, error=error, retry_in=wait))
+        failed = AttemptFailed(at=now, attempt=trip.attempts, error=error, retry_in=wait, call=call, journey=trip)
+        trip.failures = [*(trip.failures or ()), failed]
+        self._events.emit(failed)

@@ -44,6 +44,7 @@ _VERDICTS: dict[type[CallError], Verdict] = {
     errors.ServerError: Verdict.RETRY,
     errors.TransportError: Verdict.RETRY,
     errors.OutputError: Verdict.RETRY,
+    errors.SchemaMismatch: Verdict.FAIL,  # the same question gets the same answer: the model is told what is wrong
     errors.GuardrailTripped: Verdict.FAIL,
     errors.ProviderError: Verdict.FAIL,
     errors.CallError: Verdict.FAIL,
@@ -155,6 +156,8 @@ _ADVICE: dict[type[CallError], str] = {
     errors.BudgetExceeded: "raise the budget, then run again to resume",
     errors.CircuitOpen: "mend what stopped the target, then run again to resume: nothing was sent",
     errors.DeadlineExceeded: "raise deadline=, or send fewer calls at once",
+    errors.UsageLimitReached: "look at the trace for what went round in circles, or raise that one of the limits",
+    errors.StepUnknown: "find out whether it took effect; then retry_failed, with an approve hook that answers",
     errors.CallError: "read the message",
 }
 

@@ -16,6 +16,8 @@ from .write import Answered, check_output, named_error, write
 
 LAST = 2**62
 
+_decode_row = msgspec.json.Decoder(dict[str, Any]).decode
+
 Look = Callable[[], Iterator[Item]]
 OwnRows = Callable[[], Iterator[tuple[int, Mapping[str, Any]]]]
 """Reads the input anew: each row's index and columns, in order."""
@@ -54,22 +56,27 @@ def export(
         StoreError: the run file cannot be read, or the output not be written.
     """
     check_output(output, format=format)
-    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as look:
+    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, parsed):
         settled = _Settled(look)
         shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own()))
-        return write(output, shown, columns, format=format, neutralise=neutralise)
+        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed)
 
 
 @contextmanager
-def _opened(run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool) -> Iterator[Look]:
+def _opened(run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool) -> Iterator[tuple[Look, bool]]:
+    """What looks at the items, and whether their answers were to be parsed."""
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
-        yield lambda: (
-            item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
+        yield (
+            lambda: (
+                item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
+            ),
+            False,
         )
         return
     with RunReader.open(run_file) as reader:
-        yield lambda: reader.items(select, last=last)
+        parsed = "output" in (reader.info().job.get("params") or {})
+        yield lambda: reader.items(select, last=last), parsed
 
 
 class _Settled:
@@ -124,7 +131,7 @@ def _columns(item: Item) -> dict[str, Any]:
 
 def _decoded(kept: bytes) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(kept, type=dict[str, Any])
+        return _decode_row(kept)
     except msgspec.DecodeError:  # half of a surrogate pair, which the standard library reads
         return dict(json.loads(kept))
 
@@ -142,4 +149,5 @@ def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
         cost=item.cost,
         attempts=item.attempts,
         seconds=round(item.seconds, 3) if item.seconds is not None else None,
+        repaired=bool(item.repaired),
     )

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
-from msgspec import Struct
 
 from flatout.errors import ConfigError
 
 from .decode import CHUNK, as_utf8, check_encoding, first_letter, not_utf8, peeked
+from .rows import Row, Source
 
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes of one line, and characters of one CSV cell, that are read: a file without line ends must not fill memory."""
@@ -50,43 +50,6 @@ _HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 Lines = Iterator[tuple[int, bytes]]
 Begin = Callable[[], tuple[tuple[str, ...] | None, Iterator["Row"]]]
 """Starts reading: the columns, where they are known up front, and the rows."""
-
-
-class Source(Struct, frozen=True):
-    """Where rows come from: the file's name as the user wrote it, and its format."""
-
-    name: str = "input"
-    format: str = "jsonl"
-
-    @property
-    def unit(self) -> str:
-        """What rows are numbered by: the file's lines, or for Parquet, which has none, its rows."""
-        return "row" if self.format == "parquet" else "line"
-
-    def at(self, line: int) -> str:
-        """A place in the source, for people: ``mails.csv, line 7``."""
-        return f"{self.name}, {self.unit} {line}"
-
-
-class Row(Struct, frozen=True, gc=False):
-    """One row of the input.
-
-    Attributes:
-        index: its place in the input, from 0; blank lines do not count.
-        line: the line it starts on, from 1; for Parquet the row's number, from 1.
-        columns: its values by name. A JSON string or a line of text is the column ``prompt``.
-        source: where it comes from.
-    """
-
-    index: int
-    line: int
-    columns: dict[str, Any]
-    source: Source = Source()
-
-    @property
-    def at(self) -> str:
-        """The row's place, for people: ``mails.csv, line 7``."""
-        return self.source.at(self.line)
 
 
 class Input:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from flatout.errors import ConfigError
+from flatout.attachments import Image
+from flatout.errors import ConfigError, InvalidRequest
+from flatout.providers.structured import schema_of
 from flatout.values import Call
 
-from .read import Row
+from .rows import Row, Variant
 from .template import Template, compiled, listed, missing_column
+from .variants import Variants
 
 
-class _BatchParameters(Struct):
-    """The parameters that a batch line's body may hold and that a Call has by the same name, with their types."""
+class Parameters(Struct):
+    """The parameters that files and command lines may give by the names that a Call has for them, with their types."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -31,7 +34,7 @@ class _BatchParameters(Struct):
     tool_choice: str | dict[str, Any] | None = None
 
 
-class _RowParameters(_BatchParameters):
+class _RowParameters(Parameters):
     """The parameters that a JSONL row may hold beside its prompt."""
 
     system: str | None = None
@@ -42,8 +45,8 @@ class _RowParameters(_BatchParameters):
 ROW_PARAMETERS = frozenset(_RowParameters.__struct_fields__)
 """The keys beside ``prompt`` or ``messages`` in JSONL that are parameters of the call."""
 
-_BATCH_PARAMETERS = frozenset(_BatchParameters.__struct_fields__)
-_RECIPE_PARAMETERS = frozenset(Call.__struct_fields__) - {"prompt", "messages", "system", "model", "id"}
+_BATCH_PARAMETERS = frozenset(Parameters.__struct_fields__)
+_RECIPE_PARAMETERS = frozenset(Call.__struct_fields__) - {"prompt", "messages", "system", "model", "id", "sample"}
 _BATCH_URL = "/chat/completions"
 
 
@@ -61,8 +64,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
     Args:
         prompt: the template of the prompt.
         system: the template of the system prompt.
+        images: templates of the pictures that go with the prompt: each a path or a URL.
         params: parameters of every call, by a Call's names.
         model: the model of every call; the row's own, or else the client's, when None.
+        variants: the models and samples that every row is asked in; its rows say which of them they are.
 
     Raises:
         ConfigError: a template does not compile, or there is no such parameter, or its value cannot be right.
@@ -70,8 +75,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     prompt: str | None = None
     system: str | None = None
+    images: Sequence[str] = ()
     params: Mapping[str, Any] = {}
     model: str | None = None
+    variants: Variants = Variants()
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.params) - _RECIPE_PARAMETERS):
@@ -87,6 +94,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
             "system": self.system,
             "params": msgspec.to_builtins(params, str_keys=True, enc_hook=_plain),
             "model": self.model,
+            **({"images": list(self.images)} if self.images else {}),
+            **({} if self.variants == Variants() else msgspec.to_builtins(self.variants)),
         }
 
     def call(self, row: Row) -> Call:
@@ -99,17 +108,31 @@ class Recipe(Struct, frozen=True, kw_only=True):
         given = {"prompt": compiled(self.prompt, "--prompt").render(row)} if self.prompt is not None else _own(row)
         if self.system is not None:
             given["system"] = compiled(self.system, "--system").render(row)
+        given["id"] = row_id(row)
+        try:
+            if self.images:
+                self._illustrate(given, row)
+            return self._made(given, row.variant)
+        except ConfigError as error:
+            raise ConfigError(f"{row.at}: {error}") from None
+
+    def _illustrate(self, given: dict[str, Any], row: Row) -> None:
+        """Put the pictures beside the prompt."""
+        if "prompt" not in given:
+            raise ConfigError("--image goes with a prompt; this row has messages")
+        shown = [Image(compiled(image, "--image").render(row)) for image in self.images]
+        given["messages"] = [{"role": "user", "content": [given.pop("prompt"), *shown]}]
+
+    def _made(self, given: dict[str, Any], variant: Variant | None) -> Call:
         if self.params:
             extra = {**(given.get("extra") or {}), **(self.params.get("extra") or {})}
             given.update({name: value for name, value in self.params.items() if value is not None})
             given["extra"] = extra or None
         if self.model is not None:
             given["model"] = self.model
-        given["id"] = row_id(row)
-        try:
-            return Call(**given)
-        except ConfigError as error:
-            raise ConfigError(f"{row.at}: {error}") from None
+        if variant is not None:
+            _vary(given, variant)
+        return Call(**given)
 
     def check_columns(self, columns: Collection[str]) -> None:
         """Check that columns known up front suffice.
@@ -127,6 +150,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
         """A call with what all calls have in common: the model and the parameters."""
         return Call("", model=self.model, **self.params)
 
+    def commons(self) -> list[Call]:
+        """The same for every model that is asked."""
+        common = self.common()
+        return [msgspec.structs.replace(common, model=model) for model in self.variants.models or (self.model,)]
+
     def rows_decide(self, format: str) -> bool:
         """Whether rows of this format have a say in their calls' model and parameters."""
         return self.prompt is None and format == "jsonl"
@@ -140,8 +168,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: as `call`.
         """
+        if self.prompt is None:
+            return self.call(row)
         templates = self._templates()
-        if self.prompt is None or not all(template.plain for template in templates):
+        if self.images or not all(template.plain for template in templates):
             return self.call(row)
         for template in templates:
             if missing := template.missing(row.columns):
@@ -149,8 +179,17 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return None
 
     def _templates(self) -> list[Template]:
-        given = ((self.prompt, "--prompt"), (self.system, "--system"))
+        given = ((self.prompt, "--prompt"), (self.system, "--system"), *((image, "--image") for image in self.images))
         return [compiled(text, option) for text, option in given if text is not None]
+
+
+def _vary(given: dict[str, Any], variant: Variant) -> None:
+    if variant.model is not None:
+        given["model"] = variant.model
+    if variant.sample is not None:
+        given["sample"] = variant.sample
+        if isinstance(given.get("seed"), int):
+            given["seed"] += variant.sample  # with the same seed, all samples would be the same
 
 
 def row_id(row: Row) -> str | None:
@@ -211,7 +250,7 @@ def _batch_line(row: Row, body: dict[str, Any]) -> dict[str, Any]:
     if (most := asked.pop("max_completion_tokens", None)) is not None:
         asked["max_tokens"] = most
     try:
-        msgspec.convert(asked, _BatchParameters)
+        msgspec.convert(asked, Parameters)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{row.at}: the batch line's {_readable(error)}") from None
     given = {key: value for key, value in asked.items() if key in _BATCH_PARAMETERS}
@@ -256,8 +295,8 @@ def _json_type(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A pydantic model (in ``output``) as its JSON schema."""
-    schema = getattr(value, "model_json_schema", None)
-    if schema is not None:
-        return schema()
-    raise ConfigError(f"a parameter cannot be a {type(value).__name__}")
+    """A type (in ``output``) as its JSON schema."""
+    try:
+        return schema_of(value, None).schema
+    except InvalidRequest:
+        raise ConfigError(f"a parameter cannot be a {type(value).__name__}") from None

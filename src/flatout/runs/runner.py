@@ -7,10 +7,11 @@ goes on; a run file that belongs to other rows is refused before anything is sen
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,27 @@ import msgspec
 from msgspec import Struct
 
 from flatout.client import Client
-from flatout.durable import content, fingerprint
-from flatout.durable_run import Stored, keep, mismatch, noting
+from flatout.durable import content
+from flatout.durable_run import Stored, keep, noting
 from flatout.edge import fan_out
+from flatout.errors import StoreError
 from flatout.layer import Journey
-from flatout.store import Finished, RunFile
+from flatout.store import RunFile, RunReader, RunState
 from flatout.values import Call
 
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
 from .export import export
 from .progress import Progress
-from .read import Input, Row, open_input
+from .read import Input, open_input
 from .recipe import Recipe
+from .rows import Row
 from .tally import Tally
+from .variants import Variants
+from .verify import Verification, compare
 from .write import check_output
+
+_log = logging.getLogger("flatout")
 
 GRACE = 30.0
 """Seconds that calls in flight get to finish after an interrupt."""
@@ -51,14 +58,19 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         format: the input's format, where its name does not tell.
         encoding: the input's text encoding.
         prompt, system: templates.
+        images: templates of the pictures that go with every prompt: paths or URLs.
         params: parameters of every call, by a Call's names.
         model: the model of every call.
+        models: ask every row of each of these instead.
+        samples: ask every row (of each model) so many times.
         limit: take the first so many rows alone.
         fresh: move an existing run file aside and start over.
         retry_failed: ask again for rows that failed.
         keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
         neutralise: see `flatout.runs.write.write`.
         command: the command line, kept in the run file and shown for going on.
+        otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
+        metrics: the port on which Prometheus finds the metrics.
     """
 
     source: str
@@ -68,14 +80,19 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     encoding: str = "utf-8"
     prompt: str | None = None
     system: str | None = None
+    images: Sequence[str] = ()
     params: Mapping[str, Any] = {}
     model: str | None = None
+    models: Sequence[str] | None = None
+    samples: int | None = None
     limit: int | None = None
     fresh: bool = False
     retry_failed: bool = False
     keep_prompts: bool = True
     neutralise: bool = False
     command: str | None = None
+    otlp: str | None = None
+    metrics: int | None = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -111,20 +128,33 @@ class Runner:
     Args:
         options: what to run.
         make_client: makes the client; called by `prepare`, so that a missing key is found before the input is read.
+        warn: is told what goes wrong beside the run, such as a collector that takes nothing.
 
     Attributes:
         progress: the counters; see `refresh`.
         run_file: where the run is kept.
     """
 
-    def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
+    def __init__(
+        self, options: RunOptions, make_client: Callable[[], Client], warn: Callable[[str], None] = _log.warning
+    ) -> None:
         self.options = options
         self.progress = Progress()
         self._make_client = make_client
+        self._warn = warn
         self._output = None if options.output in (None, "-") else options.output
         self._temporary: Path | None = None
         self.run_file = _place(options)
-        self._recipe = Recipe(prompt=options.prompt, system=options.system, params=options.params, model=options.model)
+        variants = Variants(models=options.models, samples=options.samples)
+        self._recipe = Recipe(
+            prompt=options.prompt,
+            system=options.system,
+            images=options.images,
+            params=options.params,
+            model=options.model,
+            variants=variants,
+        )
+        self._limit = options.limit and options.limit * variants.count
         self._under_way: dict[int, tuple[asyncio.Task[None], Journey]] = {}
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
@@ -134,6 +164,7 @@ class Runner:
         self._pipe: Arrivals[tuple[int, Row]] | None = None
         self._checked = Checked(None)
         self._store: RunFile | None = None
+        self._found: RunState = "interrupted"  # what the run file said of itself
         self._tally: Tally | None = None
 
     def prepare(self) -> None:
@@ -148,17 +179,14 @@ class Runner:
         options = self.options
         check_output(options.output or "-", source=options.source)
         self._client = self._make_client()
-        self._input = open_input(options.source, format=options.format, encoding=options.encoding)
-        self._checked = check(self._input, self._recipe, limit=options.limit, accept=self._client.check)
-        self.progress.total = self._checked.rows
-        if not self._input.repeatable:
-            self._pipe = Arrivals(self._after_a_look(self._rows(self._input), self._client))
-        if options.run_file is None and self._output is None and options.source == "-":
-            self._temporary = Path(tempfile.mkdtemp(prefix="flatout-"))
-            self.run_file = self._temporary / self.run_file
+        source = open_input(options.source, format=options.format, encoding=options.encoding)
+        self._input = self._recipe.variants.of(source)
         try:
-            self._open_store(self._input)
+            self._look_through(self._input, self._client)
         except BaseException:
+            if self._store is not None:
+                self._store.mark(self._found)
+                self._store.close_now()
             self._discard()
             raise
 
@@ -174,7 +202,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         self.progress.started = loop.time()
         try:
-            async with self._client as client:
+            async with self._client as client, self._exporting(client):
                 self._tally = Tally(self.progress, client)
                 try:
                     async with aclosing(fan_out(self._pending(), self._ask, client.window)) as outcomes:
@@ -189,6 +217,14 @@ class Runner:
                 self._discard()
             raise
         return self._finish()
+
+    def _exporting(self, client: Client) -> AbstractAsyncContextManager[object]:
+        otlp, metrics = self.options.otlp, self.options.metrics
+        if otlp is None and metrics is None:
+            return nullcontext()
+        from flatout.telemetry import exporting  # OpenTelemetry is slow to import
+
+        return exporting(client, otlp, metrics, warn=self._warn)
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
@@ -214,22 +250,46 @@ class Runner:
         check_row(first[1], self._recipe, client.check)
         return chain([first], rows)
 
-    def _open_store(self, source: Input) -> None:
+    def _look_through(self, source: Input, client: Client) -> None:
+        """Open the run file and go through the input, once: each row is checked and held against the file."""
         options = self.options
-        store = self._store = RunFile.open(
+        verification = None
+        if source.repeatable and not options.fresh and self.run_file.exists():
+            verification = Verification(self._open_store(), str(self.run_file), self._recipe, self._again)
+        self._checked = check(source, self._recipe, limit=self._limit, accept=client.check, verify=verification)
+        total = self.progress.total = self._checked.rows
+        if verification is not None:
+            verification.conclude(source.name, total if options.limit is None else None)
+            self._nothing_left = verification.kept == total
+        else:
+            # Only now: an input that cannot be used leaves no file behind, and moves none aside.
+            self._open_new_store(source, client)
+        assert self._store is not None
+        self._store.set_total(total)
+
+    def _open_new_store(self, source: Input, client: Client) -> None:
+        if not source.repeatable:
+            self._pipe = Arrivals(self._after_a_look(self._rows(source), client))
+        if self.options.run_file is None and self._output is None and self.options.source == "-":
+            self._temporary = Path(tempfile.mkdtemp(prefix="flatout-"))
+            self.run_file = self._temporary / self.run_file
+        store = self._open_store()
+        if source.repeatable and next(store.finished(), None) is not None:
+            raise StoreError(f"{self.run_file} was written by another process just now; run the same command again")
+
+    def _open_store(self) -> RunFile:
+        options = self.options
+        if not options.fresh:
+            with suppress(StoreError), RunReader.open(self.run_file) as reader:
+                self._found = reader.info().state
+        self._store = RunFile.open(
             self.run_file,
             job=self._recipe.describe(),
             command=options.command,
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,
         )
-        try:
-            store.set_total(self._checked.rows)
-            if source.repeatable:
-                self._verify(source, store)
-        except BaseException:
-            store.close_now()
-            raise
+        return self._store
 
     def _discard(self) -> None:
         """Remove the run file if it was only a temporary one."""
@@ -237,7 +297,7 @@ class Runner:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
-        return enumerate(islice(source, self.options.limit))
+        return enumerate(islice(source, self._limit))
 
     def _own_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The input's columns once more, for a run file without them."""
@@ -248,33 +308,6 @@ class Runner:
         call = self._recipe.call(row)
         return _Work(index, row, call, content(call))
 
-    def _verify(self, source: Input, store: RunFile) -> None:
-        """Hold every finished row against the input as it is now.
-
-        Raises:
-            RunMismatch: one differs; the message names the row, the column and both values.
-        """
-        stored = Stored(store.finished())
-        kept = 0
-        for index, row in self._rows(source):
-            if stored.next is None:
-                return
-            if (known := stored.take(index)) is not None:
-                self._compare(self._work(index, row), known)
-                kept += known.state not in self._again
-        self._check_length(source, stored)
-        self._nothing_left = kept == self.progress.total
-
-    def _check_length(self, source: Input, stored: Stored[Finished]) -> None:
-        if self.options.limit is None:
-            stored.check_nothing_left(str(self.run_file), self.progress.total or 0, f"{source.name} has only")
-
-    def _compare(self, work: _Work, known: Finished) -> None:
-        if fingerprint(work.made) != known.fingerprint:
-            assert self._store is not None
-            item = self._store.item(work.index)
-            raise mismatch(str(self.run_file), work.row.at, item, work.made, work.row.columns)
-
     async def _pending(self) -> AsyncIterator[_Work]:
         """The rows that are to be asked: those without a result, and those whose failure may be tried again."""
         assert self._input is not None
@@ -282,6 +315,7 @@ class Runner:
         if self._nothing_left:  # a million finished rows need not be read once more
             self.progress.resumed = self.progress.total or 0
             return
+        name = str(self.run_file)
         stored = Stored(self._store.finished())
         index = -1
         async for index, row in self._arriving(self._input):
@@ -289,7 +323,7 @@ class Runner:
                 return
             if (known := stored.take(index)) is not None:
                 if self._pipe is not None:
-                    self._compare(self._work(index, row), known)
+                    compare(self._store, name, row, self._work(index, row).made, known)
                 if known.state not in self._again:
                     self.progress.resumed += 1
                     continue
@@ -297,7 +331,8 @@ class Runner:
         if self._pipe is not None and not self._stops:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
-            self._check_length(self._input, stored)
+            if self.options.limit is None:
+                stored.check_nothing_left(name, index + 1, f"{self._input.name} has only")
 
     async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
         if self._pipe is not None:
@@ -343,20 +378,15 @@ class Runner:
                 self.run_file,
                 self.options.output or "-",
                 columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
-                rows=self.options.limit,
+                rows=self._limit,
                 own=own,
                 neutralise=self.options.neutralise,
             )
         kept = self._temporary is None or left != 0
         if not kept:
             self._discard()
-        return Outcome(
-            interrupted=interrupted,
-            unfinished=left,
-            run_file=str(self.run_file),
-            output=self._output,
-            kept=kept,
-        )
+        where = str(self.run_file)
+        return Outcome(interrupted=interrupted, unfinished=left, run_file=where, output=self._output, kept=kept)
 
 
 def _place(options: RunOptions) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    from .read import Row
+    from .rows import Row
 
 LONGEST_PROMPT = 64 * 1024 * 1024
 """Characters that one template may make."""

@@ -21,7 +21,6 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
-from flatout.values import Result, Usage
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 """The formats that `write` makes."""
@@ -40,8 +39,11 @@ _FIXED_TYPES = {
     "cost": "double",
     "attempts": "int64",
     "seconds": "double",
+    "repaired": "bool",
 }
 """The answer's columns, but for ``answer`` itself, with their Parquet types."""
+
+_BUFFER = 128 * 1024  # bytes; Python's own 4 KB or 8 KB are a system call every other row
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -53,10 +55,11 @@ class Answered(Struct, frozen=True, kw_only=True):
     Attributes:
         columns: the input's own.
         answer: the text, or the parsed object when an output schema was given.
-        error: why there is no answer, as `error_line` has it.
+        error: why there is no answer, as `named_error` has it.
         cost: US dollars.
         attempts: how many times the call was tried.
         seconds: from the call's entry to its end.
+        repaired: whether the parsed object was got out of an answer that was not quite JSON.
     """
 
     columns: Mapping[str, Any]
@@ -69,47 +72,28 @@ class Answered(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     attempts: int | None = None
     seconds: float | None = None
-
-    @classmethod
-    def of(cls, columns: Mapping[str, Any], result: Result[Any]) -> Answered:
-        """The output row of a result. An answer that was paid for but unusable still shows its tokens and model."""
-        reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
-        usage = reply.usage if reply is not None else Usage()
-        return cls(
-            columns=columns,
-            answer=_answer(result) if result.ok else None,
-            error=error_line(result.error) if result.error is not None else None,
-            finish_reason=reply.finish_reason if reply is not None else None,
-            model=reply.model if reply is not None else None,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost=result.cost,
-            attempts=result.attempts,
-            seconds=result.elapsed,
-        )
+    repaired: bool | None = None
 
 
-ANSWER_COLUMNS = Answered.__struct_fields__[1:]
-"""The columns that a run adds, in order."""
+PARSED_COLUMNS = Answered.__struct_fields__[1:]
+"""The columns that a run with an output schema adds, in order."""
+
+ANSWER_COLUMNS = PARSED_COLUMNS[:-1]
+"""The columns that other runs add."""
 
 Rows = Callable[[], Iterable[Answered]]
 """Returns a fresh iterator over the output's rows, the same each time."""
 
 
-def error_line(error: BaseException) -> str:
-    """An error on one line: ``RateLimited: too fast``."""
-    return named_error(type(error).__name__, str(error))
-
-
 def named_error(name: str, message: str) -> str:
-    """An error's class and message on one line."""
+    """An error's class and message on one line: ``RateLimited: too fast``."""
     return f"{name}: {' '.join(message.split())}".rstrip(": ")
 
 
-def answer_names(columns: Collection[str]) -> dict[str, str]:
-    """What each of `ANSWER_COLUMNS` is called beside these columns: ``flatout_`` in front where the name is taken."""
+def answer_names(columns: Collection[str], fields: Sequence[str] = ANSWER_COLUMNS) -> dict[str, str]:
+    """What each of the fields is called beside these columns: ``flatout_`` in front where the name is taken."""
     names = {}
-    for name in ANSWER_COLUMNS:
+    for name in fields:
         free = name
         while free in columns:
             free = _PREFIX + free
@@ -171,6 +155,7 @@ def write(
     *,
     format: str | None = None,
     neutralise: bool = False,
+    parsed: bool = False,
 ) -> int:
     """Write the output, in constant memory, and return how many rows it has.
 
@@ -183,6 +168,7 @@ def write(
         columns: the input's columns, in order, complete; None when they are not known.
         format: one of `OUTPUT_FORMATS`; wins over the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
+        parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
 
     Raises:
         ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them.
@@ -192,7 +178,7 @@ def write(
     chosen = output_format(path, format)
     if columns is None:
         columns = _taken(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
-    names = answer_names(frozenset(columns))
+    names = answer_names(frozenset(columns), PARSED_COLUMNS if parsed else ANSWER_COLUMNS)
     try:
         with _opened(path) as file:
             if chosen == "jsonl":
@@ -219,14 +205,6 @@ def _check_place(path: str | Path, source: str | Path | None) -> None:
         raise ConfigError(f"{path}: the folder {Path(path).parent} is not writable")
 
 
-def _answer(result: Result[Any]) -> Any:
-    output = result.output
-    if output is None:
-        return result.text
-    dump = getattr(output, "model_dump", None)
-    return dump(mode="json") if dump is not None else output
-
-
 def _is_stream(path: str | Path) -> bool:
     """Whether the output is no file to be replaced: stdout, a device, a pipe."""
     return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
@@ -236,7 +214,7 @@ def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
     """The columns that `answer_names` must avoid. Rows of JSONL differ, but the answer has one name in all of them."""
     taken: set[str] = set()
     for row in rows:
-        taken.update(name for name in row.columns if name in ANSWER_COLUMNS or name.startswith(_PREFIX))
+        taken.update(name for name in row.columns if name in PARSED_COLUMNS or name.startswith(_PREFIX))
     return tuple(taken)
 
 
@@ -263,7 +241,7 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
     target = Path(path).resolve()  # a link stays a link: what it points to is replaced
     temporary = target.parent / f".flatout-{secrets.token_hex(8)}.tmp"
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("xb", buffering=_BUFFER) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -295,7 +273,7 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, s
 
 
 def _answer_values(row: Answered, names: Mapping[str, str]) -> dict[str, Any]:
-    return {name: getattr(row, field) for field, name in names.items()}
+    return dict(zip(names.values(), msgspec.structs.astuple(row)[1:], strict=False))  # the last may not be wanted
 
 
 def _json(value: Any) -> bytes:
@@ -309,7 +287,7 @@ def _write_parquet(file: BinaryIO, rows: Rows, columns: Sequence[str], names: Ma
     from .parquet import write_rows
 
     known = frozenset(columns)
-    fixed = {names[field]: kind for field, kind in _FIXED_TYPES.items()}
+    fixed = {names[field]: kind for field, kind in _FIXED_TYPES.items() if field in names}
     return write_rows(
         file,
         lambda: ({**_own(row, known), **_answer_values(row, names)} for row in rows()),
@@ -360,7 +338,7 @@ def _write_delimited(
     for row in rows:
         own = _own(row, known)
         cells = [cell(own.get(name)) for name in columns]
-        cells += [cell(getattr(row, field)) for field in ANSWER_COLUMNS]
+        cells += [cell(getattr(row, field)) for field in names]
         writer.writerow(cells)
         total += 1
     return total

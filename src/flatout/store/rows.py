@@ -36,6 +36,7 @@ class Item(Struct, frozen=True, kw_only=True):
         seconds: from the call's entry to its end.
         waits: where those seconds went, as a JSON object of seconds by cause.
         tool_calls: the tools that the model asked for, as a JSON list.
+        repaired: 1 where the parsed answer was got out of one that was not quite JSON, else 0.
         finished_at: Unix time.
     """
 
@@ -58,6 +59,7 @@ class Item(Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     waits: bytes | None = None
     tool_calls: bytes | None = None
+    repaired: int = 0
     finished_at: float
 
 

@@ -171,6 +171,11 @@ class RunFile:
         """When the run was marked as finished or interrupted, by this process; Unix time."""
         return self._finish_time
 
+    @property
+    def created_at(self) -> float:
+        """When the run was begun, by whichever process; Unix time."""
+        return self._reader.info().created_at
+
     def counts(self) -> Counts:
         """How many items became what. Reads every row: about 0.3 s a million."""
         return self._reader.counts()

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from flatout.errors import CallError, ConnectError, ProtocolError
-from flatout.layer import Request, Response, journey
+from flatout.layer import Request, Response, Streamed, journey
+
+ExchangedT = TypeVar("ExchangedT")
 
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 4.0  # below the 5 s of common servers (Node, uvicorn): an idle connection is ours to close, not theirs
@@ -104,25 +109,24 @@ class HttpTransport:
             ConnectError: no connection; nothing was sent.
             ProtocolError: no whole, well-formed answer.
         """
-        if self._closed:
-            raise ConnectError("the client is closed", should_retry=False)
-        if self._shared is None:
-            self._shared = self._session(force_close=False)
-        exchange = _Exchange()
-        started = time.monotonic()
+        return await self._carried(request, self._exchange)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[Streamed, None]:
+        """Send a request, and give its answer as soon as its headers are there.
+
+        A connection that the server had closed while it was idle is made up for as in `send`.
+
+        Raises:
+            ConnectError: no connection; nothing was sent.
+            ProtocolError: no well-formed beginning of an answer.
+        """
+        answer, headed = await self._carried(request, self._begin)
         try:
-            return await self._exchange(self._shared, request, exchange)
-        except _CLOSED as error:
-            if exchange.opened or time.monotonic() - started > STALE_WITHIN or self._closed:
-                raise _translate(error) from None
-        except _FAILED as error:
-            raise _translate(error) from None
-        if self._fresh is None:
-            self._fresh = self._session(force_close=True)
-        try:
-            return await self._exchange(self._fresh, request, _Exchange())
-        except _FAILED as error:
-            raise _translate(error) from None
+            yield _Answer(answer, self._max_body)
+        finally:
+            answer.close()  # harmless when the body was read to its end: the connection is back in the pool by then
+            _waited("body", time.monotonic() - headed)
 
     async def close(self) -> None:
         """Close every connection, and take no more requests."""
@@ -132,7 +136,42 @@ class HttpTransport:
                 await session.close()
         self._shared = self._fresh = None
 
+    async def _carried(self, request: Request, exchange_by: Callable[..., Awaitable[ExchangedT]]) -> ExchangedT:
+        """Exchange a request, once more on a fresh connection where the pool's was stale."""
+        if self._closed:
+            raise ConnectError("the client is closed", should_retry=False)
+        if self._shared is None:
+            self._shared = self._session(force_close=False)
+        exchange = _Exchange()
+        started = time.monotonic()
+        try:
+            return await exchange_by(self._shared, request, exchange)
+        except _CLOSED as error:
+            if exchange.opened or time.monotonic() - started > STALE_WITHIN or self._closed:
+                raise _translate(error) from None
+        except _FAILED as error:
+            raise _translate(error) from None
+        if self._fresh is None:
+            self._fresh = self._session(force_close=True)
+        try:
+            return await exchange_by(self._fresh, request, _Exchange())
+        except _FAILED as error:
+            raise _translate(error) from None
+
     async def _exchange(self, session: aiohttp.ClientSession, request: Request, exchange: _Exchange) -> Response:
+        answer, headed = await self._begin(session, request, exchange)
+        try:
+            content = await self._body(answer)
+        except BaseException:
+            answer.close()
+            raise
+        _waited("body", time.monotonic() - headed)
+        return Response(answer.status, answer.headers, content)
+
+    async def _begin(
+        self, session: aiohttp.ClientSession, request: Request, exchange: _Exchange
+    ) -> tuple[aiohttp.ClientResponse, float]:
+        """The answer as of its headers, and when these were there."""
         url = self._urls.get(request.url)
         if url is None:
             url = self._urls[request.url] = URL(request.url)
@@ -145,37 +184,23 @@ class HttpTransport:
             )  # written in pieces, so that a large prompt does not hold up every other call
         answer = await session.request(request.method, url, data=body, headers=request.headers, allow_redirects=False)
         headed = time.monotonic()
-        try:
-            content = await self._body(answer)
-        except BaseException:
-            answer.close()
-            raise
-        trip = journey(None)
-        if trip is not None:
-            trip.waited("connect", exchange.connect_seconds)
-            trip.waited("first_byte", headed - began - exchange.connect_seconds)
-            trip.waited("body", time.monotonic() - headed)
+        _waited("connect", exchange.connect_seconds)
+        _waited("first_byte", headed - began - exchange.connect_seconds)
         if 300 <= answer.status < 400:
+            answer.close()
             where = answer.headers.get("location", "nowhere").split("?")[0][:200]
             raise ProtocolError(
                 f"the server answered with a redirect to {where}; redirects are not followed: give that as base URL",
                 status=answer.status,
                 should_retry=False,
             )
-        return Response(answer.status, answer.headers, content)
+        return answer, headed
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         length = answer.content_length
         if length is not None and length <= self._max_body and "content-encoding" not in answer.headers:
             return await answer.read()
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in answer.content.iter_any():
-            size += len(chunk)
-            if size > self._max_body:
-                raise ProtocolError(f"the answer is larger than {self._max_body:,} bytes", should_retry=False)
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return b"".join([chunk async for chunk in _chunks(answer, self._max_body)])
 
     def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
         keep: dict[str, Any] = {"force_close": True} if force_close else {"keepalive_timeout": self._keepalive}
@@ -187,6 +212,43 @@ class HttpTransport:
             headers={"Accept-Encoding": "identity"},
             trust_env=self._trust_env,
         )
+
+
+class _Answer:
+    """An answer on its way in (a `flatout.layer.Streamed`)."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, max_body: int) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self._answer = answer
+        self._max_body = max_body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come.
+
+        Raises:
+            ProtocolError: the answer broke off, or is larger than any answer.
+        """
+        try:
+            async for chunk in _chunks(self._answer, self._max_body):
+                yield chunk
+        except _FAILED as error:
+            raise _translate(error) from None
+
+
+async def _chunks(answer: aiohttp.ClientResponse, max_body: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in answer.content.iter_any():
+        size += len(chunk)
+        if size > max_body:
+            raise ProtocolError(f"the answer is larger than {max_body:,} bytes", should_retry=False)
+        yield chunk
+
+
+def _waited(cause: str, seconds: float) -> None:
+    trip = journey(None)
+    if trip is not None:
+        trip.waited(cause, seconds)
 
 
 _CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
@@ -218,4 +280,7 @@ def _translate(error: Exception) -> CallError:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)[:200] or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error)[:200] or type(error).__name__
+    if "Connect call failed" in text and isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()  # asyncio's text is the address once more, and not the reason
+    return text

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
 from flatout.runs import read
-from flatout.runs.read import Row, open_input
+from flatout.runs.read import open_input
+from flatout.runs.rows import Row
 
 
 def columns(source: Any, **options: Any) -> list[dict[str, Any]]:

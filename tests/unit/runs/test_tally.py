@@ -8,9 +8,10 @@ import pytest
 
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError
 from flatout.events import AttemptFailed, Events, TargetPaused
+from flatout.layer import Journey
 from flatout.runs.progress import Progress
 from flatout.runs.tally import Tally
-from flatout.values import Reply, Result, Usage
+from flatout.values import Call, Reply, Result, Usage
 
 
 class Client:
@@ -71,7 +72,8 @@ def test_retries_show_while_they_happen(client: Client, tally: Tally, progress: 
     """A run that crawls because every other attempt fails would show no reason until its end."""
     assert tally is not None
     for error, retry_in in ((ServerError("500"), 1.0), (RateLimited("429"), 0.0), (ServerError("500"), None)):
-        client.events.emit(AttemptFailed(at=0.0, attempt=1, error=error, retry_in=retry_in))
+        failed = AttemptFailed(at=0.0, attempt=1, error=error, retry_in=retry_in, call=Call("x"), journey=Journey(0.0))
+        client.events.emit(failed)
     assert (progress.retries, progress.throttled) == (2, 1)
 
 

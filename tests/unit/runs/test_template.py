@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
 from flatout.runs import template as templates
-from flatout.runs.read import Row, Source
+from flatout.runs.rows import Row, Source
 from flatout.runs.template import Template, listed, template_text
 
 

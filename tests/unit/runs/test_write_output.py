@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flatout.durable import item_of
 from flatout.errors import ConfigError, RateLimited, StoreError, Truncated
 from flatout.runs import write as writing
+from flatout.runs.export import _answered
 from flatout.runs.read import open_input
-from flatout.runs.write import ANSWER_COLUMNS, Answered, answer_names, check_output, error_line, write
+from flatout.runs.write import ANSWER_COLUMNS, Answered, answer_names, check_output, write
 from flatout.values import Reply, Result, Usage
 
 HEADER = "answer,error,finish_reason,model,input_tokens,output_tokens,cost,attempts,seconds"
@@ -241,15 +243,20 @@ def test_results_become_rows() -> None:
 
     usage = Usage(input_tokens=3, output_tokens=5)
     reply = Reply(text="hi", usage=usage, model="m-1", finish_reason="stop")
-    good = Answered.of({"a": 1}, Result(index=0, reply=reply, attempts=1, cost=0.1, elapsed=2.0))
+    good = as_written(Result(index=0, reply=reply, attempts=1, cost=0.1, elapsed=2.0))
     assert (good.answer, good.error, good.input_tokens, good.model, good.seconds) == ("hi", None, 3, "m-1", 2.0)
-    assert Answered.of({}, Result(index=0, reply=reply, output=Label(spam=True))).answer == {"spam": True}
+    assert as_written(Result(index=0, reply=reply, output=Label(spam=True))).answer == {"spam": True}
     cut = Truncated("cut off\n at 5 tokens", reply=reply)
-    bad = Answered.of({}, Result(index=0, error=cut, attempts=2))
+    bad = as_written(Result(index=0, error=cut, attempts=2))
     assert (bad.answer, bad.error, bad.output_tokens) == (None, "Truncated: cut off at 5 tokens", 5)
-    none = Answered.of({}, Result(index=0, error=RateLimited("")))
-    assert (none.error, none.input_tokens, none.cost) == ("RateLimited", None, None)
-    assert error_line(RateLimited("too\r\nfast")) == "RateLimited: too fast"
+    none = as_written(Result(index=0, error=RateLimited("too\r\nfast")))
+    assert (none.error, none.input_tokens, none.cost) == ("RateLimited: too fast", None, None)
+    assert as_written(Result(index=0, error=RateLimited(""))).error == "RateLimited"
+
+
+def as_written(result: Result[Any]) -> Answered:
+    """A result's row of the output, which comes of what the run file keeps of it."""
+    return _answered(item_of(result, made=b"{}", row=b"{}"))
 
 
 JSON_VALUES = st.recursive(

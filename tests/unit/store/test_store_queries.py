@@ -65,12 +65,14 @@ def test_columns_are_the_fields() -> None:
         assert [column[0] for column in cursor.description] == fields
 
 
-def test_each_migration_leaves_its_number() -> None:
+def test_each_migration_leaves_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file would be migrated twice, or taken for a newer one."""
+    every = queries.migrations()
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for number in range(len(queries.migrations())):
+        for number in range(len(every)):
+            monkeypatch.setattr(database, "migrations", lambda number=number: every[: number + 1])
             database.migrate(connection, number)
-            assert connection.execute("PRAGMA user_version").fetchone() == (len(queries.migrations()),)
+            assert connection.execute("PRAGMA user_version").fetchone() == (number + 1,)
 
 
 def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
@@ -81,8 +83,8 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
     run = open_run(path)
     asyncio.run(run.finish(item(0)))
     run.close_now()
-    broken = "ALTER TABLE items ADD COLUMN mood TEXT; ALTER TABLE nonsense ADD COLUMN x; PRAGMA user_version = 2;"
-    good = "ALTER TABLE items ADD COLUMN mood TEXT; PRAGMA user_version = 2;"
+    broken = "ALTER TABLE items ADD COLUMN mood TEXT; ALTER TABLE nonsense ADD COLUMN x; PRAGMA user_version = 3;"
+    good = "ALTER TABLE items ADD COLUMN mood TEXT; PRAGMA user_version = 3;"
     now = queries.migrations()
     for script in (broken, good):
         for module in (database, reader):
@@ -97,5 +99,5 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
         assert found.item(0) == item(0)
     monkeypatch.undo()
     for opening in (open_run, RunReader.open):
-        with pytest.raises(StoreError, match=r"newer flatout \(version 2 of the run file; this one knows 1\)"):
+        with pytest.raises(StoreError, match=r"newer flatout \(version 3 of the run file; this one knows 2\)"):
             opening(path)

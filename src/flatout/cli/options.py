@@ -1,0 +1,290 @@
+"""The options of ``flatout run``: what each takes, and its line of help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_INPUT, _MODEL, _LIMITS, _RUN = "Input", "Model", "Limits", "Run"
+
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SOURCE", help="Prompts: JSONL, CSV, TSV, text or Parquet; [bold]-[/bold] is stdin."),
+]
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Answers: .jsonl, .csv, .tsv or .parquet; stdout when left out."
+    ),
+]
+
+Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="provider/model, or [bold]local[/bold]: no key, no network; given more than once, each is asked.",
+    ),
+]
+
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT|@FILE",
+        help="Template of the prompt: {{ column }} is the row's value.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
+System = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT|@FILE", help="Template of the system prompt.", rich_help_panel=_INPUT),
+]
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="jsonl, csv, tsv, text or parquet; told by the file's name when left out.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
+Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text's encoding.", rich_help_panel=_INPUT)]
+
+Limit = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Take the first N rows alone.", rich_help_panel=_INPUT)
+]
+
+Param = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="A parameter of every call, such as temperature=0; values may be JSON; repeatable.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Any OpenAI-compatible server; every model name is then taken as it is.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+Header = Annotated[
+    list[str] | None,
+    typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; repeatable.", rich_help_panel=_MODEL),
+]
+
+TrustEnv = Annotated[
+    bool, typer.Option("--trust-env", metavar="", help="Obey HTTPS_PROXY and its like.", rich_help_panel=_MODEL)
+]
+
+Rpm = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Requests per minute: 500, 10_000, 10k.", rich_help_panel=_LIMITS),
+]
+
+Tpm = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Tokens per minute, in and out together: 2M.", rich_help_panel=_LIMITS),
+]
+
+Itpm = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Input tokens per minute, where they count apart.", rich_help_panel=_LIMITS),
+]
+
+Otpm = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Output tokens per minute, likewise.", rich_help_panel=_LIMITS),
+]
+
+Rpd = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Requests per day.", rich_help_panel=_LIMITS),
+]
+
+Concurrency = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
+]
+
+Adaptive = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="What to adapt where no limit is known: rate (hosted), or concurrency (a server of your own).",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+Share = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Share these limits with all runs on this machine that name the same.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+WaitForQuota = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-quota",
+        metavar="",
+        help="When a quota is used up, wait for it instead of failing the rest.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="USD", help="The most to spend; calls that might exceed it are not sent.", rich_help_panel=_LIMITS
+    ),
+]
+
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="For one attempt; 300 when left out.", rich_help_panel=_LIMITS),
+]
+
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="For a whole call, waiting and retries included; 3600 when left out.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+Retries = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Attempts after the first; 5 when left out. Throttled ones (429) do not count.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", metavar="", help="Ask again for the rows that failed before.", rich_help_panel=_RUN),
+]
+
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", metavar="", help="Move an existing run file aside and start over.", rich_help_panel=_RUN),
+]
+
+RunFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Where the run is kept; OUTPUT.flatout when left out.", rich_help_panel=_RUN),
+]
+
+NoPrompts = Annotated[
+    bool, typer.Option("--no-prompts", metavar="", help="Keep no prompts in the run file.", rich_help_panel=_RUN)
+]
+
+Neutralise = Annotated[
+    bool,
+    typer.Option(
+        "--neutralise",
+        metavar="",
+        help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV).",
+        rich_help_panel=_RUN,
+    ),
+]
+
+Config = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="flatout.toml; else looked for from here upward.", rich_help_panel=_RUN),
+]
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_RUN)
+]
+
+Plain = Annotated[
+    bool,
+    typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),
+]
+
+Image = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEMPLATE",
+        help="A picture of the prompt: a path or URL, such as '{{ photo }}'; repeatable.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="A JSON schema that every answer must fit; the answer is parsed.", rich_help_panel=_MODEL
+    ),
+]
+
+Choices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,…", help="The words of which every answer must be one: spam,ham.", rich_help_panel=_MODEL
+    ),
+]
+
+Reasks = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="How often the model is told what does not fit, and asked again; 1 when left out.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+Samples = Annotated[
+    int | None,
+    typer.Option(metavar="K", min=1, help="Ask every row K times; a row of output each.", rich_help_panel=_MODEL),
+]
+
+FirstByte = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="For the first byte of an answer; answers then come in pieces. No bound when left out.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+BetweenBytes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="From one piece of an answer to the next; likewise.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+Otlp = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send traces and metrics to this OpenTelemetry collector.", rich_help_panel=_RUN),
+]
+
+Metrics = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        min=0,
+        max=65_535,
+        help="Serve metrics to Prometheus on this port of this machine.",
+        rich_help_panel=_RUN,
+    ),
+]

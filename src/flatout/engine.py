@@ -1,0 +1,193 @@
+"""What stands behind one Client: its targets, its call path, the HTTP connections and the embedded model."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+from .config import Config, cache_folder
+from .errors import ConfigError
+from .events import Events
+from .layer import CallNext, Journey, Transport, journey, reset_journey, set_journey
+from .policies.price import Prices
+from .providers.embeddings import CAPS, Caps
+from .providers.targets import Targets
+from .settings import Settings
+from .stack import Stack
+from .store.memory import Memory
+from .values import Call, Endpoint, Reply, Target
+
+if TYPE_CHECKING:
+    from .local import LocalServer
+
+WINDOW = 1_000
+"""Calls taken from the input ahead of their answers, where no limit says otherwise."""
+
+
+class Engine:
+    """Answers calls. Belongs to the event loop that it is first used in.
+
+    Args:
+        targets: resolves the models' names.
+        settings: timeouts, retries, money.
+        config: flatout.toml, for its prices.
+        transport: carries the requests; None for HTTP.
+        trust_env: obey ``HTTPS_PROXY`` and its like.
+        seed: makes the jitter of retries repeatable.
+        asker: who the calls' journal knows as their maker.
+    """
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def __init__(
+        self,
+        targets: Targets,
+        settings: Settings,
+        config: Config,
+        *,
+        transport: Transport | None,
+        trust_env: bool,
+        seed: int | None,
+        asker: object,
+    ) -> None:
+        self.targets = targets
+        self.closed = False
+        self.events = Events()
+        self._asker = asker
+        self._transport = transport or _http(trust_env)
+        self._local: LocalServer | None = None
+        self._starting = asyncio.Lock()
+        self._accepted: set[tuple[str | None, bool]] = set()
+        self.stack = Stack(
+            self._resolve,
+            self._transport,
+            settings=settings,
+            limits=targets.limits_of,
+            prices=Prices({name: (price.input, price.output) for name, price in config.prices.items()}, wall=time.time),
+            events=self.events,
+            random=random.Random(seed),
+            memory=_memory() if transport is None else None,
+        )
+
+    @property
+    def window(self) -> int:
+        """How many calls are taken from the input ahead of their answers.
+
+        Enough to use the limits to the full, few enough that no call waits for minutes.
+        """
+        limits = self.targets.client_limits
+        if limits.concurrency is not None:
+            return limits.concurrency + limits.concurrency // 4 + 1
+        if limits.rpm is not None:
+            return min(WINDOW * 10, max(64, int(limits.rpm * 2)))
+        return WINDOW
+
+    def bind(self) -> None:
+        """Hold on to the running event loop.
+
+        Raises:
+            ConfigError: the client is closed, or belongs to another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self.closed:
+            raise ConfigError("this client is closed")
+        if self.loop is None:
+            self.loop = loop
+        elif self.loop is not loop:
+            raise ConfigError("a client belongs to one event loop: make another client for another loop")
+
+    def check(self, call: Call) -> None:
+        """See `flatout.Client.check`."""
+        model = self._model_of(call)
+        kind = (model, call.max_tokens is None)  # all that the answer depends on
+        if kind in self._accepted:
+            return
+        if self.targets.is_local(model):
+            from . import local
+
+            local.check()
+            target = self.targets.local(local.endpoint(""))
+        else:
+            target = self.targets.target(model)
+        self.stack.check(target, call)
+        self._accepted.add(kind)
+
+    async def answer(self, call: Call, trip: Journey) -> Reply:
+        """Answer a call, from the journal of the item that it is made for if there is one."""
+        return await self._answer(call, trip, self.stack.answer)
+
+    async def embed(self, call: Call, trip: Journey) -> Reply:
+        """Answer a call for embeddings; see `flatout.providers.embeddings.EmbeddingCalls`."""
+        return await self._answer(call, trip, self.stack.embed)
+
+    async def caps(self, model: str | None) -> Caps:
+        """What one request for embeddings may hold.
+
+        Raises:
+            ConfigError: the model is missing or unknown, or its provider has no embeddings.
+        """
+        target = await self._resolve(Call("", model=model))
+        caps = CAPS.get(target.endpoint.dialect)
+        if caps is None:
+            raise ConfigError(f"{target.endpoint.name} has no embeddings")
+        return caps
+
+    async def close(self) -> None:
+        """Close every connection, and end the embedded model if this client started it."""
+        if not self.closed:
+            self.stack.remember()
+        self.closed = True
+        await self._transport.close()
+        self.stack.close()
+        if self._local is not None:
+            local, self._local = self._local, None
+            await asyncio.to_thread(local.stop)
+
+    async def _answer(self, call: Call, trip: Journey, path: CallNext) -> Reply:
+        outer = journey(None)
+        token = set_journey(trip)
+        try:
+            if outer is not None and outer.journal is not None:
+                return await outer.journal.answer(self._asker, call, trip, path)
+            return await path(call)
+        finally:
+            reset_journey(token)
+            if outer is not None:
+                outer.add(trip)
+
+    def _model_of(self, call: Call) -> str:
+        model = call.model or self.targets.model
+        if model is None:
+            raise ConfigError("no model: name one as provider/model, with -m or model=, or in flatout.toml")
+        return model
+
+    async def _resolve(self, call: Call) -> Target:
+        model = self._model_of(call)
+        if self.targets.is_local(model):
+            return self.targets.local(await self._local_server())
+        return self.targets.target(model)
+
+    async def _local_server(self) -> Endpoint:
+        """Start the embedded model, once."""
+        from .local import LocalServer
+
+        async with self._starting:
+            if self._local is None:
+                server = LocalServer()
+                self._local = await server.__aenter__()
+        return self._local.endpoint()
+
+
+def _http(trust_env: bool) -> Transport:
+    from .transports.http import HttpTransport
+
+    return HttpTransport(trust_env=trust_env)
+
+
+def _memory() -> Memory | None:
+    try:
+        return Memory(cache_folder() / "targets")
+    except ConfigError:  # no home folder: everything is learnt anew
+        return None

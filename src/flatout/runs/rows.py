@@ -1,0 +1,60 @@
+"""One row of an input, and where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Source(Struct, frozen=True):
+    """Where rows come from: the file's name as the user wrote it, and its format."""
+
+    name: str = "input"
+    format: str = "jsonl"
+
+    @property
+    def unit(self) -> str:
+        """What rows are numbered by: the file's lines, or for Parquet, which has none, its rows."""
+        return "row" if self.format == "parquet" else "line"
+
+    def at(self, line: int) -> str:
+        """A place in the source, for people: ``mails.csv, line 7``."""
+        return f"{self.name}, {self.unit} {line}"
+
+
+class Variant(Struct, frozen=True, gc=False):
+    """Which of several ways to ask a row this is.
+
+    Attributes:
+        model: the model that is asked; None for the recipe's.
+        sample: which sample this is, from 0; None where there is only one.
+        first: whether it is the row's first variant.
+    """
+
+    model: str | None
+    sample: int | None
+    first: bool
+
+
+class Row(Struct, frozen=True, gc=False):
+    """One row of the input.
+
+    Attributes:
+        index: its place in the input, from 0; blank lines do not count.
+        line: the line it starts on, from 1; for Parquet the row's number, from 1.
+        columns: its values by name. A JSON string or a line of text is the column ``prompt``.
+        source: where it comes from.
+        variant: which of several ways to ask it this is; None where there is one way.
+    """
+
+    index: int
+    line: int
+    columns: dict[str, Any]
+    source: Source = Source()
+    variant: Variant | None = None
+
+    @property
+    def at(self) -> str:
+        """The row's place, for people: ``mails.csv, line 7``."""
+        return self.source.at(self.line)

@@ -1,0 +1,91 @@
+"""What a Client's call path is made with: keyword arguments over flatout.toml over the defaults, checked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from .config import Config
+from .errors import ConfigError
+from .values import is_positive
+
+WEEK = 7 * 86_400.0
+
+
+class Gaps(Struct, frozen=True):
+    """How long an answer in pieces may keep silent, in seconds; None for no bound.
+
+    Args:
+        first_byte: from the start of the attempt (connecting included) to the first byte of the answer's body.
+        between_bytes: from one piece of the body to the next.
+    """
+
+    first_byte: float | None = None
+    between_bytes: float | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the layers are made with. Durations are seconds, money is US dollars.
+
+    Args:
+        timeout: for one attempt.
+        deadline: for a whole call.
+        attempts: of one call, throttled ones not counted.
+        reasks: how often the model is asked again when its answer does not fit.
+        gaps: asks for every answer in pieces, and bounds its silences; None asks for whole answers.
+        budget: the most to spend; None for no bound.
+        wait_for_quota: wait when a quota is used up.
+    """
+
+    timeout: float = 300.0
+    deadline: float = 3600.0
+    attempts: int = 6
+    reasks: int = 1
+    gaps: Gaps | None = None
+    budget: float | None = None
+    wait_for_quota: bool = False
+
+
+def settings_of(config: Config, *, wait_for_quota: bool = False, **given: Any) -> Settings:
+    """The settings by what was given, what the configuration says, and the defaults.
+
+    Args:
+        config: flatout.toml.
+        wait_for_quota: whether to wait when a quota is used up; the default deadline is then a week.
+        **given: the others, by the names of the Client's keyword arguments; None where nothing was given.
+
+    Raises:
+        ConfigError: one of them is no number, or not of its range.
+    """
+
+    def chosen(name: str, default: Any = None) -> Any:
+        values = (given.get(name), getattr(config, name), default)
+        return next((value for value in values if value is not None), None)
+
+    silences = [_optional(name, chosen(name)) for name in ("first_byte", "between_bytes")]
+    return Settings(
+        timeout=_positive("timeout", chosen("timeout", 300.0)),
+        deadline=_positive("deadline", chosen("deadline", WEEK if wait_for_quota else 3600.0)),
+        attempts=_count("retries", chosen("retries", 5)) + 1,
+        reasks=_count("reasks", chosen("reasks", 1)),
+        gaps=Gaps(*silences) if any(silences) else None,
+        budget=_optional("budget", chosen("budget")),
+        wait_for_quota=wait_for_quota,
+    )
+
+
+def _optional(name: str, value: Any) -> float | None:
+    return None if value is None else _positive(name, value)
+
+
+def _positive(name: str, value: Any) -> float:
+    if not is_positive(value):
+        raise ConfigError(f"{name} is a number above 0, not {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{name} is a whole number from 0 on, not {value!r}")
+    return value

@@ -1,0 +1,73 @@
+"""One prompt, many models and samples: each call once for each of them, next to each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from .errors import ConfigError
+from .values import Call, CallLike
+
+ItemT = TypeVar("ItemT")
+
+
+def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
+    """How many calls each call becomes.
+
+    Raises:
+        ConfigError: the models are no list of names, or name one twice; or the samples are no count.
+    """
+    names: Any = models
+    if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
+        raise ConfigError(f"models is a list of names, not {models!r}")
+    if models is not None and not models:
+        raise ConfigError("models names no model")
+    if models is not None and len(set(models)) != len(models):
+        raise ConfigError("models names a model twice: use samples for that")
+    count: Any = samples
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise ConfigError(f"samples is a whole number above 0, not {samples!r}")
+    return (1 if models is None else len(models)) * (samples or 1)
+
+
+def variants_of(value: CallLike, models: Sequence[str] | None, samples: int | None) -> Iterator[CallLike]:
+    """A call once for each model, and for each of them once for each sample.
+
+    Samples of a call with a ``seed`` get seeds that count up from it: with the same seed they would be the same.
+    A value that makes no call comes out as it is, as often: it is told what is wrong with it where calls are made.
+    """
+    try:
+        call: Call | None = Call.of(value)
+    except ConfigError:
+        call = None
+    names: Sequence[str | None] = (None,) if models is None else models
+    numbers: Sequence[int | None] = (None,) if samples is None else range(samples)
+    for model in names:
+        for sample in numbers:
+            yield value if call is None else _variant(call, model, sample)
+
+
+def _variant(call: Call, model: str | None, sample: int | None) -> Call:
+    seed = call.seed + sample if call.seed is not None and sample is not None else call.seed
+    return replace(call, model=model or call.model, sample=call.sample if sample is None else sample, seed=seed)
+
+
+async def expanded(
+    calls: Iterable[CallLike] | AsyncIterable[CallLike], models: Sequence[str] | None, samples: int | None
+) -> AsyncIterator[CallLike]:
+    """The variants of all calls, in their order, lazily."""
+    if isinstance(calls, AsyncIterable):
+        async for call in calls:
+            for variant in variants_of(call, models, samples):
+                yield variant
+    else:
+        for call in calls:
+            for variant in variants_of(call, models, samples):
+                yield variant
+
+
+def grouped(items: Sequence[ItemT], size: int) -> list[list[ItemT]]:
+    """A list in pieces of one size."""
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]

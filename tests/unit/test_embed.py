@@ -1,0 +1,150 @@
+"""``client.embed``: many texts in few requests, one result each, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from scripted_wire import client, refusal
+
+from flatout import ConfigError, InvalidRequest, Limits, ServerError
+from flatout.layer import Request, Response
+from flatout.testing import run_virtual
+
+
+class Embeddings:
+    """A server that embeds a text as its length, and refuses requests with a bad one whole."""
+
+    def __init__(self, *, fail: int = 0) -> None:
+        self.requests: list[Request] = []
+        self.sizes: list[int] = []
+        self.fail = fail
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        body = json.loads(request.body)
+        texts = body["input"]
+        self.sizes.append(len(texts))
+        await asyncio.sleep(1 / len(texts))  # the last, smaller requests come back at other times than they went
+        if self.fail:
+            self.fail -= 1
+            return refusal(500)
+        if any("bad" in text for text in texts):
+            return refusal(400)
+        dimensions = body.get("dimensions", 2)
+        data = [{"index": at, "embedding": [float(len(text))] * dimensions} for at, text in enumerate(texts)]
+        answer = {"data": data, "model": "e", "usage": {"prompt_tokens": sum(map(len, texts))}}
+        return Response(200, {}, json.dumps(answer).encode())
+
+    async def close(self) -> None:
+        pass
+
+
+def embedded(texts: Any, server: Embeddings, *, options: Any = None, **given: Any) -> Any:
+    async def main() -> Any:
+        async with client(server, **(options or {})) as made:
+            return await made.embed(texts, **given)
+
+    return run_virtual(main())
+
+
+def test_texts_are_packed_and_come_back_in_order():
+    """A vector would stand at another text's place, or each text cost a request."""
+    server = Embeddings()
+    results = embedded(("x" * (1 + n % 7) for n in range(5_000)), server)
+    assert [result.index for result in results] == list(range(5_000))
+    assert [result.output[0] for result in results] == [1.0 + n % 7 for n in range(5_000)]
+    assert sorted(server.sizes) == [904, 2_048, 2_048]
+
+
+def test_a_bad_text_fails_alone():
+    """One text would take two thousand others with it."""
+    server = Embeddings()
+    texts = [f"text {n}" for n in range(1_000)]
+    texts[321] = "bad"
+    results = embedded(texts, server)
+    assert [result.index for result in results if not result.ok] == [321]
+    assert isinstance(results[321].error, InvalidRequest)
+    assert all(result.output is not None for result in results if result.ok)
+    assert len(server.requests) <= 2 * 10 + 1
+
+
+def test_an_empty_text_fails_alone_and_is_not_sent():
+    """Providers refuse it, and all that travels with it."""
+    server = Embeddings()
+    results = embedded(["a", "", "b"], server)
+    assert [result.ok for result in results] == [True, False, True]
+    assert len(server.requests) == 1
+
+
+def test_failures_are_tried_again():
+    """A passing fault would cost two thousand vectors."""
+    server = Embeddings(fail=2)
+    results = embedded(["a", "b"], server)
+    assert all(result.ok for result in results)
+    assert results[0].attempts == 3
+
+
+def test_what_fails_for_good_is_not_taken_apart():
+    """A server that is down would be asked two thousand times."""
+    server = Embeddings(fail=99)
+    results = embedded(["a", "b"], server, options={"retries": 1})
+    assert [type(result.error) for result in results] == [ServerError, ServerError]
+    assert len(server.requests) == 2
+
+
+def test_limits_hold_for_embeddings_too():
+    """They would run into 429s while calls do not."""
+    server = Embeddings()
+
+    async def main() -> float:
+        async with client(server, limits=Limits(rpm=60)) as made:
+            await made.embed("x" * 5 for _ in range(2_048 * 10))
+            return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) >= 9
+
+
+def test_the_length_of_the_vectors_can_be_chosen():
+    """Whoever stores millions would pay for numbers that they do not want."""
+    server = Embeddings()
+    results = embedded(["a"], server, model="e", dimensions=5)
+    assert len(results[0].output) == 5
+    assert json.loads(server.requests[0].body)["model"] == "e"
+
+
+@pytest.mark.parametrize("texts", ["one text", [1], [b"x"]])
+def test_what_is_no_list_of_texts_is_refused(texts):
+    """A string would be embedded letter by letter."""
+    with pytest.raises(ConfigError):
+        embedded(texts, Embeddings())
+
+
+def test_nothing_in_nothing_out():
+    """An empty list would be an error, or a request."""
+    server = Embeddings()
+    assert embedded([], server) == []
+    assert not server.requests
+
+
+def test_vectors_in_a_durable_function_come_back_from_its_journal(tmp_path):
+    """A half-finished item would pay for its embeddings again, or get them back as text."""
+    server = Embeddings()
+    broken = True
+
+    async def work(item: str, made: Any) -> float:
+        results = await made.embed([item, item * 2])
+        if broken:
+            raise ValueError("stop")
+        return sum(result.output[0] for result in results)
+
+    async def main() -> list[Any]:
+        async with client(server) as made:
+            return [result async for result in made.map(work, ["abc"], store=tmp_path / "m", retry_failed=True)]
+
+    assert isinstance(asyncio.run(main())[0].error, ValueError)
+    broken = False
+    assert asyncio.run(main())[0].output == 9.0
+    assert len(server.requests) == 1

@@ -1,0 +1,146 @@
+"""Answers that do not fit: asked for again with what is wrong, then saved if there is anything to save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+from scripted_wire import Wire, client, completion
+
+from flatout import Call, Reply, SchemaMismatch, Truncated
+from flatout.layer import Response
+from flatout.testing import run_virtual
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+GOOD = '{"name": "Ada", "age": 36}'
+CUT = '{"name": "Ada", "age": 36, "friends": ["Char'
+
+
+def asked(call: Call, *answers: str | Response, **options: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
+    """The result of a call, and the conversations that were sent for it."""
+    left: Iterator[str | Response] = iter(answers)
+    wire = Wire(lambda _: next(left))
+
+    async def main() -> Any:
+        async with client(wire, **options) as made:
+            return await made.result(call)
+
+    result = run_virtual(main())
+    return result, [json.loads(request.body)["messages"] for request in wire.requests]
+
+
+def test_the_model_hears_what_is_wrong_with_its_answer():
+    """It would be asked the same question again, and paid for the same answer."""
+    result, sent = asked(Call("Who?", output=Person, id="a"), '{"name": "Ada"}', GOOD)
+    assert result.output == Person(name="Ada", age=36)
+    assert result.call.prompt == "Who?"
+    assert result.attempts == 2
+    first, second = sent
+    assert second[: len(first)] == first
+    assert second[-2] == {"role": "assistant", "content": '{"name": "Ada"}'}
+    assert "age" in second[-1]["content"]
+
+
+def test_it_is_asked_again_once_and_no_more():
+    """An answer that never fits would be paid for without end."""
+    result, sent = asked(Call("Who?", output=Person), "no", "no", "no", GOOD)
+    assert isinstance(result.error, SchemaMismatch)
+    assert result.error.attempts == result.attempts == len(sent) == 2
+
+
+@pytest.mark.parametrize(("options", "own", "requests"), [({"reasks": 0}, None, 1), ({}, 0, 1), ({"reasks": 0}, 2, 3)])
+def test_how_often_can_be_chosen(options, own, requests):
+    """Whoever counts pennies could not switch it off."""
+    _, sent = asked(Call("Who?", output=Person, reasks=own), *["no"] * 4, **options)
+    assert len(sent) == requests
+
+
+def test_what_can_be_read_of_the_last_answer_is_saved_and_marked():
+    """An answer that is paid for would be lost over two words before it."""
+    result, sent = asked(Call("Who?", output=Person), f"Sure! {GOOD}", f"Here it is: {GOOD}. Anything else?")
+    assert result.output == Person(name="Ada", age=36)
+    assert result.reply.repaired
+    assert len(sent) == 2
+
+
+def test_an_answer_that_was_cut_off_is_saved_and_marked():
+    """JSON that lacks its last brace would be lost with all that is in it."""
+    cut = {
+        "choices": [{"message": {"role": "assistant", "content": CUT}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5},
+    }
+    result, _ = asked(Call("Who?", output=Person), *[Response(200, {}, json.dumps(cut).encode())] * 9)
+    assert result.output == Person(name="Ada", age=36)
+    assert result.reply.repaired
+
+
+def test_nothing_is_made_up():
+    """A text cut off in the middle would pass for the whole one."""
+    half = {
+        "choices": [{"message": {"role": "assistant", "content": '{"name": "Ad'}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5},
+    }
+    result, _ = asked(Call("Who?", output=Person), *[Response(200, {}, json.dumps(half).encode())] * 9)
+    assert isinstance(result.error, Truncated)
+
+
+def test_a_good_answer_is_not_marked():
+    """A mark that stands everywhere says nothing."""
+    result, sent = asked(Call("Who?", output=Person), GOOD)
+    assert not result.reply.repaired
+    assert len(sent) == 1
+
+
+def test_one_of_several_choices():
+    """A bare word, as models answer, would be no answer."""
+    result, _ = asked(Call("Spam?", output=Literal["spam", "ham"], reasks=0), "ham")
+    assert result.output == "ham"
+
+
+def weather(city: str, days: int = 1) -> str:
+    """Tell the weather."""
+    raise NotImplementedError
+
+
+def calling(arguments: str) -> Response:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "weather", "arguments": arguments}}],
+    }
+    body = {
+        "choices": [{"message": message, "finish_reason": "tool_calls"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5},
+    }
+    return Response(200, {}, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("malformed", ['{"city": "Brno', '{"town": "Brno"}', '{"city": "Brno", "days": "many"}', "[]"])
+def test_malformed_arguments_of_a_tool_are_asked_for_again(malformed):
+    """A tool would be called with arguments that it does not take."""
+    result, sent = asked(Call("Weather?", tools=[weather]), calling(malformed), calling('{"city": "Brno"}'))
+    assert result.reply.tool_calls[0].parsed() == {"city": "Brno"}
+    assert sent[1][-1]["role"] == "tool"
+    assert sent[1][-1]["tool_call_id"] == "c1"
+
+
+def test_malformed_arguments_are_an_error_by_name():
+    """A caller could not tell them from a broken connection."""
+    result, _ = asked(Call("Weather?", tools=[weather], reasks=0), calling('{"city'))
+    assert isinstance(result.error, SchemaMismatch)
+    assert "weather" in str(result.error)
+    assert isinstance(result.error.reply, Reply)
+
+
+def test_text_beside_tools_is_left_alone():
+    """An answer in words would be refused where tools are offered."""
+    result, _ = asked(Call("Hi", tools=[weather]), completion("Hello."))
+    assert result.text == "Hello."
