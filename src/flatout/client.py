@@ -7,7 +7,6 @@ import os
 import warnings
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -28,7 +27,7 @@ from .providers.targets import Targets
 from .settings import settings_of
 from .streaming import Stream
 from .values import Call, CallLike, Limits, OutputT, Reply, Result
-from .variants import check_variants, expanded, grouped
+from .variants import check_variants, expanded, in_order
 
 ItemT = TypeVar("ItemT")
 
@@ -108,7 +107,7 @@ class Client:
             from .local import check
 
             check()
-        self._engine = Engine(targets, settings, read, transport=transport, trust_env=trust_env, seed=seed, asker=self)
+        self._engine = Engine(targets, settings, read, transport=transport, trust_env=trust_env, seed=seed)
 
     def __repr__(self) -> str:
         return f"Client(model={self._model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
@@ -354,7 +353,7 @@ class Client:
         return durable_map(
             items,
             store,
-            client=self,
+            client=self._engine,
             run=run,
             job=job,
             window=self.window,
@@ -390,20 +389,6 @@ class Client:
     @property
     def _model(self) -> str | None:
         return self._engine.targets.model
-
-
-async def in_order(
-    completed: AsyncGenerator[Result[OutputT], None], samples: int | None, *, strict: bool
-) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
-    """All results in input order; in groups where there are samples; with ``strict``, none when one failed."""
-    found: dict[int, Result[OutputT]] = {}
-    async with aclosing(completed) as results:
-        async for result in results:
-            if strict and result.error is not None:
-                raise result.error
-            found[result.index] = result
-    ordered = [found[index] for index in range(len(found))]
-    return ordered if samples is None else grouped(ordered, samples)
 
 
 def _call(value: CallLike, options: Mapping[str, Any]) -> Call:

@@ -36,7 +36,6 @@ class Engine:
         transport: carries the requests; None for HTTP.
         trust_env: obey ``HTTPS_PROXY`` and its like.
         seed: makes the jitter of retries repeatable.
-        asker: who the calls' journal knows as their maker.
     """
 
     loop: asyncio.AbstractEventLoop | None = None
@@ -50,12 +49,10 @@ class Engine:
         transport: Transport | None,
         trust_env: bool,
         seed: int | None,
-        asker: object,
     ) -> None:
         self.targets = targets
         self.closed = False
         self.events = Events()
-        self._asker = asker
         self._transport = transport or _http(trust_env)
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
@@ -150,7 +147,7 @@ class Engine:
         token = set_journey(trip)
         try:
             if outer is not None and outer.journal is not None:
-                return await outer.journal.answer(self._asker, call, trip, path)
+                return await outer.journal.answer(self, call, trip, path)
             return await path(call)
         finally:
             reset_journey(token)

@@ -152,15 +152,16 @@ class Transport(Protocol):
         ...
 
 
-BeforeAttempt = Callable[[int, str, float | None], Awaitable[None]]
-"""Awaited before an attempt is sent: its number, from 1, its target's name, and what it may cost in US dollars."""
+BeforeAttempt = Callable[[int, str, float | None, Exception | None], Awaitable[None]]
+"""Awaited before an attempt is sent: its number, from 1, its target's name, what it may cost in US dollars, and what the
+attempt before it failed of."""
 
 
 class Journal(Protocol):
     """Remembers the calls that are made on one item's behalf, and answers those that an earlier process finished."""
 
     async def answer(self, asker: object, call: Call, trip: Journey, ask: CallNext, /) -> Reply:
-        """Answer a call that ``asker`` (a client) was given: from memory, or with ``ask``."""
+        """Answer a call that ``asker`` (a client's engine) was given: from memory, or with ``ask``."""
         ...
 
     async def step(

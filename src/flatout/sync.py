@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, overload
 
-from .client import Calls, Client, in_order
+from .client import Calls, Client
 from .values import OutputT, Result
+from .variants import in_order
 
 ResultT = TypeVar("ResultT")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
 
 from msgspec.structs import replace
 
 from .errors import ConfigError
-from .values import Call, CallLike
-
-ItemT = TypeVar("ItemT")
+from .values import Call, CallLike, OutputT, Result
 
 
 def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
@@ -68,6 +67,17 @@ async def expanded(
                 yield variant
 
 
-def grouped(items: Sequence[ItemT], size: int) -> list[list[ItemT]]:
-    """A list in pieces of one size."""
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+async def in_order(
+    completed: AsyncGenerator[Result[OutputT], None], samples: int | None, *, strict: bool
+) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
+    """All results in input order; in groups where there are samples; with ``strict``, none when one failed."""
+    found: dict[int, Result[OutputT]] = {}
+    async with aclosing(completed) as results:
+        async for result in results:
+            if strict and result.error is not None:
+                raise result.error
+            found[result.index] = result
+    ordered = [found[index] for index in range(len(found))]
+    if samples is None:
+        return ordered
+    return [ordered[start : start + samples] for start in range(0, len(ordered), samples)]

@@ -28,11 +28,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from flatout import Client, Limits, Result
+from flatout import Client, Limits, Result, ServerError
 from flatout.testing import digest_of
 
 ROWS = 200
 CONCURRENCY = 32
+SAME_FAILURES = 3  # as `flatout.policies.classify.Repeats` has it
 TIMEOUT = 0.5  # seconds that an answer which never comes is waited for
 FAULTS = {
     "error-429": "0.1%",  # rarer: each pauses the target, and slows it down for a while
@@ -124,9 +125,15 @@ def prompts(batch: int, rows: int = ROWS) -> list[str]:
 
 
 def check(asked: list[str], results: list[Result[Any]]) -> None:
-    """Every row exactly once, in order, with its own answer."""
+    """Every row exactly once, in order, with its own answer.
+
+    The simulator's failures are all alike, so one in some ten thousand calls meets the same three times running, which
+    is final by rule: that error, and no other, may stand in an answer's place.
+    """
     assert [result.index for result in results] == list(range(len(asked)))
     for prompt, result in zip(asked, results, strict=True):
+        if isinstance(result.error, ServerError) and result.attempts >= SAME_FAILURES:
+            continue
         assert result.ok, f"{prompt}: {result.error!r}"
         text = result.text if result.reply is not None else result.output
         assert digest_of(prompt) in str(text), f"{prompt} has another's answer"

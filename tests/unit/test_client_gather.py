@@ -279,7 +279,7 @@ def test_a_client_belongs_to_one_loop():
     assert run_virtual(made.gather(["a"]))[0].ok
     with pytest.raises(ConfigError, match="one event loop"):
         run_virtual(made.gather(["a"]))
-    made._closed = True  # its loop is gone, so it cannot be closed any more
+    made._engine.closed = True  # its loop is gone, so it cannot be closed any more
 
 
 def test_a_client_that_is_not_closed_says_so():
@@ -288,7 +288,7 @@ def test_a_client_that_is_not_closed_says_so():
     run_virtual(made.gather(["a"]))
     with pytest.warns(ResourceWarning, match="was not closed"):
         made.__del__()
-    made._closed = True
+    made._engine.closed = True
 
 
 def test_a_client_that_could_not_be_made_says_one_thing():

@@ -31,7 +31,7 @@ CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if is
         (errors.Refused, Verdict.FAIL),
         (errors.Truncated, Verdict.RETRY),
         (errors.EmptyAnswer, Verdict.RETRY),
-        (errors.SchemaMismatch, Verdict.RETRY),
+        (errors.SchemaMismatch, Verdict.FAIL),
         (errors.GuardrailTripped, Verdict.FAIL),
         (errors.BudgetExceeded, Verdict.FAIL),
         (errors.CircuitOpen, Verdict.FAIL),
