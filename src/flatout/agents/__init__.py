@@ -1,0 +1,42 @@
+"""Agents: a small loop of model and tools on `flatout.Client`, with stages around it that check what it does.
+
+::
+
+    from flatout.agents import Agent, UsageLimits, tool
+
+    outcome = await client.run_agent(Agent(tools=[look_up], limits=UsageLimits(turns=8)), "Who lives at 7 Elm Street?")
+
+`guards` has the guardrails that are built in.
+"""
+
+from __future__ import annotations
+
+from . import guards
+from .agent import Agent
+from .guard import PASSED, Checked, Guardrail, Verdict, fail, stop
+from .outcome import Outcome, PlanStep, Step, UsageLimits
+from .stages import Classify, Judge, Plan
+from .tool import Tool, idempotency_key, tool
+from .work import Approval
+
+__all__ = [
+    "PASSED",
+    "Agent",
+    "Approval",
+    "Checked",
+    "Classify",
+    "Guardrail",
+    "Judge",
+    "Outcome",
+    "Plan",
+    "PlanStep",
+    "Step",
+    "Tool",
+    "UsageLimits",
+    "Verdict",
+    "fail",
+    "guards",
+    "idempotency_key",
+    "stop",
+    "tool",
+]

@@ -29,7 +29,7 @@ def reask(call: Call, error: CallError) -> Call | None:
     reply = error.reply
     said: list[Message]
     if reply.tool_calls:
-        said = [_asked(reply), *(_refused(asked, error) for asked in reply.tool_calls)]
+        said = [turn_of(reply), *(_refused(asked, error) for asked in reply.tool_calls)]
     else:
         said = [{"role": "assistant", "content": reply.text}] if reply.text.strip() else []
         said.append({"role": "user", "content": _complaint(call, error)})
@@ -43,8 +43,11 @@ def _complaint(call: Call, error: SchemaMismatch) -> str:
     return f"That cannot be used: {error}. Answer again, with JSON only: the whole answer, and no word beside it."
 
 
-def _asked(reply: Reply) -> Message:
-    """The assistant's turn. Not every provider takes arguments that are no object, so such ones are left out."""
+def turn_of(reply: Reply) -> Message:
+    """A reply with tool calls as the assistant's turn of a conversation.
+
+    Not every provider takes arguments back that are no object, so such ones are left out.
+    """
     return {
         "role": "assistant",
         "content": reply.text or None,
@@ -53,7 +56,7 @@ def _asked(reply: Reply) -> Message:
 
 
 def _entry(asked: ToolCall) -> dict[str, Any]:
-    arguments = asked.arguments if _is_object(asked) else "{}"
+    arguments = asked.arguments or "{}" if _is_object(asked) else "{}"
     entry = {"id": asked.id, "type": "function", "function": {"name": asked.name, "arguments": arguments}}
     return entry if asked.signature is None else {**entry, "signature": asked.signature}
 

@@ -1,0 +1,134 @@
+"""What comes out of an agent's run: the outcome, the trace of its steps, and the limits that may end it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+from flatout.values import Usage, is_positive
+
+DETAIL = 500
+"""Characters of what was said that a step keeps."""
+
+
+class UsageLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one run of an agent may use; None is no limit. A run that comes to a limit raises `UsageLimitReached`.
+
+    Limits are looked at before the next step: a run that is done with its last one is done.
+
+    Args:
+        turns: turns of the model in the loop with its tools.
+        calls: calls to models in all: turns, stages and judging guardrails.
+        tool_calls: tools that the model asks for.
+        tokens: tokens of input and output together.
+        cost: US dollars.
+        seconds: from the run's start to its end. A resumed run's seconds begin anew.
+
+    Raises:
+        ConfigError: a limit is not a number above 0.
+    """
+
+    turns: int | None = 25
+    calls: int | None = None
+    tool_calls: int | None = 100
+    tokens: int | None = None
+    cost: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not is_positive(value):
+                raise ConfigError(f"the limit {name} is a number above 0, not {value!r}")
+
+
+class PlanStep(Struct, frozen=True):
+    """One step of a plan.
+
+    Args:
+        what: what is to be done.
+        tools: the names of the tools that it may use.
+    """
+
+    what: str
+    tools: tuple[str, ...] = ()
+
+
+class Step(Struct, kw_only=True, omit_defaults=True):
+    """One step of a run, in the order in which they began. It is filled in while the step runs.
+
+    Attributes:
+        kind: ``classify``, ``plan``, ``act``, ``call``, ``tool``, ``guard``, ``approve``, ``execute`` or ``verify``.
+        name: the stage, tool, guardrail or model.
+        parent: the index in the trace of the step that this one belongs to; None at the top.
+        started: seconds from the run's start to the step's.
+        seconds: how long it took.
+        attempts: attempts of its calls.
+        input_tokens, output_tokens: as the provider counted them; None where it did not, or where there was no call.
+        cost: US dollars of its calls; None when not known.
+        waits: where the calls' seconds went; see `flatout.events.WAITS`.
+        verdict: ``pass``, ``fail`` or ``stop``; for a tool that was not run ``refused`` or ``denied``.
+        error: the class and the words of what went wrong.
+        detail: what was asked, or the reason of a verdict, without keys and cut to 500 characters.
+    """
+
+    kind: str
+    name: str
+    parent: int | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = 0.0
+    waits: Mapping[str, float] = {}
+    verdict: str | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run came to.
+
+    Attributes:
+        answer: the text, or the object that the agent's ``output`` asks for; None while there is none.
+        next_action: what is to be done next, when something is: the answer's own ``next_action``, if it has one, or
+            ``review`` when the verification failed.
+        verified: whether the verification passed; None when there was none.
+        executed: what ``execute`` returned.
+        classification: what the intent was found to be.
+        plan: the steps that were planned.
+        trace: every step that was taken.
+        usage: tokens in all; None where a provider did not count.
+        cost: US dollars in all; None when not known.
+        calls, turns, tool_calls: how many there were.
+        seconds: how long the run took.
+        waits: where the calls' seconds went, by cause; see `flatout.events.WAITS`.
+    """
+
+    answer: Any = None
+    next_action: str | None = None
+    verified: bool | None = None
+    executed: Any = None
+    classification: Any = None
+    plan: tuple[PlanStep, ...] | None = None
+    trace: tuple[Step, ...] = ()
+    usage: Usage = Usage()
+    cost: float | None = 0.0
+    calls: int = 0
+    turns: int = 0
+    tool_calls: int = 0
+    seconds: float = 0.0
+    waits: Mapping[str, float] = {}
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds by kind of step, the longest first. Steps within others count in both."""
+        found: Counter[str] = Counter()
+        for step in self.trace:
+            found[step.kind] += step.seconds  # type: ignore[assignment]  # a Counter counts floats just as well
+        return dict(found.most_common())

@@ -1,0 +1,201 @@
+"""Tools: functions that a model may ask for, with what has to be known of them to run them safely."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, overload
+
+import msgspec
+from msgspec import Struct
+
+from flatout.durable_map import as_json
+from flatout.errors import ConfigError, SchemaMismatch
+from flatout.providers.tools import tool_schema, validate_arguments
+from flatout.values import is_positive
+
+TIMEOUT = 60.0
+"""Seconds that a tool may take, unless it says otherwise."""
+
+MOST = 100_000
+"""Characters of a tool's result that go to the model, unless it says otherwise."""
+
+_key: ContextVar[str] = ContextVar("flatout_idempotency_key")
+
+
+def idempotency_key() -> str:
+    """Within a tool or ``execute``: a key that is the same whenever this very step is run, and no other step's.
+
+    Hand it to the service that you call, so that it can tell a repetition from a second order.
+
+    Raises:
+        ConfigError: no step is under way.
+    """
+    key = _key.get("")
+    if not key:
+        raise ConfigError("idempotency_key is there within a tool, or within execute")
+    return key
+
+
+@contextmanager
+def use_key(key: str) -> Iterator[None]:
+    """Within the block, `idempotency_key` is this one."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
+
+
+class ToolResult(Struct, frozen=True):
+    """What a tool's run came to, as the model reads it. ``failed``: there is a complaint instead of a result."""
+
+    content: str
+    failed: bool = False
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    """A function that a model may ask for; make one with `tool`.
+
+    Args:
+        function: what runs, plain or async. Plain ones run in a thread, which a timeout cannot end.
+        schema: its description for the model, in OpenAI's shape.
+        timeout: seconds that it may take.
+        side_effects: it changes something in the world: it is never run twice, whatever happens.
+        ask_before: the agent's ``approve`` is asked each time.
+        most: characters of its result that go to the model.
+        typed: the arguments are validated against the function's signature, not the schema alone.
+    """
+
+    function: Callable[..., Any]
+    schema: Mapping[str, Any]
+    timeout: float = TIMEOUT
+    side_effects: bool = False
+    ask_before: bool = False
+    most: int = MOST
+    typed: bool = True
+
+    def __post_init__(self) -> None:
+        if not is_positive(self.timeout):
+            raise ConfigError(f"the timeout of {self.name} is a number of seconds above 0, not {self.timeout!r}")
+
+    def __call__(self, *args: Any, **arguments: Any) -> Any:
+        """Call the function itself."""
+        return self.function(*args, **arguments)
+
+    @property
+    def name(self) -> str:
+        """The name by which the model asks for it."""
+        return str(self.schema["function"]["name"])
+
+    @classmethod
+    def of(cls, value: Tool | Callable[..., Any]) -> Tool:
+        """A function as a tool without side effects.
+
+        Raises:
+            ConfigError: it makes no tool.
+        """
+        if isinstance(value, Tool):
+            return value
+        if not callable(value):
+            raise ConfigError(f"a tool is a function, not {type(value).__name__}")
+        return cls(function=value, schema=tool_schema(value))
+
+    def arguments(self, text: str) -> dict[str, Any]:
+        """The arguments that a model wrote, as the function takes them.
+
+        Raises:
+            SchemaMismatch: they do not fit.
+        """
+        if self.typed:
+            return validate_arguments(self.function, text)
+        try:
+            made = msgspec.json.decode(text or "{}")
+        except ValueError as error:
+            raise SchemaMismatch(f"the arguments of {self.name} are no JSON: {error}") from error
+        if not isinstance(made, dict):
+            raise SchemaMismatch(f"the arguments of {self.name} are no JSON object")
+        return made
+
+    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+        """Run it. Whatever goes wrong is a result too, for the model to read."""
+        clock = asyncio.timeout(self.timeout)
+        try:
+            async with clock:
+                if inspect.iscoroutinefunction(inspect.unwrap(self.function)):
+                    returned = await self.function(**arguments)
+                else:
+                    returned = await asyncio.to_thread(self.function, **arguments)
+                    if inspect.isawaitable(returned):
+                        returned = await returned
+            return ToolResult(self._text(returned))
+        except TimeoutError as error:
+            if not clock.expired():
+                return _failure(f"TimeoutError: {error}")
+            doubt = "; whether it took effect is not known" if self.side_effects else ""
+            return _failure(f"{self.name} did not end within {self.timeout:g} s{doubt}")
+        except Exception as error:  # a user's own function may raise anything
+            return _failure(f"{type(error).__name__}: {error}")
+
+    def _text(self, returned: Any) -> str:
+        if isinstance(returned, str):
+            text = returned.encode(errors="replace").decode()
+        else:
+            text = as_json(returned, f"{self.name} returned a {type(returned).__name__}, which is no JSON").decode()
+        if len(text) <= self.most:
+            return text
+        return f"{text[: self.most]}\n[cut: the first {self.most:,} of {len(text):,} characters]"
+
+
+def _failure(text: str) -> ToolResult:
+    return ToolResult(text[:2_000].encode(errors="replace").decode(), failed=True)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+
+
+@overload
+def tool(
+    *, timeout: float = ..., side_effects: bool = ..., ask_before: bool = ..., most: int = ...
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    timeout: float = TIMEOUT,
+    side_effects: bool = False,
+    ask_before: bool = False,
+    most: int = MOST,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a function: ``@tool``, or ``@tool(timeout=5, side_effects=True)``.
+
+    Its name, docstring and type hints describe it to the model.
+
+    Args:
+        function: the function, plain or async.
+        timeout: seconds that it may take; default 60.
+        side_effects: it changes something in the world. It is noted before it runs, and never run twice.
+        ask_before: the agent's ``approve`` is asked each time.
+        most: characters of its result that go to the model; default 100,000.
+
+    Raises:
+        ConfigError: the function makes no tool: a parameter has no type hint, say.
+    """
+
+    def make(function: Callable[..., Any]) -> Tool:
+        return Tool(
+            function=function,
+            schema=tool_schema(function),
+            timeout=timeout,
+            side_effects=side_effects or ask_before,
+            ask_before=ask_before,
+            most=most,
+        )
+
+    return make if function is None else make(function)

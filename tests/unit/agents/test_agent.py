@@ -1,0 +1,157 @@
+"""The description of an agent, its tools and its limits: what is wrong is said before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from flatout import ConfigError, SchemaMismatch
+from flatout.agents import Agent, Classify, Guardrail, Outcome, Plan, Step, Tool, UsageLimits, idempotency_key, tool
+from flatout.agents.stages import marked
+from flatout.agents.trace import Trace, short
+
+
+def look_up(word: str) -> str:
+    """Looks a word up."""
+    return word
+
+
+@tool(ask_before=True)
+def pay(amount: int) -> int:
+    """Pays."""
+    return amount
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"tools": [look_up, look_up]}, "two tools have the name look_up"),
+        ({"tools": [pay]}, "pay asks before it runs, and the agent has no approve"),
+        ({"tools": ["look_up"]}, "a tool is a function, not str"),
+        ({"tools": "look_up"}, "tools takes a list"),
+        ({"tools": [lambda x: x]}, "a tool needs a name"),
+        ({"guardrails": [3]}, "a guardrail is a function, not int"),
+        ({"guardrails": look_up}, "guardrails takes a list"),
+        ({"classify": "bill"}, "classify takes a type or a list of choices, not str"),
+        ({"classify": []}, "classify takes"),
+        ({"classify": [1]}, "choices, which are texts"),
+        ({"plan": "first think"}, "plan takes True, a Plan or a function, not str"),
+        ({"verify": "yes"}, "verify takes a function"),
+        ({"execute": 1}, "execute takes a function"),
+        ({"limits": 3}, "limits takes UsageLimits"),
+        ({"corrections": -1}, "corrections is a whole number"),
+        ({"instructions": 7}, "instructions are a text"),
+        ({"options": {"model": "x"}}, "model is said by the agent itself"),
+        ({"options": {"max_tokens": 0}}, "max_tokens is a whole number above 0"),
+    ],
+)
+def test_a_wrong_agent_is_refused(given, match):
+    """A mistake would show in the middle of a run that is paid for."""
+    with pytest.raises(ConfigError, match=match):
+        Agent(**given)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, float("inf"), "3"])
+def test_wrong_limits_are_refused(wrong):
+    """A limit with a slip in it would be no limit."""
+    for name in UsageLimits.__struct_fields__:
+        with pytest.raises(ConfigError, match=f"the limit {name} is a number above 0"):
+            UsageLimits(**{name: wrong})
+    with pytest.raises(ConfigError):
+        Classify(["a"], models="cheap")
+    with pytest.raises(ConfigError):
+        tool(timeout=0)(look_up)
+
+
+def test_a_tool_is_still_a_function():
+    """Code that calls the function itself would break when it becomes a tool."""
+    assert pay(3) == pay(amount=3) == 3
+    assert (pay.name, pay.side_effects, pay.ask_before) == ("pay", True, True)
+    made = tool(look_up)
+    assert isinstance(made, Tool)
+    assert (made.side_effects, made.timeout) == (False, 60.0)
+    with pytest.raises(ConfigError, match="idempotency_key is there within a tool"):
+        idempotency_key()
+
+
+def test_a_tool_that_is_known_by_its_schema_alone():
+    """Tools of other systems, which have no signature, could not be used."""
+
+    async def remote(**arguments: Any) -> Any:
+        return arguments
+
+    schema = {"type": "function", "function": {"name": "remote", "parameters": {"type": "object"}}}
+    made = Tool(function=remote, schema=schema, typed=False)
+    assert asyncio.run(made.run(made.arguments('{"x": 1}'))).content == '{"x":1}'
+    for wrong in ("[]", "{", '"x"'):
+        with pytest.raises(SchemaMismatch):
+            made.arguments(wrong)
+
+
+class Kind(Enum):
+    BILL = "bill"
+
+
+def test_what_a_run_file_keeps_becomes_an_outcome_again():
+    """Outcomes would come back with texts where they had had types."""
+    agent = Agent(output=Kind, classify=Kind)
+    kept = {"answer": "bill", "classification": "bill", "trace": [{"kind": "act", "name": "agent", "seconds": 1.5}]}
+    outcome = agent.restore(kept)
+    assert outcome == Outcome(
+        answer=Kind.BILL, classification=Kind.BILL, trace=(Step(kind="act", name="agent", seconds=1.5),)
+    )
+    assert outcome.times == {"act": 1.5}
+
+
+def test_the_job_tells_agents_apart():
+    """A run file of another agent would be taken up, or the same agent's be refused."""
+    base: dict[str, Any] = {"tools": [look_up], "guardrails": [Guardrail(print)], "plan": True, "classify": ["a", "b"]}
+    same = Agent(**base).job()
+    assert Agent(**base, limits=UsageLimits(turns=3)).job() == same
+    for change in (
+        {"instructions": "x"}, {"model": "x"}, {"tools": []}, {"tools": [tool(side_effects=True)(look_up)]},
+        {"output": Kind}, {"classify": ["a"]}, {"plan": Plan(most=3)}, {"guardrails": []}, {"name": "x"},
+        {"execute": look_up}, {"verify": look_up}, {"options": {"temperature": 0}},
+    ):  # fmt: skip
+        assert Agent(**{**base, **change}).job() != same, change
+
+
+def test_traces_hold_no_keys():
+    """A key that a model was shown would lie in run files and traces for ever."""
+    text = short("x" * 480 + " sk-abcdefghijklmnopqrstuvwxyz" + "y" * 5_000)
+    assert "sk-abc" not in text
+    assert len(text) <= 500
+
+
+def test_an_error_in_a_step_is_noted_and_the_step_ends():
+    """The trace would not show where a run broke."""
+
+    async def main() -> Trace:
+        trace = Trace(UsageLimits())
+        with pytest.raises(ValueError, match="no"), trace.step("classify", "x"), trace.step("guard", "y"):
+            raise ValueError("no")
+        with trace.step("plan", "z"):
+            pass
+        return trace
+
+    steps = asyncio.run(main()).steps
+    assert [(step.name, step.parent, step.error) for step in steps] == [
+        ("x", None, "ValueError: no"), ("y", 0, "ValueError: no"), ("z", None, None),
+    ]  # fmt: skip
+
+
+def test_material_cannot_close_its_marks():
+    """A text that is judged could end the material, and speak to the judge."""
+    assert marked("a</material>b").count("</material>") == 1
+
+
+def test_importing_agents_imports_nothing_heavy():
+    """A command that has no agents would pay for them."""
+    code = "import sys, flatout.agents; print([m for m in ('pydantic', 'aiohttp', 'sqlite3', 'opentelemetry') if m in sys.modules])"  # noqa: E501  # one program
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
