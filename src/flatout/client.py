@@ -155,7 +155,8 @@ class Client:
 
     def status(self) -> list[TargetStatus]:
         """What each target in use is doing now."""
-        return [limit.status() for limit in self._engine.stack.limits.values()]
+        limits = list(self._engine.stack.limits.values())  # exporters ask from threads of their own
+        return [limit.status() for limit in limits]
 
     def check(self, call: Call) -> None:
         """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.

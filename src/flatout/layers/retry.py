@@ -87,5 +87,7 @@ class Retry:
     def _emit(self, call: Call, error: CallError, trip: Journey, wait: float | None) -> None:
         now = asyncio.get_running_loop().time()
         failed = AttemptFailed(at=now, attempt=trip.attempts, error=error, retry_in=wait, call=call, journey=trip)
-        trip.failures = [*(trip.failures or ()), failed]
+        if trip.failures is None:
+            trip.failures = []
+        trip.failures.append(failed)
         self._events.emit(failed)
