@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from command_samples import Done, Provider, flatout, obey_permissions, provider, side_by_side
@@ -37,6 +37,10 @@ class Case(NamedTuple):
 
 
 CSV = {"in.csv": b"id,text\n1,one\n2,two\n"}
+PICTURES: Any = {
+    "run": "pictures.csv -o out.csv",
+    "files": {"pictures.csv": b"f\nfox.png\ncat.png\n", "fox.png": b"\x89PNG\r\n\x1a\n....", "page.png": b"<html>404"},
+}
 BATCH = b'{"custom_id": "a", "url": "/v1/embeddings", "body": {"input": "x"}}\n'
 
 CASES = {
@@ -94,6 +98,52 @@ CASES = {
         "no model: name one", run="in.csv -o out.csv --prompt {{text}}", files=CSV, server=False
     ),
     "no address": Case("the base URL 'localhost:8000' is no http://", options="-m any --base-url localhost:8000"),
+    "a model twice": Case("models names a model twice: use samples", options="-m any -m any"),
+    "an unknown provider among several": Case(
+        "no provider is named 'opnai'",
+        run="in.csv -o out.csv --prompt {{text}}",
+        files=CSV,
+        options="-m ollama/a -m opnai/b",
+    ),
+    "an unknown provider among a pipe's": Case(
+        "line 1: no provider is named 'opnai'", run="-", stdin=b'"one"\n', options="-m ollama/a -m opnai/b"
+    ),
+    "no samples": Case("invalid value for '--samples'", options="--samples 0"),
+    # Schemas and pictures
+    "no such schema": Case("--schema nowhere.json: No such file", options="--schema nowhere.json"),
+    "a schema that is no JSON": Case("--schema in.jsonl: no JSON: ", options="--schema in.jsonl"),
+    "a schema that is no object": Case(
+        "--schema s.json: a JSON schema is an object, not a list", options="--schema s.json", files={"s.json": b"[1]"}
+    ),
+    "JSON that is no schema": Case(
+        "--schema s.json: no JSON schema: ", options="--schema s.json", files={"s.json": b'{"type": "person"}'}
+    ),
+    "a schema elsewhere": Case(
+        "--schema s.json: no JSON schema: ",
+        options="--schema s.json",
+        files={"s.json": b'{"$ref": "http://127.0.0.1:1/person.json"}'},
+    ),
+    "one choice": Case("--choices takes the answers to choose from, such as spam,ham", options="--choices spam,,spam"),
+    "a schema and choices": Case("give one of them", options="--schema s.json --choices a,b", files={"s.json": b"{}"}),
+    "a negative count": Case("invalid value for '--reasks'", options="--reasks -1"),
+    "no such picture": Case(
+        "pictures.csv, line 3: cat.png cannot be read: No such file", options="--image {{f}} --prompt x", **PICTURES
+    ),
+    "a picture that is none": Case(
+        "pictures.csv, line 2: page.png is no image: it looks like an HTML page",
+        options="--image page.png --prompt x",
+        **PICTURES,
+    ),
+    "a picture beside messages": Case(
+        "line 1: --image goes with a prompt; this row has messages",
+        b'{"messages": [{"role": "user", "content": "x"}]}\n',
+        "--image cat.png",
+    ),
+    "no such column for a picture": Case(
+        "--image uses {{ photo }}, but the input has no column photo",
+        run="in.csv -o out.csv --prompt x --image {{photo}}",
+        files=CSV,
+    ),
     # The output and the run file
     "no such folder": Case("the folder there does not exist", run="in.jsonl -o there/out.jsonl"),
     "the output is a folder": Case(".: is a directory; name a file in it", run="in.jsonl -o ."),
@@ -108,12 +158,14 @@ CASES = {
     "no requests": Case("--rpm is a number above 0", options="--rpm 0"),
     "rpm in words": Case("--rpm is a number above 0, such as 500, 10_000, 10k or 2M, not 'ten'", options="--rpm ten"),
     "no rows wanted": Case("invalid value for '--limit'", options="--limit 0"),
+    "no seconds of silence": Case("between_bytes is a number above 0", options="--between-bytes 0"),
     "no seconds": Case("timeout is a number above 0", options="--timeout 0"),
     "a parameter without a value": Case("--param takes name=value", options="--param temperature"),
     "a parameter of the wrong type": Case("--param max_tokens takes a whole number", options="--param max_tokens=many"),
     "a parameter out of range": Case("--param max_tokens takes a whole number above 0", options="--param max_tokens=0"),
     "a parameter that is an option": Case("use --model instead", options="--param model=x"),
     "an unknown option": Case("no such option: --modle", options="--modle x"),
+    "no port": Case("--metrics is a port from 1 to 65535, not 65536", options="--metrics 65536"),
     "a header that is none": Case("--header takes 'Name: value'", options="--header x"),
     "no such configuration": Case("nowhere.toml", options="--config nowhere.toml"),
     "a budget of nothing": Case("budget is a number above 0", options="--budget 0 --param max_tokens=5"),

@@ -38,14 +38,22 @@ PAGES = {
     "../README.md": {},
 }
 SHOWN = {
-    "structured.md": ("Person(name=", "['", "Note(text=", " False\n"),
+    "structured.md": ("name='", "['", "text='", " False\n"),
     "tools.md": ("weather 12 °", "digest:"),
     "embeddings.md": ("The cat sat on the mat. 256", "[256, 256, 256]"),
+    "../README.md": ("digest:",),
     "compare.md": ("openai/gpt-5-mini digest:", "groq/llama-3.3-70b-versatile digest:", "Lunch at 12? [('"),
 }
 """What the examples of a page print, where it is not one answer's text for each call."""
 
-GIVEN: dict[str, dict[str, object]] = {}
+
+async def extract(document, client):
+    return (await client.call(document)).text
+
+
+GIVEN: dict[str, dict[str, object]] = {
+    "../README.md": {"prompts": ["a"], "calls": ["b", "c"], "documents": ["d"], "extract": extract}
+}
 """The names that a page's examples leave to the reader."""
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GROQ_API_KEY", "MISTRAL_API_KEY")

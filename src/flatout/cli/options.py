@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-_INPUT, _MODEL, _LIMITS, _RUN = "Input", "Model", "Limits", "Run"
+_INPUT, _MODEL, _ANSWERS, _LIMITS, _TIME, _RUN = "Input", "Model", "Answers", "Limits", "Time", "Run"
 
 Source = Annotated[
     str,
@@ -15,9 +15,7 @@ Source = Annotated[
 
 Output = Annotated[
     str | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Answers: .jsonl, .csv, .tsv or .parquet; stdout when left out."
-    ),
+    typer.Option("--output", "-o", metavar="FILE", help="Answers: .jsonl, .csv, .tsv or .parquet; else to stdout."),
 ]
 
 Model = Annotated[
@@ -26,7 +24,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="provider/model, or [bold]local[/bold]: no key, no network; given more than once, each is asked.",
+        help="provider/model, or [bold]local[/bold]: no key, no network. Repeat it to ask each of several.",
     ),
 ]
 
@@ -42,6 +40,15 @@ Prompt = Annotated[
 System = Annotated[
     str | None,
     typer.Option(metavar="TEXT|@FILE", help="Template of the system prompt.", rich_help_panel=_INPUT),
+]
+
+Image = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEMPLATE",
+        help="A picture for the prompt: a path or URL, such as '{{ photo }}'; repeatable.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 
 Format = Annotated[
@@ -68,6 +75,13 @@ Param = Annotated[
     ),
 ]
 
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K", min=1, help="Ask every row K times; each answer is a row of the output.", rich_help_panel=_MODEL
+    ),
+]
+
 BaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -84,6 +98,28 @@ Header = Annotated[
 
 TrustEnv = Annotated[
     bool, typer.Option("--trust-env", metavar="", help="Obey HTTPS_PROXY and its like.", rich_help_panel=_MODEL)
+]
+
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Every answer must fit this JSON schema; it is parsed.", rich_help_panel=_ANSWERS
+    ),
+]
+
+Choices = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Every answer must be one of these words: spam,ham.", rich_help_panel=_ANSWERS),
+]
+
+Reasks = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="When an answer does not fit, say why and ask again, up to N times; 1 when left out.",
+        rich_help_panel=_ANSWERS,
+    ),
 ]
 
 Rpm = Annotated[
@@ -152,15 +188,33 @@ Budget = Annotated[
 
 Timeout = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="For one attempt; 300 when left out.", rich_help_panel=_LIMITS),
+    typer.Option(metavar="SECONDS", help="The most for one attempt; 300 when left out.", rich_help_panel=_TIME),
+]
+
+FirstByte = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="The most until an answer's first byte; answers then come in pieces.",
+        rich_help_panel=_TIME,
+    ),
+]
+
+BetweenBytes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="The most between two pieces of an answer.",
+        rich_help_panel=_TIME,
+    ),
 ]
 
 Deadline = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="For a whole call, waiting and retries included; 3600 when left out.",
-        rich_help_panel=_LIMITS,
+        help="The most for a call, waiting and retries included; 3600 when left out.",
+        rich_help_panel=_TIME,
     ),
 ]
 
@@ -170,7 +224,7 @@ Retries = Annotated[
         metavar="N",
         min=0,
         help="Attempts after the first; 5 when left out. Throttled ones (429) do not count.",
-        rich_help_panel=_LIMITS,
+        rich_help_panel=_TIME,
     ),
 ]
 
@@ -203,9 +257,23 @@ Neutralise = Annotated[
     ),
 ]
 
+Otlp = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send traces and metrics to an OpenTelemetry collector.", rich_help_panel=_RUN),
+]
+
+Metrics = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        help="Serve metrics to Prometheus on 127.0.0.1:PORT.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Config = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="flatout.toml; else looked for from here upward.", rich_help_panel=_RUN),
+    typer.Option(metavar="FILE", help="Settings; flatout.toml from here upward when left out.", rich_help_panel=_RUN),
 ]
 
 Quiet = Annotated[
@@ -215,76 +283,4 @@ Quiet = Annotated[
 Plain = Annotated[
     bool,
     typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),
-]
-
-Image = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TEMPLATE",
-        help="A picture of the prompt: a path or URL, such as '{{ photo }}'; repeatable.",
-        rich_help_panel=_INPUT,
-    ),
-]
-
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="A JSON schema that every answer must fit; the answer is parsed.", rich_help_panel=_MODEL
-    ),
-]
-
-Choices = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B,…", help="The words of which every answer must be one: spam,ham.", rich_help_panel=_MODEL
-    ),
-]
-
-Reasks = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="How often the model is told what does not fit, and asked again; 1 when left out.",
-        rich_help_panel=_MODEL,
-    ),
-]
-
-Samples = Annotated[
-    int | None,
-    typer.Option(metavar="K", min=1, help="Ask every row K times; a row of output each.", rich_help_panel=_MODEL),
-]
-
-FirstByte = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="For the first byte of an answer; answers then come in pieces. No bound when left out.",
-        rich_help_panel=_LIMITS,
-    ),
-]
-
-BetweenBytes = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="From one piece of an answer to the next; likewise.",
-        rich_help_panel=_LIMITS,
-    ),
-]
-
-Otlp = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Send traces and metrics to this OpenTelemetry collector.", rich_help_panel=_RUN),
-]
-
-Metrics = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PORT",
-        min=0,
-        max=65_535,
-        help="Serve metrics to Prometheus on this port of this machine.",
-        rich_help_panel=_RUN,
-    ),
 ]

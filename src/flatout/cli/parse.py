@@ -78,6 +78,17 @@ def share(option: str, text: str | None) -> float | None:
     return value
 
 
+def port(option: str, value: int | None) -> int | None:
+    """A port to serve on. Not 0, any free one, since nobody would know which.
+
+    Raises:
+        ConfigError: there is no such port.
+    """
+    if value is not None and not 1 <= value <= 65_535:
+        raise ConfigError(f"{option} is a port from 1 to 65535, not {value}")
+    return value
+
+
 def text_or_file(option: str, value: str | None) -> str | None:
     """The text itself, or with ``@`` before it what that file holds. ``@@`` stands for a text that begins with ``@``.
 
@@ -86,14 +97,7 @@ def text_or_file(option: str, value: str | None) -> str | None:
     """
     if value is None or not value.startswith("@"):
         return value
-    if value.startswith("@@"):
-        return value[1:]
-    try:
-        return Path(value[1:]).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{option} {value}: the file is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{option} {value}: {getattr(error, 'strerror', None) or error}") from None
+    return value[1:] if value.startswith("@@") else _text_of(value[1:], f"{option} {value}")
 
 
 def params(given: Sequence[str]) -> dict[str, Any]:
@@ -138,9 +142,8 @@ def _schema(path: str) -> dict[str, Any]:
     import jsonschema_rs
     import msgspec
 
-    text = text_or_file("--schema", f"@{path.removeprefix('@')}") or ""
     try:
-        found = msgspec.json.decode(text)
+        found = msgspec.json.decode(_text_of(path, f"--schema {path}"))
     except (msgspec.DecodeError, RecursionError) as error:
         raise ConfigError(f"--schema {path}: no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -190,6 +193,16 @@ def command_line(arguments: Sequence[str]) -> str:
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Only what was said: options without a value are left to the library's own defaults."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _text_of(path: str, said: str) -> str:
+    """What a file holds. ``said`` is what the user wrote, for messages."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{said}: the file is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{said}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _without_value(header: str) -> str:

@@ -14,7 +14,7 @@ from flatout.errors import ConfigError, FlatoutError, RunMismatch
 
 from . import FAILED, INTERRUPTED, options
 from .before import Before
-from .parse import command_line, given, headers, number, output_of, params, text_or_file
+from .parse import command_line, given, headers, number, output_of, params, port, text_or_file
 from .terminal import clean, is_live, say, tell
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ $ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini
 $ flatout run mails.csv -o out.csv -m local --prompt "Spam or ham? {{ text }}"
 $ flatout run rows.jsonl -o out.jsonl -m groq/llama-3.3-70b-versatile \\
     --prompt @prompt.txt --rpm 10k --tpm 2M --budget 5
+$ flatout run mails.csv -o labels.csv -m openai/gpt-5-mini \\
+    --prompt "{{ text }}" --choices spam,ham
+$ flatout run prompts.jsonl -o both.csv -m openai/gpt-5-mini \\
+    -m anthropic/claude-haiku-4-5 --samples 3
 $ flatout run rows.jsonl -o o.jsonl -m any --base-url http://127.0.0.1:8000/v1
 $ cat prompts.txt | flatout run - -m openai/gpt-5-mini > answers.jsonl
 
@@ -120,7 +124,7 @@ def run(
         neutralise=neutralise,
         command=command_line(context.obj or ()),
         otlp=otlp,
-        metrics=metrics,
+        metrics=port("--metrics", metrics),
     )
     make_client = _client_maker(
         limits=given(
@@ -156,7 +160,8 @@ def run(
     display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
-    runner = Runner(job, make_client)
+    warnings: list[str] = []  # told at the end, since they would tear up the live line
+    runner = Runner(job, make_client, warnings.append)
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")
     runner.prepare()
@@ -176,6 +181,9 @@ def run(
     except Exception:
         say(_kept(runner, job))
         raise
+    finally:
+        for warning in warnings:
+            say(f"flatout: {clean(warning)}")
     return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
@@ -183,13 +191,16 @@ def announcement(progress: Progress, options: RunOptions, before: Before) -> str
     """What is about to happen, in one line."""
     from . import figures
 
-    rows = "rows" if progress.total is None else figures.counted(progress.total, "row")
-    what = [f"{rows} from {'stdin' if options.source == '-' else options.source}"]
     names = options.models or ((options.model,) if options.model else ())
+    each = len(options.models or "1") * (options.samples or 1)
+    rows = "rows" if progress.total is None else figures.counted(progress.total // each, "row")
+    what = [f"{rows} from {'stdin' if options.source == '-' else options.source}"]
     if names:
         what.append(f"to {' and '.join(names)}")
     if options.samples:
         what.append(f"{options.samples} times each")
+    if each > 1 and progress.total is not None:
+        what[-1] += f": {figures.counted(progress.total, 'call')}"
     if before.finished:
         what.append(f"{figures.count(before.finished)} finished before")
     return clean(f"flatout: {', '.join(what)}")

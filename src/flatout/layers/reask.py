@@ -35,7 +35,7 @@ class Reask:
                 return await call_next(asked)
             except OutputError as error:
                 trip = journey()
-                again = reask(call, error) if left > 0 and not trip.delivered else None
+                again = reask(asked, error) if left > 0 and not trip.delivered else None
                 if again is None:
                     saved = self._salvage(call, error.reply) if call.output is not None and error.reply else None
                     if saved is None:

@@ -20,7 +20,7 @@ def reask(call: Call, error: CallError) -> Call | None:
     """The call to make next, with the same id, model and parameters; None where asking again is pointless.
 
     Args:
-        call: the call that was answered; for a second follow-up, the first one.
+        call: the call that was answered; for a second follow-up, the first follow-up: the conversation grows.
         error: why its answer is not usable. Only a `SchemaMismatch` that has its ``reply`` is asked again: what was
             cut off would be cut off again.
     """

@@ -202,16 +202,16 @@ class Runner:
         loop = asyncio.get_running_loop()
         self.progress.started = loop.time()
         try:
-            async with self._client as client, self._exporting(client):
-                self._tally = Tally(self.progress, client)
-                try:
+            try:
+                async with self._client as client, self._exporting(client):
+                    self._tally = Tally(self.progress, client)
                     async with aclosing(fan_out(self._pending(), self._ask, client.window)) as outcomes:
                         async for _ in outcomes:
                             pass
                     self.refresh()
-                finally:
-                    store.mark("finished" if self._left() == 0 else "interrupted")
-                    await store.close()
+            finally:
+                store.mark("finished" if self._left() == 0 else "interrupted")
+                await store.close()
         except BaseException:
             if not self.progress.finished + self.progress.held:
                 self._discard()
@@ -245,10 +245,11 @@ class Runner:
             asyncio.get_running_loop().call_later(GRACE, self.stop)
 
     def _after_a_look(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
-        """The rows of a pipe, of which the first stands for all the others."""
-        first = next(rows)
-        check_row(first[1], self._recipe, client.check)
-        return chain([first], rows)
+        """The rows of a pipe, of which the first, in all its variants, stands for all the others."""
+        first = list(islice(rows, self._recipe.variants.count))
+        for _, row in first:
+            check_row(row, self._recipe, client.check)
+        return chain(first, rows)
 
     def _look_through(self, source: Input, client: Client) -> None:
         """Open the run file and go through the input, once: each row is checked and held against the file."""

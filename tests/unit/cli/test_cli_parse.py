@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import shlex
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.cli.parse import command_line, headers, number, params, share, text_or_file
+from flatout.cli.parse import command_line, headers, number, output_of, params, share, text_or_file
 from flatout.errors import ConfigError
 
 
@@ -158,3 +160,23 @@ def test_the_command_to_go_on_with_has_no_keys_and_starts_nothing_anew() -> None
 def test_the_command_to_go_on_with_can_be_typed_again(arguments: list[str]) -> None:
     """A prompt with quotes or dollars would break when the printed command is pasted."""
     assert shlex.split(command_line(["run", *arguments])) == ["flatout", "run", *arguments]
+
+
+def test_choices_are_words_in_their_order() -> None:
+    """Blanks after a comma would become part of a label, and an empty one be an answer."""
+    assert output_of(None, "spam, ham,,spam") == {"output": Literal["spam", "ham"]}
+    assert output_of(None, None) == {}
+
+
+def test_a_schema_is_taken_as_it_is(tmp_path: Path) -> None:
+    """A schema would be sent otherwise than it was written."""
+    schema = {"title": "P", "type": "object", "properties": {"p": {"$ref": "#/$defs/p"}}, "$defs": {"p": {}}}
+    (tmp_path / "p.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(schema).encode())
+    assert output_of(str(tmp_path / "p.json"), None) == {"output": schema}
+
+
+@pytest.mark.parametrize("choices", ["", ",", "one", "one,one", " , one"])
+def test_one_choice_is_none(choices: str) -> None:
+    """A typing error would make every answer the same, and cost a call each."""
+    with pytest.raises(ConfigError, match="--choices takes the answers to choose from"):
+        output_of(None, choices)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cli_samples import FakeRunner
@@ -205,6 +206,44 @@ def test_options_reach_the_runner_and_the_client(
         "trust_env": True,
         "limits": Limits(rpm=10_000, tpm=2_000_000, concurrency=7),
     }
+
+
+def test_options_of_answers_reach_the_runner_and_the_client(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option would be accepted and do nothing."""
+    given = "-m b/2 --samples 3 --choices spam,ham --image {{a}} --image b.png --otlp http://127.0.0.1:1 --metrics 9464"
+    bounds = "--reasks 0 --first-byte 2 --between-bytes 0.5"
+    assert main([*RUN[:-1], "a/1", *given.split(), *bounds.split()]) == 0
+    options = runner.options
+    assert (options.model, options.models, options.samples) == (None, ("a/1", "b/2"), 3)
+    assert options.params == {"output": Literal["spam", "ham"]}
+    assert options.images == ("{{a}}", "b.png")
+    assert (options.otlp, options.metrics) == ("http://127.0.0.1:1", 9464)
+    assert ", to a/1 and b/2, 3 times each\n" in capsys.readouterr().err
+    made: dict[str, object] = {}
+    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given))
+    runner.make_client()
+    assert made == {
+        "model": "a/1",
+        "reasks": 0,
+        "first_byte": 2.0,
+        "between_bytes": 0.5,
+        "trust_env": False,
+        "limits": None,
+    }
+
+
+def test_warnings_are_told_at_the_end(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    """A collector that takes nothing would never be heard of, or its warning tear up the live line."""
+
+    async def warned() -> None:
+        runner.warn("telemetry does not reach \x1b[31mit")
+        assert "telemetry" not in capsys.readouterr().err
+
+    runner.while_running = warned
+    assert main([*RUN, "--quiet"]) == 0
+    assert capsys.readouterr().err == "flatout: telemetry does not reach [31mit\n"
 
 
 def test_what_is_not_given_is_left_to_the_library(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
