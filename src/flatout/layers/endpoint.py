@@ -46,7 +46,7 @@ class Endpoint:
         streams = self._gaps is not None or trip.sink is not None
         request = self._codec.encode(call, stream=streams)
         if trip.before_attempt is not None:
-            await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call))
+            await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call), trip.last_error)
         trip.attempts += 1
         trip.target = self._target
         if not streams:

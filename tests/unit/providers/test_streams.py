@@ -396,3 +396,13 @@ def test_any_stream_is_a_reply_or_an_error(name: str, events: list[Any], done: b
         return
     assert reply.text.strip() or reply.tool_calls
     assert isinstance(text, str)
+
+
+@each_format
+def test_a_broken_stream_says_so_at_once(name: str) -> None:
+    """The rest of an answer that is lost already would be waited for, and paid."""
+    decoder = CODECS[name].stream_decoder(PLAIN, HEADERS)
+    decoder.feed(SPOKEN[name]("Hel", done=False))
+    assert not decoder.broken
+    decoder.feed(b'data: {"half": \n\n')
+    assert decoder.broken

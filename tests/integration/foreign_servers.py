@@ -1,0 +1,169 @@
+"""Servers that nobody here wrote: installed once per machine, in a version that is pinned, and started on a free port.
+
+Our own simulator speaks the wire formats as we understand them, so it cannot find what we misunderstand; these can.
+They are kept in the user's cache folder, away from the environment of the tests (llmock is a pytest plugin as well).
+Where one cannot be installed, its tests are skipped and say why.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LLMOCK = "llmock==0.2.2"
+AIMOCK = "@copilotkit/aimock@1.43.0"
+
+INSTALLATION = 240.0  # seconds; measured: 17 for llmock, 3 for aimock
+START = 40.0  # seconds until a server must answer
+GRACE = 2.0  # seconds that one has to leave
+
+
+class Unavailable(Exception):
+    """A server cannot be had on this machine."""
+
+
+# -- installation -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def llmock() -> Path:
+    """The folder with llmock and all that it imports.
+
+    Raises:
+        Unavailable: pip cannot bring it.
+    """
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--only-binary", ":all:"]
+    return _installed(LLMOCK, lambda folder: [*pip, "--target", str(folder), LLMOCK])
+
+
+@functools.cache
+def aimock() -> Path:
+    """The folder of aimock's package.
+
+    Raises:
+        Unavailable: there is no Node.js, or npm cannot bring it.
+    """
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        raise Unavailable(f"{AIMOCK} needs Node.js and npm, which are not on this machine")
+    quiet = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error", "--prefix"]
+    return _installed(AIMOCK, lambda folder: [*quiet, str(folder), AIMOCK]) / "node_modules" / "@copilotkit" / "aimock"
+
+
+def _installed(requirement: str, command: Callable[[Path], Sequence[str]]) -> Path:
+    """The folder of an installation, made unless it is there. It appears whole, or not at all."""
+    place = _cache() / requirement.replace("/", "+")
+    if place.is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as draft:
+        folder = Path(draft) / "new"
+        folder.mkdir()
+        try:
+            done = subprocess.run(command(folder), capture_output=True, text=True, timeout=INSTALLATION, check=False)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"{requirement} was not installed within {INSTALLATION:g} s") from None
+        if done.returncode:
+            said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise Unavailable(f"{requirement} cannot be installed: {said[-1] if said else 'no reason given'}")
+        if not place.is_dir():  # another test run was faster
+            folder.rename(place)
+    return place
+
+
+def _cache() -> Path:
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(configured) if Path(configured).is_absolute() else Path.home() / ".cache"
+    return root / "flatout-tests" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def or_skip(installation: Callable[[], Path]) -> Path:
+    """An installation, or the test is skipped with the reason why there is none."""
+    try:
+        return installation()
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A port below 10000 that nobody listens on."""
+    for _ in range(100):
+        port = random.randrange(7000, 10_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port between 7000 and 10000")
+
+
+@contextmanager
+def running(command: Callable[[int], Sequence[str]], log: Path, **environment: str) -> Iterator[str]:
+    """Start a server that answers ``/health``, and end it afterwards.
+
+    Args:
+        command: makes the command line of a port.
+        log: where its output goes.
+        environment: variables for it, beside those of this process.
+    """
+    for _ in range(3):  # somebody may take the port between our look and the start
+        port = free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command(port), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}
+            )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            if _answers(process, url):
+                yield url
+                return
+        finally:
+            _end(process)
+    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + START
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return True
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.05)
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def fetch(url: str, body: Any = None) -> Any:
+    """A server's JSON: by GET, or by POST with a body."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as answer:
+        return json.load(answer)
