@@ -24,19 +24,6 @@ def run(
     calls: Calls[OutputT],
     model: str | None = ...,
     *,
-    models: Sequence[str] | None = ...,
-    strict: bool = ...,
-    store: str | os.PathLike[str] | None = ...,
-    retry_failed: bool = ...,
-    **options: Any,
-) -> list[Result[OutputT]]: ...
-
-
-@overload
-def run(
-    calls: Calls[OutputT],
-    model: str | None = ...,
-    *,
     samples: int,
     models: Sequence[str] | None = ...,
     strict: bool = ...,
@@ -44,6 +31,19 @@ def run(
     retry_failed: bool = ...,
     **options: Any,
 ) -> list[list[Result[OutputT]]]: ...
+
+
+@overload
+def run(
+    calls: Calls[OutputT],
+    model: str | None = ...,
+    *,
+    models: Sequence[str] | None = ...,
+    strict: bool = ...,
+    store: str | os.PathLike[str] | None = ...,
+    retry_failed: bool = ...,
+    **options: Any,
+) -> list[Result[OutputT]]: ...
 
 
 def run(
