@@ -46,7 +46,7 @@ Restore = Callable[[Any], Any]
 _NOTHING = msgspec.Raw()  # the same one always: a default is left out where it is this very object
 
 
-class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A journalled call: what was asked, and its reply or error.
 
     Attributes:
@@ -55,6 +55,8 @@ class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
         within: the step in which it was made; "" for none.
         replied: whether there is a reply behind the error.
         complaints: what was wrong with the arguments of the tool calls.
+        seconds: from the call's entry to its end, queueing and retries included.
+        waits: where those seconds went, by cause.
     """
 
     call: msgspec.Raw
@@ -73,6 +75,8 @@ class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
     complaints: dict[str, str] = {}
     attempts: int = 0
     cost: float | None = None
+    seconds: float | None = None
+    waits: dict[str, float] = {}
 
 
 class ItemJournal:
@@ -94,7 +98,7 @@ class ItemJournal:
         self._name = name
         self._index = index
         self._client = client
-        self._entries: dict[str, tuple[Entry, _Kept]] = {}
+        self._entries: dict[str, tuple[Entry, KeptCall]] = {}
         self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
         steps: dict[str, Entry] = {}
         for place, entry in store.journalled(index).items():
@@ -103,7 +107,7 @@ class ItemJournal:
                 continue
             if entry.kind == "failed" and retry_failed:
                 continue
-            self._entries[place] = (entry, msgspec.json.decode(entry.value, type=_Kept))
+            self._entries[place] = (entry, msgspec.json.decode(entry.value, type=KeptCall))
             self._unclaimed[entry.fingerprint].append(place)
         self._steps = Steps(store, name, index, steps)
         self._taken = set(self._entries)
@@ -189,7 +193,7 @@ class ItemJournal:
     async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
         place, alone = self._new_place(), self._alone
         trip.before_attempt = noting(self._store, self._index, place)
-        asked = _Kept(call=msgspec.Raw(made), alone=alone, within=within.get())
+        asked = KeptCall(call=msgspec.Raw(made), alone=alone, within=within.get())
         try:
             reply = await ask(call)
         except CallError as error:
@@ -206,23 +210,27 @@ class ItemJournal:
         self._taken.add(str(number))
         return str(number)
 
-    async def _enter(self, place: str, made: bytes, kind: str, kept: _Kept) -> None:
+    async def _enter(self, place: str, made: bytes, kind: str, kept: KeptCall) -> None:
         await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept))
 
 
-def _failed(asked: _Kept, error: CallError, trip: Journey) -> _Kept:
+def _failed(asked: KeptCall, error: CallError, trip: Journey) -> KeptCall:
     if error.reply is not None:
         asked = replace(_replied(asked, error.reply), replied=True, complaints=dict(getattr(error, "complaints", {})))
-    name = type(error).__name__
-    return replace(asked, error=name, message=str(error), attempts=trip.attempts, cost=trip.cost)
+    return replace(asked, error=type(error).__name__, message=str(error), **_account(trip))
 
 
-def _answered(asked: _Kept, reply: Reply, trip: Journey) -> _Kept:
+def _answered(asked: KeptCall, reply: Reply, trip: Journey) -> KeptCall:
     output = msgspec.Raw(plain(reply.output)) if reply.output is not None else _NOTHING
-    return replace(_replied(asked, reply), output=output, attempts=trip.attempts, cost=trip.cost)
+    return replace(_replied(asked, reply), output=output, **_account(trip))
 
 
-def _replied(asked: _Kept, reply: Reply) -> _Kept:
+def _account(trip: Journey) -> dict[str, Any]:
+    seconds = asyncio.get_running_loop().time() - trip.started
+    return {"attempts": trip.attempts, "cost": trip.cost, "seconds": seconds, "waits": trip.waits}
+
+
+def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
     return replace(
         asked,
         text=reply.text.encode(errors="replace").decode(),
@@ -234,7 +242,7 @@ def _replied(asked: _Kept, reply: Reply) -> _Kept:
     )
 
 
-def _replayed(kept: _Kept, call: Call, trip: Journey) -> Reply:
+def _replayed(kept: KeptCall, call: Call, trip: Journey) -> Reply:
     """What the call came to, with what it cost when it was made."""
     trip.attempts += kept.attempts
     trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost

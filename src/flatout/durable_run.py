@@ -29,6 +29,7 @@ from .durable import content, fingerprint, item_of, result_of
 from .edge import fan_out, in_loop
 from .errors import ConfigError, RunMismatch, StoreError
 from .layer import BeforeAttempt, Journey
+from .policies.redact import redact
 from .store import Finished, Item
 from .values import Call, CallLike, Result
 
@@ -43,6 +44,7 @@ Place = str | os.PathLike[str]
 Ask = Callable[[int, CallLike, Journey], Awaitable[Result[Any]]]
 
 _WIDTH = 80  # characters of a value that a message shows
+_REASON = 200  # characters that are kept of why an attempt failed
 
 
 class Stored(Generic[FoundT]):
@@ -85,10 +87,17 @@ START_OVER = "; use --fresh, or another file, to start over"
 def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttempt:
     """What notes an item's attempts in the run file before they are sent."""
 
-    def note(attempt: int, target: str, estimate: float | None) -> Awaitable[None]:
-        return store.note_attempt(index, attempt, target, time.time(), estimate, place)
+    def note(attempt: int, target: str, estimate: float | None, last: Exception | None) -> Awaitable[None]:
+        after = None if last is None else _reason(last)
+        return store.note_attempt(index, attempt, target, time.time(), estimate, place, after)
 
     return note
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
+    words = " ".join(redact(str(error)[: 2 * _REASON]).split())
+    return f"{type(error).__name__}: {words}"[:_REASON]
 
 
 async def keep(

@@ -29,7 +29,7 @@ within: ContextVar[str] = ContextVar("flatout_step", default="")
 """The place of the step that runs; "" outside of one. What a step does is not done again when the step is replayed."""
 
 
-class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class KeptStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A journalled step.
 
     Attributes:
@@ -59,7 +59,7 @@ class Steps:
         self._store = store
         self._name = name
         self._index = index
-        self._kept = {place: msgspec.json.decode(entry.value, type=_Kept) for place, entry in entries.items()}
+        self._kept = {place: msgspec.json.decode(entry.value, type=KeptStep) for place, entry in entries.items()}
         self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
         for place, entry in entries.items():
             self._unclaimed[entry.fingerprint].append(place)
@@ -94,7 +94,7 @@ class Steps:
         else:
             self._taken += 1
             place = f"step {self._taken}"
-            kept = _Kept(name=name, once=once, within=within.get())
+            kept = KeptStep(name=name, once=once, within=within.get())
             if once:
                 await self._store.journal(self._index, place, mark, "started", plain(kept))
         token = within.set(place)

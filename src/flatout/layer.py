@@ -153,8 +153,8 @@ class Transport(Protocol):
 
 
 BeforeAttempt = Callable[[int, str, float | None, Exception | None], Awaitable[None]]
-"""Awaited before an attempt is sent: its number, from 1, its target's name, what it may cost in US dollars, and what the
-attempt before it failed of."""
+"""Awaited before an attempt is sent: its number, from 1, its target's name, what it may cost in US dollars, and why the
+attempt before it failed."""
 
 
 class Journal(Protocol):

@@ -67,6 +67,14 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
+def elapsed(seconds: float) -> str:
+    """A length of time where milliseconds count: ``0.4 ms``, ``12 ms``, ``0.85 s``; from 10 s on as `duration`."""
+    thousandths = max(seconds, 0.0) * 1_000
+    if thousandths < 99.5:
+        return f"{thousandths:.{1 if 0.05 <= thousandths < 0.95 else 0}f} ms"
+    return f"{seconds:.2f} s" if seconds < 9.995 else duration(seconds)
+
+
 def rate(per_second: float) -> str:
     """How fast calls finish: ``812 calls/s``, ``4.5 calls/s``, ``12 calls/min``."""
     if per_second >= 1:

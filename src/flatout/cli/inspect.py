@@ -216,11 +216,11 @@ def _error(error: ErrorCount) -> dict[str, Any]:
         "count": error.count,
         "row": error.first_index + 1,
         "example": error.message,
-        "advice": _advice(error.error),
+        "advice": advice_on(error.error),
     }
 
 
-def _advice(name: str) -> str:
+def advice_on(name: str) -> str:
     """What to do about a class of errors, by its name in the run file: data, which may be anything."""
     from flatout import errors
     from flatout.policies.classify import advice

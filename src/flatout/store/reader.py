@@ -21,7 +21,23 @@ from flatout.errors import RunDamaged, StoreError
 from .database import Place, check_version, connect, explain, explained, version_of
 from .lock import Holder, holder
 from .queries import migrations, queries
-from .rows import Attempt, Choice, Counts, Entry, ErrorCount, Finished, Item, RunInfo, Summary, Unsettled
+from .rows import (
+    Attempt,
+    Choice,
+    Counts,
+    Entry,
+    ErrorCount,
+    Finished,
+    History,
+    Item,
+    Noted,
+    Ranked,
+    Ranking,
+    RunInfo,
+    Summary,
+    Tried,
+    Unsettled,
+)
 
 LAST = 2**63 - 1
 """The highest index that a file can hold."""
@@ -151,6 +167,23 @@ class RunReader:
     def journal(self, index: int) -> dict[str, Entry]:
         """The journalled steps of one item, by place, in the order in which they were first noted."""
         return {place: Entry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
+
+    def history(self, index: int) -> History:
+        """All that is known of one item, finished or not. Reads every attempt: about 0.1 s a million."""
+        return History(
+            index=index,
+            item=self.item(index),
+            attempts=tuple(Tried(*row) for row in self._rows(_ATTEMPTS["tried"], (index,))),
+            journal=tuple(Noted(*row) for row in self._rows(queries("journal")["noted"], (index,))),
+        )
+
+    def ranked(self, by: Ranking, most: int) -> list[Ranked]:
+        """The slowest or costliest finished items, or the failed ones in input order. Reads all of them."""
+        return [Ranked(*row) for row in self._rows(_ITEMS["ranked"], {"by": by, "most": most})]
+
+    def named(self, id: str, most: int = 10) -> list[int]:
+        """The indices of the finished items of an id. Reads all of them."""
+        return [index for (index,) in self._rows(_ITEMS["named"], (id, most))]
 
     def highest_index(self) -> int:
         """The highest index that is finished; -1 when none is."""

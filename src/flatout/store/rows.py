@@ -14,6 +14,7 @@ from msgspec import Struct
 ItemState = Literal["answered", "failed", "unsent"]
 RunState = Literal["running", "interrupted", "finished"]
 Choice = Literal["all", "answered", "failed"]
+Ranking = Literal["slowest", "failed", "costliest"]
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -79,6 +80,21 @@ class Attempt(Struct, frozen=True):
     target: str
     started_at: float
     estimated_cost: float | None
+
+
+class Tried(Attempt, frozen=True):
+    """An attempt, with what is known of its end.
+
+    Attributes:
+        place: in a durable function, the step that it was for.
+        outcome: None while it is in flight; ``lost``: its process died; ``retried``; or what became of its item, or of
+            its step, in the end.
+        after: what the attempt before it failed of: the error's class and words, redacted and cut.
+    """
+
+    place: str | None
+    outcome: str | None
+    after: str | None
 
 
 class Unsettled(Struct, frozen=True):
@@ -172,3 +188,38 @@ class Entry(Struct, frozen=True):
     fingerprint: bytes
     kind: str
     value: bytes
+
+
+class Noted(Entry, frozen=True):
+    """A journalled step, with where in the function it was, and when it was noted last."""
+
+    place: str
+    at: float
+
+
+class Ranked(Struct, frozen=True):
+    """The light view of a finished item, for a list of them."""
+
+    index: int
+    id: str | None
+    state: ItemState
+    seconds: float | None
+    attempts: int
+    cost: float | None
+    error: str | None
+    error_message: str | None
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """All that a run file knows of one item: what became of it, every attempt of every process, its journal.
+
+    Attributes:
+        index: the item's.
+        item: None while it is not finished.
+        attempts, journal: in the order in which they were noted.
+    """
+
+    index: int
+    item: Item | None = None
+    attempts: tuple[Tried, ...] = ()
+    journal: tuple[Noted, ...] = ()

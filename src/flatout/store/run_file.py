@@ -131,6 +131,7 @@ class RunFile:
         started_at: float,
         estimated_cost: float | None,
         place: str | None = None,
+        after: str | None = None,
     ) -> None:
         """Note an attempt that is about to be sent; return when the operating system has the note.
 
@@ -144,8 +145,11 @@ class RunFile:
             started_at: Unix time.
             estimated_cost: US dollars; None when not known.
             place: the step of a durable function that it is for; its journal entry settles it.
+            after: what the attempt before it failed of. No secrets: it is stored.
         """
-        await self._writer.put("note", (index, attempt, target, started_at, estimated_cost, place), durable=False)
+        await self._writer.put(
+            "note", (index, attempt, target, started_at, estimated_cost, place, after), durable=False
+        )
 
     async def journal(self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes) -> None:
         """Note what one step of a durable function came to (as JSON); return when the disk has it.

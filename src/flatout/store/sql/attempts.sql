@@ -1,5 +1,6 @@
 -- note: Note an attempt that is about to be sent.
-INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place, after)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- give_up: Mark what an earlier process had in flight when it died.
 UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
@@ -8,3 +9,7 @@ UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
 SELECT item_index, attempt, target, started_at, estimated_cost FROM attempts
 WHERE outcome = 'lost' OR (:in_flight AND outcome IS NULL)
 ORDER BY started_at, item_index, attempt;
+
+-- tried: Read every attempt of one item, of all processes, in the order in which they were noted.
+SELECT item_index, attempt, target, started_at, estimated_cost, place, outcome, after FROM attempts
+WHERE item_index = ? ORDER BY rowid;

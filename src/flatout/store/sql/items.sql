@@ -57,3 +57,12 @@ FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
 
 -- last_index: The highest place in the input that has an item.
 SELECT max(item_index) FROM items;
+
+-- ranked: Read the slowest, the failed or the costliest items, without the long columns; unknown figures last.
+SELECT item_index, id, state, seconds, attempts, cost, error, error_message FROM items
+WHERE :by <> 'failed' OR state <> 'answered'
+ORDER BY CASE :by WHEN 'slowest' THEN seconds WHEN 'costliest' THEN cost END DESC NULLS LAST, item_index
+LIMIT :most;
+
+-- named: Find the items of an id.
+SELECT item_index FROM items WHERE id = ? ORDER BY item_index LIMIT ?;

@@ -5,3 +5,6 @@ ON CONFLICT (item_index, place) DO UPDATE SET
 
 -- journal: Read the steps of one item, in the order in which they were first noted.
 SELECT place, fingerprint, kind, CAST(value AS BLOB) AS value FROM journal WHERE item_index = ? ORDER BY rowid;
+
+-- noted: Read the steps of one item with their places and times, in the order in which they were first noted.
+SELECT fingerprint, kind, CAST(value AS BLOB) AS value, place, at FROM journal WHERE item_index = ? ORDER BY rowid;

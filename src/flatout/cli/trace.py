@@ -1,0 +1,145 @@
+"""``flatout trace``: what happened to one row, as a tree, from the run file alone; or which rows are worth a look."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .inspect import RunName, find
+from .terminal import clean, is_live, say
+
+if TYPE_CHECKING:
+    from flatout.store import History, Ranking, RunReader
+
+EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout trace answers.jsonl              # the slowest rows
+$ flatout trace answers.jsonl --failed --limit 50
+$ flatout trace answers.jsonl 7            # what happened to row 7
+$ flatout trace answers.jsonl order-1138 --json
+"""
+
+_SAME = 6  # rows of one id that a message names
+
+
+def trace(
+    run: RunName,
+    item: Annotated[
+        str | None, typer.Argument(metavar="[ITEM]", help="A row: its number, from 1 as messages have it, or its id.")
+    ] = None,
+    slowest: Annotated[
+        bool, typer.Option("--slowest", metavar="", help="List the rows that took longest. This is the default.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", metavar="", help="List the rows without an answer.")] = False,
+    costliest: Annotated[bool, typer.Option("--costliest", metavar="", help="List the rows that cost most.")] = False,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="The most rows to list.")] = 10,
+    plain: Annotated[
+        bool, typer.Option("--plain", metavar="", help="Indented lines, as if there were no terminal.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for machines.")] = False,
+) -> int:
+    """Show what happened to one row: stages, calls, attempts, waits, tokens, cost, times. Needs no collector."""
+    from flatout.errors import ConfigError
+    from flatout.store import RunReader
+
+    asked: dict[Ranking, bool] = {"slowest": slowest, "failed": failed, "costliest": costliest}
+    given: list[Ranking] = [name for name, wanted in asked.items() if wanted]
+    if len(given) + (item is not None) > 1:
+        raise ConfigError("give one of a row, --slowest, --failed and --costliest")
+    place = find(run)
+    with RunReader.open(place) as reader:
+        if item is None:
+            _list(reader, run, given[0] if given else "slowest", limit, plain=plain, as_json=as_json)
+        else:
+            _show(reader, str(place), _history(reader, item), plain=plain, as_json=as_json)
+    return 0
+
+
+def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, as_json: bool) -> None:
+    from .trace_text import listing
+
+    rows, counts = reader.ranked(by, limit), reader.counts()
+    if as_json:
+        facts = [
+            {
+                "row": row.index + 1,
+                "id": row.id,
+                "state": row.state,
+                "seconds": row.seconds,
+                "attempts": row.attempts,
+                "cost": row.cost,
+                "error": row.error,
+                "error_message": row.error_message,
+            }
+            for row in rows
+        ]
+        _write({"by": by, "finished": counts.finished, "failed": counts.failed + counts.unsent, "rows": facts})
+    else:
+        width = None if plain or not is_live(sys.stdout) else shutil.get_terminal_size().columns
+        typer.echo("\n".join(listing(rows, by, counts, run, width)))
+
+
+def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_json: bool) -> None:
+    import msgspec
+
+    from flatout.runs.trace import trace as tree_of
+
+    from . import trace_text
+
+    tree = tree_of(history, live=reader.holder() is not None, now=time.time())
+    own = history.item.id if history.item is not None else None
+    if as_json:
+        _write({"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)})
+        return
+    headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
+    if plain or not is_live(sys.stdout):
+        typer.echo("\n".join([headline, *trace_text.lines(tree)]))
+    else:
+        trace_text.draw(tree, headline)
+
+
+def _history(reader: RunReader, item: str) -> History:
+    """What the run file has of the row that is meant: a number is a row's, unless there is none of that number.
+
+    Raises:
+        ConfigError: there is no such row, or there are several.
+    """
+    from flatout.errors import ConfigError
+
+    number = int(item) if item.isascii() and item.isdigit() and len(item) < 19 else None
+    same = [index + 1 for index in reader.named(item, _SAME)]
+    if number:
+        history = reader.history(number - 1)
+        if history.item is not None or history.attempts or history.journal:
+            if others := [row for row in same if row != number]:
+                say(f"flatout: this is row {number}; the id {item} belongs to row {others[0]}")
+            return history
+    if len(same) == 1:
+        return reader.history(same[0] - 1)
+    if same:
+        rows = ", ".join(map(str, same)) + (" …" if len(same) == _SAME else "")
+        raise ConfigError(f"several rows have the id {clean(item, 60)}: {rows}; name one by its number")
+    raise ConfigError(_missing(reader, item, number))
+
+
+def _missing(reader: RunReader, item: str, number: int | None) -> str:
+    from . import figures
+
+    if number is None:
+        return f"no finished row has the id {clean(item, 60)}; rows can be named by their numbers too, from 1"
+    if number == 0:
+        return "there is no row 0: rows are counted from 1"
+    total = reader.info().total
+    if total is not None and number > total:
+        return f"there is no row {number}: the run has {figures.counted(total, 'row')}"
+    return f"row {number} has not been begun"
+
+
+def _write(facts: dict[str, Any]) -> None:
+    typer.echo(json.dumps(facts))  # in ASCII: nothing in it can move the cursor of a terminal
