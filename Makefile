@@ -11,6 +11,9 @@ ANSWERS := examples/out/answers.jsonl
 MINUTES ?= 30
 KILLS ?= 2000
 
+# Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+
 # Those that can be run; the others are what they share.
 BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
@@ -28,10 +31,10 @@ demo: $(VENV)/.demo ## answer the example questions with the embedded model (no 
 	@$(BIN)/python -c "$$SHOW_ANSWERS" $(ANSWERS)
 
 test: lint ## everything that must hold: style, types, import rules and all tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: lint ## the fast part of it: no network, no embedded model
-	$(BIN)/pytest --ignore tests/integration --ignore tests/crash
+	$(PYTEST) --ignore tests/integration --ignore tests/crash
 
 lint: $(VENV)/.dev ## style, types and import rules
 	$(BIN)/ruff check
@@ -59,7 +62,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	@echo "Installing flatout and its tools into $(VENV) ..."
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --editable '.[local,uvloop,parquet,otel]' --group dev
+	@$(PIP) install --editable '.[local,uvloop,parquet,otel,mcp]' --group dev
 	@touch $@
 
 $(BIN)/pip:

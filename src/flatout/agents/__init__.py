@@ -6,7 +6,7 @@
 
     outcome = await client.run_agent(Agent(tools=[look_up], limits=UsageLimits(turns=8)), "Who lives at 7 Elm Street?")
 
-`guards` has the guardrails that are built in.
+`guards` has the guardrails that are built in, and `mcp_tools` the tools of an MCP server.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from . import guards
 from .agent import Agent
 from .guard import PASSED, Checked, Guardrail, Verdict, fail, stop
+from .mcp import mcp_tools
 from .outcome import Outcome, PlanStep, Step, UsageLimits
 from .stages import Classify, Judge, Plan
 from .tool import Tool, idempotency_key, tool
@@ -37,6 +38,7 @@ __all__ = [
     "fail",
     "guards",
     "idempotency_key",
+    "mcp_tools",
     "stop",
     "tool",
 ]

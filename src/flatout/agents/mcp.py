@@ -1,0 +1,213 @@
+"""The tools of an MCP server (Model Context Protocol) as an agent's tools.
+
+By way of the official SDK, which is the extra ``mcp`` and slow to import, so it is imported when it is used. What a
+server says of its tools, and what they return, is material like any other text from outside: limits, guardrails and
+plans hold for these tools as for one's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flatout.durable_map import as_json
+from flatout.errors import ConfigError, ConnectError
+from flatout.policies.redact import redact
+
+from .tool import MOST, TIMEOUT, Tool
+
+if TYPE_CHECKING:
+    from mcp import Client, StdioServerParameters
+    from mcp_types import CallToolResult
+    from mcp_types import Tool as Described
+
+CONNECT = 30.0
+"""Seconds until a server must have listed its tools."""
+
+PAGES = 100
+"""Pages of tools that are read, so that a list without an end has one."""
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class ToolFailed(Exception):
+    """A server says that its tool failed; the message is what it says."""
+
+
+@asynccontextmanager
+async def mcp_tools(
+    *,
+    command: Sequence[str] | None = None,
+    url: str | None = None,
+    env: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
+    ask_before: Collection[str] = (),
+    timeout: float = TIMEOUT,
+    connect: float = CONNECT,
+    most: int = MOST,
+) -> AsyncIterator[list[Tool]]:
+    """The tools of one MCP server, for as long as the block lasts.
+
+    ::
+
+        async with mcp_tools(command=["my-server", "--quiet"]) as tools:
+            outcome = await client.run_agent(Agent(tools=tools), "What is new?")
+
+    Tools that do not say that they only read are taken to have side effects, so a run with a run file never runs them
+    twice.
+
+    Args:
+        command: starts a server that is talked to over its standard input and output. It inherits ``PATH``, ``HOME``
+            and their like from this process, and no keys.
+        url: the address of a server that is there (Streamable HTTP).
+        env: more environment variables for the command.
+        only: the names of the tools that are wanted; all when None.
+        ask_before: the names of those for which the agent's ``approve`` is asked each time.
+        timeout: seconds that a tool may take; default 60.
+        connect: seconds until the server must have listed its tools; default 30.
+        most: characters of a tool's result that go to the model; default 100,000.
+
+    Raises:
+        ConfigError: not just one of command and url; the extra is not installed; a name in ``only`` or ``ask_before``
+            is not the server's, or two of its tools have one name.
+        ConnectError: there is no server, or it did not list its tools in time.
+    """
+    server, name = _server(command, url, env)
+    failed: Exception | None = None
+    async with AsyncExitStack() as stack:
+        # The SDK's task group would wrap what leaves this block in an ExceptionGroup.
+        try:
+            client, described = await _connected(stack, server, name, connect)
+            chosen = _chosen(name, described, only, ask_before)
+            made = [
+                _tool(client, each, timeout=timeout, ask_before=each.name in ask_before, most=most) for each in chosen
+            ]
+            yield made
+        except Exception as error:
+            failed = error
+    if failed is not None:
+        raise failed
+
+
+def _server(
+    command: Sequence[str] | None, url: str | None, env: Mapping[str, str] | None
+) -> tuple[StdioServerParameters | str, str]:
+    """The server as the SDK takes it, and its name for messages: an address may hold a key, behind its host."""
+    try:
+        from mcp import Client, StdioServerParameters  # noqa: F401  # version 1 has no Client
+    except ImportError as error:
+        raise ConfigError("MCP servers need the extra mcp, version 2: pip install 'flatout[mcp]'") from error
+    if (command is None) == (url is None):
+        raise ConfigError("mcp_tools takes a command that starts a server, or the url of one: one of them")
+    if url is not None:
+        if env is not None:
+            raise ConfigError("env is for a server that is started with a command")
+        return url, urlsplit(url).hostname or "without a host"
+    if isinstance(command, str) or not command:
+        raise ConfigError('a command is a list of words: ["my-server", "--quiet"]')
+    first, *rest = command
+    return StdioServerParameters(command=first, args=rest, env=dict(env) if env is not None else None), first
+
+
+async def _connected(
+    stack: AsyncExitStack, server: StdioServerParameters | str, name: str, seconds: float
+) -> tuple[Client, list[Described]]:
+    from mcp import Client
+
+    try:
+        async with asyncio.timeout(seconds):
+            client = await stack.enter_async_context(Client(server))
+            return client, await _listed(client)
+    except TimeoutError as error:
+        raise ConnectError(f"the MCP server {name} did not list its tools within {seconds:g} s") from error
+    except Exception as error:  # whatever lies beneath: the system, HTTP, the protocol
+        raise ConnectError(f"the MCP server {name} cannot be used: {_cause(error)}") from error
+
+
+async def _listed(client: Client) -> list[Described]:
+    found: list[Described] = []
+    cursor: str | None = None
+    for _ in range(PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return found
+
+
+def _chosen(
+    server: str, described: list[Described], only: Collection[str] | None, ask_before: Collection[str]
+) -> list[Described]:
+    names = {each.name for each in described}
+    if unknown := sorted({*(only or ()), *ask_before} - names):
+        raise ConfigError(
+            f"the MCP server {server} has no tool {', '.join(unknown)}; it has {', '.join(sorted(names))}"
+        )
+    chosen = [each for each in described if only is None or each.name in only]
+    seen: dict[str, str] = {}
+    for each in chosen:
+        other = seen.setdefault(_name(each.name), each.name)
+        if other != each.name:
+            raise ConfigError(f"the MCP tools {other!r} and {each.name!r} would have one name: choose with only")
+    return chosen
+
+
+def _tool(client: Client, described: Described, *, timeout: float, ask_before: bool, most: int) -> Tool:
+    async def call(**arguments: Any) -> str:
+        result = await client.call_tool(described.name, arguments)
+        text = _text(result)
+        if result.is_error:
+            raise ToolFailed(text)
+        return text
+
+    inner = {"name": _name(described.name), "parameters": described.input_schema}
+    if described.description:
+        inner["description"] = described.description
+    hints = described.annotations
+    reads = hints is not None and hints.read_only_hint is True
+    return Tool(
+        function=call,
+        schema={"type": "function", "function": inner},
+        timeout=timeout,
+        side_effects=ask_before or not reads,
+        ask_before=ask_before,
+        most=most,
+        typed=False,
+    )
+
+
+def _name(name: str) -> str:
+    """A tool's name as every provider takes it."""
+    return _NOT_IN_NAMES.sub("_", name)[:64]
+
+
+def _text(result: CallToolResult) -> str:
+    """What a tool returned, as the model reads it."""
+    if not result.content and result.structured_content is not None:
+        return as_json(result.structured_content, "an MCP tool's result").decode()
+    return "\n".join(map(_part, result.content))
+
+
+def _part(part: Any) -> str:
+    """A block of a result: its text; of what is no text, what it is."""
+    if part.type == "text":
+        return str(part.text)
+    if part.type == "resource_link":
+        return f"[{part.name}: {part.uri}]"
+    inner = part.resource if part.type == "resource" else part
+    text = getattr(inner, "text", None)
+    return str(text) if text is not None else f"[{part.type}: {inner.mime_type or 'unknown'}, not shown]"
+
+
+def _cause(error: BaseException) -> str:
+    """The first cause in words; the SDK's are wrapped in groups."""
+    for _ in range(10):
+        if not isinstance(error, BaseExceptionGroup):
+            break
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {redact(str(error))[:300]}"
