@@ -15,7 +15,7 @@ import statistics
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from pathlib import Path
 from random import Random
 from statistics import NormalDist
@@ -108,16 +108,19 @@ async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
     ) as client:
         marks = [asyncio.create_task(_tokens_at(model, at)) for at in (case.measured_from, case.seconds) if case.tokens]
         source = _count(case) if case.calls is not None else _until(case, loop)
-        async for result in client.as_completed(source):
-            lost += not result.ok
+        async with aclosing(client.as_completed(source)) as results:
+            async for result in results:
+                lost += not result.ok
+                if case.calls is None and loop.time() >= case.seconds:
+                    break  # what was read ahead would be paced for minutes more, and count as calm traffic
+        seconds, stats = loop.time(), model.stats()
         tokens = await asyncio.gather(*marks)
-    stats = model.stats()
     admitted = stats["admitted_per_second"]
     first, last = int(case.measured_from), int(case.seconds)
     used = sum(admitted[first:last]) / (case.rate * (last - first)) if case.rate and last > first else float("nan")
     if tokens:
         used = (tokens[1] - tokens[0]) / (case.tokens * (last - first))
-    return Measured(used, stats["refused"] / max(1, stats["received"]), loop.time(), lost, admitted)
+    return Measured(used, stats["refused"] / max(1, stats["received"]), seconds, lost, admitted)
 
 
 async def _tokens_at(model: ProviderModel, seconds: float) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from msgspec import Struct
 
@@ -56,7 +58,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
 class _Waiter:
     """One attempt in the queue."""
 
-    __slots__ = ("admitted", "held", "need", "passed", "since")
+    __slots__ = ("admitted", "held", "need", "passed", "refused", "since", "started")
 
     def __init__(self, need: Need, admitted: asyncio.Future[None], since: float, held: dict[str, float]) -> None:
         self.need = need
@@ -64,6 +66,8 @@ class _Waiter:
         self.since = since
         self.held = held
         self.passed = 0
+        self.started = 0.0
+        self.refused = False
 
 
 class Limit:
@@ -132,10 +136,13 @@ class Limit:
             reply = await call_next(call)
         except CallError as error:
             with pacer.exclusive:
-                self._failed(pacer, need, error, sent, loop.time())
+                alone = self._failed(pacer, need, error, sent, loop.time())
+            if alone:
+                await self._wait_alone(alone, pacer, loop)
             raise
         except BaseException:
-            pacer.failed(need, loop.time())
+            with pacer.exclusive:
+                pacer.failed(need, loop.time())
             raise
         else:
             if pacer.counts_tokens:
@@ -175,7 +182,7 @@ class Limit:
         self._hold(self._cause, now)
         waiter = _Waiter(need, loop.create_future(), now, dict(self._held))
         if isinstance(trip.last_error, RateLimited):
-            self._queue.appendleft(waiter)  # it has waited its turn already, and nothing is wrong with it
+            self._put_back(waiter, trip.started)
         else:
             self._queue.append(waiter)
         self._drain(pacer, loop)
@@ -183,7 +190,8 @@ class Limit:
             await waiter.admitted
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
-                pacer.failed(need, loop.time())  # admitted and cancelled in one turn of the loop
+                with pacer.exclusive:
+                    pacer.failed(need, loop.time())  # admitted and cancelled in one turn of the loop
             elif waiter in self._queue:
                 self._queue.remove(waiter)
             self._drain(pacer, loop)
@@ -191,6 +199,24 @@ class Limit:
         finally:
             for cause, seconds in self._held.items():
                 trip.waited(cause, seconds - waiter.held.get(cause, 0.0))
+
+    def _put_back(self, waiter: _Waiter, started: float) -> None:
+        """Queue a call that was refused: before all others, for it has waited its turn already, the oldest first."""
+        waiter.refused, waiter.started = True, started
+        place = 0
+        for other in self._queue:
+            if not other.refused or other.started > started:
+                break
+            place += 1
+        self._queue.insert(place, waiter)
+
+    async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait out a refusal that is this call's alone; its permit is back already."""
+        self._drain(pacer, loop)
+        trip = journey()
+        if trip.deadline_at is None or loop.time() + seconds < trip.deadline_at:
+            trip.waited("backoff", seconds)
+            await asyncio.sleep(seconds)
 
     def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Admit all that may go now, and set the timer for the next."""
@@ -203,26 +229,33 @@ class Limit:
         while queue:
             at, cause = pacer.ready_at(queue[0].need, now)
             if at > now:
-                if cause != "tokens" or not self._bypass(pacer, now):
-                    self._sleep(pacer, at, cause, now, loop)
+                passes_at = self._bypass(pacer, now) if cause == "tokens" else at
+                if passes_at > now:
+                    self._sleep(pacer, min(at, passes_at), cause, now, loop)
                     return
                 continue
             self._let_go(queue.popleft(), pacer, now)
         self._hold("", now)
 
-    def _bypass(self, pacer: Pacer, now: float) -> bool:
-        """Admit the first small call behind a head that waits for tokens, if the head can bear it."""
-        head = self._queue[0]
+    def _bypass(self, pacer: Pacer, now: float) -> float:
+        """Admit the first small call behind a head that waits for tokens, if the head can bear it.
+
+        Returns when one may go: a time that is not after now means that one went, infinity that none will.
+        """
+        head, soonest = self._queue[0], math.inf
         if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
-            return False
-        for place in range(1, min(len(self._queue), BYPASS)):
-            waiter = self._queue[place]
-            if waiter.need.tokens < head.need.tokens / 4 and pacer.ready_at(waiter.need, now)[0] <= now:
+            return soonest
+        for place, waiter in enumerate(islice(self._queue, 1, BYPASS), 1):
+            if waiter.need.tokens >= head.need.tokens / 4:
+                continue
+            ready = pacer.ready_at(waiter.need, now)[0]
+            if ready <= now:
                 head.passed += 1
                 del self._queue[place]
                 self._let_go(waiter, pacer, now)
-                return True
-        return False
+                return now
+            soonest = min(soonest, ready)
+        return soonest
 
     def _let_go(self, waiter: _Waiter, pacer: Pacer, now: float) -> None:
         if not waiter.admitted.done():
@@ -252,18 +285,21 @@ class Limit:
         self._cause = cause
         self._cause_since = now
 
-    def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> None:
+    def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> float | None:
+        """Tell the pacer. Returns the seconds that this call is to wait by itself, if any."""
         decision = verdict(error)
         if self._wait_for_quota and isinstance(error, QuotaExhausted):
             until = pacer.rest(need, error.retry_after or QUOTA_WAIT, now)
             self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=str(error)))
-            return
-        if decision is not Verdict.THROTTLE:
+            return None
+        alone = pacer.alone(error.retry_after) if decision is Verdict.THROTTLE else None
+        if decision is not Verdict.THROTTLE or alone is not None:
             overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
-            return
+            return alone
         was = pacer.paused_until
         until = pacer.throttled(need, error.retry_after, error.headers, sent, now, self._wall())
         if until > max(was, now) and self._events:
             reason = "rate limited" if isinstance(error, RateLimited) else "no capacity"
             self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=reason))
+        return None

@@ -197,6 +197,11 @@ def _quota(
     return Quota(limit, remaining, reset, window if window is not None else _window(reset_text, reset))
 
 
+def exaggerates(headers: Mapping[str, str]) -> bool:
+    """Whether a gateway answered that names a minute for what frees in seconds (LiteLLM does)."""
+    return any(name.lower().startswith(("x-litellm-", GATEWAY)) for name in headers)
+
+
 def _count(text: str | None) -> float | None:
     if text is None:
         return None

@@ -62,6 +62,8 @@ class Axis:
         self.limit = limit
         self.taken = 0.0
         self.gcra = gcra(limit * USE / window, BURST, now)
+        if known and gcra is Gcra:  # nobody else is at it: the first fifth of a second may go at once
+            self.gcra.tat = now
         self._window = window
         self._known = limit / window if known else math.inf  # per second
         self._smooth = known
@@ -100,8 +102,9 @@ class Axis:
         self._smooth = True
         self._credit = 0.0
         self._credit_until = -math.inf
+        owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
         self.gcra.burst = BURST
-        self.gcra.tat = max(self.gcra.tat, now + BURST)
+        self.gcra.tat = now + BURST + owed
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from flatout.values import Limits, Usage
 
-from .advertised import Advertised, Quota, advertised
+from .advertised import Advertised, Quota, advertised, exaggerates
 from .aimd import Aimd
 from .axis import USE, Axis, MakeGcra
 from .estimate import Need
@@ -31,13 +31,23 @@ PROBE = 0.25
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
 """Seconds of the pause after a refusal that names none, doubled while nothing is accepted in between."""
 
-OVERLOAD = 5
-"""So many failures for want of capacity, with no answer in between, pause the target."""
+OVERLOAD, MOST = 5, 0.5
+"""So many failures for want of capacity, with no answer in between, pause the target, if they are that share of all
+that was sent meanwhile: failures are quicker than answers, so the first few say nothing of how many there will be."""
+
+STRAY, CONFIRMED = 2.0, 3.0
+FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
+"""Below a limit that the user gave, a 429 that names no more seconds than this is its call's own affair, until there
+are this many more of them than one in 12 answers; one in 30, if that limit is of calls in flight, and says nothing of
+the rate. At the beginning of a known rate one is enough."""
 
 FIRST_REST, LAST_REST = 2.0, 60.0
 
 DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
 """A pause above so many seconds, named by a gateway that is known to exaggerate, is doubted after so many."""
+
+GUESSED = 1.3
+"""A call fails unsent only if it needs so many times what a limit allows, where its need is a guess."""
 
 TRUST = 0.9
 """The share of a rate found by an earlier run to begin with."""
@@ -117,6 +127,8 @@ class Pacer:
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate" and not rate_known
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
+        self._refusals = CONFIRMED - 1.0 if rate_known else 0.0  # nothing was answered yet that would speak against it
+        self._forgiven = FORGIVEN if rate_known else FORGIVEN_UNKNOWN
         self._probe = probe or self.search is not None
         self._probe_until = -math.inf
         self._throttles = 0
@@ -146,7 +158,8 @@ class Pacer:
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
         for name, axis in self._axes.items():
-            if name not in ("rpm", "rpd") and (cost := self._cost(name, need)) > axis.most:
+            most = axis.most if (cost := self._cost(name, need)) == need.max_tokens else axis.most * GUESSED
+            if name not in ("rpm", "rpd") and cost > most:
                 return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
         return None
 
@@ -159,7 +172,7 @@ class Pacer:
             return math.inf, "concurrency"
         at, cause = self.paused_until, "pause"
         if self._probe and self.in_flight and self._probe_until > at:
-            at = self._probe_until
+            at, cause = self._probe_until, "probe" if self._paused_at == -math.inf else "pause"
         for name, axis in self._axes.items():
             if (ready := axis.ready_at(self._cost(name, need), now)) > at:
                 at, cause = ready, axis.cause
@@ -218,6 +231,7 @@ class Pacer:
         if sent >= self.paused_until:
             self._probe = False
             self._throttles = self._failures = self._rests = 0
+        self._refusals = max(0.0, self._refusals - self._forgiven)
         if self.search is not None:
             self.search.accepted(sent, now)
         for name in need.costs:
@@ -244,13 +258,20 @@ class Pacer:
         self._failures += 1
         if self.aimd is not None:
             self.aimd.pushed_back(sent, now)
-        enough = (
-            OVERLOAD if self.aimd is None else OVERLOAD + 2.0 * self.aimd.limit
-        )  # a full queue refuses many at once
-        if self._failures >= enough and now >= self.paused_until:
+        enough = OVERLOAD + (0.0 if self.aimd is None else 2.0 * self.aimd.limit)  # a full queue refuses many at once
+        most = self._failures >= MOST * (self._failures + self.in_flight)
+        if most and self._failures >= enough and now >= self.paused_until:
             rest = min(LAST_REST, FIRST_REST * 2.0**self._rests)
             self._rests += 1
             self._pause(now + rest, now)
+
+    def alone(self, retry_after: float | None) -> float | None:
+        """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
+        if self.search is not None or not (self.limits.concurrency or self._forgiven == FORGIVEN):
+            return None
+        self._refusals += 1.0
+        wait = FIRST_PAUSE if retry_after is None else retry_after
+        return wait if self._refusals < CONFIRMED and wait <= STRAY else None
 
     def throttled(
         self,
@@ -271,7 +292,7 @@ class Pacer:
             self.aimd.pushed_back(sent, now)
         elif self.search is None and self._searches and not self._axes:
             self.search = RateSearch(now, max(1.0, TIMID * self.in_flight / max(0.1, now - sent)))
-        beyond = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
+        wait = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
         if retry_after is None:
             if self.aimd is not None and self.in_flight:  # a slot that falls free says when to go on
                 return self.paused_until
@@ -279,8 +300,8 @@ class Pacer:
                 return self.paused_until
             retry_after = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
             self._throttles += 1
-        self._pause(now + retry_after + beyond, now)
-        if retry_after > DOUBTFUL and headers is not None and _exaggerates(headers):
+        self._pause(now + max(retry_after, wait), now)
+        if retry_after > DOUBTFUL and headers is not None and exaggerates(headers):
             self._doubt(now)
         return self.paused_until
 
@@ -327,8 +348,7 @@ class Pacer:
             least = self._cost(name, need) if fits else 1.0
             if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
                 continue  # garbage, for the call that brought it was answered, or asked to come back
-            axis = self._axes.get(name)
-            if axis is None:
+            if (axis := self._axes.get(name)) is None:
                 if quota.limit is None:
                     continue
                 axis = self._axes[name] = Axis(
@@ -364,11 +384,6 @@ class Pacer:
         if self._reserve == "max_tokens" and need.max_tokens is not None:
             return float(max(given, need.max_tokens))  # charged on admission, and never handed back
         return float(given + taken) if taken is not None else None
-
-
-def _exaggerates(headers: Mapping[str, str]) -> bool:
-    """Whether a gateway answered that names a minute for what frees in seconds (LiteLLM does)."""
-    return any(name.lower().startswith(("x-litellm-", "llm_provider-")) for name in headers)
 
 
 _CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}

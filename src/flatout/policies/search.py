@@ -7,12 +7,15 @@ then what it accepted in the last minute is its limit.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal
 
+from .accepted import MINUTE, Accepted
 from .gcra import Gcra
 
 START = 5.0
+FIRST_GAP = 1.0
+"""Seconds between the first request and the second: sixty a minute may be enforced as one a second."""
+
 BURST = 0.05
 BELOW = 0.985
 SLOWEST = 1.0 / 60.0
@@ -20,32 +23,56 @@ SLOWEST = 1.0 / 60.0
 WINDOWED = 3.0
 """A wait of so many seconds says that the provider counts by windows of time."""
 
-LONGEST_REPLAY = 10.0
-"""A sliding window frees itself as unevenly as it was filled: so many seconds of that are sat out at most."""
-
-DEEPEST = 60.0
-"""Seconds' worth that a bucket may hold."""
-
 FALL, FALLS = 0.92, 3
 """A found rate that is refused at once is lowered by so much, so many times, before it is searched for anew."""
 
 Phase = Literal["climb", "measure", "refine", "settled"]
 
-GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.35, "refine": 1.06}
+GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.35, "refine": 1.04}
 INTERVAL: dict[Phase, tuple[float, float]] = {
     "climb": (0.3, 2.0),
     "measure": (0.3, 4.0),
-    "refine": (1.0, 10.0),
+    "refine": (1.0, 6.0),
     "settled": (12.0, 40.0),
 }
 """A rate stands for so many seconds, and for so many requests, before more is tried."""
 
+CLIMBED, LONGEST_CLIMB = 30.0, 2.0
+"""Each step of the climb takes a second more for so many requests sent, but never more seconds than that. For what is
+lent by a deep bucket is refused in the end, as many at once as are on their way by then."""
+
+SHALLOW = 0.92
+"""The share of what a bucket of one second would refill to go on with after the first refusal."""
+
+STEADY = 0.9
+"""From this share of what was measured on, the rate at the beginning was no slower than the bucket refilled."""
+
+FAR = 1.35
+"""When a rate was refined up by this factor without a refusal, its beginning was far too low."""
+
+LONGEST_LOOK = 2.0
+"""Seconds after which one request goes to see whether a refusal without a time still holds."""
+
+PATIENT = 10
+"""Of so many requests accepted before, a second refusal running says that a minute is used up."""
+
 LONGEST_STAND = 60.0
 """But never for more seconds than this."""
 
-REST = (45.0, 250.0)
-LONGEST_REST = 300.0
-"""Likewise, after a refusal, once the rate is found."""
+REST, SHORTEST_REST, LONGEST_REST = 700.0, 45.0, 900.0
+"""Likewise the calls after a refusal, once the rate is found, and the seconds they take. Where nothing has changed,
+a search upward ends in a refusal; so there is one in 700 requests at most, half of the three in a thousand that are
+held to be bearable."""
+
+SOON, PATIENCE = 10.0, 4.0
+"""But after a refusal that no look upward brought about, one is tried after so few; and after so many times more, each
+time that it is refused. So a refusal without a reason costs little, and a real limit few looks."""
+
+CERTAIN = 30
+"""Of fewer accepted in a minute, two refusals running may have been chance: more is tried soon."""
+
+UNUSED = 0.9
+"""Less than this share of a minute's limit was accepted in a minute: then that limit did not refuse."""
 
 FEW = 10.0 / 60.0
 """Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
@@ -53,8 +80,8 @@ FEW = 10.0 / 60.0
 DEEPEST_CUT = 0.5
 """One refusal lowers a found rate by no more: what was accepted lately is little, too, when little was asked."""
 
-FIRST_STEP, LAST_STEP = 0.005, 0.08
-"""By how much more is tried then: the first step, and the largest after doubling."""
+FIRST_STEP, BOLD, LAST_STEP = 0.005, 0.2, 0.5
+"""By how much more is tried then: the first step, one after which it is soon tried again if refused, the largest."""
 
 
 class RateSearch:
@@ -69,14 +96,20 @@ class RateSearch:
     __slots__ = (
         "_base",
         "_blocked",
+        "_calls",
         "_clean",
         "_cut_at",
-        "_doubtful",
+        "_deep",
+        "_doubted",
         "_falls",
+        "_from",
         "_gcra",
         "_grow_at",
         "_grown_at",
+        "_lent",
+        "_limit",
         "_log",
+        "_looks",
         "_measured",
         "_phase",
         "_refused",
@@ -91,18 +124,24 @@ class RateSearch:
         self._gcra = Gcra(rate, max(BURST, 1.0 / rate), now - 1.0)
         self._phase: Phase = "refine" if found else "climb"
         self._windowed = False
+        self._limit = 0.0  # requests per second that such a window allows
         self._sent = 0
         self._refused = 0
         self._falls = 0
-        self._doubtful = False  # whether what was measured may be too little: a small bucket overflowed meanwhile
+        self._calls = REST  # that are made before more is tried
+        self._doubted = False  # whether what was measured was held to be too little before
+        self._deep = 0.0  # the rate, if what was refused first is a bucket of a minute
+        self._lent = False  # whether a deep bucket hides its rate: then what it accepts between refusals tells it
         self._measured = 0.0  # what was accepted between the last two refusals, per second
         self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
+        self._from = rate * FAR if found else rate
         self._started = now
         self._base = (now, 0, 0)  # when the limit was last used up, and what was sent and refused by then
         self._cut_at = now
         self._blocked: tuple[float, float] | None = None  # since when nothing is accepted, and the rate before it
+        self._looks = 0  # how often running a single request that went to see was refused
         self._step = FIRST_STEP
-        self._log: deque[tuple[float, int]] = deque([(now, 0)])
+        self._log = Accepted(now)
         self._grown_at, self._sent_then = now, 0
         self._grow_at = now + self._interval()
 
@@ -132,10 +171,12 @@ class RateSearch:
         """A request goes."""
         self._gcra.take(1.0, now)
         self._sent += 1
-        if now - self._log[-1][0] >= 1.0:
-            self._log.append((now, self._sent - self._refused))
-            while now - self._log[0][0] > 61.0 and len(self._log) > 2:
-                self._log.popleft()
+        if self._sent == 1 and self._phase == "climb":
+            self._started = now
+            self._base = (now, 0, 0)
+            self._gcra.tat = now + max(FIRST_GAP, self._gcra.burst)
+            self._rest(now + FIRST_GAP, self._interval(), again=True)
+        self._log.note(now, self._sent - self._refused)
         if now >= self._grow_at:
             self._grow(now)
 
@@ -153,10 +194,11 @@ class RateSearch:
         if self._blocked is None or sent <= self._cut_at:
             return
         since, rate = self._blocked
-        self._blocked = None
-        if sent - since >= WINDOWED and rate >= FEW and not self._windowed:
-            self._windowed = True
+        self._blocked, looks, self._looks = None, self._looks, 0
+        if looks and sent - since >= WINDOWED and rate >= FEW and not self._windowed:
+            self._windowed, self._limit = True, rate
             self._settle(rate * BELOW, now)
+            self.resume(sent + self._log.replay(sent, self.rate))
 
     def refused(self, mark: int, sent: float, retry_after: float | None, now: float) -> float:
         """A request was refused; one cut answers all refusals of requests sent before it.
@@ -168,78 +210,141 @@ class RateSearch:
             now: the present.
 
         Returns:
-            Seconds to wait beyond that.
+            Seconds to wait; never fewer than the provider asked for.
         """
         self._refused += 1
+        told = retry_after or 0.0
         if sent < self._cut_at:
-            return 0.0
+            return told
         self._cut_at = now
         accepted = mark - self._base[1] - (self._refused - self._base[2])
-        if self._blocked is not None and accepted <= 0:
-            return 0.0  # nothing was let through since the last cut: that calls for patience, not for a lower rate
-        self._blocked = self._blocked or (sent, self._lately(now))
-        rate = self._lately(now)
+        if self._blocked is not None and accepted <= 0:  # patience is called for, not a lower rate
+            self._looks += 1
+            if retry_after is None and not self._windowed:
+                return self._minute_s_end(now)
+            return told + self._looks * min(told, WINDOWED)  # where refusals are charged, what is told is too little
+        rate = self._log.rate(mark - self._refused, sent)
+        self._blocked = self._blocked or (sent, rate)
+        if self._windowed and retry_after is None and rate < UNUSED * self._limit:
+            self._windowed, self._phase = False, "settled"  # it is not the minute that refuses
+            self._clean = self._measured = 0.0
         if self._windowed:
-            self._settle(max(rate * BELOW, self.rate * DEEPEST_CUT), now)
-            return 0.0
-        if retry_after is not None and retry_after >= WINDOWED and rate >= FEW:
-            self._windowed = True
-            self._settle(max(rate, 1.0 / retry_after) * BELOW, now)
-            return min(LONGEST_REPLAY, sent - self._started)
+            return self._used_up(mark, rate, sent, retry_after, now)
+        if told >= WINDOWED and rate >= FEW:
+            self._windowed, self._limit = True, max(rate, 1.0 / told)
+            self._settle(self._limit * BELOW, now)
+            return told + self._log.replay(now + told, self.rate)
         at, self._base = self._base[0], (sent, mark, self._refused)
-        self._cut(accepted, at, sent, now)
-        return 0.0
+        rate = self.rate
+        climbed = self._phase == "climb"
+        self._cut(mark, accepted, at, sent, told, now)
+        if retry_after is not None or not climbed:
+            return told
+        # What any bucket refills by then, unless it holds more than a minute's worth.
+        return min(LONGEST_LOOK, 1.1 / self._deep) if accepted >= PATIENT else 2.0 / rate
 
-    def _cut(self, accepted: int, at: float, sent: float, now: float) -> None:
+    def _cut(self, mark: int, accepted: int, at: float, sent: float, told: float, now: float) -> None:
         """Lower the rate, by what was accepted since the limit was last used up."""
-        measured = accepted / max(1e-9, sent - at)
+        seconds = max(1e-9, sent - at)
+        measured = accepted / seconds
         if self._phase == "climb" and accepted <= 0:  # others had used it up: that says nothing of the limit
             self._rest(now, self._interval(), again=True)
-        elif self._phase == "climb":  # what a full bucket of a minute would refill, but not absurdly little
-            self._restart(max(accepted / (sent - at + DEEPEST), self.rate / 8.0), now)
+        elif self._phase == "climb":
+            self._deep = accepted / (seconds + MINUTE) if accepted >= PATIENT else 0.0
+            self._restart("refine", self._guess(mark, accepted, seconds, told, sent), now)
         elif not self._clean and self._measured:
             self._settle(self._measured * BELOW, now)  # what seemed to be borne was lent by a deep bucket
-            if self._doubtful:
-                self._refine(now)
         elif not self._clean and self._phase == "settled" and self._falls < FALLS:
             falls = self._falls + 1
-            self._settle(self.rate * FALL, now)
+            self._settle(self.rate * FALL, now, SOON)  # and back soon: it may have been a refusal without a reason
             self._falls = falls
         elif not self._clean:  # refused at a rate that was never borne: far too fast
-            borne = measured * BELOW if accepted >= 10 and sent - at >= 1.0 else 0.0
-            self._restart(max(borne, self.rate * (0.7 if self._phase == "settled" else 0.5)), now)
+            self._fall(accepted, seconds, now)
         elif self._phase == "settled":
-            seconds = max(12.0, 40.0 / self.rate)
-            lent = 1.0 / seconds  # a small bucket's second went beyond what it refills
-            rate = min(self._clean, self._lately(now, seconds) * (1.0 - lent)) * 0.99
-            self._settle(max(rate, self.rate * DEEPEST_CUT), now)
+            step, calls = self._step, self._calls if self._step <= BOLD else SOON  # the limit is anywhere in between
+            self._settle(max(self._borne(mark, measured, at, sent), self.rate * DEEPEST_CUT), now, calls * PATIENCE)
+            self._step = max(FIRST_STEP, step / 8.0)  # a quarter of what was too much, for it was doubled since
+        elif self._lent and accepted >= PATIENT:
+            if self._doubted or self._from >= STEADY * measured:
+                self._settle(measured * BELOW, now, REST if self._from >= STEADY * measured else SOON)
+            else:  # so slow at first that the bucket may have overflowed: it is more than that, less than was lent
+                self._doubted = True
+                self._restart("refine", (measured * max(measured, self._clean)) ** 0.5, now)
+        elif self._phase == "measure":
+            self._restart("refine", self._clean, now)
         else:  # a small bucket bears the last rate but one; a deep one will refuse it soon
-            first = self._phase == "measure"
-            self._settle(self._clean, now)
-            self._measured = measured if accepted >= 10 else 0.0
-            if first:
-                self._refine(now)
-                self._doubtful = True
+            self._settle(self._small(mark, at, sent), now)
+            self._measured = measured if accepted >= PATIENT else 0.0
 
-    def _refine(self, now: float) -> None:
-        self._doubtful = False
-        self._phase = "refine"
-        self._rest(now, self._interval(), again=True)
+    def _guess(self, mark: int, accepted: int, seconds: float, told: float, sent: float) -> float:
+        """The rate to go on with after the first refusal: that of a bucket of a second, which accepts in no time more
+        than what it refills in that time and a second.
+        """
+        if accepted < 3:
+            least = accepted / (seconds + max(told, seconds))
+            return max(least, 1.0 / FIRST_GAP) if accepted == 2 else least
+        densest = self._log.densest(mark - self._refused, sent)
+        return SHALLOW * (self.rate if densest is None else densest)
 
-    def _restart(self, rate: float, now: float) -> None:
-        self._phase = "measure"
+    def _borne(self, mark: int, measured: float, since: float, sent: float) -> float:
+        """The rate to go back to, when more was tried and refused."""
+        if self._lent:
+            return min(self._clean, measured * BELOW)
+        if self._step <= 2.0 * FIRST_STEP:  # the least was too much: what was borne for long is all there is
+            return self._clean
+        return self._small(mark, since, sent)
+
+    def _small(self, mark: int, since: float, sent: float) -> float:
+        """The rate to settle at, if the bucket is small: the last that was clean, unless that was lent."""
+        bound = self._log.densest(mark - self._refused + 2, sent, since)
+        return self._clean if bound is None or self._clean <= bound else bound * BELOW
+
+    def _used_up(self, mark: int, rate: float, sent: float, retry_after: float | None, now: float) -> float:
+        """A window is used up. Returns the seconds until it is over."""
+        if retry_after is None:
+            limit = min(rate, self._limit * 1.02)
+            wait = self._log.since(mark - self._refused - limit * MINUTE) + MINUTE - now
+        else:  # half a second, because seconds are told as whole ones, rounded up
+            limit = self._log.rate(mark - self._refused, sent, MINUTE - max(0.0, retry_after - 0.5)) * (
+                1.0 - max(0.0, retry_after - 0.5) / MINUTE
+            )
+            wait = retry_after
+        self._limit = limit
+        self._settle(max(limit * BELOW, self.rate * DEEPEST_CUT), now)
+        return max(0.0, wait)
+
+    def _fall(self, accepted: int, seconds: float, now: float) -> None:
+        """Find a rate that may be borne, below one that was not for a moment."""
+        measured, doubt = accepted / seconds, 1.5 / seconds
+        self._lent = self._lent or self._phase == "refine"
+        if self._deep > measured / 3.0 and abs(measured - self._deep) <= doubt and self._phase == "refine":
+            self._settle(self._deep * BELOW, now, REST if self._all() >= CERTAIN else SOON)
+        elif accepted and seconds >= 1.0:
+            self._restart("refine", measured * 0.92, now)
+        else:
+            self._restart("measure", self.rate * (0.7 if self._phase == "settled" else 0.5), now)
+        self._deep = 0.0
+
+    def _all(self) -> int:
+        return self._sent - self._refused
+
+    def _restart(self, phase: Phase, rate: float, now: float) -> None:
+        self._phase = phase
         self._clean = self._measured = 0.0
+        self._from = rate
         self._set(rate, now)
         self._rest(now, self._interval(), again=True)
 
-    def _settle(self, rate: float, now: float) -> None:
+    def _settle(self, rate: float, now: float, calls: float = REST) -> None:
         self._phase = "settled"
         self._clean = self._measured = 0.0
         self._falls = 0
-        self._step = FIRST_STEP
+        self._step = FIRST_STEP if calls >= REST else 1.0 - FALL
         self._set(rate, now)
-        seconds, calls = REST
-        self._rest(now, min(LONGEST_REST, max(seconds, calls / self.rate)))
+        self._calls = min(REST, calls)
+        share = self._calls / REST
+        longest = max(LONGEST_STAND, LONGEST_REST * share)
+        self._rest(now, min(longest, max(SHORTEST_REST * share, self._calls / self.rate)), again=True)
 
     def _grow(self, now: float) -> None:
         """Try a little more, if what is allowed now was used."""
@@ -252,8 +357,10 @@ class RateSearch:
         if self._phase == "settled":
             self._set(rate * (1.0 + self._step), now)
             self._step = min(LAST_STEP, self._step * 2.0)
-        else:
-            self._set(rate * GROWTH[self._phase], now)
+            return
+        if self._phase == "refine" and rate > FAR * self._from:
+            self._phase = "measure"
+        self._set(rate * GROWTH[self._phase], now)
 
     def _rest(self, now: float, seconds: float, *, again: bool = False) -> None:
         """Try no more for some seconds."""
@@ -263,16 +370,20 @@ class RateSearch:
 
     def _interval(self) -> float:
         seconds, calls = INTERVAL[self._phase]
+        if self._phase == "settled" and self._calls < calls:
+            seconds, calls = 1.0, self._calls
+        if self._phase == "climb":
+            seconds = min(LONGEST_CLIMB, max(seconds, self._sent / CLIMBED))
         return max(seconds, min(calls / self.rate, LONGEST_STAND))
 
-    def _lately(self, now: float, seconds: float = 60.0) -> float:
-        """Requests accepted per second in the last seconds, 60 at most."""
-        before = self._log[0][1]
-        for at, accepted in self._log:
-            if at > now - seconds:
-                break
-            before = accepted
-        return (self._sent - self._refused - before) / seconds
+    def _minute_s_end(self, now: float) -> float:
+        """Seconds until the minute that began with the first request is over, if that many were accepted in it."""
+        wait = self._started + MINUTE - now
+        if wait <= 0 or self._sent - self._refused < PATIENT:
+            return 0.0
+        self._windowed, self._limit = True, (self._blocked or (now, self.rate))[1]
+        self._settle(self._limit * BELOW, now, REST if self._all() >= CERTAIN else SOON)
+        return wait + self._log.replay(now + wait, self.rate)
 
     def _set(self, rate: float, now: float) -> None:
         self._gcra.set_rate(max(rate, SLOWEST), now)

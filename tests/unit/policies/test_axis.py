@@ -102,6 +102,15 @@ def test_a_refusal_ends_spending_ahead(reset):
     assert got[-1] - 1.1 >= 99 / (10 * USE) - BURST
 
 
+def test_an_empty_bucket_that_refuses_owes_no_minute():
+    """A 429 that says "nothing left, full again in six minutes, come back in a second" would cost a whole minute."""
+    axis = Axis("tokens", 1.0, 60.0, 0.0, known=False)
+    axis.heard(Quota(limit=150_000, remaining=0, reset=360.0), mark=0.0, sent=0.0, now=0.0)
+    axis.refused(0.0)
+    assert axis.ready_at(10, 0.0) < 0.5
+
+
+
 def test_what_is_left_only_ever_lowers():
     """Each answer that is late would hand out again what has been spent since."""
     axis = Axis("requests", 600.0, 60.0, 0.0, known=True)

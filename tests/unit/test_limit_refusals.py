@@ -1,0 +1,140 @@
+"""What the limiter makes of refusals, cancellations and limits that processes share."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from scripted_wire import Wire, client, completion, refusal
+
+from flatout import Call, Limits
+from flatout.policies.estimate import Need
+from flatout.policies.pacing import OVERLOAD, Pacer
+from flatout.store.shared import SharedLimits
+from flatout.testing import run_virtual
+
+LONG = "word " * 800
+
+
+def test_a_few_503_among_many_calls_do_not_pause_the_target():
+    """Five quick failures among a thousand calls under way would hold up all of them."""
+
+    def paused(others: int) -> bool:
+        pacer = Pacer(Limits(concurrency=1_000), 0.0)
+        for _ in range(OVERLOAD + others):
+            pacer.admit(Need(), 0.0)
+        for _ in range(OVERLOAD):
+            pacer.failed(Need(), 0.1, overloaded=True)
+        return pacer.paused_until > 0.1
+
+    assert not paused(others=100)
+    assert paused(others=0)
+
+
+def test_a_call_whose_guess_is_somewhat_too_large_is_sent():
+    """A call that fits its limit would fail unsent, for the first guesses are high."""
+    pacer = Pacer(Limits(tpm=10_000), 0.0, reserve="max_tokens")
+    assert pacer.never(Need(11_000.0)) is None
+    assert pacer.never(Need(14_000.0)) is not None
+    assert pacer.never(Need(10.0, max_tokens=11_000)) is not None
+
+
+@pytest.mark.parametrize("limits", [Limits(rpm=60_000), Limits(concurrency=100)])
+def test_an_isolated_refusal_below_a_limit_is_that_calls_own(limits):
+    """One 429 without a reason would pause a thousand others."""
+
+    async def answer(prompt: str):
+        await asyncio.sleep(0.01)
+        first = wire.prompts.count("150") == 1
+        return refusal(429, retry_after="1") if prompt == "150" and first else completion("x")
+
+    wire = Wire(answer)
+
+    async def main() -> float:
+        async with client(wire, limits=limits) as made:
+            assert all(result.ok for result in await made.gather([f"{n}" for n in range(600)]))
+        return sorted(wire.times)[-2]
+
+    assert run_virtual(main()) < 0.9
+    assert wire.times[-1] > 1.0
+
+
+def test_a_closed_client_lets_go_of_shared_limits(tmp_path, monkeypatch):
+    """A program that opens many clients would run out of files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    closed = []
+    close = SharedLimits.close
+    monkeypatch.setattr(SharedLimits, "close", lambda self: (closed.append(self), close(self)))
+
+    async def main() -> None:
+        async with client(Wire(), limits=Limits(rpm=6_000, shared="x")) as made:
+            assert (await made.result("hello")).ok
+            assert not closed
+
+    run_virtual(main())
+    assert len(closed) == 1
+
+
+def test_a_cancelled_call_changes_shared_limits_under_their_lock(tmp_path, monkeypatch):
+    """Two processes would write over each other, and both go past the limit."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    depths = []
+    failed = Pacer.failed
+
+    def spy(self, *given, **more):
+        depths.append(self.exclusive._depth)
+        return failed(self, *given, **more)
+
+    monkeypatch.setattr(Pacer, "failed", spy)
+
+    async def main() -> None:
+        async with client(Wire(lambda _: 5.0), limits=Limits(rpm=6_000, shared="x")) as made:
+            task = asyncio.create_task(made.result("hello"))
+            await asyncio.sleep(1.0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    run_virtual(main())
+    assert depths == [1]
+
+
+def test_refused_calls_come_back_in_their_order_before_the_others():
+    """The first row of a file would be overtaken by every other that was refused with it."""
+    seen: list[str] = []
+
+    def answer(prompt: str):
+        seen.append(prompt)
+        refused = prompt in "0123" and seen.count(prompt) == 1
+        return refusal(429, retry_after="3") if refused else completion("x")
+
+    async def slow(prompt: str):
+        await asyncio.sleep(0.05)
+        return answer(prompt)
+
+    wire = Wire(slow)
+
+    async def main() -> None:
+        async with client(wire, limits=Limits(rpm=6_000)) as made:
+            assert all(result.ok for result in await made.gather([f"{n}" for n in range(12)]))
+
+    run_virtual(main())
+    again = [prompt for place, prompt in enumerate(wire.prompts) if prompt in wire.prompts[:place]]
+    assert again[:2] == ["0", "1"]  # of those that were refused at about the same time
+    others = [prompt for prompt in wire.prompts[wire.prompts.index(again[0], 1) :] if prompt not in again]
+    assert all(wire.prompts.index(other) > wire.prompts.index(again[-1], 4) for other in others[-5:])
+
+
+def test_a_small_call_that_comes_later_passes_as_soon_as_it_can():
+    """A short question would wait for the long document before it, though there is room for it now."""
+    wire = Wire(lambda prompt: 10.0)  # nothing is corrected meanwhile
+
+    async def main() -> None:
+        async with client(wire, limits=Limits(tpm=60_000)) as made:
+            tasks = []
+            for prompt in (f"1 {LONG}", f"2 {LONG}", "small"):
+                tasks.append(asyncio.create_task(made.result(Call(prompt, max_tokens=5))))
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*tasks)
+
+    run_virtual(main())
+    assert [prompt.split()[0] for prompt in wire.prompts] == ["1", "small", "2"]
