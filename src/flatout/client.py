@@ -208,14 +208,14 @@ class Client:
 
         Returns:
             One result per text, in order, its vector (single-precision floats; ``numpy.asarray`` takes it without a
-            copy) as ``output``. A text that the provider refuses fails alone.
+            copy) as ``output``. A text that the provider refuses, or that is no string, fails alone.
 
         Raises:
-            ConfigError: the model is missing or unknown, its provider has no embeddings, or a text is no string.
+            ConfigError: the model is missing or unknown, its provider has no embeddings, or ``texts`` is no list.
         """
         self._engine.bind()
-        if isinstance(texts, str):
-            raise ConfigError("give a list of texts, not a single one")
+        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+            raise ConfigError(f"give a list of texts, not a {type(texts).__name__}")
         caps = await self._engine.caps(model)
         window = self._engine.window
         return await embed(texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window)
@@ -313,9 +313,8 @@ class Client:
             calls = expanded(calls, models, samples)
         if store is None:
             return fan_out(calls, self._result, self.window)
-        return durable_calls(
-            calls, store, ask=self._result, model=self._model, window=self.window, retry_failed=retry_failed
-        )
+        job = {"model": self._model, "models": models, "samples": samples}
+        return durable_calls(calls, store, ask=self._result, job=job, window=self.window, retry_failed=retry_failed)
 
     def map(
         self,
@@ -371,8 +370,11 @@ class Client:
 
         Raises:
             CallError: it came to no end; the class says why, and ``outcome`` holds how far it came.
+            ConfigError: ``agent`` is none.
         """
         self._engine.bind()
+        if not callable(agent):
+            raise ConfigError(f"run_agent takes an agent, and then its intent, not a {type(agent).__name__}")
         return await agent(intent, self)
 
     async def _result(self, index: int, value: CallLike, trip: Journey | None = None) -> Result[Any]:

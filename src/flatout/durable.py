@@ -21,6 +21,7 @@ from .errors import (
     NotSent,
     QuotaExhausted,
 )
+from .policies.classify import is_wrong_path
 from .providers.structured import restored, schema_of
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
@@ -168,4 +169,4 @@ def may_go_again(error: Exception) -> bool:
     """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
     if isinstance(error, DeadlineExceeded):
         return error.attempts == 0
-    return isinstance(error, NotSent | ConnectError | AuthenticationError | QuotaExhausted)
+    return isinstance(error, NotSent | ConnectError | AuthenticationError | QuotaExhausted) or is_wrong_path(error)

@@ -339,19 +339,22 @@ def durable_map(
     return run_durably(begin, items, place, job=job, window=window)
 
 
-def as_json(value: Any, complaint: str) -> bytes:
-    """A value as JSON; pydantic models as their fields.
+def as_json(value: Any, complaint: str, *, finite: bool = False) -> bytes:
+    """A value as JSON; pydantic models as their fields. ``finite``: nan and infinity are errors, and not null.
 
     Raises:
         ConfigError: it has none; the message begins with the complaint.
     """
     try:
         try:
-            return _encode_strictly(value)
+            made = _encode_strictly(value)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
-            return json.dumps(msgspec.to_builtins(value, enc_hook=_fields), sort_keys=True).encode()
+            made = json.dumps(msgspec.to_builtins(value, enc_hook=_fields), sort_keys=True).encode()
+        if finite and any(word in made for word in (b"null", b"NaN", b"Infinity")):  # perhaps None, or in a text
+            json.dumps(msgspec.to_builtins(value, enc_hook=_fields), allow_nan=False)
     except Exception as error:  # a user's own classes may raise anything
         raise ConfigError(f"{complaint} ({error})") from error
+    return made
 
 
 def _fields(value: Any) -> Any:

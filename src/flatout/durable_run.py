@@ -259,7 +259,7 @@ def durable_calls(
     place: Place,
     *,
     ask: Ask,
-    model: str | None,
+    job: Mapping[str, Any],
     window: int,
     retry_failed: bool,
 ) -> AsyncGenerator[Result[Any], None]:
@@ -268,4 +268,4 @@ def durable_calls(
     def begin(store: RunFile, name: str) -> _Calls:
         return _Calls(store, name, retry_failed, ask)
 
-    return run_durably(begin, calls, place, job={"model": model}, window=window)
+    return run_durably(begin, calls, place, job=job, window=window)

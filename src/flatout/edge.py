@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from .errors import CallError
 from .layer import Journey, journey, set_journey
 from .values import Call, Reply, Result
 
@@ -133,6 +144,24 @@ def outcome(
     )
 
 
+@contextmanager
+def cancelled_alone() -> Iterator[None]:
+    """Within the block, somebody else's cancellation is a failure like any other; this task's own passes through.
+
+    Who awaits a task that was cancelled gets its CancelledError, though nobody wants the one who waits to end.
+
+    Raises:
+        CallError: in place of a CancelledError that was not meant for this task.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CallError("cancelled: something that the function waited for was cancelled") from error
+
+
 async def run_function(
     function: Callable[[ItemT, ClientT], Awaitable[Any]],
     client: ClientT,
@@ -148,7 +177,8 @@ async def run_function(
     output: Any = None
     error: Exception | None = None
     try:
-        output = await function(item, client)
+        with cancelled_alone():
+            output = await function(item, client)
     except Exception as caught:
         error = caught
     finally:

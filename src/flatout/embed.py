@@ -24,7 +24,7 @@ _THE_TEXTS = frozenset({400, 413, 422})
 async def embed(
     texts: Iterable[str], caps: Caps, ask: Ask, *, model: str | None, dimensions: int | None, window: int
 ) -> list[Result[array[float]]]:
-    """Embed texts; a text that the provider refuses fails alone.
+    """Embed texts; a text that the provider refuses, or that is no string, fails alone.
 
     A provider refuses a request whole when one of its texts is at fault, so a refused request is sent again in halves
     until that text stands alone: about twice the binary logarithm of the request's texts more requests.
@@ -41,6 +41,10 @@ async def embed(
 
     async def answer(batch: Batch) -> list[Result[array[float]]]:
         trip = Journey(asyncio.get_running_loop().time())
+        alone: Any = batch.texts[0]
+        if not isinstance(alone, str):
+            complaint = f"embeddings are made of strings; number {batch.indexes[0] + 1} is a {type(alone).__name__}"
+            return _results(batch, trip, [None], ConfigError(complaint))
         messages = [{"role": "user", "content": text} for text in batch.texts]
         try:
             # The answer has no tokens; one is the least that a bound on it, for a budget's sake, can be.

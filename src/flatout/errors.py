@@ -212,7 +212,7 @@ class UsageLimitReached(CallError):
     Attributes:
         limit: the limit's name, such as ``turns``.
         allowed: the limit.
-        used: what was used, or would have been used by the next step; None when that is not known.
+        used: what was used until then; None when that is not known.
     """
 
     def __init__(

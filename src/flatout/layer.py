@@ -198,6 +198,7 @@ class Journey:
 
     Attributes:
         target: the target of the last attempt.
+        in_flight: an attempt is on the wire now.
         reasks: how often the model was asked again because its answer did not fit.
         first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
         failures: the attempts that failed; kept only while somebody subscribes to events.
@@ -211,6 +212,7 @@ class Journey:
         "delivered",
         "failures",
         "first_chunk",
+        "in_flight",
         "journal",
         "last_error",
         "reasks",
@@ -224,6 +226,7 @@ class Journey:
         self.started = started
         self.deadline_at: float | None = None
         self.attempts = 0
+        self.in_flight = False
         self.reasks = 0
         self.target = ""
         self.last_error: Exception | None = None

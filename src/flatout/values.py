@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import ConfigError
+from .secret import Secret
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault  # so that a call without ``output`` needs no annotation
@@ -31,31 +32,6 @@ OutputType = type[OutputT] | Mapping[str, Any] | UnionType | _SpecialForm
 
 Message = Mapping[str, Any]
 """One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
-
-
-class Secret:
-    """A key that does not show itself: not in a repr, a log line, a traceback's locals or a pickle."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The key itself. Call this only where the request's headers are built."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a Secret is not pickled: keys stay in the process that read them")
 
 
 class _CallOptions(Struct, Generic[OutputT], frozen=True, kw_only=True):
@@ -317,7 +293,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         shared: a name under which the processes of this machine share these limits.
 
     Raises:
-        ConfigError: a limit is not a number above 0, or ``concurrency`` is not whole.
+        ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is no name.
     """
 
     rpm: float | None = None
@@ -338,6 +314,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError(f"the limit concurrency is a whole number, not {self.concurrency!r}")
         if self.adaptive not in (None, "rate", "concurrency"):
             raise ConfigError(f"adaptive is 'rate' or 'concurrency', not {self.adaptive!r}")
+        shared: Any = self.shared
+        if shared is not None and not (isinstance(shared, str) and shared.strip()):
+            raise ConfigError(f"shared is a name, such as 'openai', not {shared!r}")
 
     def over(self, base: Limits) -> Limits:
         """These limits, and ``base`` where these say nothing."""

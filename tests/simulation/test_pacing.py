@@ -162,6 +162,15 @@ def test_stray_refusals_at_low_traffic_do_not_slow_a_run_for_ever():
         assert seconds < 600
 
 
+def test_stray_refusals_do_not_hide_that_there_is_room():
+    """Where no limit is known, each of them would be taken for it, until hardly anything goes."""
+    settings = ProviderSettings(rpm=6_000, burst=1.0, latency=0.1, faults=Faults(rate_limited=0.02))
+    for seed in range(4):
+        results, seconds = gathered(ProviderModel(settings, seed), 2_000)
+        assert all(result.ok for result in results)
+        assert seconds < 300
+
+
 # -- pauses -----------------------------------------------------------------------------------------------------------
 
 

@@ -173,6 +173,8 @@ def test_names_in_a_run_file_make_nothing_but_errors():
         (DeadlineExceeded("x", attempts=1), False),
         (ServerError("x"), False),
         (InvalidRequest("x"), False),
+        (InvalidRequest("x", code="model_not_found"), False),
+        (InvalidRequest("x", code="path_not_found"), True),
         (ConfigError("x"), False),
         (ValueError("x"), False),
     ],

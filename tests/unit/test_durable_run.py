@@ -288,3 +288,23 @@ def test_a_run_file_that_fails_before_an_attempt_ends_the_run(path, monkeypatch)
     with pytest.raises(StoreError, match="the disk failed"):
         gather(["a", "b"], path, wire)
     assert not wire.prompts
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "what"),
+    [
+        ({"samples": 2}, {"samples": 3}, "samples was 2, is now 3"),
+        ({}, {"samples": 2}, "samples was not set, is now 2"),
+        ({"models": ["m", "m1"]}, {"models": ["m", "m2"]}, r"models was \['m', 'm1'\], is now \['m', 'm2'\]"),
+    ],
+)
+def test_other_variants_are_refused_by_their_name(path, first, then, what):
+    """A user would be told of a changed prompt in a row that nobody changed."""
+
+    async def main(variants: dict[str, Any]) -> None:
+        async with client(Wire()) as made:
+            await made.gather(["a", "b"], store=path, **variants)
+
+    asyncio.run(main(first))
+    with pytest.raises(RunMismatch, match=f"{what}; use --fresh, or another file, to start over"):
+        asyncio.run(main(then))

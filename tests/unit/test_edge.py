@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.edge import fan_out
+from flatout import CallError, Result
+from flatout.edge import fan_out, run_function
 from flatout.testing import run_virtual
 
 
@@ -234,3 +236,38 @@ def test_nothing_in_nothing_out():
         return [outcome async for outcome in fan_out([], slow, 1)]
 
     assert run_virtual(main()) == []
+
+
+def test_what_was_cancelled_within_a_function_fails_its_item_alone():
+    """One item that awaits a cancelled task would end the whole map, and cost every other item its result."""
+
+    async def function(item: int, client: object) -> int:
+        if item == 1:
+            task = asyncio.create_task(asyncio.sleep(9))
+            task.cancel()
+            await task
+        return item
+
+    async def main() -> list[Result]:
+        return [result async for result in fan_out(range(3), partial(run_function, function, None), 3)]
+
+    results = sorted(run_virtual(main()), key=lambda result: result.index)
+    assert [result.output for result in results] == [0, None, 2]
+    assert isinstance(results[1].error, CallError)
+    assert str(results[1].error).startswith("cancelled: ")
+
+
+def test_a_real_cancellation_of_a_function_is_not_swallowed():
+    """A run that is to end would go on."""
+
+    async def function(item: int, client: object) -> None:
+        await asyncio.sleep(9)
+
+    async def main() -> bool:
+        task = asyncio.create_task(run_function(function, None, 0, 0))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    assert run_virtual(main())

@@ -115,11 +115,24 @@ def test_the_length_of_the_vectors_can_be_chosen():
     assert json.loads(server.requests[0].body)["model"] == "e"
 
 
-@pytest.mark.parametrize("texts", ["one text", [1], [b"x"]])
+@pytest.mark.parametrize("texts", ["one text", b"one text", 5])
 def test_what_is_no_list_of_texts_is_refused(texts):
     """A string would be embedded letter by letter."""
     with pytest.raises(ConfigError):
         embedded(texts, Embeddings())
+
+
+def test_what_is_no_text_fails_alone():
+    """One empty cell would take all other vectors with it."""
+    server = Embeddings()
+    results = embedded(["a", None, "bbb", 3, b"x"], server)
+    assert [result.ok for result in results] == [True, False, True, False, False]
+    assert [result.output[0] for result in results if result.ok] == [1.0, 3.0]
+    assert all(isinstance(result.error, ConfigError) for result in results if not result.ok)
+    assert [result.index for result in results] == list(range(5))
+    assert [result.attempts for result in results if not result.ok] == [0, 0, 0]
+    assert "NoneType" in str(results[1].error)
+    assert server.sizes == [2]
 
 
 def test_nothing_in_nothing_out():

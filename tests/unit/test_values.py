@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from flatout import Call, ConfigError, Endpoint, Limits, Reply, Result, ToolCall, Usage
 from flatout.layer import Request
-from flatout.values import Secret, Target
+from flatout.secret import Secret
+from flatout.values import Target
 
 KEY = "sk-" + "never-shown"
 

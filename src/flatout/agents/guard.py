@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
+from flatout.edge import cancelled_alone
 from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 
@@ -113,9 +114,10 @@ async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:
         StoreError: the run file cannot be written.
     """
     try:
-        said = check(about)
-        if inspect.isawaitable(said):
-            said = await said
+        with cancelled_alone():
+            said = check(about)
+            if inspect.isawaitable(said):
+                said = await said
     except (CallError, StoreError):
         raise
     except Exception as error:  # a user's own function may raise anything

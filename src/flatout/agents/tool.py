@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.durable_map import as_json
+from flatout.edge import cancelled_alone
 from flatout.errors import ConfigError, SchemaMismatch
 from flatout.providers.tools import tool_schema, validate_arguments
 from flatout.values import is_positive
@@ -125,12 +126,8 @@ class Tool(Struct, frozen=True, kw_only=True):
         clock = asyncio.timeout(self.timeout)
         try:
             async with clock:
-                if inspect.iscoroutinefunction(inspect.unwrap(self.function)):
-                    returned = await self.function(**arguments)
-                else:
-                    returned = await asyncio.to_thread(self.function, **arguments)
-                    if inspect.isawaitable(returned):
-                        returned = await returned
+                with cancelled_alone():
+                    returned = await self._returned(arguments)
             return ToolResult(self._text(returned))
         except TimeoutError as error:
             if not clock.expired():
@@ -140,11 +137,18 @@ class Tool(Struct, frozen=True, kw_only=True):
         except Exception as error:  # a user's own function may raise anything
             return _failure(f"{type(error).__name__}: {error}")
 
+    async def _returned(self, arguments: Mapping[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(inspect.unwrap(self.function)):
+            return await self.function(**arguments)
+        returned = await asyncio.to_thread(self.function, **arguments)
+        return await returned if inspect.isawaitable(returned) else returned
+
     def _text(self, returned: Any) -> str:
         if isinstance(returned, str):
             text = returned.encode(errors="replace").decode()
         else:
-            text = as_json(returned, f"{self.name} returned a {type(returned).__name__}, which is no JSON").decode()
+            complaint = f"{self.name} returned a {type(returned).__name__}, which is no JSON"
+            text = as_json(returned, complaint, finite=True).decode()
         if len(text) <= self.most:
             return text
         return f"{text[: self.most]}\n[cut: the first {self.most:,} of {len(text):,} characters]"

@@ -95,22 +95,24 @@ class Trace:
             UsageLimitReached: it may not.
         """
         limits = self._limits
-        self._check("turns", limits.turns, self.turns + turns)
-        self._check("calls", limits.calls, self.calls + calls)
-        self._check("tool_calls", limits.tool_calls, self.tool_calls + tool_calls)
+        self._check("turns", limits.turns, self.turns, wanted=turns)
+        self._check("calls", limits.calls, self.calls, wanted=calls)
+        self._check("tool_calls", limits.tool_calls, self.tool_calls, wanted=tool_calls)
         if limits.tokens is not None:
-            self._check("tokens", limits.tokens, _sum(self.input_tokens, self.output_tokens), spent=True)
+            self._check("tokens", limits.tokens, _sum(self.input_tokens, self.output_tokens))
         if limits.cost is not None:
-            self._check("cost", limits.cost, self.cost, spent=True)
+            self._check("cost", limits.cost, self.cost)
 
-    def _check(self, name: str, allowed: float | None, used: float | None, *, spent: bool = False) -> None:
-        """``spent``: what is used is used already, so that nothing is left when it equals the limit."""
-        if allowed is None or (used is not None and (used < allowed if spent else used <= allowed)):
+    def _check(self, name: str, allowed: float | None, used: float | None, *, wanted: int | None = None) -> None:
+        """``wanted``: how many more there are to be; None where nobody knows yet, so that something must be left."""
+        if allowed is None or (used is not None and (used < allowed if wanted is None else used + wanted <= allowed)):
             return
         if used is None:
             message = f"the limit on {name} cannot be kept: what was used is not known"
         else:
-            message = f"the run came to its limit of {allowed:g} {name.replace('_', ' ')}: {used:g}"
+            message = f"the run came to its limit of {allowed:g} {name.replace('_', ' ')}: {used:g} used"
+            if wanted is not None:
+                message += ", and another was wanted" if wanted == 1 else f", and {wanted} more were wanted"
         raise UsageLimitReached(message, limit=name, allowed=allowed, used=used)
 
     def _add(self, step: Step, attempts: int, cost: float | None, waits: dict[str, float]) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from flatout.durable import plain
 from flatout.durable_map import as_json
+from flatout.edge import cancelled_alone
 from flatout.errors import GuardrailTripped
 from flatout.layer import Journey, journey, reset_journey, set_journey
 from flatout.values import Call, Reply
@@ -226,5 +227,6 @@ class Work:
 
 async def called(function: Any, *arguments: Any) -> Any:
     """What a function returns, plain or async."""
-    returned = function(*arguments)
-    return await returned if inspect.isawaitable(returned) else returned
+    with cancelled_alone():
+        returned = function(*arguments)
+        return await returned if inspect.isawaitable(returned) else returned

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout is not None:
             sys.stdout.flush()  # here a reader that has gone can still be met in silence
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before the run listens for it, or in a command that does not
+        say("flatout: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         return _leave_quietly()

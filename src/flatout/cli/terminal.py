@@ -47,7 +47,7 @@ def is_live(stream: TextIO | None) -> bool:
 
 def lay_out(lines: Iterable[Line]) -> list[str]:
     """Labels in one column, texts in the next."""
-    return [f"  {label:<{_LABEL}}{text}".rstrip() for label, text in lines]
+    return [f"  {f'{label} ' if label else '':<{_LABEL}}{text}".rstrip() for label, text in lines]
 
 
 def tell(headline: str, lines: Sequence[Line]) -> None:

@@ -62,6 +62,8 @@ def trace(
 
 
 def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, as_json: bool) -> None:
+    from flatout.policies.redact import redact
+
     from .trace_text import listing
 
     rows, counts = reader.ranked(by, limit), reader.counts()
@@ -75,7 +77,7 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
                 "attempts": row.attempts,
                 "cost": row.cost,
                 "error": row.error,
-                "error_message": row.error_message,
+                "error_message": row.error_message and redact(row.error_message),
             }
             for row in rows
         ]

@@ -210,7 +210,9 @@ def _dollars(cost: Any) -> str:
 
 
 def _error(row: Ranked) -> str:
-    return clean(": ".join(part for part in (row.error, row.error_message) if part), 120)
+    from flatout.policies.redact import redact
+
+    return clean(redact(": ".join(part for part in (row.error, row.error_message) if part)), 120)
 
 
 def _advice(root: Node) -> Iterator[str]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from flatout.errors import AttemptTimeout
-from flatout.layer import Codec, Journey, Response, Streamed, Transport, journey
+from flatout.layer import Codec, Journey, Request, Response, Streamed, Transport, journey
 from flatout.settings import Gaps
 from flatout.values import Call, Reply
 
@@ -49,8 +49,15 @@ class Endpoint:
             await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call), trip.last_error)
         trip.attempts += 1
         trip.target = self._target
-        if not streams:
-            return self._codec.decode(call, await self._transport.send(request))
+        trip.in_flight = True
+        try:
+            if not streams:
+                return self._codec.decode(call, await self._transport.send(request))
+            return await self._stream(call, request, trip)
+        finally:
+            trip.in_flight = False
+
+    async def _stream(self, call: Call, request: Request, trip: Journey) -> Reply:
         listening = _Listening(self._gaps or Gaps())
         try:
             async with listening.silence, self._transport.stream(request) as answer:
@@ -58,7 +65,7 @@ class Endpoint:
         except TimeoutError:
             if not listening.silence.expired():
                 raise
-            raise AttemptTimeout(listening.complaint()) from None
+            raise listening.complaint() from None
 
     async def _read(self, call: Call, answer: Streamed, trip: Journey, listening: _Listening) -> Reply:
         chunks = listening.to(answer.chunks())
@@ -105,8 +112,9 @@ class _Listening:
             self.silence.reschedule(None if gap is None else loop.time() + gap)
             yield chunk
 
-    def complaint(self) -> str:
-        """What to say when it kept silent for too long."""
+    def complaint(self) -> AttemptTimeout:
+        """What to raise when it kept silent for too long; the code names the bound."""
         if self._heard:
-            return f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
-        return f"not a byte of the answer within {self._gaps.first_byte:g} s"
+            text = f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
+            return AttemptTimeout(text, code="between_bytes")
+        return AttemptTimeout(f"not a byte of the answer within {self._gaps.first_byte:g} s", code="first_byte")

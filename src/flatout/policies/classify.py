@@ -20,6 +20,9 @@ UNKNOWN_MODEL = frozenset(
 )
 """Codes (lower case) that say that the model does not exist or is not open to this key."""
 
+WRONG_PATH = "path_not_found"
+"""The code of an `InvalidRequest` that says that the server has nothing at the request's path."""
+
 
 class Verdict(Enum):
     """What to do about a failed attempt."""
@@ -69,11 +72,20 @@ def verdict(error: CallError) -> Verdict:
 def _usual(error: CallError) -> Verdict:
     if isinstance(error, errors.QuotaExhausted) and error.status == 402 and error.retry_after is not None:
         return Verdict.RETRY  # OpenRouter: credit is only reserved by other calls in flight; without the header, final
-    if isinstance(error, errors.InvalidRequest) and (error.code or "").lower() in UNKNOWN_MODEL:
+    if is_wrong_path(error) or _is_unknown_model(error):
         return Verdict.STOP_TARGET
     if _is_redirect(error):
         return Verdict.FAIL  # the address is wrong, and stays so
     return _nearest(_VERDICTS, type(error))
+
+
+def is_wrong_path(error: Exception) -> bool:
+    """Whether the server has nothing at the request's path: the base URL is wrong, not the request."""
+    return isinstance(error, errors.InvalidRequest) and error.code == WRONG_PATH
+
+
+def _is_unknown_model(error: CallError) -> bool:
+    return isinstance(error, errors.InvalidRequest) and (error.code or "").lower() in UNKNOWN_MODEL
 
 
 def _is_redirect(error: CallError) -> bool:
@@ -162,14 +174,22 @@ _ADVICE: dict[type[CallError], str] = {
 }
 
 _MODEL_ADVICE = "check the model's name, and that your account may use it"
+_PATH_ADVICE = "check base_url: it must point at the API itself and end with its version, such as /v1"
+
+_SILENCES = {name: f"raise {name}= (--{name.replace('_', '-')})" for name in ("first_byte", "between_bytes")}
+"""By the code of an `AttemptTimeout`: which bound on an answer's silences ended it."""
 
 
 def advice(error: CallError | type[CallError]) -> str:
     """One line that says what a user can do about an error, or about a class of errors."""
     if isinstance(error, type):
         return _nearest(_ADVICE, error)
-    if isinstance(error, errors.InvalidRequest) and (error.code or "").lower() in UNKNOWN_MODEL:
+    if is_wrong_path(error):
+        return _PATH_ADVICE
+    if _is_unknown_model(error):
         return _MODEL_ADVICE
+    if isinstance(error, errors.AttemptTimeout) and error.code in _SILENCES:
+        return _SILENCES[error.code]
     return _nearest(_ADVICE, type(error))
 
 

@@ -22,24 +22,18 @@ from .axis import USE, Axis, MakeGcra
 from .estimate import Need
 from .gcra import Gcra
 from .search import RateSearch
+from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, SHARE, Tolerance
 
 MINUTE, DAY = 60.0, 86_400.0
 
 PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
 
-FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0
-"""Seconds of the pause after a refusal that names none, doubled while nothing is accepted in between."""
-
+LAST_PAUSE = 30.0
+"""Seconds of the pause after a refusal that names none, which is doubled while nothing is accepted in between."""
 OVERLOAD, MOST = 5, 0.5
 """So many failures for want of capacity, with no answer in between, pause the target, if they are that share of all
 that was sent meanwhile: failures are quicker than answers, so the first few say nothing of how many there will be."""
-
-STRAY, CONFIRMED = 2.0, 3.0
-FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
-"""Below a limit that the user gave, a 429 that names no more seconds than this is its call's own affair, until there
-are this many more of them than one in 12 answers; one in 30, if that limit is of calls in flight, and says nothing of
-the rate. At the beginning of a known rate one is enough."""
 
 FIRST_REST, LAST_REST = 2.0, 60.0
 
@@ -127,8 +121,8 @@ class Pacer:
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate" and not rate_known
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
-        self._refusals = CONFIRMED - 1.0 if rate_known else 0.0  # nothing was answered yet that would speak against it
-        self._forgiven = FORGIVEN if rate_known else FORGIVEN_UNKNOWN
+        self._tolerates = rate_known or limits.concurrency is not None
+        self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
         self._probe = probe or self.search is not None
         self._probe_until = -math.inf
         self._throttles = 0
@@ -231,7 +225,7 @@ class Pacer:
         if sent >= self.paused_until:
             self._probe = False
             self._throttles = self._failures = self._rests = 0
-        self._refusals = max(0.0, self._refusals - self._forgiven)
+        self._tolerance.answered()
         if self.search is not None:
             self.search.accepted(sent, now)
         for name in need.costs:
@@ -267,11 +261,17 @@ class Pacer:
 
     def alone(self, retry_after: float | None) -> float | None:
         """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
-        if self.search is not None or not (self.limits.concurrency or self._forgiven == FORGIVEN):
+        if self.search is None:
+            return self._tolerance.alone(retry_after) if self._tolerates else None
+        if not self.search.strays:
             return None
-        self._refusals += 1.0
-        wait = FIRST_PAUSE if retry_after is None else retry_after
-        return wait if self._refusals < CONFIRMED and wait <= STRAY else None
+        self._tolerance.forgiven = SHARE
+        wait = self._tolerance.alone(retry_after)
+        if wait is None:
+            self._tolerance.answer_all()  # by the cut that follows
+        else:
+            self.search.stray()
+        return wait
 
     def throttled(
         self,

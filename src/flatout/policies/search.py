@@ -1,8 +1,7 @@
 """Finds the rate of a target that tells no limit: climb until it refuses, measure what it accepts, stay just below.
 
-Between two moments at which a limit is used up, a bucket accepts exactly what it refills; so the second refusal
-measures it, whatever the bucket held at the start. A provider that counts by the minute shows itself by a long wait:
-then what it accepted in the last minute is its limit.
+Between two moments at which a limit is used up, a bucket accepts what it refills; so the second refusal measures it,
+whatever it held at the start. A provider that counts by the minute shows itself by a long wait.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Literal
 
 from .accepted import MINUTE, Accepted
 from .gcra import Gcra
+from .strays import Uninvited
 
 START = 5.0
 FIRST_GAP = 1.0
@@ -35,7 +35,8 @@ INTERVAL: dict[Phase, tuple[float, float]] = {
     "refine": (1.0, 6.0),
     "settled": (12.0, 40.0),
 }
-"""A rate stands for so many seconds, and for so many requests, before more is tried."""
+LONGEST_STAND = 60.0
+"""A rate stands for so many seconds, and for so many requests, before more is tried; but no longer than this."""
 
 CLIMBED, LONGEST_CLIMB = 30.0, 2.0
 """Each step of the climb takes a second more for so many requests sent, but never more seconds than that. For what is
@@ -52,12 +53,8 @@ FAR = 1.35
 
 LONGEST_LOOK = 2.0
 """Seconds after which one request goes to see whether a refusal without a time still holds."""
-
 PATIENT = 10
 """Of so many requests accepted before, a second refusal running says that a minute is used up."""
-
-LONGEST_STAND = 60.0
-"""But never for more seconds than this."""
 
 REST, SHORTEST_REST, LONGEST_REST = 700.0, 45.0, 900.0
 """Likewise the calls after a refusal, once the rate is found, and the seconds they take. Where nothing has changed,
@@ -68,11 +65,9 @@ SOON, PATIENCE = 10.0, 4.0
 """But after a refusal that no look upward brought about, one is tried after so few; and after so many times more, each
 time that it is refused. So a refusal without a reason costs little, and a real limit few looks."""
 
-CERTAIN = 30
-"""Of fewer accepted in a minute, two refusals running may have been chance: more is tried soon."""
-
-UNUSED = 0.9
-"""Less than this share of a minute's limit was accepted in a minute: then that limit did not refuse."""
+CERTAIN, UNUSED = 30, 0.9
+"""Of fewer accepted in a minute, two refusals running may have been chance: more is tried soon. Where less than this
+share of a minute's limit was accepted, that limit did not refuse."""
 
 FEW = 10.0 / 60.0
 """Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
@@ -91,6 +86,9 @@ class RateSearch:
         now: the present.
         rate: requests per second to begin with.
         found: whether that was found before, and needs to be refined alone.
+
+    Attributes:
+        strays: whether refusals come that have nothing to do with the rate: then one alone says nothing, see `stray`.
     """
 
     __slots__ = (
@@ -117,7 +115,9 @@ class RateSearch:
         "_sent_then",
         "_started",
         "_step",
+        "_uninvited",
         "_windowed",
+        "strays",
     )
 
     def __init__(self, now: float, rate: float = START, *, found: bool = False) -> None:
@@ -128,6 +128,8 @@ class RateSearch:
         self._sent = 0
         self._refused = 0
         self._falls = 0
+        self._uninvited = Uninvited()
+        self.strays = False
         self._calls = REST  # that are made before more is tried
         self._doubted = False  # whether what was measured was held to be too little before
         self._deep = 0.0  # the rate, if what was refused first is a bucket of a minute
@@ -146,7 +148,7 @@ class RateSearch:
         self._grow_at = now + self._interval()
 
     def __repr__(self) -> str:
-        return f"RateSearch({self.rate:.4g}/s, {self._phase}{', by windows' if self._windowed else ''})"
+        return f"RateSearch({self.rate:.4g}/s, {self._phase}{', by windows' * self._windowed})"
 
     @property
     def rate(self) -> float:
@@ -155,7 +157,7 @@ class RateSearch:
 
     @property
     def found(self) -> bool:
-        """Whether the target's limit was met, so that the rate means something."""
+        """Whether the target's limit was met."""
         return self._refused > 0 and self._phase in ("refine", "settled")
 
     @property
@@ -200,6 +202,10 @@ class RateSearch:
             self._settle(rate * BELOW, now)
             self.resume(sent + self._log.replay(sent, self.rate))
 
+    def stray(self) -> None:
+        """A request was refused, and that says nothing of the rate."""
+        self._refused += 1
+
     def refused(self, mark: int, sent: float, retry_after: float | None, now: float) -> float:
         """A request was refused; one cut answers all refusals of requests sent before it.
 
@@ -223,6 +229,12 @@ class RateSearch:
             if retry_after is None and not self._windowed:
                 return self._minute_s_end(now)
             return told + self._looks * min(told, WINDOWED)  # where refusals are charged, what is told is too little
+        settled = self._phase == "settled" and not self._clean
+        if settled and self._uninvited.are_strays(mark, self._refused):
+            self.strays, self._windowed, self._blocked, self._uninvited = True, False, None, Uninvited()
+            self._base = (sent, mark, self._refused)
+            self._restart("climb", self.rate, now)
+            return told
         rate = self._log.rate(mark - self._refused, sent)
         self._blocked = self._blocked or (sent, rate)
         if self._windowed and retry_after is None and rate < UNUSED * self._limit:
@@ -318,15 +330,12 @@ class RateSearch:
         measured, doubt = accepted / seconds, 1.5 / seconds
         self._lent = self._lent or self._phase == "refine"
         if self._deep > measured / 3.0 and abs(measured - self._deep) <= doubt and self._phase == "refine":
-            self._settle(self._deep * BELOW, now, REST if self._all() >= CERTAIN else SOON)
+            self._settle(self._deep * BELOW, now, REST if self._sent - self._refused >= CERTAIN else SOON)
         elif accepted and seconds >= 1.0:
             self._restart("refine", measured * 0.92, now)
         else:
             self._restart("measure", self.rate * (0.7 if self._phase == "settled" else 0.5), now)
         self._deep = 0.0
-
-    def _all(self) -> int:
-        return self._sent - self._refused
 
     def _restart(self, phase: Phase, rate: float, now: float) -> None:
         self._phase = phase
@@ -382,7 +391,7 @@ class RateSearch:
         if wait <= 0 or self._sent - self._refused < PATIENT:
             return 0.0
         self._windowed, self._limit = True, (self._blocked or (now, self.rate))[1]
-        self._settle(self._limit * BELOW, now, REST if self._all() >= CERTAIN else SOON)
+        self._settle(self._limit * BELOW, now, REST if self._sent - self._refused >= CERTAIN else SOON)
         return wait + self._log.replay(now + wait, self.rate)
 
     def _set(self, rate: float, now: float) -> None:

@@ -104,19 +104,17 @@ def pack(texts: Iterable[str], caps: Caps, tokens: Callable[[str], float] = toke
     Args:
         texts: the texts, in the input's order.
         caps: what one request may hold.
-        tokens: an upper guess at a text's tokens. A text that it thinks too long, and an empty one, travel alone.
-
-    Raises:
-        ConfigError: something that is no text.
+        tokens: an upper guess at a text's tokens. A text that it thinks too long, and an empty one, travel alone; so
+            does what is no string, for the sender to refuse.
     """
     indexes: list[int] = []
     held: list[str] = []
     sum_of_tokens = 0.0
+    text: Any
     for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ConfigError(f"embeddings are made of strings; number {index + 1} is a {type(text).__name__}")
-        size = tokens(text)
-        if not text or any(cap is not None and size > cap for cap in (caps.tokens_of_text, caps.tokens)):
+        usable = isinstance(text, str) and text != ""
+        size = tokens(text) if usable else 0.0
+        if not usable or any(cap is not None and size > cap for cap in (caps.tokens_of_text, caps.tokens)):
             yield Batch((index,), (text,))
             continue
         if len(held) >= caps.texts or (held and caps.tokens is not None and sum_of_tokens + size > caps.tokens):

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from flatout import errors
 from flatout.errors import CallError
 from flatout.layer import Response
-from flatout.policies.classify import UNKNOWN_MODEL
+from flatout.policies.classify import UNKNOWN_MODEL, WRONG_PATH
 from flatout.policies.retry_after import retry_after
 from flatout.values import Endpoint, Reply
 
@@ -132,6 +132,12 @@ _NO_SUCH_MODEL = re.compile(
     re.IGNORECASE,
 )
 
+_NO_SUCH_PATH = re.compile(
+    r"^(?:not found|resource not found)\.?$|^invalid url\b|^(?:unknown|unrecognized) request url\b"
+    r"|^no (?:route matched|static resource)\b|^cannot post /",
+    re.IGNORECASE,
+)
+
 _BY_STATUS: dict[int, type[CallError]] = {
     401: errors.AuthenticationError,
     402: errors.QuotaExhausted,
@@ -228,7 +234,18 @@ def _class_of(said: Problem, response: Response) -> tuple[type[CallError], str |
         return errors.InvalidRequest, None if (said.code or "").lower() in named else min(named)
     if status in (200, 400, 403, 404) and _NO_SUCH_MODEL.search(said.message):
         return errors.InvalidRequest, "model_not_found"
+    if _is_wrong_path(said, response):
+        return errors.InvalidRequest, WRONG_PATH
     return _by_words(words, _WORDS) or _by_phrase(said, status) or _by_status(said, status, words), None
+
+
+def _is_wrong_path(said: Problem, response: Response) -> bool:
+    """Whether nothing is served at this path: so says the framework or a gateway, in no words about the request."""
+    if response.status != 404:
+        return response.status == 405
+    if not response.body.lstrip().startswith((b"{", b"[")):
+        return True  # a web page, a line of text or nothing: an API tells its own errors in JSON
+    return _NO_SUCH_PATH.search(said.message) is not None if said.message else not said.words
 
 
 def _by_words(words: frozenset[str], table: Mapping[type[CallError], set[str]]) -> type[CallError] | None:

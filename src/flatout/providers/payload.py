@@ -114,11 +114,37 @@ def headers_of(endpoint: Endpoint, **more: str) -> dict[str, str]:
         name = endpoint.key_header.lower()
         headers[name] = f"Bearer {key}" if name == "authorization" else key
     headers.update((name.lower(), value) for name, value in endpoint.headers.items())
-    for name, value in headers.items():
-        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
-            # The key often is pasted with a line break.
-            raise ConfigError(f"{endpoint.name}: the header {name!r} holds a line break or a character beyond ASCII")
+    check_headers(headers, endpoint.name)
     return headers
+
+
+def check_headers(headers: Mapping[Any, Any], of: str) -> None:
+    """Refuse headers that cannot be sent.
+
+    Args:
+        headers: the headers.
+        of: whose they are, for people.
+
+    Raises:
+        ConfigError: one holds what no header can carry, or is no text. Its value stays untold: it may be the key.
+    """
+    for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigError(
+                f"{of}: headers are strings by their names, not a {type(value).__name__} by {shown(name)}"
+            )
+        if not (can_be_sent(name) and can_be_sent(value)):
+            shown_name = f"the header {name!r}" if can_be_sent(name) else "the name of a header"
+            raise ConfigError(f"{of}: {shown_name} holds {UNSENDABLE}")
+
+
+UNSENDABLE = "a line break or a character beyond ASCII"
+"""What no header can carry. A key often is pasted with a line break."""
+
+
+def can_be_sent(text: str) -> bool:
+    """Whether a header can carry a text."""
+    return text.isascii() and text.isprintable()
 
 
 def split_address(endpoint: Endpoint) -> tuple[str, str]:

@@ -10,9 +10,11 @@ import msgspec
 
 from flatout.config import Config, EndpointConfig
 from flatout.errors import ConfigError
-from flatout.values import Endpoint, Limits, Secret, Target
+from flatout.secret import Secret
+from flatout.values import Endpoint, Limits, Target
 
 from . import registry
+from .payload import UNSENDABLE, can_be_sent, check_headers, shown
 
 KEY_VARIABLE = "FLATOUT_API_KEY"
 """Holds the key for ``base_url``."""
@@ -39,10 +41,16 @@ class Targets:
         limits: Limits | None,
         config: Config,
     ) -> None:
+        _check_types(model=model, base_url=base_url, api_key=api_key)
+        if limits is not None and not isinstance(limits, Limits):
+            raise ConfigError(f"limits is a Limits, not {shown(limits)}: write limits=Limits(rpm=500)")
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ConfigError(f"headers is a mapping of names to texts, not {shown(headers)}")
         self._config = config
         self._limits = limits
         self._headers = dict(headers or {})
-        self._api_key = Secret(api_key) if api_key else None
+        check_headers(self._headers, "headers")
+        self._api_key = _secret(api_key, "api_key")
         self._server = self._at(base_url) if base_url is not None else None
         self.model = model or config.model
         self.client_limits = limits or Limits()
@@ -99,26 +107,45 @@ class Targets:
     def _with_key(self, endpoint: Endpoint, *, own: bool) -> Endpoint:
         if own and self._api_key is not None:
             return msgspec.structs.replace(endpoint, api_key=self._api_key)
-        value = os.environ.get(endpoint.key_env) if endpoint.key_env else None
-        if value and value.strip():
-            return msgspec.structs.replace(endpoint, api_key=Secret(value.strip()))
+        key = _key_in(endpoint.key_env) if endpoint.key_env else None
+        if key is not None:
+            return msgspec.structs.replace(endpoint, api_key=key)
         if endpoint.key_required:
             raise ConfigError(f"no key for {endpoint.name}: set the environment variable {endpoint.key_env}")
         return endpoint
 
     def _at(self, base_url: str) -> Endpoint:
         address = _address(base_url)
-        key = self._api_key
-        if key is None and (value := os.environ.get(KEY_VARIABLE, "").strip()):
-            key = Secret(value)
         return Endpoint(
             name=urlsplit(address).netloc,
             base_url=address,
-            api_key=key,
+            api_key=self._api_key or _key_in(KEY_VARIABLE),
             key_env=KEY_VARIABLE,
             key_required=False,
             headers=self._headers,
         )
+
+
+def _check_types(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{name} is a string, not a {type(value).__name__}")  # untold: it may be the key
+
+
+def _key_in(variable: str) -> Secret | None:
+    return _secret(os.environ.get(variable), f"the environment variable {variable}")
+
+
+def _secret(key: str | None, where: str) -> Secret | None:
+    """A key without the blanks around it; None when nothing is left.
+
+    Raises:
+        ConfigError: no header can carry it.
+    """
+    key = (key or "").strip()
+    if not can_be_sent(key):
+        raise ConfigError(f"the key in {where} holds {UNSENDABLE}: copy it anew")
+    return Secret(key) if key else None
 
 
 def _configured(name: str, table: EndpointConfig) -> Endpoint:
@@ -135,6 +162,7 @@ def _configured(name: str, table: EndpointConfig) -> Endpoint:
             f"the endpoint {name} would send {key_env} to {_origin(url)}, but that key belongs to "
             f"{_origin(owner.base_url)}: name another variable in key_env"
         )
+    check_headers(table.headers, f"the endpoint {name} in flatout.toml")
     shape = base or Endpoint(name=name, base_url=url)
     return msgspec.structs.replace(
         shape,

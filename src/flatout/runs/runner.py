@@ -36,14 +36,12 @@ from .read import Input, open_input
 from .recipe import Recipe
 from .rows import Row
 from .tally import Tally
+from .under_way import UnderWay
 from .variants import Variants
 from .verify import Verification, compare
 from .write import check_output
 
 _log = logging.getLogger("flatout")
-
-GRACE = 30.0
-"""Seconds that calls in flight get to finish after an interrupt."""
 
 _A_WHILE = 1_000  # rows
 
@@ -155,10 +153,9 @@ class Runner:
             variants=variants,
         )
         self._limit = options.limit and options.limit * variants.count
-        self._under_way: dict[int, tuple[asyncio.Task[None], Journey]] = {}
+        self._under_way = UnderWay()
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
-        self._stops = 0
         self._client: Client | None = None
         self._input: Input | None = None
         self._pipe: Arrivals[tuple[int, Row]] | None = None
@@ -232,17 +229,12 @@ class Runner:
             self._tally.refresh()
 
     def stop(self) -> None:
-        """Stop: at first no call is started any more, and those in flight finish; after 30 s, or the next time, they
-        are cancelled. Call it in the event loop.
+        """Stop: at first no attempt is started any more, and those in flight finish; after 30 s, or the next time, they
+        are cancelled. What then has no answer is left to the run that goes on. Call it in the event loop.
         """
-        self._stops += 1
         if self._pipe is not None:
             self._pipe.close()
-        for task, trip in self._under_way.values():
-            if self._stops > 1 or trip.attempts == 0:
-                task.cancel()
-        if self._stops == 1:
-            asyncio.get_running_loop().call_later(GRACE, self.stop)
+        self._under_way.stop()
 
     def _after_a_look(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
         """The rows of a pipe, of which the first, in all its variants, stands for all the others."""
@@ -320,7 +312,7 @@ class Runner:
         stored = Stored(self._store.finished())
         index = -1
         async for index, row in self._arriving(self._input):
-            if self._stops:
+            if self._under_way.stops:
                 return
             if (known := stored.take(index)) is not None:
                 if self._pipe is not None:
@@ -329,7 +321,7 @@ class Runner:
                     self.progress.resumed += 1
                     continue
             yield self._work(index, row)
-        if self._pipe is not None and not self._stops:
+        if self._pipe is not None and not self._under_way.stops:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
@@ -351,16 +343,13 @@ class Runner:
         task = asyncio.current_task()
         assert task is not None
         trip = Journey(asyncio.get_running_loop().time())
-        trip.before_attempt = noting(self._store, work.index)
-        self._under_way[work.index] = (task, trip)
         try:
-            result = await self._client.result(work.call, index=work.index, trip=trip)
+            with self._under_way.call(task, trip, noting(self._store, work.index)):
+                result = await self._client.result(work.call, index=work.index, trip=trip)
         except asyncio.CancelledError:
-            if self._stops:
+            if self._under_way.stops:
                 return
             raise
-        finally:
-            del self._under_way[work.index]
         row = msgspec.json.encode(work.row.columns)
         await keep(self._store, result, made=work.made, row=row, keep_prompts=self.options.keep_prompts)
         assert self._tally is not None
@@ -372,7 +361,7 @@ class Runner:
 
     def _finish(self) -> Outcome:
         left = self._left()
-        interrupted = self._stops > 0 and left != 0
+        interrupted = self._under_way.stops > 0 and left != 0
         if not interrupted or self._temporary is not None:
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(

@@ -85,7 +85,7 @@ class _Tracer:
         """One attempt. Numbers begin anew in each process, which tells a retry from a run that was taken up again."""
         seconds, detail = None, None
         if following is not None and following.attempt > tried.attempt:
-            outcome, detail = "retried", following.after
+            outcome, detail = "retried", shortened(following.after or "") or None
         else:
             outcome = tried.outcome or ("in flight" if self._live else "lost")
             if outcome == "in flight":
@@ -139,7 +139,7 @@ class _Tracer:
     def _call(self, noted: Noted, kept: KeptCall | None) -> Node:
         if kept is None:
             return Node(kind="call", name=noted.place, outcome=noted.kind, detail=shortened(as_text(noted.value)))
-        error = f"{kept.error}: {kept.message}" if kept.error is not None else None
+        error = shortened(f"{kept.error}: {kept.message}") if kept.error is not None else None
         tried = self._tried.get(noted.place)
         start = noted.at - kept.seconds if kept.seconds is not None else tried[0].started_at if tried else None
         return Node(
@@ -224,7 +224,7 @@ def _end(item: Item | None) -> float | None:
 def _error(item: Item | None) -> str | None:
     if item is None or item.error is None:
         return None
-    return f"{item.error}: {item.error_message}" if item.error_message else item.error
+    return shortened(f"{item.error}: {item.error_message}" if item.error_message else item.error)
 
 
 def _tokens(item: Item | None, agent: AgentTrace | None, nodes: Iterable[Node]) -> tuple[Any, Any]:
@@ -285,8 +285,20 @@ def _question(kept: bytes) -> str:
     if said is None and isinstance(messages, list) and messages and isinstance(messages[-1], dict):
         said = messages[-1].get("content")
     if isinstance(said, list):
-        said = " ".join(str(part.get("text", "…")) for part in said if isinstance(part, dict))
+        said = " ".join(map(_part, said))
     return said if isinstance(said, str) else as_text(made["item"] if set(made) == {"item"} else made)
+
+
+def _part(part: Any) -> str:
+    """A part of a message: its text, or what is attached: the picture's name, its type where it has none."""
+    if not isinstance(part, dict):
+        return as_text(part)
+    if isinstance(text := part.get("text"), str):
+        return text
+    kind, about = next(iter(part.items()), ("", None))
+    about = about if isinstance(about, dict) else {}
+    told = about.get("source") or about.get("media_type")
+    return f"[{part.get('type', kind)}{f' {told}' if told else ''}]"
 
 
 def _result(value: bytes) -> str:

@@ -9,6 +9,8 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from flatout.policies.redact import redact
+
 SHOWN = 500
 """Characters of a prompt, an answer or a message that a node keeps."""
 
@@ -87,8 +89,10 @@ def waited(causes: Mapping[str, float]) -> tuple[Node, ...]:
 
 
 def shortened(text: str) -> str:
-    """A text as a node keeps it."""
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    """A text as a node keeps it: without what looks like a key, and cut."""
+    # Cut twice, since taking out keys takes time: first to what is looked at, and then with no half of a key left.
+    shown = redact(text[: 2 * SHOWN])
+    return shown if len(shown) <= SHOWN and len(text) <= 2 * SHOWN else f"{shown[: SHOWN - 1]}…"
 
 
 def as_text(value: Any) -> str:

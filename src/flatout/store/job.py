@@ -22,7 +22,8 @@ def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
         if was != now:
-            raise RunMismatch(f"{name} belongs to another job: {key} {_changed(was, now)}; use --fresh to start over")
+            what = f"{key} {_changed(was, now)}"
+            raise RunMismatch(f"{name} belongs to another job: {what}; use --fresh, or another file, to start over")
 
 
 def _changed(was: Any, now: Any) -> str:

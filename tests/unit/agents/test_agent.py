@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from flatout import ConfigError, SchemaMismatch
+from flatout import CallError, ConfigError, SchemaMismatch, UsageLimitReached
 from flatout.agents import Agent, Classify, Guardrail, Outcome, Plan, Step, Tool, UsageLimits, idempotency_key, tool
+from flatout.agents.guard import judged
 from flatout.agents.stages import marked
 from flatout.agents.trace import Trace, short
+from flatout.agents.work import called
 
 
 def look_up(word: str) -> str:
@@ -155,3 +157,69 @@ def test_importing_agents_imports_nothing_heavy():
     code = "import sys, flatout.agents; print([m for m in ('pydantic', 'aiohttp', 'sqlite3', 'opentelemetry') if m in sys.modules])"  # noqa: E501  # one program
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def waits_for_what_was_cancelled(*_: Any) -> str:
+    """Waits."""
+    task = asyncio.create_task(asyncio.sleep(9))
+    task.cancel()
+    await task
+    return "never"
+
+
+def test_what_was_cancelled_within_a_tool_or_a_stage_is_its_failure():
+    """A task that a tool awaits, and that somebody cancelled, would end the whole run without a word to the model."""
+
+    async def main() -> None:
+        told = await tool(waits_for_what_was_cancelled_tool).run({})
+        assert told.failed
+        assert "cancelled" in told.content
+        with pytest.raises(CallError, match="cancelled: "):
+            await called(waits_for_what_was_cancelled, "intent", None)
+        with pytest.raises(CallError, match="cancelled: "):
+            await judged("check", waits_for_what_was_cancelled, None)
+
+    async def waits_for_what_was_cancelled_tool() -> str:
+        """Waits."""
+        return await waits_for_what_was_cancelled()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("returned", [float("nan"), [1, float("inf")], {"a": {"b": float("-inf")}}])
+def test_a_number_that_json_does_not_have_is_told_as_an_error(returned):
+    """The model would read null, as if there were nothing, and answer on that ground."""
+
+    def measure() -> Any:
+        """Measures."""
+        return returned
+
+    told = asyncio.run(tool(measure).run({}))
+    assert told.failed
+    assert "measure returned a" in told.content
+    assert "which is no JSON" in told.content
+
+
+def test_nothing_is_still_a_result():
+    """A tool that returns None, or the word NaN, would be told as one that failed."""
+
+    def find() -> Any:
+        """Finds."""
+        return {"found": None, "said": "NaN"}
+
+    assert not asyncio.run(tool(find).run({})).failed
+
+
+def test_a_limit_says_what_was_used_and_what_was_wanted():
+    """A user would read of five turns where there were four."""
+
+    async def main() -> None:
+        trace = Trace(UsageLimits(turns=4, tool_calls=5))
+        trace.turns = trace.tool_calls = 4
+        with pytest.raises(UsageLimitReached, match="its limit of 4 turns: 4 used, and another was wanted") as caught:
+            trace.check(turns=1)
+        assert (caught.value.used, caught.value.allowed) == (4, 4)
+        with pytest.raises(UsageLimitReached, match="limit of 5 tool calls: 4 used, and 2 more were wanted"):
+            trace.check(tool_calls=2)
+
+    asyncio.run(main())

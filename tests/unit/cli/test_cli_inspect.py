@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flatout.cli import main
+from flatout.cli.terminal import lay_out
 from flatout.store import Item, RunFile
 
 COMMAND = "flatout run in.jsonl -o a.jsonl"
@@ -187,3 +188,9 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
         (Path("r.flatout"), "-"),
         {"select": "answered", "format": "csv", "neutralise": True, "salvaged": False},
     ]
+
+
+def test_labels_and_texts_never_touch() -> None:
+    """A line would read "perhaps paid4 attempts"."""
+    said = lay_out([("rows", "4"), ("perhaps paid", "4 attempts"), ("", "and more")])
+    assert said == ["  rows        4", "  perhaps paid 4 attempts", "              and more"]

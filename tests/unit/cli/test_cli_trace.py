@@ -198,3 +198,13 @@ def test_short_times_are_told_in_milliseconds() -> None:
     """A call of 12 ms would be shown as 0.0 s."""
     said = [elapsed(seconds) for seconds in (-1.0, 0.0, 0.00001, 0.0004, 0.012, 0.0995, 0.85, 9.994, 9.996, 65.0)]
     assert said == ["0 ms", "0 ms", "0 ms", "0.4 ms", "12 ms", "0.10 s", "0.85 s", "9.99 s", "10 s", "1 min 05 s"]
+
+
+def test_a_list_of_rows_shows_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that quotes a key would put it on the screen."""
+    key = "sk-abcdefghijklmnopqrstuvwxyz"
+    written(item(0, state="failed", answer=None, error="Refused", error_message=f"no {key}"))
+    for options in ((), ("--json",)):
+        said = told(capsys, "--failed", *options)
+        assert "Refused" in said
+        assert "sk-abc" not in said

@@ -110,7 +110,6 @@ def test_an_empty_bucket_that_refuses_owes_no_minute():
     assert axis.ready_at(10, 0.0) < 0.5
 
 
-
 def test_what_is_left_only_ever_lowers():
     """Each answer that is late would hand out again what has been spent since."""
     axis = Axis("requests", 600.0, 60.0, 0.0, known=True)

@@ -59,6 +59,21 @@ def test_an_unknown_model_stops_the_target() -> None:
     assert "model's name" in advice(error)
 
 
+def test_a_path_that_does_not_exist_stops_the_target() -> None:
+    """With a wrong base URL, each row would be told to be corrected."""
+    error = errors.InvalidRequest("x", code="path_not_found")
+    assert verdict(error) is Verdict.STOP_TARGET
+    assert "base_url" in advice(error)
+
+
+@pytest.mark.parametrize("name", ["first_byte", "between_bytes"])
+def test_the_advice_on_a_silence_names_its_own_bound(name: str) -> None:
+    """Whoever bounds the silences would raise the timeout, in vain."""
+    told = advice(errors.AttemptTimeout("x", code=name))
+    assert f"{name}=" in told
+    assert f"--{name.replace('_', '-')}" in told
+
+
 @pytest.mark.parametrize(
     ("error", "billed"),
     [

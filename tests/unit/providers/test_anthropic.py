@@ -14,7 +14,8 @@ from flatout.errors import CallError, InvalidRequest
 from flatout.layer import Response
 from flatout.providers import codec_for, registry
 from flatout.providers.anthropic import ANSWER_TOOL
-from flatout.values import Call, Reply, Secret, Target, Usage
+from flatout.secret import Secret
+from flatout.values import Call, Reply, Target, Usage
 
 ENDPOINT = msgspec.structs.replace(registry.find("anthropic"), api_key=Secret("sk-ant-0123456789"))
 MODEL = "claude-sonnet-4-6"

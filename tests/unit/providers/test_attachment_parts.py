@@ -12,7 +12,8 @@ import pytest
 from flatout import File, Image
 from flatout.errors import InvalidRequest
 from flatout.providers import codec_for, registry
-from flatout.values import Call, Secret, Target
+from flatout.secret import Secret
+from flatout.values import Call, Target
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"null" * 3
 PDF = b"%PDF-1.7"

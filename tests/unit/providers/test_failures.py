@@ -15,7 +15,8 @@ from flatout import errors
 from flatout.errors import CallError
 from flatout.policies.classify import Verdict, verdict
 from flatout.providers.failures import error_of
-from flatout.values import Endpoint, Secret
+from flatout.secret import Secret
+from flatout.values import Endpoint
 
 RETRY, THROTTLE, OVERLOADED, STOP, FAIL = (
     Verdict.RETRY,
@@ -49,7 +50,8 @@ RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay":
 
 ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Verdict]] = [
     # Statuses alone
-    *((f"bare {s}", s, "", {}, errors.InvalidRequest, FAIL) for s in (400, 404, 405, 410, 413, 418, 422)),
+    *((f"bare {s}", s, "", {}, errors.InvalidRequest, FAIL) for s in (400, 410, 413, 418, 422)),
+    *((f"bare {s}", s, "", {}, errors.InvalidRequest, STOP) for s in (404, 405)),
     *((f"bare {s}", s, "", {}, errors.AuthenticationError, STOP) for s in (401, 403, 407)),
     ("bare 402", 402, "", {}, errors.QuotaExhausted, STOP),
     *((f"bare {s}", s, "", {}, errors.RateLimited, THROTTLE) for s in (429, 498)),
@@ -59,6 +61,20 @@ ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Verdict]] = [
         for s in (408, 409, 424, 499, 500, 502, 504, *range(520, 528), 599)
     ),
     *((f"redirect {s}", s, "", {"location": "/x"}, errors.ProtocolError, FAIL) for s in (301, 302, 307, 308)),
+    # Paths that do not exist
+    ("path fastapi", 404, {"detail": "Not Found"}, {}, errors.InvalidRequest, STOP),
+    ("path page", 404, "<html><title>404 Not Found</title></html>", {}, errors.InvalidRequest, STOP),
+    ("path text", 404, "404 page not found", {}, errors.InvalidRequest, STOP),
+    ("path json", 404, {"path": "/x"}, {}, errors.InvalidRequest, STOP),
+    ("path spring", 404, {"status": 404, "error": "Not Found", "path": "/x"}, {}, errors.InvalidRequest, STOP),
+    ("path openai", 404, openai("Invalid URL (POST /chat/completions)"), {}, errors.InvalidRequest, STOP),
+    ("path groq", 404, openai("Unknown request URL: POST /v1/x.", "unknown_url"), {}, errors.InvalidRequest, STOP),
+    ("path anthropic", 404, anthropic("not_found_error", "Not Found"), {}, errors.InvalidRequest, STOP),
+    ("method", 405, {"detail": "Method Not Allowed"}, {}, errors.InvalidRequest, STOP),
+    ("a file", 404, openai("No such File object: file-1", None), {}, errors.InvalidRequest, FAIL),
+    ("a file by code alone", 404, {"error": {"code": "file_gone"}}, {}, errors.InvalidRequest, FAIL),
+    ("a file in a detail", 404, {"detail": "File 5 not found"}, {}, errors.InvalidRequest, FAIL),
+    ("a 404 in a 200", 200, {"error": {"code": 404, "message": "Not Found"}}, {}, errors.InvalidRequest, FAIL),
     # OpenAI
     ("openai rate", 429, openai("Rate limit reached", "rate_limit_exceeded", "tokens"), {}, errors.RateLimited, THROTTLE),
     ("openai slow_down", 429, openai("Slow down", "slow_down"), {}, errors.RateLimited, THROTTLE),
@@ -104,7 +120,7 @@ ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Verdict]] = [
     ("azure filter", 400, {"error": {"code": "content_filter", "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}, "status": 400}}, {}, errors.ContentFiltered, FAIL),
     ("azure filter, inner only", 400, {"error": {"code": None, "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}, {}, errors.ContentFiltered, FAIL),
     ("azure deployment", 404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}, {}, errors.InvalidRequest, STOP),
-    ("azure url", 404, {"error": {"code": "404", "message": "Resource not found"}}, {}, errors.InvalidRequest, FAIL),
+    ("azure url", 404, {"error": {"code": "404", "message": "Resource not found"}}, {}, errors.InvalidRequest, STOP),
     ("azure gateway key", 401, {"statusCode": 401, "message": "Access denied due to invalid subscription key"}, {}, errors.AuthenticationError, STOP),
     # Anthropic
     ("anthropic rate", 429, anthropic("rate_limit_error"), {}, errors.RateLimited, THROTTLE),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.providers.redact import redact, redact_body, redact_headers, secrets_of
-from flatout.values import Endpoint, Secret
+from flatout.secret import Secret
+from flatout.values import Endpoint
 
 
 @pytest.mark.parametrize(

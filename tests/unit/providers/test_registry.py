@@ -10,7 +10,8 @@ import pytest
 
 from flatout.errors import ConfigError
 from flatout.providers import codec_for, registry
-from flatout.values import Call, Endpoint, Secret, Target
+from flatout.secret import Secret
+from flatout.values import Call, Endpoint, Target
 
 PATHS = {
     "openai": "/chat/completions",

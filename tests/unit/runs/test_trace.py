@@ -259,3 +259,27 @@ def test_a_sum_is_unknown_when_a_part_is() -> None:
     assert summed([1.0, UNSET, 2.0]) == 3.0
     assert summed([1.0, None]) is None
     assert summed([UNSET]) is UNSET
+
+
+def test_no_node_shows_a_key() -> None:
+    """A tool's exception that quotes a key, and the model that echoes it, would put it on the screen."""
+    key = "sk-abcdefghijklmnopqrstuvwxyz"
+    journal = (
+        call("1", -2.0, text=f"it said {key}", tool_calls=[{"id": "a", "name": "t", "arguments": f'{{"k":"{key}"}}'}]),
+        call("2", -1.0, "failed", error="Refused", message=f"no {key}"),
+        noted("step 1", "done", -0.25, name="look", value={"value": f"{'x' * (SHOWN - 10)} {key}"}),
+    )
+    failed = {"state": "failed", "error": "Refused", "error_message": f"bad {key}", "answer": f"as {key}"}
+    asked = f'{{"prompt":"use {key}"}}'.encode()
+    for row in (built(item=item(**failed, prompt=asked)), built(item=item(prompt=asked), journal=journal)):
+        assert "sk-abc" not in msgspec.json.encode(row).decode()
+
+
+def test_a_question_with_a_picture_shows_its_text_and_the_pictures_name() -> None:
+    """Of a row with a picture a user would see three dots."""
+    image = {"image": {"media_type": "image/png", "sha256": "0", "bytes": 5, "source": "cat.png"}}
+    nameless = {"image": {"media_type": "image/png", "sha256": "0", "bytes": 5, "source": None}}
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = ["What is", image, nameless, {"type": "text", "text": "this?"}, url]
+    row = built(item=item(prompt=msgspec.json.encode({"messages": [{"role": "user", "content": content}]})))
+    assert only(row, "asked").detail == "What is [image cat.png] [image image/png] this? [image_url]"

@@ -179,7 +179,7 @@ def test_another_job_is_refused_by_name(path: Path) -> None:
     """Answers of two models would be mixed in one file."""
     finish_all(path, item(0))
     before = path.read_bytes()
-    with pytest.raises(RunMismatch, match=r"another job: model was 'a', is now 'b'; use --fresh to start over"):
+    with pytest.raises(RunMismatch, match=r"another job: model was 'a', is now 'b'; use --fresh, or another file, to"):
         open_run(path, job=JOB | {"model": "b"})
     with pytest.raises(RunMismatch, match=r"top_p was not set, is now 0.5"):
         open_run(path, job=JOB | {"top_p": 0.5})

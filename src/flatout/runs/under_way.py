@@ -1,0 +1,63 @@
+"""The calls of a run that are under way, and how they end when the run is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flatout.layer import BeforeAttempt, Journey
+
+GRACE = 30.0
+"""Seconds that calls in flight get to finish after an interrupt."""
+
+_AGAIN_AFTER = 0.05  # seconds between two looks at what a stopping run still has in flight
+
+
+class UnderWay:
+    """Knows the calls under way by their tasks.
+
+    Attributes:
+        stops: how often the run was told to stop.
+    """
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self._calls: dict[asyncio.Task[None], Journey] = {}
+
+    @contextmanager
+    def call(self, task: asyncio.Task[None], trip: Journey, note: BeforeAttempt) -> Iterator[None]:
+        """A block in which a task makes its call. ``note`` notes each attempt; once the run is to stop, none begins."""
+
+        async def before(attempt: int, target: str, estimate: float | None, last: Exception | None) -> None:
+            if self.stops:
+                raise asyncio.CancelledError
+            await note(attempt, target, estimate, last)
+
+        trip.before_attempt = before
+        self._calls[task] = trip
+        try:
+            yield
+        finally:
+            del self._calls[task]
+
+    def stop(self) -> None:
+        """Let what is in flight finish, and cancel the rest; after 30 s, or the next time, cancel everything."""
+        self.stops += 1
+        if self.stops == 1:
+            self._drop_waiting()
+            asyncio.get_running_loop().call_later(GRACE, self.stop)
+            return
+        for task in self._calls:
+            task.cancel()
+
+    def _drop_waiting(self) -> None:
+        """Cancel the calls that only wait, be it for their turn or to try again.
+
+        Again and again, since an attempt in flight may fail, and its call then waits too.
+        """
+        for task, trip in self._calls.items():
+            if not (trip.in_flight or task.cancelling()):
+                task.cancel()
+        if self._calls and self.stops == 1:
+            asyncio.get_running_loop().call_later(_AGAIN_AFTER, self._drop_waiting)

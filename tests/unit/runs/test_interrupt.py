@@ -1,0 +1,79 @@
+"""The first interrupt: what is on the wire finishes, and nothing else is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from scripted_wire import Wire, client, refusal
+
+from flatout import Limits
+from flatout.runs.runner import Outcome, Runner, RunOptions
+from flatout.store import RunReader
+
+ROWS = 6
+
+
+def interrupted(folder: Path, released: Any) -> tuple[Outcome, Wire, int]:
+    """A run in which the first prompt is on the wire and all others wait for their retry when the interrupt comes.
+
+    Args:
+        folder: where it is kept.
+        released: what becomes of the prompt on the wire after that.
+    """
+    wire = Wire()
+
+    async def main() -> tuple[Outcome, Wire, int]:
+        release, all_sent = asyncio.Event(), asyncio.Event()
+
+        async def answer(prompt: str) -> Any:
+            if len(set(wire.prompts)) == ROWS:
+                all_sent.set()
+            if prompt != "prompt 0":
+                return refusal(500)
+            await release.wait()
+            return released
+
+        wire.answer = answer
+        source = folder / "in.jsonl"
+        source.write_text("".join(json.dumps({"prompt": f"prompt {n}"}) + "\n" for n in range(ROWS)))
+        options = RunOptions(source=str(source), output=str(folder / "out.jsonl"), model="any")
+        runner = Runner(options, lambda: client(wire, limits=Limits(rpm=600_000)))
+        runner.prepare()
+        run = asyncio.create_task(runner.run())
+        await all_sent.wait()
+        for _ in range(ROWS):
+            await asyncio.sleep(0)  # the refusals have reached their calls
+        assert wire.active == 1
+        runner.stop()
+        sent = len(wire.prompts)
+        await asyncio.sleep(0)
+        release.set()
+        return await run, wire, sent
+
+    return asyncio.run(main())
+
+
+def test_calls_that_wait_for_a_retry_are_left_for_the_run_that_goes_on(tmp_path: Path) -> None:
+    """After Ctrl-C, which says that it waits for one call, dozens of requests would go out, and be paid for."""
+    outcome, wire, sent = interrupted(tmp_path, "answer")
+    assert len(wire.prompts) == sent
+    assert (outcome.interrupted, outcome.unfinished) == (True, ROWS - 1)
+    with RunReader.open(outcome.run_file) as reader:
+        assert reader.counts().finished == 1
+
+
+def test_what_is_in_flight_and_fails_is_not_tried_again(tmp_path: Path) -> None:
+    """The interrupt would last as long as all the retries of what was in flight."""
+    outcome, wire, sent = interrupted(tmp_path, refusal(500))
+    assert len(wire.prompts) == sent
+    assert (outcome.interrupted, outcome.unfinished) == (True, ROWS)
+
+
+def test_a_refusal_that_needs_no_wait_is_not_tried_again_either(tmp_path: Path) -> None:
+    """A throttled call that was in flight would be sent once more before anybody looks."""
+    outcome, wire, sent = interrupted(tmp_path, refusal(429, retry_after="0"))
+    assert len(wire.prompts) == sent
+    assert (outcome.interrupted, outcome.unfinished) == (True, ROWS)
