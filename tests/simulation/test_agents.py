@@ -537,13 +537,13 @@ def test_answers_are_held_against_the_sources():
 @pytest.mark.parametrize(
     ("limits", "name", "used"),
     [
-        (UsageLimits(turns=3), "turns", 4),
-        (UsageLimits(turns=None, tool_calls=None, calls=2), "calls", 3),
-        (UsageLimits(tool_calls=5), "tool_calls", 6),
+        (UsageLimits(turns=3), "turns", 3),
+        (UsageLimits(turns=None, tool_calls=None, calls=2), "calls", 2),
+        (UsageLimits(tool_calls=5), "tool_calls", 5),
         (UsageLimits(tokens=100), "tokens", None),
         (UsageLimits(cost=0.0001), "cost", None),
         (UsageLimits(seconds=2.5), "seconds", None),
-        (UsageLimits(), "turns", 26),
+        (UsageLimits(), "turns", 25),
     ],
 )
 def test_each_limit_ends_an_endless_loop_by_its_name(limits, name, used):
