@@ -45,10 +45,11 @@ def variants_of(value: CallLike, models: Sequence[str] | None, samples: int | No
     numbers: Sequence[int | None] = (None,) if samples is None else range(samples)
     for model in names:
         for sample in numbers:
-            yield value if call is None else _variant(call, model, sample)
+            yield value if call is None else variant_of(call, model, sample)
 
 
-def _variant(call: Call, model: str | None, sample: int | None) -> Call:
+def variant_of(call: Call, model: str | None, sample: int | None) -> Call:
+    """A call to another model, as one of several samples; None leaves it as it is."""
     seed = call.seed + sample if call.seed is not None and sample is not None else call.seed
     return replace(call, model=model or call.model, sample=call.sample if sample is None else sample, seed=seed)
 

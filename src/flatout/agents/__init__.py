@@ -11,11 +11,13 @@
 
 from __future__ import annotations
 
+from flatout.agent_step import Step
+
 from . import guards
 from .agent import Agent
 from .guard import PASSED, Checked, Guardrail, Verdict, fail, stop
 from .mcp import mcp_tools
-from .outcome import Outcome, PlanStep, Step, UsageLimits
+from .outcome import Outcome, PlanStep, UsageLimits
 from .stages import Classify, Judge, Plan
 from .tool import Tool, idempotency_key, tool
 from .work import Approval

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flatout.agent_step import Step
 from flatout.errors import SchemaMismatch
 from flatout.policies.reask import turn_of
 from flatout.telemetry import conventions as names
 from flatout.values import Call, Message, Reply, ToolCall
 
-from .outcome import Step
 from .stages import text_of
 from .tool import Tool, ToolResult
 from .trace import short, tell

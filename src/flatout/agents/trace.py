@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from flatout.agent_step import Step
 from flatout.errors import UsageLimitReached
-from flatout.policies.redact import redact
+from flatout.policies.redact import excerpt
 from flatout.telemetry.spans import Span, execute_tool, stage
 from flatout.values import Result, Usage
 
-from .outcome import DETAIL, Step, UsageLimits
+from .outcome import DETAIL, UsageLimits
 
 if TYPE_CHECKING:
     from flatout.layer import Journey
@@ -126,8 +127,7 @@ class Trace:
 
 def short(text: str) -> str:
     """A text as a trace keeps it: without what looks like a key, and cut."""
-    # Cut twice, since taking out keys takes time: first to what is looked at, and then with no half of a key left.
-    return redact(text[: 2 * DETAIL])[:DETAIL]
+    return excerpt(text, DETAIL)
 
 
 def note(name: str, verdict: str, reason: str) -> None:

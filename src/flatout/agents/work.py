@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from flatout.agent_step import Step
 from flatout.durable import plain
 from flatout.durable_map import as_json
 from flatout.edge import cancelled_alone
@@ -23,7 +24,6 @@ from flatout.layer import Journey, journey, reset_journey, set_journey
 from flatout.values import Call, Reply
 
 from .guard import At, Checked, Verdict, judged, stop
-from .outcome import Step
 from .stages import marked, text_of
 from .tool import Tool, use_key
 from .trace import Trace, note, short

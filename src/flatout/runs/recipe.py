@@ -12,6 +12,7 @@ from flatout.attachments import Image
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.providers.structured import schema_of
 from flatout.values import Call
+from flatout.variants import variant_of
 
 from .rows import Row, Variant
 from .template import Template, compiled, listed, missing_column
@@ -130,9 +131,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
             given["extra"] = extra or None
         if self.model is not None:
             given["model"] = self.model
-        if variant is not None:
-            _vary(given, variant)
-        return Call(**given)
+        call = Call(**given)
+        return call if variant is None else variant_of(call, variant.model, variant.sample)
 
     def check_columns(self, columns: Collection[str]) -> None:
         """Check that columns known up front suffice.
@@ -181,15 +181,6 @@ class Recipe(Struct, frozen=True, kw_only=True):
     def _templates(self) -> list[Template]:
         given = ((self.prompt, "--prompt"), (self.system, "--system"), *((image, "--image") for image in self.images))
         return [compiled(text, option) for text, option in given if text is not None]
-
-
-def _vary(given: dict[str, Any], variant: Variant) -> None:
-    if variant.model is not None:
-        given["model"] = variant.model
-    if variant.sample is not None:
-        given["sample"] = variant.sample
-        if isinstance(given.get("seed"), int):
-            given["seed"] += variant.sample  # with the same seed, all samples would be the same
 
 
 def row_id(row: Row) -> str | None:

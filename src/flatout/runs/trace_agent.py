@@ -7,34 +7,17 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
+from flatout.agent_step import Step
 from flatout.durable_steps import KeptStep
 from flatout.values import Usage
 
 from .trace_node import Node, shortened, waited
 
 
-class AgentStep(Struct, frozen=True, kw_only=True):
-    """A step of a run; see `flatout.agents.Step`, whose JSON it is."""
-
-    kind: str
-    name: str
-    parent: int | None = None
-    started: float = 0.0
-    seconds: float = 0.0
-    attempts: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost: float | None = 0.0
-    waits: dict[str, float] = {}
-    verdict: str | None = None
-    error: str | None = None
-    detail: str | None = None
-
-
 class AgentTrace(Struct, frozen=True, kw_only=True):
     """What a tree needs of `flatout.agents.Outcome`."""
 
-    trace: tuple[AgentStep, ...]
+    trace: tuple[Step, ...]
     answer: Any = None
     next_action: str | None = None
     verified: bool | None = None
@@ -59,7 +42,7 @@ def agent_steps(agent: AgentTrace) -> list[Node]:
     return [_node(step) for step in agent.trace]
 
 
-def _node(step: AgentStep) -> Node:
+def _node(step: Step) -> Node:
     asked = step.kind == "call" or step.attempts > 0
     detail = " · ".join(shortened(text) for text in (step.error, step.detail) if text)
     return Node(

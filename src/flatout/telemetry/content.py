@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from flatout.errors import AttemptTimeout, ConnectError, DeadlineExceeded, NotSent
-from flatout.policies.redact import redact
+from flatout.policies.redact import excerpt, redact
 from flatout.values import Call, Message, Reply
 
 from .conventions import CAPTURE_CONTENT_ENV, CAPTURE_CONTENT_VALUES
@@ -39,8 +39,7 @@ def asked_for(content: bool) -> bool:
 
 def kept(text: str, redact: Redact = redact, cap: int = TEXT_CAP) -> str:
     """A text without keys, and not longer than ``cap`` characters."""
-    # Redacting comes before the last cut, which could leave half a key; the first one bounds what redacting costs.
-    return redact(text[: 2 * cap])[:cap]
+    return excerpt(text, cap, redact)
 
 
 def error_type(error: BaseException) -> str:
