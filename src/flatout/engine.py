@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from .config import Config, cache_folder
@@ -38,8 +39,6 @@ class Engine:
         seed: makes the jitter of retries repeatable.
     """
 
-    loop: asyncio.AbstractEventLoop | None = None
-
     def __init__(
         self,
         targets: Targets,
@@ -51,6 +50,7 @@ class Engine:
         seed: int | None,
     ) -> None:
         self.targets = targets
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self.events = Events()
         self._transport = transport or _http(trust_env)
@@ -111,13 +111,13 @@ class Engine:
         self.stack.check(target, call)
         self._accepted.add(kind)
 
-    async def answer(self, call: Call, trip: Journey) -> Reply:
+    def answer(self, call: Call, trip: Journey) -> Awaitable[Reply]:
         """Answer a call, from the journal of the item that it is made for if there is one."""
-        return await self._answer(call, trip, self.stack.answer)
+        return self._answer(call, trip, self.stack.answer)
 
-    async def embed(self, call: Call, trip: Journey) -> Reply:
+    def embed(self, call: Call, trip: Journey) -> Awaitable[Reply]:
         """Answer a call for embeddings; see `flatout.providers.embeddings.EmbeddingCalls`."""
-        return await self._answer(call, trip, self.stack.embed)
+        return self._answer(call, trip, self.stack.embed)
 
     async def caps(self, model: str | None) -> Caps:
         """What one request for embeddings may hold.

@@ -74,22 +74,20 @@ class Route:
         self._stacks: dict[str | None, CallNext] = {}  # by the name that calls give
         self._built: dict[tuple[str, str], CallNext] = {}  # by target: two names of one target share its limits
 
-    async def __call__(self, call: Call) -> Reply:
+    def __call__(self, call: Call) -> Awaitable[Reply]:
         stack = self._stacks.get(call.model)
-        if stack is None:
-            stack = await self._stack(call)
-        return await stack(call)
+        return stack(call) if stack is not None else self._first(call)
 
-    async def _stack(self, call: Call) -> CallNext:
+    async def _first(self, call: Call) -> Reply:
         target = await self._resolve(call)
-        if call.model in self._stacks:  # another call was quicker while this one resolved
-            return self._stacks[call.model]
-        same = (target.name, target.key)
-        stack = self._built.get(same)
-        if stack is None:
-            stack = self._built[same] = self._build(target)
-        self._stacks[call.model] = stack
-        return stack
+        stack = self._stacks.get(call.model)
+        if stack is None:  # else another call was quicker while this one resolved
+            same = (target.name, target.key)
+            stack = self._built.get(same)
+            if stack is None:
+                stack = self._built[same] = self._build(target)
+            self._stacks[call.model] = stack
+        return await stack(call)
 
 
 class Stack:

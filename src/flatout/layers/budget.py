@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.layer import CallNext, journey
@@ -89,16 +90,18 @@ class Budget:
         self._purse = purse
         self._prices = prices
 
-    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        purse = self._purse
-        if purse.budget is None:
-            return await self._watched(call, call_next)
+    def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
+        budget = self._purse.budget
+        return self._watched(call, call_next) if budget is None else self._reserved(call, call_next, budget)
+
+    async def _reserved(self, call: Call, call_next: CallNext, budget: float) -> Reply:
+        """Send it only if it cannot exceed the budget."""
         worst = worst_case(self._target, call, self._prices)
-        await purse.reserve(worst, purse.budget)
+        await self._purse.reserve(worst, budget)
         try:
             return await self._watched(call, call_next)
         finally:
-            purse.release(worst)
+            self._purse.release(worst)
 
     async def _watched(self, call: Call, call_next: CallNext) -> Reply:
         """Add up what the attempt costs, whatever its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from flatout.events import CallFinished, Events
 from flatout.layer import CallNext, journey
@@ -15,9 +16,10 @@ class Observe:
     def __init__(self, events: Events) -> None:
         self._events = events
 
-    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        if not self._events:
-            return await call_next(call)
+    def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
+        return self._observed(call, call_next) if self._events else call_next(call)
+
+    async def _observed(self, call: Call, call_next: CallNext) -> Reply:
         error: BaseException | None = None
         reply: Reply | None = None
         try:

@@ -5,7 +5,7 @@ Outside the retry: what is asked again is another question, with attempts of its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from flatout.errors import OutputError
 from flatout.layer import CallNext, journey
@@ -25,9 +25,11 @@ class Reask:
         self._reasks = reasks
         self._salvage = salvage
 
-    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        if call.output is None and not call.tools:
-            return await call_next(call)
+    def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
+        fits_anyway = call.output is None and not call.tools
+        return call_next(call) if fits_anyway else self._fitting(call, call_next)
+
+    async def _fitting(self, call: Call, call_next: CallNext) -> Reply:
         left = self._reasks if call.reasks is None else call.reasks
         asked = call
         while True:

@@ -11,18 +11,17 @@ import asyncio
 import io
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request, Response, Streamed, journey
-
-ExchangedT = TypeVar("ExchangedT")
 
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 4.0  # below the 5 s of common servers (Node, uvicorn): an idle connection is ours to close, not theirs
@@ -109,7 +108,15 @@ class HttpTransport:
             ConnectError: no connection; nothing was sent.
             ProtocolError: no whole, well-formed answer.
         """
-        return await self._carried(request, self._exchange)
+        answer, headed = await self._headed(request)
+        try:
+            content = await self._body(answer)
+        except _FAILED as error:
+            raise _translate(error) from None
+        finally:
+            answer.close()  # harmless when the body was read to its end: the connection is back in the pool by then
+        _waited("body", time.monotonic() - headed)
+        return Response(answer.status, _plain(answer.headers), content)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[Streamed, None]:
@@ -121,11 +128,11 @@ class HttpTransport:
             ConnectError: no connection; nothing was sent.
             ProtocolError: no well-formed beginning of an answer.
         """
-        answer, headed = await self._carried(request, self._begin)
+        answer, headed = await self._headed(request)
         try:
             yield _Answer(answer, self._max_body)
         finally:
-            answer.close()  # harmless when the body was read to its end: the connection is back in the pool by then
+            answer.close()
             _waited("body", time.monotonic() - headed)
 
     async def close(self) -> None:
@@ -136,8 +143,8 @@ class HttpTransport:
                 await session.close()
         self._shared = self._fresh = None
 
-    async def _carried(self, request: Request, exchange_by: Callable[..., Awaitable[ExchangedT]]) -> ExchangedT:
-        """Exchange a request, once more on a fresh connection where the pool's was stale."""
+    async def _headed(self, request: Request) -> tuple[aiohttp.ClientResponse, float]:
+        """The answer as of its headers, and when these were there; on a fresh connection where the pool's was stale."""
         if self._closed:
             raise ConnectError("the client is closed", should_retry=False)
         if self._shared is None:
@@ -145,7 +152,7 @@ class HttpTransport:
         exchange = _Exchange()
         started = time.monotonic()
         try:
-            return await exchange_by(self._shared, request, exchange)
+            return await self._begin(self._shared, request, exchange)
         except _CLOSED as error:
             if exchange.opened or time.monotonic() - started > STALE_WITHIN or self._closed:
                 raise _translate(error) from None
@@ -154,24 +161,13 @@ class HttpTransport:
         if self._fresh is None:
             self._fresh = self._session(force_close=True)
         try:
-            return await exchange_by(self._fresh, request, _Exchange())
+            return await self._begin(self._fresh, request, _Exchange())
         except _FAILED as error:
             raise _translate(error) from None
-
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, exchange: _Exchange) -> Response:
-        answer, headed = await self._begin(session, request, exchange)
-        try:
-            content = await self._body(answer)
-        except BaseException:
-            answer.close()
-            raise
-        _waited("body", time.monotonic() - headed)
-        return Response(answer.status, answer.headers, content)
 
     async def _begin(
         self, session: aiohttp.ClientSession, request: Request, exchange: _Exchange
     ) -> tuple[aiohttp.ClientResponse, float]:
-        """The answer as of its headers, and when these were there."""
         url = self._urls.get(request.url)
         if url is None:
             url = self._urls[request.url] = URL(request.url)
@@ -179,9 +175,7 @@ class HttpTransport:
         began = time.monotonic()
         body: bytes | io.BytesIO = request.body
         if len(request.body) > LARGE:
-            body = io.BytesIO(
-                request.body
-            )  # written in pieces, so that a large prompt does not hold up every other call
+            body = io.BytesIO(request.body)  # written in pieces, so that a large prompt does not hold up other calls
         answer = await session.request(request.method, url, data=body, headers=request.headers, allow_redirects=False)
         headed = time.monotonic()
         _waited("connect", exchange.connect_seconds)
@@ -219,7 +213,7 @@ class _Answer:
 
     def __init__(self, answer: aiohttp.ClientResponse, max_body: int) -> None:
         self.status = answer.status
-        self.headers = answer.headers
+        self.headers = _plain(answer.headers)
         self._answer = answer
         self._max_body = max_body
 
@@ -243,6 +237,22 @@ async def _chunks(answer: aiohttp.ClientResponse, max_body: int) -> AsyncIterato
         if size > max_body:
             raise ProtocolError(f"the answer is larger than {max_body:,} bytes", should_retry=False)
         yield chunk
+
+
+def _plain(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers under lower-case names, of several alike the first. A reply keeps them, and a plain dict of texts is
+    nothing that the garbage collector need look at, unlike aiohttp's.
+    """
+    plain: dict[str, str] = {}
+    for name, value in headers.items():
+        plain.setdefault(_lower(name), value)
+    return plain
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: str) -> str:
+    """One copy of each name for all answers."""
+    return name.lower()
 
 
 def _waited(cause: str, seconds: float) -> None:
