@@ -35,7 +35,7 @@ class Layer(Protocol):
         ...
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, gc=False):
     """One HTTP request, as bytes. ``headers`` holds the key: a Request is never logged or stored."""
 
     method: str
@@ -47,7 +47,7 @@ class Request(Struct, frozen=True):
         return f"Request({self.method} {self.url}, {len(self.body)} bytes)"
 
 
-class Response(Struct, frozen=True):
+class Response(Struct, frozen=True, gc=False):
     """One HTTP answer, whole. ``headers`` is looked up by lower-case names."""
 
     status: int
