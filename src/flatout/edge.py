@@ -25,6 +25,10 @@ from .errors import CallError
 from .layer import Journey, journey, set_journey
 from .values import Call, Reply, Result
 
+AT_ONCE = 50
+"""Items begun in one turn of the event loop. With a window of thousands, beginning all of them would take a second, and
+calls that were let go meanwhile would be sent after it, in a heap that no limit bears."""
+
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
 ClientT = TypeVar("ClientT")
@@ -90,6 +94,8 @@ class _Pool(Generic[OutcomeT]):
             self.running.add(task)
             task.add_done_callback(self._finished)
             index += 1
+            if index % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def something(self) -> None:
         """Wait until there is an outcome, or the feed has ended."""

@@ -13,7 +13,7 @@ from typing import Any
 
 SECONDS, PROCESSES, RPM = 15.0, 4, 6_000
 
-SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0", "--rpm", str(RPM), "--burst", "5"]
+SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0", "--rpm", str(RPM), "--burst", "1"]
 ASK = """
 import asyncio, sys
 from contextlib import aclosing
@@ -68,7 +68,6 @@ def test_four_processes_share_one_limit_use_it_and_never_hit_it(tmp_path):
         if server.stdout is not None:
             server.stdout.close()
     assert seen["refused"] == 0
-    # The bucket bears that a busy machine lets requests arrive in heaps, but not for two seconds four shares at once.
     # Whole seconds in which all four were at it: the first ones begin sooner, the last end later.
     admitted = seen["admitted_per_second"]
     first = int(seen["first_at"]) + 4

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import CallError, Result
-from flatout.edge import fan_out, run_function
+from flatout.edge import AT_ONCE, fan_out, run_function
 from flatout.testing import run_virtual
 
 
@@ -271,3 +271,25 @@ def test_a_real_cancellation_of_a_function_is_not_swallowed():
         return task.cancelled()
 
     assert run_virtual(main())
+
+
+def test_a_wide_window_is_filled_in_many_turns_of_the_loop():
+    """Calls that a limiter lets go meanwhile would be sent a second late, in a heap that no limit bears."""
+    begun: list[int] = []
+    turn = 0
+
+    async def work(index: int, item: int) -> None:
+        begun.append(turn)
+        await asyncio.sleep(1.0)
+
+    async def main() -> None:
+        nonlocal turn
+        async with aclosing(fan_out(range(1_000), work, 1_000)) as outcomes:
+            first = asyncio.ensure_future(anext(outcomes))
+            while not first.done():
+                turn += 1
+                await asyncio.sleep(0)
+
+    run_virtual(main())
+    assert len(begun) == 1_000
+    assert max(begun.count(each) for each in set(begun)) <= AT_ONCE
