@@ -30,7 +30,7 @@ CALLS = 6  # five turns with a tool, and the answer
 RPM = 6_000 if AGENTS > 500 else 7_200
 LEAST = 0.95 if AGENTS > 500 else 0.85  # of the limit; the small run belongs to every test run, on busy machines too
 KILLS = 5
-BURST = 3.0  # seconds of the limit that may come at once: a process that starts on a busy machine stutters
+BURST = 1.0  # seconds of the limit that may come at once
 LATENCY = 0.15  # the median; one in a hundred takes three times as long
 
 PROVIDER = """
