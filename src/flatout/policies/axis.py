@@ -134,10 +134,12 @@ class Axis:
         left = quota.remaining - (self.taken - mark)
         capacity = quota.remaining + reset * rate
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
+            refilled = rate * (now - sent)
             if not self._smooth and not self._heard:
                 self.gcra.burst = max(BURST, min(self._window, capacity / rate))
                 self.gcra.tat = -math.inf
-            self._lower(left + rate * (now - sent), now)
+                refilled = 0.0  # nobody knows when in between it was counted, and now there is nothing to hold that up
+            self._lower(left + refilled, now)
         elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
             if self._credit_until == -math.inf:
                 self._credit = left

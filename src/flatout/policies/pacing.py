@@ -356,6 +356,8 @@ class Pacer:
                 )
                 self.search = self.aimd = None
                 self._most = self.limits.concurrency or math.inf
+                axis.taken = self.in_flight * self._cost(name, need)  # sent meanwhile, and not counted yet
+                need.marks[name] = 0.0
             axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
 
     def _cost(self, name: str, need: Need) -> float:
