@@ -157,6 +157,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "failed charged": {"charge_failed": True},
     "stale headers": {"headers": "openai", "stale_headers": 5.0},
 }
+TPM = 1_000_000
 QUICK = {"latency": 0.1, "latency_p99": 1.0}
 
 
@@ -171,27 +172,28 @@ def known() -> Iterator[Case]:
                     rate=rpm / 60,
                     bound="used ≥ 98 %, no 429",
                 )
-    for server, how in SERVERS.items():
-        for max_tokens in (None, 200):
-            for error in (0.0, 0.3):
-                yield _tokens(server, how, max_tokens, error)
+    yield from _tokens(Limits(tpm=TPM), {}, "used ≥ 98 %, no 429")
+    yield from _tokens(Limits(tpm=TPM), {}, "used ≥ 98 %, 429 ≤ 0.3 %", error=0.3)
 
 
-def _tokens(server: str, how: dict[str, Any], max_tokens: int | None, error: float) -> Case:
+def _tokens(limits: Limits, how: dict[str, Any], bound: str, error: float = 0.0) -> Iterator[Case]:
     """Bound by tokens, the prompts' sizes over two orders of magnitude."""
-    return Case(
-        name=f"1 M TPM, {server}, "
-        + ("max_tokens reserved" if max_tokens else "usage charged")
-        + (f", guesses ± {error:.0%}" if error else ""),
-        settings=ProviderSettings(tpm=1_000_000, reserve_max_tokens=max_tokens is not None, **how, **QUICK),
-        limits=Limits(tpm=1_000_000),
-        provider="openai" if max_tokens else None,
-        max_tokens=max_tokens,
-        words=(10, 2_000),
-        tokens=1_000_000 / 60,
-        error=error,
-        bound="used ≥ 98 %, 429 ≤ 0.3 %" if error else "used ≥ 98 %, no 429",
-    )
+    for server, kind in SERVERS.items():
+        for max_tokens in (None, 200):
+            yield Case(
+                name=f"1 M TPM, {server}, "
+                + ("max_tokens reserved" if max_tokens else "usage charged")
+                + (", stale headers" if "stale_headers" in how else "")
+                + (f", guesses ± {error:.0%}" if error else ""),
+                settings=ProviderSettings(tpm=TPM, reserve_max_tokens=max_tokens is not None, **kind, **how, **QUICK),
+                limits=limits,
+                provider="openai" if max_tokens else None,
+                max_tokens=max_tokens,
+                words=(10, 2_000),
+                tokens=TPM / 60,
+                error=error,
+                bound=bound,
+            )
 
 
 def advertised() -> Iterator[Case]:
@@ -205,6 +207,8 @@ def advertised() -> Iterator[Case]:
                     rate=rpm / 60,
                     bound="used ≥ 97 %, 429 ≤ 0.1 %",
                 )
+    for more in ({}, {"stale_headers": 5.0}):
+        yield from _tokens(Limits(), {"headers": "openai", **more}, "used ≥ 97 %, 429 ≤ 0.1 %")
 
 
 def unknown() -> Iterator[Case]:

@@ -96,6 +96,25 @@ def test_an_advertised_limit_is_used_and_hardly_ever_hit(server, stale):
     assert refused <= 0.001
 
 
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+def test_an_advertised_limit_on_tokens_holds_for_calls_that_waited_already(server):
+    """Whatever was queued before the first answer told of the limit would count as nothing: one in five refused."""
+    model = ProviderModel(
+        ProviderSettings(tpm=600_000, headers="openai", reserve_max_tokens=False, **server, **QUICK), 1
+    )
+
+    async def main() -> float:
+        async with client(SimulatedTransport(model)) as made:
+            results = await made.gather([f"{n} " + "word " * (n * 7919 % 2_000) for n in range(1_500)])
+            assert all(result.ok for result in results)
+            return asyncio.get_running_loop().time()
+
+    seconds = run_virtual(main(), limit=1e6)
+    stats = model.stats()
+    assert stats["refused"] <= 1
+    assert stats["tokens_admitted"] / seconds >= 0.95 * 10_000
+
+
 @pytest.mark.parametrize("retry_after", ["seconds", ""], ids=["retry-after", "bare 429"])
 def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
     """Who knows nothing of limits would be refused time after time, or wait for nothing."""

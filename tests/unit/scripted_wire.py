@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flatout import Client
@@ -16,12 +16,12 @@ Answer = Callable[[str], Any]
 """From a prompt to a text, a `Response`, seconds to wait, or something to raise; plain or async."""
 
 
-def completion(text: str, tokens: int = 1) -> Response:
+def completion(text: str, tokens: int = 1, headers: Mapping[str, str] | None = None) -> Response:
     body = {
         "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": tokens, "completion_tokens": tokens},
     }
-    return Response(200, {}, json.dumps(body).encode())
+    return Response(200, headers or {}, json.dumps(body).encode())
 
 
 def refusal(status: int, **headers: str) -> Response:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scripted_wire import Wire, client, completion
 
 from flatout import InvalidRequest, Limits
+from flatout.layer import Response
 from flatout.layers.limit import BYPASS, BYPASS_AGE
 from flatout.testing import run_virtual
 
@@ -96,5 +97,30 @@ def test_what_can_never_fit_fails_at_once_and_blocks_nobody():
             assert "tokens" in str(results[1].error)
             assert "2,000" in str(results[1].error)
             assert results[1].elapsed < 0.01
+
+    run_virtual(main())
+
+
+def test_what_turns_out_never_to_fit_fails_too_and_blocks_nobody():
+    """The limit is often told by the first answer only: calls that wait by then would hold up the line for ever."""
+    told = {
+        "x-ratelimit-limit-tokens": "2000",
+        "x-ratelimit-remaining-tokens": "1990",
+        "x-ratelimit-reset-tokens": "1s",
+    }
+
+    async def answer(_: str) -> Response:
+        await asyncio.sleep(0.1)
+        return completion("x", headers=told)
+
+    wire = Wire(answer)
+
+    async def main() -> None:
+        async with client(wire) as made:
+            results = await made.gather([SMALL, "before", "word " * 100_000, "after"])
+            assert [result.ok for result in results] == [True, True, False, True]
+            assert isinstance(results[2].error, InvalidRequest)
+            assert "2,000" in str(results[2].error)
+            assert not any(len(prompt) > 2_000 for prompt in wire.prompts)
 
     run_virtual(main())

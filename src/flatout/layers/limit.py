@@ -58,10 +58,14 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
 class _Waiter:
     """One attempt in the queue."""
 
-    __slots__ = ("admitted", "held", "need", "passed", "refused", "since", "started")
+    __slots__ = ("admitted", "call", "guessed", "held", "need", "passed", "refused", "since", "started")
 
-    def __init__(self, need: Need, admitted: asyncio.Future[None], since: float, held: dict[str, float]) -> None:
+    def __init__(
+        self, call: Call, need: Need, admitted: asyncio.Future[None], since: float, held: dict[str, float]
+    ) -> None:
+        self.call = call
         self.need = need
+        self.guessed = False
         self.admitted = admitted
         self.since = since
         self.held = held
@@ -127,10 +131,10 @@ class Limit:
         if pacer is None:
             pacer = self.pacer = self._make_pacer(loop.time())
             self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
-        need = self._estimator.need(call) if pacer.counts_tokens else Need()
-        if (reason := pacer.never(need)) is not None:
-            raise InvalidRequest(f"not sent: {reason}")
-        await self._admission(pacer, need, loop)
+        need = Need()
+        if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
+            raise refusal
+        await self._admission(pacer, call, need, loop)
         sent = loop.time()
         try:
             reply = await call_next(call)
@@ -165,7 +169,13 @@ class Limit:
                 waiter.admitted.exception()  # a waiter cancelled in this very turn never looks: that is no loss
         self._hold("", self._cause_since)
 
-    async def _admission(self, pacer: Pacer, need: Need, loop: asyncio.AbstractEventLoop) -> None:
+    def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
+        """Guess a call's tokens. Returns what is wrong if no limit of the target can ever let it go."""
+        self._estimator.guess(need, call)
+        reason = pacer.never(need)
+        return InvalidRequest(f"not sent: {reason}") if reason is not None else None
+
+    async def _admission(self, pacer: Pacer, call: Call, need: Need, loop: asyncio.AbstractEventLoop) -> None:
         """Return with a permit, which the caller gives back through the pacer."""
         now = loop.time()
         if not self._queue:
@@ -180,7 +190,7 @@ class Limit:
                 attempts=trip.attempts,
             ) from trip.last_error
         self._hold(self._cause, now)
-        waiter = _Waiter(need, loop.create_future(), now, dict(self._held))
+        waiter = _Waiter(call, need, loop.create_future(), now, dict(self._held))
         if isinstance(trip.last_error, RateLimited):
             self._put_back(waiter, trip.started)
         else:
@@ -227,7 +237,11 @@ class Limit:
         queue = self._queue
         now = loop.time()
         while queue:
-            at, cause = pacer.ready_at(queue[0].need, now)
+            head = queue[0]
+            if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
+                queue.popleft()
+                continue
+            at, cause = pacer.ready_at(head.need, now)
             if at > now:
                 passes_at = self._bypass(pacer, now) if cause == "tokens" else at
                 if passes_at > now:
@@ -236,6 +250,17 @@ class Limit:
                 continue
             self._let_go(queue.popleft(), pacer, now)
         self._hold("", now)
+
+    def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
+        """Guess a waiter's tokens as late as can be: by then the limit may be known, and more was learnt of the model.
+        Fails it, and says so, if no limit can ever let it go.
+        """
+        waiter.guessed = True
+        refusal = self._guess(pacer, waiter.need, waiter.call)
+        if refusal is not None and not waiter.admitted.done():
+            waiter.admitted.set_exception(refusal)
+            waiter.admitted.exception()
+        return refusal is not None
 
     def _bypass(self, pacer: Pacer, now: float) -> float:
         """Admit the first small call behind a head that waits for tokens, if the head can bear it.
@@ -246,6 +271,8 @@ class Limit:
         if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
             return soonest
         for place, waiter in enumerate(islice(self._queue, 1, BYPASS), 1):
+            if not waiter.need.features:
+                self._estimator.guess(waiter.need, waiter.call)
             if waiter.need.tokens >= head.need.tokens / 4:
                 continue
             ready = pacer.ready_at(waiter.need, now)[0]

@@ -109,18 +109,25 @@ class Estimator:
 
     def need(self, call: Call) -> Need:
         """What the call will take."""
-        features = _features(call)
-        media = _media(call) if call.messages is not None else 0.0
-        shape = (call.max_tokens, call.output is not None, int(features[0]).bit_length())
-        guess = self._text(features) * (MARGIN if self._seen < TRUSTED else 1.0)
-        if media:
+        need = Need()
+        self.guess(need, call)
+        return need
+
+    def guess(self, need: Need, call: Call) -> None:
+        """Guess what the call will take, by what has been learnt by now. Its text is measured the first time alone."""
+        if not need.features:
+            need.features = _features(call)
+            need.media = _media(call) if call.messages is not None else 0.0
+            need.max_tokens = call.max_tokens
+            need.shape = (call.max_tokens, call.output is not None, int(need.features[0]).bit_length())
+        tokens = self._text(need.features) * (MARGIN if self._seen < TRUSTED else 1.0)
+        if need.media:
             share, seen = self._media
-            guess += media * share * (MARGIN if seen < TRUSTED else 1.0)
-        known = self._outputs.get(shape)
+            tokens += need.media * share * (MARGIN if seen < TRUSTED else 1.0)
+        known = self._outputs.get(need.shape)
         output = known[0] if known is not None else USUAL_OUTPUT
-        if call.max_tokens is not None:
-            output = min(output, float(call.max_tokens))
-        return Need(max(1.0, guess), output, call.max_tokens, features=features, media=media, shape=shape)
+        need.input = max(1.0, tokens)
+        need.output = min(output, float(call.max_tokens)) if call.max_tokens is not None else output
 
     def learn(self, need: Need, usage: Usage) -> None:
         """Hear what the call really took."""
