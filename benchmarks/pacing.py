@@ -176,7 +176,9 @@ def known() -> Iterator[Case]:
     yield from _tokens(Limits(tpm=TPM), {}, "used ≥ 98 %, 429 ≤ 0.3 %", error=0.3)
 
 
-def _tokens(limits: Limits, how: dict[str, Any], bound: str, error: float = 0.0) -> Iterator[Case]:
+def _tokens(
+    limits: Limits, how: dict[str, Any], bound: str, error: float = 0.0, seconds: float = 300.0
+) -> Iterator[Case]:
     """Bound by tokens, the prompts' sizes over two orders of magnitude."""
     for server, kind in SERVERS.items():
         for max_tokens in (None, 200):
@@ -191,6 +193,7 @@ def _tokens(limits: Limits, how: dict[str, Any], bound: str, error: float = 0.0)
                 max_tokens=max_tokens,
                 words=(10, 2_000),
                 tokens=TPM / 60,
+                seconds=seconds,
                 error=error,
                 bound=bound,
             )
@@ -226,6 +229,7 @@ def unknown() -> Iterator[Case]:
                     seconds=660.0,
                     bound="used ≥ 97 %, 429 ≤ 0.3 %",
                 )
+    yield from _tokens(Limits(), {}, "used ≥ 97 %, 429 ≤ 0.3 %", seconds=660.0)
 
 
 def short() -> Iterator[Case]:
