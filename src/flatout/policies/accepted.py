@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import pairwise, takewhile
 
 MINUTE = 60.0
 
@@ -49,14 +49,9 @@ class Accepted:
         """The instant by which so many were accepted."""
         return next((then for then, accepted in self._notes if accepted >= count), self._notes[-1][0])
 
-    def densest(self, count: int, at: float, since: float = -math.inf) -> float | None:
-        """The least rate of a bucket of one second that accepted what was accepted, if there were so many by then.
-
-        In no time such a bucket accepts more than what it refills in that time and a second.
-        """
-        return max(
-            ((count - before) / (at - then + 1.0) for then, before in self._notes if since <= then <= at), default=None
-        )
+    def notes(self, until: float) -> Iterator[tuple[float, int]]:
+        """The instants that were noted, up to one, and how many had been accepted by each."""
+        return takewhile(lambda note: note[0] <= until, self._notes)
 
     def replay(self, at: float, rate: float) -> float:
         """Seconds to wait after an instant so that the next minute's requests never overtake the last one's.

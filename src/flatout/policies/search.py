@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from .accepted import MINUTE, Accepted
+from .evidence import Bounds, Evidence
 from .gcra import Gcra
 from .strays import Uninvited
 
@@ -72,7 +73,9 @@ share of a minute's limit was accepted, that limit did not refuse."""
 FEW = 10.0 / 60.0
 """Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
 
-DEEPEST_CUT = 0.5
+CLOSE = 1.08
+WIDE = 4.0
+DEEPEST_CUT, DEEPEST_FALL = 0.5, 0.25
 """One refusal lowers a found rate by no more: what was accepted lately is little, too, when little was asked."""
 
 FIRST_STEP, BOLD, LAST_STEP = 0.005, 0.2, 0.5
@@ -98,19 +101,16 @@ class RateSearch:
         "_clean",
         "_cut_at",
         "_deep",
-        "_doubted",
-        "_falls",
-        "_from",
+        "_evidence",
         "_gcra",
         "_grow_at",
         "_grown_at",
-        "_lent",
         "_limit",
         "_log",
         "_looks",
-        "_measured",
         "_phase",
         "_refused",
+        "_safe",
         "_sent",
         "_sent_then",
         "_started",
@@ -127,16 +127,12 @@ class RateSearch:
         self._limit = 0.0  # requests per second that such a window allows
         self._sent = 0
         self._refused = 0
-        self._falls = 0
         self._uninvited = Uninvited()
         self.strays = False
         self._calls = REST  # that are made before more is tried
-        self._doubted = False  # whether what was measured was held to be too little before
         self._deep = 0.0  # the rate, if what was refused first is a bucket of a minute
-        self._lent = False  # whether a deep bucket hides its rate: then what it accepts between refusals tells it
-        self._measured = 0.0  # what was accepted between the last two refusals, per second
+        self._safe = 0.0  # the rate that was known to be borne, by the last refusal
         self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
-        self._from = rate * FAR if found else rate
         self._started = now
         self._base = (now, 0, 0)  # when the limit was last used up, and what was sent and refused by then
         self._cut_at = now
@@ -144,6 +140,7 @@ class RateSearch:
         self._looks = 0  # how often running a single request that went to see was refused
         self._step = FIRST_STEP
         self._log = Accepted(now)
+        self._evidence = Evidence(self._log)
         self._grown_at, self._sent_then = now, 0
         self._grow_at = now + self._interval()
 
@@ -164,6 +161,11 @@ class RateSearch:
     def mark(self) -> int:
         """Requests sent so far; hand it back with `refused`."""
         return self._sent
+
+    @property
+    def _unexpected(self) -> bool:
+        """Whether a refusal now is against all that is known."""
+        return self._phase == "settled" and not self._clean and self.rate <= self._safe * 1.01
 
     def ready_at(self) -> float:
         """When the next request may go."""
@@ -229,8 +231,8 @@ class RateSearch:
             if retry_after is None and not self._windowed:
                 return self._minute_s_end(now)
             return told + self._looks * min(told, WINDOWED)  # where refusals are charged, what is told is too little
-        settled = self._phase == "settled" and not self._clean
-        if settled and self._uninvited.are_strays(mark, self._refused):
+        possible = self._evidence.refused(mark - self._refused, sent)
+        if (self._unexpected or self._evidence.disproved) and self._uninvited.are_strays(mark, self._refused):
             self.strays, self._windowed, self._blocked, self._uninvited = True, False, None, Uninvited()
             self._base = (sent, mark, self._refused)
             self._restart("climb", self.rate, now)
@@ -239,7 +241,7 @@ class RateSearch:
         self._blocked = self._blocked or (sent, rate)
         if self._windowed and retry_after is None and rate < UNUSED * self._limit:
             self._windowed, self._phase = False, "settled"  # it is not the minute that refuses
-            self._clean = self._measured = 0.0
+            self._clean = 0.0
         if self._windowed:
             return self._used_up(mark, rate, sent, retry_after, now)
         if told >= WINDOWED and rate >= FEW:
@@ -249,67 +251,43 @@ class RateSearch:
         at, self._base = self._base[0], (sent, mark, self._refused)
         rate = self.rate
         climbed = self._phase == "climb"
-        self._cut(mark, accepted, at, sent, told, now)
+        self._cut(possible, accepted, sent - at, told, now)
         if retry_after is not None or not climbed:
             return told
         # What any bucket refills by then, unless it holds more than a minute's worth.
         return min(LONGEST_LOOK, 1.1 / self._deep) if accepted >= PATIENT else 2.0 / rate
 
-    def _cut(self, mark: int, accepted: int, at: float, sent: float, told: float, now: float) -> None:
+    def _cut(self, possible: list[Bounds], accepted: int, seconds: float, told: float, now: float) -> None:
         """Lower the rate, by what was accepted since the limit was last used up."""
-        seconds = max(1e-9, sent - at)
-        measured = accepted / seconds
         if self._phase == "climb" and accepted <= 0:  # others had used it up: that says nothing of the limit
             self._rest(now, self._interval(), again=True)
-        elif self._phase == "climb":
-            self._deep = accepted / (seconds + MINUTE) if accepted >= PATIENT else 0.0
-            self._restart("refine", self._guess(mark, accepted, seconds, told, sent), now)
-        elif not self._clean and self._measured:
-            self._settle(self._measured * BELOW, now)  # what seemed to be borne was lent by a deep bucket
-        elif not self._clean and self._phase == "settled" and self._falls < FALLS:
-            falls = self._falls + 1
-            self._settle(self.rate * FALL, now, SOON)  # and back soon: it may have been a refusal without a reason
-            self._falls = falls
-        elif not self._clean:  # refused at a rate that was never borne: far too fast
-            self._fall(accepted, seconds, now)
-        elif self._phase == "settled":
+            return
+        least, most = possible[0].least, min(possible[0].most, self.rate)
+        deepest = self._deep = possible[-1].least
+        if self._phase == "climb":
+            rate = self._guess(accepted, seconds, told) if accepted < 3 else SHALLOW * least
+            self._restart("refine", rate, now)
+        elif self._phase == "settled" and self._clean:
             step, calls = self._step, self._calls if self._step <= BOLD else SOON  # the limit is anywhere in between
-            self._settle(max(self._borne(mark, measured, at, sent), self.rate * DEEPEST_CUT), now, calls * PATIENCE)
+            self._settle(max(min(self._clean, most * BELOW), self.rate * DEEPEST_CUT), now, calls * PATIENCE)
             self._step = max(FIRST_STEP, step / 8.0)  # a quarter of what was too much, for it was doubled since
-        elif self._lent and accepted >= PATIENT:
-            if self._doubted or self._from >= STEADY * measured:
-                self._settle(measured * BELOW, now, REST if self._from >= STEADY * measured else SOON)
-            else:  # so slow at first that the bucket may have overflowed: it is more than that, less than was lent
-                self._doubted = True
-                self._restart("refine", (measured * max(measured, self._clean)) ** 0.5, now)
-        elif self._phase == "measure":
-            self._restart("refine", self._clean, now)
-        else:  # a small bucket bears the last rate but one; a deep one will refuse it soon
-            self._settle(self._small(mark, at, sent), now)
-            self._measured = measured if accepted >= PATIENT else 0.0
+        elif self._clean:
+            self._settle(min(self._clean, most * BELOW), now)
+        elif most <= CLOSE * deepest:
+            calls = SOON if self._unexpected else REST  # it may have been a refusal without a reason
+            rate = min(self.rate, (deepest + most) / 2.0) * BELOW
+            self._settle(max(rate, self.rate * DEEPEST_CUT) if self._phase == "settled" else rate, now, calls)
+        elif most < WIDE * deepest and self._sent - self._refused >= CERTAIN:
+            self._settle(deepest * BELOW, now)  # a bucket that is not shallow holds a minute's worth in all likelihood
+            self._step = BOLD
+        else:
+            self._restart("measure", max((deepest * most) ** 0.5, self.rate * DEEPEST_FALL), now)
+        self._safe = deepest
 
-    def _guess(self, mark: int, accepted: int, seconds: float, told: float, sent: float) -> float:
-        """The rate to go on with after the first refusal: that of a bucket of a second, which accepts in no time more
-        than what it refills in that time and a second.
-        """
-        if accepted < 3:
-            least = accepted / (seconds + max(told, seconds))
-            return max(least, 1.0 / FIRST_GAP) if accepted == 2 else least
-        densest = self._log.densest(mark - self._refused, sent)
-        return SHALLOW * (self.rate if densest is None else densest)
-
-    def _borne(self, mark: int, measured: float, since: float, sent: float) -> float:
-        """The rate to go back to, when more was tried and refused."""
-        if self._lent:
-            return min(self._clean, measured * BELOW)
-        if self._step <= 2.0 * FIRST_STEP:  # the least was too much: what was borne for long is all there is
-            return self._clean
-        return self._small(mark, since, sent)
-
-    def _small(self, mark: int, since: float, sent: float) -> float:
-        """The rate to settle at, if the bucket is small: the last that was clean, unless that was lent."""
-        bound = self._log.densest(mark - self._refused + 2, sent, since)
-        return self._clean if bound is None or self._clean <= bound else bound * BELOW
+    def _guess(self, accepted: int, seconds: float, told: float) -> float:
+        """The rate to go on with after a refusal before which next to nothing was accepted."""
+        least = accepted / max(1e-9, seconds + max(told, seconds))
+        return max(least, 1.0 / FIRST_GAP) if accepted == 2 else least
 
     def _used_up(self, mark: int, rate: float, sent: float, retry_after: float | None, now: float) -> float:
         """A window is used up. Returns the seconds until it is over."""
@@ -325,29 +303,15 @@ class RateSearch:
         self._settle(max(limit * BELOW, self.rate * DEEPEST_CUT), now)
         return max(0.0, wait)
 
-    def _fall(self, accepted: int, seconds: float, now: float) -> None:
-        """Find a rate that may be borne, below one that was not for a moment."""
-        measured, doubt = accepted / seconds, 1.5 / seconds
-        self._lent = self._lent or self._phase == "refine"
-        if self._deep > measured / 3.0 and abs(measured - self._deep) <= doubt and self._phase == "refine":
-            self._settle(self._deep * BELOW, now, REST if self._sent - self._refused >= CERTAIN else SOON)
-        elif accepted and seconds >= 1.0:
-            self._restart("refine", measured * 0.92, now)
-        else:
-            self._restart("measure", self.rate * (0.7 if self._phase == "settled" else 0.5), now)
-        self._deep = 0.0
-
     def _restart(self, phase: Phase, rate: float, now: float) -> None:
         self._phase = phase
-        self._clean = self._measured = 0.0
-        self._from = rate
+        self._clean = 0.0
         self._set(rate, now)
         self._rest(now, self._interval(), again=True)
 
     def _settle(self, rate: float, now: float, calls: float = REST) -> None:
         self._phase = "settled"
-        self._clean = self._measured = 0.0
-        self._falls = 0
+        self._clean = 0.0
         self._step = FIRST_STEP if calls >= REST else 1.0 - FALL
         self._set(rate, now)
         self._calls = min(REST, calls)
@@ -367,8 +331,6 @@ class RateSearch:
             self._set(rate * (1.0 + self._step), now)
             self._step = min(LAST_STEP, self._step * 2.0)
             return
-        if self._phase == "refine" and rate > FAR * self._from:
-            self._phase = "measure"
         self._set(rate * GROWTH[self._phase], now)
 
     def _rest(self, now: float, seconds: float, *, again: bool = False) -> None:
