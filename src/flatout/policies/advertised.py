@@ -122,6 +122,18 @@ class Advertised(Struct, frozen=True):
     input_tokens: Quota | None = None
     output_tokens: Quota | None = None
 
+    def quotas(self) -> list[tuple[str, Quota]]:
+        """What is told, by the names of `flatout.Limits`. Where input tokens have a limit of their own, one on both
+        together says nothing more: it is Anthropic's, and whichever of the two is tighter.
+        """
+        found: list[tuple[str, Quota]] = []
+        if self.requests is not None:
+            found.append(("rpd" if self.requests.window > MINUTE else "rpm", self.requests))
+        for name, quota in (("tpm", self.tokens), ("itpm", self.input_tokens), ("otpm", self.output_tokens)):
+            if quota is not None and not (name == "tpm" and self.input_tokens is not None):
+                found.append((name, quota))
+        return found
+
 
 def advertised(headers: Mapping[str, str], wall: float, *, requests_per_day: bool = False) -> Advertised | None:
     """The limits that an answer's headers tell; None when they tell none. Never raises.

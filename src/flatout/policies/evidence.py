@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import chain
 from typing import NamedTuple
 
 from .accepted import Accepted
@@ -27,7 +28,10 @@ JITTER = 0.05
 """The same in seconds."""
 
 DISPROOF = 1.05
+"""By how much more must be accepted than a refusal made possible, to disprove it."""
+
 ANCHORS = 8
+"""Refusals that are remembered."""
 
 
 class Bounds(NamedTuple):
@@ -49,11 +53,12 @@ class Evidence:
             limit has risen, or that one had nothing to do with a limit.
     """
 
-    __slots__ = ("_anchors", "_bounds", "_last", "_log", "disproved")
+    __slots__ = ("_anchors", "_bounds", "_last", "_log", "_origin", "disproved")
 
     def __init__(self, log: Accepted) -> None:
         self._log = log
         self.disproved = False
+        self._origin = next(log.notes(math.inf))
         self._last: tuple[float, int] | None = None
         self._anchors: list[deque[tuple[float, int]]] = [deque(maxlen=ANCHORS) for _ in DEPTHS]
         self._bounds: deque[tuple[float, list[Bounds]]] = deque(maxlen=ANCHORS)
@@ -81,7 +86,7 @@ class Evidence:
     def _bound(self, depth: float, anchors: deque[tuple[float, int]], count: int, at: float) -> Bounds:
         """What one refusal proves for one depth. ``anchors`` are instants at which it was empty, and not full since."""
         least, full = 0.0, 0.0
-        for then, before in self._log.notes(at):
+        for then, before in chain([self._origin] if self._last is None else (), self._log.notes(at)):
             span, accepted = at - then + depth, count - before + (before > 0)  # the one at that instant as well
             least = max(least, accepted / span)
             if self._may_be_full(depth, then, before, (accepted + 1) / span):
@@ -96,6 +101,7 @@ class Evidence:
         return Bounds(depth, least, max(full, most) if full and most < math.inf else full or most)
 
     def _disproves(self, then: float, before: int, count: int, at: float) -> bool:
+        """Whether what was accepted since the last refusal is more than that made possible at any depth."""
         most = max(bounds.most for bounds in self._bounds[-1][1])
         return (count - before - 1) / (at - then + JITTER) > most * DISPROOF
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from flatout.values import Limits, Usage
 
-from .advertised import Advertised, Quota, advertised, exaggerates
+from .advertised import advertised, exaggerates
 from .aimd import Aimd
 from .axis import USE, Axis, MakeGcra
 from .estimate import Need
@@ -344,7 +344,7 @@ class Pacer:
         told = advertised(headers, wall, requests_per_day=self._requests_per_day)
         if told is None:
             return
-        for name, quota in _quotas(told):
+        for name, quota in told.quotas():
             least = self._cost(name, need) if fits else 1.0
             if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
                 continue  # garbage, for the call that brought it was answered, or asked to come back
@@ -389,13 +389,3 @@ class Pacer:
 
 
 _CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}
-
-
-def _quotas(told: Advertised) -> list[tuple[str, Quota]]:
-    found: list[tuple[str, Quota]] = []
-    if told.requests is not None:
-        found.append(("rpd" if told.requests.window > MINUTE else "rpm", told.requests))
-    for name, quota in (("tpm", told.tokens), ("itpm", told.input_tokens), ("otpm", told.output_tokens)):
-        if quota is not None and not (name == "tpm" and told.input_tokens is not None):
-            found.append((name, quota))
-    return found

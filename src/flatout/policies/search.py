@@ -1,7 +1,7 @@
 """Finds the rate of a target that tells no limit: climb until it refuses, measure what it accepts, stay just below.
 
-Between two moments at which a limit is used up, a bucket accepts what it refills; so the second refusal measures it,
-whatever it held at the start. A provider that counts by the minute shows itself by a long wait.
+What is accepted between refusals proves what a bucket refills, and how deep it may be: see `flatout.policies.evidence`.
+A provider that counts by the minute shows itself by a long wait.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ SLOWEST = 1.0 / 60.0
 WINDOWED = 3.0
 """A wait of so many seconds says that the provider counts by windows of time."""
 
-FALL, FALLS = 0.92, 3
-"""A found rate that is refused at once is lowered by so much, so many times, before it is searched for anew."""
-
 Phase = Literal["climb", "measure", "refine", "settled"]
 
 GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.35, "refine": 1.04}
@@ -45,12 +42,6 @@ lent by a deep bucket is refused in the end, as many at once as are on their way
 
 SHALLOW = 0.92
 """The share of what a bucket of one second would refill to go on with after the first refusal."""
-
-STEADY = 0.9
-"""From this share of what was measured on, the rate at the beginning was no slower than the bucket refilled."""
-
-FAR = 1.35
-"""When a rate was refined up by this factor without a refusal, its beginning was far too low."""
 
 LONGEST_LOOK = 2.0
 """Seconds after which one request goes to see whether a refusal without a time still holds."""
@@ -74,12 +65,22 @@ FEW = 10.0 / 60.0
 """Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
 
 CLOSE = 1.08
-WIDE = 4.0
-DEEPEST_CUT, DEEPEST_FALL = 0.5, 0.25
-"""One refusal lowers a found rate by no more: what was accepted lately is little, too, when little was asked."""
+"""When all depths that a bucket may have allow rates no further apart than this, the rate is known."""
 
-FIRST_STEP, BOLD, LAST_STEP = 0.005, 0.2, 0.5
-"""By how much more is tried then: the first step, one after which it is soon tried again if refused, the largest."""
+WIDE = 4.0
+"""When they are no further apart than this, a bucket that is not shallow is taken for one that holds a minute's worth,
+as those of the big providers do. That costs no more refusals; if it was wrong, more is tried after `REST` calls."""
+
+EXPECTED = 1.01
+"""Above this share of what was known to be borne, a refusal is no surprise."""
+
+DEEPEST_CUT, DEEPEST_FALL = 0.5, 0.25
+"""One refusal lowers a found rate to no less than this: what was accepted lately is little, too, when little was asked;
+and one that is not found yet."""
+
+FIRST_STEP, SOON_STEP, BOLD, LAST_STEP = 0.005, 0.08, 0.2, 0.5
+"""By how much more is tried then: the first step, the first when it is tried soon, the first where the rate is hardly
+known (and after it, it is soon tried again if refused), and the largest."""
 
 
 class RateSearch:
@@ -100,7 +101,6 @@ class RateSearch:
         "_calls",
         "_clean",
         "_cut_at",
-        "_deep",
         "_evidence",
         "_gcra",
         "_grow_at",
@@ -130,7 +130,6 @@ class RateSearch:
         self._uninvited = Uninvited()
         self.strays = False
         self._calls = REST  # that are made before more is tried
-        self._deep = 0.0  # the rate, if what was refused first is a bucket of a minute
         self._safe = 0.0  # the rate that was known to be borne, by the last refusal
         self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
         self._started = now
@@ -165,7 +164,7 @@ class RateSearch:
     @property
     def _unexpected(self) -> bool:
         """Whether a refusal now is against all that is known."""
-        return self._phase == "settled" and not self._clean and self.rate <= self._safe * 1.01
+        return self._phase == "settled" and not self._clean and self.rate <= self._safe * EXPECTED
 
     def ready_at(self) -> float:
         """When the next request may go."""
@@ -255,7 +254,7 @@ class RateSearch:
         if retry_after is not None or not climbed:
             return told
         # What any bucket refills by then, unless it holds more than a minute's worth.
-        return min(LONGEST_LOOK, 1.1 / self._deep) if accepted >= PATIENT else 2.0 / rate
+        return min(LONGEST_LOOK, 1.1 / possible[-1].least) if accepted >= PATIENT else 2.0 / rate
 
     def _cut(self, possible: list[Bounds], accepted: int, seconds: float, told: float, now: float) -> None:
         """Lower the rate, by what was accepted since the limit was last used up."""
@@ -263,7 +262,7 @@ class RateSearch:
             self._rest(now, self._interval(), again=True)
             return
         least, most = possible[0].least, min(possible[0].most, self.rate)
-        deepest = self._deep = possible[-1].least
+        deepest = possible[-1].least
         if self._phase == "climb":
             rate = self._guess(accepted, seconds, told) if accepted < 3 else SHALLOW * least
             self._restart("refine", rate, now)
@@ -312,7 +311,7 @@ class RateSearch:
     def _settle(self, rate: float, now: float, calls: float = REST) -> None:
         self._phase = "settled"
         self._clean = 0.0
-        self._step = FIRST_STEP if calls >= REST else 1.0 - FALL
+        self._step = FIRST_STEP if calls >= REST else SOON_STEP
         self._set(rate, now)
         self._calls = min(REST, calls)
         share = self._calls / REST
