@@ -4,6 +4,9 @@ Simulated providers on a virtual clock, so hours of traffic take minutes and eve
 ``used`` is what the provider admitted after the first minute (requests, or tokens where those are limited), as a share
 of what it allows; ``429`` the share of all requests that it refused; ``time`` how long a short job took, against the
 shortest time that its provider makes possible.
+
+With ``--http`` the same cases run over real HTTP and in real time, several side by side, and each row is followed by
+that of the virtual clock.
 """
 
 from __future__ import annotations
@@ -13,137 +16,21 @@ import asyncio
 import math
 import statistics
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from random import Random
 from statistics import NormalDist
 from typing import Any
-from unittest.mock import patch
 
-from msgspec import Struct
+from flatout import Limits
+from flatout.testing import ProviderSettings
 
-from flatout import Call, Client, Limits
-from flatout.policies.estimate import Estimator, Need
-from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
-
+from . import pacing_http as http
+from .pacing_run import Case, Measured, run
 from .plot import Panel, svg
 
 PLOTTED = 300.0
 """Seconds that the plot shows."""
-
-
-class Case(Struct, frozen=True, kw_only=True):
-    """One provider, one client, one kind of traffic.
-
-    Attributes:
-        rate: requests per second that the provider allows.
-        tokens: tokens per second that it allows; then ``used`` counts tokens.
-        error: by how much each guess of a call's tokens is off at most, besides what the estimator does not know.
-    """
-
-    name: str
-    settings: ProviderSettings
-    limits: Limits = Limits()
-    seconds: float = 300.0
-    calls: int | None = None
-    best: float | None = None
-    provider: str | None = None
-    max_tokens: int | None = None
-    words: tuple[int, int] = (5, 15)
-    measured_from: float = 60.0
-    rate: float = 0.0
-    tokens: float = 0.0
-    error: float = 0.0
-    bound: str = ""
-
-
-class Measured(Struct, frozen=True):
-    """What one run of a case came to."""
-
-    used: float
-    refused: float
-    seconds: float
-    lost: int
-    admitted: list[int]
-
-
-def run(case: Case, seed: int) -> Measured:
-    """One run of a case, from its seed."""
-    model = ProviderModel(case.settings, seed=seed)
-    model.start(0.0)
-    with _wrong_by(case.error, seed):
-        return run_virtual(_drive(case, model, seed), seed=seed, limit=1e6)
-
-
-def _wrong_by(error: float, seed: int) -> AbstractContextManager[Any]:
-    """Make the guesses of tokens wrong at random, by a share that nothing can learn."""
-    if not error:
-        return nullcontext()
-    guess, random = Estimator.need, Random(seed)
-
-    def wrong(self: Estimator, call: Call) -> Need:
-        need = guess(self, call)
-        need.input *= random.uniform(1.0 - error, 1.0 + error)
-        need.output *= random.uniform(1.0 - error, 1.0 + error)
-        return need
-
-    return patch.object(Estimator, "need", wrong)
-
-
-async def _drive(case: Case, model: ProviderModel, seed: int) -> Measured:
-    loop = asyncio.get_running_loop()
-    endpoint: dict[str, Any] = {"base_url": "http://provider/v1"}
-    if case.provider is not None:
-        endpoint["provider"] = case.provider
-    lost = 0
-    async with Client(
-        "sim/model",
-        config={"endpoints": {"sim": endpoint}},
-        limits=case.limits,
-        transport=SimulatedTransport(model),
-        seed=seed,
-        deadline=1e5,
-    ) as client:
-        marks = [asyncio.create_task(_tokens_at(model, at)) for at in (case.measured_from, case.seconds) if case.tokens]
-        source = _count(case) if case.calls is not None else _until(case, loop)
-        async with aclosing(client.as_completed(source)) as results:
-            async for result in results:
-                lost += not result.ok
-                if case.calls is None and loop.time() >= case.seconds:
-                    break  # what was read ahead would be paced for minutes more, and count as calm traffic
-        seconds, stats = loop.time(), model.stats()
-        tokens = await asyncio.gather(*marks)
-    admitted = stats["admitted_per_second"]
-    first, last = int(case.measured_from), int(case.seconds)
-    used = sum(admitted[first:last]) / (case.rate * (last - first)) if case.rate and last > first else float("nan")
-    if tokens:
-        used = (tokens[1] - tokens[0]) / (case.tokens * (last - first))
-    return Measured(used, stats["refused"] / max(1, stats["received"]), seconds, lost, admitted)
-
-
-async def _tokens_at(model: ProviderModel, seconds: float) -> int:
-    await asyncio.sleep(seconds)
-    return int(model.stats()["tokens_admitted"])
-
-
-def _call(case: Case, index: int) -> Call:
-    low, high = case.words
-    words = low if low == high else low + (index * 2_654_435_761 % 2**32) * (high - low) // 2**32
-    return Call(f"{index} " + "some words " * (words // 2), max_tokens=case.max_tokens)
-
-
-def _count(case: Case) -> Iterator[Call]:
-    assert case.calls is not None
-    return (_call(case, index) for index in range(case.calls))
-
-
-async def _until(case: Case, loop: asyncio.AbstractEventLoop) -> AsyncIterator[Call]:
-    index = 0
-    while loop.time() < case.seconds:
-        yield _call(case, index)
-        index += 1
 
 
 SERVERS: dict[str, dict[str, Any]] = {
@@ -302,6 +189,21 @@ def self_hosted() -> Iterator[Case]:
             )
 
 
+def others() -> Iterator[Case]:
+    """Servers that tell no limit, and that no rule was made for. They have no bound: what they show is what is lost."""
+    buckets = {f"bucket {burst:g} s": {"limit": "bucket", "burst": burst} for burst in (1.0, 5.0, 10.0, 30.0)}
+    for rpm in (30, 90, 120, 300, 1_500):
+        for server, how in {**buckets, "sliding": {"limit": "sliding"}, "fixed": {"limit": "fixed"}}.items():
+            for variant, more in (
+                ("", {}),
+                (", bare 429", {"retry_after": ""}),
+                (", failed charged", {"charge_failed": True}),
+                (", bare 429, failed charged", {"retry_after": "", "charge_failed": True}),
+            ):
+                settings = ProviderSettings(rpm=rpm, **how, **more, **QUICK)  # type: ignore[arg-type]  # values of one mapping
+                yield Case(name=f"{rpm} RPM, {server}{variant}", settings=settings, rate=rpm / 60, seconds=660.0)
+
+
 TABLES: dict[str, Callable[[], Iterator[Case]]] = {
     "known": known,
     "advertised": advertised,
@@ -309,28 +211,69 @@ TABLES: dict[str, Callable[[], Iterator[Case]]] = {
     "short": short,
     "changing": changing,
     "self-hosted": self_hosted,
+    "others": others,
 }
+
+
+Runs = dict[str, list[tuple[Case, list[Future[Measured]]]]]
+"""The cases of each table, with their runs on the virtual clock."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES))
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, help="10; 1 with --http")
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--http", action="store_true", help="over HTTP and in real time: hours for all tables")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="a case's time at most, for a quick look")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw an SVG of the three modes instead")
     options = parser.parse_args()
     if options.plot is not None:
         options.plot.write_text(_plot(), encoding="utf-8")
         return
+    seeds = range(options.seeds or (1 if options.http else 10))
     with ProcessPoolExecutor() as pool:
+        tables: Runs = {}
         for table in options.tables:
-            cases = [case for case in TABLES[table]() if options.only in case.name]
-            jobs = [[pool.submit(run, case, seed) for seed in range(options.seeds)] for case in cases]
-            sys.stdout.write(f"\n{table}: medians of {options.seeds} seeds (worst)\n")
-            sys.stdout.write(f"{'':62}{'used':>16}{'429':>18}{'time':>16}  asked\n")
-            for case, runs in zip(cases, jobs, strict=True):
-                sys.stdout.write(_row(case, [job.result() for job in runs]) + "\n")
-                sys.stdout.flush()
+            cases = [http.shortened(case, options.minutes) for case in TABLES[table]() if options.only in case.name]
+            tables[table] = [(case, [pool.submit(run, case, seed) for seed in seeds]) for case in cases]
+        if not options.http:
+            for table, rows in tables.items():
+                _head(table, len(seeds))
+                for case, jobs in rows:
+                    _print(_row(case, [job.result() for job in jobs]))
+    if options.http:  # only now, when the virtual runs are through: they take all of the processor
+        asyncio.run(_over_http(tables, len(seeds)))
+
+
+async def _over_http(tables: Runs, seeds: int) -> None:
+    runs = [
+        (case, seed, sum(job.result().admitted) / job.result().seconds)
+        for rows in tables.values()
+        for case, jobs in rows
+        for seed, job in enumerate(jobs)
+    ]
+    tasks = iter(http.start(runs))
+    for table, rows in tables.items():
+        _head(f"{table}, over HTTP", seeds)
+        for case, jobs in rows:
+            measured = await asyncio.gather(*(next(tasks) for _ in jobs), return_exceptions=True)
+            for error in measured:
+                if isinstance(error, BaseException):  # one that hangs is not to cost the hours of the others
+                    _print(f"{case.name:62} {error!r}")
+            if good := [one for one in measured if isinstance(one, Measured)]:
+                _print(_row(case, good))
+            _print(_row(case, [job.result() for job in jobs], "    on the virtual clock"))
+
+
+def _head(title: str, seeds: int) -> None:
+    _print(f"\n{title}: medians of {seeds} seeds (worst)" if seeds > 1 else f"\n{title}: one seed")
+    _print(f"{'':62}{'used':>16}{'429':>18}{'time':>16}  asked")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _plot() -> str:
@@ -348,16 +291,17 @@ def _plot() -> str:
     return svg(panels, int(PLOTTED))
 
 
-def _row(case: Case, runs: list[Measured]) -> str:
+def _row(case: Case, runs: list[Measured], name: str = "") -> str:
     used = [m.used for m in runs]
     refused = [m.refused for m in runs]
     time = [m.seconds / case.best if case.best else m.seconds for m in runs]
     lost = sum(m.lost for m in runs)
-    cells = [f"{case.name:62}"]
+    cells = [f"{name or case.name:62}"]
     cells.append(f"{statistics.median(used):8.2%} ({min(used):6.1%})" if case.rate or case.tokens else " " * 16)
     cells.append(f"{statistics.median(refused):9.3%} ({max(refused):6.2%})")
     cells.append(f"{statistics.median(time):7.2f} × ({max(time):4.2f})" if case.best else " " * 16)
-    return " ".join(cells) + f"  {case.bound}" + (f"  LOST {lost}" if lost else "")
+    cells.append("" if name else f" {case.bound}")
+    return (" ".join(cells) + (f"  LOST {lost}" if lost else "")).rstrip()
 
 
 if __name__ == "__main__":

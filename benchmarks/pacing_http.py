@@ -1,0 +1,135 @@
+"""The cases of `benchmarks.pacing` over HTTP and in real time, side by side.
+
+Each run has two processes to itself, the provider (`flatout.testing.simulate`) and the client: one that is busy for a
+second then delays no other. The provider's clock starts with the client's, through ``/__reset``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing as mp
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import aiohttp
+from msgspec import structs
+
+import flatout.transports.http  # noqa: F401  # imported with the first call otherwise, and that takes half a second
+from flatout.testing import ProviderSettings, simulate
+
+from .pacing_run import Case, Measured, client, drive, wrong_by
+
+RATE = 250.0
+"""Requests per second of all runs together, so that the machine is not what is measured."""
+
+RUNS = 24
+"""Runs side by side at most, each some 120 MB."""
+
+APART = 1.0
+"""Seconds between the beginnings of two runs: interpreters that start take the processor from those that run."""
+
+START = 60.0
+"""Seconds that a server may take to listen."""
+
+OVERTIME = 180.0
+"""Seconds that a run may take beyond its time."""
+
+
+def shortened(case: Case, minutes: float) -> Case:
+    """The case for so many minutes, and for one after the moment from which it is measured at least."""
+    least = case.measured_from + 60.0
+    return structs.replace(case, seconds=min(case.seconds, max(least, minutes * 60.0)))
+
+
+def start(runs: Sequence[tuple[Case, int, float]]) -> list[asyncio.Task[Measured]]:
+    """Begin runs of (case, seed, its requests per second), as many at a time as there is room for.
+
+    Returns:
+        A task for each, in their order. The busiest runs go first, the others fill the gaps; those about as busy go in
+        the order given, so that the first results are there soon.
+    """
+    room = _Room()
+    order = sorted(range(len(runs)), key=lambda index: -round(runs[index][2], -1))
+    tasks = {index: asyncio.create_task(_run(room, *runs[index])) for index in order}
+    return [tasks[index] for index in range(len(runs))]
+
+
+async def _run(room: _Room, case: Case, seed: int, rate: float) -> Measured:
+    async with room.share(rate):
+        with ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+            return await asyncio.get_running_loop().run_in_executor(pool, run_http, case, seed)
+
+
+class _Room:
+    """Keeps the runs side by side below `RATE` and `RUNS`."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Condition()
+        self._rate = 0.0
+        self._runs = 0
+
+    @asynccontextmanager
+    async def share(self, rate: float) -> AsyncIterator[None]:
+        async with self._turn:
+            await self._turn.wait_for(lambda: not self._runs or (self._rate + rate <= RATE and self._runs < RUNS))
+            self._rate += rate
+            self._runs += 1
+            await asyncio.sleep(APART)
+        try:
+            yield
+        finally:
+            async with self._turn:
+                self._rate -= rate
+                self._runs -= 1
+                self._turn.notify_all()
+
+
+def run_http(case: Case, seed: int) -> Measured:
+    """One run of a case over HTTP, in a process of its own: it sets the environment, and may patch the estimator."""
+    with (
+        TemporaryDirectory() as cache,  # what a client learnt of a target is kept there: it shall know nothing
+        patch.dict(os.environ, XDG_CACHE_HOME=cache),
+        wrong_by(case.error, seed),
+        _serving(case.settings, seed) as url,
+    ):
+        return asyncio.run(_drive(case, url, seed))
+
+
+async def _drive(case: Case, url: str, seed: int) -> Measured:
+    origin = url.removesuffix("/v1")
+    async with aiohttp.ClientSession(raise_for_status=True) as session, asyncio.timeout(case.seconds + OVERTIME):
+
+        async def stats() -> dict[str, Any]:
+            async with session.get(f"{origin}/__stats") as answer:
+                found: dict[str, Any] = await answer.json()
+                return found
+
+        async with client(case, url, seed) as made:
+            async with session.post(f"{origin}/__reset"):
+                began = asyncio.get_running_loop().time()
+            return await drive(case, made, began, stats)
+
+
+@contextmanager
+def _serving(settings: ProviderSettings, seed: int) -> Iterator[str]:
+    """Run a provider in a process of its own; yields its base URL."""
+    here, there = mp.Pipe()
+    process = mp.get_context("spawn").Process(target=_serve, args=(there, settings, seed), daemon=True)
+    process.start()
+    try:
+        if not here.poll(START):
+            raise TimeoutError("the simulated provider did not start")
+        yield here.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(ready: Connection, settings: ProviderSettings, seed: int) -> None:
+    simulate(settings, port=0, seed=seed, announce=ready.send)
