@@ -19,6 +19,11 @@ USE = 0.985
 BURST = 0.2
 """Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute overruns."""
 
+SPARE = 0.1
+"""Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead: on its ground, any request
+that arrives a little early is refused.
+"""
+
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
 
@@ -134,12 +139,13 @@ class Axis:
         left = quota.remaining - (self.taken - mark)
         capacity = quota.remaining + reset * rate
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
-            refilled = rate * (now - sent)
-            if not self._smooth and not self._heard:
-                self.gcra.burst = max(BURST, min(self._window, capacity / rate))
+            if self._smooth or self._heard:
+                self._lower(left + rate * (now - sent), now)
+            else:  # all but a little, and not what was refilled: when it was counted between then and now, nobody knows
+                spare = max(1.0, SPARE * rate)
+                self.gcra.burst = max(BURST, 1.0 / rate, min(self._window, (capacity - spare) / rate))
                 self.gcra.tat = -math.inf
-                refilled = 0.0  # nobody knows when in between it was counted, and now there is nothing to hold that up
-            self._lower(left + refilled, now)
+                self._lower(left - spare, now)
         elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
             if self._credit_until == -math.inf:
                 self._credit = left
