@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import multiprocessing as mp
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +24,7 @@ import flatout.transports.http  # noqa: F401  # imported with the first call oth
 from flatout.testing import ProviderSettings, simulate
 
 from .pacing_run import Case, Measured, client, drive, wrong_by
+from .server import in_own_process
 
 RATE = 250.0
 """Requests per second of all runs together, so that the machine is not what is measured."""
@@ -33,9 +34,6 @@ RUNS = 24
 
 APART = 1.0
 """Seconds between the beginnings of two runs: interpreters that start take the processor from those that run."""
-
-START = 60.0
-"""Seconds that a server may take to listen."""
 
 OVERTIME = 180.0
 """Seconds that a run may take beyond its time."""
@@ -96,7 +94,7 @@ def run_http(case: Case, seed: int) -> Measured:
         TemporaryDirectory() as cache,  # what a client learnt of a target is kept there: it shall know nothing
         patch.dict(os.environ, XDG_CACHE_HOME=cache),
         wrong_by(case.error, seed),
-        _serving(case.settings, seed) as url,
+        in_own_process(_serve, case.settings, seed) as url,
     ):
         return asyncio.run(_drive(case, url, seed))
 
@@ -114,21 +112,6 @@ async def _drive(case: Case, url: str, seed: int) -> Measured:
             async with session.post(f"{origin}/__reset"):
                 began = asyncio.get_running_loop().time()
             return await drive(case, made, began, stats)
-
-
-@contextmanager
-def _serving(settings: ProviderSettings, seed: int) -> Iterator[str]:
-    """Run a provider in a process of its own; yields its base URL."""
-    here, there = mp.Pipe()
-    process = mp.get_context("spawn").Process(target=_serve, args=(there, settings, seed), daemon=True)
-    process.start()
-    try:
-        if not here.poll(START):
-            raise TimeoutError("the simulated provider did not start")
-        yield here.recv()
-    finally:
-        process.terminate()
-        process.join()
 
 
 def _serve(ready: Connection, settings: ProviderSettings, seed: int) -> None:

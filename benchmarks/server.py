@@ -10,10 +10,13 @@ import json
 import multiprocessing as mp
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+START = 60.0
+"""Seconds that a server may take to listen."""
 
 ANSWER = json.dumps(
     {
@@ -72,13 +75,26 @@ def _main(ready: Connection, delay: float) -> None:
 
 
 @contextmanager
-def serving(delay: float = 0.0) -> Iterator[str]:
-    """Run the server in a process of its own; yields its base URL."""
+def in_own_process(serve: Callable[..., None], *args: Any) -> Iterator[Any]:
+    """Run ``serve(ready, *args)`` in a process of its own; yields what it sends to ``ready`` when it listens.
+
+    Raises:
+        TimeoutError: it does not listen within `START` seconds.
+    """
     here, there = mp.Pipe()
-    process = mp.get_context("spawn").Process(target=_main, args=(there, delay), daemon=True)
+    process = mp.get_context("spawn").Process(target=serve, args=(there, *args), daemon=True)
     process.start()
     try:
-        yield f"http://127.0.0.1:{here.recv()}/v1"
+        if not here.poll(START):
+            raise TimeoutError("the server did not start")
+        yield here.recv()
     finally:
         process.terminate()
         process.join()
+
+
+@contextmanager
+def serving(delay: float = 0.0) -> Iterator[str]:
+    """Run the server in a process of its own; yields its base URL."""
+    with in_own_process(_main, delay) as port:
+        yield f"http://127.0.0.1:{port}/v1"

@@ -95,10 +95,11 @@ class Evidence:
         for place, (then, before) in enumerate(anchors):
             least = max(least, (count - before - 1) / (at - then + JITTER))
             most = min(most, (count - before + len(anchors) - place) / max(1e-3, at - then))
-        if full:
+        if full:  # it may have been: then only that bounds the rate; or not, and the anchors do
+            most = max(full, most) if anchors else full
             anchors.clear()
         anchors.append((at, count))
-        return Bounds(depth, least, max(full, most) if full and most < math.inf else full or most)
+        return Bounds(depth, least, most)
 
     def _disproves(self, then: float, before: int, count: int, at: float) -> bool:
         """Whether what was accepted since the last refusal is more than that made possible at any depth."""
