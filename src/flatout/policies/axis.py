@@ -1,8 +1,8 @@
 """One limited quantity of a target: requests, tokens, input tokens or output tokens per minute; requests per day.
 
 Its rate is known from the user, or advertised by the provider. Either way it is paced by one GCRA. What differs is how
-much may go at once: a known limit is spent smoothly; an advertised one as far ahead as the provider says is left,
-until the first refusal shows that its headers promise more than it enforces.
+much may go at once: a known limit is spent smoothly, but all of a day's may go at once; an advertised one as far ahead
+as the provider says is left, until the first refusal shows that its headers promise more than it enforces.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ class Axis:
         self._heard = False
         self._credit = 0.0
         self._credit_until = -math.inf
+        if known and window > MINUTE and gcra is Gcra:  # a day's requests may go in an hour: they are counted
+            self._credit, self._credit_until = limit, now + window
+            self.resume(self._credit_until)
 
     def __repr__(self) -> str:
         return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
@@ -141,6 +144,7 @@ class Axis:
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
             if self._smooth or self._heard:
                 self._lower(left + rate * (now - sent), now)
+                self._credit = min(self._credit, max(0.0, left))
             else:  # all but a little, and not what was refilled: when it was counted between then and now, nobody knows
                 spare = max(1.0, SPARE * rate)
                 self.gcra.burst = max(BURST, 1.0 / rate, min(self._window, (capacity - spare) / rate))

@@ -159,3 +159,25 @@ def spend_from(axis: Axis, count: int, now: float) -> list[tuple[float, float]]:
         axis.take(1.0, now)
         found.append((now, 1.0))
     return found
+
+
+DAY = 86_400.0
+
+
+def test_all_of_a_day_s_requests_may_go_at_once_but_no_more():
+    """A hundred a day would go one in a quarter of an hour; or a hundred and one would go."""
+    axis = Axis("requests", 100.0, DAY, 0.0, known=True)
+    got = spend(axis, [(0.0, 0.01)] * 102)
+    assert [at for at, _ in got[:100]] == [0.0] * 100
+    assert got[100][0] >= DAY
+    assert got[101][0] > got[100][0]
+
+
+def test_headers_may_lower_what_is_left_of_a_day():
+    """What was used of a day's requests before would be sent beyond it, and the target be stopped."""
+    axis = Axis("requests", 100.0, DAY, 0.0, known=True)
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(100.0, 30.0, 3_600.0, DAY), 1.0, 0.0, 0.1)
+    got = spend(axis, [(0.2, 0.01)] + [(0.0, 0.01)] * 30)
+    assert got[29][0] < 60.0
+    assert got[30][0] >= DAY / 2
