@@ -23,7 +23,7 @@ from statistics import NormalDist
 from typing import Any
 
 from flatout import Limits
-from flatout.testing import ProviderSettings
+from flatout.testing import Faults, ProviderSettings
 
 from . import pacing_http as http
 from .pacing_run import Case, Measured, run
@@ -204,6 +204,32 @@ def others() -> Iterator[Case]:
                 yield Case(name=f"{rpm} RPM, {server}{variant}", settings=settings, rate=rpm / 60, seconds=660.0)
 
 
+def wrong() -> Iterator[Case]:
+    """Limits that were given too high, or that others use too."""
+    for server in ("bucket 1 s", "bucket 60 s", "sliding"):
+        for given, limits in (
+            ("6,000 RPM", Limits(rpm=6_000)),
+            ("780 RPM", Limits(rpm=780)),
+            ("50 in flight", Limits(concurrency=50)),
+        ):
+            settings = ProviderSettings(rpm=600, **SERVERS[server], **QUICK)
+            yield Case(name=f"600 RPM, {server}; given: {given}", settings=settings, limits=limits, rate=10.0)
+
+
+def strays() -> Iterator[Case]:
+    """429s that have nothing to do with a limit. ``429`` counts the limit's own alone."""
+    for given, limits in (
+        ("none", Limits()),
+        ("6,000 RPM", Limits(rpm=6_000)),
+        ("50 in flight", Limits(concurrency=50)),
+    ):
+        for share in (0.002, 0.01, 0.02, 0.05, 0.15, 0.5):
+            faults = Faults(rate_limited=share)
+            settings = ProviderSettings(rpm=6_000, limit="bucket", burst=1.0, faults=faults, **QUICK)  # type: ignore[arg-type]  # values of one mapping
+            name = f"2,000 calls at 6,000 RPM, {share:.1%} refused besides; given: {given}"
+            yield Case(name=name, settings=settings, limits=limits, calls=2_000, best=20.0)
+
+
 TABLES: dict[str, Callable[[], Iterator[Case]]] = {
     "known": known,
     "advertised": advertised,
@@ -212,6 +238,8 @@ TABLES: dict[str, Callable[[], Iterator[Case]]] = {
     "changing": changing,
     "self-hosted": self_hosted,
     "others": others,
+    "wrong": wrong,
+    "strays": strays,
 }
 
 

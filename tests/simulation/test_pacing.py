@@ -190,6 +190,34 @@ def test_stray_refusals_do_not_hide_that_there_is_room():
         assert seconds < 300
 
 
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5])
+@pytest.mark.parametrize(
+    "limits", [None, Limits(rpm=6_000), Limits(concurrency=50)], ids=["none", "rpm", "concurrency"]
+)
+def test_refusals_whatever_the_rate_do_not_bring_a_run_to_a_crawl(limits, share):
+    """A provider that is half broken would be asked once a second: a thousand calls would take hours."""
+    settings = ProviderSettings(rpm=6_000, burst=1.0, latency=0.5, faults=Faults(rate_limited=share))
+    results, seconds = gathered(ProviderModel(settings, 1), 1_000, limits=limits, deadline=1e5)
+    assert all(result.ok for result in results)
+    assert seconds < 150
+
+
+@pytest.mark.parametrize("limits", [Limits(rpm=6_000), Limits(rpm=780), Limits(concurrency=50)], ids=repr)
+@pytest.mark.parametrize("server", ["bucket 1 s", "bucket 60 s"])
+def test_a_limit_that_was_given_too_high_is_not_stormed(server, limits):
+    """A figure that is out of date, or a key that others use, would have every second call refused."""
+    admitted, refused, _ = drive(300, limits=limits, rpm=600, **SERVERS[server], **QUICK)
+    assert used(admitted, 60, 300, 10.0) >= 0.97
+    assert refused <= 0.02
+
+
+def test_a_day_s_requests_may_go_in_a_minute():
+    """Sixty calls under a limit of a hundred a day would take fourteen hours."""
+    results, seconds = gathered(ProviderModel(ProviderSettings(), 1), 60, limits=Limits(rpm=600, rpd=100))
+    assert all(result.ok for result in results)
+    assert seconds < 15
+
+
 # -- pauses -----------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +242,31 @@ class Scripted:
 
     async def close(self) -> None:
         pass
+
+
+@pytest.mark.parametrize(
+    ("refuses", "most"),
+    [
+        (lambda number: number == 3, 60),
+        (lambda number: number <= 5, 60),
+        (lambda number: number % 2 == 0, 60),
+        (lambda number: number % 3 == 0, 45),
+        (lambda number: number % 10 == 0, 45),
+    ],
+    ids=["the third", "the first five", "every second", "every third", "every tenth"],
+)
+@pytest.mark.parametrize("limits", [None, Limits(rpm=6_000)], ids=["none", "rpm"])
+def test_refusals_by_number_do_not_bring_a_run_to_a_crawl(limits, refuses, most):
+    """A provider that counts oddly, or a test double, would have the run wait for minutes."""
+    transport = Scripted(lambda now, number: throttle(1.0) if refuses(number) else None, latency=0.3)
+
+    async def main():
+        async with client(transport, limits=limits, deadline=1e5) as made:
+            return await made.gather(prompts(200)), asyncio.get_running_loop().time()
+
+    results, seconds = run_virtual(main(), limit=1e6)
+    assert all(result.ok for result in results)
+    assert seconds < most
 
 
 def throttle(retry_after: float, **headers: str) -> Response:

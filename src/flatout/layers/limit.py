@@ -319,7 +319,7 @@ class Limit:
             until = pacer.rest(need, error.retry_after or QUOTA_WAIT, now)
             self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=str(error)))
             return None
-        alone = pacer.alone(error.retry_after) if decision is Verdict.THROTTLE else None
+        alone = pacer.alone(need, error.retry_after, sent, now) if decision is Verdict.THROTTLE else None
         if decision is not Verdict.THROTTLE or alone is not None:
             overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())

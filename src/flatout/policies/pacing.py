@@ -22,14 +22,14 @@ from .axis import USE, Axis, MakeGcra
 from .estimate import Need
 from .gcra import Gcra
 from .search import RateSearch
-from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, SHARE, Tolerance
+from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance
 
 MINUTE, DAY = 60.0, 86_400.0
 
 PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
 
-LAST_PAUSE = 30.0
+LAST_PAUSE = 10.0
 """Seconds of the pause after a refusal that names none, which is doubled while nothing is accepted in between."""
 OVERLOAD, MOST = 5, 0.5
 """So many failures for want of capacity, with no answer in between, pause the target, if they are that share of all
@@ -51,6 +51,10 @@ Reserve = Literal["usage", "max_tokens", "input"]
 
 TIMID = 1.0 / 8.0
 """The share of what went before with which to begin, where a rate that nobody limited is refused."""
+
+OVERRULED, SOON_AGAIN = 3, 100
+"""When what the limits allow is refused so often, each time before so many answers, they are wrong, or others use them
+too: then the rate is searched for below them."""
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
@@ -112,14 +116,16 @@ class Pacer:
         ):
             if limit is not None:
                 self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
-        rate_known = bool(self._axes)
+        rate_known = bool(self._axes.keys() - {"rpd"})
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
         self.search = None
         if bare and adaptive == "rate":
             self.search = RateSearch(now) if learnt is None else RateSearch(now, learnt * TRUST, found=True)
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
-        self._searches = adaptive == "rate" and not rate_known
+        self._searches = adaptive == "rate"
+        self._answered = 0
+        self._overruled, self._overruled_at = 0, 0  # how often running the limits were, and how many were answered then
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         self._tolerates = rate_known or limits.concurrency is not None
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
@@ -225,6 +231,7 @@ class Pacer:
         if sent >= self.paused_until:
             self._probe = False
             self._throttles = self._failures = self._rests = 0
+        self._answered += 1
         self._tolerance.answered()
         if self.search is not None:
             self.search.accepted(sent, now)
@@ -259,19 +266,11 @@ class Pacer:
             self._rests += 1
             self._pause(now + rest, now)
 
-    def alone(self, retry_after: float | None) -> float | None:
+    def alone(self, need: Need, retry_after: float | None, sent: float, now: float) -> float | None:
         """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
-        if self.search is None:
-            return self._tolerance.alone(retry_after) if self._tolerates else None
-        if not self.search.strays:
-            return None
-        self._tolerance.forgiven = SHARE
-        wait = self._tolerance.alone(retry_after)
-        if wait is None:
-            self._tolerance.answer_all()  # by the cut that follows
-        else:
-            self.search.stray()
-        return wait
+        if self.search is not None:
+            return self.search.alone(need.mark, sent, retry_after, now)
+        return self._tolerance.alone(retry_after) if self._tolerates else None
 
     def throttled(
         self,
@@ -290,8 +289,8 @@ class Pacer:
             axis.refused(now)
         if self.aimd is not None:
             self.aimd.pushed_back(sent, now)
-        elif self.search is None and self._searches and not self._axes:
-            self.search = RateSearch(now, max(1.0, TIMID * self.in_flight / max(0.1, now - sent)))
+        elif self.search is None and self._searches and self._are_wrong(sent):
+            self.search = self._search_below(need, sent, now)
         wait = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
         if retry_after is None:
             if self.aimd is not None and self.in_flight:  # a slot that falls free says when to go on
@@ -327,6 +326,23 @@ class Pacer:
         if self.search is not None:
             self.search.resume(until)
         self._probe, self._probe_until = True, -math.inf
+
+    def _are_wrong(self, sent: float) -> bool:
+        """Whether the limits are not to be relied on: what they allow was refused, and soon after again and again."""
+        if sent >= self._paused_at:
+            again = self._answered - self._overruled_at <= SOON_AGAIN
+            self._overruled = self._overruled + 1 if again else 1
+            self._overruled_at = self._answered
+        return not self._axes or self._overruled >= OVERRULED
+
+    def _search_below(self, need: Need, sent: float, now: float) -> RateSearch:
+        """Look for a limit on requests below what those that are known allow."""
+        ceiling = min(
+            (axis.gcra.rate / max(1.0, need.costs[name]) for name, axis in self._axes.items() if name in need.costs),
+            default=math.inf,
+        )
+        rate = 0.5 * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
+        return RateSearch(now, max(1.0, rate), ceiling=ceiling)
 
     def _gcra(self, name: str) -> MakeGcra:
         return Gcra if self._shared is None else partial(self._shared.gcra, name)

@@ -1,21 +1,28 @@
 """Finds the rate of a target that tells no limit: climb until it refuses, measure what it accepts, stay just below.
 
 What is accepted between refusals proves what a bucket refills, and how deep it may be: see `flatout.policies.evidence`.
-A provider that counts by the minute shows itself by a long wait.
+A provider that counts by the minute shows itself by a long wait. Refusals that are no limit's are told from those that
+are by `flatout.policies.strays`; when more is tried, and how much more, is decided by `flatout.policies.ascent`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 from .accepted import MINUTE, Accepted
+from .ascent import BOLD_STEP, SOON, Ascent, Phase
 from .evidence import Bounds, Evidence
 from .gcra import Gcra
-from .strays import Uninvited
+from .strays import FASTER, Doubt
 
 START = 5.0
-FIRST_GAP = 1.0
-"""Seconds between the first request and the second: sixty a minute may be enforced as one a second."""
+FIRST_GAP = 1.05
+"""Seconds between the first request and the second: sixty a minute may be enforced as one a second, and the first opens
+a connection and arrives late by that."""
+
+SIXTY = 1.0
+"""Requests per second to go on with if the third is refused. It is the one usual limit between what two accepted ones
+and a refused one prove."""
 
 BURST = 0.05
 BELOW = 0.985
@@ -23,22 +30,6 @@ SLOWEST = 1.0 / 60.0
 
 WINDOWED = 3.0
 """A wait of so many seconds says that the provider counts by windows of time."""
-
-Phase = Literal["climb", "measure", "refine", "settled"]
-
-GROWTH: dict[Phase, float] = {"climb": 1.5, "measure": 1.35, "refine": 1.04}
-INTERVAL: dict[Phase, tuple[float, float]] = {
-    "climb": (0.3, 2.0),
-    "measure": (0.3, 4.0),
-    "refine": (1.0, 6.0),
-    "settled": (12.0, 40.0),
-}
-LONGEST_STAND = 60.0
-"""A rate stands for so many seconds, and for so many requests, before more is tried; but no longer than this."""
-
-CLIMBED, LONGEST_CLIMB = 30.0, 2.0
-"""Each step of the climb takes a second more for so many requests sent, but never more seconds than that. For what is
-lent by a deep bucket is refused in the end, as many at once as are on their way by then."""
 
 SHALLOW = 0.92
 """The share of what a bucket of one second would refill to go on with after the first refusal."""
@@ -48,18 +39,9 @@ LONGEST_LOOK = 2.0
 PATIENT = 10
 """Of so many requests accepted before, a second refusal running says that a minute is used up."""
 
-REST, SHORTEST_REST, LONGEST_REST = 700.0, 45.0, 900.0
-"""Likewise the calls after a refusal, once the rate is found, and the seconds they take. Where nothing has changed,
-a search upward ends in a refusal; so there is one in 700 requests at most, half of the three in a thousand that are
-held to be bearable."""
-
-SOON, PATIENCE = 10.0, 4.0
-"""But after a refusal that no look upward brought about, one is tried after so few; and after so many times more, each
-time that it is refused. So a refusal without a reason costs little, and a real limit few looks."""
-
 CERTAIN, UNUSED = 30, 0.9
-"""Of fewer accepted in a minute, two refusals running may have been chance: more is tried soon. Where less than this
-share of a minute's limit was accepted, that limit did not refuse."""
+"""Of fewer accepted in a minute, two refusals running may have been chance: it takes three, and more is tried soon.
+Where less than this share of a minute's limit was accepted, that limit did not refuse."""
 
 FEW = 10.0 / 60.0
 """Of less than so many accepted per second in the last minute nothing is concluded: there was little to accept."""
@@ -69,7 +51,10 @@ CLOSE = 1.08
 
 WIDE = 4.0
 """When they are no further apart than this, a bucket that is not shallow is taken for one that holds a minute's worth,
-as those of the big providers do. That costs no more refusals; if it was wrong, more is tried after `REST` calls."""
+as those of the big providers do. That costs no more refusals; if it was wrong, more is tried in time."""
+
+PROOF = 3
+"""So many refusals more, of what was sent before the first was heard of, prove that it was the limit's."""
 
 EXPECTED = 1.01
 """Above this share of what was known to be borne, a refusal is no surprise."""
@@ -78,9 +63,11 @@ DEEPEST_CUT, DEEPEST_FALL = 0.5, 0.25
 """One refusal lowers a found rate to no less than this: what was accepted lately is little, too, when little was asked;
 and one that is not found yet."""
 
-FIRST_STEP, SOON_STEP, BOLD, LAST_STEP = 0.005, 0.08, 0.2, 0.5
-"""By how much more is tried then: the first step, the first when it is tried soon, the first where the rate is hardly
-known (and after it, it is soon tried again if refused), and the largest."""
+AT_ONCE, HASTY = 5, 0.7
+"""A found rate that is refused again before so many were accepted falls to this share of itself at least."""
+
+HELD = 20.0
+"""So many requests after a refusal that is borne, before more is tried: a limit would refuse another of them."""
 
 
 class RateSearch:
@@ -90,61 +77,55 @@ class RateSearch:
         now: the present.
         rate: requests per second to begin with.
         found: whether that was found before, and needs to be refined alone.
-
-    Attributes:
-        strays: whether refusals come that have nothing to do with the rate: then one alone says nothing, see `stray`.
+        ceiling: the most that limits allow that are known, whatever is found.
     """
 
     __slots__ = (
+        "_ascent",
         "_base",
         "_blocked",
-        "_calls",
-        "_clean",
+        "_borne",
+        "_ceiling",
         "_cut_at",
+        "_doubt",
         "_evidence",
+        "_followers",
         "_gcra",
-        "_grow_at",
-        "_grown_at",
         "_limit",
         "_log",
         "_looks",
-        "_phase",
+        "_proved",
         "_refused",
         "_safe",
         "_sent",
-        "_sent_then",
         "_started",
-        "_step",
-        "_uninvited",
+        "_untested",
         "_windowed",
-        "strays",
     )
 
-    def __init__(self, now: float, rate: float = START, *, found: bool = False) -> None:
+    def __init__(self, now: float, rate: float = START, *, found: bool = False, ceiling: float = math.inf) -> None:
         self._gcra = Gcra(rate, max(BURST, 1.0 / rate), now - 1.0)
-        self._phase: Phase = "refine" if found else "climb"
-        self._windowed = False
-        self._limit = 0.0  # requests per second that such a window allows
+        self._ascent = Ascent("refine" if found else "climb", rate, now)
+        self._log = Accepted(now)
+        self._evidence = Evidence(self._log)
+        self._doubt = Doubt()
+        self._ceiling = ceiling
         self._sent = 0
         self._refused = 0
-        self._uninvited = Uninvited()
-        self.strays = False
-        self._calls = REST  # that are made before more is tried
-        self._safe = 0.0  # the rate that was known to be borne, by the last refusal
-        self._clean = 0.0  # the last rate that was used for a whole interval without a refusal
         self._started = now
         self._base = (now, 0, 0)  # when the limit was last used up, and what was sent and refused by then
         self._cut_at = now
+        self._followers, self._proved = 0, False  # refusals of what was sent before the last cut
+        self._borne: tuple[int, float] | None = None  # accepted by the last one that its call bore alone, and when
+        self._untested: tuple[Phase, float, float] = ("climb", rate, 0.0)  # how it was before refusals were tested
+        self._safe = 0.0  # the rate that was known to be borne, by the last refusal
         self._blocked: tuple[float, float] | None = None  # since when nothing is accepted, and the rate before it
         self._looks = 0  # how often running a single request that went to see was refused
-        self._step = FIRST_STEP
-        self._log = Accepted(now)
-        self._evidence = Evidence(self._log)
-        self._grown_at, self._sent_then = now, 0
-        self._grow_at = now + self._interval()
+        self._windowed = False
+        self._limit = 0.0  # requests per second that such a window allows
 
     def __repr__(self) -> str:
-        return f"RateSearch({self.rate:.4g}/s, {self._phase}{', by windows' * self._windowed})"
+        return f"RateSearch({self.rate:.4g}/s, {self._ascent.phase}{', by windows' * self._windowed})"
 
     @property
     def rate(self) -> float:
@@ -154,17 +135,12 @@ class RateSearch:
     @property
     def found(self) -> bool:
         """Whether the target's limit was met."""
-        return self._refused > 0 and self._phase in ("refine", "settled")
+        return self._refused > 0 and self._ascent.phase in ("refine", "settled")
 
     @property
     def mark(self) -> int:
         """Requests sent so far; hand it back with `refused`."""
         return self._sent
-
-    @property
-    def _unexpected(self) -> bool:
-        """Whether a refusal now is against all that is known."""
-        return self._phase == "settled" and not self._clean and self.rate <= self._safe * EXPECTED
 
     def ready_at(self) -> float:
         """When the next request may go."""
@@ -174,19 +150,18 @@ class RateSearch:
         """A request goes."""
         self._gcra.take(1.0, now)
         self._sent += 1
-        if self._sent == 1 and self._phase == "climb":
+        if self._sent == 1 and self._ascent.phase == "climb":
             self._started = now
             self._base = (now, 0, 0)
             self._gcra.tat = now + max(FIRST_GAP, self._gcra.burst)
-            self._rest(now + FIRST_GAP, self._interval(), again=True)
+            self._ascent.rest(self.rate, 1, now + FIRST_GAP, again=True)
         self._log.note(now, self._sent - self._refused)
-        if now >= self._grow_at:
-            self._grow(now)
+        self._set(self._ascent.grow(self.rate, self._sent, now), now)
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant."""
         self._gcra.tat = max(self._gcra.tat, at + self._gcra.burst)
-        self._rest(at, self._interval())
+        self._ascent.rest(self.rate, self._sent, at)
 
     def begin(self, now: float) -> None:
         """Go on from now, whatever `resume` said."""
@@ -198,58 +173,106 @@ class RateSearch:
             return
         since, rate = self._blocked
         self._blocked, looks, self._looks = None, self._looks, 0
-        if looks and sent - since >= WINDOWED and rate >= FEW and not self._windowed:
-            self._windowed, self._limit = True, rate
-            self._settle(rate * BELOW, now)
+        if looks and sent - since >= WINDOWED and rate * MINUTE >= CERTAIN and not self._windowed:
+            self._settle_by_windows(rate, now)
             self.resume(sent + self._log.replay(sent, self.rate))
 
-    def stray(self) -> None:
-        """A request was refused, and that says nothing of the rate."""
-        self._refused += 1
-
-    def refused(self, mark: int, sent: float, retry_after: float | None, now: float) -> float:
-        """A request was refused; one cut answers all refusals of requests sent before it.
+    def alone(self, mark: int, sent: float, retry_after: float | None, now: float) -> float | None:
+        """A request was refused: the seconds that it is to wait by itself; None when that concerns the rate, and
+        `refused` is to hear of it.
 
         Args:
             mark: `mark` after the request went.
             sent: when it went.
             retry_after: seconds that the provider asked to wait.
             now: the present.
+        """
+        if not mark or sent < self._cut_at:
+            return None
+        if not self._doubt.strays and (self._windowed or self._ascent.tries):
+            return None
+        wait = self._doubt.alone(mark, retry_after)
+        if wait is not None:
+            self._refused += 1
+            if not self._doubt.strays:
+                self._borne = (mark - self._refused, sent)
+                self._ascent.rest(self.rate, self._sent, now, calls=HELD)
+        return wait
+
+    def refused(self, mark: int, sent: float, retry_after: float | None, now: float) -> float:
+        """A request was refused; one cut answers all refusals of requests sent before it. Arguments as for `alone`.
 
         Returns:
             Seconds to wait; never fewer than the provider asked for.
         """
-        self._refused += 1
         told = retry_after or 0.0
-        if sent < self._cut_at:
+        if not mark:  # it went before there was a search
             return told
-        self._cut_at = now
+        self._refused += 1
+        if sent < self._cut_at:
+            self._followers += 1
+            self._proved = self._proved or self._followers >= PROOF
+            return told
+        self._cut_at, self._followers = now, 0
+        self._believe(mark, now)
         accepted = mark - self._base[1] - (self._refused - self._base[2])
         if self._blocked is not None and accepted <= 0:  # patience is called for, not a lower rate
             self._looks += 1
+            if self._tests(self.rate, mark, sent, now):
+                return told
             if retry_after is None and not self._windowed:
                 return self._minute_s_end(now)
             return told + self._looks * min(told, WINDOWED)  # where refusals are charged, what is told is too little
         possible = self._evidence.refused(mark - self._refused, sent)
-        if (self._unexpected or self._evidence.disproved) and self._uninvited.are_strays(mark, self._refused):
-            self.strays, self._windowed, self._blocked, self._uninvited = True, False, None, Uninvited()
-            self._base = (sent, mark, self._refused)
-            self._restart("climb", self.rate, now)
+        if self._evidence.disproved and not self._windowed:
+            self._doubt.disproved()
+        if not self._ascent.tries and self._tests(max(self.rate, possible[0].most), mark, sent, now):
             return told
+        return self._conclude(possible, accepted, mark, sent, retry_after, now)
+
+    def _believe(self, mark: int, now: float) -> None:
+        """A refusal is the limit's, and so was one that was borne shortly before."""
+        if self._doubt.believed(mark):
+            self._ascent.phase, rate, self._ascent.clean = self._untested
+            self._set(rate, now)
+        if self._borne is not None:
+            self._evidence.refused(*self._borne)
+            self._borne = None
+
+    def _tests(self, most: float, mark: int, sent: float, now: float) -> bool:
+        """Where cut upon cut has not made an end of refusals: send so much that a limit would show itself."""
+        if most * FASTER > self._ceiling or not self._doubt.cut(mark, self._refused):
+            return False
+        self._untested = (self._ascent.phase, self.rate, self._ascent.clean)
+        self._windowed, self._blocked, self._looks = False, None, 0
+        self._base = (sent, mark, self._refused)
+        self._restart("climb", max(START, most * self._doubt.factor), now)
+        self._ascent.rest(self.rate, self._sent, now, calls=self._doubt.requests)
+        return True
+
+    def _conclude(
+        self,
+        possible: list[Bounds],
+        accepted: int,
+        mark: int,
+        sent: float,
+        retry_after: float | None,
+        now: float,
+    ) -> float:
+        """Lower the rate to what is possible. Returns the seconds to wait."""
+        told = retry_after or 0.0
         rate = self._log.rate(mark - self._refused, sent)
         self._blocked = self._blocked or (sent, rate)
         if self._windowed and retry_after is None and rate < UNUSED * self._limit:
-            self._windowed, self._phase = False, "settled"  # it is not the minute that refuses
-            self._clean = 0.0
+            self._windowed = False  # it is not the minute that refuses
+            self._ascent.phase, self._ascent.clean = "settled", 0.0
         if self._windowed:
             return self._used_up(mark, rate, sent, retry_after, now)
         if told >= WINDOWED and rate >= FEW:
-            self._windowed, self._limit = True, max(rate, 1.0 / told)
-            self._settle(self._limit * BELOW, now)
+            self._settle_by_windows(max(rate, 1.0 / told), now)
             return told + self._log.replay(now + told, self.rate)
         at, self._base = self._base[0], (sent, mark, self._refused)
-        rate = self.rate
-        climbed = self._phase == "climb"
+        rate, climbed = self.rate, self._ascent.phase == "climb"
         self._cut(possible, accepted, sent - at, told, now)
         if retry_after is not None or not climbed:
             return told
@@ -258,35 +281,31 @@ class RateSearch:
 
     def _cut(self, possible: list[Bounds], accepted: int, seconds: float, told: float, now: float) -> None:
         """Lower the rate, by what was accepted since the limit was last used up."""
-        if self._phase == "climb" and accepted <= 0:  # others had used it up: that says nothing of the limit
-            self._rest(now, self._interval(), again=True)
+        ascent, rate = self._ascent, self.rate
+        settled, clean = ascent.phase == "settled", ascent.clean
+        least, most, deepest = possible[0].least, min(possible[0].most, rate), possible[-1].least
+        if ascent.phase == "climb" and accepted <= 0:  # others had used it up: that says nothing of the limit
+            ascent.rest(rate, self._sent, now, again=True)
             return
-        least, most = possible[0].least, min(possible[0].most, self.rate)
-        deepest = possible[-1].least
-        if self._phase == "climb":
-            rate = self._guess(accepted, seconds, told) if accepted < 3 else SHALLOW * least
-            self._restart("refine", rate, now)
-        elif self._phase == "settled" and self._clean:
-            step, calls = self._step, self._calls if self._step <= BOLD else SOON  # the limit is anywhere in between
-            self._settle(max(min(self._clean, most * BELOW), self.rate * DEEPEST_CUT), now, calls * PATIENCE)
-            self._step = max(FIRST_STEP, step / 8.0)  # a quarter of what was too much, for it was doubled since
-        elif self._clean:
-            self._settle(min(self._clean, most * BELOW), now)
+        if ascent.phase == "climb":
+            self._restart("refine", _guess(accepted, seconds, told) if accepted < 3 else SHALLOW * least, now)
+        elif ascent.tries:
+            self._set(max(min(clean, most * BELOW), rate * DEEPEST_CUT), now)
+            ascent.settle_again(self.rate, self._sent, now)
+        elif clean:
+            self._settle(min(clean, most * BELOW), now)
         elif most <= CLOSE * deepest:
-            calls = SOON if self._unexpected else REST  # it may have been a refusal without a reason
-            rate = min(self.rate, (deepest + most) / 2.0) * BELOW
-            self._settle(max(rate, self.rate * DEEPEST_CUT) if self._phase == "settled" else rate, now, calls)
+            unexpected = settled and rate <= self._safe * EXPECTED  # it may have been a refusal without a reason
+            lower = (deepest + most) / 2.0 * BELOW
+            self._settle(max(lower, rate * DEEPEST_CUT) if settled else lower, now, SOON if unexpected else None)
         elif most < WIDE * deepest and self._sent - self._refused >= CERTAIN:
             self._settle(deepest * BELOW, now)  # a bucket that is not shallow holds a minute's worth in all likelihood
-            self._step = BOLD
+            ascent.step = BOLD_STEP
         else:
-            self._restart("measure", max((deepest * most) ** 0.5, self.rate * DEEPEST_FALL), now)
+            self._restart("measure", max((deepest * most) ** 0.5, rate * DEEPEST_FALL), now)
+        if settled and ascent.phase == "settled" and accepted < AT_ONCE:
+            self._set(min(self.rate, HASTY * rate), now)
         self._safe = deepest
-
-    def _guess(self, accepted: int, seconds: float, told: float) -> float:
-        """The rate to go on with after a refusal before which next to nothing was accepted."""
-        least = accepted / max(1e-9, seconds + max(told, seconds))
-        return max(least, 1.0 / FIRST_GAP) if accepted == 2 else least
 
     def _used_up(self, mark: int, rate: float, sent: float, retry_after: float | None, now: float) -> float:
         """A window is used up. Returns the seconds until it is over."""
@@ -302,59 +321,37 @@ class RateSearch:
         self._settle(max(limit * BELOW, self.rate * DEEPEST_CUT), now)
         return max(0.0, wait)
 
-    def _restart(self, phase: Phase, rate: float, now: float) -> None:
-        self._phase = phase
-        self._clean = 0.0
-        self._set(rate, now)
-        self._rest(now, self._interval(), again=True)
-
-    def _settle(self, rate: float, now: float, calls: float = REST) -> None:
-        self._phase = "settled"
-        self._clean = 0.0
-        self._step = FIRST_STEP if calls >= REST else SOON_STEP
-        self._set(rate, now)
-        self._calls = min(REST, calls)
-        share = self._calls / REST
-        longest = max(LONGEST_STAND, LONGEST_REST * share)
-        self._rest(now, min(longest, max(SHORTEST_REST * share, self._calls / self.rate)), again=True)
-
-    def _grow(self, now: float) -> None:
-        """Try a little more, if what is allowed now was used."""
-        used = self._sent - self._sent_then >= 0.7 * self.rate * (now - self._grown_at)
-        rate = self.rate
-        self._rest(now, self._interval())
-        if not used:
-            return
-        self._clean = rate
-        if self._phase == "settled":
-            self._set(rate * (1.0 + self._step), now)
-            self._step = min(LAST_STEP, self._step * 2.0)
-            return
-        self._set(rate * GROWTH[self._phase], now)
-
-    def _rest(self, now: float, seconds: float, *, again: bool = False) -> None:
-        """Try no more for some seconds."""
-        if again or now + seconds > self._grow_at or now >= self._grow_at:
-            self._grow_at = now + seconds
-            self._grown_at, self._sent_then = now, self._sent
-
-    def _interval(self) -> float:
-        seconds, calls = INTERVAL[self._phase]
-        if self._phase == "settled" and self._calls < calls:
-            seconds, calls = 1.0, self._calls
-        if self._phase == "climb":
-            seconds = min(LONGEST_CLIMB, max(seconds, self._sent / CLIMBED))
-        return max(seconds, min(calls / self.rate, LONGEST_STAND))
-
     def _minute_s_end(self, now: float) -> float:
         """Seconds until the minute that began with the first request is over, if that many were accepted in it."""
         wait = self._started + MINUTE - now
-        if wait <= 0 or self._sent - self._refused < PATIENT:
+        accepted = self._sent - self._refused
+        if wait <= 0 or accepted < PATIENT:
             return 0.0
-        self._windowed, self._limit = True, (self._blocked or (now, self.rate))[1]
-        self._settle(self._limit * BELOW, now, REST if self._sent - self._refused >= CERTAIN else SOON)
+        if accepted < CERTAIN and self._looks < 2:
+            return LONGEST_LOOK
+        rate = self._blocked[1] if self._blocked is not None else self.rate
+        self._settle_by_windows(rate, now, None if accepted >= CERTAIN else SOON)
         return wait + self._log.replay(now + wait, self.rate)
 
+    def _settle_by_windows(self, limit: float, now: float, calls: float | None = None) -> None:
+        self._windowed, self._limit = True, limit
+        self._settle(limit * BELOW, now, calls)
+
+    def _settle(self, rate: float, now: float, calls: float | None = None) -> None:
+        self._set(rate, now)
+        self._ascent.settle(self.rate, self._sent, now, calls=calls, proved=self._windowed or self._proved)
+
+    def _restart(self, phase: Phase, rate: float, now: float) -> None:
+        self._set(rate, now)
+        self._ascent.restart(phase, self.rate, self._sent, now)
+
     def _set(self, rate: float, now: float) -> None:
-        self._gcra.set_rate(max(rate, SLOWEST), now)
-        self._gcra.burst = max(BURST, 1.0 / self._gcra.rate)
+        if rate != self._gcra.rate:
+            self._gcra.set_rate(max(rate, SLOWEST), now)
+            self._gcra.burst = max(BURST, 1.0 / self._gcra.rate)
+
+
+def _guess(accepted: int, seconds: float, told: float) -> float:
+    """The rate to go on with after a refusal before which next to nothing was accepted."""
+    least = accepted / max(1e-9, seconds + max(told, seconds))
+    return max(least, SIXTY * BELOW) if accepted == 2 else least

@@ -1,23 +1,45 @@
 """Refusals that have nothing to do with our speed: how they are told from those that do, and how many are borne.
 
 Some providers and gateways send a 429 now and then whatever the rate. To slow everybody down for each of them would
-bring a run to a crawl; to overlook real ones would storm a limit.
+bring a run to a crawl; to overlook real ones would storm a limit. A limit refuses more of what is sent faster, and
+strays do not. So one refusal among many answers is borne; and when cut upon cut has not made an end of them, more is
+sent for a moment, and the share that is refused then tells: see `Doubt`.
 """
 
 from __future__ import annotations
 
-STRAY, CONFIRMED = 2.0, 3.0
+STRAY, LONGEST_STRAY = 2.0, 60.0
+"""Most seconds that a 429 may name to be its call's own affair; and the same where they are known to be strays."""
+
+CONFIRMED = 3.0
 FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
-"""Below a limit that the user gave, a 429 that names no more seconds than this is its call's own affair, until there
-are this many more of them than one in 12 answers; one in 30, if that limit is of calls in flight, and says nothing of
-the rate. At the beginning of a known rate one is enough."""
+"""Below a limit that the user gave, a 429 is its call's own affair until there are this many more of them than one in
+12 answers; one in 30, if that limit is of calls in flight, and says nothing of the rate. At the beginning of a known
+rate one is enough."""
 
-SHARE = 1.0 / 4.0
-"""Of what is sent beyond a limit, and still after cut upon cut, a larger share than this is refused. Where less is, it
-is no limit that refuses; and from then on so many are borne."""
+LONE, ONE, CONFIRMED_LONE = 1.0 / 150.0, 1.0, 1.5
+"""Where no limit is known, a 429 is borne after 75 requests without one. A target that took so many at once takes
+hundreds in ten minutes at the least, of which the second refusal that a real limit then sends is one. A second one any
+sooner is believed. Each belief that is disproved doubles what is borne, up to `MOST_LONE`."""
 
-CUTS, LATELY = 3, 400
-"""More cuts than this within so many requests, none of which a look upward brought about, are no coincidence."""
+MOST_LONE = 0.5
+
+CUTS, LATELY, MOST_REFUSED = 2, 400, 0.8
+"""More cuts than this within so many requests, none of which a look upward brought about, are put to the test; unless a
+larger share than this was refused, for no more can be told by it. When a test fails, the next one wants twice as many
+cuts."""
+
+TIMES, MORE, MOST_ALLOWED = 1.2, 0.08, 0.85
+"""The share of refusals that passes: so many times what it was before the test, and so much more, but never above the
+last."""
+
+FASTER, TEST = 2.0, 10.0
+"""What is sent in a test is so many times what the limit may be at most, and the test takes so many requests; both
+divided by the share that is not allowed to be refused. So a limit would refuse half as much again as is allowed."""
+
+REMEMBERED, RARE = 400, 0.005
+"""Requests after which half of what is known of strays is forgotten. Where there were fewer than this share, refusals
+are believed again."""
 
 FIRST_PAUSE = 0.5
 """Seconds that a refused call waits when it was not told how long."""
@@ -29,45 +51,133 @@ class Tolerance:
     Args:
         forgiven: of how many refusals an answer makes up for.
         refusals: how many there are to begin with.
-
-    Attributes:
-        forgiven: see above.
+        confirmed: how many are everybody's affair.
     """
 
-    __slots__ = ("_refusals", "forgiven")
+    __slots__ = ("_refusals", "confirmed", "forgiven")
 
-    def __init__(self, forgiven: float, refusals: float = 0.0) -> None:
+    def __init__(self, forgiven: float, refusals: float = 0.0, confirmed: float = CONFIRMED) -> None:
         self.forgiven = forgiven
+        self.confirmed = confirmed
         self._refusals = refusals
 
-    def answered(self) -> None:
-        """A call was answered."""
-        self._refusals = max(0.0, self._refusals - self.forgiven)
+    def answered(self, calls: int = 1) -> None:
+        """Calls were answered."""
+        self._refusals = max(0.0, self._refusals - self.forgiven * calls)
 
-    def alone(self, retry_after: float | None) -> float | None:
+    def answer_all(self, left: float = 0.0) -> None:
+        """The refusals so far have been answered, by a lower rate; so many are left."""
+        self._refusals = left
+
+    def alone(self, retry_after: float | None, longest: float = STRAY) -> float | None:
         """A call was refused: the seconds that it is to wait by itself; None when that is everybody's affair."""
         self._refusals += 1.0
         wait = FIRST_PAUSE if retry_after is None else retry_after
-        return wait if self._refusals < CONFIRMED and wait <= STRAY else None
-
-    def answer_all(self) -> None:
-        """The refusals so far have been answered, by a lower rate."""
-        self._refusals = 0.0
+        return wait if self._refusals < self.confirmed and wait <= longest else None
 
 
-class Uninvited:
-    """Counts refusals of a rate that was found and not raised since."""
+class Doubt:
+    """Doubts refusals where no limit is known: bears lone ones, and puts many to the test.
 
-    __slots__ = ("_count", "_since")
+    Requests are named by how many had been sent, themselves included. What was sent before one that was refused, and
+    was not refused itself, is held to be accepted: a refusal comes sooner than an answer.
+
+    Attributes:
+        strays: whether refusals are held to be strays: they are being tested, or have passed.
+        factor: how many times what a limit may be at most is to be sent in a test.
+        requests: how many requests a test takes.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_cuts",
+        "_cuts_before",
+        "_heard",
+        "_since",
+        "_strays",
+        "_tested",
+        "_tolerance",
+        "factor",
+        "requests",
+        "strays",
+    )
 
     def __init__(self) -> None:
-        self._count = 0
+        self.strays = False
+        self.factor = self.requests = 0.0
+        self._tolerance = Tolerance(LONE, ONE, CONFIRMED_LONE)
+        self._cuts, self._cuts_before = 0, CUTS  # so many, and so many before they are tested
         self._since = (0, 0)  # what was sent and refused by the first of them
+        self._tested: int | None = None  # what was sent when the test began, while it goes on
+        self._heard = 0  # the last request that was refused
+        self._strays = self._accepted = 0
 
-    def are_strays(self, sent: int, refused: int) -> bool:
-        """One more, after so many requests and refusals in all. Whether cut after cut has changed nothing."""
-        if not self._count or sent - self._since[0] > LATELY:
-            self._count, self._since = 0, (sent, refused)
-        self._count += 1
-        first_sent, first_refused = self._since
-        return self._count > CUTS and refused - first_refused < SHARE * (sent - first_sent)
+    def alone(self, sent: int, retry_after: float | None) -> float | None:
+        """A request was refused: the seconds that it is to wait by itself; None when that concerns the rate."""
+        self._hear(sent)
+        wait = self._tolerance.alone(retry_after, LONGEST_STRAY if self.strays else STRAY)
+        if wait is not None and self.strays:
+            self._strays += 1
+            if self._tested is None:
+                self._allow()
+        return wait
+
+    def disproved(self) -> None:
+        """A refusal that was believed turned out to have nothing to do with the rate."""
+        if not self.strays:
+            self._tolerance.forgiven = min(MOST_LONE, 2.0 * self._tolerance.forgiven)
+
+    def believed(self, sent: int) -> bool:
+        """A refusal is believed. Whether a test has failed by it."""
+        failed = self._testing(sent)
+        if failed:
+            self._cuts_before *= 2
+            self._begin()
+        else:
+            self._tolerance.answer_all(0.0 if self.strays else ONE)
+        self._tested = None
+        return failed
+
+    def cut(self, sent: int, refused: int) -> bool:
+        """The rate is to be cut, after so many requests and refusals. Whether to put that to the test instead."""
+        if not self._cuts or sent - self._since[0] > LATELY * self._cuts_before / CUTS:
+            self._cuts, self._since = 0, (sent, refused)
+        self._cuts += 1
+        requests, refusals = sent - self._since[0], refused - self._since[1]
+        if self.strays or self._cuts <= self._cuts_before or refusals > MOST_REFUSED * requests:
+            return False
+        self.strays = True
+        self._tested = sent
+        self._strays, self._accepted = refusals, requests - refusals
+        self._tolerance = Tolerance(0.0)
+        self._allow()
+        return True
+
+    def _hear(self, sent: int) -> None:
+        if self._tested is not None and not self._testing(sent):  # it has passed
+            self._tested = None
+            self._allow()
+        accepted = max(0, sent - self._heard - 1)
+        self._heard = max(self._heard, sent)
+        self._accepted += accepted
+        self._tolerance.answered(accepted)
+        if self.strays and self._accepted >= REMEMBERED:
+            if self._strays < RARE * self._accepted:
+                self._begin()
+            self._accepted, self._strays = self._accepted // 2, self._strays // 2
+
+    def _testing(self, sent: int) -> bool:
+        return self._tested is not None and sent - self._tested < self.requests
+
+    def _begin(self) -> None:
+        """Refusals are believed, until that is disproved anew."""
+        self.strays = False
+        self._cuts = 0
+        self._tolerance = Tolerance(LONE, ONE, CONFIRMED_LONE)
+
+    def _allow(self) -> None:
+        """Bear the share of refusals that there was so far, and a little more; once they have passed, for longer."""
+        share = min(MOST_ALLOWED, TIMES * self._strays / max(1, self._strays + self._accepted) + MORE)
+        self.factor, self.requests = FASTER / (1.0 - share), TEST / (1.0 - share)
+        self._tolerance.forgiven = share / (1.0 - share)
+        self._tolerance.confirmed = (2.0 if self._tested is None else 1.0) * CONFIRMED / (1.0 - share)
