@@ -26,7 +26,10 @@ and a refused one prove."""
 
 BURST = 0.05
 BELOW = 0.985
-SLOWEST = 1.0 / 60.0
+SLOWEST, FASTEST = 1.0 / 60.0, 1e5
+
+LONGEST_DEBT = 60.0
+"""Seconds that what was sent at a higher rate may be made up for at a lower one: no limit remembers more."""
 
 WINDOWED = 3.0
 """A wait of so many seconds says that the provider counts by windows of time."""
@@ -346,9 +349,11 @@ class RateSearch:
         self._ascent.restart(phase, self.rate, self._sent, now)
 
     def _set(self, rate: float, now: float) -> None:
-        if rate != self._gcra.rate:
-            self._gcra.set_rate(max(rate, SLOWEST), now)
-            self._gcra.burst = max(BURST, 1.0 / self._gcra.rate)
+        gcra = self._gcra
+        if rate != gcra.rate:
+            gcra.set_rate(min(max(rate, SLOWEST), FASTEST), now)
+            gcra.burst = max(BURST, 1.0 / gcra.rate)
+            gcra.tat = min(gcra.tat, now + LONGEST_DEBT + gcra.burst)
 
 
 def _guess(accepted: int, seconds: float, told: float) -> float:

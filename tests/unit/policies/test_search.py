@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.search import SLOWEST, START, RateSearch
@@ -121,6 +121,7 @@ def test_a_stray_refusal_after_a_quiet_hour_says_little():
 
 @settings(max_examples=60, deadline=None)
 @given(steps)
+@example([(0.0, 0.0, None, 1), (0.0, 2.0, None, 3), (0.0, 0.0, None, 9), (0.0, 0.0, 3.0, 1)])
 def test_it_climbs_back_after_any_refusals(refusals):
     """One bad minute would leave the run at a request a minute for hours."""
     search, now = RateSearch(0.0), 0.0
