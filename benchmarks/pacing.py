@@ -119,6 +119,20 @@ def unknown() -> Iterator[Case]:
     yield from _tokens(Limits(), {}, "used ≥ 97 %, 429 ≤ 0.3 %", seconds=660.0)
 
 
+def named() -> Iterator[Case]:
+    """No headers, but refusals that name the limit, as Gemini's do."""
+    for rpm in (6_000, 600, 60):
+        for server, how in SERVERS.items():
+            settings = ProviderSettings(rpm=rpm, names_limits=True, **how, **QUICK)
+            yield Case(
+                name=f"{rpm} RPM, {server}",
+                settings=settings,
+                rate=rpm / 60,
+                bound="used ≥ 97 %, 429 ≤ 0.3 %",
+                seconds=660.0,
+            )
+
+
 def short() -> Iterator[Case]:
     one_second = {"limit": "bucket", "burst": 1.0, **QUICK}
     best = 800 / 40  # a steady sender at the limit, its answers at once
@@ -234,6 +248,7 @@ TABLES: dict[str, Callable[[], Iterator[Case]]] = {
     "known": known,
     "advertised": advertised,
     "unknown": unknown,
+    "named": named,
     "short": short,
     "changing": changing,
     "self-hosted": self_hosted,

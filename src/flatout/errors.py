@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .values import Reply
+    from .values import Limits, Reply
 
 BODY_CAP = 2_000
 """Characters of a provider's error body that an error keeps."""
@@ -78,6 +78,7 @@ class CallError(FlatoutError):
         should_retry: the provider's ``x-should-retry``, when it sent one.
         headers: the answer's headers (lower-case names); secrets are never among them.
         reply: the decoded answer behind an error on a 200 (truncated, refused …): it was paid for.
+        limits: the limits that a refusal for speed names, if it does.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class CallError(FlatoutError):
         should_retry: bool | None = None,
         headers: Mapping[str, str] | None = None,
         reply: Reply | None = None,
+        limits: Limits | None = None,
     ) -> None:
         super().__init__(message)
         self.attempts = attempts
@@ -104,6 +106,7 @@ class CallError(FlatoutError):
         self.should_retry = should_retry
         self.headers = headers
         self.reply = reply
+        self.limits = limits
 
 
 class TransportError(CallError):

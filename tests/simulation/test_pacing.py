@@ -123,6 +123,15 @@ def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
     assert refused <= 0.003
 
 
+@pytest.mark.parametrize("rpm", [60, 600])
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+def test_a_limit_that_a_refusal_names_is_kept_to_from_then_on(server, rpm):
+    """What the provider said would be searched for by being refused again and again."""
+    admitted, _, stats = drive(200, rpm=rpm, names_limits=True, **server, **QUICK)
+    assert used(admitted, 60, 200, rpm / 60) >= 0.97
+    assert stats["refused"] <= 1 + 0.002 * stats["received"]
+
+
 @pytest.mark.parametrize(
     ("limits", "more", "most"),
     [(Limits(rpm=2_400), {}, 1.08), (None, {"headers": "openai"}, 1.05), (None, {"retry_after": ""}, 1.2)],

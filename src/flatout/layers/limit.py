@@ -325,7 +325,7 @@ class Limit:
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
             return alone
         was = pacer.paused_until
-        until = pacer.throttled(need, error.retry_after, error.headers, sent, now, self._wall())
+        until = pacer.throttled(need, error.retry_after, error.headers, sent, now, self._wall(), error.limits)
         if until > max(was, now) and self._events:
             reason = "rate limited" if isinstance(error, RateLimited) else "no capacity"
             self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=reason))

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from flatout.values import Limits, Usage
 
-from .advertised import advertised, exaggerates
+from .advertised import Quota, advertised, exaggerates
 from .aimd import Aimd
 from .axis import USE, Axis, MakeGcra
 from .estimate import Need
@@ -107,15 +107,8 @@ class Pacer:
         self._reserve = reserve
         self._requests_per_day = requests_per_day
         self._axes: dict[str, Axis] = {}
-        for name, limit, window in (
-            ("rpm", limits.rpm, MINUTE),
-            ("rpd", limits.rpd, DAY),
-            ("tpm", limits.tpm, MINUTE),
-            ("itpm", limits.itpm, MINUTE),
-            ("otpm", limits.otpm, MINUTE),
-        ):
-            if limit is not None:
-                self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
+        for name, limit, window in _per_window(limits):
+            self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
         rate_known = bool(self._axes.keys() - {"rpd"})
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
@@ -280,11 +273,24 @@ class Pacer:
         sent: float,
         now: float,
         wall: float,
+        named: Limits | None = None,
     ) -> float:
-        """An admitted call was refused for our speed: pause everybody. Returns when the pause ends."""
+        """An admitted call was refused for our speed: pause everybody. Returns when the pause ends.
+
+        Args:
+            need: the call's need, as it was admitted.
+            retry_after: seconds that the provider asked to wait.
+            headers: the refusal's headers.
+            sent: when the call was sent.
+            now: the present.
+            wall: the wall clock, in seconds since the epoch.
+            named: the limits that the refusal names.
+        """
         self.in_flight -= 1
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True)
+        for name, limit, window in _per_window(named) if named is not None else ():
+            self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True)
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
@@ -361,20 +367,24 @@ class Pacer:
         if told is None:
             return
         for name, quota in told.quotas():
-            least = self._cost(name, need) if fits else 1.0
-            if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
-                continue  # garbage, for the call that brought it was answered, or asked to come back
-            if (axis := self._axes.get(name)) is None:
-                if quota.limit is None:
-                    continue
-                axis = self._axes[name] = Axis(
-                    _CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
-                )
-                self.search = self.aimd = None
-                self._most = self.limits.concurrency or math.inf
-                axis.taken = self.in_flight * self._cost(name, need)  # sent meanwhile, and not counted yet
-                need.marks[name] = 0.0
-            axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
+            self._follow(name, quota, need, sent, now, fits=fits)
+
+    def _follow(self, name: str, quota: Quota, need: Need, sent: float, now: float, *, fits: bool) -> None:
+        """Keep to what a provider tells of one limit."""
+        least = self._cost(name, need) if fits else 1.0
+        if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
+            return  # garbage, for the call that brought it was answered, or asked to come back
+        if (axis := self._axes.get(name)) is None:
+            if quota.limit is None:
+                return
+            axis = self._axes[name] = Axis(
+                _CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
+            )
+            self.search = self.aimd = None
+            self._most = self.limits.concurrency or math.inf
+            axis.taken = self.in_flight * self._cost(name, need)  # sent meanwhile, and not counted yet
+            need.marks[name] = 0.0
+        axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
 
     def _cost(self, name: str, need: Need) -> float:
         """What a call is reserved on one axis, by the provider's rule."""
@@ -402,6 +412,12 @@ class Pacer:
         if self._reserve == "max_tokens" and need.max_tokens is not None:
             return float(max(given, need.max_tokens))  # charged on admission, and never handed back
         return float(given + taken) if taken is not None else None
+
+
+def _per_window(limits: Limits) -> list[tuple[str, float, float]]:
+    """The names, amounts and windows in seconds of all limits per time."""
+    found = ((name, getattr(limits, name), DAY if name == "rpd" else MINUTE) for name in _CAUSES)
+    return [(name, limit, window) for name, limit, window in found if limit is not None]
 
 
 _CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}

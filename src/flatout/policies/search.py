@@ -13,7 +13,7 @@ from .accepted import MINUTE, Accepted
 from .ascent import BOLD_STEP, SOON, Ascent, Phase
 from .evidence import Bounds, Evidence
 from .gcra import Gcra
-from .strays import FASTER, Doubt
+from .strays import EBB, FASTER, Doubt
 
 START = 5.0
 FIRST_GAP = 1.05
@@ -57,7 +57,8 @@ WIDE = 4.0
 as those of the big providers do. That costs no more refusals; if it was wrong, more is tried in time."""
 
 PROOF = 3
-"""So many refusals more, of what was sent before the first was heard of, prove that it was the limit's."""
+"""So many refusals more, if they are half of what was sent before the first was heard of, prove that it was the
+limit's."""
 
 EXPECTED = 1.01
 """Above this share of what was known to be borne, a refusal is no surprise."""
@@ -92,7 +93,9 @@ class RateSearch:
         "_cut_at",
         "_doubt",
         "_evidence",
+        "_exposed",
         "_followers",
+        "_full",
         "_gcra",
         "_limit",
         "_log",
@@ -118,7 +121,9 @@ class RateSearch:
         self._started = now
         self._base = (now, 0, 0)  # when the limit was last used up, and what was sent and refused by then
         self._cut_at = now
-        self._followers, self._proved = 0, False  # refusals of what was sent before the last cut
+        self._followers = self._exposed = 0  # refusals of what was sent before the last cut; and how many there may be
+        self._proved = False  # whether so many of them were refused that it was the limit
+        self._full: float | None = None  # the rate to come back to after an ebb
         self._borne: tuple[int, float] | None = None  # accepted by the last one that its call bore alone, and when
         self._untested: tuple[Phase, float, float] = ("climb", rate, 0.0)  # how it was before refusals were tested
         self._safe = 0.0  # the rate that was known to be borne, by the last refusal
@@ -160,6 +165,8 @@ class RateSearch:
             self._ascent.rest(self.rate, 1, now + FIRST_GAP, again=True)
         self._log.note(now, self._sent - self._refused)
         self._set(self._ascent.grow(self.rate, self._sent, now), now)
+        if self._doubt.strays or self._full is not None:
+            self._ebb(now)
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant."""
@@ -214,9 +221,9 @@ class RateSearch:
         self._refused += 1
         if sent < self._cut_at:
             self._followers += 1
-            self._proved = self._proved or self._followers >= PROOF
+            self._proved = self._proved or self._followers >= max(PROOF, self._exposed / 2)
             return told
-        self._cut_at, self._followers = now, 0
+        self._cut_at, self._followers, self._exposed = now, 0, self._sent - mark
         self._believe(mark, now)
         accepted = mark - self._base[1] - (self._refused - self._base[2])
         if self._blocked is not None and accepted <= 0:  # patience is called for, not a lower rate
@@ -235,6 +242,7 @@ class RateSearch:
 
     def _believe(self, mark: int, now: float) -> None:
         """A refusal is the limit's, and so was one that was borne shortly before."""
+        self._full = None
         if self._doubt.believed(mark):
             self._ascent.phase, rate, self._ascent.clean = self._untested
             self._set(rate, now)
@@ -242,9 +250,23 @@ class RateSearch:
             self._evidence.refused(*self._borne)
             self._borne = None
 
+    def _ebb(self, now: float) -> None:
+        """Go at half the pace for a moment, where strays are borne: see `flatout.policies.strays.EBB`."""
+        ebbs = self._doubt.ebbs(self._sent)
+        if ebbs and self._full is None:
+            self._full = self.rate
+            self._set(self.rate / 2.0, now)
+            self._ascent.rest(self.rate, self._sent, now, calls=EBB, again=True)
+        elif not ebbs and self._full is not None:
+            rate, self._full = self._full, None
+            if self._doubt.strays:
+                self._set(rate, now)
+            else:  # it was a limit
+                self._restart("refine", self.rate, now)
+
     def _tests(self, most: float, mark: int, sent: float, now: float) -> bool:
         """Where cut upon cut has not made an end of refusals: send so much that a limit would show itself."""
-        if most * FASTER > self._ceiling or not self._doubt.cut(mark, self._refused):
+        if most * FASTER > self._ceiling or not self._doubt.cut(mark, self._refused, proved=self._proved):
             return False
         self._untested = (self._ascent.phase, self.rate, self._ascent.clean)
         self._windowed, self._blocked, self._looks = False, None, 0

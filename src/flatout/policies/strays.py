@@ -24,10 +24,10 @@ sooner is believed. Each belief that is disproved doubles what is borne, up to `
 
 MOST_LONE = 0.5
 
-CUTS, LATELY, MOST_REFUSED = 2, 400, 0.8
+CUTS, PROVED, LATELY, MOST_REFUSED = 2, 4, 400, 0.8
 """More cuts than this within so many requests, none of which a look upward brought about, are put to the test; unless a
 larger share than this was refused, for no more can be told by it. When a test fails, the next one wants twice as many
-cuts."""
+cuts; and so many times more where heaps of refusals prove a limit."""
 
 TIMES, MORE, MOST_ALLOWED = 1.2, 0.08, 0.85
 """The share of refusals that passes: so many times what it was before the test, and so much more, but never above the
@@ -36,6 +36,12 @@ last."""
 FASTER, TEST = 2.0, 10.0
 """What is sent in a test is so many times what the limit may be at most, and the test takes so many requests; both
 divided by the share that is not allowed to be refused. So a limit would refuse half as much again as is allowed."""
+
+FIRST_EBB, EBB, SEEN, FELL, MANY = 100, 50, 3.5, 4.0, 0.02
+"""So many requests after a test that was passed, and then after twice as many each time, some go at half the pace: so
+many at the least, and enough for so many refusals. If they are fewer by the factor after that, a limit was taken for
+strays: of what is sent slower it refuses less. That costs no refusals, but few per cent of the pace; where less than
+the share named last is refused, it is not worth it."""
 
 REMEMBERED, RARE = 400, 0.005
 """Requests after which half of what is known of strays is forgotten. Where there were fewer than this share, refusals
@@ -92,6 +98,10 @@ class Doubt:
         "_accepted",
         "_cuts",
         "_cuts_before",
+        "_ebb_at",
+        "_ebb_from",
+        "_ebb_gap",
+        "_ebbed",
         "_heard",
         "_since",
         "_strays",
@@ -111,6 +121,9 @@ class Doubt:
         self._tested: int | None = None  # what was sent when the test began, while it goes on
         self._heard = 0  # the last request that was refused
         self._strays = self._accepted = 0
+        self._ebb_at, self._ebb_gap = 0, FIRST_EBB  # what is to be sent before the pace changes
+        self._ebb_from: int | None = None  # what was sent when it fell
+        self._ebbed = 0  # refusals of what was sent since
 
     def alone(self, sent: int, retry_after: float | None) -> float | None:
         """A request was refused: the seconds that it is to wait by itself; None when that concerns the rate."""
@@ -118,9 +131,24 @@ class Doubt:
         wait = self._tolerance.alone(retry_after, LONGEST_STRAY if self.strays else STRAY)
         if wait is not None and self.strays:
             self._strays += 1
+            self._ebbed += self._ebb_from is not None and sent > self._ebb_from
             if self._tested is None:
                 self._allow()
         return wait
+
+    def ebbs(self, sent: int) -> bool:
+        """Whether what is sent next is to go at half the pace, so many having been sent."""
+        if self.strays and sent >= self._ebb_at and not self._testing(sent):
+            if self._ebb_from is not None:
+                expected = (sent - self._ebb_from) * self._share
+                self._ebb_from, self._ebb_at = None, sent + self._ebb_gap
+                self._ebb_gap *= 2
+                if self._ebbed * FELL < expected:
+                    self._begin()
+            elif self._share >= MANY:
+                self._ebb_from, self._ebbed = sent, 0
+                self._ebb_at = sent + max(EBB, int(SEEN / self._share))
+        return self._ebb_from is not None
 
     def disproved(self) -> None:
         """A refusal that was believed turned out to have nothing to do with the rate."""
@@ -135,23 +163,33 @@ class Doubt:
             self._begin()
         else:
             self._tolerance.answer_all(0.0 if self.strays else ONE)
-        self._tested = None
+        self._tested = self._ebb_from = None
         return failed
 
-    def cut(self, sent: int, refused: int) -> bool:
-        """The rate is to be cut, after so many requests and refusals. Whether to put that to the test instead."""
+    def cut(self, sent: int, refused: int, *, proved: bool = False) -> bool:
+        """The rate is to be cut, after so many requests and refusals. Whether to put that to the test instead, although
+        a limit may seem to be proved.
+        """
         if not self._cuts or sent - self._since[0] > LATELY * self._cuts_before / CUTS:
             self._cuts, self._since = 0, (sent, refused)
         self._cuts += 1
         requests, refusals = sent - self._since[0], refused - self._since[1]
-        if self.strays or self._cuts <= self._cuts_before or refusals > MOST_REFUSED * requests:
+        enough = self._cuts_before * (PROVED if proved else 1)
+        if self.strays or self._cuts <= enough or refusals > MOST_REFUSED * requests:
             return False
         self.strays = True
         self._tested = sent
         self._strays, self._accepted = refusals, requests - refusals
         self._tolerance = Tolerance(0.0)
         self._allow()
+        self._ebb_gap = FIRST_EBB
+        self._ebb_at = sent + int(self.requests) + FIRST_EBB
         return True
+
+    @property
+    def _share(self) -> float:
+        """The share of what was sent lately that was refused."""
+        return self._strays / max(1, self._strays + self._accepted)
 
     def _hear(self, sent: int) -> None:
         if self._tested is not None and not self._testing(sent):  # it has passed
@@ -173,11 +211,12 @@ class Doubt:
         """Refusals are believed, until that is disproved anew."""
         self.strays = False
         self._cuts = 0
+        self._ebb_from = None
         self._tolerance = Tolerance(LONE, ONE, CONFIRMED_LONE)
 
     def _allow(self) -> None:
         """Bear the share of refusals that there was so far, and a little more; once they have passed, for longer."""
-        share = min(MOST_ALLOWED, TIMES * self._strays / max(1, self._strays + self._accepted) + MORE)
+        share = min(MOST_ALLOWED, TIMES * self._share + MORE)
         self.factor, self.requests = FASTER / (1.0 - share), TEST / (1.0 - share)
         self._tolerance.forgiven = share / (1.0 - share)
         self._tolerance.confirmed = (2.0 if self._tested is None else 1.0) * CONFIRMED / (1.0 - share)

@@ -23,6 +23,7 @@ from flatout.policies.retry_after import retry_after
 from flatout.values import Endpoint, Reply
 
 from . import problem as problems
+from .named import named_limits, wait_named
 from .problem import Problem
 from .redact import redact, redact_body, redact_headers, secrets_of
 
@@ -223,7 +224,7 @@ def _class_of(said: Problem, response: Response) -> tuple[type[CallError], str |
     """What happened; and a code to put in place of the provider's own, where that does not name it."""
     status = said.status or (200 if 200 <= response.status < 300 else response.status)
     words = said.words | {response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2].lower()}
-    if any("perday" in quota.lower() for quota in said.quotas):
+    if any("perday" in quota.lower() for quota, _ in said.quotas):
         return errors.QuotaExhausted, None
     # Before the words: "too large" comes with the word for a throttle, a wrong model with any word or none.
     if _says(_CONTEXT, said, status):
@@ -280,15 +281,18 @@ def _made(
     secrets = secrets_of(endpoint)
     identity = request_id(response.headers) or said.request_id
     wait = retry_after(response.headers, wall)
+    if wait is None:
+        wait = said.retry_after if said.retry_after is not None else wait_named(said.message)
     text = redact(text, secrets)
     return kind(
         text if len(text) <= _MESSAGE_CAP else text[: _MESSAGE_CAP - 1] + "…",
         status=response.status,
         request_id=redact(identity, secrets)[:200] if identity else None,
-        retry_after=said.retry_after if wait is None else wait,
+        retry_after=wait,
         body=redact_body(response.body, secrets) if reply is None else None,
         code=redact(said.code, secrets) if said.code else None,
         should_retry={"true": True, "false": False}.get(response.headers.get("x-should-retry", "").lower()),
         headers=redact_headers(response.headers, secrets),
         reply=reply,
+        limits=named_limits(said.message, said.quotas) if kind is errors.RateLimited else None,
     )

@@ -24,7 +24,7 @@ class Problem(Struct, frozen=True, kw_only=True):
         code: the provider's own code, as it writes it.
         words: its codes, types and reasons, in lower case.
         status: the status that the body claims, when it claims one.
-        quotas: names of the quotas that were exceeded (Gemini).
+        quotas: names of the quotas that were exceeded, and their values where they are told (Gemini).
         retry_after: seconds that the body asks to wait (Gemini's ``RetryInfo``).
         request_id: the provider's id for the request, where the body has it.
         html: whether the body is a web page, so not the API's own answer.
@@ -34,7 +34,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     code: str | None = None
     words: frozenset[str] = frozenset()
     status: int | None = None
-    quotas: tuple[str, ...] = ()
+    quotas: tuple[tuple[str, str | None], ...] = ()
     retry_after: float | None = None
     request_id: str | None = None
     html: bool = False
@@ -178,11 +178,11 @@ def _status(sources: list[dict[str, Any]]) -> int | None:
     return None
 
 
-def _quotas(details: list[dict[str, Any]]) -> Iterator[str]:
+def _quotas(details: list[dict[str, Any]]) -> Iterator[tuple[str, str | None]]:
     for detail in details:
         for violation in _list(detail.get("violations")):
             if quota := _text(_dict(violation).get("quotaId")):
-                yield quota
+                yield quota, _text(violation.get("quotaValue"))
 
 
 def _retry_delay(details: list[dict[str, Any]]) -> float | None:

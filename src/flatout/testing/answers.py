@@ -170,16 +170,16 @@ def too_long(limit: int, tokens: int, what: str) -> Rejection:
     return Rejection("context_length_exceeded", 400, error(message, code="context_length_exceeded"))
 
 
-def rate_limit_error(refusal: Refusal, requested: int) -> bytes:
-    """The body of a 429 for a limit that was reached."""
+def rate_limit_error(refusal: Refusal, requested: int, *, named: bool) -> bytes:
+    """The body of a 429 for a limit that was reached; named in OpenAI's words, if at all."""
     axis = refusal.name.partition(" ")[0]
     amount = requested if axis == "tokens" else 1
-    hint = "The request is too large" if refusal.wait == float("inf") else f"Try again in {refusal.wait:.3f}s"
-    return error(
-        f"Rate limit reached on {refusal.name}: limit {refusal.limit:g}, requested {amount}. {hint}.",
-        axis,
-        "rate_limit_exceeded",
-    )
+    text = f"Rate limit reached on {refusal.name}"
+    if refusal.wait == float("inf"):
+        text += f": the request is too large, it needs {amount}"
+    elif named:
+        text += f": Limit {refusal.limit:.0f}, Requested {amount}. Please try again in {refusal.wait:.3f}s"
+    return error(f"{text}.", axis, "rate_limit_exceeded")
 
 
 def model_list(models: Sequence[str]) -> bytes:

@@ -210,7 +210,7 @@ class ProviderModel:
             kind="refused",
             status=413 if too_large and self.settings.headers == "groq" else 429,
             headers=headers,
-            body=answers.rate_limit_error(refusal, cost),
+            body=answers.rate_limit_error(refusal, cost, named=self.settings.names_limits),
             delay=self.settings.error_latency,
         )
 

@@ -61,6 +61,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         headers: the dialect of the rate-limit headers; none when "".
         stale_headers: how old the state is that the headers tell.
         retry_after: how a 429 says when to come back: ``seconds``, ``ms``, ``both``, an HTTP ``date``, or "" for not.
+        names_limits: whether a 429 names the limit in its text, as OpenAI's does.
         retry_after_always: the same wait in every 429 instead of the right one.
         changes: ``(at, {name: new value})``, for `CHANGEABLE` settings.
         faults: what goes wrong, and how often.
@@ -98,6 +99,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     headers: Literal["", "openai", "azure", "anthropic", "groq", "mistral", "together", "fireworks", "openrouter"] = ""
     stale_headers: float = 0.0
     retry_after: Literal["", "seconds", "ms", "both", "date"] = "seconds"
+    names_limits: bool = False
     retry_after_always: float | None = None
     changes: tuple[tuple[float, dict[str, float | None]], ...] = ()
     faults: Faults = Faults()

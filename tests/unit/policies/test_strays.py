@@ -129,7 +129,40 @@ def test_refusals_are_believed_again_once_strays_have_ended():
     assert not doubt.strays
 
 
-@given(st.lists(st.tuples(st.sampled_from(["alone", "believed", "cut", "disproved"]), st.integers(-5, 500))))
+def flows(doubt: Doubt, sent: int, share: float, seed: int, *, by_limit: bool = False) -> int:
+    """Two thousand requests, of which a share is refused; by a limit none at half the pace. How many went at that."""
+    slow, random = 0, Random(seed)
+    for at in range(sent + 1, sent + 2_000):
+        ebbs = doubt.ebbs(at)
+        slow += ebbs
+        refused = random.random() < share and not (by_limit and (ebbs or not doubt.strays))
+        if refused and doubt.alone(at, None) is None:
+            doubt.believed(at)
+    return slow
+
+
+@pytest.mark.parametrize("share", [0.03, 0.15])
+def test_strays_are_borne_on_although_less_is_sent_for_a_moment(share):
+    """Each trial of half the pace would end in a search for a limit that is not there; or take half of the time."""
+    held = 0
+    for seed in range(50):
+        doubt, sent = begun(every=round(1 / share))
+        assert flows(doubt, sent, share, seed) < 600
+        held += doubt.strays
+    assert held >= 35
+
+
+def test_a_limit_that_was_taken_for_strays_is_found_out():
+    """It would be overrun by a tenth for the rest of the run."""
+    found = 0
+    for seed in range(50):
+        doubt, sent = begun(every=10)
+        flows(doubt, sent, 0.1, seed, by_limit=True)
+        found += not doubt.strays
+    assert found >= 48
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ebbs", "alone", "believed", "cut", "disproved"]), st.integers(-5, 500))))
 def test_nothing_that_happens_in_any_order_breaks_it(events):
     """An answer that comes late would end the run with a traceback."""
     doubt, sent, refused = Doubt(), 1, 0
@@ -140,6 +173,8 @@ def test_nothing_that_happens_in_any_order_breaks_it(events):
                 refused += 1
                 wait = doubt.alone(sent, 1.0)
                 assert wait is None or wait == 1.0
+            case "ebbs":
+                doubt.ebbs(sent)
             case "believed":
                 doubt.believed(sent)
             case "cut":
