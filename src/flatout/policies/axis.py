@@ -19,9 +19,9 @@ USE = 0.985
 BURST = 0.2
 """Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute overruns."""
 
-SPARE = 0.1
-"""Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead: on its ground, any request
-that arrives a little early is refused.
+SPARE = 0.3
+"""Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead. What is spent opens
+connections first and arrives late; until then the bucket is full, and what would refill is lost.
 """
 
 SLACK = 1.2
