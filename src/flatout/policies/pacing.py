@@ -12,13 +12,14 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 from flatout.values import Limits, Usage
 
 from .advertised import Quota, advertised, exaggerates
 from .aimd import Aimd
 from .axis import USE, Axis, MakeGcra
+from .charge import Reserve, cost_of, used_of
 from .estimate import Need
 from .gcra import Gcra
 from .search import RateSearch
@@ -45,9 +46,6 @@ GUESSED = 1.3
 
 TRUST = 0.9
 """The share of a rate found by an earlier run to begin with."""
-
-Reserve = Literal["usage", "max_tokens", "input"]
-"""What a provider charges against tokens per minute: what was used; ``max(max_tokens, input)`` on admission; input."""
 
 TIMID = 1.0 / 8.0
 """The share of what went before with which to begin, where a rate that nobody limited is refused."""
@@ -151,7 +149,7 @@ class Pacer:
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
         for name, axis in self._axes.items():
-            most = axis.most if (cost := self._cost(name, need)) == need.max_tokens else axis.most * GUESSED
+            most = axis.most if (cost := cost_of(name, need, self._reserve)) == need.max_tokens else axis.most * GUESSED
             if name not in ("rpm", "rpd") and cost > most:
                 return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
         return None
@@ -167,7 +165,7 @@ class Pacer:
         if self._probe and self.in_flight and self._probe_until > at:
             at, cause = self._probe_until, "probe" if self._paused_at == -math.inf else "pause"
         for name, axis in self._axes.items():
-            if (ready := axis.ready_at(self._cost(name, need), now)) > at:
+            if (ready := axis.ready_at(cost_of(name, need, self._reserve), now)) > at:
                 at, cause = ready, axis.cause
         if self.search is not None and (ready := self.search.ready_at()) > at:
             at, cause = ready, "requests"
@@ -191,7 +189,7 @@ class Pacer:
         need.costs = costs = {}
         need.marks = marks = {}
         for name, axis in self._axes.items():
-            costs[name] = cost = self._cost(name, need)
+            costs[name] = cost = cost_of(name, need, self._reserve)
             axis.take(cost, now)
             marks[name] = axis.taken
         if self.search is not None:
@@ -229,7 +227,7 @@ class Pacer:
         if self.search is not None:
             self.search.accepted(sent, now)
         for name in need.costs:
-            if name not in ("rpm", "rpd") and (used := self._used(name, need, usage)) is not None:
+            if name not in ("rpm", "rpd") and (used := used_of(name, need, usage, self._reserve)) is not None:
                 self._axes[name].give(need.costs[name] - used)
         self._hear(need, headers, sent, now, wall, fits=True)
 
@@ -371,7 +369,7 @@ class Pacer:
 
     def _follow(self, name: str, quota: Quota, need: Need, sent: float, now: float, *, fits: bool) -> None:
         """Keep to what a provider tells of one limit."""
-        least = self._cost(name, need) if fits else 1.0
+        least = cost_of(name, need, self._reserve) if fits else 1.0
         if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
             return  # garbage, for the call that brought it was answered, or asked to come back
         if (axis := self._axes.get(name)) is None:
@@ -382,36 +380,9 @@ class Pacer:
             )
             self.search = self.aimd = None
             self._most = self.limits.concurrency or math.inf
-            axis.taken = self.in_flight * self._cost(name, need)  # sent meanwhile, and not counted yet
+            axis.taken = self.in_flight * cost_of(name, need, self._reserve)  # sent meanwhile, and not counted yet
             need.marks[name] = 0.0
         axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
-
-    def _cost(self, name: str, need: Need) -> float:
-        """What a call is reserved on one axis, by the provider's rule."""
-        if name in ("rpm", "rpd"):
-            return 1.0
-        if name == "itpm" or (name == "tpm" and self._reserve == "input"):
-            return need.input
-        if name == "otpm":
-            return need.output
-        if self._reserve == "max_tokens" and need.max_tokens is not None:
-            return max(need.input, float(need.max_tokens))
-        return need.input + need.output
-
-    def _used(self, name: str, need: Need, usage: Usage) -> float | None:
-        """What it turned out to be charged; None when that is not known."""
-        given, taken = usage.input_tokens, usage.output_tokens
-        if name == "otpm":
-            return float(taken) if taken is not None else None
-        if given is None:
-            return None
-        if name == "itpm":
-            return float(given - (usage.cached_tokens or 0))
-        if self._reserve == "input":
-            return float(given)
-        if self._reserve == "max_tokens" and need.max_tokens is not None:
-            return float(max(given, need.max_tokens))  # charged on admission, and never handed back
-        return float(given + taken) if taken is not None else None
 
 
 def _per_window(limits: Limits) -> list[tuple[str, float, float]]:
