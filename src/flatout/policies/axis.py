@@ -48,6 +48,7 @@ class Axis:
     """
 
     __slots__ = (
+        "_counted",
         "_credit",
         "_credit_until",
         "_heard",
@@ -75,9 +76,10 @@ class Axis:
         self._heard = False
         self._credit = 0.0
         self._credit_until = -math.inf
-        if known and window > MINUTE and gcra is Gcra:  # a day's requests may go in an hour: they are counted
+        self._counted = known and window > MINUTE and gcra is Gcra  # a day's requests may go in an hour
+        if self._counted:
             self._credit, self._credit_until = limit, now + window
-            self.resume(self._credit_until)
+            self.gcra.tat = self._credit_until + BURST
 
     def __repr__(self) -> str:
         return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
@@ -107,6 +109,8 @@ class Axis:
 
     def refused(self, now: float) -> None:
         """A call was refused for its rate: spend smoothly from now on, beginning with nothing."""
+        if self._counted:
+            return
         self._smooth = True
         self._credit = 0.0
         self._credit_until = -math.inf
@@ -116,11 +120,13 @@ class Axis:
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
-        self.gcra.tat = max(self.gcra.tat, at + self.gcra.burst)
+        if not self._counted:
+            self.gcra.tat = max(self.gcra.tat, at + self.gcra.burst)
 
     def begin(self, now: float) -> None:
         """Go on from now, with nothing saved up, whatever `resume` said."""
-        self.gcra.tat = now + self.gcra.burst
+        if not self._counted:
+            self.gcra.tat = now + self.gcra.burst
 
     def heard(self, quota: Quota, mark: float, sent: float, now: float) -> None:
         """Follow what an answer says.

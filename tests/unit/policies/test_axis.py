@@ -181,3 +181,15 @@ def test_headers_may_lower_what_is_left_of_a_day():
     got = spend(axis, [(0.2, 0.01)] + [(0.0, 0.01)] * 30)
     assert got[29][0] < 60.0
     assert got[30][0] >= DAY / 2
+
+
+def test_a_refusal_or_a_pause_costs_nothing_of_a_day():
+    """One 429 would end the day's work."""
+    axis = Axis("requests", 100.0, DAY, 0.0, known=True)
+    axis.take(1.0, 0.0)
+    axis.refused(1.0)
+    axis.resume(5.0)
+    axis.begin(3.0)
+    got = spend(axis, [(6.0, 0.01)] + [(0.0, 0.01)] * 99)
+    assert got[98][0] == 6.0
+    assert got[99][0] >= DAY
