@@ -278,6 +278,20 @@ def test_refusals_by_number_do_not_bring_a_run_to_a_crawl(limits, refuses, most)
     assert seconds < most
 
 
+@pytest.mark.parametrize("number", [20, 100])
+def test_one_refusal_that_names_some_seconds_does_not_end_a_run_s_pace(number):
+    """It would be taken for a window of a minute, and the rest be sent at one in three seconds."""
+    transport = Scripted(lambda now, count: throttle(5.0) if count == number else None, latency=0.3)
+
+    async def main():
+        async with client(transport) as made:
+            return await made.gather(prompts(200)), asyncio.get_running_loop().time()
+
+    results, seconds = run_virtual(main(), limit=1e6)
+    assert all(result.ok for result in results)
+    assert seconds < 45
+
+
 def throttle(retry_after: float, **headers: str) -> Response:
     body = answers.error("too many requests", "requests", "rate_limit_exceeded")
     given = {name.replace("_", "-"): value for name, value in headers.items()}

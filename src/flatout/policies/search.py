@@ -294,8 +294,10 @@ class RateSearch:
         if self._windowed:
             return self._used_up(mark, rate, sent, retry_after, now)
         if told >= WINDOWED and rate >= FEW:
-            self._settle_by_windows(max(rate, 1.0 / told), now)
-            return told + self._log.replay(now + told, self.rate)
+            window = min(MINUTE, sent - self._started + told)  # a first one ends so long after the first request
+            few = rate * MINUTE < CERTAIN
+            self._settle_by_windows(max(rate * MINUTE / window, 1.0 / told), now, SOON if few else None)
+            return told + (self._log.replay(now + told, self.rate) if window > MINUTE / 2.0 else 0.0)
         at, self._base = self._base[0], (sent, mark, self._refused)
         rate, climbed = self.rate, self._ascent.phase == "climb"
         self._cut(possible, accepted, sent - at, told, now)
