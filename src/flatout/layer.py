@@ -204,6 +204,7 @@ class Journey:
         target: the target of the last attempt.
         in_flight: an attempt is on the wire now.
         reasks: how often the model was asked again because its answer did not fit.
+        refusals: how often it was refused for coming too fast.
         first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
         failures: the attempts that failed; kept only while somebody subscribes to events.
     """
@@ -220,6 +221,7 @@ class Journey:
         "journal",
         "last_error",
         "reasks",
+        "refusals",
         "sink",
         "started",
         "target",
@@ -232,6 +234,7 @@ class Journey:
         self.attempts = 0
         self.in_flight = False
         self.reasks = 0
+        self.refusals = 0
         self.target = ""
         self.last_error: Exception | None = None
         self.failures: list[AttemptFailed] | None = None

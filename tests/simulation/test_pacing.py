@@ -292,6 +292,26 @@ def test_one_refusal_that_names_some_seconds_does_not_end_a_run_s_pace(number):
     assert seconds < 45
 
 
+@pytest.mark.parametrize("limits", [None, Limits(rpm=6_000)], ids=["none", "rpm"])
+def test_a_call_that_is_always_refused_holds_up_no_other(limits):
+    """One prompt that a provider refuses for ever would cost all others their deadline."""
+
+    class OneRefused(Scripted):
+        async def send(self, request: Request) -> Response:
+            if b'prompt 7"' in request.body:
+                await asyncio.sleep(0.02)
+                return throttle(1.0)
+            return await super().send(request)
+
+    async def main():
+        async with client(OneRefused(lambda now, number: None), limits=limits, deadline=120.0) as made:
+            return await made.gather(prompts(60))
+
+    results = run_virtual(main(), limit=1e6)
+    assert [result.index for result in results if not result.ok] == [7]
+    assert max(result.elapsed for result in results if result.ok) < 60
+
+
 def throttle(retry_after: float, **headers: str) -> Response:
     body = answers.error("too many requests", "requests", "rate_limit_exceeded")
     given = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -37,6 +37,10 @@ BYPASS_AGE = 2.0
 """Seconds of waiting after which nothing passes a call."""
 
 
+OFTEN = 3
+"""A call that was refused so often lets all others go first: it may be this call that is refused, and not the pace."""
+
+
 class TargetStatus(Struct, frozen=True, kw_only=True):
     """What one target is doing now.
 
@@ -191,7 +195,9 @@ class Limit:
             ) from trip.last_error
         self._hold(self._cause, now)
         waiter = _Waiter(call, need, loop.create_future(), now, dict(self._held))
-        if isinstance(trip.last_error, RateLimited):
+        refused = isinstance(trip.last_error, RateLimited)
+        trip.refusals += refused
+        if refused and trip.refusals < OFTEN:
             self._put_back(waiter, trip.started)
         else:
             self._queue.append(waiter)
