@@ -224,7 +224,7 @@ class RateSearch:
             self._proved = self._proved or self._followers >= max(PROOF, self._exposed / 2)
             return told
         self._cut_at, self._followers, self._exposed = now, 0, self._sent - mark
-        self._believe(mark, now)
+        self._believe(mark, sent, now)
         accepted = mark - self._base[1] - (self._refused - self._base[2])
         if self._blocked is not None and accepted <= 0:  # patience is called for, not a lower rate
             self._looks += 1
@@ -240,15 +240,17 @@ class RateSearch:
             return told
         return self._conclude(possible, accepted, mark, sent, retry_after, now)
 
-    def _believe(self, mark: int, now: float) -> None:
-        """A refusal is the limit's, and so was one that was borne shortly before."""
+    def _believe(self, mark: int, sent: float, now: float) -> None:
+        """A refusal is the limit's, and so was one that was borne shortly before; if it was heard of in its order, for
+        evidence goes by the order in which requests were sent.
+        """
         self._full = None
         if self._doubt.believed(mark):
             self._ascent.phase, rate, self._ascent.clean = self._untested
             self._set(rate, now)
-        if self._borne is not None:
-            self._evidence.refused(*self._borne)
-            self._borne = None
+        borne, self._borne = self._borne, None
+        if borne is not None and borne[1] < sent:
+            self._evidence.refused(*borne)
 
     def _ebb(self, now: float) -> None:
         """Go at half the pace for a moment, where strays are borne: see `flatout.policies.strays.EBB`."""

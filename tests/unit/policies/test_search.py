@@ -82,6 +82,20 @@ def test_one_cut_answers_a_whole_episode():
     assert search.rate == rate
 
 
+def test_refusals_that_overtake_each_other_prove_no_nonsense():
+    """The rate would jump to thousands, or fall to one a minute for the rest of the run."""
+    search, now, sent = RateSearch(0.0), 0.0, []
+    for _ in range(300):
+        now = max(now, search.ready_at())
+        search.take(now)
+        sent.append(now)
+    before = search.rate
+    assert search.alone(300, sent[299], None, now + 0.1) is not None
+    assert search.alone(293, sent[292], None, now + 0.11) is None
+    search.refused(293, sent[292], None, now + 0.11)
+    assert 0.1 * before < search.rate < before
+
+
 def test_it_begins_where_an_earlier_run_ended():
     """Every run would pay for the search anew."""
     search, server = RateSearch(0.0, 36.0, found=True), Server(40.0)
