@@ -63,7 +63,9 @@ class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     alone: bool = False
     within: str = ""
     text: str = ""
+    reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    native: msgspec.Raw = _NOTHING
     finish_reason: str | None = None
     usage: Usage = Usage()
     model: str | None = None
@@ -234,7 +236,9 @@ def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
     return replace(
         asked,
         text=reply.text.encode(errors="replace").decode(),
+        reasoning=reply.reasoning.encode(errors="replace").decode(),
         tool_calls=reply.tool_calls,
+        native=msgspec.Raw(reply.native) if reply.native else _NOTHING,
         finish_reason=reply.finish_reason,
         usage=reply.usage,
         model=reply.model,
@@ -248,7 +252,9 @@ def _replayed(kept: KeptCall, call: Call, trip: Journey) -> Reply:
     trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost
     reply = Reply(
         text=kept.text,
+        reasoning=kept.reasoning,
         tool_calls=kept.tool_calls,
+        native=bytes(kept.native),
         finish_reason=kept.finish_reason,
         usage=kept.usage,
         output=output_of(bytes(kept.output) or None, call),

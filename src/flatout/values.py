@@ -1,4 +1,4 @@
-"""The values that go in and come out: Call, Reply, Result, Usage, Limits, Endpoint.
+"""The values that go in and come out: Call, Result, Limits, Endpoint; and the Reply of `flatout.reply`.
 
 They are frozen msgspec structs: made in a fraction of a microsecond, compared by value, safe to share between
 tasks. Durations are float seconds, money is US dollars, tokens and counts are int. What is not known is None,
@@ -12,26 +12,20 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, _SpecialForm
+from typing import Any, Generic, Literal, _SpecialForm
 
-import msgspec
 from msgspec import Struct
 
 from .errors import ConfigError
+from .reply import Message as Message
+from .reply import OutputT as OutputT
+from .reply import Reply as Reply
+from .reply import ToolCall as ToolCall
+from .reply import Usage as Usage
 from .secret import Secret
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as TypeVarWithDefault  # so that a call without ``output`` needs no annotation
-
-    OutputT = TypeVarWithDefault("OutputT", default=Any)
-else:
-    OutputT = TypeVar("OutputT")
 
 OutputType = type[OutputT] | Mapping[str, Any] | UnionType | _SpecialForm
 """What ``output`` takes: a type (a model, a dataclass, a TypedDict, an Enum, a Literal …) or a JSON schema."""
-
-Message = Mapping[str, Any]
-"""One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
 
 
 class _CallOptions(Struct, Generic[OutputT], frozen=True, kw_only=True):
@@ -151,91 +145,6 @@ CallLike = str | Mapping[str, Any] | Call[Any]
 """What is accepted wherever a Call is."""
 
 _CALL_FIELDS = frozenset(Call.__struct_fields__)
-
-
-class Usage(Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens as the provider counted them. None where it did not say.
-
-    Attributes:
-        input_tokens: the prompt, cached tokens included.
-        output_tokens: the answer, reasoning included.
-        cached_tokens: the part of the input that was read from the provider's prompt cache.
-        cache_write_tokens: the part of the input that was written to it.
-        reasoning_tokens: the part of the output that was reasoning.
-    """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-    @property
-    def total_tokens(self) -> int | None:
-        """Input and output together; None unless both are known."""
-        if self.input_tokens is None or self.output_tokens is None:
-            return None
-        return self.input_tokens + self.output_tokens
-
-
-class ToolCall(Struct, frozen=True, kw_only=True):
-    """A tool that the model asks for.
-
-    Attributes:
-        id: the provider's name for this request; what the tool returns is sent back under it.
-        name: the tool's name.
-        arguments: the JSON text exactly as the model wrote it.
-        signature: what some providers want back with the tool's result, to go on with their reasoning; opaque.
-    """
-
-    id: str
-    name: str
-    arguments: str
-    signature: str | None = None
-
-    def parsed(self) -> Any:
-        """The arguments as Python values.
-
-        Raises:
-            ValueError: the model wrote no valid JSON.
-        """
-        return msgspec.json.decode(self.arguments or "{}")
-
-
-class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
-    """A provider's answer to one attempt.
-
-    Attributes:
-        text: the answer; "" when it consists of tool calls alone.
-        tool_calls: the tools that the model asks for.
-        finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
-        usage: tokens, as far as the provider told.
-        output: the validated object, where the call asked for one.
-        repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, or cut off.
-        service_tier: the tier that served it, where the provider told.
-        model: the model that answered, as the provider names it.
-        body: the answer as it came. `raw` is the same, decoded: kept as bytes because a hundred thousand kept
-            answers, decoded, would keep the garbage collector busier than the calls.
-        request_id: the provider's id for the request.
-        headers: the answer's headers; look them up by lower-case names.
-    """
-
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: str | None = None
-    usage: Usage = Usage()
-    output: OutputT | None = None
-    repaired: bool = False
-    service_tier: str | None = None
-    model: str | None = None
-    body: bytes = b""
-    request_id: str | None = None
-    headers: Mapping[str, str] = {}
-
-    @property
-    def raw(self) -> Any:
-        """The whole answer, decoded anew at each look; None when there is none."""
-        return msgspec.json.decode(self.body) if self.body else None
 
 
 class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):

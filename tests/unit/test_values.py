@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import traceback
 from contextlib import suppress
@@ -236,3 +237,21 @@ def test_the_nearer_limits_win_and_the_others_fill_in(values):
     assert merged.rpm == (values[0] or values[2])
     assert merged.tpm == (values[1] or values[3])
     assert near.over(Limits()) == near == Limits().over(near)
+
+
+def test_a_reply_is_the_next_message():
+    """Whoever goes on with a conversation would have to write the model's turn down by hand, and lose its thought."""
+    native = {"dialect": "anthropic", "server": "api", "turn": [{"type": "thinking", "signature": "s"}]}
+    asked = ToolCall(id="c1", name="f", arguments='{"a": 1}', signature="c2ln")
+    reply = Reply(text="", tool_calls=(asked,), native=json.dumps(native).encode())
+    message = json.loads(json.dumps(reply.message))
+    assert message == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}, "signature": "c2ln"}
+        ],
+        "native": native,
+    }
+    assert Reply(text="hi").message == {"role": "assistant", "content": "hi"}
+    assert Reply(text="").message["content"] == ""

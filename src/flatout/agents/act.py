@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.agent_step import Step
 from flatout.errors import SchemaMismatch
-from flatout.policies.reask import turn_of
 from flatout.telemetry import conventions as names
 from flatout.values import Call, Message, Reply, ToolCall
 
@@ -39,7 +38,7 @@ async def act(run: Work, messages: list[Message]) -> Reply:
             return reply
         run.trace.check(tool_calls=len(reply.tool_calls))
         run.trace.tool_calls += len(reply.tool_calls)
-        messages.append(turn_of(reply))
+        messages.append(reply.message)
         messages += await _together([_use(run, asked, complaints.get(asked.id)) for asked in reply.tool_calls])
 
 

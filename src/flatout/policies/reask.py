@@ -5,12 +5,10 @@ Asked the same question again, a model tends to give the same answer; told what 
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import structs
 
 from flatout.errors import CallError, SchemaMismatch
-from flatout.values import Call, Message, Reply, ToolCall
+from flatout.values import Call, Message, ToolCall
 
 QUOTED = 500
 """Characters of malformed arguments that are shown to the model again."""
@@ -29,9 +27,9 @@ def reask(call: Call, error: CallError) -> Call | None:
     reply = error.reply
     said: list[Message]
     if reply.tool_calls:
-        said = [turn_of(reply), *(_refused(asked, error) for asked in reply.tool_calls)]
+        said = [reply.message, *(_refused(asked, error) for asked in reply.tool_calls)]
     else:
-        said = [{"role": "assistant", "content": reply.text}] if reply.text.strip() else []
+        said = [reply.message] if reply.text.strip() else []
         said.append({"role": "user", "content": _complaint(call, error)})
     before = call.messages if call.messages is not None else ({"role": "user", "content": call.prompt},)
     return structs.replace(call, prompt=None, messages=[*before, *said])
@@ -43,37 +41,12 @@ def _complaint(call: Call, error: SchemaMismatch) -> str:
     return f"That cannot be used: {error}. Answer again, with JSON only: the whole answer, and no word beside it."
 
 
-def turn_of(reply: Reply) -> Message:
-    """A reply with tool calls as the assistant's turn of a conversation.
-
-    Not every provider takes arguments back that are no object, so such ones are left out.
-    """
-    return {
-        "role": "assistant",
-        "content": reply.text or None,
-        "tool_calls": [_entry(asked) for asked in reply.tool_calls],
-    }
-
-
-def _entry(asked: ToolCall) -> dict[str, Any]:
-    arguments = asked.arguments or "{}" if _is_object(asked) else "{}"
-    entry = {"id": asked.id, "type": "function", "function": {"name": asked.name, "arguments": arguments}}
-    return entry if asked.signature is None else {**entry, "signature": asked.signature}
-
-
 def _refused(asked: ToolCall, error: SchemaMismatch) -> Message:
     complaint = error.complaints.get(asked.id)
     if complaint is None:
         text = "not run: another call of this turn was malformed. Call it again if it is still wanted."
     else:
         text = f"not run: {complaint}. Call it again, with arguments that fit."
-        if not _is_object(asked):
+        if asked.arguments and asked.sendable() != asked.arguments:
             text += f" They were: {asked.arguments[:QUOTED]}"
     return {"role": "tool", "tool_call_id": asked.id, "content": text}
-
-
-def _is_object(asked: ToolCall) -> bool:
-    try:
-        return isinstance(asked.parsed(), dict)
-    except (ValueError, RecursionError):
-        return False
