@@ -122,7 +122,10 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection, and end the embedded model if this client started it."""
+        """Close every connection, and end the embedded model if this client started it.
+
+        A part that fails to close keeps none of the others open; the first failure is raised.
+        """
         await self._engine.close()
 
     def __del__(self) -> None:

@@ -21,12 +21,14 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from .closing import close_all, reading
 from .durable import content, fingerprint, item_of, result_of
-from .edge import fan_out, in_loop
+from .edge import fan_out
 from .errors import ConfigError, RunMismatch, StoreError
 from .layer import BeforeAttempt, Journey
 from .policies.redact import redact
@@ -186,9 +188,10 @@ class Durable(Generic[ValueT, StepT]):
     async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
         """The steps of all values, as they are pulled."""
         rows = 0
-        async for value in values if isinstance(values, AsyncIterable) else in_loop(values):
-            yield self.step(rows, value)
-            rows += 1
+        async with reading(values) as source:
+            async for value in source:
+                yield self.step(rows, value)
+                rows += 1
         self._stored.check_nothing_left(self.name, rows, "the input has only")
         self.store.set_total(rows)
 
@@ -213,8 +216,7 @@ async def run_durably(
                 yield result
         state = "finished"
     finally:
-        store.mark(state)
-        await store.close()
+        await close_all(partial(store.mark, state), store.close)
 
 
 class _Step(Struct, frozen=True):

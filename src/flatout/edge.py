@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -21,6 +20,7 @@ from collections.abc import (
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from .closing import reading
 from .errors import CallError
 from .layer import Journey, journey, set_journey
 from .values import Call, Reply, Result
@@ -43,7 +43,7 @@ async def fan_out(
 
     ``work`` is expected to turn failures into outcomes; what it raises all the same is raised here, and so is what
     the source raises, after the outcomes of everything that was started. Closing the generator (leaving the loop
-    early) cancels and awaits what is under way.
+    early) cancels and awaits what is under way, and closes a source that is an async generator.
     """
     pool: _Pool[OutcomeT] = _Pool(window)
     feeder = asyncio.ensure_future(pool.feed(items, work))
@@ -84,18 +84,18 @@ class _Pool(Generic[OutcomeT]):
         work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
     ) -> None:
         loop = asyncio.get_running_loop()
-        source = items if isinstance(items, AsyncIterable) else in_loop(items)
         index = 0
-        async for item in source:
-            while len(self.running) + len(self.done) >= self._window:
-                self._feeder = loop.create_future()
-                await self._feeder
-            task = loop.create_task(work(index, item))
-            self.running.add(task)
-            task.add_done_callback(self._finished)
-            index += 1
-            if index % AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async with reading(items) as source:
+            async for item in source:
+                while len(self.running) + len(self.done) >= self._window:
+                    self._feeder = loop.create_future()
+                    await self._feeder
+                task = loop.create_task(work(index, item))
+                self.running.add(task)
+                task.add_done_callback(self._finished)
+                index += 1
+                if index % AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def something(self) -> None:
         """Wait until there is an outcome, or the feed has ended."""
@@ -116,12 +116,6 @@ class _Pool(Generic[OutcomeT]):
         self.running.discard(task)
         self.done.append(task)
         self.wake()
-
-
-async def in_loop(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:
-    """A plain iterable as an async one."""
-    for item in items:
-        yield item
 
 
 def outcome(

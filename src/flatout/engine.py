@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from .closing import close_all
 from .config import Config, cache_folder
 from .errors import ConfigError
 from .events import Events
@@ -56,7 +57,7 @@ class Engine:
         self._transport = transport or _http(trust_env)
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
-        self._accepted: set[tuple[str | None, bool]] = set()
+        self._accepted: set[tuple[str, str | None, bool]] = set()
         self.stack = Stack(
             self._resolve,
             self._transport,
@@ -98,7 +99,7 @@ class Engine:
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
         model = self._model_of(call)
-        kind = (model, call.max_tokens is None)  # all that the answer depends on
+        kind = (model, call.service_tier, call.max_tokens is None)  # all that the answer depends on
         if kind in self._accepted:
             return
         if self.targets.is_local(model):
@@ -132,15 +133,13 @@ class Engine:
         return caps
 
     async def close(self) -> None:
-        """Close every connection, and end the embedded model if this client started it."""
-        if not self.closed:
-            self.stack.remember()
+        """Close every connection, and end the embedded model if this client started it.
+
+        A part that fails to close keeps none of the others open; the first failure is raised.
+        """
+        remember = () if self.closed else (self.stack.remember,)
         self.closed = True
-        await self._transport.close()
-        self.stack.close()
-        if self._local is not None:
-            local, self._local = self._local, None
-            await asyncio.to_thread(local.stop)
+        await close_all(*remember, self._transport.close, self.stack.close, self._stop_local)
 
     async def _answer(self, call: Call, trip: Journey, path: CallNext) -> Reply:
         outer = journey(None)
@@ -165,6 +164,11 @@ class Engine:
         if self.targets.is_local(model):
             return self.targets.local(await self._local_server())
         return self.targets.target(model)
+
+    async def _stop_local(self) -> None:
+        local, self._local = self._local, None
+        if local is not None:
+            await asyncio.to_thread(local.stop)
 
     async def _local_server(self) -> Endpoint:
         """Start the embedded model, once."""

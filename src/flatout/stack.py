@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
+from .closing import close_all
 from .config import cache_folder
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
@@ -130,10 +131,10 @@ class Stack:
         )
         self.embed = compose([observe, deadline, retry], Route(resolve, partial(self._for_target, EmbeddingCalls)))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let go of the limits that are shared with other processes."""
-        while self._shared:
-            self._shared.pop().close()
+        shared, self._shared = self._shared, []
+        await close_all(*(limits.close for limits in shared))
 
     def check(self, target: Target, call: Call) -> None:
         """Find out without sending anything whether the budget can be kept for a call.

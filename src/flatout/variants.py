@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .closing import reading
 from .errors import ConfigError
 from .values import Call, CallLike, OutputT, Result
 
@@ -58,12 +59,8 @@ async def expanded(
     calls: Iterable[CallLike] | AsyncIterable[CallLike], models: Sequence[str] | None, samples: int | None
 ) -> AsyncIterator[CallLike]:
     """The variants of all calls, in their order, lazily."""
-    if isinstance(calls, AsyncIterable):
-        async for call in calls:
-            for variant in variants_of(call, models, samples):
-                yield variant
-    else:
-        for call in calls:
+    async with reading(calls) as source:
+        async for call in source:
             for variant in variants_of(call, models, samples):
                 yield variant
 

@@ -111,3 +111,11 @@ def test_what_is_no_agent_is_told() -> None:
                 await made.run_agent("x", "go")  # type: ignore[arg-type]  # what a user may write
 
     asyncio.run(main())
+
+
+def test_a_tier_without_a_price_is_found_after_a_call_without_one() -> None:
+    """A budget would be accepted for a tier whose price nobody knows, since the model was found good before."""
+    made = client(model="openai/gpt-5-mini", api_key="k", budget=1.0)
+    made.check(Call("x", max_tokens=5))
+    with pytest.raises(ConfigError, match="gpt-5-mini@scale is not known"):
+        made.check(Call("x", max_tokens=5, service_tier="scale"))

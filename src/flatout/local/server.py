@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -147,10 +148,11 @@ class LocalServer:
         """End its processes and wait for their end (2 s each at most). A second stop does nothing."""
         workers, self._workers = self._workers, []
         self._base_url = ""
-        for worker in workers:
-            worker.dismiss()
-        for worker in workers:
-            worker.bury()
+        with ExitStack() as burials:  # all are held, also when one of them fails
+            for worker in reversed(workers):
+                burials.callback(worker.bury)
+            for worker in workers:
+                worker.dismiss()
 
     def wait(self) -> None:
         """Block for as long as it runs.

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.client import Client
+from flatout.closing import close_all
 from flatout.durable import content
 from flatout.durable_run import Stored, keep, noting
 from flatout.edge import fan_out
@@ -207,8 +209,8 @@ class Runner:
                             pass
                     self.refresh()
             finally:
-                store.mark("finished" if self._left() == 0 else "interrupted")
-                await store.close()
+                state: RunState = "finished" if self._left() == 0 else "interrupted"
+                await close_all(partial(store.mark, state), store.close)
         except BaseException:
             if not self.progress.finished + self.progress.held:
                 self._discard()

@@ -221,11 +221,13 @@ class RunFile:
 
     def close_now(self) -> None:
         """`close`, blocking: for when there is no event loop, from any thread. Harmless when done already."""
-        if not self._marked:
-            self.mark("interrupted")
         atexit.unregister(self.close_now)
-        self._reader.close()
-        self._writer.close()
+        try:
+            if not self._marked:
+                self.mark("interrupted")
+            self._reader.close()
+        finally:
+            self._writer.close()
 
     async def __aenter__(self) -> Self:
         return self

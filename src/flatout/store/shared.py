@@ -90,8 +90,10 @@ class SharedLimits:
 
     def close(self) -> None:
         """Let the file go."""
-        self._map.close()
-        os.close(self._file)
+        try:
+            self._map.close()
+        finally:
+            os.close(self._file)
 
 
 class _SharedGcra(Gcra):

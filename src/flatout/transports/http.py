@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from flatout.closing import close_all
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request, Response, Streamed, journey
 
@@ -138,10 +139,9 @@ class HttpTransport:
     async def close(self) -> None:
         """Close every connection, and take no more requests."""
         self._closed = True
-        for session in (self._shared, self._fresh):
-            if session is not None:
-                await session.close()
+        sessions = [session for session in (self._shared, self._fresh) if session is not None]
         self._shared = self._fresh = None
+        await close_all(*(session.close for session in sessions))
 
     async def _headed(self, request: Request) -> tuple[aiohttp.ClientResponse, float]:
         """The answer as of its headers, and when these were there; on a fresh connection where the pool's was stale."""

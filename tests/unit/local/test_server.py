@@ -191,3 +191,21 @@ def test_shares_are_even_and_whole(slots: int, workers: int) -> None:
     assert sum(shares) == slots
     assert len(shares) == workers
     assert 1 <= min(shares) <= max(shares) <= min(shares) + 1
+
+
+def test_a_worker_that_will_not_end_leaves_no_other_behind(
+    worker: type[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes after it would stay until the machine is restarted."""
+    buried: list[FakeWorker] = []
+
+    def bury(self: FakeWorker) -> None:
+        buried.append(self)
+        raise OSError("it is gone")
+
+    server = LocalServer()
+    server.start()
+    monkeypatch.setattr(worker, "bury", bury)
+    with pytest.raises(OSError, match="it is gone"):
+        server.stop()
+    assert buried == worker.made
