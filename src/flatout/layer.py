@@ -204,6 +204,7 @@ class Journey:
         target: the target of the last attempt.
         in_flight: an attempt is on the wire now.
         reasks: how often the model was asked again because its answer did not fit.
+        fallback: an answer that was cut off, with what was said of it in full, for when no better one comes.
         refusals: how often it was refused for coming too fast.
         first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
         failures: the attempts that failed; kept only while somebody subscribes to events.
@@ -216,6 +217,7 @@ class Journey:
         "deadline_at",
         "delivered",
         "failures",
+        "fallback",
         "first_chunk",
         "in_flight",
         "journal",
@@ -234,6 +236,7 @@ class Journey:
         self.attempts = 0
         self.in_flight = False
         self.reasks = 0
+        self.fallback: Reply | None = None
         self.refusals = 0
         self.target = ""
         self.last_error: Exception | None = None

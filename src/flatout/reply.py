@@ -93,12 +93,14 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
 
     Attributes:
         text: the answer; "" when it consists of tool calls alone.
-        reasoning: what the model thought before, as far as the provider shows it; "" when it shows nothing.
+        reasoning: what the model thought before, as far as the provider shows it; "" when it shows nothing. Where the
+            call asks for ``output``, also what stands in the text as ``<think>…</think>``.
         tool_calls: the tools that the model asks for.
         finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
         usage: tokens, as far as the provider told.
         output: the validated object, where the call asked for one.
-        repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, or cut off.
+        repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, amid prose, with a line
+            break in a text or a comma too many, or cut off.
         service_tier: the tier that served it, where the provider told.
         model: the model that answered, as the provider names it.
         body: the answer as it came. `raw` is the same, decoded: kept as bytes because a hundred thousand kept

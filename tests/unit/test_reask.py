@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
-from scripted_wire import Wire, client, completion
+from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, Reply, SchemaMismatch, Truncated
 from flatout.layer import Response
@@ -24,9 +24,9 @@ GOOD = '{"name": "Ada", "age": 36}'
 CUT = '{"name": "Ada", "age": 36, "friends": ["Char'
 
 
-def asked(call: Call, *answers: str | Response, **options: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
+def asked(call: Call, *answers: Any, **options: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
     """The result of a call, and the conversations that were sent for it."""
-    left: Iterator[str | Response] = iter(answers)
+    left: Iterator[Any] = iter(answers)
     wire = Wire(lambda _: next(left))
 
     async def main() -> Any:
@@ -63,12 +63,63 @@ def test_how_often_can_be_chosen(options, own, requests):
     assert len(sent) == requests
 
 
-def test_what_can_be_read_of_the_last_answer_is_saved_and_marked():
-    """An answer that is paid for would be lost over two words before it."""
-    result, sent = asked(Call("Who?", output=Person), f"Sure! {GOOD}", f"Here it is: {GOOD}. Anything else?")
-    assert result.output == Person(name="Ada", age=36)
+@pytest.mark.parametrize(
+    "readable",
+    [f"Here it is: {GOOD}. Anything else?", GOOD.replace("}", ",}"), '{"name": "Ada\n\tLovelace", "age": 36}'],
+)
+def test_what_can_be_read_is_not_paid_for_twice(readable):
+    """Another answer would be paid for over two words before the first, a comma, or a line break."""
+    result, sent = asked(Call("Who?", output=Person), readable, "I cannot.")
+    assert result.output.age == 36
+    assert result.reply.repaired
+    assert len(sent) == 1
+
+
+UNFINISHED = CUT.replace("36,", "37,")
+
+
+@pytest.mark.parametrize("worse", [refusal(400), refusal(500), "I cannot.", '{"na', ""])
+def test_a_readable_answer_is_not_lost_to_what_comes_after_it(worse):
+    """A run would lose what it has paid for because it asked for something better."""
+    result, sent = asked(Call("Who?", output=Person), UNFINISHED, worse, worse, retries=0)
+    assert result.output == Person(name="Ada", age=37)
     assert result.reply.repaired
     assert len(sent) == 2
+
+
+def test_a_readable_answer_is_not_lost_to_the_deadline():
+    """The second answer would take with it the first one, which lay there all the time."""
+    result, _ = asked(Call("Who?", output=Person, deadline=10), UNFINISHED, 60.0)
+    assert result.output == Person(name="Ada", age=37)
+
+
+def test_an_answer_that_was_cut_off_gives_way_to_a_whole_one():
+    """A part of an answer would be taken where the whole one can be had."""
+    result, sent = asked(Call("Who?", output=Person), UNFINISHED, GOOD)
+    assert result.output == Person(name="Ada", age=36)
+    assert not result.reply.repaired
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("after", [refusal(500), 60.0])
+def test_what_the_model_said_stays_with_the_error(after):
+    """Nobody could see what was paid for before the second attempt failed."""
+    result, _ = asked(Call("Who?", output=Person, deadline=10), "I cannot.", after, retries=0)
+    assert not result.ok
+    assert result.error.reply.text == "I cannot."
+
+
+THOUGHT = "<think>{} No: he is older.</think>\n{}"
+
+
+def test_a_thought_is_no_part_of_the_answer():
+    """Answers of models that think in the open would be refused, or a draft be taken for the answer."""
+    result, sent = asked(Call("Who?", output=Person), THOUGHT.format('{"name": "Ada", "age": 30}?', GOOD))
+    assert result.output == Person(name="Ada", age=36)
+    assert result.reply.reasoning == '{"name": "Ada", "age": 30}? No: he is older.'
+    assert result.text.strip() == GOOD
+    assert not result.reply.repaired
+    assert len(sent) == 1
 
 
 def test_an_answer_that_was_cut_off_is_saved_and_marked():
@@ -101,8 +152,19 @@ def test_a_good_answer_is_not_marked():
 
 def test_one_of_several_choices():
     """A bare word, as models answer, would be no answer."""
-    result, _ = asked(Call("Spam?", output=Literal["spam", "ham"], reasks=0), "ham")
-    assert result.output == "ham"
+    call = Call("Spam?", output=Literal["spam", "ham"], reasks=0)
+    for text in ("ham", "<think>spam or ham?</think>\n\nham", "spam, no: ham.</think>ham"):
+        result, _ = asked(call, text)
+        assert result.output == "ham"
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>ham</think>", "<think>ham", "ham</think>It depends.", "<think>ham</think>spam?"]
+)
+def test_a_choice_that_was_only_thought_of_is_none(text):
+    """A word that the model weighed would pass for its answer."""
+    result, _ = asked(Call("Spam?", output=Literal["spam", "ham"], reasks=0), text)
+    assert isinstance(result.error, SchemaMismatch)
 
 
 def weather(city: str, days: int = 1) -> str:

@@ -12,6 +12,8 @@ from flatout.values import Call, Reply
 class Deadline:
     """Ends a call that is not answered in time, with `DeadlineExceeded`; the last failure is chained.
 
+    An answer that was cut off (`Journey.fallback`) is better than none: it is returned instead.
+
     Args:
         seconds: for calls that name no deadline of their own.
     """
@@ -29,8 +31,12 @@ class Deadline:
         except TimeoutError:
             if not scope.expired():
                 raise
+            if trip.fallback is not None:
+                return trip.fallback
             last = trip.last_error
             why = f"; the last attempt: {last}" if last is not None else ""
             raise DeadlineExceeded(
-                f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}", attempts=trip.attempts
+                f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}",
+                attempts=trip.attempts,
+                reply=getattr(last, "reply", None),
             ) from last

@@ -22,6 +22,7 @@ from flatout.values import Call, Reply
 
 from .payload import plain
 from .strict import OPENAI, Mode, root_of, strict_form, why_loose
+from .thought import thought_apart
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -116,14 +117,15 @@ def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]
 def fitted(call: Call, reply: Reply) -> Reply:
     """The reply with its ``output``: of the type that ``call.output`` asks for, or decoded JSON for a dict schema.
 
-    As it is when the call asks for no schema, or when the model asks for tools instead of answering. JSON in a
-    Markdown fence is taken, and the reply marked as repaired.
+    As it is when the call asks for no schema, or when the model asks for tools instead of answering. Thoughts that
+    stand in its text go to ``reasoning``. JSON in a Markdown fence is taken, and the reply marked as repaired.
 
     Raises:
         SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached: it was paid for.
     """
     if call.output is None or reply.tool_calls:
         return reply
+    reply = thought_apart(reply)
     text = unfenced(reply.text)
     try:
         output = reader_of(call.output)(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import time
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, field_validator
 
+from flatout.providers.jsonish import pieces
 from flatout.providers.salvage import salvage
 from flatout.values import Call, Reply, ToolCall
 
@@ -39,11 +41,11 @@ OPEN = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": 
 
 
 def got(output: Any, text: str) -> Any:
-    reply = salvage(Call("x", output=output), Reply(text=text))
-    if reply is None:
+    found = salvage(Call("x", output=output), Reply(text=text))
+    if found is None:
         return "nothing"
+    reply, _ = found
     assert reply.repaired
-    assert reply.text == text
     return reply.output
 
 
@@ -76,6 +78,17 @@ BONN = City(name="Bonn")
         ({"const": "ham"}, "ham", "ham"),
         (int, "5", 5),
         (City | None, "null", None),
+        (City, "{name} " * 40 + '{"name": "Bonn"}', BONN),  # behind many braces of prose
+        (City, '[see {"name": "Bonn"}]', BONN),
+        (
+            City,
+            '{"name": "Bonn", "twins": [{"name": "Ox\nford",},],}',
+            City(name="Bonn", twins=[City(name="Ox\nford")]),
+        ),
+        (City, '{"name": "Bonn" oops} I mean {"name": "Rome"}', City(name="Rome")),
+        (City, '<think>{"name": "Rome"}?</think>{"name": "Bonn"}', BONN),
+        (City, 'Well, {"name": "Rome"}? No.</think>{"name": "Bonn"}', BONN),
+        (City, '{"name": "<think>Bonn</think>"} it is', City(name="<think>Bonn</think>")),
     ],
 )
 def test_what_is_there_is_got_out(output: Any, text: str, expected: Any) -> None:
@@ -92,6 +105,10 @@ def test_what_is_there_is_got_out(output: Any, text: str, expected: Any) -> None
         (City, '{"name": 5, "twins": [{"name": "Oxford"}]}x'),  # a part is no answer
         (City, '{"people": 3, "twins": [{"name": "Oxford"}, '),
         (City, 'Either {"name": "Bonn"} or {"name": "Rome"}'),  # which?
+        (City, '{"name": "Bonn" "twins": [{"name": "Oxford"}, "twin": {"name": "Oxford"}}'),  # a part of what is broken
+        (City, '<think>Perhaps {"name": "Bonn"}? No.</think>'),
+        (City, '<think>Perhaps {"name": "Bonn"}? N'),
+        (City, '{"name": "Bonn",, "people": 3}'),
         (list[int], "Sorry ["),  # nothing was said
         (dict[str, int], "{"),
         (Label, "It is spam"),
@@ -112,6 +129,59 @@ def test_nothing_is_made_up(output: Any, text: str) -> None:
     assert got(output, text) == "nothing"
 
 
+UNITS = [
+    "[",
+    "{",
+    '{"a":',
+    '{"a":[',
+    "[1",
+    "[1x",
+    '["',
+    '["\\"',
+    '\\"',
+    "<think>",
+    "</think>",
+    "[THINK]",
+    "[1] ",
+    '{"n": 1} ',
+    "{ ",
+]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_grows_with_the_text_and_no_faster(unit: str) -> None:
+    """One odd answer of megabytes would hold up every other call for minutes."""
+
+    def took(count: int) -> float:
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            got(City, "It is: " + unit * count)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    small = took(2_000)
+    assert took(32_000) < 50 * max(small, 1e-4)  # 16 in proportion, 256 for a square
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.data(),
+)
+def test_mended_json_is_json(value: Any, data: st.DataObject) -> None:
+    """What is got out of an answer that was cut off anywhere would not be JSON, or say what the model did not."""
+    text = json.dumps([value], ensure_ascii=False)
+    (whole,) = pieces(text)
+    assert whole.whole
+    assert json.loads(whole.text) == [value]
+    for piece in pieces(text[: data.draw(st.integers(1, len(text) - 1))]):
+        assert not piece.whole
+        json.loads(piece.text)
+
+
 def test_tool_calls_are_no_answer() -> None:
     """A request for a tool would be taken for the answer, and the tool never be run."""
     asked = Reply(text='{"name": "Bonn"}', tool_calls=(ToolCall(id="1", name="f", arguments="{"),))
@@ -128,9 +198,10 @@ PIECES = st.sampled_from(
 @given(st.sampled_from(OUTPUTS), st.text(max_size=30) | st.lists(PIECES, max_size=8).map("".join))
 def test_what_is_salvaged_fits(output: Any, text: str) -> None:
     """The run would crash on an odd answer, or hand out an object that is not what was asked for."""
-    reply = salvage(Call("x", output=output), Reply(text=text))
-    if reply is None:
+    found = salvage(Call("x", output=output), Reply(text=text))
+    if found is None:
         return
+    reply, _ = found
     if output is OPEN:
         assert isinstance(reply.output["n"], int)
     else:

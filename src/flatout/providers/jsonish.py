@@ -1,0 +1,166 @@
+"""JSON as models write it: amid prose, with raw line breaks in its texts, with a comma too many, or cut off.
+
+One pass from left to right, whatever the text: an answer of megabytes of ``{`` must not hold up the event loop. Nothing
+is guessed: words and texts stay as they are, and half of one counts as not said. What is broken in any other way is
+left out with all that stands in it, since a part of an answer is no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+_BRACKET = re.compile(r'\{(?=\s*+["}])|\[')
+"""Where JSON may begin: an object has a name first, or nothing, which tells it from most braces of prose and code."""
+
+_TOKEN = re.compile(
+    r'\s*+(?:(?P<text>"(?:[^"\\]++|\\.?)*+(?P<end>"?))|(?P<mark>[{}\[\]:,])|(?P<word>[^\s"{}\[\]:,]++))', re.DOTALL
+)
+_NESTING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[{}\[\]]', re.DOTALL)
+_WORD = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
+_RAW = re.compile(r"[\x00-\x1f]")
+"""Characters that stand in JSON's texts as escapes alone (RFC 8259, section 7)."""
+
+_KEY, _COLON, _VALUE, _NEXT = "key", "colon", "value", "next"
+"""What may come next: a name, the colon behind it, a value, or a comma. Where a name, the first value or a comma may
+come, the end may come too; and behind a comma, where it is one too many."""
+
+
+class Piece(Struct, frozen=True):
+    """An object or a list that stands in a text.
+
+    Attributes:
+        text: as JSON.
+        whole: whether it was said to its end.
+    """
+
+    text: str
+    whole: bool
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """The objects and lists in a text, as JSON; the last one may have been cut off by the text's end."""
+    position = 0
+    while (bracket := _BRACKET.search(text, position)) is not None:
+        piece, position = _piece(text, bracket.start())
+        if piece is not None:
+            yield piece
+
+
+def _piece(text: str, position: int) -> tuple[Piece | None, int]:
+    """What begins with a bracket, if it is JSON, and where to look on."""
+    value = _Value()
+    while (token := _TOKEN.match(text, position)) is not None:
+        if not value.take(token):
+            # A bracket of the prose, and the next may be JSON; or broken JSON, and what is within is no answer.
+            return None, _behind(text, position, value.depth) if value.begun else token.end() - 1
+        position = token.end()
+        if not value.depth:
+            return Piece(value.json(), True), position
+    return (Piece(value.json(), False) if value.said else None), len(text)
+
+
+def _behind(text: str, position: int, depth: int) -> int:
+    """Where the brackets that are open at a position are closed again; the text's end where they never are."""
+    for token in _NESTING.finditer(text, position):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    return len(text)
+
+
+class _Open:
+    """An object or a list that is not closed yet."""
+
+    __slots__ = ("end", "expects", "filled", "member")
+
+    def __init__(self, bracket: str) -> None:
+        self.end, self.member = ("}", _KEY) if bracket == "{" else ("]", _VALUE)
+        self.expects = self.member
+        self.filled = False
+
+
+class _Value:
+    """A JSON value, taken token by token and written anew. What has no value yet (a name, a comma) is not written.
+
+    Attributes:
+        begun: whether anything but brackets has come.
+        said: whether there is a value in it: an answer made of defaults alone is none.
+    """
+
+    def __init__(self) -> None:
+        self.begun = self.said = False
+        self._open: list[_Open] = []
+        self._name = ""
+        self._written: list[str] = []
+
+    @property
+    def depth(self) -> int:
+        """How many brackets are open."""
+        return len(self._open)
+
+    def json(self) -> str:
+        """The value so far, with what is open closed."""
+        return "".join([*self._written, *(each.end for each in reversed(self._open))])
+
+    def take(self, token: re.Match[str]) -> bool:
+        """Go on with a token; False where no JSON goes on like that."""
+        inner = self._open[-1] if self._open else None
+        expects = _VALUE if inner is None else inner.expects
+        if (mark := token["mark"]) is not None:
+            return self._mark(mark, inner, expects)
+        taken = self._text(token, expects) if token["text"] is not None else self._word(token, expects)
+        self.begun = self.begun or taken
+        return taken
+
+    def _mark(self, mark: str, inner: _Open | None, expects: str) -> bool:
+        if mark in "{[":
+            if expects is not _VALUE:
+                return False
+            self._write(mark)
+            self._open.append(_Open(mark))
+            return True
+        if inner is None:
+            return False
+        if mark == inner.end and expects in (inner.member, _NEXT):
+            self._open.pop()
+            self._written.append(mark)
+            return True
+        follows = {(":", _COLON): _VALUE, (",", _NEXT): inner.member}.get((mark, expects))
+        inner.expects = follows or expects
+        return follows is not None
+
+    def _text(self, token: re.Match[str], expects: str) -> bool:
+        if expects not in (_KEY, _VALUE):
+            return False
+        if not token["end"]:
+            return True  # cut off: half a text is not said
+        text = _RAW.sub(lambda raw: f"\\u{ord(raw[0]):04x}", token["text"])
+        if expects is _KEY:
+            self._name = f"{text}:"
+            self._open[-1].expects = _COLON
+        else:
+            self._write(text)
+            self.said = True
+        return True
+
+    def _word(self, token: re.Match[str], expects: str) -> bool:
+        if expects is not _VALUE:
+            return False
+        if token.end() == len(token.string):
+            return True  # cut off: more of it may have been to come
+        if not _WORD.fullmatch(token["word"]):
+            return False
+        self._write(token["word"])
+        self.said = True
+        return True
+
+    def _write(self, value: str) -> None:
+        if self._open:
+            inner = self._open[-1]
+            self._written.append(f",{self._name}" if inner.filled else self._name)
+            inner.filled, inner.expects = True, _NEXT
+        self._name = ""
+        self._written.append(value)
