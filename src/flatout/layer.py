@@ -7,6 +7,7 @@ Layers raise; only the edges (`gather`, `as_completed`, `map`, the runner) turn 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CallNext = Callable[[Call], Awaitable[Reply]]
 """The rest of the stack, as one function."""
 
+_SECRET_PARTS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
+"""The parts of an address in which keys stand: before the host, and the query."""
+
 
 class Layer(Protocol):
     """One concern of the call path.
@@ -36,7 +40,7 @@ class Layer(Protocol):
 
 
 class Request(Struct, frozen=True, gc=False):
-    """One HTTP request, as bytes. ``headers`` holds the key: a Request is never logged or stored."""
+    """One HTTP request, as bytes. ``headers`` or ``url`` holds the key: a Request is never logged or stored."""
 
     method: str
     url: str
@@ -44,7 +48,7 @@ class Request(Struct, frozen=True, gc=False):
     body: bytes
 
     def __repr__(self) -> str:
-        return f"Request({self.method} {self.url}, {len(self.body)} bytes)"
+        return f"Request({self.method} {_SECRET_PARTS.sub('…', self.url)}, {len(self.body)} bytes)"
 
 
 class Response(Struct, frozen=True, gc=False):

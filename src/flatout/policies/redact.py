@@ -1,14 +1,19 @@
 """Take keys out of a text, before it gets into an error, a log line or a trace.
 
 Servers quote keys and people paste them into prompts. Nothing that may be printed, stored or sent on keeps one: not
-the secrets that are known, in whatever form they are quoted, and nothing else that looks like a key.
+the secrets that are known, in whatever encoding they are quoted, and nothing else that looks like a key.
+
+`redact` is for any text, `redact_url` for an address, `excerpt` for a text that may be long.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from html import escape
 from urllib.parse import quote
 
 MARK = "…"
@@ -17,14 +22,20 @@ MARK = "…"
 SHORTEST = 4
 """Characters that a secret has at least. Shorter ones hide nothing, and taking them out would garble every text."""
 
+LEAD = 12
+"""Characters of a secret by which a quoted part of it is known: servers show its beginning, or cut in its middle."""
+
+_SECRET_NAME = re.compile(r"auth|key|token|secret|password|cookie|signature|\bsig\b", re.IGNORECASE)
+
+# Every branch consumes what it looked at, or begins with a word of its own: no text takes more than linear time.
 _LOOKS_LIKE_A_KEY = re.compile(
     r"""
       \b(?:sk|rk|pk)[-_][\w*-]{8,}                      # OpenAI, Anthropic, OpenRouter, DeepSeek, Stripe-like
     | \b(?:gsk_|xai-|hf_|fw_|tgp_|pplx-|AIza|ya29\.)[\w.-]{8,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}                      # AWS
-    | \beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?            # JSON web tokens
-    | (?P<scheme>\b(?:Bearer|Basic)\s+)[\w.~+/=*-]{8,}
-    | (?P<name>\b(?:x-|x-goog-)?api[-_ ]?key["']?\s*[=:]\s*["']?)[^\s"'&,;}]{4,}
+    | \beyJ[\w-]{8,}(?:\.[\w-]+){0,2}                   # JSON web tokens, whole or in part
+    | (?P<scheme>\b(?:Bearer|Basic)\s{1,8})[\w.~+/=*-]{8,}
+    | (?P<name>\b(?:x-|x-goog-)?api[-_ ]?key["']?\s{0,8}[=:]\s{0,8}["']?)[^\s"'&,;}]{4,}
     | (?P<pair>\b(?:key|token|secret|password|sig|signature)=)[^\s"'&,;}]+
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -32,8 +43,28 @@ _LOOKS_LIKE_A_KEY = re.compile(
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text without the given secrets and without anything that looks like a key."""
+    """A text without the given secrets, in any encoding, and without anything that looks like a key.
+
+    This is what every text passes through before it is printed, logged, stored or raised. The time that it takes
+    grows with the text's length, so cut a long one first: with `excerpt`.
+
+    Args:
+        text: what a server, a library or a person wrote.
+        secrets: what must not show, such as `secrets_among` finds them; plain, in JSON, in HTML, percent-encoded or
+            in base64, whole or from their first 12 characters on.
+    """
     return _LOOKS_LIKE_A_KEY.sub(_kept, without(text, secrets))
+
+
+def redact_url(url: str) -> str:
+    """An address as people may see it: without a password, and without what its query says under a secret's name."""
+    before, asked, query = url.partition("?")
+    scheme, slashes, rest = before.partition("://")
+    authority, slash, path = rest.partition("/")
+    host = f"{MARK}@{authority.rpartition('@')[2]}" if "@" in authority else authority
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    shown = "&".join(name + equals + (MARK if value and is_secret(name) else value) for name, equals, value in pairs)
+    return redact(f"{scheme}{slashes}{host}{slash}{path}{asked}{shown}")
 
 
 def excerpt(text: str, most: int, redact: Callable[[str], str] = redact) -> str:
@@ -41,23 +72,79 @@ def excerpt(text: str, most: int, redact: Callable[[str], str] = redact) -> str:
 
     Cut twice, since taking out keys takes time: first to what is looked at, and then with no half of a key left.
     """
-    return redact(text[: 2 * most])[:most]
+    looked_at = 2 * most + LEAD
+    shown = redact(text[:looked_at])
+    if len(text) > looked_at:
+        shown = shown[:-LEAD]  # may be the beginning of a key, too short to be known as one
+    return shown[:most]
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
     """A text without the given secrets."""
     for secret in secrets:
-        for form in _forms(secret):
-            text = text.replace(form, MARK)
+        for lead, forms in _forms(secret).items():
+            if lead in text:
+                text = _masked(text, lead, forms)
     return text
 
 
-def _forms(secret: str) -> Iterator[str]:
-    """The ways in which a text may quote a secret: as it is, in JSON, in a URL."""
+def is_secret(name: str) -> bool:
+    """Whether a header or a parameter of this name holds a secret."""
+    return _SECRET_NAME.search(name[:200]) is not None
+
+
+def secrets_among(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The secrets among headers or parameters, told by their names, the longest first.
+
+    Of ``Bearer abcd`` both the whole and ``abcd`` are secret.
+    """
+    values = (value for name, value in named if is_secret(name))
+    found = {part for value in values for part in (value, value.rpartition(" ")[2])}
+    return tuple(sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True))
+
+
+@lru_cache(maxsize=256)
+def _forms(secret: str) -> Mapping[str, Sequence[str]]:
+    """The ways in which a text may quote a secret, by how they begin; the longest beginnings first."""
     if len(secret) < SHORTEST:
-        return
+        return {}
     quoted = json.dumps(secret)[1:-1]
-    yield from dict.fromkeys((secret, quoted, quoted.replace("/", "\\/"), quote(secret, safe=""), quote(secret)))
+    percent = [quote(secret, safe=safe, errors="surrogatepass") for safe in ("", "/")]
+    lower = (re.sub(r"%..", lambda code: code[0].lower(), text) for text in percent)
+    forms = {secret, quoted, quoted.replace("/", "\\/"), escape(secret), *percent, *lower, *_base64(secret)}
+    by_lead: dict[str, list[str]] = {}
+    for form in sorted(forms, key=len, reverse=True):
+        by_lead.setdefault(form[:LEAD], []).append(form)
+    return by_lead
+
+
+def _base64(secret: str) -> Iterator[str]:
+    """What base64 makes of a secret, wherever in the encoded text it stands (``user:secret``).
+
+    Four letters stand for three bytes, so a secret falls on them in three ways. Letters that also hold bits of its
+    neighbours are left out.
+    """
+    data = secret.encode("utf-8", "surrogatepass")
+    for before in range(3):
+        begin, end = -(-before * 8 // 6), (before + len(data)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(bytes(before) + data)[begin:end].decode()
+
+
+def _masked(text: str, lead: str, forms: Sequence[str]) -> str:
+    """A text with a mark in each place where one of the forms stands, or begins and is cut."""
+    first, *rest = text.split(lead)
+    pieces = [first]
+    for piece in rest:
+        known = max(_in_common(piece, form[len(lead) :]) for form in forms)
+        pieces.append(piece[known:])
+    return MARK.join(pieces)
+
+
+def _in_common(text: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    letters = enumerate(zip(text, other, strict=False))
+    return next((at for at, (one, two) in letters if one != two), min(len(text), len(other)))
 
 
 def _kept(match: re.Match[str]) -> str:
