@@ -113,6 +113,11 @@ class RunReader:
             ended_at=ended_at,
         )
 
+    def fact(self, name: str) -> Any:
+        """What `RunFile.set_fact` noted under a name; None when it noted nothing."""
+        found = self._rows(queries("run")["fact"], (name,))
+        return msgspec.json.decode(found[0][0]) if found else None
+
     def holder(self) -> Holder | None:
         """The process that writes the run now, if one does."""
         return holder(self._place)
@@ -157,12 +162,18 @@ class RunReader:
         found = self.batch(index, index)
         return found[0] if found else None
 
-    def finished(self, start: int = 0) -> Iterator[Finished]:
-        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory."""
-        while rows := self._rows(_ITEMS["finished"], (start, _LIGHT_BATCH)):
-            for row in rows:
+    def finished(self, start: int = 0, *, rows: bool = False) -> Iterator[Finished]:
+        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory.
+
+        Args:
+            start: the first index.
+            rows: read the input's own rows too, which takes longer.
+        """
+        statement, most = (_ITEMS["finished_rows"], _BATCH) if rows else (_ITEMS["finished"], _LIGHT_BATCH)
+        while batch := self._rows(statement, (start, most)):
+            for row in batch:
                 yield Finished(*row)
-            start = rows[-1][0] + 1
+            start = batch[-1][0] + 1
 
     def journal(self, index: int) -> dict[str, Entry]:
         """The journalled steps of one item, by place, in the order in which they were first noted."""

@@ -65,11 +65,16 @@ class Item(Struct, frozen=True, kw_only=True):
 
 
 class Finished(Struct, frozen=True):
-    """The light view of an item that resuming needs for every row."""
+    """The light view of an item that resuming needs for every row.
+
+    Attributes:
+        input: the input's own row, as a JSON object; None where it is not kept, or was not asked for.
+    """
 
     index: int
     fingerprint: bytes
     state: ItemState
+    input: bytes | None = None
 
 
 class Attempt(Struct, frozen=True):

@@ -158,6 +158,17 @@ class RunFile:
         """
         await self._writer.put("entry", (index, place, fingerprint, kind, value, time.time()))
 
+    async def revise(self, index: int, id: str | None, row: bytes) -> None:
+        """Keep the input's row of a finished item as it is today; return when the disk has it.
+
+        What was asked and answered stays: only the user's own columns around it have changed.
+        """
+        await self._writer.put("row", (id, row, index))
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Note one thing about the whole run, a JSON value. It is written soon; `close` waits for it."""
+        self._writer.change("fact", (name, msgspec.json.encode(value)))
+
     def set_total(self, total: int | None) -> None:
         """Note how many items the input has. It is written soon; `close` waits for it."""
         self._writer.change("total", (total,))
@@ -184,9 +195,13 @@ class RunFile:
         """How many items became what. Reads every row: about 0.3 s a million."""
         return self._reader.counts()
 
-    def finished(self, start: int = 0) -> Iterator[Finished]:
-        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory."""
-        return self._reader.finished(start)
+    def finished(self, start: int = 0, *, rows: bool = False) -> Iterator[Finished]:
+        """See `RunReader.finished`."""
+        return self._reader.finished(start, rows=rows)
+
+    def fact(self, name: str) -> Any:
+        """See `RunReader.fact`."""
+        return self._reader.fact(name)
 
     def items(self) -> Iterator[Item]:
         """What is finished, whole, in index order; constant memory."""

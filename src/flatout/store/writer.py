@@ -29,7 +29,7 @@ from . import database
 from .database import Place
 from .queries import queries
 
-Kind = Literal["note", "item", "entry", "total", "mark"]
+Kind = Literal["note", "item", "entry", "row", "total", "fact", "mark"]
 Piece = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and who waits for it."""
 
@@ -37,7 +37,9 @@ _STATEMENTS: dict[Kind, str] = {  # in the order of execution: an attempt is not
     "note": queries("attempts")["note"],
     "item": queries("items")["finish"],
     "entry": queries("journal")["enter"],
+    "row": queries("items")["revise"],
     "total": queries("run")["set_total"],
+    "fact": queries("run")["set_fact"],
     "mark": queries("run")["mark"],
 }
 _SQL = queries("connection")
@@ -324,4 +326,5 @@ def _again(error: StoreError) -> StoreError:
 
 
 def _subject(kind: Kind, parameters: tuple[Any, ...]) -> str:
-    return {"note": "an attempt of item", "entry": "a journal entry of item"}.get(kind, "item") + f" {parameters[0]}"
+    number = parameters[-1] if kind == "row" else parameters[0]
+    return {"note": "an attempt of item", "entry": "a journal entry of item"}.get(kind, "item") + f" {number}"

@@ -83,9 +83,10 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
     run = open_run(path)
     asyncio.run(run.finish(item(0)))
     run.close_now()
-    broken = "ALTER TABLE items ADD COLUMN mood TEXT; ALTER TABLE nonsense ADD COLUMN x; PRAGMA user_version = 3;"
-    good = "ALTER TABLE items ADD COLUMN mood TEXT; PRAGMA user_version = 3;"
     now = queries.migrations()
+    number = f"PRAGMA user_version = {len(now) + 1};"
+    broken = f"ALTER TABLE items ADD COLUMN mood TEXT; ALTER TABLE nonsense ADD COLUMN x; {number}"
+    good = f"ALTER TABLE items ADD COLUMN mood TEXT; {number}"
     for script in (broken, good):
         for module in (database, reader):
             monkeypatch.setattr(module, "migrations", lambda script=script: (*now, script))
@@ -99,5 +100,7 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
         assert found.item(0) == item(0)
     monkeypatch.undo()
     for opening in (open_run, RunReader.open):
-        with pytest.raises(StoreError, match=r"newer flatout \(version 3 of the run file; this one knows 2\)"):
+        with pytest.raises(
+            StoreError, match=rf"newer flatout \(version {len(now) + 1} of the run file; this one knows {len(now)}\)"
+        ):
             opening(path)

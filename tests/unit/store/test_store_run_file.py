@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 from flatout.errors import RunMismatch, StoreError
@@ -156,6 +157,27 @@ def test_prompts_are_left_out_when_asked(path: Path) -> None:
     finish_all(path, item(0), keep_prompts=False)
     assert written(path)[0].prompt is None
     assert b"messages" not in path.read_bytes()
+
+
+def test_rows_are_brought_up_to_date_without_their_answers(path: Path) -> None:
+    """A column that was added between two runs would be missing from the output, or the answer be lost for it."""
+    finish_all(path, item(0), item(1))
+    run = open_run(path)
+    asyncio.run(run.revise(1, "q1", b'{"new": 1}'))
+    assert [row.input for row in run.finished(rows=True)] == [item(0).input, b'{"new": 1}']
+    run.close_now()
+    assert written(path) == {0: item(0), 1: replace(item(1), id="q1", input=b'{"new": 1}')}
+
+
+def test_facts_of_the_run_stay_with_it(path: Path) -> None:
+    """An export would not know the types of the columns, nor the next run which output is its own."""
+    run = open_run(path)
+    run.set_fact("columns", {"a": [1]})
+    run.set_fact("columns", {"a": [2]})
+    run.close_now()
+    with RunReader.open(path) as reader:
+        assert reader.fact("columns") == {"a": [2]}
+        assert reader.fact("output") is None
 
 
 def test_resuming_reads_what_is_there_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,13 @@ ORDER BY item_index LIMIT :most;
 -- finished: Read in order what is there already, without the long columns.
 SELECT item_index, fingerprint, state FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 
+-- finished_rows: The same with the input's own rows.
+SELECT item_index, fingerprint, state, CAST(input AS BLOB) AS input FROM items
+WHERE item_index >= ? ORDER BY item_index LIMIT ?;
+
+-- revise: Keep the input's row as it is today; what was asked and answered stays.
+UPDATE items SET id = ?, input = CAST(? AS TEXT) WHERE item_index = ?;
+
 -- summary: Count items, tokens and money, and what of them is not known.
 SELECT
   count(*) FILTER (WHERE items.state = 'answered') AS answered,

@@ -13,3 +13,10 @@ UPDATE run SET total = ?;
 
 -- mark: Note what the run does now, and when it ended.
 UPDATE run SET state = ?, ended_at = ?;
+
+-- set_fact: Note one thing about the whole run; the same name again replaces it.
+INSERT INTO facts (name, value) VALUES (?, CAST(? AS TEXT))
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- fact: Read what was noted under a name.
+SELECT CAST(value AS BLOB) AS value FROM facts WHERE name = ?;
