@@ -57,7 +57,7 @@ class Engine:
         self._transport = transport or _http(trust_env)
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
-        self._accepted: set[tuple[str, str | None, bool]] = set()
+        self._accepted: set[tuple[str, str | None]] = set()
         self.stack = Stack(
             self._resolve,
             self._transport,
@@ -99,7 +99,7 @@ class Engine:
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
         model = self._model_of(call)
-        kind = (model, call.service_tier, call.max_tokens is None)  # all that the answer depends on
+        kind = (model, call.service_tier)  # all that the answer depends on
         if kind in self._accepted:
             return
         if self.targets.is_local(model):

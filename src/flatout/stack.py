@@ -30,7 +30,7 @@ from .config import cache_folder
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.breaker import Breaker
-from .layers.budget import Budget, Purse, worst_case
+from .layers.budget import Budget, Purse
 from .layers.deadline import Deadline
 from .layers.endpoint import Endpoint
 from .layers.limit import Limit
@@ -143,7 +143,7 @@ class Stack:
             ConfigError: it cannot; the message says why.
         """
         if self.purse.budget is not None:
-            worst_case(target, call, self._prices)
+            self.purse.worst_case(target, call, self._prices)
 
     def remember(self) -> None:
         """Keep what was learnt of each target for the next run."""

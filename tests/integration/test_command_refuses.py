@@ -169,15 +169,15 @@ CASES = {
     "a header that is none": Case("--header takes 'Name: value'", options="--header x"),
     "no such configuration": Case("nowhere.toml", options="--config nowhere.toml"),
     "a budget of nothing": Case("budget is a number above 0", options="--budget 0 --param max_tokens=5"),
-    "a budget without a bound": Case("answer's length is bounded: give max_tokens", options="--budget 1"),
     "a budget without a price": Case(
         "is not known, so a budget cannot be kept", options="--budget 1 --param max_tokens=5"
     ),
-    "a row without a bound": Case(
-        "line 2: a budget can be kept only where the answer's length is bounded",
-        b'{"prompt": "a", "max_tokens": 5}\n{"prompt": "b"}\n',
-        "--budget 1 --config prices.toml -m vllm/x",
-        files={"prices.toml": b'[prices."vllm/x"]\ninput = 1.0\noutput = 1.0\n'},
+    "a row without a price": Case(
+        "line 2: the price of mine/new is not known",
+        b'{"prompt": "a", "model": "vllm/x"}\n{"prompt": "b", "model": "mine/new"}\n',
+        "--budget 1 --config mine.toml",
+        files={"mine.toml": b'[endpoints.mine]\nbase_url = "http://127.0.0.1:1/v1"\n'},
+        server=False,
     ),
 }
 if importlib.util.find_spec("pyarrow") is None:

@@ -23,6 +23,7 @@ from flatout import (
 )
 from flatout.events import CallFinished
 from flatout.layer import Response
+from flatout.policies.estimate import ASSUMED_OUTPUT
 from flatout.testing import digest_of, run_virtual
 
 
@@ -365,11 +366,48 @@ def test_a_budget_without_a_price_is_a_config_error():
     assert not wire.prompts
 
 
-def test_a_budget_without_a_bound_on_the_answer_is_a_config_error():
-    """The message would blame the price, which is known."""
-    result = result_of(Wire(), budget=1.0, config=PRICES)
-    assert isinstance(result.error, ConfigError)
-    assert "max_tokens" in str(result.error)
+def test_a_budget_holds_without_max_tokens_by_an_assumption_that_is_told(caplog):
+    """A budget would be refused to all who do not bound their answers, or be kept by a bound that nobody knows."""
+    worst = ASSUMED_OUTPUT * 0.002 + 0.1  # of one call, with what no tokenizer makes more of
+
+    async def main() -> None:
+        async with client(Wire(lambda _: completion("x", tokens=30)), budget=worst + 1, config=PRICES) as made:
+            results = await made.gather(["hi"] * 100)
+            assert worst + 1 >= made.spent >= 1 - 0.1  # of which what one more call might have cost is left
+            assert {type(result.error) for result in results} == {type(None), BudgetExceeded}
+
+    run_virtual(main())
+    assert [record.message for record in caplog.records] == [
+        "without max_tokens, an answer is taken to have 16,384 tokens at most to keep the budget"
+    ]
+
+
+def test_the_longest_answer_corrects_the_assumption():
+    """Calls to a model that writes books would each be let go for the price of a page."""
+
+    async def main() -> None:
+        wire = Wire(lambda _: completion("x", tokens=4 * ASSUMED_OUTPUT))
+        async with client(wire, budget=500.0, config=PRICES, limits=Limits(concurrency=1)) as made:
+            results = await made.gather(["hi"] * 10)
+            assert [result.ok for result in results] == [True, True] + [False] * 8  # each is $196
+            assert made.spent <= 500
+
+    run_virtual(main())
+
+
+def test_a_server_of_ones_own_costs_nothing_and_a_budget_holds():
+    """A trial on the own machine would end with a bill of unknown height, or be refused for want of a price."""
+
+    async def main() -> None:
+        config = {"endpoints": {"mine": {"base_url": "http://127.0.0.1:1/v1", "provider": "vllm"}}}
+        wire = Wire(lambda _: 0.1 if len(wire.prompts) == 1 else 1.0)
+        made = Client("mine/m", transport=wire, config=config, budget=0.01, retries=0)
+        async with made:
+            results = [await made.result("hi"), await made.result(Call("hi", timeout=0.5))]
+            assert [(result.ok, result.cost) for result in results] == [(True, 0.0), (False, 0.0)]
+            assert (made.spent, made.unpriced) == (0, 0)
+
+    run_virtual(main())
 
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan"), "5", True])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.layer import CallNext, journey
 from flatout.policies.classify import may_have_billed
-from flatout.policies.estimate import most_input
+from flatout.policies.estimate import most_input, most_output
 from flatout.policies.price import Prices
 from flatout.values import Call, Reply, Target
+
+_log = logging.getLogger("flatout")
 
 
 class Purse:
@@ -22,7 +25,7 @@ class Purse:
         unknown: attempts that may have been billed an amount that is not known.
     """
 
-    __slots__ = ("_open", "_reserved", "_settled", "_turn", "budget", "spent", "unknown")
+    __slots__ = ("_assumes", "_open", "_reserved", "_settled", "_turn", "budget", "spent", "unknown")
 
     def __init__(self, budget: float | None) -> None:
         self.budget = budget
@@ -30,11 +33,35 @@ class Purse:
         self.unknown = 0
         self._reserved = 0.0
         self._open = 0
+        self._assumes = False
         self._turn = asyncio.Lock()
         self._settled = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Purse(spent=${self.spent:.4f}, reserved=${self._reserved:.4f}, budget={self.budget})"
+
+    def worst_case(self, target: Target, call: Call, prices: Prices, longest: int = 0) -> float:
+        """The most US dollars that one attempt may cost. Says once when that rests on an assumption.
+
+        Args:
+            target: where it is sent.
+            call: what is asked.
+            prices: what tokens cost.
+            longest: tokens of the longest answer that the target has given.
+
+        Raises:
+            ConfigError: the price is not known, so that a budget cannot be kept.
+        """
+        output = most_output(call, longest)
+        worst = prices.worst_case(target, most_input(call), output, service_tier=call.service_tier)
+        if worst is None:
+            raise ConfigError(_unpriced(target, call, prices))
+        if worst and call.max_tokens is None and not self._assumes:
+            self._assumes = True
+            _log.warning(
+                "without max_tokens, an answer is taken to have %s tokens at most to keep the budget", f"{output:,}"
+            )
+        return worst
 
     async def reserve(self, worst: float, budget: float) -> None:
         """Set an attempt's worst case aside, first come, first served.
@@ -49,7 +76,7 @@ class Purse:
             while worst > (left := budget - self.spent - self._reserved):
                 if not self._open:
                     raise BudgetExceeded(
-                        f"not sent: it may cost ${worst:.4f}, and of the budget of ${budget:g} ${left:.4f} is left"
+                        f"not sent: it may cost ${worst:.4f}, and ${left:.4f} of the budget of ${budget:g} is left"
                     )
                 self._settled.clear()
                 await self._settled.wait()
@@ -63,23 +90,13 @@ class Purse:
         self._settled.set()
 
 
-def worst_case(target: Target, call: Call, prices: Prices) -> float:
-    """The most US dollars that one attempt may cost.
-
-    Raises:
-        ConfigError: nothing bounds it, or the price is not known: a budget could not be kept.
-    """
-    if call.max_tokens is None:
-        raise ConfigError("a budget can be kept only where the answer's length is bounded: give max_tokens")
-    worst = prices.worst_case(target, most_input(call), call.max_tokens, service_tier=call.service_tier)
-    if worst is None:
-        known = prices.worst_case(target, 0, 0) is not None  # and it is the tier's alone that is not
-        name = f"{target.name}@{call.service_tier}" if known else target.name
-        raise ConfigError(
-            f"the price of {name} is not known, so a budget cannot be kept: "
-            f'give it in flatout.toml under [prices."{name}"]'
-        )
-    return worst
+def _unpriced(target: Target, call: Call, prices: Prices) -> str:
+    known = prices.worst_case(target, 0, 0) is not None  # and it is the tier's alone that is not
+    name = f"{target.name}@{call.service_tier}" if known else target.name
+    return (
+        f"the price of {name} is not known, so a budget cannot be kept: "
+        f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own'
+    )
 
 
 class Budget:
@@ -89,6 +106,7 @@ class Budget:
         self._target = target
         self._purse = purse
         self._prices = prices
+        self._longest = 0
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
         budget = self._purse.budget
@@ -96,7 +114,7 @@ class Budget:
 
     async def _reserved(self, call: Call, call_next: CallNext, budget: float) -> Reply:
         """Send it only if it cannot exceed the budget."""
-        worst = worst_case(self._target, call, self._prices)
+        worst = self._purse.worst_case(self._target, call, self._prices, self._longest)
         await self._purse.reserve(worst, budget)
         try:
             return await self._watched(call, call_next)
@@ -123,6 +141,7 @@ class Budget:
         return reply
 
     def _settle(self, call: Call, reply: Reply) -> None:
+        self._longest = max(self._longest, reply.usage.output_tokens or 0)
         tier = reply.service_tier or call.service_tier
         cost = self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier)
         if cost is None:
@@ -134,5 +153,7 @@ class Budget:
             trip.cost += cost
 
     def _unknown(self) -> None:
+        if self._prices.is_free(self._target):
+            return
         self._purse.unknown += 1
         journey().cost = None

@@ -30,6 +30,10 @@ FORGET = 0.999
 USUAL_OUTPUT = 256.0
 """Output tokens of a call of which nothing is known."""
 
+ASSUMED_OUTPUT = 16_384
+"""Tokens that an answer without ``max_tokens`` is taken to have at most: many hosted models' own cap (gpt-4o's). Other
+models may write more, but hardly do."""
+
 FRAME = 32
 """Tokens that no chat format exceeds around one message."""
 
@@ -163,6 +167,17 @@ class Estimator:
             row = p[i]
             for j in range(FEATURES):
                 row[j] = (row[j] - gain * px[j]) / FORGET if row[j] < 1.0 else row[j]
+
+
+def most_output(call: Call, longest: int = 0) -> int:
+    """A bound on the tokens of a call's answer, to keep a budget by: ``max_tokens``.
+
+    Where that is not given, it is an assumption: `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``), or the
+    ``longest`` answer seen so far where that was longer.
+    """
+    if call.max_tokens is not None:
+        return int(call.max_tokens)
+    return max(longest, ASSUMED_OUTPUT * (1 if call.reasoning_effort is None else 2))
 
 
 def most_input(call: Call) -> int:

@@ -48,9 +48,9 @@ class Prices:
     """Costs of calls, in US dollars.
 
     Args:
-        overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table
-            and are the only source for servers of one's own. One holds for all service tiers, but for those that have
-            one of their own, as ``endpoint/model@tier``.
+        overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table.
+            One holds for all service tiers, but for those that have one of their own, as ``endpoint/model@tier``.
+            Without one, a token of a server of one's own costs 0.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
     Raises:
@@ -80,9 +80,13 @@ class Prices:
                 alone; that of a tier which the table does not have is not known.
         """
         if usage.input_tokens is None or usage.output_tokens is None:
-            return None
+            return 0.0 if self.is_free(target) else None
         rates = self._rates(target, usage.input_tokens, model_reported, service_tier)
         return _cost(rates, usage) if rates is not None else None
+
+    def is_free(self, target: Target) -> bool:
+        """Whether nothing is paid for a target's tokens, however many they are."""
+        return self._rates(target, 0, None, None) == _FREE
 
     def worst_case(
         self, target: Target, input_tokens: int, max_tokens: int | None, *, service_tier: str | None = None
@@ -127,13 +131,16 @@ class Prices:
             if name in self._overrides:
                 return (self._overrides[name],)
         if endpoint.self_hosted:
-            return ()  # a machine's price is not per token; and local runs need not load the table
+            return (_FREE,)  # a machine's price is not per token; and local runs need not load the table
         for model in (model_reported, target.model):
             found = _look_up(endpoint.base_url, model, tier, at) if model else None
             if found is not None:
                 price, share = found
                 return _steps(price, share) if share is not None else ()
         return ()
+
+
+_FREE = Rates(-1, 0.0, 0.0, 0.0)
 
 
 def _override(name: str, pair: Any) -> Rates:

@@ -87,14 +87,20 @@ def test_what_is_not_known_is_none_never_0() -> None:
     assert PRICES.cost(target, Usage(input_tokens=5)) is None
     assert PRICES.cost(target, Usage(output_tokens=5)) is None
     assert PRICES.cost(at("openai", "no-such-model-xyz"), used(1, 1)) is None
-    assert PRICES.cost(at("vllm", "gpt-5-mini"), used(1, 1)) is None
-    own = Endpoint(name="mine", base_url="https://api.openai.com/v1", self_hosted=True)
-    assert PRICES.cost(Target(own, "gpt-5-mini"), used(1, 1)) is None
     elsewhere = Endpoint(name="openai", base_url="https://llm.example.com/v1")
     assert PRICES.cost(Target(elsewhere, "gpt-5-mini"), used(1, 1)) is None
-    assert PRICES.worst_case(at("vllm", "x"), 10, 10) is None
+    assert PRICES.worst_case(at("openai", "no-such-model-xyz"), 10, 10) is None
     assert PRICES.worst_case(target, 10, None) is None
     assert PRICES.cost(target, used(0, 0)) == 0.0
+
+
+def test_a_server_of_ones_own_costs_nothing() -> None:
+    """A trial on the own machine would end with a bill of unknown height."""
+    own = Endpoint(name="mine", base_url="https://api.openai.com/v1", self_hosted=True)
+    for target in (at("vllm", "gpt-5-mini"), at("ollama", "x"), Target(own, "gpt-5-mini")):
+        usage = Usage(input_tokens=5, output_tokens=5, cached_tokens=2, reasoning_tokens=1)
+        assert PRICES.cost(target, usage) == PRICES.worst_case(target, 10, 10, service_tier="any") == 0.0
+        assert PRICES.cost(target, Usage()) == 0.0  # whatever it does not tell
 
 
 def test_own_prices_win() -> None:
