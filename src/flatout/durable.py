@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from array import array
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, get_origin
 
@@ -61,6 +62,27 @@ def plain(value: Any) -> bytes:
         return _encode(value)
     except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
         return json.dumps(msgspec.to_builtins(value, enc_hook=_plain), sort_keys=True).encode()
+    except TypeError:  # keys that are no texts, say
+        return json.dumps(jsonable(value, _plain), sort_keys=True).encode()
+
+
+def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
+    """A value as JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are no texts.
+
+    Args:
+        value: the value. numpy's numbers and arrays, and their like, are Python's.
+        otherwise: makes something of what pydantic does not know; msgspec's and attrs' classes are known by default.
+
+    Raises:
+        ValueError, TypeError: it has no form in JSON.
+    """
+    from pydantic_core import to_jsonable_python  # comes with pydantic, which is slow to import
+
+    def native(unknown: Any) -> Any:
+        give = getattr(unknown, "tolist", None)
+        return give() if callable(give) else (otherwise or msgspec.to_builtins)(unknown)
+
+    return to_jsonable_python(value, fallback=native)
 
 
 def content(call: Call) -> bytes:

@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .durable import content, error_of, fingerprint, may_go_again, output_of, plain, result_of
+from .durable import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
 from .durable_run import START_OVER, Durable, Place, difference, keep, noting, run_durably
 from .durable_steps import KINDS, Steps, within
 from .errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
@@ -345,32 +345,24 @@ def durable_map(
     return run_durably(begin, items, place, job=job, window=window)
 
 
-def as_json(value: Any, complaint: str, *, finite: bool = False) -> bytes:
-    """A value as JSON; pydantic models as their fields. ``finite``: nan and infinity are errors, and not null.
+def as_json(value: Any, complaint: str) -> bytes:
+    """A value as JSON, the same each time; what is no JSON as pydantic writes it.
 
     Raises:
         ConfigError: it has none; the message begins with the complaint.
     """
     try:
         try:
-            made = _encode_strictly(value)
+            return _encode_strictly(value)
         except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
-            made = json.dumps(msgspec.to_builtins(value, enc_hook=_fields), sort_keys=True).encode()
-        if finite and any(word in made for word in (b"null", b"NaN", b"Infinity")):  # perhaps None, or in a text
-            json.dumps(msgspec.to_builtins(value, enc_hook=_fields), allow_nan=False)
+            return json.dumps(msgspec.to_builtins(value, enc_hook=jsonable), sort_keys=True).encode()
+        except TypeError:  # keys that are no texts, say
+            return json.dumps(jsonable(value), sort_keys=True).encode()
     except Exception as error:  # a user's own classes may raise anything
         raise ConfigError(f"{complaint} ({error})") from error
-    return made
 
 
-def _fields(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    if dump is None or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} is no JSON")
-    return dump(mode="json")
-
-
-_encode_strictly = msgspec.json.Encoder(enc_hook=_fields, order="deterministic").encode
+_encode_strictly = msgspec.json.Encoder(enc_hook=jsonable, order="deterministic").encode
 
 
 def _shown(call: msgspec.Raw) -> str:

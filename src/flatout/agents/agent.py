@@ -14,7 +14,7 @@ from flatout.values import Call
 
 from .guard import Guardrail, name_of
 from .outcome import Outcome, UsageLimits
-from .stages import Classify, Plan, is_kind, typed
+from .stages import Classify, Plan, check_kind, is_kind, typed
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         put = msgspec.structs.force_setattr
         put(self, "tools", _tools(self.tools, asks=self.approve is not None))
         put(self, "guardrails", tuple(Guardrail.of(each) for each in _listed("guardrails", self.guardrails)))
+        check_kind("output", self.output)
         put(self, "classify", _classify(self.classify))
         put(self, "plan", _plan(self.plan))
         if taken := sorted(_OWN & self.options.keys()):

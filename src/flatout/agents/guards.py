@@ -18,7 +18,7 @@ from flatout.providers.structured import reason
 from .guard import PASSED, At, Checked, Guardrail, Verdict
 from .guard import fail as failed
 from .guard import stop as stopped
-from .stages import Judge, read
+from .stages import Judge, check_kind, read
 
 OUTPUT: tuple[At, ...] = ("output",)
 
@@ -27,7 +27,11 @@ def schema(kind: Any, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Gua
     """What is looked at is JSON of a type that pydantic can describe, or of a dict with a JSON schema.
 
     An agent's ``output`` sees to that for its answers; this is for what tools return, and for texts.
+
+    Raises:
+        ConfigError: the dict is no JSON schema.
     """
+    check_kind("schema", kind)
 
     def check(checked: Checked) -> Verdict:
         try:

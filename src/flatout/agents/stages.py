@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.durable import plain
-from flatout.errors import ConfigError, OutputError, SchemaMismatch
+from flatout.errors import ConfigError, InvalidRequest, OutputError, SchemaMismatch
 from flatout.providers.structured import restored, validator_of
 from flatout.values import Call
 
@@ -53,6 +53,7 @@ class Classify(Struct, frozen=True):
             msgspec.structs.force_setattr(self, "into", choice[tuple(self.into)])
         elif not is_kind(self.into):
             raise ConfigError(f"classify takes a type or a list of choices, not {type(self.into).__name__}")
+        check_kind("classify", self.into)
 
     async def ask(self, run: Work) -> Any:
         """The classification of a run's intent.
@@ -175,6 +176,19 @@ def is_kind(value: Any) -> bool:
     return isinstance(value, type) or get_origin(value) is not None or isinstance(value, Mapping)
 
 
+def check_kind(what: str, kind: Any) -> None:
+    """Refuse a dict that is no JSON schema, before anything is sent.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(kind, Mapping):
+        try:
+            validator_of(kind, what)
+        except InvalidRequest as error:
+            raise ConfigError(str(error)) from None
+
+
 def typed(kind: Any, value: Any) -> Any:
     """A value as its type: what comes from a run file is plain JSON."""
     return value if kind is None or value is None else restored(kind, plain(value))
@@ -183,9 +197,8 @@ def typed(kind: Any, value: Any) -> Any:
 def read(kind: Any, text: str) -> Any:
     """JSON text as a type, or as what a dict's JSON schema allows. What it raises is the validator's own."""
     value = restored(kind, text.encode())
-    validate = validator_of(kind) if isinstance(kind, Mapping) else None
-    if validate is not None:
-        validate(value)
+    if isinstance(kind, Mapping):
+        validator_of(kind, "schema")(value)
     return value
 
 

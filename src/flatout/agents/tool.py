@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,11 +13,13 @@ from typing import Any, overload
 import msgspec
 from msgspec import Struct
 
-from flatout.durable_map import as_json
+from flatout.durable import jsonable
 from flatout.edge import cancelled_alone
 from flatout.errors import ConfigError, SchemaMismatch
 from flatout.providers.tools import tool_schema, validate_arguments
 from flatout.values import is_positive
+
+from .stages import check_kind
 
 TIMEOUT = 60.0
 """Seconds that a tool may take, unless it says otherwise."""
@@ -82,6 +85,8 @@ class Tool(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not is_positive(self.timeout):
             raise ConfigError(f"the timeout of {self.name} is a number of seconds above 0, not {self.timeout!r}")
+        if not self.typed:
+            check_kind(f"the tool {self.name}", self.schema["function"].get("parameters"))
 
     def __call__(self, *args: Any, **arguments: Any) -> Any:
         """Call the function itself."""
@@ -144,14 +149,19 @@ class Tool(Struct, frozen=True, kw_only=True):
         return await returned if inspect.isawaitable(returned) else returned
 
     def _text(self, returned: Any) -> str:
-        if isinstance(returned, str):
-            text = returned.encode(errors="replace").decode()
-        else:
-            complaint = f"{self.name} returned a {type(returned).__name__}, which is no JSON"
-            text = as_json(returned, complaint, finite=True).decode()
+        text = (returned if isinstance(returned, str) else self._json(returned)).encode(errors="replace").decode()
         if len(text) <= self.most:
             return text
         return f"{text[: self.most]}\n[cut: the first {self.most:,} of {len(text):,} characters]"
+
+    def _json(self, returned: Any) -> str:
+        """What a function returned as JSON, as pydantic writes it; nan and infinity are no JSON, and not null."""
+        try:
+            return json.dumps(jsonable(returned), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except Exception as error:  # a user's own classes may raise anything
+            raise ConfigError(
+                f"{self.name} returned a {type(returned).__name__}, which is no JSON ({error})"
+            ) from error
 
 
 def _failure(text: str) -> ToolResult:

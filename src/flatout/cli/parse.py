@@ -139,8 +139,10 @@ def output_of(schema: str | None, choices: str | None) -> dict[str, Any]:
 
 
 def _schema(path: str) -> dict[str, Any]:
-    import jsonschema_rs
     import msgspec
+
+    from flatout.errors import InvalidRequest
+    from flatout.providers.structured import validator_of
 
     try:
         found = msgspec.json.decode(_text_of(path, f"--schema {path}"))
@@ -149,10 +151,9 @@ def _schema(path: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"--schema {path}: a JSON schema is an object, not a {type(found).__name__}")
     try:
-        jsonschema_rs.validator_for(found, offline=True)
-    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        why = " ".join(getattr(error, "message", str(error)).split())[:200]
-        raise ConfigError(f"--schema {path}: no JSON schema: {why}") from None
+        validator_of(found, f"--schema {path}")
+    except InvalidRequest as error:
+        raise ConfigError(str(error)) from None
     return found
 
 

@@ -34,10 +34,13 @@ class Piece(Struct, frozen=True):
     Attributes:
         text: as JSON.
         whole: whether it was said to its end.
+        start, stop: where it stands.
     """
 
     text: str
     whole: bool
+    start: int = 0
+    stop: int = 0
 
 
 def pieces(text: str) -> Iterator[Piece]:
@@ -51,15 +54,15 @@ def pieces(text: str) -> Iterator[Piece]:
 
 def _piece(text: str, position: int) -> tuple[Piece | None, int]:
     """What begins with a bracket, if it is JSON, and where to look on."""
-    value = _Value()
+    value, start = _Value(), position
     while (token := _TOKEN.match(text, position)) is not None:
         if not value.take(token):
             # A bracket of the prose, and the next may be JSON; or broken JSON, and what is within is no answer.
             return None, _behind(text, position, value.depth) if value.begun else token.end() - 1
         position = token.end()
         if not value.depth:
-            return Piece(value.json(), True), position
-    return (Piece(value.json(), False) if value.said else None), len(text)
+            return Piece(value.json(), True, start, position), position
+    return (Piece(value.json(), False, start, len(text)) if value.said else None), len(text)
 
 
 def _behind(text: str, position: int, depth: int) -> int:

@@ -63,7 +63,7 @@ def schema_of(output: Any, mode: Mode | None = OPENAI) -> Schema:
         mode: what the provider's strict mode understands; None for providers without one, which get all of it.
 
     Raises:
-        InvalidRequest: ``output`` is neither, or its type has no JSON schema.
+        InvalidRequest: ``output`` is neither, its type has no JSON schema, or the dict is none.
     """
     if isinstance(output, Mapping):
         schema = _own(output, mode)
@@ -91,11 +91,7 @@ def instructions(output: Any) -> str:
     Raises:
         InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
     """
-    schema = schema_of(output, None).schema
-    try:
-        described = msgspec.json.encode(schema, enc_hook=plain).decode()
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"output: the schema cannot be sent as JSON: {str(error)[:200]}") from None
+    described = _encoded(schema_of(output, None).schema, "output").decode()
     return f"Answer with JSON only: one object that fits this JSON schema, and no word beside it.\n{described}"
 
 
@@ -276,52 +272,72 @@ def _title(kind: Any) -> str:
 
 
 def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
-    validate = validator_of(schema)
+    validate = validator_of(schema, "output")
 
     def read(text: str) -> Any:
         value = msgspec.json.decode(text)
-        if validate is not None:
-            validate(value)
+        validate(value)
         return value
 
     return read
 
 
-def validator_of(schema: Mapping[str, Any]) -> Callable[[Any], None] | None:
-    """What validates against a JSON schema; None for a schema that makes no sense, which the provider says better.
+def validator_of(schema: Mapping[str, Any], what: str) -> Callable[[Any], None]:
+    """What validates against a JSON schema.
 
-    References to other servers are not followed.
+    References to other servers, or to files, are never followed. ``format`` is checked where the schema's dialect says
+    so (drafts 4, 6 and 7), and where the schema names no dialect.
+
+    Args:
+        schema: the schema.
+        what: what it is the schema of, for the error.
+
+    Raises:
+        InvalidRequest: it makes no sense: with a misspelt type, say, everything would be valid.
     """
+    return _validator(_encoded(schema, what), what)
+
+
+def _encoded(schema: Mapping[str, Any], what: str) -> bytes:
     try:
-        return _validator(msgspec.json.encode(schema, enc_hook=plain))
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        return None  # it could not be sent either
+        return msgspec.json.encode(schema, enc_hook=plain)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"{what}: the schema cannot be sent as JSON: {str(error)[:200]}") from None
 
 
-@lru_cache(maxsize=128)
-def _validator(schema: bytes) -> Callable[[Any], None] | None:
+@lru_cache(maxsize=256)
+def _validator(schema: bytes, what: str) -> Callable[[Any], None]:
     import jsonschema_rs  # large, and needed by calls with such a schema alone
 
+    decoded = msgspec.json.decode(schema)
+    formats = None if "$schema" in decoded else True
     try:
-        return jsonschema_rs.validator_for(msgspec.json.decode(schema), offline=True, mask="the value").validate
+        made = jsonschema_rs.validator_for(decoded, offline=True, mask="the value", validate_formats=formats)
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
-        return None
+        raise InvalidRequest(f"{what}: no JSON schema: {_why_none(decoded)}") from None
+    return made.validate
+
+
+def _why_none(schema: Any) -> str:
+    """Why a schema does not compile, in full: unlike an answer, it is the user's own."""
+    import jsonschema_rs
+
+    try:
+        jsonschema_rs.validator_for(schema, offline=True)
+    except Exception as error:  # the same as with a mask, but for its words
+        return reason(error)
+    return "it does not compile"
 
 
 def _own(schema: Mapping[str, Any], mode: Mode | None) -> Schema:
     """A user's own schema, which is never changed."""
-    loose = () if mode is None else _loose(schema, mode)
+    encoded = _encoded(schema, "output")
+    _validator(encoded, "output")  # before anything is paid for
+    loose = () if mode is None else _known_loose(encoded, mode)
     return Schema(_name(schema), schema, mode is not None and not loose, loose)
 
 
-def _loose(schema: Mapping[str, Any], mode: Mode) -> tuple[str, ...]:
-    try:
-        return _known_loose(msgspec.json.encode(schema, enc_hook=plain), mode)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        return ("$: it cannot be sent as JSON",)
-
-
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def _known_loose(schema: bytes, mode: Mode) -> tuple[str, ...]:
     return why_loose(msgspec.json.decode(schema), mode)
 

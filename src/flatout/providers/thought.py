@@ -11,11 +11,12 @@ from msgspec import structs
 
 from flatout.values import Reply
 
+from .jsonish import pieces
+
 _ENDS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
 """What begins a thought, and what ends it: most open models, some of them, Mistral's."""
 
 _MARK = re.compile("|".join(map(re.escape, _ENDS)) + r"|[{\[]")
-_JSON = re.compile(r"\s*+[{\[]")
 
 
 def thought_apart(reply: Reply) -> Reply:
@@ -47,6 +48,7 @@ def split(text: str) -> tuple[str, str]:
 def _headless(text: str) -> int:
     """Where a thought ends whose begin is not in the text, since the prompt's template has it; 0 for none."""
     end = text.find("</think>")
-    if end < 0 or text.find("<think>", 0, end) >= 0 or _JSON.match(text):
+    if end < 0 or text.find("<think>", 0, end) >= 0:
         return 0
-    return end + len("</think>")
+    within = any(piece.start < end < piece.stop for piece in pieces(text))
+    return 0 if within else end + len("</think>")

@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
 
 from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
 from flatout.values import Reply, ToolCall
@@ -87,7 +87,7 @@ def tools_of(tools: Any) -> list[Mapping[str, Any]]:
     """A call's tools as dicts.
 
     Raises:
-        InvalidRequest: one is neither a dict nor a function that makes a tool.
+        InvalidRequest: one is neither a dict nor a function that makes a tool, or its schema makes no sense.
     """
     if not is_list(tools):
         raise InvalidRequest(f"tools takes a list, not {type(tools).__name__}")
@@ -133,16 +133,24 @@ def _complaint(tool: Any, call: ToolCall) -> str | None:
         arguments = call.parsed()
         if not isinstance(arguments, dict):
             return f"they are no JSON object, but a {type(arguments).__name__}"
-        inner = _mapping(tool.get("function", tool))
-        schema = inner.get("parameters") or inner.get("input_schema")
-        validate = validator_of(schema) if isinstance(schema, Mapping) else None
-        if validate is not None:
+        if (validate := _validator(tool)) is not None:
             validate(arguments)
-    except ConfigError:
+    except (ConfigError, InvalidRequest):
         return None  # it makes no tool, so that it was not offered
     except Exception as error:  # a user's own validator may raise anything
         return reason(error)
     return None
+
+
+def _validator(tool: Mapping[str, Any]) -> Callable[[Any], None] | None:
+    """What validates the arguments of a tool that is given as a dict; None where it has no schema.
+
+    Raises:
+        InvalidRequest: the schema makes no sense.
+    """
+    inner = _mapping(tool.get("function", tool))
+    schema = inner.get("parameters") or inner.get("input_schema")
+    return validator_of(schema, f"tools: {inner.get('name')}") if isinstance(schema, Mapping) else None
 
 
 def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> Any:
@@ -159,6 +167,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _tool(tool: Any) -> Mapping[str, Any]:
     if isinstance(tool, Mapping):
+        _validator(tool)  # before anything is paid for
         return tool
     if not callable(tool):
         raise InvalidRequest(f"tools takes dicts as the provider defines them, or functions, not {type(tool).__name__}")
@@ -203,6 +212,8 @@ def _adapter(name: str, function: Callable[..., Any], entries: Mapping[str, str]
         if parameter.name not in hints:
             raise ConfigError(f"the tool {name}: its parameter {parameter.name!r} has no type hint")
         hint = hints[parameter.name]
+        if parameter.default is None:
+            hint = Optional[hint]  # noqa: UP045  # ``hint | None`` fails for a forward reference, say
         if about := entries.get(parameter.name):
             hint = Annotated[hint, Field(description=about)]
         fields.append((parameter.name, hint, _default(parameter)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import subprocess
 import sys
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -39,6 +41,8 @@ def pay(amount: int) -> int:
         ({"tools": [lambda x: x]}, "a tool needs a name"),
         ({"guardrails": [3]}, "a guardrail is a function, not int"),
         ({"guardrails": look_up}, "guardrails takes a list"),
+        ({"output": {"type": "interger"}}, 'output: no JSON schema: type: "interger"'),
+        ({"classify": {"$ref": "#/$defs/x"}}, "classify: no JSON schema"),
         ({"classify": "bill"}, "classify takes a type or a list of choices, not str"),
         ({"classify": []}, "classify takes"),
         ({"classify": [1]}, "choices, which are texts"),
@@ -198,6 +202,42 @@ def test_a_number_that_json_does_not_have_is_told_as_an_error(returned):
     assert told.failed
     assert "measure returned a" in told.content
     assert "which is no JSON" in told.content
+
+
+@dataclass
+class Order:
+    number: int
+    placed: datetime.date
+
+
+class Number(float):
+    """What numpy's numbers are: of a class of their own, and known to give Python's."""
+
+    def tolist(self) -> float:
+        return float(self)
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ({2024: 5}, '{"2024":5}'),
+        ({datetime.date(2026, 1, 2): Number(1.5)}, '{"2026-01-02":1.5}'),
+        (Order(7, datetime.date(2026, 1, 2)), '{"number":7,"placed":"2026-01-02"}'),
+        ([Number(0.5)], "[0.5]"),
+        ({"name": "Zoë\ud800", "of": b"abc"}, '{"name":"Zoë?","of":"abc"}'),
+        (UsageLimits(turns=2).turns, "2"),
+        (Step(kind="call", name="x"), '{"kind":"call","name":"x"}'),
+    ],
+)
+def test_what_a_tool_returns_is_json_as_pydantic_writes_it(returned, told):
+    """The model would read that a tool failed which did its work."""
+
+    def give() -> Any:
+        """Gives."""
+        return returned
+
+    done = asyncio.run(tool(give).run({}))
+    assert (done.content, done.failed) == (told, False)
 
 
 def test_nothing_is_still_a_result():

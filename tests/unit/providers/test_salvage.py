@@ -88,6 +88,7 @@ BONN = City(name="Bonn")
         (City, '{"name": "Bonn" oops} I mean {"name": "Rome"}', City(name="Rome")),
         (City, '<think>{"name": "Rome"}?</think>{"name": "Bonn"}', BONN),
         (City, 'Well, {"name": "Rome"}? No.</think>{"name": "Bonn"}', BONN),
+        (City, 'It is {"name": "</think>"}.', City(name="</think>")),
         (City, '{"name": "<think>Bonn</think>"} it is', City(name="<think>Bonn</think>")),
     ],
 )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from typing_extensions import TypedDict
 
 from flatout.errors import InvalidRequest, SchemaMismatch
+from flatout.providers.strict import OPENAI, Mode
 from flatout.providers.structured import fitted, is_recursive, response_format, schema_of
 from flatout.values import Call, Reply, ToolCall
 
@@ -135,14 +136,6 @@ def test_a_dict_schema_is_sent_as_it_is() -> None:
     assert response_format(loose)["json_schema"] == {"name": "my_schema_", "schema": loose}
 
 
-@pytest.mark.parametrize(
-    "junk", [{}, {"type": "object", "properties": 5}, {"$ref": "#/$defs/x"}, {"anyOf": 7, "type": "object"}]
-)
-def test_an_odd_schema_is_left_to_the_provider(junk: dict[str, Any]) -> None:
-    """A schema that flatout does not understand would crash the run."""
-    assert "strict" not in response_format(junk)["json_schema"]
-
-
 @pytest.mark.parametrize("output", ["text", 5, [1], b"x", len, object()])
 def test_other_outputs_are_refused(output: Any) -> None:
     """A type that makes no schema would fail somewhere inside, without a word about `output`."""
@@ -263,21 +256,48 @@ def test_a_schema_that_holds_itself_is_told() -> None:
 def test_a_schema_reads_no_files(tmp_path: Path) -> None:
     """A schema from elsewhere would have this machine's files read, or other servers asked."""
     (tmp_path / "part.json").write_text('{"type": "string"}')
-    assert parse({"$ref": (tmp_path / "part.json").as_uri()}, '{"a": 1}') == {"a": 1}
+    with pytest.raises(InvalidRequest, match=r"part\.json"):
+        schema_of({"$ref": (tmp_path / "part.json").as_uri()})
 
 
+@pytest.mark.parametrize("mode", [None, OPENAI])
 @pytest.mark.parametrize(
-    "junk",
+    ("junk", "said"),
     [
-        {"type": "object", "properties": 5}, {"$ref": "#/$defs/x"}, {"type": "no such type"}, {"pattern": "("},
-        {"$ref": "https://192.0.2.1/schema.json"}, {"minimum": float("nan")}, {"x": object()},
+        ({"type": "object", "properties": {"n": {"type": "interger"}}}, 'properties.n.type: "interger" is not valid'),
+        ({"type": "object", "properties": 5}, "properties: 5 is not of type"),
+        ({"$ref": "#/$defs/x"}, "/\\$defs/x"),
+        ({"pattern": "("}, "pattern: "),
+        ({"$ref": "https://192.0.2.1/schema.json"}, "192.0.2.1"),
+        ({"$schema": "https://192.0.2.1/mine"}, "Unknown meta-schema"),
+        ({"minimum": float("nan")}, "minimum: "),
+        ({"x": object()}, "cannot be sent as JSON"),
     ],
-)  # fmt: skip
-def test_a_schema_that_makes_no_sense_is_not_held_against_the_answer(junk: dict[str, Any]) -> None:
-    """A paid answer would be lost over the schema's fault; or another server be asked for a part of it."""
-    assert parse(junk, '{"a": 1}') == {"a": 1}
-    with pytest.raises(SchemaMismatch):
-        parse(junk, "sorry")
+)
+def test_a_schema_that_makes_no_sense_is_refused(junk: dict[str, Any], said: str, mode: Mode | None) -> None:
+    """Every answer would pass for one that fits, and nobody be told."""
+    with pytest.raises(InvalidRequest, match=f"^output: .*{said}"):
+        schema_of(junk, mode)
+
+
+DATED = {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}}
+DIALECTS = {
+    None: False,
+    "http://json-schema.org/draft-07/schema#": False,
+    "https://json-schema.org/draft/2020-12/schema": True,
+}
+
+
+@pytest.mark.parametrize(("dialect", "passes"), DIALECTS.items())
+def test_formats_are_checked_where_json_schema_says_so(dialect: str | None, passes: bool) -> None:
+    """A day in words would pass for a date, or a schema's own dialect be overruled."""
+    schema = DATED if dialect is None else {"$schema": dialect, **DATED}
+    assert parse(schema, '{"day": "2026-11-28"}') == {"day": "2026-11-28"}
+    if passes:
+        assert parse(schema, '{"day": "today"}') == {"day": "today"}
+    else:
+        with pytest.raises(SchemaMismatch, match="day: "):
+            parse(schema, '{"day": "today"}')
 
 
 def test_a_fenced_answer_is_marked() -> None:

@@ -180,6 +180,27 @@ def test_dicts_and_functions_side_by_side() -> None:
             function_of({"type": "function", "function": function})
 
 
+def test_null_stands_for_a_default_of_none() -> None:
+    """A model that says plainly that it has no unit would be told that null is no text."""
+
+    def weather(city: str, unit: str = None, days: int = 1) -> None:  # type: ignore[assignment]  # noqa: RUF013
+        """Weather."""
+
+    assert validate_arguments(weather, '{"city": "Bonn", "unit": null}') == {"city": "Bonn", "unit": None, "days": 1}
+    assert {"type": "null"} in described(weather)["parameters"]["properties"]["unit"]["anyOf"]
+    with pytest.raises(SchemaMismatch, match="days"):
+        validate_arguments(weather, '{"city": "Bonn", "days": null}')
+
+
+@pytest.mark.parametrize("name", ["parameters", "input_schema"])
+def test_a_tool_whose_schema_makes_no_sense_is_refused(name: str) -> None:
+    """Whatever arguments a model wrote would be handed on unseen."""
+    inner = {"name": "f", name: {"properties": {"n": {"type": "interger"}}}}
+    for tool in (inner, {"type": "function", "function": inner}):
+        with pytest.raises(InvalidRequest, match=r'^tools: f: no JSON schema: properties\.n\.type: "interger"'):
+            tools_of([tool])
+
+
 PARAMETERS = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 OFFERED: list[Any] = [
     forecast,
