@@ -110,7 +110,7 @@ class Client:
         self._engine = Engine(targets, settings, read, transport=transport, trust_env=trust_env, seed=seed)
 
     def __repr__(self) -> str:
-        return f"Client(model={self._model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
+        return f"Client(model={self.model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:
         self._engine.bind()
@@ -139,6 +139,11 @@ class Client:
         return self._engine.events
 
     @property
+    def model(self) -> str | None:
+        """The model of calls that name none."""
+        return self._engine.targets.model
+
+    @property
     def spent(self) -> float:
         """US dollars known to be spent. See `unpriced` for what is not known."""
         return self._engine.stack.purse.spent
@@ -155,6 +160,17 @@ class Client:
         Enough to use the limits to the full, few enough that no call waits for minutes.
         """
         return self._engine.window
+
+    def host(self, model: str | None = None) -> str:
+        """The host that calls go to, where the model's name does not tell it; "" for a provider's own address.
+
+        Args:
+            model: the model; the client's when None.
+
+        Raises:
+            ConfigError: the model is missing or unknown, or there is no key for it.
+        """
+        return self._engine.host(model)
 
     def status(self) -> list[TargetStatus]:
         """What each target in use is doing now."""
@@ -316,7 +332,7 @@ class Client:
             calls = expanded(calls, models, samples)
         if store is None:
             return fan_out(calls, self._result, self.window)
-        job = {"model": self._model, "models": models, "samples": samples}
+        job = {"model": self.model, "models": models, "samples": samples}
         return durable_calls(calls, store, ask=self._result, job=job, window=self.window, retry_failed=retry_failed)
 
     def map(
@@ -352,7 +368,7 @@ class Client:
             return fan_out(items, run, self.window)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
-        job = {"function": name, "model": self._model, **(described() if described is not None else {})}
+        job = {"function": name, "model": self.model, **(described() if described is not None else {})}
         return durable_map(
             items,
             store,
@@ -391,10 +407,6 @@ class Client:
         except Exception as caught:
             error = caught
         return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
-
-    @property
-    def _model(self) -> str | None:
-        return self._engine.targets.model
 
 
 def _call(value: CallLike, options: Mapping[str, Any]) -> Call:

@@ -24,19 +24,23 @@ over it.
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from .errors import ConfigError
+from .trust import is_trusted, read_owned
 from .values import Limits
+from .visible import visible
 
 FILE_NAME = "flatout.toml"
+
+_log = logging.getLogger("flatout")
 
 
 class EndpointConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,12 +81,25 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.limits.get(f"{endpoint}/{model}", Limits()).over(self.limits.get(endpoint, Limits()))
 
 
+class FoundConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flatout.toml that was found, and not given by hand.
+
+    Attributes:
+        path: where it is.
+        trusted: whether the user said that it may send prompts and keys wherever it says; see `flatout.trust`.
+    """
+
+    path: str
+    trusted: bool
+
+
 def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None = None) -> Config:
     """Read the configuration.
 
     Args:
         source: a file, a Config or a mapping of the same shape; None looks for flatout.toml in the working
-            directory and upward, and is empty when there is none.
+            directory and upward, and is empty when there is none. Files that others own or may write to are passed
+            over, with a word in the log.
 
     Raises:
         ConfigError: no such file, no TOML, or an unknown or wrong setting; the message names it.
@@ -91,36 +108,59 @@ def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None =
         return source
     if isinstance(source, Mapping):
         return _convert(source, "config")
-    path = Path(source) if source is not None else _find()
-    if path is None:
-        return Config()
+    if source is None:
+        return _found() or Config()
     try:
-        return _convert(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        return parse(Path(source).read_bytes(), str(source))
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror or error}") from None
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for flatout, by the platform's custom. It need not exist yet.
+def find() -> Path | None:
+    """The nearest flatout.toml from the working directory upward, whosever it is.
 
     Raises:
-        ConfigError: there is no home folder to have one in.
+        ConfigError: it cannot be read.
     """
-    configured = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(configured).is_absolute():  # the XDG specification: a relative path is to be ignored
-        return Path(configured) / "flatout"
+    return next((path for path, _, _ in _upward()), None)
+
+
+def _found() -> Config | None:
+    for path, content, doubt in _upward():
+        trusted = is_trusted(content)
+        if trusted or not doubt:
+            found = msgspec.structs.asdict(parse(content, str(path)))
+            return FoundConfig(**found, path=str(path), trusted=trusted)
+        name = visible(str(path))
+        _log.warning("ignores %s: %s. If it is to hold: flatout trust %s", name, doubt, name)
+    return None
+
+
+def _upward() -> Iterator[tuple[Path, bytes, str]]:
     try:
-        home = Path.home()
-    except RuntimeError:
-        raise ConfigError("no home folder for a cache; set XDG_CACHE_HOME to a folder") from None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "flatout"
+        here = Path.cwd()
+    except OSError:  # it is gone: so are all that were above it
+        return
+    for folder in (here, *here.parents):
+        path = folder / FILE_NAME
+        try:
+            read = read_owned(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from None
+        if read is not None:
+            yield path, *read
 
 
-def _find() -> Path | None:
-    here = Path.cwd()
-    return next((path for folder in (here, *here.parents) if (path := folder / FILE_NAME).is_file()), None)
+def parse(content: bytes, name: str) -> Config:
+    """The configuration in a flatout.toml.
+
+    Raises:
+        ConfigError: no TOML, or an unknown or wrong setting; the message begins with the file's ``name``.
+    """
+    try:
+        return _convert(tomllib.loads(content.decode()), name)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _convert(data: object, name: str) -> Config:

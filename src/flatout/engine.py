@@ -9,9 +9,10 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from .closing import close_all
-from .config import Config, cache_folder
+from .config import Config
 from .errors import ConfigError
 from .events import Events
+from .folders import cache_folder
 from .layer import CallNext, Journey, Transport, journey, reset_journey, set_journey
 from .policies.price import Prices
 from .providers.embeddings import CAPS, Caps
@@ -111,6 +112,10 @@ class Engine:
             target = self.targets.target(model)
         self.stack.check(target, call)
         self._accepted.add(kind)
+
+    def host(self, model: str | None) -> str:
+        """See `flatout.Client.host`."""
+        return self.targets.elsewhere(self._model_of(Call("", model=model)))
 
     def answer(self, call: Call, trip: Journey) -> Awaitable[Reply]:
         """Answer a call, from the journal of the item that it is made for if there is one."""

@@ -26,8 +26,8 @@ from functools import partial
 from random import Random
 
 from .closing import close_all
-from .config import cache_folder
 from .events import Events
+from .folders import cache_folder
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.breaker import Breaker
 from .layers.budget import Budget, Purse

@@ -63,7 +63,8 @@ def test_every_row_is_asked_of_every_model_and_sample(server: Provider, tmp_path
     reach = ("-m", "small", "-m", "large", "--base-url", server.url, *PLENTY)
     done = flatout(*RUN, *reach, "--samples", "2", "--limit", "2", folder=tmp_path)
     assert done.code == 0, done.err
-    assert "2 rows from in.jsonl, to small and large, 2 times each: 8 calls\n" in done.err
+    host = server.url.removeprefix("http://").partition("/")[0]
+    assert f"2 rows from in.jsonl, to small and large at {host}, 2 times each: 8 calls\n" in done.err
     rows = rows_of(tmp_path / "out.jsonl")
     assert [row["id"] for row in rows] == ["q0"] * 4 + ["q1"] * 4
     assert places(tmp_path / "out.jsonl") == [("small", 0), ("small", 1), ("large", 0), ("large", 1)] * 2

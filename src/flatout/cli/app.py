@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import inspect, local, run, simulate, trace
+from . import inspect, local, run, simulate, trace, trust
 
 HELP = """\
 Run LLM calls flat out: as fast as your limits allow, and never past them.
@@ -59,6 +59,7 @@ def command() -> Any:
     app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
     app.command("trace", epilog=trace.EPILOG)(trace.trace)
+    app.command("trust", epilog=trust.EPILOG)(trust.trust)
     app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
     group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
     group.command("pull")(local.pull)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +167,7 @@ def run(
     runner.prepare()
     before = Before.of(runner, job)
     if not quiet:
-        say(announcement(runner.progress, job, before))
+        say(announcement(runner.progress, job, before, runner.destinations()))
     try:
         outcome = execute(runner, display)
     except FlatoutError as error:
@@ -187,16 +187,22 @@ def run(
     return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
-def announcement(progress: Progress, options: RunOptions, before: Before) -> str:
-    """What is about to happen, in one line."""
+def announcement(progress: Progress, options: RunOptions, before: Before, to: Sequence[str]) -> str:
+    """What is about to happen, in one line.
+
+    Args:
+        progress: the run's numbers.
+        options: what runs.
+        before: what was done before.
+        to: where the calls go.
+    """
     from . import figures
 
-    names = options.models or ((options.model,) if options.model else ())
     each = len(options.models or "1") * (options.samples or 1)
     rows = "rows" if progress.total is None else figures.counted(progress.total // each, "row")
     what = [f"{rows} from {'stdin' if options.source == '-' else options.source}"]
-    if names:
-        what.append(f"to {' and '.join(names)}")
+    if to:
+        what.append(f"to {' and '.join(to)}")
     if options.samples:
         what.append(f"{options.samples} times each")
     if each > 1 and progress.total is not None:

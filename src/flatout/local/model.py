@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from flatout import config
+from flatout import folders
 from flatout.errors import ConfigError
 
 MODEL_NAME = "smollm2-135m-instruct"
@@ -39,7 +39,7 @@ _POLL = 0.2  # seconds between two looks at the download's size
 
 def cache_folder() -> Path:
     """Where models are kept, in the user's cache folder."""
-    return config.cache_folder() / "models"
+    return folders.cache_folder() / "models"
 
 
 def model_path(*, verify: bool = False) -> Path | None:

@@ -121,6 +121,19 @@ def at_home(key_env: str | None, url: str) -> bool:
     return parts.scheme == "https" and host.endswith(_HOMES[key_env])
 
 
+def origin(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_own_place(endpoint: Endpoint, url: str) -> bool:
+    """Whether an address is a built-in endpoint's own, so that its key may go there by itself."""
+    if origin(url) == origin(endpoint.base_url):
+        return True
+    return not endpoint.base_url and at_home(endpoint.key_env, url)
+
+
 def known(name: str) -> bool:
     """Whether a provider of this name is built in."""
     return name in BUILT_IN

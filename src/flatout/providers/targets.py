@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
-from flatout.config import Config, EndpointConfig
+from flatout.config import Config, EndpointConfig, FoundConfig
 from flatout.errors import ConfigError
 from flatout.secret import Secret
 from flatout.values import Endpoint, Limits, Target
 
 from . import registry
+from .consent import EMBEDDED, unexpected
 from .payload import UNSENDABLE, can_be_sent, check_headers, shown
 
 KEY_VARIABLE = "FLATOUT_API_KEY"
@@ -52,6 +54,7 @@ class Targets:
         check_headers(self._headers, "headers")
         self._api_key = _secret(api_key, "api_key")
         self._server = self._at(base_url) if base_url is not None else None
+        self._given_model = model
         self.model = model or config.model
         self.client_limits = limits or Limits()
         if self.model is not None and not self.is_local(self.model):
@@ -59,7 +62,7 @@ class Targets:
 
     def is_local(self, model: str) -> bool:
         """Whether a name means the embedded model: ``local``, unless flatout.toml or ``base_url`` says otherwise."""
-        return self._server is None and model.partition("/")[0] == "local" and "local" not in self._config.endpoints
+        return self._server is None and model.partition("/")[0] == EMBEDDED and EMBEDDED not in self._config.endpoints
 
     @staticmethod
     def local(endpoint: Endpoint) -> Target:
@@ -85,6 +88,16 @@ class Targets:
         own = self.model is not None and name == self.model.partition("/")[0]
         return Target(self._with_key(endpoint, own=own), rest)
 
+    def elsewhere(self, model: str) -> str:
+        """The host that a model's calls go to, where its name does not tell: "" for a provider's own address."""
+        if self.is_local(model):
+            return ""
+        endpoint = self.target(model).endpoint
+        known = registry.BUILT_IN.get(endpoint.name)
+        if known is not None and registry.origin(known.base_url) == registry.origin(endpoint.base_url):
+            return ""
+        return urlsplit(endpoint.base_url).netloc
+
     def limits_of(self, target: Target) -> Limits:
         """What is known of a target's limits: keywords over flatout.toml over the endpoint's own."""
         from_file = self._config.limits_for(target.endpoint.name, target.model).over(target.endpoint.limits)
@@ -92,7 +105,7 @@ class Targets:
 
     def _endpoint(self, name: str) -> Endpoint:
         table = self._config.endpoints.get(name)
-        endpoint = registry.find(name) if table is None else _configured(name, table)
+        endpoint = registry.find(name) if table is None else self._from_file(name, table)
         if endpoint.base_url:
             return endpoint
         variable = registry.ADDRESS_ENV[(table and table.provider) or name]
@@ -103,6 +116,32 @@ class Targets:
         if not (table and table.key_env) and not registry.at_home(endpoint.key_env, address):
             raise ConfigError(_away(name, endpoint.key_env, address))
         return msgspec.structs.replace(endpoint, base_url=address)
+
+    def _from_file(self, name: str, table: EndpointConfig) -> Endpoint:
+        """The endpoint of a table, if the table may make it.
+
+        Raises:
+            ConfigError: the file was found, and does what needs the user's word.
+        """
+        endpoint = endpoint_of(name, table)
+        file = self._config
+        if isinstance(file, FoundConfig) and not file.trusted:
+            does = [*unexpected(endpoint, table), *self._unasked(endpoint)]
+            if does:
+                raise ConfigError(
+                    f"{file.path} sends {' and '.join(does)}. If you mean it, say so once: "
+                    f"flatout trust {shlex.quote(file.path)}; or give the file by hand, with --config or config="
+                )
+        return endpoint
+
+    def _unasked(self, endpoint: Endpoint) -> Iterator[str]:
+        """What the program gives to the client, for a server of the file's own that nobody but the file has named."""
+        chosen = (self._config.model or "").partition("/")[0] == endpoint.name
+        if self._given_model is None and chosen and not registry.known(endpoint.name):
+            if self._api_key is not None:
+                yield f"the api_key to {registry.origin(endpoint.base_url)}"
+            if self._headers:
+                yield f"the headers to {registry.origin(endpoint.base_url)}"
 
     def _with_key(self, endpoint: Endpoint, *, own: bool) -> Endpoint:
         if own and self._api_key is not None:
@@ -148,19 +187,23 @@ def _secret(key: str | None, where: str) -> Secret | None:
     return Secret(key) if key else None
 
 
-def _configured(name: str, table: EndpointConfig) -> Endpoint:
-    """The endpoint that a table of flatout.toml describes."""
+def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
+    """The endpoint that a table of flatout.toml describes, without its key.
+
+    Raises:
+        ConfigError: it describes none, or would send a provider's key to a stranger.
+    """
     base = registry.find(table.provider or name) if table.provider or registry.known(name) else None
     if base is None and table.base_url is None:
         raise ConfigError(f"the endpoint {name} in flatout.toml has neither a base_url nor a provider")
     url = _address(table.base_url) if table.base_url else base.base_url if base else ""
-    moved = base is None or not _same_place(base, url)
+    moved = base is None or not registry.is_own_place(base, url)
     key_env = table.key_env if moved or table.key_env else base.key_env if base else None
     owner = registry.owner_of(key_env) if key_env else None
-    if owner is not None and _origin(owner.base_url) != _origin(url) and owner.base_url:
+    if owner is not None and registry.origin(owner.base_url) != registry.origin(url) and owner.base_url:
         raise ConfigError(
-            f"the endpoint {name} would send {key_env} to {_origin(url)}, but that key belongs to "
-            f"{_origin(owner.base_url)}: name another variable in key_env"
+            f"the endpoint {name} would send {key_env} to {registry.origin(url)}, but that key belongs to "
+            f"{registry.origin(owner.base_url)}: name another variable in key_env"
         )
     check_headers(table.headers, f"the endpoint {name} in flatout.toml")
     shape = base or Endpoint(name=name, base_url=url)
@@ -176,14 +219,9 @@ def _configured(name: str, table: EndpointConfig) -> Endpoint:
     )
 
 
-def _same_place(base: Endpoint, url: str) -> bool:
-    """Whether the key of a built-in endpoint may go to an address by itself."""
-    return _origin(url) == _origin(base.base_url) or (not base.base_url and registry.at_home(base.key_env, url))
-
-
 def _away(name: str, key_env: str | None, url: str) -> str:
     return (
-        f"the endpoint {name} would send {key_env} to {_origin(url)}, where it does not belong: if it does, "
+        f"the endpoint {name} would send {key_env} to {registry.origin(url)}, where it does not belong: if it does, "
         f'say so in flatout.toml, with key_env = "{key_env}" under [endpoints.{name}]'
     )
 
@@ -194,6 +232,7 @@ def _address(base_url: str) -> str:
     Raises:
         ConfigError: they cannot.
     """
+    base_url = base_url.strip()
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -204,8 +243,3 @@ def _address(base_url: str) -> str:
     if not usable:
         raise ConfigError(f"the base URL {base_url!r} is no http:// or https:// address")
     return base_url.rstrip("/")
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

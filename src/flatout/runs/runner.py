@@ -217,6 +217,15 @@ class Runner:
             raise
         return self._finish()
 
+    def destinations(self) -> list[str]:
+        """The models that rows are asked of unless they name one, by hosts where their names do not tell these."""
+        assert self._client is not None
+        by_host: dict[str, list[str]] = {}
+        for model in self.options.models or [self.options.model or self._client.model]:
+            if model is not None:
+                by_host.setdefault(self._client.host(model), []).append(model)
+        return [" and ".join(models) + (f" at {host}" if host else "") for host, models in by_host.items()]
+
     def _exporting(self, client: Client) -> AbstractAsyncContextManager[object]:
         otlp, metrics = self.options.otlp, self.options.metrics
         if otlp is None and metrics is None:

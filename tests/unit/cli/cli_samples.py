@@ -48,6 +48,9 @@ class FakeRunner:
             kept=self.kept,
         )
 
+    def destinations(self) -> list[str]:
+        return [name for name in (self.options.models or [self.options.model]) if name]
+
     def refresh(self) -> None:
         pass
 

@@ -28,6 +28,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 ALL = dict(commands())
+TOP = command().commands
 
 
 def help_of(path: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -74,7 +75,9 @@ def test_the_options_are_those_that_documents_name() -> None:
     """A user would copy a command from the documents that the program does not understand."""
     for document in DOCUMENTS:
         text = document.read_text("utf-8").replace("\\\n", " ")
-        for line in re.findall(r"(?:^|[\s`$|])flatout ((?:run|status|export|trace|simulate|local)\b[^\n`|]*)", text):
+        for line in re.findall(
+            r"(?:^|[\s`$|])flatout ((?:run|status|export|trace|trust|simulate|local)\b[^\n`|]*)", text
+        ):
             words = line.split()
             path = " ".join(words[:2]) if words[0] == "local" else words[0]
             if path not in ALL:

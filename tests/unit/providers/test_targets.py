@@ -187,6 +187,34 @@ def test_headers_go_with_every_request():
     assert targets("m", base_url="http://x", headers={"x-b": "2"}).target("m").endpoint.headers == {"x-b": "2"}
 
 
+@pytest.mark.parametrize(
+    ("model", "host"),
+    [
+        ("openai/gpt", ""),
+        ("ollama/llama", ""),
+        ("local", ""),
+        ("groq/moved", "10.0.0.1:8000"),
+        ("mine/llama", "10.0.0.2"),
+        ("azure/gpt", "mine.openai.azure.com"),
+    ],
+)
+def test_the_host_is_told_where_the_name_does_not_tell_it(azure, model, host):
+    """A user would read ``groq/…`` and not know that their prompts go to another server."""
+    azure("https://mine.openai.azure.com")
+    endpoints = {
+        "openai": {"base_url": f"{OPENAI}/", "headers": {"x-team": "a"}},
+        "groq": {"base_url": "http://10.0.0.1:8000/v1"},
+        "mine": {"base_url": "http://10.0.0.2/v1"},
+    }
+    assert targets(endpoints=endpoints).elsewhere(model) == host
+    assert targets("any", base_url="http://10.0.0.3:1/v1").elsewhere("any") == "10.0.0.3:1"
+
+
+def test_blanks_around_a_base_url_do_not_count():
+    """A base URL that was pasted with a blank behind it would be answered with a 404 for every call."""
+    assert targets("m", base_url=" http://127.0.0.1:9/v1/ ").target("m").endpoint.base_url == "http://127.0.0.1:9/v1"
+
+
 def test_limits_come_from_the_nearest_place():
     """A limit given by name would be overruled by flatout.toml, or the file's be forgotten."""
     tables = {"openai": {"rpm": 1, "tpm": 1}, "openai/gpt": {"tpm": 2}}

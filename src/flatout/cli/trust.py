@@ -1,0 +1,67 @@
+"""``flatout trust``: the user's word for a flatout.toml that sends prompts or keys to where nobody expects them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import say
+
+EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout trust                    # the flatout.toml that holds here
+$ flatout trust ../flatout.toml
+$ flatout trust --revoke
+"""
+
+
+def trust(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="The file; flatout.toml from here upward when left out.")
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", metavar="", help="Take it back.")] = False,
+) -> int:
+    """Let a flatout.toml send prompts and keys where it says, until it is edited.
+
+    Asked for when the file gives a built-in provider another address, or a variable of the environment to a server as
+    its key; or when it belongs to somebody else.
+    """
+    from flatout import trust as kept
+
+    path, content = _file(file)
+    if revoke:
+        known = kept.distrust(content)
+        say(f"flatout: {path} is trusted no longer" if known else f"flatout: {path} was not trusted")
+        return 0
+    does = _what_it_does(path, content)
+    kept.trust(content, path)
+    say(f"flatout: trusts {path}, as it is now{':' if does else ''}")
+    for what in does:
+        say(f"  it sends {what}")
+    say("To take it back: flatout trust --revoke")
+    return 0
+
+
+def _file(given: str | None) -> tuple[Path, bytes]:
+    from flatout.config import FILE_NAME, find
+    from flatout.errors import ConfigError
+
+    try:
+        path = Path(given).resolve() if given is not None else find()
+        if path is None:
+            raise ConfigError(f"there is no {FILE_NAME} here, nor in a folder above")
+        return path, path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{given or FILE_NAME}: {error.strerror or error}") from None
+
+
+def _what_it_does(path: Path, content: bytes) -> list[str]:
+    from flatout.config import parse
+    from flatout.providers.consent import unexpected
+    from flatout.providers.targets import endpoint_of
+
+    tables = parse(content, str(path)).endpoints
+    return [what for name, table in tables.items() for what in unexpected(endpoint_of(name, table), table)]

@@ -1,0 +1,39 @@
+r"""Somebody else's text, as a terminal or a log may show it.
+
+File names, model names, providers' messages and the contents of run files come from others. Written as they are, they
+could move the cursor, colour the screen, or read otherwise than they are: an escape sequence, a right-to-left override,
+a letter of no width. Here each such character becomes text that stands for it: ``\x1b``, ``\u202e``.
+"""
+
+from __future__ import annotations
+
+from unicodedata import category
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control and format characters, lone surrogates, and line and paragraph separators."""
+
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+"""Letters and marks that show nothing, though Unicode counts them among those that do."""
+
+
+class _Escapes(dict[int, str]):
+    """A table for `str.translate`."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        unseen = character in _BLANK or category(character) in _UNSEEN
+        return character.encode("unicode_escape").decode() if unseen else character
+
+
+_LINE = _Escapes()
+_LINES = _Escapes({10: "\n"})
+
+
+def visible(text: str) -> str:
+    """A text in which every character can be seen, line breaks included."""
+    return text.translate(_LINE)
+
+
+def visible_lines(text: str) -> str:
+    """The same for several lines: line breaks stay."""
+    return text.translate(_LINES)
