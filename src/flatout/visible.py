@@ -26,7 +26,7 @@ class _Escapes(dict[int, str]):
 
 
 _LINE = _Escapes()
-_LINES = _Escapes({10: "\n"})
+_LINES = _Escapes({9: "\t", 10: "\n"})
 
 
 def visible(text: str) -> str:
@@ -35,5 +35,5 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same for several lines: line breaks stay."""
+    """The same for several lines: line breaks and tabs stay."""
     return text.translate(_LINES)

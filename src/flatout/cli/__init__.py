@@ -69,7 +69,7 @@ def _unexpected(error: Exception) -> int:
     if hasattr(error, "format_message"):  # a usage error; its class lives in click or in typer, by typer's version
         return _wrong_usage(error)
     _debug()
-    from flatout.providers.redact import redact
+    from flatout.policies.redact import redact
 
     message = clean(redact(str(error)), 300)
     kind = type(error).__name__
@@ -95,7 +95,9 @@ def _debug() -> None:
     if _debugging():
         import traceback
 
-        say(traceback.format_exc().rstrip())
+        from flatout.policies.redact import redact
+
+        say(redact(traceback.format_exc().rstrip()))
 
 
 def _leave_quietly() -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from . import inspect, local, run, simulate, trace, trust
+from .terminal import show
 
 HELP = """\
 Run LLM calls flat out: as fast as your limits allow, and never past them.
@@ -29,7 +30,7 @@ def _version(asked: bool) -> None:
     if asked:
         from flatout import __version__
 
-        typer.echo(f"flatout {__version__}")
+        show(f"flatout {__version__}")
         raise typer.Exit
 
 

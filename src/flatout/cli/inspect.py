@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .terminal import Line, clean, lay_out, say
+from .terminal import Line, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
     from flatout.store import ErrorCount, RunReader
@@ -36,17 +36,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for machines.")] = False,
 ) -> int:
     """Show how far a run is, what failed and what it cost: while it goes on, after a crash, when it is done."""
-    import msgspec
-
     from flatout.store import RunReader
 
     place = find(run)
     with RunReader.open(place) as reader:
         facts = look(reader)
         if as_json:
-            typer.echo(msgspec.json.encode(facts).decode())
+            show_json(facts)
         else:
-            typer.echo("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]))
+            show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]))
     return 0
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from .terminal import is_live, say
+from .terminal import is_live, rewrite, say, show
 
 HELP = """\
 The embedded model: real answers without a key and without a network.
@@ -35,10 +34,10 @@ def pull() -> int:
     present = local.model_path()
     path = local.pull(Download().show)
     if is_live(sys.stderr):
-        _rewrite("")
+        rewrite("")
     if path == present:
         say("The embedded model is there already.")
-    typer.echo(path)
+    show(str(path))
     say("Use it with: flatout run prompts.jsonl -m local")
     return 0
 
@@ -76,13 +75,7 @@ class Download:
             return
         name = {"download": "fetches the embedded model", "unpack": "unpacks and verifies it"}.get(stage, stage)
         if live:
-            _rewrite(f"flatout: {name}: {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB")
+            rewrite(f"flatout: {name}: {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB")
         else:
             say(f"flatout: {name} ({total / _MEGABYTE:.0f} MB) …")
         self._stage, self._next = stage, now + _BETWEEN
-
-
-def _rewrite(text: str) -> None:
-    with suppress(OSError, ValueError):
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()

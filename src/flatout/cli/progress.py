@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from flatout.errors import ConfigError
+from flatout.visible import visible_lines
 
 from . import figures
 from .terminal import clean, is_live, say
@@ -181,7 +182,7 @@ class LiveLine:
                 return
             live = self._live or self._start()
             first, second = compose(progress, self._pace.rate(progress), note, live.console.width - 1)
-            text = Text(f"{first}\n{second}", no_wrap=True, overflow="ellipsis")
+            text = Text(visible_lines(f"{first}\n{second}"), no_wrap=True, overflow="ellipsis")
             text.highlight_regex(r"━+", "cyan")
             text.highlight_regex(r"[\d,]+ failed|[^·\n]+ stopped: [^·\n]+", "red")
             text.highlight_regex(r"[^·\n]+ paused: [^·\n]+", "yellow")

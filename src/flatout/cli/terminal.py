@@ -1,39 +1,66 @@
-"""Writing to people. Standard error is theirs; standard output belongs to answers alone.
+"""Writing to people, and to whatever reads what we print. Nothing in ``cli`` writes in any other way.
+
+Standard error is people's: `say`, `tell`, `rewrite`. Standard output is for what was asked for: `show` and `show_json`,
+and answers. Whatever is written may hold what others wrote, so here every character becomes one that can be seen (see
+`flatout.visible`).
 
 A run must not die because whoever watched it has gone: a closed terminal or pipe swallows what is said.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
+
+from flatout.visible import visible, visible_lines
 
 Line = tuple[str, str]
 """A label and its text. Lines without a label go on with the one above."""
 
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160)), " ")
 _LABEL = 12
 
 
 def say(text: str) -> None:
-    """Write one line to standard error, if anybody is there."""
-    if sys.stderr is not None:  # None when whoever started us has closed the descriptor
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+    """Write lines to standard error, if anybody is there."""
+    _write(sys.stderr, f"{visible_lines(text)}\n")
+
+
+def rewrite(text: str) -> None:
+    """Write over the last line of standard error, which is a terminal."""
+    _write(sys.stderr, f"\r\x1b[K{visible(text)}")
+
+
+def show(text: str) -> None:
+    """Write lines to standard output.
+
+    Raises:
+        BrokenPipeError: whoever read it has gone.
+    """
+    if sys.stdout is not None:
+        sys.stdout.write(f"{visible_lines(text)}\n")
+
+
+def show_json(value: Any) -> None:
+    """Write a value to standard output as one line of JSON, in ASCII.
+
+    Raises:
+        BrokenPipeError: as for `show`.
+    """
+    show(json.dumps(value))
 
 
 def clean(text: str, most: int | None = None) -> str:
-    """Somebody else's text on one line: what could move the cursor or colour the terminal is taken out.
+    """Somebody else's text on one line.
 
     Args:
         text: a message of a provider, a name from the input.
         most: the most characters to keep.
     """
-    line = " ".join(text.translate(_CONTROL).split())
+    line = visible(" ".join(text.split()))
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -53,3 +80,10 @@ def lay_out(lines: Iterable[Line]) -> list[str]:
 def tell(headline: str, lines: Sequence[Line]) -> None:
     """Write a headline and labelled lines to standard error."""
     say("\n".join([headline, *lay_out(lines)]))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is not None:  # None when whoever started us has closed the descriptor
+        with suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .inspect import RunName, find
-from .terminal import clean, is_live, say
+from .terminal import clean, is_live, say, show, show_json
 
 if TYPE_CHECKING:
     from flatout.store import History, Ranking, RunReader
@@ -81,10 +80,10 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
             }
             for row in rows
         ]
-        _write({"by": by, "finished": counts.finished, "failed": counts.failed + counts.unsent, "rows": facts})
+        show_json({"by": by, "finished": counts.finished, "failed": counts.failed + counts.unsent, "rows": facts})
     else:
         width = None if plain or not is_live(sys.stdout) else shutil.get_terminal_size().columns
-        typer.echo("\n".join(listing(rows, by, counts, run, width)))
+        show("\n".join(listing(rows, by, counts, run, width)))
 
 
 def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_json: bool) -> None:
@@ -97,11 +96,11 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
     tree = tree_of(history, live=reader.holder() is not None, now=time.time())
     own = history.item.id if history.item is not None else None
     if as_json:
-        _write({"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)})
+        show_json({"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)})
         return
     headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
     if plain or not is_live(sys.stdout):
-        typer.echo("\n".join([headline, *trace_text.lines(tree)]))
+        show("\n".join([headline, *trace_text.lines(tree)]))
     else:
         trace_text.draw(tree, headline)
 
@@ -141,7 +140,3 @@ def _missing(reader: RunReader, item: str, number: int | None) -> str:
     if total is not None and number > total:
         return f"there is no row {number}: the run has {figures.counted(total, 'row')}"
     return f"row {number} has not been begun"
-
-
-def _write(facts: dict[str, Any]) -> None:
-    typer.echo(json.dumps(facts))  # in ASCII: nothing in it can move the cursor of a terminal

@@ -221,9 +221,8 @@ class Runner:
         """The models that rows are asked of unless they name one, by hosts where their names do not tell these."""
         assert self._client is not None
         by_host: dict[str, list[str]] = {}
-        for model in self.options.models or [self.options.model or self._client.model]:
-            if model is not None:
-                by_host.setdefault(self._client.host(model), []).append(model)
+        for model in filter(None, self.options.models or [self.options.model or self._client.model or ""]):
+            by_host.setdefault(self._client.host(model), []).append(model)
         return [" and ".join(models) + (f" at {host}" if host else "") for host, models in by_host.items()]
 
     def _exporting(self, client: Client) -> AbstractAsyncContextManager[object]:

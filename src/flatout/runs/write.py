@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
+from flatout.visible import visible_lines
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 """The formats that `write` makes."""
@@ -231,7 +233,7 @@ def _all_columns(rows: Iterable[Answered], path: str | Path) -> tuple[str, ...]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
     if str(path) == "-":
-        yield sys.stdout.buffer
+        yield _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if _is_stream(path):
@@ -250,6 +252,17 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class _Terminal(io.BytesIO):
+    """Takes lines for a terminal, which must not do what an answer says: each character becomes one that is seen."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, line: Any) -> int:
+        return self._file.write(visible_lines(bytes(line).decode("utf-8", "replace")).encode("utf-8", "replace"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_status_of_a_run_that_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert said.startswith("a.jsonl.flatout: running (process ")
     assert "3 of 10 (30 %) finished: 2 answered, 1 failed" in said
     assert "1 × RateLimited" in said
-    assert "row 3: too [31mfast" in said
+    assert "row 3: too \\x1b[31mfast" in said
     assert "→ state your limits" in said
     assert "30 in, 6 out" in said
     assert "$0.7500" in said

@@ -62,7 +62,7 @@ def test_pauses_and_stops_come_first() -> None:
     """A user would wonder why nothing moves."""
     progress = busy(paused={"openai/gpt-5-mini": "rate limited, 12 s"}, stopped={"x/y": "the key\x1b[31m is wrong"})
     second = compose(progress, 100.0, "", 200)[1]
-    assert second.startswith("x/y stopped: the key [31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
+    assert second.startswith("x/y stopped: the key\\x1b[31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
 
 
 def test_input_without_a_known_end_has_neither_percent_nor_time_left() -> None:

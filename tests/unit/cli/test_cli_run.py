@@ -243,7 +243,7 @@ def test_warnings_are_told_at_the_end(runner: FakeRunner, capsys: pytest.Capture
 
     runner.while_running = warned
     assert main([*RUN, "--quiet"]) == 0
-    assert capsys.readouterr().err == "flatout: telemetry does not reach [31mit\n"
+    assert capsys.readouterr().err == "flatout: telemetry does not reach \\x1b[31mit\n"
 
 
 def test_what_is_not_given_is_left_to_the_library(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_errors_come_by_class_with_an_example_and_advice() -> None:
     assert lines[1].strip().startswith("row 17: too fast")
     assert len(lines[1]) < 200
     assert lines[2].strip() == "→ state your limits"
-    assert lines[4].strip() == "row 99: I can ]0;not"
+    assert lines[4].strip() == r"row 99: I can\x1b]0;not\x07"
 
 
 def test_many_classes_of_errors_stay_readable() -> None:

@@ -71,7 +71,7 @@ def test_the_slowest_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None
     assert [row.split()[0] for row in rows] == ["1", "3", "4", "5"]
     assert rows[0].split()[1:] == ["q0", "9.00", "s", "1", "$0"]
     assert rows[2].endswith("unknown")
-    assert rows[3].endswith("RateLimited: too [31mfast")
+    assert rows[3].endswith("RateLimited: too \\x1b[31mfast")
     assert last == "to see one: flatout trace a.jsonl 1"
 
 
@@ -101,7 +101,7 @@ def test_one_row_as_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     written(item(4, **FAILED, attempts=2), attempts=attempts)
     first, heading, *rows = told(capsys, "5").splitlines()
     assert (first, heading.split()) == ("a.jsonl.flatout: row 5 (q4)", ["start", "took", "tokens", "cost"])
-    assert " ".join(rows[0].split()) == "row 5 5.00 s 10 → 2 $1.00 failed · RateLimited: too [31mfast"
+    assert " ".join(rows[0].split()) == "row 5 5.00 s 10 → 2 $1.00 failed · RateLimited: too \\x1b[31mfast"
     assert rows[1] == "  asked       Why?"
     assert rows[2].split() == ["attempt", "1", "+0.50", "s", "retried", "·", "ServerError:", "oh", "·", "to", "o/m"]
     assert rows[3].split() == ["attempt", "2", "+4.00", "s", "1.00", "s", "failed"]
@@ -128,7 +128,7 @@ def test_a_row_is_found_by_its_number_or_its_id(capsys: pytest.CaptureFixture[st
         (("10",), "there is no row 10: the run has 9 rows"),
         (("9",), "row 9 has not been begun"),
         (("9" * 30,), "no finished row has the id 999"),
-        (("no\x1b[31mbody",), "no finished row has the id no [31mbody"),
+        (("no\x1b[31mbody",), "no finished row has the id no\\x1b[31mbody"),
         (("1", "--failed"), "give one of a row, --slowest, --failed and --costliest"),
         (("--slowest", "--failed"), "give one of a row"),
         (("--limit", "0"), "invalid value for '--limit'"),
