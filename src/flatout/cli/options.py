@@ -10,7 +10,7 @@ _INPUT, _MODEL, _ANSWERS, _LIMITS, _TIME, _RUN = "Input", "Model", "Answers", "L
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="SOURCE", help="Prompts: JSONL, CSV, TSV, text or Parquet; [bold]-[/bold] is stdin."),
+    typer.Argument(metavar="SOURCE", help="Prompts: JSON, CSV, TSV, text or Parquet; [bold]-[/bold] is stdin."),
 ]
 
 Output = Annotated[
@@ -55,7 +55,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="jsonl, csv, tsv, text or parquet; told by the file's name when left out.",
+        help="jsonl, json, csv, tsv, text or parquet; told by the file's name when left out.",
         rich_help_panel=_INPUT,
     ),
 ]

@@ -1,8 +1,8 @@
 """Looking through a whole input before the first call is paid for.
 
 An error on line 900,000 is best found before 899,999 answers have been bought. One pass checks that every row can be
-read and makes a call, and that no id is there twice; it keeps eight bytes a row. On resume the same pass shows each
-row to whoever holds it against the run file.
+read and kept and makes a call, and that no id is there twice; it remembers eight bytes a row. On resume the same pass
+shows each row to whoever holds it against the run file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flatout.values import Call
 from .read import Input
 from .recipe import Recipe, row_id
 from .rows import Row
+from .stored import stored
 
 MOST_COLUMNS = 10_000
 """Different columns that are remembered; beyond, an input's keys are data of their own, not columns."""
@@ -46,6 +47,9 @@ class Checked(Struct, frozen=True):
 Accept = Callable[[Call], None]
 """Raises ConfigError for a call whose model or parameters cannot be used."""
 
+Verify = Callable[[Row, Call | None, bytes], None]
+"""Is shown a row that is right, its call where that had to be made, and the row as the run file keeps it."""
+
 
 def check(
     source: Input,
@@ -53,7 +57,7 @@ def check(
     *,
     limit: int | None = None,
     accept: Accept | None = None,
-    verify: Callable[[Row, Call | None], None] | None = None,
+    verify: Verify | None = None,
 ) -> Checked:
     """Check every row of an input, or the first ``limit``, against a recipe.
 
@@ -64,8 +68,7 @@ def check(
         recipe: how a row becomes a call.
         limit: the most rows to look at.
         accept: looks at every call, or at one for all where rows have no say.
-        verify: is shown every row that is right, with its call where that had to be made; so that one pass does for
-            everything that there is to find out.
+        verify: is shown every row that is right, so that one pass does for everything that there is to find out.
 
     Raises:
         ConfigError: the first thing that is wrong, with its line.
@@ -82,8 +85,9 @@ def check(
     rows = ids = 0
     for row in islice(source, limit):
         made = check_row(row, recipe, accept)
+        kept = stored(row)
         if verify is not None:
-            verify(row, made)
+            verify(row, made, kept)
         again = row.variant is not None and not row.variant.first
         if not again and (name := row_id(row) if made is None else made.id) is not None:
             digest = hash(name) & _MASK

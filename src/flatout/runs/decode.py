@@ -31,10 +31,10 @@ def check_encoding(encoding: str) -> None:
         raise ConfigError(f"unknown encoding {encoding!r}; common ones are utf-8, utf-16, cp1252, latin-1") from None
 
 
-def not_utf8(error: UnicodeDecodeError, where: str) -> str:
-    """What is wrong with a line that is not UTF-8, and how to go on."""
+def not_utf8(error: UnicodeDecodeError, where: str, before: int = 0) -> str:
+    """What is wrong with a line that is not UTF-8, or with what comes so many bytes behind its start; how to go on."""
     return (
-        f"{where}: byte {error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
+        f"{where}: byte {before + error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
         "if the file is Windows-1252, add --encoding cp1252"
     )
 

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
+from flatout.errors import RunMismatch
 from flatout.store import Choice, Item, RunReader, salvage
 
+from .stored import restored
 from .write import Answered, check_output, named_error, write
 
 LAST = 2**62
 
-_decode_row = msgspec.json.Decoder(dict[str, Any]).decode
+TYPES = "types"
+"""The run file's fact of the input's types, where it keeps the input's rows; see `flatout.runs.read.Input`."""
 
 Look = Callable[[], Iterator[Item]]
-OwnRows = Callable[[], Iterator[tuple[int, Mapping[str, Any]]]]
-"""Reads the input anew: each row's index and columns, in order."""
+
+
+class OwnRow(Struct, frozen=True):
+    """A row of the input, read anew.
+
+    Attributes:
+        index: its place.
+        at: its place, for people.
+        fingerprint: what it asks, as `flatout.durable.fingerprint` has it.
+        columns: its values, as JSON has them.
+    """
+
+    index: int
+    at: str
+    fingerprint: bytes
+    columns: Mapping[str, Any]
+
+
+OwnRows = Callable[[], Iterator[OwnRow]]
+"""Reads the input anew, in order."""
 
 
 def export(
@@ -31,6 +52,7 @@ def export(
     columns: Sequence[str] | None = None,
     rows: int | None = None,
     own: OwnRows | None = None,
+    types: str | None = None,
     format: str | None = None,
     neutralise: bool = False,
     salvaged: bool = False,
@@ -47,24 +69,28 @@ def export(
         columns: the input's columns, when known.
         rows: the first so many rows of the input alone.
         own: reads the input's own rows, where the run file does not keep them.
+        types: the input's types; what the run file knows of them when None.
         format: the output's format; wins over the suffix.
         neutralise: see `flatout.runs.write.write`.
         salvaged: write what can still be read of a damaged run file.
 
     Raises:
         ConfigError: the output cannot be written there.
+        RunMismatch: a row of the input asks something else than the one that was answered.
         StoreError: the run file cannot be read, or the output not be written.
     """
     check_output(output, format=format)
-    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, parsed):
+    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, parsed, known):
         settled = _Settled(look)
-        shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own()))
-        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed)
+        shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own(), run_file))
+        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed, types=types or known)
 
 
 @contextmanager
-def _opened(run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool) -> Iterator[tuple[Look, bool]]:
-    """What looks at the items, and whether their answers were to be parsed."""
+def _opened(
+    run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool
+) -> Iterator[tuple[Look, bool, str | None]]:
+    """What looks at the items, whether their answers were to be parsed, and the types of the rows beside them."""
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
         yield (
@@ -72,11 +98,12 @@ def _opened(run_file: str | os.PathLike[str], select: Choice, last: int, salvage
                 item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
             ),
             False,
+            None,
         )
         return
     with RunReader.open(run_file) as reader:
         parsed = "output" in (reader.info().job.get("params") or {})
-        yield lambda: reader.items(select, last=last), parsed
+        yield lambda: reader.items(select, last=last), parsed, reader.fact(TYPES)
 
 
 class _Settled:
@@ -109,31 +136,32 @@ class _Settled:
         self._met = met
 
 
-def _beside(items: Iterator[Item], rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Iterator[Answered]:
-    """Items beside their rows of the input, both in order."""
+def _beside(items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.PathLike[str]) -> Iterator[Answered]:
+    """Items beside their rows of the input, both in order.
+
+    Raises:
+        RunMismatch: the input was changed meanwhile, and an answer would stand beside another question.
+    """
+    kept = f"the answers are kept in {os.fspath(run_file)}; put the input back as it was and run the command again"
     for item in items:
-        columns = next((columns for index, columns in rows if index == item.index), None)
-        if columns is not None:
-            yield _answered(item, columns)
+        row = next((row for row in rows if row.index == item.index), None)
+        if row is None:
+            raise RunMismatch(f"the input has become shorter: row {item.index + 1} is gone; {kept}")
+        if row.fingerprint != item.fingerprint:
+            raise RunMismatch(f"{row.at} has changed since it was asked; {kept}")
+        yield _answered(item, row.columns)
 
 
 def _columns(item: Item) -> dict[str, Any]:
     if item.input is not None:
-        return _decoded(item.input)
+        return restored(item.input)
     known: dict[str, Any] = {"row": item.index + 1} if item.prompt is None else {}
     if item.id is not None:
         known["id"] = item.id
     if item.prompt is not None:
-        asked = _decoded(item.prompt)
+        asked = restored(item.prompt)
         known |= {name: asked[name] for name in ("system", "prompt", "messages") if name in asked}
     return known
-
-
-def _decoded(kept: bytes) -> dict[str, Any]:
-    try:
-        return _decode_row(kept)
-    except msgspec.DecodeError:  # half of a surrogate pair, which the standard library reads
-        return dict(json.loads(kept))
 
 
 def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:

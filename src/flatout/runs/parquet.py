@@ -1,11 +1,12 @@
 """Parquet, by pyarrow, which is an extra: 40 MB that most runs do not need.
 
-Reading goes by record batches. Writing looks through the rows once for their types and then writes them, because a
-Parquet file has its schema fixed before its first row.
+Reading goes by record batches. Writing looks through the rows once for the types that are not known and then writes
+them, because a Parquet file has its schema fixed before its first row. The input's own columns keep their types.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +15,14 @@ import msgspec
 
 from flatout.errors import ConfigError
 
-_ROWS_READ = 256
+LARGEST_GROUP = 4 * 1024**3
+"""Bytes of a row group, unpacked, that are read: a small file may unpack to more than any memory."""
+
+_ROWS_READ = 64  # each of them may be large
+_BUFFER = 1024 * 1024  # bytes of a column that are read at a time
 _ROWS_WRITTEN = 10_000
-_CHARACTERS_WRITTEN = 32_000_000
-"""A row group is closed at this many rows or characters, whichever comes first: it is held in memory."""
+_BYTES_WRITTEN = 32_000_000
+"""A row group is closed at this many rows or bytes, whichever comes first: it is held in memory."""
 
 Values = Mapping[str, Any]
 
@@ -36,21 +41,24 @@ def arrow() -> Any:
     return pyarrow
 
 
-def read_columns(path: Path, name: str) -> tuple[str, ...]:
-    """The columns of a file.
+def read_types(path: Path, name: str) -> tuple[tuple[str, ...], str]:
+    """The columns of a file, and their types as `write_rows` takes them.
 
     Raises:
-        ConfigError: it is no Parquet file.
+        ConfigError: it is no Parquet file, or one that unpacks to more than memory may hold.
     """
     pa = arrow()
     try:
-        return tuple(pa.parquet.read_schema(path).names)
+        with pa.parquet.ParquetFile(path) as file:
+            _check_groups(file.metadata, name)
+            schema = file.schema_arrow
+            return tuple(schema.names), b64encode(schema.remove_metadata().serialize()).decode()
     except (pa.ArrowException, ValueError) as error:
         raise ConfigError(f"{name}: not readable as Parquet: {_first_line(error)}") from None
 
 
 def read_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The rows of a file, a few hundred in memory at a time.
+    """The rows of a file, a few in memory at a time.
 
     Raises:
         ConfigError: a part of the file cannot be read.
@@ -58,17 +66,21 @@ def read_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
     pa = arrow()
     done = 0
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        with pa.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=_ROWS_READ):
-                rows = batch.to_pylist()
-                yield from rows
-                done += len(rows)
+                for row in _rows(batch, name, done):
+                    yield row
+                    done += 1
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ConfigError(f"{name}, after row {done}: not readable as Parquet: {_first_line(error)}") from None
 
 
 def write_rows(
-    file: BinaryIO, rows: Callable[[], Iterable[Values]], columns: Sequence[str], fixed: Mapping[str, str]
+    file: BinaryIO,
+    rows: Callable[[], Iterable[Values]],
+    columns: Sequence[str],
+    fixed: Mapping[str, str],
+    types: str | None = None,
 ) -> int:
     """Write rows to a file and return how many there were.
 
@@ -80,20 +92,73 @@ def write_rows(
         rows: returns a fresh iterator; called twice.
         columns: the columns, in order. What a row does not have is null.
         fixed: Arrow's type names for the columns whose types are known.
+        types: what `read_types` told of the input; its columns' values are as JSON has them, and get their types back.
+
+    Raises:
+        ConfigError: a value is not of its column's type.
     """
     pa = arrow()
-    schema = _schema(pa, rows, columns, fixed)
+    own = _own_fields(pa, columns, types)
+    schema = _schema(pa, rows, columns, fixed, own)
     total = 0
     with pa.parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(rows()):
-            arrays = [_column(pa, group, field) for field in schema]
+            arrays = [_typed(pa, group, field) if field.name in own else _column(pa, group, field) for field in schema]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             total += len(group)
     return total
 
 
-def _schema(pa: Any, rows: Callable[[], Iterable[Values]], columns: Sequence[str], fixed: Mapping[str, str]) -> Any:
-    open_columns = [name for name in columns if name not in fixed]
+def _check_groups(metadata: Any, name: str) -> None:
+    for index in range(metadata.num_row_groups):
+        size = metadata.row_group(index).total_byte_size
+        if size > LARGEST_GROUP:
+            raise ConfigError(
+                f"{name}: row group {index + 1} is {size / 1024**3:,.1f} GB unpacked, more than the "
+                f"{LARGEST_GROUP / 1024**3:,.1f} GB that are read; write the file with smaller row groups"
+            )
+
+
+def _rows(batch: Any, name: str, done: int) -> Iterator[dict[str, Any]]:
+    from .arrow_types import values
+
+    names = batch.schema.names
+    try:
+        columns = [values(column) for column in batch.columns]
+    except (arrow().ArrowException, ValueError, OverflowError):
+        raise ConfigError(_unreadable(batch, name, done)) from None
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _unreadable(batch: Any, name: str, done: int) -> str:
+    """Which value of a batch it is that Python has none for."""
+    from .arrow_types import values
+
+    for row in range(batch.num_rows):
+        for column, each in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                values(each.slice(row, 1))
+            except (arrow().ArrowException, ValueError, OverflowError) as error:
+                return f"{name}, row {done + row + 1}: the column {column} ({each.type}): {_first_line(error)}"
+    return f"{name}, after row {done}: not readable"
+
+
+def _own_fields(pa: Any, columns: Sequence[str], types: str | None) -> dict[str, Any]:
+    """The input's own fields among the columns."""
+    if types is None:
+        return {}
+    schema = pa.ipc.read_schema(pa.py_buffer(b64decode(types)))
+    return {field.name: field for field in schema if field.name in frozenset(columns)}
+
+
+def _schema(
+    pa: Any,
+    rows: Callable[[], Iterable[Values]],
+    columns: Sequence[str],
+    fixed: Mapping[str, str],
+    own: Mapping[str, Any],
+) -> Any:
+    open_columns = [name for name in columns if name not in fixed and name not in own]
     found = dict.fromkeys(open_columns, pa.null())
     for group in _groups(rows()):
         for name in open_columns:
@@ -101,7 +166,7 @@ def _schema(pa: Any, rows: Callable[[], Iterable[Values]], columns: Sequence[str
                 found[name] = _unified(pa, found[name], [values.get(name) for values in group])
     types = {name: kind if kind is not None and _storable(pa, kind) else pa.string() for name, kind in found.items()}
     types |= {name: pa.type_for_alias(alias) for name, alias in fixed.items()}
-    return pa.schema([(name, types[name]) for name in columns])
+    return pa.schema([own.get(name) or pa.field(name, types[name]) for name in columns])
 
 
 def _unified(pa: Any, kind: Any, values: list[Any]) -> Any | None:
@@ -123,6 +188,19 @@ def _storable(pa: Any, kind: Any) -> bool:
     return all(_storable(pa, kind.field(index).type) for index in range(kind.num_fields))
 
 
+def _typed(pa: Any, group: list[Values], field: Any) -> Any:
+    """A column of the input's own, in its own type."""
+    from .arrow_types import array
+
+    try:
+        return array([values.get(field.name) for values in group], field.type)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ConfigError(
+            f"a value of the column {field.name!r} is not of its type ({field.type}): {_first_line(error)}; "
+            "write another format, such as .jsonl"
+        ) from None
+
+
 def _column(pa: Any, group: list[Values], field: Any) -> Any:
     values = [values.get(field.name) for values in group]
     if pa.types.is_string(field.type):
@@ -139,12 +217,21 @@ def _groups(rows: Iterable[Values]) -> Iterator[list[Values]]:
     size = 0
     for values in rows:
         group.append(values)
-        size += sum(len(value) for value in values.values() if isinstance(value, str))
-        if len(group) >= _ROWS_WRITTEN or size >= _CHARACTERS_WRITTEN:
+        size += _size(values)
+        if len(group) >= _ROWS_WRITTEN or size >= _BYTES_WRITTEN:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value takes in a column, unpacked."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
 
 
 def _first_line(error: BaseException) -> str:

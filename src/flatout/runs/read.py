@@ -1,4 +1,4 @@
-"""Reading the input of a run: JSONL, CSV, TSV, plain text and Parquet, from a file or stdin.
+"""Reading the input of a run: JSON, CSV, TSV, plain text and Parquet, from a file or stdin.
 
 Inputs are large and come from other people's tools. So rows are read one at a time, and whatever is wrong with a
 file is said in one sentence that names the file and the line, before anything has been paid for.
@@ -7,23 +7,21 @@ file is said in one sentence that names the file and the line, before anything h
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
 from flatout.errors import ConfigError
 
-from .decode import CHUNK, as_utf8, check_encoding, first_letter, not_utf8, peeked
-from .rows import Row, Source
+from .decode import as_utf8, check_encoding, first_letter, not_utf8
+from .json_list import elements
+from .kinds import HEAD, check_kind
+from .rows import JSON_FORMATS, Row, Source
+from .streams import open_file, plain_errors, stream_of, unpacked
 
 LONGEST_LINE = 64 * 1024 * 1024
 """Bytes of one line, and characters of one CSV cell, that are read: a file without line ends must not fill memory."""
@@ -41,15 +39,23 @@ _SUFFIXES = {
     ".pq": "parquet",
 }
 
-FORMATS = ("jsonl", "csv", "tsv", "text", "parquet")
-"""The formats that `open_input` reads."""
+FORMATS = ("jsonl", "json", "csv", "tsv", "text", "parquet")
+"""The formats that `open_input` reads; ``json`` is one list of rows."""
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+_LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
 
 Lines = Iterator[tuple[int, bytes]]
-Begin = Callable[[], tuple[tuple[str, ...] | None, Iterator["Row"]]]
-"""Starts reading: the columns, where they are known up front, and the rows."""
+Begin = Callable[[], "Begun"]
+
+
+class Begun(NamedTuple):
+    """A reading that has begun; see `Input` for the columns and their types."""
+
+    rows: Iterator[Row]
+    columns: tuple[str, ...] | None = None
+    types: str | None = None
 
 
 class Input:
@@ -58,27 +64,29 @@ class Input:
     Attributes:
         name: the file as the user wrote it; ``stdin``.
         format: one of `FORMATS`.
-        columns: the columns' names, where they are known before the rows are read; None for JSONL.
+        columns: the columns' names, where they are known before the rows are read; None for JSON.
+        types: the columns' types, as `flatout.runs.parquet.write_rows` takes them; None where all is text or JSON.
         repeatable: False for stdin and pipes, whose rows can be read only once.
 
     Iterating raises ConfigError at the first row that cannot be read, and when there are no rows at all.
     """
 
-    __slots__ = ("_rows", "columns", "format", "name", "repeatable")
+    __slots__ = ("_rows", "columns", "format", "name", "repeatable", "types")
 
     def __init__(self, source: Source, begin: Begin, *, repeatable: bool) -> None:
         self.name = source.name
         self.format = source.format
         self.repeatable = repeatable
-        with _plain_errors(self.name):
-            self.columns, rows = begin()
-        self._rows = _again(begin) if repeatable else _only_once(self.name, rows)
+        with plain_errors(self.name):
+            begun = begin()
+        self.columns, self.types = begun.columns, begun.types
+        self._rows = _again(begin) if repeatable else _only_once(self.name, begun.rows)
 
     def __repr__(self) -> str:
         return f"Input({self.name!r}, {self.format})"
 
     def __iter__(self) -> Iterator[Row]:
-        with _plain_errors(self.name):
+        with plain_errors(self.name):
             rows = self._rows()
             first = next(rows, None)
             if first is None:
@@ -96,9 +104,9 @@ def open_input(
 ) -> Input:
     """Open an input; ``-`` is stdin.
 
-    The format is told by the suffix (``.gz`` is unpacked); without a known one, and on stdin, it is JSONL when the
-    first byte that is not blank is ``{`` or ``"``, and text otherwise. CSV and TSV have a header. Blank lines are
-    skipped.
+    The format is told by the suffix; without a known one, and on stdin, it is JSON when the text begins as JSON rows
+    do, and text otherwise. JSON is one row a line, or one list of rows. What is packed with gzip is unpacked. CSV and
+    TSV have a header. Blank lines are skipped.
 
     Args:
         path: the file.
@@ -107,53 +115,35 @@ def open_input(
         encoding: of everything but Parquet. A byte order mark tells UTF-8 and UTF-16 apart by itself.
 
     Raises:
-        ConfigError: no such file, a directory, an unknown format or encoding, an unusable header.
+        ConfigError: no such file, a directory, a file of another kind, an unknown format or encoding, an unusable
+            header.
     """
     check_encoding(encoding)
     if format is not None and format not in FORMATS:
         raise ConfigError(f"the input format is one of {', '.join(FORMATS)}, not {format!r}")
     name = "stdin" if str(path) == "-" else str(path)
-    stream = _stream(name, path, stdin)
+    stream = stream_of(name, path, stdin)
     if stream is None:
         path = Path(path)
-        source = Source(name, format or _by_suffix(path) or _by_content(name, partial(_open_file, path)))
-        return Input(source, _reading(source, path, partial(_open_file, path), encoding), repeatable=True)
-    with _plain_errors(name):
-        head, stream = peeked(stream, own=name != "stdin")
-    source = Source(name, format or (None if name == "stdin" else _by_suffix(Path(path))) or _sniffed(head))
+        with plain_errors(name), open_file(path) as file:
+            head = file.read(HEAD)
+        source = _source(name, format or _by_suffix(path), head)
+        return Input(source, _reading(source, path, partial(open_file, path), encoding), repeatable=True)
+    with plain_errors(name):
+        head, stream = unpacked(stream, own=name != "stdin")
+    source = _source(name, format or (None if name == "stdin" else _by_suffix(Path(path))), head)
     if source.format == "parquet":
         raise ConfigError(f"{name}: Parquet cannot be read from a pipe; give the file's name")
     return Input(source, _reading(source, None, lambda: stream, encoding), repeatable=False)
 
 
-def _stream(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | None:
-    """The open stream when the input can be read only once; None for a regular file, which must exist."""
-    if name == "stdin":
-        return stdin if stdin is not None else _stdin()
-    with _plain_errors(name):
-        path = Path(path)
-        if path.is_dir():
-            raise ConfigError(f"{name}: is a directory, not a file")
-        if path.exists() and not path.is_file():
-            return path.open("rb")
-        path.open("rb").close()
-    return None
-
-
-def _stdin() -> BinaryIO:
-    """This process's stdin, without Python's own buffer: its lock, held by a thread that waits for input, would be a
-    fatal error at exit.
-    """
-    if sys.stdin is None:
-        raise ConfigError("stdin: is closed")
-    buffer = sys.stdin.buffer
-    return cast(BinaryIO, getattr(buffer, "raw", buffer))
-
-
-def _open_file(path: Path) -> BinaryIO:
-    if path.suffix.lower() == ".gz":
-        return io.BufferedReader(gzip.open(path), CHUNK)
-    return path.open("rb", buffering=CHUNK)
+def _source(name: str, format: str | None, head: bytes) -> Source:
+    """The source, of the format that was given or that its beginning tells."""
+    chosen = format or ("parquet" if head.startswith(b"PAR1") else _sniffed(head))
+    if chosen in JSON_FORMATS:  # which of both it is, no name tells
+        chosen = "json" if first_letter(head) == b"[" else "jsonl"
+    check_kind(head, chosen, name)
+    return Source(name, chosen)
 
 
 def _by_suffix(path: Path) -> str | None:
@@ -161,14 +151,12 @@ def _by_suffix(path: Path) -> str | None:
     return _SUFFIXES.get(Path(name).suffix)
 
 
-def _by_content(name: str, open_stream: Callable[[], BinaryIO]) -> str:
-    with _plain_errors(name), open_stream() as stream:
-        head, _ = peeked(stream)
-        return "parquet" if head.startswith(b"PAR1") else _sniffed(head)
-
-
 def _sniffed(head: bytes) -> str:
-    return "jsonl" if first_letter(head) in (b"{", b'"') else "text"
+    letter = first_letter(head)
+    if letter == b"[":  # so may a text begin
+        head = head.replace(b"\0", b"")  # of UTF-16
+        return "json" if _LIST.match(head[head.index(letter) :]) else "text"
+    return "jsonl" if letter in (b"{", b'"') else "text"
 
 
 def _reading(source: Source, path: Path | None, open_stream: Callable[[], BinaryIO], encoding: str) -> Begin:
@@ -178,19 +166,27 @@ def _reading(source: Source, path: Path | None, open_stream: Callable[[], Binary
         return partial(_begin_parquet, path, source)
     lines = partial(_lines, open_stream, source, encoding)
     if source.format == "jsonl":
-        return lambda: (None, _jsonl(lines(), source))
+        return lambda: Begun(_jsonl(lines(), source))
+    if source.format == "json":
+        return lambda: Begun(_jsonl(_elements(open_stream, source, encoding), source))
     if source.format == "text":
-        return lambda: (("prompt",), _text(lines(), source))
+        return lambda: Begun(_text(lines(), source), ("prompt",))
     return lambda: _begin_delimited(lines(), source)
 
 
-def _begin_parquet(path: Path, source: Source) -> tuple[tuple[str, ...], Iterator[Row]]:
-    from .parquet import read_columns, read_rows
+def _begin_parquet(path: Path, source: Source) -> Begun:
+    from .parquet import read_rows, read_types
 
-    columns = read_columns(path, source.name)
+    columns, types = read_types(path, source.name)
     _check_unique(columns, f"{source.name}:")
-    rows = read_rows(path, source.name)
-    return columns, (Row(index, index + 1, values, source) for index, values in enumerate(rows))
+    rows = (Row(index, index + 1, values, source) for index, values in enumerate(read_rows(path, source.name)))
+    return Begun(rows, columns, types)
+
+
+def _elements(open_stream: Callable[[], BinaryIO], source: Source, encoding: str) -> Lines:
+    """The elements of a JSON list, with their numbers."""
+    with open_stream() as raw, as_utf8(raw, encoding, source.name) as stream:
+        yield from enumerate(elements(stream, source, LONGEST_LINE), 1)
 
 
 def _lines(open_stream: Callable[[], BinaryIO], source: Source, encoding: str) -> Lines:
@@ -215,7 +211,7 @@ def _jsonl(lines: Lines, source: Source) -> Iterator[Row]:
             raise ConfigError(_why_not_json(line, error, source, number)) from None
         if type(value) is not dict:
             if type(value) is not str:
-                raise ConfigError(f"{source.at(number)}: {_kind(value)}; a line is a JSON object or a JSON string")
+                raise ConfigError(f"{source.at(number)}: {_kind(value)}; a row is a JSON object or a JSON string")
             value = {"prompt": value}
         yield Row(index, number, value, source)
         index += 1
@@ -223,7 +219,7 @@ def _jsonl(lines: Lines, source: Source) -> Iterator[Row]:
 
 def _kind(value: Any) -> str:
     if isinstance(value, list):
-        return "a JSON list (does the file hold one list? then put each item on a line: jq -c '.[]')"
+        return "a JSON list"
     return "null" if value is None else f"a JSON {'boolean' if isinstance(value, bool) else 'number'}"
 
 
@@ -235,7 +231,7 @@ def _why_not_json(line: bytes, error: Exception, source: Source, number: int) ->
     if b"\0" in line:
         return _nul(source, number)
     why = str(error) if isinstance(error, msgspec.DecodeError) else "nested too deeply"
-    if line.strip() in (b"[", b"{"):
+    if line.strip() == b"{":
         why = "it spans several lines; put each object on one line: jq -c"
     elif "truncated" in why and line.rstrip()[-1:] in b'}"' and _HALF_A_CHARACTER.search(line):
         why = "a \\u escape in it is half of a character"
@@ -295,14 +291,14 @@ def _why_not_csv(error: str) -> str:
     return f"not CSV: {error}"
 
 
-def _begin_delimited(lines: Lines, source: Source) -> tuple[tuple[str, ...], Iterator[Row]]:
+def _begin_delimited(lines: Lines, source: Source) -> Begun:
     records = _records(lines, source)
     number, header = next(records, (0, []))
     if not number:
         raise ConfigError(f"{source.name}: no rows")
     columns = tuple(header)
     _check_unique(columns, f"{source.at(number)}:")
-    return columns, _delimited(records, columns, source)
+    return Begun(_delimited(records, columns, source), columns)
 
 
 def _delimited(records: Iterator[tuple[int, list[str]]], columns: tuple[str, ...], source: Source) -> Iterator[Row]:
@@ -325,23 +321,8 @@ def _check_unique(columns: Iterable[str], where: str) -> None:
         seen.add(column)
 
 
-@contextmanager
-def _plain_errors(name: str) -> Iterator[None]:
-    """Turn what the operating system and gzip say into a ConfigError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise ConfigError(f"{name}: no such file") from None
-    except gzip.BadGzipFile:
-        raise ConfigError(f"{name}: not a gzip file") from None
-    except (EOFError, zlib.error):
-        raise ConfigError(f"{name}: the gzip file is damaged or cut off") from None
-    except OSError as error:
-        raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from None
-
-
 def _again(begin: Begin) -> Callable[[], Iterator[Row]]:
-    return lambda: begin()[1]
+    return lambda: begin().rows
 
 
 def _only_once(name: str, rows: Iterator[Row]) -> Callable[[], Iterator[Row]]:

@@ -14,7 +14,7 @@ from flatout.providers.structured import schema_of
 from flatout.values import Call
 from flatout.variants import variant_of
 
-from .rows import Row, Variant
+from .rows import JSON_FORMATS, Row, Variant
 from .template import Template, compiled, listed, missing_column
 from .variants import Variants
 
@@ -157,7 +157,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     def rows_decide(self, format: str) -> bool:
         """Whether rows of this format have a say in their calls' model and parameters."""
-        return self.prompt is None and format == "jsonl"
+        return self.prompt is None and format in JSON_FORMATS
 
     def check(self, row: Row) -> Call | None:
         """Check that `call` will work for a row, at less than its price where that can be told.
@@ -207,7 +207,7 @@ def _own(row: Row) -> dict[str, Any]:
     columns = row.columns
     prompt, messages = columns.get("prompt"), columns.get("messages")
     if prompt is None and messages is None:
-        if row.source.format == "jsonl" and isinstance(columns.get("body"), dict):
+        if row.source.format in JSON_FORMATS and isinstance(columns.get("body"), dict):
             return _batch_line(row, columns["body"])
         raise ConfigError(f"{row.at}: {_nothing_to_ask('this row', columns)}")
     if prompt is not None and messages is not None:
@@ -219,7 +219,7 @@ def _own(row: Row) -> dict[str, Any]:
         given = {"prompt": prompt}
     else:
         raise ConfigError(f"{row.at}: a prompt is a string, not a {_json_type(prompt)}")
-    if row.source.format == "jsonl" and not ROW_PARAMETERS.isdisjoint(columns):
+    if row.source.format in JSON_FORMATS and not ROW_PARAMETERS.isdisjoint(columns):
         try:
             msgspec.convert(columns, _RowParameters)
         except msgspec.ValidationError as error:

@@ -6,6 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
+JSON_FORMATS = frozenset({"jsonl", "json"})
+"""The formats whose rows are JSON: one a line, or all in one list."""
+
 
 class Source(Struct, frozen=True):
     """Where rows come from: the file's name as the user wrote it, and its format."""
@@ -15,8 +18,8 @@ class Source(Struct, frozen=True):
 
     @property
     def unit(self) -> str:
-        """What rows are numbered by: the file's lines, or for Parquet, which has none, its rows."""
-        return "row" if self.format == "parquet" else "line"
+        """What rows are numbered by: the file's lines, or its rows where lines say nothing."""
+        return "row" if self.format in ("parquet", "json") else "line"
 
     def at(self, line: int) -> str:
         """A place in the source, for people: ``mails.csv, line 7``."""
@@ -42,7 +45,7 @@ class Row(Struct, frozen=True, gc=False):
 
     Attributes:
         index: its place in the input, from 0; blank lines do not count.
-        line: the line it starts on, from 1; for Parquet the row's number, from 1.
+        line: the line it starts on, from 1; for Parquet and JSON lists the row's number, from 1.
         columns: its values by name. A JSON string or a line of text is the column ``prompt``.
         source: where it comes from.
         variant: which of several ways to ask it this is; None where there is one way.

@@ -17,22 +17,19 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from flatout.client import Client
 from flatout.closing import close_all
-from flatout.durable import content
 from flatout.durable_run import Stored, keep, noting
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
 from flatout.store import RunFile, RunReader, RunState
-from flatout.values import Call
 
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
-from .export import export
+from .export import TYPES, OwnRow, export
 from .progress import Progress
 from .read import Input, open_input
 from .recipe import Recipe
@@ -40,7 +37,8 @@ from .rows import Row
 from .tally import Tally
 from .under_way import UnderWay
 from .variants import Variants
-from .verify import Verification, compare
+from .verify import Revision, Verification, compare
+from .work import Work, own_rows
 from .write import check_output
 
 _log = logging.getLogger("flatout")
@@ -113,15 +111,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
     kept: bool
 
 
-class _Work(Struct, frozen=True):
-    """One row that is to be asked."""
-
-    index: int
-    row: Row
-    call: Call
-    made: bytes
-
-
 class Runner:
     """Runs one job. `prepare` first, then `run`; `stop` at any time in between.
 
@@ -158,6 +147,7 @@ class Runner:
         self._under_way = UnderWay()
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
+        self._outdated = False
         self._client: Client | None = None
         self._input: Input | None = None
         self._pipe: Arrivals[tuple[int, Row]] | None = None
@@ -258,17 +248,21 @@ class Runner:
         options = self.options
         verification = None
         if source.repeatable and not options.fresh and self.run_file.exists():
-            verification = Verification(self._open_store(), str(self.run_file), self._recipe, self._again)
+            store = self._open_store()
+            rows = options.keep_prompts
+            verification = Verification(store, str(self.run_file), self._recipe, self._again, rows=rows)
         self._checked = check(source, self._recipe, limit=self._limit, accept=client.check, verify=verification)
         total = self.progress.total = self._checked.rows
         if verification is not None:
             verification.conclude(source.name, total if options.limit is None else None)
-            self._nothing_left = verification.kept == total
+            self._outdated = verification.outdated
+            self._nothing_left = verification.kept == total and not verification.outdated
         else:
             # Only now: an input that cannot be used leaves no file behind, and moves none aside.
             self._open_new_store(source, client)
         assert self._store is not None
         self._store.set_total(total)
+        self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
 
     def _open_new_store(self, source: Input, client: Client) -> None:
         if not source.repeatable:
@@ -302,16 +296,15 @@ class Runner:
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
         return enumerate(islice(source, self._limit))
 
-    def _own_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The input's columns once more, for a run file without them."""
+    def _own_rows(self) -> Iterator[OwnRow]:
+        """The input's rows once more, for a run file without them."""
         assert self._input is not None
-        return ((index, row.columns) for index, row in self._rows(self._input))
+        return own_rows(self._rows(self._input), self._recipe)
 
-    def _work(self, index: int, row: Row) -> _Work:
-        call = self._recipe.call(row)
-        return _Work(index, row, call, content(call))
+    def _work(self, index: int, row: Row) -> Work:
+        return Work.of(index, row, self._recipe)
 
-    async def _pending(self) -> AsyncIterator[_Work]:
+    async def _pending(self) -> AsyncIterator[Work]:
         """The rows that are to be asked: those without a result, and those whose failure may be tried again."""
         assert self._input is not None
         assert self._store is not None
@@ -319,23 +312,28 @@ class Runner:
             self.progress.resumed = self.progress.total or 0
             return
         name = str(self.run_file)
-        stored = Stored(self._store.finished())
+        revision = Revision(self._store) if self.options.keep_prompts and (self._outdated or self._pipe) else None
+        finished = Stored(self._store.finished(rows=revision is not None))
         index = -1
         async for index, row in self._arriving(self._input):
             if self._under_way.stops:
                 return
-            if (known := stored.take(index)) is not None:
+            if (known := finished.take(index)) is not None:
                 if self._pipe is not None:
                     compare(self._store, name, row, self._work(index, row).made, known)
                 if known.state not in self._again:
+                    if revision is not None:
+                        await revision.see(row, known)
                     self.progress.resumed += 1
                     continue
             yield self._work(index, row)
+        if revision is not None:
+            await revision.write()
         if self._pipe is not None and not self._under_way.stops:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
-                stored.check_nothing_left(name, index + 1, f"{self._input.name} has only")
+                finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
 
     async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
         if self._pipe is not None:
@@ -347,7 +345,7 @@ class Runner:
                 await asyncio.sleep(0)  # a million rows that were finished before are no reason to stand still
             yield pair
 
-    async def _ask(self, _: int, work: _Work) -> None:
+    async def _ask(self, _: int, work: Work) -> None:
         assert self._client is not None
         assert self._store is not None
         task = asyncio.current_task()
@@ -360,8 +358,7 @@ class Runner:
             if self._under_way.stops:
                 return
             raise
-        row = msgspec.json.encode(work.row.columns)
-        await keep(self._store, result, made=work.made, row=row, keep_prompts=self.options.keep_prompts)
+        await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self.options.keep_prompts)
         assert self._tally is not None
         self._tally.finished(result, work.index)
 
@@ -370,6 +367,7 @@ class Runner:
         return None if total is None else max(0, total - self.progress.finished)
 
     def _finish(self) -> Outcome:
+        assert self._input is not None
         left = self._left()
         interrupted = self._under_way.stops > 0 and left != 0
         if not interrupted or self._temporary is not None:
@@ -380,6 +378,7 @@ class Runner:
                 columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
                 rows=self._limit,
                 own=own,
+                types=self._input.types,
                 neutralise=self.options.neutralise,
             )
         kept = self._temporary is None or left != 0

@@ -54,6 +54,7 @@ class _Varied(Input):
         self.repeatable = source.repeatable
         self._source = source
         self._variants = _pairs(variants)
+        self.types = source.types
         own = source.columns
         self.columns = None if own is None else (*own, *(name for name, _ in _columns(self._variants[0], own)))
 

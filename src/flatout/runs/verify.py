@@ -6,6 +6,7 @@ would stand beside answers to other questions, so the first row that differs is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from flatout.durable import content, fingerprint
@@ -14,8 +15,11 @@ from flatout.errors import RunMismatch
 from flatout.store import Finished, RunFile
 from flatout.values import Call
 
-from .recipe import Recipe
+from .recipe import Recipe, row_id
 from .rows import Row
+from .stored import restored, stored
+
+_TOGETHER = 500  # rows that are written in one commit
 
 
 class Verification:
@@ -29,22 +33,26 @@ class Verification:
         name: its name, for messages.
         recipe: how a row becomes a call.
         again: the states of rows that are to be asked again.
+        rows: whether the run file is to have the rows as they are today.
 
     Attributes:
         kept: rows that need no asking.
+        outdated: whether a row is the same question as before among other columns.
     """
 
-    def __init__(self, store: RunFile, name: str, recipe: Recipe, again: Collection[str]) -> None:
+    def __init__(self, store: RunFile, name: str, recipe: Recipe, again: Collection[str], *, rows: bool) -> None:
         self.kept = 0
+        self.outdated = False
         self._store = store
         self._name = name
         self._recipe = recipe
         self._again = again
-        self._stored = Stored(store.finished())
+        self._rows = rows
+        self._stored = Stored(store.finished(rows=rows))
         self._difference: RunMismatch | None = None
 
-    def __call__(self, row: Row, call: Call | None) -> None:
-        """Compare a row. Every row comes by, in order, with its call where that was made already."""
+    def __call__(self, row: Row, call: Call | None, kept: bytes) -> None:
+        """Compare a row, as `flatout.runs.check.Verify`. Every row comes by, in order."""
         known = self._stored.take(row.index)
         if known is None or self._difference is not None:
             return
@@ -53,6 +61,7 @@ class Verification:
         except RunMismatch as difference:
             self._difference = difference
         self.kept += known.state not in self._again
+        self.outdated |= self._rows and known.input != kept
 
     def conclude(self, source: str, rows: int | None) -> None:
         """Refuse an input that differs, or one that has become shorter than ``rows``; None for one cut by a limit.
@@ -66,6 +75,27 @@ class Verification:
             self._stored.check_nothing_left(self._name, rows, f"{source} has only")
 
 
+class Revision:
+    """Brings the rows that a run file keeps up to date with the input, where only the user's own columns changed."""
+
+    def __init__(self, store: RunFile) -> None:
+        self._store = store
+        self._waiting: list[tuple[int, str | None, bytes]] = []
+
+    async def see(self, row: Row, known: Finished) -> None:
+        """Look at a row that is finished."""
+        kept = stored(row)
+        if known.input != kept:
+            self._waiting.append((known.index, row_id(row), kept))
+        if len(self._waiting) >= _TOGETHER:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        await asyncio.gather(*(self._store.revise(*each) for each in waiting))
+
+
 def compare(store: RunFile, name: str, row: Row, made: bytes, known: Finished) -> None:
     """Hold a row's `content` against its fingerprint.
 
@@ -73,4 +103,4 @@ def compare(store: RunFile, name: str, row: Row, made: bytes, known: Finished) -
         RunMismatch: they differ.
     """
     if fingerprint(made) != known.fingerprint:
-        raise mismatch(name, row.at, store.item(known.index), made, row.columns)
+        raise mismatch(name, row.at, store.item(known.index), made, restored(stored(row)))

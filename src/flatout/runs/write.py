@@ -158,6 +158,7 @@ def write(
     format: str | None = None,
     neutralise: bool = False,
     parsed: bool = False,
+    types: str | None = None,
 ) -> int:
     """Write the output, in constant memory, and return how many rows it has.
 
@@ -171,6 +172,7 @@ def write(
         format: one of `OUTPUT_FORMATS`; wins over the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
         parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
+        types: the types of the input's columns, for Parquet; their values are then as JSON has them.
 
     Raises:
         ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them.
@@ -186,7 +188,7 @@ def write(
             if chosen == "jsonl":
                 return _write_jsonl(file, rows(), names)
             if chosen == "parquet":
-                return _write_parquet(file, rows, columns, names)
+                return _write_parquet(file, rows, columns, names, types)
             return _write_delimited(file, rows(), columns, names, "\t" if chosen == "tsv" else ",", neutralise)
     except BrokenPipeError:
         raise
@@ -296,7 +298,9 @@ def _json(value: Any) -> bytes:
         return json.dumps(msgspec.to_builtins(value)).encode()
 
 
-def _write_parquet(file: BinaryIO, rows: Rows, columns: Sequence[str], names: Mapping[str, str]) -> int:
+def _write_parquet(
+    file: BinaryIO, rows: Rows, columns: Sequence[str], names: Mapping[str, str], types: str | None
+) -> int:
     from .parquet import write_rows
 
     known = frozenset(columns)
@@ -306,6 +310,7 @@ def _write_parquet(file: BinaryIO, rows: Rows, columns: Sequence[str], names: Ma
         lambda: ({**_own(row, known), **_answer_values(row, names)} for row in rows()),
         [*columns, *names.values()],
         fixed,
+        types,
     )
 
 

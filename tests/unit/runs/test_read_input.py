@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
+import sqlite3
+import tarfile
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +139,28 @@ def test_half_a_character_at_the_end(tmp_path: Path) -> None:
         ("a.jsonl", b'"a"\n{"b": 1', "a.jsonl, line 2: not JSON: it ends too early"),
         ("a.jsonl", b'{"b": 1} {"c": 2}', "a.jsonl, line 1: not JSON: trailing characters"),
         ("a.jsonl", b'{\n "b": 1\n}', "a.jsonl, line 1: not JSON: it spans several lines"),
-        ("a.jsonl", b"[\n1]", "a.jsonl, line 1: not JSON: it spans several lines"),
+        ("a.jsonl", b"[\n1]", "a.jsonl, row 1: a JSON number; a row is"),
         ("a.jsonl", b'{"b": "\\ud83d"}', "a.jsonl, line 1: not JSON: a \\u escape in it is half of a character"),
         ("a.jsonl", b'{"b": "\xff"}', "a.jsonl, line 1: byte 8 (0xff) is not UTF-8"),
         ("a.jsonl", b'"a"\n\n{"b": "\0"}', "a.jsonl, line 3: a NUL byte"),
-        ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: not JSON: nested too deeply"),
+        ("a.jsonl", b'{"a":' + b"[" * 100_000, "a.jsonl, line 1: not JSON: nested too deeply"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl, row 1: not JSON: nested too deeply"),
         ("a.jsonl", b"1e999", "a.jsonl, line 1: not JSON: Number out of range"),
-        ("a.jsonl", b'"a"\n7\n', "a.jsonl, line 2: a JSON number; a line is"),
+        ("a.jsonl", b'"a"\n7\n', "a.jsonl, line 2: a JSON number; a row is"),
         ("a.jsonl", b"true\n", "a.jsonl, line 1: a JSON boolean"),
-        ("a.jsonl", b"null\n", "a.jsonl, line 1: null; a line is"),
-        ("a.json", b'[{"a": 1}]\n', "a.json, line 1: a JSON list (does the file"),
+        ("a.jsonl", b"null\n", "a.jsonl, line 1: null; a row is"),
+        ("a.json", b"[]", "a.json: no rows"),
+        ("a.json", b'[{"a": 1}, [2]]\n', "a.json, row 2: a JSON list; a row is"),
+        ("a.json", b'[{"a": 1}', "a.json, row 2: not JSON: it ends too early"),
+        ("a.json", b'[{"a": 1}, {"a": "x', "a.json, row 2: not JSON: it ends too early"),
+        ("a.json", b'[{"a": 1}, {"a": tru', "a.json, row 2: not JSON: it ends too early"),
+        ("a.json", b'[{"a": 1} {"a": 2}]', "a.json, row 2: not JSON: '{' where ',' belongs"),
+        ("a.json", b'[{"a": 1}, {a: 2, "text": "' + b"x" * 50 + b'"}]', "a.json, row 2: not JSON: expecting property"),
+        ("a.json", b'[{"a": 1}]\n[{"a": 2}]', "a.json: something stands behind the list's end"),
+        ("a.json", b'[{"a": "\xff"}]', "a.json: byte 9 (0xff) is not UTF-8"),
+        ("a.json", b'["' + b"x" * 500_000 + b'\xff"]', "a.json: byte 500003 (0xff) is not UTF-8"),
+        ("a.json", b'["a", NaN]', "a.json, row 2: not JSON: "),
+        ("a.json", b'["\\ud83d"]', "a.json, row 1: not JSON: a \\u escape in it is half of a character"),
         ("a.csv", b"a,b\n1,2\n3\n", "a.csv, line 3: 1 cell, but the header has 2"),
         ("a.csv", b"a,b\n1,2,3\n", "a.csv, line 2: 3 cells, but the header has 2"),
         ("a.csv", b"a,b,a\n1,2,3\n", "a.csv, line 1: the column 'a' is there twice"),
@@ -168,6 +185,85 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, name: str, data: 
     said = problem(tmp_path / name, data)
     assert said.startswith(message)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "noname", "a.json.gz"])
+def test_a_json_list_of_rows_is_read(tmp_path: Path, name: str, indent: int | None) -> None:
+    """What `json.dump` writes and most APIs answer would have to be converted by hand."""
+    rows = [{"prompt": f'né \\ " ]}} {n}', "n": n, "deep": [{"a": [n]}]} for n in range(5_000)]
+    data = json.dumps([*rows, "text"], indent=indent, ensure_ascii=False).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    source = open_input(path)
+    found = list(source)
+    assert source.format == "json"
+    assert [row.columns for row in found] == [*rows, {"prompt": "text"}]
+    assert (found[6].index, found[6].at) == (6, f"{path}, row 7")
+    assert piped(data) == [*rows, {"prompt": "text"}]
+
+
+def test_an_element_of_a_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that never goes on to its next row would fill the memory."""
+    monkeypatch.setattr(read, "LONGEST_LINE", 1_000)
+    assert problem(tmp_path / "a.json", b'["a", "' + b"x" * 300_000 + b'"]').startswith(
+        "a.json, row 2: longer than 1,000 characters"
+    )
+
+
+def _zip_of(name: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, "x")
+    return packed.getvalue()
+
+
+def _database(application: int) -> bytes:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA application_id = {application}")
+        connection.execute("CREATE TABLE t (x)")
+        return bytes(connection.serialize())
+
+
+def _tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (_zip_of("xl/workbook.xml"), "is a workbook (Excel or its like); save the sheet as CSV"),
+        (_zip_of("rows.csv"), "is a ZIP archive; unpack it first"),
+        (_database(0), "is an SQLite database; write a table of it as JSON: sqlite3 -json"),
+        (_database(1179402580), "is a run file; get its answers out with: flatout export"),
+        (_tar(), "is a tar archive; unpack it first"),
+        (gzip.compress(_tar()), "is a tar archive; unpack it first"),
+        (gzip.compress(gzip.compress(b"a")), "is packed with gzip twice; unpack it first"),
+        (bz2.compress(b"a"), "is packed with bzip2; unpack it first"),
+        (lzma.compress(b"a"), "is packed with xz; unpack it first"),
+        (b"%PDF-1.7\n", "is a PDF; get its text out first"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture; --image sends pictures that a column names"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel or Word file; save it as CSV"),
+        (b"PAR1\x15\x04", "is a Parquet file; name it .parquet, or add --format parquet"),
+        (b"\n<!DOCTYPE html>\n<html>", "is an HTML or XML page, not rows"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_another_kind_of_file_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    """A renamed workbook or a database would be called broken CSV at some byte, with no way to go on."""
+    if name == "a.parquet" and (data.startswith((b"PAR1", b"\x1f\x8b")) or b"<html>" in data):
+        return  # pyarrow's own words
+    assert problem(tmp_path / name, data).startswith(f"{name}: {message}")
+
+
+def test_gzip_without_its_suffix_is_unpacked(tmp_path: Path) -> None:
+    """A download that lost its suffix, or a packed pipe, would be called a NUL byte on line 1."""
+    (tmp_path / "a.csv").write_bytes(gzip.compress(b"a\n1\n"))
+    assert columns(tmp_path / "a.csv") == [{"a": "1"}]
+    assert piped(gzip.compress(b'{"a": 1}\n')) == [{"a": 1}]
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +328,7 @@ def test_a_format_given_wins(tmp_path: Path) -> None:
     assert piped(b"a,b\n1,2\n", format="csv") == [{"a": "1", "b": "2"}]
     (tmp_path / "a.jsonl").write_text('"x"\n')
     assert columns(tmp_path / "a.jsonl", format="text") == [{"prompt": '"x"'}]
-    with pytest.raises(ConfigError, match="the input format is one of jsonl, csv"):
+    with pytest.raises(ConfigError, match="the input format is one of jsonl, json, csv"):
         open_input(tmp_path / "a.jsonl", format="xlsx")
     with pytest.raises(ConfigError, match="Parquet cannot be read from a pipe"):
         piped(b"PAR1", format="parquet")

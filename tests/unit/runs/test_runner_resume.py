@@ -13,6 +13,8 @@ from scripted_wire import Wire, client
 
 from flatout import ConfigError, Limits, RunMismatch, StoreError
 from flatout.runs import runner as runs
+from flatout.runs import stored as keeping
+from flatout.runs.export import export
 from flatout.runs.read import Input
 from flatout.runs.rows import Row
 from flatout.runs.runner import Outcome, Runner, RunOptions
@@ -45,6 +47,12 @@ class Job:
             return await self.prepared(**options).run()
 
         return asyncio.run(main())
+
+    def output_run(self) -> Path:
+        return Path(f"{self.output}.flatout")
+
+    def written(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
 
     def state(self) -> str:
         with RunReader.open(self.run_file) as reader:
@@ -141,4 +149,76 @@ def test_a_run_that_appears_meanwhile_is_not_taken_unseen(tmp_path: Path, monkey
         job.prepared()
     assert job.state() == "finished"
     assert job.run().unfinished == 0
+    assert job.wire.prompts == []
+
+
+def test_columns_are_those_of_today(job: Job) -> None:
+    """After a column was added, mended or removed, the output would show it as it was, or the run refuse to go on."""
+    job.write([{"id": f"r{n}", "prompt": row["prompt"], "new": n} for n, row in enumerate(ROWS)])
+    assert job.run().unfinished == 0
+    assert [(row["id"], row["new"]) for row in job.written()] == [(f"r{n}", n) for n in range(6)]
+    with RunReader.open(job.run_file) as reader:
+        assert [item.id for item in reader.items()] == [f"r{n}" for n in range(6)]
+    job.write([{"prompt": row["prompt"]} for row in ROWS] + [{"prompt": "one more"}])
+    assert job.run().unfinished == 0
+    assert [set(row) & {"id", "new"} for row in job.written()] == [set()] * 7
+    assert job.wire.prompts == ["one more"]
+
+
+def test_answers_never_stand_beside_other_rows(tmp_path: Path) -> None:
+    """Without prompts in the run file, an input edited meanwhile would get the answers of the rows that it had."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    edited = [ROWS[0], {"id": "x", "prompt": "squeezed in"}, *ROWS[1:]]
+
+    async def main(rows: list[dict[str, Any]]) -> None:
+        runner = job.prepared(keep_prompts=False)
+        finish = runner._finish
+
+        def meanwhile() -> Outcome:
+            job.write(rows)
+            return finish()
+
+        runner._finish = meanwhile  # type: ignore[method-assign]
+        await runner.run()
+
+    with pytest.raises(RunMismatch, match=r"in\.jsonl, line 2 has changed since it was asked; the answers are kept in"):
+        asyncio.run(main(edited))
+    assert not job.output.exists()
+    job.write(ROWS)
+    with pytest.raises(RunMismatch, match=r"the input has become shorter: row 6 is gone"):
+        asyncio.run(main(ROWS[:5]))
+    job.write([{**ROWS[0], "id": "new", "n": 1}, *ROWS[1:]])
+    assert job.run(keep_prompts=False).unfinished == 0
+    assert job.written()[0] | {"n": 1, "id": "new", "prompt": "prompt 0"} == job.written()[0]
+    assert len(job.wire.prompts) == 6
+
+
+def test_rows_that_cannot_be_kept_are_refused_before_the_first_call(tmp_path: Path) -> None:
+    """Each resume would pay for answers that the run file then does not take."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    job = Job(tmp_path)
+    job.source = tmp_path / "in.parquet"
+    job.output = tmp_path / "out.parquet"
+    when = pa.array([1, 1_500_000_000, None], pa.timestamp("ns"))
+    parquet.write_table(pa.table({"prompt": ["a", "b", "c"], "when": when}), job.source)
+    for _ in range(2):
+        assert job.run().unfinished == 0
+    assert sorted(job.wire.prompts) == ["a", "b", "c"]
+    assert parquet.read_table(job.output)["when"].combine_chunks().equals(when)
+    later = tmp_path / "later.parquet"
+    export(job.output_run(), str(later))
+    assert parquet.read_table(later)["when"].combine_chunks().equals(when)
+
+
+def test_what_no_run_file_takes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row too large for the run file would be found when its answer was paid for."""
+    monkeypatch.setattr(keeping, "LARGEST_ROW", 1024**2)
+    job = Job(tmp_path)
+    job.write([*ROWS, {"prompt": "x", "large": "y" * 1024**2}])
+    with pytest.raises(ConfigError, match=r"in\.jsonl, line 7: the row is larger than 1 MB"):
+        job.run()
+    with pytest.raises(ConfigError, match=r"line 1: the column odd cannot be kept in a run file"):
+        keeping.stored(Row(0, 1, {"fine": 1, "odd": object()}))
     assert job.wire.prompts == []

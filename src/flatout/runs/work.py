@@ -1,0 +1,50 @@
+"""One row, ready to be asked: everything about it that may fail has been made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from flatout.durable import content, fingerprint
+from flatout.values import Call
+
+from .export import OwnRow
+from .recipe import Recipe
+from .rows import Row
+from .stored import restored, stored
+
+
+class Work(Struct, frozen=True):
+    """One row that is to be asked.
+
+    Attributes:
+        index: its place.
+        row: the row.
+        kept: the row as the run file keeps it.
+        call: what is asked.
+        made: the call's `content`.
+    """
+
+    index: int
+    row: Row
+    kept: bytes
+    call: Call
+    made: bytes
+
+    @classmethod
+    def of(cls, index: int, row: Row, recipe: Recipe) -> Work:
+        """What there is to do for a row.
+
+        Raises:
+            ConfigError: the row makes no call, or cannot be kept.
+        """
+        call = recipe.call(row)
+        return cls(index, row, stored(row), call, content(call))
+
+
+def own_rows(rows: Iterable[tuple[int, Row]], recipe: Recipe) -> Iterator[OwnRow]:
+    """The input's rows once more, for a run file without them."""
+    for index, row in rows:
+        work = Work.of(index, row, recipe)
+        yield OwnRow(index, row.at, fingerprint(work.made), restored(work.kept))
