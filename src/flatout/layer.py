@@ -253,6 +253,10 @@ class Journey:
         self.delivered = False
         self.first_chunk: float | None = None
 
+    def is_in_flight(self) -> bool:
+        """Whether an attempt is on the wire now, so that its answer may have arrived."""
+        return self.in_flight
+
     def waited(self, cause: str, seconds: float) -> None:
         """Add to the time that went into a cause (see `flatout.events.WAITS`)."""
         if seconds > 0:

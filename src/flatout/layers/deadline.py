@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from flatout.errors import DeadlineExceeded
-from flatout.layer import CallNext, journey
+from flatout.layer import CallNext, Journey, journey
+from flatout.patience import Patience
 from flatout.values import Call, Reply
 
 
@@ -26,17 +25,19 @@ class Deadline:
         trip = journey()
         trip.deadline_at = trip.started + seconds
         try:
-            async with asyncio.timeout_at(trip.deadline_at) as scope:
+            async with Patience(trip.deadline_at, trip.is_in_flight) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
                 raise
             if trip.fallback is not None:
                 return trip.fallback
-            last = trip.last_error
-            why = f"; the last attempt: {last}" if last is not None else ""
-            raise DeadlineExceeded(
-                f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}",
-                attempts=trip.attempts,
-                reply=getattr(last, "reply", None),
-            ) from last
+        # Raised out here, the error does not hold the one that ended the attempt, whose frames hold the request.
+        raise _exceeded(seconds, trip) from trip.last_error
+
+
+def _exceeded(seconds: float, trip: Journey) -> DeadlineExceeded:
+    last = trip.last_error
+    why = f"; the last attempt: {last}" if last is not None else ""
+    text = f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}"
+    return DeadlineExceeded(text, attempts=trip.attempts, reply=getattr(last, "reply", None))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from flatout.errors import AttemptTimeout
 from flatout.layer import Codec, Journey, Request, Response, Streamed, Transport, journey
+from flatout.patience import Patience
 from flatout.settings import Gaps
 from flatout.values import Call, Reply
 
@@ -65,7 +66,7 @@ class Endpoint:
         except TimeoutError:
             if not listening.silence.expired():
                 raise
-            raise listening.complaint() from None
+        raise listening.complaint()  # out here, it does not hold the frames of what it ended, and so the request
 
     async def _read(self, call: Call, answer: Streamed, trip: Journey, listening: _Listening) -> Reply:
         chunks = listening.to(answer.chunks())
@@ -97,7 +98,7 @@ class _Listening:
         self._gaps = gaps
         self._began = asyncio.get_running_loop().time()
         self._heard = False
-        self.silence = asyncio.timeout(gaps.first_byte)
+        self.silence = Patience(None if gaps.first_byte is None else self._began + gaps.first_byte)
 
     def elapsed(self) -> float:
         """Seconds since the attempt began."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from flatout.errors import AttemptTimeout
-from flatout.layer import CallNext
+from flatout.layer import CallNext, journey
+from flatout.patience import Patience
 from flatout.values import Call, Reply
 
 
@@ -21,10 +22,12 @@ class Timeout:
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.timeout or self._seconds
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(seconds) as scope:
+            async with Patience(until, journey().is_in_flight) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise AttemptTimeout(f"no answer within {seconds:g} s") from None
+        # Raised out here, the error does not hold the one that ended the attempt, whose frames hold the request.
+        raise AttemptTimeout(f"no answer within {seconds:g} s")
