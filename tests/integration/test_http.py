@@ -9,12 +9,16 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import traceback
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
+from threading import Thread
 
 import pytest
 
@@ -26,8 +30,10 @@ from flatout import (
     Client,
     ConnectError,
     DeadlineExceeded,
+    InvalidRequest,
     Limits,
     ProtocolError,
+    Reply,
 )
 from flatout.layer import Journey, Request, reset_journey, set_journey
 from flatout.testing import Faults, ProviderModel, ProviderSettings, digest_of, serve
@@ -87,6 +93,31 @@ async def raw(answer: Callable[..., Awaitable[bool]], **options) -> AsyncIterato
         yield made
     finally:
         server.close()
+
+
+@contextmanager
+def elsewhere(answer: Callable[..., Awaitable[bool]]) -> Iterator[Raw]:
+    """A server in a thread of its own, which goes on when the client's loop does not."""
+    ready: Future[Raw] = Future()
+    done = asyncio.Event()
+
+    async def main() -> None:
+        async with raw(answer) as server:
+            ready.set_result(server)
+            await done.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_until_complete, args=(main(),))
+    thread.start()
+    try:
+        yield ready.result(10)
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
 
 
 def always(data: bytes, *, keep: bool = False):
@@ -168,65 +199,60 @@ def test_a_server_that_closes_idle_connections_loses_no_call():
     run(main)
 
 
-def test_a_request_that_met_a_stale_connection_is_sent_once_more_and_no_more():
-    """A server that closes after each answer would make calls fail; one that always closes be asked for ever."""
-
-    async def answers_once_a_connection(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
-        if number == 0 and not server.broken:
-            writer.write(response(completion()))  # and promises to stay, and does not
-            await writer.drain()
-            return True
+async def reads_and_closes(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+    """Answers four requests on a connection; reads the fifth, and closes."""
+    if number == 4:
         return False
+    writer.write(response(completion()))
+    await writer.drain()
+    return True
+
+
+@pytest.mark.parametrize("gaps", [{}, {"first_byte": 10.0}])
+def test_every_request_is_an_attempt(gaps, monkeypatch):
+    """A server that reads a request and closes was paid twice for it: nobody counted, noted or paced the second."""
+    noted: list[int] = []
 
     async def main() -> None:
-        async with raw(answers_once_a_connection) as server:
-            server.broken = False
-            transport = HttpTransport()
-            request = Request("POST", server.url, headers(), b"{}")
-            assert (await transport.send(request)).status == 200
-            assert (await transport.send(request)).status == 200
-            assert len(server.requests) == 3  # the second was sent again on a new connection
-            server.broken = True
-            before = len(server.requests)
-            with pytest.raises(ProtocolError):
-                await transport.send(request)
-            assert len(server.requests) - before == 1  # nothing was stale, so nothing is repeated
-            await transport.close()
-        async with raw(answers_once_a_connection) as server:
-            server.broken = False
-            transport = HttpTransport()
-            request = Request("POST", server.url, headers(), b"{}")
-            await transport.send(request)
-            server.broken = True
-            with pytest.raises(ProtocolError):
-                await transport.send(request)
-            assert len(server.requests) == 3
-            await transport.close()
+        async with raw(reads_and_closes) as server, client(server.url, retries=20, **gaps) as made:
 
+            async def note(number: int, *_: object) -> None:
+                noted.append(number)
+
+            async def one(number: int) -> Reply:
+                trip = Journey(asyncio.get_running_loop().time())
+                trip.before_attempt = note
+                trips.append(trip)
+                return await made._engine.answer(Call(f"{number}"), trip)
+
+            trips: list[Journey] = []
+            for start in range(0, 400, 20):
+                await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+            assert len(server.requests) == len(noted) == sum(trip.attempts for trip in trips) > 400
+
+    monkeypatch.setattr("flatout.layers.retry.delay", lambda *_, **__: 0.0)
     run(main)
 
 
-def test_a_connection_that_is_cut_after_a_while_is_not_taken_for_a_stale_one(monkeypatch):
-    """A prompt that the server has worked on would be sent, and paid, twice behind the user's back."""
+def test_a_connection_that_was_closed_before_a_request_gets_none():
+    """A server that closes idle connections would cost an attempt, and with no retries the call."""
 
-    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
-        if number == 0:
-            writer.write(response(completion()))
-            return True
-        await asyncio.sleep(0.3)
+    async def closes_after_each_answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(response(completion()))  # and promises to stay, and does not
+        await writer.drain()
         return False
 
     async def main() -> None:
-        async with raw(answer) as server:
+        async with raw(closes_after_each_answer) as server:
             transport = HttpTransport()
             request = Request("POST", server.url, headers(), b"{}")
-            await transport.send(request)
-            with pytest.raises(ProtocolError):
-                await transport.send(request)
-            assert len(server.requests) == 2
+            for number in range(1, 11):
+                assert (await transport.send(request)).status == 200
+                await asyncio.sleep(0)
+                time.sleep(0.02)  # noqa: ASYNC251 - blocked: the end arrives, and the loop has not heard of it
+                assert len(server.requests) == server.connections == number
             await transport.close()
 
-    monkeypatch.setattr("flatout.transports.http.STALE_WITHIN", 0.2)
     run(main)
 
 
@@ -336,6 +362,75 @@ def test_a_broken_answer_is_a_named_error_and_shows_no_key(data, said):
                 await send(server.url)
             report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
             assert SECRET not in report
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ("x-long: " + "a" * 40_000,),
+        tuple(f"x-{n}: v" for n in range(600)),
+        ("content-security-policy: " + "b " * 9_000,),
+    ],
+    ids=["long", "many", "policy"],
+)
+def test_an_answer_with_a_long_head_is_read(head):
+    """A gateway that sets large cookies or policies would make every answer, paid for, unreadable."""
+
+    async def main() -> None:
+        async with raw(always(response(completion("behind it"), *head))) as server, client(server.url) as made:
+            assert (await made.call("x")).text == "behind it"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 2xx %s\r\n\r\n",
+        b"HTTP/9 %s\r\n\r\n",
+        b"%s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: %s\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%s\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 32\r\n\r\n%s",
+        b"HTTP/1.1 302 Found\r\nlocation: https://me:%s@other.test/%s\r\ncontent-length: 0\r\n\r\n",
+    ],
+    ids=lambda data: data[:40].decode().split("\r\n")[-1] or data[:20].decode(),
+)
+@pytest.mark.parametrize("encode", [str, lambda key: b64encode(f"x{key}".encode()).decode(), lambda key: key[:12]])
+def test_no_key_that_a_broken_answer_repeats_shows(data, encode):
+    """Errors are logged and stored: a server that repeats the key in a status line, a header or a chunk's size
+    would put it there.
+    """
+    quoted = encode(SECRET).encode()
+
+    async def main() -> None:
+        async with raw(always(data.replace(b"%s", quoted))) as server:
+            for gaps in ({}, {"first_byte": 5.0}):
+                async with client(server.url, api_key=SECRET, **gaps) as made:
+                    error = (await made.result("x")).error
+                    report = traceback.TracebackException.from_exception(error, capture_locals=True).format()
+                    shown = "".join(report) + repr(error) + repr(vars(error))
+                    assert SECRET[:12] not in shown
+                    assert quoted.decode()[4:16] not in shown
+                    assert error.__context__ is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("gaps", [{}, {"first_byte": 5.0}])
+def test_of_a_refusal_only_the_beginning_is_read(gaps):
+    """An error page of many megabytes would be read, decoded and searched, while nothing else moves."""
+    page = b'{"error": {"message": "' + b"no " * 2_000_000 + b'"}}'
+
+    async def main() -> None:
+        async with raw(always(response(page, status="400 Bad"))) as server, client(server.url, **gaps) as made:
+            error = (await made.result("x")).error
+            assert isinstance(error, InvalidRequest)
+            assert "no no no" in str(error)
+            assert len(str(error)) <= 300
 
     run(main)
 
@@ -565,6 +660,84 @@ def test_a_cancelled_call_closes_its_connection():
             assert server.connections == 2
 
     run(main)
+
+
+@pytest.mark.parametrize("bound", [{"timeout": 0.5}, {"deadline": 0.5}, {"first_byte": 0.5}])
+def test_a_blocked_loop_times_out_no_call_that_was_answered(bound):
+    """A program that computes for a while between two awaits would lose, and pay again for, all that is in flight."""
+    piece = b'data: {"choices": [{"index": 0, "delta": {"content": "fine"}, "finish_reason": "stop"}]}\n\n'
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        streamed = b'"stream":true' in server.requests[-1]
+        await asyncio.sleep(0.1)
+        if streamed:
+            writer.write(response(b"", "content-type: text/event-stream", length=len(piece) + 14))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.write(piece + b"data: [DONE]\n\n")
+        else:
+            writer.write(response(completion("a" * 300_000)))
+        return True
+
+    async def main(url: str) -> None:
+        async with client(url, **bound) as made:
+            asyncio.get_running_loop().call_later(0.08, time.sleep, 1.0)
+            results = await made.gather([f"{n}" for n in range(40)])
+            assert [result.error for result in results if not result.ok] == []
+
+    with elsewhere(answer) as server:
+        run(lambda: main(server.url))
+        assert len(server.requests) == 40
+
+
+@pytest.mark.parametrize("gaps", [{}, {"first_byte": 9.0}])
+def test_large_answers_together_take_a_bounded_memory(gaps):
+    """A hundred large answers at once would fill the memory, though each is within its bound."""
+    large, held = 2_000_000, 4_000_000
+
+    async def main(url: str) -> None:
+        transport = HttpTransport(max_held=held)
+        async with client(url, transport=transport, **gaps) as made:
+            tracemalloc.start()
+            async for result in made.as_completed(f"{n}" for n in range(60)):
+                assert result.ok
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert "0 answers, 0 waiting" in repr(transport._room)
+        assert peak < 60 * large / 2
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        writer.write(response(completion("a" * large)))
+        await writer.drain()
+        return True
+
+    with elsewhere(answer) as server:
+        run(lambda: main(server.url))
+
+
+def test_with_few_files_that_may_be_opened_every_call_is_answered():
+    """Where a process may open 256 files, 500 calls at once would fail as if nobody were there."""
+    program = (
+        "import resource, sys, flatout\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))\n"
+        "others = [open('/dev/null') for _ in range(int(sys.argv[2]))]\n"
+        "results = flatout.run(['x'] * 300, 'm', base_url=sys.argv[1], limits=flatout.Limits(concurrency=200))\n"
+        "print(sum(result.ok for result in results), sum(result.attempts for result in results))\n"
+    )
+
+    async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
+        await asyncio.sleep(0.05)
+        writer.write(response(completion()))
+        return True
+
+    with elsewhere(answer) as server:
+        for others in ("0", "30"):
+            made = subprocess.run(
+                [sys.executable, "-c", program, server.url, others], capture_output=True, text=True, check=False
+            )
+            assert made.stdout.split() == ["300", "300"], made.stderr
+            assert "may not open more files" in made.stderr
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,18 @@ UNKNOWN_MODEL = frozenset(
 WRONG_PATH = "path_not_found"
 """The code of an `InvalidRequest` that says that the server has nothing at the request's path."""
 
+CERTIFICATE = "certificate"
+"""The code of a `ConnectError` whose server showed a certificate that nobody vouches for."""
+
+PROXY_IGNORED = "proxy_ignored"
+"""The code of a `ConnectError` where the environment names a proxy that was not used."""
+
+OPEN_FILES = "open_files"
+"""The code of a `ConnectError` for which this process could open no file."""
+
+CONNECTION_LOST = "connection_lost"
+"""The code of a `ProtocolError` whose connection ended before its answer."""
+
 
 class Verdict(Enum):
     """What to do about a failed attempt."""
@@ -176,8 +188,15 @@ _ADVICE: dict[type[CallError], str] = {
 _MODEL_ADVICE = "check the model's name, and that your account may use it"
 _PATH_ADVICE = "check base_url: it must point at the API itself and end with its version, such as /v1"
 
-_SILENCES = {name: f"raise {name}= (--{name.replace('_', '-')})" for name in ("first_byte", "between_bytes")}
-"""By the code of an `AttemptTimeout`: which bound on an answer's silences ended it."""
+_CODE_ADVICE = {
+    "first_byte": "raise first_byte= (--first-byte)",
+    "between_bytes": "raise between_bytes= (--between-bytes)",
+    CERTIFICATE: "name your proxy's or company's own certificate in SSL_CERT_FILE; if there is none, check the address",
+    PROXY_IGNORED: "pass trust_env=True (--trust-env) to use the proxy that the environment names",
+    OPEN_FILES: "raise the limit on open files (ulimit -n), or keep fewer calls in flight (concurrency)",
+    CONNECTION_LOST: "run again: the connection failed, not the call; if it stays, keep fewer calls in flight",
+}
+"""By the code of a `TransportError`, where its class says less."""
 
 
 def advice(error: CallError | type[CallError]) -> str:
@@ -188,8 +207,8 @@ def advice(error: CallError | type[CallError]) -> str:
         return _PATH_ADVICE
     if _is_unknown_model(error):
         return _MODEL_ADVICE
-    if isinstance(error, errors.AttemptTimeout) and error.code in _SILENCES:
-        return _SILENCES[error.code]
+    if isinstance(error, errors.TransportError) and error.code in _CODE_ADVICE:
+        return _CODE_ADVICE[error.code]
     return _nearest(_ADVICE, type(error))
 
 

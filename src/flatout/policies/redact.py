@@ -14,7 +14,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from html import escape
-from urllib.parse import quote
+from urllib.parse import quote, unquote, unquote_plus
 
 MARK = "…"
 """Stands where a key was. Not ASCII, so it can be no part of a key."""
@@ -101,6 +101,14 @@ def secrets_among(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     values = (value for name, value in named if is_secret(name))
     found = {part for value in values for part in (value, value.rpartition(" ")[2])}
     return tuple(sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True))
+
+
+def secrets_in(url: str) -> tuple[str, ...]:
+    """The secrets in an address: a password, and what its query says under a secret's name."""
+    before, _, query = url.partition("?")
+    user = before.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    pairs = [(name, unquote_plus(value)) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
+    return secrets_among([("password", unquote(user.rpartition(":")[2])), *pairs])
 
 
 @lru_cache(maxsize=256)

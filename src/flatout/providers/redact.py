@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from flatout.errors import BODY_CAP
-from flatout.policies.redact import SHORTEST, excerpt, redact, secrets_among
+from flatout.policies.redact import SHORTEST, excerpt, redact, secrets_among, secrets_in
 from flatout.values import Endpoint
 
 __all__ = ["redact", "redact_body", "redact_headers", "secrets_of"]
@@ -37,7 +37,7 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[s
 
 def secrets_of(endpoint: Endpoint) -> tuple[str, ...]:
     """Every secret that requests to an endpoint carry, the longest first: its key, and those in its headers and URL."""
-    found = set(secrets_among((*endpoint.headers.items(), *endpoint.query.items())))
+    found = {*secrets_among((*endpoint.headers.items(), *endpoint.query.items())), *secrets_in(endpoint.base_url)}
     if endpoint.api_key is not None:
         found.add(endpoint.api_key.reveal())
     return tuple(sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True))

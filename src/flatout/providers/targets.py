@@ -11,6 +11,7 @@ import msgspec
 
 from flatout.config import Config, EndpointConfig, FoundConfig
 from flatout.errors import ConfigError
+from flatout.policies.redact import redact_url
 from flatout.secret import Secret
 from flatout.values import Endpoint, Limits, Target
 
@@ -232,14 +233,19 @@ def _address(base_url: str) -> str:
     Raises:
         ConfigError: they cannot.
     """
-    base_url = base_url.strip()
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that make no sense
-        usable = False
+    base_url = base_url.strip()  # copied from a page or a file, it may have a blank or a line break behind it
     if "@" in base_url.partition("://")[2].partition("/")[0]:
         raise ConfigError("the base URL holds a user name or password: give the key by itself instead")
-    if not usable:
-        raise ConfigError(f"the base URL {base_url!r} is no http:// or https:// address")
+    if not _is_usable(base_url):
+        raise ConfigError(f"the base URL {redact_url(base_url)!r} is no http:// or https:// address")
     return base_url.rstrip("/")
+
+
+def _is_usable(url: str) -> bool:
+    if any(map(str.isspace, url)):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that make no sense
+        return False

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.layer import Request
-from flatout.policies.redact import LEAD, excerpt, redact, redact_url, secrets_among
+from flatout.policies.redact import LEAD, excerpt, redact, redact_url, secrets_among, secrets_in
 
 KEY = 'Zk/9+b&c=d"e-fgh%ijkl~mnop<qr'
 
@@ -83,6 +83,12 @@ def test_a_request_shows_no_key() -> None:
     request = Request("POST", "https://me:hidden@host.test/v1?key=hidden", {"authorization": "hidden"}, b"{}")
     assert "hidden" not in repr(request)
     assert "host.test/v1" in repr(request)
+
+
+def test_the_secrets_of_an_address_are_known() -> None:
+    """A server that quotes the key of a URL would put it into errors."""
+    assert set(secrets_in("https://me:hunter2@host/v1?key=a%2Fbcd&sig=x&api-version=2024")) == {"hunter2", "a/bcd"}
+    assert secrets_in("https://host/v1") == ()
 
 
 def test_secrets_are_told_by_their_names() -> None:

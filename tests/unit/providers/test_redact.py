@@ -56,12 +56,12 @@ def test_every_secret_of_an_endpoint_is_known() -> None:
     """A key given as a custom header or in the URL would not be recognised."""
     endpoint = Endpoint(
         name="x",
-        base_url="https://x",
+        base_url="https://x/v1?token=fifth-key",
         api_key=Secret("first-key"),
         headers={"X-Auth-Token": "second-key", "Proxy-Authorization": "Basic third-key", "x-title": "my app"},
         query={"api-version": "2024-10-21", "key": "fourth-key"},
     )
-    assert {"first-key", "second-key", "third-key", "fourth-key"} <= set(secrets_of(endpoint))
+    assert {"first-key", "second-key", "third-key", "fourth-key", "fifth-key"} <= set(secrets_of(endpoint))
     assert not {"my app", "2024-10-21"} & set(secrets_of(endpoint))
 
 

@@ -66,7 +66,10 @@ def test_base_url_gets_flatouts_own_key_and_no_providers(monkeypatch):
 
 @pytest.mark.parametrize(
     "url",
-    ["x", "ftp://x/v1", "http://", "http:///v1", "", "file:///etc/passwd", "http://[", "http://x:99999/v1", "//x/v1"],
+    [
+        *("x", "ftp://x/v1", "http://", "http:///v1", "", "file:///etc/passwd", "http://[", "http://x:99999/v1"),
+        *("//x/v1", "http://x/v 1", "http://x\n/v1"),
+    ],
 )
 def test_an_unusable_base_url_is_refused_before_anything_is_sent(url):
     """Every call would fail by itself, after retries, instead of one clear message at the start."""
@@ -75,6 +78,18 @@ def test_an_unusable_base_url_is_refused_before_anything_is_sent(url):
     if url:
         with pytest.raises(ConfigError, match="base URL"):
             targets("mine/m", endpoints={"mine": {"base_url": url}})
+
+
+def test_a_blank_around_the_base_url_is_no_part_of_it():
+    """A base URL that was copied with a blank behind it would send every call to a path that nobody serves."""
+    assert targets("m", base_url=" http://x/v1/ \n").target("m").endpoint.base_url == "http://x/v1"
+
+
+def test_a_key_in_an_unusable_base_url_is_not_shown():
+    """It would stand in the terminal's history."""
+    with pytest.raises(ConfigError) as caught:
+        targets("m", base_url="htp://x/v1?key=hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_in_the_base_url_is_refused_and_not_shown():

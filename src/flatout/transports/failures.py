@@ -1,0 +1,99 @@
+"""Name what went wrong below HTTP's answers, in words that help, and without a key.
+
+The HTTP client's errors quote what the server sent, and hold, in the frames of their tracebacks, the request with its
+key. Nothing of either passes: the error that is raised is a new one, which holds none of theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from urllib.request import getproxies_environment, proxy_bypass
+
+import aiohttp
+
+from flatout.errors import CallError, ConnectError, ProtocolError
+from flatout.layer import Request
+from flatout.policies.classify import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED
+from flatout.policies.redact import excerpt, redact, secrets_in
+
+from .descriptors import NONE_LEFT
+
+FAILED = (aiohttp.ClientError, OSError, ValueError, CallError)
+"""All that sending a request can end in. Raise what `named` makes of it outside of the ``except``."""
+
+_QUOTED = 200
+"""Characters of others' words that an error keeps."""
+
+_OPEN = frozenset({"content-type", "accept", "user-agent"})
+"""Headers of requests that hold no secret. The key may stand in any other."""
+
+
+def named(error: Exception, request: Request, *, trust_env: bool = False) -> CallError:
+    """The named error for one of the HTTP client's. Every aiohttp error has one; a test holds us to it.
+
+    Args:
+        error: the error; one of our own is returned, without what it holds of the HTTP client's.
+        request: what was sent: whatever in it is secret is taken out of the error's words.
+        trust_env: whether the environment's proxies are used.
+    """
+    if not isinstance(error, CallError):
+        return _named(error, request, trust_env)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def quoted(text: str, request: Request) -> str:
+    """Others' words, as an error may show them: one line, cut, and without the request's secrets."""
+    return " ".join(excerpt(text, _QUOTED, partial(redact, secrets=tuple(_secrets(request)))).split())
+
+
+def _named(error: Exception, request: Request, trust_env: bool) -> CallError:
+    reason = quoted(_reason(error), request)
+    if isinstance(error, OSError) and error.errno in NONE_LEFT:
+        return ConnectError(f"no connection: {reason}", code=OPEN_FILES)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ConnectError(f"the certificate of {error.host}:{error.port} does not verify: {reason}", code=CERTIFICATE)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return _no_way(f"the host {error.host} is not known: {reason}", request, trust_env)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _no_way(f"no connection to {error.host}:{error.port}: {reason}", request, trust_env)
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return _no_way("no connection within the connect timeout", request, trust_env)
+    if isinstance(error, aiohttp.ClientConnectionResetError | aiohttp.ServerDisconnectedError):
+        return ProtocolError("the server closed the connection without an answer", code=CONNECTION_LOST)
+    if isinstance(error, aiohttp.NonHttpUrlClientError | ValueError):  # InvalidURL is a ValueError
+        return ConnectError(f"no usable URL: {reason}", should_retry=False)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ProtocolError("the answer was cut off", code=CONNECTION_LOST)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ProtocolError(f"the answer is not valid HTTP: {quoted(error.message, request)}")
+    return ProtocolError(f"the connection failed: {reason}", code=CONNECTION_LOST)
+
+
+def _no_way(text: str, request: Request, trust_env: bool) -> ConnectError:
+    """An error of a host that cannot be reached: it may be that it can be by the proxy that is not used."""
+    scheme, _, rest = request.url.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    proxies = {} if trust_env else getproxies_environment()
+    if scheme.lower() not in proxies or proxy_bypass(host):
+        return ConnectError(text)
+    return ConnectError(f"{text}; {scheme.upper()}_PROXY is set, and not used", code=PROXY_IGNORED)
+
+
+def _reason(error: Exception) -> str:
+    verify = getattr(error, "certificate_error", None)
+    text = getattr(verify, "verify_message", None) or getattr(error, "strerror", None) or str(error)
+    if "Connect call failed" in text and isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()  # asyncio's text is the address once more, and not the reason
+    return text or type(error).__name__
+
+
+def _secrets(request: Request) -> Iterator[str]:
+    """What of a request must not show."""
+    for name, value in request.headers.items():
+        if name.lower() not in _OPEN:
+            yield value
+            yield value.rpartition(" ")[2]
+    yield from secrets_in(request.url)

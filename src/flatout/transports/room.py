@@ -1,0 +1,92 @@
+"""The memory that all answers together may take while they come in.
+
+Each answer has a bound of its own, but a thousand of them at once are a thousand times that. When the room is full,
+answers wait: nobody reads their sockets, so their servers stop sending. The one that began first always goes on, so
+there is always one that ends and makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Room:
+    """A bound on the bytes of all answers that are being read.
+
+    It holds at most ``most`` bytes, the piece of each answer that was read last, and one whole answer.
+
+    Args:
+        most: bytes.
+    """
+
+    __slots__ = ("_held", "_most", "_shares", "_waiting")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._shares: dict[Share, None] = {}  # in the order in which they began
+        self._waiting: dict[Share, asyncio.Future[None]] = {}
+
+    def __repr__(self) -> str:
+        held = f"{self._held:,} of {self._most:,} bytes"
+        return f"Room({held}, {len(self._shares)} answers, {len(self._waiting)} waiting)"
+
+    def share(self) -> Share:
+        """A share for an answer that begins. Use it in ``with``, so that it is given back on any exit."""
+        return Share(self)
+
+    def enter(self, share: Share) -> None:
+        """Take a place behind the answers that began before."""
+        self._shares[share] = None
+
+    def leave(self, share: Share, size: int) -> None:
+        """Give back a place and its bytes, and wake the answers that may go on now."""
+        del self._shares[share]
+        self._waiting.pop(share, None)
+        self._held -= size
+        if not self._waiting:
+            return
+        for waiting in list(self._waiting) if self._held <= self._most else [next(iter(self._shares))]:
+            if (future := self._waiting.pop(waiting, None)) is not None and not future.done():
+                future.set_result(None)
+
+    def book(self, size: int) -> None:
+        """Count the bytes of a piece that came."""
+        self._held += size
+
+    def has_place(self, share: Share) -> bool:
+        """Whether an answer may go on: there is room, or it is the one that began first."""
+        return self._held <= self._most or next(iter(self._shares)) is share
+
+    def wait(self, share: Share) -> asyncio.Future[None]:
+        """What is done when it is worth looking again whether an answer may go on."""
+        future = self._waiting[share] = asyncio.get_running_loop().create_future()
+        return future
+
+
+class Share:
+    """What one answer takes of a `Room`."""
+
+    __slots__ = ("_room", "_size")
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._size = 0
+
+    def __enter__(self) -> Share:
+        self._room.enter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.leave(self, self._size)
+
+    def add(self, size: int) -> bool:
+        """Count a piece that came. When that returns False, wait for the answer's `turn` before reading on."""
+        self._size += size
+        self._room.book(size)
+        return self._room.has_place(self)
+
+    async def turn(self) -> None:
+        """Wait until the answer may go on."""
+        while not self._room.has_place(self):
+            await self._room.wait(self)
