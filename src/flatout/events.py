@@ -22,6 +22,7 @@ WAITS = {
     "concurrency": "concurrency",
     "pause": "a pause that the provider asked for",
     "probe": "the first call to a target",
+    "sockets": "a connection (the limit on open files)",
     "backoff": "backoff before a retry",
     "connect": "connecting",
     "first_byte": "the provider",
@@ -67,6 +68,13 @@ class TargetResumed(Event, frozen=True, kw_only=True):
     """A target takes calls again."""
 
     target: str
+
+
+class InFlightCapped(Event, frozen=True, kw_only=True):
+    """There can be no more than ``most`` requests in flight, whatever the limits. Said once, when a call must wait."""
+
+    most: int
+    reason: str
 
 
 Subscriber = Callable[[Event], None]

@@ -137,7 +137,11 @@ class Streamed(Protocol):
 
 
 class Transport(Protocol):
-    """Something that carries requests: the HTTP client, or a provider model in memory."""
+    """Something that carries requests: the HTTP client, or a provider model in memory.
+
+    One that can carry only so many at once says so with a method ``capacity() -> int | None``, which is asked once,
+    before the first request. The calls beyond wait for their turn, unsent.
+    """
 
     async def send(self, request: Request, /) -> Response:
         """Exchange one request for a whole response.

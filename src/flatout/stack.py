@@ -11,6 +11,7 @@ Outer to inner::
     breaker      a stopped or dead target fails fast
     budget       every attempt may bill: reserve the worst case, settle from usage
     limit        one pacer per target; sees every 429 and every header; permits are returned on any exit
+    sockets      outside the timeout: a call that waits for a connection is not sent, and its time has not begun
     timeout      one attempt
     endpoint     codec (pure) over transport
 
@@ -37,6 +38,7 @@ from .layers.limit import Limit
 from .layers.observe import Observe
 from .layers.reask import Reask
 from .layers.retry import Retry
+from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .policies.estimate import Estimator
 from .policies.pacing import Pacer
@@ -118,6 +120,7 @@ class Stack:
         self._limiters: dict[tuple[str, str], tuple[Limit, Estimator]] = {}
         self.purse = Purse(settings.budget)
         self._transport = transport
+        self._sockets: list[Layer] | None = None  # made with the first target's stack: by then all files are open
         self._settings = settings
         self._limits = limits
         self._prices = prices
@@ -163,6 +166,7 @@ class Stack:
                 Breaker(target.name, self._events, limit.flush, wait_for_quota=self._settings.wait_for_quota),
                 Budget(target, self.purse, self._prices),
                 limit,
+                *self._for_all_targets(),
                 Timeout(self._settings.timeout),
             ],
             Endpoint(
@@ -173,6 +177,14 @@ class Stack:
                 self._settings.gaps if codec is codec_for else None,  # vectors do not come in pieces
             ),
         )
+
+    def _for_all_targets(self) -> list[Layer]:
+        """What is shared by the stacks of all targets: the connections that the transport can have."""
+        if self._sockets is None:
+            capacity = getattr(self._transport, "capacity", None)
+            most = capacity() if capacity is not None else None
+            self._sockets = [Sockets(most, self._events)] if most is not None else []
+        return self._sockets
 
     def _limiter(self, target: Target) -> tuple[Limit, Estimator]:
         """A target's limiter, one for all that is asked of it, with what guesses its tokens."""

@@ -121,7 +121,8 @@ def state(progress: Progress) -> list[str]:
     if progress.held:
         facts.append(f"{figures.count(progress.held)} held back")
     if progress.in_flight:
-        facts.append(f"{figures.count(progress.in_flight)} in flight")
+        most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
+        facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
     if progress.holds and not progress.paused:
         facts.append(f"waits for {_held(progress)}")
     if progress.retries:

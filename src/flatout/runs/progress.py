@@ -45,6 +45,7 @@ class Progress(Struct):
         failures: by the error's class name.
         stopped: why a target was stopped, by its name.
         paused: the targets that are paused now, with why.
+        capped: the most calls in flight that there can be, when that holds calls up.
     """
 
     total: int | None = None
@@ -69,6 +70,7 @@ class Progress(Struct):
     failures: dict[str, Failure] = {}
     stopped: dict[str, str] = {}
     paused: dict[str, str] = {}
+    capped: int | None = None
 
     @property
     def finished(self) -> int:

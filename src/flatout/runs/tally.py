@@ -8,7 +8,7 @@ from typing import Any
 from flatout.client import Client
 from flatout.durable import may_go_again
 from flatout.errors import CallError, RateLimited
-from flatout.events import AttemptFailed, Event, TargetPaused
+from flatout.events import AttemptFailed, Event, InFlightCapped, TargetPaused
 from flatout.policies.classify import advice
 from flatout.values import Result
 
@@ -61,7 +61,8 @@ class Tally:
         progress.cost = self._client.spent
         progress.unpriced = self._client.unpriced
         states = self._client.status()
-        progress.in_flight = sum(state.in_flight for state in states)
+        admitted = sum(state.in_flight for state in states)
+        progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
         progress.waiting = sum(state.waiting for state in states)
         busiest = max(states, key=lambda state: state.waiting, default=None)
         progress.holds = busiest.holds if busiest is not None else ""
@@ -76,6 +77,8 @@ class Tally:
         if isinstance(event, AttemptFailed):
             self._progress.throttled += isinstance(event.error, RateLimited)
             self._progress.retries += event.retry_in is not None
+        elif isinstance(event, InFlightCapped):
+            self._progress.capped = event.most
         elif isinstance(event, TargetPaused):
             if event.until is None:
                 self._progress.stopped[event.target] = event.reason

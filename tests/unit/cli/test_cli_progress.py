@@ -44,6 +44,7 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
     first, second = compose(busy(), 100.0, "", 200)
     for fact in ("1,234/10,000 (12 %)", "100 calls/s", "1 min 28 s left", "━"):
         assert fact in first
+    assert "512 in flight (at most 512: open files)" in compose(busy(capped=512), 100.0, "", 200)[1]
     for fact in ("34 failed", "7 held back", "512 in flight", "waits for requests per minute (97 % used)"):
         assert fact in second
     for fact in ("61 retried (5 × 429)", "123k tokens", "$0.0123"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError
-from flatout.events import AttemptFailed, Events, TargetPaused
+from flatout.events import AttemptFailed, Events, InFlightCapped, TargetPaused
 from flatout.layer import Journey
 from flatout.runs.progress import Progress
 from flatout.runs.tally import Tally
@@ -86,6 +86,14 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
     refresh(tally)
     assert progress.paused == {"long": "rate limited, 60 s"}
     assert progress.stopped == {"dead": "wrong key"}
+
+
+def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress: Progress) -> None:
+    """Calls that wait for a connection would be shown as sent, and nothing say why a run is slower than its limits."""
+    client.states = [SimpleNamespace(in_flight=500, waiting=0, holds="", use=None)]
+    client.events.emit(InFlightCapped(at=0.0, most=200, reason="open files"))
+    refresh(tally)
+    assert (progress.in_flight, progress.capped) == (200, 200)
 
 
 def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progress: Progress) -> None:

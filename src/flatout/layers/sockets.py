@@ -1,0 +1,52 @@
+"""As many attempts at once as there can be connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from flatout.events import Events, InFlightCapped
+from flatout.layer import CallNext, journey
+from flatout.values import Call, Reply
+
+_log = logging.getLogger("flatout")
+
+
+class Sockets:
+    """Lets an attempt begin when there can be a connection for it; the others wait, first in, first out.
+
+    A call that waits here is not sent, so its attempt's timeout has not begun. That it must wait is said once.
+
+    Args:
+        most: how many connections there can be, for all targets together.
+        events: hears of it.
+    """
+
+    def __init__(self, most: int, events: Events) -> None:
+        self._most = most
+        self._free = asyncio.Semaphore(most)
+        self._events = events
+        self._said = False
+
+    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
+        try:
+            return await call_next(call)
+        finally:
+            self._free.release()
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if not self._said:
+            self._said = True
+            reason = "this process may not open more files (ulimit -n)"
+            _log.warning("at most %d requests at once: %s", self._most, reason)
+            self._events.emit(InFlightCapped(at=began, most=self._most, reason=reason))
+        try:
+            await self._free.acquire()
+        finally:
+            journey().waited("sockets", loop.time() - began)
