@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable
@@ -16,6 +17,7 @@ from .folders import cache_folder
 from .layer import CallNext, Journey, Transport, journey, reset_journey, set_journey
 from .policies.price import Prices
 from .providers.embeddings import CAPS, Caps
+from .providers.hints import hint_at
 from .providers.targets import Targets
 from .settings import Settings
 from .stack import Stack
@@ -94,11 +96,21 @@ class Engine:
             raise ConfigError("this client is closed")
         if self.loop is None:
             self.loop = loop
+            self._log_events()
         elif self.loop is not loop:
             raise ConfigError("a client belongs to one event loop: make another client for another loop")
 
+    def _log_events(self) -> None:
+        """Log what happens, if anybody wants to know: events cost every call a little."""
+        if logging.getLogger("flatout").isEnabledFor(logging.INFO):
+            from .telemetry.log import EventLog
+
+            self.events.subscribe(EventLog(self.stack.limits).hear)
+
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
+        for name in call.extra or ():
+            hint_at(name)
         model = self._model_of(call)
         kind = (model, call.service_tier)  # all that the answer depends on
         if kind in self._accepted:

@@ -339,3 +339,17 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def test_what_happens_is_told_as_much_as_is_wanted(tmp_path: Path) -> None:
+    """A misspelt parameter would never be heard of; and why a run crawls could not be found out."""
+    questions(tmp_path, 20)
+    with provider(faults=Faults(server_error=0.5)) as server:
+        command = ("run", "in.jsonl", "--fresh", *server.options(), *PLENTY, "--param", "temprature=0")
+        said = flatout(*command, "-o", "a.jsonl", "-v", folder=tmp_path).err
+        assert said.count("temprature is not known, and sent as it is; did you mean temperature?") == 1
+        assert "attempt 1 failed: ServerError" in said
+        assert "was answered" not in said
+        quiet = flatout(*command, "-o", "b.jsonl", folder=tmp_path).err
+        assert "temprature" in quiet.splitlines()[0] + quiet.splitlines()[1]
+        assert "attempt 1" not in quiet

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from flatout import Call, Client, ConfigError, Limits
+from flatout.providers import hints
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,13 @@ def test_a_call_without_a_usable_model_is_found() -> None:
         with pytest.raises(ConfigError, match=why):
             bare.check(call)
     client(model="openai/x", api_key="k").check(Call("x"))
+
+
+def test_a_misspelt_parameter_is_told_before_anything_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """The provider would ignore it, and a million answers be made at the wrong temperature."""
+    hints.hint_at.cache_clear()
+    client(model="openai/x", api_key="k").check(Call("x", extra={"temprature": 0}))
+    assert "did you mean temperature?" in caplog.text
 
 
 def test_a_budget_that_cannot_be_kept_is_found() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import resource
 import signal
 from collections.abc import Callable
@@ -25,7 +24,6 @@ _MOST_FILES = 65_536  # more connections than one address has ports for
 
 def execute(runner: Runner, display: Display) -> Outcome:
     """Run to the end, showing progress, in an event loop of its own."""
-    logging.getLogger().addHandler(logging.NullHandler())  # else warnings and errors would tear up the live line
     _tune_collector()
     _allow_many_files()
     with asyncio.Runner(loop_factory=loop_factory()) as loop:

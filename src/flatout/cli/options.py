@@ -280,6 +280,18 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_RUN)
 ]
 
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        metavar="",
+        count=True,
+        help="Say what happens: retries, pauses, limits found; -vv also every call.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Plain = Annotated[
     bool,
     typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),

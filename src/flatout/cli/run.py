@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flatout.runs.progress import Progress
     from flatout.runs.runner import Outcome, Runner, RunOptions
 
+    from .progress import Display
+
 EPILOG = """\
 [bold]Examples[/bold]
 
@@ -92,6 +94,7 @@ def run(
     config: options.Config = None,
     quiet: options.Quiet = False,
     plain: options.Plain = False,
+    verbose: options.Verbose = 0,
 ) -> int:
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
@@ -100,7 +103,7 @@ def run(
     """
     from flatout.runs.runner import Runner, RunOptions
 
-    from .execute import execute
+    from . import logs
     from .progress import choose
 
     models = tuple(model or ())
@@ -160,31 +163,37 @@ def run(
     display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
-    warnings: list[str] = []  # told at the end, since they would tear up the live line
-    runner = Runner(job, make_client, warnings.append)
+    runner = Runner(job, make_client)
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")
-    runner.prepare()
-    before = Before.of(runner, job)
-    if not quiet:
-        say(announcement(runner.progress, job, before, runner.destinations()))
+    with logs.shown(0 if quiet else verbose):
+        runner.prepare()
+        before = Before.of(runner, job)
+        if not quiet:
+            say(announcement(runner.progress, job, before, runner.destinations()))
+        outcome = _executed(runner, job, display)
+    if outcome is None:
+        return FAILED  # not the code for unusable job: calls were sent
+    return conclude(runner.progress, job, outcome, before, quiet=quiet)
+
+
+def _executed(runner: Runner, job: RunOptions, display: Display) -> Outcome | None:
+    """Run to the end; None when it broke off, which has been said."""
+    from .execute import execute
+
     try:
-        outcome = execute(runner, display)
+        return execute(runner, display)
     except FlatoutError as error:
         if isinstance(error, ConfigError | RunMismatch) and not runner.progress.finished + runner.progress.held:
             raise  # of stdin, what cannot be used is found only now: still before anything was sent
         say(f"flatout: {clean(str(error))}")
         say(_kept(runner, job))
-        return FAILED  # not the code for unusable job: calls were sent
+        return None
     except BrokenPipeError:
         raise  # who reads the answers has seen enough
     except Exception:
         say(_kept(runner, job))
         raise
-    finally:
-        for warning in warnings:
-            say(f"flatout: {clean(warning)}")
-    return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
 def announcement(progress: Progress, options: RunOptions, before: Before, to: Sequence[str]) -> str:

@@ -84,6 +84,10 @@ class Axis:
     def __repr__(self) -> str:
         return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
 
+    def per(self, seconds: float) -> float:
+        """The limit in so many seconds."""
+        return self.limit * (seconds / self._window)
+
     @property
     def most(self) -> float:
         """The largest cost that can ever be admitted: a minute's limit, or that of a longer window."""

@@ -181,6 +181,17 @@ class Pacer:
             return min(1.0, self.in_flight / most) if most != math.inf else None
         return USE if any(axis.cause == cause for axis in self._axes.values()) else None
 
+    def found(self) -> dict[str, float]:
+        """The limits that are in force and not the given ones: told by the provider, or found by trying.
+
+        By their names in `Limits`, as many per minute or day.
+        """
+        given = {name: limit for name, limit, _ in _per_window(self.limits)}
+        rates = {name: axis.per(DAY if name == "rpd" else MINUTE) for name, axis in self._axes.items()}
+        if self.search is not None and self.search.found:
+            rates["rpm"] = self.search.rate * MINUTE
+        return {name: rate for name, rate in rates.items() if rate != given.get(name)}
+
     def admit(self, need: Need, now: float) -> None:
         """Take a call's share of every axis. The caller has seen to `ready_at`."""
         self.in_flight += 1

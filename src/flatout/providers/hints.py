@@ -30,6 +30,6 @@ _ALIKE = 0.88
 def hint_at(name: str) -> None:
     """Say which parameter was probably meant by a name in ``extra``; once, since the cache keeps what was said."""
     if name in _ELSEWHERE:
-        _log.info("extra.%s is sent as it is; as %s, flatout would know of it", name, _ELSEWHERE[name])
+        _log.info("the parameter %s is sent as it is; as %s, flatout would know of it", name, _ELSEWHERE[name])
     elif name not in _OWN and (close := get_close_matches(name, _OWN, n=1, cutoff=_ALIKE)):
-        _log.warning("extra.%s is sent as it is; did you mean %s?", name, close[0])
+        _log.warning("the parameter %s is not known, and sent as it is; did you mean %s?", name, close[0])

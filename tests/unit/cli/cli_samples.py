@@ -18,7 +18,6 @@ class FakeRunner:
         self.run_file = Path("out.jsonl.flatout")
         self.options = RunOptions(source="")
         self.make_client: Callable[[], Any] = dict
-        self.warn: Callable[[str], None] = print
         self.fails_to_prepare: BaseException | None = None
         self.fails_to_run: BaseException | None = None
         self.interrupted = False
@@ -27,8 +26,8 @@ class FakeRunner:
         self.stops = 0
         self.while_running: Callable[[], Awaitable[None]] | None = None
 
-    def __call__(self, options: RunOptions, make_client: Callable[[], Any], warn: Callable[[str], None]) -> FakeRunner:
-        self.options, self.make_client, self.warn = options, make_client, warn
+    def __call__(self, options: RunOptions, make_client: Callable[[], Any]) -> FakeRunner:
+        self.options, self.make_client = options, make_client
         return self
 
     def prepare(self) -> None:

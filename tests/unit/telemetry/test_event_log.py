@@ -1,0 +1,89 @@
+"""What a program that sets up `logging` is told of a client."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from scripted_wire import Wire, client, completion, refusal
+
+from flatout import Call, Limits
+from flatout.testing import run_virtual
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int, wire: Wire, call: Any = "hi", **options: Any) -> list[str]:
+    """What is logged while one call is answered."""
+
+    async def main() -> None:
+        async with client(wire, **options) as made:
+            await made.result(call)
+
+    caplog.set_level(level, "flatout")
+    run_virtual(main())
+    return [f"{record.levelname} {record.getMessage()}" for record in caplog.records if record.name == "flatout"]
+
+
+def after(*failures: Any) -> Wire:
+    """Fails so often, and then answers."""
+    left = list(failures)
+    return Wire(lambda _: left.pop(0) if left else completion("yes"))
+
+
+def test_a_retry_and_its_reason_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that crawls because half of its attempts fail would look like one at a slow provider."""
+    lines = told(caplog, logging.INFO, after(refusal(500)))
+    assert len(lines) == 1
+    assert lines[0].startswith("INFO sim/m: attempt 1 failed: ServerError: ")
+    assert "; again in " in lines[0]
+
+
+def test_a_pause_is_told_and_each_throttle_only_in_detail(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that waits would seem to hang; or a thousand refusals fill the log."""
+    wire = after(*(refusal(429, retry_after="7") for _ in range(5)))
+    lines = told(caplog, logging.DEBUG, wire, limits=Limits(rpm=60_000))
+    assert any(line.startswith("INFO sim/m pauses for 7.0 s: rate limited") for line in lines)
+    assert any(line.startswith("DEBUG sim/m: attempt 1 failed: RateLimited") for line in lines)
+    assert not any(line.startswith("INFO sim/m: attempt") for line in lines)
+
+
+def test_a_stop_and_a_call_without_an_answer_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The one reason for a thousand failures would have to be looked for among the results."""
+    lines = told(caplog, logging.INFO, Wire(lambda _: refusal(401)), Call("hi", id="q7"))
+    assert any(line.startswith("WARNING sim/m is stopped: ") for line in lines)
+    assert any(line.startswith("INFO call q7 has no answer after ") and "AuthenticationError" in line for line in lines)
+
+
+def test_a_limit_that_the_provider_tells_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody would know what a run is held to, nor what to ask the provider to raise."""
+    headers = {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "400"}
+    wire = Wire(lambda _: completion("yes", headers=headers | {"x-ratelimit-reset-requests": "12s"}))
+
+    async def main() -> None:
+        async with client(wire) as made:
+            await made.gather(["hi"] * 5)
+
+    caplog.set_level(logging.INFO, "flatout")
+    run_virtual(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        "sim/m: the limit was found to be 500 requests per minute"
+    ]
+
+
+def test_every_call_is_told_in_detail_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A million answered calls would be a million lines."""
+    assert told(caplog, logging.INFO, Wire(lambda _: 2.0)) == []
+    assert told(caplog, logging.DEBUG, Wire(lambda _: 2.0)) == [
+        "DEBUG sim/m: a call was answered after 2.0 s, attempt 1"
+    ]
+
+
+def test_nobody_pays_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
+    """Every call would make events for a logger that drops them."""
+
+    async def main() -> None:
+        async with client(Wire()) as made:
+            assert not made.events
+
+    caplog.set_level(logging.WARNING, "flatout")
+    run_virtual(main())
