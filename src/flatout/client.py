@@ -16,7 +16,7 @@ import msgspec
 from .config import Config, load
 from .durable_map import durable_map
 from .durable_run import durable_calls
-from .edge import fan_out, outcome, run_function
+from .edge import as_error, fan_out, outcome, run_function, unless_exit
 from .embed import embed
 from .engine import Engine
 from .errors import ConfigError
@@ -248,7 +248,7 @@ class Client:
             trip: a `Journey` to watch the call by while it is under way.
         """
         self._engine.bind()
-        return await self._result(index, call, trip)
+        return unless_exit(await self._result(index, call, trip))
 
     @overload
     async def gather(
@@ -404,8 +404,8 @@ class Client:
         try:
             call = Call.of(value)
             reply = await self._engine.answer(call, trip)
-        except Exception as caught:
-            error = caught
+        except (Exception, SystemExit, KeyboardInterrupt) as caught:
+            error = as_error(caught)
         return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
 
 

@@ -18,6 +18,7 @@ from .errors import (
     ConfigError,
     ConnectError,
     DeadlineExceeded,
+    Exited,
     InvalidRequest,
     NotSent,
     QuotaExhausted,
@@ -191,4 +192,6 @@ def may_go_again(error: Exception) -> bool:
     """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
     if isinstance(error, DeadlineExceeded):
         return error.attempts == 0
+    if isinstance(error, Exited):
+        return isinstance(error.exit, KeyboardInterrupt)  # somebody stopped the program, not this item
     return isinstance(error, NotSent | ConnectError | AuthenticationError | QuotaExhausted) or is_wrong_path(error)

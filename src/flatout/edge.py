@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from .closing import reading
-from .errors import CallError
+from .errors import CallError, Exited
 from .layer import Journey, journey, set_journey
 from .values import Call, Reply, Result
 
@@ -42,8 +42,9 @@ async def fan_out(
     """Run ``work(index, item)`` for every item, at most ``window`` at once; yield outcomes as they complete.
 
     ``work`` is expected to turn failures into outcomes; what it raises all the same is raised here, and so is what
-    the source raises, after the outcomes of everything that was started. Closing the generator (leaving the loop
-    early) cancels and awaits what is under way, and closes a source that is an async generator.
+    the source raises, after the outcomes of everything that was started. So is a SystemExit that stands in an outcome
+    (`Exited`): nothing more is started then. Closing the generator (leaving the loop early) cancels and awaits what is
+    under way, and closes a source that is an async generator.
     """
     pool: _Pool[OutcomeT] = _Pool(window)
     feeder = asyncio.ensure_future(pool.feed(items, work))
@@ -53,9 +54,15 @@ async def fan_out(
             while pool.done:
                 task = pool.done.popleft()
                 pool.make_room()
-                yield task.result()
+                ended = task.result()
+                if (leaving := exit_of(ended)) is not None:
+                    pool.leaving = pool.leaving or leaving
+                    feeder.cancel()
+                yield ended
             if feeder.done() and not pool.running:
                 if not pool.done:
+                    if pool.leaving is not None:
+                        raise pool.leaving
                     feeder.result()
                     return
                 continue
@@ -69,9 +76,14 @@ async def fan_out(
 
 
 class _Pool(Generic[OutcomeT]):
-    """What is under way, what is done, and the two parties that wait for either."""
+    """What is under way, what is done, and the two parties that wait for either.
+
+    Attributes:
+        leaving: what ends the program, once everything that is under way has ended.
+    """
 
     def __init__(self, window: int) -> None:
+        self.leaving: BaseException | None = None
         self.running: set[asyncio.Task[OutcomeT]] = set()
         self.done: deque[asyncio.Task[OutcomeT]] = deque()
         self._window = window
@@ -85,17 +97,20 @@ class _Pool(Generic[OutcomeT]):
     ) -> None:
         loop = asyncio.get_running_loop()
         index = 0
-        async with reading(items) as source:
-            async for item in source:
-                while len(self.running) + len(self.done) >= self._window:
-                    self._feeder = loop.create_future()
-                    await self._feeder
-                task = loop.create_task(work(index, item))
-                self.running.add(task)
-                task.add_done_callback(self._finished)
-                index += 1
-                if index % AT_ONCE == 0:
-                    await asyncio.sleep(0)
+        try:
+            async with reading(items) as source:
+                async for item in source:
+                    while len(self.running) + len(self.done) >= self._window:
+                        self._feeder = loop.create_future()
+                        await self._feeder
+                    task = loop.create_task(work(index, item))
+                    self.running.add(task)
+                    task.add_done_callback(self._finished)
+                    index += 1
+                    if index % AT_ONCE == 0:
+                        await asyncio.sleep(0)
+        except (SystemExit, KeyboardInterrupt) as leaving:  # of the source: out of this task, it would end the loop
+            self.leaving = leaving
 
     async def something(self) -> None:
         """Wait until there is an outcome, or the feed has ended."""
@@ -144,6 +159,27 @@ def outcome(
     )
 
 
+def as_error(caught: BaseException) -> Exception:
+    """What was caught, as a result's error. A SystemExit let out of a task would end the loop under all the others."""
+    if isinstance(caught, Exception):
+        return caught
+    words = f"{type(caught).__name__}: {caught}".rstrip(": ")
+    return Exited(f"the program was asked to end: {words}", exit=caught)
+
+
+def exit_of(outcome: object) -> BaseException | None:
+    """The SystemExit or its like that stands in an outcome; None in all others."""
+    error = getattr(outcome, "error", None)
+    return error.exit if isinstance(error, Exited) else None
+
+
+def unless_exit(result: Result[Any]) -> Result[Any]:
+    """A result, for one who has no others to wait for: a SystemExit in it is raised at once."""
+    if (leaving := exit_of(result)) is not None:
+        raise leaving
+    return result
+
+
 @contextmanager
 def cancelled_alone() -> Iterator[None]:
     """Within the block, somebody else's cancellation is a failure like any other; this task's own passes through.
@@ -179,8 +215,8 @@ async def run_function(
     try:
         with cancelled_alone():
             output = await function(item, client)
-    except Exception as caught:
-        error = caught
+    except (Exception, SystemExit, KeyboardInterrupt) as caught:
+        error = as_error(caught)
     finally:
         if outer is not None:
             outer.add(trip)

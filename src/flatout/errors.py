@@ -28,6 +28,7 @@ The tree, outermost first::
     │ │ ├ BudgetExceeded                it might cost more than the budget has left
     │ │ └ CircuitOpen                   its target is stopped or dead
     │ ├ DeadlineExceeded                the whole call's deadline passed
+    │ ├ Exited                          a function of the user's asked the program to end
     │ ├ UsageLimitReached               an agent's run came to one of its limits
     │ └ StepUnknown                     a step with side effects was begun before a crash, and nobody knows its end
     └ StoreError                        the run file
@@ -207,6 +208,20 @@ class CircuitOpen(NotSent):
 
 class DeadlineExceeded(CallError):
     """The whole call, queueing and retries included, did not end by its deadline."""
+
+
+class Exited(CallError):
+    """A function of yours asked the program to end, in the middle of an item or a call.
+
+    What was under way beside it comes to its end first; then the program ends.
+
+    Attributes:
+        exit: the SystemExit or KeyboardInterrupt; None where the error comes from a run file.
+    """
+
+    def __init__(self, message: str, *, exit: BaseException | None = None, attempts: int = 0) -> None:
+        super().__init__(message, attempts=attempts)
+        self.exit = exit
 
 
 class UsageLimitReached(CallError):

@@ -223,6 +223,45 @@ def test_tools_of_one_turn_run_in_parallel_and_hold_no_permit():
     assert took == pytest.approx(12, abs=0.5)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_tool_that_ends_the_program_ends_it_behind_the_others(plain):
+    """A sys.exit() in one tool would throw away the runs of all other intents, and what they have paid for."""
+
+    def quit_() -> None:
+        """Quits."""
+        raise SystemExit(3)
+
+    async def leave() -> None:
+        """Leaves."""
+        raise SystemExit(3)
+
+    done: list[Any] = []
+
+    async def slow() -> str:
+        """Is slow."""
+        await asyncio.sleep(10)
+        done.append("slow")
+        return "done"
+
+    def script(body: dict[str, Any]) -> Any:
+        if body["messages"][0]["content"] == "fine":
+            return "done"
+        return calls(("quit_" if plain else "leave", {}), ("slow", {}))
+
+    async def collect(client: Client) -> None:
+        async for result in client.map(Agent(tools=[quit_, leave, slow]), ["leave", "fine", "fine"]):
+            done.append((result.index, type(result.error).__name__))
+
+    async def main() -> None:
+        async with Provider(script).client() as client:
+            with pytest.raises(SystemExit, match="3"):
+                await collect(client)
+            assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(main())
+    assert done == [(1, "NoneType"), (2, "NoneType"), "slow", (0, "Exited")]
+
+
 # -- fail and back -----------------------------------------------------------------------------------------------------
 
 

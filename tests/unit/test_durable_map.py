@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from scripted_wire import Wire, client, refusal
 
-from flatout import CallError, ConfigError, InvalidRequest, Limits, Result, RunMismatch
+from flatout import CallError, ConfigError, Exited, InvalidRequest, Limits, Result, RunMismatch
 from flatout.store import RunFile, RunReader
 from flatout.testing import digest_of
 
@@ -222,6 +222,33 @@ def test_a_functions_own_error_is_a_result(path):
     kept = run(fails, ["x"], path, Wire())[0].error
     assert type(kept) is CallError
     assert str(kept) == "ValueError: no such field"
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_function_that_ends_the_program_leaves_the_others_in_the_file(path, kind):
+    """Answers that were paid for would be lost with the program; or its item end it again, each time it is resumed."""
+    ends = True
+    gone = asyncio.Event()
+
+    async def ask(item: str, made: Any) -> str:
+        if item == "b" and ends:
+            gone.set()
+            raise kind(3)
+        await gone.wait()
+        return (await made.call(item)).text
+
+    wire = Wire()
+    with pytest.raises(kind):
+        run(ask, ["a", "b", "c"], path, wire)
+    with RunReader.open(path) as reader:
+        states = [item.state for item in reader.items()]
+    assert states == ["answered", "failed" if kind is SystemExit else "unsent", "answered"]
+    ends = False
+    results = run(ask, ["a", "b", "c"], path, wire)
+    assert sorted(wire.prompts) == (["a", "c"] if kind is SystemExit else ["a", "b", "c"])
+    assert [result.ok for result in results] == [True, kind is KeyboardInterrupt, True]
+    if kind is SystemExit:
+        assert isinstance(results[1].error, Exited)
 
 
 class Label(BaseModel):

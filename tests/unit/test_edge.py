@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout import CallError, Result
+from flatout import CallError, Exited, Result
 from flatout.edge import AT_ONCE, fan_out, run_function
 from flatout.testing import run_virtual
 
@@ -293,3 +293,39 @@ def test_a_wide_window_is_filled_in_many_turns_of_the_loop():
     run_virtual(main())
     assert len(begun) == 1_000
     assert max(begun.count(each) for each in set(begun)) <= AT_ONCE
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["function", "source"])
+def test_who_ends_the_program_ends_it_behind_what_is_under_way(kind, where):
+    """One sys.exit() would throw away the answers of all that are on their way, and paid for."""
+    results: list[Result] = []
+
+    def source():
+        yield from range(6)
+        if where == "source":
+            raise kind(3)
+        yield from count(6)
+
+    async def function(item: int, client: None) -> int:
+        await asyncio.sleep(10 - item)
+        if where == "function" and item == 5:
+            raise kind(3)
+        return item
+
+    async def collect() -> None:
+        async for result in fan_out(source(), partial(run_function, function, None), 6):
+            results.append(result)
+
+    async def main() -> None:
+        with pytest.raises(kind) as caught:
+            await collect()
+        assert caught.value.args == (3,)
+        assert not others()
+
+    run_virtual(main())
+    assert sorted(result.index for result in results) == list(range(6))
+    assert [result.index for result in results if not result.ok] == ([5] if where == "function" else [])
+    if where == "function":
+        assert str(results[0].error) == f"the program was asked to end: {kind.__name__}: 3"
+        assert isinstance(results[0].error, Exited)

@@ -14,7 +14,7 @@ from flatout import Call, Client, Limits, errors
 NAMES = [
     "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen", "Client", "Config",
     "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded", "EmptyAnswer", "Endpoint",
-    "File", "FlatoutError", "GuardrailTripped", "Image", "InvalidRequest", "Limits", "NotSent", "OutputError",
+    "Exited", "File", "FlatoutError", "GuardrailTripped", "Image", "InvalidRequest", "Limits", "NotSent", "OutputError",
     "Overloaded", "ProtocolError", "ProviderError", "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result",
     "RunDamaged", "RunLocked", "RunMismatch", "SchemaMismatch", "ServerError", "StepUnknown", "StoreError",
     "ToolCall", "TransportError", "Truncated", "Usage", "UsageLimitReached", "run",

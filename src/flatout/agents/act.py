@@ -131,11 +131,21 @@ async def _together(works: list[Coroutine[Any, Any, Message]]) -> list[Message]:
     """
     if len(works) == 1:
         return [await works[0]]
-    done = await asyncio.gather(*works, return_exceptions=True)
+    done = await asyncio.gather(*map(_ended, works))
     for each in done:
         if isinstance(each, BaseException):
             raise each
     return [each for each in done if not isinstance(each, BaseException)]
+
+
+async def _ended(work: Coroutine[Any, Any, Message]) -> Message | BaseException:
+    """What a tool came to. A SystemExit let out of this task would end the loop under the others."""
+    try:
+        return await work
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return error
 
 
 def conversation(intent: Any) -> list[Message]:

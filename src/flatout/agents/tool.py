@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, overload
 
 import msgspec
@@ -20,6 +21,7 @@ from flatout.providers.tools import tool_schema, validate_arguments
 from flatout.values import is_positive
 
 from .stages import check_kind
+from .threads import threads
 
 TIMEOUT = 60.0
 """Seconds that a tool may take, unless it says otherwise."""
@@ -67,7 +69,7 @@ class Tool(Struct, frozen=True, kw_only=True):
     Args:
         function: what runs, plain or async. Plain ones run in a thread, which a timeout cannot end.
         schema: its description for the model, in OpenAI's shape.
-        timeout: seconds that it may take.
+        timeout: seconds that it may take, once it has begun.
         side_effects: it changes something in the world: it is never run twice, whatever happens.
         ask_before: the agent's ``approve`` is asked each time.
         most: characters of its result that go to the model.
@@ -128,11 +130,18 @@ class Tool(Struct, frozen=True, kw_only=True):
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Run it. Whatever goes wrong is a result too, for the model to read."""
-        clock = asyncio.timeout(self.timeout)
+        work = partial(self.function, **arguments)
+        if not inspect.iscoroutinefunction(inspect.unwrap(self.function)):
+            if not await threads.take():
+                return _failure(f"not run: the threads for tools are all held by tools that did not end: {threads!r}")
+            work = partial(threads.run, work)
+        clock = asyncio.timeout(self.timeout)  # from here on: waiting for a thread is not the tool's time
         try:
             async with clock:
                 with cancelled_alone():
-                    returned = await self._returned(arguments)
+                    returned = await work()
+                    if inspect.isawaitable(returned):
+                        returned = await returned
             return ToolResult(self._text(returned))
         except TimeoutError as error:
             if not clock.expired():
@@ -141,12 +150,6 @@ class Tool(Struct, frozen=True, kw_only=True):
             return _failure(f"{self.name} did not end within {self.timeout:g} s{doubt}")
         except Exception as error:  # a user's own function may raise anything
             return _failure(f"{type(error).__name__}: {error}")
-
-    async def _returned(self, arguments: Mapping[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(inspect.unwrap(self.function)):
-            return await self.function(**arguments)
-        returned = await asyncio.to_thread(self.function, **arguments)
-        return await returned if inspect.isawaitable(returned) else returned
 
     def _text(self, returned: Any) -> str:
         text = (returned if isinstance(returned, str) else self._json(returned)).encode(errors="replace").decode()

@@ -180,6 +180,7 @@ _ADVICE: dict[type[CallError], str] = {
     errors.BudgetExceeded: "raise the budget, then run again to resume",
     errors.CircuitOpen: "mend what stopped the target, then run again to resume: nothing was sent",
     errors.DeadlineExceeded: "raise deadline=, or send fewer calls at once",
+    errors.Exited: "see what the function, or something that it calls, ended the program for",
     errors.UsageLimitReached: "look at the trace for what went round in circles, or raise that one of the limits",
     errors.StepUnknown: "find out whether it took effect; then retry_failed, with an approve hook that answers",
     errors.CallError: "read the message",
