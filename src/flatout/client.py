@@ -6,7 +6,7 @@ import asyncio
 import os
 import warnings
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -56,7 +56,8 @@ class Client:
         retries: attempts after the first; default 5. Throttled attempts (429) do not count.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
-        budget: the most US dollars to spend; calls that might exceed it are not sent.
+        budget: the most US dollars to spend, with what a ``store`` knows to be spent before; calls that might exceed
+            it are not sent.
         headers: sent with every request.
         config: a flatout.toml, a `Config` or a mapping; by default flatout.toml is looked for upward from here.
         transport: carries the requests instead of HTTP; see `flatout.testing`.
@@ -171,6 +172,10 @@ class Client:
             ConfigError: the model is missing or unknown, or there is no key for it.
         """
         return self._engine.host(model)
+
+    def go_on(self, run: Hashable, spent: float) -> None:
+        """Count the US dollars that earlier processes spent on a run towards the budget; once for each run."""
+        self._engine.stack.purse.go_on(run, spent)
 
     def status(self) -> list[TargetStatus]:
         """What each target in use is doing now."""
@@ -333,7 +338,7 @@ class Client:
         if store is None:
             return fan_out(calls, self._result, self.window)
         job = {"model": self.model, "models": models, "samples": samples}
-        return durable_calls(calls, store, ask=self._result, job=job, window=self.window, retry_failed=retry_failed)
+        return durable_calls(calls, store, asker=self, job=job, retry_failed=retry_failed)
 
     def map(
         self,
@@ -372,10 +377,10 @@ class Client:
         return durable_map(
             items,
             store,
-            client=self._engine,
+            asker=self,
+            engine=self._engine,
             run=run,
             job=job,
-            window=self.window,
             retry_failed=retry_failed,
             restore=getattr(function, "restore", None),
         )

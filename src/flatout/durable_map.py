@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .durable import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
-from .durable_run import START_OVER, Durable, Place, difference, keep, noting, run_durably
+from .durable_run import START_OVER, Asker, Durable, Place, difference, keep, noting, run_durably
 from .durable_steps import KINDS, Steps, within
 from .errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
 from .layer import CallNext, Journey
@@ -213,7 +213,7 @@ class ItemJournal:
         return str(number)
 
     async def _enter(self, place: str, made: bytes, kind: str, kept: KeptCall) -> None:
-        await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept))
+        await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept), kept.cost)
 
 
 def _failed(asked: KeptCall, error: CallError, trip: Journey) -> KeptCall:
@@ -330,19 +330,19 @@ def durable_map(
     items: Iterable[ItemT] | AsyncIterable[ItemT],
     place: Place,
     *,
-    client: object,
+    asker: Asker,
+    engine: object,
     run: Run,
     job: dict[str, Any],
-    window: int,
     retry_failed: bool,
     restore: Restore | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.map` with a run file."""
 
     def begin(store: RunFile, name: str) -> _Items:
-        return _Items(store, name, retry_failed, client, run, restore)
+        return _Items(store, name, retry_failed, engine, run, restore)
 
-    return run_durably(begin, items, place, job=job, window=window)
+    return run_durably(begin, items, place, job=job, asker=asker)
 
 
 def as_json(value: Any, complaint: str) -> bytes:

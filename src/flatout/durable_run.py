@@ -16,13 +16,14 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Hashable,
     Iterable,
     Iterator,
     Mapping,
 )
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -43,10 +44,26 @@ ValueT = TypeVar("ValueT")
 StepT = TypeVar("StepT")
 
 Place = str | os.PathLike[str]
-Ask = Callable[[int, CallLike, Journey], Awaitable[Result[Any]]]
 
 _WIDTH = 80  # characters of a value that a message shows
 _REASON = 200  # characters that are kept of why an attempt failed
+
+
+class Asker(Protocol):
+    """What asks the calls of a durable run: a Client."""
+
+    @property
+    def window(self) -> int:
+        """How many calls are taken from the input ahead of their answers."""
+        ...
+
+    async def result(self, call: CallLike, /, *, index: int = 0, trip: Journey | None = None) -> Result[Any]:
+        """Answer one call; a failure stands in the result."""
+        ...
+
+    def go_on(self, run: Hashable, spent: float) -> None:
+        """Count what was spent on a run before, in US dollars."""
+        ...
 
 
 class Stored(Generic[FoundT]):
@@ -202,7 +219,7 @@ async def run_durably(
     place: Place,
     *,
     job: Mapping[str, Any],
-    window: int,
+    asker: Asker,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close it, however that ends."""
     from .store import RunFile
@@ -210,8 +227,9 @@ async def run_durably(
     store = RunFile.open(place, job=job)
     state: Any = "interrupted"
     try:
+        asker.go_on(store.created_at, store.spent_before)
         run = begin(store, os.fspath(place))
-        async with aclosing(fan_out(run.steps(values), run.answer, window)) as results:
+        async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results:
             async for result in results:
                 yield result
         state = "finished"
@@ -231,9 +249,9 @@ class _Step(Struct, frozen=True):
 class _Calls(Durable[CallLike, _Step]):
     """Calls that are finished come back from the file; the others are asked."""
 
-    def __init__(self, store: RunFile, name: str, retry_failed: bool, ask: Ask) -> None:
+    def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
         super().__init__(store, name, retry_failed)
-        self._ask = ask
+        self._asker = asker
 
     def step(self, index: int, value: CallLike) -> _Step:
         try:
@@ -250,7 +268,7 @@ class _Calls(Durable[CallLike, _Step]):
             return result_of(step.item, step.call)
         trip = Journey(asyncio.get_running_loop().time())
         trip.before_attempt = noting(self.store, index)
-        result = await self._ask(index, step.value, trip)
+        result = await self._asker.result(step.value, index=index, trip=trip)
         if step.call is not None:
             await keep(self.store, result, made=step.made)
         return result
@@ -260,14 +278,13 @@ def durable_calls(
     calls: Iterable[CallLike] | AsyncIterable[CallLike],
     place: Place,
     *,
-    ask: Ask,
+    asker: Asker,
     job: Mapping[str, Any],
-    window: int,
     retry_failed: bool,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` with a run file."""
 
     def begin(store: RunFile, name: str) -> _Calls:
-        return _Calls(store, name, retry_failed, ask)
+        return _Calls(store, name, retry_failed, asker)
 
-    return run_durably(begin, calls, place, job=job, window=window)
+    return run_durably(begin, calls, place, job=job, asker=asker)

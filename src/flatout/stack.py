@@ -161,10 +161,11 @@ class Stack:
 
     def _for_target(self, codec: Callable[[Target], Codec], target: Target) -> CallNext:
         limit, estimator = self._limiter(target)
+        estimate = self._estimate(target, estimator)
         return compose(
             [
                 Breaker(target.name, self._events, limit.flush, wait_for_quota=self._settings.wait_for_quota),
-                Budget(target, self.purse, self._prices),
+                Budget(target, self.purse, self._prices, estimate),
                 limit,
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
@@ -173,7 +174,7 @@ class Stack:
                 codec(target),
                 self._transport,
                 target.name,
-                self._estimate(target, estimator),
+                estimate,
                 self._settings.gaps if codec is codec_for else None,  # vectors do not come in pieces
             ),
         )
@@ -220,7 +221,7 @@ class Stack:
         return limit, estimator
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
-        """What guesses the cost of an attempt, for the note of it in the run file."""
+        """What guesses the cost of an attempt: for the note of it in the run file, and where it is never told."""
 
         def estimate(call: Call) -> float | None:
             need = estimator.need(call)

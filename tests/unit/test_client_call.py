@@ -341,10 +341,10 @@ def test_a_call_waits_for_money_that_is_only_set_aside():
 
 
 def test_a_cancelled_call_gives_back_what_was_set_aside():
-    """A few timeouts would use up the budget without a cent spent."""
+    """A few timeouts would use up the budget: they count for what they are likely to cost, not for the worst case."""
 
     async def main() -> None:
-        async with client(Wire(lambda _: 10.0), budget=0.5, config=PRICES) as made:
+        async with client(Wire(lambda _: 10.0), budget=8.5, config=PRICES) as made:
             for _ in range(20):
                 task = asyncio.create_task(made.call("x", max_tokens=100))
                 other = asyncio.create_task(made.call("y", max_tokens=100))
@@ -353,6 +353,21 @@ def test_a_cancelled_call_gives_back_what_was_set_aside():
                 task.cancel()
                 await asyncio.wait([task, other])
             assert (await made.result(Call("x", max_tokens=100))).ok
+
+    run_virtual(main())
+
+
+def test_attempts_of_unknown_cost_count_by_their_estimates():
+    """A server that bills what it never answers would be paid without end, whatever the budget."""
+
+    async def main() -> None:
+        wire = Wire(lambda _: 10.0)
+        async with client(wire, budget=1.0, config=PRICES, timeout=1.0, retries=0) as made:
+            results = await made.gather([Call(f"p{n}", max_tokens=50) for n in range(1_000)])
+            assert isinstance(results[-1].error, BudgetExceeded)
+            assert 0 < len(wire.prompts) < 500
+            assert made.spent == 0
+            assert made.unpriced == len(wire.prompts)
 
     run_virtual(main())
 

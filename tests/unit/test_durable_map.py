@@ -212,6 +212,37 @@ def test_failed_items_are_kept_or_run_again(path):
     assert wire.prompts == ["fine", "shaky", "shaky"]
 
 
+def test_what_a_function_s_calls_cost_counts_once(path):
+    """A budget would be used up by replays that cost nothing, or not know of calls in items that never finished."""
+    stop = True
+    prices = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}
+
+    async def three_calls(item: str, made: Any) -> str:
+        for step in ("one", "two"):
+            await made.call(step)
+        if stop:
+            raise Stop
+        return (await made.call("three")).text
+
+    def asked(wire: Wire) -> None:
+        async def main() -> None:
+            async with client(wire, limits=Limits(rpm=600_000), config=prices) as made:
+                async for _ in made.map(three_calls, ["x"], store=path):
+                    pass
+
+        asyncio.run(main())
+
+    with pytest.raises(Stop):
+        asked(Wire())
+    with RunReader.open(path) as reader:
+        assert reader.spent() == pytest.approx(2 * 0.003)
+    stop = False
+    asked(Wire())
+    with RunReader.open(path) as reader:
+        assert reader.spent() == pytest.approx(3 * 0.003)
+        assert reader.summary().cost == pytest.approx(3 * 0.003)
+
+
 def test_a_functions_own_error_is_a_result(path):
     """One document that cannot be parsed would end the run."""
 

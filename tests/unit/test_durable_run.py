@@ -13,8 +13,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from scripted_wire import Wire, client, completion, refusal
+from store_samples import copy_as_if_killed
 
-from flatout import AuthenticationError, Call, ConfigError, InvalidRequest, Limits, RunLocked, RunMismatch, StoreError
+from flatout import (
+    AuthenticationError,
+    BudgetExceeded,
+    Call,
+    ConfigError,
+    InvalidRequest,
+    Limits,
+    RunLocked,
+    RunMismatch,
+    StoreError,
+)
 from flatout.layer import Response
 from flatout.store import RunFile, RunReader, database
 from flatout.testing import digest_of
@@ -275,6 +286,87 @@ def test_attempts_are_noted_before_they_are_sent(path):
     assert noted == [(1, "sim/m", None)]
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT outcome FROM attempts").fetchall() == [("answered",)]
+
+
+PRICES = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}
+
+
+def bounded(path: Path, wire: Wire, budget: float = 0.5) -> list[Any]:
+    calls = [Call(f"p{n}", max_tokens=30) for n in range(50)]
+    return gather(calls, path, wire, budget=budget, config=PRICES, limits=Limits(concurrency=5))
+
+
+def test_a_budget_holds_over_resumes(path):
+    """A job with a budget of 0.50 would cost that much each time it is gone on with."""
+    paid = Wire(lambda _: completion("x", tokens=30))  # 0.09 each
+    results = bounded(path, paid)
+    first = len(paid.prompts)
+    assert 1 <= first <= 5
+    for _ in range(3):
+        results = bounded(path, paid)
+    assert len(paid.prompts) * 0.09 <= 0.5
+    refused = next(result.error for result in results if not result.ok)
+    assert isinstance(refused, BudgetExceeded)
+    assert f"${first * 0.09:.4f} was spent before" in str(refused)
+    assert all(result.ok for result in bounded(path, Wire(), budget=50.0))
+
+
+def test_money_spent_in_vain_counts_too(path):
+    """Rows that failed after they were paid for, and were tried again, would be forgotten."""
+
+    def cut_off(prompt: str) -> Response:
+        return Response(200, {}, completion("", tokens=30).body)
+
+    for _ in range(4):
+        wire = Wire(cut_off)
+        gather([Call("p", max_tokens=30)], path, wire, retry_failed=True, budget=0.3, config=PRICES, retries=0)
+    assert not wire.prompts
+    with RunReader.open(path) as reader:
+        assert 0.09 <= reader.spent() <= 0.3
+
+
+def test_what_a_killed_process_had_in_flight_counts_by_its_estimate(path):
+    """Each kill would give the budget back what the provider bills all the same."""
+    crashed = path.with_name("crashed.flatout")
+
+    async def main() -> None:
+        five = asyncio.Event()
+
+        async def never(prompt: str) -> str:
+            if wire.active == 5:
+                five.set()
+            return await asyncio.Future()
+
+        wire = Wire(never)
+        async with client(wire, config=PRICES, limits=Limits(concurrency=5)) as made:
+            calls = [Call(f"p{n}", max_tokens=30) for n in range(50)]
+            async with aclosing(made.as_completed(calls, store=path)) as results:
+                waiting = asyncio.ensure_future(anext(results))
+                await five.wait()
+                copy_as_if_killed(path, crashed)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+
+    asyncio.run(main())
+    with RunReader.open(crashed) as reader:
+        lost = reader.unsettled().cost
+    assert lost > 0
+    wire = Wire(lambda _: completion("x", tokens=30))
+    bounded(crashed, wire)
+    assert lost + len(wire.prompts) * 0.09 <= 0.5
+
+
+def test_a_run_opened_twice_by_one_client_counts_once(path):
+    """The second half of a script would be refused for what its first half spent."""
+
+    async def main() -> None:
+        wire = Wire(lambda _: completion("x", tokens=30))
+        async with client(wire, budget=0.5, config=PRICES) as made:
+            for count in (2, 4):
+                await made.gather([Call(f"p{n}", max_tokens=30) for n in range(count)], store=path)
+            assert len(wire.prompts) == 4
+
+    asyncio.run(main())
 
 
 def test_a_run_file_that_fails_before_an_attempt_ends_the_run(path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Hashable
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.layer import CallNext, journey
@@ -23,14 +23,31 @@ class Purse:
         budget: the most that may be spent; None for no bound.
         spent: what is known to be spent.
         unknown: attempts that may have been billed an amount that is not known.
+        reckoned: what those may have cost, by their estimates.
+        earlier: what other processes have spent on the runs that this one goes on with.
     """
 
-    __slots__ = ("_assumes", "_open", "_reserved", "_settled", "_turn", "budget", "spent", "unknown")
+    __slots__ = (
+        "_assumes",
+        "_open",
+        "_reserved",
+        "_runs",
+        "_settled",
+        "_turn",
+        "budget",
+        "earlier",
+        "reckoned",
+        "spent",
+        "unknown",
+    )
 
     def __init__(self, budget: float | None) -> None:
         self.budget = budget
         self.spent = 0.0
         self.unknown = 0
+        self.reckoned = 0.0
+        self.earlier = 0.0
+        self._runs: set[Hashable] = set()
         self._reserved = 0.0
         self._open = 0
         self._assumes = False
@@ -39,6 +56,17 @@ class Purse:
 
     def __repr__(self) -> str:
         return f"Purse(spent=${self.spent:.4f}, reserved=${self._reserved:.4f}, budget={self.budget})"
+
+    @property
+    def left(self) -> float:
+        """What may still be set aside, where there is a budget."""
+        return (self.budget or 0.0) - self.earlier - self.spent - self.reckoned - self._reserved
+
+    def go_on(self, run: Hashable, spent: float) -> None:
+        """Count what was spent on a run before; once, for when it is opened again the rest is this purse's own."""
+        if run not in self._runs:
+            self._runs.add(run)
+            self.earlier += spent
 
     def worst_case(self, target: Target, call: Call, prices: Prices, longest: int = 0) -> float:
         """The most US dollars that one attempt may cost. Says once when that rests on an assumption.
@@ -63,7 +91,7 @@ class Purse:
             )
         return worst
 
-    async def reserve(self, worst: float, budget: float) -> None:
+    async def reserve(self, worst: float) -> None:
         """Set an attempt's worst case aside, first come, first served.
 
         Most attempts cost far less than that, so one that does not fit waits for others to be settled before it is
@@ -73,15 +101,17 @@ class Purse:
             BudgetExceeded: nothing is under way that could make room.
         """
         async with self._turn:
-            while worst > (left := budget - self.spent - self._reserved):
+            while worst > self.left:
                 if not self._open:
-                    raise BudgetExceeded(
-                        f"not sent: it may cost ${worst:.4f}, and ${left:.4f} of the budget of ${budget:g} is left"
-                    )
+                    raise BudgetExceeded(f"not sent: it may cost ${worst:.4f}, and {self._account()}")
                 self._settled.clear()
                 await self._settled.wait()
             self._open += 1
             self._reserved += worst
+
+    def _account(self) -> str:
+        earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
+        return f"${max(0.0, self.left):.4f} of the budget of ${self.budget:g} is left{earlier}"
 
     def release(self, worst: float) -> None:
         """Give back what was set aside; what it cost is in ``spent`` by now."""
@@ -100,22 +130,31 @@ def _unpriced(target: Target, call: Call, prices: Prices) -> str:
 
 
 class Budget:
-    """Holds one target's attempts to the purse that all targets share."""
+    """Holds one target's attempts to the purse that all targets share.
 
-    def __init__(self, target: Target, purse: Purse, prices: Prices) -> None:
+    Args:
+        target: the target.
+        purse: the purse.
+        prices: what tokens cost.
+        estimate: guesses what an attempt costs, for those of which it is never told.
+    """
+
+    def __init__(
+        self, target: Target, purse: Purse, prices: Prices, estimate: Callable[[Call], float | None] = lambda _: None
+    ) -> None:
         self._target = target
         self._purse = purse
         self._prices = prices
         self._longest = 0
+        self._estimate = estimate
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
-        budget = self._purse.budget
-        return self._watched(call, call_next) if budget is None else self._reserved(call, call_next, budget)
+        return self._watched(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
 
-    async def _reserved(self, call: Call, call_next: CallNext, budget: float) -> Reply:
+    async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send it only if it cannot exceed the budget."""
         worst = self._purse.worst_case(self._target, call, self._prices, self._longest)
-        await self._purse.reserve(worst, budget)
+        await self._purse.reserve(worst)
         try:
             return await self._watched(call, call_next)
         finally:
@@ -131,11 +170,11 @@ class Budget:
             if error.reply is not None:
                 self._settle(call, error.reply)
             elif may_have_billed(error):
-                self._unknown()
+                self._unknown(call)
             raise
         except BaseException:
             if trip.attempts > before:  # else it was given up while it waited, and not sent
-                self._unknown()
+                self._unknown(call)
             raise
         self._settle(call, reply)
         return reply
@@ -145,15 +184,16 @@ class Budget:
         tier = reply.service_tier or call.service_tier
         cost = self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier)
         if cost is None:
-            self._unknown()
+            self._unknown(call)
             return
         self._purse.spent += cost
         trip = journey()
         if trip.cost is not None:
             trip.cost += cost
 
-    def _unknown(self) -> None:
+    def _unknown(self, call: Call) -> None:
         if self._prices.is_free(self._target):
             return
         self._purse.unknown += 1
+        self._purse.reckoned += self._estimate(call) or 0.0
         journey().cost = None

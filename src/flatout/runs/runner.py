@@ -263,6 +263,7 @@ class Runner:
         assert self._store is not None
         self._store.set_total(total)
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
+        client.go_on(self._store.created_at, self._store.spent_before)
 
     def _open_new_store(self, source: Input, client: Client) -> None:
         if not source.repeatable:

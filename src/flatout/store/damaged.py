@@ -54,11 +54,11 @@ def salvage(path: str | os.PathLike[str]) -> Iterator[Item]:
 @contextmanager
 def _opened(path: Path) -> Iterator[RunReader]:
     try:
-        reader = RunReader.open(path)
+        reader = RunReader.open(path, half_upgraded=True)
     except RunDamaged as damage:
         with tempfile.TemporaryDirectory(prefix="flatout-salvage-") as folder:
             try:
-                reader = RunReader.open(_lengthened_copy(path, Path(folder)))
+                reader = RunReader.open(_lengthened_copy(path, Path(folder)), half_upgraded=True)
             except RunDamaged:
                 raise damage from None  # which names the user's file, not the copy
             with reader:

@@ -127,6 +127,18 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
             raise
 
 
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A block whose changes are made as one, or not at all."""
+    connection.execute(_SQL["begin"])
+    try:
+        yield
+    except BaseException:
+        take_back(connection)
+        raise
+    connection.execute(_SQL["commit"])
+
+
 def prepare_to_write(connection: sqlite3.Connection, place: Place) -> None:
     """Turn on the write-ahead log, and fsync at every commit."""
     (mode,) = connection.execute(_SQL["write_ahead"]).fetchone()

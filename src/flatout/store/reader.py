@@ -20,7 +20,7 @@ from flatout.errors import RunDamaged, StoreError
 
 from .database import Place, check_version, connect, explain, explained, version_of
 from .lock import Holder, holder
-from .queries import migrations, queries
+from .queries import queries
 from .rows import (
     Attempt,
     Choice,
@@ -38,6 +38,7 @@ from .rows import (
     Tried,
     Unsettled,
 )
+from .schema import check_schema
 
 LAST = 2**63 - 1
 """The highest index that a file can hold."""
@@ -45,6 +46,8 @@ LAST = 2**63 - 1
 _ITEMS = queries("items")
 _ATTEMPTS = queries("attempts")
 _NOTHING = "has nothing in it yet"
+_READABLE = 2  # the first version of the file that has all that is read here, but for facts
+_FACTS = 3  # the first that has those
 _LIGHT_BATCH = 5_000
 _BATCH = 200  # whole items; each may hold a long prompt
 
@@ -55,16 +58,22 @@ class RunReader:
     Every method raises `RunDamaged` when what it reads is damaged, and `StoreError` when the file cannot be read.
     """
 
-    def __init__(self, place: Place, connection: sqlite3.Connection) -> None:
+    def __init__(self, place: Place, connection: sqlite3.Connection, version: int) -> None:
         self._place = place
+        self._version = version
         self._connection = connection
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, half_upgraded: bool = False) -> Self:
         """Open a run file for reading. Nothing is changed, nothing locked.
 
+        Args:
+            path: the file.
+            half_upgraded: take one that is between two versions.
+
         Raises:
-            StoreError: there is no such file, it is of another program or version, or it may not be read.
+            StoreError: there is no such file, it is of another program or version, it holds what flatout did not make,
+                or it may not be read.
             RunDamaged: it is not a readable run file.
         """
         place = Place.of(path)
@@ -74,13 +83,15 @@ class RunReader:
         connection, version = _open(place)
         try:
             check_version(version, place)
-            if version < len(migrations()):
+            if version < _READABLE:
                 state = "is of an older flatout; go on with the run to update it" if version else _NOTHING
                 raise StoreError(f"{place.name} {state}")
+            with explained(place):
+                check_schema(connection, version, place.name, half_upgraded=half_upgraded)
         except StoreError:
             connection.close()
             raise
-        return cls(place, connection)
+        return cls(place, connection, version)
 
     def close(self) -> None:
         """Close. Harmless when done already."""
@@ -115,6 +126,8 @@ class RunReader:
 
     def fact(self, name: str) -> Any:
         """What `RunFile.set_fact` noted under a name; None when it noted nothing."""
+        if self._version < _FACTS:
+            return None
         found = self._rows(queries("run")["fact"], (name,))
         return msgspec.json.decode(found[0][0]) if found else None
 
@@ -129,6 +142,10 @@ class RunReader:
     def summary(self) -> Summary:
         """Counts, tokens, money, and what of them is not known. Reads the whole file: about 0.5 s a million items."""
         return Summary(*self._one(_ITEMS["summary"]))
+
+    def spent(self) -> float:
+        """US dollars that all processes have spent on the run; what is not known counts by its estimate."""
+        return float(self._one(queries("run")["spent"])[0])
 
     def errors(self) -> list[ErrorCount]:
         """Failures by class, most frequent first, each with its first example."""

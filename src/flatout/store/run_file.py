@@ -34,6 +34,7 @@ from .lock import Lock
 from .queries import queries
 from .reader import RunReader
 from .rows import Counts, Entry, Finished, Item, RunState, Unsettled
+from .schema import check_schema
 from .writer import Writer
 
 _SQL = queries("run")
@@ -41,7 +42,12 @@ _GIVE_UP = queries("attempts")["give_up"]
 
 
 class RunFile:
-    """A run being written. Make one with `RunFile.open`, and close it."""
+    """A run being written. Make one with `RunFile.open`, and close it.
+
+    Attributes:
+        created_at: when the run was begun, by whichever process; Unix time.
+        spent_before: US dollars that earlier processes spent on it; what is not known counts by its estimate.
+    """
 
     def __init__(
         self, lock: Lock, place: Place, connection: sqlite3.Connection, reader: RunReader, **options: Any
@@ -51,6 +57,8 @@ class RunFile:
         self._keep_prompts: bool = options.pop("keep_prompts")
         self._marked = False
         self._finish_time: float | None = None
+        self.created_at = reader.info().created_at
+        self.spent_before = reader.spent()
         self._writer = Writer(connection, place, on_closed=lock.release, **options)
         # The thread is a daemon: without this, a program that ends without closing would lose what is gathered.
         atexit.register(self.close_now)
@@ -151,12 +159,15 @@ class RunFile:
             "note", (index, attempt, target, started_at, estimated_cost, place, after), durable=False
         )
 
-    async def journal(self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes) -> None:
+    async def journal(
+        self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes, cost: float | None = None
+    ) -> None:
         """Note what one step of a durable function came to (as JSON); return when the disk has it.
 
-        A step noted again replaces the old one.
+        A step noted again replaces the old one. ``cost`` is what its own calls cost, in US dollars; None when that is
+        not known: then its noted attempts count by their estimates.
         """
-        await self._writer.put("entry", (index, place, fingerprint, kind, value, time.time()))
+        await self._writer.put("entry", (index, place, fingerprint, kind, value, cost, time.time()))
 
     async def revise(self, index: int, id: str | None, row: bytes) -> None:
         """Keep the input's row of a finished item as it is today; return when the disk has it.
@@ -185,11 +196,6 @@ class RunFile:
     def finish_time(self) -> float | None:
         """When the run was marked as finished or interrupted, by this process; Unix time."""
         return self._finish_time
-
-    @property
-    def created_at(self) -> float:
-        """When the run was begun, by whichever process; Unix time."""
-        return self._reader.info().created_at
 
     def counts(self) -> Counts:
         """How many items became what. Reads every row: about 0.3 s a million."""
@@ -264,6 +270,7 @@ def _open(
     try:
         version = database.version_of(connection, place)
         database.check_version(version, place)
+        check_schema(connection, version, place.name)
         database.migrate(connection, version)
         now = time.time()
         row = connection.execute(_SQL["run"]).fetchone()
@@ -273,8 +280,9 @@ def _open(
         else:
             check_same_job(place.name, msgspec.json.decode(row[0]), job)
         database.prepare_to_write(connection, place)
-        connection.execute(_SQL["take_up"], (now, keep_prompts))
-        connection.execute(_GIVE_UP)
+        with database.transaction(connection):
+            connection.execute(_SQL["take_up"], (now, keep_prompts))
+            connection.execute(_GIVE_UP)
     except BaseException:
         database.retire(connection)
         raise

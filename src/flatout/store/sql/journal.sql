@@ -1,7 +1,9 @@
 -- enter: Note what one step of a durable function came to; a step that came out anew replaces the old.
-INSERT INTO journal (item_index, place, fingerprint, kind, value, at) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?)
+INSERT INTO journal (item_index, place, fingerprint, kind, value, cost, at)
+VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?, ?)
 ON CONFLICT (item_index, place) DO UPDATE SET
-  fingerprint = excluded.fingerprint, kind = excluded.kind, value = excluded.value, at = excluded.at;
+  fingerprint = excluded.fingerprint, kind = excluded.kind, value = excluded.value, cost = excluded.cost,
+  at = excluded.at;
 
 -- journal: Read the steps of one item, in the order in which they were first noted.
 SELECT place, fingerprint, kind, CAST(value AS BLOB) AS value FROM journal WHERE item_index = ? ORDER BY rowid;

@@ -5,8 +5,13 @@ SELECT job, command, state, total, keep_prompts, created_at, opened_at, ended_at
 INSERT INTO run (id, job, command, keep_prompts, created_at, opened_at, state)
 VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, 'running');
 
--- take_up: Note that a process goes on with the run.
-UPDATE run SET state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL;
+-- take_up: Note that a process goes on with the run. What the last one had in flight may have been paid for.
+UPDATE run SET
+  state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL,
+  spent = spent + (SELECT total(estimated_cost) FROM attempts WHERE outcome IS NULL);
+
+-- spent: Read what all processes have spent, in US dollars; what is not known by its estimate.
+SELECT spent FROM run;
 
 -- set_total: Note how many items the input has.
 UPDATE run SET total = ?;
