@@ -18,6 +18,7 @@ from msgspec import Struct
 from .values import Call, Reply
 
 if TYPE_CHECKING:
+    from .errors import CallError
     from .events import AttemptFailed
 
 CallNext = Callable[[Call], Awaitable[Reply]]
@@ -78,6 +79,13 @@ class Codec(Protocol):
 
         Raises:
             CallError: the response holds no usable answer; the class names why.
+        """
+        ...
+
+    def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
+        """The request to send in place of one, for an answer in pieces, that was refused.
+
+        None unless it was refused for something that flatout puts into requests by itself. The codec remembers it.
         """
         ...
 

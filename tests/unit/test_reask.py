@@ -206,3 +206,12 @@ def test_text_beside_tools_is_left_alone():
     """An answer in words would be refused where tools are offered."""
     result, _ = asked(Call("Hi", tools=[weather]), completion("Hello."))
     assert result.text == "Hello."
+
+
+def test_the_thought_goes_back_with_the_answer_that_did_not_fit():
+    """A model that reasons would refuse to be asked again, or think from the beginning."""
+    thought = {"role": "assistant", "content": '{"name": "Ada"}', "reasoning_content": "Whose age?"}
+    body = {"choices": [{"message": thought, "finish_reason": "stop"}]}
+    result, sent = asked(Call("Who?", output=Person), Response(200, {}, json.dumps(body).encode()), GOOD)
+    assert result.ok
+    assert sent[1][-2] == thought

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripted_wire import client, completion, refusal
 
-from flatout import AttemptTimeout, Call, Client, ProtocolError, ServerError
+from flatout import AttemptTimeout, Call, Client, InvalidRequest, ProtocolError, ServerError
 from flatout.layer import Request, Response
 from flatout.testing import run_virtual
 
@@ -199,3 +199,56 @@ def test_an_error_status_is_named_in_a_stream_too():
 
     with pytest.raises(ServerError):
         virtually(test, Streaming(refusal(500)), retries=0)
+
+
+def stream_options(wire: Streaming) -> list[bool]:
+    """Of each request, whether it asks for the usage."""
+    return ["stream_options" in json.loads(request.body) for request in wire.requests]
+
+
+def unknown(status: int = 400) -> Response:
+    body = b'{"error": {"message": "Unrecognized request argument supplied: stream_options"}}'
+    return Response(status, {}, body)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_the_question_for_the_usage_is_asked_without(status):
+    """No answer could be streamed from it, and with a bound on silence none could be had at all."""
+    wire = Streaming(unknown(status), [chunk("a"), END], [chunk("b"), END])
+
+    async def test(made: Client) -> Any:
+        return [await made.result("1"), await made.result("2")]
+
+    first, second = virtually(test, wire, between_bytes=5, retries=0)
+    assert (first.text, second.text) == ("a", "b")
+    assert (first.attempts, second.attempts) == (2, 1)
+    assert stream_options(wire) == [True, False, False]
+
+
+def test_another_refusal_is_final():
+    """A request that can never succeed would be sent twice, or without end."""
+    wire = Streaming(refusal(400), unknown(), unknown())
+
+    async def test(made: Client) -> Any:
+        return [
+            await made.result("1"),
+            await made.result("2"),
+        ]
+
+    results = virtually(test, wire, between_bytes=5, retries=0)
+    assert [type(result.error) for result in results] == [InvalidRequest, InvalidRequest]
+    assert len(wire.requests) == 3
+
+
+def test_what_the_caller_asks_for_is_not_taken_out():
+    """A parameter that somebody set would silently be left out; and None could not take out flatout's own."""
+    wire = Streaming(unknown(), [chunk("a"), END])
+
+    async def test(made: Client) -> Any:
+        own = Call("1", extra={"stream_options": {"include_usage": True}})
+        return [await made.result(own), await made.result(Call("2", extra={"stream_options": None}))]
+
+    refused, left_out = virtually(test, wire, between_bytes=5, retries=0)
+    assert isinstance(refused.error, InvalidRequest)
+    assert left_out.text == "a"
+    assert stream_options(wire) == [True, False]

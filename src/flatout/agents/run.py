@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flatout.durable_map import as_json
 from flatout.errors import GuardrailTripped, StoreError, UsageLimitReached
 from flatout.telemetry.spans import invoke_agent
-from flatout.values import Message
+from flatout.values import Message, Reply
 
 from .act import act, conversation
 from .guard import Verdict, name_of, stop
@@ -76,7 +76,8 @@ class Run(Work):
         messages = conversation(self.intent)
         sent_back = False
         while True:
-            answer, text = await self._answer(messages)
+            answer, reply = await self._answer(messages)
+            text = reply.text
             if agent.execute is not None:
                 self._done["executed"] = await self._execute(answer, text)
             if agent.verify is None:
@@ -85,7 +86,7 @@ class Run(Work):
             self._done["verified"] = verdict.kind == "pass"
             if verdict.kind == "fail" and not sent_back:
                 sent_back = True
-                messages += _back(text, f"What came of it did not pass verification: {verdict.reason}. Mend it.")
+                messages += _back(reply, f"What came of it did not pass verification: {verdict.reason}. Mend it.")
                 continue
             return self.outcome()
 
@@ -109,8 +110,8 @@ class Run(Work):
         self.allowed = {name: tool for name, tool in self.tools.items() if name in named}
         self.offered = [tool.schema for tool in self.allowed.values()]
 
-    async def _answer(self, messages: list[Message]) -> tuple[Any, str]:
-        """The answer that the guardrails let out, and its text."""
+    async def _answer(self, messages: list[Message]) -> tuple[Any, Reply]:
+        """The answer that the guardrails let out, and its reply."""
         output = self.agent.output
         with self.trace.step("act", self.agent.name):
             while True:
@@ -119,9 +120,9 @@ class Run(Work):
                 reason = await self.guard("output", reply.text, answer)
                 if reason is None:
                     break
-                messages += _back(reply.text, f"That was not accepted: {reason}. Answer again.")
+                messages += _back(reply, f"That was not accepted: {reason}. Answer again.")
         self._done["answer"] = answer
-        return answer, reply.text
+        return answer, reply
 
     async def _execute(self, answer: Any, text: str) -> Any:
         self.trace.check()
@@ -193,9 +194,9 @@ class Run(Work):
         return parts
 
 
-def _back(said: str, complaint: str) -> list[Message]:
+def _back(said: Reply, complaint: str) -> list[Message]:
     """The answer, and why it is not the last one."""
-    return [{"role": "assistant", "content": said}, {"role": "user", "content": complaint}]
+    return [said.message, {"role": "user", "content": complaint}]
 
 
 def _next_action(answer: Any) -> str | None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from flatout.durable import plain
 from flatout.errors import ConfigError, InvalidRequest, OutputError, SchemaMismatch
 from flatout.providers.structured import restored, validator_of
-from flatout.values import Call
+from flatout.values import Call, Message
 
 from .guard import PASSED, Checked, Verdict, fail
 from .outcome import PlanStep
@@ -95,7 +95,7 @@ class Plan(Struct, frozen=True):
             SchemaMismatch: it names unknown tools again.
         """
         offered = "\n".join(f"- {name}: {_about(tool.schema)}" for name, tool in run.tools.items()) or "none"
-        messages: list[dict[str, Any]] = [{"role": "user", "content": f"{run.framed}\n\nThe tools:\n{offered}"}]
+        messages: list[Message] = [{"role": "user", "content": f"{run.framed}\n\nThe tools:\n{offered}"}]
         for again in (True, False):
             model = self.model or run.agent.model
             call = Call(messages=list(messages), system=self.instructions, model=model, output=_plan_schema(self.most))
@@ -108,7 +108,7 @@ class Plan(Struct, frozen=True):
                 if not again:
                     raise
                 messages += [
-                    {"role": "assistant", "content": reply.text},
+                    reply.message,
                     {"role": "user", "content": f"That cannot be used: {error}. Plan again."},
                 ]
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from flatout.errors import AttemptTimeout
+from flatout.errors import AttemptTimeout, InvalidRequest
 from flatout.layer import Codec, Journey, Request, Response, Streamed, Transport, journey
 from flatout.patience import Patience
 from flatout.settings import Gaps
@@ -46,17 +46,28 @@ class Endpoint:
         trip = journey()
         streams = self._gaps is not None or trip.sink is not None
         request = self._codec.encode(call, stream=streams)
-        if trip.before_attempt is not None:
-            await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call), trip.last_error)
-        trip.attempts += 1
-        trip.target = self._target
-        trip.in_flight = True
+        await self._begin(call, trip, trip.last_error)
         try:
             if not streams:
                 return self._codec.decode(call, await self._transport.send(request))
-            return await self._stream(call, request, trip)
+            try:
+                return await self._stream(call, request, trip)
+            except InvalidRequest as error:
+                instead = self._codec.instead(call, request, error)
+                if instead is None:
+                    raise
+                await self._begin(call, trip, error)
+            return await self._stream(call, instead, trip)
         finally:
             trip.in_flight = False
+
+    async def _begin(self, call: Call, trip: Journey, last: Exception | None) -> None:
+        """Count an attempt, and note it before it is sent."""
+        if trip.before_attempt is not None:
+            await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call), last)
+        trip.attempts += 1
+        trip.target = self._target
+        trip.in_flight = True
 
     async def _stream(self, call: Call, request: Request, trip: Journey) -> Reply:
         listening = _Listening(self._gaps or Gaps())

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flatout.attachments import File
+from flatout.reply import NATIVE
 from flatout.values import Call, Usage
 
 from .schema_size import schema_size, tool_size
@@ -188,7 +189,7 @@ def most_input(call: Call) -> int:
     """
     texts = _texts(call) if call.prompt is None else [call.system or "", call.prompt]
     texts.append(str(call.extra or ""))
-    texts.extend(str(made) for message in call.messages or () if (made := _tool_calls(message)))
+    texts.extend(str(made) for message in call.messages or () for made in _made(message))
     others = sum(map(_most, _others(call)))
     frames = FRAME * (2 + len(call.messages or ()))
     tools = call.tools if isinstance(call.tools, list | tuple) else ()
@@ -238,8 +239,10 @@ def _most(part: Any) -> int:
     return FILE if part.size is None else min(FILE, max(PART, part.size))
 
 
-def _tool_calls(message: Any) -> Any:
-    return message.get("tool_calls") if hasattr(message, "get") else None
+def _made(message: Any) -> list[Any]:
+    """What a model's turn holds beside its text: tool calls, and its thought in the form of its provider."""
+    found = (message.get("tool_calls"), message.get(NATIVE)) if hasattr(message, "get") else ()
+    return [made for made in found if made]
 
 
 def _parts(message: Any) -> Sequence[Any]:

@@ -25,36 +25,67 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         text: the answer's text.
+        reasoning: what the model thought before it.
         tool_calls: the tools that the model asks for.
         finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or the provider's own word.
         usage: tokens, as far as the provider told.
         model: the model that answered.
         service_tier: the tier that served it.
+        turn: the model's turn in the format's own form, fit to be sent back; None where text and tool calls are all.
         failure: the part of the JSON that is an error object; None when none is.
         fault: what else is wrong, in the format's own terms; None when nothing is.
     """
 
     text: str = ""
+    reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = Usage()
     model: str | None = None
     service_tier: str | None = None
+    turn: Any = None
     failure: Mapping[str, Any] | None = None
     fault: Fault | None = None
 
 
 def unfinished(call: Call, reply: Reply) -> Fault | None:
     """Why an answer without an error is not usable all the same; None when it is."""
-    blank = not reply.text.strip()
+    blank = not reply.text.strip() and not reply.tool_calls
     if reply.finish_reason == "content_filter":
         return errors.ContentFiltered, "stopped the answer by its content filter"
     if reply.finish_reason == "length" and (blank or call.output is not None or reply.tool_calls):
-        where = "before any text" if blank and not reply.tool_calls else "in the middle of the answer"
-        return errors.Truncated, f"stopped at the token limit {where}"
-    if blank and not reply.tool_calls:
-        return errors.EmptyAnswer, "sent neither text nor a tool call"
+        before = "while the model was still reasoning" if reply.reasoning else "before any text"
+        return errors.Truncated, f"stopped at the token limit {before if blank else 'in the middle of the answer'}"
+    if blank and not _may_be_silent(call, reply):
+        return errors.EmptyAnswer, _EMPTY if not reply.reasoning else _ONLY_REASONED
     return None
+
+
+_EMPTY = "sent neither text nor a tool call"
+
+_ONLY_REASONED = (
+    "sent reasoning and no answer: if the answer stands in it (error.reply.reasoning), the server takes answers for "
+    "thoughts, so check its reasoning parser"
+)
+
+
+def _may_be_silent(call: Call, reply: Reply) -> bool:
+    """Whether a model may end its turn without a word: after a tool's result it may have nothing to add.
+
+    Anthropic documents it as normal.
+    """
+    if call.output is not None or reply.finish_reason != "stop" or not call.messages:
+        return False
+    last: Any = call.messages[-1]
+    if not isinstance(last, Mapping):
+        return False
+    return last.get("role") == "tool" or last.get("type") == "function_call_output" or _holds_result(last)
+
+
+def _holds_result(message: Mapping[str, Any]) -> bool:
+    """Whether there is a tool's result among a message's parts, as Anthropic and Gemini write it."""
+    parts = as_dicts(message.get("content")) or as_dicts(message.get("parts"))
+    return any(part.get("type") == "tool_result" or "functionResponse" in part for part in parts)
 
 
 def tool_call(identity: Any, name: Any, arguments: Any, index: int) -> ToolCall | None:

@@ -11,14 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from flatout import errors
 from flatout.errors import InvalidRequest
 from flatout.values import Call, Target, Usage
 
 from .answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call, total
 from .anthropic_stream import MessageBlocks
+from .anthropic_turns import ANSWER_TOOL, answer_in, joined, thought_is_missing, turn_of
 from .codec import JSONCodec
 from .messages import (
     Media,
@@ -31,7 +30,7 @@ from .messages import (
     short_id,
     tool_calls_of,
 )
-from .payload import refuse, shown, split_address, stop_list
+from .payload import is_list, refuse, shown, split_address, stop_list
 from .stream import Assembly
 from .strict import ANTHROPIC
 from .structured import Schema, is_recursive, schema_of
@@ -42,9 +41,6 @@ VERSION = "2023-06-01"
 
 MAX_TOKENS = 4_096
 """Tokens of answer for a call without ``max_tokens``, which this API does not do without; thinking comes on top."""
-
-ANSWER_TOOL = "give_answer"
-"""The tool whose arguments are the answer, for schemas that structured outputs do not take."""
 
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
 """Tokens of thinking by ``reasoning_effort``, for models that take a budget; flatout's own choice."""
@@ -120,7 +116,7 @@ class Anthropic(JSONCodec):
             if self._version is None or self._version >= (4, 6):
                 payload["thinking"] = {"type": "adaptive"}
                 payload["output_config"] = {"effort": "low" if effort == "minimal" else effort}
-            else:
+            elif not thought_is_missing(payload["messages"]):
                 payload["thinking"] = {"type": "enabled", "budget_tokens": _within(budget, call.max_tokens)}
         if call.max_tokens is None:
             payload["max_tokens"] = MAX_TOKENS + budget
@@ -158,36 +154,45 @@ class Anthropic(JSONCodec):
             if role == "tool":
                 _add_result(turns, message)
             elif role == "assistant":
-                turns.append({"role": role, "content": _content(message, _tool_uses(message))})
+                turns.append({"role": role, "content": self._said(message)})
             else:
                 content = _content(message, [])
                 if role == "user" and turns and _holds_results(turns[-1]):
                     turns[-1]["content"].extend(_as_blocks(content))
                 else:
                     turns.append({"role": role, "content": content})
+        # Only the last turn may be empty; a model that had nothing to add after a tool's result left such a one.
+        turns = [turn for turn in turns if turn["content"] or turn["role"] != "assistant" or turn is turns[-1]]
         texts = [message.get("content") for message in system]
         if all(isinstance(text, str) for text in texts) and not any("cache_control" in message for message in system):
             return "\n\n".join(texts), turns
         return [block for message in system for block in _as_blocks(_content(message, []))], turns
 
+    def _said(self, message: Mapping[str, Any]) -> Any:
+        """What the model said in a turn; as it was made, where this provider made it."""
+        made = self._own_turn(message)
+        return list(made) if is_list(made) else _content(message, _tool_uses(message))
+
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         blocks = as_dicts(data.get("content"))
         reason = as_text(data.get("stop_reason"))
-        asked = [block for block in blocks if block.get("type") == "tool_use"]
-        text = "".join(as_text(block.get("text")) or "" for block in blocks if block.get("type") == "text")
         finish = _REASONS.get(reason, reason) if reason else None
-        if call.output is not None and (given := [b for b in asked if b.get("name") == ANSWER_TOOL]):
-            asked = [block for block in asked if block.get("name") != ANSWER_TOOL]
-            text = _as_json(given[0].get("input"))
-            finish = "stop" if finish == "tool_calls" and not asked else finish
-        calls = (tool_call(b.get("id"), b.get("name"), b.get("input"), i) for i, b in enumerate(asked))
+        text = joined(blocks, "text")
+        given = answer_in(blocks) if call.output is not None else None
+        if given is not None:
+            text, blocks = given
+        asked = [block for block in blocks if block.get("type") == "tool_use"]
+        calls = [tool_call(b.get("id"), b.get("name"), b.get("input"), i) for i, b in enumerate(asked)]
+        made = tuple(call for call in calls if call is not None)
         return Answer(
             text=text,
-            tool_calls=tuple(made for made in calls if made is not None),
-            finish_reason=finish,
+            reasoning=joined(blocks, "thinking"),
+            tool_calls=made,
+            finish_reason="stop" if given is not None and finish == "tool_calls" and not made else finish,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(as_dict(data.get("usage")).get("service_tier")),
+            turn=turn_of(blocks, made),
             fault=_fault(data, reason),
         )
 
@@ -336,10 +341,6 @@ def _fault(data: dict[str, Any], reason: str | None) -> Fault | None:
             "paused in the middle of its turn; sent back as the last message, it goes on from there",
         )
     return None
-
-
-def _as_json(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _usage(data: Any) -> Usage:

@@ -38,10 +38,10 @@ class MessageBlocks:
             self._whole.update(as_dict(data.get("delta")))
             told = {name: value for name, value in as_dict(data.get("usage")).items() if value is not None}
             self._whole["usage"] = {**as_dict(self._whole.get("usage")), **told}
+            # The last event says nothing more, and not every server that is like Anthropic's sends it.
+            self.complete = self._whole.get("stop_reason") is not None
         elif kind == "message_stop":
             self.complete = True
-        elif data.get("error"):
-            self._whole["error"] = data["error"]
         return ""
 
     def whole(self) -> dict[str, Any]:
@@ -50,13 +50,16 @@ class MessageBlocks:
         return {**self._whole, "content": [self._block(index) for index in sorted(self._blocks)]}
 
     def _delta(self, index: int, delta: dict[str, Any]) -> str:
-        for name in ("text", "partial_json", "thinking", "signature"):
+        for name in ("text", "partial_json", "thinking", "signature", "content"):
             piece = delta.get(name)
             if isinstance(piece, str):
                 self._pieces.setdefault(index, {}).setdefault(name, []).append(piece)
                 block = self._blocks.setdefault(index, {"type": "text"})
                 answers = self._answer_tool is not None and block.get("name") == self._answer_tool
                 return piece if name == "text" or (name == "partial_json" and answers) else ""
+        if (citation := delta.get("citation")) is not None:
+            block = self._blocks.setdefault(index, {"type": "text"})
+            block["citations"] = [*(block.get("citations") or ()), citation]
         return ""
 
     def _block(self, index: int) -> dict[str, Any]:

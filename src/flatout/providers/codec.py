@@ -10,19 +10,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from flatout import errors
 from flatout.errors import InvalidRequest
 from flatout.layer import Request, Response
-from flatout.values import Call, Reply, Target
+from flatout.reply import NATIVE
+from flatout.values import Call, Message, Reply, Target
 
 from .answer import Answer, unfinished
 from .failures import error_in_answer, error_of, request_id, unusable
 from .payload import add_extra, encode_json, headers_of
 from .problem import decode_json, is_problem
-from .stream import Assembly, Stream
+from .stream import Assembly, Stream, is_stream
 from .structured import fitted
 from .tools import check_arguments
 
@@ -45,6 +47,7 @@ class JSONCodec(ABC):
     def __init__(self, target: Target, **headers: str) -> None:
         self._endpoint = target.endpoint
         self._model = target.model
+        self._maker = {"dialect": target.endpoint.dialect, "server": urlsplit(target.endpoint.base_url).hostname}
         self._urls = (self._url(stream=False), self._url(stream=True))
         whole = headers_of(target.endpoint, **headers)
         self._headers = (
@@ -77,8 +80,16 @@ class JSONCodec(ABC):
         """
         if not 200 <= response.status < 300:
             raise error_of(response.status, response.headers, response.body, self._endpoint)
+        if is_stream(response.body):
+            unasked = self.stream_decoder(call, response.headers)
+            unasked.feed(response.body)
+            return unasked.reply()
         data, body = self._object(response)
         return self._reply(call, response, data, body)
+
+    def instead(self, call: Call, refused: Request, error: errors.CallError, /) -> Request | None:
+        """The request to send in place of a refused one: none, where a format adds nothing that could be left out."""
+        return None
 
     def stream_decoder(self, call: Call, headers: Mapping[str, str] = _NO_HEADERS, /) -> Stream:
         """What takes the body of a streamed answer (of a status that says success) apart.
@@ -111,6 +122,20 @@ class JSONCodec(ABC):
     def _assembly(self, call: Call) -> Assembly:
         """A new assembly for one streamed answer."""
 
+    def _signed(self, turn: Any) -> bytes:
+        """A turn in this format, with who made it."""
+        try:
+            return msgspec.json.encode({**self._maker, "turn": turn})
+        except RecursionError:  # it was just shallow enough to be read, and has two levels more now
+            return b""
+
+    def _own_turn(self, message: Message) -> Any:
+        """The turn of a message as this provider made it; None where another one did, or where a user wrote it."""
+        native = message.get(NATIVE)
+        if not isinstance(native, Mapping) or any(native.get(name) != value for name, value in self._maker.items()):
+            return None
+        return native.get("turn")
+
     def _object(self, response: Response) -> tuple[dict[str, Any], bytes]:
         """The answer decoded, and its bytes, mended where they were not quite JSON."""
         body = response.body
@@ -136,6 +161,7 @@ class JSONCodec(ABC):
         answer = self._read(call, data)
         reply = Reply(
             text=answer.text,
+            reasoning=answer.reasoning,
             tool_calls=answer.tool_calls,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
@@ -144,6 +170,7 @@ class JSONCodec(ABC):
             body=body,
             request_id=request_id(response.headers),
             headers=response.headers,
+            native=b"" if answer.turn is None else self._signed(answer.turn),
         )
         paid = reply if reply.usage.input_tokens is not None or reply.text.strip() else None
         if (failure := data if is_problem(data) else answer.failure) is not None:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from flatout import errors
-from flatout.errors import ConfigError, InvalidRequest
+from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Request, Response, StreamDecoder
 from flatout.values import Call, Reply, Target, Usage
 
@@ -172,6 +172,10 @@ class EmbeddingCalls:
             request_id=embedded.request_id,
             headers=embedded.headers,
         )
+
+    def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
+        """Nothing is added to a request for vectors that could be left out."""
+        return None
 
     def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
         """Refused: vectors do not come in pieces."""

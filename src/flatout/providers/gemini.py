@@ -33,7 +33,7 @@ from .messages import (
     text_of,
     tool_calls_of,
 )
-from .payload import shown, split_address, stop_list
+from .payload import is_list, shown, split_address, stop_list
 from .sse import Event
 from .stream import Assembly
 from .structured import schema_of
@@ -138,13 +138,19 @@ class Gemini(JSONCodec):
             elif role == "assistant":
                 calls = tool_calls_of(message)
                 asked.update((made.id, made.name) for made in calls)
-                spoken = [_part(part) for part in parts_of(message.get("content"))]
-                _add(turns, "model", spoken + self._function_calls(calls))
+                _add(turns, "model", self._said(message, calls))
             elif role == "user":
                 _add(turns, "user", [_part(part) for part in parts_of(message.get("content"))])
             else:
                 raise InvalidRequest(f"messages: gemini knows no role {shown(role)}")
         return [text for text in system if text], turns
+
+    def _said(self, message: Mapping[str, Any], calls: list[ToolCall]) -> list[Any]:
+        """What the model said in a turn; as it was made, where this provider made it."""
+        made = self._own_turn(message)
+        if is_list(made):
+            return list(made)
+        return [_part(part) for part in parts_of(message.get("content"))] + self._function_calls(calls)
 
     def _function_calls(self, calls: list[ToolCall]) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = []
@@ -166,11 +172,13 @@ class Gemini(JSONCodec):
         calls = _tool_calls(parts)
         finish = _REASONS.get(reason, "content_filter" if reason in _FILTERED else reason) if reason else None
         return Answer(
-            text="".join(as_text(part.get("text")) or "" for part in parts if not part.get("thought")),
+            text=_texts(parts, thought=False),
+            reasoning=_texts(parts, thought=True),
             tool_calls=calls,
             finish_reason="tool_calls" if calls and finish == "stop" else finish,
             usage=_usage(data.get("usageMetadata")),
             model=as_text(data.get("modelVersion")),
+            turn=_turn(parts, calls),
             fault=_fault(data, candidate, reason),
         )
 
@@ -211,13 +219,21 @@ class _Parts:
         if text is None:
             self._parts.append((part, []))
             return ""
-        thought = bool(part.get("thought"))
-        if self._parts and (last := self._parts[-1])[1] and bool(last[0].get("thought")) == thought:
-            last[0].update(part)  # a signature may come with the last piece
-            last[1].append(text)
+        if self._parts and _goes_on(self._parts[-1], part):
+            self._parts[-1][1].append(text)
         else:
-            self._parts.append((dict(part), [text]))
-        return "" if thought else text
+            self._parts.append((part, [text]))
+        return "" if part.get("thought") else text
+
+
+def _goes_on(last: tuple[dict[str, Any], list[str]], part: dict[str, Any]) -> bool:
+    """Whether a piece of text is more of the part before it. What is signed has to stay a part by itself."""
+    before, pieces = last
+    return (
+        bool(pieces)
+        and all(each.keys() <= _SPOKEN for each in (before, part))
+        and (bool(before.get("thought")) == bool(part.get("thought")))
+    )
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -304,6 +320,31 @@ def _bare_references(schema: Any) -> Any:
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
+
+
+_SPOKEN = frozenset({"text", "thought"})
+
+
+def _texts(parts: list[dict[str, Any]], *, thought: bool) -> str:
+    return "".join(as_text(part.get("text")) or "" for part in parts if bool(part.get("thought")) == thought)
+
+
+def _turn(parts: list[dict[str, Any]], calls: tuple[ToolCall, ...]) -> list[dict[str, Any]] | None:
+    """The parts as they were made; None where text and tool calls are all of them.
+
+    Any part may be signed, also the last and empty one of a stream. A tool call gets the id that its result names.
+    """
+    if all(part.keys() <= {"text", "functionCall"} for part in parts):
+        return None
+    left = iter(calls)
+    turn: list[dict[str, Any]] = []
+    for part in parts:
+        asked = as_dict(part.get("functionCall"))
+        if as_text(asked.get("name")):
+            turn.append({**part, "functionCall": {**asked, "id": next(left).id}})
+        elif "functionCall" not in part:
+            turn.append(part)
+    return turn
 
 
 def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:

@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from flatout import errors
 from flatout.errors import InvalidRequest
+from flatout.layer import Request
+from flatout.reply import NATIVE
 from flatout.values import Call, Message, Target, ToolCall, Usage
 
 from .answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call
 from .codec import JSONCodec
 from .messages import is_system, spelt_out
+from .openai_stream import Chunks, text_of
 from .payload import is_list, split_address
 from .problem import is_problem
-from .sse import Event
 from .stream import Assembly
 from .structured import instructions, response_format
 from .tools import tools_of
@@ -50,6 +50,16 @@ class OpenAIChat(JSONCodec):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
+        # Mistral tells the usage of a stream unasked, and refuses the question; others may turn out to.
+        self._asks_for_usage = target.endpoint.limit_headers != "mistral"
+
+    def instead(self, call: Call, refused: Request, error: errors.CallError, /) -> Request | None:
+        """The request without the question for the usage, where that was what a server refused."""
+        if "stream_options" not in f"{error} {error.body or ''}":
+            return None
+        self._asks_for_usage = False
+        request = self.encode(call, stream=True)
+        return None if request.body == refused.body else request
 
     def _url(self, *, stream: bool) -> str:
         """Where the requests go. ``{model}`` in the address stands for the model (Azure's deployments)."""
@@ -81,7 +91,7 @@ class OpenAIChat(JSONCodec):
             payload["response_format"] = self._format(call.output)
         if stream:
             payload["stream"] = True
-            if self._endpoint.limit_headers != "mistral":  # it tells the usage unasked, and refuses the question
+            if self._asks_for_usage or (call.extra and "stream_options" in call.extra):  # which then has the last word
                 payload["stream_options"] = {"include_usage": True}
         return payload
 
@@ -100,108 +110,48 @@ class OpenAIChat(JSONCodec):
         if call.output is not None and self._endpoint.schema_mode == "json_object":
             behind = next((i for i, message in enumerate(messages) if not is_system(message)), len(messages))
             messages.insert(behind, {"role": "system", "content": instructions(call.output)})
-        return [_plain_calls(spelt_out(message)) for message in messages]
+        return [self._sent(message) for message in messages]
+
+    def _sent(self, message: Any) -> Any:
+        """A message as it is sent; a turn that the model made as it was made."""
+        if not isinstance(message, Mapping):
+            return message
+        made = self._own_turn(message)
+        return made if isinstance(made, Mapping) else _plain_calls(spelt_out(message))
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         choices = data.get("choices")
         choice = as_dict(choices[0]) if isinstance(choices, list) and choices else {}
         message = as_dict(choice.get("message"))
         reason = as_text(choice.get("finish_reason"))
+        asked = _asked(message)
         fault = _BROKEN_OFF.get(reason) if reason else None
         if refusal := _refusal(message):
             fault = errors.Refused, f"declined to answer: {refusal}"
         elif "choices" not in data:
             fault = errors.ProtocolError, "sent JSON without choices"
         return Answer(
-            text=_text(message.get("content")),
-            tool_calls=_tool_calls(message),
+            text=text_of(message.get("content")),
+            reasoning=_reasoning(message),
+            tool_calls=tuple(call for _, call in asked),
             finish_reason="tool_calls" if reason == "function_call" else reason,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(data.get("service_tier")),
+            turn=_turn(message, asked),
             failure=choice if is_problem(choice) else None,  # OpenRouter puts an upstream's failure there
             fault=fault,
         )
 
     def _assembly(self, call: Call) -> Assembly:
-        return _Chunks()
+        return Chunks()
 
 
-class _Chunks:
-    """The chunks of a streamed completion, put together. Of several choices the first one counts."""
-
-    def __init__(self) -> None:
-        self.complete = False
-        self._whole: dict[str, Any] = {}
-        self._texts: dict[str, list[str]] = {"content": [], "refusal": []}
-        self._calls: dict[int, _ToolCall] = {}
-        self._reason: Any = None
-        self._begun = False
-
-    def add(self, event: Event, data: dict[str, Any]) -> str:
-        if event.data == b"[DONE]":
-            self.complete = True
-            return ""
-        for name, value in data.items():
-            if value is not None and name != "choices":  # the usage comes last, and is null before
-                self._whole[name] = value
-        choices = data.get("choices")
-        if not isinstance(choices, list):
-            return ""
-        self._begun = True
-        return "".join(self._choice(choice) for choice in as_dicts(choices) if choice.get("index", 0) == 0)
-
-    def whole(self) -> dict[str, Any]:
-        if not self._begun:
-            return dict(self._whole)
-        message: dict[str, Any] = {"role": "assistant"}
-        message.update((name, "".join(pieces) or None) for name, pieces in self._texts.items())
-        if self._calls:
-            message["tool_calls"] = [self._calls[index].whole() for index in sorted(self._calls)]
-        choice = {"index": 0, "message": message, "finish_reason": self._reason}
-        return {**self._whole, "object": "chat.completion", "choices": [choice]}
-
-    def _choice(self, choice: dict[str, Any]) -> str:
-        if is_problem(choice):
-            self._whole["error"] = choice["error"] if choice.get("error") else choice
-        if choice.get("finish_reason") is not None:
-            self._reason = choice["finish_reason"]
-        delta = as_dict(choice.get("delta")) or as_dict(choice.get("message"))
-        if refusal := as_text(delta.get("refusal")):
-            self._texts["refusal"].append(refusal)
-        for place, piece in enumerate(as_dicts(delta.get("tool_calls"))):
-            self._tool_call(piece, place)
-        text = _text(delta.get("content"))
-        self._texts["content"].append(text)
-        return text
-
-    def _tool_call(self, piece: dict[str, Any], place: int) -> None:
-        index = as_count(piece.get("index"))
-        call = self._calls.setdefault(place if index is None else index, _ToolCall())
-        call.id = call.id or as_text(piece.get("id"))
-        function = as_dict(piece.get("function")) or as_dict(piece.get("custom"))
-        call.name += as_text(function.get("name")) or ""
-        arguments = function.get("arguments", function.get("input"))
-        if arguments:
-            call.arguments.append(arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode())
-
-
-class _ToolCall:
-    """A tool call whose arguments come in pieces."""
-
-    def __init__(self) -> None:
-        self.id: str | None = None
-        self.name = ""
-        self.arguments: list[str] = []
-
-    def whole(self) -> dict[str, Any]:
-        function = {"name": self.name, "arguments": "".join(self.arguments)}
-        return {"id": self.id, "type": "function", "function": function}
-
-
-def _plain_calls(message: Any) -> Any:
-    """An assistant's message with its tool calls in this API's own shape, which knows no signature."""
-    asked: Any = message.get("tool_calls") if isinstance(message, Mapping) else None
+def _plain_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message in this API's own shape, which knows neither signatures of tool calls nor other providers' turns."""
+    if NATIVE in message:
+        message = {name: value for name, value in message.items() if name != NATIVE}
+    asked: Any = message.get("tool_calls")
     if not is_list(asked):
         return message
     return {**message, "tool_calls": [_plain_call(item) for item in asked]}
@@ -215,16 +165,6 @@ def _plain_call(item: Any) -> Any:
     return item
 
 
-def _text(content: Any) -> str:
-    """The text of a message, also where it comes in parts (Mistral, and answers that reason in the open)."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part.get("text") if isinstance(part, dict) else part for part in content)
-    return "".join(part for part in parts if isinstance(part, str))
-
-
 def _refusal(message: dict[str, Any]) -> str:
     if refusal := as_text(message.get("refusal")):
         return refusal
@@ -232,20 +172,66 @@ def _refusal(message: dict[str, Any]) -> str:
     return next((refusal for refusal in found if refusal), "")
 
 
-def _tool_calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
-    asked = message.get("tool_calls")
-    if isinstance(asked, list) and asked:
-        calls = (_tool_call(item, index) for index, item in enumerate(asked) if isinstance(item, dict))
-        return tuple(call for call in calls if call is not None)
-    legacy = message.get("function_call")
-    call = _tool_call({"function": legacy}, 0) if isinstance(legacy, dict) else None
-    return () if call is None else (call,)
+_Asked = list[tuple[dict[str, Any], ToolCall]]
+"""The tool calls of a message, each as it stands there and as it is read."""
+
+
+def _asked(message: dict[str, Any]) -> _Asked:
+    items = as_dicts(message.get("tool_calls"))
+    if not items and isinstance(legacy := message.get("function_call"), dict):
+        items = [{"function": legacy}]
+    read = ((item, _tool_call(item, index)) for index, item in enumerate(items))
+    return [(item, call) for item, call in read if call is not None]
 
 
 def _tool_call(item: dict[str, Any], index: int) -> ToolCall | None:
     function = as_dict(item.get("function")) or as_dict(item.get("custom"))
     # Ollama sends the arguments as an object.
     return tool_call(item.get("id"), function.get("name"), function.get("arguments", function.get("input")), index)
+
+
+_COMMON = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+_COMMON_OF_CALL = frozenset({"id", "type", "function", "index"})
+
+
+def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
+    """The message as it was made, without what is empty in it; None where text and tool calls are all of it.
+
+    Reasoning and signatures stand in it under names that differ from server to server.
+    """
+    more = {name: value for name, value in message.items() if value and name not in _COMMON}
+    content = message.get("content")
+    in_parts = isinstance(content, list) and any(part.get("type") != "text" for part in as_dicts(content))
+    if not more and not in_parts and all(_COMMON_OF_CALL.issuperset(item) for item, _ in asked):
+        return None
+    turn = {"role": "assistant", "content": content or (None if asked else ""), **more}
+    if asked:
+        turn["tool_calls"] = [_made(item, call) for item, call in asked]
+    return turn
+
+
+def _made(item: dict[str, Any], call: ToolCall) -> dict[str, Any]:
+    """A tool call as it was made, under the id that its result will name, and with arguments that can be sent."""
+    made = {name: value for name, value in item.items() if name != "index"}
+    made.update(id=call.id)
+    if "custom" not in item:
+        function = {**as_dict(item.get("function")), "arguments": call.sendable()}
+        made.update(type="function", function=function)
+    return made
+
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Where servers put a thought as one text: DeepSeek and vLLM; OpenRouter, Groq and newer vLLM; Ollama."""
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    for name in _THOUGHTS:
+        if thought := as_text(message.get(name)):
+            return thought
+    if details := as_dicts(message.get("reasoning_details")):  # OpenRouter, MiniMax
+        return "".join(as_text(part.get("text")) or as_text(part.get("summary")) or "" for part in details)
+    thoughts = (part.get("thinking") for part in as_dicts(message.get("content")))  # Mistral
+    return "".join(map(text_of, thoughts))
 
 
 def _usage(data: Any) -> Usage:

@@ -16,7 +16,7 @@ from flatout.values import Call, Target, ToolCall, Usage
 from .answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call
 from .codec import JSONCodec
 from .messages import Media, answered_call, conversation, media_of, parts_of, short_id, tool_calls_of
-from .payload import refuse, shown, split_address
+from .payload import is_list, refuse, shown, split_address
 from .sse import Event
 from .stream import Assembly
 from .strict import OPENAI
@@ -27,6 +27,8 @@ _SAME_NAME = ("temperature", "top_p", "service_tier")
 """Parameters that a Call and the wire call alike."""
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+
+_TOOL_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 _CHAT = "openai/… (chat completions) has it"
 
@@ -82,15 +84,19 @@ class OpenAIResponses(JSONCodec):
 
     def _input(self, call: Call) -> list[Mapping[str, Any]]:
         items: list[Mapping[str, Any]] = []
+        custom: set[Any] = set()  # calls of tools that take free text: their results are items of another type
         for message in conversation(call, self._endpoint):
             role = message.get("role")
             if role is None:
                 items.append(message)  # an item of the API's own
             elif role == "tool":
                 output = _content(message, "input_text")
-                items.append({
-                    "type": "function_call_output", "call_id": short_id(answered_call(message)), "output": output
-                })  # fmt: skip
+                identity = short_id(answered_call(message))
+                kind = "custom_tool_call_output" if identity in custom else "function_call_output"
+                items.append({"type": kind, "call_id": identity, "output": output})
+            elif role == "assistant" and is_list(made := self._own_turn(message)):
+                items.extend(made)
+                custom.update(item.get("call_id") for item in as_dicts(made) if item.get("type") == "custom_tool_call")
             elif role == "assistant":
                 if content := _content(message, "output_text"):
                     # Its type goes without saying, except to llama.cpp's server.
@@ -103,7 +109,8 @@ class OpenAIResponses(JSONCodec):
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         items = as_dicts(data.get("output"))
         parts = [part for item in items if item.get("type") == "message" for part in as_dicts(item.get("content"))]
-        calls = _tool_calls(items)
+        asked = _asked(items)
+        calls = tuple(call for _, call in asked)
         status = as_text(data.get("status"))
         why = as_text(as_dict(data.get("incomplete_details")).get("reason"))
         finish: str | None = status
@@ -113,12 +120,14 @@ class OpenAIResponses(JSONCodec):
             finish = "tool_calls" if calls else "stop"
         refusal = next((text for part in parts if (text := as_text(part.get("refusal")))), "")
         return Answer(
-            text="".join(as_text(part.get("text")) or "" for part in parts if part.get("type") == "output_text"),
+            text=_joined(parts, "output_text"),
+            reasoning=_reasoning(items),
             tool_calls=calls,
             finish_reason=finish,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(data.get("service_tier")),
+            turn=_turn(data, items, asked),
             fault=_fault(data, status, why, refusal),
         )
 
@@ -127,12 +136,13 @@ class OpenAIResponses(JSONCodec):
 
 
 class _Items:
-    """A streamed response. Its last event holds all of it; what came before counts only if that one does not come."""
+    """A streamed response. Its last event holds all of it; what came before counts only for what that one lacks."""
 
     def __init__(self) -> None:
         self.complete = False
         self._whole: dict[str, Any] = {}
         self._texts: list[str] = []
+        self._done: list[Any] = []  # the items that came whole
 
     def add(self, event: Event, data: dict[str, Any]) -> str:
         kind = data.get("type")
@@ -143,19 +153,19 @@ class _Items:
         if isinstance(kind, str) and kind in _TERMINAL:
             self.complete = True
             self._whole = as_dict(data.get("response"))
+        elif kind == "response.output_item.done":
+            self._done.append(data.get("item"))
         elif kind == "response.created":
             self._whole = dict(as_dict(data.get("response")))
-        elif kind == "error":
-            self._whole["error"] = data.get("error") or {"code": data.get("code"), "message": data.get("message")}
-        elif data.get("error"):
-            self._whole["error"] = data["error"]
         return ""
 
     def whole(self) -> dict[str, Any]:
-        if self.complete:
+        if self.complete and (self._whole.get("output") or not (self._done or self._texts)):
             return self._whole
+        if any(as_dict(item).get("type") == "message" for item in self._done) or not self._texts:
+            return {**self._whole, "output": self._done}
         content = [{"type": "output_text", "text": "".join(self._texts)}]
-        return {**self._whole, "output": [{"type": "message", "role": "assistant", "content": content}]}
+        return {**self._whole, "output": [*self._done, {"type": "message", "role": "assistant", "content": content}]}
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -209,13 +219,59 @@ def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _tool_calls(items: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
-    asked = [item for item in items if item.get("type") in ("function_call", "custom_tool_call")]
-    calls = (
+_Asked = list[tuple[dict[str, Any], ToolCall]]
+"""The tool calls of an answer, each as it stands there and as it is read."""
+
+
+def _asked(items: list[dict[str, Any]]) -> _Asked:
+    asked = [item for item in items if item.get("type") in _TOOL_CALLS]
+    read = (
         tool_call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments", item.get("input")), i)
         for i, item in enumerate(asked)
     )
-    return tuple(call for call in calls if call is not None)
+    return [(item, call) for item, call in zip(asked, read, strict=True) if call is not None]
+
+
+def _joined(parts: list[dict[str, Any]], kind: str) -> str:
+    return "".join(as_text(part.get("text")) or "" for part in parts if part.get("type") == kind)
+
+
+def _reasoning(items: list[dict[str, Any]]) -> str:
+    """The thought itself where a server shows it (gpt-oss), else its summary."""
+    found: list[str] = []
+    for item in items:
+        if item.get("type") == "reasoning":
+            thought = _joined(as_dicts(item.get("content")), "reasoning_text")
+            found.append(thought or _joined(as_dicts(item.get("summary")), "summary_text"))
+    return "".join(found)
+
+
+def _turn(data: dict[str, Any], items: list[dict[str, Any]], asked: _Asked) -> list[dict[str, Any]] | None:
+    """The items as they were made; None where text and tool calls are all of them, or where they cannot be sent back.
+
+    An item is sent back with its id, so the provider must have kept it, or it must hold its thought encrypted.
+    """
+    if all(item.get("type") in ("message", "function_call") for item in items):
+        return None
+    thoughts = [item for item in items if item.get("type") == "reasoning"]
+    if data.get("store") is False and not all(item.get("encrypted_content") for item in thoughts):
+        return None
+    calls = {id(item): call for item, call in asked}
+    sendable = (_sendable(item, calls.get(id(item))) for item in items)
+    turn = [item for item in sendable if item is not None]
+    while turn and turn[-1].get("type") == "reasoning":
+        turn.pop()  # it is refused where nothing follows it
+    return turn
+
+
+def _sendable(item: dict[str, Any], call: ToolCall | None) -> dict[str, Any] | None:
+    """An item under the id that its result will name; None for a tool call without a name."""
+    if item.get("type") not in _TOOL_CALLS:
+        return item
+    if call is None:
+        return None
+    made = {**item, "call_id": short_id(call.id)}
+    return {**made, "arguments": call.sendable()} if item.get("type") == "function_call" else made
 
 
 def _fault(data: dict[str, Any], status: str | None, why: str | None, refusal: str) -> Fault | None:

@@ -44,7 +44,7 @@ def add_extra(
     nested: frozenset[str] = frozenset(),
     translated: frozenset[str] = frozenset(),
 ) -> None:
-    """Put ``call.extra`` into the payload, last, so that it wins.
+    """Put ``call.extra`` into the payload, last, so that it wins: None takes out what stands there.
 
     Args:
         payload: what the call's own parameters made.
@@ -67,6 +67,9 @@ def add_extra(
         if name in translated:
             continue
         hint_at(name)
+        if value is None and name in payload:
+            del payload[name]
+            continue
         here = payload.get(name) if name in nested else None
         payload[name] = {**here, **value} if isinstance(here, dict) and isinstance(value, Mapping) else value
 

@@ -98,9 +98,16 @@ def _of_text(text: str) -> Problem:
     return Problem(message=title[1] if title else "", html=True)
 
 
+_ANSWERS = frozenset({"choices", "content", "candidates", "output", "data"})
+"""Names under which an answer stands, whatever the format."""
+
+
 def is_problem(data: Mapping[str, Any]) -> bool:
-    """Whether the JSON of a successful answer is an error all the same."""
-    return bool(data.get("error")) or "error" in (data.get("object"), data.get("type"))
+    """Whether the JSON of a successful answer, or an event of one, is an error all the same."""
+    if data.get("error") or "error" in (data.get("object"), data.get("type")):
+        return True
+    said = isinstance(data.get("message"), str) or isinstance(data.get("detail"), str)
+    return said and _ANSWERS.isdisjoint(data)
 
 
 def of_json(data: Any) -> Problem:

@@ -18,18 +18,26 @@ from flatout.layer import Response
 from flatout.values import Endpoint, Reply
 
 from .failures import unusable
-from .problem import decode_json
+from .problem import decode_json, is_problem
 from .sse import Event, EventParser
+
+_FIELDS = (b"data:", b"event:", b":", b"id:", b"retry:")
+"""How an event stream begins."""
 
 _MARKUP = (b"{", b"[", b"<")
 """How JSON and web pages begin, and no event does: some servers answer in one piece although a stream was asked for."""
 
 
+def is_stream(body: bytes) -> bool:
+    """Whether a body is an event stream, which some servers send although a whole answer was asked for."""
+    return body[:1] != b"{" and body.lstrip().startswith(_FIELDS)
+
+
 class Assembly(Protocol):
-    """Puts the events of one answer together.
+    """Puts the events of one answer together. Events that are errors never reach it.
 
     Attributes:
-        complete: whether the terminal frame came.
+        complete: whether nothing more has to come: the terminal frame did, or what ends an answer without one.
     """
 
     complete: bool
@@ -54,7 +62,10 @@ class Stream:
         endpoint: whose answer it is.
     """
 
-    __slots__ = ("_assembly", "_begun", "_broken", "_decode", "_endpoint", "_finish", "_headers", "_parser", "_pieces")
+    __slots__ = (
+        *("_assembly", "_begun", "_broken", "_decode", "_endpoint", "_failure", "_finish", "_headers", "_parser"),
+        "_pieces",
+    )
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class Stream:
         self._pieces: list[bytes] | None = None  # the body, where it is no stream
         self._begun = False
         self._broken: str | None = None
+        self._failure: Any = None  # the error that stands in the stream
 
     @property
     def broken(self) -> bool:
@@ -109,6 +121,8 @@ class Stream:
             return self._decode(Response(200, self._headers, b"".join(self._pieces)))
         self._texts(self._parser.close())
         whole = self._assembly.whole()
+        if self._failure is not None:
+            whole = {**whole, "error": self._failure}
         if self._broken is None and (self._assembly.complete or whole.get("error")):
             return self._finish(self._response(whole), whole)
         raise self._cut_off(whole, self._broken or "closed the stream before the end of the answer")
@@ -117,14 +131,17 @@ class Stream:
         return [text for event in events if (text := self._text(event))]
 
     def _text(self, event: Event) -> str:
-        if self._broken is not None or not event.data.strip():
-            return ""
+        if self._broken is not None or not event.data.strip() or event.data.startswith(b":"):
+            return ""  # a colon at its begin: a comment that was sent as data (Vertex)
         if event.data == b"[DONE]":
             return self._assembly.add(event, {})
         try:
             data = decode_json(event.data)
         except ValueError:
             data = None
+        if event.name == "error" or (isinstance(data, dict) and is_problem(data)):
+            self._failure = self._failure or _failure(event, data)
+            return ""
         if not isinstance(data, dict):
             self._broken = "sent an event that is no JSON object, or half of one"
             return ""
@@ -148,3 +165,10 @@ class Stream:
         if partial is not None and partial.usage.input_tokens is None and not partial.text:
             partial = None
         return unusable(ProtocolError, text, response, self._endpoint, partial)
+
+
+def _failure(event: Event, data: Any) -> Any:
+    """The error in an event, as it stands under ``error`` in a whole answer."""
+    if isinstance(data, dict):
+        return data.get("error") or data
+    return {"message": event.data.decode("utf-8", "replace")}

@@ -446,3 +446,30 @@ def test_errors_keep_their_names(path):
         assert isinstance(result.error, GuardrailTripped)
         assert "not let in: never says no" in str(result.error)
     assert SchemaMismatch("x").complaints == {}
+
+
+def test_a_thought_goes_back_with_its_turn_after_a_crash_too(path):
+    """A model that reasons would refuse the conversation: at its second turn, at a resume, or when it is sent back."""
+    world = World()
+    thoughts: list[list[Any]] = []
+
+    def script(body: dict[str, Any]) -> Any:
+        said = world.script(body)
+        thoughts.append([m.get("reasoning_content") for m in body["messages"] if m["role"] == "assistant"])
+        message = said if isinstance(said, dict) else {"content": said}
+        return {**message, "reasoning_content": f"thought {len(thoughts[-1])}"}
+
+    refused: list[str] = []
+
+    def once(checked: Checked) -> Any:
+        refused.append(checked.text)
+        return True if len(refused) > 1 else fail("say it again")
+
+    agent = world.agent(guardrails=[once])
+    world.die_at = "turn 2"
+    with pytest.raises(Stop):
+        run(agent, path, script)
+    world.die_at = None
+    (result,) = run(agent, path, script)
+    assert result.output.answer == "sent"
+    assert thoughts[-2:] == [["thought 0", "thought 1"], ["thought 0", "thought 1", "thought 2"]]
