@@ -234,7 +234,8 @@ def test_a_reader_that_has_seen_enough_is_met_in_silence(tmp_path: Path) -> None
     questions(tmp_path, 400)
     with provider(output_tokens=100) as server:
         command = ("run", "in.jsonl", *server.options(), *PLENTY)
-        process = start(*command, folder=tmp_path)
+        env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        process = start(*command, folder=tmp_path, env=env)
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["id"] == "q0"
         process.stdout.close()
@@ -242,8 +243,37 @@ def test_a_reader_that_has_seen_enough_is_met_in_silence(tmp_path: Path) -> None
         done = end(process)
         assert done.code == 141
         assert [line for line in done.err.splitlines() if not line.startswith("flatout: 400 rows")] == []
-        assert flatout(*command, folder=tmp_path).code == 0
+        assert flatout(*command, folder=tmp_path, env=env).code == 0
         assert server.received == 400
+
+
+def test_without_an_output_each_prompt_is_a_job_of_its_own(tmp_path: Path) -> None:
+    """Trying another prompt on the same file would be refused as a changed job; or leave a file beside the input."""
+    questions(tmp_path, 3)
+    with provider() as server:
+        env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        command = ("run", "in.jsonl", *server.options(), *PLENTY, "--prompt")
+        for times, prompt in enumerate(("Say {{ prompt }}", "Sing {{ prompt }}"), start=1):
+            done = flatout(*command, prompt, folder=tmp_path, env=env)
+            assert done.code == 0
+            rows = [json.loads(line) for line in done.out.splitlines()]
+            assert all(is_answer(row["answer"], prompt.replace("{{ prompt }}", row["prompt"])) for row in rows)
+            assert server.received == 3 * times
+        again = flatout(*command, "Say {{ prompt }}", folder=tmp_path, env=env)  # the first, from its own run file
+        assert (again.code, len(again.out.splitlines()), server.received) == (0, 3, 6)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "in.jsonl"]
+
+
+def test_starting_over_says_where_the_run_before_is(tmp_path: Path) -> None:
+    """Paid answers would seem to be gone."""
+    questions(tmp_path, 3)
+    with provider() as server:
+        command = (*RUN, *server.options(), *PLENTY)
+        assert "kept as" not in flatout(*command, "--fresh", folder=tmp_path).err
+        assert (
+            "flatout: the run before is kept as out.jsonl.flatout.1\n"
+            in flatout(*command, "--fresh", folder=tmp_path).err
+        )
 
 
 def test_one_run_file_has_one_writer(tmp_path: Path) -> None:

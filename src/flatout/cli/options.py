@@ -15,7 +15,12 @@ Source = Annotated[
 
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Answers: .jsonl, .csv, .tsv or .parquet; else to stdout."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Answers: .jsonl, .csv, .tsv or .parquet; else JSONL to the terminal.",
+    ),
 ]
 
 Model = Annotated[
@@ -235,12 +240,21 @@ RetryFailed = Annotated[
 
 Fresh = Annotated[
     bool,
-    typer.Option("--fresh", metavar="", help="Move an existing run file aside and start over.", rich_help_panel=_RUN),
+    typer.Option(
+        "--fresh",
+        metavar="",
+        help="Start over; the run file of before is kept, as .1, .2 and so on.",
+        rich_help_panel=_RUN,
+    ),
 ]
 
 RunFile = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Where the run is kept; OUTPUT.flatout when left out.", rich_help_panel=_RUN),
+    typer.Option(
+        metavar="FILE",
+        help="Where the run is kept; OUTPUT.flatout, or without -o a file in the cache folder.",
+        rich_help_panel=_RUN,
+    ),
 ]
 
 NoPrompts = Annotated[

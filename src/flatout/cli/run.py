@@ -168,6 +168,8 @@ def run(
         say(f"flatout: {what}")
     with logs.shown(0 if quiet else verbose):
         runner.prepare()
+        if runner.moved is not None and not quiet:
+            say(f"flatout: the run before is kept as {runner.moved}")
         before = Before.of(runner, job)
         if not quiet:
             say(announcement(runner.progress, job, before, runner.destinations()))

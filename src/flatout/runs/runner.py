@@ -30,6 +30,7 @@ from flatout.store import RunFile, RunReader, RunState
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
 from .export import TYPES, OwnRow, export
+from .place import run_file_of
 from .progress import Progress
 from .read import Input, open_input
 from .recipe import Recipe
@@ -52,7 +53,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     Args:
         source: the input file; ``-`` is standard input.
         output: the output file, its format named by its suffix; None or ``-`` writes JSONL to standard output.
-        run_file: where the run is kept; by default the output's name with ``.flatout`` behind it.
+        run_file: where the run is kept; by default the output's name with ``.flatout`` behind it, and without an
+            output a file in the user's cache folder, another one for each job.
         format: the input's format, where its name does not tell.
         encoding: the input's text encoding.
         prompt, system: templates.
@@ -122,6 +124,7 @@ class Runner:
     Attributes:
         progress: the counters; see `refresh`.
         run_file: where the run is kept.
+        moved: where ``fresh`` has moved the run before; None when there was none.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Runner:
         self._warn = warn
         self._output = None if options.output in (None, "-") else options.output
         self._temporary: Path | None = None
-        self.run_file = _place(options)
+        self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)
         self._recipe = Recipe(
             prompt=options.prompt,
@@ -143,6 +146,7 @@ class Runner:
             model=options.model,
             variants=variants,
         )
+        self.run_file = run_file_of(options.source, options.output, options.run_file, self._recipe.describe())
         self._limit = options.limit and options.limit * variants.count
         self._under_way = UnderWay()
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
@@ -287,6 +291,8 @@ class Runner:
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,
         )
+        moved = self._store.moved
+        self.moved = moved and self.run_file.with_name(moved.name)  # as the user would write it
         return self._store
 
     def _discard(self) -> None:
@@ -387,12 +393,3 @@ class Runner:
             self._discard()
         where = str(self.run_file)
         return Outcome(interrupted=interrupted, unfinished=left, run_file=where, output=self._output, kept=kept)
-
-
-def _place(options: RunOptions) -> Path:
-    """Where the run is kept. From stdin to stdout, that is in a temporary folder still to be made."""
-    if options.run_file is not None:
-        return Path(options.run_file)
-    if options.output not in (None, "-"):
-        return Path(f"{options.output}.flatout")
-    return Path("stdin.flatout" if options.source == "-" else f"{Path(options.source).name}.flatout")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +48,7 @@ class RunFile:
     Attributes:
         created_at: when the run was begun, by whichever process; Unix time.
         spent_before: US dollars that earlier processes spent on it; what is not known counts by its estimate.
+        moved: where an old run was moved by ``fresh``; None when there was none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class RunFile:
     ) -> None:
         self._place = place
         self._reader = reader
+        self.moved: Path | None = options.pop("moved")
         self._keep_prompts: bool = options.pop("keep_prompts")
         self._marked = False
         self._finish_time: float | None = None
@@ -97,13 +100,15 @@ class RunFile:
         lock = Lock.acquire(place)
         try:
             with database.explained(place):
-                connection = _open(place, dict(job), command, fresh, keep_prompts)
+                moved = _move_aside(place) if fresh else None
+                connection = _open(place, dict(job), command, keep_prompts)
                 try:
                     return cls(
                         lock,
                         place,
                         connection,
                         RunReader.open(path),
+                        moved=moved,
                         keep_prompts=keep_prompts,
                         group_seconds=group_seconds,
                         group_rows=group_rows,
@@ -259,12 +264,8 @@ class RunFile:
         await self.close()
 
 
-def _open(
-    place: Place, job: dict[str, Any], command: str | None, fresh: bool, keep_prompts: bool
-) -> sqlite3.Connection:
+def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: bool) -> sqlite3.Connection:
     """A connection that is ready to write this job. The lock is held."""
-    if fresh:
-        _move_aside(place)
     place.check_not_emptied()
     connection = database.connect(place, "rwc")
     try:
@@ -289,8 +290,12 @@ def _open(
     return connection
 
 
-def _move_aside(place: Place) -> None:
-    """Rename an old run to the first free ``.1``, ``.2`` …, its log folded in. Other people's files stay."""
+def _move_aside(place: Place) -> Path | None:
+    """Rename an old run to the first free ``.1``, ``.2`` …, its log folded in. Other people's files stay.
+
+    Returns:
+        Its new name; None when there was none.
+    """
     if not place.is_empty():
         connection = database.connect(place, "rw")
         try:
@@ -303,7 +308,7 @@ def _move_aside(place: Place) -> None:
         finally:
             database.retire(connection)
     elif not place.size("-wal"):
-        return
+        return None
     number = next(n for n in count(1) if not place.beside(f".{n}").exists() and not place.beside(f".{n}-wal").exists())
     # What could not be folded in goes along, and goes first: the log alone is no run, the run alone would look whole.
     with suppress(FileNotFoundError):
@@ -312,3 +317,4 @@ def _move_aside(place: Place) -> None:
     with suppress(FileNotFoundError):
         place.path.rename(place.beside(f".{number}"))
     database.sync_folder(place)
+    return place.beside(f".{number}")

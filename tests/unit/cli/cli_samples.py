@@ -24,6 +24,7 @@ class FakeRunner:
         self.unfinished: int | None = 0
         self.kept = True
         self.stops = 0
+        self.moved: Path | None = None
         self.while_running: Callable[[], Awaitable[None]] | None = None
 
     def __call__(self, options: RunOptions, make_client: Callable[[], Any]) -> FakeRunner:
