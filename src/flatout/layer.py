@@ -105,6 +105,11 @@ class StreamDecoder(Protocol):
         """Whether what came can never become an answer, so that reading on would only cost time and money."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more has to come, though the body has not ended yet."""
+        ...
+
     def feed(self, data: bytes, /) -> list[str]:
         """The pieces of text in the next bytes, however these are cut.
 

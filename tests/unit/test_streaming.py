@@ -252,3 +252,18 @@ def test_what_the_caller_asks_for_is_not_taken_out():
     assert isinstance(refused.error, InvalidRequest)
     assert left_out.text == "a"
     assert stream_options(wire) == [True, False]
+
+
+@pytest.mark.parametrize("end", [ProtocolError("cut"), 1_000.0])
+@pytest.mark.parametrize("last", [END, END.removesuffix(b"data: [DONE]\n\n")])
+def test_what_happens_to_the_connection_behind_a_whole_answer_does_not_matter(last, end):
+    """An answer that is there, and paid for, would be thrown away because its server does not say goodbye."""
+    wire = Streaming([chunk("Hi"), last, end])
+
+    async def test(made: Client) -> Any:
+        began = asyncio.get_running_loop().time()
+        return await made.result("1"), asyncio.get_running_loop().time() - began
+
+    result, seconds = virtually(test, wire, between_bytes=60, retries=0)
+    assert (result.text, result.reply.usage.output_tokens, result.attempts) == ("Hi", 3, 1)
+    assert seconds < 60

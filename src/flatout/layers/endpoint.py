@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from flatout.errors import AttemptTimeout, InvalidRequest
-from flatout.layer import Codec, Journey, Request, Response, Streamed, Transport, journey
+from flatout.errors import AttemptTimeout, InvalidRequest, TransportError
+from flatout.layer import Codec, Journey, Request, Response, StreamDecoder, Streamed, Transport, journey
 from flatout.patience import Patience
 from flatout.settings import Gaps
 from flatout.values import Call, Reply
+
+LINGER = 5.0
+"""Seconds that a body may take to end, or to tell the usage, once the answer in it is whole."""
 
 
 def _unknown(_: Call) -> None:
@@ -74,9 +77,14 @@ class Endpoint:
         try:
             async with listening.silence, self._transport.stream(request) as answer:
                 return await self._read(call, answer, trip, listening)
+        except TransportError:
+            if listening.whole is None:
+                raise
         except TimeoutError:
             if not listening.silence.expired():
                 raise
+        if listening.whole is not None:
+            return listening.whole.reply()
         raise listening.complaint()  # out here, it does not hold the frames of what it ended, and so the request
 
     async def _read(self, call: Call, answer: Streamed, trip: Journey, listening: _Listening) -> Reply:
@@ -84,7 +92,7 @@ class Endpoint:
         if not 200 <= answer.status < 300:
             body = b"".join([chunk async for chunk in chunks])
             return self._codec.decode(call, Response(answer.status, answer.headers, body))
-        decoder = self._codec.stream_decoder(call, answer.headers)
+        decoder = listening.decoder = self._codec.stream_decoder(call, answer.headers)
         trip.first_chunk = None
         async for chunk in chunks:
             for text in decoder.feed(chunk):
@@ -95,6 +103,8 @@ class Endpoint:
                     trip.sink(text)
             if decoder.broken:
                 break
+            if decoder.complete:
+                listening.expect_the_end()
         return decoder.reply()
 
 
@@ -103,12 +113,14 @@ class _Listening:
 
     Attributes:
         silence: the time that it may keep silent.
+        decoder: what takes the answer apart, once it has begun.
     """
 
     def __init__(self, gaps: Gaps) -> None:
         self._gaps = gaps
         self._began = asyncio.get_running_loop().time()
         self._heard = False
+        self.decoder: StreamDecoder | None = None
         self.silence = Patience(None if gaps.first_byte is None else self._began + gaps.first_byte)
 
     def elapsed(self) -> float:
@@ -123,6 +135,15 @@ class _Listening:
             self._heard = True
             self.silence.reschedule(None if gap is None else loop.time() + gap)
             yield chunk
+
+    @property
+    def whole(self) -> StreamDecoder | None:
+        """What holds the answer once it is whole: what happens to its connection then does not matter any more."""
+        return self.decoder if self.decoder is not None and self.decoder.complete else None
+
+    def expect_the_end(self) -> None:
+        """Give the end of the body its time, once the answer is whole: some servers never end it."""
+        self.silence.reschedule(asyncio.get_running_loop().time() + LINGER)
 
     def complaint(self) -> AttemptTimeout:
         """What to raise when it kept silent for too long; the code names the bound."""

@@ -100,9 +100,12 @@ def _goes_on(last: Any, item: dict[str, Any]) -> bool:
     return item.get("type") in _SPOKEN and "signature" not in last
 
 
-def _settled(value: Any) -> Any:
+def _settled(value: Any, levels: int = 2 * _DEPTH + 2) -> Any:
+    """A value with its texts in one piece. Further down than ``levels``, lists included, nothing grew."""
     if isinstance(value, _Text):
         return "".join(value)
-    if isinstance(value, list):
-        return [_settled(item) for item in value]
-    return {name: _settled(item) for name, item in value.items()} if isinstance(value, dict) else value
+    if levels and isinstance(value, list):
+        return [_settled(item, levels - 1) for item in value]
+    if levels and isinstance(value, dict):
+        return {name: _settled(item, levels - 1) for name, item in value.items()}
+    return value

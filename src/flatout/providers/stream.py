@@ -91,6 +91,11 @@ class Stream:
         """Whether an event came that is none: what follows cannot make the answer whole any more."""
         return self._broken is not None
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more has to come, though the body has not ended yet."""
+        return self._assembly.complete and self._broken is None
+
     def feed(self, data: bytes) -> list[str]:
         """The pieces of text in the next bytes of the body.
 

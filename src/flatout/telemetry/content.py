@@ -71,7 +71,8 @@ def input_messages(call: Call, redact: Redact) -> str:
 
 def output_messages(reply: Reply, redact: Redact) -> str:
     """A reply as ``gen_ai.output.messages`` has it."""
-    parts = [_text(reply.text, redact)] if reply.text else []
+    parts = [{"type": "reasoning", "content": kept(reply.reasoning, redact)}] if reply.reasoning else []
+    parts += [_text(reply.text, redact)] if reply.text else []
     parts += [_tool_call(tool.id, tool.name, tool.arguments, redact) for tool in reply.tool_calls]
     return _json([{"role": "assistant", "parts": parts, "finish_reason": reply.finish_reason or "unknown"}])
 

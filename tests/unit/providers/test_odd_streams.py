@@ -272,3 +272,19 @@ def test_a_stream_that_was_not_asked_for_is_read(name: str, begin: bytes) -> Non
     assert CODECS[name].decode(Call("go"), Response(200, {}, body)).text == "Hi"
     with pytest.raises(errors.ProtocolError, match="before the end"):
         CODECS[name].decode(Call("go"), Response(200, {}, begin + frames(BEGUN[name])))
+
+
+@pytest.mark.parametrize("around", [('{"a":', "}"), ("[", "]"), ('[{"a":', "}]"), ('{"a":[', "]}")])
+def test_pieces_that_are_nested_without_end_are_taken(around: tuple[str, str]) -> None:
+    """One field of a hostile server would end the run instead of the call."""
+    deep = json.loads(around[0] * 300 + "1" + around[1] * 300)
+    reply = decoded(piece("Hi", odd=deep), piece("!", "stop", odd=deep), DONE)
+    assert reply.text == "Hi!"
+
+
+def test_a_small_object_keeps_all_its_levels() -> None:
+    """What stands deep in an answer would come out in pieces."""
+    deep: Any = {"text": "x"}
+    for _ in range(12):
+        deep = {"a": [deep]}
+    assert decoded(piece("Hi", "stop", odd=deep), DONE).raw["choices"][0]["message"]["odd"] == deep

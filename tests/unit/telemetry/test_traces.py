@@ -173,7 +173,9 @@ def test_content_is_kept_on_request(monkeypatch):
     for asked in ("argument", "variable"):
         if asked == "variable":
             monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
-        recorded = traced(Wire(lambda _: answer("fine", tool_calls=tools)), call, content=asked == "argument")
+        recorded = traced(
+            Wire(lambda _: answer("fine", tool_calls=tools, reasoning_content="hm")), call, content=asked == "argument"
+        )
         attributes = recorded.spans[0].attributes
         wanted = {"type": "tool_call", "id": "call_1", "name": "add", "arguments": '{"a": 1}'}
         assert json.loads(attributes["gen_ai.system_instructions"]) == [{"type": "text", "content": "be brief"}]
@@ -183,7 +185,8 @@ def test_content_is_kept_on_request(monkeypatch):
             {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": "2"}]},
         ]
         (reply,) = json.loads(attributes["gen_ai.output.messages"])
-        assert reply["parts"] == [{"type": "text", "content": "fine"}, wanted]
+        said = [{"type": "reasoning", "content": "hm"}, {"type": "text", "content": "fine"}]
+        assert reply["parts"] == [*said, wanted]
         assert reply["finish_reason"] in ("stop", "tool_calls")
 
 
