@@ -63,6 +63,7 @@ class Client:
         transport: carries the requests instead of HTTP; see `flatout.testing`.
         wait_for_quota: wait when a target's quota is used up, instead of failing its calls; the default deadline is
             then a week.
+        fail_truncated: a text that was cut off at the token limit is a failure (`Truncated`), not an answer.
         seed: makes the jitter of retries repeatable.
         trust_env: obey ``HTTPS_PROXY`` and its like.
 
@@ -88,6 +89,7 @@ class Client:
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         wait_for_quota: bool = False,
+        fail_truncated: bool = False,
         seed: int | None = None,
         trust_env: bool = False,
     ) -> None:
@@ -103,6 +105,7 @@ class Client:
             reasks=reasks,
             budget=budget,
             wait_for_quota=wait_for_quota,
+            fail_truncated=fail_truncated,
         )
         if targets.model is not None and targets.is_local(targets.model):
             from .local import check

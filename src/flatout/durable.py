@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Any, get_origin
 
 import msgspec
+from msgspec import structs
 
 from .attachments import Attachment
 from .errors import (
@@ -115,7 +116,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         input=row if keep_prompts else None,
         prompt=made if keep_prompts else None,
         state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
-        answer=result.text,
+        answer=result.text if error is None else _said(reply),
         output=_encode(result.output) if result.output is not None else None,
         error=type(error).__name__ if error is not None else None,
         error_message=str(error) if error is not None else None,
@@ -133,29 +134,37 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
     )
 
 
+def _said(reply: Reply | None) -> str | None:
+    """What the model said in an answer that could not be used: it was paid for. None when it said nothing."""
+    if reply is None:
+        return None
+    return reply.text if reply.text.strip() else reply.reasoning or None
+
+
 def result_of(item: Item, call: Call | None = None) -> Result[Any]:
     """The result that an item was made of, as far as the run file keeps it."""
+    output: Any = None
+    error: Exception | None = None
+    reply: Reply[Any] = Reply(
+        text=item.answer or "",
+        tool_calls=tool_calls_of(item.tool_calls),
+        finish_reason=item.finish_reason,
+        usage=Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens),
+        model=item.model,
+        repaired=bool(item.repaired),
+    )
     if item.state == "answered":
-        usage = Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens)
         output = output_of(item.output, call)
-        reply = Reply(
-            text=item.answer or "",
-            tool_calls=tool_calls_of(item.tool_calls),
-            finish_reason=item.finish_reason,
-            usage=usage,
-            model=item.model,
-            output=output,
-            repaired=bool(item.repaired),
-        )
-        error = None
+        reply = structs.replace(reply, output=output)
     else:
-        reply, output = None, None
         error = error_of(item.error or "CallError", item.error_message or "", item.attempts)
+        if isinstance(error, CallError) and (item.answer is not None or item.tool_calls is not None):
+            error.reply = reply
     return Result(
         index=item.index,
         id=item.id,
         call=call,
-        reply=reply,
+        reply=reply if error is None else None,
         output=output,
         error=error,
         attempts=item.attempts,

@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         gaps: asks for every answer in pieces, and bounds its silences; None asks for whole answers.
         budget: the most to spend; None for no bound.
         wait_for_quota: wait when a quota is used up.
+        fail_truncated: take texts that were cut off at the token limit for failures.
     """
 
     timeout: float = 300.0
@@ -45,14 +46,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     gaps: Gaps | None = None
     budget: float | None = None
     wait_for_quota: bool = False
+    fail_truncated: bool = False
 
 
-def settings_of(config: Config, *, wait_for_quota: bool = False, **given: Any) -> Settings:
+def settings_of(
+    config: Config, *, wait_for_quota: bool = False, fail_truncated: bool = False, **given: Any
+) -> Settings:
     """The settings by what was given, what the configuration says, and the defaults.
 
     Args:
         config: flatout.toml.
         wait_for_quota: whether to wait when a quota is used up; the default deadline is then a week.
+        fail_truncated: see `Settings`.
         **given: the others, by the names of the Client's keyword arguments; None where nothing was given.
 
     Raises:
@@ -72,6 +77,7 @@ def settings_of(config: Config, *, wait_for_quota: bool = False, **given: Any) -
         gaps=Gaps(*silences) if any(silences) else None,
         budget=_optional("budget", chosen("budget")),
         wait_for_quota=wait_for_quota,
+        fail_truncated=fail_truncated,
     )
 
 

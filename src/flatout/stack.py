@@ -4,6 +4,7 @@ Outer to inner::
 
     observe      sees everything, once per call
     deadline     bounds queueing and retries too
+    whole        where it is asked for: an answer that was cut off is none, however it was read
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) per attempt
@@ -40,6 +41,7 @@ from .layers.reask import Reask
 from .layers.retry import Retry
 from .layers.sockets import Sockets
 from .layers.timeout import Timeout
+from .layers.whole import Whole
 from .policies.estimate import Estimator
 from .policies.pacing import Pacer
 from .policies.price import Prices
@@ -128,8 +130,9 @@ class Stack:
         self.limits: dict[str, Limit] = {}
         retry = Retry(settings.attempts, RetryQuota(), random, events, wait_for_quota=settings.wait_for_quota)
         observe, deadline = Observe(events), Deadline(settings.deadline)
+        whole = [Whole()] if settings.fail_truncated else []
         self.answer = compose(
-            [observe, deadline, Reask(settings.reasks, salvage), retry],
+            [observe, deadline, *whole, Reask(settings.reasks, salvage), retry],
             Route(resolve, partial(self._for_target, codec_for)),
         )
         self.embed = compose([observe, deadline, retry], Route(resolve, partial(self._for_target, EmbeddingCalls)))

@@ -148,7 +148,18 @@ def test_an_answer_behind_an_error_keeps_its_tokens():
     """A truncated answer was paid for, and would look free."""
     error = Truncated("cut", reply=Reply(text="half", usage=Usage(input_tokens=5, output_tokens=9), model="m"))
     item = item_of(Result(index=0, error=error, attempts=1), made=b"{}", row=None)
-    assert (item.state, item.answer, item.output_tokens, item.model) == ("failed", None, 9, "m")
+    assert (item.state, item.answer, item.output_tokens, item.model) == ("failed", "half", 9, "m")
+    back = result_of(item)
+    assert (back.ok, back.text, back.reply) == (False, None, None)
+    assert isinstance(back.error, Truncated)
+    assert (back.error.reply.text, back.error.reply.usage.output_tokens) == ("half", 9)
+
+
+def test_a_thought_without_an_answer_is_kept():
+    """All that a model said before it was cut off would be lost, and nobody see why."""
+    error = Truncated("cut", reply=Reply(text=" ", reasoning="Let me see"))
+    assert item_of(Result(index=0, error=error), made=b"{}", row=None).answer == "Let me see"
+    assert item_of(Result(index=0, error=Truncated("cut")), made=b"{}", row=None).answer is None
 
 
 def test_names_in_a_run_file_make_nothing_but_errors():

@@ -215,3 +215,15 @@ def test_the_thought_goes_back_with_the_answer_that_did_not_fit():
     result, sent = asked(Call("Who?", output=Person), Response(200, {}, json.dumps(body).encode()), GOOD)
     assert result.ok
     assert sent[1][-2] == thought
+
+
+@pytest.mark.parametrize("output", [None, Person])
+def test_answers_that_were_cut_off_can_be_made_failures(output):
+    """Where half a text is of no use, it would stand among the answers."""
+    cut = {"choices": [{"message": {"role": "assistant", "content": CUT}, "finish_reason": "length"}]}
+    response = Response(200, {}, json.dumps(cut).encode())
+    call = Call("Who?", output=output, reasks=0)
+    assert asked(call, *[response] * 9, retries=0)[0].ok
+    result, _ = asked(call, *[response] * 9, retries=0, fail_truncated=True)
+    assert isinstance(result.error, Truncated)
+    assert (result.error.reply.text, result.error.attempts) == (CUT, 1)

@@ -117,6 +117,16 @@ Choices = Annotated[
     typer.Option(metavar="A,B", help="Every answer must be one of these words: spam,ham.", rich_help_panel=_ANSWERS),
 ]
 
+FailTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--fail-truncated",
+        metavar="",
+        help="Take answers that were cut off at max_tokens for failures.",
+        rich_help_panel=_ANSWERS,
+    ),
+]
+
 Reasks = Annotated[
     int | None,
     typer.Option(

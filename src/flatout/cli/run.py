@@ -65,6 +65,7 @@ def run(
     schema: options.Schema = None,
     choices: options.Choices = None,
     reasks: options.Reasks = None,
+    fail_truncated: options.FailTruncated = False,
     samples: options.Samples = None,
     base_url: options.BaseUrl = None,
     header: options.Header = None,
@@ -157,6 +158,7 @@ def run(
                 "config": config,
                 "trust_env": trust_env,
                 "wait_for_quota": wait_for_quota or None,
+                "fail_truncated": fail_truncated or None,
             }
         ),
     )

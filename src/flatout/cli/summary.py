@@ -50,7 +50,7 @@ def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> st
 
 def details(progress: Progress, outcome: Outcome) -> list[Line]:
     """Everything else that is worth a line."""
-    lines = [*failures(progress), *_money(progress), *_effort(progress)]
+    lines = [*failures(progress), *_cut_off(progress), *_money(progress), *_effort(progress)]
     if outcome.output is not None and not outcome.interrupted:
         lines.append(("answers", outcome.output))
     if outcome.kept:
@@ -86,6 +86,14 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
         if failure.advice:
             lines.append(("", f"  → {failure.advice}"))
     return lines
+
+
+def _cut_off(progress: Progress) -> list[Line]:
+    if not progress.cut_off:
+        return []
+    what = f"{figures.counted(progress.cut_off, 'answer')} at the token limit: their beginnings are kept"
+    todo = "  → raise it with --param max_tokens=…; --fail-truncated makes such answers failures"
+    return [("cut off", what), ("", todo)]
 
 
 def _money(progress: Progress) -> list[Line]:

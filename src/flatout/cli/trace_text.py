@@ -39,6 +39,7 @@ _STYLES = {
     "stop": "red",
     "refused": "red",
     "denied": "red",
+    "unusable": "red",
     "not verified": "red",
     "broken off": "red",
     "unknown": "red",

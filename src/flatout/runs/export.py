@@ -80,30 +80,35 @@ def export(
         StoreError: the run file cannot be read, or the output not be written.
     """
     check_output(output, format=format)
-    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, parsed, known):
+    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, has_raw, parsed, known):
         settled = _Settled(look)
+        raw = select != "answered" and has_raw()
         shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own(), run_file))
-        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed, types=types or known)
+        types = types or known
+        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed, raw=raw, types=types)
 
 
 @contextmanager
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool
-) -> Iterator[tuple[Look, bool, str | None]]:
-    """What looks at the items, whether their answers were to be parsed, and the types of the rows beside them."""
+) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
+    """What looks at the items, whether some have answers that could not be used, whether answers were to be parsed, and
+    the types of the rows beside them.
+    """
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
         yield (
             lambda: (
                 item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
             ),
+            lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
             False,
             None,
         )
         return
     with RunReader.open(run_file) as reader:
         parsed = "output" in (reader.info().job.get("params") or {})
-        yield lambda: reader.items(select, last=last), parsed, reader.fact(TYPES)
+        yield lambda: reader.items(select, last=last), reader.unusable, parsed, reader.fact(TYPES)
 
 
 class _Settled:
@@ -165,10 +170,11 @@ def _columns(item: Item) -> dict[str, Any]:
 
 
 def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
+    unusable = item.answer if item.state != "answered" else None
     answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
     return Answered(
         columns=_columns(item) if columns is None else columns,
-        answer=answer,
+        answer=answer if unusable is None else None,
         error=named_error(item.error, item.error_message or "") if item.error is not None else None,
         finish_reason=item.finish_reason,
         model=item.model,
@@ -178,4 +184,5 @@ def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
         attempts=item.attempts,
         seconds=round(item.seconds, 3) if item.seconds is not None else None,
         repaired=bool(item.repaired),
+        raw_answer=unusable,
     )

@@ -51,6 +51,7 @@ class Progress(Struct):
     total: int | None = None
     resumed: int = 0
     answered: int = 0
+    cut_off: int = 0
     failed: int = 0
     held: int = 0
     in_flight: int = 0

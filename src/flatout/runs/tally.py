@@ -40,6 +40,7 @@ class Tally:
             progress.output_tokens += reply.usage.output_tokens or 0
         if result.error is None:
             progress.answered += 1
+            progress.cut_off += reply is not None and reply.finish_reason == "length"
             return
         if may_go_again(result.error):
             progress.held += 1

@@ -247,7 +247,7 @@ def _answer(item: Item | None, agent: AgentTrace | None) -> tuple[Node, ...]:
     if item is None:
         return ()
     said = item.answer or (as_text(item.output) if item.output is not None else "")
-    outcome = "repaired" if item.repaired else None
+    outcome = "unusable" if item.state != "answered" else "repaired" if item.repaired else None
     if agent is not None:
         said = as_text(agent.answer) if agent.answer is not None else ""
         outcome = None if agent.verified is None else "verified" if agent.verified else "not verified"

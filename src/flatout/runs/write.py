@@ -42,6 +42,7 @@ _FIXED_TYPES = {
     "attempts": "int64",
     "seconds": "double",
     "repaired": "bool",
+    "raw_answer": "string",
 }
 """The answer's columns, but for ``answer`` itself, with their Parquet types."""
 
@@ -62,6 +63,7 @@ class Answered(Struct, frozen=True, kw_only=True):
         attempts: how many times the call was tried.
         seconds: from the call's entry to its end.
         repaired: whether the parsed object was got out of an answer that was not quite JSON.
+        raw_answer: what the model said, where it could not be used.
     """
 
     columns: Mapping[str, Any]
@@ -75,13 +77,14 @@ class Answered(Struct, frozen=True, kw_only=True):
     attempts: int | None = None
     seconds: float | None = None
     repaired: bool | None = None
+    raw_answer: str | None = None
 
 
-PARSED_COLUMNS = Answered.__struct_fields__[1:]
-"""The columns that a run with an output schema adds, in order."""
+ALL_COLUMNS = Answered.__struct_fields__[1:]
+"""The columns that a run may add, in order: ``repaired`` and ``raw_answer`` only where they say something."""
 
-ANSWER_COLUMNS = PARSED_COLUMNS[:-1]
-"""The columns that other runs add."""
+ANSWER_COLUMNS = ALL_COLUMNS[:-2]
+"""The columns that every run adds."""
 
 Rows = Callable[[], Iterable[Answered]]
 """Returns a fresh iterator over the output's rows, the same each time."""
@@ -158,6 +161,7 @@ def write(
     format: str | None = None,
     neutralise: bool = False,
     parsed: bool = False,
+    raw: bool = False,
     types: str | None = None,
 ) -> int:
     """Write the output, in constant memory, and return how many rows it has.
@@ -172,6 +176,7 @@ def write(
         format: one of `OUTPUT_FORMATS`; wins over the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
         parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
+        raw: whether there are answers that could not be used; the column ``raw_answer`` then has what they say.
         types: the types of the input's columns, for Parquet; their values are then as JSON has them.
 
     Raises:
@@ -182,7 +187,8 @@ def write(
     chosen = output_format(path, format)
     if columns is None:
         columns = _taken(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
-    names = answer_names(frozenset(columns), PARSED_COLUMNS if parsed else ANSWER_COLUMNS)
+    fields = (*ANSWER_COLUMNS, *(["repaired"] if parsed else []), *(["raw_answer"] if raw else []))
+    names = answer_names(frozenset(columns), fields)
     try:
         with _opened(path) as file:
             if chosen == "jsonl":
@@ -218,7 +224,7 @@ def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
     """The columns that `answer_names` must avoid. Rows of JSONL differ, but the answer has one name in all of them."""
     taken: set[str] = set()
     for row in rows:
-        taken.update(name for name in row.columns if name in PARSED_COLUMNS or name.startswith(_PREFIX))
+        taken.update(name for name in row.columns if name in ALL_COLUMNS or name.startswith(_PREFIX))
     return tuple(taken)
 
 
@@ -288,7 +294,7 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, s
 
 
 def _answer_values(row: Answered, names: Mapping[str, str]) -> dict[str, Any]:
-    return dict(zip(names.values(), msgspec.structs.astuple(row)[1:], strict=False))  # the last may not be wanted
+    return {name: getattr(row, field) for field, name in names.items()}
 
 
 def _json(value: Any) -> bytes:

@@ -147,6 +147,10 @@ class RunReader:
         """US dollars that all processes have spent on the run; what is not known counts by its estimate."""
         return float(self._one(queries("run")["spent"])[0])
 
+    def unusable(self) -> bool:
+        """Whether there is an item without an answer for which a model said something all the same."""
+        return bool(self._one(_ITEMS["unusable"])[0])
+
     def errors(self) -> list[ErrorCount]:
         """Failures by class, most frequent first, each with its first example."""
         return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"])]

@@ -28,7 +28,7 @@ class Item(Struct, frozen=True, kw_only=True):
         prompt: the rendered call (messages and parameters), as JSON.
         state: ``answered``, ``failed``, or ``unsent``: nothing was sent, or what failed was the whole target, so it is
             tried again on resume.
-        answer: the answer's text.
+        answer: the answer's text; of an item without a usable answer, what the model said, if it said anything.
         output: the parsed answer, as JSON, when an output schema was asked for.
         error, error_message: the error's class and its sentence, when there is no answer.
         finish_reason, model, input_tokens, output_tokens: as the provider told.

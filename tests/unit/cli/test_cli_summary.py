@@ -64,6 +64,15 @@ def test_the_summary_has_all_that_one_wants_to_know() -> None:
     assert "connecting" not in said
 
 
+def test_answers_that_were_cut_off_are_told_with_what_to_do() -> None:
+    """A user would find out from a reader that half of the texts have no end."""
+    said = text(Progress(answered=1_000, cut_off=37, elapsed=2.0))
+    assert "cut off     37 answers at the token limit" in said
+    assert "max_tokens" in said
+    assert "--fail-truncated" in said
+    assert "cut off" not in text(Progress(answered=1_000, elapsed=2.0))
+
+
 def test_errors_come_by_class_with_an_example_and_advice() -> None:
     """A user would not know what failed and what to do."""
     lines = text(full()).splitlines()

@@ -212,6 +212,23 @@ def test_rows_that_cannot_be_kept_are_refused_before_the_first_call(tmp_path: Pa
     assert parquet.read_table(later)["when"].combine_chunks().equals(when)
 
 
+def test_what_a_model_said_beside_the_point_is_in_the_output(tmp_path: Path) -> None:
+    """Whoever wants to know why an answer does not fit would have to pay for it once more."""
+    job = Job(tmp_path)
+    job.write(ROWS[:2])
+    job.wire.answer = lambda prompt: "I cannot." if prompt == "prompt 1" else '{"n": 1}'
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    job.run(params={"output": schema, "reasks": 0})
+    good, bad = job.written()
+    assert (good["answer"], good["raw_answer"]) == ({"n": 1}, None)
+    assert (bad["answer"], bad["raw_answer"]) == (None, "I cannot.")
+    assert bad["error"].startswith("SchemaMismatch: ")
+    later = tmp_path / "later.csv"
+    for select, there in (("all", True), ("failed", True), ("answered", False)):
+        export(job.output_run(), str(later), select=select)
+        assert ("raw_answer" in later.read_text()) == there
+
+
 def test_what_no_run_file_takes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row too large for the run file would be found when its answer was paid for."""
     monkeypatch.setattr(keeping, "LARGEST_ROW", 1024**2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError
+from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
 from flatout.events import AttemptFailed, Events, InFlightCapped, TargetPaused
 from flatout.layer import Journey
 from flatout.runs.progress import Progress
@@ -66,6 +66,14 @@ def test_answers_failures_and_rows_held_back_are_told_apart(tally: Tally, progre
         "AuthenticationError": (1, 3),
         "CircuitOpen": (2, 4),
     }
+
+
+def test_answers_that_were_cut_off_are_counted_apart(tally: Tally, progress: Progress) -> None:
+    """Hundreds of halves would stand among the answers, and nobody be told."""
+    tally.finished(Result(index=0, reply=Reply(text="whole", finish_reason="stop")), 0)
+    tally.finished(Result(index=1, reply=Reply(text="hal", finish_reason="length")), 1)
+    tally.finished(Result(index=2, error=Truncated("cut", reply=Reply(text="{", finish_reason="length"))), 2)
+    assert (progress.answered, progress.cut_off, progress.failed) == (2, 1, 1)
 
 
 def test_retries_show_while_they_happen(client: Client, tally: Tally, progress: Progress) -> None:

@@ -81,6 +81,13 @@ def test_a_call_shows_its_attempts_waits_and_answer() -> None:
     assert [(wait.name, wait.seconds) for wait in (longest, other)] == [("first_byte", 2.5), ("backoff", 1.0)]
 
 
+def test_what_a_model_said_is_shown_where_it_was_no_answer() -> None:
+    """A user would read that an answer does not fit, and not what it is."""
+    tree = built(item=item(state="failed", answer='{"na', error="Truncated", error_message="cut"))
+    answer = only(tree, "answer")
+    assert (answer.outcome, answer.detail) == ("unusable", '{"na')
+
+
 def test_an_attempt_of_a_process_that_died_is_told_from_a_retry() -> None:
     """A crash would look like a failure of the provider, and its cost like nothing."""
     row = built(item=item(), attempts=(tried(1, -90.0, "lost", estimate=0.125), tried(1, -4.0)))

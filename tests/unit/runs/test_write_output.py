@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -47,6 +48,28 @@ def test_jsonl_has_the_inputs_columns_and_then_the_answer(tmp_path: Path) -> Non
     assert line["answer"] == {"spam": True}
     assert (line["cost"], line["input_tokens"], line["error"]) == (0.5, None, None)
     assert "é" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_what_could_not_be_used_has_a_column_where_there_is_some(tmp_path: Path, name: str) -> None:
+    """What a model said would be lost where it does not fit; or a column that is always empty stand in every output."""
+    path = tmp_path / name
+    said = rows({"raw_answer": "mine"}, answer=None, raw_answer='{"na')
+    write(path, said)
+    assert "flatout_raw_answer" not in str(shown(path))
+    write(path, said, raw=True)
+    assert shown(path)["raw_answer"] == "mine"
+    assert shown(path)["flatout_raw_answer"] == '{"na'
+
+
+def shown(path: Path) -> dict[str, Any]:
+    """The first row."""
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        return dict(parquet.read_table(path).to_pylist()[0])
+    if path.suffix == ".csv":
+        return next(csv.DictReader(path.read_text().splitlines()))
+    return read_jsonl(path)[0]
 
 
 def test_csv_has_a_header_of_every_column(tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ SELECT
   count(*) FILTER (WHERE state = 'unsent')
 FROM items;
 
+-- unusable: Tell whether a model said something in an item that has no answer.
+SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
+
 -- errors: Count failures by class, each with its first example.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
 FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
