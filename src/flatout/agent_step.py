@@ -23,6 +23,7 @@ class Step(Struct, kw_only=True, omit_defaults=True):
         verdict: ``pass``, ``fail`` or ``stop``; for a tool that was not run ``refused`` or ``denied``.
         error: the class and the words of what went wrong.
         detail: what was asked, or the reason of a verdict, without keys and cut to 500 characters.
+        result: what a tool returned, as the model read it, in the same way.
     """
 
     kind: str
@@ -38,3 +39,4 @@ class Step(Struct, kw_only=True, omit_defaults=True):
     verdict: str | None = None
     error: str | None = None
     detail: str | None = None
+    result: str | None = None

@@ -499,6 +499,14 @@ def test_arguments_that_do_not_fit_go_back(arguments):
     assert steps(outcome, "tool") == [("look_up", "refused"), ("look_up", None)]
 
 
+def test_the_trace_has_what_tools_returned():
+    """Whoever looks for why an answer is wrong would see what was asked of a tool, and not what it told."""
+    provider = Provider(calls(("look_up", {"word": "due"}), ("look_up", {"wort": "due"})), "done")
+    tools = [step for step in run(Agent(tools=[look_up]), provider).trace if step.kind == "tool"]
+    assert [step.result for step in tools] == ["due means: yes", None]
+    assert tools[1].error is not None
+
+
 def test_an_injected_wish_for_a_forbidden_tool_is_refused_and_traced():
     """A web page could make an agent delete things."""
     deleted: list[str] = []

@@ -72,7 +72,9 @@ async def _use(run: Work, asked: ToolCall, complaint: str | None) -> Message:
         tell(names.TOOL_CALL_ID, asked.id)
         tell(names.TOOL_ARGUMENTS, asked.arguments)
         result = await _result(run, asked, complaint, step)
-        if result.failed:
+        if not result.failed:
+            step.result = short(result.content)
+        else:
             step.error = short(result.content)
             tell(names.ERROR_TYPE, step.verdict or "tool_failed")
         tell(names.TOOL_RESULT, result.content)

@@ -17,8 +17,19 @@ from flatout.edge import cancelled_alone
 from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 
+from .looks import looks_at
+
 At = Literal["input", "output", "tool_input", "tool_output"]
 """Where a guardrail looks: at the intent, at the answer, at a tool's arguments, at what a tool returned."""
+
+
+_MISSING: dict[str, frozenset[str]] = {
+    "input": frozenset({"tool", "sources"}),
+    "output": frozenset({"tool"}),
+    "tool_input": frozenset(),
+    "tool_output": frozenset({"value"}),
+}
+"""By place, what a `Checked` does not have there."""
 
 
 class Verdict(Struct, frozen=True):
@@ -80,7 +91,8 @@ class Guardrail(Struct, frozen=True):
             call is kept.
 
     Raises:
-        ConfigError: it is no function, or a place is unknown.
+        ConfigError: it is no function, a place is unknown, or the function looks at what none of its places has: the
+            tool where there is none, say, so that what it does with it would never happen.
     """
 
     check: Check
@@ -94,6 +106,9 @@ class Guardrail(Struct, frozen=True):
         places: Any = self.at
         if not isinstance(places, tuple) or not places or any(place not in get_args(At) for place in places):
             raise ConfigError(f"a guardrail stands at {', '.join(get_args(At))}; not at {self.at!r}")
+        for name in sorted(looks_at(self.check)):
+            if all(name in _MISSING[place] for place in self.at):
+                raise ConfigError(_misplaced(self.title, name, self.at))
 
     @classmethod
     def of(cls, value: Guardrail | Check) -> Guardrail:
@@ -104,6 +119,14 @@ class Guardrail(Struct, frozen=True):
     def title(self) -> str:
         """Its name in traces."""
         return self.name or name_of(self.check)
+
+
+def _misplaced(title: str, name: str, at: tuple[At, ...]) -> str:
+    there = "".join(f'"{place}", ' for place, missing in _MISSING.items() if name not in missing)
+    return (
+        f"the guardrail {title} looks at .{name}, which is never there at {' or '.join(at)}: "
+        f"say where it stands, as in Guardrail({title}, at=({there.strip()}))"
+    )
 
 
 async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:

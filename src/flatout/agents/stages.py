@@ -132,6 +132,11 @@ class Judge(Struct, frozen=True):
     name: str = "judge"
     pure: ClassVar[bool] = True
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it cannot do without, of what it looks at."""
+        return ("sources",) if self.sources else ()
+
     async def __call__(self, checked: Checked) -> Verdict:
         """Judge."""
         if self.sources and not checked.sources:

@@ -165,7 +165,7 @@ def _flat(root: Node) -> Iterator[Line]:
 
 
 def _is_last_word(node: Node | Line) -> bool:
-    return node.kind in ("answer", "tool call", "next action")
+    return node.kind in ("answer", "tool call", "next action", "result")
 
 
 def _line(node: Node, depth: int, to: str | None) -> Line:

@@ -42,6 +42,10 @@ def agent_steps(agent: AgentTrace) -> list[Node]:
     return [_node(step) for step in agent.trace]
 
 
+def _returned(step: Step) -> tuple[Node, ...]:
+    return (Node(kind="result", detail=shortened(step.result)),) if step.result is not None else ()
+
+
 def _node(step: Step) -> Node:
     asked = step.kind == "call" or step.attempts > 0
     detail = " · ".join(shortened(text) for text in (step.error, step.detail) if text)
@@ -55,5 +59,5 @@ def _node(step: Step) -> Node:
         cost=step.cost if asked else UNSET,
         outcome=step.verdict or ("failed" if step.error is not None else None),
         detail=detail or None,
-        children=waited(step.waits),
+        children=(*waited(step.waits), *_returned(step)),
     )

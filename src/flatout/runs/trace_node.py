@@ -25,7 +25,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         kind: ``row``, ``call``, ``attempt``, ``wait``, ``asked``, ``answer``, ``tool call``, ``step``; of an agent its
-            stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``, ``execute``, ``verify``.
+            stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``, ``execute``, ``verify``;
+            within a ``tool`` its ``result``.
         name: the model, tool or stage, the attempt's number, the cause of a wait.
         start: seconds after the item's entry; below 0 for what an earlier process did.
         seconds: how long it took; None when not known.

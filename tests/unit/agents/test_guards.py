@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flatout import ConfigError, GuardrailTripped
-from flatout.agents import Checked, Guardrail, Judge, Verdict, fail, guards, stop
-from flatout.agents.guard import PASSED, judged
+from flatout.agents import Agent, Checked, Guardrail, Judge, Verdict, fail, guards, stop
+from flatout.agents.guard import PASSED, At, judged
 
 
 def verdict(rail: Guardrail, text: str) -> Verdict:
@@ -160,3 +162,55 @@ def test_verdicts_of_plain_functions():
     assert verdict(named, "y") == fail("is x says no")
     with pytest.raises(GuardrailTripped, match="returned NoneType, which is no verdict"):
         verdict(Guardrail(lambda _: None), "x")
+
+
+def by_tool(checked: Checked) -> bool:
+    return checked.tool != "pay"
+
+
+def within(checked: Checked) -> bool:
+    return any(checked.tool == name for name in ("pay", "delete"))
+
+
+class Watch:
+    def by_tool(self, checked: Checked) -> bool:
+        return checked.tool != "pay"
+
+    def __call__(self, checked: Checked) -> bool:
+        return checked.tool != "pay"
+
+
+def named(name: str, checked: Checked) -> bool:
+    return checked.tool != name
+
+
+LOOKING = [by_tool, within, Watch().by_tool, Watch(), partial(named, "pay"), lambda checked: checked.tool != "pay"]
+
+
+@pytest.mark.parametrize("check", LOOKING)
+def test_a_guardrail_that_looks_at_what_its_place_has_not_is_refused(check: Any) -> None:
+    """A guardrail that is to keep an agent from paying would silently never do so."""
+    with pytest.raises(ConfigError, match=r'looks at \.tool, .* at output: .*at=\("tool_input", "tool_output",\)'):
+        Agent(guardrails=[check])
+    Agent(guardrails=[Guardrail(check, at=("tool_input",)), Guardrail(check, at=("output", "tool_output"))])
+
+
+def test_every_place_is_known_for_what_it_has_not() -> None:
+    """The same would hold for a tool's value, or for sources where there are none yet."""
+
+    def value(checked: Checked) -> bool:
+        return bool(checked.value)
+
+    def sources(checked: Checked) -> bool:
+        return bool(checked.sources)
+
+    def plain(checked: Checked) -> bool:
+        tool = SimpleNamespace(tool=1).tool
+        return bool(tool and checked.text and checked.at and checked.intent)
+
+    for check, at in ((value, "tool_output"), (sources, "input"), (Judge("x", sources=True), "input")):
+        with pytest.raises(ConfigError, match="never there"):
+            Guardrail(check, at=(at,))
+    for check in (plain, Judge("x"), print):
+        for at in get_args(At):
+            Guardrail(check, at=(at,))

@@ -170,6 +170,14 @@ ATTEMPTS = (
 )
 
 
+def test_what_a_tool_returned_is_shown() -> None:
+    """A user would see what a tool was asked, and not what it told the model."""
+    step = {"kind": "tool", "name": "send", "detail": '{"to": 7}', "result": "sent"}
+    row = built(item=item(output=json.dumps({"trace": [step]}).encode(), answer=None))
+    tool = only(row, "tool")
+    assert (tool.detail, only(tool, "result").detail) == ('{"to": 7}', "sent")
+
+
 def test_an_agents_run_shows_its_stages() -> None:
     """Of an agent's run a user would see calls, and not which stage made them or what a guardrail said."""
     row = built(item=item(output=json.dumps(OUTCOME).encode(), answer=None), journal=JOURNAL, attempts=ATTEMPTS)

@@ -1,0 +1,48 @@
+"""What a function reads of its first parameter, as its bytecode tells, without running it."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Iterator
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+
+def looks_at(check: Any) -> frozenset[str]:
+    """The attributes that a function, or an object that is called like one, reads of its first parameter.
+
+    What it does by way of other functions, or of another name for the parameter, is not seen. An object may say it
+    itself, as ``needs``: what it reads may depend on how it was made.
+    """
+    if (needs := getattr(check, "needs", None)) is not None:
+        return frozenset(needs)
+    given = 0
+    while isinstance(check, partial):
+        given += len(check.args)
+        check = check.func
+    if not isinstance(check, FunctionType | MethodType):
+        check = getattr(check, "__call__", None)  # noqa: B004  # the method itself is looked at
+    given += isinstance(check, MethodType)
+    code = getattr(inspect.unwrap(check), "__code__", None)
+    if code is None or code.co_argcount <= given:
+        return frozenset()
+    return frozenset(_read(code, code.co_varnames[given]))
+
+
+def _read(code: CodeType, name: str) -> Iterator[str]:
+    """The attributes of a variable that are read in some code, and in the functions within it."""
+    loaded: Any = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and _last(loaded) == name:
+            yield instruction.argval
+        loaded = instruction.argval if instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) else None
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType) and name in inner.co_freevars:
+            yield from _read(inner, name)
+
+
+def _last(loaded: Any) -> Any:
+    """The variable that is on top of the stack: some instructions load two at once (Python 3.13)."""
+    return loaded[-1] if isinstance(loaded, tuple) else loaded
