@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done; 1: finished, but some rows have no answer, or a defect in flatout; 2: unusable options or input; 130:
     interrupted.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(given)
         if sys.stdout is not None:
             sys.stdout.flush()  # here a reader that has gone can still be met in silence
     except KeyboardInterrupt:  # before the run listens for it, or in a command that does not
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"flatout: {clean(str(error)) or type(error).__name__}")
         return UNUSABLE
     except Exception as error:
-        return _unexpected(error)
+        return _unexpected(error, given)
     return code
 
 
@@ -65,9 +66,12 @@ def _run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     if hasattr(error, "format_message"):  # a usage error; its class lives in click or in typer, by typer's version
-        return _wrong_usage(error)
+        from .usage import explain
+
+        explain(error, arguments)
+        return UNUSABLE
     _debug()
     from flatout.policies.redact import redact
 
@@ -75,16 +79,6 @@ def _unexpected(error: Exception) -> int:
     kind = type(error).__name__
     say(f"flatout: unexpected {kind}{': ' if message else ''}{message} (set FLATOUT_DEBUG=1 to see where)")
     return FAILED
-
-
-def _wrong_usage(error: Exception) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return UNUSABLE  # making that error has printed the help
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "flatout"
-    message = clean(str(error.format_message())).replace("Value error, ", "").rstrip(".")  # type: ignore[attr-defined]  # the caller has looked
-    say(f"flatout: {message[:1].lower()}{message[1:]}; see {path} --help")
-    return UNUSABLE
 
 
 def _debugging() -> bool:

@@ -56,7 +56,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_top)
-    app.command("run", epilog=run.EPILOG, no_args_is_help=True)(run.run)
+    app.command("run", epilog=run.EPILOG)(run.run)
     app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
     app.command("trace", epilog=trace.EPILOG)(trace.trace)

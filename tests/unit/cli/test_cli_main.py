@@ -102,14 +102,15 @@ def test_a_reader_that_has_gone_is_met_in_silence() -> None:
         (["run", "x", "--retries", "many"], "--retries"),
         (["run", "x", "--retries", "-1"], "--retries"),
         (["run", "x", "--limit", "0"], "--limit"),
-        (["run", "-o", "x"], "SOURCE"),
+        (["run", "x", "-o"], "option '-o' requires an argument; see flatout run --help"),
+        (["run", "x", "--budget", "five"], "'--budget': it should be a valid number; see flatout run --help"),
+        (["local", "serve", "--port"], "option '--port' requires an argument; see flatout local serve --help"),
         (["run", "x", "--rpm", "fast"], "--rpm is a number above 0"),
         (["run", "x", "--tpm", "0"], "--tpm is a number above 0"),
         (["run", "x", "--header", "nonsense"], "--header takes"),
         (["run", "x", "--param", "nonsense"], "--param takes"),
         (["run", "x", "--prompt", "@/nowhere"], "--prompt @/nowhere"),
         (["frobnicate"], "no such command 'frobnicate'"),
-        (["export", "x"], "--output"),
         (["export", "x", "-o", "y", "--only", "some"], "--only"),
         (["status", "nowhere"], "there is no run file nowhere"),
         (["local", "nonsense"], "nonsense"),
@@ -125,6 +126,29 @@ def test_wrong_usage_is_one_sentence_and_exit_2(
     assert said in err
     assert err.startswith("flatout: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needs", "example"),
+    [
+        (["run"], "run needs SOURCE. Prompts: ", "flatout run prompts.jsonl -o "),
+        (["run", "-o", "x"], "run needs SOURCE. Prompts: ", "flatout run prompts.jsonl -o "),
+        (["export", "x"], "export needs -o FILE. Where to: ", "flatout export answers.jsonl -o "),
+        (["status"], "status needs RUN. A run file, ", "flatout status answers.jsonl"),
+    ],
+)
+def test_what_is_missing_is_said_with_one_example(
+    arguments: list[str], needs: str, example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody new would get a page of options, in which the one that is missing has to be looked for."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert lines[0].startswith(f"flatout: {needs}")
+    assert lines[1] == "For example:"
+    assert lines[2].startswith(f"  {example}")
+    assert lines[3:] == [f"See all that it takes with: flatout {arguments[0]} --help"]
+    assert said.out == ""
 
 
 def test_nothing_given_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

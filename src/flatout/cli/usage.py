@@ -1,0 +1,56 @@
+"""Wrong usage, in a sentence: what is missing or wrong, and one example where the command was given too little."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .terminal import clean, say
+
+_EXAMPLE = re.compile(r"^\$ (flatout .*?(?<!\\))\n", re.MULTILINE | re.DOTALL)
+_PYDANTIC = re.compile(r"Value error, |, unable to parse[^;]*|Input(?= should)")
+
+
+def explain(error: Any, arguments: Sequence[str]) -> None:
+    """Say what is wrong with a command line.
+
+    Args:
+        error: the command line library's own error.
+        arguments: the command line.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return  # making that error has printed the help
+    path, command = _command(error, arguments)
+    if type(error).__name__ == "MissingParameter":
+        say(f"flatout: {_missing(error)}{_example(command)}\nSee all that it takes with: {path} --help")
+        return
+    message = _PYDANTIC.sub(lambda found: "it" if found[0] == "Input" else "", clean(str(error.format_message())))
+    message = message.rstrip(".")
+    say(f"flatout: {message[:1].lower()}{message[1:]}; see {path} --help")
+
+
+def _command(error: Any, arguments: Sequence[str]) -> tuple[str, Any]:
+    """The command that was meant, and how it is called."""
+    from .app import command
+
+    if (context := getattr(error, "ctx", None)) is not None and context.parent is not None:
+        return context.command_path, context.command
+    path, found = "flatout", command()  # the parser's own errors do not know whose options they read
+    for word in arguments:
+        if word not in getattr(found, "commands", {}):
+            break
+        path, found = f"{path} {word}", found.commands[word]
+    return path, found
+
+
+def _missing(error: Any) -> str:
+    param = error.param
+    what = re.sub(r"\[/?bold\]", "", param.help or "").rstrip(".")
+    name = param.metavar if param.param_type_name == "argument" else " ".join((param.opts[-1], param.metavar or ""))
+    return f"{error.ctx.command.name} needs {name}. {what}."
+
+
+def _example(command: Any) -> str:
+    found = _EXAMPLE.search(command.epilog or "")
+    return f"\nFor example:\n  {found[1]}" if found else ""

@@ -1,0 +1,142 @@
+"""The examples of the help texts and of the README, run as they stand there, against a simulated provider."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from scripted_wire import completion
+
+import flatout.local
+from flatout.cli import execute, main
+from flatout.cli.app import command
+from flatout.layer import Request, Response
+from flatout.values import Endpoint
+
+README = Path(__file__).parents[3] / "README.md"
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY")
+MAILS = "id,text\n1,win a prize\n2,lunch at 12?\n"
+ROWS = "".join(f'{{"id": "order-{n}", "text": "order {n}", "prompt": "what is {n}?"}}\n' for n in range(1130, 1140))
+TARGETS = ("openai", "anthropic", "groq", "local", *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)))
+KNOWN = "".join(f"[limits.{name}]\nrpm = 600_000\n" for name in TARGETS)
+"""Limits that no example reaches: without any, each would begin slowly, to find them."""
+
+FILES = {
+    **dict.fromkeys(("prompts.jsonl", "rows.jsonl", "p.jsonl"), ROWS),
+    **dict.fromkeys(("mails.csv", "rows.csv"), MAILS),
+    "prompt.txt": "Sum up: {{ text }}",
+    "prompts.txt": "one\ntwo\n",
+    "flatout.toml": KNOWN,
+    "../flatout.toml": KNOWN,
+}
+
+
+class Example(NamedTuple):
+    """One command line: what it is part of, the file that it is given as standard input, and its words."""
+
+    where: str
+    stdin: str | None
+    words: list[str]
+
+
+def examples() -> Iterator[Example]:
+    """All lines that begin with ``$``, those that go on in the next one as one."""
+    for where, text in texts("flatout", command()):
+        for line in re.findall(r"^\$ (.*(?:(?<=\\)\n.*)*)", text, re.MULTILINE):
+            shell = line.replace("\\\n", " ")
+            piped = re.fullmatch(r"cat (\S+) \| (.*) > \S+", shell)
+            words = shlex.split(piped[2] if piped else shell, comments=True)
+            if words[0] == "flatout":
+                yield Example(where, piped[1] if piped else None, words[1:])
+
+
+def texts(path: str, found: Any) -> Iterator[tuple[str, str]]:
+    yield f"{path} --help", found.epilog or ""
+    for name, inner in getattr(found, "commands", {}).items():
+        yield from texts(f"{path} {name}", inner)
+    if path == "flatout":
+        yield "README.md", README.read_text("utf-8")
+
+
+class Provider:
+    """Answers every request at once, as the API at its address does."""
+
+    async def send(self, request: Request) -> Response:
+        if not request.url.endswith("/messages"):
+            return completion("spam")
+        body = {
+            "content": [{"type": "text", "text": "spam"}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
+        return Response(200, {}, json.dumps(body).encode())
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class FakeLocalServer:
+    """The embedded model, which is the simulated provider as well."""
+
+    async def __aenter__(self) -> FakeLocalServer:
+        return self
+
+    def stop(self) -> None:
+        pass
+
+    def endpoint(self) -> Endpoint:
+        return Endpoint(name="local", base_url="http://127.0.0.1:1/v1", key_required=False, self_hosted=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples read, where every address is the simulated provider's."""
+
+    monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda **_: Provider())
+    monkeypatch.setattr(flatout.local, "check", lambda: Path("model.gguf"))
+    monkeypatch.setattr(flatout.local, "LocalServer", FakeLocalServer)
+    # What stays until Ctrl-C, or fetches something: there it is enough that the command line is understood.
+    monkeypatch.setattr(flatout.local, "serve_forever", lambda **_: None)
+    monkeypatch.setattr(flatout.local, "pull", lambda _: Path("model.gguf"))
+    monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
+    monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
+    monkeypatch.setattr(execute, "_tune_collector", lambda: None)
+    monkeypatch.setattr(execute, "_allow_many_files", lambda: None)
+    for key in KEYS:
+        monkeypatch.setenv(key, "sk-0123456789")
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name, content in FILES.items():
+        Path(name).write_text(content)
+    return here
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: " ".join(example.words)[:60])
+def test_an_example_runs(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies an example from the help would get an error for a first answer."""
+    if example.words[0] in ("status", "export", "trace"):  # those look at what was run before
+        for output in ("answers.jsonl", "out.csv"):
+            assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
+        shutil.copy("answers.jsonl.flatout", "damaged.flatout")
+    if example.stdin is not None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
+    assert main(example.words) == 0
+
+
+def test_the_examples_are_found() -> None:
+    """This test would let every example pass."""
+    found = list(examples())
+    assert len(found) > 25
+    assert any(example.stdin for example in found)
+    assert any("--budget" in example.words for example in found)
