@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
 
 TURNS = 64
 """Turns of the event loop between a timer's end and giving up. In each one every socket is read once, for as much as
@@ -30,27 +29,31 @@ class Patience:
         hopeful: whether something may have arrived. If not, there is nothing to look at, and it ends at once.
     """
 
-    __slots__ = ("_hopeful", "_loop", "_scope", "_timer", "_turns", "_when")
+    __slots__ = ("_cancelling", "_expired", "_hopeful", "_loop", "_task", "_timer", "_turns", "_when")
 
     def __init__(self, when: float | None, hopeful: Callable[[], bool] = _always) -> None:
         self._when = when
         self._hopeful = hopeful
-        self._scope = asyncio.timeout(None)
         self._timer: asyncio.Handle | None = None
         self._turns = TURNS
+        self._expired = False
 
     async def __aenter__(self) -> Patience:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a bound on time is for code that runs in a task")
+        self._task = task
+        self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
-        await self._scope.__aenter__()
         self.reschedule(self._when)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self._scope.__aexit__(kind, error, trace)
+        # If somebody else cancelled the task as well, theirs comes first.
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError
 
     def reschedule(self, when: float | None) -> None:
         """Set another end."""
@@ -61,12 +64,13 @@ class Patience:
 
     def expired(self) -> bool:
         """Whether it ended the code inside."""
-        return self._scope.expired()
+        return self._expired
 
     def _due(self) -> None:
         if self._turns and self._hopeful():
             self._turns -= 1
             self._timer = self._loop.call_soon(self._due)
-        else:
+        elif not self._expired:
             self._timer = None
-            self._scope.reschedule(self._loop.time())
+            self._expired = True
+            self._task.cancel()

@@ -117,3 +117,42 @@ def test_it_ends_nothing_after_it_was_left():
             await asyncio.sleep(1_000.0)
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("first", ["cancelled", "due"])
+def test_who_cancels_the_task_wins_over_its_timeout(first):
+    """Ctrl-C would end as one call's timeout, and the program go on."""
+
+    async def main() -> None:
+        async def work() -> None:
+            async with Patience(asyncio.get_running_loop().time() + 1.0):
+                await asyncio.sleep(10.0)
+
+        task = asyncio.create_task(work())
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time() + (1.0 if first == "cancelled" else 1.0 + TURNS * 1e-6), task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_virtual(main())
+
+
+def test_an_error_of_the_code_inside_passes_and_the_task_goes_on():
+    """A refusal that comes with the timeout would be lost, or the next await be cancelled."""
+
+    async def main() -> None:
+        async def refused(scope: Patience) -> None:
+            async with scope:
+                try:
+                    await asyncio.sleep(10.0)
+                except asyncio.CancelledError:
+                    raise KeyError("mine") from None
+
+        scope = Patience(asyncio.get_running_loop().time() + 1.0)
+        with pytest.raises(KeyError):
+            await refused(scope)
+        assert scope.expired()
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(10.0)
+
+    run_virtual(main())

@@ -84,7 +84,7 @@ _TABLES = tuple(
 )
 
 _UNITS = {"d": DAY, "h": HOUR, "m": MINUTE, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION_PART = re.compile(r"([0-9.]+)(ms|us|µs|ns|[dhms])")
+_DURATION_PART = re.compile(r"([0-9.]{1,24})(ms|us|µs|ns|[dhms])")
 _FRACTION = re.compile(r"\d{1,9}\.\d+")
 _LONGEST_TEXT = 48  # the longest sensible reset, an instant with nanoseconds and offset, has 35 characters
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from flatout.values import Endpoint, Reply
 from . import problem as problems
 from .named import named_limits, wait_named
 from .problem import Problem
-from .redact import redact, redact_body, redact_headers, secrets_of
+from .redact import excerpt, redact, redact_body, redact_headers, secrets_of
 
 _MESSAGE_CAP = 300
 
@@ -283,14 +284,15 @@ def _made(
     wait = retry_after(response.headers, wall)
     if wait is None:
         wait = said.retry_after if said.retry_after is not None else wait_named(said.message)
-    text = redact(text, secrets)
+    clean = partial(redact, secrets=secrets)
+    text = excerpt(text, _MESSAGE_CAP + 1, clean)
     return kind(
         text if len(text) <= _MESSAGE_CAP else text[: _MESSAGE_CAP - 1] + "…",
         status=response.status,
-        request_id=redact(identity, secrets)[:200] if identity else None,
+        request_id=excerpt(identity, 200, clean) if identity else None,
         retry_after=wait,
         body=redact_body(response.body, secrets) if reply is None else None,
-        code=redact(said.code, secrets) if said.code else None,
+        code=clean(said.code) if said.code else None,
         should_retry={"true": True, "false": False}.get(response.headers.get("x-should-retry", "").lower()),
         headers=redact_headers(response.headers, secrets),
         reply=reply,

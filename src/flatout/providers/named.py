@@ -14,9 +14,11 @@ from typing import Any
 from flatout.values import Limits
 
 _NUMBER = r"(\d[\d,_]{0,14}(?:\.\d{1,6})?)"
-_WHAT = r"(requests|input tokens|output tokens|tokens)\s+per\s+(second|sec|minute|min|day)\b"
-_ON = re.compile(rf"\b{_WHAT}[^:;]{{0,40}}?[:.,]?\s*limit:?\s*{_NUMBER}", re.IGNORECASE)
-_OF = re.compile(rf"\blimit (?:for your organization )?(?:\([^)]{{0,60}}\) )?of\s+{_NUMBER}\s+{_WHAT}", re.IGNORECASE)
+_WHAT = r"(requests|input tokens|output tokens|tokens)\s{1,8}per\s{1,8}(second|sec|minute|min|day)\b"
+_ON = re.compile(rf"\b{_WHAT}[^:;]{{0,40}}?[:.,]?\s{{0,8}}limit:?\s{{0,8}}{_NUMBER}", re.IGNORECASE)
+_OF = re.compile(
+    rf"\blimit (?:for your organization )?(?:\([^)]{{0,60}}\) )?of\s{{1,8}}{_NUMBER}\s{{1,8}}{_WHAT}", re.IGNORECASE
+)
 _AGAIN = re.compile(r"\btry again in (?:(\d{1,3})m)?(\d{1,6}(?:\.\d{1,6})?)(ms|s)\b", re.IGNORECASE)
 
 _FIELDS = {

@@ -15,12 +15,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+SAID = 2_000
+"""Characters of each message in a body that are looked at. What a provider has to say stands at its beginning."""
+
+_LENIENT = 1024 * 1024
+"""Bytes of a body up to which a second, slower reader tries what the first does not take."""
+
 
 class Problem(Struct, frozen=True, kw_only=True):
     """What an error body says.
 
     Attributes:
-        message: the provider's own words, upstream's included; "" when there are none.
+        message: the beginning of the provider's own words, upstream's included; "" when there are none.
         code: the provider's own code, as it writes it.
         words: its codes, types and reasons, in lower case.
         status: the status that the body claims, when it claims one.
@@ -40,11 +46,15 @@ class Problem(Struct, frozen=True, kw_only=True):
     html: bool = False
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes, *, lenient: bool = True) -> Any:
     """A JSON body as Python values, leniently.
 
     msgspec is strict and fast. What it does not take (a byte order mark, a lone surrogate in an answer, vLLM's NaN)
     gets a second chance with the standard library: such an answer is whole, and it was paid for.
+
+    Args:
+        body: the body.
+        lenient: whether it gets that chance.
 
     Raises:
         ValueError: the body is no JSON, or it is cut off.
@@ -52,7 +62,8 @@ def decode_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        pass
+        if not lenient:
+            raise ValueError("not JSON, or half of it") from None
     try:
         text = body.decode("utf-8-sig", "replace")
         return clean(json.loads(text, parse_constant=lambda _: None, parse_float=_finite))
@@ -83,20 +94,23 @@ def clean(value: Any) -> Any:
 def read(body: bytes) -> Problem:
     """What the body of an unsuccessful answer says, be it JSON, a web page, plain text or nothing."""
     try:
-        data = decode_json(body)
+        data = decode_json(body, lenient=len(body) <= _LENIENT)
     except ValueError:
-        return _of_text(body.decode("utf-8", "replace"))
+        return _of_text(body[: 10 * SAID].decode("utf-8", "replace"))
     return of_json(data)
 
 
 def _of_text(text: str) -> Problem:
     # A gateway's page can be long, and only its beginning has its title.
-    text = text[:10_000].strip()
+    text = text.strip()
     if not text.startswith("<"):
-        return Problem(message=text)
-    title = re.search(r"<title[^>]*>([^<]{1,300})", text, re.IGNORECASE) or re.search(r"<h1[^>]*>([^<]{1,300})", text)
+        return Problem(message=text[:SAID])
+    title = _TITLE.search(text) or _HEADING.search(text)
     return Problem(message=title[1] if title else "", html=True)
 
+
+_TITLE = re.compile(r"<title[^<>]*>([^<]{1,300})", re.IGNORECASE)
+_HEADING = re.compile(r"<h1[^<>]*>([^<]{1,300})", re.IGNORECASE)
 
 _ANSWERS = frozenset({"choices", "content", "candidates", "output", "data"})
 """Names under which an answer stands, whatever the format."""
@@ -115,7 +129,7 @@ def of_json(data: Any) -> Problem:
     if isinstance(data, list):  # Gemini wraps its error in a list when the answer was to be one
         data = next((item for item in data if isinstance(item, dict)), {})
     if not isinstance(data, dict):
-        return Problem(message=data if isinstance(data, str) else "")
+        return Problem(message=_sentence(data) if isinstance(data, str) else "")
     error = data.get("error")
     inner = error if isinstance(error, dict) else {}
     sources = [inner, data]
@@ -143,12 +157,12 @@ def _message(data: dict[str, Any], error: Any) -> str:
 def _sentence(value: Any) -> str:
     """The words in a message of any shape: a text, FastAPI's list of complaints, Mistral's ``{"detail": …}``."""
     if isinstance(value, str):
-        return value.strip()
+        return value[:SAID].strip()
     if isinstance(value, list):
         return "; ".join(text for item in value[:3] if (text := _sentence(item)))
     if isinstance(value, dict):
         where = value.get("loc")
-        place = ".".join(str(part) for part in where) + ": " if isinstance(where, list) and where else ""
+        place = ".".join(_text(part) or "" for part in where[:10]) + ": " if isinstance(where, list) and where else ""
         text = next((t for name in ("message", "msg", "detail") if (t := _shallow(value.get(name)))), "")
         return f"{place}{text}" if text else ""
     return ""
@@ -158,10 +172,10 @@ def _shallow(value: Any) -> str:
     """One level more, and no further: a body may be nested without end."""
     if isinstance(value, list):
         return "; ".join(
-            str(item.get("msg") or item.get("message")) if isinstance(item, dict) else str(item)[:200]
+            _text(item.get("msg") or item.get("message") if isinstance(item, dict) else item) or ""
             for item in value[:3]
         )
-    return value.strip() if isinstance(value, str) else ""
+    return value[:SAID].strip() if isinstance(value, str) else ""
 
 
 def _words(sources: list[dict[str, Any]], details: list[dict[str, Any]]) -> Iterator[str | None]:
@@ -203,7 +217,7 @@ def _retry_delay(details: list[dict[str, Any]]) -> float | None:
 
 def _text(value: Any) -> str | None:
     if isinstance(value, str):
-        return value.strip()[:200] or None
+        return value[:SAID].strip()[:200] or None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9:
         return str(value)
     return None

@@ -14,7 +14,7 @@ from flatout.errors import BODY_CAP
 from flatout.policies.redact import SHORTEST, excerpt, redact, secrets_among, secrets_in
 from flatout.values import Endpoint
 
-__all__ = ["redact", "redact_body", "redact_headers", "secrets_of"]
+__all__ = ["excerpt", "redact", "redact_body", "redact_headers", "secrets_of"]
 
 _CREDENTIALS = {"set-cookie", "cookie", "authorization", "proxy-authorization", "api-key", "x-api-key"}
 

@@ -48,7 +48,7 @@ _FIXED_TYPES = {
 
 _BUFFER = 128 * 1024  # bytes; Python's own 4 KB or 8 KB are a system call every other row
 
-_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
