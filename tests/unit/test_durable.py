@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from types import MappingProxyType
 
@@ -30,7 +31,7 @@ from flatout import (
     Truncated,
     Usage,
 )
-from flatout.durable import content, error_of, fingerprint, item_of, may_go_again, result_of
+from flatout.durable import content, error_of, fingerprint, item_of, may_go_again, plain, result_of
 
 
 class Label(BaseModel):
@@ -204,3 +205,8 @@ def test_prompts_need_not_be_kept():
     assert (item.prompt, item.input) == (None, None)
     assert item.fingerprint == fingerprint(content(result.call))
     assert b"private" not in msgspec.json.encode(item)
+
+
+def test_what_took_effect_is_kept_whatever_it_returned():
+    """An action that was carried out would count as one of unknown end, over a key that is no text."""
+    assert plain({2024: [datetime.date(2026, 1, 2), print]}) == b'{"2024": ["2026-01-02", "print"]}'
