@@ -29,6 +29,7 @@ from .providers.structured import restored, schema_of
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
 
+_NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
 
@@ -128,7 +129,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         attempts=result.attempts,
         seconds=result.elapsed,
         waits=_encode(result.waits) if result.waits else None,
-        tool_calls=_encode(reply.tool_calls) if reply is not None and reply.tool_calls else None,
+        tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
         repaired=int(reply is not None and reply.repaired),
         finished_at=time.time(),
     )
@@ -148,6 +149,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
     reply: Reply[Any] = Reply(
         text=item.answer or "",
         tool_calls=tool_calls_of(item.tool_calls),
+        native=_native_of(item.tool_calls),
         finish_reason=item.finish_reason,
         usage=Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens),
         model=item.model,
@@ -180,6 +182,31 @@ def output_of(kept: bytes | None, call: Call | None) -> Any:
         return None
     wanted = getattr(call, "output", None)
     return msgspec.json.decode(kept) if wanted is None else restored(wanted, kept)
+
+
+class _SignedCall(ToolCall, frozen=True, kw_only=True):
+    """A tool call that bears the whole turn in its provider's own form.
+
+    A thought is wanted back with the results of the tools that it asked for, and with nothing else. So rows without
+    tool calls keep none.
+    """
+
+    native: msgspec.Raw = _NO_TURN
+
+
+def _kept_calls(reply: Reply[Any]) -> bytes:
+    """The tools that the model asked for, as JSON; the first one bears the turn, where there is more to it."""
+    first, *others = reply.tool_calls
+    if reply.native:
+        fields = msgspec.structs.asdict(first)
+        first = _SignedCall(**fields, native=msgspec.Raw(reply.native))
+    return _encode([first, *others])
+
+
+def _native_of(kept: bytes | None) -> bytes:
+    """The turn that the tool calls bear."""
+    calls = msgspec.json.decode(kept, type=tuple[_SignedCall, ...]) if kept is not None else ()
+    return bytes(calls[0].native) if calls else b""
 
 
 def tool_calls_of(kept: bytes | None) -> tuple[ToolCall, ...]:

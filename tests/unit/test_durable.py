@@ -28,6 +28,7 @@ from flatout import (
     Reply,
     Result,
     ServerError,
+    ToolCall,
     Truncated,
     Usage,
 )
@@ -105,6 +106,15 @@ def test_an_answer_comes_back_as_it_was():
         waits={"backoff": 0.5},
     )  # fmt: skip
     assert back(result) == result
+
+
+@pytest.mark.parametrize("native", [b"", b'{"dialect":"anthropic","server":"a","turn":[{"signature":"s"}]}'])
+def test_a_turn_with_tool_calls_comes_back_complete(native):
+    """A conversation that goes on from a run file would be refused, since the model's thought is missing."""
+    asked = tuple(ToolCall(id=f"c{n}", name="f", arguments="{}") for n in range(2))
+    result = Result(index=0, call=Call("x"), reply=Reply(text="", tool_calls=asked, native=native))
+    assert back(result) == result
+    assert back(result).reply.message == result.reply.message
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class MessageBlocks:
             told = {name: value for name, value in as_dict(data.get("usage")).items() if value is not None}
             self._whole["usage"] = {**as_dict(self._whole.get("usage")), **told}
             # The last event says nothing more, and not every server that is like Anthropic's sends it.
-            self.complete = self._whole.get("stop_reason") is not None
+            self.complete = bool(self._whole.get("stop_reason"))
         elif kind == "message_stop":
             self.complete = True
         return ""

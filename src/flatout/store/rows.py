@@ -36,7 +36,8 @@ class Item(Struct, frozen=True, kw_only=True):
         attempts: how many times the call was tried.
         seconds: from the call's entry to its end.
         waits: where those seconds went, as a JSON object of seconds by cause.
-        tool_calls: the tools that the model asked for, as a JSON list.
+        tool_calls: the tools that the model asked for, as a JSON list; the first one bears the model's whole turn in
+            the form of its provider, where that holds more.
         repaired: 1 where the parsed answer was got out of one that was not quite JSON, else 0.
         finished_at: Unix time.
     """
