@@ -56,7 +56,10 @@ def _grow(into: dict[str, Any], piece: Mapping[str, Any], *, spoken: bool = Fals
     for name, value in piece.items():
         held = into.get(name)
         if isinstance(value, str) and (name not in _WHOLE if spoken else name in _TEXTS):
-            into[name] = _with_text(held, value)
+            if isinstance(held, _Text):
+                held.append(value)
+            else:
+                into[name] = _with_text(held, value)
         elif isinstance(value, list):
             parts = held if isinstance(held, list) else []
             if isinstance(held, _Text):  # a text so far, and parts from now on
@@ -72,13 +75,10 @@ def _grow(into: dict[str, Any], piece: Mapping[str, Any], *, spoken: bool = Fals
 
 
 def _with_text(held: Any, piece: str) -> Any:
-    if isinstance(held, _Text):
-        held.append(piece)
-    elif isinstance(held, list):
-        if piece:
-            _add_part(held, {"type": "text", "text": piece}, 0)
-    else:
+    if not isinstance(held, list):
         return _Text([piece])
+    if piece:
+        _add_part(held, {"type": "text", "text": piece}, 0)
     return held
 
 

@@ -114,9 +114,9 @@ class OpenAIChat(JSONCodec):
 
     def _sent(self, message: Any) -> Any:
         """A message as it is sent; a turn that the model made as it was made."""
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict | Mapping):
             return message
-        made = self._own_turn(message)
+        made = self._own_turn(message) if NATIVE in message else None
         return made if isinstance(made, Mapping) else _plain_calls(spelt_out(message))
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
@@ -125,6 +125,7 @@ class OpenAIChat(JSONCodec):
         message = as_dict(choice.get("message"))
         reason = as_text(choice.get("finish_reason"))
         asked = _asked(message)
+        turn = _turn(message, asked)
         fault = _BROKEN_OFF.get(reason) if reason else None
         if refusal := _refusal(message):
             fault = errors.Refused, f"declined to answer: {refusal}"
@@ -132,13 +133,13 @@ class OpenAIChat(JSONCodec):
             fault = errors.ProtocolError, "sent JSON without choices"
         return Answer(
             text=text_of(message.get("content")),
-            reasoning=_reasoning(message),
+            reasoning=_reasoning(message) if turn is not None else "",
             tool_calls=tuple(call for _, call in asked),
             finish_reason="tool_calls" if reason == "function_call" else reason,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(data.get("service_tier")),
-            turn=_turn(message, asked),
+            turn=turn,
             failure=choice if is_problem(choice) else None,  # OpenRouter puts an upstream's failure there
             fault=fault,
         )
@@ -178,7 +179,10 @@ _Asked = list[tuple[dict[str, Any], ToolCall]]
 
 def _asked(message: dict[str, Any]) -> _Asked:
     items = as_dicts(message.get("tool_calls"))
-    if not items and isinstance(legacy := message.get("function_call"), dict):
+    if not items:
+        legacy = message.get("function_call")
+        if not isinstance(legacy, dict):
+            return []
         items = [{"function": legacy}]
     read = ((item, _tool_call(item, index)) for index, item in enumerate(items))
     return [(item, call) for item, call in read if call is not None]
@@ -202,7 +206,7 @@ def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
     more = {name: value for name, value in message.items() if value and name not in _COMMON}
     content = message.get("content")
     in_parts = isinstance(content, list) and any(part.get("type") != "text" for part in as_dicts(content))
-    if not more and not in_parts and all(_COMMON_OF_CALL.issuperset(item) for item, _ in asked):
+    if not more and not in_parts and (not asked or all(_COMMON_OF_CALL.issuperset(item) for item, _ in asked)):
         return None
     turn = {"role": "assistant", "content": content or (None if asked else ""), **more}
     if asked:

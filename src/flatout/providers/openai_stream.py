@@ -57,8 +57,9 @@ class Chunks:
         if reason := choice.get("finish_reason"):
             self._reason = reason
             self.complete = True  # not every server sends a [DONE] behind it
-        if not _OF_CHOICE.issuperset(choice):
-            self._more.add({name: value for name, value in choice.items() if name not in _OF_CHOICE})
+        for name, value in choice.items():
+            if value is not None and name not in _OF_CHOICE:
+                self._more.add({name: value})
         delta = as_dict(choice.get("delta")) or as_dict(choice.get("message"))
         if "tool_calls" in delta:
             delta = dict(delta)
