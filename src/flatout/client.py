@@ -24,6 +24,7 @@ from .events import Events
 from .layer import Journey, Transport
 from .layers.limit import TargetStatus
 from .providers.targets import Targets
+from .secret import Secret, conceal, veil
 from .settings import settings_of
 from .streaming import Stream
 from .values import Call, CallLike, Limits, OutputT, Reply, Result
@@ -75,8 +76,8 @@ class Client:
         self,
         model: str | None = None,
         *,
-        base_url: str | None = None,
-        api_key: str | None = None,
+        base_url: str | Secret | None = None,
+        api_key: str | Secret | None = None,
         limits: Limits | None = None,
         timeout: float | None = None,
         first_byte: float | None = None,
@@ -93,10 +94,13 @@ class Client:
         seed: int | None = None,
         trust_env: bool = False,
     ) -> None:
-        read = load(config)
-        targets = Targets(model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=read)
+        api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
+        config = load(config)
+        targets = Targets(
+            model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=config
+        )
         settings = settings_of(
-            read,
+            config,
             timeout=timeout,
             first_byte=first_byte,
             between_bytes=between_bytes,
@@ -111,9 +115,11 @@ class Client:
             from .local import check
 
             check()
-        self._engine = Engine(targets, settings, read, transport=transport, trust_env=trust_env, seed=seed)
+        self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_engine"):
+            return "Client(not made)"  # its options were refused, and the error's traceback shows it
         return f"Client(model={self.model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:

@@ -34,6 +34,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import ConfigError
+from .secret import Reticent
 from .trust import is_trusted, read_owned
 from .values import Limits
 from .visible import visible
@@ -43,14 +44,14 @@ FILE_NAME = "flatout.toml"
 _log = logging.getLogger("flatout")
 
 
-class EndpointConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One ``[endpoints.NAME]`` table. What is left out comes from ``provider``."""
 
     base_url: str | None = None
     provider: str | None = None
     key_env: str | None = None
-    headers: dict[str, str] = {}
-    query: dict[str, str] = {}
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
     system: str | None = None
 
 

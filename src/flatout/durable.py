@@ -6,7 +6,7 @@ import json
 import time
 from array import array
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any, get_origin
 
 import msgspec
@@ -25,6 +25,7 @@ from .errors import (
     QuotaExhausted,
 )
 from .policies.classify import is_wrong_path
+from .policies.redact import mask
 from .providers.structured import restored, schema_of
 from .store import Item
 from .values import Call, Reply, Result, ToolCall, Usage
@@ -90,7 +91,15 @@ def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
 
 def content(call: Call) -> bytes:
     """What makes a call the call it is, as JSON: its messages, model and parameters; not its id or time limits."""
-    return plain({name: value for name in _CONTENT if (value := getattr(call, name)) is not None})
+    kept = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
+    if call.extra:
+        kept["extra"] = mask(call.extra, digest)
+    return plain(kept)
+
+
+def digest(secret: str) -> str:
+    """What stands for a secret in a run file: another one is another call, and nobody can read it."""
+    return f"sha256:{sha256(secret.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def fingerprint(content: bytes) -> bytes:

@@ -7,14 +7,14 @@ Layers raise; only the edges (`gather`, `as_completed`, `map`, the runner) turn 
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from .secret import veiled_url
 from .values import Call, Reply
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 CallNext = Callable[[Call], Awaitable[Reply]]
 """The rest of the stack, as one function."""
-
-_SECRET_PARTS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
-"""The parts of an address in which keys stand: before the host, and the query."""
 
 
 class Layer(Protocol):
@@ -49,7 +46,11 @@ class Request(Struct, frozen=True, gc=False):
     body: bytes
 
     def __repr__(self) -> str:
-        return f"Request({self.method} {_SECRET_PARTS.sub('…', self.url)}, {len(self.body)} bytes)"
+        return f"Request({self.method} {veiled_url(self.url)}, {len(self.body)} bytes)"
+
+    def __rich_repr__(self) -> Iterator[str]:  # type: ignore[override]  # any iterable is what rich wants
+        yield f"{self.method} {veiled_url(self.url)}"
+        yield f"{len(self.body)} bytes"
 
 
 class Response(Struct, frozen=True, gc=False):
@@ -61,6 +62,10 @@ class Response(Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"  # some servers repeat the key in their answers
+
+    def __rich_repr__(self) -> Iterator[int | str]:  # type: ignore[override]  # any iterable is what rich wants
+        yield self.status
+        yield f"{len(self.body)} bytes"
 
 
 class Codec(Protocol):

@@ -6,7 +6,7 @@ asked for, in the provider's own form and unchanged; so a Reply holds that form,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -21,6 +21,9 @@ else:
 
 Message = Mapping[str, Any]
 """One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
+
+_AS_THEY_CAME = frozenset({"body", "headers", "native"})
+"""What a Reply's repr leaves out: it says the rest once more, and some servers repeat the key in it."""
 
 NATIVE = "native"
 """The entry of a message that holds the turn in the form of the provider that made it. Opaque to all others."""
@@ -124,6 +127,14 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     request_id: str | None = None
     headers: Mapping[str, str] = {}
     native: bytes = b""
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
+        for name in self.__struct_fields__:
+            if name not in _AS_THEY_CAME:
+                yield name, getattr(self, name)
+
+    def __repr__(self) -> str:
+        return f"Reply({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     @property
     def raw(self) -> Any:

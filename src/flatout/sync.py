@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from .client import Calls, Client
+from .secret import conceal, veil
 from .values import OutputT, Result
 from .variants import in_order
 
@@ -77,6 +78,8 @@ def run(
         CallError: with ``strict`` only.
         StoreError: the run file cannot be used, or belongs to other calls.
     """
+    options |= {name: conceal(options.get(name)) for name in ("api_key", "base_url")}
+    options |= {"headers": veil(options.get("headers"))}
 
     async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         async with Client(model, **options) as client:

@@ -22,7 +22,7 @@ from .reply import OutputT as OutputT
 from .reply import Reply as Reply
 from .reply import ToolCall as ToolCall
 from .reply import Usage as Usage
-from .secret import Secret
+from .secret import Reticent, Secret, veiled_url
 
 OutputType = type[OutputT] | Mapping[str, Any] | UnionType | _SpecialForm
 """What ``output`` takes: a type (a model, a dataclass, a TypedDict, an Enum, a Literal …) or a JSON schema."""
@@ -234,7 +234,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-class Endpoint(Struct, frozen=True, kw_only=True):
+class Endpoint(Reticent, frozen=True, kw_only=True):
     """A server that answers calls: where it is, how to speak to it, whose key it takes.
 
     Args:
@@ -289,9 +289,10 @@ class Target(Struct, frozen=True):
     @property
     def key(self) -> str:
         """A name that tells two keys apart without showing either."""
-        secret = self.endpoint.api_key
-        mark = hashlib.sha256(secret.reveal().encode()).hexdigest()[:8] if secret else "-"
-        return f"{self.endpoint.base_url} {self.model} {mark}"
+        url, secret = self.endpoint.base_url, self.endpoint.api_key
+        address = veiled_url(url)
+        hidden = (secret.reveal() if secret else "") + (url if address != url else "")
+        return f"{address} {self.model} {hashlib.sha256(hidden.encode()).hexdigest()[:8] if hidden else '-'}"
 
 
 def _is_count(value: Any) -> bool:

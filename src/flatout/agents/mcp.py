@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 from flatout.durable_map import as_json
 from flatout.errors import ConfigError, ConnectError
 from flatout.policies.redact import redact
+from flatout.secret import Secret, conceal, veil
 
 from .tool import MOST, TIMEOUT, Tool
 
 if TYPE_CHECKING:
-    from mcp import Client, StdioServerParameters
+    from mcp import Client
     from mcp_types import CallToolResult
     from mcp_types import Tool as Described
 
@@ -42,7 +43,7 @@ class ToolFailed(Exception):
 async def mcp_tools(
     *,
     command: Sequence[str] | None = None,
-    url: str | None = None,
+    url: str | Secret | None = None,
     env: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
     ask_before: Collection[str] = (),
@@ -76,6 +77,7 @@ async def mcp_tools(
             is not the server's, or two of its tools have one name.
         ConnectError: there is no server, or it did not list its tools in time.
     """
+    url, env = conceal(url), veil(env)
     server, name = _server(command, url, env)
     failed: Exception | None = None
     async with AsyncExitStack() as stack:
@@ -94,11 +96,11 @@ async def mcp_tools(
 
 
 def _server(
-    command: Sequence[str] | None, url: str | None, env: Mapping[str, str] | None
-) -> tuple[StdioServerParameters | str, str]:
-    """The server as the SDK takes it, and its name for messages: an address may hold a key, behind its host."""
+    command: Sequence[str] | None, url: Secret | None, env: Mapping[str, str] | None
+) -> tuple[Callable[[], Client], str]:
+    """What makes the SDK's client, and the server's name for messages: an address may hold a key, behind its host."""
     try:
-        from mcp import Client, StdioServerParameters  # noqa: F401  # version 1 has no Client
+        from mcp import Client, StdioServerParameters  # version 1 has no Client
     except ImportError as error:
         raise ConfigError("MCP servers need the extra mcp, version 2: pip install 'flatout[mcp]'") from error
     if (command is None) == (url is None):
@@ -106,26 +108,26 @@ def _server(
     if url is not None:
         if env is not None:
             raise ConfigError("env is for a server that is started with a command")
-        return url, urlsplit(url).hostname or "without a host"
+        return lambda: Client(url.reveal()), urlsplit(url.reveal()).hostname or "without a host"
     if isinstance(command, str) or not command:
         raise ConfigError('a command is a list of words: ["my-server", "--quiet"]')
     first, *rest = command
-    return StdioServerParameters(command=first, args=rest, env=dict(env) if env is not None else None), first
+    own = None if env is None else dict(env)
+    return lambda: Client(StdioServerParameters(command=first, args=rest, env=own)), first
 
 
 async def _connected(
-    stack: AsyncExitStack, server: StdioServerParameters | str, name: str, seconds: float
+    stack: AsyncExitStack, server: Callable[[], Client], name: str, seconds: float
 ) -> tuple[Client, list[Described]]:
-    from mcp import Client
-
     try:
         async with asyncio.timeout(seconds):
-            client = await stack.enter_async_context(Client(server))
+            client = await stack.enter_async_context(server())
             return client, await _listed(client)
-    except TimeoutError as error:
-        raise ConnectError(f"the MCP server {name} did not list its tools within {seconds:g} s") from error
+    except TimeoutError:
+        failed = ConnectError(f"the MCP server {name} did not list its tools within {seconds:g} s")
     except Exception as error:  # whatever lies beneath: the system, HTTP, the protocol
-        raise ConnectError(f"the MCP server {name} cannot be used: {_cause(error)}") from error
+        failed = ConnectError(f"the MCP server {name} cannot be used: {_cause(error)}")
+    raise failed  # not from the SDK's error, whose frames hold the address
 
 
 async def _listed(client: Client) -> list[Described]:

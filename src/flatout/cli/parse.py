@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -176,16 +177,18 @@ def headers(given: Sequence[str]) -> dict[str, str]:
 def command_line(arguments: Sequence[str]) -> str:
     """The command as it can be typed again to go on: quoted, without ``--fresh``, and without keys.
 
-    It is printed and kept in the run file, so the values of headers are left out, and whatever looks like a key.
+    It is printed and kept in the run file, so the values of headers are left out, the passwords in addresses, the
+    parameters that are secrets by their names, and whatever looks like a key.
     """
-    from flatout.providers.redact import redact
+    from flatout.policies.redact import redact
 
     shown: list[str] = []
     for argument in arguments:
-        if shown and shown[-1] == "--header":
-            argument = _without_value(argument)
-        elif argument.startswith("--header="):
-            argument = f"--header={_without_value(argument.removeprefix('--header='))}"
+        name, equals, value = argument.partition("=")
+        if equals and name in _VEILS:
+            argument = f"{name}={_VEILS[name](value)}"
+        elif shown and shown[-1] in _VEILS:
+            argument = _VEILS[shown[-1]](argument)
         if argument != "--fresh":
             shown.append(argument)
     return redact(shlex.join(["flatout", *shown]))
@@ -208,6 +211,32 @@ def _text_of(path: str, said: str) -> str:
 
 def _without_value(header: str) -> str:
     return f"{header.partition(':')[0]}: …"
+
+
+def _without_login(url: str) -> str:
+    from flatout.policies.redact import redact_url
+
+    return redact_url(url)
+
+
+def _without_secret(param: str) -> str:
+    """A ``name=value`` in which nothing stands under a secret's name; a number is no secret (``max_tokens=60``)."""
+    from flatout.policies.redact import mask
+
+    name, equals, text = param.partition("=")
+    value = _json(text)
+    masked = mask({name: value})[name]
+    return param if masked == value else f"{name}{equals}{masked if isinstance(masked, str) else json.dumps(masked)}"
+
+
+_VEILS = {
+    "--header": _without_value,
+    "--otlp": _without_login,
+    "--base-url": _without_login,
+    "--image": _without_login,
+    "--param": _without_secret,
+}
+"""What the command line shows of the options that may hold keys."""
 
 
 def _float(text: str) -> float | None:

@@ -103,6 +103,7 @@ def run(
     A run can be interrupted at any time, and goes on where it was.
     """
     from flatout.runs.runner import Runner, RunOptions
+    from flatout.secret import conceal
 
     from . import logs
     from .progress import choose
@@ -127,7 +128,7 @@ def run(
         keep_prompts=not no_prompts,
         neutralise=neutralise,
         command=command_line(context.obj or ()),
-        otlp=otlp,
+        otlp=conceal(otlp),
         metrics=port("--metrics", metrics),
     )
     make_client = _client_maker(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from flatout.errors import AttemptTimeout, InvalidRequest, TransportError
 from flatout.layer import Codec, Journey, Request, Response, StreamDecoder, Streamed, Transport, journey
 from flatout.patience import Patience
+from flatout.secret import forget
 from flatout.settings import Gaps
 from flatout.values import Call, Reply
 
@@ -61,6 +62,9 @@ class Endpoint:
                     raise
                 await self._begin(call, trip, error)
             return await self._stream(call, instead, trip)
+        except BaseException as error:
+            forget(error)
+            raise
         finally:
             trip.in_flight = False
 

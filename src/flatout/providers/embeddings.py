@@ -10,7 +10,6 @@ import base64
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 from flatout import errors
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Request, Response, StreamDecoder
+from flatout.secret import Secret
 from flatout.values import Call, Reply, Target, Usage
 
 from .answer import as_count, as_dict, as_dicts, as_text
@@ -201,13 +201,13 @@ class _Codec:
         self._endpoint = target.endpoint
         self._model = target.model
         self._dimensions = dimensions
-        self._url = self._address()
-        self._headers = MappingProxyType(headers_of(target.endpoint))
+        self._url = Secret(self._address())
+        self._headers = headers_of(target.endpoint)
 
     def encode(self, batch: Batch, /) -> Request:
         if not all(batch.texts):
             raise InvalidRequest("an empty text has no embedding")
-        return Request("POST", self._url, self._headers, encode_json(self._payload(batch.texts)))
+        return Request("POST", self._url.reveal(), self._headers, encode_json(self._payload(batch.texts)))
 
     def decode(self, batch: Batch, response: Response, /) -> Embedded:
         if not 200 <= response.status < 300:

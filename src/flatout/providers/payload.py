@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from flatout.errors import ConfigError, InvalidRequest
+from flatout.secret import Veiled
 from flatout.values import Call, Endpoint
 
 from .hints import hint_at
@@ -100,7 +101,7 @@ def stop_list(stop: Any) -> list[Any]:
     return list(stop)
 
 
-def headers_of(endpoint: Endpoint, **more: str) -> dict[str, str]:
+def headers_of(endpoint: Endpoint, **more: str) -> Veiled:
     """The headers of every request to an endpoint, its key among them; names in lower case.
 
     Args:
@@ -110,15 +111,19 @@ def headers_of(endpoint: Endpoint, **more: str) -> dict[str, str]:
     Raises:
         ConfigError: one cannot be sent in a header. Its value stays untold: it may be the key.
     """
-    headers = {"content-type": "application/json", "accept": "application/json", "user-agent": _user_agent()}
-    headers.update((name.replace("_", "-"), value) for name, value in more.items())
-    if endpoint.api_key is not None:
-        key = endpoint.api_key.reveal()
-        name = endpoint.key_header.lower()
-        headers[name] = f"Bearer {key}" if name == "authorization" else key
-    headers.update((name.lower(), value) for name, value in endpoint.headers.items())
+    own = {"content-type": "application/json", "accept": "application/json", "user-agent": _user_agent()}
+    own.update((name.replace("_", "-"), value) for name, value in more.items())
+    headers = Veiled({**own, **_key_of(endpoint), **{name.lower(): it for name, it in endpoint.headers.items()}})
     check_headers(headers, endpoint.name)
     return headers
+
+
+def _key_of(endpoint: Endpoint) -> dict[str, str]:
+    """The header that carries the key."""
+    if endpoint.api_key is None:
+        return {}
+    name = endpoint.key_header.lower()
+    return {name: f"Bearer {endpoint.api_key.reveal()}" if name == "authorization" else endpoint.api_key.reveal()}
 
 
 def check_headers(headers: Mapping[Any, Any], of: str) -> None:
@@ -131,14 +136,19 @@ def check_headers(headers: Mapping[Any, Any], of: str) -> None:
     Raises:
         ConfigError: one holds what no header can carry, or is no text. Its value stays untold: it may be the key.
     """
-    for name, value in headers.items():
-        if not (isinstance(name, str) and isinstance(value, str)):
-            raise ConfigError(
-                f"{of}: headers are strings by their names, not a {type(value).__name__} by {shown(name)}"
-            )
-        if not (can_be_sent(name) and can_be_sent(value)):
-            shown_name = f"the header {name!r}" if can_be_sent(name) else "the name of a header"
-            raise ConfigError(f"{of}: {shown_name} holds {UNSENDABLE}")
+    faults = (_fault(name, value) for name, value in headers.items())
+    if fault := next(filter(None, faults), None):
+        raise ConfigError(f"{of}: {fault}")
+
+
+def _fault(name: Any, value: Any) -> str | None:
+    """Why a header cannot be sent. Apart, since the variables of what raises an error can be seen."""
+    if not (isinstance(name, str) and isinstance(value, str)):
+        return f"headers are strings by their names, not a {type(value).__name__} by {shown(name)}"
+    if not (can_be_sent(name) and can_be_sent(value)):
+        shown_name = f"the header {name!r}" if can_be_sent(name) else "the name of a header"
+        return f"{shown_name} holds {UNSENDABLE}"
+    return None
 
 
 UNSENDABLE = "a line break or a character beyond ASCII"

@@ -12,7 +12,7 @@ import msgspec
 from flatout.config import Config, EndpointConfig, FoundConfig
 from flatout.errors import ConfigError
 from flatout.policies.redact import redact_url
-from flatout.secret import Secret
+from flatout.secret import Secret, Veiled, conceal, veil
 from flatout.values import Endpoint, Limits, Target
 
 from . import registry
@@ -38,12 +38,13 @@ class Targets:
         self,
         *,
         model: str | None,
-        base_url: str | None,
-        api_key: str | None,
+        base_url: str | Secret | None,
+        api_key: str | Secret | None,
         headers: Mapping[str, str] | None,
         limits: Limits | None,
         config: Config,
     ) -> None:
+        api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
         _check_types(model=model, base_url=base_url, api_key=api_key)
         if limits is not None and not isinstance(limits, Limits):
             raise ConfigError(f"limits is a Limits, not {shown(limits)}: write limits=Limits(rpm=500)")
@@ -51,7 +52,7 @@ class Targets:
             raise ConfigError(f"headers is a mapping of names to texts, not {shown(headers)}")
         self._config = config
         self._limits = limits
-        self._headers = dict(headers or {})
+        self._headers = headers or Veiled({})
         check_headers(self._headers, "headers")
         self._api_key = _secret(api_key, "api_key")
         self._server = self._at(base_url) if base_url is not None else None
@@ -110,13 +111,13 @@ class Targets:
         if endpoint.base_url:
             return endpoint
         variable = registry.ADDRESS_ENV[(table and table.provider) or name]
-        address = os.environ.get(variable, "").strip()
-        if not address:
+        given = Secret(os.environ.get(variable, "").strip())
+        if not given.reveal():
             raise ConfigError(f"{name} has an address of your own: set the environment variable {variable}")
-        address = _address(address)
-        if not (table and table.key_env) and not registry.at_home(endpoint.key_env, address):
-            raise ConfigError(_away(name, endpoint.key_env, address))
-        return msgspec.structs.replace(endpoint, base_url=address)
+        endpoint = msgspec.structs.replace(endpoint, base_url=_address(given))
+        if not (table and table.key_env) and not registry.at_home(endpoint.key_env, endpoint.base_url):
+            raise ConfigError(_away(name, endpoint.key_env, endpoint.base_url))
+        return endpoint
 
     def _from_file(self, name: str, table: EndpointConfig) -> Endpoint:
         """The endpoint of a table, if the table may make it.
@@ -154,11 +155,10 @@ class Targets:
             raise ConfigError(f"no key for {endpoint.name}: set the environment variable {endpoint.key_env}")
         return endpoint
 
-    def _at(self, base_url: str) -> Endpoint:
-        address = _address(base_url)
+    def _at(self, base_url: Secret) -> Endpoint:
         return Endpoint(
-            name=urlsplit(address).netloc,
-            base_url=address,
+            name=urlsplit(_address(base_url)).netloc,
+            base_url=_address(base_url),
             api_key=self._api_key or _key_in(KEY_VARIABLE),
             key_env=KEY_VARIABLE,
             key_required=False,
@@ -168,24 +168,24 @@ class Targets:
 
 def _check_types(**options: object) -> None:
     for name, value in options.items():
-        if value is not None and not isinstance(value, str):
-            raise ConfigError(f"{name} is a string, not a {type(value).__name__}")  # untold: it may be the key
+        if value is not None and not isinstance(value, str | Secret):
+            raise ConfigError(f"{name} is a string, not a {type(value).__name__}")
 
 
 def _key_in(variable: str) -> Secret | None:
-    return _secret(os.environ.get(variable), f"the environment variable {variable}")
+    return _secret(conceal(os.environ.get(variable)), f"the environment variable {variable}")
 
 
-def _secret(key: str | None, where: str) -> Secret | None:
+def _secret(key: Secret | None, where: str) -> Secret | None:
     """A key without the blanks around it; None when nothing is left.
 
     Raises:
         ConfigError: no header can carry it.
     """
-    key = (key or "").strip()
-    if not can_be_sent(key):
+    bare = Secret(key.reveal().strip() if key is not None else "")
+    if not can_be_sent(bare.reveal()):
         raise ConfigError(f"the key in {where} holds {UNSENDABLE}: copy it anew")
-    return Secret(key) if key else None
+    return bare if bare.reveal() else None
 
 
 def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
@@ -197,21 +197,22 @@ def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
     base = registry.find(table.provider or name) if table.provider or registry.known(name) else None
     if base is None and table.base_url is None:
         raise ConfigError(f"the endpoint {name} in flatout.toml has neither a base_url nor a provider")
-    url = _address(table.base_url) if table.base_url else base.base_url if base else ""
-    moved = base is None or not registry.is_own_place(base, url)
+    url = Secret(_address(Secret(table.base_url)) if table.base_url else base.base_url if base else "")
+    where = registry.origin(url.reveal())
+    moved = base is None or not registry.is_own_place(base, url.reveal())
     key_env = table.key_env if moved or table.key_env else base.key_env if base else None
     owner = registry.owner_of(key_env) if key_env else None
-    if owner is not None and registry.origin(owner.base_url) != registry.origin(url) and owner.base_url:
+    if owner is not None and registry.origin(owner.base_url) != where and owner.base_url:
         raise ConfigError(
-            f"the endpoint {name} would send {key_env} to {registry.origin(url)}, but that key belongs to "
+            f"the endpoint {name} would send {key_env} to {where}, but that key belongs to "
             f"{registry.origin(owner.base_url)}: name another variable in key_env"
         )
     check_headers(table.headers, f"the endpoint {name} in flatout.toml")
-    shape = base or Endpoint(name=name, base_url=url)
+    shape = base or Endpoint(name=name, base_url=url.reveal())
     return msgspec.structs.replace(
         shape,
         name=name,
-        base_url=url,
+        base_url=url.reveal(),
         key_env=key_env,
         key_required=key_env is not None,
         headers={**shape.headers, **table.headers},
@@ -227,18 +228,18 @@ def _away(name: str, key_env: str | None, url: str) -> str:
     )
 
 
-def _address(base_url: str) -> str:
-    """A base URL that requests can be sent to.
+def _address(base_url: Secret) -> str:
+    """A base URL that requests can be sent to. It may hold a key, so it stands in no variable here.
 
     Raises:
         ConfigError: they cannot.
     """
-    base_url = base_url.strip()  # copied from a page or a file, it may have a blank or a line break behind it
-    if "@" in base_url.partition("://")[2].partition("/")[0]:
+    bare = Secret(base_url.reveal().strip())  # copied from a page, it may have a blank or a line break behind it
+    if "@" in bare.reveal().partition("://")[2].partition("/")[0]:
         raise ConfigError("the base URL holds a user name or password: give the key by itself instead")
-    if not _is_usable(base_url):
-        raise ConfigError(f"the base URL {redact_url(base_url)!r} is no http:// or https:// address")
-    return base_url.rstrip("/")
+    if not _is_usable(bare.reveal()):
+        raise ConfigError(f"the base URL {redact_url(bare.reveal())!r} is no http:// or https:// address")
+    return bare.reveal().rstrip("/")
 
 
 def _is_usable(url: str) -> bool:

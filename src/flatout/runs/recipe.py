@@ -9,7 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from flatout.attachments import Image
+from flatout.durable import digest
 from flatout.errors import ConfigError, InvalidRequest
+from flatout.policies.redact import mask
 from flatout.providers.structured import schema_of
 from flatout.values import Call
 from flatout.variants import variant_of
@@ -93,7 +95,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return {
             "prompt": self.prompt,
             "system": self.system,
-            "params": msgspec.to_builtins(params, str_keys=True, enc_hook=_plain),
+            "params": mask(msgspec.to_builtins(params, str_keys=True, enc_hook=_plain), digest),
             "model": self.model,
             **({"images": list(self.images)} if self.images else {}),
             **({} if self.variants == Variants() else msgspec.to_builtins(self.variants)),

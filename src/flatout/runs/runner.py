@@ -25,6 +25,7 @@ from flatout.durable_run import Stored, keep, noting
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
+from flatout.secret import Secret
 from flatout.store import RunFile, RunReader, RunState
 
 from .arrivals import Arrivals
@@ -91,7 +92,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     keep_prompts: bool = True
     neutralise: bool = False
     command: str | None = None
-    otlp: str | None = None
+    otlp: str | Secret | None = None
     metrics: int | None = None
 
 

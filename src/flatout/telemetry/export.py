@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flatout.errors import ConfigError
-from flatout.policies.redact import redact
+from flatout.policies.redact import redact, redact_url
+from flatout.secret import Secret, conceal
 
 from .observed import Observed
 
@@ -72,7 +73,7 @@ class Exporting:
 @asynccontextmanager
 async def exporting(
     client: Observed,
-    otlp: str | None = None,
+    otlp: str | Secret | None = None,
     metrics: int | None = None,
     *,
     host: str = "127.0.0.1",
@@ -95,6 +96,7 @@ async def exporting(
     Raises:
         ConfigError: the extra ``otel`` is not installed, ``otlp`` is no URL, or the port cannot be had.
     """
+    otlp = conceal(otlp)  # it may hold a password
     exported = Exporting()
     async with AsyncExitStack() as stack:
         if otlp is not None or metrics is not None:
@@ -106,7 +108,7 @@ def _start(
     stack: AsyncExitStack,
     exported: Exporting,
     client: Observed,
-    otlp: str | None,
+    otlp: Secret | None,
     port: int | None,
     host: str,
     content: bool,
@@ -149,14 +151,22 @@ def _check_installed() -> None:
         ) from error
 
 
-def _collector(url: str | None) -> str | None:
+def _collector(url: Secret | None) -> Secret | None:
     """The collector's base URL: without the path of a signal, which is put behind it."""
     if url is None:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--otlp takes the http:// or https:// address of a collector, not {redact(url)!r}")
-    return url.rstrip("/").removesuffix("/v1/traces").removesuffix("/v1/metrics")
+    if not _is_address(url.reveal()):
+        what = redact_url(url.reveal())
+        raise ConfigError(f"--otlp takes the http:// or https:// address of a collector, not {what!r}")
+    return Secret(url.reveal().rstrip("/").removesuffix("/v1/traces").removesuffix("/v1/metrics"))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that make no sense
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _resource() -> Resource:
@@ -169,22 +179,22 @@ def _resource() -> Resource:
     return Resource.create({} if named else {SERVICE_NAME: "flatout", SERVICE_VERSION: __version__})
 
 
-def _tracer_provider(otlp: str, resource: Resource) -> TracerProvider:
+def _tracer_provider(otlp: Secret, resource: Resource) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its end has no bound; ours has
-    sender = OTLPSpanExporter(f"{otlp}/v1/traces", timeout=_SEND_TIMEOUT)
+    sender = OTLPSpanExporter(f"{otlp.reveal()}/v1/traces", timeout=_SEND_TIMEOUT)
     provider.add_span_processor(BatchSpanProcessor(sender, max_queue_size=_QUEUE))
     return provider
 
 
-def _metric_sender(otlp: str) -> MetricReader:
+def _metric_sender(otlp: Secret) -> MetricReader:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    sender = OTLPMetricExporter(f"{otlp}/v1/metrics", timeout=_SEND_TIMEOUT)
+    sender = OTLPMetricExporter(f"{otlp.reveal()}/v1/metrics", timeout=_SEND_TIMEOUT)
     return PeriodicExportingMetricReader(sender, export_interval_millis=_EVERY * 1000)
 
 
@@ -223,8 +233,8 @@ class _Hush:
         self._server = ""
         self._told = False
 
-    def start(self, otlp: str) -> None:
-        self._server = urlsplit(otlp).netloc.rpartition("@")[2]
+    def start(self, otlp: Secret) -> None:
+        self._server = urlsplit(otlp.reveal()).netloc.rpartition("@")[2]
         for name in _EXPORT_LOGS:
             logging.getLogger(name).addFilter(self._pass)
 

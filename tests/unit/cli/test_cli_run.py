@@ -13,6 +13,7 @@ from cli_samples import FakeRunner
 
 from flatout.cli import main
 from flatout.runs.progress import Failure
+from flatout.secret import Secret
 from flatout.store import Item, RunFile
 from flatout.values import Limits
 
@@ -220,7 +221,7 @@ def test_options_of_answers_reach_the_runner_and_the_client(
     assert (options.model, options.models, options.samples) == (None, ("a/1", "b/2"), 3)
     assert options.params == {"output": Literal["spam", "ham"]}
     assert options.images == ("{{a}}", "b.png")
-    assert (options.otlp, options.metrics) == ("http://127.0.0.1:1", 9464)
+    assert (options.otlp, options.metrics) == (Secret("http://127.0.0.1:1"), 9464)
     assert ", to a/1 and b/2, 3 times each\n" in capsys.readouterr().err
     made: dict[str, object] = {}
     monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given))
