@@ -144,6 +144,11 @@ class Client:
             warnings.warn(f"{self!r} was not closed: use it as `async with`", ResourceWarning, stacklevel=2)
 
     @property
+    def config(self) -> Config:
+        """The configuration in force: flatout.toml, or what was given instead."""
+        return self._engine.config
+
+    @property
     def events(self) -> Events:
         """What happens, for whoever subscribes; see `flatout.events`."""
         return self._engine.events

@@ -26,8 +26,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -92,6 +94,12 @@ class FoundConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     path: str
     trusted: bool
+
+    def __str__(self) -> str:
+        """The file and what it sets, for people: whose settings are in force is to be seen."""
+        given = [name for name in Config.__struct_fields__ if getattr(self, name)]
+        shown = [f"model {self.model}" if name == "model" else name for name in given]
+        return f"settings from {self.path}: {', '.join(shown) or 'none'}"
 
 
 def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None = None) -> Config:
@@ -168,4 +176,21 @@ def _convert(data: object, name: str) -> Config:
     try:
         return msgspec.convert(data, Config)
     except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{name}: {error}") from None
+        raise ConfigError(f"{name}: {_unknown(str(error)) or error}") from None
+
+
+def _unknown(message: str) -> str:
+    """What there is instead of a setting that there is not; "" when the message is about something else."""
+    found = _UNKNOWN.fullmatch(message)
+    if found is None:
+        return ""
+    table = found[2] or ""
+    known = _TABLES[table].__struct_fields__
+    where = f"[{table}.…] has" if table else "there are"
+    close = get_close_matches(found[1], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no setting is named {found[1]!r}{hint} ({where}: {', '.join(known)})"
+
+
+_TABLES: dict[str, type[Struct]] = {"": Config, "endpoints": EndpointConfig, "limits": Limits, "prices": Price}
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.(\w+)\[.*\]`)?")

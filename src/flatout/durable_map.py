@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .durable import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
-from .durable_run import START_OVER, Asker, Durable, Place, difference, keep, noting, run_durably
+from .durable_run import Asker, Durable, Place, difference, keep, noting, run_durably
 from .durable_steps import KINDS, Steps, within
 from .errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
 from .layer import CallNext, Journey
@@ -187,8 +187,7 @@ class ItemJournal:
         if kept is not None and entry is not None and self._alone and kept.alone:
             what = difference(json.loads(bytes(kept.call)), json.loads(made)) or "it differs"
             raise RunMismatch(
-                f"{self._name} belongs to another job: item {self._index + 1}, call {self._started}, "
-                f"parameter {what}{START_OVER}"
+                f"{self._name} belongs to another job: item {self._index + 1}, call {self._started}, parameter {what}"
             )
         return None
 

@@ -96,11 +96,9 @@ class Stored(Generic[FoundT]):
         """
         if self.next is not None:
             raise RunMismatch(
-                f"{name} has a result for row {self.next.index + 1}, but {source} {rows} rows now{START_OVER}"
+                f"{name} has a result for row {self.next.index + 1}, but {source} "
+                f"{'1 row' if rows == 1 else f'{rows} rows'} now"
             )
-
-
-START_OVER = "; use --fresh, or another file, to start over"
 
 
 def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttempt:
@@ -145,8 +143,8 @@ def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mappin
     pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
     for where, old, new in pairs:
         if old is not None and new is not None and (what := difference(json.loads(old), new)):
-            return RunMismatch(f"{name} belongs to another job: {at}, {where} {what}{START_OVER}")
-    return RunMismatch(f"{name} belongs to another job: {at} has changed{START_OVER}")
+            return RunMismatch(f"{name} belongs to another job: {at}, {where} {what}")
+    return RunMismatch(f"{name} belongs to another job: {at} has changed")
 
 
 def difference(old: Any, new: Any) -> str:

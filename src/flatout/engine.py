@@ -54,6 +54,7 @@ class Engine:
         seed: int | None,
     ) -> None:
         self.targets = targets
+        self.config = config
         self.loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self.events = Events()

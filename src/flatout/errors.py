@@ -263,6 +263,14 @@ class RunLocked(StoreError):
 class RunMismatch(StoreError):
     """The run file belongs to another job. The message names the first difference."""
 
+    def __str__(self) -> str:
+        return f"{self.difference}; use another file to start over"
+
+    @property
+    def difference(self) -> str:
+        """The message without what to do about it: the command knows another way."""
+        return super().__str__()
+
 
 class RunDamaged(StoreError):
     """The file is not a readable run file."""

@@ -21,7 +21,7 @@ WAITS = {
     "tokens": "tokens per minute",
     "concurrency": "concurrency",
     "pause": "a pause that the provider asked for",
-    "probe": "the first call to a target",
+    "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
     "backoff": "backoff before a retry",
     "connect": "connecting",

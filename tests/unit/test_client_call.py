@@ -202,6 +202,15 @@ def test_a_deadline_says_what_failed_last():
     assert result.elapsed <= 20.001
 
 
+def test_a_deadline_counts_its_attempts_in_english():
+    """ "After 1 attempts" reads as if nobody had read it."""
+    for attempts, told in ((1, "after 1 attempt;"), (2, "after 2 attempts;")):
+        options = {"retries": attempts - 1, "timeout": 5.0}
+        result = result_of(Wire(lambda _: 100.0), Call("hello", deadline=5.0 * attempts - 1), **options)
+        assert isinstance(result.error, DeadlineExceeded)
+        assert told.rstrip(";") in str(result.error)
+
+
 # -- retries ----------------------------------------------------------------------------------------------------------
 
 

@@ -398,5 +398,5 @@ def test_other_variants_are_refused_by_their_name(path, first, then, what):
             await made.gather(["a", "b"], store=path, **variants)
 
     asyncio.run(main(first))
-    with pytest.raises(RunMismatch, match=f"{what}; use --fresh, or another file, to start over"):
+    with pytest.raises(RunMismatch, match=f"{what}; use another file to start over"):
         asyncio.run(main(then))

@@ -91,3 +91,22 @@ def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"binary\.toml"):
         load(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("modle = 'x'", "no setting is named 'modle'; did you mean model? (there are: model, timeout, "),
+        ("[limits.a]\nrmp = 5", "no setting is named 'rmp'; did you mean rpm? ([limits.…] has: rpm, tpm, "),
+        ("[endpoints.a]\nurl = 'x'", "no setting is named 'url' ([endpoints.…] has: base_url, provider, "),
+        ("[prices.'a/b']\ninput = 1\noutput = 1\ncached = 1", "'cached' ([prices.…] has: input, output)"),
+    ],
+)
+def test_an_unknown_setting_is_told_with_those_there_are(tmp_path, content, why):
+    """A user would have to look for the right name in the documents."""
+    path = tmp_path / "flatout.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert why in str(caught.value)

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from flatout.errors import FlatoutError
 
-from .terminal import clean, say
+from .terminal import clean, say, sentence
 
 FAILED = 1
 UNUSABLE = 2
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _leave_quietly()
     except FlatoutError as error:
         _debug()
-        say(f"flatout: {clean(str(error)) or type(error).__name__}")
+        say(f"flatout: {sentence(error)}")
         return UNUSABLE
     except Exception as error:
         return _unexpected(error, given)

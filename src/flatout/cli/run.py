@@ -15,7 +15,7 @@ from flatout.errors import ConfigError, FlatoutError, RunMismatch
 from . import FAILED, INTERRUPTED, options
 from .before import Before
 from .parse import command_line, given, headers, number, output_of, params, port, text_or_file
-from .terminal import clean, is_live, say, tell
+from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
     from flatout.runs.progress import Progress
@@ -162,6 +162,7 @@ def run(
                 "fail_truncated": fail_truncated or None,
             }
         ),
+        quiet=quiet,
     )
     display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
     if output in (None, "-") and sys.stdout is None:
@@ -191,7 +192,7 @@ def _executed(runner: Runner, job: RunOptions, display: Display) -> Outcome | No
     except FlatoutError as error:
         if isinstance(error, ConfigError | RunMismatch) and not runner.progress.finished + runner.progress.held:
             raise  # of stdin, what cannot be used is found only now: still before anything was sent
-        say(f"flatout: {clean(str(error))}")
+        say(f"flatout: {sentence(error)}")
         say(_kept(runner, job))
         return None
     except BrokenPipeError:
@@ -269,13 +270,17 @@ def _patience(source: str) -> str:
     return f"checks every row of {clean(source)} before the first call …" if large else ""
 
 
-def _client_maker(limits: dict[str, Any], options: dict[str, Any]) -> Callable[[], Any]:
-    """A function that makes the client, so that the runner decides when."""
+def _client_maker(limits: dict[str, Any], options: dict[str, Any], *, quiet: bool) -> Callable[[], Any]:
+    """A function that makes the client, so that the runner decides when. It says which flatout.toml is in force."""
 
     def make() -> Any:
         from flatout.client import Client
+        from flatout.config import FoundConfig
         from flatout.values import Limits
 
-        return Client(**options, limits=Limits(**limits) if limits else None)
+        client = Client(**options, limits=Limits(**limits) if limits else None)
+        if not quiet and isinstance(client.config, FoundConfig):
+            say(f"flatout: {clean(str(client.config))}")
+        return client
 
     return make

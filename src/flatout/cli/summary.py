@@ -80,12 +80,21 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
             lines.append(("", "… and others: see the column error of the answers"))
             break
         where = f"row {figures.count(failure.row)}: " if failure.row is not None else ""
-        lines.append(("" if lines else "no answer", f"{figures.count(failure.count)} × {clean(name)}"))
+        lines.append(("" if lines else "no answer", _times(failure.count, clean(name))))
         if failure.example:
             lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
         if failure.advice:
             lines.append(("", f"  → {failure.advice}"))
     return lines
+
+
+def _times(count: int, name: str) -> str:
+    """How often an error occurred; of what was never sent, that."""
+    from flatout import errors
+
+    kind = getattr(errors, name, None)
+    held = isinstance(kind, type) and issubclass(kind, errors.NotSent)
+    return f"{figures.count(count)} not sent ({name})" if held else f"{figures.count(count)} × {name}"
 
 
 def _cut_off(progress: Progress) -> list[Line]:
@@ -112,8 +121,9 @@ def spent(known: float, unpriced: int) -> str:
     """The cost, and how much of it is unknown."""
     if not unpriced:
         return figures.dollars(known)
-    unknown = f"{figures.counted(unpriced, 'attempt')} of unknown price"
-    return f"at least {figures.dollars(known)}, and {unknown}" if known else f"unknown ({unknown})"
+    if known:
+        return f"at least {figures.dollars(known)}; of {figures.counted(unpriced, 'attempt')} it is not known"
+    return "unknown: neither the provider nor the price list tells"
 
 
 def _effort(progress: Progress) -> list[Line]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from flatout.errors import RunMismatch
 from flatout.visible import visible, visible_lines
 
 Line = tuple[str, str]
@@ -62,6 +63,13 @@ def clean(text: str, most: int | None = None) -> str:
     """
     line = visible(" ".join(text.split()))
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
+
+
+def sentence(error: Exception) -> str:
+    """An error on one line, with what the command knows to do about it."""
+    if isinstance(error, RunMismatch):
+        return f"{clean(error.difference)}; use --fresh, or another file, to start over"
+    return clean(str(error)) or type(error).__name__
 
 
 def is_live(stream: TextIO | None) -> bool:

@@ -39,5 +39,6 @@ class Deadline:
 def _exceeded(seconds: float, trip: Journey) -> DeadlineExceeded:
     last = trip.last_error
     why = f"; the last attempt: {last}" if last is not None else ""
-    text = f"not answered within {seconds:g} s, after {trip.attempts} attempts{why}"
+    tries = "1 attempt" if trip.attempts == 1 else f"{trip.attempts} attempts"
+    text = f"not answered within {seconds:g} s, after {tries}{why}"
     return DeadlineExceeded(text, attempts=trip.attempts, reply=getattr(last, "reply", None))

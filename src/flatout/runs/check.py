@@ -111,7 +111,7 @@ def check_row(row: Row, recipe: Recipe, accept: Accept | None = None) -> Call | 
         try:
             accept(call)
         except ConfigError as error:
-            raise ConfigError(f"{row.at}: {error}") from None
+            raise row.naming(error) from None
     return call
 
 

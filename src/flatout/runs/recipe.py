@@ -117,7 +117,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
                 self._illustrate(given, row)
             return self._made(given, row.variant)
         except ConfigError as error:
-            raise ConfigError(f"{row.at}: {error}") from None
+            raise row.naming(error) from None
 
     def _illustrate(self, given: dict[str, Any], row: Row) -> None:
         """Put the pictures beside the prompt."""

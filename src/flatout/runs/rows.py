@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from flatout.errors import ConfigError
+
 JSON_FORMATS = frozenset({"jsonl", "json"})
 """The formats whose rows are JSON: one a line, or all in one list."""
 
@@ -61,3 +63,8 @@ class Row(Struct, frozen=True, gc=False):
     def at(self) -> str:
         """The row's place, for people: ``mails.csv, line 7``."""
         return self.source.at(self.line)
+
+    def naming(self, error: ConfigError) -> ConfigError:
+        """The same error with the row's place before it, unless it is there already."""
+        told = str(error)
+        return error if told.startswith(f"{self.at}: ") else ConfigError(f"{self.at}: {told}")

@@ -22,20 +22,22 @@ def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
         if was != now:
-            what = f"{key} {_changed(was, now)}"
-            raise RunMismatch(f"{name} belongs to another job: {what}; use --fresh, or another file, to start over")
+            raise RunMismatch(f"{name} belongs to another job: {_changed(key, was, now)}")
 
 
-def _changed(was: Any, now: Any) -> str:
+def _changed(name: str, was: Any, now: Any) -> str:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        inner = next(key for key in [*now, *was] if was.get(key) != now.get(key))
+        return _changed(f"{name}.{inner}", was.get(inner), now.get(inner))
     if was is None:
-        return f"was not set, is now {_window(repr(now), 0)}"
+        return f"{name} was not set, is now {_window(repr(now), 0)}"
     if now is None:
-        return f"was {_window(repr(was), 0)}, is now not set"
+        return f"{name} was {_window(repr(was), 0)}, is now not set"
     old, new = repr(was), repr(now)
     # Two long templates may differ at the very end: show both from just before the place.
     place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     start = max(0, place - _WIDTH // 3) if max(len(old), len(new)) > _WIDTH else 0
-    return f"was {_window(old, start)}, is now {_window(new, start)}"
+    return f"{name} was {_window(old, start)}, is now {_window(new, start)}"
 
 
 def _window(text: str, start: int) -> str:

@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -16,6 +18,8 @@ from flatout.runs.progress import Failure
 from flatout.secret import Secret
 from flatout.store import Item, RunFile
 from flatout.values import Limits
+
+Client = partial(SimpleNamespace, config=None)
 
 RUN = ["run", "in.jsonl", "-o", "out.jsonl", "-m", "openai/gpt-5-mini"]
 
@@ -194,7 +198,7 @@ def test_options_reach_the_runner_and_the_client(
     assert options.command is not None
     assert "X-A: …" in options.command
     made: dict[str, object] = {}
-    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given))
+    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given) or Client())
     runner.make_client()
     assert made == {
         "model": "openai/gpt-5-mini",
@@ -224,7 +228,7 @@ def test_options_of_answers_reach_the_runner_and_the_client(
     assert (options.otlp, options.metrics) == (Secret("http://127.0.0.1:1"), 9464)
     assert ", to a/1 and b/2, 3 times each\n" in capsys.readouterr().err
     made: dict[str, object] = {}
-    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given))
+    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given) or Client())
     runner.make_client()
     assert made == {
         "model": "a/1",
@@ -247,11 +251,25 @@ def test_warnings_are_told(runner: FakeRunner, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "flatout: telemetry does not reach \\x1b[31mit\n"
 
 
+def test_a_flatout_toml_in_force_is_said(
+    runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A forgotten file in a folder above would choose the model, and nobody know."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    Path("flatout.toml").write_text('model = "openai/gpt-5-mini"\ntimeout = 5\n[limits.openai]\nrpm = 5\n')
+    for quiet, told in ((["--quiet"], ""), ([], "model openai/gpt-5-mini, timeout, limits")):
+        assert main(["run", "in.jsonl", "-o", "out.jsonl", *quiet]) == 0
+        capsys.readouterr()
+        runner.make_client()
+        said = capsys.readouterr().err
+        assert said == (f"flatout: settings from {Path.cwd() / 'flatout.toml'}: {told}\n" if told else "")
+
+
 def test_what_is_not_given_is_left_to_the_library(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's defaults would win over flatout.toml."""
     assert main(RUN) == 0
     made: dict[str, object] = {}
-    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given))
+    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given) or Client())
     runner.make_client()
     assert made == {"model": "openai/gpt-5-mini", "trust_env": False, "limits": None}
 

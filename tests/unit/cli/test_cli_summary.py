@@ -107,13 +107,20 @@ def test_the_reason_of_a_stop_is_said_once() -> None:
     assert text(Progress(held=500, failures=failures)).count(why) == 2
 
 
+def test_what_was_not_sent_is_told_as_that() -> None:
+    """A class that only its makers know would stand for hundreds of rows, as if they had been tried."""
+    said = text(Progress(held=299, failures={"CircuitOpen": Failure(299, "", 3, ""), "Odd": Failure(2, "", 1, "")}))
+    assert "299 not sent (CircuitOpen)" in said
+    assert "2 × Odd" in said
+
+
 def test_what_is_not_known_is_said() -> None:
     """Unknown tokens and costs would be shown as 0."""
     said = text(Progress(answered=5, elapsed=1.0, unpriced=5))
     assert "tokens      unknown" in said
-    assert "cost        unknown (5 attempts of unknown price)" in said
+    assert "cost        unknown: neither the provider nor the price list tells" in said
     said = text(Progress(answered=5, elapsed=1.0, unpriced=1, cost=0.25))
-    assert "at least $0.2500, and 1 attempt of unknown price" in said
+    assert "at least $0.2500; of 1 attempt it is not known" in said
 
 
 def test_lines_that_say_nothing_are_left_out() -> None:

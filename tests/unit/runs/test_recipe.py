@@ -198,3 +198,19 @@ def test_a_broken_template_is_found_when_the_recipe_is_made() -> None:
     """A mistake in --system would show only at the first call."""
     with pytest.raises(ConfigError, match=r"^--system, line 1: "):
         Recipe(system="{{ text")
+
+
+@pytest.mark.parametrize(
+    ("columns", "recipe"),
+    [
+        ({"prompt": "x"}, {"images": ["{{ photo }}"]}),
+        ({"prompt": "x", "photo": "nowhere.png"}, {"images": ["{{ photo }}"]}),
+        ({"text": "x"}, {"prompt": "{{ nope }}"}),
+        ({"prompt": "x", "id": []}, {}),
+    ],
+)
+def test_where_a_row_stands_is_said_once(columns: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """A message would begin with the same place twice."""
+    with pytest.raises(ConfigError) as caught:
+        call(columns, **recipe)
+    assert str(caught.value).count("a.jsonl, line 7") == 1

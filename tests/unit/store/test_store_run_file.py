@@ -201,12 +201,15 @@ def test_another_job_is_refused_by_name(path: Path) -> None:
     """Answers of two models would be mixed in one file."""
     finish_all(path, item(0))
     before = path.read_bytes()
-    with pytest.raises(RunMismatch, match=r"another job: model was 'a', is now 'b'; use --fresh, or another file, to"):
+    with pytest.raises(RunMismatch, match=r"another job: model was 'a', is now 'b'; use another file to"):
         open_run(path, job=JOB | {"model": "b"})
     with pytest.raises(RunMismatch, match=r"top_p was not set, is now 0.5"):
         open_run(path, job=JOB | {"top_p": 0.5})
     with pytest.raises(RunMismatch, match=r"temperature was 0.5, is now not set"):
         open_run(path, job={"model": "a"})
+    open_run(path.with_name("other"), job={"params": {"seed": 1, "top_p": 0.1}}).close_now()
+    with pytest.raises(RunMismatch, match=r"params.top_p was 0.1, is now 0.2"):
+        open_run(path.with_name("other"), job={"params": {"seed": 1, "top_p": 0.2}})
     with pytest.raises(RunMismatch, match=r"model was 'a', is now 'a{50,60}…;"):
         open_run(path, job=JOB | {"model": "a" * 500})
     assert path.read_bytes() == before
