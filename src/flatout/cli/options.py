@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,6 +45,22 @@ Prompt = Annotated[
 System = Annotated[
     str | None,
     typer.Option(metavar="TEXT|@FILE", help="Template of the system prompt.", rich_help_panel=_INPUT),
+]
+
+Nulls = Annotated[
+    Literal["error", "empty", "None"],
+    typer.Option(
+        metavar="error|empty|None",
+        help="A null in a template: refuse it, put nothing there, or the word None.",
+        rich_help_panel=_INPUT,
+    ),
+]
+
+SamePrompt = Annotated[
+    bool,
+    typer.Option(
+        "--same-prompt", metavar="", help="Ask the same of every row: --prompt has no {{ }}.", rich_help_panel=_INPUT
+    ),
 ]
 
 Image = Annotated[

@@ -17,7 +17,7 @@ from flatout.values import Call
 from flatout.variants import variant_of
 
 from .rows import JSON_FORMATS, Row, Variant
-from .template import Template, compiled, listed, missing_column
+from .template import Nulls, Template, check_is_no_file, check_varies, compiled, listed, missing_column
 from .variants import Variants
 
 
@@ -71,6 +71,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         params: parameters of every call, by a Call's names.
         model: the model of every call; the row's own, or else the client's, when None.
         variants: the models and samples that every row is asked in; its rows say which of them they are.
+        nulls: what becomes of a null that a template puts in. Not part of what the job is: rows tell by themselves.
 
     Raises:
         ConfigError: a template does not compile, or there is no such parameter, or its value cannot be right.
@@ -82,6 +83,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     params: Mapping[str, Any] = {}
     model: str | None = None
     variants: Variants = Variants()
+    nulls: Nulls = "error"
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.params) - _RECIPE_PARAMETERS):
@@ -108,9 +110,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
             ConfigError: the row has no prompt, or unusable values; the message names its line.
         """
         given: dict[str, Any]
-        given = {"prompt": compiled(self.prompt, "--prompt").render(row)} if self.prompt is not None else _own(row)
+        given = {"prompt": self._rendered(self.prompt, "--prompt", row)} if self.prompt is not None else _own(row)
+        if not self.images and not _says_something(given):
+            raise ConfigError(f"{row.at}: the prompt is empty")
         if self.system is not None:
-            given["system"] = compiled(self.system, "--system").render(row)
+            given["system"] = self._rendered(self.system, "--system", row)
         given["id"] = row_id(row)
         try:
             if self.images:
@@ -119,11 +123,14 @@ class Recipe(Struct, frozen=True, kw_only=True):
         except ConfigError as error:
             raise row.naming(error) from None
 
+    def _rendered(self, text: str, option: str, row: Row) -> str:
+        return compiled(text, option, self.nulls).render(row)
+
     def _illustrate(self, given: dict[str, Any], row: Row) -> None:
         """Put the pictures beside the prompt."""
         if "prompt" not in given:
             raise ConfigError("--image goes with a prompt; this row has messages")
-        shown = [Image(compiled(image, "--image").render(row)) for image in self.images]
+        shown = [Image(self._rendered(image, "--image", row)) for image in self.images]
         given["messages"] = [{"role": "user", "content": [given.pop("prompt"), *shown]}]
 
     def _made(self, given: dict[str, Any], variant: Variant | None) -> Call:
@@ -147,6 +154,19 @@ class Recipe(Struct, frozen=True, kw_only=True):
                 raise ConfigError(missing_column(template.option, missing, columns))
         if self.prompt is None and "prompt" not in columns and "messages" not in columns:
             raise ConfigError(_nothing_to_ask("the input", columns))
+
+    def check_varies(self) -> None:
+        """Check that rows are asked different things.
+
+        Raises:
+            ConfigError: they are asked the same, or the name of a file instead of its text.
+        """
+        templates = self._templates()
+        for template in templates:
+            if template.option != "--image":
+                check_is_no_file(template)
+        if self.prompt is not None and all(template.constant for template in templates):
+            check_varies(templates[0])
 
     def common(self) -> Call:
         """A call with what all calls have in common: the model and the parameters."""
@@ -173,16 +193,18 @@ class Recipe(Struct, frozen=True, kw_only=True):
         if self.prompt is None:
             return self.call(row)
         templates = self._templates()
-        if self.images or not all(template.plain for template in templates):
+        if self.images or not templates[0].wordy or not all(template.plain for template in templates):
             return self.call(row)
         for template in templates:
+            if template.puts_in_null(row.columns):
+                return self.call(row)
             if missing := template.missing(row.columns):
                 raise ConfigError(f"{row.at}: {missing_column(template.option, missing, row.columns, 'this row')}")
         return None
 
     def _templates(self) -> list[Template]:
         given = ((self.prompt, "--prompt"), (self.system, "--system"), *((image, "--image") for image in self.images))
-        return [compiled(text, option) for text, option in given if text is not None]
+        return [compiled(text, option, self.nulls) for text, option in given if text is not None]
 
 
 def row_id(row: Row) -> str | None:
@@ -202,6 +224,14 @@ def row_id(row: Row) -> str | None:
     if isinstance(value, list | dict):
         raise ConfigError(f"{row.at}: an id is a string or a number, not a {_json_type(value)}")
     return str(value)
+
+
+def _says_something(given: dict[str, Any]) -> bool:
+    """Whether there is anything in a prompt or in messages."""
+    if "prompt" in given:
+        return bool(given["prompt"].strip())
+    contents = [message.get("content") or message.get("tool_calls") for message in given["messages"]]
+    return any(content.strip() if isinstance(content, str) else content for content in contents)
 
 
 def _own(row: Row) -> dict[str, Any]:

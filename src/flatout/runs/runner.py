@@ -37,6 +37,7 @@ from .read import Input, open_input
 from .recipe import Recipe
 from .rows import Row
 from .tally import Tally
+from .template import Nulls
 from .under_way import UnderWay
 from .variants import Variants
 from .verify import Revision, Verification, compare
@@ -68,6 +69,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         fresh: move an existing run file aside and start over.
         retry_failed: ask again for rows that failed.
         keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
+        nulls: what becomes of a null that a template puts in; see `flatout.runs.template.Template`.
+        same_prompt: ask the same of every row, where the template has no placeholder.
         neutralise: see `flatout.runs.write.write`.
         command: the command line, kept in the run file and shown for going on.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
@@ -90,6 +93,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     fresh: bool = False
     retry_failed: bool = False
     keep_prompts: bool = True
+    nulls: Nulls = "error"
+    same_prompt: bool = False
     neutralise: bool = False
     command: str | None = None
     otlp: str | Secret | None = None
@@ -146,6 +151,7 @@ class Runner:
             params=options.params,
             model=options.model,
             variants=variants,
+            nulls=options.nulls,
         )
         self.run_file = run_file_of(options.source, options.output, options.run_file, self._recipe.describe())
         self._limit = options.limit and options.limit * variants.count
@@ -172,6 +178,8 @@ class Runner:
         """
         options = self.options
         check_output(options.output or "-", source=options.source)
+        if not options.same_prompt:
+            self._recipe.check_varies()
         self._client = self._make_client()
         source = open_input(options.source, format=options.format, encoding=options.encoding)
         self._input = self._recipe.variants.of(source)

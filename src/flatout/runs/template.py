@@ -1,34 +1,34 @@
 """Prompt templates: Jinja2, in a sandbox, where an undefined column is an error and never an empty string.
 
 A template may come from someone else, and the values always do. Values are only ever put in, never run; the template
-itself cannot reach Python's insides, files or other templates, nor grow its text without end.
+itself cannot reach Python's insides, files or other templates, nor take time or memory without end (see `sandbox`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatout.errors import ConfigError
 
 if TYPE_CHECKING:
     import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     from .rows import Row
+    from .sandbox import Sandbox
 
-LONGEST_PROMPT = 64 * 1024 * 1024
-"""Characters that one template may make."""
-
-_MOST_BITS = 100_000
-"""Bits of the largest power that a template may compute."""
+Nulls = Literal["error", "empty", "None"]
+"""What becomes of a null that a template puts into its text: it is refused, nothing, or the word None."""
 
 _GUARDS = {"defined", "undefined", "default", "d"}
 """The tests and filters that make a column optional."""
+
+_OTHER_FORMS = re.compile(r"(?<!\{)\{(\w+)\}(?!\})|\$\{?([A-Za-z_]\w*)\}?|%\(([^)]+)\)s")
+"""Placeholders as other tools write them: ``{name}``, ``$name``, ``${name}``, ``%(name)s``."""
 
 
 def template_text(given: str, option: str = "--prompt") -> str:
@@ -57,19 +57,33 @@ class Template:
     """A compiled template.
 
     ``{{ text }}`` is the column ``text``; ``{{ row["Mail text"] }}`` one whose name is no identifier. What is not a
-    string is put in as ``str()`` has it; ``| tojson`` writes JSON.
+    string is put in as ``str()`` has it; ``| tojson`` writes JSON. A null (and NaN, as which many tools write it) is
+    refused where it is put in, and may be asked for: ``{% if text %}``, ``text is none``, ``text | default("-")``.
 
     Args:
         text: Jinja2.
         option: what the user calls it; messages begin with it.
+        nulls: what else becomes of a null that is put in.
 
     Raises:
         ConfigError: it does not compile; the message names the line.
     """
 
-    __slots__ = ("_columns", "_compiled", "_globals", "_optional", "_uses_row", "option", "plain", "text")
+    __slots__ = (
+        "_columns",
+        "_compiled",
+        "_globals",
+        "_null",
+        "_optional",
+        "_uses_row",
+        "constant",
+        "option",
+        "plain",
+        "text",
+        "wordy",
+    )
 
-    def __init__(self, text: str, option: str = "--prompt") -> None:
+    def __init__(self, text: str, option: str = "--prompt", nulls: Nulls = "error") -> None:
         from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
         self.text = text
@@ -79,7 +93,7 @@ class Template:
             tree = environment.parse(text)
             used = meta.find_undeclared_variables(tree) - environment.globals.keys()
             others = list(meta.find_referenced_templates(tree))
-            self._compiled: jinja2.Template = environment.from_string(text)
+            self._compiled: jinja2.Template = environment.compiled(environment.parse(text))
         except TemplateSyntaxError as error:
             raise ConfigError(f"{option}, line {error.lineno}: {error.message}") from None
         except (TemplateError, RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as error:
@@ -87,6 +101,7 @@ class Template:
         if others:
             raise ConfigError(f"{option}: a template cannot include or import another one")
         self._globals = dict(environment.globals)
+        self._null = _null(nulls)
         self._uses_row = "row" in used
         self._optional = {
             node.node.name
@@ -95,7 +110,11 @@ class Template:
         }
         self._columns = frozenset(used - self._optional - {"row"})
         self.plain = not self._uses_row and all(_is_plain(node) for node in tree.body)
-        """Whether it only puts columns in, so that it cannot fail where they exist."""
+        """Whether it only puts columns in, so that it cannot fail where they exist and none is null."""
+        self.wordy = any(data.data.strip() for data in tree.find_all(nodes.TemplateData))
+        """Whether it has words of its own; if it is plain too, it makes no empty text."""
+        self.constant = not used
+        """Whether it makes the same text of every row."""
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
@@ -113,10 +132,13 @@ class Template:
         Raises:
             ConfigError: a column is undefined, an operation fails or is not allowed; the message names the row's line.
         """
+        from .sandbox import METER, Meter, NullValue
+
         template = self._compiled
         values = {**self._globals, **row.columns}
         if self._uses_row:
             values.setdefault("row", row.columns)
+        token = METER.set(Meter(self._null))
         try:
             # What Template.render does, but for the merging of ChainMaps, which takes 4 of its 5 µs.
             context = template.new_context(values, shared=True)
@@ -126,16 +148,68 @@ class Template:
                 raise ConfigError(
                     f"{row.at}: {missing_column(self.option, missing, row.columns, 'this row')}"
                 ) from None
-            raise ConfigError(f"{row.at}: {self.option}: {str(error) or type(error).__name__}") from None
+            if isinstance(error, NullValue):
+                raise ConfigError(f"{row.at}: {self._about_null(row.columns)}") from None
+            why = "it calls itself too deeply" if isinstance(error, RecursionError) else str(error)
+            raise ConfigError(f"{row.at}: {self.option}: {why or type(error).__name__}") from None
+        finally:
+            METER.reset(token)
 
     def missing(self, columns: Iterable[str]) -> str | None:
         """The first needed column (by name) that is not among these; None when all are."""
         absent = self._columns.difference(columns)
         return min(absent) if absent else None
 
+    def puts_in_null(self, columns: Mapping[str, Any]) -> bool:
+        """Whether a column that it names is null."""
+        return any(map(is_null, map(columns.get, self._columns)))
+
+    def _about_null(self, columns: Mapping[str, Any]) -> str:
+        names = sorted(name for name in self._columns | self._optional if name in columns and is_null(columns[name]))
+        what = f"the column {names[0]} is null" if names else f"{self.option} puts in a value that is null"
+        return f"{what}; --nulls empty puts nothing in its place, --nulls None the word None"
+
 
 compiled = lru_cache(maxsize=64)(Template)
 """A template by text and option, compiled once: what lets a Recipe be plain data."""
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value is missing: null, or not a number, as which many tools write it."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def check_varies(template: Template) -> None:
+    """Refuse a template of the prompt that asks the same of every row.
+
+    Raises:
+        ConfigError: with the form that was probably meant.
+    """
+    if not template.constant:
+        return
+    found = _OTHER_FORMS.search(template.text)
+    meant = "put a column in, such as {{ text }}"
+    if found is not None:
+        name = found[1] or found[2] or found[3]
+        meant = f"{found[0]} is written {{{{ {name} }}}}"
+    raise ConfigError(
+        f"{template.option} asks the same of every row, for it has no placeholder; {meant}; "
+        "if it is meant so, add --same-prompt"
+    )
+
+
+def check_is_no_file(template: Template) -> None:
+    """Refuse the name of a file where its text is meant.
+
+    Raises:
+        ConfigError: there is such a file.
+    """
+    text = template.text.strip()
+    is_file = False
+    with suppress(OSError, ValueError):  # too long for a name, or none
+        is_file = template.constant and Path(text).is_file()
+    if is_file:
+        raise ConfigError(f"{template.option} {text}: is a file; its text is {template.option} @{text}")
 
 
 def missing_column(option: str, name: str, columns: Iterable[str], where: str = "the input") -> str:
@@ -158,44 +232,19 @@ def _is_plain(node: Any) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> Sandbox:
     """The sandbox, made at the first template: importing jinja2 takes longer than `flatout --help` should."""
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from .sandbox import Sandbox
 
-    class Sandbox(ImmutableSandboxedEnvironment):
-        # Jinja's sandbox caps range(); repetition and powers are the other one-liners that fill the memory.
-        intercepted_binops = frozenset(("*", "**"))
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            _check_size(operator, left, right)
-            return super().call_binop(context, operator, left, right)
-
-        def concat(self, parts: Iterable[str]) -> str:
-            kept, size = [], 0
-            for part in parts:
-                size += len(part)
-                if size > LONGEST_PROMPT:
-                    raise OverflowError(f"it makes more than {LONGEST_PROMPT:,} characters")
-                kept.append(part)
-            return "".join(kept)
-
-    sandbox = Sandbox(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    sandbox.filters["tojson"] = _to_json
-    # A prompt that differs each time it is rendered could not be resumed.
-    del sandbox.filters["random"], sandbox.globals["lipsum"]
-    return sandbox
+    return Sandbox()
 
 
-def _check_size(operator: str, left: Any, right: Any) -> None:
-    if operator == "*":
-        for value, times in ((left, right), (right, left)):
-            if isinstance(value, str | list | tuple) and isinstance(times, int) and len(value) * times > LONGEST_PROMPT:
-                raise OverflowError(f"it repeats something to more than {LONGEST_PROMPT:,} items")
-    elif isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _MOST_BITS:
-        raise OverflowError("it computes too large a power")
+def _null(nulls: Nulls) -> Any:
+    """What stands for a null that a template puts into its text."""
+    from jinja2 import ChainableUndefined, StrictUndefined
 
+    from .sandbox import NullValue
 
-def _to_json(value: Any) -> str:
-    # Jinja's own filter escapes for HTML, which a model would have to read as \u003c.
-    return msgspec.json.encode(value).decode()
+    if nulls == "error":
+        return StrictUndefined(hint="a value is null", exc=NullValue)
+    return ChainableUndefined() if nulls == "empty" else None

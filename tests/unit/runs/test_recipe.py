@@ -131,9 +131,9 @@ def test_columns_known_up_front_are_checked() -> None:
 
 def test_check_finds_what_call_would_find() -> None:
     """A row that a template fails on would be found only when its turn comes, after others were paid for."""
-    texts = ("{{ a }}", "{{ a.b.c }}", "{{ a | upper }}{{ z | default('') }}")
+    texts = ("{{ a }}", "Say {{ a }}", "{{ a.b.c }}", "{{ a | upper }}{{ z | default('') }}")
     for prompt, system in itertools.product(texts, (*texts, None)):
-        for columns in ({"a": "x"}, {"b": "x"}, {"a": {"b": 1}}, {"a": {"b": {"c": 1}}}):
+        for columns in ({"a": "x"}, {"b": "x"}, {"a": {"b": 1}}, {"a": {"b": {"c": 1}}}, {"a": ""}, {"a": None}):
             recipe, given = Recipe(prompt=prompt, system=system), row(columns)
             try:
                 recipe.call(given)
@@ -143,6 +143,42 @@ def test_check_finds_what_call_would_find() -> None:
                 assert str(caught.value) == str(error)  # noqa: PT017  # both errors are wanted
             else:
                 recipe.check(given)
+
+
+@pytest.mark.parametrize(
+    ("columns", "recipe"),
+    [
+        ({"prompt": " "}, {}),
+        ({"messages": [{"role": "system", "content": ""}, {"role": "user", "content": " "}]}, {}),
+        ({"messages": [{"role": "user"}]}, {}),
+        ({"a": ""}, {"prompt": "{{ a }}"}),
+        ({"a": None}, {"prompt": "\n{{ a }}", "nulls": "empty"}),
+    ],
+)
+def test_empty_prompts_are_refused(columns: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Each would be sent, to be refused by the provider, or answered with anything."""
+    with pytest.raises(ConfigError, match=r"a\.jsonl, line 7: the prompt is empty"):
+        Recipe(**recipe).check(row(columns))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"prompt": "Spam?"}, "--prompt asks the same of every row"),
+        ({"prompt": "Spam?", "system": "{{ a }}"}, None),
+        ({"prompt": "What is this?", "images": ["{{ a }}"]}, None),
+        ({"prompt": "{{ a }}", "system": "Be brief."}, None),
+        ({}, None),
+        ({"prompt": "{{ a }}", "system": __file__}, "is a file; its text is --system @"),
+    ],
+)
+def test_rows_are_asked_different_things(recipe: dict[str, Any], message: str | None) -> None:
+    """A template that means something else than it says would be paid for once a row."""
+    if message is None:
+        Recipe(**recipe).check_varies()
+        return
+    with pytest.raises(ConfigError, match=message):
+        Recipe(**recipe).check_varies()
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,25 @@ def test_what_no_run_file_takes_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match=r"line 1: the column odd cannot be kept in a run file"):
         keeping.stored(Row(0, 1, {"fine": 1, "odd": object()}))
     assert job.wire.prompts == []
+
+
+def test_a_prompt_that_is_the_same_for_all_needs_to_be_meant(tmp_path: Path) -> None:
+    """A forgotten placeholder would cost as many calls as there are rows."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    with pytest.raises(ConfigError, match="add --same-prompt"):
+        job.run(prompt="Say hello")
+    assert not job.run_file.exists()
+    assert job.run(prompt="Say hello", same_prompt=True).unfinished == 0
+    assert job.wire.prompts == ["Say hello"] * 6
+
+
+def test_nulls_are_found_before_the_first_call(tmp_path: Path) -> None:
+    """The rows before it would be paid for, and the row itself be asked about the word None."""
+    job = Job(tmp_path)
+    job.write([*ROWS, {"prompt": None}])
+    with pytest.raises(ConfigError, match=r"in\.jsonl, line 7: the column prompt is null; --nulls empty"):
+        job.run(prompt="Say {{ prompt }}")
+    assert job.wire.prompts == []
+    assert job.run(prompt="Say {{ prompt }}", nulls="empty").unfinished == 0
+    assert "Say " in job.wire.prompts

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs import template as templates
+from flatout.runs import sandbox
 from flatout.runs.rows import Row, Source
-from flatout.runs.template import Template, listed, template_text
+from flatout.runs.template import Template, check_is_no_file, check_varies, listed, template_text
 
 
 def row(**columns: Any) -> Row:
@@ -122,9 +122,160 @@ def test_the_sandbox_holds(text: str) -> None:
         render(text, text="x", tags=["a"])
 
 
+GROWING = "{% set n = namespace(x=START) %}{% for i in range(60) %}{% set n.x = GROWN %}{% endfor %}"
+
+
+def growing(start: str, grown: str, end: str = "") -> str:
+    """A template that makes a value of itself, sixty times."""
+    return GROWING.replace("START", start).replace("GROWN", grown) + end
+
+
+LAUGHS = growing("(1,)", "(n.x, n.x)")
+"""A value that is small in memory and endless to look through."""
+
+LONG = "('x' * 1000000)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}" + "{% endfor %}" * 3,
+        "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{{ range(99999) | sum }}{% endfor %}",
+        "{% for a in range(99999) %}{% if range(99999) | map('string') | list %}{% endif %}{% endfor %}",
+        "{% set r = range(99999) | list %}{% for a in r %}{{ -1 in r }}{% endfor %}",
+        "{% set r = range(99999) | list %}{% for a in r %}{% if r[1:] %}{% endif %}{% endfor %}",
+        "{% set t = 'x' * 9999999 %}{% for a in range(99999) %}{% if t.upper() %}{% endif %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+        "{% for x in [1, 2] recursive %}{{ loop([1, 2]) }}{% endfor %}",
+        growing("'xx'", "n.x ~ n.x"),
+        growing("'xx'", "n.x + n.x"),
+        growing("[1]", "n.x + n.x"),
+        growing("3", "n.x * n.x"),
+        LAUGHS + "{{ n.x }}",
+        LAUGHS + "{{ [n] }}{{ n.x | tojson }}",
+        LAUGHS + "{{ {n.x: 1} }}",
+        LAUGHS + "{{ {}.get(n.x) }}",
+        LAUGHS + "{{ {}[n.x] }}",
+        LAUGHS + "{{ [n.x] | unique | list | length }}",
+        growing("[1]", "[n.x, n.x]", "{{ n.x == n.x + [1] }}"),
+        growing("[1]", "[n.x, n.x]", "{{ [n.x] | select('eq', n.x) | list }}"),
+        growing("'xx'", "[n.x, ('ab ' * 1000000).split()]"),
+        "{{ 'x'.ljust(10000000000) }}",
+        "{{ 'x' | center(10000000000) }}",
+        r"{{ ('\t' * 100000).expandtabs(1000000) }}",
+        r"{{ ('\n' * 1000000) | indent(1000000) }}",
+        f"{{{{ {LONG}.replace('x', {LONG}) }}}}",
+        f"{{{{ {LONG} | replace('', {LONG}) }}}}",
+        f"{{{{ {LONG}.join({LONG}) }}}}",
+        f"{{{{ range(99999) | join({LONG}) }}}}",
+        f"{{{{ {LONG}.translate({{120: {LONG}}}) }}}}",
+        f"{{{{ {LONG} | wordwrap(1, wrapstring={LONG}) }}}}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%*d' % (1000000000, 1) }}",
+        "{{ '%.1000000000f' | format(1.5) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 1000000000) }}",
+        "{{ ('{0:9999}' * 100000).format(1) }}",
+        "{{ [1] | slice(10000000000) | list }}",
+        "{{ [1] | batch(10000000000, 'x') | list }}",
+        "{{ 1.5 | round(1000000000, 'ceil') }}",
+        "{{ [[1]] | sum(start=[]) }}",
+        "{{ (1).to_bytes(10000000000) }}",
+        "{{ ('é' * 200000).encode('punycode') }}",
+        "{{ ('日' * 30000000) | sort | length }}",
+        "{% macro m() %}{% endmacro %}{{ m(*('日' * 30000000)) }}",
+        "{% set x %}" + "{{ 'x' * 9999 }}" * 9 + "{% endset %}{% for i in range(99999) %}{{ x }}{% endfor %}",
+    ],
+)
+def test_no_template_takes_time_or_memory_without_end(text: str) -> None:
+    """A template from someone else would stop the program, or take the machine's memory."""
+    with pytest.raises(ConfigError, match=r"mails\.csv, line 7: --prompt: \S") as caught:
+        render(text)
+    assert len(str(caught.value)) < 200
+
+
+def test_what_people_write_stays_far_below_the_bounds() -> None:
+    """A long document, or a long list in a row, would be refused."""
+    document = "A sentence of a contract, with words in it. " * 20_000
+    turns = [{"role": "user", "text": f"turn {n}", "tags": ["a", "b"]} for n in range(5_000)]
+    text = """{{ text | trim | replace("\n", " ") }}{{ text[:500] }}{{ text.split(".") | length }}
+        {% for turn in turns if turn.role == "user" %}{{ loop.index }}. {{ turn.role | upper }}: {{ turn.text }}
+        {{ turn.tags | join(", ") }}{% if not loop.last %}; {% endif %}{% endfor %}{{ turns[:50] | tojson }}"""
+    assert len(render(text, text=document, turns=turns)) > len(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ x }}",
+        "Say {{ x }}",
+        "{{ a.b }}",
+        "{{ row['x'] }}",
+        "{{ 'a' ~ x }}",
+        "{{ x | upper }}",
+        "{{ [x] | join }}",
+        "{{ '%s' % x }}",
+        "{{ '{}'.format(x) }}",
+        "{{ nan }}",
+        "{{ a.get('gone') }}",
+    ],
+)
+def test_nulls_are_refused_unless_they_are_provided_for(text: str) -> None:
+    """The model would be asked about the word None."""
+    values = row(x=None, a={"b": None}, nan=float("nan"))
+    with pytest.raises(ConfigError, match=r"mails\.csv, line 7: .* is null; --nulls empty puts nothing"):
+        Template(text).render(values)
+    assert Template(text, nulls="empty").render(values).lower() in ("", "say ", "a")
+    assert "n" in Template(text, nulls="None").render(values).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{% if x %}{{ x }}{% endif %}", ""),
+        ("{{ x or '-' }}", "-"),
+        ("{{ x | default('-') }}", "-"),
+        ("{{ 'none' if x is none else x }}", "none"),
+        ("{{ x | tojson }}", "null"),
+        ("{{ x | int }}", "0"),
+    ],
+)
+def test_a_template_may_ask_for_null(text: str, expected: str) -> None:
+    """A column that is often null could not be used at all."""
+    assert render(text, x=None) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Spam?", r"--prompt asks the same of every row, .* such as {{ text }}; if it is meant so, add --same-prompt"),
+        ("Spam? {text}", r"has no placeholder; {text} is written {{ text }};"),
+        ("Spam? $text", r"\$text is written {{ text }};"),
+        ("Spam? ${text}", r"\${text} is written {{ text }};"),
+        ("Spam? %(text)s", r"%\(text\)s is written {{ text }};"),
+        ("{% set x = 1 %}{{ x }}", r"asks the same of every row"),
+    ],
+)
+def test_a_prompt_without_a_placeholder_is_told(text: str, message: str) -> None:
+    """Ten thousand rows would be paid for, each of which was asked the same."""
+    with pytest.raises(ConfigError, match=message):
+        check_varies(Template(text))
+    check_varies(Template("{{ text }} {other} $5"))
+
+
+def test_the_name_of_a_file_is_no_prompt(tmp_path: Path) -> None:
+    """Every row would be asked about the file's name, for want of an @."""
+    (tmp_path / "p.txt").write_text("Spam? {{ text }}")
+    with pytest.raises(ConfigError, match=r"--system .*p\.txt: is a file; its text is --system @.*p\.txt"):
+        check_is_no_file(Template(str(tmp_path / "p.txt"), "--system"))
+    for text in (str(tmp_path / "q.txt"), "x" * 9_000, "a\0b", f"{tmp_path}/p.txt {{{{ text }}}}"):
+        check_is_no_file(Template(text))
+
+
 def test_output_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nested loops in a template would fill the memory."""
-    monkeypatch.setattr(templates, "LONGEST_PROMPT", 1_000)
+    monkeypatch.setattr(sandbox, "LONGEST_PROMPT", 1_000)
     text = "{% for a in range(99999) %}{% for b in range(99999) %}{{ x }}{% endfor %}{% endfor %}"
     with pytest.raises(ConfigError, match="makes more than 1,000 characters"):
         render(text, x="y")
