@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from flatout.errors import StoreError
 
 if TYPE_CHECKING:
-    from flatout.runs.runner import Runner, RunOptions
+    from flatout.runs.job import RunOptions
+    from flatout.runs.runner import Runner
 
 
 class Before(NamedTuple):

@@ -15,7 +15,8 @@ from flatout.errors import FlatoutError
 from .progress import watch
 
 if TYPE_CHECKING:
-    from flatout.runs.runner import Outcome, Runner
+    from flatout.runs.job import Outcome
+    from flatout.runs.runner import Runner
 
     from .progress import Display
 

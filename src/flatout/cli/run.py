@@ -18,8 +18,9 @@ from .parse import command_line, given, headers, number, output_of, params, port
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
+    from flatout.runs.job import Outcome, RunOptions
     from flatout.runs.progress import Progress
-    from flatout.runs.runner import Outcome, Runner, RunOptions
+    from flatout.runs.runner import Runner
 
     from .progress import Display
 
@@ -104,7 +105,8 @@ def run(
     One row in, one answer or named error out, in the same order.
     A run can be interrupted at any time, and goes on where it was.
     """
-    from flatout.runs.runner import Runner, RunOptions
+    from flatout.runs.job import RunOptions
+    from flatout.runs.runner import Runner
     from flatout.secret import conceal
 
     from . import logs

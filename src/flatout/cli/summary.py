@@ -12,8 +12,8 @@ from .terminal import Line, clean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from flatout.runs.job import Outcome
     from flatout.runs.progress import Failure, Progress
-    from flatout.runs.runner import Outcome
 
 _EXAMPLE = 160  # characters of an error's example
 _MOST_CLASSES = 8

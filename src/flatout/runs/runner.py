@@ -10,14 +10,11 @@ import asyncio
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-
-from msgspec import Struct
 
 from flatout.client import Client
 from flatout.closing import close_all
@@ -25,19 +22,18 @@ from flatout.durable_run import Stored, keep, noting
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
-from flatout.secret import Secret
 from flatout.store import RunFile, RunReader, RunState
 
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
 from .export import TYPES, OwnRow, export
+from .job import Outcome, RunOptions
 from .place import run_file_of
 from .progress import Progress
 from .read import Input, open_input
 from .recipe import Recipe
 from .rows import Row
 from .tally import Tally
-from .template import Nulls
 from .under_way import UnderWay
 from .variants import Variants
 from .verify import Revision, Verification, compare
@@ -47,76 +43,6 @@ from .write import check_output
 _log = logging.getLogger("flatout")
 
 _A_WHILE = 1_000  # rows
-
-
-class RunOptions(Struct, frozen=True, kw_only=True):
-    """What to run.
-
-    Args:
-        source: the input file; ``-`` is standard input.
-        output: the output file, its format named by its suffix; None or ``-`` writes JSONL to standard output.
-        run_file: where the run is kept; by default the output's name with ``.flatout`` behind it, and without an
-            output a file in the user's cache folder, another one for each job.
-        format: the input's format, where its name does not tell.
-        encoding: the input's text encoding.
-        prompt, system: templates.
-        images: templates of the pictures that go with every prompt: paths or URLs.
-        params: parameters of every call, by a Call's names.
-        model: the model of every call.
-        models: ask every row of each of these instead.
-        samples: ask every row (of each model) so many times.
-        limit: take the first so many rows alone.
-        fresh: move an existing run file aside and start over.
-        retry_failed: ask again for rows that failed.
-        keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
-        nulls: what becomes of a null that a template puts in; see `flatout.runs.template.Template`.
-        same_prompt: ask the same of every row, where the template has no placeholder.
-        neutralise: see `flatout.runs.write.write`.
-        command: the command line, kept in the run file and shown for going on.
-        otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
-        metrics: the port on which Prometheus finds the metrics.
-    """
-
-    source: str
-    output: str | None = None
-    run_file: str | None = None
-    format: str | None = None
-    encoding: str = "utf-8"
-    prompt: str | None = None
-    system: str | None = None
-    images: Sequence[str] = ()
-    params: Mapping[str, Any] = {}
-    model: str | None = None
-    models: Sequence[str] | None = None
-    samples: int | None = None
-    limit: int | None = None
-    fresh: bool = False
-    retry_failed: bool = False
-    keep_prompts: bool = True
-    nulls: Nulls = "error"
-    same_prompt: bool = False
-    neutralise: bool = False
-    command: str | None = None
-    otlp: str | Secret | None = None
-    metrics: int | None = None
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """How a run ended.
-
-    Attributes:
-        interrupted: whether it was stopped before its end.
-        unfinished: rows without a result; None when the input's length is not known.
-        run_file: where the run is kept.
-        output: what was written; None for standard output.
-        kept: whether the run file is still there.
-    """
-
-    interrupted: bool
-    unfinished: int | None
-    run_file: str
-    output: str | None
-    kept: bool
 
 
 class Runner:

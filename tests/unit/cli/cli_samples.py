@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from flatout.runs.job import Outcome, RunOptions
 from flatout.runs.progress import Progress
-from flatout.runs.runner import Outcome, RunOptions
 
 
 class FakeRunner:

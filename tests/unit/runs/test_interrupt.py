@@ -10,7 +10,8 @@ from typing import Any
 from scripted_wire import Wire, client, refusal
 
 from flatout import Limits
-from flatout.runs.runner import Outcome, Runner, RunOptions
+from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.runner import Runner
 from flatout.store import RunReader
 
 ROWS = 6

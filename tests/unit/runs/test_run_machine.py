@@ -18,7 +18,8 @@ from store_samples import copy_as_if_killed
 
 from flatout import Limits
 from flatout.runs.export import export
-from flatout.runs.runner import Runner, RunOptions
+from flatout.runs.job import RunOptions
+from flatout.runs.runner import Runner
 from flatout.store import RunReader
 from flatout.testing import digest_of
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flatout import Client
-from flatout.runs.runner import Runner, RunOptions
+from flatout.runs.job import RunOptions
+from flatout.runs.runner import Runner
 
 TABLES = {"mine": {"base_url": "http://10.0.0.1:8000/v1"}, "openai": {"base_url": "http://10.0.0.2/v1"}}
 

@@ -15,9 +15,10 @@ from flatout import ConfigError, Limits, RunMismatch, StoreError
 from flatout.runs import runner as runs
 from flatout.runs import stored as keeping
 from flatout.runs.export import export
+from flatout.runs.job import Outcome, RunOptions
 from flatout.runs.read import Input
 from flatout.runs.rows import Row
-from flatout.runs.runner import Outcome, Runner, RunOptions
+from flatout.runs.runner import Runner
 from flatout.store import RunReader
 
 ROWS = [{"id": f"q{n}", "prompt": f"prompt {n}"} for n in range(6)]
