@@ -131,7 +131,7 @@ CASES = {
     ),
     "a picture that is none": Case(
         "pictures.csv, line 2: page.png is no image: it looks like an HTML page",
-        options="--image page.png --prompt x",
+        options="--image page.png --prompt x --same-prompt",
         **PICTURES,
     ),
     "a picture beside messages": Case(

@@ -84,7 +84,7 @@ def test_a_run_can_be_exported_while_it_goes_on(suffix, tmp_path):
         server.wait_for(50)
         sizes = []
         while process.poll() is None and len(sizes) < 4:
-            done = flatout("export", "out.jsonl", "-o", f"so-far.{suffix}", folder=tmp_path)
+            done = flatout("export", "out.jsonl", "-o", f"so-far.{suffix}", "--overwrite", folder=tmp_path)
             if done.code and "there is no run file" not in done.err:
                 raise AssertionError(done.err)
             sizes.append(int(done.err.split()[1].replace(",", "")))

@@ -67,16 +67,29 @@ def export(
             "--neutralise", metavar="", help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV)."
         ),
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there already.")
+    ] = False,
     salvage: Annotated[
         bool, typer.Option("--salvage", metavar="", help="Get out of a damaged run file what can still be read.")
     ] = False,
 ) -> int:
     """Write the finished rows of a run to a file, in input order."""
+    from flatout.runs.claim import Claim
     from flatout.runs.export import export as write
 
     from . import figures
 
-    rows = write(find(run), output, select=only or "all", format=format, neutralise=neutralise, salvaged=salvage)
+    place = find(run)
+    rows = write(
+        place,
+        output,
+        select=only or "all",
+        format=format,
+        neutralise=neutralise,
+        salvaged=salvage,
+        claim=Claim.of(place, overwrite=overwrite),
+    )
     if output != "-":
         say(f"flatout: {figures.counted(rows, 'row')} written to {clean(output)}")
     return 0

@@ -283,6 +283,16 @@ RunFile = Annotated[
     ),
 ]
 
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        metavar="",
+        help="Replace the output file even if this run did not write it.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 NoPrompts = Annotated[
     bool, typer.Option("--no-prompts", metavar="", help="Keep no prompts in the run file.", rich_help_panel=_RUN)
 ]

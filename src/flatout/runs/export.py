@@ -13,6 +13,7 @@ from msgspec import Struct
 from flatout.errors import RunMismatch
 from flatout.store import Choice, Item, RunReader, salvage
 
+from .claim import Claim
 from .stored import restored
 from .write import Answered, check_output, named_error, write
 
@@ -56,6 +57,7 @@ def export(
     format: str | None = None,
     neutralise: bool = False,
     salvaged: bool = False,
+    claim: Claim | None = None,
 ) -> int:
     """Write a run's finished rows, in input order, and return how many there are.
 
@@ -73,19 +75,30 @@ def export(
         format: the output's format; wins over the suffix.
         neutralise: see `flatout.runs.write.write`.
         salvaged: write what can still be read of a damaged run file.
+        claim: what the output may take the place of; only what the run itself wrote when None.
 
     Raises:
         ConfigError: the output cannot be written there.
         RunMismatch: a row of the input asks something else than the one that was answered.
         StoreError: the run file cannot be read, or the output not be written.
     """
-    check_output(output, format=format)
+    claim = claim or Claim.of(run_file)
+    check_output(output, format=format, claim=claim)
     with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, has_raw, parsed, known):
         settled = _Settled(look)
         raw = select != "answered" and has_raw()
         shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own(), run_file))
-        types = types or known
-        return write(output, shown, columns, format=format, neutralise=neutralise, parsed=parsed, raw=raw, types=types)
+        return write(
+            output,
+            shown,
+            columns,
+            format=format,
+            neutralise=neutralise,
+            parsed=parsed,
+            raw=raw,
+            types=types or known,
+            claim=claim,
+        )
 
 
 @contextmanager

@@ -34,6 +34,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
         nulls: what becomes of a null that a template puts in; see `flatout.runs.template.Template`.
         same_prompt: ask the same of every row, where the template has no placeholder.
+        overwrite: let the output take the place of a file that this run did not write.
         neutralise: see `flatout.runs.write.write`.
         command: the command line, kept in the run file and shown for going on.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
@@ -58,6 +59,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     keep_prompts: bool = True
     nulls: Nulls = "error"
     same_prompt: bool = False
+    overwrite: bool = False
     neutralise: bool = False
     command: str | None = None
     otlp: str | Secret | None = None

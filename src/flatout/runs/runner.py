@@ -16,6 +16,8 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from flatout.client import Client
 from flatout.closing import close_all
 from flatout.durable_run import Stored, keep, noting
@@ -26,6 +28,7 @@ from flatout.store import RunFile, RunReader, RunState
 
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
+from .claim import OUTPUTS, SOURCE, Claim, where
 from .export import TYPES, OwnRow, export
 from .job import Outcome, RunOptions
 from .place import run_file_of
@@ -80,6 +83,7 @@ class Runner:
             nulls=options.nulls,
         )
         self.run_file = run_file_of(options.source, options.output, options.run_file, self._recipe.describe())
+        self._claim = Claim()
         self._limit = options.limit and options.limit * variants.count
         self._under_way = UnderWay()
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
@@ -103,7 +107,8 @@ class Runner:
             StoreError: the run file cannot be used, or belongs to another job.
         """
         options = self.options
-        check_output(options.output or "-", source=options.source)
+        self._claim = Claim.of(self.run_file, source=where(options.source), overwrite=options.overwrite)
+        check_output(options.output or "-", claim=self._claim)
         if not options.same_prompt:
             self._recipe.check_varies()
         self._client = self._make_client()
@@ -137,6 +142,7 @@ class Runner:
                         async for _ in outcomes:
                             pass
                     self.refresh()
+                outcome = self._finish()
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
                 await close_all(partial(store.mark, state), store.close)
@@ -144,7 +150,9 @@ class Runner:
             if not self.progress.finished + self.progress.held:
                 self._discard()
             raise
-        return self._finish()
+        if not outcome.kept:
+            self._discard()
+        return outcome
 
     def destinations(self) -> list[str]:
         """The models that rows are asked of unless they name one, by hosts where their names do not tell these."""
@@ -202,6 +210,8 @@ class Runner:
         assert self._store is not None
         self._store.set_total(total)
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
+        self._store.set_fact(SOURCE, self._claim.source)
+        self._store.set_fact(OUTPUTS, self._claim.mine)
         client.go_on(self._store.created_at, self._store.spent_before)
 
     def _open_new_store(self, source: Input, client: Client) -> None:
@@ -310,6 +320,7 @@ class Runner:
 
     def _finish(self) -> Outcome:
         assert self._input is not None
+        assert self._store is not None
         left = self._left()
         interrupted = self._under_way.stops > 0 and left != 0
         if not interrupted or self._temporary is not None:
@@ -322,9 +333,8 @@ class Runner:
                 own=own,
                 types=self._input.types,
                 neutralise=self.options.neutralise,
+                claim=replace(self._claim, note=partial(self._store.set_fact, OUTPUTS)),
             )
         kept = self._temporary is None or left != 0
-        if not kept:
-            self._discard()
-        where = str(self.run_file)
-        return Outcome(interrupted=interrupted, unfinished=left, run_file=where, output=self._output, kept=kept)
+        place = str(self.run_file)
+        return Outcome(interrupted=interrupted, unfinished=left, run_file=place, output=self._output, kept=kept)

@@ -24,6 +24,8 @@ from msgspec import Struct
 from flatout.errors import ConfigError, StoreError
 from flatout.visible import visible_lines
 
+from .claim import Claim
+
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 """The formats that `write` makes."""
 
@@ -86,6 +88,9 @@ ALL_COLUMNS = Answered.__struct_fields__[1:]
 ANSWER_COLUMNS = ALL_COLUMNS[:-2]
 """The columns that every run adds."""
 
+ANYTHING = Claim(overwrite=True)
+"""The claim of who has looked already."""
+
 Rows = Callable[[], Iterable[Answered]]
 """Returns a fresh iterator over the output's rows, the same each time."""
 
@@ -128,17 +133,17 @@ def check_output(
     path: str | Path,
     *,
     format: str | None = None,
-    source: str | Path | None = None,
+    claim: Claim = ANYTHING,
 ) -> None:
     """Find out before the first call whether the output can be written.
 
     Args:
         path: the output; ``-`` is stdout.
         format: one of `OUTPUT_FORMATS`; wins over the suffix.
-        source: the input, which must be another file.
+        claim: what it may write over.
 
     Raises:
-        ConfigError: an unknown suffix, a missing or read-only folder, a directory, the input itself, no pyarrow.
+        ConfigError: an unknown suffix, a missing or read-only folder, a directory, a file of another's, no pyarrow.
     """
     try:
         if str(path) != "-" and Path(path).is_dir():
@@ -148,7 +153,7 @@ def check_output(
 
             arrow()
         if str(path) != "-":
-            _check_place(path, source)
+            _check_place(path, claim)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -163,6 +168,7 @@ def write(
     parsed: bool = False,
     raw: bool = False,
     types: str | None = None,
+    claim: Claim = ANYTHING,
 ) -> int:
     """Write the output, in constant memory, and return how many rows it has.
 
@@ -178,9 +184,11 @@ def write(
         parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
         raw: whether there are answers that could not be used; the column ``raw_answer`` then has what they say.
         types: the types of the input's columns, for Parquet; their values are then as JSON has them.
+        claim: what the output may take the place of.
 
     Raises:
-        ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them.
+        ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them,
+            a file of another's in the output's place.
         StoreError: the disk is full, or the file cannot be written for another reason.
         BrokenPipeError: whoever read stdout has gone.
     """
@@ -190,7 +198,7 @@ def write(
     fields = (*ANSWER_COLUMNS, *(["repaired"] if parsed else []), *(["raw_answer"] if raw else []))
     names = answer_names(frozenset(columns), fields)
     try:
-        with _opened(path) as file:
+        with _opened(path, claim) as file:
             if chosen == "jsonl":
                 return _write_jsonl(file, rows(), names)
             if chosen == "parquet":
@@ -203,12 +211,12 @@ def write(
         raise StoreError(f"{path}: cannot be written: {why}") from error
 
 
-def _check_place(path: str | Path, source: str | Path | None) -> None:
+def _check_place(path: str | Path, claim: Claim) -> None:
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise ConfigError(f"{path}: the folder {Path(path).parent} does not exist")
-    if source is not None and str(source) != "-" and target.is_file() and target == Path(source).resolve():
-        raise ConfigError(f"{path}: is the input; write to another file")
+    if not _is_stream(path):
+        claim.check(path)
     if target.exists() and not os.access(target, os.W_OK):
         raise ConfigError(f"{path}: is not writable")
     if not _is_stream(path) and not os.access(target.parent, os.W_OK | os.X_OK):
@@ -239,7 +247,7 @@ def _all_columns(rows: Iterable[Answered], path: str | Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[BinaryIO]:
+def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
     if str(path) == "-":
         yield _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -255,6 +263,8 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        claim.check(path)  # once more: hours may have passed
+        claim.written(temporary)
         temporary.replace(target)
         _sync_folder(target.parent)
     except BaseException:

@@ -11,6 +11,7 @@ import pytest
 
 from flatout.cli import main
 from flatout.cli.terminal import lay_out
+from flatout.runs.claim import Claim
 from flatout.store import Item, RunFile
 
 COMMAND = "flatout run in.jsonl -o a.jsonl"
@@ -184,10 +185,13 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("flatout.runs.export.export", write)
     assert main(["export", "r.flatout", "-o", "-", "--only", "answered", "--format", "csv", "--neutralise"]) == 0
+    assert given[1].pop("claim") == Claim(run_file="r.flatout", mine=[])
     assert given == [
         (Path("r.flatout"), "-"),
         {"select": "answered", "format": "csv", "neutralise": True, "salvaged": False},
     ]
+    assert main(["export", "r.flatout", "-o", "-", "--overwrite"]) == 0
+    assert given[-1]["claim"].overwrite
 
 
 def test_labels_and_texts_never_touch() -> None:

@@ -17,6 +17,7 @@ from scripted_wire import Wire, client, refusal
 from store_samples import copy_as_if_killed
 
 from flatout import Limits
+from flatout.runs.claim import Claim
 from flatout.runs.export import export
 from flatout.runs.job import RunOptions
 from flatout.runs.runner import Runner
@@ -101,7 +102,8 @@ class RunMachine(RuleBasedStateMachine):
     @rule()
     def export(self) -> None:
         found = self.found()
-        assert export(self.place, str(self.home / "so-far.jsonl")) == len(found)
+        claim = Claim.of(self.place, overwrite=True)
+        assert export(self.place, str(self.home / "so-far.jsonl"), claim=claim) == len(found)
         shown = [json.loads(line) for line in (self.home / "so-far.jsonl").read_text().splitlines()]
         assert [row["prompt"] for row in shown] == [f"prompt {index}" for index in sorted(found)]
 

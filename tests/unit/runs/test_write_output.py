@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from flatout.durable import item_of
 from flatout.errors import ConfigError, RateLimited, StoreError, Truncated
 from flatout.runs import write as writing
+from flatout.runs.claim import Claim
 from flatout.runs.export import _answered
 from flatout.runs.read import open_input
 from flatout.runs.write import ANSWER_COLUMNS, Answered, answer_names, check_output, write
@@ -225,11 +226,11 @@ def test_outputs_that_cannot_be_written_are_found_before_the_first_call(
         f"{'x' * 300}.csv": "cannot be written: File name too long",
     }.items():
         with pytest.raises(ConfigError, match=message):
-            check_output(tmp_path / name, source=tmp_path / "in.csv")
+            check_output(tmp_path / name, claim=Claim(source=str(tmp_path / "in.csv")))
     with pytest.raises(ConfigError, match="the output format is one of"):
         check_output(tmp_path / "out.csv", format="text")
-    check_output(tmp_path / "out.csv", source=tmp_path / "in.csv")
-    check_output(tmp_path / "out.csv", source="-")
+    check_output(tmp_path / "out.csv", claim=Claim(source=str(tmp_path / "in.csv")))
+    check_output(tmp_path / "out.csv", claim=Claim())
     check_output(tmp_path / "out.dat", format="jsonl")
     assert names_in(tmp_path) == ["in.csv", "link.csv"]
     monkeypatch.setattr(writing.os, "access", lambda path, mode: Path(path) != tmp_path)

@@ -1,0 +1,96 @@
+"""Which file an output may take the place of.
+
+A name that is typed wrongly, or taken from the line above, must not cost anybody a file. An output replaces what the
+same run wrote there before and nothing else, unless the user says so; the run's own input and the run file never.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError, StoreError
+from flatout.store import RunReader
+
+OUTPUTS = "outputs"
+"""The run file's fact of the digests of the outputs that the run wrote, the newest last."""
+
+SOURCE = "source"
+"""The run file's fact of where the run's input is."""
+
+_KEPT = 5  # outputs that a run file remembers
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """What a run may write over.
+
+    Args:
+        source: the run's input.
+        run_file: the run itself.
+        mine: the digests of outputs that the run wrote.
+        overwrite: any other file, too.
+        note: is told the digests of the run's outputs, before a new one takes its place.
+    """
+
+    source: str | None = None
+    run_file: str | None = None
+    mine: Sequence[str] = ()
+    overwrite: bool = False
+    note: Callable[[list[str]], None] | None = None
+
+    @classmethod
+    def of(cls, run_file: str | os.PathLike[str], *, source: str | None = None, overwrite: bool = False) -> Claim:
+        """The claim of the run that a file holds, or is going to hold."""
+        mine: list[str] = []
+        with suppress(StoreError), RunReader.open(run_file) as reader:
+            source, mine = source or reader.fact(SOURCE), reader.fact(OUTPUTS) or []
+        return cls(source=source, run_file=os.fspath(run_file), mine=mine, overwrite=overwrite)
+
+    def check(self, path: str | Path) -> None:
+        """Check that a file may be written there.
+
+        Raises:
+            ConfigError: another file would be lost.
+            OSError: it cannot be told.
+        """
+        target = Path(path)
+        for other, what in ((self.source, "the input"), (self.run_file, "the run file")):
+            if other is not None and _is_same(target, other):
+                raise ConfigError(f"{path}: is {what}; write to another file")
+        if self.overwrite or not target.exists() or not target.stat().st_size:
+            return
+        if digest(target) not in self.mine:
+            raise ConfigError(
+                f"{path}: is there already, and this run did not write it; name another file, or add --overwrite"
+            )
+
+    def written(self, file: Path) -> None:
+        """Note a new output, complete but not in its place yet."""
+        if self.note is not None:
+            self.note([*self.mine, digest(file)][-_KEPT:])
+
+
+def digest(file: Path) -> str:
+    """The digest of what a file holds; about a second a gigabyte."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def where(source: str) -> str | None:
+    """Where an input is, wherever the next command is given; None for standard input."""
+    with suppress(OSError):  # the working directory may be gone
+        return None if source == "-" else str(Path(source).absolute())
+    return None
+
+
+def _is_same(path: Path, other: str) -> bool:
+    """Whether both are one file, through links of either kind."""
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):
+        return False

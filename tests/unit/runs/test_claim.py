@@ -1,0 +1,144 @@
+"""Which files an output may take the place of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_wire import Wire, client
+
+from flatout import ConfigError, Limits
+from flatout.runs.claim import OUTPUTS, Claim
+from flatout.runs.export import export
+from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.runner import Runner
+from flatout.store import RunReader
+
+ROWS = "".join(json.dumps({"prompt": f"prompt {n}"}) + "\n" for n in range(3))
+THEIRS = "someone's only copy\n"
+
+
+class Job:
+    """An input, and where its answers go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = folder / "in.jsonl"
+        self.source.write_text(ROWS)
+        self.output = folder / "out.jsonl"
+        self.run_file = folder / "out.jsonl.flatout"
+        self.wire = Wire()
+
+    def runner(self, **options: Any) -> Runner:
+        given = {"output": str(self.output), **options}
+        job = RunOptions(source=str(self.source), model="any", **given)
+        runner = Runner(job, lambda: client(self.wire, limits=Limits(rpm=600_000)))
+        runner.prepare()
+        return runner
+
+    def run(self, **options: Any) -> Outcome:
+        async def main() -> Outcome:
+            return await self.runner(**options).run()
+
+        return asyncio.run(main())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_another_file_is_not_replaced_unasked(job: Job) -> None:
+    """A name typed wrongly would cost a file that nobody has a second time."""
+    job.output.write_text(THEIRS)
+    with pytest.raises(ConfigError, match=r"out\.jsonl: is there already, and this run did not .*--overwrite"):
+        job.run()
+    assert job.output.read_text() == THEIRS
+    assert job.wire.prompts == []
+    assert job.run(overwrite=True).unfinished == 0
+    assert job.output.read_text() != THEIRS
+
+
+def test_an_empty_file_is_nobodys_loss(job: Job) -> None:
+    """A script that makes the file first, as mktemp does, would be refused."""
+    job.output.touch()
+    assert job.run().unfinished == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"fresh": True}, {"retry_failed": True}])
+def test_a_run_replaces_its_own_output(job: Job, options: dict[str, Any]) -> None:
+    """Going on with a run, or starting over, would need --overwrite each time."""
+    for _ in range(3):
+        assert job.run(**options).unfinished == 0
+    job.source.write_text(ROWS + '"one more"\n')
+    assert job.run(**options).unfinished == 0
+    assert len(job.output.read_text().splitlines()) == 4
+
+
+def test_an_output_that_was_edited_is_the_users(job: Job) -> None:
+    """Answers that were put right by hand would be lost when the same command is given again."""
+    job.run()
+    job.output.write_text(job.output.read_text().replace("prompt 1", "prompt one"))
+    with pytest.raises(ConfigError, match="this run did not write it"):
+        job.run()
+
+
+def test_a_fresh_run_that_stops_early_still_knows_its_output(job: Job) -> None:
+    """The command that started over could not be gone on with."""
+    job.run()
+    runner = job.runner(fresh=True)
+    assert runner._store is not None
+    runner._store.close_now()
+    assert job.run().unfinished == 0
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_the_input_is_never_replaced(job: Job, link: Any) -> None:
+    """The rows would be gone, whatever the name that leads to them."""
+    link(job.output, job.source)
+    with pytest.raises(ConfigError, match=r"out\.jsonl: is the input; write to another file"):
+        job.run(overwrite=True)
+    job.output.unlink()
+    job.run()
+    job.output.unlink()
+    link(job.output, job.source)
+    for output in (job.output, job.source):
+        with pytest.raises(ConfigError, match="is the input; write to another file"):
+            export(job.run_file, str(output), claim=Claim.of(job.run_file, overwrite=True))
+    assert job.source.read_text() == ROWS
+
+
+def test_an_export_replaces_nothing_unasked(job: Job, tmp_path: Path) -> None:
+    """A file with the user's own rows would be replaced by an export."""
+    job.run()
+    other = tmp_path / "other.jsonl"
+    other.write_text(THEIRS)
+    with pytest.raises(ConfigError, match="is there already"):
+        export(job.run_file, str(other))
+    assert other.read_text() == THEIRS
+    export(job.run_file, str(other), claim=Claim.of(job.run_file, overwrite=True))
+    export(job.run_file, str(job.output))  # what the run wrote itself
+    with pytest.raises(ConfigError, match="is the run file"):
+        export(job.run_file, str(job.run_file), format="jsonl", claim=Claim.of(job.run_file, overwrite=True))
+
+
+def test_a_file_that_appears_meanwhile_stays(job: Job) -> None:
+    """Hours lie between the look at the output's place and the writing."""
+
+    async def main() -> None:
+        runner = job.runner()
+        job.output.write_text(THEIRS)
+        await runner.run()
+
+    with pytest.raises(ConfigError, match="this run did not write it"):
+        asyncio.run(main())
+    assert job.output.read_text() == THEIRS
+    assert not list(job.output.parent.glob(".flatout-*"))
+    with RunReader.open(job.run_file) as reader:
+        assert reader.counts().answered == 3
+        assert reader.fact(OUTPUTS) == []
+    job.output.unlink()
+    assert job.run().unfinished == 0
+    assert len(job.wire.prompts) == 3
