@@ -228,6 +228,7 @@ def test_what_a_model_said_beside_the_point_is_in_the_output(tmp_path: Path) -> 
     for select, there in (("all", True), ("failed", True), ("answered", False)):
         export(job.output_run(), str(later), select=select)
         assert ("raw_answer" in later.read_text()) == there
+        later.unlink()
 
 
 def test_what_no_run_file_takes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

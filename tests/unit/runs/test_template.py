@@ -303,6 +303,16 @@ def test_plain_templates_are_told_from_those_that_compute() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["{{ a }}", "x{{ a }}\n{{ b }} {{ a }}", "{{ range }}", "{{ a }}{# c #}"])
+def test_plain_templates_make_what_jinja_makes(text: str) -> None:
+    """The short way for most templates would ask something else than the long one."""
+    values = row(a="<é>", b=[1, "x"], range="own")
+    plain = Template(text)
+    long = Template("{% if true %}" + text + "{% endif %}")
+    assert (plain.render(values), long.plain) == (long.render(values), False)
+    assert len(Template("{{ a }}" * 9).render(row(a="x" * 999_999))) == 9 * 999_999
+
+
 def test_lists_of_columns_stay_short() -> None:
     """A message about a wide table would fill the screen."""
     assert listed(f"c{n}" for n in range(25)).endswith("c19 and 5 more")
