@@ -32,7 +32,7 @@ from .durable import content, fingerprint, item_of, result_of
 from .edge import fan_out
 from .errors import ConfigError, RunMismatch, StoreError
 from .layer import BeforeAttempt, Journey
-from .policies.redact import redact
+from .policies.redact import excerpt
 from .store import Finished, Item
 from .values import Call, CallLike, Result
 
@@ -113,7 +113,7 @@ def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttemp
 
 def _reason(error: Exception) -> str:
     """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
-    words = " ".join(redact(str(error)[: 2 * _REASON]).split())
+    words = " ".join(excerpt(str(error), 2 * _REASON).split())
     return f"{type(error).__name__}: {words}"[:_REASON]
 
 

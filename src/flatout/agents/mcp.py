@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from flatout.durable_map import as_json
 from flatout.errors import ConfigError, ConnectError
-from flatout.policies.redact import redact
+from flatout.policies.redact import excerpt
 from flatout.secret import Secret, conceal, veil
 
 from .tool import MOST, TIMEOUT, Tool
@@ -212,4 +212,4 @@ def _cause(error: BaseException) -> str:
         if not isinstance(error, BaseExceptionGroup):
             break
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {redact(str(error))[:300]}"
+    return f"{type(error).__name__}: {excerpt(str(error), 300)}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flatout.errors import ConfigError
-from flatout.policies.redact import redact, redact_url
+from flatout.policies.redact import excerpt, redact_url
 from flatout.secret import Secret, conceal
 
 from .observed import Observed
@@ -247,7 +247,7 @@ class _Hush:
             return True
         if not self._told:
             self._told = True
-            reason = redact(record.getMessage().partition("\n")[0])[:_REASON_CAP]
+            reason = excerpt(record.getMessage().partition("\n")[0], _REASON_CAP)
             self._warn(f"telemetry does not reach {self._server}: {reason} (not told again)")
         return False
 
