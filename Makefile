@@ -11,6 +11,9 @@ ANSWERS := examples/out/answers.jsonl
 MINUTES ?= 30
 KILLS ?= 2000
 
+EXTRAS := .[local,uvloop,parquet,otel,mcp]
+LOCK := constraints.txt
+
 # Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share.
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
@@ -19,7 +22,7 @@ BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint bench soak clean
+.PHONY: help demo test check lint lock bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,11 +39,20 @@ test: lint ## everything that must hold: style, types, import rules and all test
 check: lint ## the fast part of it: no network, no embedded model
 	$(PYTEST) --ignore tests/integration --ignore tests/crash
 
-lint: $(VENV)/.dev ## style, types and import rules
+lint: $(VENV)/.dev ## style, types, import rules, and the licences of what is installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/licences.py
+
+lock: | $(BIN)/pip ## take the newest versions that are allowed into constraints.txt, for all who develop
+	@$(PYTHON) -m venv --clear build/lock
+	@build/lock/bin/python -m pip -qq --disable-pip-version-check install --upgrade 'pip>=25.1'
+	@build/lock/bin/python -m pip -qq --disable-pip-version-check install --editable '$(EXTRAS)' --group dev
+	@{ echo '# What this project is developed and tested with; made by: make lock'; \
+		build/lock/bin/python -m pip freeze --exclude-editable; } > $(LOCK)
+	@rm -rf build/lock
 
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
@@ -53,16 +65,16 @@ clean: ## remove what these tasks made; the model stays in the user's cache fold
 	rm -rf $(VENV) build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +
 
-# The package is installed editable: only a change of pyproject.toml asks for another installation.
+# The package is installed editable: only a change of pyproject.toml, or of the versions, asks for another installation.
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 	@echo "Installing flatout into $(VENV) ..."
 	@$(PIP) install --editable '.[local,uvloop]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/pip
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/pip
 	@echo "Installing flatout and its tools into $(VENV) ..."
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --editable '.[local,uvloop,parquet,otel,mcp]' --group dev
+	@$(PIP) install --constraint $(LOCK) --editable '$(EXTRAS)' --group dev
 	@touch $@
 
 $(BIN)/pip:
