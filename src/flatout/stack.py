@@ -218,7 +218,14 @@ class Stack:
         estimator = Estimator()
         if learnt is not None and learnt.weights is not None:
             estimator.recall(learnt.weights, learnt.seen)
-        limit = Limit(target.name, pacer, estimator, self._events, wait_for_quota=self._settings.wait_for_quota)
+        limit = Limit(
+            target.name,
+            pacer,
+            estimator,
+            self._events,
+            wait_for_quota=self._settings.wait_for_quota,
+            hosted=endpoint.key_required,  # who asks for no key is most likely the user's own server
+        )
         self.limits[target.name] = limit
         self._limiters[target.name, target.key] = limit, estimator
         return limit, estimator

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
@@ -20,6 +19,7 @@ from flatout.errors import ConfigError
 from flatout.visible import visible_lines
 
 from . import figures
+from .pace import Pace, Speed
 from .terminal import clean, is_live, say
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ PLAIN_SECONDS = 5.0
 """Between two plain lines; the environment variable FLATOUT_PROGRESS_SECONDS says otherwise."""
 
 _LIVE_SECONDS = 0.125
-_RECENT = 10.0  # seconds over which the shown rate is taken: the average since the start would hide a slowdown
 _SEPARATOR = " · "
 _BAR = 24
 
@@ -78,23 +77,6 @@ async def watch(refresh: Callable[[], None], progress: Progress, display: Displa
         await asyncio.to_thread(display.show, progress, note())
 
 
-class Pace:
-    """How fast calls finish lately."""
-
-    def __init__(self, window: float = _RECENT) -> None:
-        self._window = window
-        self._seen: deque[tuple[float, int]] = deque([(0.0, 0)])
-
-    def rate(self, progress: Progress) -> float | None:
-        """Calls finished per second of late, or since the start when there were none; None before the first."""
-        now, done = progress.elapsed, progress.answered + progress.failed
-        self._seen.append((now, done))
-        while now - self._seen[0][0] > self._window and len(self._seen) > 2:
-            self._seen.popleft()
-        then, before = self._seen[0]
-        return (done - before) / (now - then) if done > before and now > then else progress.rate
-
-
 def how_far(progress: Progress) -> str:
     """``1,234/10,000 (12 %)``, or how many are done when the end is not known."""
     if progress.total is None:
@@ -103,13 +85,12 @@ def how_far(progress: Progress) -> str:
     return f"{figures.count(progress.finished)}/{figures.count(progress.total)} ({done})"
 
 
-def speed(progress: Progress, rate: float | None) -> list[str]:
-    """The rate, and the time left at it."""
-    if not rate:
+def how_fast(progress: Progress, speed: Speed) -> list[str]:
+    """The rate, and the time left."""
+    if not speed.rate:
         return []
-    if progress.total is None or progress.finished >= progress.total:
-        return [figures.rate(rate)]
-    return [figures.rate(rate), f"{figures.duration((progress.total - progress.finished) / rate)} left"]
+    left = 0 if progress.total is None else progress.total - progress.finished
+    return [figures.rate(speed.rate), *([speed.left(left)] if left > 0 else [])]
 
 
 def state(progress: Progress) -> list[str]:
@@ -156,7 +137,7 @@ class PlainLines:
 
     def show(self, progress: Progress, note: str = "") -> None:
         """Write a line."""
-        facts = [how_far(progress), *speed(progress, self._pace.rate(progress)), *state(progress)]
+        facts = [how_far(progress), *how_fast(progress, self._pace.look(progress)), *state(progress)]
         say(", ".join([*facts, note] if note else facts))
 
     def close(self) -> None:
@@ -182,7 +163,7 @@ class LiveLine:
             if self._closed:
                 return
             live = self._live or self._start()
-            first, second = compose(progress, self._pace.rate(progress), note, live.console.width - 1)
+            first, second = compose(progress, self._pace.look(progress), note, live.console.width - 1)
             text = Text(visible_lines(f"{first}\n{second}"), no_wrap=True, overflow="ellipsis")
             text.highlight_regex(r"━+", "cyan")
             text.highlight_regex(r"[\d,]+ failed|[^·\n]+ stopped: [^·\n]+", "red")
@@ -206,9 +187,9 @@ class LiveLine:
         return self._live
 
 
-def compose(progress: Progress, rate: float | None, note: str, width: int) -> tuple[str, str]:
+def compose(progress: Progress, speed: Speed, note: str, width: int) -> tuple[str, str]:
     """The two lines, at most ``width`` wide: what does not fit is left out, the least important first."""
-    facts = [how_far(progress), *speed(progress, rate)]
+    facts = [how_far(progress), *how_fast(progress, speed)]
     first = _fitted(facts, width)
     if progress.total and len(first) + _BAR + 2 <= width:
         filled = _BAR * min(progress.finished, progress.total) // progress.total

@@ -140,7 +140,7 @@ def _effort(progress: Progress) -> list[Line]:
 
 def _factor(progress: Progress) -> str:
     factor = progress.call_seconds / progress.elapsed
-    if factor < _WORTH_TELLING:
+    if factor < _WORTH_TELLING or not progress.hosted:
         return ""
     times = f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
     return f"; one after another: {figures.duration(progress.call_seconds)}, {times} times as long"

@@ -50,6 +50,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         waiting: attempts that wait for admission.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
+        hosted: whether it is a provider's, and not a server of one's own, which is slower the more it is asked.
     """
 
     target: str
@@ -57,6 +58,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     waiting: int
     holds: str
     use: float | None
+    hosted: bool = True
 
 
 class _Waiter:
@@ -89,6 +91,7 @@ class Limit:
         estimator: guesses tokens before a call is sent, and learns from each usage.
         events: hears of pauses.
         wait_for_quota: pause when a quota is used up; otherwise that is the breaker's affair.
+        hosted: see `TargetStatus`.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class Limit:
         events: Events,
         *,
         wait_for_quota: bool = False,
+        hosted: bool = True,
     ) -> None:
         self._wait_for_quota = wait_for_quota
+        self._hosted = hosted
         self.target = target
         self.pacer: Pacer | None = None
         self._make_pacer = pacer
@@ -127,6 +132,7 @@ class Limit:
             waiting=len(self._queue),
             holds=holds,
             use=pacer.use(holds) if pacer is not None else None,
+            hosted=self._hosted,
         )
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:

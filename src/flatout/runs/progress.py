@@ -40,7 +40,9 @@ class Progress(Struct):
         retries: attempts beyond each call's first.
         throttled: attempts refused for their rate (429).
         started, elapsed: the event loop's clock at the start, and seconds since.
-        call_seconds: the calls' own times on the wire added up: what one after another would have taken.
+        call_seconds: the calls' own times on the wire added up: what one after another would have taken, were the
+            server not slower the more it is asked.
+        hosted: whether all targets are providers', which are not.
         waits: seconds by cause over all calls (see `flatout.events.WAITS`).
         failures: by the error's class name.
         stopped: why a target was stopped, by its name.
@@ -67,6 +69,7 @@ class Progress(Struct):
     started: float = 0.0
     elapsed: float = 0.0
     call_seconds: float = 0.0
+    hosted: bool = True
     waits: dict[str, float] = {}
     failures: dict[str, Failure] = {}
     stopped: dict[str, str] = {}

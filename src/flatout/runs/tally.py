@@ -65,6 +65,7 @@ class Tally:
         admitted = sum(state.in_flight for state in states)
         progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
         progress.waiting = sum(state.waiting for state in states)
+        progress.hosted = all(state.hosted for state in states)
         busiest = max(states, key=lambda state: state.waiting, default=None)
         progress.holds = busiest.holds if busiest is not None else ""
         progress.use = busiest.use if busiest is not None else None

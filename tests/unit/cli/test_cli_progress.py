@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.cli.progress import LiveLine, Pace, PlainLines, Silent, choose, compose, watch
+from flatout.cli.pace import Pace, Speed
+from flatout.cli.progress import LiveLine, PlainLines, Silent, choose, compose, watch
 from flatout.errors import ConfigError
 from flatout.runs.progress import Progress
 
@@ -41,10 +42,10 @@ class Terminal(io.StringIO):
 
 def test_the_live_line_has_all_that_one_wants_to_know() -> None:
     """A user could not see how far the run is, how fast, what it costs and what holds it up."""
-    first, second = compose(busy(), 100.0, "", 200)
+    first, second = compose(busy(), Speed(100.0), "", 200)
     for fact in ("1,234/10,000 (12 %)", "100 calls/s", "1 min 28 s left", "━"):
         assert fact in first
-    assert "512 in flight (at most 512: open files)" in compose(busy(capped=512), 100.0, "", 200)[1]
+    assert "512 in flight (at most 512: open files)" in compose(busy(capped=512), Speed(100.0), "", 200)[1]
     for fact in ("34 failed", "7 held back", "512 in flight", "waits for requests per minute (97 % used)"):
         assert fact in second
     for fact in ("61 retried (5 × 429)", "123k tokens", "$0.0123"):
@@ -56,28 +57,28 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
 )
 def test_an_unknown_cost_is_said(changes: dict[str, object], shown: str) -> None:
     """A user would take an unknown cost for none."""
-    assert shown in compose(busy(**changes), 100.0, "", 200)[1]
+    assert shown in compose(busy(**changes), Speed(100.0), "", 200)[1]
 
 
 def test_pauses_and_stops_come_first() -> None:
     """A user would wonder why nothing moves."""
     progress = busy(paused={"openai/gpt-5-mini": "rate limited, 12 s"}, stopped={"x/y": "the key\x1b[31m is wrong"})
-    second = compose(progress, 100.0, "", 200)[1]
+    second = compose(progress, Speed(100.0), "", 200)[1]
     assert second.startswith("x/y stopped: the key\\x1b[31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
 
 
 def test_input_without_a_known_end_has_neither_percent_nor_time_left() -> None:
     """A made-up percentage would be shown for standard input."""
-    first, _ = compose(busy(total=None), 100.0, "", 200)
+    first, _ = compose(busy(total=None), Speed(100.0), "", 200)
     assert first == "1,234 done · 100 calls/s"
 
 
 @given(st.integers(1, 120))
 def test_narrow_terminals_get_the_most_important(width: int) -> None:
     """The live line would wrap, and scroll the terminal away."""
-    for line in compose(busy(), 100.0, "stopping", width):
+    for line in compose(busy(), Speed(100.0), "stopping", width):
         assert len(line) <= width
-    assert compose(busy(), 100.0, "", 25)[0] == "1,234/10,000 (12 %)"
+    assert compose(busy(), Speed(100.0), "", 25)[0] == "1,234/10,000 (12 %)"
 
 
 def test_plain_lines_have_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,18 +177,56 @@ def test_the_rate_is_that_of_late() -> None:
     done = 0
     for second in range(1, 61):
         done += 100 if second <= 30 else 10
-        rates.append(pace.rate(Progress(answered=done, elapsed=float(second))))
+        rates.append(pace.look(Progress(answered=done, elapsed=float(second))).rate)
     assert rates[28] == pytest.approx(100)
     assert rates[-1] == pytest.approx(10)
 
 
 def test_a_rate_is_shown_only_when_there_is_one() -> None:
     """A run that has just begun would divide by zero, and a paused one show no time at all."""
-    assert Pace().rate(Progress()) is None
+    assert Pace().look(Progress()).rate is None
     pace = Pace(window=10)
-    pace.rate(Progress(answered=50, elapsed=5.0))
-    pace.rate(Progress(answered=50, elapsed=15.0))
-    assert pace.rate(Progress(answered=50, elapsed=25.0)) == pytest.approx(2.0)
+    pace.look(Progress(answered=50, elapsed=5.0))
+    pace.look(Progress(answered=50, elapsed=15.0))
+    assert pace.look(Progress(answered=50, elapsed=25.0)).rate == pytest.approx(2.0)
+
+
+def left_after(*seconds: tuple[int, int]) -> str:
+    """What is said of 1,000 calls after so many seconds at so many calls each, and so on."""
+    pace, speed, elapsed, done = Pace(window=10), Speed(None), 0.0, 0
+    for many, each in seconds:
+        for _ in range(many):
+            elapsed, done = elapsed + 1, done + each
+            speed = pace.look(Progress(answered=done, elapsed=elapsed))
+    return speed.left(1_000)
+
+
+def test_the_time_left_is_smooth_while_the_pace_is_steady() -> None:
+    """It would jump by a half at each look, as answers come in bursts."""
+    pace = Pace(window=10)
+    told = []
+    for second in range(1, 121):
+        speed = pace.look(Progress(answered=20 * (second // 2), elapsed=float(second)))  # 20 at once, each other second
+        told.append(speed.left(1_000))
+    assert {line.partition(" s left")[0] for line in told[30:]} <= {str(seconds) for seconds in range(96, 106)} | {
+        f"1 min {seconds:02}" for seconds in range(36, 47)
+    }
+
+
+def test_a_pace_that_swings_gives_a_range() -> None:
+    """One time would be told that is right at no moment."""
+    assert left_after((30, 100), (30, 20)) == "10 s to 50 s left"
+    assert left_after((30, 100), (15, 0)) == "at least 10 s left"
+    assert left_after((30, 100), (60, 20)) == "50 s left"  # it has been steady again for a minute
+
+
+def test_a_few_slow_calls_are_no_swing() -> None:
+    """Chance would be shown as a range from a minute to an hour."""
+    pace, speed = Pace(window=10), Speed(None)
+    for second, done in enumerate((0,) * 9 + (1,) * 10 + (1,) * 10 + (3,) * 10 + (4,) * 10):
+        speed = pace.look(Progress(answered=done, elapsed=float(second)))
+    assert " to " not in speed.left(100)
+    assert speed.left(100).endswith(" left")
 
 
 def test_watching_refreshes_before_it_shows() -> None:

@@ -129,6 +129,8 @@ def test_lines_that_say_nothing_are_left_out() -> None:
     assert labels == ["answers", "run file"]
     quick = text(Progress(answered=5, elapsed=10.0, call_seconds=9.0, cost=0.1, input_tokens=1, output_tokens=1))
     assert "one after another" not in quick
+    own = text(Progress(answered=5, elapsed=1.0, call_seconds=90.0, hosted=False))
+    assert "one after another" not in own  # a server of one's own answers one call the quicker, the fewer it has
     assert "retries" not in quick
 
 
