@@ -17,7 +17,7 @@ import asyncio
 import json
 import warnings
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -88,6 +88,7 @@ class ItemJournal:
         store: the run file.
         name: its name, for messages.
         index: the item's.
+        entries: what the run file has of it.
         client: the client that was handed to the function; other clients' calls are not journalled.
         retry_failed: ask again for calls that failed.
 
@@ -95,7 +96,15 @@ class ItemJournal:
         fault: why the run cannot go on, should the function have swallowed it.
     """
 
-    def __init__(self, store: RunFile, name: str, index: int, client: object, retry_failed: bool) -> None:
+    def __init__(
+        self,
+        store: RunFile,
+        name: str,
+        index: int,
+        entries: Mapping[str, Entry],
+        client: object,
+        retry_failed: bool,
+    ) -> None:
         self._store = store
         self._name = name
         self._index = index
@@ -103,7 +112,7 @@ class ItemJournal:
         self._entries: dict[str, tuple[Entry, KeptCall]] = {}
         self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
         steps: dict[str, Entry] = {}
-        for place, entry in store.journalled(index).items():
+        for place, entry in entries.items():
             if entry.kind in KINDS:
                 steps[place] = entry
                 continue
@@ -299,7 +308,8 @@ class _Items(Durable[Any, _Step]):
     async def answer(self, index: int, step: _Step) -> Result[Any]:
         if step.item is not None:
             return self._restored(replace(result_of(step.item), reply=None, item=step.value))
-        journal = ItemJournal(self.store, self.name, index, self._client, self._retry_failed)
+        entries = await self.store.journalled(index)
+        journal = ItemJournal(self.store, self.name, index, entries, self._client, self._retry_failed)
         trip = Journey(asyncio.get_running_loop().time())
         trip.journal = journal
         result = await self._run(index, step.value, trip)

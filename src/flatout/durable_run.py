@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import time
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -21,8 +22,9 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -44,6 +46,9 @@ ValueT = TypeVar("ValueT")
 StepT = TypeVar("StepT")
 
 Place = str | os.PathLike[str]
+
+AHEAD, AHEAD_WHOLE = 5_000, 200
+"""Rows of a run file that are read at once: without, and with their prompts and answers."""
 
 _WIDTH = 80  # characters of a value that a message shows
 _REASON = 200  # characters that are kept of why an attempt failed
@@ -69,24 +74,33 @@ class Asker(Protocol):
 class Stored(Generic[FoundT]):
     """What a run file has already, taken row by row as the input streams by.
 
-    Args:
-        found: what there is, in index order.
+    It is read a batch ahead. In an event loop, `look_ahead` does that in a thread: call it wherever `is_blind`.
 
-    Attributes:
-        next: what is taken next; None when that was all.
+    Args:
+        found: what there is, in index order; reading it may wait for the disk.
+        ahead: how much is read at once.
     """
 
-    def __init__(self, found: Iterator[FoundT]) -> None:
+    def __init__(self, found: Iterator[FoundT], ahead: int = AHEAD) -> None:
         self._found: Iterator[FoundT] = found
-        self.next: FoundT | None = next(found, None)
+        self._ahead = ahead
+        self._batch: deque[FoundT] = deque()
+        self._is_all = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the next `take` reads."""
+        return not self._batch and not self._is_all
+
+    async def look_ahead(self) -> None:
+        """Read the next batch, in a thread."""
+        if self.is_blind:
+            await asyncio.to_thread(self._look)
 
     def take(self, index: int) -> FoundT | None:
         """What there is of a row; None when there is nothing. Every row must be asked for, in order."""
-        if self.next is None or self.next.index != index:
-            return None
-        taken: FoundT = self.next
-        self.next = next(self._found, None)
-        return taken
+        coming = self._next()
+        return self._batch.popleft() if coming is not None and coming.index == index else None
 
     def check_nothing_left(self, name: str, rows: int, source: str) -> None:
         """Refuse an input that has become shorter.
@@ -94,11 +108,20 @@ class Stored(Generic[FoundT]):
         Raises:
             RunMismatch: there are results for rows that the input has no more.
         """
-        if self.next is not None:
+        if (coming := self._next()) is not None:
             raise RunMismatch(
-                f"{name} has a result for row {self.next.index + 1}, but {source} "
+                f"{name} has a result for row {coming.index + 1}, but {source} "
                 f"{'1 row' if rows == 1 else f'{rows} rows'} now"
             )
+
+    def _next(self) -> FoundT | None:
+        if self.is_blind:
+            self._look()
+        return self._batch[0] if self._batch else None
+
+    def _look(self) -> None:
+        self._batch.extend(islice(self._found, self._ahead))
+        self._is_all = len(self._batch) < self._ahead
 
 
 def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttempt:
@@ -174,7 +197,7 @@ class Durable(Generic[ValueT, StepT]):
     def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
         self.store = store
         self.name = name
-        self._stored = Stored(store.items())
+        self._stored = Stored(store.items(), AHEAD_WHOLE)
         self._again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def step(self, index: int, value: ValueT) -> StepT:
@@ -205,10 +228,30 @@ class Durable(Generic[ValueT, StepT]):
         rows = 0
         async with reading(values) as source:
             async for value in source:
+                if self._stored.is_blind:
+                    await self._stored.look_ahead()
                 yield self.step(rows, value)
                 rows += 1
+        await self._stored.look_ahead()
         self._stored.check_nothing_left(self.name, rows, "the input has only")
         self.store.set_total(rows)
+
+
+async def _opened(place: Place, job: Mapping[str, Any]) -> RunFile:
+    """Open a run file in a thread; one that opens when it is wanted no more is closed again."""
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(StoreError):
+            await (await opening).close()
+        raise
+
+
+def _open(place: Place, job: Mapping[str, Any]) -> RunFile:
+    from .store import RunFile  # loads SQLite
+
+    return RunFile.open(place, job=job)
 
 
 async def run_durably(
@@ -220,9 +263,7 @@ async def run_durably(
     asker: Asker,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close it, however that ends."""
-    from .store import RunFile
-
-    store = RunFile.open(place, job=job)
+    store = await _opened(place, job)
     state: Any = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)

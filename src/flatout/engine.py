@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .closing import close_all
@@ -155,7 +156,7 @@ class Engine:
 
         A part that fails to close keeps none of the others open; the first failure is raised.
         """
-        remember = () if self.closed else (self.stack.remember,)
+        remember = () if self.closed else (partial(asyncio.to_thread, self.stack.remember),)
         self.closed = True
         await close_all(*remember, self._transport.close, self.stack.close, self._stop_local)
 

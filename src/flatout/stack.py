@@ -22,6 +22,7 @@ refused 5,786 requests and lost 41 of 2,000 calls; in this order it refused none
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -119,6 +120,9 @@ class Stack:
     ) -> None:
         self._memory = memory
         self._shared: list[SharedLimits] = []
+        self._kept: dict[tuple[str, str], tuple[Learnt | None, SharedLimits | None]] = {}
+        self._looking = asyncio.Lock()
+        self._resolve = resolve
         self._limiters: dict[tuple[str, str], tuple[Limit, Estimator]] = {}
         self.purse = Purse(settings.budget)
         self._transport = transport
@@ -133,9 +137,11 @@ class Stack:
         whole = [Whole()] if settings.fail_truncated else []
         self.answer = compose(
             [observe, deadline, *whole, Reask(settings.reasks, salvage), retry],
-            Route(resolve, partial(self._for_target, codec_for)),
+            Route(self._looked_up, partial(self._for_target, codec_for)),
         )
-        self.embed = compose([observe, deadline, retry], Route(resolve, partial(self._for_target, EmbeddingCalls)))
+        self.embed = compose(
+            [observe, deadline, retry], Route(self._looked_up, partial(self._for_target, EmbeddingCalls))
+        )
 
     async def close(self) -> None:
         """Let go of the limits that are shared with other processes."""
@@ -161,6 +167,26 @@ class Stack:
             weights, seen = estimator.learnt
             if rate is not None or seen:
                 self._memory.keep(key, Learnt(at=time.time(), rate=rate, weights=weights if seen else None, seen=seen))
+
+    async def _looked_up(self, call: Call) -> Target:
+        """A call's target, once all is read that the disk has of it: in a thread, for disks may be slow."""
+        target = await self._resolve(call)
+        async with self._looking:
+            if (target.name, target.key) not in self._kept:
+                self._kept[target.name, target.key] = await asyncio.to_thread(self._look_up, target)
+        return target
+
+    def _look_up(self, target: Target) -> tuple[Learnt | None, SharedLimits | None]:
+        """What was learnt of a target, and what it shares with other processes. Loads the table of prices as well."""
+        codec_for(target)
+        self._prices.cost(target, Usage(input_tokens=1, output_tokens=1))
+        learnt = self._memory.recall(target.key) if self._memory is not None else None
+        name = self._limits(target).shared
+        if name is None:
+            return learnt, None
+        shared = SharedLimits(name, target.key, cache_folder() / "limits")
+        self._shared.append(shared)
+        return learnt, shared
 
     def _for_target(self, codec: Callable[[Target], Codec], target: Target) -> CallNext:
         limit, estimator = self._limiter(target)
@@ -197,11 +223,7 @@ class Stack:
             return known
         limits = self._limits(target)
         endpoint = target.endpoint
-        learnt = self._memory.recall(target.key) if self._memory is not None else None
-        shared = None
-        if limits.shared is not None:
-            shared = SharedLimits(limits.shared, target.key, cache_folder() / "limits")
-            self._shared.append(shared)
+        learnt, shared = self._kept[target.name, target.key]
 
         def pacer(now: float) -> Pacer:
             return Pacer(

@@ -80,9 +80,10 @@ def run(
     """
     options |= {name: conceal(options.get(name)) for name in ("api_key", "base_url")}
     options |= {"headers": veil(options.get("headers"))}
+    made = Client(model, **options)  # reads flatout.toml: not in the loop
 
     async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
-        async with Client(model, **options) as client:
+        async with made as client:
             asked = client.as_completed(calls, models=models, samples=samples, store=store, retry_failed=retry_failed)
             return await in_order(asked, samples, strict=strict)
 

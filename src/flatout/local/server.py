@@ -30,7 +30,7 @@ from flatout.errors import ConfigError, FlatoutError
 from flatout.values import Endpoint, Limits
 
 from .environment import COMPUTING, environment
-from .model import MODEL_NAME, check
+from .model import MODEL_NAME, verified
 
 SYSTEM = "You are a helpful assistant."
 """The system prompt of calls without one: this model's chat template answers gibberish when there is none."""
@@ -132,7 +132,7 @@ class LocalServer:
         """
         if self._workers:
             return self._base_url
-        model = check(self._model)
+        model = verified(self._model)
         deadline = time.monotonic() + self._start_timeout
         port = _free_port(self._host, self._port)
         try:

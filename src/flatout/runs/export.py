@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flatout.errors import RunMismatch
+from flatout.errors import RunDamaged, RunMismatch
 from flatout.store import Choice, Item, RunReader, salvage
 
 from .claim import Claim
@@ -52,6 +52,7 @@ def export(
     select: Choice = "all",
     columns: Sequence[str] | None = None,
     rows: int | None = None,
+    at_least: int = 0,
     own: OwnRows | None = None,
     types: str | None = None,
     format: str | None = None,
@@ -70,6 +71,7 @@ def export(
         select: all finished rows, the answered or the failed ones.
         columns: the input's columns, when known.
         rows: the first so many rows of the input alone.
+        at_least: how many results the run file must have, for whoever has just put them there.
         own: reads the input's own rows, where the run file does not keep them.
         types: the input's types; what the run file knows of them when None.
         format: the output's format; wins over the suffix.
@@ -84,7 +86,8 @@ def export(
     """
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
-    with _opened(run_file, select, LAST if rows is None else rows - 1, salvaged) as (look, has_raw, parsed, known):
+    last = LAST if rows is None else rows - 1
+    with _opened(run_file, select, last, at_least, salvaged) as (look, has_raw, parsed, known):
         settled = _Settled(look)
         raw = select != "answered" and has_raw()
         shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own(), run_file))
@@ -103,7 +106,7 @@ def export(
 
 @contextmanager
 def _opened(
-    run_file: str | os.PathLike[str], select: Choice, last: int, salvaged: bool
+    run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool
 ) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
     """What looks at the items, whether some have answers that could not be used, whether answers were to be parsed, and
     the types of the rows beside them.
@@ -120,6 +123,10 @@ def _opened(
         )
         return
     with RunReader.open(run_file) as reader:
+        if at_least and (found := reader.counts().finished) < at_least:
+            raise RunDamaged(
+                f"{run_file} has {found:,} of this run's {at_least:,} results: another program replaced it"
+            )
         parsed = "output" in (reader.info().job.get("params") or {})
         yield lambda: reader.items(select, last=last), reader.unusable, parsed, reader.fact(TYPES)
 

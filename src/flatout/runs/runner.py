@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from flatout.client import Client
 from flatout.closing import close_all
-from flatout.durable_run import Stored, keep, noting
+from flatout.durable_run import AHEAD_WHOLE, Stored, keep, noting
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
@@ -45,7 +45,7 @@ from .write import check_output
 
 _log = logging.getLogger("flatout")
 
-_A_WHILE = 1_000  # rows
+_AT_ONCE = 100  # rows that are read from the input in one go
 
 
 class Runner:
@@ -142,16 +142,16 @@ class Runner:
                         async for _ in outcomes:
                             pass
                     self.refresh()
-                outcome = self._finish()
+                outcome = await asyncio.to_thread(self._finish)
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
                 await close_all(partial(store.mark, state), store.close)
         except BaseException:
             if not self.progress.finished + self.progress.held:
-                self._discard()
+                await asyncio.to_thread(self._discard)
             raise
         if not outcome.kept:
-            self._discard()
+            await asyncio.to_thread(self._discard)
         return outcome
 
     def destinations(self) -> list[str]:
@@ -265,11 +265,13 @@ class Runner:
             return
         name = str(self.run_file)
         revision = Revision(self._store) if self.options.keep_prompts and (self._outdated or self._pipe) else None
-        finished = Stored(self._store.finished(rows=revision is not None))
+        finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
             if self._under_way.stops:
                 return
+            if finished.is_blind:
+                await finished.look_ahead()
             if (known := finished.take(index)) is not None:
                 if self._pipe is not None:
                     compare(self._store, name, row, self._work(index, row).made, known)
@@ -285,6 +287,7 @@ class Runner:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
+                await finished.look_ahead()
                 finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
 
     async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
@@ -292,10 +295,10 @@ class Runner:
             async for pair in self._pipe:
                 yield pair
             return
-        for pair in self._rows(source):
-            if pair[0] % _A_WHILE == 0:
-                await asyncio.sleep(0)  # a million rows that were finished before are no reason to stand still
-            yield pair
+        rows = self._rows(source)
+        while some := await asyncio.to_thread(lambda: list(islice(rows, _AT_ONCE))):
+            for pair in some:
+                yield pair
 
     async def _ask(self, _: int, work: Work) -> None:
         assert self._client is not None
@@ -330,6 +333,7 @@ class Runner:
                 self.options.output or "-",
                 columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
                 rows=self._limit,
+                at_least=self.progress.finished,
                 own=own,
                 types=self._input.types,
                 neutralise=self.options.neutralise,

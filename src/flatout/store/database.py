@@ -1,8 +1,8 @@
 """Opening the SQLite file: connections, whose file it is, and what its errors mean to a person.
 
-The run file is never opened by anything but SQLite. SQLite's locks are POSIX locks, and those are dropped for the
-whole process when any descriptor of the file is closed: a harmless look at the first bytes would unlock a run that
-another part of the same program is reading or writing.
+The run file, once it is there, is never opened by anything but SQLite. SQLite's locks are POSIX locks, and those are
+dropped for the whole process when any descriptor of the file is closed: a harmless look at the first bytes would unlock
+a run that another part of the same program is reading or writing.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ connection_class = sqlite3.Connection
 
 def connect(place: Place, mode: str) -> sqlite3.Connection:
     """A connection that distrusts the file. ``mode``: ``ro``, ``rw``, ``rwc``, or ``immutable`` (no lock, no log)."""
+    if mode == "rwc":
+        _make(place)
     parameters = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     # check_same_thread: the thread that opens, the one that writes and the one that closes differ, one after another.
     connection = sqlite3.connect(
@@ -87,6 +89,12 @@ def connect(place: Place, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _make(place: Place) -> None:
+    """Make the file where there is none, readable by its owner alone: SQLite gives its log and index the same mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(place.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def version_of(connection: sqlite3.Connection, place: Place) -> int:

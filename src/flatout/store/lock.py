@@ -8,6 +8,7 @@ misleads nobody: what the side file says is believed only while the lock is held
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -64,12 +65,18 @@ class Lock:
                 if not left:
                     raise RunLocked(f"{place.name} is being written by {_facts(path) or 'another process'}") from None
             except OSError as error:
-                raise StoreError(f"{place.name} cannot be written there: {os.strerror(error.errno or 0)}") from error
+                raise StoreError(f"{place.name} cannot be written there: {error.strerror}") from error
             else:
                 if descriptor is not None:
                     return cls(path, descriptor)
             time.sleep(_PAUSE)
         raise RunLocked(f"{place.name} is being taken and released by other processes")
+
+    def abandon(self) -> None:
+        """Let go of it in a forked child, which would hold it for its parent after the parent's death."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def release(self) -> None:
         """Give the right back and remove the side file. Harmless when done already."""
@@ -103,8 +110,13 @@ def holder(place: Place) -> Holder | None:
 def _take(path: Path) -> int | None:
     """A descriptor that holds the lock; None when the side file was removed meanwhile by its last holder."""
     # O_NOFOLLOW: in a shared folder the name may be somebody's link to a file that must not be overwritten.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    # Whoever may open a file may lock it: nobody else may.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        if (found := os.fstat(descriptor)).st_uid != os.geteuid() and os.geteuid() != 0:
+            raise PermissionError(errno.EACCES, f"{path.name} beside it belongs to another user")
+        if found.st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_still(path, descriptor):
             os.close(descriptor)

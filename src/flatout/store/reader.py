@@ -200,6 +200,10 @@ class RunReader:
         """The journalled steps of one item, by place, in the order in which they were first noted."""
         return {place: Entry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
 
+    def has_journal(self) -> bool:
+        """Whether any step of any item is journalled."""
+        return bool(self._one(queries("journal")["any"])[0])
+
     def history(self, index: int) -> History:
         """All that is known of one item, finished or not. Reads every attempt: about 0.1 s a million."""
         return History(

@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import msgspec
 
@@ -40,6 +41,7 @@ from .writer import Writer
 
 _SQL = queries("run")
 _GIVE_UP = queries("attempts")["give_up"]
+_OPEN: WeakSet[RunFile] = WeakSet()
 
 
 class RunFile:
@@ -62,9 +64,12 @@ class RunFile:
         self._finish_time: float | None = None
         self.created_at = reader.info().created_at
         self.spent_before = reader.spent()
+        self._had_journal = reader.has_journal()
+        self._lock = lock
         self._writer = Writer(connection, place, on_closed=lock.release, **options)
         # The thread is a daemon: without this, a program that ends without closing would lose what is gathered.
         atexit.register(self.close_now)
+        _OPEN.add(self)
 
     @classmethod
     def open(
@@ -227,9 +232,9 @@ class RunFile:
         item = self._reader.item(index)
         return None if item is None else item.input
 
-    def journalled(self, index: int) -> dict[str, Entry]:
-        """The journalled steps of one item, by place."""
-        return self._reader.journal(index)
+    async def journalled(self, index: int) -> dict[str, Entry]:
+        """The steps of one item that earlier processes journalled, by place."""
+        return await asyncio.to_thread(self._reader.journal, index) if self._had_journal else {}
 
     def unsettled(self) -> Unsettled:
         """Attempts of earlier processes that died before their end: they may have been paid for nothing."""
@@ -255,6 +260,12 @@ class RunFile:
         finally:
             self._writer.close()
 
+    def abandon(self) -> None:
+        """In a forked child: leave the run to the parent, which has the thread that writes."""
+        atexit.unregister(self.close_now)
+        self._lock.abandon()
+        self._writer.abandon()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -262,6 +273,14 @@ class RunFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _abandon_all() -> None:
+    for run in list(_OPEN):
+        run.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: bool) -> sqlite3.Connection:

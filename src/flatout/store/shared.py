@@ -3,6 +3,11 @@
 Every process paces by the same theoretical arrival times (see `flatout.policies.gcra`), under a lock of a few
 microseconds. So a process that dies, however it dies, leaves nothing to clean up: what it had not used is simply free.
 Times are the system's monotonic clock, which all processes of a machine read alike.
+
+A process that is stopped (Ctrl-Z) while it holds the lock keeps it, for days perhaps. The event loop never waits for
+that: whoever has found the lock taken for `PATIENCE` begins another *turn*, which has another lock, and everybody moves
+on to it. The one that was stopped finds out when it goes on; of what it still writes, nothing takes back what others
+were admitted meanwhile.
 """
 
 from __future__ import annotations
@@ -19,14 +24,24 @@ from types import TracebackType
 from flatout.errors import ConfigError
 from flatout.policies.gcra import Gcra
 
-_CELLS = ("born", "pause", "rpm", "rpd", "tpm", "itpm", "otpm")
+PATIENCE = 0.02
+"""Seconds for which the lock is asked for before its holder is taken to be stopped. Others hold it for microseconds, or
+for as long as the system gives them no time to run."""
+
+LOCKS = 4
+"""Turns are locked by these, one after the other: so many processes but one may be stopped with a lock in hand."""
+
+_CELLS = ("born", "pause", "rpm", "rpd", "tpm", "itpm", "otpm", "turn")
 _SIZE = 8 * len(_CELLS)
+_STATE = _SIZE - 8  # all but the turn, which outlives a reboot
 _REBOOTED = 60.0
 """Seconds by which the wall clock may be stepped before the file is taken to be from before a reboot."""
 
 
 class SharedLimits:
     """The shared state of one target's limits. Enter it to read and change without another process in between.
+
+    Making one reads and writes a file; afterwards nothing waits for the disk, nor for another process.
 
     Args:
         name: what the processes agreed on (``Limits(shared=…)``).
@@ -39,24 +54,29 @@ class SharedLimits:
 
     def __init__(self, name: str, target: str, folder: Path) -> None:
         mark = hashlib.sha256(f"{name}\0{target}".encode()).hexdigest()[:24]  # names never become paths
+        self._depth = 0
+        self._turn = 0
+        self._locks: list[int] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(folder / f"{mark}.limits", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            for number in range(LOCKS):
+                self._locks.append(_opened(folder / f"{mark}.{number or 'limits'}"))
         except OSError as error:
+            self._let_go()
             raise ConfigError(f"the limits shared as {name!r} cannot be kept in {folder}: {error.strerror}") from None
-        self._depth = 0
+        file = self._locks[0]
+        if os.fstat(file).st_size < _SIZE:
+            os.ftruncate(file, _SIZE)
+        self._map = mmap.mmap(file, _SIZE)
         with self:
-            if os.fstat(self._file).st_size < _SIZE:
-                os.ftruncate(self._file, _SIZE)
-            self._map = mmap.mmap(self._file, _SIZE)
             born = time.time() - time.monotonic()
             if not abs(self.read("born") - born) <= _REBOOTED:  # nor when what stands there is no number
-                self._map[:] = bytes(_SIZE)
+                self._map[:_STATE] = bytes(_STATE)
                 self.write("born", born)
 
     def __enter__(self) -> None:
         if self._depth == 0:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._take()
         self._depth += 1
 
     def __exit__(
@@ -64,7 +84,7 @@ class SharedLimits:
     ) -> None:
         self._depth -= 1
         if self._depth == 0:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     @property
     def paused_until(self) -> float:
@@ -86,14 +106,75 @@ class SharedLimits:
 
     def write(self, cell: str, value: float) -> None:
         """Change a cell."""
+        if self._present() != self._turn:  # this process was stopped, and others have gone on meanwhile
+            value = max(value, self.read(cell))
         struct.pack_into("d", self._map, 8 * _CELLS.index(cell), value)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Let the files go."""
         try:
             self._map.close()
         finally:
-            os.close(self._file)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
+
+    # Whose turn it is
+
+    def _take(self) -> None:
+        """Take the lock. When nothing helps, go on without: a limit may be overrun then, but nothing stands still."""
+        for _ in range(2):
+            ends = time.monotonic() + PATIENCE
+            while not self._try():
+                if time.monotonic() > ends:
+                    break
+                time.sleep(0)  # lets the holder run, where it waits for this very processor
+            else:
+                return
+            self._pass_over()
+
+    def _try(self) -> bool:
+        """Take the present turn's lock if it is free."""
+        turn = self._turn = self._present()
+        if not _locked(self._lock):
+            return False
+        if self._present() == turn:
+            return True
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        return False
+
+    def _pass_over(self) -> None:
+        """Begin another turn. Only who has its lock does, so that nobody begins one that is begun already."""
+        stuck = self._turn
+        for turn in range(stuck + 1, stuck + LOCKS):
+            self._turn = turn
+            if _locked(self._lock):
+                if self._present() == stuck:
+                    struct.pack_into("d", self._map, _STATE, float(turn))
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                return
+
+    @property
+    def _lock(self) -> int:
+        return self._locks[self._turn % LOCKS]
+
+    def _present(self) -> int:
+        turn: float = struct.unpack_from("d", self._map, _STATE)[0]
+        return int(turn) if 0.0 <= turn < 1e15 else 0  # else what stands there is no turn's number
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class _SharedGcra(Gcra):

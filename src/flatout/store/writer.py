@@ -28,6 +28,7 @@ from flatout.errors import RunDamaged, StoreError
 from . import database
 from .database import Place
 from .queries import queries
+from .watch import Watch
 
 Kind = Literal["note", "item", "entry", "row", "total", "fact", "mark"]
 Piece = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
@@ -102,6 +103,7 @@ class Writer:
     ) -> None:
         self._connection = connection
         self._place = place
+        self._watch = Watch(place, connection)
         self._seconds = {True: group_seconds, False: _LIGHT_SECONDS}
         self._rows = group_rows
         self._on_closed = on_closed
@@ -163,6 +165,12 @@ class Writer:
             self._fault_was_told = True
             raise _again(self._fault)
 
+    def abandon(self) -> None:
+        """In a forked child: refuse everything. The thread is the parent's, and the gate may be held for ever here."""
+        self._gate = threading.Lock()
+        self._closed = self._fault_was_told = True
+        self._fault = StoreError(f"{self._place.name} belongs to the process that opened it, not to one forked from it")
+
     def _check_open(self) -> None:
         if self._fault is not None:
             self._fault_was_told = True
@@ -198,12 +206,21 @@ class Writer:
                 for group in groups:
                     self._answer(group, rejected)
         finally:
+            self._look_at_the_end()
             if self._fault is None:
                 database.retire(self._connection)
             else:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.close()
             self._on_closed()
+
+    def _look_at_the_end(self) -> None:
+        if self._fault is None:
+            try:
+                self._watch.check_place()
+                self._watch.check_whole()
+            except (StoreError, sqlite3.Error) as error:
+                self._fault = self._describe(error)
 
     def _next(self) -> tuple[list[_Group], bool]:
         """The groups that wait by now, and whether more will come."""
@@ -223,11 +240,12 @@ class Writer:
         if not groups or self._fault is not None:
             return {}
         try:
-            self._set_durability(any(group.durable for group in groups))
-            try:
-                return self._transact(groups, self._write_fast)
-            except _ROW_FAULTS:
-                return self._transact(groups, self._write_singly)
+            with self._watch.transaction():
+                self._set_durability(any(group.durable for group in groups))
+                try:
+                    return self._transact(groups, self._write_fast)
+                except _ROW_FAULTS:
+                    return self._transact(groups, self._write_singly)
         # Whatever it is, those who wait must hear of it: a writer that dies silently is a program that hangs.
         except BaseException as error:
             database.take_back(self._connection)
@@ -291,6 +309,8 @@ class Writer:
             group.loop.call_soon_threadsafe(_resolve, group, rejected, self._fault)
 
     def _describe(self, error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
         if isinstance(error, sqlite3.Error):
             explained = database.explain(error, self._place)
             if isinstance(explained, RunDamaged):

@@ -6,6 +6,7 @@ has the connections, `flatout.transports.failures` the names of what goes wrong.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - else the first look-up of a host would load it, from the disk
 import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping

@@ -45,7 +45,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
     monkeypatch.setattr(FakeWorker, "made", [], raising=False)
     monkeypatch.setattr(FakeWorker, "refuses", None, raising=False)
     monkeypatch.setattr(server_module, "_Worker", FakeWorker)
-    monkeypatch.setattr(server_module, "check", lambda model: model or Path("model.gguf"))
+    monkeypatch.setattr(server_module, "verified", lambda model: model or Path("model.gguf"))
     monkeypatch.setattr(server_module, "_free_port", lambda host, port: port or 4321)
     monkeypatch.setattr(server_module, "_wait_until_healthy", lambda host, port, deadline: None)
     monkeypatch.setattr(server_module, "_ports_are_shared", lambda: True)
@@ -109,7 +109,7 @@ def test_a_missing_model_is_told_before_anything_starts(
     def missing(model: Path | None) -> Path:
         raise ConfigError("run: flatout local pull")
 
-    monkeypatch.setattr(server_module, "check", missing)
+    monkeypatch.setattr(server_module, "verified", missing)
     with pytest.raises(ConfigError, match="local pull"):
         LocalServer().start()
     assert worker.made == []

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flatout.errors import ConfigError
 from flatout.policies.estimate import Need
 from flatout.policies.pacing import Pacer
-from flatout.store.shared import SharedLimits
+from flatout.store.shared import LOCKS, SharedLimits
 from flatout.values import Limits
 
 HOLD = """
@@ -103,9 +103,9 @@ def test_names_never_become_paths(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("names") / "inner"
     name = name.encode("utf-8", "replace").decode()
     SharedLimits(name, name, folder).close()
-    (file,) = folder.iterdir()
-    assert set(file.stem) <= set("0123456789abcdef")
-    assert file.stat().st_mode & 0o077 == 0
+    for file in folder.iterdir():
+        assert set(file.stem) <= set("0123456789abcdef")
+        assert file.stat().st_mode & 0o077 == 0
     assert [entry.name for entry in folder.parent.iterdir()] == ["inner"]
 
 
@@ -117,12 +117,71 @@ def test_a_process_that_is_killed_lets_go_of_the_lock(folder):
         assert select.select([child.stdout], [], [], 30)[0]
         assert child.stdout.readline() == b"held\n"
         with pytest.raises(BlockingIOError):
-            fcntl.flock(shared._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(shared._locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         child.kill()
         child.wait()
         with shared:
             shared.paused_until = 5.0
         assert shared.paused_until == 5.0
+
+
+@pytest.mark.parametrize("stopped", [1, LOCKS - 1])
+def test_a_process_that_is_stopped_with_the_lock_holds_up_nobody(folder, stopped):
+    """Ctrl-Z in one terminal would freeze every other run that shares the limit, deadlines included."""
+    with ExitStack() as stack:
+        for _ in range(stopped):
+            holder = stack.enter_context(closing(SharedLimits("name", "target", folder)))
+            holder.__enter__()  # and never leaves: it was stopped
+        one, two = (stack.enter_context(closing(SharedLimits("name", "target", folder))) for _ in range(2))
+        pacers = [Pacer(Limits(rpm=600), 0.0, shared=shared) for shared in (one, two)]
+        now = 0.0
+        for turn in range(200):
+            made = pacers[turn % 2]
+            with made.exclusive:
+                now = max(now, made.ready_at(Need(), now)[0])
+                made.admit(Need(), now)
+        assert now == pytest.approx(200 / 9.85, abs=0.5)
+        with one, pytest.raises(BlockingIOError):  # the lock still keeps those out that are not stopped
+            fcntl.flock(two._locks[two._turn % LOCKS], fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_the_wait_for_a_stopped_process_is_paid_once(folder):
+    """Each call would wait for the lock anew: fifty a second at the most."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        one.__enter__()
+        looks = []
+        real = two._pass_over
+        two._pass_over = lambda: (looks.append(1), real())
+        for _ in range(100):
+            with two:
+                pass
+        assert len(looks) == 1
+
+
+def test_more_stopped_processes_than_locks_hold_up_nobody(folder):
+    """The last resort would be to wait after all."""
+    with ExitStack() as stack:
+        for _ in range(LOCKS + 1):
+            stack.enter_context(closing(SharedLimits("name", "target", folder))).__enter__()
+        last = stack.enter_context(closing(SharedLimits("name", "target", folder)))
+        with last:
+            last.paused_until = 5.0
+        assert last.paused_until == 5.0
+
+
+def test_who_goes_on_after_being_stopped_takes_nothing_back(folder):
+    """What others were admitted meanwhile would be admitted once more, and a pause be forgotten."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        with one:
+            with two:
+                two.paused_until = 9.0
+                two.write("rpm", 50.0)
+            one.paused_until = 3.0
+            one.write("rpm", 60.0)
+        assert (two.paused_until, two.read("rpm")) == (9.0, 60.0)
+        with one:
+            one.paused_until = 4.0
+        assert two.paused_until == 4.0
 
 
 def test_what_is_from_before_a_reboot_is_forgotten(folder):
@@ -149,7 +208,7 @@ def test_a_small_step_of_the_wall_clock_is_no_reboot(folder):
 def test_a_damaged_file_is_begun_anew(folder, content):
     """A crash while the file was made would end every run that follows."""
     SharedLimits("name", "target", folder).close()
-    (file,) = folder.iterdir()
+    (file,) = folder.glob("*.limits")
     file.write_bytes(content)
     with closing(SharedLimits("name", "target", folder)) as shared:
         assert shared.paused_until == 0.0
@@ -168,4 +227,4 @@ def test_an_error_inside_lets_go_of_the_lock(folder):
     with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
         with suppress(ZeroDivisionError), one, one:
             _ = 1 / 0
-        fcntl.flock(two._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(two._locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)

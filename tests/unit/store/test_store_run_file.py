@@ -329,10 +329,11 @@ def test_the_journal_of_a_durable_function(path: Path) -> None:
             await run.journal(3, "a", b"f2", "call", b'{"n": 2}')
             await run.journal(4, "a", b"f3", "call", b"[]")
             await run.journal(3, "b", b"f4", "step", b'{"n": 3}')
+        async with open_run(path) as run:
             expected = {"b": Entry(b"f4", "step", b'{"n": 3}'), "a": Entry(b"f2", "call", b'{"n": 2}')}
-            assert run.journalled(3) == expected
-            assert list(run.journalled(3)) == ["b", "a"]
-            assert run.journalled(9) == {}
+            assert await run.journalled(3) == expected
+            assert list(await run.journalled(3)) == ["b", "a"]
+            assert await run.journalled(9) == {}
 
     asyncio.run(main())
     with RunReader.open(path) as reader:

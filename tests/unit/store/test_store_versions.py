@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import sqlite3
@@ -53,7 +54,7 @@ def test_a_file_of_an_earlier_version_goes_on(old: Path) -> None:
     """After an upgrade a run that was half done could not go on, and its answers would be paid for again."""
     run = open_run(old, job={"model": "m"})
     assert [(found.index, found.state) for found in run.finished()] == [(0, "answered"), (1, "failed")]
-    assert run.journalled(2)["1"].kind == "answered"
+    assert asyncio.run(run.journalled(2))["1"].kind == "answered"
     run.close_now()
     with RunReader.open(old) as reader:
         first, second = reader.items()

@@ -38,6 +38,12 @@ PRAGMA wal_checkpoint(TRUNCATE);
 -- one_file: Do without the log, so that the file stands alone, in a read-only folder too.
 PRAGMA journal_mode = DELETE;
 
+-- data_version: Read a number that changes when another connection has written.
+PRAGMA data_version;
+
+-- copy: Write everything into another file.
+VACUUM INTO ?;
+
 -- begin: Begin to write.
 BEGIN IMMEDIATE;
 

@@ -10,3 +10,6 @@ SELECT place, fingerprint, kind, CAST(value AS BLOB) AS value FROM journal WHERE
 
 -- noted: Read the steps of one item with their places and times, in the order in which they were first noted.
 SELECT fingerprint, kind, CAST(value AS BLOB) AS value, place, at FROM journal WHERE item_index = ? ORDER BY rowid;
+
+-- any: Tell whether there is a step of any item.
+SELECT EXISTS (SELECT 1 FROM journal);

@@ -10,6 +10,15 @@ UPDATE run SET
   state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL,
   spent = spent + (SELECT total(estimated_cost) FROM attempts WHERE outcome IS NULL);
 
+-- whole: Count the results that are there, and those that were ever written.
+SELECT (SELECT count(*) FROM items), (SELECT items FROM run);
+
+-- items: Read how many results were ever written.
+SELECT items FROM run;
+
+-- created_at: Read when the run was begun, which no two runs have in common.
+SELECT created_at FROM run;
+
 -- spent: Read what all processes have spent, in US dollars; what is not known by its estimate.
 SELECT spent FROM run;
 
