@@ -23,6 +23,7 @@ refused 5,786 requests and lost 41 of 2,000 calls; in this order it refused none
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - else asyncio loads it in the event loop, for its first thread
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -179,6 +180,7 @@ class Stack:
     def _look_up(self, target: Target) -> tuple[Learnt | None, SharedLimits | None]:
         """What was learnt of a target, and what it shares with other processes. Loads the table of prices as well."""
         codec_for(target)
+        self._for_all_targets()
         self._prices.cost(target, Usage(input_tokens=1, output_tokens=1))
         learnt = self._memory.recall(target.key) if self._memory is not None else None
         name = self._limits(target).shared

@@ -505,6 +505,7 @@ def test_a_read_only_folder_is_read_and_not_written(path: Path, read_only: Calla
     other = sqlite3.connect(path.with_name("still-wal"))
     other.execute("PRAGMA journal_mode = WAL")
     other.close()
+    path.chmod(0o644)  # shared by its owner
     read_only()
     for name in (path, path.with_name("still-wal")):
         assert read_all(name) == [item(0)]

@@ -105,20 +105,24 @@ def _in_loop() -> bool:
     return asyncio._get_running_loop() is not None
 
 
+def _in_memory(arguments: tuple[Any, ...]) -> bool:
+    return str(arguments[0]).startswith("/proc/")
+
+
 def _always(_: tuple[Any, ...]) -> bool:
     return True
 
 
 _MAY_BLOCK: dict[str, Callable[[tuple[Any, ...]], bool]] = {
-    "open": lambda arguments: not str(arguments[0]).startswith("/proc/"),
+    "open": lambda arguments: not _in_memory(arguments),
     "sqlite3.connect": _always,
     "fcntl.flock": lambda arguments: not arguments[1] & (fcntl.LOCK_NB | fcntl.LOCK_UN),
     "fcntl.lockf": lambda arguments: not arguments[1] & (fcntl.LOCK_NB | fcntl.LOCK_UN),
     "subprocess.Popen": _always,
     "socket.getaddrinfo": _always,
     "socket.gethostbyname": _always,
-    "os.listdir": _always,
-    "os.scandir": _always,
+    "os.listdir": lambda arguments: not _in_memory(arguments),
+    "os.scandir": lambda arguments: not _in_memory(arguments),
     "os.mkdir": _always,
     "os.rename": _always,
     "os.remove": _always,

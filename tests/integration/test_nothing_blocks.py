@@ -27,8 +27,10 @@ async def twice(item, client):
     first = await client.call(f"{item} one")
     return (await client.call(f"{item} two")).text
 
+made = Client("any", base_url=URL, config={}, limits=Limits(rpm=60_000, shared="watched"))
+
 async def main():
-    async with Client("any", base_url=URL, config={}, limits=Limits(rpm=60_000, shared="watched")) as client:
+    async with made as client:
         items = [f"item {n}" for n in range(100)]
         done = client.map(twice, items, store=STORE) if KIND == "map" else client.as_completed(items, store=STORE)
         results = [result async for result in done]

@@ -78,8 +78,9 @@ def export(
     from flatout.runs.claim import Claim
     from flatout.runs.export import export as write
 
-    from . import figures
+    from . import FAILED, figures
 
+    damage: list[str] = []
     place = find(run)
     rows = write(
         place,
@@ -89,10 +90,13 @@ def export(
         neutralise=neutralise,
         salvaged=salvage,
         claim=Claim.of(place, overwrite=overwrite),
+        warn=damage.append,
     )
     if output != "-":
         say(f"flatout: {figures.counted(rows, 'row')} written to {clean(output)}")
-    return 0
+    for what in damage:
+        say(f"flatout: {what}")
+    return FAILED if damage and not salvage else 0
 
 
 def find(run: str) -> Path:

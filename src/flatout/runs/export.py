@@ -22,6 +22,11 @@ LAST = 2**62
 TYPES = "types"
 """The run file's fact of the input's types, where it keeps the input's rows; see `flatout.runs.read.Input`."""
 
+_UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
+"""What bytes raise that were JSON once."""
+
+_NAMED = 5  # rows that a message names
+
 Look = Callable[[], Iterator[Item]]
 
 
@@ -59,11 +64,12 @@ def export(
     neutralise: bool = False,
     salvaged: bool = False,
     claim: Claim | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write a run's finished rows, in input order, and return how many there are.
 
-    A reader of ``output`` never sees half a file, and the run is not disturbed. Where the run file has no prompts, a
-    row is shown by its number, and by its id if it has one.
+    A row that cannot be read costs no other its place. A reader of ``output`` never sees half a file, and the run is
+    not disturbed. Where the run file has no prompts, a row is shown by its number, and by its id if it has one.
 
     Args:
         run_file: the run.
@@ -78,20 +84,24 @@ def export(
         neutralise: see `flatout.runs.write.write`.
         salvaged: write what can still be read of a damaged run file.
         claim: what the output may take the place of; only what the run itself wrote when None.
+        warn: is told, once the output is written, which rows could not be read.
 
     Raises:
         ConfigError: the output cannot be written there.
         RunMismatch: a row of the input asks something else than the one that was answered.
+        RunDamaged: rows could not be read, and there is no ``warn``; all others are written.
         StoreError: the run file cannot be read, or the output not be written.
     """
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
-    last = LAST if rows is None else rows - 1
-    with _opened(run_file, select, last, at_least, salvaged) as (look, has_raw, parsed, known):
+    damage, last = _Damage(), LAST if rows is None else rows - 1
+    with _opened(run_file, select, last, at_least, salvaged, damage) as (look, has_raw, parsed, known):
         settled = _Settled(look)
         raw = select != "answered" and has_raw()
-        shown = (lambda: map(_answered, settled())) if own is None else (lambda: _beside(settled(), own(), run_file))
-        return write(
+        shown = (
+            (lambda: _read(settled(), damage)) if own is None else (lambda: _beside(settled(), own(), run_file, damage))
+        )
+        written = write(
             output,
             shown,
             columns,
@@ -102,11 +112,31 @@ def export(
             types=types or known,
             claim=claim,
         )
+    if damage.rows and warn is None:
+        raise RunDamaged(f"{run_file} is damaged: {damage}; all others are written")
+    if damage.rows and warn is not None:
+        warn(str(damage))
+    return written
+
+
+class _Damage:
+    """The rows that could not be read, by their indices."""
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+
+    def __str__(self) -> str:
+        first = ", ".join(f"{index + 1:,}" for index in sorted(self.rows)[:_NAMED])
+        more = f" and {len(self.rows) - _NAMED:,} more" if len(self.rows) > _NAMED else ""
+        return f"{len(self.rows):,} {'row' if len(self.rows) == 1 else 'rows'} could not be read: {first}{more}"
+
+    def __call__(self, index: int) -> None:
+        self.rows.add(index)
 
 
 @contextmanager
 def _opened(
-    run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool
+    run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
 ) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
     """What looks at the items, whether some have answers that could not be used, whether answers were to be parsed, and
     the types of the rows beside them.
@@ -115,7 +145,9 @@ def _opened(
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
         yield (
             lambda: (
-                item for item in salvage(run_file) if item.index <= last and (states is None or item.state in states)
+                item
+                for item in salvage(run_file, damage)
+                if item.index <= last and (states is None or item.state in states)
             ),
             lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
             False,
@@ -128,7 +160,7 @@ def _opened(
                 f"{run_file} has {found:,} of this run's {at_least:,} results: another program replaced it"
             )
         parsed = "output" in (reader.info().job.get("params") or {})
-        yield lambda: reader.items(select, last=last), reader.unusable, parsed, reader.fact(TYPES)
+        yield lambda: reader.items(select, last=last, damaged=damage), reader.unusable, parsed, reader.fact(TYPES)
 
 
 class _Settled:
@@ -161,7 +193,18 @@ class _Settled:
         self._met = met
 
 
-def _beside(items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.PathLike[str]) -> Iterator[Answered]:
+def _read(items: Iterator[Item], damage: _Damage) -> Iterator[Answered]:
+    """Items as rows of the output; those whose JSON is none any more are noted."""
+    for item in items:
+        try:
+            yield _answered(item)
+        except _UNREADABLE:
+            damage(item.index)
+
+
+def _beside(
+    items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.PathLike[str], damage: _Damage
+) -> Iterator[Answered]:
     """Items beside their rows of the input, both in order.
 
     Raises:
@@ -174,7 +217,10 @@ def _beside(items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.Pa
             raise RunMismatch(f"the input has become shorter: row {item.index + 1} is gone; {kept}")
         if row.fingerprint != item.fingerprint:
             raise RunMismatch(f"{row.at} has changed since it was asked; {kept}")
-        yield _answered(item, row.columns)
+        try:
+            yield _answered(item, row.columns)
+        except _UNREADABLE:
+            damage(item.index)
 
 
 def _columns(item: Item) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from flatout.errors import ConfigError, StoreError
 from flatout.visible import visible_lines
 
 from .claim import Claim
+from .whole import whole
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 """The formats that `write` makes."""
@@ -47,8 +47,6 @@ _FIXED_TYPES = {
     "raw_answer": "string",
 }
 """The answer's columns, but for ``answer`` itself, with their Parquet types."""
-
-_BUFFER = 128 * 1024  # bytes; Python's own 4 KB or 8 KB are a system call every other row
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -253,23 +251,16 @@ def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     if _is_stream(path):
-        with Path(path).open("wb") as file:
-            yield file
+        with Path(path).open("wb") as stream:
+            yield stream
         return
-    target = Path(path).resolve()  # a link stays a link: what it points to is replaced
-    temporary = target.parent / f".flatout-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb", buffering=_BUFFER) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+
+    def ready(temporary: Path) -> None:
         claim.check(path)  # once more: hours may have passed
         claim.written(temporary)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+    with whole(Path(path).resolve(), ready) as file:  # a link stays a link: what it points to is replaced
+        yield file
 
 
 class _Terminal(io.BytesIO):
@@ -281,15 +272,6 @@ class _Terminal(io.BytesIO):
 
     def write(self, line: Any) -> int:
         return self._file.write(visible_lines(bytes(line).decode("utf-8", "replace")).encode("utf-8", "replace"))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, str]) -> int:

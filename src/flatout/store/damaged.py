@@ -16,15 +16,17 @@ from pathlib import Path
 
 from flatout.errors import RunDamaged
 
-from .reader import LAST, RunReader
+from .reader import LAST, Damaged, RunReader
 from .rows import Item
 
 _SPAN = 256  # rows asked for at once
 _GIVE_UP = 20_000  # unreadable indices in a row, where nothing says how far the items go
 
 
-def salvage(path: str | os.PathLike[str]) -> Iterator[Item]:
+def salvage(path: str | os.PathLike[str], damaged: Damaged | None = None) -> Iterator[Item]:
     """The readable items of a run file, in index order. The file is not changed; one cut short is copied to work on.
+
+    ``damaged`` is told each index of the input at which nothing could be read; whether there was an item, nobody knows.
 
     Where a page that leads to many others is damaged, all that they hold is lost to this. A row whose bytes were
     changed without breaking the page's structure is returned as it is: SQLite keeps no checksums.
@@ -45,7 +47,7 @@ def salvage(path: str | os.PathLike[str]) -> Iterator[Item]:
                 if not ahead:
                     return
                 first = ahead[0].index
-            found = list(_readable(reader, first, first + _SPAN - 1))
+            found = list(_readable(reader, first, first + _SPAN - 1, damaged if first < known else None))
             yield from found
             unreadable = 0 if found else unreadable + _SPAN
             first += _SPAN
@@ -89,15 +91,17 @@ def _lengthened_copy(path: Path, folder: Path) -> Path:
     return copy
 
 
-def _readable(reader: RunReader, first: int, last: int) -> Iterator[Item]:
+def _readable(reader: RunReader, first: int, last: int, damaged: Damaged | None) -> Iterator[Item]:
     try:
         yield from reader.batch(first, last, most=last - first + 1)
     except RunDamaged:
         if first == last:
+            if damaged is not None:
+                damaged(first)
             return
         middle = (first + last) // 2
-        yield from _readable(reader, first, middle)
-        yield from _readable(reader, middle + 1, last)
+        yield from _readable(reader, first, middle, damaged)
+        yield from _readable(reader, middle + 1, last, damaged)
 
 
 def _or_0(read: Callable[[], int | None]) -> int:

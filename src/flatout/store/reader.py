@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +40,9 @@ from .rows import (
 )
 from .schema import check_schema
 
+Damaged = Callable[[int], object]
+"""Is told the index of an item that cannot be read."""
+
 LAST = 2**63 - 1
 """The highest index that a file can hold."""
 
@@ -65,7 +68,7 @@ class RunReader:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, half_upgraded: bool = False) -> Self:
-        """Open a run file for reading. Nothing is changed, nothing locked.
+        """Open a run file for reading. Nothing is locked, and nothing changed but what a kill left half done.
 
         Args:
             path: the file.
@@ -113,8 +116,12 @@ class RunReader:
         if not rows:
             raise StoreError(f"{self._place.name} {_NOTHING}")
         job, command, state, total, keep_prompts, created_at, opened_at, ended_at = rows[0]
+        try:
+            described = msgspec.json.decode(job, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise RunDamaged(f"{self._place.name} is damaged: its job cannot be read ({error})") from error
         return RunInfo(
-            job=msgspec.json.decode(job),
+            job=described,
             command=command,
             state=state,
             total=total,
@@ -162,16 +169,39 @@ class RunReader:
 
     # Its items
 
-    def items(self, select: Choice = "all", *, first: int = 0, last: int = LAST) -> Iterator[Item]:
+    def items(
+        self, select: Choice = "all", *, first: int = 0, last: int = LAST, damaged: Damaged | None = None
+    ) -> Iterator[Item]:
         """Items in index order: all, only the answered, or only the failed (the unsent among them).
 
-        Constant memory; see the module's text for what is seen of a run that goes on meanwhile.
+        Constant memory; see the module's text for what is seen of a run that goes on meanwhile. ``damaged`` is told
+        the index of each item that cannot be read; without it, the first raises `RunDamaged`.
         """
         if select not in ("all", "answered", "failed"):
             raise ValueError(f"select is 'all', 'answered' or 'failed', not {select!r}")
-        while batch := self.batch(first, last, select):
+        while True:
+            try:
+                batch = self.batch(first, last, select)
+                indices = [item.index for item in batch]
+            except RunDamaged:
+                if damaged is None:
+                    raise
+                indices = [index for (index,) in self._rows(_ITEMS["indices"], (first, last, _BATCH))]
+                batch = self._one_by_one(indices, select, damaged)
             yield from batch
-            first = batch[-1].index + 1
+            if not indices:
+                return
+            first = indices[-1] + 1
+
+    def _one_by_one(self, indices: list[int], select: Choice, damaged: Damaged) -> list[Item]:
+        """Those of the items that can be read."""
+        found: list[Item] = []
+        for index in indices:
+            try:
+                found += self.batch(index, index, select)
+            except RunDamaged:
+                damaged(index)
+        return found
 
     def batch(self, first: int, last: int, select: Choice = "all", most: int = _BATCH) -> list[Item]:
         """The first items whose index is in ``first … last``, both included."""
@@ -248,6 +278,9 @@ def _open(place: Place) -> tuple[sqlite3.Connection, int]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise explain(error, place) from error
+        if _rolled_back(place):
+            with explained(place):
+                return _open_as(place, "ro")
         if place.size("-wal") or place.size("-journal"):
             raise StoreError(
                 f"{place.name} has a log beside it, and its folder is read-only: copy both to a folder of yours"
@@ -256,6 +289,20 @@ def _open(place: Place) -> tuple[sqlite3.Connection, int]:
         raise explain(error, place) from error
     with explained(place):
         return _open_as(place, "immutable")
+
+
+def _rolled_back(place: Place) -> bool:
+    """Take back what a kill left half done, as whoever writes next would; whether there was anything, and it worked.
+
+    A process that is killed while it makes its file one again leaves a journal, which a reader may not play back.
+    """
+    if not place.size("-journal"):
+        return False
+    try:
+        _open_as(place, "rw")[0].close()
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _open_as(place: Place, mode: str) -> tuple[sqlite3.Connection, int]:

@@ -180,6 +180,7 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
     given: list[Any] = []
 
     def write(*places: object, **options: object) -> int:
+        assert options.pop("warn") is not None
         given.extend((places, options))
         return 0
 
@@ -198,3 +199,16 @@ def test_labels_and_texts_never_touch() -> None:
     """A line would read "perhaps paid4 attempts"."""
     said = lay_out([("rows", "4"), ("perhaps paid", "4 attempts"), ("", "and more")])
     assert said == ["  rows        4", "  perhaps paid 4 attempts", "              and more"]
+
+
+def test_rows_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows would be missing from the output with exit code 0."""
+
+    def write(*_: object, warn: Any, **__: object) -> int:
+        warn("1 row could not be read: 4")
+        return 499
+
+    monkeypatch.setattr("flatout.runs.export.export", write)
+    for options, code in (((), 1), (("--salvage",), 0)):
+        assert main(["export", "r.flatout", "-o", "out.csv", *options]) == code
+        assert "499 rows written to out.csv\nflatout: 1 row could not be read: 4" in capsys.readouterr().err

@@ -173,13 +173,13 @@ def test_a_folder_that_went_away(tmp_path: Path) -> None:
 
 
 def test_permissions_and_links(tmp_path: Path) -> None:
-    """Colleagues could not read the output, or a link to another disk would be replaced by a file."""
+    """Other users could read the answers, or a link to another disk would be replaced by a file."""
     old = os.umask(0o027)
     try:
         write(tmp_path / "a.jsonl", rows({}))
     finally:
         os.umask(old)
-    assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o600
     (tmp_path / "link.jsonl").symlink_to("b.jsonl")
     write(tmp_path / "link.jsonl", rows({}))
     assert (tmp_path / "link.jsonl").is_symlink()

@@ -27,6 +27,9 @@ WHERE item_index BETWEEN :first AND :last
   AND (:choice = 'all' OR (state = 'answered') = (:choice = 'answered'))
 ORDER BY item_index LIMIT :most;
 
+-- indices: Read which items there are.
+SELECT item_index FROM items WHERE item_index BETWEEN ? AND ? ORDER BY item_index LIMIT ?;
+
 -- finished: Read in order what is there already, without the long columns.
 SELECT item_index, fingerprint, state FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 

@@ -1,0 +1,83 @@
+"""A file that appears whole or not at all, that is its owner's alone, and that no killed writer leaves half behind.
+
+It is written beside its place under another name, made durable, and then put there. While it is written it is locked:
+what stands beside without a lock was left by a writer that was killed, and the next one removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_BUFFER = 128 * 1024  # bytes; Python's own 4 KB or 8 KB are a system call every other row
+_PREFIX, _SUFFIX = ".flatout-", ".tmp"
+
+
+@contextmanager
+def whole(target: Path, ready: Callable[[Path], object] = lambda _: None) -> Iterator[BinaryIO]:
+    """A block that writes a file, which replaces what was there at the block's end. A new one has mode 0600, less the
+    umask; one that replaces another has the other's.
+
+    Args:
+        target: its place.
+        ready: called with the file, complete and durable, before it takes its place; what it raises prevents that.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    _remove_dead(target.parent)
+    temporary, file = _begun(target.parent)
+    try:
+        with file:
+            with suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            ready(temporary)
+            temporary.replace(target)
+        _sync(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _begun(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        temporary = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
+        file = open(temporary, "xb", buffering=_BUFFER, opener=_private)  # noqa: SIM115 - the caller closes it
+        with suppress(OSError):  # not every file system can
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if temporary.exists():  # else another writer took it for a dead one's before it was locked
+            return temporary, file
+        file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _remove_dead(folder: Path) -> None:
+    for left in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):  # it is locked, or not ours
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
