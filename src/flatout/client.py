@@ -58,7 +58,8 @@ class Client:
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
         budget: the most US dollars to spend, with what a ``store`` knows to be spent before; calls that might exceed
-            it are not sent.
+            it are not sent. A call without ``max_tokens`` is taken to be answered in 16,384 tokens at most (32,768 with
+            ``reasoning_effort``); a warning says so.
         headers: sent with every request.
         config: a flatout.toml, a `Config` or a mapping; by default flatout.toml is looked for upward from here.
         transport: carries the requests instead of HTTP; see `flatout.testing`.
@@ -172,7 +173,7 @@ class Client:
     def window(self) -> int:
         """How many calls are taken from the input ahead of their answers.
 
-        Enough to use the limits to the full, few enough that no call waits for minutes.
+        Enough to use the limits to the full: with a known ``rpm`` what goes in two minutes, and 64 at least.
         """
         return self._engine.window
 
@@ -327,8 +328,9 @@ class Client:
     ) -> AsyncGenerator[Result[OutputT], None]:
         """Answer many calls; yield each result as it completes.
 
-        Input is read lazily, a bounded number of calls ahead. Leaving the loop early cancels what is under way; to
-        wait for that, use ``async with contextlib.aclosing(client.as_completed(…)) as results``.
+        Input is read lazily, a bounded number of calls ahead. Leaving the loop early cancels what is under way, and
+        closes an input that is an async generator. To wait for that, use
+        ``async with contextlib.aclosing(client.as_completed(…)) as results``.
 
         Args:
             calls: as for `gather`.

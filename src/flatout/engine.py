@@ -38,7 +38,7 @@ class Engine:
     Args:
         targets: resolves the models' names.
         settings: timeouts, retries, money.
-        config: flatout.toml, for its prices.
+        config: flatout.toml, for its prices, and for whoever wants to know what is in force.
         transport: carries the requests; None for HTTP.
         trust_env: obey ``HTTPS_PROXY`` and its like.
         seed: makes the jitter of retries repeatable.
@@ -78,7 +78,7 @@ class Engine:
     def window(self) -> int:
         """How many calls are taken from the input ahead of their answers.
 
-        Enough to use the limits to the full, few enough that no call waits for minutes.
+        Enough to use the limits to the full: with a known ``rpm`` what goes in two minutes, and 64 at least.
         """
         limits = self.targets.client_limits
         if limits.concurrency is not None:
@@ -175,7 +175,9 @@ class Engine:
     def _model_of(self, call: Call) -> str:
         model = call.model or self.targets.model
         if model is None:
-            raise ConfigError("no model: name one as provider/model, with -m or model=, or in flatout.toml")
+            raise ConfigError(
+                "no model: name one, such as openai/gpt-5-mini or local, with -m or model=, or in flatout.toml"
+            )
         return model
 
     async def _resolve(self, call: Call) -> Target:

@@ -47,7 +47,11 @@ class CallFinished(Event, frozen=True, kw_only=True):
 
 
 class AttemptFailed(Event, frozen=True, kw_only=True):
-    """One attempt failed. ``retry_in`` is the wait before the next one; None when there is none."""
+    """One attempt failed.
+
+    ``retry_in`` is the wait before the next one: 0 where that only waits for its turn, as after a 429; None when there
+    is no next one.
+    """
 
     attempt: int
     error: Exception

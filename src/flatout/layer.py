@@ -220,7 +220,7 @@ class Journal(Protocol):
 
 
 class Journey:
-    """What one call collects on its way: times, attempts, waits, cost. One per call, made by the outermost layer.
+    """What one call collects on its way: times, attempts, waits, cost. One per call, made where it enters the library.
 
     Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt``, and
     ``journal`` for the calls that are made on this one's behalf. Who wants the answer's text as it comes sets

@@ -109,7 +109,7 @@ def test_another_job_is_refused_and_the_difference_named(finished: tuple[Path, P
         "prompt was not set, is now '{{ prompt }}!'": ["in.jsonl", *plain, "--prompt", "{{ prompt }}!"],
         "system was not set, is now 'Be brief.'": ["in.jsonl", *plain, "--system", "Be brief."],
         "model was 'any', is now 'other'": ["in.jsonl", *server.options("other")],
-        "params was {}, is now {'temperature': 0.5}": ["in.jsonl", *plain, "--param", "temperature=0.5"],
+        "params.temperature was not set, is now 0.5": ["in.jsonl", *plain, "--param", "temperature=0.5"],
     }
     before = server.received
 

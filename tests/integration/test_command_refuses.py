@@ -93,7 +93,7 @@ CASES = {
     ),
     "unknown provider": Case("no provider is named 'opnai'; did you mean openai?", options="-m opnai/gpt-5-mini"),
     "no provider": Case("the model 'gpt-5-mini' names no provider", options="-m gpt-5-mini"),
-    "no model": Case("line 1: no model: name one as provider/model", server=False),
+    "no model": Case("line 1: no model: name one, such as openai/gpt-5-mini", server=False),
     "no model for a table": Case(
         "no model: name one", run="in.csv -o out.csv --prompt {{text}}", files=CSV, server=False
     ),

@@ -31,7 +31,7 @@ class Speed(NamedTuple):
         if not self.rate:
             return ""
         if not self.fastest:
-            return f"{figures.duration(calls / (self.smooth or self.rate))} left"
+            return f"{figures.duration(max(1.0, calls / (self.smooth or self.rate)))} left"
         soonest = figures.duration(calls / self.fastest)
         if not self.slowest:
             return f"at least {soonest} left"

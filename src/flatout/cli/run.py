@@ -250,6 +250,8 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
     elif (progress.failed or before.failed) and outcome.kept and not quiet:
         why = f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}. " if before.failed else ""
         say(f"{why}To ask again for the failed rows, run the same command with --retry-failed.")
+    elif good and progress.resumed and not progress.answered and not quiet:
+        say("To ask for all of them anew, run the same command with --fresh.")
     if outcome.interrupted:
         return INTERRUPTED
     return 0 if good else FAILED

@@ -81,7 +81,8 @@ class Targets:
             return Target(self._server, model)
         name, slash, rest = model.partition("/")
         if not slash:
-            raise ConfigError(f"the model {model!r} names no provider: write it as provider/model, or give a base URL")
+            way_out = "write it as provider/model, such as openai/gpt-5-mini, or give a base URL"
+            raise ConfigError(f"the model {model!r} names no provider: {way_out}")
         if not rest:
             raise ConfigError(f"the model {model!r} names a provider only: write it as provider/model")
         endpoint = self._endpoint(name)

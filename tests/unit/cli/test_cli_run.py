@@ -352,3 +352,11 @@ def test_the_process_is_set_up_for_many_calls(monkeypatch: pytest.MonkeyPatch) -
     execute._tune_collector()
     execute._allow_many_files()
     assert called == ["freeze", (100_000, 20, 100), (4_096, 4_096)]
+
+
+def test_what_is_all_there_already_says_how_to_ask_anew(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever wants new answers would get the old ones, and not know why."""
+    before("answered")
+    runner.progress.resumed = 1
+    assert main(RUN) == 0
+    assert "To ask for all of them anew, run the same command with --fresh.\n" in capsys.readouterr().err
