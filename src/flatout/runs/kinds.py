@@ -5,6 +5,8 @@ A workbook that was renamed to ``.csv``, a database, an archive: each is called 
 
 from __future__ import annotations
 
+import re
+
 from flatout.errors import ConfigError
 
 HEAD = 4_096
@@ -40,6 +42,9 @@ _RUN_FILE = (68, b"FLAT")  # where SQLite keeps whose file it is
 _ZIP = b"PK\x03\x04"
 _WORKBOOKS = (b"xl/", b"[Content_Types].xml", b"opendocument.spreadsheet")
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
+_PARQUET = b"PAR1"
+_NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+"""Control characters that no text has: a magic number of letters alone may begin a sentence, or a column's name."""
 
 
 def check_kind(head: bytes, format: str, name: str) -> None:
@@ -57,8 +62,18 @@ def check_kind(head: bytes, format: str, name: str) -> None:
         raise ConfigError(f"{name}: is {what}")
 
 
+def is_parquet(head: bytes) -> bool:
+    """Whether a file that begins so is Parquet."""
+    return _begins(head, _PARQUET)
+
+
+def _begins(head: bytes, magic: bytes) -> bool:
+    """Whether a file is of the kind that begins so. What is letters alone says so only where no text goes on."""
+    return head.startswith(magic) and not (magic.isalnum() and _NO_TEXT.search(head) is None)
+
+
 def _kind(head: bytes, format: str, name: str) -> str | None:
-    if head.startswith(b"PAR1"):
+    if is_parquet(head):
         return None if format == "parquet" else "a Parquet file; name it .parquet, or add --format parquet"
     if head.startswith(_SQLITE):
         return _database(head, name)
@@ -68,7 +83,7 @@ def _kind(head: bytes, format: str, name: str) -> str | None:
         return f"a tar archive; {_UNPACK}"
     if format != "text" and head.lstrip()[:20].lower().startswith(_PAGES):
         return "an HTML or XML page, not rows; was a login or error page downloaded?"
-    return next((what for magic, what in _KINDS if head.startswith(magic)), None)
+    return next((what for magic, what in _KINDS if _begins(head, magic)), None)
 
 
 def _database(head: bytes, name: str) -> str:

@@ -19,7 +19,7 @@ from flatout.errors import ConfigError
 
 from .decode import as_utf8, check_encoding, first_letter, not_utf8
 from .json_list import elements
-from .kinds import HEAD, check_kind
+from .kinds import HEAD, check_kind, is_parquet
 from .rows import JSON_FORMATS, Row, Source
 from .streams import open_file, plain_errors, stream_of, unpacked
 
@@ -139,7 +139,7 @@ def open_input(
 
 def _source(name: str, format: str | None, head: bytes) -> Source:
     """The source, of the format that was given or that its beginning tells."""
-    chosen = format or ("parquet" if head.startswith(b"PAR1") else _sniffed(head))
+    chosen = format or ("parquet" if is_parquet(head) else _sniffed(head))
     if chosen in JSON_FORMATS:  # which of both it is, no name tells
         chosen = "json" if first_letter(head) == b"[" else "jsonl"
     check_kind(head, chosen, name)

@@ -119,8 +119,10 @@ class Template:
         """Whether it only puts columns in, so that it cannot fail where they exist and none is null."""
         self.wordy = any(data.data.strip() for data in tree.find_all(nodes.TemplateData))
         """Whether it has words of its own; if it is plain too, it makes no empty text."""
-        self.constant = not used
-        """Whether it makes the same text of every row."""
+        called = {id(call.node) for call in tree.find_all(nodes.Call)}
+        names = (node for node in tree.find_all(nodes.Name) if id(node) not in called)
+        self.constant = not used and not any(name.name in environment.globals for name in names)
+        """Whether it makes the same text of every row. A column may have the name of one of Jinja's own functions."""
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"

@@ -259,6 +259,17 @@ def test_another_kind_of_file_is_named(tmp_path: Path, name: str, data: bytes, m
     assert problem(tmp_path / name, data).startswith(f"{name}: {message}")
 
 
+@pytest.mark.parametrize("word", ["ORCID", "PARENT_ID", "PAR1", "GIF89a", "BZh", "ARROW1"])
+def test_a_word_that_begins_like_another_kind_of_file_is_a_word(tmp_path: Path, word: str) -> None:
+    """A table of researchers, or of parents, would be refused for the name of its first column."""
+    for name, data, value in (
+        ("a.csv", f"{word},text\n1,é\n", {word: "1", "text": "é"}),
+        ("a.txt", f"{word} is a word.\n", {"prompt": f"{word} is a word."}),
+    ):
+        (tmp_path / name).write_text(data, encoding="utf-8")
+        assert columns(tmp_path / name) == [value]
+
+
 def test_gzip_without_its_suffix_is_unpacked(tmp_path: Path) -> None:
     """A download that lost its suffix, or a packed pipe, would be called a NUL byte on line 1."""
     (tmp_path / "a.csv").write_bytes(gzip.compress(b"a\n1\n"))
