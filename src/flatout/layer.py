@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
+from .errors import OutputError
 from .secret import veiled_url
 from .values import Call, Reply
 
@@ -230,7 +231,10 @@ class Journey:
         target: the target of the last attempt.
         in_flight: an attempt is on the wire now.
         reasks: how often the model was asked again because its answer did not fit.
-        fallback: an answer that was cut off, with what was said of it in full, for when no better one comes.
+        ends_at: when the attempt on the wire is given up, at the latest.
+        said: the last answer that could not be used.
+        unread: those of them of which nobody has looked yet whether something can be got out.
+        fallback: what was got out of one, for when no better one comes.
         refusals: how often it was refused for coming too fast.
         first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
         failures: the attempts that failed; kept only while somebody subscribes to events.
@@ -242,6 +246,7 @@ class Journey:
         "cost",
         "deadline_at",
         "delivered",
+        "ends_at",
         "failures",
         "fallback",
         "first_chunk",
@@ -250,9 +255,11 @@ class Journey:
         "last_error",
         "reasks",
         "refusals",
+        "said",
         "sink",
         "started",
         "target",
+        "unread",
         "waits",
     )
 
@@ -261,7 +268,10 @@ class Journey:
         self.deadline_at: float | None = None
         self.attempts = 0
         self.in_flight = False
+        self.ends_at: float | None = None
         self.reasks = 0
+        self.said: Reply | None = None
+        self.unread: tuple[Reply, ...] = ()
         self.fallback: Reply | None = None
         self.refusals = 0
         self.target = ""
@@ -278,6 +288,14 @@ class Journey:
     def is_in_flight(self) -> bool:
         """Whether an attempt is on the wire now, so that its answer may have arrived."""
         return self.in_flight
+
+    def failed(self, error: CallError) -> None:
+        """Note that an attempt failed, and what the model said all the same."""
+        self.last_error = error
+        if error.reply is not None:
+            self.said = error.reply
+            if isinstance(error, OutputError):
+                self.unread += (error.reply,)
 
     def waited(self, cause: str, seconds: float) -> None:
         """Add to the time that went into a cause (see `flatout.events.WAITS`)."""

@@ -3,8 +3,8 @@
 Outer to inner::
 
     observe      sees everything, once per call
-    deadline     bounds queueing and retries too
     whole        where it is asked for: an answer that was cut off is none, however it was read
+    deadline     bounds queueing and retries too
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) per attempt
@@ -137,7 +137,7 @@ class Stack:
         observe, deadline = Observe(events), Deadline(settings.deadline)
         whole = [Whole()] if settings.fail_truncated else []
         self.answer = compose(
-            [observe, deadline, *whole, Reask(settings.reasks, salvage), retry],
+            [observe, *whole, deadline, Reask(settings.reasks, salvage), retry],
             Route(self._looked_up, partial(self._for_target, codec_for)),
         )
         self.embed = compose(

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from scripted_wire import Wire, client, completion, refusal
 
-from flatout import Call, Reply, SchemaMismatch, Truncated
+from flatout import Call, DeadlineExceeded, Reply, SchemaMismatch, Truncated
 from flatout.layer import Response
 from flatout.testing import run_virtual
 
@@ -22,6 +22,15 @@ class Person(BaseModel):
 
 GOOD = '{"name": "Ada", "age": 36}'
 CUT = '{"name": "Ada", "age": 36, "friends": ["Char'
+
+
+def cut_off(text: str) -> Response:
+    """An answer that ended at the token limit."""
+    body = {
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5},
+    }
+    return Response(200, {}, json.dumps(body).encode())
 
 
 def asked(call: Call, *answers: Any, **options: Any) -> tuple[Any, list[list[dict[str, Any]]]]:
@@ -93,6 +102,21 @@ def test_a_readable_answer_is_not_lost_to_the_deadline():
     assert result.output == Person(name="Ada", age=37)
 
 
+@pytest.mark.parametrize("after", [[60.0], [refusal(500)] * 9, [refusal(500), 60.0], [refusal(400)]])
+def test_a_readable_answer_is_not_lost_to_attempts_after_it(after):
+    """What is tried again because it was cut off, as the same question, would take with it what had been said."""
+    result, sent = asked(Call("Who?", output=Person, deadline=30), cut_off(CUT), *after)
+    assert result.output == Person(name="Ada", age=36)
+    assert len(sent) > 1
+
+
+def test_what_the_model_said_stays_with_the_deadlines_error():
+    """Nobody could see what was paid for, once another attempt had failed before time was up."""
+    result, _ = asked(Call("Who?", output=Person, deadline=10), "I cannot.", refusal(500), 60.0)
+    assert isinstance(result.error, DeadlineExceeded)
+    assert result.error.reply.text == "I cannot."
+
+
 def test_an_answer_that_was_cut_off_gives_way_to_a_whole_one():
     """A part of an answer would be taken where the whole one can be had."""
     result, sent = asked(Call("Who?", output=Person), UNFINISHED, GOOD)
@@ -124,11 +148,7 @@ def test_a_thought_is_no_part_of_the_answer():
 
 def test_an_answer_that_was_cut_off_is_saved_and_marked():
     """JSON that lacks its last brace would be lost with all that is in it."""
-    cut = {
-        "choices": [{"message": {"role": "assistant", "content": CUT}, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 5},
-    }
-    result, _ = asked(Call("Who?", output=Person), *[Response(200, {}, json.dumps(cut).encode())] * 9)
+    result, _ = asked(Call("Who?", output=Person), *[cut_off(CUT)] * 9)
     assert result.output == Person(name="Ada", age=36)
     assert result.reply.repaired
 
@@ -220,10 +240,11 @@ def test_the_thought_goes_back_with_the_answer_that_did_not_fit():
 @pytest.mark.parametrize("output", [None, Person])
 def test_answers_that_were_cut_off_can_be_made_failures(output):
     """Where half a text is of no use, it would stand among the answers."""
-    cut = {"choices": [{"message": {"role": "assistant", "content": CUT}, "finish_reason": "length"}]}
-    response = Response(200, {}, json.dumps(cut).encode())
     call = Call("Who?", output=output, reasks=0)
-    assert asked(call, *[response] * 9, retries=0)[0].ok
-    result, _ = asked(call, *[response] * 9, retries=0, fail_truncated=True)
+    assert asked(call, *[cut_off(CUT)] * 9, retries=0)[0].ok
+    result, _ = asked(call, *[cut_off(CUT)] * 9, retries=0, fail_truncated=True)
     assert isinstance(result.error, Truncated)
     assert (result.error.reply.text, result.error.attempts) == (CUT, 1)
+    if output is not None:
+        late, _ = asked(Call("Who?", output=output, deadline=10), cut_off(CUT), 60.0, fail_truncated=True)
+        assert isinstance(late.error, Truncated)

@@ -267,3 +267,16 @@ def test_what_happens_to_the_connection_behind_a_whole_answer_does_not_matter(la
     result, seconds = virtually(test, wire, between_bytes=60, retries=0)
     assert (result.text, result.reply.usage.output_tokens, result.attempts) == ("Hi", 3, 1)
     assert seconds < 60
+
+
+@pytest.mark.parametrize("bound", [{"timeout": 10.0}, {"deadline": 10.0}])
+@pytest.mark.parametrize("behind", [[1_000.0], [1.0, b": still here\n\n"] * 1_000])
+def test_a_whole_answer_is_taken_before_its_time_ends(bound, behind):
+    """An answer that came late would be lost, or paid for twice, to a server that never ends its bodies."""
+    wire = Streaming([7.0, chunk("Hi"), END, *behind], [chunk("again"), END])
+
+    async def test(made: Client) -> Any:
+        return await made.result("1")
+
+    result = virtually(test, wire, between_bytes=60, first_byte=60, **bound)
+    assert (result.text, result.attempts) == ("Hi", 1)

@@ -11,7 +11,7 @@ from flatout.values import Call, Reply
 class Deadline:
     """Ends a call that is not answered in time, with `DeadlineExceeded`; the last failure is chained.
 
-    An answer that was cut off (`Journey.fallback`) is better than none: it is returned instead.
+    What was got out of an answer that did not fit (`Journey.fallback`) is better than none: it is returned instead.
 
     Args:
         seconds: for calls that name no deadline of their own.
@@ -41,4 +41,4 @@ def _exceeded(seconds: float, trip: Journey) -> DeadlineExceeded:
     why = f"; the last attempt: {last}" if last is not None else ""
     tries = "1 attempt" if trip.attempts == 1 else f"{trip.attempts} attempts"
     text = f"not answered within {seconds:g} s, after {tries}{why}"
-    return DeadlineExceeded(text, attempts=trip.attempts, reply=getattr(last, "reply", None))
+    return DeadlineExceeded(text, attempts=trip.attempts, reply=trip.said)

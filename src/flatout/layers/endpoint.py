@@ -15,6 +15,9 @@ from flatout.values import Call, Reply
 LINGER = 5.0
 """Seconds that a body may take to end, or to tell the usage, once the answer in it is whole."""
 
+SHORTLY = 0.1
+"""Seconds before the end of the attempt's time at which a whole answer is taken, whatever becomes of its body."""
+
 
 def _unknown(_: Call) -> None:
     return None
@@ -108,7 +111,7 @@ class Endpoint:
             if decoder.broken:
                 break
             if decoder.complete:
-                listening.expect_the_end()
+                listening.expect_the_end(trip.ends_at)
         return decoder.reply()
 
 
@@ -124,6 +127,7 @@ class _Listening:
         self._gaps = gaps
         self._began = asyncio.get_running_loop().time()
         self._heard = False
+        self._over: float | None = None
         self.decoder: StreamDecoder | None = None
         self.silence = Patience(None if gaps.first_byte is None else self._began + gaps.first_byte)
 
@@ -145,9 +149,16 @@ class _Listening:
         """What holds the answer once it is whole: what happens to its connection then does not matter any more."""
         return self.decoder if self.decoder is not None and self.decoder.complete else None
 
-    def expect_the_end(self) -> None:
-        """Give the end of the body its time, once the answer is whole: some servers never end it."""
-        self.silence.reschedule(asyncio.get_running_loop().time() + LINGER)
+    def expect_the_end(self, ends_at: float | None) -> None:
+        """Give the end of the body its time, once the answer is whole: some servers never end it.
+
+        Args:
+            ends_at: when the attempt is given up, and with it all that came.
+        """
+        if self._over is None:
+            over = asyncio.get_running_loop().time() + LINGER
+            self._over = over if ends_at is None else min(over, ends_at - SHORTLY)
+        self.silence.reschedule(self._over)
 
     def complaint(self) -> AttemptTimeout:
         """What to raise when it kept silent for too long; the code names the bound."""

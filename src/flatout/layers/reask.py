@@ -6,9 +6,10 @@ another answer is paid for, and an answer that was paid for is never lost: neith
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
-from flatout.errors import CallError, OutputError
+from flatout.errors import CallError
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.reask import reask
 from flatout.values import Call, Reply
@@ -17,7 +18,8 @@ from flatout.values import Call, Reply
 class Reask:
     """Asks up to ``reasks`` times more, unless an answer can be read all the same.
 
-    An answer that was cut off is kept for the case that no better one comes (`Journey.fallback`).
+    What can be got out of an answer that was cut off is kept for the case that no better one comes, be it for want of
+    time (`Journey.fallback`).
 
     Args:
         reasks: for calls that say nothing of it. Each is paid for, and counted among the attempts.
@@ -35,31 +37,31 @@ class Reask:
     async def _fitting(self, call: Call, call_next: CallNext) -> Reply:
         left = self._reasks if call.reasks is None else call.reasks
         trip = journey()
-        asked, unfit = call, None
+        asked = call
         while True:
             try:
                 return await call_next(asked)
+            except asyncio.CancelledError:
+                self._read(call, trip)  # the deadline takes the fallback
+                raise
             except CallError as error:
-                if (readable := self._readable(call, error, trip)) is not None:
+                if (readable := self._read(call, trip)) is not None:
                     return readable
                 again = reask(asked, error) if left > 0 and not trip.delivered else None
                 if again is None:
                     if trip.fallback is not None:
                         return trip.fallback
-                    error.reply = error.reply or unfit  # what the model said is not lost to a failure after it
+                    error.reply = error.reply or trip.said  # what the model said is not lost to a failure after it
                     raise
                 left -= 1
                 trip.reasks += 1
-                asked, unfit = again, error.reply
+                asked = again
 
-    def _readable(self, call: Call, error: CallError, trip: Journey) -> Reply | None:
-        """The answer in an error's reply, where it is whole; one that was cut off becomes the fallback."""
-        if not isinstance(error, OutputError) or error.reply is None:
-            return None
-        found = self._salvage(call, error.reply)
-        if found is None:
-            return None
-        reply, whole = found
-        if not whole:
-            trip.fallback = reply
-        return reply if whole else None
+    def _read(self, call: Call, trip: Journey) -> Reply | None:
+        """The first answer that is whole, of all that came since the last look; any before it become the fallback."""
+        unread, trip.unread = trip.unread, ()
+        for found in filter(None, (self._salvage(call, reply) for reply in unread)):
+            trip.fallback, whole = found
+            if whole:
+                return trip.fallback
+        return None

@@ -49,7 +49,7 @@ class Retry:
                 error.attempts = trip.attempts
                 raise
             except CallError as error:
-                trip.last_error = error
+                trip.failed(error)
                 error.attempts = trip.attempts
                 decision = verdict(error)
                 if self._wait_for_quota and isinstance(error, QuotaExhausted):

@@ -22,9 +22,11 @@ class Timeout:
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.timeout or self._seconds
+        trip = journey()
         until = asyncio.get_running_loop().time() + seconds
+        trip.ends_at = until if trip.deadline_at is None else min(until, trip.deadline_at)
         try:
-            async with Patience(until, journey().is_in_flight) as scope:
+            async with Patience(until, trip.is_in_flight) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
