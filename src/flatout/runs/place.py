@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 from flatout.errors import ConfigError
 from flatout.folders import cache_folder
 
+from .claim import where
+
 SUFFIX = ".flatout"
 
-_SHOWN = 60  # characters of the input's name in that of a file in the cache folder
+_SHOWN = 60  # bytes of the input's name in that of a file in the cache folder
 
 
 def run_file_of(source: str, output: str | None, named: str | None, job: Mapping[str, Any]) -> Path:
@@ -33,8 +36,9 @@ def run_file_of(source: str, output: str | None, named: str | None, job: Mapping
 
 
 def _in_cache(source: str, job: Mapping[str, Any]) -> Path:
-    made = json.dumps([str(Path(source).absolute()), job], sort_keys=True, default=str)
-    name = f"{Path(source).name[:_SHOWN]}-{hashlib.sha256(made.encode()).hexdigest()[:12]}{SUFFIX}"
+    made = json.dumps([where(source) or source, job], sort_keys=True, default=str)
+    shown = os.fsencode(Path(source).name)[:_SHOWN].decode(errors="ignore")
+    name = f"{shown}-{hashlib.sha256(made.encode()).hexdigest()[:12]}{SUFFIX}"
     try:
         folder = cache_folder() / "runs"
     except ConfigError:
