@@ -45,6 +45,32 @@ class _Job:
             return _Outcome(error=error)
 
 
+class _Turn:
+    """Somebody's wait for a thread."""
+
+    def __init__(self) -> None:
+        self.granted = False
+        self._told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def answer(self) -> bool:
+        """Whether there is a thread."""
+        return await self._told
+
+    def tell(self, granted: bool) -> bool:
+        """End the wait; False where nobody waits any more, since the event loop has ended."""
+        try:
+            self._told.get_loop().call_soon_threadsafe(_settle, self._told, granted)
+        except RuntimeError:
+            return False
+        self.granted = granted
+        return True
+
+
+def _settle(told: asyncio.Future[bool], granted: bool) -> None:
+    if not told.done():
+        told.set_result(granted)
+
+
 class Threads(Executor):
     """So many threads at most, started when they are needed. `take` one, then `run` in it, once.
 
@@ -63,7 +89,7 @@ class Threads(Executor):
         """Begin anew: a forked process has none of its parent's threads."""
         self._lock = Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], _Job]] = SimpleQueue()
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: deque[_Turn] = deque()
         self._started = self._taken = self._given_up = 0
 
     async def take(self) -> bool:
@@ -74,10 +100,10 @@ class Threads(Executor):
                 return True
             if self._given_up == self._most:
                 return False
-            turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            turn = _Turn()
             self._waiting.append(turn)
         try:
-            return await turn
+            return await turn.answer()
         except asyncio.CancelledError:
             self._leave(turn)
             raise
@@ -98,11 +124,20 @@ class Threads(Executor):
         """Have a job run. Called by the event loop for `run`."""
         assert isinstance(fn, _Job)
         future: Future[Any] = Future()
-        self._jobs.put((future, fn))
         if self._started < self._taken:
-            self._started += 1
-            Thread(target=self._serve, name=f"flatout-tool-{self._started}", daemon=True).start()
+            self._start()
+        self._jobs.put((future, fn))
         return future
+
+    def _start(self) -> None:
+        """Start a thread, before there is a job for it: one that failed to start must not run a tool later."""
+        try:
+            Thread(target=self._serve, name=f"flatout-tool-{self._started + 1}", daemon=True).start()
+        except BaseException:  # the system has no more, or the program ends
+            with self._lock:
+                self._pass_on()
+            raise
+        self._started += 1
 
     def _serve(self) -> None:
         while True:
@@ -130,36 +165,22 @@ class Threads(Executor):
             self._given_up += 1
             if self._given_up == self._most:
                 while self._waiting:
-                    _tell(self._waiting.popleft(), False)
+                    self._waiting.popleft().tell(False)
 
-    def _leave(self, turn: asyncio.Future[bool]) -> None:
+    def _leave(self, turn: _Turn) -> None:
         """Wait no longer; a thread that came at the same moment goes to the next."""
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            else:
+            elif turn.granted:
                 self._pass_on()
 
     def _pass_on(self) -> None:
         """Give a thread to the next that waits, or back."""
         while self._waiting:
-            if _tell(self._waiting.popleft(), True):
+            if self._waiting.popleft().tell(True):
                 return
         self._taken -= 1
-
-
-def _tell(turn: asyncio.Future[bool], granted: bool) -> bool:
-    """Whether somebody waits still: not where the event loop has ended."""
-    try:
-        turn.get_loop().call_soon_threadsafe(_settle, turn, granted)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _settle(turn: asyncio.Future[bool], granted: bool) -> None:
-    if not turn.done():
-        turn.set_result(granted)
 
 
 threads = Threads()

@@ -110,12 +110,56 @@ def test_who_waits_no_longer_takes_no_thread(one: Threads):
         waiting = [asyncio.create_task(one.take()) for _ in range(2)]
         await asyncio.sleep(0)
         waiting[0].cancel()
-        await one.run(int)
+        one._end(module._Job(int))  # a thread may tell it at any time
         waiting[1].cancel()  # at the very moment at which the thread is its own
         await asyncio.gather(*waiting, return_exceptions=True)
 
     run_virtual(main())
     assert repr(one) == "Threads(0 of 1 taken, 0 given up, 0 waiting)"
+
+
+def test_who_was_told_that_there_is_none_gives_none_back(one: Threads):
+    """There would seem to be one more than there is, and a tool would wait in it for what never ends."""
+    end = threading.Event()
+
+    async def main() -> None:
+        assert await one.take()
+        hanging = asyncio.create_task(one.run(lambda: end.wait(10)))
+        waiting = asyncio.create_task(one.take())
+        await asyncio.sleep(0)
+        hanging.cancel()
+        await asyncio.sleep(0)
+        waiting.cancel()  # at the very moment at which it hears
+        await asyncio.gather(hanging, waiting, return_exceptions=True)
+        held = repr(one)
+        end.set()
+        await _until(lambda: "0 given up" in repr(one))
+        assert held == "Threads(1 of 1 taken, 1 given up, 0 waiting)"
+
+    asyncio.run(main())
+    assert repr(one) == "Threads(0 of 1 taken, 0 given up, 0 waiting)"
+
+
+def test_a_tool_for_which_no_thread_can_be_started_never_runs(one: Threads, monkeypatch: pytest.MonkeyPatch):
+    """The model would hear that it failed, ask again, and what it does be done twice."""
+    done: list[int] = []
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            assert (await tool(order).run({"number": 1})).failed
+        assert not (await tool(order).run({"number": 2})).failed
+        await _until(lambda: "0 of 1" in repr(one))
+
+    def order(number: int) -> None:
+        """Orders something."""
+        done.append(number)
+
+    asyncio.run(main())
+    assert done == [2]
 
 
 def test_a_loop_that_has_ended_takes_no_thread(one: Threads):
