@@ -48,15 +48,21 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     fault: Fault | None = None
 
 
-def unfinished(call: Call, reply: Reply) -> Fault | None:
-    """Why an answer without an error is not usable all the same; None when it is."""
+def unfinished(call: Call, reply: Reply, *, may_be_silent: bool = False) -> Fault | None:
+    """Why an answer without an error is not usable all the same; None when it is.
+
+    Args:
+        call: the call.
+        reply: its answer.
+        may_be_silent: whether the provider documents that a turn may end here without a word.
+    """
     blank = not reply.text.strip() and not reply.tool_calls
     if reply.finish_reason == "content_filter":
         return errors.ContentFiltered, "stopped the answer by its content filter"
     if reply.finish_reason == "length" and (blank or call.output is not None or reply.tool_calls):
         before = "while the model was still reasoning" if reply.reasoning else "before any text"
         return errors.Truncated, f"stopped at the token limit {before if blank else 'in the middle of the answer'}"
-    if blank and not _may_be_silent(call, reply):
+    if blank and not (may_be_silent and call.output is None and reply.finish_reason == "stop"):
         return errors.EmptyAnswer, _EMPTY if not reply.reasoning else _ONLY_REASONED
     return None
 
@@ -67,25 +73,6 @@ _ONLY_REASONED = (
     "sent reasoning and no answer: if the answer stands in it (error.reply.reasoning), the server takes answers for "
     "thoughts, so check its reasoning parser"
 )
-
-
-def _may_be_silent(call: Call, reply: Reply) -> bool:
-    """Whether a model may end its turn without a word: after a tool's result it may have nothing to add.
-
-    Anthropic documents it as normal.
-    """
-    if call.output is not None or reply.finish_reason != "stop" or not call.messages:
-        return False
-    last: Any = call.messages[-1]
-    if not isinstance(last, Mapping):
-        return False
-    return last.get("role") == "tool" or last.get("type") == "function_call_output" or _holds_result(last)
-
-
-def _holds_result(message: Mapping[str, Any]) -> bool:
-    """Whether there is a tool's result among a message's parts, as Anthropic and Gemini write it."""
-    parts = as_dicts(message.get("content")) or as_dicts(message.get("parts"))
-    return any(part.get("type") == "tool_result" or "functionResponse" in part for part in parts)
 
 
 def tool_call(identity: Any, name: Any, arguments: Any, index: int) -> ToolCall | None:

@@ -196,6 +196,15 @@ class Anthropic(JSONCodec):
             fault=_fault(data, reason),
         )
 
+    def _may_be_silent(self, call: Call) -> bool:
+        """After a tool's result the model may have nothing to add: "Empty responses with end_turn" in the documentation
+        of stop reasons.
+        """
+        last = call.messages[-1] if call.messages else None
+        if not isinstance(last, Mapping):
+            return False
+        return last.get("role") == "tool" or any(_is_result(part) for part in as_dicts(last.get("content")))
+
     def _assembly(self, call: Call) -> Assembly:
         return MessageBlocks(answer_tool=ANSWER_TOOL if call.output is not None else None)
 

@@ -120,6 +120,10 @@ class JSONCodec(ABC):
     def _assembly(self, call: Call) -> Assembly:
         """A new assembly for one streamed answer."""
 
+    def _may_be_silent(self, call: Call) -> bool:
+        """Whether the model may answer this call with nothing at all. Elsewhere that is a failure, and tried again."""
+        return False
+
     def _signed(self, turn: Any) -> bytes:
         """A turn in this format, with who made it."""
         try:
@@ -173,7 +177,7 @@ class JSONCodec(ABC):
         paid = reply if reply.usage.input_tokens is not None or reply.text.strip() else None
         if (failure := data if is_problem(data) else answer.failure) is not None:
             raise error_in_answer(failure, response, self._endpoint, paid)
-        if (fault := answer.fault or unfinished(call, reply)) is not None:
+        if (fault := answer.fault or unfinished(call, reply, may_be_silent=self._may_be_silent(call))) is not None:
             kind, text = fault
             kept = paid if kind is errors.ProtocolError else reply
             raise unusable(kind, text, response, self._endpoint, kept)
