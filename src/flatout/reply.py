@@ -7,6 +7,7 @@ asked for, in the provider's own form and unchanged; so a Reply holds that form,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -145,12 +146,25 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     def message(self) -> Message:
         """The answer as the assistant's turn of a conversation, to be put into the next call's ``messages`` as it is.
 
-        The provider that made it gets it back as it was made, reasoning and signatures included; any other gets the
-        text and the tool calls. It is JSON, so it can be stored.
+        The provider that made it gets it back as it was made, reasoning and signatures included. Any other gets the
+        text and the tool calls, and so does every one once these were changed. It is JSON, so it can be stored.
         """
         message: dict[str, Any] = {"role": "assistant", "content": self.text or (None if self.tool_calls else "")}
         if self.tool_calls:
             message["tool_calls"] = [asked.entry() for asked in self.tool_calls]
         if self.native:
-            message[NATIVE] = msgspec.json.decode(self.native)
+            message[NATIVE] = {**msgspec.json.decode(self.native), "of": said_in(message)}
         return message
+
+
+def said_in(message: Message) -> str:
+    """A digest of what a turn says to all, by which a provider's own form of it is known to say the same still.
+
+    Whoever cuts a turn short, or takes a name or a tool call out of it, would otherwise find it sent as it was.
+    """
+    said = message.get("content") or "", message.get("tool_calls") or ()
+    try:
+        kept = msgspec.json.encode(said, order="deterministic", enc_hook=repr)
+    except (ValueError, TypeError, RecursionError):  # none that a Reply has made
+        return ""
+    return blake2b(kept, digest_size=16).hexdigest()

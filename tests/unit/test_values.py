@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from flatout import Call, ConfigError, Endpoint, Limits, Reply, Result, ToolCall, Usage
 from flatout.layer import Request
+from flatout.reply import said_in
 from flatout.secret import Secret
 from flatout.values import Target
 
@@ -251,7 +252,7 @@ def test_a_reply_is_the_next_message():
         "tool_calls": [
             {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}, "signature": "c2ln"}
         ],
-        "native": native,
+        "native": {**native, "of": said_in(message)},
     }
     assert Reply(text="hi").message == {"role": "assistant", "content": "hi"}
     assert Reply(text="").message["content"] == ""

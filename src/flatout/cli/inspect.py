@@ -23,7 +23,7 @@ $ flatout status answers.jsonl.flatout --json
 EXPORT_EPILOG = """\
 [bold]Examples[/bold]
 
-$ flatout export answers.jsonl -o so-far.csv  # while the run goes on
+$ flatout export answers.jsonl -o so-far.csv --overwrite  # at any time
 $ flatout export answers.jsonl -o failed.jsonl --only failed
 $ flatout export damaged.flatout -o rescued.jsonl --salvage
 """

@@ -59,7 +59,8 @@ class MessageBlocks:
                 return piece if name == "text" or (name == "partial_json" and answers) else ""
         if (citation := delta.get("citation")) is not None:
             block = self._blocks.setdefault(index, {"type": "text"})
-            block["citations"] = [*(block.get("citations") or ()), citation]
+            block["citations"] = held = block.get("citations") or []
+            held.append(citation)
         return ""
 
     def _block(self, index: int) -> dict[str, Any]:

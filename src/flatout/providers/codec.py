@@ -17,7 +17,7 @@ import msgspec
 from flatout import errors
 from flatout.errors import InvalidRequest
 from flatout.layer import Request, Response
-from flatout.reply import NATIVE
+from flatout.reply import NATIVE, said_in
 from flatout.secret import Secret, Veiled
 from flatout.values import Call, Message, Reply, Target
 
@@ -132,11 +132,11 @@ class JSONCodec(ABC):
             return b""
 
     def _own_turn(self, message: Message) -> Any:
-        """The turn of a message as this provider made it; None where another one did, or where a user wrote it."""
+        """The turn of a message as this provider made it; None where another one did, or a user wrote or changed it."""
         native = message.get(NATIVE)
         if not isinstance(native, Mapping) or any(native.get(name) != value for name, value in self._maker.items()):
             return None
-        return native.get("turn")
+        return native.get("turn") if native.get("of") == said_in(message) else None
 
     def _object(self, response: Response) -> tuple[dict[str, Any], bytes]:
         """The answer decoded, and its bytes, mended where they were not quite JSON."""

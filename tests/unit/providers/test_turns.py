@@ -109,6 +109,17 @@ def test_a_turn_goes_back_as_it_was_made(name: str, body: dict[str, Any], turn: 
 
 
 @pytest.mark.parametrize(("name", "body", "turn"), MADE)
+@pytest.mark.parametrize("change", [{"content": "[a name]"}, {"tool_calls": [{**CALLED, "id": "c2"}]}])
+def test_a_turn_that_was_changed_goes_back_as_it_was_changed(
+    name: str, body: dict[str, Any], turn: Any, change: dict[str, Any]
+) -> None:
+    """What somebody took out of a conversation, a name or a call without result, would be sent all the same."""
+    message = {**decoded(name, body).message, **change}
+    written = {key: value for key, value in message.items() if key != "native"}
+    assert sent(name, message) == sent(name, written) != sent(name, decoded(name, body).message)
+
+
+@pytest.mark.parametrize(("name", "body", "turn"), MADE)
 @pytest.mark.parametrize("other", MODELS)
 def test_another_provider_gets_text_and_tool_calls(name: str, body: dict[str, Any], turn: Any, other: str) -> None:
     """A conversation that goes on elsewhere would be refused for a field or a signature that is unknown there."""
