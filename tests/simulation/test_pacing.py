@@ -357,6 +357,23 @@ def test_a_long_retry_after_is_obeyed_to_the_end():
     assert not [at for at in wire.times if began + 0.1 < at < began + 60]
 
 
+@pytest.mark.parametrize("limits", [None, Limits(rpm=6_000), Limits(concurrency=50)], ids=["none", "rpm", "slots"])
+def test_an_absurd_wait_is_looked_at_before_it_ends(limits):
+    """One header with a bug in it would stop a run for years, or fail all of its calls."""
+    wire = Scripted(lambda now, number: throttle(1.8e8) if number in (20, 21) else None)
+    assert all(result.ok for result in batch(wire, 300, limits=limits))
+    assert wire.times[-1] < 60
+
+
+@pytest.mark.parametrize("told", [0.0, 0.001])
+@pytest.mark.parametrize("limits", [None, Limits(rpm=6_000), Limits(concurrency=50)], ids=["none", "rpm", "slots"])
+def test_waits_that_are_always_too_short_grow(limits, told):
+    """A gateway whose every 429 says 0 seconds would be asked forty times a second."""
+    wire = Scripted(lambda now, number: throttle(told))
+    assert not any(result.ok for result in batch(wire, 20, limits=limits, deadline=30.0))
+    assert len([at for at in wire.times if at > 0.5]) <= 8  # half a second, then 1, 2, 4, 8, 10 …
+
+
 @pytest.mark.parametrize("retry_after", [None, 120.0], ids=["no time", "a time"])
 def test_a_used_up_quota_is_waited_for_on_request(retry_after):
     """A run over night would fail its second half, although the quota comes back at midnight."""

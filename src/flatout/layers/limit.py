@@ -24,7 +24,8 @@ from flatout.events import Events, TargetPaused
 from flatout.layer import CallNext, journey
 from flatout.policies.classify import Verdict, verdict
 from flatout.policies.estimate import Estimator, Need
-from flatout.policies.pacing import Pacer
+from flatout.policies.pacing import LONGEST_PAUSE, Pacer
+from flatout.policies.retry_after import retry_after
 from flatout.values import Call, Reply
 
 BYPASS = 16
@@ -194,7 +195,7 @@ class Limit:
                     pacer.admit(need, now)
                     return
         trip = journey()
-        if trip.deadline_at is not None and pacer.paused_until >= trip.deadline_at:
+        if trip.deadline_at is not None and pacer.surely_paused_until >= trip.deadline_at:
             raise DeadlineExceeded(
                 f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
                 attempts=trip.attempts,
@@ -331,14 +332,29 @@ class Limit:
             until = pacer.rest(need, error.retry_after or QUOTA_WAIT, now)
             self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=str(error)))
             return None
-        alone = pacer.alone(need, error.retry_after, sent, now) if decision is Verdict.THROTTLE else None
+        told = self._told(error)
+        alone = pacer.alone(need, told, sent, now) if decision is Verdict.THROTTLE else None
         if decision is not Verdict.THROTTLE or alone is not None:
             overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
             pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
             return alone
         was = pacer.paused_until
-        until = pacer.throttled(need, error.retry_after, error.headers, sent, now, self._wall(), error.limits)
+        until = pacer.throttled(need, told, error.headers, sent, now, self._wall(), error.limits)
         if until > max(was, now) and self._events:
-            reason = "rate limited" if isinstance(error, RateLimited) else "no capacity"
-            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=reason))
+            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=_reason(error, told)))
         return None
+
+    def _told(self, error: CallError) -> float | None:
+        """Seconds that a refusal asks to wait; None when it does not say, or says 0, which is no wait."""
+        if error.retry_after is None and error.headers is not None:
+            return retry_after(error.headers, self._wall()) or None  # an instant, in an answer without a date
+        return error.retry_after or None
+
+
+def _reason(error: CallError, told: float | None) -> str:
+    """Why a target is paused."""
+    if not isinstance(error, RateLimited):
+        return "no capacity"
+    if told is None or told <= LONGEST_PAUSE:
+        return "rate limited"
+    return f"rate limited; that it asks to wait {told:,.0f} s is not believed"

@@ -10,6 +10,7 @@ from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.backoff import delay, overload_delay
 from flatout.policies.classify import Repeats, Verdict, verdict
+from flatout.policies.pacing import LONGEST_PAUSE
 from flatout.policies.retry_quota import RetryQuota
 from flatout.values import Call, Reply
 
@@ -71,7 +72,8 @@ class Retry:
         if trip.delivered:
             return None  # the caller has half an answer already: another one would begin anew in the middle of it
         if decision is Verdict.THROTTLE:
-            wait, floor = 0.0, error.retry_after or 0.0  # the limiter does the waiting, for all calls at once
+            told = error.retry_after or 0.0
+            wait, floor = 0.0, told if told <= LONGEST_PAUSE else 0.0  # the limiter waits, for all calls at once
         elif decision in (Verdict.RETRY, Verdict.OVERLOADED):
             if spent >= self._attempts or repeats.final(error) or not self._quota.withdraw():
                 return None

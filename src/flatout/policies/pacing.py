@@ -31,7 +31,14 @@ PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
 
 LAST_PAUSE = 10.0
-"""Seconds of the pause after a refusal that names none, which is doubled while nothing is accepted in between."""
+"""Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
+
+TOO_SHORT = 2
+"""After so many pauses with nothing accepted in between, the waits that a provider names are too short: they grow, too."""
+
+LONGEST_PAUSE = 3_600.0
+"""Seconds that a refusal may ask to wait unless it names a day's limit. More is cut to this, and doubted."""
+
 OVERLOAD, MOST = 5, 0.5
 """So many failures for want of capacity, with no answer in between, pause the target, if they are that share of all
 that was sent meanwhile: failures are quicker than answers, so the first few say nothing of how many there will be."""
@@ -140,6 +147,11 @@ class Pacer:
         self._own_pause = until
         if self._shared is not None:
             self._shared.paused_until = until
+
+    @property
+    def surely_paused_until(self) -> float:
+        """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
+        return self.paused_until if self._early_at == math.inf else -math.inf
 
     @property
     def counts_tokens(self) -> bool:
@@ -306,18 +318,27 @@ class Pacer:
             self.aimd.pushed_back(sent, now)
         elif self.search is None and self._searches and self._are_wrong(sent):
             self.search = self._search_below(need, sent, now)
-        wait = self.search.refused(need.mark, sent, retry_after, now) if self.search is not None else 0.0
-        if retry_after is None:
-            if self.aimd is not None and self.in_flight:  # a slot that falls free says when to go on
-                return self.paused_until
-            if sent < self._paused_at:  # the pause that answers it has begun already
-                return self.paused_until
-            retry_after = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
-            self._throttles += 1
-        self._pause(now + max(retry_after, wait), now)
-        if retry_after > DOUBTFUL and headers is not None and exaggerates(headers):
+        absurd = retry_after is not None and retry_after > LONGEST_PAUSE and "rpd" not in self._axes
+        told = None if absurd else retry_after
+        wait = self.search.refused(need.mark, sent, told, now) if self.search is not None else 0.0
+        if retry_after is None and self.aimd is not None and self.in_flight:
+            return self.paused_until  # a slot that falls free says when to go on
+        if retry_after is None and sent < self._paused_at:
+            return self.paused_until  # the pause that answers it has begun already
+        seconds = self._seconds(retry_after, sent)
+        self._pause(now + max(LONGEST_PAUSE if absurd else seconds, wait), now)
+        if absurd or (seconds > DOUBTFUL and headers is not None and exaggerates(headers)):
             self._doubt(now)
         return self.paused_until
+
+    def _seconds(self, retry_after: float | None, sent: float) -> float:
+        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
+        own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
+        told = own if retry_after is None else retry_after
+        seconds = max(told, own) if self._throttles >= TOO_SHORT else told
+        if sent >= self._paused_at:
+            self._throttles += 1
+        return seconds
 
     def rest(self, need: Need, seconds: float, now: float) -> float:
         """An admitted call found the target closed for long (a quota): nobody goes before then, and then one first."""

@@ -10,39 +10,42 @@ import math
 from collections.abc import Mapping
 from datetime import UTC
 
-_SECONDS = ("retry-after", "llm_provider-retry-after")
-"""Headers in seconds or as an HTTP date, the best first. The second is LiteLLM's copy of its upstream's."""
+_HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0), ("llm_provider-retry-after", 1.0))
+"""Headers and the seconds in their unit, the best first. The last is LiteLLM's copy of its upstream's."""
+
+INSTANT = 1e9
+"""A number from here on is no wait but an instant: 32 years as a wait, the year 2001 in seconds since the epoch."""
+
+MILLISECONDS = 1e11
+"""An instant from here on is one in milliseconds: in seconds it lies in the year 5138."""
 
 
 def retry_after(headers: Mapping[str, str], wall: float | None = None) -> float | None:
     """Seconds that an answer asks to wait, 0 or more; None when it does not say so in a way that makes sense.
 
-    ``retry-after-ms`` (OpenAI, Azure) is finer and wins over ``retry-after`` (RFC 9110: seconds or an HTTP date).
-    Long waits, even of days, are returned as they are: whether to wait that long is for the deadline to decide.
+    ``retry-after-ms`` (OpenAI, Azure) is finer and wins over ``retry-after`` (RFC 9110: seconds or an HTTP date). Some
+    gateways send the instant at which to come back instead, in seconds or milliseconds since the epoch.
+    Long waits, even of days, are returned as they are: what to make of them is for the pacer and the deadline to decide.
 
     Args:
         headers: the answer's headers, names in lower case.
-        wall: now, in seconds since the epoch. An HTTP date is measured against the answer's own ``date``, which a
+        wall: now, in seconds since the epoch. An instant is measured against the answer's own ``date``, which a
             wrong clock on this side does not disturb, and against ``wall`` only where there is none.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    for name in _SECONDS:
+    for name, unit in _HEADERS:
         value = headers.get(name)
         if value is None:
             continue
-        seconds = _number(value)
-        if seconds is None:
-            seconds = _until(value, headers.get("date"), wall)
+        number = _number(value)
+        if number is not None and number < INSTANT:
+            return number * unit
+        seconds = _until(value if number is None else number, headers.get("date"), wall)
         if seconds is not None:
             return seconds
     return None
 
 
-def _number(value: str | None) -> float | None:
-    if value is None:
-        return None
+def _number(value: str) -> float | None:
     try:
         number = float(value)
     except ValueError:
@@ -50,8 +53,8 @@ def _number(value: str | None) -> float | None:
     return number if 0 <= number < math.inf else None
 
 
-def _until(value: str, date: str | None, wall: float | None) -> float | None:
-    then = _epoch(value)
+def _until(instant: str | float, date: str | None, wall: float | None) -> float | None:
+    then = _epoch(instant) if isinstance(instant, str) else instant / (1e3 if instant >= MILLISECONDS else 1.0)
     now = _epoch(date) if date is not None else None
     if now is None:
         now = wall

@@ -38,6 +38,23 @@ def test_every_notation(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, NOON_EPOCH + 5) == seconds
 
 
+@pytest.mark.parametrize(
+    ("name", "instant"),
+    [
+        ("retry-after", "1790000030"),
+        ("retry-after", "1790000030000"),
+        ("retry-after-ms", "1790000030000"),
+        ("retry-after-ms", "1790000030"),
+    ],
+)
+def test_an_instant_since_the_epoch_is_no_wait(name: str, instant: str) -> None:
+    """A gateway that says when, and not how long, would stop the run for 57 years."""
+    assert retry_after({name: instant}, 1_790_000_000.0) == pytest.approx(30.0)
+    assert retry_after({name: instant}, 1_790_000_040.0) == 0.0
+    assert retry_after({name: instant, "date": "Mon, 21 Sep 2026 14:13:25 GMT"}, 0.0) == pytest.approx(25.0)
+    assert retry_after({name: instant}) is None
+
+
 def test_a_date_needs_a_clock() -> None:
     """Without any clock a date would be taken for a wait of 25 years."""
     assert retry_after({"retry-after": NOON}) is None
