@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from flatout.events import Events
 from flatout.layer import Journey, set_journey
@@ -69,7 +70,8 @@ def semaphore() -> float:
 
 
 def limit(limits: Limits) -> float:
-    layer = Limit("sim", lambda now: Pacer(limits, now - 60.0), Estimator(), Events())
+    plain = Limit("sim", lambda now: Pacer(limits, now - 60.0), Estimator(), Events())
+    layer = partial(plain, service=plain.health.service("chat"))
     reply = Reply(text="")
 
     async def answer(call: Call) -> Reply:

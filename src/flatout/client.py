@@ -54,7 +54,8 @@ class Client:
             silence, long before the timeout. By default answers are asked for whole.
         between_bytes: seconds from one piece of an answer to the next.
         deadline: seconds for a whole call, queueing and retries included; default 3600.
-        retries: attempts after the first; default 5. Throttled attempts (429) do not count.
+        retries: attempts after the first; default 5. Throttled attempts (429) do not count, nor do those that fail
+            because the target is down: see ``docs/retries.md``.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
         budget: the most US dollars to spend, with what a ``store`` knows to be spent before; calls that might exceed
@@ -68,6 +69,9 @@ class Client:
         fail_truncated: a text that was cut off at the token limit is a failure (`Truncated`), not an answer.
         seed: makes the jitter of retries repeatable.
         trust_env: obey ``HTTPS_PROXY`` and its like.
+        give_up: seconds after which a target that was never reached is given up; default 60.
+        retry_share: the share of what is sent that may be retries while other calls wait; default 0.2.
+        repeats: a call is not tried again after so many answers that cannot be used and are the same; default 3.
 
     Raises:
         ConfigError: an option is wrong, the model unknown, or its key missing.
@@ -94,6 +98,9 @@ class Client:
         fail_truncated: bool = False,
         seed: int | None = None,
         trust_env: bool = False,
+        give_up: float | None = None,
+        retry_share: float | None = None,
+        repeats: int | None = None,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
         config = load(config)
@@ -107,6 +114,9 @@ class Client:
             between_bytes=between_bytes,
             deadline=deadline,
             retries=retries,
+            retry_share=retry_share,
+            repeats=repeats,
+            give_up=give_up,
             reasks=reasks,
             budget=budget,
             wait_for_quota=wait_for_quota,

@@ -73,6 +73,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first_byte: float | None = None
     between_bytes: float | None = None
     retries: int | None = None
+    retry_share: float | None = None
+    repeats: int | None = None
+    give_up: float | None = None
     reasks: int | None = None
     budget: float | None = None
     endpoints: dict[str, EndpointConfig] = {}

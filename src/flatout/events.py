@@ -23,6 +23,7 @@ WAITS = {
     "pause": "a pause that the provider asked for",
     "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
+    "outage": "a target that is down",
     "backoff": "backoff before a retry",
     "connect": "connecting",
     "first_byte": "the provider",
@@ -61,15 +62,24 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
 
 
 class TargetPaused(Event, frozen=True, kw_only=True):
-    """A target takes no calls until ``until`` (event loop clock); None when it is stopped for good."""
+    """A target takes no calls until ``until`` (event loop clock). None when it is stopped: calls fail at once, but for
+    one that looks every two minutes.
+    """
 
     target: str
     until: float | None
     reason: str
 
 
+class TargetDown(Event, frozen=True, kw_only=True):
+    """A target answers nothing, and has not for a second: its calls wait, and one looks now and then."""
+
+    target: str
+    reason: str
+
+
 class TargetResumed(Event, frozen=True, kw_only=True):
-    """A target takes calls again."""
+    """A target that was down or stopped answers again."""
 
     target: str
 

@@ -21,6 +21,7 @@ from .values import Call, Reply
 if TYPE_CHECKING:
     from .errors import CallError
     from .events import AttemptFailed
+    from .policies.trouble import Trouble
 
 CallNext = Callable[[Call], Awaitable[Reply]]
 """The rest of the stack, as one function."""
@@ -235,7 +236,8 @@ class Journey:
         said: the last answer that could not be used.
         unread: those of them of which nobody has looked yet whether something can be got out.
         fallback: what was got out of one, for when no better one comes.
-        refusals: how often it was refused for coming too fast.
+        refusals: how often it was sent back to the queue: for coming too fast, or since its target was in trouble.
+        trouble: what went wrong so far; None as long as nothing did.
         first_chunk: seconds from the last attempt's start to the first text of a streamed answer.
         failures: the attempts that failed; kept only while somebody subscribes to events.
     """
@@ -259,6 +261,7 @@ class Journey:
         "sink",
         "started",
         "target",
+        "trouble",
         "unread",
         "waits",
     )
@@ -277,6 +280,7 @@ class Journey:
         self.target = ""
         self.last_error: Exception | None = None
         self.failures: list[AttemptFailed] | None = None
+        self.trouble: Trouble | None = None
         self.cost: float | None = 0.0
         self.waits: dict[str, float] = {}
         self.before_attempt: BeforeAttempt | None = None

@@ -31,7 +31,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     Args:
         timeout: for one attempt.
         deadline: for a whole call.
-        attempts: of one call, throttled ones not counted.
+        attempts: of one call, without those that cost none; see ``docs/retries.md``.
+        retry_share: of what is sent, the share that may be retries while other calls wait.
+        repeats: equal answers that cannot be used, after which a call is not tried again.
+        give_up: seconds after which a target that was never reached is given up.
         reasks: how often the model is asked again when its answer does not fit.
         gaps: asks for every answer in pieces, and bounds its silences; None asks for whole answers.
         budget: the most to spend; None for no bound.
@@ -42,6 +45,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     timeout: float = 300.0
     deadline: float = 3600.0
     attempts: int = 6
+    retry_share: float = 0.2
+    repeats: int = 3
+    give_up: float = 60.0
     reasks: int = 1
     gaps: Gaps | None = None
     budget: float | None = None
@@ -73,6 +79,9 @@ def settings_of(
         timeout=_positive("timeout", chosen("timeout", 300.0)),
         deadline=_positive("deadline", chosen("deadline", WEEK if wait_for_quota else 3600.0)),
         attempts=_count("retries", chosen("retries", 5)) + 1,
+        retry_share=_share("retry_share", chosen("retry_share", 0.2)),
+        repeats=_count("repeats", chosen("repeats", 3)),
+        give_up=_positive("give_up", chosen("give_up", 60.0)),
         reasks=_count("reasks", chosen("reasks", 1)),
         gaps=Gaps(*silences) if any(silences) else None,
         budget=_optional("budget", chosen("budget")),
@@ -88,6 +97,12 @@ def _optional(name: str, value: Any) -> float | None:
 def _positive(name: str, value: Any) -> float:
     if not is_positive(value):
         raise ConfigError(f"{name} is a number above 0, not {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: Any) -> float:
+    if not is_positive(value) or value > 1:
+        raise ConfigError(f"{name} is a share above 0 and up to 1, not {value!r}")
     return float(value)
 
 

@@ -9,9 +9,10 @@ Outer to inner::
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) per attempt
     ── below, one stack per target ──
-    breaker      a stopped or dead target fails fast
+    health       a target that refuses every call fails them at once
     budget       every attempt may bill: reserve the worst case, settle from usage
-    limit        one pacer per target; sees every 429 and every header; permits are returned on any exit
+    limit        one pacer and one health per target; sees every outcome and every header; calls wait here for a target
+                 that is down; permits are returned on any exit
     sockets      outside the timeout: a call that waits for a connection is not sent, and its time has not begun
     timeout      one attempt
     endpoint     codec (pure) over transport
@@ -33,10 +34,10 @@ from .closing import close_all
 from .events import Events
 from .folders import cache_folder
 from .layer import CallNext, Codec, Layer, Transport
-from .layers.breaker import Breaker
 from .layers.budget import Budget, Purse
 from .layers.deadline import Deadline
 from .layers.endpoint import Endpoint
+from .layers.health import Health
 from .layers.limit import Limit
 from .layers.observe import Observe
 from .layers.reask import Reask
@@ -45,9 +46,9 @@ from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .layers.whole import Whole
 from .policies.estimate import Estimator
+from .policies.health import TargetHealth
 from .policies.pacing import Pacer
 from .policies.price import Prices
-from .policies.retry_quota import RetryQuota
 from .providers import codec_for
 from .providers.embeddings import EmbeddingCalls
 from .providers.salvage import salvage
@@ -133,15 +134,16 @@ class Stack:
         self._prices = prices
         self._events = events
         self.limits: dict[str, Limit] = {}
-        retry = Retry(settings.attempts, RetryQuota(), random, events, wait_for_quota=settings.wait_for_quota)
+        retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
         whole = [Whole()] if settings.fail_truncated else []
         self.answer = compose(
             [observe, *whole, deadline, Reask(settings.reasks, salvage), retry],
-            Route(self._looked_up, partial(self._for_target, codec_for)),
+            Route(self._looked_up, partial(self._for_target, "chat", codec_for)),
         )
         self.embed = compose(
-            [observe, deadline, retry], Route(self._looked_up, partial(self._for_target, EmbeddingCalls))
+            [observe, deadline, retry],
+            Route(self._looked_up, partial(self._for_target, "embeddings", EmbeddingCalls)),
         )
 
     async def close(self) -> None:
@@ -190,14 +192,15 @@ class Stack:
         self._shared.append(shared)
         return learnt, shared
 
-    def _for_target(self, codec: Callable[[Target], Codec], target: Target) -> CallNext:
+    def _for_target(self, name: str, codec: Callable[[Target], Codec], target: Target) -> CallNext:
         limit, estimator = self._limiter(target)
         estimate = self._estimate(target, estimator)
+        service = limit.health.service(name)
         return compose(
             [
-                Breaker(target.name, self._events, limit.flush, wait_for_quota=self._settings.wait_for_quota),
+                Health(target.name, service),
                 Budget(target, self.purse, self._prices, estimate),
-                limit,
+                partial(limit, service=service),
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
             ],
@@ -247,7 +250,9 @@ class Stack:
             pacer,
             estimator,
             self._events,
+            TargetHealth(self._settings.give_up),
             wait_for_quota=self._settings.wait_for_quota,
+            retries=self._settings.retry_share,
             hosted=endpoint.key_required,  # who asks for no key is most likely the user's own server
         )
         self.limits[target.name] = limit

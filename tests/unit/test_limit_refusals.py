@@ -9,26 +9,11 @@ from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, Limits
 from flatout.policies.estimate import Need
-from flatout.policies.pacing import OVERLOAD, Pacer
+from flatout.policies.pacing import Pacer
 from flatout.store.shared import SharedLimits
 from flatout.testing import run_virtual
 
 LONG = "word " * 800
-
-
-def test_a_few_503_among_many_calls_do_not_pause_the_target():
-    """Five quick failures among a thousand calls under way would hold up all of them."""
-
-    def paused(others: int) -> bool:
-        pacer = Pacer(Limits(concurrency=1_000), 0.0)
-        for _ in range(OVERLOAD + others):
-            pacer.admit(Need(), 0.0)
-        for _ in range(OVERLOAD):
-            pacer.failed(Need(), 0.1, overloaded=True)
-        return pacer.paused_until > 0.1
-
-    assert not paused(others=100)
-    assert paused(others=0)
 
 
 def test_a_call_whose_guess_is_somewhat_too_large_is_sent():

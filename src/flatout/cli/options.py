@@ -254,7 +254,35 @@ Retries = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        help="Attempts after the first; 5 when left out. Throttled ones (429) do not count.",
+        help="Attempts after the first; 5 when left out. Throttled ones (429) do not count, nor does an outage.",
+        rich_help_panel=_TIME,
+    ),
+]
+
+GiveUp = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="How long to wait for a server that was never reached; 60 when left out.",
+        rich_help_panel=_TIME,
+    ),
+]
+
+RetryShare = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Of what is sent, how much may be retries while other rows wait; 0.2 when left out.",
+        rich_help_panel=_TIME,
+    ),
+]
+
+Repeats = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Equal answers that cannot be used after which a row is given up; 3 when left out.",
         rich_help_panel=_TIME,
     ),
 ]

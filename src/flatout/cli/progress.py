@@ -96,6 +96,9 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
 def state(progress: Progress) -> list[str]:
     """What stands in the way, what fails, what is under way and what it cost: the most important first."""
     facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
+    for target, why in progress.down.items():
+        if target not in progress.stopped:
+            facts.append(f"{clean(target)} is down: {clean(why, 80)}; waits, Ctrl-C ends")
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
     if progress.failed:
         facts.append(f"{figures.count(progress.failed)} failed")

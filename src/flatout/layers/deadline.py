@@ -37,8 +37,17 @@ class Deadline:
 
 
 def _exceeded(seconds: float, trip: Journey) -> DeadlineExceeded:
-    last = trip.last_error
-    why = f"; the last attempt: {last}" if last is not None else ""
     tries = "1 attempt" if trip.attempts == 1 else f"{trip.attempts} attempts"
-    text = f"not answered within {seconds:g} s, after {tries}{why}"
+    text = f"not answered within {seconds:g} s, after {tries}{_why(trip)}"
     return DeadlineExceeded(text, attempts=trip.attempts, reply=trip.said)
+
+
+def _why(trip: Journey) -> str:
+    """What took so long."""
+    tried = trip.trouble.tried() if trip.trouble is not None else ""
+    parts = [f" ({tried})" if tried else ""]
+    if outage := trip.waits.get("outage"):
+        parts.append(f"; {outage:.0f} s of it waiting for a target that was down")
+    if trip.last_error is not None:
+        parts.append(f"; the last failure: {trip.last_error}")
+    return "".join(parts)

@@ -5,41 +5,33 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
 from msgspec import Struct
 
-from flatout.errors import (
-    CallError,
-    ConnectError,
-    DeadlineExceeded,
-    InvalidRequest,
-    NotSent,
-    QuotaExhausted,
-    RateLimited,
-)
-from flatout.events import Events, TargetPaused
-from flatout.layer import CallNext, journey
-from flatout.policies.classify import Verdict, verdict
+from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, RateLimited
+from flatout.events import Events, TargetDown, TargetPaused, TargetResumed
+from flatout.layer import CallNext, Journey, journey
 from flatout.policies.estimate import Estimator, Need
-from flatout.policies.pacing import LONGEST_PAUSE, Pacer
-from flatout.policies.retry_after import retry_after
+from flatout.policies.health import TargetHealth
+from flatout.policies.line import Line
+from flatout.policies.outcome import Outcomes
+from flatout.policies.pacing import Pacer
+from flatout.policies.service import Service
 from flatout.values import Call, Reply
 
 BYPASS = 16
 """How many small calls may pass one that waits for tokens, and how many places behind it they are looked for."""
 
-QUOTA_WAIT = 300.0
-"""Seconds between two looks at a quota that is used up and says no time."""
-
 BYPASS_AGE = 2.0
 """Seconds of waiting after which nothing passes a call."""
 
-
 OFTEN = 3
 """A call that was refused so often lets all others go first: it may be this call that is refused, and not the pace."""
+
+RETRIES = 0.2
+"""The share of what is sent that may be retries, while other calls wait."""
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -65,12 +57,19 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
 class _Waiter:
     """One attempt in the queue."""
 
-    __slots__ = ("admitted", "call", "guessed", "held", "need", "passed", "refused", "since", "started")
+    __slots__ = ("admitted", "call", "guessed", "held", "need", "passed", "sent_back", "service", "since", "started")
 
     def __init__(
-        self, call: Call, need: Need, admitted: asyncio.Future[None], since: float, held: dict[str, float]
+        self,
+        call: Call,
+        service: Service,
+        need: Need,
+        admitted: asyncio.Future[None],
+        since: float,
+        held: dict[str, float],
     ) -> None:
         self.call = call
+        self.service = service
         self.need = need
         self.guessed = False
         self.admitted = admitted
@@ -78,20 +77,23 @@ class _Waiter:
         self.held = held
         self.passed = 0
         self.started = 0.0
-        self.refused = False
+        self.sent_back = False
 
 
 class Limit:
-    """One target's queue and permits. Sees every answer and every refusal, and tells the pacer.
+    """One target's queue and permits. Sees every answer and every failure, and tells the pacer and the target's health.
 
-    A permit is given back on any exit: answer, error or cancellation. One timer serves the whole queue.
+    A permit is given back on any exit: answer, error or cancellation. One timer serves the whole queue. Retries that
+    cost an attempt have a queue of their own: while others wait, they are a share of what is sent.
 
     Args:
         target: its name, for people.
         pacer: makes the pacer when the first call comes; takes the event loop's time.
         estimator: guesses tokens before a call is sent, and learns from each usage.
-        events: hears of pauses.
-        wait_for_quota: pause when a quota is used up; otherwise that is the breaker's affair.
+        events: hears of pauses, and of the target's health.
+        health: the target's health.
+        wait_for_quota: pause when a quota is used up, instead of stopping the target.
+        retries: the share of what is sent that may be retries, while other calls wait.
         hosted: see `TargetStatus`.
     """
 
@@ -101,18 +103,21 @@ class Limit:
         pacer: Callable[[float], Pacer],
         estimator: Estimator,
         events: Events,
+        health: TargetHealth | None = None,
         *,
         wait_for_quota: bool = False,
         hosted: bool = True,
+        retries: float = RETRIES,
     ) -> None:
         self._wait_for_quota = wait_for_quota
         self._hosted = hosted
         self.target = target
+        self.health = health or TargetHealth()
         self.pacer: Pacer | None = None
         self._make_pacer = pacer
         self._estimator = estimator
         self._events = events
-        self._queue: deque[_Waiter] = deque()
+        self._line: Line[_Waiter] = Line(retries)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
         self._cause = ""
@@ -121,64 +126,66 @@ class Limit:
         self._wall: Callable[[], float] = time.time
 
     def __repr__(self) -> str:
-        return f"Limit({self.target}, waiting={len(self._queue)}, {self.pacer!r})"
+        return f"Limit({self.target}, waiting={len(self._line)}, {self.health!r}, {self.pacer!r})"
 
     def status(self) -> TargetStatus:
         """What the target is doing now."""
-        holds = self._cause if self._queue else ""
+        holds = self._cause if self._line else ""
         pacer = self.pacer
         return TargetStatus(
             target=self.target,
             in_flight=pacer.in_flight if pacer is not None else 0,
-            waiting=len(self._queue),
+            waiting=len(self._line),
             holds=holds,
             use=pacer.use(holds) if pacer is not None else None,
             hosted=self._hosted,
         )
 
-    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+    async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:
         loop = asyncio.get_running_loop()
         pacer = self.pacer
         if pacer is None:
             pacer = self.pacer = self._make_pacer(loop.time())
+            self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
             self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
         need = Need()
         if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
             raise refusal
-        await self._admission(pacer, call, need, loop)
+        await self._admission(pacer, call, service, need, loop)
         sent = loop.time()
         try:
             reply = await call_next(call)
         except CallError as error:
             with pacer.exclusive:
-                alone = self._failed(pacer, need, error, sent, loop.time())
+                alone = self._outcomes.failed(journey(), service, need, error, sent, loop.time(), self._wall())
             if alone:
                 await self._wait_alone(alone, pacer, loop)
             raise
         except BaseException:
             with pacer.exclusive:
                 pacer.failed(need, loop.time())
+            self.health.passed(need.number, loop.time())
             raise
         else:
             if pacer.counts_tokens:
                 self._estimator.learn(need, reply.usage)
+            now = loop.time()
+            self.health.answered(service, need.number, now)
             with pacer.exclusive:
-                pacer.answered(need, reply.usage, reply.headers, sent, loop.time(), self._wall())
+                pacer.answered(need, reply.usage, reply.headers, sent, now, self._wall())
             return reply
         finally:
-            if self._queue:
+            if self.health.news:
+                self._tell(loop.time())
+            if self._line:
                 self._drain(pacer, loop)
 
-    def flush(self, error: NotSent) -> None:
-        """Fail everything that waits: the target was stopped, so waiting longer helps nobody."""
-        while self._queue:
-            waiter = self._queue.popleft()
+    def _flush(self, service: Service) -> None:
+        """Fail all that waits for a service that is stopped: waiting longer helps nobody."""
+        for waiter in self._line.leave(lambda waiter: waiter.service is service):
             if not waiter.admitted.done():
-                refusal = type(error)(str(error))
-                refusal.__cause__ = error.__cause__
-                waiter.admitted.set_exception(refusal)
+                waiter.admitted.set_exception(service.refusal(self.target))
                 waiter.admitted.exception()  # a waiter cancelled in this very turn never looks: that is no loss
-        self._hold("", self._cause_since)
 
     def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
         """Guess a call's tokens. Returns what is wrong if no limit of the target can ever let it go."""
@@ -186,13 +193,16 @@ class Limit:
         reason = pacer.never(need)
         return InvalidRequest(f"not sent: {reason}") if reason is not None else None
 
-    async def _admission(self, pacer: Pacer, call: Call, need: Need, loop: asyncio.AbstractEventLoop) -> None:
+    async def _admission(
+        self, pacer: Pacer, call: Call, service: Service, need: Need, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Return with a permit, which the caller gives back through the pacer."""
         now = loop.time()
-        if not self._queue:
+        if not self._line:
             with pacer.exclusive:
-                if pacer.ready_at(need, now)[0] <= now:
+                if self._ready_at(pacer, need, now)[0] <= now:
                     pacer.admit(need, now)
+                    need.number = self.health.sent(now)
                     return
         trip = journey()
         if trip.deadline_at is not None and pacer.surely_paused_until >= trip.deadline_at:
@@ -201,13 +211,8 @@ class Limit:
                 attempts=trip.attempts,
             ) from trip.last_error
         self._hold(self._cause, now)
-        waiter = _Waiter(call, need, loop.create_future(), now, dict(self._held))
-        refused = isinstance(trip.last_error, RateLimited)
-        trip.refusals += refused
-        if refused and trip.refusals < OFTEN:
-            self._put_back(waiter, trip.started)
-        else:
-            self._queue.append(waiter)
+        waiter = _Waiter(call, service, need, loop.create_future(), now, dict(self._held))
+        self._enqueue(waiter, trip)
         self._drain(pacer, loop)
         try:
             await waiter.admitted
@@ -215,23 +220,35 @@ class Limit:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
                 with pacer.exclusive:
                     pacer.failed(need, loop.time())  # admitted and cancelled in one turn of the loop
-            elif waiter in self._queue:
-                self._queue.remove(waiter)
+                self.health.passed(need.number, loop.time())
+            else:
+                self._line.remove(waiter)
+            if self.health.down:
+                trip.last_error = trip.last_error or self.health.reason
             self._drain(pacer, loop)
             raise
         finally:
             for cause, seconds in self._held.items():
                 trip.waited(cause, seconds - waiter.held.get(cause, 0.0))
 
-    def _put_back(self, waiter: _Waiter, started: float) -> None:
-        """Queue a call that was refused: before all others, for it has waited its turn already, the oldest first."""
-        waiter.refused, waiter.started = True, started
-        place = 0
-        for other in self._queue:
-            if not other.refused or other.started > started:
-                break
-            place += 1
-        self._queue.insert(place, waiter)
+    def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
+        """When a call may go, and what holds it: the target's limits, or its health."""
+        ready = pacer.ready_at(need, now)
+        if self.health.troubled and (at := self.health.ready_at()) > max(now, ready[0]):
+            return at, "outage"
+        return ready
+
+    def _enqueue(self, waiter: _Waiter, trip: Journey) -> None:
+        """Queue a call: behind the others, or before them if it had its turn and was sent back."""
+        trouble = trip.trouble
+        sent_back = isinstance(trip.last_error, RateLimited) or (trouble is not None and trouble.excused)
+        trip.refusals += sent_back
+        if sent_back and trip.refusals < OFTEN and not (trouble is not None and trouble.closed):
+            self._line.put_back(waiter, trip.started)
+        elif trouble is not None and trouble.spent and not sent_back:
+            self._line.again.append(waiter)
+        else:
+            self._line.first.append(waiter)
 
     async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Wait out a refusal that is this call's alone; its permit is back already."""
@@ -247,21 +264,20 @@ class Limit:
             self._drain_exclusively(pacer, loop)
 
     def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        queue = self._queue
         now = loop.time()
-        while queue:
+        while queue := self._line.next():
             head = queue[0]
             if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
                 queue.popleft()
                 continue
-            at, cause = pacer.ready_at(head.need, now)
+            at, cause = self._ready_at(pacer, head.need, now)
             if at > now:
-                passes_at = self._bypass(pacer, now) if cause == "tokens" else at
+                passes_at = self._bypass(pacer, now) if cause == "tokens" and queue is self._line.first else at
                 if passes_at > now:
                     self._sleep(pacer, min(at, passes_at), cause, now, loop)
                     return
                 continue
-            self._let_go(queue.popleft(), pacer, now)
+            self._let_go(self._line.pop(queue), pacer, now)
         self._hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
@@ -280,18 +296,19 @@ class Limit:
 
         Returns when one may go: a time that is not after now means that one went, infinity that none will.
         """
-        head, soonest = self._queue[0], math.inf
+        queue = self._line.first
+        head, soonest = queue[0], math.inf
         if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
             return soonest
-        for place, waiter in enumerate(islice(self._queue, 1, BYPASS), 1):
+        for place, waiter in enumerate(islice(queue, 1, BYPASS), 1):
             if not waiter.need.features:
                 self._estimator.guess(waiter.need, waiter.call)
             if waiter.need.tokens >= head.need.tokens / 4:
                 continue
-            ready = pacer.ready_at(waiter.need, now)[0]
+            ready = self._ready_at(pacer, waiter.need, now)[0]
             if ready <= now:
                 head.passed += 1
-                del self._queue[place]
+                del queue[place]
                 self._let_go(waiter, pacer, now)
                 return now
             soonest = min(soonest, ready)
@@ -300,6 +317,7 @@ class Limit:
     def _let_go(self, waiter: _Waiter, pacer: Pacer, now: float) -> None:
         if not waiter.admitted.done():
             pacer.admit(waiter.need, now)
+            waiter.need.number = self.health.sent(now)
             self._hold(self._cause, now)
             waiter.admitted.set_result(None)
 
@@ -325,36 +343,15 @@ class Limit:
         self._cause = cause
         self._cause_since = now
 
-    def _failed(self, pacer: Pacer, need: Need, error: CallError, sent: float, now: float) -> float | None:
-        """Tell the pacer. Returns the seconds that this call is to wait by itself, if any."""
-        decision = verdict(error)
-        if self._wait_for_quota and isinstance(error, QuotaExhausted):
-            until = pacer.rest(need, error.retry_after or QUOTA_WAIT, now)
-            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=str(error)))
-            return None
-        told = self._told(error)
-        alone = pacer.alone(need, told, sent, now) if decision is Verdict.THROTTLE else None
-        if decision is not Verdict.THROTTLE or alone is not None:
-            overloaded = decision is Verdict.OVERLOADED or isinstance(error, ConnectError)
-            pacer.failed(need, now, overloaded=overloaded, headers=error.headers, sent=sent, wall=self._wall())
-            return alone
-        was = pacer.paused_until
-        until = pacer.throttled(need, told, error.headers, sent, now, self._wall(), error.limits)
-        if until > max(was, now) and self._events:
-            self._events.emit(TargetPaused(at=now, target=self.target, until=until, reason=_reason(error, told)))
-        return None
-
-    def _told(self, error: CallError) -> float | None:
-        """Seconds that a refusal asks to wait; None when it does not say, or says 0, which is no wait."""
-        if error.retry_after is None and error.headers is not None:
-            return retry_after(error.headers, self._wall()) or None  # an instant, in an answer without a date
-        return error.retry_after or None
-
-
-def _reason(error: CallError, told: float | None) -> str:
-    """Why a target is paused."""
-    if not isinstance(error, RateLimited):
-        return "no capacity"
-    if told is None or told <= LONGEST_PAUSE:
-        return "rate limited"
-    return f"rate limited; that it asks to wait {told:,.0f} s is not believed"
+    def _tell(self, now: float) -> None:
+        """Tell what is new about the target, and fail what waits for a service that is stopped."""
+        news, self.health.news = self.health.news, []
+        for each in news:
+            if each.service is not None and each.what == "stopped":
+                self._flush(each.service)
+            if each.what in ("paused", "stopped"):
+                self._events.emit(TargetPaused(at=now, target=self.target, until=each.until, reason=each.reason))
+            elif each.what == "down":
+                self._events.emit(TargetDown(at=now, target=self.target, reason=each.reason))
+            else:
+                self._events.emit(TargetResumed(at=now, target=self.target))

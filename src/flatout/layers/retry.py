@@ -5,44 +5,39 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from flatout.errors import CallError, NotSent, QuotaExhausted
+from flatout.errors import CallError, NotSent
 from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
-from flatout.policies.backoff import delay, overload_delay
+from flatout.policies.backoff import delay, excused_delay, overload_delay
 from flatout.policies.classify import Repeats, Verdict, verdict
 from flatout.policies.pacing import LONGEST_PAUSE
-from flatout.policies.retry_quota import RetryQuota
+from flatout.policies.trouble import Trouble
 from flatout.values import Call, Reply
 
 
 class Retry:
     """Up to ``attempts`` attempts, with full jitter between them; a Retry-After is a floor.
 
-    Throttles (429) cost no attempts: the limiter below pauses for everybody, and the call queues again. They end
-    with the deadline. On exhaustion the last error is raised as it is, its ``attempts`` filled in.
+    What is the target's fault costs no attempt, nor do throttles (429): the limiter below holds everybody back, and the
+    call queues again until its deadline. On exhaustion the last error is raised, its ``attempts`` filled in, and its
+    text says what was tried when, and why no more.
 
     Args:
-        attempts: the most attempts of one call, throttled ones not counted.
-        quota: caps retries as a share of all traffic.
+        attempts: the most attempts of one call, without those that cost none.
         random: the source of jitter.
         events: hears of every failed attempt.
-        wait_for_quota: queue again when a quota is used up, instead of failing.
+        repeats: equal answers that cannot be used, after which a call is not tried again.
     """
 
-    def __init__(
-        self, attempts: int, quota: RetryQuota, random: Random, events: Events, *, wait_for_quota: bool = False
-    ) -> None:
-        self._wait_for_quota = wait_for_quota
+    def __init__(self, attempts: int, random: Random, events: Events, *, repeats: int = 3) -> None:
         self._attempts = attempts
-        self._quota = quota
         self._random = random
         self._events = events
+        self._repeats = repeats
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        self._quota.deposit()
         trip = journey()
         repeats: Repeats | None = None
-        spent = 0
         while True:
             try:
                 return await call_next(call)
@@ -52,13 +47,11 @@ class Retry:
             except CallError as error:
                 trip.failed(error)
                 error.attempts = trip.attempts
-                decision = verdict(error)
-                if self._wait_for_quota and isinstance(error, QuotaExhausted):
-                    decision = Verdict.THROTTLE
-                repeats = repeats or Repeats()
-                if decision is not Verdict.THROTTLE:
-                    spent += 1
-                wait = self._wait(error, decision, spent, trip, repeats)
+                trip.trouble = trip.trouble or Trouble()
+                repeats = repeats or Repeats(self._repeats)
+                wait, why = self._next(error, trip, trip.trouble, repeats)
+                if why:
+                    _explain(error, trip.trouble, why)
                 if self._events:
                     self._emit(call, error, trip, wait)
                 if wait is None:
@@ -67,24 +60,31 @@ class Retry:
                 trip.waited("backoff", wait)
                 await asyncio.sleep(wait)
 
-    def _wait(self, error: CallError, decision: Verdict, spent: int, trip: Journey, repeats: Repeats) -> float | None:
-        """Seconds to wait before the next attempt; None when there is to be none."""
-        if trip.delivered:
-            return None  # the caller has half an answer already: another one would begin anew in the middle of it
-        if decision is Verdict.THROTTLE:
-            told = error.retry_after or 0.0
+    def _next(self, error: CallError, trip: Journey, trouble: Trouble, repeats: Repeats) -> tuple[float | None, str]:
+        """Seconds to wait before the next attempt; or None, and why there is to be none, if that wants a word."""
+        now = asyncio.get_running_loop().time()
+        trouble.note(error, now - trip.started)
+        decision = verdict(error)
+        told = error.retry_after or 0.0
+        if trip.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
+            return None, "half of an answer has been delivered"
+        if trouble.excused:
+            wait = floor = excused_delay(trouble.times_excused, self._random.random(), told)
+        elif decision is Verdict.THROTTLE:
             wait, floor = 0.0, told if told <= LONGEST_PAUSE else 0.0  # the limiter waits, for all calls at once
         elif decision in (Verdict.RETRY, Verdict.OVERLOADED):
-            if spent >= self._attempts or repeats.final(error) or not self._quota.withdraw():
-                return None
+            trouble.spent += 1
+            if repeats.final(error):
+                return None, f"the same answer {self._repeats} times, and each was paid for"
+            if trouble.spent >= self._attempts:
+                return None, trouble.whose() if self._attempts > 1 else ""
             backoff = overload_delay if decision is Verdict.OVERLOADED else delay
-            wait = floor = backoff(spent, self._random.random(), floor=error.retry_after or 0.0)
+            wait = floor = backoff(trouble.spent, self._random.random(), floor=told)
         else:
-            return None
-        now = asyncio.get_running_loop().time()
+            return None, ""
         if trip.deadline_at is not None and now + floor >= trip.deadline_at:
-            return None
-        return wait
+            return None, f"the next attempt would be in {floor:.1f} s, which is past the deadline"
+        return wait, ""
 
     def _emit(self, call: Call, error: CallError, trip: Journey, wait: float | None) -> None:
         now = asyncio.get_running_loop().time()
@@ -93,3 +93,9 @@ class Retry:
             trip.failures = []
         trip.failures.append(failed)
         self._events.emit(failed)
+
+
+def _explain(error: CallError, trouble: Trouble, why: str) -> None:
+    """Let the error's text say why there was no other attempt, and what was tried when."""
+    tried = trouble.tried()
+    error.args = (f"{error} (not tried again: {why}{f'; tried: {tried}' if tried else ''})",)

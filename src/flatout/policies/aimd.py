@@ -6,15 +6,21 @@ The count doubles while that brings more throughput, falls by a fifth at a push-
 
 from __future__ import annotations
 
+import math
+
 START = 4.0
 CUT = 0.8
 CREEP = 0.05
+"""What a round adds, as a share of the count. Above the count that was last refused each round adds twice as much as
+the one before: it may have been a passing want of capacity. Below it, half of the gap."""
+
 USED = 0.8
 GAIN = 1.1
 """Throughput must grow by this factor for a doubled count to be worth it."""
 
 WAITING = 1.5
-"""Requests that take so much longer than they did at best wait for a slot: more of them bring nothing."""
+"""Requests that take so much longer than they did at best wait for a slot: more of them bring nothing. A server that
+pushes back says so itself."""
 
 DIP, DIP_EVERY = 0.6, 60
 """After so many rounds fewer are allowed for a moment, to see how long a request takes that does not wait. Without
@@ -30,34 +36,48 @@ class Aimd:
     Args:
         now: the present.
         most: never more than this.
+        limit: what to begin with, where the count is known to be borne; else it is looked for from `START` on.
+
+    Attributes:
+        limit: how many may be in flight.
+        cut_at: when that was last lowered.
+        ceiling: how many were in flight when requests were pushed back last.
     """
 
     __slots__ = (
+        "_before",
         "_best",
         "_busy",
-        "_cut_at",
+        "_cuts",
         "_dipped",
         "_done",
         "_doubling",
         "_most",
         "_peak",
+        "_quiet",
         "_rounds",
         "_since",
         "_throughput",
+        "ceiling",
+        "cut_at",
         "limit",
     )
 
-    def __init__(self, now: float, most: float) -> None:
-        self.limit = min(START, most)
+    def __init__(self, now: float, most: float, *, limit: float | None = None) -> None:
+        self.limit = min(START if limit is None else limit, most)
         self._most = most
-        self._doubling = True
+        self._doubling = limit is None
+        self._before = self.limit  # and what it was before the last cuts
+        self.ceiling = math.inf  # the count that was last refused
+        self._quiet = 0  # rounds above it
+        self._cuts = 0  # how many there were since the last round without a push-back
         self._done = 0
         self._busy = 0.0
         self._peak = 0
         self._since = now
         self._throughput = 0.0
         self._best = 0.0
-        self._cut_at = now
+        self.cut_at = now
         self._rounds = 0
         self._dipped: float | None = None  # the count to go back to
 
@@ -75,22 +95,48 @@ class Aimd:
         self._done += 1
         self._busy += seconds
         self._peak = max(self._peak, in_flight)
-        if self._done >= max(8.0, 2.0 * self.limit):
+        if self._done >= max(8.0, (2.0 if self.ceiling == math.inf else 1.0) * self.limit):
             self._round(now)
 
-    def pushed_back(self, sent: float, now: float) -> None:
-        """The server took a request no more; one cut answers all that were sent before it. A 5xx is no push-back."""
-        if sent < self._cut_at:
-            return
-        self._cut_at = now
+    def pushed_back(self, sent: float, now: float, in_flight: float = math.inf) -> bool:
+        """The server took a request no more; one cut answers all that were sent before it. A 5xx is no push-back.
+
+        Args:
+            sent: when the request was sent.
+            now: the present.
+            in_flight: how many were in flight when it was sent, or still are, whichever is more; if that is known.
+
+        Returns:
+            Whether that was news.
+        """
+        if sent < self.cut_at:
+            if self._cuts and in_flight < self.ceiling:  # the last that it refuses says best what it holds
+                self.ceiling = in_flight
+                self.limit = max(1.0, in_flight * CUT)
+            return False
+        limit = self._dipped or self.limit
+        if not self._cuts:
+            self._before = limit
+        self._cuts += 1
+        self.cut_at = now
         self._doubling = False
-        self.limit = max(1.0, (self._dipped or self.limit) * CUT)
+        self.ceiling, self._quiet = min(limit, in_flight), 0
+        self.limit = max(1.0, self.ceiling * CUT)
         self._dipped = None
         self._begin(now)
+        return True
+
+    def take_back(self, now: float) -> None:
+        """The last cuts were for nothing."""
+        if self._cuts:
+            self._cuts, self.cut_at = 0, now
+            self.limit, self._dipped = self._before, None
+            self._begin(now)
 
     def _round(self, now: float) -> None:
         """So many answers without a push-back: more may be tried, if what is allowed was used."""
         self._rounds += 1
+        self._cuts = 0
         if self._dip():
             self._begin(now)
             return
@@ -99,8 +145,8 @@ class Aimd:
         self._best = min(self._best or seconds, seconds)
         if self._peak >= USED * int(self.limit):
             if not self._doubling:
-                if seconds < WAITING * self._best:
-                    self.limit = min(self._most, self.limit + max(0.5, CREEP * self.limit))
+                if seconds < WAITING * self._best or self.ceiling < math.inf:
+                    self.limit = min(self._most, self.limit + self._step())
             elif throughput > GAIN * self._throughput:
                 self.limit = min(self._most, self.limit * 2.0)
             else:
@@ -109,6 +155,16 @@ class Aimd:
             self._throughput = throughput
         self._best *= FORGET
         self._begin(now)
+
+    def _step(self) -> float:
+        """By how much more may be tried."""
+        creep = max(0.5, CREEP * self.limit)
+        if self.ceiling == math.inf:
+            return creep
+        if self.limit < self.ceiling:
+            return max(creep, (self.ceiling - self.limit) / 2.0)
+        self._quiet += 1
+        return min(self.limit, creep * 2.0**self._quiet)
 
     def _dip(self) -> bool:
         """Whether this round is part of a dip. Its first is not measured: its answers had waited before."""

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from flatout.values import Limits
 
 from .advertised import Quota
 from .gcra import Gcra
@@ -27,9 +31,21 @@ connections first and arrives late; until then the bucket is full, and what woul
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
 
-MINUTE = 60.0
+MINUTE, DAY = 60.0, 86_400.0
+
+CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}
 
 MakeGcra = Callable[[float, float, float], Gcra]
+
+
+class Shared(AbstractContextManager[None], Protocol):
+    """What several pacers hold in common. Entered, nobody else reads or changes it."""
+
+    paused_until: float
+
+    def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
+        """A GCRA that all of them share."""
+        ...
 
 
 class Axis:
@@ -179,3 +195,9 @@ class Axis:
         """Hold no more to be left than the provider says."""
         gcra = self.gcra
         gcra.tat = max(gcra.tat, now + gcra.burst - max(0.0, level) / gcra.rate)
+
+
+def per_window(limits: Limits) -> list[tuple[str, float, float]]:
+    """The names, amounts and windows in seconds of all limits per time."""
+    found = ((name, getattr(limits, name), DAY if name == "rpd" else MINUTE) for name in CAUSES)
+    return [(name, limit, window) for name, limit, window in found if limit is not None]

@@ -11,6 +11,9 @@ CAP = 30.0
 OVERLOAD_BASE = 2.0
 OVERLOAD_CAP = 60.0
 
+EXCUSED_CAP, EXCUSED_FLOOR = 5.0, 15.0
+"""Most seconds of jitter, and of a Retry-After that counts, where the target holds back its calls by itself."""
+
 
 def delay(attempt: int, draw: float, *, base: float = BASE, cap: float = CAP, floor: float = 0.0) -> float:
     """Seconds to wait after the ``attempt``-th failure, counted from 1.
@@ -31,3 +34,14 @@ def delay(attempt: int, draw: float, *, base: float = BASE, cap: float = CAP, fl
 def overload_delay(attempt: int, draw: float, *, floor: float = 0.0) -> float:
     """Seconds to wait when the provider has no capacity: longer, since its recovery takes minutes, not moments."""
     return delay(attempt, draw, base=OVERLOAD_BASE, cap=OVERLOAD_CAP, floor=floor)
+
+
+def excused_delay(times: int, draw: float, told: float) -> float:
+    """Seconds to wait after a failure that was the target's: few, for its calls are held back until it answers again.
+
+    Args:
+        times: how many there were.
+        draw: as for `delay`.
+        told: seconds that the provider asked for.
+    """
+    return delay(times, draw, cap=EXCUSED_CAP, floor=min(told, EXCUSED_FLOOR))

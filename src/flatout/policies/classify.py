@@ -23,6 +23,9 @@ UNKNOWN_MODEL = frozenset(
 WRONG_PATH = "path_not_found"
 """The code of an `InvalidRequest` that says that the server has nothing at the request's path."""
 
+UNKNOWN_HOST = "unknown_host"
+"""The code of a `ConnectError` that says that nobody knows the host's name."""
+
 CERTIFICATE = "certificate"
 """The code of a `ConnectError` whose server showed a certificate that nobody vouches for."""
 
@@ -46,7 +49,7 @@ class Verdict(Enum):
     OVERLOADED = "overloaded"
     """Back off for longer and try again; what was learnt about the limits stays."""
     STOP_TARGET = "stop_target"
-    """Final for every call to this target: pause it and say so."""
+    """Final for every call to this target: stop it and say so."""
     FAIL = "fail"
     """Final for this call alone."""
 
@@ -118,15 +121,52 @@ def may_have_billed(error: CallError) -> bool:
     return isinstance(error, errors.TransportError | errors.OutputError | errors.ServerError)
 
 
-class Repeats:
-    """Tells a deterministic failure: one that comes back the same, time after time, for the same call.
+class Sign(Enum):
+    """What a failed attempt says of its target."""
 
-    Some servers answer 500 to a request that they can never serve, and some models cut off, or leave empty, the same
-    answer each time. Throttling, overload, transport failures and a gateway's pages say nothing about the call, so
-    they do not count, and they do not interrupt the count either. One instance per call.
+    ALIVE = "alive"
+    """It is at work: it refused this call for what it is, or its answer cannot be used."""
+    NOTHING = "nothing"
+    """Nothing: the call was not sent, refused for our speed, or ended by our own bound on its time."""
+    DOUBTFUL = "doubtful"
+    """It failed, or this call made it fail."""
+    DOWN = "down"
+    """It failed, whatever the call."""
+    CLOSED = "closed"
+    """It refuses every call."""
+
+
+_GATEWAY = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""Statuses by which a gateway, or the server itself, says that there is nobody to answer."""
+
+
+def sign(error: CallError) -> Sign:
+    """What a failed attempt says of its target."""
+    if _usual(error) is Verdict.STOP_TARGET:
+        return Sign.CLOSED
+    if isinstance(error, errors.AttemptTimeout):
+        return Sign.NOTHING
+    if isinstance(error, errors.ConnectError):
+        ours = error.should_retry is False or error.code == OPEN_FILES
+        return Sign.NOTHING if ours else Sign.DOWN
+    if isinstance(error, errors.Overloaded):
+        return Sign.DOWN
+    if _is_redirect(error) or isinstance(error, errors.OutputError):
+        return Sign.ALIVE
+    if isinstance(error, errors.ServerError | errors.TransportError):
+        return Sign.DOWN if error.status in _GATEWAY else Sign.DOUBTFUL
+    if isinstance(error, errors.RateLimited | errors.QuotaExhausted) or error.status is None:
+        return Sign.NOTHING
+    return Sign.ALIVE
+
+
+class Repeats:
+    """Tells answers that are no use and come back the same, time after time, for the same call: each was paid for.
+
+    One instance per call.
 
     Args:
-        most: how many equal failures are final.
+        most: how many equal ones are final.
     """
 
     __slots__ = ("_count", "_last", "_most")
@@ -137,26 +177,13 @@ class Repeats:
         self._count = 0
 
     def final(self, error: CallError) -> bool:
-        """Note a failure. True when it is the same one for the ``most``-th time running."""
-        mark = _mark(error)
-        if mark is None:
+        """Note a failure. True when it is the same answer for the ``most``-th time."""
+        if not isinstance(error, errors.OutputError):
             return False
+        mark = type(error), error.reply.text if error.reply is not None else str(error)
         self._count = self._count + 1 if mark == self._last else 1
         self._last = mark
         return self._count >= self._most
-
-
-def _mark(error: CallError) -> tuple[object, ...] | None:
-    """What must be equal for two failures to be the same; None when the failure does not tell about the call."""
-    if isinstance(error, errors.OutputError):
-        text = error.reply.text if error.reply is not None else str(error)
-        return type(error), text
-    body = (error.body or "").strip()
-    if _usual(error) is not Verdict.RETRY or not body.startswith(("{", "[")):
-        return None
-    if error.request_id:
-        body = body.replace(error.request_id, "")
-    return type(error), error.status, body
 
 
 _ADVICE: dict[type[CallError], str] = {

@@ -55,7 +55,9 @@ SHAPES = 256
 class Need:
     """What one attempt takes, as estimated before it is sent."""
 
-    __slots__ = ("costs", "features", "input", "mark", "marks", "max_tokens", "media", "output", "shape")
+    __slots__ = (
+        *("at", "costs", "features", "input", "mark", "marks", "max_tokens", "media", "number", "output", "shape"),
+    )
 
     def __init__(
         self,
@@ -76,6 +78,8 @@ class Need:
         self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
         self.marks: dict[str, float] = {}  # what it had taken by then
         self.mark = 0
+        self.number = 0  # its place in the order of sending
+        self.at = 0  # how many were in flight when it was sent, itself included
 
     def __repr__(self) -> str:
         return f"Need(input={self.input:.0f}, output={self.output:.0f})"

@@ -12,20 +12,20 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Protocol
 
 from flatout.values import Limits, Usage
 
 from .advertised import Quota, advertised, exaggerates
 from .aimd import Aimd
-from .axis import USE, Axis, MakeGcra
+from .axis import CAUSES, DAY, USE, Axis, MakeGcra, Shared, per_window
 from .charge import Reserve, cost_of, used_of
+from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
 from .search import RateSearch
 from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance
 
-MINUTE, DAY = 60.0, 86_400.0
+MINUTE = 60.0
 
 PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
@@ -34,16 +34,10 @@ LAST_PAUSE = 10.0
 """Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
 
 TOO_SHORT = 2
-"""After so many pauses with nothing accepted in between, the waits that a provider names are too short: they grow, too."""
+"""After so many pauses with nothing accepted in between, the waits that a provider names are too short, and grow."""
 
 LONGEST_PAUSE = 3_600.0
 """Seconds that a refusal may ask to wait unless it names a day's limit. More is cut to this, and doubted."""
-
-OVERLOAD, MOST = 5, 0.5
-"""So many failures for want of capacity, with no answer in between, pause the target, if they are that share of all
-that was sent meanwhile: failures are quicker than answers, so the first few say nothing of how many there will be."""
-
-FIRST_REST, LAST_REST = 2.0, 60.0
 
 DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
 """A pause above so many seconds, named by a gateway that is known to exaggerate, is doubted after so many."""
@@ -63,16 +57,6 @@ too: then the rate is searched for below them."""
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
-
-
-class Shared(AbstractContextManager[None], Protocol):
-    """What several pacers hold in common. Entered, nobody else reads or changes it."""
-
-    paused_until: float
-
-    def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
-        """A GCRA that all of them share."""
-        ...
 
 
 class Pacer:
@@ -112,8 +96,8 @@ class Pacer:
         self._reserve = reserve
         self._requests_per_day = requests_per_day
         self._axes: dict[str, Axis] = {}
-        for name, limit, window in _per_window(limits):
-            self._axes[name] = Axis(_CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
+        for name, limit, window in per_window(limits):
+            self._axes[name] = Axis(CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
         rate_known = bool(self._axes.keys() - {"rpd"})
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
@@ -130,8 +114,7 @@ class Pacer:
         self._probe = probe or self.search is not None
         self._probe_until = -math.inf
         self._throttles = 0
-        self._failures = 0
-        self._rests = 0
+        self._crowd: Crowd | None = None  # bounds what is in flight at a server without capacity for more
 
     def __repr__(self) -> str:
         known = [*self._axes.values(), *filter(None, (self.search, self.aimd))]
@@ -171,7 +154,9 @@ class Pacer:
 
         `inf` means that no time will help, only another call's end.
         """
-        if self.in_flight >= (self._most if self.aimd is None else int(self.aimd.limit)):
+        if self.in_flight + 1 > (self._most if self.aimd is None else self.aimd.limit):
+            return math.inf, "concurrency"
+        if self._crowd is not None and self.in_flight + 1 > self._crowd.aimd.limit:
             return math.inf, "concurrency"
         at, cause = self.paused_until, "pause"
         if self._probe and self.in_flight and self._probe_until > at:
@@ -189,7 +174,8 @@ class Pacer:
     def use(self, cause: str) -> float | None:
         """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
         if cause == "concurrency":
-            most = self._most if self.aimd is None else self.aimd.limit
+            bounds = (self.aimd, self._crowd.aimd if self._crowd is not None else None)
+            most = min(self._most if each is None else each.limit for each in bounds)
             return min(1.0, self.in_flight / most) if most != math.inf else None
         return USE if any(axis.cause == cause for axis in self._axes.values()) else None
 
@@ -198,7 +184,7 @@ class Pacer:
 
         By their names in `Limits`, as many per minute or day.
         """
-        given = {name: limit for name, limit, _ in _per_window(self.limits)}
+        given = {name: limit for name, limit, _ in per_window(self.limits)}
         rates = {name: axis.per(DAY if name == "rpd" else MINUTE) for name, axis in self._axes.items()}
         if self.search is not None and self.search.found:
             rates["rpm"] = self.search.rate * MINUTE
@@ -207,6 +193,7 @@ class Pacer:
     def admit(self, need: Need, now: float) -> None:
         """Take a call's share of every axis. The caller has seen to `ready_at`."""
         self.in_flight += 1
+        need.at = self.in_flight
         if self._probe and self._probe_until == -math.inf:
             self._probe_until = now + PROBE
         need.costs = costs = {}
@@ -234,6 +221,10 @@ class Pacer:
         """
         if self.aimd is not None:
             self.aimd.answered(self.in_flight, now - sent, now)
+        if self._crowd is not None:
+            self._crowd.answered(need, now)
+            if self._crowd.aimd is not self.aimd:
+                self._crowd.aimd.answered(self.in_flight, now - sent, now)
         self.in_flight -= 1
         if self._early_at != math.inf and sent >= self._paused_at:
             self._early_at = math.inf
@@ -244,7 +235,7 @@ class Pacer:
                 self.search.begin(now)
         if sent >= self.paused_until:
             self._probe = False
-            self._throttles = self._failures = self._rests = 0
+            self._throttles = 0
         self._answered += 1
         self._tolerance.answered()
         if self.search is not None:
@@ -259,7 +250,6 @@ class Pacer:
         need: Need,
         now: float,
         *,
-        overloaded: bool = False,
         headers: Mapping[str, str] | None = None,
         sent: float = 0.0,
         wall: float = 0.0,
@@ -268,17 +258,18 @@ class Pacer:
         self.in_flight -= 1
         if headers is not None:
             self._hear(need, headers, sent, now, wall)
-        if not overloaded:
-            return
-        self._failures += 1
-        if self.aimd is not None:
-            self.aimd.pushed_back(sent, now)
-        enough = OVERLOAD + (0.0 if self.aimd is None else 2.0 * self.aimd.limit)  # a full queue refuses many at once
-        most = self._failures >= MOST * (self._failures + self.in_flight)
-        if most and self._failures >= enough and now >= self.paused_until:
-            rest = min(LAST_REST, FIRST_REST * 2.0**self._rests)
-            self._rests += 1
-            self._pause(now + rest, now)
+
+    def pushed_back(self, need: Need, sent: float, now: float) -> bool:
+        """A call that has failed met a server without capacity. Returns whether fewer in flight would be no help."""
+        if self._crowd is None:
+            most = min(self._most, IN_FLIGHT)
+            self._crowd = Crowd(self.aimd or Aimd(sent, most, limit=most))
+        return self._crowd.pushed_back(need, self.in_flight, sent, now)
+
+    def went_down(self, now: float) -> None:
+        """The target answers nothing: that it pushed back of late was no want of capacity."""
+        if self._crowd is not None:
+            self._crowd.take_back(now)
 
     def alone(self, need: Need, retry_after: float | None, sent: float, now: float) -> float | None:
         """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
@@ -310,12 +301,12 @@ class Pacer:
         self.in_flight -= 1
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True)
-        for name, limit, window in _per_window(named) if named is not None else ():
+        for name, limit, window in per_window(named) if named is not None else ():
             self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True)
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
-            self.aimd.pushed_back(sent, now)
+            self.aimd.pushed_back(sent, now, max(need.at, self.in_flight))
         elif self.search is None and self._searches and self._are_wrong(sent):
             self.search = self._search_below(need, sent, now)
         absurd = retry_after is not None and retry_after > LONGEST_PAUSE and "rpd" not in self._axes
@@ -340,9 +331,8 @@ class Pacer:
             self._throttles += 1
         return seconds
 
-    def rest(self, need: Need, seconds: float, now: float) -> float:
-        """An admitted call found the target closed for long (a quota): nobody goes before then, and then one first."""
-        self.in_flight -= 1
+    def rest(self, seconds: float, now: float) -> float:
+        """A call found the target closed for long (a quota): nobody goes before then, and then one first."""
         self._pause(now + seconds, now)
         return self.paused_until
 
@@ -408,19 +398,10 @@ class Pacer:
             if quota.limit is None:
                 return
             axis = self._axes[name] = Axis(
-                _CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
+                CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
             )
             self.search = self.aimd = None
             self._most = self.limits.concurrency or math.inf
             axis.taken = self.in_flight * cost_of(name, need, self._reserve)  # sent meanwhile, and not counted yet
             need.marks[name] = 0.0
         axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
-
-
-def _per_window(limits: Limits) -> list[tuple[str, float, float]]:
-    """The names, amounts and windows in seconds of all limits per time."""
-    found = ((name, getattr(limits, name), DAY if name == "rpd" else MINUTE) for name in _CAUSES)
-    return [(name, limit, window) for name, limit, window in found if limit is not None]
-
-
-_CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}

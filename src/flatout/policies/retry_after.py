@@ -25,7 +25,7 @@ def retry_after(headers: Mapping[str, str], wall: float | None = None) -> float 
 
     ``retry-after-ms`` (OpenAI, Azure) is finer and wins over ``retry-after`` (RFC 9110: seconds or an HTTP date). Some
     gateways send the instant at which to come back instead, in seconds or milliseconds since the epoch.
-    Long waits, even of days, are returned as they are: what to make of them is for the pacer and the deadline to decide.
+    Long waits, even of days, are returned as they are: what to make of them is for the pacer to decide.
 
     Args:
         headers: the answer's headers, names in lower case.

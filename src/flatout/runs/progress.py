@@ -48,6 +48,7 @@ class Progress(Struct):
         stopped: why a target was stopped, by its name.
         paused: the targets that are paused now, with why.
         capped: the most calls in flight that there can be, when that holds calls up.
+        down: the targets that answer nothing now, with why.
     """
 
     total: int | None = None
@@ -75,6 +76,7 @@ class Progress(Struct):
     stopped: dict[str, str] = {}
     paused: dict[str, str] = {}
     capped: int | None = None
+    down: dict[str, str] = {}
 
     @property
     def finished(self) -> int:

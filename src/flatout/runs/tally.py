@@ -8,7 +8,7 @@ from typing import Any
 from flatout.client import Client
 from flatout.durable import may_go_again
 from flatout.errors import CallError, RateLimited
-from flatout.events import AttemptFailed, Event, InFlightCapped, TargetPaused
+from flatout.events import AttemptFailed, Event, InFlightCapped, TargetDown, TargetPaused, TargetResumed
 from flatout.policies.classify import advice
 from flatout.values import Result
 
@@ -86,3 +86,8 @@ class Tally:
                 self._progress.stopped[event.target] = event.reason
             else:
                 self._pauses[event.target] = (event.until, event.reason)
+        elif isinstance(event, TargetDown):
+            self._progress.down[event.target] = event.reason
+        elif isinstance(event, TargetResumed):
+            self._progress.stopped.pop(event.target, None)
+            self._progress.down.pop(event.target, None)

@@ -15,7 +15,7 @@ import aiohttp
 
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request
-from flatout.policies.classify import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED
+from flatout.policies.classify import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
 from flatout.policies.redact import excerpt, redact, secrets_in
 
 from .descriptors import NONE_LEFT
@@ -56,7 +56,7 @@ def _named(error: Exception, request: Request, trust_env: bool) -> CallError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ConnectError(f"the certificate of {error.host}:{error.port} does not verify: {reason}", code=CERTIFICATE)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _no_way(f"the host {error.host} is not known: {reason}", request, trust_env)
+        return _no_way(f"the host {error.host} is not known: {reason}", request, trust_env, UNKNOWN_HOST)
     if isinstance(error, aiohttp.ClientConnectorError):
         return _no_way(f"no connection to {error.host}:{error.port}: {reason}", request, trust_env)
     if isinstance(error, aiohttp.ServerTimeoutError):
@@ -72,13 +72,13 @@ def _named(error: Exception, request: Request, trust_env: bool) -> CallError:
     return ProtocolError(f"the connection failed: {reason}", code=CONNECTION_LOST)
 
 
-def _no_way(text: str, request: Request, trust_env: bool) -> ConnectError:
+def _no_way(text: str, request: Request, trust_env: bool, code: str | None = None) -> ConnectError:
     """An error of a host that cannot be reached: it may be that it can be by the proxy that is not used."""
     scheme, _, rest = request.url.partition("://")
     host = rest.partition("/")[0].rpartition("@")[2]
     proxies = {} if trust_env else getproxies_environment()
     if scheme.lower() not in proxies or proxy_bypass(host):
-        return ConnectError(text)
+        return ConnectError(text, code=code)
     return ConnectError(f"{text}; {scheme.upper()}_PROXY is set, and not used", code=PROXY_IGNORED)
 
 

@@ -64,6 +64,37 @@ def test_it_does_not_grow_when_it_is_not_used():
     assert aimd.limit == START
 
 
+def test_what_was_in_flight_at_the_first_refusal_says_what_a_server_holds():
+    """Five hundred sent at once to 64 places would be cut to 400, and refused again and again."""
+    aimd = Aimd(0.0, 1_000, limit=1_000)
+    assert aimd.pushed_back(1.0, 1.01, 300)
+    assert not any(aimd.pushed_back(1.0, 1.01, at) for at in (200, 65, 400))
+    assert aimd.limit == 65 * CUT
+
+
+def test_cuts_that_were_for_nothing_are_taken_back():
+    """After an outage that said 503 a run would go on with a handful in flight."""
+    aimd = Aimd(0.0, 1_000, limit=1_000)
+    for second in range(3):
+        aimd.pushed_back(float(second), second + 0.1, 400)
+    aimd.take_back(4.0)
+    assert aimd.limit == 1_000
+    aimd.pushed_back(0.5, 4.1, 14)  # one that was under way when it began
+    assert aimd.limit == 1_000
+
+
+def test_it_is_soon_back_where_it_was_refused_and_beyond_when_nothing_is_refused():
+    """One full minute of a shared server would cost a run half an hour."""
+    aimd = Aimd(0.0, 1_000, limit=1_000)
+    aimd.pushed_back(0.0, 0.01, 100)
+    rounds, now = 0, 1.0
+    while aimd.limit < 400:
+        rounds += 1
+        for _ in range(int(2 * aimd.limit) + 1):
+            aimd.answered(int(aimd.limit), 1.0, now := now + 0.01)
+    assert rounds < 15
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100), st.floats(0, 10), st.floats(0, 20)), max_size=200))
 def test_it_stays_between_one_and_the_most(steps):
     """A server that was overrun once would never be asked again."""

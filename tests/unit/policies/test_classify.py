@@ -8,7 +8,7 @@ import pytest
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.classify import Repeats, Verdict, advice, may_have_billed, verdict
+from flatout.policies.classify import Repeats, Sign, Verdict, advice, may_have_billed, sign, verdict
 from flatout.values import Reply
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CallError)]
@@ -99,30 +99,16 @@ def test_what_may_have_been_billed(error: CallError, billed: bool) -> None:
     assert may_have_billed(error) is billed
 
 
-def server_error(body: str, request_id: str | None = None) -> CallError:
-    return errors.ServerError("x", status=500, body=body, request_id=request_id)
+def server_error(body: str) -> CallError:
+    return errors.ServerError("x", status=500, body=body)
 
 
-def test_the_same_failure_three_times_is_final() -> None:
-    """A request that always crashes the server would be sent, and perhaps paid, again and again."""
-    repeats = Repeats()
-    assert [repeats.final(server_error(f'{{"e": "boom {i}"}}', i)) for i in ("r1", "r2", "r3")] == [False, False, True]
-
-
-def test_different_failures_are_not_final() -> None:
-    """Three unlucky attempts would end a call that could succeed."""
-    repeats = Repeats()
-    bodies = ['{"e": 1}', '{"e": 1}', '{"e": 2}', '{"e": 1}', '{"e": 1}']
-    assert not any(repeats.final(server_error(body)) for body in bodies)
-
-
-def test_what_says_nothing_about_the_call_does_not_count() -> None:
-    """A short outage of the provider or of a gateway would fail every call for good."""
+def test_a_failure_of_the_server_is_never_final_for_being_the_same() -> None:
+    """A short outage of the provider would fail every call for good."""
     for error in (
+        server_error('{"e": "down"}'),
         server_error("<html>502</html>"),
-        server_error(""),
         errors.RateLimited("x", status=429, body='{"e": 1}'),
-        errors.Overloaded("x", status=503, body='{"e": 1}'),
         errors.ConnectError("refused"),
     ):
         repeats = Repeats()
@@ -135,3 +121,37 @@ def test_a_model_that_always_answers_the_same_rubbish_is_final() -> None:
     same = errors.Truncated("x", reply=Reply(text="{", finish_reason="length"))
     other = errors.Truncated("x", reply=Reply(text="[", finish_reason="length"))
     assert [repeats.final(e) for e in (same, other, same, same, same)] == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.ConnectError("refused"), Sign.DOWN),
+        (errors.ConnectError("the client is closed", should_retry=False), Sign.NOTHING),
+        (errors.Overloaded("x", status=503), Sign.DOWN),
+        (errors.Overloaded("x", status=529), Sign.DOWN),
+        (errors.ServerError("x", status=502), Sign.DOWN),
+        (errors.ServerError("x", status=504), Sign.DOWN),
+        (errors.ServerError("x", status=500), Sign.DOUBTFUL),
+        (errors.ProtocolError("reset"), Sign.DOUBTFUL),
+        (errors.ProtocolError("a redirect", status=307), Sign.ALIVE),
+        (errors.AttemptTimeout("slow"), Sign.NOTHING),
+        (errors.RateLimited("x", status=429), Sign.NOTHING),
+        (errors.InvalidRequest("x", status=400), Sign.ALIVE),
+        (errors.InvalidRequest("not sent"), Sign.NOTHING),
+        (errors.Truncated("x", reply=Reply(text="{")), Sign.ALIVE),
+        (errors.AuthenticationError("x", status=401), Sign.CLOSED),
+        (errors.QuotaExhausted("x", status=429), Sign.CLOSED),
+        (errors.QuotaExhausted("x", status=402, retry_after=1.0), Sign.NOTHING),
+        (errors.InvalidRequest("x", status=404, code="path_not_found"), Sign.CLOSED),
+    ],
+)
+def test_what_a_failure_says_of_its_target(error: CallError, said: Sign) -> None:
+    """A row's own fault would be held against the provider, and stop the others; or an outage against the rows."""
+    assert sign(error) is said
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_each_class_says_something_of_its_target(kind: type[CallError]) -> None:
+    """A class added later would crash the limiter."""
+    assert isinstance(sign(kind("x")), Sign)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.estimate import Need
-from flatout.policies.pacing import FIRST_DOUBT, OVERLOAD, PROBE, Pacer
+from flatout.policies.pacing import FIRST_DOUBT, PROBE, Pacer
 from flatout.values import Limits, Usage
 
 NONE: dict[str, str] = {}
@@ -224,16 +224,43 @@ def test_a_trial_that_fails_waits_longer_for_the_next():
     assert waits == pytest.approx([2, 4, 8])
 
 
-def test_failures_for_want_of_capacity_pause_but_unlearn_nothing():
-    """After an outage of a minute the limit would have to be found anew."""
+def push_back(made, count, *, every=1):
+    """So many calls sent at once, of which each ``every``-th meets a server without capacity; the others stay."""
+    sent = [go(made, 100.0)[0] for _ in range(count)]
+    for number, need in enumerate(sent, 1):
+        need.number = number
+        if number % every == 0:
+            made.failed(need, 100.1)
+            made.pushed_back(need, 100.0, 100.1)
+
+
+def test_a_server_without_capacity_gets_fewer_at_once_and_the_limits_stay():
+    """A server with 64 places would be sent 500; or one full moment cost the rest of the run its speed."""
     made = pacer(Limits(rpm=6_000))
     rate = made._axes["rpm"].gcra.rate
-    now = 1.0
-    for _ in range(OVERLOAD):
-        need, now = go(made, now)
-        made.failed(need, now, overloaded=True)
-    assert made.ready_at(Need(), now)[1] == "pause"
+    for _ in range(20):
+        go(made, 50.0)
+    push_back(made, 6)
+    assert made.in_flight == 20
+    assert made.ready_at(Need(), 102.0)[1] == "concurrency"
     assert made._axes["rpm"].gcra.rate == rate
+
+
+def test_some_503s_among_others_say_nothing_of_capacity():
+    """A provider that says 503 now and then would be sent one call at a time."""
+    made = pacer(Limits(rpm=6_000))
+    push_back(made, 200, every=10)
+    assert made.ready_at(Need(), 110.0)[0] <= 110.0
+
+
+def test_a_target_that_is_down_did_not_want_for_capacity():
+    """After an outage that said 503 a run would go on with a handful in flight."""
+    made = pacer(Limits(rpm=6_000))
+    for _ in range(10):
+        go(made, 50.0)
+    push_back(made, 6)
+    made.went_down(102.0)
+    assert made.ready_at(Need(), 103.0)[0] <= 103.0
 
 
 @settings(max_examples=80, deadline=None)
@@ -261,8 +288,11 @@ def test_permits_come_back_and_a_target_is_never_lost(limits, ends):
                 answer(made, need, sent, now)
             case "throttled":
                 made.throttled(need, None, NONE, sent, now, 0.0)
+            case "overloaded":
+                made.failed(need, now)
+                made.pushed_back(need, sent, now)
             case _:
-                made.failed(need, now, overloaded=end == "overloaded")
+                made.failed(need, now)
     for need, sent in open_:
         answer(made, need, sent, now)
     assert made.in_flight == 0

@@ -1,0 +1,34 @@
+"""Keeps calls from a target that refuses all of them: a wrong key, a used-up quota, an unknown model.
+
+A target that is only down is not kept from: its calls wait, further in. See `flatout.policies.health`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from flatout.layer import CallNext
+from flatout.policies.service import Service
+from flatout.values import Call, Reply
+
+
+class Health:
+    """Fails calls at once, with `CircuitOpen` and the one reason, while their target is stopped.
+
+    Args:
+        target: its name, for people.
+        service: what is asked of it.
+    """
+
+    def __init__(self, target: str, service: Service) -> None:
+        self._target = target
+        self._service = service
+
+    def __repr__(self) -> str:
+        return f"Health({self._target}, {self._service!r})"
+
+    def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
+        if self._service.stop is not None and not self._service.looks(asyncio.get_running_loop().time()):
+            raise self._service.refusal(self._target)
+        return call_next(call)

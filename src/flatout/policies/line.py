@@ -1,0 +1,80 @@
+"""The order in which the calls to one target go: first in, first out, with two exceptions.
+
+A call that was sent back (refused for its speed, or met an outage) had its turn already, and goes before those that had
+none. A retry that costs an attempt waits with its like: while others wait, retries are a share of what is sent, so
+that a target that fails half of its calls is not kept busy with those alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+
+class Entry(Protocol):
+    """A call in the line: whether it was sent back, and when it began."""
+
+    sent_back: bool
+    started: float
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+class Line(Generic[EntryT]):
+    """The calls that wait.
+
+    Args:
+        retries: the share of what is sent that may be retries while other calls wait.
+
+    Attributes:
+        first: calls on their first attempt, and those that were sent back.
+        again: retries.
+    """
+
+    __slots__ = ("_between", "_others", "again", "first")
+
+    def __init__(self, retries: float) -> None:
+        self.first: deque[EntryT] = deque()
+        self.again: deque[EntryT] = deque()
+        self._between = (1.0 - retries) / retries  # others that go between two retries
+        self._others = 0.0  # that have gone since the last one
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.again)
+
+    def put_back(self, entry: EntryT, started: float) -> None:
+        """Queue a call that was sent back: before all that were not, the oldest first."""
+        entry.sent_back, entry.started = True, started
+        place = 0
+        for other in self.first:
+            if not other.sent_back or other.started > started:
+                break
+            place += 1
+        self.first.insert(place, entry)
+
+    def next(self) -> deque[EntryT]:
+        """The queue whose head is next; an empty one when nobody waits."""
+        retry = self.again and (not self.first or self._others >= self._between)
+        return self.again if retry else self.first
+
+    def pop(self, queue: deque[EntryT]) -> EntryT:
+        """Take the head of a queue, which is to go."""
+        self._others = max(0.0, self._others - self._between) if queue is self.again else self._others + 1.0
+        return queue.popleft()
+
+    def remove(self, entry: EntryT) -> None:
+        """Take a call out, wherever it is; one that has gone already is no error."""
+        for queue in (self.first, self.again):
+            if entry in queue:
+                queue.remove(entry)
+
+    def leave(self, which: Callable[[EntryT], bool]) -> list[EntryT]:
+        """Take out all calls of a kind. Returns them in their order."""
+        left = [entry for queue in (self.first, self.again) for entry in queue if which(entry)]
+        for queue in (self.first, self.again):
+            kept = [entry for entry in queue if not which(entry)]
+            queue.clear()
+            queue.extend(kept)
+        return left

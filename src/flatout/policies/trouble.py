@@ -1,0 +1,71 @@
+"""What went wrong with one call so far: how often, when, and whose fault it was. Made when its first attempt fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from flatout.errors import CallError, RateLimited
+
+SHOWN = 8
+"""Attempts that are listed one by one."""
+
+
+class Trouble:
+    """The failed attempts of one call.
+
+    Args:
+        first: the first of them, by its number among all calls to its target.
+
+    Attributes:
+        spent: how many of its attempts they have cost.
+        excused: whether the last one was the target's fault, and cost none.
+        times_excused: how many were.
+        closed: whether the last one was refused as every call's would be.
+        others: how many calls that were sent since the first one were answered; of many, some are not counted.
+    """
+
+    __slots__ = ("_failed", "closed", "excused", "first", "others", "spent", "times_excused")
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
+        self.spent = 0
+        self.excused = False
+        self.closed = False
+        self.times_excused = 0
+        self.others = 0
+        self._failed: list[tuple[float, str]] = []
+
+    def __repr__(self) -> str:
+        return f"Trouble(spent={self.spent}, excused={self.times_excused}, {self.others} others answered)"
+
+    def note(self, error: CallError, seconds: float) -> None:
+        """An attempt failed, so many seconds after the call began."""
+        if not isinstance(error, RateLimited):
+            self._failed.append((seconds, str(error.status) if error.status else type(error).__name__))
+            self.times_excused += self.excused
+
+    def tried(self) -> str:
+        """When it was tried, and how that ended: ``500 at 0.1, 0.7 s; ConnectError at 2.3 s``. "" for nothing."""
+        shown = self._failed
+        if len(shown) > SHOWN:
+            shown = [*shown[: SHOWN // 2], *shown[-SHOWN // 2 :]]
+        text = "; ".join(_listed(what, [at for at, _ in group]) for what, group in groupby(shown, lambda each: each[1]))
+        return f"{text} ({len(self._failed)} in all)" if len(self._failed) > SHOWN else text
+
+    def whose(self) -> str:
+        """Whose fault it is, as far as others tell: the call's own when at least as many others were answered."""
+        answered = f"{self.others} other {'call' if self.others == 1 else 'calls'}"
+        if self.others >= max(1, self.spent):
+            return f"at least {answered} sent meanwhile {_were(self.others)} answered, so it is this call"
+        if self.others:
+            return f"only {answered} sent meanwhile {_were(self.others)} answered"
+        return "no other call sent meanwhile was answered: it may be the target"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _listed(what: str, times: Sequence[float]) -> str:
+    return f"{what} at {', '.join(f'{at:.1f}' for at in times)} s"

@@ -1,0 +1,68 @@
+"""The order in which the calls to one target go."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout.policies.line import Line
+
+
+class Entry:
+    """A call in the line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent_back = False
+        self.started = 0.0
+
+
+def order(line: Line[Entry]) -> str:
+    """The names of the calls in the order in which they go."""
+    names = ""
+    while queue := line.next():
+        names += line.pop(queue).name
+    return names
+
+
+def test_first_come_first_served_but_retries_are_a_share():
+    """A target that fails half of its calls would be kept busy with those alone, and no new row ever be asked."""
+    line: Line[Entry] = Line(0.2)
+    line.first.extend(map(Entry, "abcdefghij"))
+    line.again.extend(map(Entry, "1234"))
+    assert order(line) == "abcd1efgh2ij34"
+
+
+def test_what_was_sent_back_goes_first_the_oldest_before_the_others():
+    """The first row of a file would be overtaken by all that came after it."""
+    line: Line[Entry] = Line(0.2)
+    line.first.extend(map(Entry, "ab"))
+    line.put_back(Entry("2"), 2.0)
+    line.put_back(Entry("1"), 1.0)
+    line.put_back(Entry("3"), 3.0)
+    assert order(line) == "123ab"
+
+
+def test_calls_leave_whether_they_go_or_not():
+    """A cancelled call would be sent; or a stopped service's calls wait for ever."""
+    line: Line[Entry] = Line(0.2)
+    a, b, c = map(Entry, "abc")
+    line.first.extend([a, b])
+    line.again.append(c)
+    line.remove(b)
+    line.remove(b)
+    assert len(line) == 2
+    assert line.leave(lambda entry: entry.name == "c") == [c]
+    assert order(line) == "a"
+
+
+@given(st.floats(0.05, 1.0), st.lists(st.booleans(), max_size=200))
+def test_retries_never_exceed_their_share_while_others_wait(share, retries):
+    """A user's bound on retries would not hold."""
+    line: Line[Entry] = Line(share)
+    for retry in retries:
+        (line.again if retry else line.first).append(Entry("r" if retry else "f"))
+    names = order(line)
+    assert len(names) == len(retries)
+    while_others = names[: names.rindex("f") + 1] if "f" in names else ""
+    assert while_others.count("r") <= share * len(while_others) + 1e-6
