@@ -190,6 +190,7 @@ def test_a_host_that_is_not_there_is_told_after_a_second_and_given_up_after_a_mi
     assert heard[1].until is None
     assert 30 <= seconds < 36
     assert all(isinstance(result.error, ConnectError | CircuitOpen) for result in results)
+    assert any("its target is given up; tried: ConnectError at 0.0" in str(result.error) for result in results)
     assert len({str(result.error) for result in results}) <= 3
 
 

@@ -68,6 +68,8 @@ class Retry:
         told = error.retry_after or 0.0
         if trip.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
+        if trouble.over:
+            return None, "its target is given up" if decision is Verdict.RETRY else ""
         if trouble.excused:
             wait = floor = excused_delay(trouble.times_excused, self._random.random(), told)
         elif decision is Verdict.THROTTLE:

@@ -63,6 +63,7 @@ class Outcomes:
         else:
             targets = self._other(trip, service, need, error, sent, now)
             trouble.excused = targets and error.should_retry is not False
+            trouble.over = service.stop is error
         return None
 
     def _other(self, trip: Journey, service: Service, need: Need, error: CallError, sent: float, now: float) -> bool:

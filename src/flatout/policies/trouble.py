@@ -21,17 +21,19 @@ class Trouble:
         spent: how many of its attempts they have cost.
         excused: whether the last one was the target's fault, and cost none.
         times_excused: how many were.
+        over: whether the last one made its target be given up.
         closed: whether the last one was refused as every call's would be.
         others: how many calls that were sent since the first one were answered; of many, some are not counted.
     """
 
-    __slots__ = ("_failed", "closed", "excused", "first", "others", "spent", "times_excused")
+    __slots__ = ("_failed", "closed", "excused", "first", "others", "over", "spent", "times_excused")
 
     def __init__(self, first: int = 0) -> None:
         self.first = first
         self.spent = 0
         self.excused = False
         self.closed = False
+        self.over = False
         self.times_excused = 0
         self.others = 0
         self._failed: list[tuple[float, str]] = []
