@@ -61,9 +61,11 @@ class Chunks:
             if value is not None and name not in _OF_CHOICE:
                 self._more.add({name: value})
         delta = as_dict(choice.get("delta")) or as_dict(choice.get("message"))
-        if "tool_calls" in delta:
+        if "tool_calls" in delta or "function_call" in delta:
             delta = dict(delta)
-            for place, piece in enumerate(as_dicts(delta.pop("tool_calls"))):
+            legacy = as_dict(delta.pop("function_call", None))
+            asked = as_dicts(delta.pop("tool_calls", None)) or ([{"function": legacy}] if legacy else [])
+            for place, piece in enumerate(asked):
                 self._tool_call(piece, place)
         self._message.add(delta)
         return text_of(delta.get("content"))

@@ -71,6 +71,11 @@ TWICE = [("f", '{"a": 1}'), ("f", '{"a": 2}')]
             TWICE, id="one index, in pieces",
         ),
         pytest.param(
+            [piece(function_call=part) for part in ({"name": "f", "arguments": ""}, {"arguments": '{"a"'},
+                                                    {"arguments": ": 1}"})],
+            TWICE[:1], id="the only call, as it was written before there were several",
+        ),
+        pytest.param(
             [asked(name="f", arguments='{"a": 1}'), asked(name="g", arguments="{}")], [TWICE[0], ("g", "{}")],
             id="two tools without index or id",
         ),
