@@ -286,7 +286,7 @@ def validator_of(schema: Mapping[str, Any], what: str) -> Callable[[Any], None]:
     """What validates against a JSON schema.
 
     References to other servers, or to files, are never followed. ``format`` is checked where the schema's dialect says
-    so (drafts 4, 6 and 7), and where the schema names no dialect.
+    so (drafts 4, 6 and 7), and where the schema names no dialect; it then is of the newest in which it makes sense.
 
     Args:
         schema: the schema.
@@ -310,12 +310,18 @@ def _validator(schema: bytes, what: str) -> Callable[[Any], None]:
     import jsonschema_rs  # large, and needed by calls with such a schema alone
 
     decoded = msgspec.json.decode(schema)
-    formats = None if "$schema" in decoded else True
-    try:
-        made = jsonschema_rs.validator_for(decoded, offline=True, mask="the value", validate_formats=formats)
-    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
-        raise InvalidRequest(f"{what}: no JSON schema: {_why_none(decoded)}") from None
-    return made.validate
+    told = "$schema" in decoded
+    dialects: list[Any] = [jsonschema_rs.validator_for]  # the newest where the schema does not say
+    if not told:  # many are written as they were before 2019: a list of items, exclusiveMinimum beside minimum
+        dialects += [jsonschema_rs.Draft7Validator, jsonschema_rs.Draft4Validator]
+    for made_by in dialects:
+        try:
+            made = made_by(decoded, offline=True, mask="the value", validate_formats=None if told else True)
+        except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
+            continue
+        validate: Callable[[Any], None] = made.validate
+        return validate
+    raise InvalidRequest(f"{what}: no JSON schema: {_why_none(decoded)}")
 
 
 def _why_none(schema: Any) -> str:
