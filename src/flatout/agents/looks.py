@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dis
 import inspect
+import re
 from collections.abc import Iterator
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
+
+_LOADS = re.compile("LOAD_FAST|LOAD_DEREF")
+"""Found in the names of instructions that load a variable. From Python 3.13 on, some store another one first."""
 
 
 def looks_at(check: Any) -> frozenset[str]:
@@ -37,7 +41,7 @@ def _read(code: CodeType, name: str) -> Iterator[str]:
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and _last(loaded) == name:
             yield instruction.argval
-        loaded = instruction.argval if instruction.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) else None
+        loaded = instruction.argval if _LOADS.search(instruction.opname) else None
     for inner in code.co_consts:
         if isinstance(inner, CodeType) and name in inner.co_freevars:
             yield from _read(inner, name)

@@ -180,11 +180,23 @@ class Watch:
         return checked.tool != "pay"
 
 
+def listed(checked: Checked) -> bool:
+    return not [name for name in ("pay", "delete") if checked.tool == name]
+
+
 def named(name: str, checked: Checked) -> bool:
     return checked.tool != name
 
 
-LOOKING = [by_tool, within, Watch().by_tool, Watch(), partial(named, "pay"), lambda checked: checked.tool != "pay"]
+LOOKING = [
+    by_tool,
+    within,
+    listed,
+    Watch().by_tool,
+    Watch(),
+    partial(named, "pay"),
+    lambda checked: checked.tool != "pay",
+]
 
 
 @pytest.mark.parametrize("check", LOOKING)
