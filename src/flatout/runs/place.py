@@ -1,4 +1,6 @@
-"""Where a run is kept: beside its output, or in the user's cache folder when its answers go to standard output."""
+"""Where a run is kept: beside its output, or in the user's cache folder when its answers go to standard output, a pipe
+or a device.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from flatout.errors import ConfigError
 from flatout.folders import cache_folder
 
 from .claim import where
+from .write import is_stream
 
 SUFFIX = ".flatout"
 
@@ -30,7 +33,7 @@ def run_file_of(source: str, output: str | None, named: str | None, job: Mapping
     """
     if named is not None:
         return Path(named)
-    if output is not None and output != "-":
+    if output is not None and not is_stream(output):
         return Path(f"{output}{SUFFIX}")
     return Path(f"stdin{SUFFIX}") if source == "-" else _in_cache(source, job)
 

@@ -41,7 +41,7 @@ from .under_way import UnderWay
 from .variants import Variants
 from .verify import Revision, Verification, compare
 from .work import Work, own_rows
-from .write import check_output
+from .write import check_output, is_stream
 
 _log = logging.getLogger("flatout")
 
@@ -69,7 +69,7 @@ class Runner:
         self.progress = Progress()
         self._make_client = make_client
         self._warn = warn
-        self._output = None if options.output in (None, "-") else options.output
+        self._output = None if options.output is None or is_stream(options.output) else options.output
         self._temporary: Path | None = None
         self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)

@@ -118,11 +118,11 @@ def output_format(path: str | Path, format: str | None = None) -> str:
     if format is not None and format not in OUTPUT_FORMATS:
         raise ConfigError(f"the output format is one of {', '.join(OUTPUT_FORMATS)}, not {format!r}")
     suffix = Path(path).suffix.lower()
-    chosen = format or ("jsonl" if _is_stream(path) else _SUFFIXES.get(suffix))
+    chosen = format or ("jsonl" if is_stream(path) else _SUFFIXES.get(suffix))
     if chosen is None:
         what = f"the suffix {suffix}" if suffix else "a name without a suffix"
         raise ConfigError(f"{path}: {what} tells no output format; use .jsonl, .csv, .tsv or .parquet")
-    if chosen == "parquet" and _is_stream(path):
+    if chosen == "parquet" and is_stream(path):
         raise ConfigError(f"{path}: Parquet can only be written to a file")
     return chosen
 
@@ -213,15 +213,15 @@ def _check_place(path: str | Path, claim: Claim) -> None:
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise ConfigError(f"{path}: the folder {Path(path).parent} does not exist")
-    if not _is_stream(path):
+    if not is_stream(path):
         claim.check(path)
     if target.exists() and not os.access(target, os.W_OK):
         raise ConfigError(f"{path}: is not writable")
-    if not _is_stream(path) and not os.access(target.parent, os.W_OK | os.X_OK):
+    if not is_stream(path) and not os.access(target.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"{path}: the folder {Path(path).parent} is not writable")
 
 
-def _is_stream(path: str | Path) -> bool:
+def is_stream(path: str | Path) -> bool:
     """Whether the output is no file to be replaced: stdout, a device, a pipe."""
     return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
 
@@ -250,7 +250,7 @@ def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
         yield _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if _is_stream(path):
+    if is_stream(path):
         with Path(path).open("wb") as stream:
             yield stream
         return

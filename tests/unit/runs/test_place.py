@@ -25,6 +25,8 @@ def test_a_run_with_an_output_is_kept_beside_it() -> None:
     assert run_file_of("in.csv", "out.csv", None, JOB) == Path("out.csv.flatout")
     assert run_file_of("in.csv", "out.csv", "here", JOB) == Path("here")
     assert run_file_of("-", None, None, JOB) == Path("stdin.flatout")
+    place = run_file_of("in.csv", None, None, JOB)
+    assert run_file_of("in.csv", "/dev/null", None, JOB) == place  # no file may be made beside that
 
 
 def test_without_an_output_the_same_job_has_the_same_place_and_another_has_not(cache: Path) -> None:
