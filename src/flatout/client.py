@@ -198,6 +198,19 @@ class Client:
         """
         return self._engine.host(model)
 
+    def servers(self, models: Sequence[str] | None = None) -> str | dict[str, str] | None:
+        """Where calls go that name no model: host and path, where the models' names do not tell; None where they do.
+
+        Run files keep it, to tell the answers of one server from those of another.
+
+        Args:
+            models: the models that are asked; the client's when None.
+
+        Raises:
+            ConfigError: a model is unknown, or there is no key for it.
+        """
+        return self._engine.targets.servers(models)
+
     def go_on(self, run: Hashable, spent: float) -> None:
         """Count the US dollars that earlier processes spent on a run towards the budget; once for each run."""
         self._engine.stack.purse.go_on(run, spent)
@@ -359,11 +372,14 @@ class Client:
         if isinstance(calls, str | bytes | Mapping | Call):
             raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
         check_variants(models, samples)
+        for name in models or ():
+            self.check(Call("", model=name))
         if models is not None or samples is not None:
             calls = expanded(calls, models, samples)
         if store is None:
             return fan_out(calls, self._result, self.window)
-        job = {"model": self.model, "models": models, "samples": samples}
+        server = self.servers(models)
+        job = {"model": self.model, "models": models, "samples": samples, "server": server}
         return durable_calls(calls, store, asker=self, job=job, retry_failed=retry_failed)
 
     def map(
@@ -400,6 +416,7 @@ class Client:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
         job = {"function": name, "model": self.model, **(described() if described is not None else {})}
+        job["server"] = self.servers(None)
         return durable_map(
             items,
             store,

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import time
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -26,13 +27,14 @@ from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
 from .closing import close_all, reading
 from .durable import content, fingerprint, item_of, result_of
 from .edge import fan_out
-from .errors import ConfigError, RunMismatch, StoreError
+from .errors import ConfigError, RunLocked, RunMismatch, StoreError
 from .layer import BeforeAttempt, Journey
 from .policies.redact import excerpt
 from .store import Finished, Item
@@ -237,7 +239,28 @@ class Durable(Generic[ValueT, StepT]):
         self.store.set_total(rows)
 
 
+_LEFT: WeakKeyDictionary[AbstractEventLoop, dict[str, asyncio.Future[None]]] = WeakKeyDictionary()
+"""The runs of each event loop that were left early and are being closed, by their files."""
+
+
 async def _opened(place: Place, job: Mapping[str, Any]) -> RunFile:
+    """Open a run file. One that a loop of this program was left over is waited for, until it is closed.
+
+    Raises:
+        RunLocked: it is being written, and nothing says that this will end.
+    """
+    left = _LEFT.setdefault(asyncio.get_running_loop(), {})
+    while True:
+        try:
+            return await _opened_at_once(place, job)
+        except RunLocked:
+            ending = left.get(os.fspath(place))
+            if ending is None:
+                raise
+            await asyncio.shield(ending)
+
+
+async def _opened_at_once(place: Place, job: Mapping[str, Any]) -> RunFile:
     """Open a run file in a thread; one that opens when it is wanted no more is closed again."""
     opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
     try:
@@ -264,16 +287,26 @@ async def run_durably(
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close it, however that ends."""
     store = await _opened(place, job)
+    loop, name = asyncio.get_running_loop(), os.fspath(place)
+    left, ended = _LEFT[loop], loop.create_future()
     state: Any = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)
-        run = begin(store, os.fspath(place))
+        run = begin(store, name)
         async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results:
             async for result in results:
-                yield result
+                try:
+                    yield result
+                except GeneratorExit:
+                    left[name] = ended
+                    raise
         state = "finished"
     finally:
-        await close_all(partial(store.mark, state), store.close)
+        try:
+            await close_all(partial(store.mark, state), store.close)
+        finally:
+            left.pop(name, None)
+            ended.set_result(None)
 
 
 class _Step(Struct, frozen=True):

@@ -90,6 +90,8 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         for name, text in zip(("prompt", "system", "model"), texts, strict=True):
             if text is not None and not isinstance(text, str):
                 raise ConfigError(f"a {name} is a string, not {type(text).__name__}")
+        if self.model is not None and not self.model.strip():
+            raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
         messages: Any = self.messages
         if messages is not None and (isinstance(messages, str | bytes) or not isinstance(messages, Sequence)):
             raise ConfigError(f"messages are a list of dicts, not {type(messages).__name__}")

@@ -24,6 +24,8 @@ def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
         raise ConfigError(f"models is a list of names, not {models!r}")
     if models is not None and not models:
         raise ConfigError("models names no model")
+    if models is not None and not all(name.strip() for name in models):
+        raise ConfigError("models holds an empty name")
     if models is not None and len(set(models)) != len(models):
         raise ConfigError("models names a model twice: use samples for that")
     count: Any = samples

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sqlite3
+import threading
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from flatout import (
     AuthenticationError,
     BudgetExceeded,
     Call,
+    Client,
     ConfigError,
     InvalidRequest,
     Limits,
@@ -26,6 +28,7 @@ from flatout import (
     RunMismatch,
     StoreError,
 )
+from flatout.cli import main as command
 from flatout.layer import Response
 from flatout.store import RunFile, RunReader, database
 from flatout.testing import digest_of
@@ -235,6 +238,94 @@ def test_one_file_serves_one_run_at_a_time(path):
     asyncio.run(main())
 
 
+def test_a_loop_that_was_left_is_waited_for(path, monkeypatch):
+    """Leaving a loop with ``break`` and beginning it anew would fail, because of oneself, where the disk is slow."""
+    refused = threading.Event()
+    close, begin = RunFile.close_now, RunFile.open.__func__
+
+    def close_slowly(run: RunFile) -> None:
+        refused.wait()
+        close(run)
+
+    def tell_of_refusal(*arguments: Any, **options: Any) -> RunFile:
+        try:
+            return begin(RunFile, *arguments, **options)
+        except RunLocked:
+            refused.set()
+            raise
+
+    async def main() -> None:
+        monkeypatch.setattr(RunFile, "close_now", close_slowly)
+        monkeypatch.setattr(RunFile, "open", tell_of_refusal)
+        async with client(Wire()) as made:
+            async for _ in made.as_completed(["a", "b"], store=path):
+                break
+            assert all(result.ok for result in await made.gather(["a", "b"], store=path))
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_held_open_says_how_to_close_it(path):
+    """The message would name a process that the user cannot find: it is the script itself."""
+
+    async def main() -> None:
+        async with client(Wire()) as made:
+            held = made.as_completed(["a", "b"], store=path)
+            await anext(held)
+            with pytest.raises(RunLocked, match=r"this very program.*contextlib\.aclosing"):
+                await made.gather(["a", "b"], store=path)
+            await held.aclose()
+            assert all(result.ok for result in await made.gather(["a", "b"], store=path))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "what"),
+    [
+        ({"base_url": "http://one/v1"}, {"base_url": "http://two/v1"}, "server was 'one/v1', is now 'two/v1'"),
+        ({"base_url": "http://one/a?key=x"}, {"base_url": "http://one/b"}, "server was 'one/a', is now 'one/b'"),
+        (
+            {"base_url": None, "config": {"endpoints": {"m": {"base_url": "http://one/v1"}}}},
+            {"base_url": None, "config": {"endpoints": {"m": {"base_url": "http://two/v1"}}}},
+            "server.m/x was 'one/v1', is now 'two/v1'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("entry", ["calls", "map"])
+def test_another_server_is_refused(path, first, then, what, entry):
+    """One server's answers would be handed out as another's."""
+
+    async def ask(options: dict[str, Any]) -> None:
+        name = "m/x" if options["base_url"] is None else "m"
+        made = Client(name, transport=Wire(), **{"config": {}, **options})
+        async with made:
+            if entry == "calls":
+                await made.gather(["a"], store=path)
+            else:
+                assert [result.ok async for result in made.map(asked, ["a"], store=path)] == [True]
+
+    async def asked(item: str, made: Client) -> str:
+        return (await made.call(item)).text
+
+    asyncio.run(ask(first))
+    with pytest.raises(RunMismatch) as caught:
+        asyncio.run(ask(then))
+    assert what in str(caught.value)
+
+
+def test_a_run_file_that_does_not_know_its_server_goes_on_and_learns_it(path):
+    """Every run begun before files knew their server would have to start over."""
+    gather(["a"], path, Wire())
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE run SET job = json_remove(job, '$.server')")
+    wire = Wire()
+    gather(["a"], path, wire)
+    assert wire.prompts == []
+    with pytest.raises(RunMismatch, match="server was 'sim/v1'"):
+        gather(["a"], path, Wire(), base_url="http://other/v1")
+
+
 class Full(sqlite3.Connection):
     """A disk that is full from the third commit of items on."""
 
@@ -286,6 +377,35 @@ def test_attempts_are_noted_before_they_are_sent(path):
     assert noted == [(1, "sim/m", None)]
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT outcome FROM attempts").fetchall() == [("answered",)]
+
+
+def test_an_answer_that_waits_for_its_commit_is_told_as_one_that_may_be_lost(path, tmp_path, monkeypatch, capsys):
+    """Status would name more attempts than were ever in flight, and so seem to be wrong."""
+    both = asyncio.Event()
+
+    def look(prompt: str) -> str:
+        if prompt == "b":
+            copy_as_if_killed(path, tmp_path / "killed" / "a.jsonl.flatout")
+            both.set()
+        return digest_of(prompt)
+
+    wire = Wire(look)
+    monkeypatch.setattr(RunFile, "finish", lambda *_: asyncio.sleep(3600))  # a disk that never answers
+
+    async def main() -> None:
+        limits = Limits(concurrency=1)
+        async with client(wire, limits=limits) as made, aclosing(made.as_completed(["a", "b"], store=path)) as results:
+            asking = asyncio.ensure_future(anext(results))
+            await both.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+
+    asyncio.run(main())
+    assert wire.most == 1
+    monkeypatch.chdir(tmp_path / "killed")
+    assert command(["status", "a.jsonl"]) == 0
+    said = capsys.readouterr().out
+    assert "2 attempts whose process stopped or died before it had kept an answer, in flight or just answered (" in said
 
 
 PRICES = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scripted_wire import Wire, client
 
-from flatout import Call, ConfigError
+from flatout import Call, Client, ConfigError, run
 from flatout.durable import content, fingerprint
 from flatout.testing import run_virtual
 
@@ -89,7 +89,15 @@ def test_samples_are_kept_and_not_asked_again(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"samples": 0}, {"samples": True}, {"samples": "2"}, {"models": "x"}, {"models": []}, {"models": ["x", "x"]}],
+    [
+        {"samples": 0},
+        {"samples": True},
+        {"samples": "2"},
+        {"models": "x"},
+        {"models": []},
+        {"models": ["x", "x"]},
+        {"models": ["x", ""]},
+    ],
 )
 def test_what_makes_no_variants_is_refused_before_anything_is_sent(options):
     """A mistyped option would ask for nothing, or for each letter of a name."""
@@ -97,6 +105,38 @@ def test_what_makes_no_variants_is_refused_before_anything_is_sent(options):
     with pytest.raises(ConfigError):
         gathered(["a"], wire, **options)
     assert not wire.requests
+
+
+@pytest.mark.parametrize("entry", ["run", "gather", "as_completed"])
+def test_an_unknown_model_among_several_is_refused_before_anything_is_sent(entry):
+    """The good model would be paid for every row, and the other one fail each of them."""
+    wire = Wire()
+    options = {"transport": wire, "config": {"endpoints": {"mine": {"base_url": "http://sim/v1"}}}}
+    models = ["mine/llama", "mime/llama"]
+
+    async def main() -> None:
+        async with Client(**options) as made:
+            if entry == "gather":
+                await made.gather(["a"], models=models)
+            async for _ in made.as_completed(["a"], models=models):
+                pass
+
+    def ask() -> None:
+        if entry == "run":
+            run(["a"], models=models, **options)
+        asyncio.run(main())
+
+    with pytest.raises(ConfigError, match=r"'mime'; did you mean mine\? \(in flatout.toml: mine; built in: openai"):
+        ask()
+    assert not wire.requests
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_model(name):
+    """A variable that was never set would ask whichever model flatout.toml names, or fail row by row."""
+    for make in (lambda: Client(name, config={"model": "ollama/x"}), lambda: Call("a", model=name)):
+        with pytest.raises(ConfigError, match="the model's name is empty"):
+            make()
 
 
 def test_input_is_still_read_lazily():

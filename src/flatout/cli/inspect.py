@@ -222,7 +222,8 @@ def _unsettled(facts: dict[str, Any]) -> list[Line]:
     if facts["cost"] is not None and facts["unknown_costs"]:
         cost += f", {figures.count(facts['unknown_costs'])} of them at unknown cost"
     attempts = figures.counted(facts["attempts"], "attempt")
-    return [("perhaps paid", f"{attempts} without a result, of a process that was stopped or died ({cost})")]
+    what = f"{attempts} whose process stopped or died before it had kept an answer, in flight or just answered ({cost})"
+    return [("perhaps paid", what)]
 
 
 def _error(error: ErrorCount) -> dict[str, Any]:

@@ -193,7 +193,7 @@ _ADVICE: dict[type[CallError], str] = {
     errors.TransportError: "run again: the connection failed, not the call",
     errors.RateLimited: "state your limits (rpm, tpm) so that flatout keeps below them, or raise the deadline",
     errors.QuotaExhausted: "top up the account or raise its spending limit, then run again to resume",
-    errors.Overloaded: "the provider has no capacity: run again later, or add a fallback model",
+    errors.Overloaded: "the provider has no capacity: run again later, or take another model",
     errors.ServerError: "run again later; if it stays, quote the request id to the provider's support",
     errors.AuthenticationError: "check the key, and that it may use this model",
     errors.InvalidRequest: "the request itself is wrong: read the message, and correct the row or the parameter",

@@ -6,6 +6,7 @@ in flatout.toml, and a server that is not here is reached with ``base_url=``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -139,8 +140,12 @@ def known(name: str) -> bool:
     return name in BUILT_IN
 
 
-def find(name: str) -> Endpoint:
+def find(name: str, own: Collection[str] = ()) -> Endpoint:
     """The built-in endpoint of a name, without its key.
+
+    Args:
+        name: the name.
+        own: the names of the endpoints that flatout.toml adds, for the message.
 
     Raises:
         ConfigError: there is none; the message lists those there are, and the one that was probably meant.
@@ -148,9 +153,10 @@ def find(name: str) -> Endpoint:
     endpoint = BUILT_IN.get(name)
     if endpoint is not None:
         return endpoint
-    close = get_close_matches(name.lower(), BUILT_IN, n=1)
+    close = get_close_matches(name.lower(), [*own, *BUILT_IN], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"no provider is named {name!r}{hint} (built in: {', '.join(BUILT_IN)}, local)")
+    added = f"in flatout.toml: {', '.join(own)}; " if own else ""
+    raise ConfigError(f"no provider is named {name!r}{hint} ({added}built in: {', '.join(BUILT_IN)}, local)")
 
 
 def owner_of(key_env: str) -> Endpoint | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -57,7 +57,9 @@ class Targets:
         self._api_key = _secret(api_key, "api_key")
         self._server = self._at(base_url) if base_url is not None else None
         self._given_model = model
-        self.model = model or config.model
+        self.model = config.model if model is None else model
+        if self.model is not None and not self.model.strip():
+            raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
         self.client_limits = limits or Limits()
         if self.model is not None and not self.is_local(self.model):
             self.client_limits = self.limits_of(self.target(self.model))
@@ -93,13 +95,30 @@ class Targets:
 
     def elsewhere(self, model: str) -> str:
         """The host that a model's calls go to, where its name does not tell: "" for a provider's own address."""
+        return self._address(model).partition("/")[0]
+
+    def servers(self, models: Sequence[str] | None) -> str | dict[str, str] | None:
+        """Where calls go that name no model, as run files keep it: host and path, where the models' names do not tell.
+
+        Args:
+            models: the models that are asked; None for the client's own.
+
+        Returns:
+            The address of ``base_url``, else the addresses by the models; None where there is nothing to tell.
+        """
+        if self._server is not None:
+            return _host_and_path(self._server)
+        names = models if models is not None else () if self.model is None else (self.model,)
+        return {name: where for name in names if (where := self._address(name))} or None
+
+    def _address(self, model: str) -> str:
         if self.is_local(model):
             return ""
         endpoint = self.target(model).endpoint
         known = registry.BUILT_IN.get(endpoint.name)
         if known is not None and registry.origin(known.base_url) == registry.origin(endpoint.base_url):
             return ""
-        return urlsplit(endpoint.base_url).netloc
+        return _host_and_path(endpoint)
 
     def limits_of(self, target: Target) -> Limits:
         """What is known of a target's limits: keywords over flatout.toml over the endpoint's own."""
@@ -108,7 +127,7 @@ class Targets:
 
     def _endpoint(self, name: str) -> Endpoint:
         table = self._config.endpoints.get(name)
-        endpoint = registry.find(name) if table is None else self._from_file(name, table)
+        endpoint = registry.find(name, self._config.endpoints) if table is None else self._from_file(name, table)
         if endpoint.base_url:
             return endpoint
         variable = registry.ADDRESS_ENV[(table and table.provider) or name]
@@ -165,6 +184,11 @@ class Targets:
             key_required=False,
             headers=self._headers,
         )
+
+
+def _host_and_path(endpoint: Endpoint) -> str:
+    parts = urlsplit(redact_url(endpoint.base_url))
+    return f"{parts.netloc}{parts.path}"
 
 
 def _check_types(**options: object) -> None:

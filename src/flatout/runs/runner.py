@@ -229,9 +229,11 @@ class Runner:
         if not options.fresh:
             with suppress(StoreError), RunReader.open(self.run_file) as reader:
                 self._found = reader.info().state
+        assert self._client is not None
+        server = self._client.servers(self._recipe.variants.models or (self._recipe.model and [self._recipe.model]))
         self._store = RunFile.open(
             self.run_file,
-            job=self._recipe.describe(),
+            job={**self._recipe.describe(), "server": server},
             command=options.command,
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,

@@ -9,11 +9,14 @@ import msgspec
 
 from flatout.errors import RunMismatch
 
+LATER = frozenset({"server"})
+"""What files of earlier versions do not say. It is not held against them, and kept from then on."""
+
 _WIDTH = 60  # characters of a value that a message shows
 
 
 def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Compare a file's job with today's. A key that is missing counts as None.
+    """Compare a file's job with today's. A key that is missing counts as None, unless `LATER` has it.
 
     Raises:
         RunMismatch: they differ; the message names the first difference, in the order of today's job.
@@ -21,6 +24,8 @@ def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     new = msgspec.json.decode(msgspec.json.encode(new))  # tuples, enums … as the file would give them back
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
+        if key in LATER and key not in old:
+            continue
         if was != now:
             raise RunMismatch(f"{name} belongs to another job: {_changed(key, was, now)}")
 

@@ -63,7 +63,7 @@ class Lock:
                 descriptor = _take(path)
             except BlockingIOError:
                 if not left:
-                    raise RunLocked(f"{place.name} is being written by {_facts(path) or 'another process'}") from None
+                    raise RunLocked(f"{place.name} is being written by {_writer(path)}") from None
             except OSError as error:
                 raise StoreError(f"{place.name} cannot be written there: {error.strerror}") from error
             else:
@@ -143,6 +143,19 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _writer(path: Path) -> str:
+    """Who holds the lock; when it is this very program, how it lets go."""
+    facts = _facts(path)
+    if facts is None:
+        return "another process"
+    if (facts.pid, facts.host) != (os.getpid(), socket.gethostname()):
+        return str(facts)
+    return (
+        f"{facts}, which is this very program: another loop over it is under way, or was left and never closed. "
+        "`async with contextlib.aclosing(…) as results` around a loop closes the file when the loop is left"
+    )
 
 
 def _facts(path: Path) -> Holder | None:

@@ -31,7 +31,7 @@ from flatout.errors import RunDamaged
 
 from . import database
 from .database import Place
-from .job import check_same_job
+from .job import LATER, check_same_job
 from .lock import Lock
 from .queries import queries
 from .reader import RunReader
@@ -298,7 +298,9 @@ def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: 
             connection.execute(_SQL["create"], (msgspec.json.encode(job), command, keep_prompts, now, now))
             database.sync_folder(place)
         else:
-            check_same_job(place.name, msgspec.json.decode(row[0]), job)
+            check_same_job(place.name, was := msgspec.json.decode(row[0]), job)
+            if later := {key: job[key] for key in LATER - was.keys() if key in job}:
+                connection.execute(_SQL["describe"], (msgspec.json.encode({**was, **later}),))
         database.prepare_to_write(connection, place)
         with database.transaction(connection):
             connection.execute(_SQL["take_up"], (now, keep_prompts))

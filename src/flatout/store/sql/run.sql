@@ -5,6 +5,9 @@ SELECT job, command, state, total, keep_prompts, created_at, opened_at, ended_at
 INSERT INTO run (id, job, command, keep_prompts, created_at, opened_at, state)
 VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, 'running');
 
+-- describe: Note what the job is, in the words of a later version.
+UPDATE run SET job = CAST(? AS TEXT);
+
 -- take_up: Note that a process goes on with the run. What the last one had in flight may have been paid for.
 UPDATE run SET
   state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL,
