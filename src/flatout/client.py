@@ -16,7 +16,7 @@ import msgspec
 from .config import Config, load
 from .durable_map import durable_map
 from .durable_run import durable_calls
-from .edge import as_error, fan_out, outcome, run_function, unless_exit
+from .edge import as_error, check_function, fan_out, outcome, run_function, unless_exit
 from .embed import embed
 from .engine import Engine
 from .errors import ConfigError
@@ -53,7 +53,8 @@ class Client:
             ``between_bytes``, every answer is asked for in pieces, so that a dead connection shows itself by its
             silence, long before the timeout. By default answers are asked for whole.
         between_bytes: seconds from one piece of an answer to the next.
-        deadline: seconds for a whole call, queueing and retries included; default 3600.
+        deadline: seconds for a whole call, queueing and retries included; default 3600. They begin when the call is let
+            in from the input (see `window`), not when the input is handed over.
         retries: attempts after the first; default 5. Throttled attempts (429) do not count, nor do those that fail
             because the target is down: see ``docs/retries.md``.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
@@ -131,7 +132,10 @@ class Client:
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
             return "Client(not made)"  # its options were refused, and the error's traceback shows it
-        return f"Client(model={self.model!r}, spent=${self.spent:.4f}, closed={self._engine.closed})"
+        spent = f"${self.spent:.4f}"
+        if self.unpriced:
+            spent = f"at least {spent}" if self.spent else "unknown"
+        return f"Client(model={self.model!r}, spent={spent}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:
         self._engine.bind()
@@ -410,6 +414,7 @@ class Client:
             StoreError: as for `as_completed`.
         """
         self._engine.bind()
+        check_function(function)
         run = partial(run_function, function, self)
         if store is None:
             return fan_out(items, run, self.window)

@@ -31,6 +31,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -179,21 +180,33 @@ def _convert(data: object, name: str) -> Config:
     try:
         return msgspec.convert(data, Config)
     except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{name}: {_unknown(str(error)) or error}") from None
+        raise ConfigError(f"{name}: {_in_table(data) or _unknown(str(error)) or error}") from None
 
 
-def _unknown(message: str) -> str:
+def _in_table(data: Any) -> str:
+    """What is wrong in the first table that cannot be used, by its name; "" when that is none."""
+    for kind, shape in _TABLES.items():
+        tables = data.get(kind) if kind else None
+        for name, table in tables.items() if isinstance(tables, Mapping) else ():
+            try:
+                msgspec.convert(table, shape)
+            except (msgspec.ValidationError, ConfigError) as error:
+                said = str(error)
+                return _unknown(said, kind, name) or f"[{kind}.{name}]: {said}"
+    return ""
+
+
+def _unknown(message: str, table: str = "", name: str = "") -> str:
     """What there is instead of a setting that there is not; "" when the message is about something else."""
     found = _UNKNOWN.fullmatch(message)
     if found is None:
         return ""
-    table = found[2] or ""
     known = _TABLES[table].__struct_fields__
-    where = f"[{table}.…] has" if table else "there are"
+    where = f"[{table}.{name}] may have" if table else "there are"
     close = get_close_matches(found[1], known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"no setting is named {found[1]!r}{hint} ({where}: {', '.join(known)})"
 
 
 _TABLES: dict[str, type[Struct]] = {"": Config, "endpoints": EndpointConfig, "limits": Limits, "prices": Price}
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.(\w+)\[.*\]`)?")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")

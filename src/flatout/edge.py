@@ -7,6 +7,7 @@ memory than the window. Results that nobody has fetched yet count as well: a slo
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from .closing import reading
-from .errors import CallError, Exited
+from .errors import CallError, ConfigError, Exited
 from .layer import Journey, journey, set_journey
 from .values import Call, Reply, Result
 
@@ -198,6 +199,29 @@ def cancelled_alone() -> Iterator[None]:
         raise CallError("cancelled: something that the function waited for was cancelled") from error
 
 
+class _NotAsync(Exception):
+    """A user's function has returned what cannot be awaited."""
+
+
+def check_function(function: Callable[..., object]) -> None:
+    """Refuse once what could run for no item.
+
+    Raises:
+        ConfigError: it cannot be called with an item and a client, or is a generator.
+    """
+    if not callable(function):
+        raise ConfigError(f"map takes `async def function(item, client)`, and then the items, not {function!r}")
+    name = getattr(function, "__name__", type(function).__name__)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(f"{name} yields: map takes `async def function(item, client)`, which returns its result")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(f"{name} does not take an item and a client ({error}): map calls it with both") from None
+    except ValueError:  # of some functions in C nobody knows
+        return
+
+
 async def run_function(
     function: Callable[[ItemT, ClientT], Awaitable[Any]],
     client: ClientT,
@@ -205,7 +229,11 @@ async def run_function(
     item: ItemT,
     trip: Journey | None = None,
 ) -> Result[Any]:
-    """Run a user's function for an item, in this task; its calls are counted on ``trip``."""
+    """Run a user's function for an item, in this task; its calls are counted on ``trip``.
+
+    Raises:
+        ConfigError: it returned nothing that can be awaited. So it is for every item, and so it ends them all.
+    """
     outer, trip = journey(None), trip or Journey(asyncio.get_running_loop().time())
     if outer is not None and trip.journal is None:
         trip.journal = outer.journal
@@ -214,7 +242,13 @@ async def run_function(
     error: Exception | None = None
     try:
         with cancelled_alone():
-            output = await function(item, client)
+            running = function(item, client)
+            if not inspect.isawaitable(running):
+                raise _NotAsync
+            output = await running
+    except _NotAsync:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ConfigError(f"{name} is no async function: write it as `async def {name}(item, client)`") from None
     except (Exception, SystemExit, KeyboardInterrupt) as caught:
         error = as_error(caught)
     finally:

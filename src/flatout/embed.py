@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from .edge import fan_out, outcome
-from .errors import CallError, ConfigError
+from .errors import CallError, ConfigError, InvalidRequest
 from .layer import Journey
 from .policies.classify import Verdict, verdict
 from .providers.embeddings import Batch, Caps, pack
@@ -51,7 +51,8 @@ async def embed(
             call = Call(messages=messages, model=model, max_tokens=1, extra=parameters)
             reply = await ask(call, trip)
         except CallError as error:
-            if len(batch.texts) > 1 and error.status in _THE_TEXTS and verdict(error) is Verdict.FAIL:
+            unsent = isinstance(error, InvalidRequest) and error.status is None
+            if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and verdict(error) is Verdict.FAIL)):
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
             return _results(batch, trip, [None] * len(batch.texts), error)

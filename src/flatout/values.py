@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral
 from types import UnionType
 from typing import Any, Generic, Literal, _SpecialForm
@@ -71,7 +72,8 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         tools, tool_choice: tools that the model may ask for.
         extra: parameters that flatout does not know, sent as they are.
         timeout: seconds for one attempt; the client's when None.
-        deadline: seconds for the whole call, queueing and retries included; the client's when None.
+        deadline: seconds for the whole call, queueing and retries included; the client's when None. They begin when the
+            call is let in from the input, not when the input is handed over.
         reasks: how often the model may be asked again when its answer does not fit ``output`` or its arguments do not
             fit a tool, with what is wrong; the client's when None.
         sample: which of several samples of one prompt this is, from 0. Never sent; it tells the samples apart in run
@@ -127,6 +129,8 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         extra: dict[str, Any] = {}
         for key, item in value.items():
             (known if key in _CALL_FIELDS else extra)[key] = item
+        if "prompt" not in known and "messages" not in known:
+            _refuse_slips(extra)
         if extra:
             given = known.get("extra") or {}
             if isinstance(given, Mapping):  # else the call itself refuses it
@@ -141,6 +145,14 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         else:
             messages.append({"role": "user", "content": self.prompt})
         return messages
+
+
+def _refuse_slips(names: Iterable[Any]) -> None:
+    """Name what was probably meant to be a call's prompt or messages."""
+    for name in names:
+        close = get_close_matches(str(name), ("prompt", "messages"), n=1, cutoff=0.75)
+        if close:
+            raise ConfigError(f"a call takes a prompt or messages; did you mean {close[0]} by {name!r}?")
 
 
 CallLike = str | Mapping[str, Any] | Call[Any]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 
 import pytest
 from scripted_wire import Wire, client, refusal
 
-from flatout import Call, InvalidRequest, Limits
+from flatout import Call, Client, ConfigError, InvalidRequest, Limits
 from flatout.testing import digest_of, run_virtual
 
 
@@ -252,5 +254,72 @@ def test_cancelling_a_map_is_not_swallowed():
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not others()
+
+    run_virtual(main())
+
+
+def plain(item: str, made: Client) -> str:
+    return item
+
+
+async def with_one(item: str) -> str:
+    return item
+
+
+async def yielding(item: str, made: Client) -> AsyncIterator[str]:
+    yield item
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (plain, "plain is no async function: write it as `async def plain"),
+        (with_one, "with_one does not take an item and a client"),
+        (yielding, "yielding yields"),
+        ("a prompt", "map takes `async def function"),
+    ],
+)
+def test_a_function_that_can_run_for_no_item_is_refused_once(function, why, stored, tmp_path):
+    """A slip in one line would come back as a million failed items."""
+
+    async def main() -> None:
+        async with client(Wire()) as made:
+            with pytest.raises(ConfigError, match=why):
+                async for _ in made.map(function, ["a", "b"], store=tmp_path / "a.flatout" if stored else None):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_any_callable_that_gives_an_awaitable_will_do():
+    """A lambda, a partial or an object that is no function by its type would be refused."""
+
+    class Asks:
+        async def __call__(self, item: str, made: Client) -> str:
+            return item
+
+    async def three(item: str, made: Client, more: str) -> str:
+        return item + more
+
+    async def main() -> None:
+        async with client(Wire()) as made:
+            for function in (Asks(), partial(three, more="b"), lambda item, made: three(item, made, "b")):
+                assert [result.ok async for result in made.map(function, ["a"])] == [True]
+
+    run_virtual(main())
+
+
+def test_a_client_that_does_not_know_its_spending_says_so():
+    """ "$0.0000" would be taken for nothing spent."""
+
+    async def main() -> None:
+        async with client(Wire()) as made:
+            assert "spent=$0.0000" in repr(made)
+            await made.gather(["a"])
+            assert "spent=unknown" in repr(made)
+        async with client(Wire(), config={"prices": {"sim/m": {"input": 1e6, "output": 0.0}}}) as made:
+            await made.gather(["a"])
+            assert "spent=$1.0000" in repr(made)
 
     run_virtual(main())

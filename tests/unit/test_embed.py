@@ -71,6 +71,14 @@ def test_a_bad_text_fails_alone():
     assert len(server.requests) <= 2 * 10 + 1
 
 
+def test_half_a_character_fails_alone_and_is_not_sent():
+    """One broken text would cost the others of its request their vectors, or be embedded as another text."""
+    server = Embeddings()
+    results = embedded(["a", "b\ud800", "c", "d"], server)
+    assert [result.ok for result in results] == [True, False, True, True]
+    assert isinstance(results[1].error, InvalidRequest)
+
+
 def test_an_empty_text_fails_alone_and_is_not_sent():
     """Providers refuse it, and all that travels with it."""
     server = Embeddings()

@@ -256,3 +256,12 @@ def test_a_reply_is_the_next_message():
     }
     assert Reply(text="hi").message == {"role": "assistant", "content": "hi"}
     assert Reply(text="").message["content"] == ""
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"), [("promt", "prompt"), ("Prompt", "prompt"), ("message", "messages"), ("prompts", "prompt")]
+)
+def test_a_misspelt_prompt_is_told(slip, meant):
+    """ "Neither prompt nor messages" would send the user to look for a prompt that is there."""
+    with pytest.raises(ConfigError, match=f"did you mean {meant} by '{slip}'"):
+        Call.of({slip: "x"})

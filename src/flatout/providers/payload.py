@@ -1,7 +1,7 @@
 """A request's body and headers, whatever the wire format: values to JSON, with what JSON cannot hold refused by name.
 
 Requests are built with care, since a wrong one costs a round trip: NaN is not sent as null, a lone surrogate in one
-row of a million does not end the run, and a parameter that cannot be sent is named.
+row of a million fails that row alone, and a parameter that cannot be sent is named.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flatout.secret import Veiled
 from flatout.values import Call, Endpoint
 
 from .hints import hint_at
-from .problem import clean
+from .problem import joined
 
 
 def encode_json(payload: dict[str, Any]) -> bytes:
@@ -225,18 +225,20 @@ def _refuse_nan(payload: dict[str, Any]) -> None:
 
 
 def _encode_each(payload: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Encode a payload that holds lone surrogates, with these replaced; or name what in it cannot be encoded."""
+    """Encode a payload whose surrogate pairs stand as two halves; or name what in it cannot be encoded."""
     cleaned: dict[str, Any] = {}
     for name, value in payload.items():
         try:
-            cleaned[name] = clean(value)
+            cleaned[name] = joined(value)
             _encoder.encode(cleaned[name])
+        except UnicodeError:
+            raise InvalidRequest(f"{name} holds half of a surrogate pair, which is no character") from None
         except RecursionError:
             raise InvalidRequest(f"{name} is nested too deeply, or holds itself") from None
         except (ValueError, TypeError, OverflowError) as error:
             raise InvalidRequest(f"{name} cannot be sent as JSON: {error}") from None
     try:
-        cleaned = clean(cleaned)
+        cleaned = joined(cleaned)
         return cleaned, _encoder.encode(cleaned)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"the parameters cannot be sent as JSON: {error}") from None

@@ -82,12 +82,22 @@ def clean(value: Any) -> Any:
     Raises:
         RecursionError: the value is nested too deeply, or holds itself.
     """
+    return joined(value, "replace")
+
+
+def joined(value: Any, errors: str = "strict") -> Any:
+    """A copy whose surrogate pairs are joined.
+
+    Raises:
+        UnicodeDecodeError: half of a pair stands alone, and ``errors`` is strict.
+        RecursionError: the value is nested too deeply, or holds itself.
+    """
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", errors)
     if isinstance(value, Mapping):
-        return {clean(key): clean(item) for key, item in value.items()}
+        return {joined(key, errors): joined(item, errors) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
+        return [joined(item, errors) for item in value]
     return value
 
 

@@ -142,12 +142,11 @@ def test_the_endpoints_system_prompt_is_only_a_default() -> None:
         assert sent(Call(messages=messages), endpoint)["messages"] == messages
 
 
-def test_lone_surrogates_are_replaced() -> None:
-    """One row of broken text would end the run; a split emoji would be lost."""
-    call = Call("a\ud800b \ud83d\ude00", extra={"us\ud800er": ("\udc00",)})
-    body = sent(call)
-    assert body["messages"][0]["content"] == "a\ufffdb 😀"
-    assert body["us\ufffder"] == ["\ufffd"]
+def test_a_split_character_is_joined() -> None:
+    """An emoji that some decoder left in two halves would be lost."""
+    body = sent(Call("a \ud83d\ude00", extra={"us\ud83d\ude00er": ("\ud83d\ude00",)}))
+    assert body["messages"][0]["content"] == "a 😀"
+    assert body["us😀er"] == ["😀"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,9 @@ def test_lone_surrogates_are_replaced() -> None:
         (Call("x", top_p=math.inf), "top_p"),
         (Call("x", extra={"penalty": {"a": [None, -math.inf]}}), "penalty"),
         (Call(messages=[{"role": "user", "content": math.nan}]), "messages"),
-        (Call("x\ud800", temperature=math.nan), "temperature"),
+        (Call("x\ud83d\ude00", temperature=math.nan), "temperature"),
+        (Call("x\ud800"), "messages holds half of a surrogate pair"),
+        (Call("x", extra={"user": ["\udc00"]}), "user holds half"),
         (Call("x", extra={"what": object()}), "what"),
         (Call("x", seed=10**5000), "seed"),
         (Call("x", tool_choice={(1, 2): 3}), "tool_choice"),
