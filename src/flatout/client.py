@@ -6,7 +6,7 @@ import asyncio
 import os
 import warnings
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -20,9 +20,8 @@ from .edge import as_error, check_function, fan_out, outcome, run_function, unle
 from .embed import embed
 from .engine import Engine
 from .errors import ConfigError
-from .events import Events
 from .layer import Journey, Transport
-from .layers.limit import TargetStatus
+from .overview import Overview
 from .providers.targets import Targets
 from .secret import Secret, conceal, veil
 from .settings import settings_of
@@ -37,7 +36,7 @@ Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
 """Prompts, dicts or Calls: a list, a generator or an async generator."""
 
 
-class Client:
+class Client(Overview):
     """Runs calls flat out: as fast as the limits allow, and never past them.
 
     Use it as ``async with Client(…) as client``, in one event loop.
@@ -157,80 +156,6 @@ class Client:
         engine = getattr(self, "_engine", None)  # there is none when `__init__` failed
         if engine is not None and engine.loop is not None and not engine.closed:
             warnings.warn(f"{self!r} was not closed: use it as `async with`", ResourceWarning, stacklevel=2)
-
-    @property
-    def config(self) -> Config:
-        """The configuration in force: flatout.toml, or what was given instead."""
-        return self._engine.config
-
-    @property
-    def events(self) -> Events:
-        """What happens, for whoever subscribes; see `flatout.events`."""
-        return self._engine.events
-
-    @property
-    def model(self) -> str | None:
-        """The model of calls that name none."""
-        return self._engine.targets.model
-
-    @property
-    def spent(self) -> float:
-        """US dollars known to be spent. See `unpriced` for what is not known."""
-        return self._engine.stack.purse.spent
-
-    @property
-    def unpriced(self) -> int:
-        """Attempts that may have been billed an amount that is not known."""
-        return self._engine.stack.purse.unknown
-
-    @property
-    def window(self) -> int:
-        """How many calls are taken from the input ahead of their answers.
-
-        Enough to use the limits to the full: with a known ``rpm`` what goes in two minutes, and 64 at least.
-        """
-        return self._engine.window
-
-    def host(self, model: str | None = None) -> str:
-        """The host that calls go to, where the model's name does not tell it; "" for a provider's own address.
-
-        Args:
-            model: the model; the client's when None.
-
-        Raises:
-            ConfigError: the model is missing or unknown, or there is no key for it.
-        """
-        return self._engine.host(model)
-
-    def servers(self, models: Sequence[str] | None = None) -> str | dict[str, str] | None:
-        """Where calls go that name no model: host and path, where the models' names do not tell; None where they do.
-
-        Run files keep it, to tell the answers of one server from those of another.
-
-        Args:
-            models: the models that are asked; the client's when None.
-
-        Raises:
-            ConfigError: a model is unknown, or there is no key for it.
-        """
-        return self._engine.targets.servers(models)
-
-    def go_on(self, run: Hashable, spent: float) -> None:
-        """Count the US dollars that earlier processes spent on a run towards the budget; once for each run."""
-        self._engine.stack.purse.go_on(run, spent)
-
-    def status(self) -> list[TargetStatus]:
-        """What each target in use is doing now."""
-        limits = list(self._engine.stack.limits.values())  # exporters ask from threads of their own
-        return [limit.status() for limit in limits]
-
-    def check(self, call: Call) -> None:
-        """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.
-
-        Raises:
-            ConfigError: its model is missing or unknown, there is no key for it, or the budget cannot be kept.
-        """
-        self._engine.check(call)
 
     async def call(self, call: str | Mapping[str, Any] | Call[OutputT], /, **options: Any) -> Reply[OutputT]:
         """Answer one call.
