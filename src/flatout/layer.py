@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
-from .errors import OutputError
+from .errors import OutputError, SchemaMismatch
 from .secret import veiled_url
 from .values import Call, Reply
 
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from .errors import CallError
     from .events import AttemptFailed
     from .policies.trouble import Trouble
+
+
+class ValidatorRaised(SchemaMismatch):
+    """A validator of the user's failed (`__cause__`) instead of judging an answer, which was paid for all the same.
+
+    It keeps the answer on the way through the layers. What leaves the call path is the cause.
+    """
+
 
 CallNext = Callable[[Call], Awaitable[Reply]]
 """The rest of the stack, as one function."""

@@ -55,6 +55,15 @@ class Usage(Struct, frozen=True, kw_only=True, gc=False):
         return self.input_tokens + self.output_tokens
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+_ARGUMENTS = msgspec.json.Decoder(float_hook=_number)
+"""JSON Schema takes 3.0 for an integer (draft 6 and later), and some providers write all numbers so."""
+
+
 class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool that the model asks for.
 
@@ -71,12 +80,12 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     signature: str | None = None
 
     def parsed(self) -> Any:
-        """The arguments as Python values.
+        """The arguments as Python values; a whole number as an int, also where it was written as 3.0.
 
         Raises:
             ValueError: the model wrote no valid JSON.
         """
-        return msgspec.json.decode(self.arguments or "{}")
+        return _ARGUMENTS.decode(self.arguments or "{}")
 
     def sendable(self) -> str:
         """The arguments as they can be sent back: not every provider takes some that are no JSON object."""

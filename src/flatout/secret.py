@@ -112,13 +112,18 @@ def veil(headers: Mapping[str, str] | None) -> Veiled | None:
     return Veiled(headers) if isinstance(headers, Mapping) and not isinstance(headers, Veiled) else headers
 
 
+def note_path(error: Exception) -> None:
+    """Keep an error's path as a note, without the variables, which may hold a key."""
+    error.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)]).rstrip())
+
+
 def forget(error: BaseException) -> None:
     """Cut off an error's path up to here, and the errors that it hides: the variables there hold the request's key.
 
     A defect keeps its path as a note, without the variables.
     """
     if isinstance(error, Exception) and not isinstance(error, FlatoutError):
-        error.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)]).rstrip())
+        note_path(error)
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:

@@ -104,10 +104,17 @@ def test_a_readable_answer_is_not_lost_to_the_deadline():
 
 @pytest.mark.parametrize("after", [[60.0], [refusal(500)] * 9, [refusal(500), 60.0], [refusal(400)]])
 def test_a_readable_answer_is_not_lost_to_attempts_after_it(after):
-    """What is tried again because it was cut off, as the same question, would take with it what had been said."""
-    result, sent = asked(Call("Who?", output=Person, deadline=30), cut_off(CUT), *after)
-    assert result.output == Person(name="Ada", age=36)
+    """What is asked again because it broke off, or tried again after that, would take with it what had been said."""
+    result, sent = asked(Call("Who?", output=Person, deadline=30), UNFINISHED, *after)
+    assert result.output == Person(name="Ada", age=37)
     assert len(sent) > 1
+
+
+def test_a_readable_answer_at_the_token_limit_is_paid_for_once():
+    """The same part would be paid for three times, and be the answer in the end."""
+    result, sent = asked(Call("Who?", output=Person), *[cut_off(CUT)] * 9)
+    assert result.output == Person(name="Ada", age=36)
+    assert len(sent) == 1
 
 
 def test_what_the_model_said_stays_with_the_deadlines_error():

@@ -104,6 +104,8 @@ class Guardrail(Struct, frozen=True):
         if not callable(self.check):
             raise ConfigError(f"a guardrail is a function, not {type(self.check).__name__}")
         places: Any = self.at
+        if isinstance(places, str):
+            raise ConfigError(f'a guardrail stands at a tuple of places: at=("{places}",)')
         if not isinstance(places, tuple) or not places or any(place not in get_args(At) for place in places):
             raise ConfigError(f"a guardrail stands at {', '.join(get_args(At))}; not at {self.at!r}")
         for name in sorted(looks_at(self.check)):

@@ -13,7 +13,7 @@ from typing import Any
 
 from flatout.errors import ConfigError
 from flatout.policies.redact import redact
-from flatout.providers.structured import reason
+from flatout.providers.structured import MISFITS, reason
 
 from .guard import PASSED, At, Checked, Guardrail, Verdict
 from .guard import fail as failed
@@ -36,7 +36,7 @@ def schema(kind: Any, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Gua
     def check(checked: Checked) -> Verdict:
         try:
             read(kind, checked.text)
-        except Exception as error:  # a user's own validator may raise anything
+        except MISFITS as error:
             return _no(f"it does not fit: {reason(error)}", stop)
         return PASSED
 
@@ -55,16 +55,17 @@ def length(most: int | None = None, least: int = 0, *, at: tuple[At, ...] = OUTP
     return Guardrail(check, at, "length", pure=True)
 
 
-def banned(*patterns: str, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
-    """None of these regular expressions is found. Upper and lower case are one.
+def banned(*patterns: str | Iterable[str], at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
+    """None of these regular expressions is found. Upper and lower case are one. Lists of them are taken too.
 
     Raises:
         ConfigError: there is none, or one is no regular expression.
     """
-    if not patterns:
-        raise ConfigError("banned takes at least one pattern")
+    given = [pattern for each in patterns for pattern in ([each] if isinstance(each, str) else each)]
+    if not given or not all(isinstance(pattern, str) for pattern in given):
+        raise ConfigError('banned takes patterns, at least one: banned("foo", "ba+r")')
     try:
-        found = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+        found = [re.compile(pattern, re.IGNORECASE) for pattern in given]
     except re.error as error:
         raise ConfigError(f"banned: {error.pattern!r} is no regular expression: {error}") from error
 
@@ -75,17 +76,20 @@ def banned(*patterns: str, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> G
     return Guardrail(check, at, "banned", pure=True)
 
 
-def personal_data(kinds: Iterable[str] | None = None, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
+def personal_data(
+    kinds: str | Iterable[str] | None = None, *, at: tuple[At, ...] = OUTPUT, stop: bool = False
+) -> Guardrail:
     """No personal data is found: ``card``, ``iban``, ``email``, ``phone``, ``ssn``.
 
     Args:
-        kinds: what to look for; all of them when None.
+        kinds: what to look for, one or several; all of them when None.
         at: where.
         stop: end the run instead of sending it back.
 
     Raises:
         ConfigError: a kind is unknown.
     """
+    kinds = [kinds] if isinstance(kinds, str) else kinds
     chosen = list(kinds) if kinds is not None else list(_FINDERS)
     if unknown := [kind for kind in chosen if kind not in _FINDERS]:
         raise ConfigError(f"personal data is {', '.join(_FINDERS)}; not {', '.join(map(str, unknown))}")

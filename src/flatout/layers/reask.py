@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from flatout.errors import CallError
-from flatout.layer import CallNext, Journey, journey
+from flatout.layer import CallNext, Journey, ValidatorRaised, journey
 from flatout.policies.reask import reask
 from flatout.values import Call, Reply
 
@@ -42,8 +43,13 @@ class Reask:
             try:
                 return await call_next(asked)
             except asyncio.CancelledError:
-                self._read(call, trip)  # the deadline takes the fallback
+                with suppress(Exception):  # a fault of a user's validator: the cancellation goes on all the same
+                    self._read(call, trip)  # the deadline takes the fallback
                 raise
+            except ValidatorRaised as error:
+                if error.__cause__ is None:
+                    raise
+                raise error.__cause__ from None  # the user's own failure is no matter for the model
             except CallError as error:
                 if (readable := self._read(call, trip)) is not None:
                     return readable

@@ -62,6 +62,7 @@ _VERDICTS: dict[type[CallError], Verdict] = {
     errors.ServerError: Verdict.RETRY,
     errors.TransportError: Verdict.RETRY,
     errors.OutputError: Verdict.RETRY,
+    errors.Truncated: Verdict.FAIL,  # it would be cut off again
     errors.SchemaMismatch: Verdict.FAIL,  # the same question gets the same answer: the model is told what is wrong
     errors.GuardrailTripped: Verdict.FAIL,
     errors.ProviderError: Verdict.FAIL,

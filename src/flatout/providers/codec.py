@@ -16,18 +16,18 @@ import msgspec
 
 from flatout import errors
 from flatout.errors import InvalidRequest
-from flatout.layer import Request, Response
+from flatout.layer import Request, Response, ValidatorRaised
 from flatout.reply import NATIVE, said_in
 from flatout.secret import Secret, Veiled
 from flatout.values import Call, Message, Reply, Target
 
 from .answer import Answer, unfinished
 from .failures import error_in_answer, error_of, request_id, unusable
+from .fitting import fitted, validator_raised
 from .payload import add_extra, encode_json, headers_of
 from .problem import decode_json, is_problem
 from .stream import Assembly, Stream, is_stream
-from .structured import fitted
-from .tools import check_arguments
+from .tools import check_arguments, check_called, wants_tool
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -180,7 +180,34 @@ class JSONCodec(ABC):
         if (fault := answer.fault or unfinished(call, reply, may_be_silent=self._may_be_silent(call))) is not None:
             kind, text = fault
             kept = paid if kind is errors.ProtocolError else reply
+            if kind is errors.Truncated and (whole := _whole(call, reply)) is not None:
+                return whole
             raise unusable(kind, text, response, self._endpoint, kept)
-        if reply.tool_calls and call.tools:
-            check_arguments(call.tools, reply)
+        if call.tools:
+            _check_tools(call, reply)
         return fitted(call, reply)
+
+
+def _whole(call: Call, reply: Reply) -> Reply | None:
+    """The answer that had come to its end when the tokens ran out; None where it had not."""
+    if call.output is None or not reply.text.strip() or reply.tool_calls or wants_tool(call.tool_choice):
+        return None
+    try:
+        return fitted(call, reply)
+    except ValidatorRaised:
+        raise
+    except errors.SchemaMismatch:
+        return None
+
+
+def _check_tools(call: Call, reply: Reply) -> None:
+    if call.tool_choice is not None and wants_tool(call.tool_choice):
+        check_called(call.tool_choice, reply)
+    if not reply.tool_calls:
+        return
+    try:
+        check_arguments(call.tools, reply)
+    except errors.FlatoutError:
+        raise
+    except Exception as error:  # of a validator of the user's
+        raise validator_raised(error, reply) from error

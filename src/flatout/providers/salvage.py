@@ -10,20 +10,25 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
+from flatout.errors import InvalidRequest
 from flatout.values import Call, Reply
 
+from .choice import choice_in
 from .jsonish import Piece, pieces
-from .structured import WRAPPED, reader_of, unfenced, wrapped_choices
+from .structured import MISFITS, reader_of, unfenced, wrapped_choices
 from .thought import thought_apart
+from .tools import wants_tool
+from .wrap import WRAPPED
 
 
 def salvage(call: Call, reply: Reply) -> tuple[Reply, bool] | None:
     """The reply with an ``output`` that fits ``call.output``, marked as ``repaired``; None when there is none in it.
 
-    For an answer that was refused as a `SchemaMismatch` or `Truncated`. Never raises. It takes time in proportion to
-    the text.
+    For an answer that was refused as a `SchemaMismatch` or `Truncated`. It takes time in proportion to the text. What
+    a validator of the user's raises, unless it says that the answer does not fit, passes through.
 
     Args:
         call: the call, whose ``output`` says what is wanted.
@@ -32,46 +37,61 @@ def salvage(call: Call, reply: Reply) -> tuple[Reply, bool] | None:
     Returns:
         The reply, and whether the model said it to its end: of one that was cut off, another may say more.
     """
-    if call.output is None or reply.tool_calls:
+    if call.output is None or reply.tool_calls or wants_tool(call.tool_choice):
         return None
     reply = thought_apart(reply)
     try:
-        found = _found(call.output, reply.text)
-    except Exception:  # a user's own type may raise anything, wherever it is asked
+        found = readings(call.output, reply.text)
+    except InvalidRequest:
         return None
-    if found is None:
+    if len(found) != 1:
         return None
-    output, whole = found
+    output, whole = found[0]
     return structs.replace(reply, output=output, repaired=True), whole
 
 
-def _found(output: Any, text: str) -> tuple[Any, bool] | None:
-    """The one answer in a text that fits, and whether it is whole; None where there is none, or where two differ."""
+def readings(output: Any, text: str) -> list[tuple[Any, bool]]:
+    """The answers in a text that fit and differ, each with whether it is whole; more than two are not looked for."""
     read = reader_of(output)
     wrapped, choices = wrapped_choices(output)
-    found: tuple[Any, bool] | None = None
+    found: list[tuple[Any, bool]] = []
     for candidate in _candidates(text, choices):
         forms = (candidate.text, f'{{"{WRAPPED}": {candidate.text}}}') if wrapped else (candidate.text,)
         fitting = next((value for form in forms if (value := _fits(read, form)) is not None), None)
         if fitting is None:
             continue
-        if found is not None and found[0] != fitting[0]:
-            return None
-        found = fitting[0], candidate.whole or (found is not None and found[1])
+        if not found:
+            found.append((fitting[0], candidate.whole))
+        elif found[0][0] != fitting[0]:
+            return [*found, (fitting[0], candidate.whole)]
+        elif candidate.whole:
+            found[0] = fitting[0], True
     return found
 
 
 def _candidates(text: str, choices: Sequence[Any]) -> Iterator[Piece]:
     """What may be the answer: all of the text, then the JSON in it."""
     bare = unfenced(text).strip()
-    if bare in [choice for choice in choices if isinstance(choice, str)]:
-        bare = json.dumps(bare)
-    yield Piece(bare, True)
-    yield from pieces(text)
+    named = choice_in(bare, choices) if choices else None
+    yield Piece(bare if named is None else json.dumps(named[0]), True)
+    for piece in pieces(text):
+        yield piece
+        if choices and piece.whole and (named := choice_in(_inner(piece.text), choices)) is not None:
+            yield Piece(json.dumps(named[0]), True)
+
+
+def _inner(text: str) -> str:
+    """The text of a wrapped answer; "" where it is none."""
+    try:
+        value = msgspec.json.decode(text)
+    except MISFITS:
+        return ""
+    answer = value.get(WRAPPED) if isinstance(value, dict) and len(value) == 1 else None
+    return answer if isinstance(answer, str) else ""
 
 
 def _fits(read: Callable[[str], Any], text: str) -> tuple[Any] | None:
     try:
         return (read(text),)
-    except Exception:  # a user's own validator may raise anything
+    except MISFITS:
         return None

@@ -100,7 +100,8 @@ def root_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
-    return _mapping(_mapping(schema.get("$defs")).get(reference.removeprefix("#/$defs/")))
+    where, _, name = reference.removeprefix("#/").partition("/")
+    return _mapping(_mapping(schema.get(where)).get(name))
 
 
 class _Rewrite:

@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING, Any, get_origin
 import msgspec
 from msgspec import Struct, structs
 
-from flatout.errors import InvalidRequest, SchemaMismatch
-from flatout.values import Call, Reply
+from flatout.errors import InvalidRequest
 
 from .payload import plain
 from .strict import OPENAI, Mode, root_of, strict_form, why_loose
-from .thought import thought_apart
+from .wrap import WRAPPED, is_object, wrap
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _log = logging.getLogger("flatout")
 
-WRAPPED = "answer"
-"""The property that holds the answer where its schema describes no object, since providers take objects alone."""
+MISFITS = (ValueError, AssertionError, RecursionError)
+"""What says that an answer does not fit. Anything else that a validator raises is a fault of the validator's own."""
 
 
 class Schema(Struct, frozen=True):
@@ -110,28 +109,6 @@ def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]
     return {"type": "json_schema", "json_schema": described}
 
 
-def fitted(call: Call, reply: Reply) -> Reply:
-    """The reply with its ``output``: of the type that ``call.output`` asks for, or decoded JSON for a dict schema.
-
-    As it is when the call asks for no schema, or when the model asks for tools instead of answering. Thoughts that
-    stand in its text go to ``reasoning``. JSON in a Markdown fence is taken, and the reply marked as repaired.
-
-    Raises:
-        SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached: it was paid for.
-    """
-    if call.output is None or reply.tool_calls:
-        return reply
-    reply = thought_apart(reply)
-    text = unfenced(reply.text)
-    try:
-        output = reader_of(call.output)(text)
-    except Exception as error:  # a user's own validator may raise anything, and that too is a mismatch
-        raise SchemaMismatch(
-            f"the answer does not fit the schema: {reason(error)}", request_id=reply.request_id, reply=reply
-        ) from error
-    return structs.replace(reply, output=output, repaired=text is not reply.text)
-
-
 def reader_of(output: Any) -> Callable[[str], Any]:
     """What makes the object that ``call.output`` asks for of an answer's JSON, and raises whatever it does not fit."""
     return _dict_reader(output) if isinstance(output, Mapping) else _type_reader(output)
@@ -145,7 +122,7 @@ def restored(output: Any, kept: bytes) -> Any:
 def wrapped_choices(output: Any) -> tuple[bool, Sequence[Any]]:
     """Whether the answer is wrapped in an object, and the words that it may be, where it is one of several."""
     if isinstance(output, Mapping):
-        return False, _choices(output, output)
+        return not is_object(output), _choices(output, output)
     typed = _typed(output)
     schema = typed.whole.schema
     return typed.wrapped, _choices(schema["properties"][WRAPPED], schema) if typed.wrapped else ()
@@ -222,9 +199,9 @@ def _cached(kind: Any) -> _Typed:
         schema = adapter.json_schema()
     except Exception as error:  # pydantic raises several kinds of its own, and users' code runs in it
         raise InvalidRequest(f"output: {_title(kind)} has no JSON schema: {str(error)[:200]}") from error
-    wrapped = root_of(schema).get("type") != "object"
+    wrapped = not is_object(schema)
     if wrapped:
-        schema = _wrap(schema, _title(kind))
+        schema = wrap(schema, _title(kind))
     whole = Schema(_name(schema), schema, False)
     return _Typed(adapter, whole, wrapped, {None: whole})
 
@@ -236,18 +213,6 @@ def _strict(whole: Schema, mode: Mode | None) -> Schema:
     if form.schema is None:
         return structs.replace(whole, loose=form.loose)
     return Schema(_name(form.schema), form.schema, True, (), form.tightened)
-
-
-def _wrap(schema: dict[str, Any], title: str) -> dict[str, Any]:
-    definitions = schema.pop("$defs", None)
-    wrapped: dict[str, Any] = {
-        "title": title,
-        "type": "object",
-        "properties": {WRAPPED: schema},
-        "required": [WRAPPED],
-        "additionalProperties": False,
-    }
-    return wrapped | {"$defs": definitions} if definitions else wrapped
 
 
 def _type_reader(kind: Any) -> Callable[[str], Any]:
@@ -273,16 +238,17 @@ def _title(kind: Any) -> str:
 
 def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     validate = validator_of(schema, "output")
+    wrapped = not is_object(schema)
 
     def read(text: str) -> Any:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(_unwrapped(text) if wrapped else text)
         validate(value)
         return value
 
     return read
 
 
-def validator_of(schema: Mapping[str, Any], what: str) -> Callable[[Any], None]:
+def validator_of(schema: Mapping[str, Any], what: str, *, formats: bool | None = None) -> Callable[[Any], None]:
     """What validates against a JSON schema.
 
     References to other servers, or to files, are never followed. ``format`` is checked where the schema's dialect says
@@ -291,11 +257,12 @@ def validator_of(schema: Mapping[str, Any], what: str) -> Callable[[Any], None]:
     Args:
         schema: the schema.
         what: what it is the schema of, for the error.
+        formats: whether ``format`` is checked; None for what is said above.
 
     Raises:
         InvalidRequest: it makes no sense: with a misspelt type, say, everything would be valid.
     """
-    return _validator(_encoded(schema, what), what)
+    return _validator(_encoded(schema, what), what, formats)
 
 
 def _encoded(schema: Mapping[str, Any], what: str) -> bytes:
@@ -306,17 +273,18 @@ def _encoded(schema: Mapping[str, Any], what: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema: bytes, what: str) -> Callable[[Any], None]:
+def _validator(schema: bytes, what: str, formats: bool | None = None) -> Callable[[Any], None]:
     import jsonschema_rs  # large, and needed by calls with such a schema alone
 
     decoded = msgspec.json.decode(schema)
     told = "$schema" in decoded
+    formats = True if formats is None and not told else formats
     dialects: list[Any] = [jsonschema_rs.validator_for]  # the newest where the schema does not say
     if not told:  # many are written as they were before 2019: a list of items, exclusiveMinimum beside minimum
         dialects += [jsonschema_rs.Draft7Validator, jsonschema_rs.Draft4Validator]
     for made_by in dialects:
         try:
-            made = made_by(decoded, offline=True, mask="the value", validate_formats=None if told else True)
+            made = made_by(decoded, offline=True, mask="the value", validate_formats=formats)
         except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
             continue
         validate: Callable[[Any], None] = made.validate
@@ -336,11 +304,20 @@ def _why_none(schema: Any) -> str:
 
 
 def _own(schema: Mapping[str, Any], mode: Mode | None) -> Schema:
-    """A user's own schema, which is never changed."""
+    """A user's own schema, which is changed in nothing but where it stands, if it is no object."""
     encoded = _encoded(schema, "output")
     _validator(encoded, "output")  # before anything is paid for
-    loose = () if mode is None else _known_loose(encoded, mode)
-    return Schema(_name(schema), schema, mode is not None and not loose, loose)
+    sent = schema if is_object(schema) else _own_wrapped(encoded)
+    loose = () if mode is None else _known_loose(_encoded(sent, "output"), mode)
+    return Schema(_name(sent), sent, mode is not None and not loose, loose)
+
+
+@lru_cache(maxsize=256)
+def _own_wrapped(schema: bytes) -> dict[str, Any]:
+    decoded = msgspec.json.decode(schema)
+    if not isinstance(decoded, dict):
+        raise InvalidRequest("output takes a type or a dict with a JSON schema")
+    return wrap(decoded, str(decoded.get("title") or WRAPPED))
 
 
 @lru_cache(maxsize=256)

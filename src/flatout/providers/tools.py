@@ -11,15 +11,18 @@ import dataclasses
 import functools
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
+
+import msgspec
 
 from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
 from flatout.values import Reply, ToolCall
 
 from .payload import is_list
-from .structured import reason, validator_of
+from .structured import MISFITS, reason, validator_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -28,6 +31,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SECTION = re.compile(r"(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?|Notes?|Attributes):")
 _ON_ARGUMENTS = ("Args:", "Arguments:", "Parameters:")
 _ENTRY = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)")
+
+
+class Described(dict[str, Any]):
+    """A function as a tool in OpenAI's shape, which knows its function: arguments get one verdict in either form."""
+
+    def __init__(self, function: Callable[..., Any], schema: Mapping[str, Any]) -> None:
+        super().__init__(schema)
+        self.function = function
 
 
 def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -42,7 +53,7 @@ def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
     """
     schema = _described(function)[0]
     inner = schema["function"]
-    return {**schema, "function": {**inner, "parameters": dict(inner["parameters"])}}
+    return Described(function, {**schema, "function": {**inner, "parameters": dict(inner["parameters"])}})
 
 
 def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +70,7 @@ def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[st
     _described(function)  # what is wrong with the function is no fault of the arguments
     try:
         made = _adapted(function, arguments)
-    except Exception as error:  # a user's own validator may raise anything
+    except MISFITS as error:
         raise SchemaMismatch(f"the arguments of {function.__name__} do not fit: {reason(error)}") from error
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
@@ -67,11 +78,12 @@ def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[st
 def check_arguments(tools: Any, reply: Reply) -> None:
     """Refuse an answer in which the arguments of a tool call are of no use.
 
-    They must be a JSON object, and fit the function's signature or the dict's schema of parameters. A tool that was
+    They must be a JSON object that fits the tool's schema, and the types of a function's parameters. A tool that was
     not offered is left to the caller, as is one whose input is free text by its nature (``custom``).
 
     Raises:
         SchemaMismatch: some do not fit; ``complaints`` says of each one what is wrong, and ``reply`` is attached.
+        Exception: what a validator of the user's raised, unless it says that the arguments do not fit.
     """
     offered = {name: tool for tool in tools if (name := _name_of(tool)) is not None}
     complaints: dict[str, str] = {}
@@ -87,10 +99,14 @@ def tools_of(tools: Any) -> list[Mapping[str, Any]]:
     """A call's tools as dicts.
 
     Raises:
-        InvalidRequest: one is neither a dict nor a function that makes a tool, or its schema makes no sense.
+        InvalidRequest: one is neither a dict nor a function that makes a tool, or its schema makes no sense; or two
+            have the same name.
     """
     if not is_list(tools):
         raise InvalidRequest(f"tools takes a list, not {type(tools).__name__}")
+    for name, times in Counter(filter(None, map(_name_of, tools))).items():
+        if times > 1:
+            raise InvalidRequest(f"tools: {times} of them have the name {name}")
     return [_tool(tool) for tool in tools]
 
 
@@ -115,6 +131,27 @@ def chosen_tool(choice: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def wants_tool(choice: Any) -> bool:
+    """Whether a ``tool_choice``, in any provider's shape, asks for a tool call, so that words alone are no answer."""
+    if not isinstance(choice, Mapping):
+        return choice in ("required", "any")
+    return choice.get("type") in ("function", "tool", "any", "required")
+
+
+def check_called(choice: Any, reply: Reply) -> None:
+    """Refuse an answer without the tool call that ``tool_choice`` asks for: not every server keeps to it.
+
+    Raises:
+        SchemaMismatch: it has none, or not the one that was asked for; ``reply`` is attached.
+    """
+    wanted = chosen_tool(choice) or (choice.get("name") if isinstance(choice, Mapping) else None)
+    if (wanted is None and reply.tool_calls) or any(call.name == wanted for call in reply.tool_calls):
+        return
+    called = f"a call of {wanted}" if wanted else "a call of one of the tools"
+    said = f"the answer is not what tool_choice asks for, {called}"
+    raise SchemaMismatch(said, request_id=reply.request_id, reply=reply)
+
+
 def _name_of(tool: Any) -> str | None:
     if not isinstance(tool, Mapping):
         return getattr(tool, "__name__", None)
@@ -127,8 +164,8 @@ def _name_of(tool: Any) -> str | None:
 def _complaint(tool: Any, call: ToolCall) -> str | None:
     """What is wrong with a tool call's arguments; None when nothing is."""
     try:
-        if not isinstance(tool, Mapping):
-            _adapted(tool, call.arguments)
+        if (function := _function(tool)) is not None:
+            _adapted(function, call.arguments)
             return None
         arguments = call.parsed()
         if not isinstance(arguments, dict):
@@ -137,9 +174,16 @@ def _complaint(tool: Any, call: ToolCall) -> str | None:
             validate(arguments)
     except (ConfigError, InvalidRequest):
         return None  # it makes no tool, so that it was not offered
-    except Exception as error:  # a user's own validator may raise anything
+    except MISFITS as error:
         return reason(error)
     return None
+
+
+def _function(tool: Any) -> Callable[..., Any] | None:
+    """The function that a tool is, or describes; None for any other dict."""
+    if isinstance(tool, Described):
+        return tool.function
+    return None if isinstance(tool, Mapping) else tool
 
 
 def _validator(tool: Mapping[str, Any]) -> Callable[[Any], None] | None:
@@ -155,10 +199,17 @@ def _validator(tool: Mapping[str, Any]) -> Callable[[Any], None] | None:
 
 def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> Any:
     """A function's arguments, validated, as the dataclass that stands for its signature."""
-    adapter = _described(function)[1]
+    schema, adapter = _described(function)
     if isinstance(arguments, str):
-        return adapter.validate_json(arguments or "{}")
-    return adapter.validate_python(dict(arguments))
+        arguments = arguments or "{}"
+        made, decoded = adapter.validate_json(arguments), msgspec.json.decode(arguments)
+    else:
+        decoded = dict(arguments)
+        made = adapter.validate_python(decoded)
+    # The types would take "3" for a number, and who looks at the ToolCall gets it as it came. Formats are left to the
+    # types, which know more of them.
+    validator_of(schema["function"]["parameters"], "tools", formats=False)(decoded)
+    return made
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -196,6 +247,10 @@ def _describe(function: Callable[..., Any]) -> tuple[dict[str, Any], TypeAdapter
     except Exception as error:  # pydantic raises several kinds of its own
         raise ConfigError(f"the tool {name} has a parameter that JSON cannot describe: {str(error)[:200]}") from error
     parameters.pop("title", None)
+    try:
+        validator_of(parameters, f"the tool {name}", formats=False)
+    except InvalidRequest as error:
+        raise ConfigError(str(error)) from error
     inner = {"name": name, "description": about, "parameters": parameters}
     if not about:
         del inner["description"]

@@ -129,6 +129,8 @@ def test_length_and_banned():
     assert verdict(guards.length(3, least=2), "abc") is PASSED
     assert verdict(guards.banned("foo", r"b\w+r"), "BAR") == fail(r"it holds what is banned: b\w+r")
     assert verdict(guards.banned("foo"), "bar") is PASSED
+    assert verdict(guards.banned(["foo", "bar"]), "bar") == fail("it holds what is banned: bar")
+    assert verdict(guards.personal_data("email"), "a@b.example").kind == "fail"
 
 
 def test_wrong_guardrails_are_refused_at_once():
@@ -144,6 +146,10 @@ def test_wrong_guardrails_are_refused_at_once():
     ):
         with pytest.raises(ConfigError):
             make()
+    with pytest.raises(ConfigError, match=r'at=\("tool_input",\)'):
+        Guardrail(lambda _: True, at="tool_input")  # type: ignore[arg-type]  # as users write it
+    with pytest.raises(ConfigError, match=r'banned\("foo", '):
+        guards.banned([5])  # type: ignore[list-item]  # made on purpose
 
 
 def test_a_judge_without_sources_asks_nobody():

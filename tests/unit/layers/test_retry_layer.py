@@ -37,8 +37,9 @@ from flatout.testing import run_virtual
 
 ONCE = [
     InvalidRequest, AuthenticationError, QuotaExhausted, ContentFiltered, Refused, GuardrailTripped, CircuitOpen,
+    Truncated,
 ]  # fmt: skip
-AGAIN = [ServerError, Overloaded, ConnectError, ProtocolError, EmptyAnswer, Truncated]
+AGAIN = [ServerError, Overloaded, ConnectError, ProtocolError, EmptyAnswer]
 
 
 class Draw(Random):

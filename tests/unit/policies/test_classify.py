@@ -29,7 +29,7 @@ CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if is
         (errors.ContextTooLong, Verdict.FAIL),
         (errors.ContentFiltered, Verdict.FAIL),
         (errors.Refused, Verdict.FAIL),
-        (errors.Truncated, Verdict.RETRY),
+        (errors.Truncated, Verdict.FAIL),
         (errors.EmptyAnswer, Verdict.RETRY),
         (errors.SchemaMismatch, Verdict.FAIL),
         (errors.GuardrailTripped, Verdict.FAIL),

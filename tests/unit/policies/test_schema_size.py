@@ -30,6 +30,16 @@ def search(query: str, item: Item, pages: list[int] | None = None) -> str:
     return f"{query}{item}{pages}"
 
 
+def found(query: str, item: Item) -> str:
+    """Search among what was found.
+
+    Args:
+        query: what to look for.
+        item: near which item.
+    """
+    return f"{query}{item}"
+
+
 LONG = {"id": "1", "function": {"name": "f", "arguments": '{"a": "' + "x" * 900 + '"}'}}
 
 
@@ -50,7 +60,7 @@ class Box:
         {"output": Literal["spam", "ham"]},
         {"output": dict[str, Item] | None},
         {"output": {"type": "object", "properties": {"x": {"enum": ["a" * 50]}}}},
-        {"tools": [search, search, Box().look]},
+        {"tools": [search, found, Box().look]},
         {"tools": [{"type": "function", "function": {"name": "f", "description": "x" * 1000}}]},
         {"messages": [{"role": "assistant", "tool_calls": [LONG]}]},
     ],

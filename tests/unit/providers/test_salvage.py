@@ -72,6 +72,15 @@ BONN = City(name="Bonn")
         (list[City], '{"answer": [{"name": "Bonn"}, {"name": "Ox', "nothing"),
         (Label, "spam", Label.SPAM),
         (Label, ' "ham"\n', Label.HAM),
+        (Label, "SPAM", Label.SPAM),
+        (Label, "It is spam", Label.SPAM),
+        (Literal["spam", "ham"], "Spam.", "spam"),
+        (Literal["spam", "ham"], "**spam**", "spam"),
+        (Literal["spam", "ham"], "The label is **Spam**.", "spam"),
+        (Literal["spam", "ham"], '{"answer": "Spam"}', "spam"),
+        (Literal["spam", "not spam"], "Label: not spam", "not spam"),
+        (Literal[1, 2], "The rating is 2.", 2),
+        ({"type": "string", "enum": ["spam", "ham"]}, "Ham.", "ham"),
         (Literal["spam", "ham"], "spam", "spam"),
         (Literal["spam", "ham"], '```\n"spam"\n```', "spam"),
         ({"enum": ["spam", "ham"]}, "ham", "ham"),
@@ -112,11 +121,19 @@ def test_what_is_there_is_got_out(output: Any, text: str, expected: Any) -> None
         (City, '{"name": "Bonn",, "people": 3}'),
         (list[int], "Sorry ["),  # nothing was said
         (dict[str, int], "{"),
-        (Label, "It is spam"),
-        (Label, "SPAM"),
         (str, "hello"),
         (City, ""),
-        (Picky, 'x {"n": 1}'),
+        (Label, "[" * 50_000 + "]" * 50_000),
+        (Literal["spam", "ham"], "It is not spam"),
+        (Literal["spam", "ham"], "Das ist kein Spam"),
+        (Literal["spam", "ham"], "Is it spam?"),
+        (Literal["spam", "ham"], "spam or ham"),
+        (Literal["spam", "ham"], "spammer"),
+        (Literal["spam", "ham"], "ham-fisted"),
+        (Literal["spam", "ham"], "The label is spam, I think, but it may be something else."),
+        (Literal["a", "A"], "the answer is a"),
+        (Literal[1, 2], "2.5"),
+        (Literal[1, 2], "1.2"),
         (None, '{"a": 1}'),
         (object(), '{"a": 1}'),
         (City, "[" * 50_000),
@@ -128,6 +145,12 @@ def test_what_is_there_is_got_out(output: Any, text: str, expected: Any) -> None
 def test_nothing_is_made_up(output: Any, text: str) -> None:
     """Half a value, a part of the answer or a guess would pass for what the model said."""
     assert got(output, text) == "nothing"
+
+
+def test_a_validator_that_fails_is_heard_of() -> None:
+    """A user's own bug would look like answers that do not fit, and be paid for again and again."""
+    with pytest.raises(KeyError):
+        got(Picky, 'x {"n": 1}')
 
 
 UNITS = [

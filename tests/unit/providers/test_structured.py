@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from typing_extensions import TypedDict
 
 from flatout.errors import InvalidRequest, SchemaMismatch
+from flatout.providers.fitting import fitted
 from flatout.providers.strict import OPENAI, Mode
-from flatout.providers.structured import fitted, is_recursive, response_format, schema_of
+from flatout.providers.structured import is_recursive, response_format, schema_of
 from flatout.values import Call, Reply, ToolCall
 
 

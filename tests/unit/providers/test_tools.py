@@ -108,7 +108,7 @@ def test_arguments_become_values() -> None:
     assert forecast(**made)
     made["tags"].append("x")
     assert validate_arguments(forecast, {"place": {"city": "Bonn"}})["tags"] == []
-    assert validate_arguments(Station().read, {"gauge": "rain", "schema": "2"}) == {"gauge": "rain", "schema": 2}
+    assert validate_arguments(Station().read, {"gauge": "rain", "schema": 2}) == {"gauge": "rain", "schema": 2}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,8 @@ def test_arguments_become_values() -> None:
         ('{"place": ', "JSON"),
         ("[]", "should be an object"),
         ({"place": {"city": 5}}, "place.city: "),
+        ('{"place": {"city": "Bonn"}, "days": "3"}', "days: "),
+        ({"place": {"city": "Bonn"}, "days": "3"}, "days: "),
     ],
 )
 def test_wrong_arguments_are_told_to_the_model(arguments: Any, said: str) -> None:

@@ -1,0 +1,57 @@
+"""One of several words, as models say it: in another case, emphasised, with a full stop, or in a sentence about it.
+
+A wrong label is worse than another question. So a sentence is read only if it ends with one choice, and has no word
+beside it but those that lead to an answer: "not", "perhaps", or a word of another language, may turn its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+MOST = 200
+"""Characters of a short answer."""
+
+_AROUND = " \t\r\n*_`\"'“”‘’.:"
+"""What stands around a word and changes nothing: emphasis, quotation marks, a final full stop."""
+
+_LEADS = frozenset({
+    *("a", "an", "and", "here", "i", "i'd", "in", "is", "it", "it's", "my", "of", "that", "that's", "the", "this"),
+    *("as", "be", "belongs", "classified", "classify", "falls", "for", "given", "say", "to", "under", "would"),
+    *("answer", "category", "choice", "class", "classification", "label", "option", "output", "rating", "result"),
+    *("email", "mail", "message", "review", "sentence", "sentiment", "text", "verdict"),
+    *("best", "clearly", "correct", "final", "therefore"),
+})  # fmt: skip
+"""Words that lead to an answer and leave its meaning alone."""
+
+
+def choice_in(text: str, choices: Sequence[Any]) -> tuple[Any] | None:
+    """The choice that a short text names beyond mistake, in a tuple since it may be None; None where it names none."""
+    if len(text) > max(MOST, *(len(_word(choice)) for choice in choices)):
+        return None
+    by_word = {_word(choice): choice for choice in choices}
+    bare = text.strip()
+    if bare in by_word:
+        return (by_word[bare],)
+    folded: dict[str, list[Any]] = {}
+    for word, choice in by_word.items():
+        folded.setdefault(word.casefold(), []).append(choice)
+    said = bare.casefold()
+    alone = folded.get(said) or folded.get(said.strip(_AROUND)) or _led_to(said, folded)
+    return (alone[0],) if alone is not None and len(alone) == 1 else None
+
+
+def _led_to(said: str, folded: dict[str, list[Any]]) -> list[Any] | None:
+    """What a sentence comes to; None where anything in it is in doubt."""
+    words = "|".join(re.escape(word) for word in sorted(folded, key=len, reverse=True) if word)
+    named = list(re.finditer(rf"(?<![\w-])(?:{words})(?![\w-])", said))
+    if len(named) != 1 or said[named[0].end() :].strip(_AROUND):
+        return None
+    before = (word.strip(_AROUND + ",") for word in said[: named[0].start()].replace("’", "'").split())
+    return folded[named[0][0]] if all(word in _LEADS for word in before if word) else None
+
+
+def _word(choice: Any) -> str:
+    return choice if isinstance(choice, str) else json.dumps(choice, default=str)
