@@ -194,8 +194,8 @@ def test_a_provider_that_says_whether_to_retry_is_believed():
 
 
 def test_the_same_answer_three_times_is_final_and_the_error_says_so():
-    """A model that always cuts off the same answer would be paid six times; or a user never learn why it was not."""
-    service = Service(*[Truncated("cut off", reply=Reply(text="{")) for _ in range(9)])
+    """A model that always leaves the answer empty would be paid six times; or a user never learn why it was not."""
+    service = Service(*[EmptyAnswer("nothing", reply=Reply(text="")) for _ in range(9)])
     error = tried(service, attempts=9)
     assert len(service.times) == 3
     assert "the same answer 3 times" in str(error)
