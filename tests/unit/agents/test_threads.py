@@ -120,13 +120,17 @@ def test_who_waits_no_longer_takes_no_thread(one: Threads):
 
 def test_who_was_told_that_there_is_none_gives_none_back(one: Threads):
     """There would seem to be one more than there is, and a tool would wait in it for what never ends."""
-    end = threading.Event()
+    begun, end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        end.wait(10)
 
     async def main() -> None:
         assert await one.take()
-        hanging = asyncio.create_task(one.run(lambda: end.wait(10)))
+        hanging = asyncio.create_task(one.run(hang))
         waiting = asyncio.create_task(one.take())
-        await asyncio.sleep(0)
+        await _until(begun.is_set)
         hanging.cancel()
         await asyncio.sleep(0)
         waiting.cancel()  # at the very moment at which it hears
