@@ -34,7 +34,8 @@ RUN, LONGEST_RUN, CHANCE = 5, 30, 1e-4
 fail as did lately, within these bounds."""
 
 LATELY = 400
-"""Outcomes after which half of what is known of the share that fails is forgotten."""
+"""Outcomes after which half of what is known of the share that fails is forgotten. And calls between two that find a
+server full, within which it is."""
 
 SOME = 0.05
 """The share of calls that fails lately from which on a target is called degraded."""
@@ -88,9 +89,12 @@ class TargetHealth:
         "_answers_before",
         "_bad",
         "_forgiven",
+        "_full",
+        "_full_before",
         "_gate",
         "_latest",
         "_mark",
+        "_moment",
         "_reached",
         "_recent",
         "_run",
@@ -119,6 +123,9 @@ class TargetHealth:
         self._run: list[tuple[int, object]] = []  # those that failed since, by number, and whose failure each may be
         self._mark = 0  # the last call that was sent when the target went down
         self._forgiven = 0  # and when it came back
+        self._moment = 0  # the last call that was sent when the first of those that failed was heard of
+        self._full: tuple[object, int] = (None, -LATELY)  # the last call that found it full, and its number
+        self._full_before = -LATELY  # and that of the last before it that was another call
         self._told = False  # whether anybody knows that it is down
         self._bad, self._answers_before = 0.0, 0.0  # failures lately, and how many were answered before them
 
@@ -189,9 +196,7 @@ class TargetHealth:
         elif self._run and number > self._latest:
             insort(self._run, (number, None), key=_number)
 
-    def failed(
-        self, call: object, error: CallError, number: int, now: float, *, others: bool = False, full: bool = False
-    ) -> bool:
+    def failed(self, call: object, error: CallError, number: int, now: float, *, full: bool = False) -> bool:
         """A call failed in a way that may be the target's fault.
 
         Args:
@@ -199,7 +204,6 @@ class TargetHealth:
             error: how it failed.
             number: its number.
             now: the present.
-            others: whether other calls are under way or were answered, so that a server without capacity is at work.
             full: whether the server is only full, which is answered by having fewer in flight.
 
         Returns:
@@ -212,7 +216,7 @@ class TargetHealth:
             self._tell(now)
             self._give_up(error, now)
             return True
-        excused = not self._gate.open or number <= self._forgiven or _is_free(error, others)
+        excused = not self._gate.open or number <= self._forgiven or self._is_free(call, error, number)
         if number < self._latest:
             self._count(1)
             return excused
@@ -249,16 +253,32 @@ class TargetHealth:
         self.troubled = True
 
     def _length(self, number: int, whose: object) -> int:
-        """Add a failure. How many different ones failed one directly after the other, this one included."""
+        """Add a failure. How many different ones failed one directly after the other, this one included.
+
+        All that was under way when the first was heard of may have met the same moment, and counts once.
+        """
         run = self._run
         at = bisect_left(run, number, key=_number)
-        run.insert(at, (number, whose))
+        if not any(other is not None for _, other in run):
+            self._moment = self._sent
+        run.insert(at, (number, whose if number > self._moment else "one moment"))
         first = last = at
         while first > 0 and run[first - 1][0] == run[first][0] - 1 and at - first < LONGEST_RUN:
             first -= 1
         while last + 1 < len(run) and run[last + 1][0] == run[last][0] + 1 and last - at < LONGEST_RUN:
             last += 1
         return len({whose for _, whose in run[first : last + 1] if whose is not None})
+
+    def _is_free(self, call: object, error: CallError, number: int) -> bool:
+        """Whether a failure costs no attempt even while its target is well: nothing was sent, or it was only full, as
+        another call has found, too.
+        """
+        if isinstance(error, Overloaded):
+            by, at = self._full
+            if by is not call:
+                self._full, self._full_before = (call, number), at
+            return number - self._full_before <= LATELY
+        return isinstance(error, ConnectError)
 
     def _enough(self) -> float:
         """How many failures one after the other are more than chance."""
@@ -310,11 +330,6 @@ class TargetHealth:
         self.troubled = (
             not self._gate.open or bool(self._run) or any(service.troubled for service in self._services.values())
         )
-
-
-def _is_free(error: CallError, others: bool) -> bool:
-    """Whether a failure costs no attempt even while its target is well: nothing was sent, or it was only full."""
-    return isinstance(error, ConnectError) or (others and isinstance(error, Overloaded))
 
 
 def _number(entry: tuple[int, object]) -> int:

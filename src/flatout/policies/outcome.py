@@ -91,8 +91,7 @@ class Outcomes:
             and (health.answers > 0 or pacer.in_flight > 0)  # else nothing says that it takes any
             and not pacer.pushed_back(need, sent, now)
         )
-        others = pacer.in_flight > 0 or (trip.trouble is not None and trip.trouble.others > 0)
-        excused = health.failed(trip, error, need.number, now, others=others, full=full)
+        excused = health.failed(trip, error, need.number, now, full=full)
         if health.down and not was_down:
             pacer.went_down(now)
         return excused

@@ -44,9 +44,9 @@ class Target:
         for number in numbers:
             self.health.answered(self.chat, number, self.now)
 
-    def fail(self, *numbers: int, error: CallError = FAILED, who: object = None, others: bool = False) -> list[bool]:
+    def fail(self, *numbers: int, error: CallError = FAILED, who: object = None) -> list[bool]:
         """Each the failure of a call of its own, unless ``who`` is given. Which of them are excused."""
-        return [self.health.failed(who or object(), error, number, self.now, others=others) for number in numbers]
+        return [self.health.failed(who or object(), error, number, self.now) for number in numbers]
 
     def call(self, error: CallError | None = None, **more) -> bool | None:
         """Send a call when it may go, and end it at once. Whether its failure is excused."""
@@ -108,10 +108,20 @@ def test_quick_failures_among_slow_answers_are_no_outage():
 def test_failures_in_any_order_are_put_in_the_order_of_sending():
     """Servers that fail after a while, each request after another, would never be found to be down."""
     target = Target()
-    numbers = target.send(RUN + 20)
-    late = numbers[:RUN]
+    target.call(FAILED)
+    late = target.send(RUN + 20)[: RUN - 1]
     random.Random(1).shuffle(late)
-    assert target.fail(*late) == [False] * (RUN - 1) + [True]
+    assert target.fail(*late) == [False] * (RUN - 2) + [True]
+
+
+def test_what_fails_in_one_moment_is_one_failure():
+    """When a server closes all its connections at once, every call would wait for a look at it."""
+    target = Target()
+    target.fail(*target.send(50))
+    assert not target.health.down
+    target.answer(*target.send(3))
+    target.fail(*target.send(50))
+    assert not target.health.down
 
 
 def test_one_call_that_fails_again_and_again_is_not_taken_for_the_target():
@@ -146,12 +156,10 @@ def test_where_half_of_the_calls_fail_more_must_fail_in_a_row():
 def test_calls_that_were_throttled_or_cancelled_do_not_hide_an_outage():
     """Between two failures somebody presses Ctrl-C: the outage would begin anew each time."""
     target = Target()
-    numbers = target.send(RUN * 2)
-    target.fail(numbers[0])
-    for failed, other in zip(numbers[2::2], numbers[1::2], strict=False):
+    for _ in range(RUN):
+        target.call(FAILED)
+        (other,) = target.send()
         target.health.passed(other, target.now)
-        target.fail(failed)
-    target.fail(numbers[-1])
     assert target.health.down
 
 
@@ -209,9 +217,14 @@ def test_no_connection_costs_no_attempt_nor_does_a_server_that_is_full():
     target.answer(*target.send(50))
     assert target.call(REFUSED) is True
     target.answer(*target.send())
-    assert target.call(FULL, others=True) is True
+    row = object()
+    assert target.call(FULL, who=row) is False  # it may be this call
     target.answer(*target.send())
-    assert target.call(FULL, others=False) is False
+    assert target.call(FULL, who=row) is False
+    target.answer(*target.send())
+    assert target.call(FULL) is True
+    target.answer(*target.send())
+    assert target.call(FULL, who=row) is True
 
 
 @settings(max_examples=60, deadline=None)
