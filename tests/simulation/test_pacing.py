@@ -128,7 +128,8 @@ def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
 def test_a_limit_that_a_refusal_names_is_kept_to_from_then_on(server, rpm):
     """What the provider said would be searched for by being refused again and again."""
     admitted, _, stats = drive(200, rpm=rpm, names_limits=True, **server, **QUICK)
-    assert used(admitted, 60, 200, rpm / 60) >= 0.97
+    # Until the climb's requests have left a sliding window, it lets in only as many as leave it.
+    assert used(admitted, 70, 200, rpm / 60) >= 0.975
     assert stats["refused"] <= 1 + 0.002 * stats["received"]
 
 
