@@ -8,7 +8,7 @@ from itertools import pairwise, takewhile
 
 MINUTE = 60.0
 
-LOGGED = 0.25
+LOGGED = 0.1
 """Seconds between two notes."""
 
 LONGEST_REPLAY = 10.0

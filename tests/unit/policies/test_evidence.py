@@ -52,7 +52,7 @@ def test_the_true_rate_is_never_excluded(rate, depth, paces):
             if found is None or rate * depth < 1.0:  # a bucket always holds one
                 continue
             assert min(bounds.least for bounds in found) <= rate * 1.05
-            # What is logged are quarters of seconds, of a minute: when it was full last is a guess beyond that.
+            # What is logged are tenths of seconds, of a minute: when it was full last is a guess beyond that.
             assert max(bounds.most for bounds in found) >= rate * 0.7
 
 
