@@ -314,6 +314,17 @@ def test_another_server_is_refused(path, first, then, what, entry):
     assert what in str(caught.value)
 
 
+def test_a_server_on_this_machine_may_come_back_on_another_port(path):
+    """Who restarts a server of one's own would be told to pay for all rows again."""
+    for port in (8001, 8002):
+
+        async def main(url: str = f"http://127.0.0.1:{port}/v1") -> None:
+            async with Client("m", transport=Wire(), config={}, base_url=url) as made:
+                assert (await made.gather(["a"], store=path))[0].ok
+
+        asyncio.run(main())
+
+
 def test_a_run_file_that_does_not_know_its_server_goes_on_and_learns_it(path):
     """Every run begun before files knew their server would have to start over."""
     gather(["a"], path, Wire())

@@ -107,7 +107,7 @@ _HOMES = {
 }
 """Where a key belongs whose address differs from account to account: the ends of the hosts' names."""
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def at_home(key_env: str | None, url: str) -> bool:
@@ -117,7 +117,7 @@ def at_home(key_env: str | None, url: str) -> bool:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    if key_env not in _HOMES or host in _LOOPBACK:
+    if key_env not in _HOMES or host in LOOPBACK:
         return True
     return parts.scheme == "https" and host.endswith(_HOMES[key_env])
 

@@ -104,12 +104,13 @@ class Targets:
             models: the models that are asked; None for the client's own.
 
         Returns:
-            The address of ``base_url``, else the addresses by the models; None where there is nothing to tell.
+            The address of ``base_url``, else the addresses by the models; None where there is nothing to tell. Those on
+            this machine are without their ports.
         """
         if self._server is not None:
-            return _host_and_path(self._server)
+            return _without_own_port(_host_and_path(self._server))
         names = models if models is not None else () if self.model is None else (self.model,)
-        return {name: where for name in names if (where := self._address(name))} or None
+        return {name: _without_own_port(where) for name in names if (where := self._address(name))} or None
 
     def _address(self, model: str) -> str:
         if self.is_local(model):
@@ -189,6 +190,13 @@ class Targets:
 def _host_and_path(endpoint: Endpoint) -> str:
     parts = urlsplit(redact_url(endpoint.base_url))
     return f"{parts.netloc}{parts.path}"
+
+
+def _without_own_port(address: str) -> str:
+    """An address without its port if it is on this machine, where a server takes another port each time it starts."""
+    host, slash, path = address.partition("/")
+    name = urlsplit(f"//{host}").hostname
+    return f"{name}{slash}{path}" if name in registry.LOOPBACK else address
 
 
 def _check_types(**options: object) -> None:
