@@ -184,7 +184,7 @@ def _convert(data: object, name: str) -> Config:
 
 
 def _in_table(data: Any) -> str:
-    """What is wrong in the first table that cannot be used, by its name; "" when that is none."""
+    """The first table that cannot be used, and what is wrong in it; "" when all tables can be used."""
     for kind, shape in _TABLES.items():
         tables = data.get(kind) if kind else None
         for name, table in tables.items() if isinstance(tables, Mapping) else ():

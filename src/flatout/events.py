@@ -62,8 +62,8 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
 
 
 class TargetPaused(Event, frozen=True, kw_only=True):
-    """A target takes no calls until ``until`` (event loop clock). None when it is stopped: calls fail at once, but for
-    one that looks every two minutes.
+    """A target takes no calls until ``until`` (event loop clock). None means that it is stopped: calls fail at once.
+    Every two minutes one call goes all the same, to look whether the target is back.
     """
 
     target: str

@@ -91,8 +91,8 @@ class Guardrail(Struct, frozen=True):
             call is kept.
 
     Raises:
-        ConfigError: it is no function, a place is unknown, or the function looks at what none of its places has: the
-            tool where there is none, say, so that what it does with it would never happen.
+        ConfigError: it is no function, a place is unknown, or the function reads an attribute that none of its places
+            has. It reads ``tool`` at ``output``, for example: that branch could never run.
     """
 
     check: Check

@@ -185,7 +185,7 @@ def check_kind(what: str, kind: Any) -> None:
     """Refuse a dict that is no JSON schema, before anything is sent.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the dict is no JSON schema.
     """
     if isinstance(kind, Mapping):
         try:

@@ -1,4 +1,4 @@
-"""Takes no answer that was cut off at the token limit: for texts of which a part is of no use."""
+"""Refuses answers that were cut off at the token limit, for users to whom half a text is of no use."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ RAMP = 4.0
 
 
 class Gate:
-    """Open, as long as all is well; shut, but for looks; or widening.
+    """Lets calls to one target pass. Open: all go. Shut: only looks go. Widening: more go each time.
 
     Attributes:
         shut: whether only looks go.
