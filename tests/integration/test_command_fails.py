@@ -156,7 +156,8 @@ def small_disk(folder: Path) -> Iterator[None]:
 def check_that_a_full_disk_loses_nothing(folder: Path, why: str, fill: Fill, make_room: Fill, **options: Any) -> None:
     questions(folder, 1_000)
     with provider() as server:
-        command = (*RUN, *server.options(), *PLENTY)
+        # Few in flight, so that the first answers are stored before all thousand attempts fill the little room.
+        command = (*RUN, *server.options(), *PLENTY, "--concurrency", "32")
         fill()
         done = flatout(*command, folder=folder, **options)
         assert done.code == 1
