@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .durable import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
-from .durable_run import Asker, Durable, Place, difference, keep, noting, run_durably
+from .durable_run import Asker, Durable, Place, difference, keep, note_attempts, run_durably
 from .durable_steps import KINDS, Steps, within
 from .errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
 from .layer import CallNext, Journey
@@ -202,7 +202,7 @@ class ItemJournal:
 
     async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
         place, alone = self._new_place(), self._alone
-        trip.before_attempt = noting(self._store, self._index, place)
+        note_attempts(trip, self._store, self._index, place)
         asked = KeptCall(call=msgspec.Raw(made), alone=alone, within=within.get())
         try:
             reply = await ask(call)

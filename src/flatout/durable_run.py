@@ -34,8 +34,9 @@ from msgspec import Struct
 from .closing import close_all, reading
 from .durable import content, fingerprint, item_of, result_of
 from .edge import fan_out
-from .errors import ConfigError, RunLocked, RunMismatch, StoreError
-from .layer import BeforeAttempt, Journey
+from .errors import CallError, ConfigError, RunLocked, RunMismatch, StoreError
+from .layer import Journey
+from .policies.classify import may_have_billed
 from .policies.redact import excerpt
 from .store import Finished, Item
 from .values import Call, CallLike, Result
@@ -126,14 +127,18 @@ class Stored(Generic[FoundT]):
         self._is_all = len(self._batch) < self._ahead
 
 
-def noting(store: RunFile, index: int, place: str | None = None) -> BeforeAttempt:
-    """What notes an item's attempts in the run file before they are sent."""
+def note_attempts(trip: Journey, store: RunFile, index: int, place: str | None = None) -> None:
+    """Have a call's attempts noted in the run file: each before it is sent, and again if it failed and cost nothing."""
 
-    def note(attempt: int, target: str, estimate: float | None, last: Exception | None) -> Awaitable[None]:
+    def begins(attempt: int, target: str, estimate: float | None, last: Exception | None) -> Awaitable[None]:
         after = None if last is None else _reason(last)
         return store.note_attempt(index, attempt, target, time.time(), estimate, place, after)
 
-    return note
+    def failed(attempt: int, error: CallError) -> None:
+        if not may_have_billed(error):
+            store.note_unpaid(index, attempt, place)
+
+    trip.before_attempt, trip.attempt_failed = begins, failed
 
 
 def _reason(error: Exception) -> str:
@@ -339,7 +344,7 @@ class _Calls(Durable[CallLike, _Step]):
         if step.item is not None:
             return result_of(step.item, step.call)
         trip = Journey(asyncio.get_running_loop().time())
-        trip.before_attempt = noting(self.store, index)
+        note_attempts(trip, self.store, index)
         result = await self._asker.result(step.value, index=index, trip=trip)
         if step.call is not None:
             await keep(self.store, result, made=step.made)

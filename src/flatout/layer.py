@@ -196,6 +196,9 @@ BeforeAttempt = Callable[[int, str, float | None, Exception | None], Awaitable[N
 """Awaited before an attempt is sent: its number, from 1, its target's name, what it may cost in US dollars, and why the
 attempt before it failed."""
 
+AttemptFailure = Callable[[int, "CallError"], None]
+"""Told that an attempt failed: its number, and of what."""
+
 
 class Journal(Protocol):
     """Remembers the calls that are made on one item's behalf, and answers those that an earlier process finished."""
@@ -232,9 +235,10 @@ class Journal(Protocol):
 class Journey:
     """What one call collects on its way: times, attempts, waits, cost. One per call, made where it enters the library.
 
-    Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt``, and
-    ``journal`` for the calls that are made on this one's behalf. Who wants the answer's text as it comes sets
-    ``sink``: from the first text on (``delivered``), nothing is tried again, since the caller has seen half an answer.
+    Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt`` and
+    ``attempt_failed``, and ``journal`` for the calls that are made on this one's behalf. Who wants the answer's text as
+    it comes sets ``sink``: from the first text on (``delivered``), nothing is tried again, since the caller has seen
+    half an answer.
 
     Attributes:
         target: the target of the last attempt.
@@ -251,6 +255,7 @@ class Journey:
     """
 
     __slots__ = (
+        "attempt_failed",
         "attempts",
         "before_attempt",
         "cost",
@@ -292,6 +297,7 @@ class Journey:
         self.cost: float | None = 0.0
         self.waits: dict[str, float] = {}
         self.before_attempt: BeforeAttempt | None = None
+        self.attempt_failed: AttemptFailure | None = None
         self.journal: Journal | None = None
         self.sink: Callable[[str], None] | None = None
         self.delivered = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from flatout.errors import AttemptTimeout, InvalidRequest, TransportError
+from flatout.errors import AttemptTimeout, CallError, InvalidRequest, TransportError
 from flatout.layer import Codec, Journey, Request, Response, StreamDecoder, Streamed, Transport, journey
 from flatout.patience import Patience
 from flatout.secret import forget
@@ -63,8 +63,13 @@ class Endpoint:
                 instead = self._codec.instead(call, request, error)
                 if instead is None:
                     raise
+                self._failed(error, trip)
                 await self._begin(call, trip, error)
             return await self._stream(call, instead, trip)
+        except CallError as error:
+            forget(error)
+            self._failed(error, trip)
+            raise
         except BaseException as error:
             forget(error)
             raise
@@ -78,6 +83,11 @@ class Endpoint:
         trip.attempts += 1
         trip.target = self._target
         trip.in_flight = True
+
+    @staticmethod
+    def _failed(error: CallError, trip: Journey) -> None:
+        if trip.attempt_failed is not None:
+            trip.attempt_failed(trip.attempts, error)
 
     async def _stream(self, call: Call, request: Request, trip: Journey) -> Reply:
         listening = _Listening(self._gaps or Gaps())

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from flatout.client import Client
 from flatout.closing import close_all
-from flatout.durable_run import AHEAD_WHOLE, Stored, keep, noting
+from flatout.durable_run import AHEAD_WHOLE, Stored, keep, note_attempts
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
@@ -308,8 +308,9 @@ class Runner:
         task = asyncio.current_task()
         assert task is not None
         trip = Journey(asyncio.get_running_loop().time())
+        note_attempts(trip, self._store, work.index)
         try:
-            with self._under_way.call(task, trip, noting(self._store, work.index)):
+            with self._under_way.call(task, trip):
                 result = await self._client.result(work.call, index=work.index, trip=trip)
         except asyncio.CancelledError:
             if self._under_way.stops:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flatout.layer import BeforeAttempt, Journey
+from flatout.layer import Journey
 
 GRACE = 30.0
 """Seconds that calls in flight get to finish after an interrupt."""
@@ -26,13 +26,15 @@ class UnderWay:
         self._calls: dict[asyncio.Task[None], Journey] = {}
 
     @contextmanager
-    def call(self, task: asyncio.Task[None], trip: Journey, note: BeforeAttempt) -> Iterator[None]:
-        """A block in which a task makes its call. ``note`` notes each attempt; once the run is to stop, none begins."""
+    def call(self, task: asyncio.Task[None], trip: Journey) -> Iterator[None]:
+        """A block in which a task makes its call. Once the run is to stop, no attempt of it begins."""
+        note = trip.before_attempt
 
         async def before(attempt: int, target: str, estimate: float | None, last: Exception | None) -> None:
             if self.stops:
                 raise asyncio.CancelledError
-            await note(attempt, target, estimate, last)
+            if note is not None:
+                await note(attempt, target, estimate, last)
 
         trip.before_attempt = before
         self._calls[task] = trip

@@ -93,8 +93,8 @@ class Tried(Attempt, frozen=True):
 
     Attributes:
         place: in a durable function, the step that it was for.
-        outcome: None while it is in flight; ``lost``: its process died; ``retried``; or what became of its item, or of
-            its step, in the end.
+        outcome: None while it is in flight; ``lost``: its process died; ``failed``: at no cost; ``retried``; or what
+            became of its item, or of its step, in the end.
         after: what the attempt before it failed of: the error's class and words, redacted and cut.
     """
 

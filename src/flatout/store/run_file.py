@@ -169,6 +169,16 @@ class RunFile:
             "note", (index, attempt, target, started_at, estimated_cost, place, after), durable=False
         )
 
+    def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
+        """Note that an attempt failed and cost nothing: it is not in doubt any more. It is written soon.
+
+        Args:
+            index: the item's.
+            attempt: its number, as it was noted.
+            place: the step, as it was noted.
+        """
+        self._writer.add("unpaid", (index, attempt, place))
+
     async def journal(
         self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes, cost: float | None = None
     ) -> None:

@@ -30,12 +30,13 @@ from .database import Place
 from .queries import queries
 from .watch import Watch
 
-Kind = Literal["note", "item", "entry", "row", "total", "fact", "mark"]
+Kind = Literal["note", "unpaid", "item", "entry", "row", "total", "fact", "mark"]
 Piece = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and who waits for it."""
 
 _STATEMENTS: dict[Kind, str] = {  # in the order of execution: an attempt is noted before its item settles it
     "note": queries("attempts")["note"],
+    "unpaid": queries("attempts")["unpaid"],  # before its item counts what is not settled
     "item": queries("items")["finish"],
     "entry": queries("journal")["enter"],
     "row": queries("items")["revise"],
@@ -126,19 +127,28 @@ class Writer:
         Raises:
             StoreError: the row was refused, or the machine failed: it may or may not be in the file.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._gate:
             self._check_open()
-            group = self._open[durable]
-            if group is None or group.loop is not loop:
-                self._hand_over(group)
-                group = self._open[durable] = _Group(loop, durable)
-                loop.call_later(self._seconds[durable], self._time_is_up, group)
-            group.add(kind, (parameters, future))
-            if group.size >= self._rows:
-                self._hand_over(group)
+            self._gather(kind, (parameters, future), durable)
         await future
+
+    def add(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+        """Write something that nobody waits for, with the next light group. After a fault it is dropped."""
+        with self._gate:
+            if not self._closed and self._fault is None:
+                self._gather(kind, (parameters, None), durable=False)
+
+    def _gather(self, kind: Kind, piece: Piece, durable: bool) -> None:
+        loop = asyncio.get_running_loop()
+        group = self._open[durable]
+        if group is None or group.loop is not loop:
+            self._hand_over(group)
+            group = self._open[durable] = _Group(loop, durable)
+            loop.call_later(self._seconds[durable], self._time_is_up, group)
+        group.add(kind, piece)
+        if group.size >= self._rows:
+            self._hand_over(group)
 
     def change(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
         """Write something that nobody waits for, at once. After a fault it is dropped."""

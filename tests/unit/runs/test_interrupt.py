@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from scripted_wire import Wire, client, refusal
 
-from flatout import Limits
+from flatout import ConnectError, Limits
 from flatout.runs.job import Outcome, RunOptions
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
@@ -17,12 +18,13 @@ from flatout.store import RunReader
 ROWS = 6
 
 
-def interrupted(folder: Path, released: Any) -> tuple[Outcome, Wire, int]:
+def interrupted(folder: Path, released: Any, others: Any = None) -> tuple[Outcome, Wire, int]:
     """A run in which the first prompt is on the wire and all others wait for their retry when the interrupt comes.
 
     Args:
         folder: where it is kept.
         released: what becomes of the prompt on the wire after that.
+        others: what became of the others; a 500 when None.
     """
     wire = Wire()
 
@@ -33,7 +35,7 @@ def interrupted(folder: Path, released: Any) -> tuple[Outcome, Wire, int]:
             if len(set(wire.prompts)) == ROWS:
                 all_sent.set()
             if prompt != "prompt 0":
-                return refusal(500)
+                return refusal(500) if others is None else others
             await release.wait()
             return released
 
@@ -78,3 +80,15 @@ def test_a_refusal_that_needs_no_wait_is_not_tried_again_either(tmp_path: Path) 
     outcome, wire, sent = interrupted(tmp_path, refusal(429, retry_after="0"))
     assert len(wire.prompts) == sent
     assert (outcome.interrupted, outcome.unfinished) == (True, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("others", "in_doubt"),
+    [(ConnectError("no connection: refused"), 0), (refusal(503), 0), (refusal(500), ROWS - 1)],
+    ids=["refused connections", "a full server", "errors of the server"],
+)
+def test_only_what_may_have_been_billed_is_perhaps_paid(tmp_path: Path, others: Any, in_doubt: int) -> None:
+    """``flatout status`` would say "perhaps paid" of connections that were refused: nothing was sent there."""
+    outcome, _, _ = interrupted(tmp_path, "answer", others)
+    with RunReader.open(outcome.run_file) as reader:
+        assert len(reader.unsettled().attempts) == in_doubt

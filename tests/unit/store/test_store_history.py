@@ -42,6 +42,26 @@ def test_the_history_of_an_item(tmp_path: Path) -> None:
         assert reader.history(3) == History(index=3)
 
 
+def test_an_attempt_that_cost_nothing_is_never_in_doubt(tmp_path: Path) -> None:
+    """After a kill, a connection that was refused would count as money that may be lost, and as money spent."""
+    path = tmp_path / "a.flatout"
+
+    async def main() -> None:
+        async with open_run(path) as run:
+            for place in (None, "7"):
+                await run.note_attempt(1, 1, "o/m", 10.0, 0.5, place)
+            await run.note_attempt(2, 1, "o/m", 10.0, 0.25)
+            run.note_unpaid(1, 1)
+            run.note_unpaid(2, 1)
+            await run.finish(item(2, "failed", cost=None))
+
+    asyncio.run(main())
+    with RunReader.open(path) as reader:
+        assert [tried.outcome for tried in reader.history(1).attempts] == ["failed", None]
+        assert reader.unsettled().cost == 0.5
+        assert reader.spent() == 0.0
+
+
 def test_items_are_ranked_with_the_unknown_last(tmp_path: Path) -> None:
     """A list of the slowest or costliest rows would begin with rows of which nothing is known."""
     path = tmp_path / "a.flatout"

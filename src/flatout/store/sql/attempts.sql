@@ -2,6 +2,10 @@
 INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place, after)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
+-- unpaid: Note that an attempt failed and cost nothing.
+UPDATE attempts SET outcome = 'failed'
+WHERE item_index = ? AND attempt = ? AND place IS ? AND outcome IS NULL;
+
 -- give_up: Mark what an earlier process had in flight when it died.
 UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
 
