@@ -28,6 +28,8 @@ from .values import Call, Endpoint, Reply, Target
 if TYPE_CHECKING:
     from .local import LocalServer
 
+_log = logging.getLogger("flatout")
+
 WINDOW = 1_000
 """Calls taken from the input ahead of their answers, where no limit says otherwise."""
 
@@ -62,6 +64,7 @@ class Engine:
         self._transport = transport or _http(trust_env)
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
+        self._warned = False
         self._accepted: set[tuple[str, str | None]] = set()
         self.stack = Stack(
             self._resolve,
@@ -183,8 +186,15 @@ class Engine:
     async def _resolve(self, call: Call) -> Target:
         model = self._model_of(call)
         if self.targets.is_local(model):
+            self._warn_of_length(call)
             return self.targets.local(await self._local_server())
         return self.targets.target(model)
+
+    def _warn_of_length(self, call: Call) -> None:
+        """Say once that so small a model may not find an end."""
+        if call.max_tokens is None and call.output is None and not self._warned:
+            self._warned = True
+            _log.warning("the embedded model may go on for minutes: max_tokens (--param max_tokens=200) ends an answer")
 
     async def _stop_local(self) -> None:
         local, self._local = self._local, None

@@ -24,9 +24,9 @@ The tree, outermost first::
     │ │ ├ EmptyAnswer                   no text and no tool call
     │ │ ├ SchemaMismatch                not what the output schema asks for
     │ │ └ GuardrailTripped              a guardrail said stop
-    │ ├ NotSent                         flatout held the call back; nothing was paid
+    │ ├ NotSent                         flatout held the call back
     │ │ ├ BudgetExceeded                it might cost more than the budget has left
-    │ │ └ CircuitOpen                   its target is stopped or dead
+    │ │ └ CircuitOpen                   its server is stopped or dead
     │ ├ DeadlineExceeded                the whole call's deadline passed
     │ ├ Exited                          a function of the user's asked the program to end
     │ ├ UsageLimitReached               an agent's run came to one of its limits
@@ -195,7 +195,7 @@ class GuardrailTripped(OutputError):
 
 
 class NotSent(CallError):
-    """flatout held the call back. Nothing was sent, nothing was paid, and trying again later is safe."""
+    """flatout held the call back: it was not sent, or not again, where `attempts` were. Trying again later is safe."""
 
 
 class BudgetExceeded(NotSent):

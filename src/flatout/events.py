@@ -23,7 +23,7 @@ WAITS = {
     "pause": "a pause that the provider asked for",
     "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
-    "outage": "a target that is down",
+    "outage": "a server that is down",
     "backoff": "backoff before a retry",
     "connect": "connecting",
     "first_byte": "the provider",

@@ -117,17 +117,17 @@ FSYNC = disk_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", "disk I/O e
 @pytest.mark.parametrize(
     ("kind", "error", "after", "words"),
     [
-        ("COMMIT", FULL, False, "the disk is full: {} safe in {}; make room and run the same command again"),
-        ("COMMIT", FSYNC, False, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run the same command again"),
-        ("COMMIT", FSYNC, True, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run the same command again"),
+        ("COMMIT", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to go on"),
+        ("COMMIT", FSYNC, False, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to go on"),
+        ("COMMIT", FSYNC, True, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to go on"),
         (
             "INSERT INTO items",
             WRITE,
             False,
             "the disk failed (SQLITE_IOERR_WRITE): {} safe in {}; run the same command",
         ),
-        ("BEGIN", FULL, False, "the disk is full: {} safe in {}; make room and run the same command again"),
-        ("PRAGMA synchronous", FULL, False, "the disk is full: {} safe in {}; make room and run the same command"),
+        ("BEGIN", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to go on"),
+        ("PRAGMA synchronous", FULL, False, "the disk is full: {} safe in {}; make room, and run it again"),
     ],
 )
 def test_a_fault_is_told_to_all_and_ends_the_writing(

@@ -190,7 +190,7 @@ def test_a_host_that_is_not_there_is_told_after_a_second_and_given_up_after_a_mi
     assert heard[1].until is None
     assert 30 <= seconds < 36
     assert all(isinstance(result.error, ConnectError | CircuitOpen) for result in results)
-    assert any("its target is given up; tried: ConnectError at 0.0" in str(result.error) for result in results)
+    assert any("its server is given up; tried: ConnectError at 0.0" in str(result.error) for result in results)
     assert len({str(result.error) for result in results}) <= 3
 
 
@@ -202,7 +202,7 @@ def test_calls_that_wait_for_a_target_end_with_their_deadline_and_say_so():
     waited = [result for result in results if not result.ok]
     assert len(waited) >= 30
     assert all("the provider is down" in str(result.error) for result in waited)
-    assert sum("waiting for a target that was down" in str(result.error) for result in waited) > 20
+    assert sum("waiting for a server that was down" in str(result.error) for result in waited) > 20
     assert max(result.waits.get("outage", 0.0) for result in waited) > 60
 
 

@@ -244,7 +244,7 @@ Deadline = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="The most for a call, waiting and retries included; 3600 when left out.",
+        help="The most for a call, from when its row is taken up: waiting and retries included; 3600 when left out.",
         rich_help_panel=_TIME,
     ),
 ]

@@ -87,7 +87,9 @@ class Purse:
         if worst and call.max_tokens is None and not self._assumes:
             self._assumes = True
             _log.warning(
-                "without max_tokens, an answer is taken to have %s tokens at most to keep the budget", f"{output:,}"
+                "without max_tokens, an answer is taken to have %s tokens at most to keep the budget; "
+                "set it with max_tokens (--param max_tokens=…)",
+                f"{output:,}",
             )
         return worst
 

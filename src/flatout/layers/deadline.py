@@ -47,7 +47,7 @@ def _why(trip: Journey) -> str:
     tried = trip.trouble.tried() if trip.trouble is not None else ""
     parts = [f" ({tried})" if tried else ""]
     if outage := trip.waits.get("outage"):
-        parts.append(f"; {outage:.0f} s of it waiting for a target that was down")
+        parts.append(f"; {outage:.0f} s of it waiting for a server that was down")
     if trip.last_error is not None:
         parts.append(f"; the last failure: {trip.last_error}")
     return "".join(parts)

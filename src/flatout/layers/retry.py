@@ -42,7 +42,7 @@ class Retry:
             try:
                 return await call_next(call)
             except NotSent as error:
-                error.attempts = trip.attempts
+                _not_sent_again(error, trip)
                 raise
             except CallError as error:
                 trip.failed(error)
@@ -69,7 +69,7 @@ class Retry:
         if trip.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
         if trouble.over:
-            return None, "its target is given up" if decision is Verdict.RETRY else ""
+            return None, "its server is given up" if decision is Verdict.RETRY else ""
         if trouble.excused:
             wait = floor = excused_delay(trouble.times_excused, self._random.random(), told)
         elif decision is Verdict.THROTTLE:
@@ -101,3 +101,11 @@ def _explain(error: CallError, trouble: Trouble, why: str) -> None:
     """Let the error's text say why there was no other attempt, and what was tried when."""
     tried = trouble.tried()
     error.args = (f"{error} (not tried again: {why}{f'; tried: {tried}' if tried else ''})",)
+
+
+def _not_sent_again(error: NotSent, trip: Journey) -> None:
+    """Let the error's text say that the call was sent before, where it was."""
+    error.attempts = trip.attempts
+    if trip.attempts:
+        tried = trip.trouble.tried() if trip.trouble is not None else ""
+        error.args = (str(error).replace("not sent:", "not sent again:", 1) + (f" (tried: {tried})" if tried else ""),)

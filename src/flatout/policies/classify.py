@@ -187,27 +187,29 @@ class Repeats:
         return self._count >= self._most
 
 
+_MAX_TOKENS = "max_tokens (--param max_tokens=…)"
+
 _ADVICE: dict[type[CallError], str] = {
     errors.ConnectError: "check the address, the network and any proxy; is the server running?",
-    errors.AttemptTimeout: "raise timeout=, or ask for shorter answers with max_tokens",
+    errors.AttemptTimeout: f"raise timeout= (--timeout), or ask for shorter answers with {_MAX_TOKENS}",
     errors.ProtocolError: "check that base_url points at the API itself and ends with its version, such as /v1",
     errors.TransportError: "run again: the connection failed, not the call",
     errors.RateLimited: "state your limits (rpm, tpm) so that flatout keeps below them, or raise the deadline",
     errors.QuotaExhausted: "top up the account or raise its spending limit, then run again to resume",
     errors.Overloaded: "the provider has no capacity: run again later, or take another model",
     errors.ServerError: "run again later; if it stays, quote the request id to the provider's support",
-    errors.AuthenticationError: "check the key, and that it may use this model",
+    errors.AuthenticationError: "check the key, the variable that holds it, and that it may use this model",
     errors.InvalidRequest: "the request itself is wrong: read the message, and correct the row or the parameter",
-    errors.ContextTooLong: "shorten the prompt, lower max_tokens, or take a model with a larger context",
+    errors.ContextTooLong: f"shorten the prompt, lower {_MAX_TOKENS}, or take a model with a larger context",
     errors.ContentFiltered: "the provider's filter stopped it: rephrase the prompt, or take another model",
     errors.Refused: "the model declined: rephrase the prompt, or take another model",
-    errors.Truncated: "raise max_tokens; reasoning counts towards it",
-    errors.EmptyAnswer: "raise max_tokens if the model reasons first; else rephrase the prompt",
+    errors.Truncated: f"raise {_MAX_TOKENS}; reasoning counts towards it",
+    errors.EmptyAnswer: f"raise {_MAX_TOKENS} if the model reasons first; else rephrase the prompt",
     errors.SchemaMismatch: "make the schema simpler, say in the prompt what it wants, or take a stronger model",
     errors.GuardrailTripped: "a guardrail of yours stopped it: look at the answer, or at the guardrail",
-    errors.BudgetExceeded: "raise the budget, then run again to resume",
-    errors.CircuitOpen: "mend what stopped the target, then run again to resume: nothing was sent",
-    errors.DeadlineExceeded: "raise deadline=, or send fewer calls at once",
+    errors.BudgetExceeded: f"raise the budget, or set a lower {_MAX_TOKENS}; then run again to resume",
+    errors.CircuitOpen: "mend what stopped it, then run again to resume",
+    errors.DeadlineExceeded: "raise deadline= (--deadline), or send fewer calls at once",
     errors.Exited: "see what the function, or something that it calls, ended the program for",
     errors.UsageLimitReached: "look at the trace for what went round in circles, or raise that one of the limits",
     errors.StepUnknown: "find out whether it took effect; then retry_failed, with an approve hook that answers",

@@ -62,7 +62,7 @@ class Trouble:
             return f"at least {answered} sent meanwhile {_were(self.others)} answered, so it is this call"
         if self.others:
             return f"only {answered} sent meanwhile {_were(self.others)} answered"
-        return "no other call sent meanwhile was answered: it may be the target"
+        return "no other call sent meanwhile was answered: it may be the server"
 
 
 def _were(count: int) -> str:

@@ -212,13 +212,23 @@ def _classified(
 ) -> CallError:
     kind, code = _class_of(said, response)
     words = " ".join(said.message.split())
+    missing = _without_key(endpoint) if kind is errors.AuthenticationError and response.status != 407 else ""
+    answered = f"{endpoint.name} answered {response.status}{missing}"
     if said.html:
-        text = f"{endpoint.name} answered {response.status} with a web page" + (f": {words}" if words else "")
+        text = f"{answered} with a web page" + (f": {words}" if words else "")
     else:
-        text = f"{endpoint.name} answered {response.status}: {words or 'no explanation'}"
+        text = f"{answered}: {words or 'no explanation'}"
     if code is not None:
         said = replace(said, code=code)
     return _made(kind, text, said, response, endpoint, reply, wall)
+
+
+def _without_key(endpoint: Endpoint) -> str:
+    """Which key was missing, where none was sent: most servers call it a wrong one."""
+    own = any(name.lower() in ("authorization", endpoint.key_header.lower()) for name in endpoint.headers)
+    if endpoint.api_key is not None or own:
+        return ""
+    return f" (no key was sent{f': {endpoint.key_env} is not set' if endpoint.key_env else ''})"
 
 
 def _class_of(said: Problem, response: Response) -> tuple[type[CallError], str | None]:

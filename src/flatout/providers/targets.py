@@ -66,7 +66,7 @@ class Targets:
 
     def is_local(self, model: str) -> bool:
         """Whether a name means the embedded model: ``local``, unless flatout.toml or ``base_url`` says otherwise."""
-        return self._server is None and model.partition("/")[0] == EMBEDDED and EMBEDDED not in self._config.endpoints
+        return self._server is None and model == EMBEDDED and EMBEDDED not in self._config.endpoints
 
     @staticmethod
     def local(endpoint: Endpoint) -> Target:
@@ -87,6 +87,8 @@ class Targets:
             raise ConfigError(f"the model {model!r} names no provider: {way_out}")
         if not rest:
             raise ConfigError(f"the model {model!r} names a provider only: write it as provider/model")
+        if name == EMBEDDED and EMBEDDED not in self._config.endpoints:
+            raise ConfigError(f"there is one embedded model, and its name is local, not {model!r}")
         endpoint = self._endpoint(name)
         if self._headers:
             endpoint = msgspec.structs.replace(endpoint, headers={**endpoint.headers, **self._headers})

@@ -120,7 +120,7 @@ class Watch:
             self._remove_log()
             if not self._place.path.exists():
                 kept.rename(self._place.path)
-                return StoreError(f"{what}: it was put back, with all its answers; run the same command again")
+                return StoreError(f"{what}: it was put back, with all its answers; run it again to go on")
         except (OSError, sqlite3.Error) as error:
             return StoreError(f"{what}, and what it held could not be kept ({error})")
         return StoreError(f"{what}: what the run had is kept in {kept}; put it in its place to go on")

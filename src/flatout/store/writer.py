@@ -326,8 +326,8 @@ class Writer:
             if isinstance(explained, RunDamaged):
                 return explained
         what = database.what_failed(error, self._place)
-        remedy = "make room and run" if what == "the disk is full" else "run"
-        return StoreError(f"{what}: {self._safe()}; {remedy} the same command again")
+        remedy = "make room, and run it" if what == "the disk is full" else "run it"
+        return StoreError(f"{what}: {self._safe()}; {remedy} again to go on")
 
     def _safe(self) -> str:
         try:

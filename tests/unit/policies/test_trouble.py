@@ -29,7 +29,7 @@ def test_it_says_whose_fault_it_was():
     """A row that crashes the server would look like an outage, and an outage like a bad row."""
     trouble = Trouble()
     trouble.spent = 3
-    assert trouble.whose() == "no other call sent meanwhile was answered: it may be the target"
+    assert trouble.whose() == "no other call sent meanwhile was answered: it may be the server"
     trouble.others = 1
     assert trouble.whose() == "only 1 other call sent meanwhile was answered"
     trouble.others = 50

@@ -325,3 +325,19 @@ def test_the_key_is_in_no_error(key: str, status: int, before: str, shape: int) 
         assert key not in where
     assert key not in repr(error)
     assert json.dumps(key)[1:-1] not in (error.body or "")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ({"key_env": "FLATOUT_API_KEY"}, "s answered 401 (no key was sent: FLATOUT_API_KEY is not set): wrong API key"),
+        ({}, "s answered 401 (no key was sent): wrong API key"),
+        ({"key_env": "X", "api_key": Secret(KEY)}, "s answered 401: wrong API key"),
+        ({"key_env": "X", "headers": {"authorization": "Bearer x"}}, "s answered 401: wrong API key"),
+    ],
+    ids=["a variable", "none to look for", "a key", "a header of the user's"],
+)
+def test_a_key_that_is_missing_is_not_called_wrong(endpoint: dict[str, Any], said: str) -> None:
+    """A user would look for the mistake in a key that was never read, since its variable is another one."""
+    error = error_of(401, {}, b'{"error": "wrong API key"}', Endpoint(name="s", base_url="https://s/v1", **endpoint))
+    assert str(error) == said

@@ -141,8 +141,13 @@ def test_a_name_that_is_no_model_says_why(model, said):
 def test_the_embedded_model_is_called_local():
     """``local`` would look for a provider of that name; or a server that is called so could not be named."""
     assert targets("local").is_local("local")
-    assert targets().is_local("local/any")
     assert not targets(endpoints={"local": {"base_url": "http://x/v1"}}).is_local("local/any")
+
+
+def test_no_other_model_is_taken_for_the_embedded_one():
+    """``-m local/llama-70b`` would be answered by a model of 135 million parameters, and nobody told."""
+    with pytest.raises(ConfigError, match="one embedded model, and its name is local, not 'local/llama-70b'"):
+        targets("local/llama-70b")
 
 
 def test_flatout_toml_makes_endpoints():
