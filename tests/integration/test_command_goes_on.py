@@ -391,15 +391,20 @@ def test_a_bad_row_in_the_middle_of_a_pipe_loses_nothing(tmp_path: Path) -> None
         assert server.received == 5
 
 
-def test_a_temporary_run_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Folders with prompts and answers would pile up in /tmp."""
-    (tmp_path / "tmp").mkdir()
-    options: dict[str, Any] = {"folder": tmp_path, "stdin": b'"a"\n', "env": {"TMPDIR": str(tmp_path / "tmp")}}
+def test_the_run_of_a_pipe_is_kept_if_it_asked_something(tmp_path: Path) -> None:
+    """What was paid for would be gone with a broken pipe behind it; or each mistyped command leave a file."""
+    options: dict[str, Any] = {
+        "folder": tmp_path,
+        "stdin": b'"a"\n',
+        "env": {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+    }
     with provider() as server:
         command = ("run", "-", *server.options(), *PLENTY)
         assert flatout(*command, **options).code == 0
+        assert "1 of 1 (100 %) finished" in flatout("status", "-", **options).out
         assert flatout(*command, "--budget", "1", **options).code == 2
         full = flatout(*command, prepare=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000)), **options)
         assert full.code == 2
-        assert "stdin.flatout" in full.err
-        assert list((tmp_path / "tmp").iterdir()) == []
+        assert "stdin-" in full.err
+        (kept,) = (tmp_path / "cache" / "flatout" / "runs").iterdir()
+        assert kept.name.startswith("stdin-")

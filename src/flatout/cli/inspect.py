@@ -28,7 +28,13 @@ $ flatout export answers.jsonl -o failed.jsonl --only failed
 $ flatout export damaged.flatout -o rescued.jsonl --salvage
 """
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the output that it stands beside.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The output, or the run file; of a run without -o its input, [bold]-[/bold] for standard input.",
+    ),
+]
 
 
 def status(
@@ -100,9 +106,17 @@ def export(
 
 
 def find(run: str) -> Path:
-    """The run file that is meant: the one beside an output, or the file itself."""
-    beside = Path(f"{run}.flatout")
-    return beside if not run.endswith(".flatout") and beside.exists() else Path(run)
+    """The run file that is meant: the file itself, the one beside an output, or the latest of an input without one."""
+    from flatout.runs.place import SUFFIX, kept_runs
+
+    if run.endswith(SUFFIX):
+        return Path(run)
+    if (beside := Path(f"{run}{SUFFIX}")).exists():
+        return beside
+    kept = kept_runs(run)
+    if len(kept) > 1:
+        say(f"flatout: the latest of {len(kept)} runs of {'standard input' if run == '-' else clean(run)}")
+    return kept[0] if kept else Path(run)
 
 
 def look(reader: RunReader) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from flatout.errors import ConfigError, FlatoutError, RunMismatch
+from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import FAILED, INTERRUPTED, options
 from .before import Before
@@ -204,7 +204,7 @@ def _executed(runner: Runner, job: RunOptions, display: Display) -> Outcome | No
     try:
         return execute(runner, display)
     except FlatoutError as error:
-        if isinstance(error, ConfigError | RunMismatch) and not runner.progress.finished + runner.progress.held:
+        if isinstance(error, ConfigError | StoreError) and not runner.sent:
             raise  # of stdin, what cannot be used is found only now: still before anything was sent
         say(f"flatout: {sentence(error)}")
         say(_kept(runner, job))
@@ -253,7 +253,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
         tell(f"flatout: {told}", failures(progress))
     if outcome.interrupted or outcome.unfinished:
         say(f"To go on: {_go_on(options, outcome.run_file)}")
-    elif (progress.failed or before.failed) and outcome.kept and not quiet:
+    elif (progress.failed or before.failed) and not quiet:
         why = f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}. " if before.failed else ""
         say(f"{why}To ask again for the failed rows, run the same command with --retry-failed.")
     elif good and progress.resumed and not progress.answered and not quiet:

@@ -53,9 +53,7 @@ def details(progress: Progress, outcome: Outcome) -> list[Line]:
     lines = [*failures(progress), *_cut_off(progress), *_money(progress), *_effort(progress)]
     if outcome.output is not None and not outcome.interrupted:
         lines.append(("answers", outcome.output))
-    if outcome.kept:
-        lines.append(("run file", outcome.run_file))
-    return lines
+    return [*lines, ("run file", outcome.run_file)]
 
 
 def failures(progress: Progress) -> list[Line]:

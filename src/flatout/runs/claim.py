@@ -65,9 +65,7 @@ class Claim(Struct, frozen=True, kw_only=True):
         if self.overwrite or not target.exists() or not target.stat().st_size:
             return
         if digest(target) not in self.mine:
-            raise ConfigError(
-                f"{path}: is there already, and this run did not write it; name another file, or add --overwrite"
-            )
+            raise ConfigError(f"{path}: is there already; name another file, or add --overwrite to replace it")
 
     def written(self, file: Path) -> None:
         """Note a new output, complete but not in its place yet."""

@@ -74,11 +74,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
         unfinished: rows without a result; None when the input's length is not known.
         run_file: where the run is kept.
         output: what was written; None for standard output.
-        kept: whether the run file is still there.
     """
 
     interrupted: bool
     unfinished: int | None
     run_file: str
     output: str | None
-    kept: bool

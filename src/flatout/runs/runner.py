@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from functools import partial
@@ -24,14 +23,14 @@ from flatout.durable_run import AHEAD_WHOLE, Stored, keep, note_attempts
 from flatout.edge import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
-from flatout.store import RunFile, RunReader, RunState
+from flatout.store import RunFile, RunReader, RunState, remove
 
 from .arrivals import Arrivals
 from .check import Checked, check, check_row
 from .claim import OUTPUTS, SOURCE, Claim, where
 from .export import TYPES, OwnRow, export
 from .job import Outcome, RunOptions
-from .place import run_file_of
+from .place import prune, run_file_of
 from .progress import Progress
 from .read import Input, open_input
 from .recipe import Recipe
@@ -70,7 +69,7 @@ class Runner:
         self._make_client = make_client
         self._warn = warn
         self._output = None if options.output is None or is_stream(options.output) else options.output
-        self._temporary: Path | None = None
+        self._passing = options.source == "-" and options.run_file is None and self._output is None
         self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)
         self._recipe = Recipe(
@@ -147,12 +146,15 @@ class Runner:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
                 await close_all(partial(store.mark, state), store.close)
         except BaseException:
-            if not self.progress.finished + self.progress.held:
+            if not self.sent:
                 await asyncio.to_thread(self._discard)
             raise
-        if not outcome.kept:
-            await asyncio.to_thread(self._discard)
         return outcome
+
+    @property
+    def sent(self) -> int:
+        """How many attempts this process has sent."""
+        return self._under_way.sent
 
     def destinations(self) -> list[str]:
         """The models that rows are asked of unless they name one, by hosts where their names do not tell these."""
@@ -217,9 +219,8 @@ class Runner:
     def _open_new_store(self, source: Input, client: Client) -> None:
         if not source.repeatable:
             self._pipe = Arrivals(self._after_a_look(self._rows(source), client))
-        if self.options.run_file is None and self._output is None and self.options.source == "-":
-            self._temporary = Path(tempfile.mkdtemp(prefix="flatout-"))
-            self.run_file = self._temporary / self.run_file
+        if self.options.run_file is None and self._output is None:
+            prune(time.time())
         store = self._open_store()
         if source.repeatable and next(store.finished(), None) is not None:
             raise StoreError(f"{self.run_file} was written by another process just now; run the same command again")
@@ -243,9 +244,9 @@ class Runner:
         return self._store
 
     def _discard(self) -> None:
-        """Remove the run file if it was only a temporary one."""
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        """Remove the run file of a pipe that came to nothing: the next one would have another."""
+        if self._passing:
+            remove(self.run_file)
 
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
         return enumerate(islice(source, self._limit))
@@ -329,7 +330,7 @@ class Runner:
         assert self._store is not None
         left = self._left()
         interrupted = self._under_way.stops > 0 and left != 0
-        if not interrupted or self._temporary is not None:
+        if not interrupted or self._passing:  # what has passed through a pipe cannot be had again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(
                 self.run_file,
@@ -342,6 +343,4 @@ class Runner:
                 neutralise=self.options.neutralise,
                 claim=replace(self._claim, note=partial(self._store.set_fact, OUTPUTS)),
             )
-        kept = self._temporary is None or left != 0
-        place = str(self.run_file)
-        return Outcome(interrupted=interrupted, unfinished=left, run_file=place, output=self._output, kept=kept)
+        return Outcome(interrupted=interrupted, unfinished=left, run_file=str(self.run_file), output=self._output)

@@ -19,10 +19,12 @@ class UnderWay:
 
     Attributes:
         stops: how often the run was told to stop.
+        sent: how many attempts were sent.
     """
 
     def __init__(self) -> None:
         self.stops = 0
+        self.sent = 0
         self._calls: dict[asyncio.Task[None], Journey] = {}
 
     @contextmanager
@@ -35,6 +37,7 @@ class UnderWay:
                 raise asyncio.CancelledError
             if note is not None:
                 await note(attempt, target, estimate, last)
+            self.sent += 1
 
         trip.before_attempt = before
         self._calls[task] = trip

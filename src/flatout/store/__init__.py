@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .damaged import salvage
     from .lock import Holder
     from .reader import RunReader
-    from .run_file import RunFile
+    from .run_file import RunFile, remove
 
 __all__ = [
     "Attempt",
@@ -56,10 +56,11 @@ __all__ = [
     "Summary",
     "Tried",
     "Unsettled",
+    "remove",
     "salvage",
 ]
 
-_LAZY = {"Holder": "lock", "RunFile": "run_file", "RunReader": "reader", "salvage": "damaged"}
+_LAZY = {"Holder": "lock", "RunFile": "run_file", "RunReader": "reader", "remove": "run_file", "salvage": "damaged"}
 
 
 def __getattr__(name: str) -> Any:

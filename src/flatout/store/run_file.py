@@ -27,7 +27,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from flatout.errors import RunDamaged
+from flatout.errors import RunDamaged, StoreError
 
 from . import database
 from .database import Place
@@ -291,6 +291,24 @@ def _abandon_all() -> None:
 
 
 os.register_at_fork(after_in_child=_abandon_all)
+
+
+def remove(path: str | os.PathLike[str]) -> bool:
+    """Remove a run file, unless somebody writes it. Returns whether it is gone."""
+    place = Place.of(path)
+    try:
+        lock = Lock.acquire(place)
+    except StoreError:
+        return False
+    try:
+        for beside in ("-wal", "-shm", "-journal"):
+            place.beside(beside).unlink(missing_ok=True)
+        place.path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    finally:
+        lock.release()
+    return True
 
 
 def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: bool) -> sqlite3.Connection:

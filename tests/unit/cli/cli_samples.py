@@ -22,8 +22,8 @@ class FakeRunner:
         self.fails_to_run: BaseException | None = None
         self.interrupted = False
         self.unfinished: int | None = 0
-        self.kept = True
         self.stops = 0
+        self.sent = 0
         self.moved: Path | None = None
         self.while_running: Callable[[], Awaitable[None]] | None = None
 
@@ -45,7 +45,6 @@ class FakeRunner:
             unfinished=self.unfinished,
             run_file=str(self.run_file),
             output=self.options.output,
-            kept=self.kept,
         )
 
     def destinations(self) -> list[str]:

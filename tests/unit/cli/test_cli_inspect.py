@@ -212,3 +212,21 @@ def test_rows_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, caps
     for options, code in (((), 1), (("--salvage",), 0)):
         assert main(["export", "r.flatout", "-o", "out.csv", *options]) == code
         assert "499 rows written to out.csv\nflatout: 1 row could not be read: 4" in capsys.readouterr().err
+
+
+def test_a_run_without_an_output_is_named_by_its_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A user would have to copy a name with a digest in it from the lines of the run, if they are still there."""
+    from flatout.runs import place
+
+    for name in ("one.flatout", "two.flatout"):
+        with writing(item(0), total=1, state="finished"):
+            pass
+        Path("a.jsonl.flatout").rename(name)
+    monkeypatch.setattr(place, "kept_runs", lambda source: [Path("two.flatout"), Path("one.flatout")])
+    Path("in.csv").write_text("q\nx\n")
+    assert main(["status", "in.csv"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("two.flatout: finished\n")
+    assert said.err == "flatout: the latest of 2 runs of in.csv\n"

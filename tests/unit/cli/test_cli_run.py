@@ -128,6 +128,9 @@ def test_a_run_that_breaks_off_says_what_is_kept(runner: FakeRunner, capsys: pyt
     from flatout.errors import StoreError
 
     runner.fails_to_run = StoreError("the disk is full")
+    assert main(RUN) == 2
+    assert capsys.readouterr().err.endswith("\nflatout: the disk is full\n")
+    runner.sent = 1
     assert main(RUN) == 1
     _, second, third = capsys.readouterr().err.splitlines()
     assert second == "flatout: the disk is full"
@@ -143,7 +146,10 @@ def test_what_stdin_holds_may_be_found_unusable_only_later(
     runner.fails_to_run = ConfigError("stdin: no rows")
     assert main(["run", "-", "-m", "local"]) == 2
     assert capsys.readouterr().err.endswith("\nflatout: stdin: no rows\n")
-    runner.progress.answered = 3
+    runner.progress.resumed = 3
+    assert main(["run", "-", "-m", "local"]) == 2
+    capsys.readouterr()
+    runner.sent = 3
     assert main(["run", "-", "-m", "local"]) == 1
     assert "--run-file out.jsonl.flatout  (with the same standard input)" in capsys.readouterr().err
 

@@ -5,8 +5,8 @@ from flatout.cli.terminal import lay_out
 from flatout.runs.job import Outcome
 from flatout.runs.progress import Failure, Progress
 
-DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
-BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
+DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
+BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
 
 
 def full() -> Progress:
@@ -40,7 +40,7 @@ def test_the_headline_counts_everything_once() -> None:
     assert headline(full(), BROKEN).startswith("Interrupted after 1 min 02 s")
     assert headline(full(), BROKEN).endswith("1,719 still to do.")
     assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
-    stopped = Outcome(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl", kept=True)
+    stopped = Outcome(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl")
     assert (
         headline(Progress(answered=3, held=7, elapsed=2.0), stopped)
         == "Stopped after 2.0 s: 3 answered, 7 still to do."
@@ -137,5 +137,3 @@ def test_lines_that_say_nothing_are_left_out() -> None:
 def test_an_interrupted_run_claims_no_output() -> None:
     """A user would look for a file that was not written."""
     assert "answers" not in text(full(), BROKEN)
-    gone = Outcome(interrupted=False, unfinished=0, run_file="/tmp/x", output=None, kept=False)
-    assert "/tmp/x" not in text(full(), gone)

@@ -53,7 +53,7 @@ def job(tmp_path: Path) -> Job:
 def test_another_file_is_not_replaced_unasked(job: Job) -> None:
     """A name typed wrongly would cost a file that nobody has a second time."""
     job.output.write_text(THEIRS)
-    with pytest.raises(ConfigError, match=r"out\.jsonl: is there already, and this run did not .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"out\.jsonl: is there already; name another file, or .*--overwrite"):
         job.run()
     assert job.output.read_text() == THEIRS
     assert job.wire.prompts == []
@@ -81,7 +81,7 @@ def test_an_output_that_was_edited_is_the_users(job: Job) -> None:
     """Answers that were put right by hand would be lost when the same command is given again."""
     job.run()
     job.output.write_text(job.output.read_text().replace("prompt 1", "prompt one"))
-    with pytest.raises(ConfigError, match="this run did not write it"):
+    with pytest.raises(ConfigError, match="is there already; name another file"):
         job.run()
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_appears_meanwhile_stays(job: Job) -> None:
         job.output.write_text(THEIRS)
         await runner.run()
 
-    with pytest.raises(ConfigError, match="this run did not write it"):
+    with pytest.raises(ConfigError, match="is there already; name another file"):
         asyncio.run(main())
     assert job.output.read_text() == THEIRS
     assert not list(job.output.parent.glob(".flatout-*"))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.runs.place import run_file_of
+from flatout.runs.claim import SOURCE, where
+from flatout.runs.place import KEPT, kept_runs, prune, run_file_of
+from flatout.store import RunFile
 
 JOB = {"prompt": "Say {{ text }}", "model": "openai/gpt-5-mini"}
 
@@ -24,7 +26,7 @@ def test_a_run_with_an_output_is_kept_beside_it() -> None:
     """Nobody would find it, or `flatout status OUTPUT` not know it."""
     assert run_file_of("in.csv", "out.csv", None, JOB) == Path("out.csv.flatout")
     assert run_file_of("in.csv", "out.csv", "here", JOB) == Path("here")
-    assert run_file_of("-", None, None, JOB) == Path("stdin.flatout")
+    assert run_file_of("-", "out.csv", None, JOB) == Path("out.csv.flatout")
     place = run_file_of("in.csv", None, None, JOB)
     assert run_file_of("in.csv", "/dev/null", None, JOB) == place  # no file may be made beside that
 
@@ -51,3 +53,49 @@ def test_a_cache_folder_that_cannot_be_made_is_told(cache: Path) -> None:
     cache.write_text("")
     with pytest.raises(ConfigError, match="--run-file"):
         run_file_of("in.csv", None, None, JOB)
+
+
+def kept(source: str, job: dict[str, str] = JOB, at: float = 0.0) -> Path:
+    """A run in the cache folder that was written at a time."""
+    place = run_file_of(source, None, None, job)
+    store = RunFile.open(place, job=job)
+    store.set_fact(SOURCE, where(source))
+    store.close_now()
+    os.utime(place, (at, at))
+    return place
+
+
+def test_each_pipe_is_a_run_of_its_own() -> None:
+    """Yesterday's standard input would be gone on with, or refused as another job's."""
+    first, second = (run_file_of("-", None, None, JOB) for _ in range(2))
+    assert first != second
+    assert first.parent == run_file_of("in.csv", None, None, JOB).parent
+
+
+def test_a_run_without_an_output_is_found_by_its_input(tmp_path: Path) -> None:
+    """``flatout status small.csv`` would know nothing of the run that was given for small.csv, nor of a pipe's."""
+    assert kept_runs("in.csv") == kept_runs("-") == []
+    old, new = kept("in.csv", at=1.0), kept("in.csv", {**JOB, "prompt": "Sing"}, at=2.0)
+    piped = kept("-", at=3.0)
+    kept("in.csv-more", at=4.0)
+    (tmp_path / "other").mkdir()
+    kept("other/in.csv", at=5.0)
+    assert kept_runs("in.csv") == kept_runs(str(tmp_path / "in.csv")) == [new, old]
+    assert kept_runs("-") == [piped]
+
+
+def test_runs_in_the_cache_folder_are_kept_for_a_month() -> None:
+    """Prompts and answers would pile up there for ever; or a run that goes on would lose its file."""
+    old, new, written = kept("a.csv", at=1.0), kept("b.csv", at=2.0), kept("-", at=1.0)
+    moved = old.with_name(f"{old.name}.1")
+    moved.write_bytes(old.read_bytes())
+    os.utime(moved, (1.0, 1.0))
+    mine = old.with_name("mine.flatout")
+    mine.write_text("")
+    os.utime(mine, (1.0, 1.0))
+    store = RunFile.open(written, job=JOB)
+    os.utime(written, (1.0, 1.0))
+    os.utime(f"{written}-wal", (1.0, 1.0))
+    prune(KEPT + 1.5)
+    store.close_now()
+    assert [path.exists() for path in (old, moved, new, written, mine)] == [False, False, True, True, True]
