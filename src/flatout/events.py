@@ -31,6 +31,12 @@ WAITS = {
 }
 """The causes of waiting, by the key under which a Result's ``waits`` has them, and their names for people."""
 
+SEARCHED = {
+    "requests": "finding the limit on requests",
+    "concurrency": "finding how many calls at once the server takes",
+}
+"""Their names where nobody gave or told the limit; see `flatout.Client.searched`."""
+
 
 class Event(Struct, frozen=True, kw_only=True):
     """Base of all events. ``at`` is the event loop's clock, in seconds."""

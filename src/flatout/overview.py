@@ -82,6 +82,13 @@ class Overview:
         limits = list(self._engine.stack.limits.values())  # exporters ask from threads of their own
         return [limit.status() for limit in limits]
 
+    def searched(self) -> frozenset[str]:
+        """The causes of waiting (see `flatout.events.WAITS`) whose limit nobody gave or told: it is found by trying."""
+        pacers = [limit.pacer for limit in list(self._engine.stack.limits.values()) if limit.pacer is not None]
+        requests = any(pacer.use("requests") is None for pacer in pacers)
+        concurrency = any(pacer.limits.concurrency is None for pacer in pacers)
+        return frozenset([*(["requests"] if requests else []), *(["concurrency"] if concurrency else [])])
+
     def check(self, call: Call) -> None:
         """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.
 

@@ -475,3 +475,16 @@ def test_a_clients_repr_shows_no_key():
     """Printing the client would print the key."""
     made = client(Wire(), api_key="sk-" + "secret")
     assert "sk-" not in repr(made) + repr(vars(made))
+
+
+def test_a_limit_that_nobody_gave_is_searched_for() -> None:
+    """Waiting for it would be explained by requests per minute that nobody set."""
+
+    async def searched(**limits: float) -> frozenset[str]:
+        async with client(Wire(), limits=Limits(**limits)) as made:
+            await made.gather(["hi"])
+            return made.searched()
+
+    assert run_virtual(searched()) == {"requests", "concurrency"}
+    assert run_virtual(searched(rpm=600)) == {"concurrency"}
+    assert run_virtual(searched(concurrency=5)) == {"requests"}

@@ -6,33 +6,49 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatout.errors import StoreError
+from flatout.runs.progress import Spent
 
 if TYPE_CHECKING:
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
+    from flatout.store import Summary
 
 
 class Before(NamedTuple):
-    """What earlier processes have done of this run: rows that need no asking, and those of them that failed."""
+    """What earlier processes have done of this run: rows that need no asking, those of them that failed, the cost."""
 
     finished: int = 0
     failed: int = 0
+    spent: Spent = Spent()
+    unfit: int = 0  # answers that were cut off, where those are to be failures
 
     @classmethod
-    def of(cls, runner: Runner, options: RunOptions) -> Before:
+    def of(cls, runner: Runner, options: RunOptions, *, fail_truncated: bool = False) -> Before:
         """Look into the run file. The runner counts on its way; this is wanted beforehand, and by outcome."""
         from flatout.store import RunReader
 
         again = ("unsent", "failed") if options.retry_failed else ("unsent",)
         try:
             with RunReader.open(runner.run_file) as reader:
+                summary = reader.summary()
+                spent = _spent(summary, len(reader.unsettled().attempts))
+                unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
-                    counts = reader.counts()
-                    failed = 0 if options.retry_failed else counts.failed
-                    return cls(counts.answered + failed, failed)
+                    failed = 0 if options.retry_failed else summary.failed
+                    return cls(summary.answered + failed, failed, spent, unfit)
                 last = options.limit - 1
                 states = [row.state for row in takewhile(lambda row: row.index <= last, reader.finished())]
         except StoreError:
             return cls()  # not worth ending the run for
         kept = [state for state in states if state not in again]
-        return cls(len(kept), kept.count("failed"))
+        return cls(len(kept), kept.count("failed"), spent, unfit)
+
+
+def _spent(summary: Summary, lost: int) -> Spent:
+    return Spent(
+        input_tokens=summary.input_tokens or 0,
+        output_tokens=summary.output_tokens or 0,
+        cost=summary.cost or 0.0,
+        unpriced=summary.unknown_costs + lost,
+        cut_off=summary.cut_off,
+    )

@@ -142,6 +142,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "unknown_tokens": summary.unknown_tokens,
         "cost": summary.cost,
         "unknown_costs": summary.unknown_costs,
+        "cut_off": summary.cut_off,
         "errors": [_error(error) for error in reader.errors()],
         "unsettled": {
             "attempts": len(unsettled.attempts),
@@ -170,6 +171,8 @@ def describe(facts: dict[str, Any]) -> list[Line]:
         (error["error"], Failure(error["count"], error["example"] or "", error["row"], error["advice"]))
         for error in facts["errors"]
     )
+    if facts["cut_off"]:
+        lines.append(("cut off", f"{figures.counted(facts['cut_off'], 'answer')} at the token limit"))
     lines += _money(facts)
     lines += _unsettled(facts["unsettled"])
     if facts["last_finished_at"] is not None:

@@ -112,10 +112,11 @@ def state(progress: Progress) -> list[str]:
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
         facts.append(f"{figures.count(progress.retries)} retried{throttled}")
-    if tokens := progress.input_tokens + progress.output_tokens:
+    whole = progress.whole
+    if tokens := whole.input_tokens + whole.output_tokens:
         facts.append(f"{figures.short(tokens)} tokens")
-    if progress.cost or progress.unpriced:
-        facts.append(figures.cost(progress.cost, progress.unpriced))
+    if whole.cost or whole.unpriced:
+        facts.append(figures.cost(whole.cost, whole.unpriced))
     return facts
 
 
@@ -211,8 +212,10 @@ def _fitted(facts: list[str], width: int) -> str:
 
 
 def _held(progress: Progress) -> str:
-    from flatout.events import WAITS
+    from flatout.events import SEARCHED, WAITS
 
+    if progress.holds in progress.searched:
+        return SEARCHED[progress.holds]
     name = WAITS.get(progress.holds, progress.holds)
     return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
 

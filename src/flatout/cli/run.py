@@ -13,7 +13,6 @@ import typer
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import FAILED, INTERRUPTED, options
-from .before import Before
 from .parse import command_line, given, headers, number, output_of, params, port, text_or_file
 from .terminal import clean, is_live, say, sentence, tell
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from flatout.runs.progress import Progress
     from flatout.runs.runner import Runner
 
+    from .before import Before
     from .progress import Display
 
 EPILOG = """\
@@ -114,6 +114,7 @@ def run(
     from flatout.secret import conceal
 
     from . import logs
+    from .before import Before
     from .progress import choose
 
     models = tuple(model or ())
@@ -188,7 +189,8 @@ def run(
         runner.prepare()
         if runner.moved is not None and not quiet:
             say(f"flatout: the run before is kept as {runner.moved}")
-        before = Before.of(runner, job)
+        before = Before.of(runner, job, fail_truncated=fail_truncated)
+        runner.progress.earlier = before.spent
         if not quiet:
             say(announcement(runner.progress, job, before, runner.destinations()))
         outcome = _executed(runner, job, display)
@@ -243,9 +245,10 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
 
 def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: Before, *, quiet: bool) -> int:
     """Say how it ended, and return the exit code."""
+    from . import figures
     from .summary import details, failures, headline
 
-    good = not (progress.failed or before.failed or outcome.unfinished or outcome.interrupted)
+    good = not (progress.failed or before.failed or before.unfit or outcome.unfinished or outcome.interrupted)
     told = headline(progress, outcome, before.failed)
     if not quiet:
         tell(told, details(progress, outcome))
@@ -256,6 +259,9 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
     elif (progress.failed or before.failed) and not quiet:
         why = f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}. " if before.failed else ""
         say(f"{why}To ask again for the failed rows, run the same command with --retry-failed.")
+    elif before.unfit:
+        cut_off = figures.counted(before.unfit, "answer")
+        say(f"{cut_off} cut off by then, without --fail-truncated, cannot be asked for again: start over with --fresh.")
     elif good and progress.resumed and not progress.answered and not quiet:
         say("To ask for all of them anew, run the same command with --fresh.")
     if outcome.interrupted:

@@ -10,7 +10,7 @@ from . import figures
 from .terminal import Line, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
     from flatout.runs.job import Outcome
     from flatout.runs.progress import Failure, Progress
@@ -87,31 +87,34 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
 
 
 def _times(count: int, name: str) -> str:
-    """How often an error occurred; of what was never sent, that."""
+    """How often an error occurred; of what was not sent, that."""
     from flatout import errors
 
     kind = getattr(errors, name, None)
     held = isinstance(kind, type) and issubclass(kind, errors.NotSent)
-    return f"{figures.count(count)} not sent ({name})" if held else f"{figures.count(count)} × {name}"
+    return f"{figures.count(count)} held back" if held else f"{figures.count(count)} × {name}"
 
 
 def _cut_off(progress: Progress) -> list[Line]:
-    if not progress.cut_off:
+    if not (cut_off := progress.whole.cut_off):
         return []
-    what = f"{figures.counted(progress.cut_off, 'answer')} at the token limit: their beginnings are kept"
-    todo = "  → raise it with --param max_tokens=…; --fail-truncated makes such answers failures"
+    what = f"{figures.counted(cut_off, 'answer')} at the token limit: their beginnings are kept"
+    todo = "  → start over (--fresh) with a higher --param max_tokens=…, or with --fail-truncated to have them fail"
     return [("cut off", what), ("", todo)]
 
 
 def _money(progress: Progress) -> list[Line]:
+    """Tokens and cost of the whole run, and what of the cost is of this process, where others had a part in it."""
     lines: list[Line] = []
-    if progress.input_tokens or progress.output_tokens:
-        sums = f"{figures.count(progress.input_tokens)} in, {figures.count(progress.output_tokens)} out"
-        lines.append(("tokens", sums))
+    whole = progress.whole
+    if whole.input_tokens or whole.output_tokens:
+        lines.append(("tokens", f"{figures.count(whole.input_tokens)} in, {figures.count(whole.output_tokens)} out"))
     elif progress.answered:
         lines.append(("tokens", "unknown: the provider did not tell"))
-    if progress.answered or progress.cost or progress.unpriced:
-        lines.append(("cost", spent(progress.cost, progress.unpriced)))
+    if progress.answered or whole.cost or whole.unpriced:
+        own = figures.cost(progress.cost, progress.unpriced)
+        others = progress.earlier.cost or progress.earlier.unpriced
+        lines.append(("cost", spent(whole.cost, whole.unpriced) + (f" (this time: {own})" if others else "")))
     return lines
 
 
@@ -131,7 +134,7 @@ def _effort(progress: Progress) -> list[Line]:
         lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))
     if progress.rate is not None and progress.answered:
         lines.append(("speed", f"{figures.rate(progress.rate)}{_factor(progress)}"))
-    if progress.answered and (where := shares(progress.waits)):
+    if progress.answered and (where := shares(progress.waits, progress.searched)):
         lines.append(("waited for", where))
     return lines
 
@@ -144,14 +147,19 @@ def _factor(progress: Progress) -> str:
     return f"; one after another: {figures.duration(progress.call_seconds)}, {times} times as long"
 
 
-def shares(waits: dict[str, float]) -> str:
-    """Where the calls' time went: the three largest causes."""
-    from flatout.events import WAITS
+def shares(waits: dict[str, float], searched: Set[str] = frozenset()) -> str:
+    """Where the calls' time went: the three largest causes.
+
+    Args:
+        waits: seconds by cause.
+        searched: the causes whose limit was not known.
+    """
+    from flatout.events import SEARCHED, WAITS
 
     whole = sum(waits.values())
     ranked = sorted(waits.items(), key=lambda item: -item[1])[:_SHARES]
     told = [
-        f"{WAITS.get(cause, cause)} {figures.percent(seconds, whole)}"
+        f"{(SEARCHED if cause in searched else WAITS).get(cause, cause)} {figures.percent(seconds, whole)}"
         for cause, seconds in ranked
         if seconds >= 0.01 * whole > 0
     ]

@@ -83,7 +83,8 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
         show_json({"by": by, "finished": counts.finished, "failed": counts.failed + counts.unsent, "rows": facts})
     else:
         width = None if plain or not is_live(sys.stdout) else shutil.get_terminal_size().columns
-        show("\n".join(listing(rows, by, counts, run, width)))
+        lost = {attempt.index for attempt in reader.unsettled().attempts}
+        show("\n".join(listing(rows, by, counts, run, width, lost)))
 
 
 def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_json: bool) -> None:

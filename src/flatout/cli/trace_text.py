@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct
@@ -113,8 +113,19 @@ def draw(root: Node, headline: str) -> None:
         console.print(Text(advice))
 
 
-def listing(rows: Sequence[Ranked], by: Ranking, counts: Counts, run: str, width: int | None) -> Iterator[str]:
-    """Rows in a table of at most ``width`` cells, and how to look at one of them."""
+def listing(
+    rows: Sequence[Ranked], by: Ranking, counts: Counts, run: str, width: int | None, lost: Set[int]
+) -> Iterator[str]:
+    """Rows in a table of at most ``width`` cells, and how to look at one of them.
+
+    Args:
+        rows: the rows.
+        by: by what they were chosen.
+        counts: how many there are in all.
+        run: the run's name.
+        width: the terminal's; None for no bound.
+        lost: the rows of which an attempt's cost is not known, since its process died.
+    """
     from rich.cells import set_cell_size
 
     whole = counts.failed + counts.unsent if by == "failed" else counts.finished
@@ -131,7 +142,7 @@ def listing(rows: Sequence[Ranked], by: Ranking, counts: Counts, run: str, width
             clean(row.id or "", _MOST_ID),
             _seconds(row.seconds),
             figures.count(row.attempts),
-            _dollars(row.cost),
+            _dollars(row.cost, in_doubt=row.index in lost),
         )
         for row in rows
     ]
@@ -172,9 +183,9 @@ def _line(node: Node, depth: int, to: str | None) -> Line:
     name = "" if node.name == node.kind else clean(node.name, _MOST_NAME)
     start = "" if node.start is None or depth == 0 else _start(node.start)
     took = "" if node.seconds is None else figures.elapsed(node.seconds)
-    cost = "" if node.cost is UNSET else _dollars(node.cost)
-    notes = [node.detail or "", f"to {to}" if to else ""]
-    if node.may_cost is not UNSET:
+    cost = "" if node.cost is UNSET else _dollars(node.cost, in_doubt=node.may_cost is not UNSET)
+    notes = [_words(node.detail or ""), f"to {to}" if to else ""]
+    if node.may_cost is not UNSET and not node.children:
         amount = "an unknown amount" if node.may_cost is None else f"up to {figures.dollars(node.may_cost)}"
         notes.append(f"it may have cost {amount}")
     note = clean(" · ".join(part for part in notes if part))
@@ -206,14 +217,23 @@ def _seconds(seconds: float | None) -> str:
     return "unknown" if seconds is None else figures.elapsed(seconds)
 
 
-def _dollars(cost: Any) -> str:
-    return "unknown" if cost is None else figures.dollars(cost)
+def _dollars(cost: Any, *, in_doubt: bool) -> str:
+    """A cost; at least that, where a process died before it knew what an attempt cost."""
+    if cost is None or (in_doubt and not cost):
+        return "unknown"
+    return f"≥ {figures.dollars(cost)}" if in_doubt else figures.dollars(cost)
 
 
 def _error(row: Ranked) -> str:
     from flatout.policies.redact import redact
 
-    return clean(redact(": ".join(part for part in (row.error, row.error_message) if part)), 120)
+    return clean(redact(_words(": ".join(part for part in (row.error, row.error_message) if part))), 120)
+
+
+def _words(error: str) -> str:
+    """An error without the name of its class, where its words say the same: what was not sent."""
+    name, _, words = error.partition(": ")
+    return words if words.startswith("not sent") and name.isidentifier() else error
 
 
 def _advice(root: Node) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from msgspec import Struct
 
 
@@ -21,12 +23,31 @@ class Failure(Struct):
     advice: str
 
 
+class Spent(Struct, frozen=True, kw_only=True):
+    """What a run has come to over some of its processes, as far as it is known, and what of it is not.
+
+    Attributes:
+        input_tokens: tokens of prompts.
+        output_tokens: tokens of answers.
+        cost: US dollars.
+        unpriced: rows, and attempts of processes that died, that cost an amount that is not known.
+        cut_off: answers that were cut off at the token limit.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    cut_off: int = 0
+
+
 class Progress(Struct):
     """A run's counters. The runner changes them; readers look whenever they like, in the event loop.
 
     Attributes:
         total: rows of the input; None while that is not known (standard input).
         resumed: rows that were finished before this process started.
+        earlier: what those have cost.
         answered, failed: rows finished by this process.
         held: rows left unfinished because their target was of no use: it stopped them, or they were never sent. They
             are asked again when the run goes on.
@@ -34,7 +55,7 @@ class Progress(Struct):
         waiting: attempts that wait for admission now.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
-        input_tokens, output_tokens: as far as providers told.
+        input_tokens, output_tokens: of this process, as far as providers told.
         cost: US dollars known to be spent by this process.
         unpriced: attempts that may have been billed an amount that is not known.
         retries: attempts beyond each call's first.
@@ -49,10 +70,12 @@ class Progress(Struct):
         paused: the targets that are paused now, with why.
         capped: the most calls in flight that there can be, when that holds calls up.
         down: the targets that answer nothing now, with why.
+        searched: the causes of waiting whose limit nobody gave or told: it is found by trying.
     """
 
     total: int | None = None
     resumed: int = 0
+    earlier: Spent = Spent()
     answered: int = 0
     cut_off: int = 0
     failed: int = 0
@@ -77,11 +100,24 @@ class Progress(Struct):
     paused: dict[str, str] = {}
     capped: int | None = None
     down: dict[str, str] = {}
+    searched: Set[str] = frozenset()
 
     @property
     def finished(self) -> int:
         """Rows finished, by this process or an earlier one."""
         return self.resumed + self.answered + self.failed
+
+    @property
+    def whole(self) -> Spent:
+        """What the run has spent, over all its processes."""
+        before = self.earlier
+        return Spent(
+            input_tokens=before.input_tokens + self.input_tokens,
+            output_tokens=before.output_tokens + self.output_tokens,
+            cost=before.cost + self.cost,
+            unpriced=before.unpriced + self.unpriced,
+            cut_off=before.cut_off + self.cut_off,
+        )
 
     @property
     def rate(self) -> float | None:

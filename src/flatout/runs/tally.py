@@ -61,6 +61,7 @@ class Tally:
         progress.elapsed = now - progress.started
         progress.cost = self._client.spent
         progress.unpriced = self._client.unpriced
+        progress.searched = self._client.searched()
         states = self._client.status()
         admitted = sum(state.in_flight for state in states)
         progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)

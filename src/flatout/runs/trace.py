@@ -65,6 +65,7 @@ class _Tracer:
             input_tokens=tokens[0],
             output_tokens=tokens[1],
             cost=item.cost if item is not None else summed(node.cost for node in middle),
+            may_cost=summed(one.estimated_cost for one in self._history.attempts if self._is_lost(one)),
             outcome=self._state(),
             detail=_error(item),
             children=(*_asked(item), *middle, *_waits(item), *_answer(item, agent)),
@@ -76,6 +77,10 @@ class _Tracer:
         if not self._live:
             return "broken off"
         return "in flight" if any(tried.outcome is None for tried in self._history.attempts) else "not finished"
+
+    def _is_lost(self, tried: Tried) -> bool:
+        """Whether nobody saw the attempt's end."""
+        return tried.outcome == "lost" or (tried.outcome is None and not self._live)
 
     def _attempts(self, place: str | None, end: float | None) -> tuple[Node, ...]:
         tried = self._tried.get(place, [])
@@ -234,7 +239,8 @@ def _tokens(item: Item | None, agent: AgentTrace | None, nodes: Iterable[Node]) 
         return item.input_tokens, item.output_tokens
     nodes = list(nodes)
     found = summed(node.input_tokens for node in nodes), summed(node.output_tokens for node in nodes)
-    return (None, None) if found[0] is UNSET and item is not None and item.attempts else found
+    unknown = item is not None and item.attempts and item.cost != 0  # what cost nothing, used nothing
+    return (None, None) if found[0] is UNSET and unknown else found
 
 
 def _asked(item: Item | None) -> tuple[Node, ...]:

@@ -31,7 +31,8 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
         start: seconds after the item's entry; below 0 for what an earlier process did.
         seconds: how long it took; None when not known.
         input_tokens, output_tokens, cost: with all that happened within; None when not known, unset where it has none.
-        may_cost: US dollars at most, for an attempt whose end nobody saw; None when not known.
+        may_cost: US dollars at most, for an attempt whose end nobody saw, and for its row beside ``cost``; None when
+            not known.
         target: where an attempt was sent.
         outcome: ``answered``, ``failed``, ``retried``, ``lost``, ``in flight`` …; the verdict of a guardrail.
         detail: why it failed, or what was said; cut to 500 characters.

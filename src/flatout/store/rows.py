@@ -143,6 +143,7 @@ class Summary(Counts, frozen=True):
         input_tokens, output_tokens, cost: sums of what is known; None when nothing is.
         unknown_tokens: answered items whose tokens the provider did not tell.
         unknown_costs: sent items whose cost is not known; ``cost`` is too low by theirs.
+        cut_off: answered items whose answer was cut off at the token limit.
         last_finished_at: when the latest item was finished.
         rate: items a second since the latest process took up the run.
     """
@@ -152,6 +153,7 @@ class Summary(Counts, frozen=True):
     cost: float | None
     unknown_tokens: int
     unknown_costs: int
+    cut_off: int
     last_finished_at: float | None
     rate: float | None
 

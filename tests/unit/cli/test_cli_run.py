@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from cli_samples import FakeRunner
@@ -34,13 +34,13 @@ async def signal_and_wait(runner: FakeRunner, number: signal.Signals, stops: int
     raise AssertionError(f"{number.name} did not reach the runner")
 
 
-def before(*states: str) -> None:
+def before(*states: str, **more: Any) -> None:
     """A run file, as an earlier process has left it."""
 
     async def write() -> None:
         run = RunFile.open("out.jsonl.flatout", job={})
         for index, state in enumerate(states):
-            item = Item(index=index, fingerprint=bytes(16), state=state, finished_at=1.0)  # type: ignore[arg-type]  # as given
+            item = Item(index=index, fingerprint=bytes(16), state=state, finished_at=1.0, **more)  # type: ignore[arg-type]  # as given
             await run.finish(item)
         await run.close()
 
@@ -80,6 +80,32 @@ def test_failed_rows_that_are_asked_again_are_not_held_against_the_run(runner: F
     """--retry-failed would report failure although every row has an answer now."""
     before("answered", "failed")
     assert main([*RUN, "--retry-failed"]) == 0
+
+
+def test_what_earlier_processes_spent_is_told_too(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was interrupted ten times would seem to cost a tenth."""
+    before("answered", "failed", cost=1.5, input_tokens=10, output_tokens=1)
+    runner.progress.cost = 0.25
+    main(RUN)
+    said = capsys.readouterr().err
+    assert "cost        $3.25 (this time: $0.2500)\n" in said
+    assert "tokens      20 in, 2 out\n" in said
+
+
+def test_answers_that_were_cut_off_before_are_failures_if_they_are_to_be(
+    runner: FakeRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that asks for --fail-truncated would take beginnings of answers for whole ones."""
+    before("answered", finish_reason="length")
+    assert main(RUN) == 0
+    capsys.readouterr()
+    assert main([*RUN, "--fail-truncated"]) == 1
+    said = capsys.readouterr().err
+    assert "cut off     1 answer at the token limit" in said
+    assert (
+        "1 answer cut off by then, without --fail-truncated, cannot be asked for again: start over with --fresh."
+        in said
+    )
 
 
 def test_failed_rows_beyond_the_limit_do_not_count(runner: FakeRunner) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
 from flatout.runs.job import Outcome
-from flatout.runs.progress import Failure, Progress
+from flatout.runs.progress import Failure, Progress, Spent
 
 DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
 BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
@@ -110,7 +110,7 @@ def test_the_reason_of_a_stop_is_said_once() -> None:
 def test_what_was_not_sent_is_told_as_that() -> None:
     """A class that only its makers know would stand for hundreds of rows, as if they had been tried."""
     said = text(Progress(held=299, failures={"CircuitOpen": Failure(299, "", 3, ""), "Odd": Failure(2, "", 1, "")}))
-    assert "299 not sent (CircuitOpen)" in said
+    assert "299 held back\n" in said
     assert "2 × Odd" in said
 
 
@@ -137,3 +137,27 @@ def test_lines_that_say_nothing_are_left_out() -> None:
 def test_an_interrupted_run_claims_no_output() -> None:
     """A user would look for a file that was not written."""
     assert "answers" not in text(full(), BROKEN)
+
+
+def test_a_run_that_went_on_tells_what_all_of_it_cost() -> None:
+    """The cost of the last process alone would be taken for that of the run."""
+    before = Spent(input_tokens=900, output_tokens=90, cost=2.0)
+    now = Progress(resumed=9, answered=1, cost=0.5, input_tokens=100, output_tokens=10)
+    assert "tokens      100 in, 10 out" in text(now)
+    assert "cost        $0.5000\n" in text(now)
+    now.earlier = before
+    assert "tokens      1,000 in, 100 out" in text(now)
+    assert "cost        $2.50 (this time: $0.5000)\n" in text(now)
+    now.earlier = Spent(cost=2.0, unpriced=3)
+    assert "cost        at least $2.50; of 3 attempts it is not known (this time: $0.5000)\n" in text(now)
+    nothing = Progress(resumed=9, earlier=before)
+    assert "cost        $2.00 (this time: $0)\n" in text(nothing)
+
+
+def test_a_limit_that_nobody_gave_is_said_to_be_searched_for() -> None:
+    """A user would look for the requests per minute that they never set."""
+    waits = {"requests": 3.0, "concurrency": 1.0}
+    known = text(Progress(answered=1, elapsed=1.0, waits=waits))
+    assert "requests per minute 75 %, concurrency 25 %" in known
+    found = text(Progress(answered=1, elapsed=1.0, waits=waits, searched={"requests"}))
+    assert "finding the limit on requests 75 %, concurrency 25 %" in found

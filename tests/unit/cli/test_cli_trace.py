@@ -208,3 +208,23 @@ def test_a_list_of_rows_shows_no_key(capsys: pytest.CaptureFixture[str]) -> None
         said = told(capsys, "--failed", *options)
         assert "Refused" in said
         assert "sk-abc" not in said
+
+
+def test_a_cost_that_is_in_doubt_is_not_shown_as_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """``$0`` would stand beside an attempt that may have cost an unknown amount."""
+    written(attempts=((0, 1, "o/m", 900.0, None), (1, 1, "o/m", 900.0, 0.5)))
+    written(item(0), item(1), item(2))
+    _, _, *rows, _ = told(capsys).splitlines()
+    assert [row.split()[-1] for row in rows] == ["unknown", "$0.2500", "$0.5000"]
+    assert "≥ $0.2500" in rows[1]
+    row = told(capsys, "1").splitlines()[2]
+    assert " ".join(row.split()) == "row 1 9.00 s 10 → 2 unknown answered"
+
+
+def test_what_was_not_sent_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """A class that only its makers know would stand before each row."""
+    held = {"state": "unsent", "answer": None, "error": "CircuitOpen", "error_message": "not sent: s is stopped: no"}
+    written(item(0, **held))
+    assert told(capsys).splitlines()[2].endswith("  not sent: s is stopped: no")
+    assert "unsent · not sent: s is stopped: no" in told(capsys, "1")
+    assert "→ mend what stopped it" in told(capsys, "1")

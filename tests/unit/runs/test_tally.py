@@ -22,6 +22,9 @@ class Client:
         self.spent, self.unpriced = 0.5, 1
         self.states: list[Any] = []
 
+    def searched(self) -> frozenset[str]:
+        return frozenset({"requests"})
+
     def status(self) -> list[Any]:
         return self.states
 

@@ -94,6 +94,16 @@ def test_an_attempt_of_a_process_that_died_is_told_from_a_retry() -> None:
     first, second = (child for child in row.children if child.kind == "attempt")
     assert (first.outcome, first.detail, first.may_cost, first.start) == ("lost", "its process died", 0.125, -86.0)
     assert (second.outcome, second.may_cost) == ("answered", UNSET)
+    assert row.may_cost == 0.125
+    assert built(item=item(), attempts=(tried(1, -4.0),)).may_cost is UNSET
+    assert built(attempts=(tried(1, -4.0, None),)).may_cost is None
+
+
+def test_what_was_refused_used_no_tokens() -> None:
+    """``unknown`` tokens would stand beside a cost of $0."""
+    refused = {"state": "unsent", "error": "AuthenticationError", "input_tokens": None, "output_tokens": None}
+    assert built(item=item(**refused, cost=0.0)).input_tokens is UNSET
+    assert built(item=item(**refused, cost=None)).input_tokens is None
 
 
 def test_an_unfinished_item_says_so() -> None:
