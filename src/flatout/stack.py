@@ -167,9 +167,11 @@ class Stack:
         for (_, key), (limit, estimator) in self._limiters.items():
             search = limit.pacer.search if limit.pacer is not None else None
             rate = search.rate if search is not None and search.found else None
+            even = limit.pacer is not None and limit.pacer.even
             weights, seen = estimator.learnt
-            if rate is not None or seen:
-                self._memory.keep(key, Learnt(at=time.time(), rate=rate, weights=weights if seen else None, seen=seen))
+            if rate is not None or even or seen:
+                known = weights if seen else None
+                self._memory.keep(key, Learnt(at=time.time(), rate=rate, even=even, weights=known, seen=seen))
 
     async def _looked_up(self, call: Call) -> Target:
         """A call's target, once all is read that the disk has of it: in a thread, for disks may be slow."""
@@ -240,6 +242,7 @@ class Stack:
                 requests_per_day=endpoint.limit_headers == "groq",
                 shared=shared,
                 learnt=learnt.rate if learnt is not None else None,
+                even=self._memory is None or (learnt is not None and learnt.even),
             )
 
         estimator = Estimator()

@@ -210,6 +210,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         itpm: input tokens per minute.
         otpm: output tokens per minute.
         rpd: requests per day.
+        burst: seconds of each limit per minute that the provider takes at once when its bucket is full: 60 for a whole
+            minute's calls, 1.0 for none ahead of their time. When None, as far ahead as its headers say; where they say
+            nothing, up to two seconds are tried ahead, and never again once that was refused.
         concurrency: most requests in flight.
         adaptive: what to adapt where no limit is known: the ``"rate"`` (hosted providers) or the
             ``"concurrency"`` (servers of your own); chosen by the provider when None.
@@ -224,12 +227,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     itpm: float | None = None
     otpm: float | None = None
     rpd: float | None = None
+    burst: float | None = None
     concurrency: int | None = None
     adaptive: Literal["rate", "concurrency"] | None = None
     shared: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency"):
+        for name in ("rpm", "tpm", "itpm", "otpm", "rpd", "burst", "concurrency"):
             value = getattr(self, name)
             if value is not None and not is_positive(value):
                 raise ConfigError(f"the limit {name} is a number above 0, not {value!r}")

@@ -8,6 +8,7 @@ import pytest
 
 from flatout import CircuitOpen, Client, Limits, QuotaExhausted
 from flatout.layer import Request, Response
+from flatout.store.memory import Memory
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, answers, run_virtual
 
 QUICK = {"latency": 0.1, "latency_p99": 1.0}
@@ -22,7 +23,9 @@ def prompts(count: int) -> list[str]:
     return [f"prompt {n}" for n in range(count)]
 
 
-def drive(seconds: float, *, seed: int = 1, limits: Limits | None = None, **settings) -> tuple[list[int], float, dict]:
+def drive(
+    seconds: float, *, seed: int = 1, limits: Limits | None = None, memory: Memory | None = None, **settings
+) -> tuple[list[int], float, dict]:
     """Traffic without end for so long: what was admitted in each second, the share refused, and the counts."""
     model = ProviderModel(ProviderSettings(**settings), seed)
     model.start(0.0)
@@ -37,6 +40,7 @@ def drive(seconds: float, *, seed: int = 1, limits: Limits | None = None, **sett
                 number += 1
 
         async with client(SimulatedTransport(model), limits=limits, deadline=1e5) as made:
+            made._engine.stack._memory = memory
             async for result in made.as_completed(source()):
                 assert result.ok
 
@@ -76,6 +80,36 @@ def test_a_known_limit_is_used_and_never_hit(server, rpm):
     admitted, refused, _ = drive(180, limits=Limits(rpm=rpm), rpm=rpm, **server, **QUICK)
     assert used(admitted, 60, 180, rpm / 60) >= 0.98
     assert refused == 0
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("rpm", [20_000, 600, 60])
+def test_a_known_limit_is_tried_ahead_once_and_never_again_after_a_refusal(server, rpm, tmp_path):
+    """What is tried to be sooner would cost a storm, or some refusals in each run for ever."""
+    seconds = 70 if rpm > 10_000 else 130
+    shallow = server == "bucket 1 s"
+    for most in (5 if shallow else 0, 0):
+        admitted, _, stats = drive(
+            seconds, limits=Limits(rpm=rpm), memory=Memory(tmp_path), rpm=rpm, **SERVERS[server], **QUICK
+        )
+        assert used(admitted, 60, seconds, rpm / 60) >= 0.98
+        assert stats["refused"] <= most
+    first = sum(admitted[:1])
+    assert (first <= 1.3 * rpm / 60 + 2) if shallow else (first >= min(2 * rpm / 60, rpm / 60 + 40))
+
+
+@pytest.mark.parametrize(
+    ("server", "headers"),
+    [("bucket 60 s", "openai"), ("sliding", "anthropic"), ("fixed", "azure"), ("bucket 60 s", "mistral")],
+)
+def test_a_short_job_under_a_right_limit_is_as_quick_as_its_provider_lets_it_be(server, headers):
+    """Who states the right limit would wait for a minute, and who states none would not."""
+    settings = ProviderSettings(rpm=500, headers=headers, **SERVERS[server], latency=1.0, latency_p99=3.0)
+    seconds = {}
+    for name, limits in (("given", Limits(rpm=500)), ("share", Limits(rpm=499, burst=0.2))):
+        results, seconds[name] = gathered(ProviderModel(settings, 1), 400, limits=limits)
+        assert all(result.ok for result in results)
+    assert seconds["given"] <= 0.12 * seconds["share"]
 
 
 def test_a_known_limit_on_tokens_is_used_and_never_hit():

@@ -86,7 +86,7 @@ def test_a_call_has_these_fields():
         *("tool_choice", "tools", "top_p"),
     ]
     assert sorted(Limits.__struct_fields__) == [
-        *("adaptive", "concurrency", "itpm", "otpm", "rpd", "rpm", "shared", "tpm"),
+        *("adaptive", "burst", "concurrency", "itpm", "otpm", "rpd", "rpm", "shared", "tpm"),
     ]
 
 

@@ -210,7 +210,7 @@ def test_a_tool_call_reads_its_arguments():
         ToolCall(id="1", name="f", arguments='{"a": ').parsed()
 
 
-@pytest.mark.parametrize("name", ["rpm", "tpm", "itpm", "otpm", "rpd", "concurrency"])
+@pytest.mark.parametrize("name", ["rpm", "tpm", "itpm", "otpm", "rpd", "burst", "concurrency"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "60", True])
 def test_a_wrong_limit_is_refused(name, value):
     """A limit that means nothing would be taken for none at all."""

@@ -178,6 +178,16 @@ Rpd = Annotated[
     typer.Option(metavar="N", help="Requests per day.", rich_help_panel=_LIMITS),
 ]
 
+Burst = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Seconds' worth of the limits that the provider takes at once: 60 for a whole minute's calls, 1 to go "
+        "evenly; when left out, as its headers say, or up to 2 on trial.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
 Concurrency = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
 ]

@@ -1,8 +1,9 @@
 """One limited quantity of a target: requests, tokens, input tokens or output tokens per minute; requests per day.
 
 Its rate is known from the user, or advertised by the provider. Either way it is paced by one GCRA. What differs is how
-much may go at once: a known limit is spent smoothly, but all of a day's may go at once; an advertised one as far ahead
-as the provider says is left, until the first refusal shows that its headers promise more than it enforces.
+much may go at once: as far ahead as the provider says is left, until the first refusal shows that its headers promise
+more than it enforces; where it says nothing, a little is tried ahead (`ahead`). A known limit that is a share of the
+provider's, or shared, is spent smoothly, but all of a day's may go at once.
 """
 
 from __future__ import annotations
@@ -15,18 +16,12 @@ from typing import Protocol
 from flatout.values import Limits
 
 from .advertised import Quota
+from .ahead import BURST, FULL, SHARE, SPARE, TRIED, Trial
 from .gcra import Gcra
 
 USE = 0.985
-"""The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest."""
-
-BURST = 0.2
-"""Seconds of a rate that may go at once when it is spent smoothly. ``USE × (60 + BURST) < 60``: no minute overruns."""
-
-SPARE = 0.3
-"""Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead. What is spent opens
-connections first and arrives late; until then the bucket is full, and what would refill is lost.
-"""
+"""The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest.
+``USE × (60 + BURST) < 60``: no minute overruns."""
 
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
@@ -57,6 +52,8 @@ class Axis:
         window: seconds that the limit counts over.
         now: the present.
         known: whether the user gave the limit. Then headers may lower it, never raise it.
+        burst: seconds of the rate that may go at once.
+        follows: whether a known limit is spent ahead where headers tell the same, and how much is left of it.
         gcra: makes the GCRA; one that other processes share, say.
 
     Attributes:
@@ -64,6 +61,7 @@ class Axis:
     """
 
     __slots__ = (
+        "_began",
         "_counted",
         "_credit",
         "_credit_until",
@@ -78,17 +76,27 @@ class Axis:
     )
 
     def __init__(
-        self, cause: str, limit: float, window: float, now: float, *, known: bool, gcra: MakeGcra = Gcra
+        self,
+        cause: str,
+        limit: float,
+        window: float,
+        now: float,
+        *,
+        known: bool,
+        burst: float = BURST,
+        follows: bool = False,
+        gcra: MakeGcra = Gcra,
     ) -> None:
         self.cause = cause
         self.limit = limit
         self.taken = 0.0
-        self.gcra = gcra(limit * USE / window, BURST, now)
-        if known and gcra is Gcra:  # nobody else is at it: the first fifth of a second may go at once
+        self.gcra = gcra(limit * USE / window, burst, now)
+        if known and gcra is Gcra:  # nobody else is at it: what may go at once may do so now
             self.gcra.tat = now
+        self._began = now
         self._window = window
         self._known = limit / window if known else math.inf  # per second
-        self._smooth = known
+        self._smooth = known and not follows
         self._heard = False
         self._credit = 0.0
         self._credit_until = -math.inf
@@ -127,6 +135,11 @@ class Axis:
         """Correct the past: see `Gcra.give`."""
         self.gcra.give(cost)
 
+    @property
+    def tries(self) -> bool:
+        """Whether it is being tried how much goes ahead."""
+        return isinstance(self.gcra, Trial) and self.gcra.open
+
     def refused(self, now: float) -> None:
         """A call was refused for its rate: spend smoothly from now on, beginning with nothing."""
         if self._counted:
@@ -135,8 +148,9 @@ class Axis:
         self._credit = 0.0
         self._credit_until = -math.inf
         owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
-        self.gcra.burst = BURST
-        self.gcra.tat = now + BURST + owed
+        self._end_trial()
+        self.gcra.burst = min(self.gcra.burst, BURST)
+        self.gcra.tat = now + self.gcra.burst + owed
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
@@ -158,17 +172,18 @@ class Axis:
             now: the present.
         """
         if quota.limit is not None:
+            self._end_trial()
+            self._smooth = self._smooth or quota.limit > SHARE * self._known * quota.window
             self.limit = min(quota.limit, self._known * quota.window)
             self._window = quota.window
             self._follow(self.limit * USE / self._window, now)
-        if quota.remaining is None or quota.reset is None:
+        if quota.remaining is None or (reset := self._reset(quota, mark)) is None:
             return
         rate = self.limit / self._window
-        reset = min(quota.reset, self._window)  # further away it is garbage, or a clock is wrong
         left = quota.remaining - (self.taken - mark)
         capacity = quota.remaining + reset * rate
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
-            if self._smooth or self._heard:
+            if self._smooth or self._heard or (self._known < math.inf and capacity < TRIED * rate):
                 self._lower(left + rate * (now - sent), now)
                 self._credit = min(self._credit, max(0.0, left))
             else:  # all but a little, and not what was refilled: when it was counted between then and now, nobody knows
@@ -178,12 +193,25 @@ class Axis:
                 self._lower(left - spare, now)
         elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
             if self._credit_until == -math.inf:
+                if now < self._began + self._window:
+                    left = min(left, max(0.0, self.limit - self.taken))  # headers may be some seconds old
                 self._credit = left
                 self._credit_until = max(now, sent + reset)
                 self.gcra.burst = BURST
                 self.gcra.tat = self._credit_until + BURST
             self._credit = min(self._credit, left)
         self._heard = True
+
+    def _reset(self, quota: Quota, mark: float) -> float | None:
+        """Seconds until a limit is full again, by its headers; None when they leave that open."""
+        if quota.reset is not None:
+            return min(quota.reset, self._window)  # further away it is garbage, or a clock is wrong
+        whole = quota.remaining is not None and quota.remaining + mark >= FULL * self.limit
+        return self._window if whole else None
+
+    def _end_trial(self) -> None:
+        if isinstance(self.gcra, Trial):
+            self.gcra.end()
 
     def _follow(self, rate: float, now: float) -> None:
         """Go on at another rate. A far lower one makes no more of what is owed than a whole window."""

@@ -16,6 +16,7 @@ from functools import partial
 from flatout.values import Limits, Usage
 
 from .advertised import Quota, advertised, exaggerates
+from .ahead import BURST, LOT, Trial, at_once
 from .aimd import Aimd
 from .axis import CAUSES, DAY, USE, Axis, MakeGcra, Shared, per_window
 from .charge import Reserve, cost_of, used_of
@@ -23,7 +24,7 @@ from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
 from .search import RateSearch
-from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance
+from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, STRAY, Tolerance
 
 MINUTE = 60.0
 
@@ -71,6 +72,7 @@ class Pacer:
         requests_per_day: whether the provider's headers on requests count by the day.
         shared: what other processes hold in common with this one.
         learnt: requests per second that an earlier run found, where no limit is known.
+        even: whether nothing is tried ahead of the limits: an earlier run was refused that, or nobody would remember.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Pacer:
         requests_per_day: bool = False,
         shared: Shared | None = None,
         learnt: float | None = None,
+        even: bool = True,
     ) -> None:
         self.limits = limits
         self.in_flight = 0
@@ -93,11 +96,14 @@ class Pacer:
         self._paused_at = -math.inf
         self._early_at = math.inf
         self._early_wait = FIRST_DOUBT
+        self.even = even
+        self._tried_at = -math.inf  # when a trial of going ahead was refused
+        self._untold = LOT  # refusals that it may still explain
         self._reserve = reserve
         self._requests_per_day = requests_per_day
         self._axes: dict[str, Axis] = {}
         for name, limit, window in per_window(limits):
-            self._axes[name] = Axis(CAUSES[name], limit, window, now, known=True, gcra=self._gcra(name))
+            self._axes[name] = self._known(name, limit, window, now)
         rate_known = bool(self._axes.keys() - {"rpd"})
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
@@ -273,6 +279,8 @@ class Pacer:
 
     def alone(self, need: Need, retry_after: float | None, sent: float, now: float) -> float | None:
         """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
+        if self._tried(sent, now) and (retry_after is None or retry_after <= STRAY):
+            return FIRST_PAUSE if retry_after is None else retry_after
         if self.search is not None:
             return self.search.alone(need.mark, sent, retry_after, now)
         return self._tolerance.alone(retry_after) if self._tolerates else None
@@ -370,6 +378,31 @@ class Pacer:
         rate = 0.5 * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
         return RateSearch(now, max(1.0, rate), ceiling=ceiling)
 
+    def _tried(self, sent: float, now: float) -> bool:
+        """Whether a refusal answers what was tried ahead, and not the pace. Then all is spent evenly from now on."""
+        for axis in self._axes.values():
+            if axis.tries:
+                axis.refused(now)
+                self.even, self._tried_at = True, now
+        self._untold = self._untold - (sent <= self._tried_at)
+        return sent <= self._tried_at and self._untold >= 0
+
+    def _known(self, name: str, limit: float, window: float, now: float) -> Axis:
+        """The axis of a limit that the user gave."""
+        gcra, burst = self._gcra(name), self.limits.burst
+        if burst is None and gcra is Gcra and window == MINUTE and not self.even:
+            gcra = Trial
+        return Axis(
+            CAUSES[name],
+            limit,
+            window,
+            now,
+            known=True,
+            burst=BURST if burst is None or window > MINUTE else at_once(burst),
+            follows=burst is None and self._shared is None and window == MINUTE,
+            gcra=gcra,
+        )
+
     def _gcra(self, name: str) -> MakeGcra:
         return Gcra if self._shared is None else partial(self._shared.gcra, name)
 
@@ -383,7 +416,8 @@ class Pacer:
         *,
         fits: bool = False,
     ) -> None:
-        told = advertised(headers, wall, requests_per_day=self._requests_per_day)
+        then = wall - (now - sent)  # what is told was so when the call was let in, not when its answer was ready
+        told = advertised(headers, then, requests_per_day=self._requests_per_day)
         if told is None:
             return
         for name, quota in told.quotas():

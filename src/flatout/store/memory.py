@@ -30,12 +30,14 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         at: when, in seconds since the epoch.
         rate: requests per second that it took; None when it tells its limits, or none was met.
+        even: whether it refused what was tried ahead of known limits.
         weights: tokens per character, extra byte, digit and white space.
         seen: answers from which these were learnt.
     """
 
     at: float
     rate: Rate | None = None
+    even: bool = False
     weights: tuple[Weight, Weight, Weight, Weight] | None = None
     seen: Annotated[int, Meta(ge=0)] = 0
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.policies.advertised import Quota
-from flatout.policies.axis import BURST, USE, Axis
+from flatout.policies.ahead import BURST, Trial
+from flatout.policies.axis import USE, Axis
 
 limits = st.floats(1, 1e6)
 shares = st.lists(st.tuples(st.floats(0, 5), st.floats(0.0001, 0.5)), min_size=1, max_size=60)
@@ -78,6 +79,56 @@ def test_a_full_bucket_is_spent_ahead():
     axis.take(1.0, 0.0)
     axis.heard(Quota(600.0, 599.0, 0.1), axis.taken, 0.0, 0.1)
     assert all(at <= 0.1 for at, _ in spend_from(axis, 500, 0.1))
+
+
+def followed(limit: float = 600.0) -> Axis:
+    """A limit that the user gave, of which headers may say how far ahead it is spent."""
+    return Axis("requests", limit, 60.0, 0.0, known=True, follows=True, gcra=Trial)
+
+
+@pytest.mark.parametrize("reset", [0.1, 60.0, None], ids=["bucket", "window", "no reset told"])
+def test_a_known_limit_is_spent_ahead_where_headers_tell_the_same_and_that_it_is_full(reset):
+    """Who states the right limit would wait a minute longer than who states nothing."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, reset), axis.taken, 0.0, 0.1)
+    assert all(at <= 0.1 for at, _ in spend_from(axis, 500, 0.1))
+    assert not axis.tries
+
+
+@pytest.mark.parametrize("told", [6_000.0, 700.0])
+def test_a_share_of_what_headers_tell_is_spent_evenly(told):
+    """The others who use the key would find it used up each minute."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(told, told - 1.0, 0.1), axis.taken, 0.0, 0.1)
+    assert spend_from(axis, 100, 0.1)[-1][0] >= 99 / (10 * USE) - BURST
+
+
+def test_what_is_left_of_a_part_of_a_minute_says_nothing_without_a_reset():
+    """A bucket of a second would be taken for what is left of a minute, and a run would wait for its end."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 9.0, None), axis.taken, 0.0, 0.1)
+    assert spend_from(axis, 100, 0.1)[-1][0] <= 99 / (10 * USE) + 1
+
+
+def test_a_shallow_bucket_of_a_known_limit_is_spent_evenly():
+    """A second's worth is gained at best, and headers that are two seconds old would cost refusals each run."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 9.0, 0.1), axis.taken, 0.0, 0.1)
+    assert sum(at < 0.15 for at, _ in spend_from(axis, 30, 0.1)) <= BURST * 10 + 1
+
+
+def test_headers_that_promise_too_much_of_a_known_limit_are_no_longer_followed():
+    """A gateway's invented figures would cost a storm of refusals each minute."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, 0.1), axis.taken, 0.0, 0.1)
+    axis.refused(1.0)
+    axis.heard(Quota(600.0, 599.0, 0.1), axis.taken, 1.0, 1.1)
+    assert spend_from(axis, 100, 1.1)[-1][0] - 1.1 >= 99 / (10 * USE) - BURST
 
 
 def test_a_window_is_spent_ahead_but_not_beyond():

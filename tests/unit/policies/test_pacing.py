@@ -71,10 +71,11 @@ def answer(made: Pacer, need: Need, sent: float, now: float, headers: dict[str, 
     st.floats(1e4, 1e6),
     st.lists(st.tuples(needs, st.floats(0, 3)), min_size=1, max_size=50),
     st.sampled_from(["usage", "max_tokens", "input"]),
+    st.booleans(),
 )
-def test_no_minute_gets_more_than_any_of_its_limits(rpm, tpm, itpm, otpm, calls, reserve):
+def test_no_minute_gets_more_than_any_of_its_limits(rpm, tpm, itpm, otpm, calls, reserve, even):
     """A call that fits one limit would be refused for another."""
-    made = pacer(Limits(rpm=rpm, tpm=tpm, itpm=itpm, otpm=otpm), reserve=reserve)
+    made = pacer(Limits(rpm=rpm, tpm=tpm, itpm=itpm, otpm=otpm), reserve=reserve, even=even)
     now, taken = 0.0, []
     for (given_in, out, most), gap in calls:
         need = Need(given_in, out, most)
@@ -297,3 +298,66 @@ def test_permits_come_back_and_a_target_is_never_lost(limits, ends):
         answer(made, need, sent, now)
     assert made.in_flight == 0
     assert made.ready_at(Need(), now)[0] - now <= 120
+
+
+def at_once(made: Pacer, now: float = 0.0) -> int:
+    """How many calls may go in one instant."""
+    count = 0
+    while made.ready_at(Need(10.0, 10.0), now)[0] <= now:
+        made.admit(Need(10.0, 10.0), now)
+        count += 1
+    return count
+
+
+def test_a_refusal_of_what_is_tried_ahead_is_its_call_s_own_affair_and_ends_the_trial():
+    """All would pause for what five calls were told, or the next minute begin with five more refusals."""
+    made = pacer(Limits(rpm=600), even=False)
+    needs = [go(made, 0.0)[0] for _ in range(12)]
+    assert made.alone(needs[11], 1.0, 0.0, 0.05) == 1.0
+    made.failed(needs[11], 0.05)
+    assert made.even
+    assert made.paused_until < 0.05
+    _, at = go(made, 0.05)
+    assert [go(made, at)[1] for _ in range(10)][-1] >= 0.9
+
+
+def test_a_trial_explains_no_more_refusals_than_it_can_have_caused():
+    """A key that others use up would be asked by every call once more."""
+    made = pacer(Limits(rpm=6_000), even=False)
+    needs = [go(made, 0.0)[0] for _ in range(20)]
+    borne = [made.alone(need, 1.0, 0.0, 0.05) for need in needs]
+    assert borne[0] == 1.0
+    assert borne[-1] is None
+
+
+def test_a_long_wait_after_a_trial_is_everybody_s():
+    """Each call would find out by itself that the minute is used up."""
+    made = pacer(Limits(rpm=600), even=False)
+    need, _ = go(made, 0.0)
+    assert made.alone(need, 40.0, 0.0, 0.05) is None
+    assert made.even
+
+
+@pytest.mark.parametrize(
+    ("limits", "more"),
+    [(Limits(rpm=600, burst=0.2), {"even": False}), (Limits(rpm=600), {"even": True})],
+    ids=["burst", "refused before"],
+)
+def test_nothing_is_tried_ahead_where_that_is_forbidden_or_was_refused_before(limits, more):
+    """Every run would begin with refusals that the last one has explained."""
+    assert at_once(pacer(limits, **more)) <= 2
+    assert at_once(pacer(Limits(rpm=600), even=False)) > 2
+
+
+def test_a_given_burst_goes_at_once():
+    """A provider that takes a minute's calls at once would be sent them over a minute."""
+    assert at_once(pacer(Limits(rpm=600, burst=60.0))) == pytest.approx(600, rel=0.03)
+
+
+def test_headers_do_not_overrule_a_given_burst():
+    """Who forbids lumps would see them all the same."""
+    made = pacer(Limits(rpm=600, burst=1.0))
+    need, now = go(made, 0.0)
+    full = {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"}
+    answer(made, need, now, 0.1, {**full, "x-ratelimit-reset-requests": "100ms"})
+    assert at_once(made, 0.1) <= 10
