@@ -244,7 +244,8 @@ class Journey:
         target: the target of the last attempt.
         in_flight: an attempt is on the wire now.
         reasks: how often the model was asked again because its answer did not fit.
-        ends_at: when the attempt on the wire is given up, at the latest.
+        sent_at: when the attempt on the wire was let go.
+        ends_at: when it is given up, at the latest.
         said: the last answer that could not be used.
         unread: those of them of which nobody has looked yet whether something can be got out.
         fallback: what was got out of one, for when no better one comes.
@@ -271,6 +272,7 @@ class Journey:
         "reasks",
         "refusals",
         "said",
+        "sent_at",
         "sink",
         "started",
         "target",
@@ -284,6 +286,7 @@ class Journey:
         self.deadline_at: float | None = None
         self.attempts = 0
         self.in_flight = False
+        self.sent_at = started
         self.ends_at: float | None = None
         self.reasks = 0
         self.said: Reply | None = None

@@ -33,6 +33,7 @@ PLAIN_SECONDS = 5.0
 _LIVE_SECONDS = 0.125
 _SEPARATOR = " · "
 _BAR = 24
+_LONG = 5.0  # seconds that an attempt has taken before it is named
 
 
 class Display(Protocol):
@@ -86,11 +87,23 @@ def how_far(progress: Progress) -> str:
 
 
 def how_fast(progress: Progress, speed: Speed) -> list[str]:
-    """The rate, and the time left."""
-    if not speed.rate:
-        return []
+    """The rate, and the time left; or, where that is up to a few calls, which of them is waited for."""
     left = 0 if progress.total is None else progress.total - progress.finished
-    return [figures.rate(speed.rate), *([speed.left(left)] if left > 0 else [])]
+    facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
+    if speed.rate and not speed.quiet:
+        facts.append(figures.rate(speed.rate))
+    if speed.quiet or 0 < left <= progress.in_flight:  # a rate does not tell when the last ones come
+        return facts + _longest(progress)
+    return [*facts, speed.left(left)] if speed.rate and left > 0 else facts
+
+
+def _longest(progress: Progress) -> list[str]:
+    """``row 97 waits 1 min 02 s (timeout in 3 min 58 s)``, if any waits for long."""
+    longest = progress.longest
+    if longest is None or longest.seconds < _LONG:
+        return []
+    waits, left = figures.duration(longest.seconds), figures.duration(longest.left)
+    return [f"row {figures.count(longest.row)} waits {waits} (timeout in {left})"]
 
 
 def state(progress: Progress) -> list[str]:

@@ -23,7 +23,8 @@ class Timeout:
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.timeout or self._seconds
         trip = journey()
-        until = asyncio.get_running_loop().time() + seconds
+        trip.sent_at = now = asyncio.get_running_loop().time()
+        until = now + seconds
         trip.ends_at = until if trip.deadline_at is None else min(until, trip.deadline_at)
         try:
             async with Patience(until, trip.is_in_flight) as scope:

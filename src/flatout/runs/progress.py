@@ -23,6 +23,20 @@ class Failure(Struct):
     advice: str
 
 
+class Longest(Struct, frozen=True):
+    """The attempt that has been on the wire longest.
+
+    Attributes:
+        row: its row, from 1.
+        seconds: how long it has been.
+        left: seconds after which it is given up.
+    """
+
+    row: int
+    seconds: float
+    left: float
+
+
 class Spent(Struct, frozen=True, kw_only=True):
     """What a run has come to over some of its processes, as far as it is known, and what of it is not.
 
@@ -52,6 +66,7 @@ class Progress(Struct):
         held: rows left unfinished because their target was of no use: it stopped them, or they were never sent. They
             are asked again when the run goes on.
         in_flight: attempts on the wire now.
+        longest: the one of them that was sent first.
         waiting: attempts that wait for admission now.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
@@ -81,6 +96,7 @@ class Progress(Struct):
     failed: int = 0
     held: int = 0
     in_flight: int = 0
+    longest: Longest | None = None
     waiting: int = 0
     holds: str = ""
     use: float | None = None

@@ -176,6 +176,7 @@ class Runner:
         """Bring the live values of `progress` up to date."""
         if self._tally is not None:
             self._tally.refresh()
+            self.progress.longest = self._under_way.longest(self.progress.started + self.progress.elapsed)
 
     def stop(self) -> None:
         """Stop: at first no attempt is started any more, and those in flight finish; after 30 s, or the next time, they
@@ -311,7 +312,7 @@ class Runner:
         trip = Journey(asyncio.get_running_loop().time())
         note_attempts(trip, self._store, work.index)
         try:
-            with self._under_way.call(task, trip):
+            with self._under_way.call(task, work.index, trip):
                 result = await self._client.result(work.call, index=work.index, trip=trip)
         except asyncio.CancelledError:
             if self._under_way.stops:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 from flatout.layer import Journey
+
+from .progress import Longest
 
 GRACE = 30.0
 """Seconds that calls in flight get to finish after an interrupt."""
@@ -25,11 +28,11 @@ class UnderWay:
     def __init__(self) -> None:
         self.stops = 0
         self.sent = 0
-        self._calls: dict[asyncio.Task[None], Journey] = {}
+        self._calls: dict[asyncio.Task[None], tuple[int, Journey]] = {}
 
     @contextmanager
-    def call(self, task: asyncio.Task[None], trip: Journey) -> Iterator[None]:
-        """A block in which a task makes its call. Once the run is to stop, no attempt of it begins."""
+    def call(self, task: asyncio.Task[None], index: int, trip: Journey) -> Iterator[None]:
+        """A block in which a task makes a row's call. Once the run is to stop, no attempt of it begins."""
         note = trip.before_attempt
 
         async def before(attempt: int, target: str, estimate: float | None, last: Exception | None) -> None:
@@ -40,11 +43,17 @@ class UnderWay:
             self.sent += 1
 
         trip.before_attempt = before
-        self._calls[task] = trip
+        self._calls[task] = index, trip
         try:
             yield
         finally:
             del self._calls[task]
+
+    def longest(self, now: float) -> Longest | None:
+        """The attempt that has been on the wire longest; None when there is none."""
+        sent = ((trip.sent_at, index, trip.ends_at) for index, trip in self._calls.values() if trip.in_flight)
+        since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
+        return None if until is None else Longest(index + 1, now - since, until - now)
 
     def stop(self) -> None:
         """Let what is in flight finish, and cancel the rest; after 30 s, or the next time, cancel everything."""
@@ -61,7 +70,7 @@ class UnderWay:
 
         Again and again, since an attempt in flight may fail, and its call then waits too.
         """
-        for task, trip in self._calls.items():
+        for task, (_, trip) in self._calls.items():
             if not (trip.in_flight or task.cancelling()):
                 task.cancel()
         if self._calls and self.stops == 1:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flatout.cli.pace import Pace, Speed
 from flatout.cli.progress import LiveLine, PlainLines, Silent, choose, compose, watch
 from flatout.errors import ConfigError
-from flatout.runs.progress import Progress
+from flatout.runs.progress import Longest, Progress
 
 
 def busy(**changes: object) -> Progress:
@@ -227,6 +227,41 @@ def test_a_few_slow_calls_are_no_swing() -> None:
         speed = pace.look(Progress(answered=done, elapsed=float(second)))
     assert " to " not in speed.left(100)
     assert speed.left(100).endswith(" left")
+
+
+def test_the_last_calls_are_named_and_no_time_is_guessed() -> None:
+    """``1.0 s left`` would stand there for five minutes, and nothing say which rows hang, and until when."""
+    tail = {"total": 1_236, "in_flight": 2, "longest": Longest(row=97, seconds=62.0, left=238.0)}
+    first, _ = compose(busy(**tail), Speed(100.0), "", 200)
+    assert first.endswith("100 calls/s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
+    first, _ = compose(busy(**tail), Speed(100.0, quiet=45.0), "", 200)
+    assert first.endswith("(99 %) · no answer for 45 s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
+    tail["longest"] = Longest(row=97, seconds=0.5, left=299.5)
+    assert compose(busy(**tail), Speed(100.0), "", 200)[0].endswith("(99 %) · 100 calls/s")
+
+
+def test_a_long_silence_is_told() -> None:
+    """A server that hangs in the middle of a run would look like one that is as fast as before."""
+    pace = Pace(window=10)
+    quiet = [pace.look(Progress(answered=min(second, 20) * 10, elapsed=float(second))).quiet for second in range(1, 41)]
+    assert quiet[:29] == [0.0] * 29
+    assert quiet[-1] == 20.0
+    slow = Pace(window=10)  # one answer in 30 s is no silence, where that is the usual pace
+    assert all(
+        slow.look(Progress(answered=second // 30, elapsed=float(second))).quiet == 0.0 for second in range(31, 90)
+    )
+
+
+def test_an_outage_is_no_pace() -> None:
+    """The time left would be told by minutes in which nothing could be answered, long after they are over."""
+    pace, done = Pace(window=10), 0
+    for second in range(1, 121):
+        down = {"s": "refused"} if 30 < second <= 90 else {}
+        done += 0 if down or second == 91 else 100
+        speed = pace.look(Progress(answered=done, elapsed=float(second), down=down))
+        if 30 < second <= 91:
+            assert speed.rate is None
+    assert speed.left(10_000) == "1 min 43 s left"
 
 
 def test_watching_refreshes_before_it_shows() -> None:

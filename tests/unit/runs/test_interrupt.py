@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from scripted_wire import Wire, client, refusal
 
 from flatout import ConnectError, Limits
+from flatout.layer import Journey
 from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.progress import Longest
 from flatout.runs.runner import Runner
+from flatout.runs.under_way import UnderWay
 from flatout.store import RunReader
 
 ROWS = 6
@@ -92,3 +96,19 @@ def test_only_what_may_have_been_billed_is_perhaps_paid(tmp_path: Path, others: 
     outcome, _, _ = interrupted(tmp_path, "answer", others)
     with RunReader.open(outcome.run_file) as reader:
         assert len(reader.unsettled().attempts) == in_doubt
+
+
+def test_the_attempt_that_waits_longest_is_known() -> None:
+    """The live line could not say which row a run waits for, nor until when."""
+
+    async def main() -> None:
+        under_way = UnderWay()
+        trips = [Journey(0.0) for _ in range(3)]
+        with ExitStack() as stack:
+            for index, (trip, sent) in enumerate(zip(trips, (1.0, 9.0, 8.0), strict=True)):
+                trip.sent_at, trip.ends_at, trip.in_flight = sent, sent + 50.0, index > 0
+                stack.enter_context(under_way.call(asyncio.create_task(asyncio.sleep(0)), index, trip))
+            assert under_way.longest(10.0) == Longest(row=3, seconds=2.0, left=48.0)  # the first waits for its turn
+        assert under_way.longest(10.0) is None
+
+    asyncio.run(main())
