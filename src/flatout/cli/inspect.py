@@ -50,7 +50,7 @@ def status(
         if as_json:
             show_json(facts)
         else:
-            show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]))
+            show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]), fit=True)
     return 0
 
 

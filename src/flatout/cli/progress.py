@@ -121,7 +121,7 @@ def state(progress: Progress) -> list[str]:
         most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
         facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
     if progress.holds and not progress.paused:
-        facts.append(f"waits for {_held(progress)}")
+        facts.append(_held(progress))
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
         facts.append(f"{figures.count(progress.retries)} retried{throttled}")
@@ -228,8 +228,8 @@ def _held(progress: Progress) -> str:
     from flatout.events import SEARCHED, WAITS
 
     if progress.holds in progress.searched:
-        return SEARCHED[progress.holds]
-    name = WAITS.get(progress.holds, progress.holds)
+        return f"{SEARCHED[progress.holds]} (--rpm or --concurrency skips this)"
+    name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
     return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
 
 

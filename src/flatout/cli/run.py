@@ -259,8 +259,9 @@ def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: 
     if outcome.interrupted or outcome.unfinished:
         say(f"To go on: {_go_on(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and not quiet:
-        why = f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}. " if before.failed else ""
-        say(f"{why}To ask again for the failed rows, run the same command with --retry-failed.")
+        if before.failed:
+            say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")
+        say("To ask again for the failed rows, run the same command with --retry-failed.")
     elif before.unfit:
         cut_off = figures.counted(before.unfit, "answer")
         say(f"{cut_off} cut off by then, without --fail-truncated, cannot be asked for again: start over with --fresh.")

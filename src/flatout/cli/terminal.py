@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
@@ -23,11 +25,15 @@ Line = tuple[str, str]
 """A label and its text. Lines without a label go on with the one above."""
 
 _LABEL = 12
+_INDENT = 2
+_NARROWEST = 40  # columns; below, a line is left to the terminal
+_COMMAND = re.compile(r"flatout (?:run|status|export|trace|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*")
+_GLUE = "\x00"
 
 
 def say(text: str) -> None:
-    """Write lines to standard error, if anybody is there."""
-    _write(sys.stderr, f"{visible_lines(text)}\n")
+    """Write lines to standard error, if anybody is there; on a terminal in its width."""
+    _write(sys.stderr, f"{_in_width_of(sys.stderr, visible_lines(text))}\n")
 
 
 def rewrite(text: str) -> None:
@@ -35,14 +41,19 @@ def rewrite(text: str) -> None:
     _write(sys.stderr, f"\r\x1b[K{visible(text)}")
 
 
-def show(text: str) -> None:
+def show(text: str, *, fit: bool = False) -> None:
     """Write lines to standard output.
+
+    Args:
+        text: the lines.
+        fit: break them where a terminal has less room.
 
     Raises:
         BrokenPipeError: whoever read it has gone.
     """
     if sys.stdout is not None:
-        sys.stdout.write(f"{visible_lines(text)}\n")
+        lines = visible_lines(text)
+        sys.stdout.write(f"{_in_width_of(sys.stdout, lines) if fit else lines}\n")
 
 
 def show_json(value: Any) -> None:
@@ -78,6 +89,34 @@ def is_live(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
     except ValueError:  # it is closed
         return False
+
+
+def fitted(text: str, width: int) -> str:
+    """Lines in so many columns: broken between words, and never within a command, which is there to be copied."""
+    return "\n".join(line if len(line) <= width else _broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    begins = len(line) - len(line.lstrip())
+    # What goes on stands below its text: that of a label in the column of texts.
+    indent = _INDENT + _LABEL if begins == _INDENT and line[_INDENT + _LABEL - 1] == " " else begins + _INDENT
+    whole = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), line)
+    first, *others = textwrap.wrap(
+        whole, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+    others = [each if len(each) <= width else f"{' ' * _INDENT}{each.lstrip()}" for each in others]
+    return "\n".join([first, *others]).replace(_GLUE, " ")
+
+
+def _in_width_of(stream: TextIO | None, text: str) -> str:
+    """Lines as a terminal has room for them; as they are for anything else."""
+    if stream is None or not is_live(stream):
+        return text
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal after all
+        return text
+    return fitted(text, width) if width >= _NARROWEST else text
 
 
 def lay_out(lines: Iterable[Line]) -> list[str]:

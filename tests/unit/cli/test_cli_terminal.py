@@ -18,6 +18,7 @@ from flatout import ConfigError
 from flatout.cli import main
 from flatout.cli import trace as trace_command
 from flatout.cli.progress import LiveLine, PlainLines
+from flatout.cli.terminal import fitted
 from flatout.runs.progress import Failure, Progress
 from flatout.store import Item, RunFile
 
@@ -182,3 +183,34 @@ def test_nothing_in_the_command_writes_past_the_one_door() -> None:
                 writes = called in ("print", "typer.echo", "typer.secho", "click.echo", "rich.print")
                 assert not writes, f"{path.name}:{node.lineno} writes with {called}"
                 assert not called.endswith((".stdout.write", ".stderr.write", ".buffer.write")), path.name
+
+
+def test_lines_are_broken_between_words() -> None:
+    """On a terminal of 80 columns words would be cut in two, and what goes on would stand below the labels."""
+    advice = (
+        "  no answer   2 × AttemptTimeout\n                → raise timeout= (--timeout), or ask for shorter answers"
+    )
+    assert fitted(advice, 60).splitlines() == [
+        "  no answer   2 × AttemptTimeout",
+        "                → raise timeout= (--timeout), or ask for",
+        "                  shorter answers",
+    ]
+    labelled = "  waited for  finding the limit on requests 89 %, the provider 10 %"
+    assert fitted(labelled, 50).splitlines() == [
+        "  waited for  finding the limit on requests 89 %,",
+        "              the provider 10 %",
+    ]
+    assert fitted(f"  to go on    {'x' * 60}", 60) == f"  to go on\n  {'x' * 60}"
+    assert fitted("one two\nthree", 7) == "one two\nthree"
+
+
+def test_a_command_is_never_broken() -> None:
+    """Copied from the terminal, its first half would run, and ask something else."""
+    command = "flatout run 'my mails. 2.csv' --prompt 'Spam; or ham? {{ text }}' -m openai/gpt-5-mini -o out.csv"
+    assert fitted(f"To go on: {command}", 60) == f"To go on:\n  {command}"
+    said = f"flatout: it sends a key. If you mean it: {command}; or give the file by hand, with --config"
+    assert fitted(said, 60).splitlines() == [
+        "flatout: it sends a key. If you mean it:",
+        f"  {command};",
+        "  or give the file by hand, with --config",
+    ]
