@@ -132,7 +132,7 @@ def test_a_budget_ends_a_run_that_a_larger_one_goes_on_with(tmp_path: Path) -> N
         spent = server.stats()
         assert done.code == 1
         assert 0 < (spent["prompt_tokens"] + spent["output_tokens"]) * 0.001 <= 0.5
-        assert "BudgetExceeded" in done.err
+        assert "held back by the budget" in done.err
         assert "raise the budget" in done.err
         assert "still to do" in done.err
         assert flatout(*command, "--budget", "5", folder=tmp_path).code == 0

@@ -92,7 +92,9 @@ def _times(count: int, name: str) -> str:
 
     kind = getattr(errors, name, None)
     held = isinstance(kind, type) and issubclass(kind, errors.NotSent)
-    return f"{figures.count(count)} held back" if held else f"{figures.count(count)} × {name}"
+    if not held:
+        return f"{figures.count(count)} × {name}"
+    return f"{figures.count(count)} held back{' by the budget' if name == 'BudgetExceeded' else ''}"
 
 
 def _cut_off(progress: Progress) -> list[Line]:
