@@ -402,6 +402,7 @@ def test_the_run_of_a_pipe_is_kept_if_it_asked_something(tmp_path: Path) -> None
         command = ("run", "-", *server.options(), *PLENTY)
         assert flatout(*command, **options).code == 0
         assert "1 of 1 (100 %) finished" in flatout("status", "-", **options).out
+        assert "--run-file" in json.loads(flatout("status", "-", "--json", **options).out)["command"]
         assert flatout(*command, "--budget", "1", **options).code == 2
         full = flatout(*command, prepare=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000)), **options)
         assert full.code == 2

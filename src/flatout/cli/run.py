@@ -277,11 +277,8 @@ def _kept(runner: Runner, options: RunOptions) -> str:
 
 
 def _go_on(options: RunOptions, run_file: str) -> str:
-    command = options.command or "run the same command again"
-    if options.source != "-":
-        return command
-    place = "" if options.output not in (None, "-") or options.run_file else f" --run-file {shlex.quote(run_file)}"
-    return f"{command}{place}  (with the same standard input)"
+    command = options.to_go_on(run_file) or "run the same command again"
+    return f"{command}  (with the same standard input)" if options.source == "-" else command
 
 
 def _patience(source: str) -> str:

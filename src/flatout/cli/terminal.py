@@ -99,7 +99,7 @@ def fitted(text: str, width: int) -> str:
 def _broken(line: str, width: int) -> str:
     begins = len(line) - len(line.lstrip())
     # What goes on stands below its text: that of a label in the column of texts.
-    indent = _INDENT + _LABEL if begins == _INDENT and line[_INDENT + _LABEL - 1] == " " else begins + _INDENT
+    indent = _INDENT + _LABEL if begins == _INDENT and " " in line[_LABEL + 1 : _LABEL + 3] else begins + _INDENT
     whole = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), line)
     first, *others = textwrap.wrap(
         whole, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False

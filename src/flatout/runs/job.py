@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from flatout.secret import Secret
 
 from .template import Nulls
+from .write import is_stream
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,18 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     command: str | None = None
     otlp: str | Secret | None = None
     metrics: int | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether rows come from a pipe, and answers go into one: each time it is another run."""
+        kept = self.run_file is not None or (self.output is not None and not is_stream(self.output))
+        return self.source == "-" and not kept
+
+    def to_go_on(self, run_file: str) -> str | None:
+        """The command that goes on with the run in a run file."""
+        if self.command is None or not self.passes:
+            return self.command
+        return f"{self.command} --run-file {shlex.quote(run_file)}"
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -69,7 +69,6 @@ class Runner:
         self._make_client = make_client
         self._warn = warn
         self._output = None if options.output is None or is_stream(options.output) else options.output
-        self._passing = options.source == "-" and options.run_file is None and self._output is None
         self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)
         self._recipe = Recipe(
@@ -236,7 +235,7 @@ class Runner:
         self._store = RunFile.open(
             self.run_file,
             job={**self._recipe.describe(), "server": server},
-            command=options.command,
+            command=options.to_go_on(str(self.run_file)),
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,
         )
@@ -246,7 +245,7 @@ class Runner:
 
     def _discard(self) -> None:
         """Remove the run file of a pipe that came to nothing: the next one would have another."""
-        if self._passing:
+        if self.options.passes:
             remove(self.run_file)
 
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
@@ -331,7 +330,7 @@ class Runner:
         assert self._store is not None
         left = self._left()
         interrupted = self._under_way.stops > 0 and left != 0
-        if not interrupted or self._passing:  # what has passed through a pipe cannot be had again
+        if not interrupted or self.options.passes:  # what has passed through a pipe cannot be had again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(
                 self.run_file,
