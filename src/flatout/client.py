@@ -39,7 +39,8 @@ Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
 class Client(Overview):
     """Runs calls flat out: as fast as the limits allow, and never past them.
 
-    Use it as ``async with Client(…) as client``, in one event loop.
+    Use it as ``async with Client(…) as client``, in one event loop. Making one reads flatout.toml: where disks are
+    slow, make it before the loop, or with ``await asyncio.to_thread(Client, …)``.
 
     Args:
         model: ``provider/model`` for calls that name none; ``local`` is the embedded model.

@@ -191,7 +191,7 @@ class Engine:
         return self.targets.target(model)
 
     def _warn_of_length(self, call: Call) -> None:
-        """Say once that so small a model may not find an end."""
+        """Say once, by the first call, that so small a model may not find an end."""
         if call.max_tokens is None and call.output is None and not self._warned:
             self._warned = True
             _log.warning("the embedded model may go on for minutes: max_tokens (--param max_tokens=200) ends an answer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from scripted_wire import Wire, client, completion, refusal
@@ -25,6 +26,7 @@ from flatout.events import CallFinished
 from flatout.layer import Response
 from flatout.policies.estimate import ASSUMED_OUTPUT
 from flatout.testing import digest_of, run_virtual
+from flatout.values import Endpoint
 
 
 def call(wire, /, *given, options=None, **fields):
@@ -488,3 +490,38 @@ def test_a_limit_that_nobody_gave_is_searched_for() -> None:
     assert run_virtual(searched()) == {"requests", "concurrency"}
     assert run_virtual(searched(rpm=600)) == {"concurrency"}
     assert run_virtual(searched(concurrency=5)) == {"requests"}
+
+
+def test_a_client_may_be_made_in_a_thread(tmp_path: Path) -> None:
+    """A program whose loop runs already could not keep the reading of a flatout.toml out of it."""
+    path = tmp_path / "flatout.toml"
+    path.write_text('model = "openai/gpt-5-mini"')
+
+    async def main() -> str | None:
+        async with await asyncio.to_thread(client, Wire(), config=path) as made:
+            return (await made.call("hi")).text
+
+    assert asyncio.run(main()) == digest_of("hi")
+
+
+def test_the_embedded_model_is_known_to_go_on_for_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first trial would seem to hang: so small a model may fill its whole context before it stops."""
+    from flatout import engine, local
+
+    async def server(self: engine.Engine) -> Endpoint:
+        return local.endpoint("http://sim/v1")
+
+    monkeypatch.setattr(local, "check", lambda: None)
+    monkeypatch.setattr(engine.Engine, "_local_server", server)
+
+    async def main(max_tokens: int | None) -> None:
+        async with Client("local", transport=Wire(), config={}) as made:
+            await made.gather(Call(prompt, max_tokens=max_tokens) for prompt in ("hi", "ho"))
+
+    run_virtual(main(max_tokens=9))
+    assert not caplog.records
+    run_virtual(main(max_tokens=None))
+    (record,) = caplog.records
+    assert "max_tokens (--param max_tokens=200) ends an answer" in record.getMessage()

@@ -177,7 +177,7 @@ def describe(facts: dict[str, Any]) -> list[Line]:
     lines += _unsettled(facts["unsettled"])
     if facts["last_finished_at"] is not None:
         ago = max(0.0, time.time() - facts["last_finished_at"])
-        lines.append(("last answer", f"{figures.duration(ago)} ago"))
+        lines.append(("last row", f"{figures.duration(ago)} ago"))
     if facts["left"] != 0 and facts["writer"] is None and facts["command"]:
         lines.append(("to go on", facts["command"]))
     return lines

@@ -120,7 +120,7 @@ def state(progress: Progress) -> list[str]:
     if progress.in_flight:
         most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
         facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
-    if progress.holds and not progress.paused:
+    if progress.holds and not progress.paused and not progress.down:
         facts.append(_held(progress))
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
