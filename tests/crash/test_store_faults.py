@@ -124,7 +124,7 @@ FSYNC = disk_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", "disk I/O e
             "INSERT INTO items",
             WRITE,
             False,
-            "the disk failed (SQLITE_IOERR_WRITE): {} safe in {}; run the same command",
+            "the disk failed (SQLITE_IOERR_WRITE): {} safe in {}; run it again",
         ),
         ("BEGIN", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to go on"),
         ("PRAGMA synchronous", FULL, False, "the disk is full: {} safe in {}; make room, and run it again"),

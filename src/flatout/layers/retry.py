@@ -106,6 +106,5 @@ def _explain(error: CallError, trouble: Trouble, why: str) -> None:
 def _not_sent_again(error: NotSent, trip: Journey) -> None:
     """Let the error's text say that the call was sent before, where it was."""
     error.attempts = trip.attempts
-    if trip.attempts:
-        tried = trip.trouble.tried() if trip.trouble is not None else ""
-        error.args = (str(error).replace("not sent:", "not sent again:", 1) + (f" (tried: {tried})" if tried else ""),)
+    if trip.attempts:  # without when: calls that end for one reason say the same
+        error.args = (str(error).replace("not sent:", "not sent again:", 1),)
