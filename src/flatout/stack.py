@@ -168,10 +168,12 @@ class Stack:
             search = limit.pacer.search if limit.pacer is not None else None
             rate = search.rate if search is not None and search.found else None
             even = limit.pacer is not None and limit.pacer.even
+            rule = limit.pacer.charge.rule if limit.pacer is not None else None
             weights, seen = estimator.learnt
             if rate is not None or even or seen:
                 known = weights if seen else None
-                self._memory.keep(key, Learnt(at=time.time(), rate=rate, even=even, weights=known, seen=seen))
+                learnt = Learnt(at=time.time(), rate=rate, even=even, charges=rule, weights=known, seen=seen)
+                self._memory.keep(key, learnt)
 
     async def _looked_up(self, call: Call) -> Target:
         """A call's target, once all is read that the disk has of it: in a thread, for disks may be slow."""
@@ -236,7 +238,7 @@ class Stack:
             return Pacer(
                 limits,
                 now,
-                reserve=endpoint.reserves,
+                reserve=(learnt.charges if learnt is not None else None) or endpoint.reserves,
                 self_hosted=endpoint.self_hosted,
                 probe=endpoint.api_key is not None,  # it may be wrong
                 requests_per_day=endpoint.limit_headers == "groq",

@@ -149,6 +149,30 @@ def test_an_advertised_limit_on_tokens_holds_for_calls_that_waited_already(serve
     assert stats["tokens_admitted"] / seconds >= 0.95 * 10_000
 
 
+@pytest.mark.parametrize(
+    ("server", "headers"),
+    [("bucket 60 s", "openai"), ("bucket 60 s", "mistral"), ("sliding", "openai"), ("fixed", "anthropic")],
+)
+@pytest.mark.parametrize("given", [True, False], ids=["given", "told"])
+def test_tokens_are_reserved_as_they_are_charged(server, headers, given):
+    """A gateway that charges prompts alone would be sent half of what it takes."""
+    settings = ProviderSettings(
+        tpm=300_000, headers=headers, reserve_max_tokens=True, output_tokens=300, **SERVERS[server], **QUICK
+    )
+    model = ProviderModel(settings, 1)
+
+    async def main() -> float:
+        async with client(SimulatedTransport(model), limits=Limits(tpm=300_000) if given else None) as made:
+            results = await made.gather([f"{n} " + "word " * (50 + n * 7919 % 500) for n in range(3_600)])
+            assert all(result.ok for result in results)
+            return asyncio.get_running_loop().time()
+
+    seconds = run_virtual(main(), limit=1e6)
+    stats = model.stats()
+    assert stats["refused"] <= 5
+    assert stats["tokens_admitted"] / seconds >= 0.75 * 5_000  # half of it without
+
+
 @pytest.mark.parametrize("retry_after", ["seconds", ""], ids=["retry-after", "bare 429"])
 def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
     """Who knows nothing of limits would be refused time after time, or wait for nothing."""

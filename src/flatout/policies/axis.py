@@ -57,6 +57,7 @@ class Axis:
         gcra: makes the GCRA; one that other processes share, say.
 
     Attributes:
+        refills: whether what is left may grow all the time, for all that headers tell; False for a window.
         taken: units admitted so far, ever. What was admitted since an instant is a difference of two of these.
     """
 
@@ -65,13 +66,17 @@ class Axis:
         "_counted",
         "_credit",
         "_credit_until",
+        "_guessed_until",
         "_heard",
         "_known",
+        "_reserved",
         "_smooth",
+        "_used",
         "_window",
         "cause",
         "gcra",
         "limit",
+        "refills",
         "taken",
     )
 
@@ -93,11 +98,14 @@ class Axis:
         self.gcra = gcra(limit * USE / window, burst, now)
         if known and gcra is Gcra:  # nobody else is at it: what may go at once may do so now
             self.gcra.tat = now
+        self.refills = True
         self._began = now
         self._window = window
         self._known = limit / window if known else math.inf  # per second
         self._smooth = known and not follows
         self._heard = False
+        self._guessed_until = -math.inf  # when a window ends that may be a bucket, for all that headers tell
+        self._reserved = self._used = 0.0  # of what was settled
         self._credit = 0.0
         self._credit_until = -math.inf
         self._counted = known and window > MINUTE and gcra is Gcra  # a day's requests may go in an hour
@@ -131,9 +139,14 @@ class Axis:
         else:
             self.gcra.take(cost, now)
 
-    def give(self, cost: float) -> None:
-        """Correct the past: see `Gcra.give`."""
-        self.gcra.give(cost)
+    def settle(self, cost: float, used: float, now: float) -> None:
+        """A call for which a cost was admitted turned out to use more or less."""
+        self._reserved += cost
+        self._used += used
+        if now < self._credit_until:
+            self._credit += cost - used
+        else:
+            self.gcra.give(cost - used)
 
     @property
     def tries(self) -> bool:
@@ -150,7 +163,8 @@ class Axis:
         owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
         self._end_trial()
         self.gcra.burst = min(self.gcra.burst, BURST)
-        self.gcra.tat = now + self.gcra.burst + owed
+        self.gcra.tat = max(now + owed, self._guessed_until) + self.gcra.burst
+        self._guessed_until = -math.inf
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
@@ -180,8 +194,10 @@ class Axis:
         if quota.remaining is None or (reset := self._reset(quota, mark)) is None:
             return
         rate = self.limit / self._window
-        left = quota.remaining - (self.taken - mark)
+        left = quota.remaining - (self.taken - mark) * (self._used / self._reserved if self._reserved else 1.0)
         capacity = quota.remaining + reset * rate
+        if capacity > SLACK * self.limit + 2.0 * rate and quota.reset is not None:
+            self.refills = False
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
             if self._smooth or self._heard or (self._known < math.inf and capacity < TRIED * rate):
                 self._lower(left + rate * (now - sent), now)
@@ -198,7 +214,8 @@ class Axis:
                 self._credit = left
                 self._credit_until = max(now, sent + reset)
                 self.gcra.burst = BURST
-                self.gcra.tat = self._credit_until + BURST
+                self.gcra.tat = (self._credit_until if quota.reset is not None else now) + BURST
+                self._guessed_until = self._credit_until if quota.reset is None else -math.inf
             self._credit = min(self._credit, left)
         self._heard = True
 

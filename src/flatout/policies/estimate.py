@@ -56,7 +56,20 @@ class Need:
     """What one attempt takes, as estimated before it is sent."""
 
     __slots__ = (
-        *("at", "costs", "features", "input", "mark", "marks", "max_tokens", "media", "number", "output", "shape"),
+        *(
+            "at",
+            "charged",
+            "costs",
+            "features",
+            "input",
+            "mark",
+            "marks",
+            "max_tokens",
+            "media",
+            "number",
+            "output",
+            "shape",
+        ),
     )
 
     def __init__(
@@ -77,6 +90,7 @@ class Need:
         self.shape = shape
         self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
         self.marks: dict[str, float] = {}  # what it had taken by then
+        self.charged: tuple[int, tuple[float, float, float]] | None = None  # see `flatout.policies.charge.Charge`
         self.mark = 0
         self.number = 0  # its place in the order of sending
         self.at = 0  # how many were in flight when it was sent, itself included

@@ -19,7 +19,7 @@ from .advertised import Quota, advertised, exaggerates
 from .ahead import BURST, LOT, Trial, at_once
 from .aimd import Aimd
 from .axis import CAUSES, DAY, USE, Axis, MakeGcra, Shared, per_window
-from .charge import Reserve, cost_of, used_of
+from .charge import Charge, Reserve
 from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
@@ -99,7 +99,7 @@ class Pacer:
         self.even = even
         self._tried_at = -math.inf  # when a trial of going ahead was refused
         self._untold = LOT  # refusals that it may still explain
-        self._reserve = reserve
+        self.charge = Charge(reserve)
         self._requests_per_day = requests_per_day
         self._axes: dict[str, Axis] = {}
         for name, limit, window in per_window(limits):
@@ -150,7 +150,7 @@ class Pacer:
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
         for name, axis in self._axes.items():
-            most = axis.most if (cost := cost_of(name, need, self._reserve)) == need.max_tokens else axis.most * GUESSED
+            most = axis.most if (cost := self.charge.cost(name, need)) == need.max_tokens else axis.most * GUESSED
             if name not in ("rpm", "rpd") and cost > most:
                 return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
         return None
@@ -168,7 +168,7 @@ class Pacer:
         if self._probe and self.in_flight and self._probe_until > at:
             at, cause = self._probe_until, "probe" if self._paused_at == -math.inf else "pause"
         for name, axis in self._axes.items():
-            if (ready := axis.ready_at(cost_of(name, need, self._reserve), now)) > at:
+            if (ready := axis.ready_at(self.charge.cost(name, need), now)) > at:
                 at, cause = ready, axis.cause
         if self.search is not None and (ready := self.search.ready_at()) > at:
             at, cause = ready, "requests"
@@ -205,9 +205,11 @@ class Pacer:
         need.costs = costs = {}
         need.marks = marks = {}
         for name, axis in self._axes.items():
-            costs[name] = cost = cost_of(name, need, self._reserve)
+            costs[name] = cost = self.charge.cost(name, need)
             axis.take(cost, now)
             marks[name] = axis.taken
+        if "tpm" in costs:
+            self.charge.sent(need)
         if self.search is not None:
             self.search.take(now)
             need.mark = self.search.mark
@@ -246,9 +248,11 @@ class Pacer:
         self._tolerance.answered()
         if self.search is not None:
             self.search.accepted(sent, now)
+        if "tpm" in need.costs:
+            self.charge.answered(need, usage)
         for name in need.costs:
-            if name not in ("rpm", "rpd") and (used := used_of(name, need, usage, self._reserve)) is not None:
-                self._axes[name].give(need.costs[name] - used)
+            if name not in ("rpm", "rpd") and (used := self.charge.used(name, need, usage)) is not None:
+                self._axes[name].settle(need.costs[name], used, now)
         self._hear(need, headers, sent, now, wall, fits=True)
 
     def failed(
@@ -308,9 +312,9 @@ class Pacer:
         """
         self.in_flight -= 1
         if headers is not None:
-            self._hear(need, headers, sent, now, wall, fits=True)
+            self._hear(need, headers, sent, now, wall, fits=True, refused=True)
         for name, limit, window in per_window(named) if named is not None else ():
-            self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True)
+            self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True, refused=True)
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
@@ -415,17 +419,20 @@ class Pacer:
         wall: float,
         *,
         fits: bool = False,
+        refused: bool = False,
     ) -> None:
         then = wall - (now - sent)  # what is told was so when the call was let in, not when its answer was ready
         told = advertised(headers, then, requests_per_day=self._requests_per_day)
         if told is None:
             return
         for name, quota in told.quotas():
-            self._follow(name, quota, need, sent, now, fits=fits)
+            self._follow(name, quota, need, sent, now, fits=fits, refused=refused)
 
-    def _follow(self, name: str, quota: Quota, need: Need, sent: float, now: float, *, fits: bool) -> None:
+    def _follow(
+        self, name: str, quota: Quota, need: Need, sent: float, now: float, *, fits: bool, refused: bool
+    ) -> None:
         """Keep to what a provider tells of one limit."""
-        least = cost_of(name, need, self._reserve) if fits else 1.0
+        least = self.charge.cost(name, need) if fits else 1.0
         if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
             return  # garbage, for the call that brought it was answered, or asked to come back
         if (axis := self._axes.get(name)) is None:
@@ -436,6 +443,11 @@ class Pacer:
             )
             self.search = self.aimd = None
             self._most = self.limits.concurrency or math.inf
-            axis.taken = self.in_flight * cost_of(name, need, self._reserve)  # sent meanwhile, and not counted yet
+            axis.taken = self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
             need.marks[name] = 0.0
         axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
+        if name == "tpm" and quota.remaining is not None and self._shared is None:
+            if refused:
+                self.charge.refused(need, quota.remaining)
+            else:
+                self.charge.told(need, quota.remaining, axis.per(MINUTE), sent, refills=axis.refills)

@@ -16,6 +16,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from flatout.policies.charge import Reserve
+
 KEEP = 7 * 86_400.0
 """Seconds after which nothing is believed any more."""
 
@@ -31,6 +33,7 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         at: when, in seconds since the epoch.
         rate: requests per second that it took; None when it tells its limits, or none was met.
         even: whether it refused what was tried ahead of known limits.
+        charges: by which rule it charges tokens.
         weights: tokens per character, extra byte, digit and white space.
         seen: answers from which these were learnt.
     """
@@ -38,6 +41,7 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: float
     rate: Rate | None = None
     even: bool = False
+    charges: Reserve | None = None
     weights: tuple[Weight, Weight, Weight, Weight] | None = None
     seen: Annotated[int, Meta(ge=0)] = 0
 

@@ -131,6 +131,30 @@ def test_headers_that_promise_too_much_of_a_known_limit_are_no_longer_followed()
     assert spend_from(axis, 100, 1.1)[-1][0] - 1.1 >= 99 / (10 * USE) - BURST
 
 
+def test_what_may_be_a_bucket_goes_on_evenly_until_a_refusal_shows_a_window():
+    """A bucket would lie idle for a minute where headers tell no reset, or a window be asked all through it."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, None), axis.taken, 0.0, 0.1)
+    times = [at for at, _ in spend_from(axis, 650, 0.1)]
+    assert times[-1] <= 0.1 + 52 / (10 * USE)
+    axis.refused(6.0)
+    assert 59.9 <= axis.ready_at(1.0, 6.0) <= 61.0
+
+
+@pytest.mark.parametrize("reset", [0.1, 60.0], ids=["bucket", "window"])
+def test_what_was_reserved_and_not_used_may_go_at_once(reset):
+    """A first run, whose guesses are a third too high, would wait for the next minute with a third of this one left."""
+    axis = Axis("tokens", 60_000.0, 60.0, 0.0, known=True, follows=True)
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(60_000.0, 59_999.0, reset), axis.taken, 0.0, 0.1)
+    room = 59_000.0
+    axis.take(room, 0.1)
+    axis.settle(room, 0.5 * room, 1.0)
+    axis.heard(Quota(60_000.0, 59_998.0, reset), 1.0, 0.05, 1.1)  # an early call's answer, which does not know of it
+    assert axis.ready_at(0.4 * room, 1.1) <= 1.1
+
+
 def test_a_window_is_spent_ahead_but_not_beyond():
     """The second half of a minute's calls would all be refused."""
     axis = advertised()

@@ -14,7 +14,7 @@ WEIGHTS = (0.2, 0.3, 0.3, 0.1)
 
 
 def learnt(age: float = 0.0) -> Learnt:
-    return Learnt(at=time.time() - age, rate=12.5, even=True, weights=WEIGHTS, seen=50)
+    return Learnt(at=time.time() - age, rate=12.5, even=True, charges="input", weights=WEIGHTS, seen=50)
 
 
 def test_what_was_kept_is_recalled(tmp_path):
@@ -22,7 +22,7 @@ def test_what_was_kept_is_recalled(tmp_path):
     Memory(tmp_path / "new" / "folder").keep("sim/model", learnt())
     found = Memory(tmp_path / "new" / "folder").recall("sim/model")
     assert found is not None
-    assert (found.rate, found.even, found.weights, found.seen) == (12.5, True, WEIGHTS, 50)
+    assert (found.rate, found.even, found.charges, found.weights, found.seen) == (12.5, True, "input", WEIGHTS, 50)
 
 
 def test_targets_are_kept_apart(tmp_path):
