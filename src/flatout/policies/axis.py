@@ -63,6 +63,7 @@ class Axis:
 
     __slots__ = (
         "_began",
+        "_cautious",
         "_counted",
         "_credit",
         "_credit_until",
@@ -103,7 +104,7 @@ class Axis:
         self._window = window
         self._known = limit / window if known else math.inf  # per second
         self._smooth = known and not follows
-        self._heard = False
+        self._heard = self._cautious = False
         self._guessed_until = -math.inf  # when a window ends that may be a bucket, for all that headers tell
         self._reserved = self._used = 0.0  # of what was settled
         self._credit = 0.0
@@ -176,7 +177,7 @@ class Axis:
         if not self._counted:
             self.gcra.tat = now + self.gcra.burst
 
-    def heard(self, quota: Quota, mark: float, sent: float, now: float) -> None:
+    def heard(self, quota: Quota, mark: float, sent: float, now: float, *, caution: float = 1.0) -> None:
         """Follow what an answer says.
 
         Args:
@@ -184,6 +185,8 @@ class Axis:
             mark: `taken` when its request was sent.
             sent: when that was.
             now: the present.
+            caution: how many times what is reckoned may be charged. Until it is 1, no more than that part of what is
+                left is spent ahead.
         """
         if quota.limit is not None:
             self._end_trial()
@@ -195,11 +198,15 @@ class Axis:
             return
         rate = self.limit / self._window
         left = quota.remaining - (self.taken - mark) * (self._used / self._reserved if self._reserved else 1.0)
+        first = not self._heard or (self._cautious and caution == 1.0)
+        if first:
+            left -= quota.remaining * (1.0 - 1.0 / caution)
+            self._cautious = caution > 1.0
         capacity = quota.remaining + reset * rate
         if capacity > SLACK * self.limit + 2.0 * rate and quota.reset is not None:
             self.refills = False
         if capacity <= SLACK * self.limit + 2.0 * rate:  # a bucket: what is left refills all the time
-            if self._smooth or self._heard or (self._known < math.inf and capacity < TRIED * rate):
+            if self._smooth or not first or (self._known < math.inf and capacity < TRIED * rate):
                 self._lower(left + rate * (now - sent), now)
                 self._credit = min(self._credit, max(0.0, left))
             else:  # all but a little, and not what was refilled: when it was counted between then and now, nobody knows
@@ -208,7 +215,7 @@ class Axis:
                 self.gcra.tat = -math.inf
                 self._lower(left - spare, now)
         elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
-            if self._credit_until == -math.inf:
+            if first and (self._credit_until == -math.inf or now < self._credit_until):
                 if now < self._began + self._window:
                     left = min(left, max(0.0, self.limit - self.taken))  # headers may be some seconds old
                 self._credit = left

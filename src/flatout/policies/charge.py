@@ -29,6 +29,9 @@ the last factor to what was charged is the provider's."""
 REFUSED = 2
 """Calls refused although more was left than they need, after which another rule is taken for the provider's."""
 
+UNSURE = 100
+"""Readings after which a rule is trusted that could not be compared."""
+
 
 def cost_of(limit: str, need: Need, reserve: Reserve) -> float:
     """What a call is reserved on one limit, a field of `flatout.Limits`."""
@@ -78,7 +81,19 @@ class Charge:
         rule: what is thought now.
     """
 
-    __slots__ = ("_calls", "_fullest", "_last", "_output", "_refusals", "_seen", "_sent", "rule")
+    __slots__ = (
+        "_calls",
+        "_fullest",
+        "_last",
+        "_most",
+        "_output",
+        "_reckoned",
+        "_refusals",
+        "_seen",
+        "_sent",
+        "_unsure",
+        "rule",
+    )
 
     def __init__(self, rule: Reserve) -> None:
         self.rule = rule
@@ -86,6 +101,8 @@ class Charge:
         self._sent = (0.0, 0.0)  # tokens by ``max_tokens`` and by ``input``, charged when a call is sent
         self._output = 0.0  # tokens of answers, charged when a call is answered
         self._fullest = 0.0  # the most that was ever left
+        self._unsure = UNSURE
+        self._most = self._reckoned = 0.0  # of calls with ``max_tokens``: by these, and by the rule
         self._refusals = 0  # that another rule explains
         self._last: _Reading | None = None
         self._seen: dict[tuple[Reserve, bool], tuple[float, int]] = {}  # a factor, and how often running it was seen
@@ -101,11 +118,19 @@ class Charge:
         """What a call turned out to be charged on a limit of tokens; None when that is not known."""
         return used_of(limit, need, usage, self.rule)
 
+    @property
+    def caution(self) -> float:
+        """How many times what is reckoned may be charged, so long as nothing was compared: for ``max_tokens``."""
+        return self._most / self._reckoned if self._unsure > 0 and self._most > self._reckoned else 1.0
+
     def sent(self, need: Need) -> None:
         """A call was admitted."""
         most, given = self._sent
         self._calls += 1
         self._sent = (most + cost_of("tpm", need, "max_tokens"), given + need.input)
+        if self._unsure > 0 and need.max_tokens is not None:
+            self._most += cost_of("tpm", need, "max_tokens")
+            self._reckoned += cost_of("tpm", need, self.rule)
         need.charged = (self._calls, (self._sent[1] + self._output, *self._sent))
 
     def answered(self, need: Need, usage: Usage) -> None:
@@ -124,6 +149,7 @@ class Charge:
         """
         if need.charged is None:
             return
+        self._unsure -= 1
         new, last = _Reading(*need.charged, sent, left), self._last
         self._fullest = max(self._fullest, left)
         if last is None:
@@ -168,3 +194,6 @@ class Charge:
         if steady and self.rule not in near:
             self.rule = min(steady, key=near.__getitem__)
             self._seen.clear()
+            self._unsure = 0
+        elif self.rule in steady:
+            self._unsure = 0

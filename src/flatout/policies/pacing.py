@@ -445,7 +445,8 @@ class Pacer:
             self._most = self.limits.concurrency or math.inf
             axis.taken = self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
             need.marks[name] = 0.0
-        axis.heard(quota, need.marks.get(name, axis.taken), sent, now)
+        caution = self.charge.caution if name == "tpm" else 1.0
+        axis.heard(quota, need.marks.get(name, axis.taken), sent, now, caution=caution)
         if name == "tpm" and quota.remaining is not None and self._shared is None:
             if refused:
                 self.charge.refused(need, quota.remaining)

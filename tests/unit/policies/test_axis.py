@@ -131,6 +131,17 @@ def test_headers_that_promise_too_much_of_a_known_limit_are_no_longer_followed()
     assert spend_from(axis, 100, 1.1)[-1][0] - 1.1 >= 99 / (10 * USE) - BURST
 
 
+@pytest.mark.parametrize("reset", [0.1, 60.0], ids=["bucket", "window"])
+def test_no_more_is_spent_ahead_than_what_may_be_charged_for_it(reset):
+    """Five hundred calls would go at once, each charged eight times what was reckoned, and most be refused."""
+    axis = followed()
+    axis.take(1.0, 0.0)
+    axis.heard(Quota(600.0, 599.0, reset), axis.taken, 0.0, 0.1, caution=8.0)
+    assert 60 <= sum(at <= 0.1 for at, _ in spend_from(axis, 76, 0.1)) <= 75
+    axis.heard(Quota(600.0, 524.0, reset), axis.taken, 0.2, 0.3)
+    assert all(at <= 0.3 for at, _ in spend_from(axis, 400, 0.3))
+
+
 def test_what_may_be_a_bucket_goes_on_evenly_until_a_refusal_shows_a_window():
     """A bucket would lie idle for a minute where headers tell no reset, or a window be asked all through it."""
     axis = followed()

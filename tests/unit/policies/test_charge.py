@@ -92,6 +92,18 @@ def test_rules_that_hardly_differ_are_not_changed_for_one_another():
         assert charge.rule == "max_tokens"
 
 
+def test_a_rule_that_was_not_compared_yet_may_charge_for_the_longest_answer():
+    """A first lump of calls would go by a guess, and hundreds be refused."""
+    charge = Charge("usage")
+    assert charge.caution == 1.0
+    charge.sent(Need(100.0, 100.0))
+    assert charge.caution == 1.0  # nobody asked for more than an answer
+    charge.sent(Need(100.0, 100.0, 1_000))
+    assert charge.caution == 5.0
+    run(charge, "max_tokens", bucket=True, apart=0.1)
+    assert charge.caution == 1.0
+
+
 def test_refusals_although_enough_was_left_tell_that_more_is_charged():
     """Behind a bucket of a second there is no other sign, and the refusals would not end."""
     charge = Charge("usage")
