@@ -18,6 +18,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from flatout import Limits
 from flatout.testing import Faults, ProviderSettings
 
+from . import drawn
 from . import pacing_http as http
 from .pacing_run import Case, Measured, run
 from .plot import Panel, svg
@@ -264,8 +266,8 @@ Runs = dict[str, list[tuple[Case, list[Future[Measured]]]]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES))
-    parser.add_argument("--seeds", type=int, help="10; 1 with --http")
+    parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES) + "; drawn")
+    parser.add_argument("--seeds", type=int, help="10; 1 with --http; with drawn: of the first so many the odd ones")
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--http", action="store_true", help="over HTTP and in real time: hours for all tables")
     parser.add_argument("--minutes", type=float, default=math.inf, help="a case's time at most, for a quick look")
@@ -273,6 +275,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.plot is not None:
         options.plot.write_text(_plot(), encoding="utf-8")
+        return
+    if options.tables == ["drawn"]:
+        _drawn(range(1, options.seeds or 200, 2), options.only)
         return
     seeds = range(options.seeds or (1 if options.http else 10))
     with ProcessPoolExecutor() as pool:
@@ -287,6 +292,14 @@ def main() -> None:
                     _print(_row(case, [job.result() for job in jobs]))
     if options.http:  # only now, when the virtual runs are through: they take all of the processor
         asyncio.run(_over_http(tables, len(seeds)))
+
+
+def _drawn(seeds: range, only: str) -> None:
+    _print(f"drawn servers: {len(seeds)} odd seeds; median, worst tenth, worst")
+    with ProcessPoolExecutor() as pool:
+        for name in drawn.PACERS:
+            if only in name:
+                _print(drawn.row(name, list(pool.map(partial(drawn.outcome, name), seeds))))
 
 
 async def _over_http(tables: Runs, seeds: int) -> None:

@@ -22,6 +22,7 @@ from flatout import (
     NotSent,
 )
 from flatout.layer import Request, Response
+from flatout.policies.unknown.search import START
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 
 CALLS = 2_000
@@ -138,12 +139,16 @@ def test_several_clients_do_not_lose_calls_to_each_other():
 
 
 @pytest.mark.parametrize("error_latency", [0.02, 0.2])
-@pytest.mark.parametrize("limits", [None, Limits(rpm=60_000), Limits(concurrency=100)], ids=["none", "rpm", "slots"])
-def test_a_wrong_key_costs_a_handful_of_requests(error_latency, limits):
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [(None, START), (Limits(rpm=60_000), 5), (Limits(concurrency=100), 5)],
+    ids=["none", "rpm", "slots"],
+)
+def test_a_wrong_key_costs_a_handful_of_requests(error_latency, limits, most):
     """A thousand calls with a wrong key look like an attack, and lock the account."""
     model = provider(key="right", error_latency=error_latency)
     results, seconds = gathered(model, 1_000, api_key="wrong", limits=limits)
-    assert model.stats()["received"] <= 5
+    assert model.stats()["received"] <= most
     assert set(kinds(results)) == {"AuthenticationError", "CircuitOpen"}
     assert sum(isinstance(result.error, AuthenticationError) for result in results) == model.stats()["received"]
     assert seconds < 5
@@ -170,7 +175,7 @@ def test_an_unreachable_host_is_given_up_after_a_minute_and_costs_little():
     """A typo in the address would take every call through all its retries, or hold a run until its deadline."""
     model = provider(outage=(0, 1e9), outage_as="refused")
     results, seconds = gathered(model, 1_000)
-    assert model.stats()["received"] <= 50
+    assert model.stats()["received"] <= START + 10
     assert all(isinstance(result.error, ConnectError | CircuitOpen) for result in results)
     assert all(result.cost == 0 for result in results)
     assert all("connection refused" in str(result.error) for result in results)

@@ -117,10 +117,10 @@ def test_what_turns_out_never_to_fit_fails_too_and_blocks_nobody():
 
     async def main() -> None:
         async with client(wire) as made:
-            results = await made.gather([SMALL, "before", "word " * 100_000, "after"])
-            assert [result.ok for result in results] == [True, True, False, True]
-            assert isinstance(results[2].error, InvalidRequest)
-            assert "2,000" in str(results[2].error)
+            results = await made.gather([*[SMALL] * 30, "before", "word " * 100_000, "after"])
+            assert [result.index for result in results if not result.ok] == [31]
+            assert isinstance(results[31].error, InvalidRequest)
+            assert "2,000" in str(results[31].error)
             assert not any(len(prompt) > 2_000 for prompt in wire.prompts)
 
     run_virtual(main())

@@ -60,6 +60,7 @@ class Need:
             "at",
             "charged",
             "costs",
+            "ended",
             "features",
             "input",
             "mark",
@@ -91,7 +92,8 @@ class Need:
         self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
         self.marks: dict[str, float] = {}  # what it had taken by then
         self.charged: tuple[int, tuple[float, float, float]] | None = None  # see `flatout.policies.charge.Charge`
-        self.mark = 0
+        self.mark = 0  # how many had been sent while the limit was searched for, itself included,
+        self.ended = 0  # and how many of them were over
         self.number = 0  # its place in the order of sending
         self.at = 0  # how many were in flight when it was sent, itself included
 

@@ -114,15 +114,11 @@ class Outcomes:
     def _throttled(self, need: Need, error: CallError, sent: float, now: float, wall: float) -> float | None:
         """A call was refused for our speed."""
         pacer, told = self._pacer, _told(error, wall)
-        alone = pacer.alone(need, told, sent, now)
-        if alone is not None:
-            pacer.failed(need, now, headers=error.headers, sent=sent, wall=wall)
-            return alone
         was = pacer.paused_until
-        until = pacer.throttled(need, told, error.headers, sent, now, wall, error.limits)
-        if until > max(was, now):
-            self._health.news.append(News("paused", reason=_reason(error, told), until=until))
-        return None
+        wait = pacer.refused(need, told, error.headers, sent, now, wall, error.limits)
+        if wait.until > max(was, now):
+            self._health.news.append(News("paused", reason=_reason(error, told), until=wait.until))
+        return wait.alone or None
 
 
 def _told(error: CallError, wall: float) -> float | None:

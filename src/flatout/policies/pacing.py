@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import NamedTuple
 
 from flatout.values import Limits, Usage
 
@@ -23,13 +24,16 @@ from .charge import Charge, Reserve
 from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
-from .search import RateSearch
 from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, STRAY, Tolerance
+from .unknown import RateSearch
 
 MINUTE = 60.0
 
 PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
+
+LEAST_WAIT = 0.1
+"""Fewest seconds that a refused call waits by itself, whatever it is told."""
 
 LAST_PAUSE = 10.0
 """Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
@@ -58,6 +62,18 @@ too: then the rate is searched for below them."""
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
+
+
+class Wait(NamedTuple):
+    """Who waits after a refusal.
+
+    Attributes:
+        alone: seconds that the refused call waits by itself.
+        until: when everybody may go on; `-inf` when that has not changed.
+    """
+
+    alone: float = 0.0
+    until: float = -math.inf
 
 
 class Pacer:
@@ -109,7 +125,7 @@ class Pacer:
         bare = limits.concurrency is None and not rate_known
         self.search = None
         if bare and adaptive == "rate":
-            self.search = RateSearch(now) if learnt is None else RateSearch(now, learnt * TRUST, found=True)
+            self.search = RateSearch(now, None if learnt is None else learnt * TRUST)
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate"
         self._answered = 0
@@ -117,7 +133,7 @@ class Pacer:
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         self._tolerates = rate_known or limits.concurrency is not None
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
-        self._probe = probe or self.search is not None
+        self._probe = probe and self.search is None
         self._probe_until = -math.inf
         self._throttles = 0
         self._crowd: Crowd | None = None  # bounds what is in flight at a server without capacity for more
@@ -170,8 +186,8 @@ class Pacer:
         for name, axis in self._axes.items():
             if (ready := axis.ready_at(self.charge.cost(name, need), now)) > at:
                 at, cause = ready, axis.cause
-        if self.search is not None and (ready := self.search.ready_at()) > at:
-            at, cause = ready, "requests"
+        if self.search is not None and (ready := self.search.ready_at(now)) > at:
+            at, cause = ready, self._search_cause(self.search)
         if self.paused_until > now:
             early = self._early_at if not self.in_flight else math.inf
             return min(at, early), "pause"
@@ -180,7 +196,8 @@ class Pacer:
     def use(self, cause: str) -> float | None:
         """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
         if cause == "concurrency":
-            bounds = (self.aimd, self._crowd.aimd if self._crowd is not None else None)
+            slots = self.search.slots if self.search is not None else None
+            bounds = (self.aimd, slots, self._crowd.aimd if self._crowd is not None else None)
             most = min(self._most if each is None else each.limit for each in bounds)
             return min(1.0, self.in_flight / most) if most != math.inf else None
         return USE if any(axis.cause == cause for axis in self._axes.values()) else None
@@ -211,6 +228,7 @@ class Pacer:
         if "tpm" in costs:
             self.charge.sent(need)
         if self.search is not None:
+            need.ended = self.search.ended
             self.search.take(now)
             need.mark = self.search.mark
 
@@ -239,15 +257,13 @@ class Pacer:
             self.paused_until = min(self.paused_until, now)
             for axis in self._axes.values():
                 axis.begin(now)
-            if self.search is not None:
-                self.search.begin(now)
         if sent >= self.paused_until:
             self._probe = False
             self._throttles = 0
         self._answered += 1
         self._tolerance.answered()
         if self.search is not None:
-            self.search.accepted(sent, now)
+            self.search.accepted(need.mark, need.ended, now)
         if "tpm" in need.costs:
             self.charge.answered(need, usage)
         for name in need.costs:
@@ -266,6 +282,8 @@ class Pacer:
     ) -> None:
         """An admitted call failed, or was cancelled, for a reason that is not our speed."""
         self.in_flight -= 1
+        if self.search is not None and need.mark:
+            self.search.over()
         if headers is not None:
             self._hear(need, headers, sent, now, wall)
 
@@ -281,15 +299,7 @@ class Pacer:
         if self._crowd is not None:
             self._crowd.take_back(now)
 
-    def alone(self, need: Need, retry_after: float | None, sent: float, now: float) -> float | None:
-        """Seconds that a refused call is to wait by itself; None when its refusal is everybody's: see `throttled`."""
-        if self._tried(sent, now) and (retry_after is None or retry_after <= STRAY):
-            return FIRST_PAUSE if retry_after is None else retry_after
-        if self.search is not None:
-            return self.search.alone(need.mark, sent, retry_after, now)
-        return self._tolerance.alone(retry_after) if self._tolerates else None
-
-    def throttled(
+    def refused(
         self,
         need: Need,
         retry_after: float | None,
@@ -298,8 +308,8 @@ class Pacer:
         now: float,
         wall: float,
         named: Limits | None = None,
-    ) -> float:
-        """An admitted call was refused for our speed: pause everybody. Returns when the pause ends.
+    ) -> Wait:
+        """An admitted call was refused for our speed. Returns who waits, and for how long.
 
         Args:
             need: the call's need, as it was admitted.
@@ -313,6 +323,8 @@ class Pacer:
         self.in_flight -= 1
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True, refused=True)
+        if (alone := self._alone(retry_after, sent, now)) is not None:
+            return Wait(alone)
         for name, limit, window in per_window(named) if named is not None else ():
             self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True, refused=True)
         for axis in self._axes.values():
@@ -321,18 +333,46 @@ class Pacer:
             self.aimd.pushed_back(sent, now, max(need.at, self.in_flight))
         elif self.search is None and self._searches and self._are_wrong(sent):
             self.search = self._search_below(need, sent, now)
-        absurd = retry_after is not None and retry_after > LONGEST_PAUSE and "rpd" not in self._axes
-        told = None if absurd else retry_after
-        wait = self.search.refused(need.mark, sent, told, now) if self.search is not None else 0.0
+        if self.search is not None and need.mark:  # else it was sent before there was a search
+            return self._refused_unknown(self.search, need, retry_after, sent, now)
+        return Wait(until=self._refused_known(retry_after, headers, sent, now))
+
+    def _alone(self, retry_after: float | None, sent: float, now: float) -> float | None:
+        """Seconds that a refused call waits by itself where limits are known; None when that is everybody's affair."""
+        if self._tried(sent, now) and (retry_after is None or retry_after <= STRAY):
+            return FIRST_PAUSE if retry_after is None else retry_after
+        return self._tolerance.alone(retry_after) if self._tolerates and self.search is None else None
+
+    def _refused_unknown(
+        self, search: RateSearch, need: Need, retry_after: float | None, sent: float, now: float
+    ) -> Wait:
+        """A call was refused where the rate is searched for: that is its own affair, unless others are refused too."""
+        was = search.shut
+        if not search.refused(need.mark, need.ended, sent, retry_after, now):
+            return Wait(FIRST_PAUSE if retry_after is None else max(LEAST_WAIT, retry_after))
+        return Wait() if was else Wait(until=search.ready_at(now))
+
+    def _refused_known(
+        self, retry_after: float | None, headers: Mapping[str, str] | None, sent: float, now: float
+    ) -> float:
+        """A call was refused within the limits that are known: everybody waits. Returns until when."""
         if retry_after is None and self.aimd is not None and self.in_flight:
             return self.paused_until  # a slot that falls free says when to go on
         if retry_after is None and sent < self._paused_at:
             return self.paused_until  # the pause that answers it has begun already
-        seconds = self._seconds(retry_after, sent)
-        self._pause(now + max(LONGEST_PAUSE if absurd else seconds, wait), now)
+        absurd = retry_after is not None and retry_after > LONGEST_PAUSE and "rpd" not in self._axes
+        seconds = self._seconds(None if absurd else retry_after, sent)
+        self._pause(now + (LONGEST_PAUSE if absurd else seconds), now)
         if absurd or (seconds > DOUBTFUL and headers is not None and exaggerates(headers)):
             self._doubt(now)
         return self.paused_until
+
+    @staticmethod
+    def _search_cause(search: RateSearch) -> str:
+        """What a call waits for while the limit is searched for."""
+        if search.slots is not None:
+            return "concurrency"
+        return "pause" if search.shut else "requests"
 
     def _seconds(self, retry_after: float | None, sent: float) -> float:
         """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
@@ -361,8 +401,6 @@ class Pacer:
         self._paused_at = now
         for axis in self._axes.values():
             axis.resume(until)
-        if self.search is not None:
-            self.search.resume(until)
         self._probe, self._probe_until = True, -math.inf
 
     def _are_wrong(self, sent: float) -> bool:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.estimate import Need
-from flatout.policies.pacing import FIRST_DOUBT, PROBE, Pacer
+from flatout.policies.pacing import FIRST_DOUBT, PROBE, Pacer, Wait
+from flatout.policies.unknown.search import START
 from flatout.values import Limits, Usage
 
 NONE: dict[str, str] = {}
@@ -142,7 +143,7 @@ def test_garbage_in_headers_never_stops_a_target_for_good(limits, answers):
         if fine:
             made.answered(need, Usage(input_tokens=10, output_tokens=10), headers, now, now + 0.1, wall)
         else:
-            made.throttled(need, None, headers, now, now + 0.1, wall)
+            made.refused(need, None, headers, now, now + 0.1, wall)
         now += 0.1
         call = Need(10.0, 10.0)
         assert made.never(call) is None
@@ -158,11 +159,21 @@ def test_a_limit_that_the_answered_call_exceeds_is_garbage():
     assert made.never(Need(10.0, 10.0)) is None
 
 
-def test_the_first_call_to_an_unknown_target_goes_alone():
+def test_an_unknown_target_gets_no_more_than_64_before_its_first_word():
     """A wrong key would cost a thousand requests, and look like an attack."""
-    made = pacer()
-    go(made, 0.0)
-    assert made.ready_at(Need(), 0.0)[0] >= PROBE
+    made, now, sent = pacer(), 0.0, 0
+    while True:
+        at, _ = made.ready_at(Need(), now)
+        if max(now, at) >= 1.0:
+            break
+        _, now = go(made, now)
+        sent += 1
+    assert sent == START
+    assert made.ready_at(Need(), now)[0] == 1.0
+
+
+def test_the_first_call_goes_alone_where_asked_to():
+    """A wrong key would cost as many requests as the limit allows at once."""
     made = pacer(Limits(rpm=6_000), probe=True)
     go(made, 0.0)
     assert made.ready_at(Need(), 0.0) == (PROBE, "probe")
@@ -181,7 +192,7 @@ def test_one_refusal_pauses_everybody_until_its_time():
     """Each of a thousand callers would find out for itself."""
     made = pacer(Limits(rpm=6_000))
     need, now = go(made, 1.0)
-    assert made.throttled(need, 5.0, NONE, now, now + 0.1, 0.0) == pytest.approx(now + 5.1)
+    assert made.refused(need, 5.0, NONE, now, now + 0.1, 0.0).until == pytest.approx(now + 5.1)
     at, cause = made.ready_at(Need(), now + 1)
     assert (at, cause) == (pytest.approx(now + 5.1, abs=0.05), "pause")
 
@@ -190,7 +201,7 @@ def test_after_a_pause_calls_go_one_after_the_other():
     """The end of the pause would be the next storm."""
     made = pacer(Limits(rpm=6_000))
     need, now = go(made, 1.0)
-    until = made.throttled(need, 5.0, NONE, now, now + 0.1, 0.0)
+    until = made.refused(need, 5.0, NONE, now, now + 0.1, 0.0).until
     times = []
     for _ in range(20):
         _, now = go(made, max(now, until))
@@ -203,7 +214,7 @@ def test_a_long_pause_by_a_gateway_that_exaggerates_is_tried_early():
     """A minute would be lost for a place that is free in two seconds."""
     made = pacer(Limits(rpm=6_000))
     need, now = go(made, 1.0)
-    made.throttled(need, 60.0, GATEWAY, now, now, 0.0)
+    made.refused(need, 60.0, GATEWAY, now, now, 0.0)
     assert made.ready_at(Need(), now)[0] == pytest.approx(now + FIRST_DOUBT)
     trial, at = go(made, now)
     assert made.ready_at(Need(), at)[0] >= now + 60  # one alone
@@ -215,13 +226,13 @@ def test_a_trial_that_fails_waits_longer_for_the_next():
     """The gateway would be hammered all through its pause."""
     made = pacer(Limits(rpm=6_000))
     need, now = go(made, 1.0)
-    made.throttled(need, 60.0, GATEWAY, now, now, 0.0)
+    made.refused(need, 60.0, GATEWAY, now, now, 0.0)
     waits = []
     for _ in range(3):
         trial, at = go(made, now)
         waits.append(at - now)
         now = at
-        made.throttled(trial, 60.0, GATEWAY, now, now, 0.0)
+        made.refused(trial, 60.0, GATEWAY, now, now, 0.0)
     assert waits == pytest.approx([2, 4, 8])
 
 
@@ -288,7 +299,7 @@ def test_permits_come_back_and_a_target_is_never_lost(limits, ends):
             case "answered":
                 answer(made, need, sent, now)
             case "throttled":
-                made.throttled(need, None, NONE, sent, now, 0.0)
+                made.refused(need, None, NONE, sent, now, 0.0)
             case "overloaded":
                 made.failed(need, now)
                 made.pushed_back(need, sent, now)
@@ -313,8 +324,7 @@ def test_a_refusal_of_what_is_tried_ahead_is_its_call_s_own_affair_and_ends_the_
     """All would pause for what five calls were told, or the next minute begin with five more refusals."""
     made = pacer(Limits(rpm=600), even=False)
     needs = [go(made, 0.0)[0] for _ in range(12)]
-    assert made.alone(needs[11], 1.0, 0.0, 0.05) == 1.0
-    made.failed(needs[11], 0.05)
+    assert made.refused(needs[11], 1.0, None, 0.0, 0.05, 0.0) == Wait(1.0)
     assert made.even
     assert made.paused_until < 0.05
     _, at = go(made, 0.05)
@@ -325,16 +335,16 @@ def test_a_trial_explains_no_more_refusals_than_it_can_have_caused():
     """A key that others use up would be asked by every call once more."""
     made = pacer(Limits(rpm=6_000), even=False)
     needs = [go(made, 0.0)[0] for _ in range(20)]
-    borne = [made.alone(need, 1.0, 0.0, 0.05) for need in needs]
+    borne = [made.refused(need, 1.0, None, 0.0, 0.05, 0.0).alone for need in needs]
     assert borne[0] == 1.0
-    assert borne[-1] is None
+    assert borne[-1] == 0.0
 
 
 def test_a_long_wait_after_a_trial_is_everybody_s():
     """Each call would find out by itself that the minute is used up."""
     made = pacer(Limits(rpm=600), even=False)
     need, _ = go(made, 0.0)
-    assert made.alone(need, 40.0, 0.0, 0.05) is None
+    assert made.refused(need, 40.0, None, 0.0, 0.05, 0.0).until >= 40.0
     assert made.even
 
 

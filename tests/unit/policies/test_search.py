@@ -2,177 +2,230 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given, settings
+import math
+from random import Random
+
+import pytest
+from drawn_targets import Drawn, used
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.search import SLOWEST, START, RateSearch
+from flatout.policies.unknown.search import ALARM, SLOWEST, START, RateSearch
+from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
 
 
-class Server:
-    """A token bucket that answers at once."""
-
-    def __init__(self, rate: float, burst: float = 1.0) -> None:
-        self.rate, self.capacity = rate, max(1.0, rate * burst)
-        self.level, self.at = self.capacity, 0.0
-        self.refused = self.admitted = 0
-
-    def admits(self, now: float) -> bool:
-        self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
-        self.at = now
-        if self.level < 1:
-            self.refused += 1
-            return False
-        self.level -= 1
-        self.admitted += 1
-        return True
-
-
-def use(search: RateSearch, server: Server, now: float, until: float) -> float:
-    """Requests as fast as the search lets them, each answered within the instant."""
-    while (at := max(now, search.ready_at())) < until:
-        now = at
+def search_against(
+    limit: Window,
+    seconds: float,
+    *,
+    strays: float = 0.0,
+    search: RateSearch | None = None,
+    began: float = 0.0,
+    told: bool = True,
+) -> tuple[RateSearch, list[float], list[float]]:
+    """Send flat out to a target that answers in an instant. Returns when requests were accepted, and when refused."""
+    search = RateSearch(began) if search is None else search
+    random, now = Random(1), began
+    accepted: list[float] = []
+    refused: list[float] = []
+    while (at := max(now, search.ready_at(now))) < began + seconds:
+        if at > now:
+            now = at
+            continue
         search.take(now)
-        mark = search.mark
-        if server.admits(now):
-            search.accepted(now, now)
+        if random.random() < strays:
+            refused.append(now)
+            search.refused(search.mark, search.ended, now, 1.0 if told else None, now)
+        elif (wait := limit.wait(now, 1)) > 0:
+            refused.append(now)
+            search.refused(search.mark, search.ended, now, math.ceil(wait) if told else None, now)
         else:
-            wait = (1 - server.level) / server.rate
-            search.resume(now + max(wait, search.refused(mark, now, None, now)))
-    return until
+            limit.take(now, 1)
+            accepted.append(now)
+            search.accepted(search.mark, search.ended, now)
+    return search, accepted, refused
 
 
-def test_it_finds_a_limit_in_seconds():
-    """A job of a minute would be over before its limit is known."""
-    search, server = RateSearch(0.0), Server(40.0)
-    use(search, server, 0.0, 10.0)
-    assert 0.7 * 40 <= search.rate <= 1.1 * 40
+def after(times: list[float], since: float) -> int:
+    return sum(at >= since for at in times)
 
 
-def test_it_stays_close_below_and_is_seldom_refused():
+SERVERS = {
+    "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),
+    "bucket 20 s": lambda rpm: Bucket(rpm, burst=20.0, full=True),
+    "bucket 60 s": lambda rpm: Bucket(rpm, burst=60.0, full=True),
+    "sliding": SlidingWindow,
+    "fixed": FixedWindow,
+}
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("rpm", [600, 6_000])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "bare"])
+def test_a_limit_is_used_and_seldom_hit(server, rpm, told):
     """One call in a hundred would be refused for ever, or a tenth of the limit never be used."""
-    search, server = RateSearch(0.0), Server(100.0)
-    use(search, server, 0.0, 60.0)
-    before = server.admitted
-    use(search, server, 60.0, 600.0)
-    assert server.admitted - before >= 0.97 * 54_000
-    assert server.refused <= 0.003 * server.admitted
+    _, accepted, refused = search_against(server(rpm), 660.0, told=told)
+    assert after(accepted, 60.0) >= 0.96 * 10 * rpm
+    assert after(refused, 60.0) <= 0.005 * 10 * rpm
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("strays", [0.01, 0.05])
+def test_strays_do_not_slow_a_run_down(server, strays):
+    """A gateway that refuses one in twenty at random would bring a run to a crawl."""
+    _, accepted, refused = search_against(server(3_000), 660.0, strays=strays)
+    assert after(accepted, 60.0) >= 0.9 * 30_000 * (1 - strays)
+    assert after(refused, 60.0) <= (strays + 0.02) * 30_000
+
+
+def test_without_limits_a_job_of_a_thousand_calls_is_sent_in_seconds():
+    """A short job would be slower than the script that it replaces."""
+    search, now = RateSearch(0.0), 0.0
+    while search.mark < 1_000:
+        now = max(now, search.ready_at(now))
+        search.take(now)
+        search.accepted(search.mark, search.ended, now)
+    assert now < 4.0
+
+
+def test_nobody_gets_more_than_64_before_the_first_word():
+    """A wrong key, or a model that does not exist, would cost a thousand requests."""
+    search, now = RateSearch(0.0), 0.0
+    while now < 0.99:
+        now = max(now, search.ready_at(now))
+        if now < 0.99:
+            search.take(now)
+    assert search.mark == START
+
+
+@pytest.mark.parametrize("rpm", [20, 30, 60])
+@pytest.mark.parametrize("burst", [0.5, 1.0, 30.0])
+def test_the_first_refusals_of_a_low_limit_are_few(rpm, burst):
+    """A limit of twenty a minute would be stormed by sixty requests."""
+    _, _, refused = search_against(Bucket(rpm, burst=burst, full=True), 5.0)
+    assert len(refused) <= 20
 
 
 def test_a_limit_that_doubles_is_found_within_five_minutes():
     """A raised limit would be of no use until the next run."""
-    search, server = RateSearch(0.0), Server(20.0)
-    now = use(search, server, 0.0, 120.0)
-    server.rate, server.capacity = 40.0, 40.0
-    use(search, server, now, now + 300)
+    limit = Bucket(1_200, burst=1.0, full=True)
+    search, _, _ = search_against(limit, 120.0)
+    limit.change(120.0, 2_400)
+    search_against(limit, 300.0, search=search, began=120.0)
     assert search.rate >= 0.9 * 40
 
 
-def test_one_cut_answers_a_whole_episode():
-    """Sixty refusals at once would bring the rate down to nothing."""
-    search = RateSearch(0.0)
-    now = 0.0
-    for _ in range(200):
-        now = max(now, search.ready_at())
-        search.take(now)
-    marks = range(search.mark - 59, search.mark + 1)
-    search.refused(marks[0], now - 0.5, 1.0, now)
-    rate = search.rate
-    for mark in marks[1:]:
-        search.refused(mark, now - 0.4, 1.0, now + 0.01)
-    assert search.rate == rate
-
-
-def test_refusals_that_overtake_each_other_prove_no_nonsense():
-    """The rate would jump to thousands, or fall to one a minute for the rest of the run."""
-    search, now, sent = RateSearch(0.0), 0.0, []
-    for _ in range(300):
-        now = max(now, search.ready_at())
-        search.take(now)
-        sent.append(now)
-    before = search.rate
-    assert search.alone(300, sent[299], None, now + 0.1) is not None
-    assert search.alone(293, sent[292], None, now + 0.11) is None
-    search.refused(293, sent[292], None, now + 0.11)
-    assert 0.1 * before < search.rate < before
+def test_a_limit_that_halves_is_followed_within_a_minute():
+    """A lowered limit would be run into all afternoon."""
+    limit = Bucket(1_200, burst=1.0, full=True)
+    search, _, _ = search_against(limit, 300.0)
+    limit.change(300.0, 600)
+    _, _, refused = search_against(limit, 300.0, search=search, began=300.0)
+    assert after(refused, 360.0) <= 0.01 * 2_400
+    assert 0.8 * 10 <= search.rate <= 1.05 * 10
 
 
 def test_it_begins_where_an_earlier_run_ended():
     """Every run would pay for the search anew."""
-    search, server = RateSearch(0.0, 36.0, found=True), Server(40.0)
-    use(search, server, 0.0, 20.0)
-    assert server.admitted >= 0.85 * 20 * 40
-    assert server.refused <= 5
+    _, accepted, refused = search_against(Bucket(2_400, burst=1.0, full=True), 20.0, search=RateSearch(0.0, 36.0))
+    assert len(accepted) >= 0.85 * 20 * 40
+    assert len(refused) <= 5
 
 
-steps = st.lists(
-    st.tuples(st.floats(0, 20), st.floats(0, 5), st.none() | st.floats(0, 100), st.integers(1, 30)), max_size=60
-)
-
-
-def test_a_refusal_of_the_very_first_request_says_little():
-    """Another program had used up the minute: the whole run would go on at a request a minute."""
-    search = RateSearch(0.0)
-    search.take(0.0)
-    search.resume(max(30.0, search.refused(search.mark, 0.0, 30.0, 0.1)))
-    server = Server(40.0)
-    use(search, server, 30.0, 90.0)
-    assert search.rate > 0.8 * 40
-
-
-def test_a_stray_refusal_after_a_quiet_hour_says_little():
-    """What was found would be forgotten for want of traffic."""
-    search, server = RateSearch(0.0), Server(40.0)
-    now = use(search, server, 0.0, 300.0)
-    found = search.rate
-    for _ in range(60):
-        now += 60.0
-        search.take(now)
-        search.accepted(now, now)
-    search.take(now)
-    search.refused(search.mark, now, 1.0, now)
-    assert search.rate > 0.4 * found
-
-
-@settings(max_examples=60, deadline=None)
-@given(steps)
-@example([(0.0, 0.0, None, 1), (0.0, 2.0, None, 3), (0.0, 0.0, None, 9), (0.0, 0.0, 3.0, 1)])
-def test_it_climbs_back_after_any_refusals(refusals):
-    """One bad minute would leave the run at a request a minute for hours."""
+def test_a_lone_refusal_is_its_calls_own_affair_whatever_it_tells():
+    """One 429 that names half a minute would stop a run of thousands for so long."""
     search, now = RateSearch(0.0), 0.0
-    for gap, ago, retry_after, count in refusals:
-        now += gap
-        for _ in range(count):
-            now = max(now, search.ready_at())
-            search.take(now)
-        wait = search.refused(search.mark, max(0.0, now - ago), retry_after, now)
-        assert (retry_after or 0) <= wait <= (retry_after or 0) + 3 * len(refusals) + 70
-        search.resume(now + wait)
-        assert search.rate >= SLOWEST * 0.999
-    began = now
-    while search.rate < START:
-        assert now - began < 3 * 3_600
-        now = max(now, search.ready_at())
+    for number in range(400):
+        now = max(now, search.ready_at(now))
         search.take(now)
-        search.accepted(now, now)
+        if number in (50, 150, 250):
+            assert not search.refused(search.mark, search.ended, now, 30.0, now + 0.05)
+        else:
+            search.accepted(search.mark, search.ended, now)
+    assert now < 5.0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["take", "accepted", "refused", "resume", "begin"]), st.floats(-5, 50))))
+def test_refusals_in_a_row_are_everybodys_and_one_goes_to_see():
+    """Each of a thousand callers would find out for itself."""
+    search, now, marks = RateSearch(0.0), 0.0, []
+    for _ in range(40):
+        now = max(now, search.ready_at(now))
+        search.take(now)
+        marks.append(search.mark)
+    everybody = [search.refused(mark, 0, now, None, now + 0.05) for mark in marks[-int(ALARM) :]]
+    assert everybody == [False] * (int(ALARM) - 1) + [True]
+    looked = 0
+    while now < 30.0:
+        now = max(now, search.ready_at(now))
+        search.take(now)
+        search.refused(search.mark, search.ended, now, None, now)
+        looked += 1
+    assert looked <= 9
+
+
+def test_one_change_answers_a_whole_episode():
+    """Sixty refusals at once would bring the rate down to nothing."""
+    search, now = RateSearch(0.0, 100.0), 0.0
+    for _ in range(300):
+        now = max(now, search.ready_at(now))
+        search.take(now)
+    for mark in range(search.mark - 59, search.mark + 1):
+        search.refused(mark, 0, now - 0.4, None, now)
+    now = search.ready_at(now)
+    search.take(now)
+    search.accepted(search.mark, search.ended, now)
+    assert search.rate >= 0.4 * 100
+
+
+def test_it_never_sends_faster_than_the_ceiling():
+    """What the user allows would be exceeded by what the provider accepts."""
+    search, now = RateSearch(0.0, 4.0, ceiling=5.0), 0.0
+    for _ in range(600):
+        now = max(now, search.ready_at(now))
+        search.take(now)
+        search.accepted(search.mark, search.ended, now)
+    assert search.rate <= 5.0
+    assert now >= 600 / 5.0 - 1
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 2))
+def test_no_target_is_stormed_or_forgotten(seed):
+    """On one kind of server a run would be refused without end, or stand still."""
+    drawn = Drawn(seed)
+    seconds = max(120.0, min(600.0, 2_000 / drawn.rate))
+    sent, accepted, refused = used(drawn, seconds)
+    most = 60 + drawn.rate * 6 + (0.3 + drawn.strays) * sent
+    assert refused <= most, drawn
+    assert accepted >= min(0.1 * drawn.share * seconds, 2_000), drawn
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["take", "accepted", "refused"]),
+            st.floats(0, 20),
+            st.floats(0, 5),
+            st.none() | st.floats(0, 1e4),
+            st.integers(1, 20),
+        ),
+        max_size=60,
+    )
+)
 def test_nothing_that_happens_in_any_order_breaks_it(events):
-    """An answer that comes late, or a clock that steps, would end the run with a traceback."""
-    search, now = RateSearch(0.0), 100.0
-    for what, step in events:
-        now += step
-        match what:
-            case "take":
+    """An answer that comes late would end the run with a traceback, or one bad minute leave it at a standstill."""
+    search, now, open_ = RateSearch(0.0), 0.0, []
+    for what, gap, ago, told, count in events:
+        now += gap
+        if what == "take":
+            for _ in range(count):
+                now = max(now, search.ready_at(now))
                 search.take(now)
-            case "accepted":
-                search.accepted(now - abs(step), now)
-            case "refused":
-                assert search.refused(search.mark, now - abs(step), abs(step) or None, now) >= 0
-            case "resume":
-                search.resume(now + abs(step))
-            case "begin":
-                search.begin(now)
+                open_.append(search.mark)
+        elif open_ and what == "accepted":
+            search.accepted(open_.pop(0), 0, now)
+        elif open_:
+            search.refused(open_.pop(), 0, max(0.0, now - ago), told, now)
         assert search.rate >= SLOWEST * 0.999
-        assert search.ready_at() < now + 1e5
+        if search.slots is None:
+            assert search.ready_at(now) <= now + 1 / SLOWEST + 2.0 ** (len(events) + 1)

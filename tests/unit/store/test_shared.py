@@ -84,7 +84,7 @@ def test_one_s_refusal_pauses_the_others(folder):
         first, second = (Pacer(Limits(rpm=600), 0.0, shared=shared) for shared in (one, two))
         need = Need()
         first.admit(need, 1.0)
-        first.throttled(need, 30.0, None, 1.0, 1.0, 0.0)
+        first.refused(need, 30.0, None, 1.0, 1.0, 0.0)
         assert second.ready_at(Need(), 2.0) == (pytest.approx(31.0, abs=0.3), "pause")
 
 

@@ -113,7 +113,7 @@ def test_retries_and_waits_are_events():
     assert retries[0].attributes["flatout.retry_in"] > 0
     assert span.start_time <= retries[0].timestamp < retries[1].timestamp <= span.end_time
     waits = {event.attributes["flatout.wait.cause"]: event for event in span.events if event.name == "flatout.wait"}
-    assert waits["pause"].attributes["flatout.wait.seconds"] >= 3
+    assert waits["backoff"].attributes["flatout.wait.seconds"] >= 3
     assert "backoff" in waits
 
 

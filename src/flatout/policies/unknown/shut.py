@@ -1,0 +1,67 @@
+"""A target that accepts nothing: one request at a time goes to see, after waits that double."""
+
+from __future__ import annotations
+
+DOUBTED = 2.0
+"""Seconds of a told wait after which it is doubted: gateways name a minute for what is free in two seconds."""
+
+
+TOO_SHORT = 5
+"""Refused looks after which a told wait is no longer believed to be long enough."""
+
+LONGEST = 15.0
+"""Most seconds between two looks where none are told."""
+
+
+class Shut:
+    """While nothing is accepted.
+
+    Args:
+        since: when the first request was sent that was refused.
+        accepted: how many had been accepted by then.
+        wait: seconds until the first look, where none are told.
+        retry_after: seconds that the provider asked to wait.
+        now: the present.
+
+    Attributes:
+        mark: the last request that went to see.
+        sent: when it went.
+        out: whether its outcome is open.
+        looks: how many were refused.
+    """
+
+    __slots__ = ("_at", "_wait", "accepted", "looks", "mark", "out", "sent", "since")
+
+    def __init__(self, since: float, accepted: int, wait: float, retry_after: float | None, now: float) -> None:
+        self.since = since
+        self.accepted = accepted
+        self.mark, self.sent, self.out, self.looks = 0, since, False, 0
+        self._wait = wait
+        self._set(retry_after, now)
+
+    @property
+    def seconds(self) -> float:
+        """For how long nothing was accepted, as far as is known."""
+        return self.sent - self.since
+
+    def ready_at(self, grace: float) -> float:
+        """When the next request may go to see, or when the one that went is held to be accepted."""
+        return self.sent + grace if self.out else self._at
+
+    def look(self, mark: int, now: float) -> None:
+        """A request goes to see."""
+        self.mark, self.sent, self.out = mark, now, True
+
+    def refused(self, retry_after: float | None, now: float) -> None:
+        """It was refused."""
+        self.out = False
+        self.looks += 1
+        self._wait = min(LONGEST, 2.0 * self._wait)
+        self._set(retry_after, now)
+
+    def _set(self, retry_after: float | None, now: float) -> None:
+        if retry_after is None or self.looks >= TOO_SHORT:
+            self._at = now + self._wait
+        else:  # a server that charges for what it refuses is never ready at the very second that it names
+            self._wait = max(self._wait, min(DOUBTED, retry_after))
+            self._at = now + min(self._wait, retry_after * (1.0 + 0.25 * self.looks))

@@ -1,0 +1,100 @@
+"""Targets drawn from wide ranges, and a search that sends to them flat out: a small event simulation."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from random import Random
+
+from flatout.policies.unknown.search import RateSearch
+from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
+
+
+class Drawn:
+    """What one target is like, from its seed."""
+
+    def __init__(self, seed: int) -> None:
+        random = Random(seed * 7919 + 13)
+        self.seed = seed
+        self.rate = 20 * 1_500 ** random.random() / 60
+        self.kind = random.choice(["bucket", "bucket", "sliding", "fixed"])
+        self.burst = 0.5 * 240 ** random.random()
+        self.latency = 0.3 * 33 ** random.random()
+        self.spread = math.log(random.uniform(3, 15)) / 2.326
+        self.charged = random.random() < 0.3
+        self.told = random.choice(["right", "right", "none", "minutes", "exaggerated"])
+        self.strays = 0.0 if random.random() < 0.5 else random.uniform(0, 0.05)
+        self.others = 0.0 if random.random() < 0.6 else random.uniform(0, 0.6)
+        self.refusal = 0.02 * 10 ** random.random()
+        self.share = self.rate * (1.0 - self.others)
+
+    def __repr__(self) -> str:
+        depth = f" of {self.burst:.1f} s" if self.kind == "bucket" else ""
+        return (
+            f"#{self.seed}: {self.rate:.2f}/s, {self.kind}{depth}, strays {self.strays:.1%}, others {self.others:.0%}, "
+            f"{'charged, ' * self.charged}retry-after {self.told}"
+        )
+
+    def limit(self) -> Window:
+        if self.kind == "bucket":
+            return Bucket(60 * self.rate, burst=self.burst, full=True)
+        return SlidingWindow(60 * self.rate) if self.kind == "sliding" else FixedWindow(60 * self.rate)
+
+    def retry_after(self, wait: float) -> float | None:
+        if self.told == "none":
+            return None
+        if self.told == "minutes":
+            return 60.0 * math.ceil(wait / 60)
+        return float(math.ceil(wait)) if self.told == "right" else 5.0 * wait + 10.0
+
+
+class Target:
+    """One drawn target, which others use too."""
+
+    def __init__(self, drawn: Drawn) -> None:
+        self.drawn, self.limit, self.random = drawn, drawn.limit(), Random(drawn.seed)
+        self.others_at = 0.0
+
+    def receive(self, now: float) -> tuple[bool, float, float | None]:
+        """Whether a request is accepted, after how many seconds that is known, and the Retry-After of a refusal."""
+        drawn = self.drawn
+        while drawn.others and self.others_at < now:
+            self._charge(self.others_at)
+            self.others_at += self.random.expovariate(drawn.rate * drawn.others)
+        if self.random.random() < drawn.strays:
+            return False, drawn.refusal, drawn.retry_after(1.0)
+        if (wait := self._charge(now)) > 0:
+            return False, drawn.refusal, drawn.retry_after(wait)
+        return True, drawn.refusal + drawn.latency * math.exp(drawn.spread * self.random.gauss()), None
+
+    def _charge(self, now: float) -> float:
+        wait = self.limit.wait(now, 1)
+        if wait <= 0:
+            self.limit.take(now, 1)
+        elif self.drawn.charged:
+            self.limit.waste(now, 1)
+        return wait
+
+
+def used(drawn: Drawn, seconds: float, most: int = 1_000) -> tuple[int, int, int]:
+    """Send flat out for so long. Returns how many requests were sent, accepted and refused."""
+    search, target, now = RateSearch(0.0), Target(drawn), 0.0
+    ends: list[tuple[float, int, int, float, bool, float | None]] = []
+    accepted = refused = 0
+    while now < seconds:
+        at = search.ready_at(now) if len(ends) < most else math.inf
+        if at <= now:
+            ended = search.ended
+            search.take(now)
+            fine, after, told = target.receive(now)
+            accepted, refused = accepted + fine, refused + (not fine)
+            heapq.heappush(ends, (now + after, search.mark, ended, now, fine, told))
+            continue
+        now = min(at, ends[0][0] if ends else math.inf)
+        while ends and ends[0][0] <= now:
+            _, mark, ended, sent, fine, told = heapq.heappop(ends)
+            if fine:
+                search.accepted(mark, ended, now)
+            else:
+                search.refused(mark, ended, sent, told, now)
+    return accepted + refused, accepted, refused
