@@ -20,12 +20,13 @@ import heapq
 import math
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from random import Random
 
 from msgspec import Struct
 
 from flatout import Client
-from flatout.layer import Request, Response
+from flatout.layer import Request, Response, Transport
 from flatout.testing import answers, run_virtual
 from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
 
@@ -88,11 +89,24 @@ def drawn(seed: int) -> Server:
     )
 
 
-class Target:
-    """A drawn server at work: a transport on the virtual clock, and what it counted."""
+class Counts(Struct, frozen=True):
+    """What a server counted so far: requests, those that its limit refused, and when it accepted the others."""
 
-    def __init__(self, server: Server) -> None:
+    sent: int
+    refused: int
+    accepted: list[float]
+
+
+class Target:
+    """A drawn server at work: a transport on the virtual clock, and what it counted.
+
+    Attributes:
+        began: the loop's time at its second 0.
+    """
+
+    def __init__(self, server: Server, began: float = 0.0) -> None:
         self.server = server
+        self.began = began
         self.sent = self.refused = self.strays = 0
         self.accepted: list[float] = []
         self._random = Random(server.seed)
@@ -100,6 +114,10 @@ class Target:
         self._others_at = 0.0
         self._busy = 0
         self._free: list[float] = []
+
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return Counts(self.sent, self.refused, list(self.accepted))
 
     async def send(self, request: Request) -> Response:
         """Answer or refuse one request."""
@@ -113,7 +131,7 @@ class Target:
 
     async def exchange(self) -> tuple[int, float | None]:
         """The status of one request, and the Retry-After of a refusal."""
-        now, server = asyncio.get_running_loop().time(), self.server
+        now, server = asyncio.get_running_loop().time() - self.began, self.server
         self.sent += 1
         if self._random.random() < server.strays:
             self.strays += 1
@@ -180,6 +198,17 @@ def _retry_after(server: Server, wait: float) -> float | None:
 
 async def flatout(target: Target, until: float) -> int:
     """The client, with nothing given but an address. Returns how many calls were lost."""
+    async with client("http://drawn/v1", target) as made:
+        return await call(made, until)
+
+
+def client(url: str, transport: Transport | None = None) -> Client:
+    """A client that knows an address, and nothing else."""
+    return Client("m", base_url=url, config={}, transport=transport, seed=1, deadline=1e5)
+
+
+async def call(made: Client, until: float) -> int:
+    """Call, flat out, until an instant. Returns how many calls were lost."""
     loop, lost = asyncio.get_running_loop(), 0
 
     async def source() -> AsyncIterator[str]:
@@ -188,9 +217,8 @@ async def flatout(target: Target, until: float) -> int:
             yield f"prompt {number}"
             number += 1
 
-    config: dict[str, object] = {}
-    async with Client("m", base_url="http://drawn/v1", config=config, transport=target, seed=1, deadline=1e5) as client:
-        async for result in client.as_completed(source()):
+    async with aclosing(made.as_completed(source())) as results:
+        async for result in results:
             lost += not result.ok
             if loop.time() >= until:
                 break
@@ -221,7 +249,7 @@ async def plain(target: Target, until: float) -> int:
     open_: set[asyncio.Task[None]] = set()
     refusals: list[tuple[float, float | None]] = []
 
-    async def call() -> None:
+    async def one() -> None:
         sent = loop.time()
         status, told = await target.exchange()
         if status != 200:
@@ -248,7 +276,7 @@ async def plain(target: Target, until: float) -> int:
         if now < next_at:
             await asyncio.sleep(next_at - now)
             continue
-        task = asyncio.create_task(call())
+        task = asyncio.create_task(one())
         open_.add(task)
         task.add_done_callback(open_.discard)
         rate = min(rate * (4.0 if climbs else 1.001) ** (1.0 / rate), 1e4)
@@ -271,25 +299,28 @@ class Outcome(Struct, frozen=True):
     lost: int
 
 
-def outcome(name: str, seed: int) -> Outcome:
-    """Run one pacer on the server of a seed."""
-    server = drawn(seed)
-    target = Target(server)
-    until = server.seconds
-    warm: list[int] = []
+def outcome(name: str, seed: int, longest: float = math.inf) -> Outcome:
+    """Run one pacer on the server of a seed, for so many seconds at the most."""
+    target = Target(drawn(seed))
+    until = min(longest, target.server.seconds)
+    warm: list[Counts] = []
 
     async def main() -> int:
-        asyncio.get_running_loop().call_at(WARM, lambda: warm.extend((target.sent, target.refused)))
+        asyncio.get_running_loop().call_at(WARM, lambda: warm.append(target.counts()))
         return await PACERS[name](target, until)
 
     lost = run_virtual(main(), limit=1e7)
-    accepted = [at for at in target.accepted if at < until]
+    return came(target.server, until, warm[0], target.counts(), lost)
+
+
+def came(server: Server, until: float, warm: Counts, end: Counts, lost: int) -> Outcome:
+    """What a run came to, by what its server had counted when it was warm, and at the end."""
+    accepted = [at for at in end.accepted if at < until]
     late = [at for at in accepted if at >= WARM]
-    sent, refused = target.sent - warm[0], target.refused - warm[1]
     return Outcome(
         used=len(late) / (server.attainable * (until - WARM)),
-        refused=target.refused / max(1, target.sent),
-        late=refused / max(1, sent),
+        refused=end.refused / max(1, end.sent),
+        late=(end.refused - warm.refused) / max(1, end.sent - warm.sent),
         time=server.attainable * until / max(1, len(accepted)),
         lost=lost,
     )

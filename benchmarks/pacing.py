@@ -26,7 +26,7 @@ from typing import Any
 from flatout import Limits
 from flatout.testing import Faults, ProviderSettings
 
-from . import drawn
+from . import drawn, drawn_http
 from . import pacing_http as http
 from .pacing_run import Case, Measured, run
 from .plot import Panel, svg
@@ -267,7 +267,11 @@ Runs = dict[str, list[tuple[Case, list[Future[Measured]]]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=list(TABLES), help=", ".join(TABLES) + "; drawn")
-    parser.add_argument("--seeds", type=int, help="10; 1 with --http; with drawn: of the first so many the odd ones")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        help="10; 1 with --http; with drawn: of the first so many the odd ones, 12 servers with --http",
+    )
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--http", action="store_true", help="over HTTP and in real time: hours for all tables")
     parser.add_argument("--minutes", type=float, default=math.inf, help="a case's time at most, for a quick look")
@@ -277,7 +281,12 @@ def main() -> None:
         options.plot.write_text(_plot(), encoding="utf-8")
         return
     if options.tables == ["drawn"]:
-        _drawn(range(1, options.seeds or 200, 2), options.only)
+        if options.http:
+            longest = 60.0 * options.minutes
+            virtual = {seed: drawn.outcome("flatout", seed, longest) for seed in drawn_http.seeds(options.seeds or 12)}
+            asyncio.run(_drawn_over_http(virtual, longest))
+        else:
+            _drawn(range(1, options.seeds or 200, 2), options.only)
         return
     seeds = range(options.seeds or (1 if options.http else 10))
     with ProcessPoolExecutor() as pool:
@@ -302,9 +311,20 @@ def _drawn(seeds: range, only: str) -> None:
                 _print(drawn.row(name, list(pool.map(partial(drawn.outcome, name), seeds))))
 
 
+async def _drawn_over_http(virtual: dict[int, drawn.Outcome], longest: float) -> None:
+    tasks = drawn_http.outcomes(list(virtual), longest)
+    over_http = []
+    for (seed, calm), task in zip(virtual.items(), tasks, strict=True):
+        over_http.append(await task)
+        _print(f"seed {seed:3} {drawn.row('HTTP', [over_http[-1]])}")
+        _print(f"         {drawn.row('virtual', [calm])}")
+    _print(f"all      {drawn.row('HTTP', over_http)}")
+    _print(f"         {drawn.row('virtual', list(virtual.values()))}")
+
+
 async def _over_http(tables: Runs, seeds: int) -> None:
     runs = [
-        (case, seed, sum(job.result().admitted) / job.result().seconds)
+        (sum(job.result().admitted) / job.result().seconds, partial(http.run_http, case, seed))
         for rows in tables.values()
         for case, jobs in rows
         for seed, job in enumerate(jobs)

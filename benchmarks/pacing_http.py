@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import multiprocessing as mp
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import aiohttp
@@ -25,6 +25,8 @@ from flatout.testing import ProviderSettings, simulate
 
 from .pacing_run import Case, Measured, client, drive, wrong_by
 from .server import in_own_process
+
+RunT = TypeVar("RunT")
 
 RATE = 250.0
 """Requests per second of all runs together, so that the machine is not what is measured."""
@@ -45,23 +47,23 @@ def shortened(case: Case, minutes: float) -> Case:
     return structs.replace(case, seconds=min(case.seconds, max(least, minutes * 60.0)))
 
 
-def start(runs: Sequence[tuple[Case, int, float]]) -> list[asyncio.Task[Measured]]:
-    """Begin runs of (case, seed, its requests per second), as many at a time as there is room for.
+def start(jobs: Sequence[tuple[float, Callable[[], RunT]]]) -> list[asyncio.Task[RunT]]:
+    """Begin runs, each with its requests per second, as many at a time as there is room for.
 
     Returns:
         A task for each, in their order. The busiest runs go first, the others fill the gaps; those about as busy go in
         the order given, so that the first results are there soon.
     """
     room = _Room()
-    order = sorted(range(len(runs)), key=lambda index: -round(runs[index][2], -1))
-    tasks = {index: asyncio.create_task(_run(room, *runs[index])) for index in order}
-    return [tasks[index] for index in range(len(runs))]
+    order = sorted(range(len(jobs)), key=lambda index: -round(jobs[index][0], -1))
+    tasks = {index: asyncio.create_task(_run(room, *jobs[index])) for index in order}
+    return [tasks[index] for index in range(len(jobs))]
 
 
-async def _run(room: _Room, case: Case, seed: int, rate: float) -> Measured:
+async def _run(room: _Room, rate: float, job: Callable[[], RunT]) -> RunT:
     async with room.share(rate):
         with ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
-            return await asyncio.get_running_loop().run_in_executor(pool, run_http, case, seed)
+            return await asyncio.get_running_loop().run_in_executor(pool, job)
 
 
 class _Room:
