@@ -19,7 +19,7 @@ import asyncio
 import heapq
 import math
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from random import Random
 
@@ -340,3 +340,14 @@ def row(name: str, outcomes: list[Outcome]) -> str:
         f"after a minute {cells([each.late for each in outcomes], '7.2%')}   "
         f"time {cells([each.time for each in outcomes], '6.2f')}   lost {sum(each.lost for each in outcomes)}"
     )
+
+
+def slower(seeds: Iterable[int], found: dict[str, list[Outcome]]) -> str:
+    """Where the client took more than 1.1 times as long as the better of the two others, and how many times."""
+    ratios = [
+        (mine.time / min(naive.time, plain.time), seed)
+        for seed, mine, naive, plain in zip(seeds, found["flatout"], found["naive"], found["plain"], strict=True)
+    ]
+    worse = sorted((each for each in ratios if each[0] > 1.1), reverse=True)
+    which = ", ".join(f"{seed} ({ratio:.2f} ×)" for ratio, seed in worse)
+    return f"slower than the better of the others by more than 1.1 ×: {len(worse)} of {len(ratios)}: {which or 'none'}"

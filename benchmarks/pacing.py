@@ -305,10 +305,14 @@ def main() -> None:
 
 def _drawn(seeds: range, only: str) -> None:
     _print(f"drawn servers: {len(seeds)} odd seeds; median, worst tenth, worst")
+    found: dict[str, list[drawn.Outcome]] = {}
     with ProcessPoolExecutor() as pool:
         for name in drawn.PACERS:
             if only in name:
-                _print(drawn.row(name, list(pool.map(partial(drawn.outcome, name), seeds))))
+                found[name] = list(pool.map(partial(drawn.outcome, name), seeds))
+                _print(drawn.row(name, found[name]))
+    if not only:
+        _print(drawn.slower(seeds, found))
 
 
 async def _drawn_over_http(virtual: dict[int, drawn.Outcome], longest: float) -> None:
