@@ -394,6 +394,19 @@ def batch(transport, count: int, **options):
     return run_virtual(main(), limit=1e6)
 
 
+@pytest.mark.parametrize("told", [2.0, 30.0])
+@pytest.mark.parametrize("limits", [None, Limits(rpm=10_000), Limits(concurrency=400)], ids=["none", "rpm", "slots"])
+def test_one_stray_refusal_in_two_hundred_costs_a_run_next_to_nothing(limits, told):
+    """Each of them would pause everybody: a minute of calls would take an hour."""
+    seconds = {}
+    for name, every in (("strays", 200), ("none", 10**9)):
+        wire = Scripted(lambda now, number, every=every: throttle(told) if number % every == 100 else None, latency=2.0)
+        results = batch(wire, 8_000, limits=limits)
+        assert all(result.ok for result in results)
+        seconds[name] = wire.times[-1]
+    assert seconds["strays"] <= 1.3 * seconds["none"] + told
+
+
 def test_a_retry_after_that_one_call_hears_is_its_own_affair():
     """A stray 429 that names half a minute would stop a run of thousands for so long."""
     wire = Scripted(lambda now, number: throttle(30) if number == 20 else None)
@@ -406,9 +419,9 @@ def test_a_retry_after_that_one_call_hears_is_its_own_affair():
 @pytest.mark.parametrize("limits", [Limits(rpm=6_000), Limits(concurrency=50)], ids=["rpm", "slots"])
 def test_a_retry_after_pauses_everybody_and_then_not_all_at_once(limits):
     """Each of a thousand calls would meet its own 429, and all would come back in one instant."""
-    wire = Scripted(lambda now, number: throttle(5) if number == 20 else None)
+    wire = Scripted(lambda now, number: throttle(5) if 20 <= number <= 22 else None)
     assert all(result.ok for result in batch(wire, 300, limits=limits))
-    began = wire.times[19] + 0.02
+    began = wire.times[21] + 0.02
     assert not [at for at in wire.times if began + 0.01 < at < began + 5]
     after = [at for at in wire.times if at >= began + 4.99]
     assert sum(at < after[0] + 0.1 for at in after) <= 10
@@ -423,7 +436,13 @@ def test_a_gateway_that_exaggerates_is_tried_early():
 
 def test_a_long_retry_after_is_obeyed_to_the_end():
     """A provider that means it would be asked again and again, and lock the key."""
-    wire = Scripted(lambda now, number: throttle(60) if number == 20 else None)
+    closed: list[float] = []
+
+    def refuse(now: float, number: int) -> Response | None:
+        closed.extend([now] * (number == 20))
+        return throttle(60) if closed and now < closed[0] + 60 else None
+
+    wire = Scripted(refuse)
     assert all(result.ok for result in batch(wire, 50, limits=Limits(rpm=6_000)))
     began = wire.times[19] + 0.02
     assert not [at for at in wire.times if began + 0.1 < at < began + 60]
@@ -489,7 +508,7 @@ def test_an_overloaded_provider_is_left_in_peace_and_its_limit_not_forgotten():
         ("requests", Limits(rpm=600), None),
         ("tokens", Limits(tpm=6_000), None),
         ("concurrency", Limits(concurrency=2), None),
-        ("pause", Limits(concurrency=100), throttle(20)),
+        ("pause", Limits(rpm=60_000), throttle(20)),
         ("backoff", Limits(concurrency=100), Response(500, {}, answers.error("a bug", "server_error"))),
     ],
 )

@@ -10,7 +10,7 @@ from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.backoff import delay, excused_delay, overload_delay
 from flatout.policies.classify import Repeats, Verdict, verdict
-from flatout.policies.pacing import LONGEST_PAUSE
+from flatout.policies.pause import LONGEST_PAUSE
 from flatout.policies.trouble import Trouble
 from flatout.values import Call, Reply
 

@@ -8,7 +8,8 @@ from flatout.layer import Journey
 from .classify import Sign, Verdict, sign, verdict
 from .estimate import Need
 from .health import News, TargetHealth
-from .pacing import LONGEST_PAUSE, Pacer
+from .pacing import Pacer
+from .pause import LONGEST_PAUSE
 from .retry_after import retry_after
 from .service import Service
 from .trouble import Trouble

@@ -24,28 +24,20 @@ from .charge import Charge, Reserve
 from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
-from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, STRAY, Tolerance
+from .pause import DOUBTFUL, FIRST_DOUBT, LONGEST_PAUSE, Pause
+from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance
 from .unknown import RateSearch
 
 MINUTE = 60.0
+
+STRAY = 2.0
+"""Most seconds that the refusal of what was tried ahead may name to be its call's own affair."""
 
 PROBE = 0.25
 """Seconds for which the first call to a target goes alone, so that a wrong key costs one refusal, not a storm."""
 
 LEAST_WAIT = 0.1
 """Fewest seconds that a refused call waits by itself, whatever it is told."""
-
-LAST_PAUSE = 10.0
-"""Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
-
-TOO_SHORT = 2
-"""After so many pauses with nothing accepted in between, the waits that a provider names are too short, and grow."""
-
-LONGEST_PAUSE = 3_600.0
-"""Seconds that a refusal may ask to wait unless it names a day's limit. More is cut to this, and doubted."""
-
-DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
-"""A pause above so many seconds, named by a gateway that is known to exaggerate, is doubted after so many."""
 
 GUESSED = 1.3
 """A call fails unsent only if it needs so many times what a limit allows, where its need is a guess."""
@@ -108,10 +100,7 @@ class Pacer:
         self.in_flight = 0
         self.exclusive: AbstractContextManager[None] = shared if shared is not None else nullcontext()
         self._shared = shared
-        self._own_pause = -math.inf
-        self._paused_at = -math.inf
-        self._early_at = math.inf
-        self._early_wait = FIRST_DOUBT
+        self._pause = Pause(shared)
         self.even = even
         self._tried_at = -math.inf  # when a trial of going ahead was refused
         self._untold = LOT  # refusals that it may still explain
@@ -135,7 +124,6 @@ class Pacer:
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
         self._probe = probe and self.search is None
         self._probe_until = -math.inf
-        self._throttles = 0
         self._crowd: Crowd | None = None  # bounds what is in flight at a server without capacity for more
 
     def __repr__(self) -> str:
@@ -145,18 +133,12 @@ class Pacer:
     @property
     def paused_until(self) -> float:
         """Until when nobody may go."""
-        return self._own_pause if self._shared is None else max(self._own_pause, self._shared.paused_until)
-
-    @paused_until.setter
-    def paused_until(self, until: float) -> None:
-        self._own_pause = until
-        if self._shared is not None:
-            self._shared.paused_until = until
+        return self._pause.until
 
     @property
     def surely_paused_until(self) -> float:
         """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
-        return self.paused_until if self._early_at == math.inf else -math.inf
+        return self._pause.surely_until
 
     @property
     def counts_tokens(self) -> bool:
@@ -182,15 +164,14 @@ class Pacer:
             return math.inf, "concurrency"
         at, cause = self.paused_until, "pause"
         if self._probe and self.in_flight and self._probe_until > at:
-            at, cause = self._probe_until, "probe" if self._paused_at == -math.inf else "pause"
+            at, cause = self._probe_until, "probe" if self._pause.began == -math.inf else "pause"
         for name, axis in self._axes.items():
             if (ready := axis.ready_at(self.charge.cost(name, need), now)) > at:
                 at, cause = ready, axis.cause
         if self.search is not None and (ready := self.search.ready_at(now)) > at:
             at, cause = ready, self._search_cause(self.search)
         if self.paused_until > now:
-            early = self._early_at if not self.in_flight else math.inf
-            return min(at, early), "pause"
+            return min(at, math.inf if self.in_flight else self._pause.early_at), "pause"
         return at, cause
 
     def use(self, cause: str) -> float | None:
@@ -252,14 +233,11 @@ class Pacer:
             if self._crowd.aimd is not self.aimd:
                 self._crowd.aimd.answered(self.in_flight, now - sent, now)
         self.in_flight -= 1
-        if self._early_at != math.inf and sent >= self._paused_at:
-            self._early_at = math.inf
-            self.paused_until = min(self.paused_until, now)
+        if self._pause.answered(sent, now):
             for axis in self._axes.values():
                 axis.begin(now)
         if sent >= self.paused_until:
             self._probe = False
-            self._throttles = 0
         self._answered += 1
         self._tolerance.answered()
         if self.search is not None:
@@ -324,7 +302,8 @@ class Pacer:
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True, refused=True)
         if (alone := self._alone(retry_after, sent, now)) is not None:
-            return Wait(alone)
+            doubtful = headers is not None and exaggerates(headers)
+            return Wait(min(alone, FIRST_DOUBT) if doubtful else alone)
         for name, limit, window in per_window(named) if named is not None else ():
             self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True, refused=True)
         for axis in self._axes.values():
@@ -358,13 +337,14 @@ class Pacer:
         """A call was refused within the limits that are known: everybody waits. Returns until when."""
         if retry_after is None and self.aimd is not None and self.in_flight:
             return self.paused_until  # a slot that falls free says when to go on
-        if retry_after is None and sent < self._paused_at:
+        if retry_after is None and sent < self._pause.began:
             return self.paused_until  # the pause that answers it has begun already
+        again = self._pause.early_at != math.inf and sent >= self._pause.began
         absurd = retry_after is not None and retry_after > LONGEST_PAUSE and "rpd" not in self._axes
-        seconds = self._seconds(None if absurd else retry_after, sent)
-        self._pause(now + (LONGEST_PAUSE if absurd else seconds), now)
-        if absurd or (seconds > DOUBTFUL and headers is not None and exaggerates(headers)):
-            self._doubt(now)
+        seconds = self._pause.seconds(None if absurd else retry_after, sent)
+        self._begin_pause(now + (LONGEST_PAUSE if absurd else seconds), sent, now)
+        if absurd or again or (seconds > DOUBTFUL and headers is not None and exaggerates(headers)):
+            self._pause.doubt(now)
         return self.paused_until
 
     @staticmethod
@@ -374,38 +354,21 @@ class Pacer:
             return "concurrency"
         return "pause" if search.shut else "requests"
 
-    def _seconds(self, retry_after: float | None, sent: float) -> float:
-        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
-        own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
-        told = own if retry_after is None else retry_after
-        seconds = max(told, own) if self._throttles >= TOO_SHORT else told
-        if sent >= self._paused_at:
-            self._throttles += 1
-        return seconds
-
     def rest(self, seconds: float, now: float) -> float:
         """A call found the target closed for long (a quota): nobody goes before then, and then one first."""
-        self._pause(now + seconds, now)
+        self._begin_pause(now + seconds, now, now)
         return self.paused_until
 
-    def _doubt(self, now: float) -> None:
-        """Try with one call before a pause ends, for the provider's own word on it is known to be worth little."""
-        self._early_wait = FIRST_DOUBT if self._early_at == math.inf else self._early_wait * 2.0
-        self._early_at = now + self._early_wait
-
-    def _pause(self, until: float, now: float) -> None:
+    def _begin_pause(self, until: float, sent: float, now: float) -> None:
         """Nobody goes before an instant; afterwards one after the other, not all at once."""
-        if until <= self.paused_until:
-            return
-        self.paused_until = until
-        self._paused_at = now
-        for axis in self._axes.values():
-            axis.resume(until)
-        self._probe, self._probe_until = True, -math.inf
+        if self._pause.begin(until, sent, now):
+            for axis in self._axes.values():
+                axis.resume(until)
+            self._probe, self._probe_until = True, -math.inf
 
     def _are_wrong(self, sent: float) -> bool:
         """Whether the limits are not to be relied on: what they allow was refused, and soon after again and again."""
-        if sent >= self._paused_at:
+        if sent >= self._pause.began:
             again = self._answered - self._overruled_at <= SOON_AGAIN
             self._overruled = self._overruled + 1 if again else 1
             self._overruled_at = self._answered

@@ -7,9 +7,6 @@ Where no limit is given, `flatout.policies.unknown` tells the two apart by tryin
 
 from __future__ import annotations
 
-STRAY = 2.0
-"""Most seconds that a 429 may name to be its call's own affair."""
-
 CONFIRMED = 3.0
 FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
 """Below a limit that the user gave, a 429 is its call's own affair until there are this many more of them than one in
@@ -44,8 +41,9 @@ class Tolerance:
         """The refusals so far have been answered, by a lower rate; so many are left."""
         self._refusals = left
 
-    def alone(self, retry_after: float | None, longest: float = STRAY) -> float | None:
+    def alone(self, retry_after: float | None) -> float | None:
         """A call was refused: the seconds that it is to wait by itself; None when that is everybody's affair."""
         self._refusals += 1.0
-        wait = FIRST_PAUSE if retry_after is None else retry_after
-        return wait if self._refusals < self.confirmed and wait <= longest else None
+        if self._refusals >= self.confirmed:
+            return None
+        return FIRST_PAUSE if retry_after is None else retry_after

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.estimate import Need
-from flatout.policies.pacing import FIRST_DOUBT, PROBE, Pacer, Wait
+from flatout.policies.pacing import PROBE, Pacer, Wait
+from flatout.policies.pause import FIRST_DOUBT
 from flatout.policies.unknown.search import START
 from flatout.values import Limits, Usage
 

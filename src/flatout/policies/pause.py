@@ -1,0 +1,98 @@
+"""The pause of a target: nobody goes before an instant.
+
+Where limits are known a pause is everybody's affair, so that one refusal is heard by all at once. It ends when the
+provider said. Where the provider's own word is worth little, it is doubted: one call is tried after 2, 4, 8 … seconds,
+and its answer ends the pause. That is so when a gateway is known to exaggerate, when it names hours, and when others
+were answered that had been sent after the refused call.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .axis import Shared
+from .strays import FIRST_PAUSE
+
+LAST_PAUSE = 10.0
+"""Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
+
+TOO_SHORT = 2
+"""After so many pauses with nothing accepted in between, the waits that a provider names are too short, and grow."""
+
+LONGEST_PAUSE = 3_600.0
+"""Seconds that a refusal may ask to wait unless it names a day's limit. More is cut to this, and doubted."""
+
+DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
+"""A pause above so many seconds, where there is a reason to doubt it, is doubted after so many."""
+
+
+class Pause:
+    """Until when nobody may go.
+
+    Args:
+        shared: what other processes hold in common with this one; they pause, too.
+
+    Attributes:
+        began: when the last pause did.
+        early_at: when one call may be tried before its end; `inf` for never.
+    """
+
+    __slots__ = ("_early_wait", "_own", "_refused", "_shared", "_throttles", "began", "early_at")
+
+    def __init__(self, shared: Shared | None) -> None:
+        self._shared = shared
+        self._own = self.began = -math.inf
+        self._refused = -math.inf  # when the call was sent whose refusal began the pause
+        self._throttles = 0  # refusals since the last answer
+        self.early_at, self._early_wait = math.inf, FIRST_DOUBT
+
+    @property
+    def until(self) -> float:
+        """Until when nobody may go."""
+        return self._own if self._shared is None else max(self._own, self._shared.paused_until)
+
+    @property
+    def surely_until(self) -> float:
+        """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
+        return self.until if self.early_at == math.inf else -math.inf
+
+    def seconds(self, retry_after: float | None, sent: float) -> float:
+        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
+        own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
+        told = own if retry_after is None else retry_after
+        seconds = max(told, own) if self._throttles >= TOO_SHORT else told
+        if sent >= self.began:
+            self._throttles += 1
+        return seconds
+
+    def begin(self, until: float, sent: float, now: float) -> bool:
+        """Nobody goes before an instant, for a call was refused that had been sent then. Returns whether it is news."""
+        if until <= self.until:
+            return False
+        self._set(until)
+        self.began, self._refused = now, sent
+        return True
+
+    def doubt(self, now: float) -> None:
+        """Try with one call before the end: after a moment, and each time after twice as long."""
+        self._early_wait = FIRST_DOUBT if self.early_at == math.inf else self._early_wait * 2.0
+        self.early_at = now + self._early_wait
+
+    def answered(self, sent: float, now: float) -> bool:
+        """A call was answered that had been sent then. Returns whether that ends a pause that was doubted."""
+        if sent >= self.until:
+            self._throttles = 0
+        if self.early_at != math.inf:
+            if sent >= self.began:
+                self.early_at = math.inf
+                self._set(min(self.until, now))
+                return True
+        elif self._refused < sent < self.began and self.until > now + DOUBTFUL:
+            self.early_at = max(now, self.began + FIRST_DOUBT)
+            self._early_wait = FIRST_DOUBT
+        return False
+
+    def _set(self, until: float) -> None:
+        self._own = until
+        if self._shared is not None:
+            self._shared.paused_until = until

@@ -1,0 +1,149 @@
+"""Limits that are no rate: a number in flight, and refusals whatever the rate; and what is counted of requests."""
+
+from __future__ import annotations
+
+import heapq
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout.policies.unknown import RateSearch
+from flatout.policies.unknown.ledger import Ledger
+from flatout.policies.unknown.lossy import PERIOD, Lossy
+from flatout.policies.unknown.slots import ALARM, OFTEN, TRIED, Signs, Slots
+
+
+def served(slots: int, seconds: float, *, strays: float = 0.0, latency: float = 2.0) -> tuple[RateSearch, int, int]:
+    """Send flat out to a server of so many slots, which refuses all others. Returns late answers and refusals."""
+    search, random, now = RateSearch(0.0), Random(1), 0.0
+    ends: list[tuple[float, int, int, float, bool]] = []
+    busy = answered = refused = 0
+    while now < seconds:
+        at = search.ready_at(now)
+        if at <= now:
+            ended = search.ended
+            search.take(now)
+            fine = busy < slots and random.random() >= strays
+            busy += fine
+            after = latency * random.lognormvariate(0.0, 0.5) if fine else 0.05
+            heapq.heappush(ends, (now + after, search.mark, ended, now, fine))
+            continue
+        now = min(at, ends[0][0] if ends else at)
+        while ends and ends[0][0] <= now:
+            _, mark, ended, sent, fine = heapq.heappop(ends)
+            busy -= fine
+            if fine:
+                search.accepted(mark, ended, now)
+                answered += now > seconds / 4
+            else:
+                search.refused(mark, ended, sent, None, now)
+                refused += now > seconds / 4
+    return search, answered, refused
+
+
+@pytest.mark.parametrize("slots", [8, 32, 128])
+@pytest.mark.parametrize("strays", [0.0, 0.02])
+def test_a_number_of_slots_is_found_and_kept_to(slots, strays):
+    """A server of eight slots would refuse every tenth call for ever, or stand half idle."""
+    search, answered, refused = served(slots, 800.0, strays=strays)
+    most = slots / (2.0 * 1.133) * 600.0
+    assert answered >= (0.85 if not strays else 0.6) * most
+    assert refused <= (strays + 0.02) * answered
+    if not strays:  # with them, it may be the rate that is held
+        assert search.slots is not None
+        assert 0.8 * slots <= search.slots.limit <= slots + 8
+
+
+def test_refusals_with_few_in_flight_are_no_sign_of_slots():
+    """A limit on requests would be taken for one of calls in flight, and never be used up."""
+    signs, random = Signs(), Random(1)
+    for _ in range(500):
+        signs.taken(random.randint(0, 40))
+        if random.random() < 0.05:
+            assert not signs.refused(random.randint(0, 40))
+
+
+def test_a_number_in_flight_that_was_wrong_wants_more_proof_the_next_time():
+    """It would be believed again after the next few refusals."""
+
+    def refusals(signs: Signs) -> int:
+        for _ in range(100):
+            signs.taken(5)
+        signs.taken(20)
+        count = 1
+        while not signs.refused(20):
+            count += 1
+        return count
+
+    signs = Signs()
+    first = refusals(signs)
+    signs.were_wrong()
+    assert refusals(signs) > first
+
+
+def test_more_is_tried_now_and_then_and_taken_where_it_is_accepted():
+    """A server that was given more slots would not be used."""
+    slots = Slots(10, 0)
+    for mark in range(1, 3_001):
+        slots.sent(mark, slots.limit - 1)
+        slots.taken()
+    assert slots.limit > 20
+
+
+def test_a_try_that_is_refused_changes_nothing():
+    """The server would be filled up again and again."""
+    slots, mark = Slots(10, 0), 0
+    while slots.limit == 10:
+        mark += 1
+        slots.sent(mark, 9)
+    assert mark > TRIED
+    assert not slots.refused(mark, 10)
+    assert slots.limit == 10
+
+
+def test_slots_that_are_lowered_again_and_again_are_none():
+    """A limit on requests would be searched for in the wrong place for ever."""
+    slots, mark, limits = Slots(100, 0), 0, []
+    while True:
+        mark += 1
+        limits.append(slots.limit)
+        if slots.refused(mark, slots.limit - 1):
+            break
+    assert len(set(limits)) == OFTEN + 1
+    assert mark <= ALARM * (OFTEN + 1)
+
+
+def test_where_half_is_refused_whatever_the_rate_more_is_sent_while_that_brings_more():
+    """A provider that is half broken would be asked once a minute."""
+    lossy, sent, now = Lossy(1.0, 0, 0, 0.0), 0, 0.0
+    while now < 300.0:
+        sent += 1
+        now += 1.0 / lossy.rate
+        lossy.pace(sent, int(min(sent / 2.0, 100.0 * now)), now, 0.1, 1e9)
+    assert not lossy.over
+    assert 50.0 <= lossy.rate <= 200.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_where_hardly_any_or_nearly_all_are_refused_it_is_over(share):
+    """A limit would be stormed, or a target that has recovered be treated as broken."""
+    lossy = Lossy(10.0, 0, 0, 0.0)
+    lossy.pace(PERIOD, round(PERIOD * (1.0 - share)), PERIOD / 10.0, 0.1, 1e9)
+    assert lossy.over
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_what_was_not_refused_counts_as_accepted(outcomes):
+    """The rate would be worked out from requests that never were, or without some that were."""
+    ledger, marks = Ledger(0.0, 60.0), []
+    for refused in outcomes:
+        ledger.sent += 1
+        if refused:
+            marks.append(ledger.sent)
+    for mark in reversed(marks):
+        ledger.refused(mark)
+    assert ledger.accepted == len(outcomes) - len(marks)
+    for mark in range(1, len(outcomes) + 1):
+        assert ledger.accepted_before(mark) == mark - 1 - sum(each < mark for each in marks)
