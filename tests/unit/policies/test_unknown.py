@@ -117,13 +117,13 @@ def test_slots_that_are_lowered_again_and_again_are_none():
 
 def test_where_half_is_refused_whatever_the_rate_more_is_sent_while_that_brings_more():
     """A provider that is half broken would be asked once a minute."""
-    lossy, sent, now = Lossy(1.0, 0, 0, 0.0), 0, 0.0
-    while now < 300.0:
+    lossy, sent, accepted, now = Lossy(1.0, 0, 0, 0.0), 0, 0.0, 0.0
+    while now < 300.0 and not lossy.over:
         sent += 1
         now += 1.0 / lossy.rate
-        lossy.pace(sent, int(min(sent / 2.0, 100.0 * now)), now, 0.1, 1e9)
-    assert not lossy.over
-    assert 50.0 <= lossy.rate <= 200.0
+        accepted += min(0.5, 100.0 / lossy.rate)
+        lossy.pace(sent, int(accepted), now, 0.1, 1e9)
+    assert 90.0 <= lossy.rate <= 400.0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
