@@ -228,9 +228,18 @@ def _held(progress: Progress) -> str:
     from flatout.events import SEARCHED, WAITS
 
     if progress.holds in progress.searched:
-        return f"{SEARCHED[progress.holds]} (--rpm or --concurrency skips this)"
+        return f"{_found(progress) or SEARCHED[progress.holds]} (--rpm or --concurrency skips this)"
     name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
     return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
+
+
+def _found(progress: Progress) -> str:
+    """What is known of a limit on requests that nobody gave: "" for nothing."""
+    if progress.holds != "requests" or progress.pace is None:
+        return ""
+    if progress.rising:
+        return f"finding the limit: {figures.rate(progress.pace)} and rising"
+    return f"keeps to {figures.rate(progress.pace)}, found by trying"
 
 
 def _plain_seconds() -> float:

@@ -43,6 +43,8 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         waiting: attempts that wait for admission.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
+        pace: requests per second that are let go while their limit is found by trying; None when it is known.
+        rising: whether that limit was not met yet.
         hosted: whether it is a provider's, and not a server of one's own, which is slower the more it is asked.
     """
 
@@ -51,6 +53,8 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     waiting: int
     holds: str
     use: float | None
+    pace: float | None = None
+    rising: bool = False
     hosted: bool = True
 
 
@@ -132,12 +136,15 @@ class Limit:
         """What the target is doing now."""
         holds = self._cause if self._line else ""
         pacer = self.pacer
+        search = pacer.search if pacer is not None else None
         return TargetStatus(
             target=self.target,
             in_flight=pacer.in_flight if pacer is not None else 0,
             waiting=len(self._line),
             holds=holds,
             use=pacer.use(holds) if pacer is not None else None,
+            pace=search.rate if search is not None and search.slots is None else None,
+            rising=search is not None and search.climbs,
             hosted=self._hosted,
         )
 

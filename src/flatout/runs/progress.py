@@ -70,6 +70,8 @@ class Progress(Struct):
         waiting: attempts that wait for admission now.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
+        pace: requests per second that are let go while their limit is found by trying; None when it is known.
+        rising: whether that limit was not met yet.
         input_tokens, output_tokens: of this process, as far as providers told.
         cost: US dollars known to be spent by this process.
         unpriced: attempts that may have been billed an amount that is not known.
@@ -100,6 +102,8 @@ class Progress(Struct):
     waiting: int = 0
     holds: str = ""
     use: float | None = None
+    pace: float | None = None
+    rising: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0

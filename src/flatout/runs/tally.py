@@ -70,6 +70,8 @@ class Tally:
         busiest = max(states, key=lambda state: state.waiting, default=None)
         progress.holds = busiest.holds if busiest is not None else ""
         progress.use = busiest.use if busiest is not None else None
+        progress.pace = busiest.pace if busiest is not None else None
+        progress.rising = busiest is not None and busiest.rising
         progress.paused = {
             target: f"{reason}, {until - now:.0f} s"
             for target, (until, reason) in self._pauses.items()

@@ -53,6 +53,23 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        (
+            {"pace": 40.0, "rising": True},
+            "finding the limit: 40.0 calls/s and rising (--rpm or --concurrency skips this)",
+        ),
+        ({"pace": 9.8}, "keeps to 9.8 calls/s, found by trying (--rpm or --concurrency skips this)"),
+        ({}, "finding the limit on requests (--rpm or --concurrency skips this)"),
+    ],
+)
+def test_a_slow_start_is_explained(changes: dict[str, object], shown: str) -> None:
+    """A user would not know why it begins slowly, nor what ends that."""
+    progress = busy(searched={"requests"}, use=None, **changes)
+    assert shown in compose(progress, Speed(100.0), "", 200)[1]
+
+
+@pytest.mark.parametrize(
     ("changes", "shown"), [({"unpriced": 2}, "≥ $0.0123"), ({"cost": 0.0, "unpriced": 2}, "cost unknown")]
 )
 def test_an_unknown_cost_is_said(changes: dict[str, object], shown: str) -> None:
