@@ -101,7 +101,9 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
 
 def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress: Progress) -> None:
     """Calls that wait for a connection would be shown as sent, and nothing say why a run is slower than its limits."""
-    client.states = [SimpleNamespace(in_flight=500, waiting=0, holds="", use=None, hosted=True)]
+    client.states = [
+        SimpleNamespace(pace=None, rising=False, in_flight=500, waiting=0, holds="", use=None, hosted=True)
+    ]
     client.events.emit(InFlightCapped(at=0.0, most=200, reason="open files"))
     refresh(tally)
     assert (progress.in_flight, progress.capped) == (200, 200)
@@ -112,7 +114,8 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
     refresh(tally)
     assert progress.hosted
     client.states = [
-        SimpleNamespace(in_flight=1, waiting=0, holds="", use=None, hosted=hosted) for hosted in (True, False)
+        SimpleNamespace(pace=None, rising=False, in_flight=1, waiting=0, holds="", use=None, hosted=hosted)
+        for hosted in (True, False)
     ]
     refresh(tally)
     assert not progress.hosted
@@ -121,8 +124,8 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
 def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progress: Progress) -> None:
     """Of two targets the idle one would be shown as what the run waits for."""
     client.states = [
-        SimpleNamespace(in_flight=1, waiting=0, holds="", use=None, hosted=True),
-        SimpleNamespace(in_flight=2, waiting=9, holds="tokens", use=0.9, hosted=True),
+        SimpleNamespace(pace=None, rising=False, in_flight=1, waiting=0, holds="", use=None, hosted=True),
+        SimpleNamespace(pace=None, rising=False, in_flight=2, waiting=9, holds="tokens", use=0.9, hosted=True),
     ]
     refresh(tally)
     assert (progress.in_flight, progress.waiting, progress.holds, progress.use) == (3, 9, "tokens", 0.9)
