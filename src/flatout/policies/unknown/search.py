@@ -19,6 +19,7 @@ import math
 from collections import deque
 from typing import Literal, NamedTuple
 
+from .company import Company, Suspicion, Twins
 from .ledger import Ledger
 from .lossy import FALLS, LESS, Lossy
 from .shut import Shut
@@ -43,6 +44,10 @@ STRAYS = 0.003
 """The share of strays from which on one refusal in a look says nothing."""
 FEW = 3
 """Refusals in a hold that show that its limit is too high; requests above a limit that show that it is too low."""
+LONG = 10.0
+"""Seconds in which nothing is accepted that show a window, where others may have taken what was there."""
+SHARED = 2.0
+"""Requests per second below which too little is refused to tell whether others use the limit too."""
 ROUGH = 4
 """Requests that are accepted at each rate while only its order of magnitude is known; each rate is then doubled."""
 WINDOW, DEEPEST = 60.0, 120.0
@@ -79,6 +84,7 @@ class RateSearch:
         "_began",
         "_borne",
         "_ceiling",
+        "_company",
         "_cut",
         "_doubtless",
         "_ends",
@@ -111,6 +117,7 @@ class RateSearch:
         "_step",
         "_strays",
         "_surprise",
+        "_suspicion",
         "_tat",
         "_top",
         "_window",
@@ -145,6 +152,8 @@ class RateSearch:
         self.slots: Slots | None = None
         self._fell: Fall | None = None  # the last fall, where the next one may show that it was for nothing
         self._top: Fall | None = None  # the first of several falls
+        self._suspicion = Suspicion()
+        self._company: Company | None = None  # what is sent where others use the limit too
         self._lossy: Lossy | None = None  # what is sent where refusals have nothing to do with the rate
         # Refusals that were shown to be strays, and of how many requests.
         self._strays = self._borne = 0.0
@@ -163,7 +172,8 @@ class RateSearch:
         if self.slots is not None:
             return f"RateSearch({self.slots!r})"
         how = "shut" if self._shut is not None else self._phase
-        return f"RateSearch({self.rate:.4g}/s, {how}{', by windows' * bool(self._window)})"
+        among = ", among others" if self._company is not None else ", by windows" * bool(self._window)
+        return f"RateSearch({self.rate:.4g}/s, {how}{among})"
 
     @property
     def found(self) -> bool:
@@ -295,10 +305,18 @@ class RateSearch:
             self._first = (sent, accepted)
         if self._lossy is not None:
             return
+        if self._company is not None:
+            self._company.refused(mark, self.mark, now)
+            if self._run > ALARM:
+                self._shut_down(sent, accepted, retry_after, now)
+            return
         if self._phase == "hold":
             self._heard += 1
             if self._run == 1.0 and (slots := self._signs.refused(in_flight)):
                 self.slots = Slots(slots, self.mark)
+                return
+            if self._meets_others(mark):
+                self._company = Company(self.rate, SLOWEST, self.mark, now)
                 return
         if self._phase == "look" and not self._window:
             if self._run >= self._enough():
@@ -334,6 +352,8 @@ class RateSearch:
         """A request goes while the target is open."""
         if self._lossy is not None:
             self._send_anyway(self._lossy, now)
+        elif self._company is not None:
+            self._share_with_others(self._company, now)
         elif self._phase == "climb":
             self._climb(now)
         elif self._phase == "hold":
@@ -343,8 +363,15 @@ class RateSearch:
             self._go_on_looking(now)
         self._grown = now
         if self._phase != "climb" or self.mark >= FIRST:
-            self._tat = max(self._tat, now) + 1.0 / self.rate
+            self._tat = max(self._tat, now) + self._apart() / self.rate
         self._ledger.note(now)
+
+    def _apart(self) -> float:
+        """After how many times the usual interval the next request goes."""
+        twins = self._twins
+        if twins is None or self._lossy is not None or not twins.paired:
+            return 1.0
+        return 0.0 if twins.first(self.mark) else 2.0
 
     def _climb(self, now: float) -> None:
         """Grow, unless the last requests were refused."""
@@ -443,6 +470,26 @@ class RateSearch:
             self._lossy, self._limit = None, lossy.rate
             self._hold(now)
 
+    @property
+    def _twins(self) -> Twins | None:
+        return self._suspicion.twins if self._company is None else self._company.twins
+
+    def _meets_others(self, mark: int) -> bool:
+        """A request was refused in a hold. Returns whether others use the limit. Nothing tells that at low rates."""
+        tells = self.rate >= SHARED or self._suspicion.twins is not None
+        return tells and not self._window and self._suspicion.refused(mark, self.mark, self._base)
+
+    def _share_with_others(self, company: Company, now: float) -> None:
+        """A request goes to a target that others use too."""
+        company.pace(self.mark, now, self._ceiling)
+        self.rate = company.rate
+        if company.over:
+            self._suspicion.drop(self.mark)
+            self._company, self._limit, self._stand = None, company.limit, STAND
+            if company.strays:
+                self._borne, self._strays = 2.0 * SOON, 2.0 * SOON * company.strays
+            self._hold(now)
+
     def _accepted_in_hold(self, shut: Shut) -> float:
         """Requests per second that were accepted in the hold that ended when the target shut."""
         return (self._cut - self._base - self._heard) / max(1e-3, shut.since - self._held_from)
@@ -526,8 +573,12 @@ class RateSearch:
         shut, self._shut = self._shut, None
         assert shut is not None
         lately = self._accepted_lately(shut)
-        if shut.seconds >= 2.0 and shut.looks > 1 and lately * shut.seconds > DEEPEST + WINDOW:
+        long = 2.0 if self._company is None else LONG
+        if shut.seconds >= long and shut.looks > 1 and lately * shut.seconds > DEEPEST + WINDOW:
             self._begin_window(shut, lately)
+            self._company = self._suspicion.twins = None
+        elif self._company is not None:
+            self._limit = self._company.rate
         elif self._phase == "climb":
             self._limit = self._guess(shut, lately)
             self._rough = True
