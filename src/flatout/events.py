@@ -90,6 +90,13 @@ class TargetResumed(Event, frozen=True, kw_only=True):
     target: str
 
 
+class LimitCrowded(Event, frozen=True, kw_only=True):
+    """What the given limits allow is refused again and again: others use them too, or they are too high. Said once."""
+
+    target: str
+    reason: str
+
+
 class InFlightCapped(Event, frozen=True, kw_only=True):
     """There can be no more than ``most`` requests in flight, whatever the limits. Said once, when a call must wait."""
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from random import Random
+from typing import Protocol
 
+from flatout import Limits
+from flatout.policies.estimate import Need
+from flatout.policies.pacing import Pacer
 from flatout.policies.unknown.search import RateSearch
 from flatout.testing.limits import Window
+from flatout.values import Usage
 
 
 class Minutes:
@@ -31,48 +37,109 @@ class Minutes:
         return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
+class Sends(Protocol):
+    """What decides when one of them sends."""
+
+    def ready_at(self, now: float) -> float: ...
+
+    def take(self, now: float) -> object: ...
+
+    def ended(self, request: object, sent: float, now: float, *, fine: bool, told: float | None) -> None: ...
+
+
+class Searching:
+    """One that is told nothing of the limit."""
+
+    def __init__(self) -> None:
+        self.search = RateSearch(0.0)
+
+    def ready_at(self, now: float) -> float:
+        return self.search.ready_at(now)
+
+    def take(self, now: float) -> object:
+        ended = self.search.ended
+        self.search.take(now)
+        return self.search.mark, ended
+
+    def ended(self, request: object, sent: float, now: float, *, fine: bool, told: float | None) -> None:
+        mark, ended = request  # type: ignore[misc]
+        if fine:
+            self.search.accepted(mark, ended, now)
+        else:
+            self.search.refused(mark, ended, sent, told, now)
+
+
+class Knowing:
+    """One that is given a limit on requests."""
+
+    def __init__(self, rpm: float) -> None:
+        self.pacer = Pacer(Limits(rpm=rpm), 0.0, even=False)
+
+    def ready_at(self, now: float) -> float:
+        return self.pacer.ready_at(Need(), now)[0]
+
+    def take(self, now: float) -> object:
+        need = Need()
+        self.pacer.admit(need, now)
+        return need
+
+    def ended(self, request: object, sent: float, now: float, *, fine: bool, told: float | None) -> None:
+        assert isinstance(request, Need)
+        if fine:
+            self.pacer.answered(request, Usage(), {}, sent, now, now)
+        else:
+            self.pacer.refused(request, told, {}, sent, now, now)
+
+
 class _Sender:
     """One of them, with what it has in flight."""
 
-    def __init__(self, limit: Window, random: Random, told: bool) -> None:
-        self.search = RateSearch(0.0)
-        self._limit, self._random, self._told = limit, random, told
-        self._ends: list[tuple[float, int, int, float, bool, float | None]] = []
+    def __init__(self, sends: Sends, limit: Window, random: Random) -> None:
+        self._sends, self._limit, self._random = sends, limit, random
+        self._ends: list[tuple[float, int, object, float, bool, float | None]] = []
+        self._count = 0
 
     def next_at(self, now: float) -> float:
         first = self._ends[0][0] if self._ends else math.inf
-        return min(first, max(now, self.search.ready_at(now)))
+        return min(first, max(now, self._sends.ready_at(now)))
 
     def go_on(self, now: float) -> tuple[int, int]:
         """Do all that is due. Returns how many were accepted, and refused."""
         while self._ends and self._ends[0][0] <= now:
-            _, mark, ended, sent, fine, told = heapq.heappop(self._ends)
-            if fine:
-                self.search.accepted(mark, ended, now)
-            else:
-                self.search.refused(mark, ended, sent, told, now)
+            _, _, request, sent, fine, told = heapq.heappop(self._ends)
+            self._sends.ended(request, sent, now, fine=fine, told=told)
         outcomes = [0, 0]
-        while self.search.ready_at(now) <= now:
+        while self._sends.ready_at(now) <= now:
             outcomes[not self._send(now)] += 1
         return outcomes[0], outcomes[1]
 
     def _send(self, now: float) -> bool:
-        ended = self.search.ended
-        self.search.take(now)
+        request = self._sends.take(now)
         wait = self._limit.wait(now, 1)
         if fine := wait <= 0:
             self._limit.take(now, 1)
         after = 0.05 * self._random.uniform(0.5, 2.0) + fine * math.exp(0.6 * self._random.gauss(0.0, 1.0))
-        told = float(math.ceil(wait)) if self._told and not fine else None
-        heapq.heappush(self._ends, (now + after, self.search.mark, ended, now, fine, told))
+        self._count += 1
+        heapq.heappush(self._ends, (now + after, self._count, request, now, fine, None if fine else math.ceil(wait)))
         return fine
 
 
-def side_by_side(count: int, limit: Window, minutes: int, *, told: bool = True, seed: int = 1) -> Minutes:
+def side_by_side(count: int, limit: Window, minutes: int) -> Minutes:
     """Let so many search at once. Answers take a second, refusals a twentieth."""
-    random, seen = Random(seed), Minutes(count, minutes)
-    senders = [_Sender(limit, random, told) for _ in range(count)]
-    due = [(0.0, number) for number in range(count)]
+    return _run([Searching() for _ in range(count)], limit, minutes)
+
+
+def known_side_by_side(count: int, limit: Window, rpm: float, minutes: int) -> tuple[Minutes, bool]:
+    """Let so many be given one limit each. Returns also whether all of them noticed that it is not theirs alone."""
+    knowing = [Knowing(rpm) for _ in range(count)]
+    seen = _run(knowing, limit, minutes)
+    return seen, all(each.pacer.overruled for each in knowing)
+
+
+def _run(sends: Sequence[Sends], limit: Window, minutes: int) -> Minutes:
+    random, seen = Random(1), Minutes(len(sends), minutes)
+    senders = [_Sender(each, limit, random) for each in sends]
+    due = [(0.0, number) for number in range(len(senders))]
     while due[0][0] < 60.0 * minutes:
         now, number = heapq.heappop(due)
         accepted, refused = senders[number].go_on(now)

@@ -7,11 +7,12 @@ import asyncio
 import pytest
 from scripted_wire import Wire, client, completion, refusal
 
-from flatout import Call, Limits
+from flatout import Call, Client, Limits
+from flatout.events import LimitCrowded
 from flatout.policies.estimate import Need
 from flatout.policies.pacing import Pacer
 from flatout.store.shared import SharedLimits
-from flatout.testing import run_virtual
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 LONG = "word " * 800
 
@@ -123,3 +124,24 @@ def test_a_small_call_that_comes_later_passes_as_soon_as_it_can():
 
     run_virtual(main())
     assert [prompt.split()[0] for prompt in wire.prompts] == ["1", "small", "2"]
+
+
+def test_programs_that_use_one_limit_unknowingly_are_told_so_once():
+    """Four runs would share a limit badly for hours, and nothing say why each of them is so slow."""
+    model = ProviderModel(ProviderSettings(rpm=600, burst=1.0, headers=""), seed=1)
+    said: list[LimitCrowded] = []
+
+    async def one() -> bool:
+        made = Client(
+            "m", base_url="http://x/v1", config={}, transport=SimulatedTransport(model), limits=Limits(rpm=600), seed=1
+        )
+        async with made:
+            made._engine.events.subscribe(lambda event: said.append(event) if type(event) is LimitCrowded else None)
+            return all(result.ok for result in await made.gather([f"{n}" for n in range(150)]))
+
+    async def main() -> list[bool]:
+        return await asyncio.gather(*(one() for _ in range(4)))
+
+    assert run_virtual(main()) == [True] * 4
+    assert 1 <= len(said) <= 4
+    assert "shared=" in said[0].reason

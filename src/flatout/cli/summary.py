@@ -57,8 +57,9 @@ def details(progress: Progress, outcome: Outcome) -> list[Line]:
 
 
 def failures(progress: Progress) -> list[Line]:
-    """Why targets were stopped, and the errors by class, each with an example and what to do about it."""
+    """Why targets were stopped, whose limits others use, and the errors by class, each with what to do about it."""
     lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
+    lines += [("limits", f"{clean(target)} {clean(why, 2 * _EXAMPLE)}") for target, why in progress.crowded.items()]
     ranked = sorted(progress.failures.items(), key=lambda item: -item[1].count)
     return lines + by_class((name, _without_echo(failure, progress.stopped.values())) for name, failure in ranked)
 

@@ -11,7 +11,7 @@ from itertools import islice
 from msgspec import Struct
 
 from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, RateLimited
-from flatout.events import Events, TargetDown, TargetPaused, TargetResumed
+from flatout.events import Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.estimate import Estimator, Need
 from flatout.policies.health import TargetHealth
@@ -358,6 +358,8 @@ class Limit:
                 self._flush(each.service)
             if each.what in ("paused", "stopped"):
                 self._events.emit(TargetPaused(at=now, target=self.target, until=each.until, reason=each.reason))
+            elif each.what == "crowded":
+                self._events.emit(LimitCrowded(at=now, target=self.target, reason=each.reason))
             elif each.what == "down":
                 self._events.emit(TargetDown(at=now, target=self.target, reason=each.reason))
             else:

@@ -60,13 +60,14 @@ class News(Struct, frozen=True):
     """Something has changed.
 
     Attributes:
-        what: the target is down, or answers again; it is paused; or one of its services is stopped, or answers again.
+        what: the target is down, or answers again; it is paused; others use its limits too; or one of its services is
+            stopped, or answers again.
         service: the service that it is about; None for all.
         reason: why, in words.
         until: when a pause ends.
     """
 
-    what: Literal["down", "up", "paused", "stopped", "resumed"]
+    what: Literal["down", "up", "paused", "crowded", "stopped", "resumed"]
     service: Service | None = None
     reason: str = ""
     until: float | None = None

@@ -17,6 +17,12 @@ from .trouble import Trouble
 QUOTA_WAIT = 300.0
 """Seconds between two looks at a quota that is used up and says no time."""
 
+CROWDED = (
+    "refuses what the given limits allow: others seem to use them too. "
+    'Give all of them the same name (--share NAME, shared="NAME"), or each a smaller limit (--rpm)'
+)
+"""What is said, once, where limits that were given are refused again and again."""
+
 
 class Outcomes:
     """Hears of one target's failures, and tells its pacer and its health. What is new stands in the health's news.
@@ -31,6 +37,7 @@ class Outcomes:
         self._pacer = pacer
         self._health = health
         self._wait_for_quota = wait_for_quota
+        self._crowded = False  # whether it was said that others use the limits too
 
     def failed(
         self, trip: Journey, service: Service, need: Need, error: CallError, sent: float, now: float, wall: float
@@ -117,6 +124,9 @@ class Outcomes:
         pacer, told = self._pacer, _told(error, wall)
         was = pacer.paused_until
         wait = pacer.refused(need, told, error.headers, sent, now, wall, error.limits)
+        if pacer.overruled and not self._crowded:
+            self._crowded = True
+            self._health.news.append(News("crowded", reason=CROWDED))
         if wait.until > max(was, now):
             self._health.news.append(News("paused", reason=_reason(error, told), until=wait.until))
         return wait.alone or None

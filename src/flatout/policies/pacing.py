@@ -52,6 +52,12 @@ OVERRULED, SOON_AGAIN = 3, 100
 """When what the limits allow is refused so often, each time before so many answers, they are wrong, or others use them
 too: then the rate is searched for below them."""
 
+UNUSED = 0.7
+"""The share of a limit below which it was not used up."""
+
+LEAST_SHARE = 1.0 / 32.0
+"""The least share of known limits with which a search below them begins."""
+
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
 
@@ -119,6 +125,10 @@ class Pacer:
         self._searches = adaptive == "rate"
         self._answered = 0
         self._overruled, self._overruled_at = 0, 0  # how often running the limits were, and how many were answered then
+        self._refusals = 0  # since the first of these
+        self._before = 0  # answers before it
+        self._unused, self._noted_at = 0, now  # how often running limits were refused that were not used up
+        self._noted: dict[str, float] = {}  # what was taken of each by then
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         self._tolerates = rate_known or limits.concurrency is not None
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
@@ -306,6 +316,7 @@ class Pacer:
             return Wait(min(alone, FIRST_DOUBT) if doubtful else alone)
         for name, limit, window in per_window(named) if named is not None else ():
             self._follow(name, Quota(limit, None, None, window), need, sent, now, fits=True, refused=True)
+        self._note_use(sent, now)
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
@@ -372,6 +383,9 @@ class Pacer:
             again = self._answered - self._overruled_at <= SOON_AGAIN
             self._overruled = self._overruled + 1 if again else 1
             self._overruled_at = self._answered
+            if not again:
+                self._refusals, self._before = 0, self._answered
+        self._refusals += 1
         return not self._axes or self._overruled >= OVERRULED
 
     def _search_below(self, need: Need, sent: float, now: float) -> RateSearch:
@@ -380,8 +394,28 @@ class Pacer:
             (axis.gcra.rate / max(1.0, need.costs[name]) for name, axis in self._axes.items() if name in need.costs),
             default=math.inf,
         )
-        rate = 0.5 * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
+        rate = self._left() * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
         return RateSearch(now, max(1.0, rate), ceiling=ceiling)
+
+    def _left(self) -> float:
+        """The share of what the limits allow that is accepted: others may use most of them."""
+        answered = self._answered - self._before
+        return max(LEAST_SHARE, min(0.5, answered / (answered + self._refusals)))
+
+    @property
+    def overruled(self) -> bool:
+        """Whether less than the known limits allow is refused again and again: others seem to use them too."""
+        return bool(self._axes) and (self.search is not None or self._unused >= OVERRULED)
+
+    def _note_use(self, sent: float, now: float) -> None:
+        """Note, at a refusal, whether the limits were used up since the last time that everybody had to wait."""
+        if sent < self._pause.began or now <= self._noted_at:
+            return
+        seconds = now - self._noted_at
+        used = [(axis.taken - self._noted.get(name, 0.0)) / axis.per(seconds) for name, axis in self._axes.items()]
+        self._unused = self._unused + 1 if max(used, default=1.0) < UNUSED else 0
+        self._noted = {name: axis.taken for name, axis in self._axes.items()}
+        self._noted_at = now
 
     def _tried(self, sent: float, now: float) -> bool:
         """Whether a refusal answers what was tried ahead, and not the pace. Then all is spent evenly from now on."""

@@ -87,6 +87,7 @@ class Progress(Struct):
         paused: the targets that are paused now, with why.
         capped: the most calls in flight that there can be, when that holds calls up.
         down: the targets that answer nothing now, with why.
+        crowded: the targets that refuse what the given limits allow, with what that looks like.
         searched: the causes of waiting whose limit nobody gave or told: it is found by trying.
     """
 
@@ -120,6 +121,7 @@ class Progress(Struct):
     paused: dict[str, str] = {}
     capped: int | None = None
     down: dict[str, str] = {}
+    crowded: dict[str, str] = {}
     searched: Set[str] = frozenset()
 
     @property

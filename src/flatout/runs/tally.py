@@ -8,7 +8,7 @@ from typing import Any
 from flatout.client import Client
 from flatout.durable import may_go_again
 from flatout.errors import CallError, RateLimited
-from flatout.events import AttemptFailed, Event, InFlightCapped, TargetDown, TargetPaused, TargetResumed
+from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.policies.classify import advice
 from flatout.values import Result
 
@@ -89,6 +89,8 @@ class Tally:
                 self._progress.stopped[event.target] = event.reason
             else:
                 self._pauses[event.target] = (event.until, event.reason)
+        elif isinstance(event, LimitCrowded):
+            self._progress.crowded[event.target] = event.reason
         elif isinstance(event, TargetDown):
             self._progress.down[event.target] = event.reason
         elif isinstance(event, TargetResumed):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flatout.errors import RateLimited
-from flatout.events import AttemptFailed, CallFinished, Event, TargetPaused, TargetResumed
+from flatout.events import AttemptFailed, CallFinished, Event, LimitCrowded, TargetPaused, TargetResumed
 
 if TYPE_CHECKING:
     from flatout.layers.limit import Limit
@@ -52,6 +52,8 @@ class EventLog:
             _failed(event)
         elif isinstance(event, TargetPaused):
             _paused(event)
+        elif isinstance(event, LimitCrowded):
+            _log.warning("%s %s", event.target, event.reason)
         elif isinstance(event, TargetResumed):
             _log.info("%s takes calls again", event.target)
 

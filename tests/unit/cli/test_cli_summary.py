@@ -91,6 +91,8 @@ def test_many_classes_of_errors_stay_readable() -> None:
 
 def test_why_a_target_was_stopped_is_said() -> None:
     """A user would see rows without an answer and no reason."""
+    crowded = {"openai/gpt-5": "refuses what the given limits allow"}
+    assert "openai/gpt-5 refuses what the given limits allow" in text(Progress(crowded=crowded))
     assert "stopped     openai/gpt-5: the key is wrong" in text(Progress(stopped={"openai/gpt-5": "the key is wrong"}))
 
 

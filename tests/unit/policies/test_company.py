@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from several_searches import side_by_side
+from several_searches import known_side_by_side, side_by_side
 
 from flatout.policies.unknown.company import Company, Suspicion, Twins
 from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow
@@ -33,6 +33,15 @@ def test_programs_that_search_for_one_limit_use_it_and_are_seldom_refused(limit,
 def test_their_shares_grow_fair_within_minutes(limit):
     """One of eight runs would take nearly all, and the others stand still for the rest of the day."""
     assert side_by_side(8, limit(6_000), 15).fairness(since=8) >= 0.5
+
+
+@pytest.mark.parametrize("limit", [LIMITS["bucket 1 s"], LIMITS["sliding"], LIMITS["fixed"]])
+def test_sixteen_programs_that_are_each_given_the_whole_limit_are_seldom_refused(limit):
+    """The commonest of mistakes would have half of all requests refused, for as long as the runs last."""
+    seen, overruled = known_side_by_side(16, limit(6_000), 6_000, 10)
+    assert seen.refusals() <= 0.03
+    assert seen.used(6_000) >= 0.85
+    assert overruled
 
 
 def test_twins_show_a_limit():

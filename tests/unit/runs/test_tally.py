@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
-from flatout.events import AttemptFailed, Events, InFlightCapped, TargetPaused
+from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetPaused
 from flatout.layer import Journey
 from flatout.runs.progress import Progress
 from flatout.runs.tally import Tally
@@ -107,6 +107,12 @@ def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress
     client.events.emit(InFlightCapped(at=0.0, most=200, reason="open files"))
     refresh(tally)
     assert (progress.in_flight, progress.capped) == (200, 200)
+
+
+def test_limits_that_others_use_too_show(client: Client, tally: Tally, progress: Progress) -> None:
+    """Nothing would say why a run gets a sixteenth of the limit that it was given."""
+    client.events.emit(LimitCrowded(at=0.0, target="m", reason="refuses what the given limits allow"))
+    assert progress.crowded == {"m": "refuses what the given limits allow"}
 
 
 def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, progress: Progress) -> None:
