@@ -46,7 +46,7 @@ FEW = 3
 """Refusals in a hold that show that its limit is too high; requests above a limit that show that it is too low."""
 LONG = 10.0
 """Seconds in which nothing is accepted that show a window, where others may have taken what was there."""
-SHARED = 2.0
+SHARED = 2.5
 """Requests per second below which too little is refused to tell whether others use the limit too."""
 ROUGH = 4
 """Requests that are accepted at each rate while only its order of magnitude is known; each rate is then doubled."""
@@ -306,6 +306,9 @@ class RateSearch:
         if self._lossy is not None:
             return
         if self._company is not None:
+            if self._run == 1.0 and (slots := self._signs.refused(in_flight)):
+                self._company, self.slots = None, Slots(slots, self.mark)
+                return
             self._company.refused(mark, self.mark, now)
             if self._run > ALARM:
                 self._shut_down(sent, accepted, retry_after, now)
@@ -313,7 +316,7 @@ class RateSearch:
         if self._phase == "hold":
             self._heard += 1
             if self._run == 1.0 and (slots := self._signs.refused(in_flight)):
-                self.slots = Slots(slots, self.mark)
+                self.slots, self._suspicion.twins = Slots(slots, self.mark), None
                 return
             if self._meets_others(mark):
                 self._company = Company(self.rate, SLOWEST, self.mark, now)
@@ -477,7 +480,8 @@ class RateSearch:
     def _meets_others(self, mark: int) -> bool:
         """A request was refused in a hold. Returns whether others use the limit. Nothing tells that at low rates."""
         tells = self.rate >= SHARED or self._suspicion.twins is not None
-        return tells and not self._window and self._suspicion.refused(mark, self.mark, self._base)
+        tells = tells and not self._window and not self._signs.likely
+        return tells and self._suspicion.refused(mark, self.mark, self._base)
 
     def _share_with_others(self, company: Company, now: float) -> None:
         """A request goes to a target that others use too."""

@@ -45,6 +45,11 @@ class Signs:
         self._odds = 0.0
         self._sure = SURE
 
+    @property
+    def likely(self) -> bool:
+        """Whether it is, more likely than not."""
+        return self._odds > 2.5
+
     def taken(self, in_flight: int) -> None:
         """A request was answered that was sent with so many others in flight."""
         self._taken.append(in_flight)
