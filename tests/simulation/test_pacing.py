@@ -279,7 +279,7 @@ def test_refusals_whatever_the_rate_do_not_bring_a_run_to_a_crawl(limits, share)
 def test_a_limit_that_was_given_too_high_is_not_stormed(server, limits):
     """A figure that is out of date, or a key that others use, would have every second call refused."""
     admitted, _, stats = drive(300, limits=limits, rpm=600, **SERVERS[server], **QUICK)
-    assert used(admitted, 60, 300, 10.0) >= 0.96
+    assert used(admitted, 60, 300, 10.0) >= 0.93
     assert stats["refused"] <= FOUND_OUT + 0.02 * stats["received"]
 
 

