@@ -236,9 +236,9 @@ class Journey:
     """What one call collects on its way: times, attempts, waits, cost. One per call, made where it enters the library.
 
     Layers find it with `journey()`; times are the event loop's clock. A durable run sets ``before_attempt`` and
-    ``attempt_failed``, and ``journal`` for the calls that are made on this one's behalf. Who wants the answer's text as
-    it comes sets ``sink``: from the first text on (``delivered``), nothing is tried again, since the caller has seen
-    half an answer.
+    ``attempt_failed``, and ``journal`` for the calls that are made on this one's behalf. A stream sets ``sink``, which
+    takes the answer's text as it comes. From the first text on (``delivered``) nothing is tried again, since the caller
+    has seen half an answer.
 
     Attributes:
         target: the target of the last attempt.

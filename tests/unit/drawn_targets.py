@@ -9,6 +9,15 @@ from random import Random
 from flatout.policies.unknown.search import RateSearch
 from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
 
+LIMITS = {
+    "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),
+    "bucket 20 s": lambda rpm: Bucket(rpm, burst=20.0, full=True),
+    "bucket 60 s": lambda rpm: Bucket(rpm, burst=60.0, full=True),
+    "sliding": SlidingWindow,
+    "fixed": FixedWindow,
+}
+"""Limits of so many requests a minute, by their names."""
+
 
 class Drawn:
     """What one target is like, from its seed."""

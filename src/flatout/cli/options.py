@@ -264,7 +264,7 @@ Retries = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        help="Attempts after the first; 5 when left out. Throttled ones (429) do not count, nor does an outage.",
+        help="Attempts after the first; 5 when left out. Refusals for the rate (429) and outages do not count.",
         rich_help_panel=_TIME,
     ),
 ]

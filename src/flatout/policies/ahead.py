@@ -23,7 +23,7 @@ TRIAL = 55.0
 
 LOT, APART = 5, 0.02
 """Calls that are tried at once, and the seconds between those that follow: five go until a refusal is heard of. Where
-calls differ in what they cost, it is so many times the usual cost."""
+calls differ in what they cost, five times the usual cost is tried at once."""
 
 SPARE = 0.3
 """Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead. What is spent opens
@@ -31,7 +31,7 @@ connections first and arrives late; until then the bucket is full, and what woul
 """
 
 SHARE = 1.02
-"""A limit told that is more than so many times the one given: what was given is a share of it, and is spent evenly."""
+"""Where headers tell more than so many times the given limit, a share was given. A share is spent evenly."""
 
 FULL = 0.95
 """Where nothing tells when a limit resets: what is left above this share of it is a whole minute's."""

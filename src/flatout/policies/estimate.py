@@ -69,6 +69,7 @@ class Need:
             "media",
             "number",
             "output",
+            "search",
             "shape",
         ),
     )
@@ -92,7 +93,8 @@ class Need:
         self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
         self.marks: dict[str, float] = {}  # what it had taken by then
         self.charged: tuple[int, tuple[float, float, float]] | None = None  # see `flatout.policies.charge.Charge`
-        self.mark = 0  # how many had been sent while the limit was searched for, itself included,
+        self.search: object = None  # the search for an unknown limit that let it go,
+        self.mark = 0  # how many had been sent by then, itself included,
         self.ended = 0  # and how many of them were over
         self.number = 0  # its place in the order of sending
         self.at = 0  # how many were in flight when it was sent, itself included

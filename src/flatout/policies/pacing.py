@@ -25,7 +25,7 @@ from .crowd import Crowd
 from .estimate import Need
 from .gcra import Gcra
 from .pause import DOUBTFUL, FIRST_DOUBT, LONGEST_PAUSE, Pause
-from .strays import CONFIRMED, FIRST_PAUSE, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance
+from .strays import CONFIRMED, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance, own_wait
 from .unknown import RateSearch
 
 MINUTE = 60.0
@@ -219,7 +219,7 @@ class Pacer:
         if "tpm" in costs:
             self.charge.sent(need)
         if self.search is not None:
-            need.ended = self.search.ended
+            need.search, need.ended = self.search, self.search.ended
             self.search.take(now)
             need.mark = self.search.mark
 
@@ -250,7 +250,7 @@ class Pacer:
             self._probe = False
         self._answered += 1
         self._tolerance.answered()
-        if self.search is not None:
+        if self.search is not None and need.search is self.search:
             self.search.accepted(need.mark, need.ended, now)
         if "tpm" in need.costs:
             self.charge.answered(need, usage)
@@ -270,7 +270,7 @@ class Pacer:
     ) -> None:
         """An admitted call failed, or was cancelled, for a reason that is not our speed."""
         self.in_flight -= 1
-        if self.search is not None and need.mark:
+        if self.search is not None and need.search is self.search:
             self.search.over()
         if headers is not None:
             self._hear(need, headers, sent, now, wall)
@@ -323,14 +323,14 @@ class Pacer:
             self.aimd.pushed_back(sent, now, max(need.at, self.in_flight))
         elif self.search is None and self._searches and self._are_wrong(sent):
             self.search = self._search_below(need, sent, now)
-        if self.search is not None and need.mark:  # else it was sent before there was a search
+        if self.search is not None and need.search is self.search:  # else it was sent before there was this search
             return self._refused_unknown(self.search, need, retry_after, sent, now)
         return Wait(until=self._refused_known(retry_after, headers, sent, now))
 
     def _alone(self, retry_after: float | None, sent: float, now: float) -> float | None:
         """Seconds that a refused call waits by itself where limits are known; None when that is everybody's affair."""
         if self._tried(sent, now) and (retry_after is None or retry_after <= STRAY):
-            return FIRST_PAUSE if retry_after is None else retry_after
+            return own_wait(retry_after)
         return self._tolerance.alone(retry_after) if self._tolerates and self.search is None else None
 
     def _refused_unknown(
@@ -339,7 +339,7 @@ class Pacer:
         """A call was refused where the rate is searched for: that is its own affair, unless others are refused too."""
         was = search.shut
         if not search.refused(need.mark, need.ended, sent, retry_after, now):
-            return Wait(FIRST_PAUSE if retry_after is None else max(LEAST_WAIT, retry_after))
+            return Wait(max(LEAST_WAIT, own_wait(retry_after)))
         return Wait() if was else Wait(until=search.ready_at(now))
 
     def _refused_known(

@@ -17,33 +17,30 @@ FIRST_PAUSE = 0.5
 """Seconds that a refused call waits when it was not told how long."""
 
 
+def own_wait(retry_after: float | None) -> float:
+    """Seconds that a refused call waits by itself."""
+    return FIRST_PAUSE if retry_after is None else retry_after
+
+
 class Tolerance:
     """How many refusals are borne before they are everybody's affair.
 
     Args:
         forgiven: of how many refusals an answer makes up for.
         refusals: how many there are to begin with.
-        confirmed: how many are everybody's affair.
     """
 
-    __slots__ = ("_refusals", "confirmed", "forgiven")
+    __slots__ = ("_forgiven", "_refusals")
 
-    def __init__(self, forgiven: float, refusals: float = 0.0, confirmed: float = CONFIRMED) -> None:
-        self.forgiven = forgiven
-        self.confirmed = confirmed
+    def __init__(self, forgiven: float, refusals: float = 0.0) -> None:
+        self._forgiven = forgiven
         self._refusals = refusals
 
-    def answered(self, calls: int = 1) -> None:
-        """Calls were answered."""
-        self._refusals = max(0.0, self._refusals - self.forgiven * calls)
-
-    def answer_all(self, left: float = 0.0) -> None:
-        """The refusals so far have been answered, by a lower rate; so many are left."""
-        self._refusals = left
+    def answered(self) -> None:
+        """A call was answered."""
+        self._refusals = max(0.0, self._refusals - self._forgiven)
 
     def alone(self, retry_after: float | None) -> float | None:
         """A call was refused: the seconds that it is to wait by itself; None when that is everybody's affair."""
         self._refusals += 1.0
-        if self._refusals >= self.confirmed:
-            return None
-        return FIRST_PAUSE if retry_after is None else retry_after
+        return own_wait(retry_after) if self._refusals < CONFIRMED else None

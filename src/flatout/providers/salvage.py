@@ -81,7 +81,7 @@ def _candidates(text: str, choices: Sequence[Any]) -> Iterator[Piece]:
 
 
 def _inner(text: str) -> str:
-    """The text of a wrapped answer; "" where it is none."""
+    """The text of a wrapped answer; "" where no text is wrapped."""
     try:
         value = msgspec.json.decode(text)
     except MISFITS:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from drawn_targets import LIMITS
 from several_searches import known_side_by_side, side_by_side
 
 from flatout.policies.unknown.company import Company, Suspicion, Twins
-from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow
-
-LIMITS = {
-    "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),
-    "bucket 20 s": lambda rpm: Bucket(rpm, burst=20.0, full=True),
-    "bucket 60 s": lambda rpm: Bucket(rpm, burst=60.0, full=True),
-    "sliding": SlidingWindow,
-    "fixed": FixedWindow,
-}
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)

@@ -372,3 +372,23 @@ def test_headers_do_not_overrule_a_given_burst():
     full = {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"}
     answer(made, need, now, 0.1, {**full, "x-ratelimit-reset-requests": "100ms"})
     assert at_once(made, 0.1) <= 10
+
+
+def test_a_call_from_before_a_search_is_not_counted_in_it():
+    """Calls in flight would be counted twice, and more than a server takes be sent at once."""
+    made = pacer()
+    early, now = go(made, 0.0)
+    told, now = go(made, now)
+    answer(made, told, now, now + 0.1, {"x-ratelimit-limit-requests": "60000"})
+    assert made.search is None
+    now += 1.0
+    for _ in range(40):
+        need, now = go(made, now)
+        made.refused(need, 0.1, NONE, now, now + 0.01, 0.0)
+        now += 0.5
+        if made.search is not None:
+            break
+    assert made.search is not None
+    before = made.search.ended
+    answer(made, early, 0.0, now)
+    assert made.search.ended == before

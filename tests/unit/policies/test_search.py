@@ -6,12 +6,12 @@ import math
 from random import Random
 
 import pytest
-from drawn_targets import Drawn, used
+from drawn_targets import LIMITS, Drawn, used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.unknown.search import ALARM, SLOWEST, START, RateSearch
-from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
+from flatout.testing.limits import Bucket, Window
 
 
 def search_against(
@@ -50,16 +50,7 @@ def after(times: list[float], since: float) -> int:
     return sum(at >= since for at in times)
 
 
-SERVERS = {
-    "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),
-    "bucket 20 s": lambda rpm: Bucket(rpm, burst=20.0, full=True),
-    "bucket 60 s": lambda rpm: Bucket(rpm, burst=60.0, full=True),
-    "sliding": SlidingWindow,
-    "fixed": FixedWindow,
-}
-
-
-@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("server", LIMITS.values(), ids=LIMITS)
 @pytest.mark.parametrize("rpm", [600, 6_000])
 @pytest.mark.parametrize("told", [True, False], ids=["told", "bare"])
 def test_a_limit_is_used_and_seldom_hit(server, rpm, told):
@@ -69,7 +60,7 @@ def test_a_limit_is_used_and_seldom_hit(server, rpm, told):
     assert after(refused, 60.0) <= 0.005 * 10 * rpm
 
 
-@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+@pytest.mark.parametrize("server", LIMITS.values(), ids=LIMITS)
 @pytest.mark.parametrize("strays", [0.01, 0.05])
 def test_strays_do_not_slow_a_run_down(server, strays):
     """A gateway that refuses one in twenty at random would bring a run to a crawl."""

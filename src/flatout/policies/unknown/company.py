@@ -27,7 +27,8 @@ QUIET = 150.0
 """Seconds without a refusal from which on a rate grows faster and faster: others have left."""
 
 SAME, TIMES = 0.04, 5
-"""A rate that is refused at the same height, within this part, so many times running has the limit to itself."""
+"""The part by which rates may differ and be the same, and refusals in a row at the same rate that show that nobody else
+uses the limit."""
 
 FALLS, LEAST, CHANCE = 4.0, 32, 3.0
 """A rate that has fallen to so small a part is tried again as it was, for so many requests at least. If no more than

@@ -16,10 +16,10 @@ REST = 10
 """Periods from a doubled rate that brought too little to the next try."""
 
 BEARABLE, HOPELESS = 0.1, 0.75
-"""The shares of refusals below and above which the target is none of these: it has recovered, or there is a limit."""
+"""The shares of refusals between which a target is lossy. Below it has recovered; above there is a limit."""
 
 FALLS, LESS = 4.0, 2.5
-"""A limit that is cut to so small a part, whereupon the accepted requests become that many times fewer, is none."""
+"""The limit was divided by the first, and the accepted requests then fell by the second: it was no limit."""
 
 
 class Lossy:
@@ -33,7 +33,7 @@ class Lossy:
 
     Attributes:
         rate: requests per second.
-        over: whether the target is none of these; the rate is then what was accepted.
+        over: whether the target is lossy no more; the rate is then what was accepted.
     """
 
     __slots__ = ("_before", "_brought", "_rest", "_since", "_up", "over", "rate")

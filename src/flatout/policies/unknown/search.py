@@ -240,12 +240,10 @@ class RateSearch:
         """A request was answered.
 
         Args:
-            mark: `mark` after it went; 0 when it went before there was a search.
+            mark: `mark` after it went.
             ended: `ended` when it went.
             now: the present.
         """
-        if not mark:
-            return
         self._ledger.ended += 1
         if self.slots is not None:
             self.slots.taken()
@@ -619,11 +617,8 @@ class RateSearch:
         """The order of magnitude of a limit that ended the climb."""
         low = max(1, accepted) / (shut.since - (self._started or 0.0) + DEEPEST)
         (first, before), (last, after) = self._recent[0], self._recent[-1]
-        if after - before >= ROUGH:
-            high = (after - before) / max(1e-3, last - first)
-        else:
-            high = min(low, 1.5 / shut.seconds) if shut.looks else low
-        return max(low, min(high, self.rate), 0.5 / max(0.1, shut.seconds))
+        refill = (after - before) / max(1e-3, last - first) if after - before >= ROUGH else 0.0
+        return max(low, min(refill, self.rate), 0.5 / max(0.1, shut.seconds))
 
     def _fall(self, shut: Shut) -> None:
         """Refusals came in a row in a hold: the limit has fallen, unless that was chance."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 DOUBTED = 2.0
 """Seconds of a told wait after which it is doubted: gateways name a minute for what is free in two seconds."""
 
-
 TOO_SHORT = 5
 """Refused looks after which a told wait is no longer believed to be long enough."""
 

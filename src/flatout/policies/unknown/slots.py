@@ -12,6 +12,9 @@ from collections import deque
 SURE = 5.0
 """Logarithm of the odds, for a number in flight against a rate, from which on that is believed."""
 
+LIKELY = 2.5
+"""The same, from which on it is likely enough to look for no other cause."""
+
 AT_TOP = 0.8
 """The share of refusals that come at the very number, or nearly, where that is the limit. Others are strays."""
 
@@ -22,7 +25,7 @@ ALARM, WRONG, MADE_UP = 4.0, 8.0, 0.15
 """Refusals below the limit that lower it, of which every request that was taken makes up for this share."""
 
 OFTEN, SOON = 3, 400
-"""A limit that is lowered more often than this, each time so soon after the last, in requests, is none."""
+"""Times that a limit may be lowered, each within so many requests of the last. More often, and it is no limit."""
 
 STAND, LONGEST_STAND = 32, 4_096
 """Requests from a refusal to the next try with more in flight; doubled each time that is refused, up to so many."""
@@ -47,8 +50,8 @@ class Signs:
 
     @property
     def likely(self) -> bool:
-        """Whether it is, more likely than not."""
-        return self._odds > 2.5
+        """Whether it is, likely enough to look for no other cause."""
+        return self._odds > LIKELY
 
     def taken(self, in_flight: int) -> None:
         """A request was answered that was sent with so many others in flight."""
