@@ -17,8 +17,8 @@ from functools import partial
 from flatout.events import Events
 from flatout.layer import Journey, set_journey
 from flatout.layers.limit import Limit
-from flatout.policies.estimate import Estimator, Need
-from flatout.policies.pacing import Pacer
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Estimator, Need
 from flatout.values import Call, Limits, Reply
 
 WAITING = 10_000

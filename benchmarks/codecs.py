@@ -15,8 +15,8 @@ from typing import Any
 
 from flatout.layer import Codec, Response
 from flatout.providers import codec_for, registry
-from flatout.secret import Secret
 from flatout.values import Call, Target
+from flatout.values.secret import Secret
 
 CALL = Call(
     "Explain the CAP theorem in three sentences. " * 43, system="Be short. " * 10, temperature=0, max_tokens=500

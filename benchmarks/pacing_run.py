@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from flatout import Call, Client, Limits
 from flatout.layer import Transport
-from flatout.policies.estimate import Estimator, Need
+from flatout.policies.pacing.tokens import Estimator, Need
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 Stats = Callable[[], Awaitable[dict[str, Any]]]

@@ -53,21 +53,21 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .attachments import File, Image
     from .client import Client
-    from .config import Config
+    from .config.file import Config
     from .sync import run
     from .values import Call, Endpoint, Limits, Reply, Result, ToolCall, Usage
+    from .values.attachments import File, Image
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Call": "values",
     "Client": "client",
-    "Config": "config",
+    "Config": "config.file",
     "Endpoint": "values",
-    "File": "attachments",
-    "Image": "attachments",
+    "File": "values.attachments",
+    "Image": "values.attachments",
     "Limits": "values",
     "Reply": "values",
     "Result": "values",

@@ -13,21 +13,21 @@ from typing import Any, Self, TypeVar, overload
 
 import msgspec
 
-from .config import Config, load
-from .durable_map import durable_map
-from .durable_run import durable_calls
-from .edge import as_error, check_function, fan_out, outcome, run_function, unless_exit
-from .embed import embed
+from .config.file import Config, load
+from .config.settings import settings_of
+from .durable.map import durable_map
+from .durable.run import durable_calls
+from .edge.embed import embed
+from .edge.fan_out import as_error, check_function, fan_out, outcome, run_function, unless_exit
+from .edge.stream import Stream
+from .edge.variants import check_variants, expanded, in_order
 from .engine import Engine
 from .errors import ConfigError
 from .layer import Journey, Transport
 from .overview import Overview
 from .providers.targets import Targets
-from .secret import Secret, conceal, veil
-from .settings import settings_of
-from .streaming import Stream
 from .values import Call, CallLike, Limits, OutputT, Reply, Result
-from .variants import check_variants, expanded, in_order
+from .values.secret import Secret, conceal, veil
 
 ItemT = TypeVar("ItemT")
 
@@ -330,7 +330,7 @@ class Client(Overview):
             items: what it is run for; with ``store``, values that JSON can hold.
             store: a run file, as for `as_completed`. Each finished call is kept under its item as well, and on resume
                 answered from there: a half-finished item pays only for what is missing. For that the function must
-                make the same calls again; see `flatout.durable_map` for how they are told apart. What it returns is
+                make the same calls again; see `flatout.durable.map` for how they are told apart. What it returns is
                 kept as JSON and handed out as such: a tuple comes as a list, a pydantic model as a dict.
             retry_failed: run again for items that failed, and ask again for their calls that failed.
 

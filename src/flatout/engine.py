@@ -10,19 +10,19 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .closing import close_all
-from .config import Config
+from .config.file import Config
+from .config.folders import cache_folder
+from .config.settings import Settings
 from .errors import ConfigError
 from .events import Events
-from .folders import cache_folder
 from .layer import CallNext, Journey, Transport, journey, reset_journey, set_journey
-from .policies.price import Prices
-from .providers.embeddings import CAPS, Caps
-from .providers.hints import hint_at
+from .prices import Prices
+from .providers.formats.embeddings import CAPS, Caps
 from .providers.targets import Targets
-from .settings import Settings
+from .providers.wire.hints import hint_at
 from .stack import Stack
 from .store.memory import Memory
+from .tasks.closing import close_all
 from .values import Call, Endpoint, Reply, Target
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Engine:
         return self._answer(call, trip, self.stack.answer)
 
     def embed(self, call: Call, trip: Journey) -> Awaitable[Reply]:
-        """Answer a call for embeddings; see `flatout.providers.embeddings.EmbeddingCalls`."""
+        """Answer a call for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
         return self._answer(call, trip, self.stack.embed)
 
     async def caps(self, model: str | None) -> Caps:

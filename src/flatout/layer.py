@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from .errors import OutputError, SchemaMismatch
-from .secret import veiled_url
 from .values import Call, Reply
+from .values.secret import veiled_url
 
 if TYPE_CHECKING:
     from .errors import CallError
     from .events import AttemptFailed
-    from .policies.trouble import Trouble
+    from .policies.failures.trouble import Trouble
 
 
 class ValidatorRaised(SchemaMismatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from .config import Config
+from .config.file import Config
 from .engine import Engine
 from .events import Events
 from .layers.limit import TargetStatus

@@ -30,9 +30,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
-from .closing import close_all
+from .config.folders import cache_folder
+from .config.settings import Settings
 from .events import Events
-from .folders import cache_folder
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.budget import Budget, Purse
 from .layers.deadline import Deadline
@@ -45,16 +45,16 @@ from .layers.retry import Retry
 from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .layers.whole import Whole
-from .policies.estimate import Estimator
-from .policies.health import TargetHealth
-from .policies.pacing import Pacer
-from .policies.price import Prices
+from .policies.failures.health import TargetHealth
+from .policies.pacing.pacer import Pacer
+from .policies.pacing.tokens import Estimator
+from .prices import Prices
 from .providers import codec_for
-from .providers.embeddings import EmbeddingCalls
-from .providers.salvage import salvage
-from .settings import Settings
+from .providers.formats.embeddings import EmbeddingCalls
+from .providers.schemas.salvage import salvage
 from .store.memory import Learnt, Memory
 from .store.shared import SharedLimits
+from .tasks.closing import close_all
 from .values import Call, Limits, Reply, Target, Usage
 
 
@@ -103,7 +103,7 @@ class Stack:
 
     Attributes:
         answer: the call path as one function.
-        embed: the same for embeddings; see `flatout.providers.embeddings.EmbeddingCalls`.
+        embed: the same for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`.
         purse: what was spent.
         limits: the limiter of each target in use, by the target's name.
     """

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from .client import Calls, Client
-from .secret import conceal, veil
+from .edge.variants import in_order
 from .values import OutputT, Result
-from .variants import in_order
+from .values.secret import conceal, veil
 
 ResultT = TypeVar("ResultT")
 

@@ -42,10 +42,10 @@ asyncio.run(main())
 STOPPED = """
 import os, signal, sys
 from pathlib import Path
-from flatout.folders import cache_folder
+from flatout.config.folders import cache_folder
 from flatout.store.shared import SharedLimits
 from flatout.providers.targets import Targets
-from flatout.config import Config
+from flatout.config.file import Config
 from flatout.values import Limits
 
 targets = Targets(

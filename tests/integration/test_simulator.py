@@ -19,7 +19,7 @@ import pytest
 from flatout.errors import CallError, ProtocolError
 from flatout.layer import Response
 from flatout.providers import codec_for
-from flatout.providers.embeddings import Batch, embedding_codec
+from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedServer, digest_of, serve
 from flatout.values import Call, Endpoint, Reply, Target
 

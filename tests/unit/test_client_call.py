@@ -24,7 +24,7 @@ from flatout import (
 )
 from flatout.events import CallFinished
 from flatout.layer import Response
-from flatout.policies.estimate import ASSUMED_OUTPUT
+from flatout.policies.pacing.tokens import ASSUMED_OUTPUT
 from flatout.testing import digest_of, run_virtual
 from flatout.values import Endpoint
 

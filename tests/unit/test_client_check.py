@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flatout import Call, Client, ConfigError, Limits
-from flatout.providers import hints
+from flatout.providers.wire import hints
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from scripted_wire import Wire, client
 
 from flatout import Client
-from flatout.closing import close_all, reading
+from flatout.tasks.closing import close_all, reading
 from flatout.testing import run_virtual
 
 

@@ -32,7 +32,7 @@ from flatout import (
     Truncated,
     Usage,
 )
-from flatout.durable import content, error_of, fingerprint, item_of, may_go_again, plain, result_of
+from flatout.durable.records import content, error_of, fingerprint, item_of, may_go_again, plain, result_of
 
 
 class Label(BaseModel):

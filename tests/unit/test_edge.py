@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import CallError, Exited, Result
-from flatout.edge import AT_ONCE, fan_out, run_function
+from flatout.edge.fan_out import AT_ONCE, fan_out, run_function
 from flatout.testing import run_virtual
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flatout import Config, ConfigError, Limits
-from flatout.config import load
+from flatout.config.file import load
 
 WHOLE = """
 model = "mine/llama"

@@ -9,8 +9,8 @@ from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, Client, Limits
 from flatout.events import LimitCrowded
-from flatout.policies.estimate import Need
-from flatout.policies.pacing import Pacer
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Need
 from flatout.store.shared import SharedLimits
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 

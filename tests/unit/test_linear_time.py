@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 
 import flatout
-from flatout.policies.advertised import advertised
-from flatout.policies.redact import excerpt, redact, redact_url, secrets_in
-from flatout.policies.retry_after import retry_after
-from flatout.providers import failures
-from flatout.providers.failures import error_of
-from flatout.providers.jsonish import pieces
-from flatout.providers.named import named_limits, wait_named
-from flatout.providers.problem import SAID, read
-from flatout.providers.redact import redact_body, redact_headers
-from flatout.providers.sse import EventParser
+from flatout.policies.failures.retry_after import retry_after
+from flatout.policies.pacing.advertised import advertised
+from flatout.providers.failures import naming as failures
+from flatout.providers.failures.named import named_limits, wait_named
+from flatout.providers.failures.naming import error_of
+from flatout.providers.failures.problem import SAID, read
+from flatout.providers.failures.redact import redact_body, redact_headers
+from flatout.providers.wire.sse import EventParser
+from flatout.text.jsonish import pieces
+from flatout.text.redact import excerpt, redact, redact_url, secrets_in
+from flatout.text.visible import visible
 from flatout.values import Endpoint
-from flatout.visible import visible
 
 SMALL, LARGE = 4_000, 16_000
 """Characters. What grows with the square takes sixteen times as long for the second."""
@@ -192,12 +192,12 @@ def test_a_message_is_cut_before_anything_looks_at_it(status, shape, monkeypatch
 
             return use
 
-    for module in ("failures", "named", "problem"):
-        found = importlib.import_module(f"flatout.providers.{module}")
+    for module in ("naming", "named", "problem"):
+        found = importlib.import_module(f"flatout.providers.failures.{module}")
         for name, value in list(vars(found).items()):
             if isinstance(value, re.Pattern):
                 monkeypatch.setattr(found, name, Watched(value))
-    redacting = importlib.import_module("flatout.policies.redact")
+    redacting = importlib.import_module("flatout.text.redact")
     monkeypatch.setattr(redacting, "_LOOKS_LIKE_A_KEY", Watched(redacting._LOOKS_LIKE_A_KEY))
     error_of(status, {}, shape("no " * 1_000_000), HERE)
     assert looked_at

@@ -29,13 +29,13 @@ from rich.traceback import Traceback
 import flatout
 from flatout import Call, Client, ConfigError, errors
 from flatout.cli import main
-from flatout.config import load
+from flatout.config.file import load
 from flatout.layer import Request, Response
-from flatout.policies.redact import redact
 from flatout.providers import codec_for
 from flatout.providers.targets import Targets
 from flatout.telemetry import trace_calls
 from flatout.testing import run_virtual
+from flatout.text.redact import redact
 
 KEY = "canary/7f3a+9c1e=b5d2~Zq"
 HEADER = "canary.header.55aa66bb"

@@ -10,7 +10,7 @@ from scripted_wire import client
 from flatout import AttemptTimeout, Call, DeadlineExceeded, Limits
 from flatout.layer import Journey, Request, Response, journey, set_journey
 from flatout.layers.deadline import Deadline
-from flatout.patience import TURNS, Patience
+from flatout.tasks.patience import TURNS, Patience
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flatout import Client, ConfigError, trust
-from flatout.config import FoundConfig, load
+from flatout import Client, ConfigError
+from flatout.config import trust
+from flatout.config.file import FoundConfig, load
 
 OTHER = 54_321
 """A user who is not us."""

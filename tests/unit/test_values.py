@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from flatout import Call, ConfigError, Endpoint, Limits, Reply, Result, ToolCall, Usage
 from flatout.layer import Request
-from flatout.reply import said_in
-from flatout.secret import Secret
 from flatout.values import Target
+from flatout.values.reply import said_in
+from flatout.values.secret import Secret
 
 KEY = "sk-" + "never-shown"
 

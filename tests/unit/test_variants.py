@@ -10,7 +10,7 @@ import pytest
 from scripted_wire import Wire, client
 
 from flatout import Call, Client, ConfigError, run
-from flatout.durable import content, fingerprint
+from flatout.durable.records import content, fingerprint
 from flatout.testing import run_virtual
 
 

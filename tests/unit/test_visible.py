@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.visible import visible, visible_lines
+from flatout.text.visible import visible, visible_lines
 
 
 @given(st.text())

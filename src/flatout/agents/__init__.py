@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from flatout.agent_step import Step
+from flatout.values.agent_step import Step
 
 from . import guards
 from .agent import Agent

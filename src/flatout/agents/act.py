@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flatout.agent_step import Step
 from flatout.errors import SchemaMismatch
 from flatout.telemetry import conventions as names
 from flatout.values import Call, Message, Reply, ToolCall
+from flatout.values.agent_step import Step
 
 from .stages import text_of
 from .tool import Tool, ToolResult

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from flatout.durable import plain
+from flatout.durable.records import plain
 from flatout.errors import ConfigError
 from flatout.values import Call
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
-from flatout.edge import cancelled_alone
+from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flatout.errors import ConfigError
-from flatout.policies.redact import redact
-from flatout.providers.structured import MISFITS, reason
+from flatout.providers.schemas.structured import MISFITS, reason
+from flatout.text.redact import redact
 
 from .guard import PASSED, At, Checked, Guardrail, Verdict
 from .guard import fail as failed

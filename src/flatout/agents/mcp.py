@@ -14,10 +14,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flatout.durable_map import as_json
+from flatout.durable.map import as_json
 from flatout.errors import ConfigError, ConnectError
-from flatout.policies.redact import excerpt
-from flatout.secret import Secret, conceal, veil
+from flatout.text.redact import excerpt
+from flatout.values.secret import Secret, conceal, veil
 
 from .tool import MOST, TIMEOUT, Tool
 

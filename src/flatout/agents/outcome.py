@@ -8,9 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from flatout.agent_step import Step
 from flatout.errors import ConfigError
-from flatout.values import Usage, is_positive
+from flatout.values import Usage
+from flatout.values.agent_step import Step
+from flatout.values.checks import is_positive
 
 DETAIL = 500
 """Characters of what was said that a step keeps."""

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flatout.durable_map import as_json
+from flatout.durable.map import as_json
 from flatout.errors import GuardrailTripped, StoreError, UsageLimitReached
 from flatout.telemetry.spans import invoke_agent
 from flatout.values import Message, Reply

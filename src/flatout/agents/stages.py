@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_origin
 import msgspec
 from msgspec import Struct
 
-from flatout.durable import plain
+from flatout.durable.records import plain
 from flatout.errors import ConfigError, InvalidRequest, OutputError, SchemaMismatch
-from flatout.providers.structured import restored, validator_of
+from flatout.providers.schemas.structured import restored, validator_of
 from flatout.values import Call, Message
 
 from .guard import PASSED, Checked, Verdict, fail

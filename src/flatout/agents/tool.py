@@ -14,11 +14,11 @@ from typing import Any, overload
 import msgspec
 from msgspec import Struct
 
-from flatout.durable import jsonable
-from flatout.edge import cancelled_alone
+from flatout.durable.records import jsonable
+from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import ConfigError, SchemaMismatch
 from flatout.providers.tools import tool_schema, validate_arguments
-from flatout.values import is_positive
+from flatout.values.checks import is_positive
 
 from .stages import check_kind
 from .threads import threads

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from flatout.agent_step import Step
 from flatout.errors import UsageLimitReached
-from flatout.policies.redact import excerpt
 from flatout.telemetry.spans import Span, execute_tool, stage
+from flatout.text.redact import excerpt
 from flatout.values import Result, Usage
+from flatout.values.agent_step import Step
 
 from .outcome import DETAIL, UsageLimits
 

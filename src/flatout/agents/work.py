@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from flatout.agent_step import Step
-from flatout.durable import plain
-from flatout.durable_map import as_json
-from flatout.edge import cancelled_alone
+from flatout.durable.map import as_json
+from flatout.durable.records import plain
+from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import GuardrailTripped
 from flatout.layer import Journey, journey, reset_journey, set_journey
 from flatout.values import Call, Reply
+from flatout.values.agent_step import Step
 
 from .guard import At, Checked, Verdict, judged, stop
 from .stages import marked, text_of

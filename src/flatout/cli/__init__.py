@@ -73,7 +73,7 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
         explain(error, arguments)
         return UNUSABLE
     _debug()
-    from flatout.policies.redact import redact
+    from flatout.text.redact import redact
 
     message = clean(redact(str(error)), 300)
     kind = type(error).__name__
@@ -89,7 +89,7 @@ def _debug() -> None:
     if _debugging():
         import traceback
 
-        from flatout.policies.redact import redact
+        from flatout.text.redact import redact
 
         say(redact(traceback.format_exc().rstrip()))
 

@@ -81,8 +81,8 @@ def export(
     ] = False,
 ) -> int:
     """Write the finished rows of a run to a file, in input order."""
-    from flatout.runs.claim import Claim
-    from flatout.runs.export import export as write
+    from flatout.runs.output.claim import Claim
+    from flatout.runs.output.export import export as write
 
     from . import FAILED, figures
 
@@ -107,7 +107,7 @@ def export(
 
 def find(run: str) -> Path:
     """The run file that is meant: the file itself, the one beside an output, or the latest of an input without one."""
-    from flatout.runs.place import SUFFIX, kept_runs
+    from flatout.runs.output.place import SUFFIX, kept_runs
 
     if run.endswith(SUFFIX):
         return Path(run)
@@ -158,7 +158,7 @@ def look(reader: RunReader) -> dict[str, Any]:
 
 def describe(facts: dict[str, Any]) -> list[Line]:
     """The facts, for people."""
-    from flatout.runs.progress import Failure
+    from flatout.runs.story.progress import Failure
 
     from . import figures
     from .summary import by_class
@@ -256,7 +256,7 @@ def _error(error: ErrorCount) -> dict[str, Any]:
 def advice_on(name: str) -> str:
     """What to do about a class of errors, by its name in the run file: data, which may be anything."""
     from flatout import errors
-    from flatout.policies.classify import advice
+    from flatout.policies.failures.verdict import advice
 
     kind = getattr(errors, name, None)
     return advice(kind) if isinstance(kind, type) and issubclass(kind, errors.CallError) else ""

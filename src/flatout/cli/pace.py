@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import figures
 
 if TYPE_CHECKING:
-    from flatout.runs.progress import Progress
+    from flatout.runs.story.progress import Progress
 
 RECENT = 10.0  # seconds over which the shown rate is taken: the average since the start would hide a slowdown
 _STRETCHES = 6  # as long as that each; by them is judged how long the rest takes

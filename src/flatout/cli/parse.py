@@ -143,7 +143,7 @@ def _schema(path: str) -> dict[str, Any]:
     import msgspec
 
     from flatout.errors import InvalidRequest
-    from flatout.providers.structured import validator_of
+    from flatout.providers.schemas.structured import validator_of
 
     try:
         found = msgspec.json.decode(_text_of(path, f"--schema {path}"))
@@ -180,7 +180,7 @@ def command_line(arguments: Sequence[str]) -> str:
     It is printed and kept in the run file, so the values of headers are left out, the passwords in addresses, the
     parameters that are secrets by their names, and whatever looks like a key.
     """
-    from flatout.policies.redact import redact
+    from flatout.text.redact import redact
 
     shown: list[str] = []
     for argument in arguments:
@@ -214,14 +214,14 @@ def _without_value(header: str) -> str:
 
 
 def _without_login(url: str) -> str:
-    from flatout.policies.redact import redact_url
+    from flatout.text.redact import redact_url
 
     return redact_url(url)
 
 
 def _without_secret(param: str) -> str:
     """A ``name=value`` in which nothing stands under a secret's name; a number is no secret (``max_tokens=60``)."""
-    from flatout.policies.redact import mask
+    from flatout.text.redact import mask
 
     name, equals, text = param.partition("=")
     value = _json(text)
@@ -260,7 +260,7 @@ def _typed(name: str, text: str) -> Any:
     """The value, checked against the Call's own type; ``stop=5`` can only mean the text."""
     import msgspec
 
-    from flatout.runs.recipe import Parameters
+    from flatout.runs.prompts.recipe import Parameters
     from flatout.values import Call
 
     why = ""

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from flatout.errors import ConfigError
-from flatout.visible import visible_lines
+from flatout.text.visible import visible_lines
 
 from . import figures
 from .pace import Pace, Speed
@@ -25,7 +25,7 @@ from .terminal import clean, is_live, say
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from flatout.runs.progress import Progress
+    from flatout.runs.story.progress import Progress
 
 PLAIN_SECONDS = 5.0
 """Between two plain lines; the environment variable FLATOUT_PROGRESS_SECONDS says otherwise."""

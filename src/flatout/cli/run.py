@@ -18,8 +18,8 @@ from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
     from flatout.runs.job import Outcome, RunOptions
-    from flatout.runs.progress import Progress
     from flatout.runs.runner import Runner
+    from flatout.runs.story.progress import Progress
 
     from .before import Before
     from .progress import Display
@@ -112,7 +112,7 @@ def run(
     """
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
-    from flatout.secret import conceal
+    from flatout.values.secret import conceal
 
     from . import logs
     from .before import Before
@@ -297,7 +297,7 @@ def _client_maker(limits: dict[str, Any], options: dict[str, Any], *, quiet: boo
 
     def make() -> Any:
         from flatout.client import Client
-        from flatout.config import FoundConfig
+        from flatout.config.file import FoundConfig
         from flatout.values import Limits
 
         client = Client(**options, limits=Limits(**limits) if limits else None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Set
 
     from flatout.runs.job import Outcome
-    from flatout.runs.progress import Failure, Progress
+    from flatout.runs.story.progress import Failure, Progress
 
 _EXAMPLE = 160  # characters of an error's example
 _MOST_CLASSES = 8

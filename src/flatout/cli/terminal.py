@@ -2,7 +2,7 @@
 
 Standard error is people's: `say`, `tell`, `rewrite`. Standard output is for what was asked for: `show` and `show_json`,
 and answers. Whatever is written may hold what others wrote, so here every character becomes one that can be seen (see
-`flatout.visible`).
+`flatout.text.visible`).
 
 A run must not die because whoever watched it has gone: a closed terminal or pipe swallows what is said.
 """
@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from flatout.errors import RunMismatch
-from flatout.visible import visible, visible_lines
+from flatout.text.visible import visible, visible_lines
 
 Line = tuple[str, str]
 """A label and its text. Lines without a label go on with the one above."""

@@ -61,7 +61,7 @@ def trace(
 
 
 def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, as_json: bool) -> None:
-    from flatout.policies.redact import redact
+    from flatout.text.redact import redact
 
     from .trace_text import listing
 
@@ -90,7 +90,7 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
 def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_json: bool) -> None:
     import msgspec
 
-    from flatout.runs.trace import trace as tree_of
+    from flatout.runs.story.tree import trace as tree_of
 
     from . import trace_text
 

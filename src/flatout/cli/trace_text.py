@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from flatout.runs.trace_node import Node
+    from flatout.runs.story.node import Node
     from flatout.store import Counts, Ranked, Ranking
 
 _HEADINGS = ("start", "took", "tokens", "cost")
@@ -225,7 +225,7 @@ def _dollars(cost: Any, *, in_doubt: bool) -> str:
 
 
 def _error(row: Ranked) -> str:
-    from flatout.policies.redact import redact
+    from flatout.text.redact import redact
 
     return clean(redact(_words(": ".join(part for part in (row.error, row.error_message) if part))), 120)
 

@@ -29,7 +29,7 @@ def trust(
     Asked for when the file gives a built-in provider another address, or a variable of the environment to a server as
     its key; or when it belongs to somebody else.
     """
-    from flatout import trust as kept
+    from flatout.config import trust as kept
 
     path, content = _file(file)
     if revoke:
@@ -46,7 +46,7 @@ def trust(
 
 
 def _file(given: str | None) -> tuple[Path, bytes]:
-    from flatout.config import FILE_NAME, find
+    from flatout.config.file import FILE_NAME, find
     from flatout.errors import ConfigError
 
     try:
@@ -59,7 +59,7 @@ def _file(given: str | None) -> tuple[Path, bytes]:
 
 
 def _what_it_does(path: Path, content: bytes) -> list[str]:
-    from flatout.config import parse
+    from flatout.config.file import parse
     from flatout.providers.consent import unexpected
     from flatout.providers.targets import endpoint_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flatout.errors import DeadlineExceeded
 from flatout.layer import CallNext, Journey, journey
-from flatout.patience import Patience
+from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 
 

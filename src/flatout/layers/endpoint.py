@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from flatout.config.settings import Gaps
 from flatout.errors import AttemptTimeout, CallError, InvalidRequest, TransportError
 from flatout.layer import Codec, Journey, Request, Response, StreamDecoder, Streamed, Transport, journey
-from flatout.patience import Patience
-from flatout.secret import forget
-from flatout.settings import Gaps
+from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
+from flatout.values.secret import forget
 
 LINGER = 5.0
 """Seconds that a body may take to end, or to tell the usage, once the answer in it is whole."""

@@ -1,6 +1,6 @@
 """Keeps calls from a target that refuses all of them: a wrong key, a used-up quota, an unknown model.
 
-A target that is only down is not kept from: its calls wait, further in. See `flatout.policies.health`.
+A target that is only down is not kept from: its calls wait, further in. See `flatout.policies.failures.health`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from flatout.layer import CallNext
-from flatout.policies.service import Service
+from flatout.policies.failures.service import Service
 from flatout.values import Call, Reply
 
 

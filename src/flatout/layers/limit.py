@@ -13,12 +13,12 @@ from msgspec import Struct
 from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, RateLimited
 from flatout.events import Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.layer import CallNext, Journey, journey
-from flatout.policies.estimate import Estimator, Need
-from flatout.policies.health import TargetHealth
-from flatout.policies.line import Line
-from flatout.policies.outcome import Outcomes
-from flatout.policies.pacing import Pacer
-from flatout.policies.service import Service
+from flatout.policies.failures.health import TargetHealth
+from flatout.policies.failures.outcome import Outcomes
+from flatout.policies.failures.service import Service
+from flatout.policies.pacing.line import Line
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Estimator, Need
 from flatout.values import Call, Reply
 
 BYPASS = 16

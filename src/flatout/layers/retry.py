@@ -8,10 +8,10 @@ from random import Random
 from flatout.errors import CallError, NotSent
 from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
-from flatout.policies.backoff import delay, excused_delay, overload_delay
-from flatout.policies.classify import Repeats, Verdict, verdict
-from flatout.policies.pause import LONGEST_PAUSE
-from flatout.policies.trouble import Trouble
+from flatout.policies.failures.backoff import delay, excused_delay, overload_delay
+from flatout.policies.failures.trouble import Trouble
+from flatout.policies.failures.verdict import Repeats, Verdict, verdict
+from flatout.policies.pacing.pause import LONGEST_PAUSE
 from flatout.values import Call, Reply
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from flatout.errors import AttemptTimeout
 from flatout.layer import CallNext, journey
-from flatout.patience import Patience
+from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from flatout import folders
+from flatout.config import folders
 from flatout.errors import ConfigError
-from flatout.policies.redact import redact
+from flatout.text.redact import redact
 
 from .environment import FETCHING, environment
 

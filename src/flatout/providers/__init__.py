@@ -8,10 +8,10 @@ from flatout.errors import ConfigError
 from flatout.layer import Codec
 from flatout.values import Target
 
-from .anthropic import Anthropic
-from .gemini import Gemini
-from .openai_chat import OpenAIChat
-from .openai_responses import OpenAIResponses
+from .formats.anthropic import Anthropic
+from .formats.gemini import Gemini
+from .formats.openai_chat import OpenAIChat
+from .formats.openai_responses import OpenAIResponses
 
 _CODECS: dict[str, Callable[[Target], Codec]] = {
     "openai": OpenAIChat,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flatout.config import EndpointConfig
-from flatout.policies.redact import is_secret
+from flatout.config.file import EndpointConfig
+from flatout.text.redact import is_secret
 from flatout.values import Endpoint
 
 from . import registry

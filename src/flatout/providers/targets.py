@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from flatout.config import Config, EndpointConfig, FoundConfig
+from flatout.config.file import Config, EndpointConfig, FoundConfig
 from flatout.errors import ConfigError
-from flatout.policies.redact import redact_url
-from flatout.secret import Secret, Veiled, conceal, veil
+from flatout.text.redact import redact_url
 from flatout.values import Endpoint, Limits, Target
+from flatout.values.secret import Secret, Veiled, conceal, veil
 
 from . import registry
 from .consent import EMBEDDED, unexpected
-from .payload import UNSENDABLE, can_be_sent, check_headers, shown
+from .wire.payload import UNSENDABLE, can_be_sent, check_headers, shown
 
 KEY_VARIABLE = "FLATOUT_API_KEY"
 """Holds the key for ``base_url``."""

@@ -21,8 +21,8 @@ import msgspec
 from flatout.errors import ConfigError, InvalidRequest, SchemaMismatch
 from flatout.values import Reply, ToolCall
 
-from .payload import is_list
-from .structured import MISFITS, reason, validator_of
+from .schemas.structured import MISFITS, reason, validator_of
+from .wire.payload import is_list
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from flatout.secret import Secret
+from flatout.values.secret import Secret
 
-from .template import Nulls
-from .write import is_stream
+from .output.write import is_stream
+from .prompts.template import Nulls
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
@@ -34,10 +34,10 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         fresh: move an existing run file aside and start over.
         retry_failed: ask again for rows that failed.
         keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
-        nulls: what becomes of a null that a template puts in; see `flatout.runs.template.Template`.
+        nulls: what becomes of a null that a template puts in; see `flatout.runs.prompts.template.Template`.
         same_prompt: ask the same of every row, where the template has no placeholder.
         overwrite: let the output take the place of a file that this run did not write.
-        neutralise: see `flatout.runs.write.write`.
+        neutralise: see `flatout.runs.output.write.write`.
         command: the command line, kept in the run file and shown for going on.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
         metrics: the port on which Prometheus finds the metrics.

@@ -18,29 +18,29 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from flatout.client import Client
-from flatout.closing import close_all
-from flatout.durable_run import AHEAD_WHOLE, Stored, keep, note_attempts
-from flatout.edge import fan_out
+from flatout.durable.run import AHEAD_WHOLE, Stored, keep, note_attempts
+from flatout.edge.fan_out import fan_out
 from flatout.errors import StoreError
 from flatout.layer import Journey
 from flatout.store import RunFile, RunReader, RunState, remove
+from flatout.tasks.closing import close_all
 
-from .arrivals import Arrivals
-from .check import Checked, check, check_row
-from .claim import OUTPUTS, SOURCE, Claim, where
-from .export import TYPES, OwnRow, export
+from .input.arrivals import Arrivals
+from .input.check import Checked, check, check_row
+from .input.read import Input, open_input
+from .input.rows import Row
+from .input.variants import Variants
+from .input.verify import Revision, Verification, compare
 from .job import Outcome, RunOptions
-from .place import prune, run_file_of
-from .progress import Progress
-from .read import Input, open_input
-from .recipe import Recipe
-from .rows import Row
-from .tally import Tally
+from .output.claim import OUTPUTS, SOURCE, Claim, where
+from .output.export import TYPES, OwnRow, export
+from .output.place import prune, run_file_of
+from .output.write import check_output, is_stream
+from .prompts.recipe import Recipe
+from .story.progress import Progress
+from .story.tally import Tally
 from .under_way import UnderWay
-from .variants import Variants
-from .verify import Revision, Verification, compare
 from .work import Work, own_rows
-from .write import check_output, is_stream
 
 _log = logging.getLogger("flatout")
 

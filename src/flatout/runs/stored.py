@@ -13,7 +13,7 @@ import msgspec
 
 from flatout.errors import ConfigError
 
-from .rows import Row
+from .input.rows import Row
 
 LARGEST_ROW = 256 * 1024 * 1024
 """Bytes of a row as JSON; a run file takes no value of more than 1,000,000,000."""

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from flatout.layer import Journey
 
-from .progress import Longest
+from .story.progress import Longest
 
 GRACE = 30.0
 """Seconds that calls in flight get to finish after an interrupt."""

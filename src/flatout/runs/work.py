@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from flatout.durable import content, fingerprint
+from flatout.durable.records import content, fingerprint
 from flatout.values import Call
 
-from .export import OwnRow
-from .recipe import Recipe
-from .rows import Row
+from .input.rows import Row
+from .output.export import OwnRow
+from .prompts.recipe import Recipe
 from .stored import restored, stored
 
 

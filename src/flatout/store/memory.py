@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from flatout.policies.charge import Reserve
+from flatout.policies.pacing.charge import Reserve
 
 KEEP = 7 * 86_400.0
 """Seconds after which nothing is believed any more."""

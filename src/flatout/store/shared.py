@@ -1,6 +1,6 @@
 """Limits that the processes of one machine share: a few numbers in a small mapped file, no server.
 
-Every process paces by the same theoretical arrival times (see `flatout.policies.gcra`), under a lock of a few
+Every process paces by the same theoretical arrival times (see `flatout.policies.pacing.gcra`), under a lock of a few
 microseconds. So a process that dies, however it dies, leaves nothing to clean up: what it had not used is simply free.
 Times are the system's monotonic clock, which all processes of a machine read alike.
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flatout.errors import ConfigError
-from flatout.policies.gcra import Gcra
+from flatout.policies.pacing.gcra import Gcra
 
 PATIENCE = 0.02
 """Seconds for which the lock is asked for before its holder is taken to be stopped. Others hold it for microseconds, or

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from flatout.errors import AttemptTimeout, ConnectError, DeadlineExceeded, NotSent
-from flatout.policies.redact import excerpt, redact
+from flatout.text.redact import excerpt, redact
 from flatout.values import Call, Message, Reply
 
 from .conventions import CAPTURE_CONTENT_ENV, CAPTURE_CONTENT_VALUES

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flatout.errors import ConfigError
-from flatout.policies.redact import excerpt, redact_url
-from flatout.secret import Secret, conceal
+from flatout.text.redact import excerpt, redact_url
+from flatout.values.secret import Secret, conceal
 
 from .observed import Observed
 

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from flatout.events import AttemptFailed, CallFinished, Event
-from flatout.policies.redact import redact as without_keys
+from flatout.text.redact import redact as without_keys
 from flatout.values import Call, Reply
 
 from . import conventions as names

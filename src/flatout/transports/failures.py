@@ -15,8 +15,8 @@ import aiohttp
 
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request
-from flatout.policies.classify import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
-from flatout.policies.redact import excerpt, redact, secrets_in
+from flatout.policies.failures.verdict import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
+from flatout.text.redact import excerpt, redact, secrets_in
 
 from .descriptors import NONE_LEFT
 

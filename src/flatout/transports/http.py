@@ -18,7 +18,7 @@ from yarl import URL
 
 from flatout.errors import ConnectError, ProtocolError
 from flatout.layer import Request, Response, Streamed, journey
-from flatout.policies.redact import redact_url
+from flatout.text.redact import redact_url
 
 from . import descriptors
 from .failures import FAILED, named, quoted

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from flatout.patience import Patience
+from flatout.tasks.patience import Patience
 
 from .descriptors import NONE_LEFT
 

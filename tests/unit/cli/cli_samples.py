@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flatout.runs.job import Outcome, RunOptions
-from flatout.runs.progress import Progress
+from flatout.runs.story.progress import Progress
 
 
 class FakeRunner:

@@ -11,7 +11,7 @@ import pytest
 
 from flatout.cli import main
 from flatout.cli.terminal import lay_out
-from flatout.runs.claim import Claim
+from flatout.runs.output.claim import Claim
 from flatout.store import Item, RunFile
 
 COMMAND = "flatout run in.jsonl -o a.jsonl"
@@ -184,7 +184,7 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
         given.extend((places, options))
         return 0
 
-    monkeypatch.setattr("flatout.runs.export.export", write)
+    monkeypatch.setattr("flatout.runs.output.export.export", write)
     assert main(["export", "r.flatout", "-o", "-", "--only", "answered", "--format", "csv", "--neutralise"]) == 0
     assert given[1].pop("claim") == Claim(run_file="r.flatout", mine=[])
     assert given == [
@@ -208,7 +208,7 @@ def test_rows_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, caps
         warn("1 row could not be read: 4")
         return 499
 
-    monkeypatch.setattr("flatout.runs.export.export", write)
+    monkeypatch.setattr("flatout.runs.output.export.export", write)
     for options, code in (((), 1), (("--salvage",), 0)):
         assert main(["export", "r.flatout", "-o", "out.csv", *options]) == code
         assert "499 rows written to out.csv\nflatout: 1 row could not be read: 4" in capsys.readouterr().err
@@ -218,7 +218,7 @@ def test_a_run_without_an_output_is_named_by_its_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A user would have to copy a name with a digest in it from the lines of the run, if they are still there."""
-    from flatout.runs import place
+    from flatout.runs.output import place
 
     for name in ("one.flatout", "two.flatout"):
         with writing(item(0), total=1, state="finished"):

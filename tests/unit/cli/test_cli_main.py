@@ -11,7 +11,7 @@ from cli_samples import FakeRunner
 import flatout
 from flatout import errors
 from flatout.cli import main
-from flatout.runs.progress import Failure
+from flatout.runs.story.progress import Failure
 
 RUN = ["run", "in.jsonl", "-o", "out.jsonl", "-m", "openai/gpt-5-mini"]
 OWN = sorted(

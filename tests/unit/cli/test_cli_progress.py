@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flatout.cli.pace import Pace, Speed
 from flatout.cli.progress import LiveLine, PlainLines, Silent, choose, compose, watch
 from flatout.errors import ConfigError
-from flatout.runs.progress import Longest, Progress
+from flatout.runs.story.progress import Longest, Progress
 
 
 def busy(**changes: object) -> Progress:

@@ -14,10 +14,10 @@ import pytest
 from cli_samples import FakeRunner
 
 from flatout.cli import main
-from flatout.runs.progress import Failure
-from flatout.secret import Secret
+from flatout.runs.story.progress import Failure
 from flatout.store import Item, RunFile
 from flatout.values import Limits
+from flatout.values.secret import Secret
 
 Client = partial(SimpleNamespace, config=None)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
 from flatout.runs.job import Outcome
-from flatout.runs.progress import Failure, Progress, Spent
+from flatout.runs.story.progress import Failure, Progress, Spent
 
 DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
 BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")

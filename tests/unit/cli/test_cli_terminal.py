@@ -19,7 +19,7 @@ from flatout.cli import main
 from flatout.cli import trace as trace_command
 from flatout.cli.progress import LiveLine, PlainLines
 from flatout.cli.terminal import fitted
-from flatout.runs.progress import Failure, Progress
+from flatout.runs.story.progress import Failure, Progress
 from flatout.store import Item, RunFile
 
 HOSTILE = "a\x1b[2Jb\x9b31mc\u202ed\u200be\x07f\u2066g\u2069"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flatout.cli import main
-from flatout.trust import is_trusted
+from flatout.config.trust import is_trusted
 
 TEXT = """
 [endpoints.openai]

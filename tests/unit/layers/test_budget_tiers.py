@@ -9,7 +9,7 @@ import pytest
 from flatout.errors import ConfigError
 from flatout.layer import Journey, reset_journey, set_journey
 from flatout.layers.budget import Budget, Purse
-from flatout.policies.price import Prices
+from flatout.prices import Prices
 from flatout.providers import registry
 from flatout.values import Call, Reply, Target, Usage
 

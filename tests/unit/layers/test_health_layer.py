@@ -8,7 +8,7 @@ import pytest
 
 from flatout import AuthenticationError, Call, CircuitOpen, Reply
 from flatout.layers.health import Health
-from flatout.policies.service import LOOK_AGAIN, Service
+from flatout.policies.failures.service import LOOK_AGAIN, Service
 from flatout.testing import run_virtual
 
 

@@ -32,7 +32,7 @@ from flatout import (
 from flatout.events import AttemptFailed, Events
 from flatout.layer import Journey, journey, set_journey
 from flatout.layers.retry import Retry
-from flatout.policies.trouble import Trouble
+from flatout.policies.failures.trouble import Trouble
 from flatout.testing import run_virtual
 
 ONCE = [

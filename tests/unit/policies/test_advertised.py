@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from flatout.policies.advertised import LONGEST, Advertised, Quota, advertised, seconds_until
+from flatout.policies.pacing.advertised import LONGEST, Advertised, Quota, advertised, seconds_until
 from flatout.testing import ProviderModel, ProviderSettings
 from flatout.testing.headers import duration
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.ahead import BURST, LOT, TRIAL, TRIED, Trial, at_once
-from flatout.policies.axis import USE
-from flatout.policies.gcra import Gcra
+from flatout.policies.pacing.ahead import BURST, LOT, TRIAL, TRIED, Trial, at_once
+from flatout.policies.pacing.axis import USE
+from flatout.policies.pacing.gcra import Gcra
 
 GAP = st.floats(0, 40)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.aimd import CUT, START, Aimd
+from flatout.policies.pacing.aimd import CUT, START, Aimd
 
 
 def serve(aimd: Aimd, slots: int, answers: int, now: float = 0.0, *, queue: int | None = None) -> float:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.advertised import Quota
-from flatout.policies.ahead import BURST, Trial
-from flatout.policies.axis import USE, Axis
+from flatout.policies.pacing.advertised import Quota
+from flatout.policies.pacing.ahead import BURST, Trial
+from flatout.policies.pacing.axis import USE, Axis
 
 limits = st.floats(1, 1e6)
 shares = st.lists(st.tuples(st.floats(0, 5), st.floats(0.0001, 0.5)), min_size=1, max_size=60)

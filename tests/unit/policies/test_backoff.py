@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.backoff import delay, overload_delay
+from flatout.policies.failures.backoff import delay, overload_delay
 
 attempts = st.integers(-3, 10**6)
 draws = st.floats(0, 1, exclude_max=True)

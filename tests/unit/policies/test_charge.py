@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from flatout.policies.charge import REFUSED, Charge
-from flatout.policies.estimate import Need
+from flatout.policies.pacing.charge import REFUSED, Charge
+from flatout.policies.pacing.tokens import Need
 from flatout.values import Usage
 
 LIMIT = 60_000.0

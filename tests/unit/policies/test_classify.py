@@ -8,7 +8,7 @@ import pytest
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.classify import Repeats, Sign, Verdict, advice, may_have_billed, sign, verdict
+from flatout.policies.failures.verdict import Repeats, Sign, Verdict, advice, may_have_billed, sign, verdict
 from flatout.values import Reply
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CallError)]

@@ -8,7 +8,7 @@ import pytest
 from drawn_targets import LIMITS
 from several_searches import known_side_by_side, side_by_side
 
-from flatout.policies.unknown.company import Company, Suspicion, Twins
+from flatout.policies.pacing.unknown.company import Company, Suspicion, Twins
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)

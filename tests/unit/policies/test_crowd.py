@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from flatout.policies.aimd import Aimd
-from flatout.policies.crowd import Crowd
-from flatout.policies.estimate import Need
+from flatout.policies.pacing.aimd import Aimd
+from flatout.policies.pacing.crowd import Crowd
+from flatout.policies.pacing.tokens import Need
 
 MOST = 1_000
 

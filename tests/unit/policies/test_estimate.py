@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import Call, File, Image, Usage
-from flatout.policies.estimate import FILE, MARGIN, PART, USUAL_OUTPUT, USUAL_PART, Estimator, most_input
+from flatout.policies.pacing.tokens import FILE, MARGIN, PART, USUAL_OUTPUT, USUAL_PART, Estimator, most_input
 from flatout.testing.answers import count_tokens
 
 WORDS = ["the", "answer", "has", "one", "part", "that", "holds", "2026", "1234", "naïve", "東京", "Größe"]

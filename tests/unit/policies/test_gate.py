@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.gate import FIRST_LOOK, LAST_LOOK, NEVER_MET, PATIENCE, RAMP, Gate
+from flatout.policies.failures.gate import FIRST_LOOK, LAST_LOOK, NEVER_MET, PATIENCE, RAMP, Gate
 
 
 def looks(gate: Gate, until: float) -> list[float]:

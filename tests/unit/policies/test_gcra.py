@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.gcra import Gcra
+from flatout.policies.pacing.gcra import Gcra
 
 rates = st.floats(0.01, 10_000)
 bursts = st.floats(0.001, 60)

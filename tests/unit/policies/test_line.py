@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.line import Line
+from flatout.policies.pacing.line import Line
 
 
 class Entry:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.estimate import Need
-from flatout.policies.pacing import PROBE, Pacer, Wait
-from flatout.policies.pause import FIRST_DOUBT
-from flatout.policies.unknown.search import START
+from flatout.policies.pacing.pacer import PROBE, Pacer, Wait
+from flatout.policies.pacing.pause import FIRST_DOUBT
+from flatout.policies.pacing.tokens import Need
+from flatout.policies.pacing.unknown.search import START
 from flatout.values import Limits, Usage
 
 NONE: dict[str, str] = {}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from flatout.policies.pause import FIRST_DOUBT, LAST_PAUSE, TOO_SHORT, Pause
+from flatout.policies.pacing.pause import FIRST_DOUBT, LAST_PAUSE, TOO_SHORT, Pause
 
 
 def test_nobody_goes_before_its_end():

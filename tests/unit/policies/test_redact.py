@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.layer import Request
-from flatout.policies.redact import LEAD, excerpt, redact, redact_url, secrets_among, secrets_in
+from flatout.text.redact import LEAD, excerpt, redact, redact_url, secrets_among, secrets_in
 
 KEY = 'Zk/9+b&c=d"e-fgh%ijkl~mnop<qr'
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.retry_after import retry_after
+from flatout.policies.failures.retry_after import retry_after
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 NOON_EPOCH = 784_123_200.0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from flatout.policies.estimate import most_input
+from flatout.policies.pacing.tokens import most_input
 from flatout.providers import codec_for, registry
 from flatout.values import Call, Target
 

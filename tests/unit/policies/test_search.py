@@ -10,7 +10,7 @@ from drawn_targets import LIMITS, Drawn, used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.unknown.search import ALARM, SLOWEST, START, RateSearch
+from flatout.policies.pacing.unknown.search import ALARM, SLOWEST, START, RateSearch
 from flatout.testing.limits import Bucket, Window
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.policies.strays import CONFIRMED, FORGIVEN, Tolerance
+from flatout.policies.pacing.strays import CONFIRMED, FORGIVEN, Tolerance
 
 
 def test_one_refusal_among_many_answers_is_its_calls_own():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flatout.errors import ConnectError, RateLimited, ServerError
-from flatout.policies.trouble import SHOWN, Trouble
+from flatout.policies.failures.trouble import SHOWN, Trouble
 
 
 def test_it_says_what_was_tried_when():

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.unknown import RateSearch
-from flatout.policies.unknown.ledger import Ledger
-from flatout.policies.unknown.lossy import PERIOD, Lossy
-from flatout.policies.unknown.slots import ALARM, OFTEN, TRIED, Signs, Slots
+from flatout.policies.pacing.unknown import RateSearch
+from flatout.policies.pacing.unknown.ledger import Ledger
+from flatout.policies.pacing.unknown.lossy import PERIOD, Lossy
+from flatout.policies.pacing.unknown.slots import ALARM, OFTEN, TRIED, Signs, Slots
 
 
 def served(slots: int, seconds: float, *, strays: float = 0.0, latency: float = 2.0) -> tuple[RateSearch, int, int]:

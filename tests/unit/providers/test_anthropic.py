@@ -13,9 +13,9 @@ from flatout import errors
 from flatout.errors import CallError, InvalidRequest
 from flatout.layer import Response
 from flatout.providers import codec_for, registry
-from flatout.providers.anthropic import ANSWER_TOOL
-from flatout.secret import Secret
+from flatout.providers.formats.anthropic import ANSWER_TOOL
 from flatout.values import Call, Reply, Target, Usage
+from flatout.values.secret import Secret
 
 ENDPOINT = msgspec.structs.replace(registry.find("anthropic"), api_key=Secret("sk-ant-0123456789"))
 MODEL = "claude-sonnet-4-6"

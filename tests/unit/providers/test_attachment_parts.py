@@ -12,8 +12,8 @@ import pytest
 from flatout import File, Image
 from flatout.errors import InvalidRequest
 from flatout.providers import codec_for, registry
-from flatout.secret import Secret
 from flatout.values import Call, Target
+from flatout.values.secret import Secret
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"null" * 3
 PDF = b"%PDF-1.7"

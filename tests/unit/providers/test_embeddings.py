@@ -17,9 +17,9 @@ from flatout import errors
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Response
 from flatout.providers import registry
-from flatout.providers.embeddings import CAPS, Batch, Caps, Embedded, embedding_codec, pack, tokens_at_most
-from flatout.secret import Secret
+from flatout.providers.formats.embeddings import CAPS, Batch, Caps, Embedded, embedding_codec, pack, tokens_at_most
 from flatout.values import Target, Usage
+from flatout.values.secret import Secret
 
 OPENAI = embedding_codec(Target(registry.find("openai"), "text-embedding-3-small"))
 GEMINI = embedding_codec(Target(registry.find("gemini"), "gemini-embedding-001"), dimensions=2)

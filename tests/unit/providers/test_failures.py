@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.classify import Verdict, verdict
-from flatout.providers.failures import error_of
-from flatout.secret import Secret
+from flatout.policies.failures.verdict import Verdict, verdict
+from flatout.providers.failures.naming import error_of
 from flatout.values import Endpoint
+from flatout.values.secret import Secret
 
 RETRY, THROTTLE, OVERLOADED, STOP, FAIL = (
     Verdict.RETRY,

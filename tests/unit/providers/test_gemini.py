@@ -13,8 +13,8 @@ from flatout import errors
 from flatout.errors import CallError, InvalidRequest
 from flatout.layer import Response
 from flatout.providers import codec_for, registry
-from flatout.secret import Secret
 from flatout.values import Call, Reply, Target, Usage
+from flatout.values.secret import Secret
 
 ENDPOINT = msgspec.structs.replace(registry.find("gemini"), api_key=Secret("AIza0123456789"))
 MODEL = "gemini-2.5-flash"

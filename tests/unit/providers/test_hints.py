@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flatout.providers import codec_for, hints, registry
+from flatout.providers import codec_for, registry
+from flatout.providers.wire import hints
 from flatout.values import Call, Target
 
 CODEC = codec_for(Target(registry.find("mistral"), "m"))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from flatout import Limits
 from flatout.errors import QuotaExhausted, RateLimited
-from flatout.providers.failures import error_of
-from flatout.providers.named import named_limits, wait_named
+from flatout.providers.failures.named import named_limits, wait_named
+from flatout.providers.failures.naming import error_of
 from flatout.values import Endpoint
 
 ENDPOINT = Endpoint(name="x", base_url="http://x/v1")

@@ -17,8 +17,8 @@ from flatout import errors
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Request, Response
 from flatout.providers import codec_for, registry
-from flatout.secret import Secret
 from flatout.values import Call, Endpoint, Reply, Target, Usage
+from flatout.values.secret import Secret
 
 KEY = "sk-test-0123456789abcdef"
 OPENAI = msgspec.structs.replace(registry.find("openai"), api_key=Secret(KEY))

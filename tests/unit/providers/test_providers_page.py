@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flatout.config import load
+from flatout.config.file import load
 from flatout.errors import InvalidRequest
 from flatout.layer import Request
 from flatout.providers import codec_for, registry
-from flatout.providers.embeddings import CAPS
+from flatout.providers.formats.embeddings import CAPS
 from flatout.values import Call, Endpoint, Target
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.providers.redact import redact, redact_body, redact_headers, secrets_of
-from flatout.secret import Secret
+from flatout.providers.failures.redact import redact, redact_body, redact_headers, secrets_of
 from flatout.values import Endpoint
+from flatout.values.secret import Secret
 
 
 @pytest.mark.parametrize(

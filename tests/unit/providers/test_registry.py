@@ -10,8 +10,8 @@ import pytest
 
 from flatout.errors import ConfigError
 from flatout.providers import codec_for, registry
-from flatout.secret import Secret
 from flatout.values import Call, Endpoint, Target
+from flatout.values.secret import Secret
 
 PATHS = {
     "openai": "/chat/completions",

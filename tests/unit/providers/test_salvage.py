@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, field_validator
 
-from flatout.providers.jsonish import pieces
-from flatout.providers.salvage import salvage
+from flatout.providers.schemas.salvage import salvage
+from flatout.text.jsonish import pieces
 from flatout.values import Call, Reply, ToolCall
 
 

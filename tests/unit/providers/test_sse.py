@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flatout.errors import ProtocolError
-from flatout.providers.sse import Event, EventParser
+from flatout.providers.wire.sse import Event, EventParser
 
 
 def events(*chunks: bytes, max_event: int = 1_000) -> list[Event]:

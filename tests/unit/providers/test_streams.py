@@ -15,7 +15,7 @@ from flatout import errors
 from flatout.errors import CallError
 from flatout.layer import Response
 from flatout.providers import codec_for, registry
-from flatout.providers.anthropic import ANSWER_TOOL
+from flatout.providers.formats.anthropic import ANSWER_TOOL
 from flatout.values import Call, Reply, Target, Usage
 
 CODECS = {

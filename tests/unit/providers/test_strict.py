@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from flatout.providers.strict import ANTHROPIC, OPENAI, strict_form, why_loose
+from flatout.providers.schemas.strict import ANTHROPIC, OPENAI, strict_form, why_loose
 
 
 class Cat(BaseModel):

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, RootModel, field_validator
 from typing_extensions import TypedDict
 
 from flatout.errors import InvalidRequest, SchemaMismatch
-from flatout.providers.fitting import fitted
-from flatout.providers.strict import OPENAI, Mode
-from flatout.providers.structured import is_recursive, response_format, schema_of
+from flatout.providers.schemas.fitting import fitted
+from flatout.providers.schemas.strict import OPENAI, Mode
+from flatout.providers.schemas.structured import is_recursive, response_format, schema_of
 from flatout.values import Call, Reply, ToolCall
 
 

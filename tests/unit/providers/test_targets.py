@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flatout import ConfigError, Limits
-from flatout.config import load
+from flatout.config.file import load
 from flatout.providers.targets import Targets
 
 OPENAI = "https://api.openai.com/v1"

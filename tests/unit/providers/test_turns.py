@@ -11,7 +11,7 @@ import pytest
 from flatout import errors
 from flatout.layer import Response
 from flatout.providers import codec_for, registry
-from flatout.providers.anthropic_turns import ANSWER_TOOL
+from flatout.providers.formats.anthropic_turns import ANSWER_TOOL
 from flatout.values import Call, Endpoint, Reply, Target
 
 MODELS = {

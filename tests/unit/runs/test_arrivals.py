@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.runs import arrivals
-from flatout.runs.arrivals import Arrivals
+from flatout.runs.input import arrivals
+from flatout.runs.input.arrivals import Arrivals
 
 
 async def taken(rows: Arrivals[int]) -> list[int]:

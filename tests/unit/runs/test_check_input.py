@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs import check as checks
-from flatout.runs.check import check
-from flatout.runs.read import open_input
-from flatout.runs.recipe import Recipe
+from flatout.runs.input import check as checks
+from flatout.runs.input.check import check
+from flatout.runs.input.read import open_input
+from flatout.runs.prompts.recipe import Recipe
 from flatout.values import Call
 
 

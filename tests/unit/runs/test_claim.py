@@ -11,9 +11,9 @@ import pytest
 from scripted_wire import Wire, client
 
 from flatout import ConfigError, Limits
-from flatout.runs.claim import OUTPUTS, Claim
-from flatout.runs.export import export
 from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.output.claim import OUTPUTS, Claim
+from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
 

@@ -13,8 +13,8 @@ import pytest
 from store_samples import item, open_run
 
 from flatout.errors import RunDamaged
-from flatout.runs.claim import Claim
-from flatout.runs.export import export
+from flatout.runs.output.claim import Claim
+from flatout.runs.output.export import export
 
 HARM = {
     "a wrong type": "UPDATE items SET seconds = 'long' WHERE item_index = 3",

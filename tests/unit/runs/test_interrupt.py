@@ -14,8 +14,8 @@ from scripted_wire import Wire, client, refusal
 from flatout import ConnectError, Limits
 from flatout.layer import Journey
 from flatout.runs.job import Outcome, RunOptions
-from flatout.runs.progress import Longest
 from flatout.runs.runner import Runner
+from flatout.runs.story.progress import Longest
 from flatout.runs.under_way import UnderWay
 from flatout.store import RunReader
 

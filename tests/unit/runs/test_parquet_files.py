@@ -10,11 +10,11 @@ import pytest
 
 from flatout.errors import ConfigError
 from flatout.runs import parquet
-from flatout.runs.check import check
-from flatout.runs.read import open_input
-from flatout.runs.recipe import Recipe
+from flatout.runs.input.check import check
+from flatout.runs.input.read import open_input
+from flatout.runs.output.write import ANSWER_COLUMNS, Answered, write
+from flatout.runs.prompts.recipe import Recipe
 from flatout.runs.stored import restored, stored
-from flatout.runs.write import ANSWER_COLUMNS, Answered, write
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")

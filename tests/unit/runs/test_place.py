@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.runs.claim import SOURCE, where
-from flatout.runs.place import KEPT, kept_runs, prune, run_file_of
+from flatout.runs.output.claim import SOURCE, where
+from flatout.runs.output.place import KEPT, kept_runs, prune, run_file_of
 from flatout.store import RunFile
 
 JOB = {"prompt": "Say {{ text }}", "model": "openai/gpt-5-mini"}

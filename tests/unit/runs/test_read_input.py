@@ -19,9 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs import read
-from flatout.runs.read import open_input
-from flatout.runs.rows import Row
+from flatout.runs.input import read
+from flatout.runs.input.read import open_input
+from flatout.runs.input.rows import Row
 
 
 def columns(source: Any, **options: Any) -> list[dict[str, Any]]:

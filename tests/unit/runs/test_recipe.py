@@ -7,8 +7,8 @@ import pydantic
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.runs.recipe import Recipe, row_id
-from flatout.runs.rows import Row, Source
+from flatout.runs.input.rows import Row, Source
+from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.values import Call
 
 JSONL = Source("a.jsonl", "jsonl")

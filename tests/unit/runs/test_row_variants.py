@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs.check import check
-from flatout.runs.read import Input, open_input
-from flatout.runs.recipe import Recipe
-from flatout.runs.variants import MODEL, SAMPLE, Variants
+from flatout.runs.input.check import check
+from flatout.runs.input.read import Input, open_input
+from flatout.runs.input.variants import MODEL, SAMPLE, Variants
+from flatout.runs.prompts.recipe import Recipe
 from flatout.values import Call
 
 NAMES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True)

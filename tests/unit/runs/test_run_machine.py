@@ -17,9 +17,9 @@ from scripted_wire import Wire, client, refusal
 from store_samples import copy_as_if_killed
 
 from flatout import Limits
-from flatout.runs.claim import Claim
-from flatout.runs.export import export
 from flatout.runs.job import RunOptions
+from flatout.runs.output.claim import Claim
+from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
 from flatout.testing import digest_of

@@ -14,10 +14,10 @@ from scripted_wire import Wire, client
 from flatout import ConfigError, Limits, RunMismatch, StoreError
 from flatout.runs import runner as runs
 from flatout.runs import stored as keeping
-from flatout.runs.export import export
+from flatout.runs.input.read import Input
+from flatout.runs.input.rows import Row
 from flatout.runs.job import Outcome, RunOptions
-from flatout.runs.read import Input
-from flatout.runs.rows import Row
+from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
 

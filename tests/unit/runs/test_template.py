@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs import sandbox
-from flatout.runs.rows import Row, Source
-from flatout.runs.template import Template, check_is_no_file, check_varies, listed, template_text
+from flatout.runs.input.rows import Row, Source
+from flatout.runs.prompts import sandbox
+from flatout.runs.prompts.template import Template, check_is_no_file, check_varies, listed, template_text
 
 
 def row(**columns: Any) -> Row:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from flatout.runs.trace import trace
-from flatout.runs.trace_node import SHOWN, Node, summed, tree
+from flatout.runs.story.node import SHOWN, Node, summed, tree
+from flatout.runs.story.tree import trace
 from flatout.store import History, Item, Noted, Tried
 
 END = 1_000.0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from flatout.runs.whole import whole
+from flatout.runs.output.whole import whole
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flatout.runs.whole import whole
+from flatout.runs.output.whole import whole
 with whole(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.durable import item_of
+from flatout.durable.records import item_of
 from flatout.errors import ConfigError, RateLimited, StoreError, Truncated
-from flatout.runs import write as writing
-from flatout.runs.claim import Claim
-from flatout.runs.export import _answered
-from flatout.runs.read import open_input
-from flatout.runs.write import ANSWER_COLUMNS, Answered, answer_names, check_output, write
+from flatout.runs.input.read import open_input
+from flatout.runs.output import write as writing
+from flatout.runs.output.claim import Claim
+from flatout.runs.output.export import _answered
+from flatout.runs.output.write import ANSWER_COLUMNS, Answered, answer_names, check_output, write
 from flatout.values import Reply, Result, Usage
 
 HEADER = "answer,error,finish_reason,model,input_tokens,output_tokens,cost,attempts,seconds"

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.policies.estimate import Need
-from flatout.policies.pacing import Pacer
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Need
 from flatout.store.shared import LOCKS, SharedLimits
 from flatout.values import Limits
 

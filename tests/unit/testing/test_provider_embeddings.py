@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flatout.errors import CallError
 from flatout.layer import Response
-from flatout.providers.embeddings import Batch, embedding_codec
+from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 from flatout.testing.vectors import vector_of
 from flatout.values import Endpoint, Target

@@ -20,8 +20,8 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from flatout import ConnectError, ProtocolError, TransportError
 from flatout.layer import Request
-from flatout.policies.classify import advice
-from flatout.policies.redact import LEAD
+from flatout.policies.failures.verdict import advice
+from flatout.text.redact import LEAD
 from flatout.transports.failures import named
 from flatout.transports.http import HttpTransport
 

@@ -1,0 +1,213 @@
+"""flatout.toml: endpoints, the variables that hold keys, limits and prices, as one value.
+
+::
+
+    model = "openai/gpt-5-mini"
+    timeout = 60
+
+    [endpoints.mine]                      # a server of your own, named mine/MODEL
+    base_url = "http://127.0.0.1:8000/v1"
+    provider = "vllm"                     # behaves like this built-in provider; OpenAI-compatible when absent
+    key_env = "MINE_API_KEY"
+
+    [limits."openai/gpt-5-mini"]          # or [limits.openai] for all its models
+    rpm = 10_000
+    tpm = 2_000_000
+
+    [prices."mine/llama"]                 # US dollars per million tokens
+    input = 0.10
+    output = 0.40
+
+Keys themselves never stand in the file: it is meant to be committed. Keyword arguments and the command line win
+over it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+from flatout.text.visible import visible
+from flatout.values import Limits
+from flatout.values.secret import Reticent
+
+from .trust import is_trusted, read_owned
+
+FILE_NAME = "flatout.toml"
+
+_log = logging.getLogger("flatout")
+
+
+class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ``[endpoints.NAME]`` table. What is left out comes from ``provider``."""
+
+    base_url: str | None = None
+    provider: str | None = None
+    key_env: str | None = None
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    system: str | None = None
+
+
+class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of flatout.toml."""
+
+    model: str | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    first_byte: float | None = None
+    between_bytes: float | None = None
+    retries: int | None = None
+    retry_share: float | None = None
+    repeats: int | None = None
+    give_up: float | None = None
+    reasks: int | None = None
+    budget: float | None = None
+    endpoints: dict[str, EndpointConfig] = {}
+    limits: dict[str, Limits] = {}
+    prices: dict[str, Price] = {}
+
+    def limits_for(self, endpoint: str, model: str) -> Limits:
+        """The limits of one target: those of ``endpoint/model`` over those of ``endpoint``."""
+        return self.limits.get(f"{endpoint}/{model}", Limits()).over(self.limits.get(endpoint, Limits()))
+
+
+class FoundConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A flatout.toml that was found, and not given by hand.
+
+    Attributes:
+        path: where it is.
+        trusted: whether the user said that it may send prompts and keys wherever it says; see `flatout.config.trust`.
+    """
+
+    path: str
+    trusted: bool
+
+    def __str__(self) -> str:
+        """The file and what it sets, for people: whose settings are in force is to be seen."""
+        given = [name for name in Config.__struct_fields__ if getattr(self, name)]
+        shown = [f"model {self.model}" if name == "model" else name for name in given]
+        return f"settings from {self.path}: {', '.join(shown) or 'none'}"
+
+
+def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None = None) -> Config:
+    """Read the configuration.
+
+    Args:
+        source: a file, a Config or a mapping of the same shape; None looks for flatout.toml in the working
+            directory and upward, and is empty when there is none. Files that others own or may write to are passed
+            over, with a word in the log.
+
+    Raises:
+        ConfigError: no such file, no TOML, or an unknown or wrong setting; the message names it.
+    """
+    if isinstance(source, Config):
+        return source
+    if isinstance(source, Mapping):
+        return _convert(source, "config")
+    if source is None:
+        return _found() or Config()
+    try:
+        return parse(Path(source).read_bytes(), str(source))
+    except OSError as error:
+        raise ConfigError(f"{source}: {error.strerror or error}") from None
+
+
+def find() -> Path | None:
+    """The nearest flatout.toml from the working directory upward, whosever it is.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return next((path for path, _, _ in _upward()), None)
+
+
+def _found() -> Config | None:
+    for path, content, doubt in _upward():
+        trusted = is_trusted(content)
+        if trusted or not doubt:
+            found = msgspec.structs.asdict(parse(content, str(path)))
+            return FoundConfig(**found, path=str(path), trusted=trusted)
+        name = visible(str(path))
+        _log.warning("ignores %s: %s. If it is to hold: flatout trust %s", name, doubt, name)
+    return None
+
+
+def _upward() -> Iterator[tuple[Path, bytes, str]]:
+    try:
+        here = Path.cwd()
+    except OSError:  # it is gone: so are all that were above it
+        return
+    for folder in (here, *here.parents):
+        path = folder / FILE_NAME
+        try:
+            read = read_owned(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}") from None
+        if read is not None:
+            yield path, *read
+
+
+def parse(content: bytes, name: str) -> Config:
+    """The configuration in a flatout.toml.
+
+    Raises:
+        ConfigError: no TOML, or an unknown or wrong setting; the message begins with the file's ``name``.
+    """
+    try:
+        return _convert(tomllib.loads(content.decode()), name)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _convert(data: object, name: str) -> Config:
+    try:
+        return msgspec.convert(data, Config)
+    except (msgspec.ValidationError, ConfigError) as error:
+        raise ConfigError(f"{name}: {_in_table(data) or _unknown(str(error)) or error}") from None
+
+
+def _in_table(data: Any) -> str:
+    """The first table that cannot be used, and what is wrong in it; "" when all tables can be used."""
+    for kind, shape in _TABLES.items():
+        tables = data.get(kind) if kind else None
+        for name, table in tables.items() if isinstance(tables, Mapping) else ():
+            try:
+                msgspec.convert(table, shape)
+            except (msgspec.ValidationError, ConfigError) as error:
+                said = str(error)
+                return _unknown(said, kind, name) or f"[{kind}.{name}]: {said}"
+    return ""
+
+
+def _unknown(message: str, table: str = "", name: str = "") -> str:
+    """What there is instead of a setting that there is not; "" when the message is about something else."""
+    found = _UNKNOWN.fullmatch(message)
+    if found is None:
+        return ""
+    known = _TABLES[table].__struct_fields__
+    where = f"[{table}.{name}] may have" if table else "there are"
+    close = get_close_matches(found[1], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no setting is named {found[1]!r}{hint} ({where}: {', '.join(known)})"
+
+
+_TABLES: dict[str, type[Struct]] = {"": Config, "endpoints": EndpointConfig, "limits": Limits, "prices": Price}
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")

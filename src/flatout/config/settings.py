@@ -1,0 +1,113 @@
+"""What a Client's call path is made with: keyword arguments over flatout.toml over the defaults, checked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+from flatout.values.checks import is_positive
+
+from .file import Config
+
+WEEK = 7 * 86_400.0
+
+
+class Gaps(Struct, frozen=True):
+    """How long an answer in pieces may keep silent, in seconds; None for no bound.
+
+    Args:
+        first_byte: from the start of the attempt (connecting included) to the first byte of the answer's body.
+        between_bytes: from one piece of the body to the next.
+    """
+
+    first_byte: float | None = None
+    between_bytes: float | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the layers are made with. Durations are seconds, money is US dollars.
+
+    Args:
+        timeout: for one attempt.
+        deadline: for a whole call.
+        attempts: of one call, without those that cost none; see ``docs/retries.md``.
+        retry_share: of what is sent, the share that may be retries while other calls wait.
+        repeats: equal answers that cannot be used, after which a call is not tried again.
+        give_up: seconds after which a target that was never reached is given up.
+        reasks: how often the model is asked again when its answer does not fit.
+        gaps: asks for every answer in pieces, and bounds its silences; None asks for whole answers.
+        budget: the most to spend; None for no bound.
+        wait_for_quota: wait when a quota is used up.
+        fail_truncated: take texts that were cut off at the token limit for failures.
+    """
+
+    timeout: float = 300.0
+    deadline: float = 3600.0
+    attempts: int = 6
+    retry_share: float = 0.2
+    repeats: int = 3
+    give_up: float = 60.0
+    reasks: int = 1
+    gaps: Gaps | None = None
+    budget: float | None = None
+    wait_for_quota: bool = False
+    fail_truncated: bool = False
+
+
+def settings_of(
+    config: Config, *, wait_for_quota: bool = False, fail_truncated: bool = False, **given: Any
+) -> Settings:
+    """The settings by what was given, what the configuration says, and the defaults.
+
+    Args:
+        config: flatout.toml.
+        wait_for_quota: whether to wait when a quota is used up; the default deadline is then a week.
+        fail_truncated: see `Settings`.
+        **given: the others, by the names of the Client's keyword arguments; None where nothing was given.
+
+    Raises:
+        ConfigError: one of them is no number, or not of its range.
+    """
+
+    def chosen(name: str, default: Any = None) -> Any:
+        values = (given.get(name), getattr(config, name), default)
+        return next((value for value in values if value is not None), None)
+
+    silences = [_optional(name, chosen(name)) for name in ("first_byte", "between_bytes")]
+    return Settings(
+        timeout=_positive("timeout", chosen("timeout", 300.0)),
+        deadline=_positive("deadline", chosen("deadline", WEEK if wait_for_quota else 3600.0)),
+        attempts=_count("retries", chosen("retries", 5)) + 1,
+        retry_share=_share("retry_share", chosen("retry_share", 0.2)),
+        repeats=_count("repeats", chosen("repeats", 3)),
+        give_up=_positive("give_up", chosen("give_up", 60.0)),
+        reasks=_count("reasks", chosen("reasks", 1)),
+        gaps=Gaps(*silences) if any(silences) else None,
+        budget=_optional("budget", chosen("budget")),
+        wait_for_quota=wait_for_quota,
+        fail_truncated=fail_truncated,
+    )
+
+
+def _optional(name: str, value: Any) -> float | None:
+    return None if value is None else _positive(name, value)
+
+
+def _positive(name: str, value: Any) -> float:
+    if not is_positive(value):
+        raise ConfigError(f"{name} is a number above 0, not {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: Any) -> float:
+    if not is_positive(value) or value > 1:
+        raise ConfigError(f"{name} is a share above 0 and up to 1, not {value!r}")
+    return float(value)
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{name} is a whole number from 0 on, not {value!r}")
+    return value

@@ -1,0 +1,1 @@
+"""Calls and functions whose results a run file keeps."""

@@ -1,0 +1,380 @@
+"""Durable functions: the run file keeps each finished call, so a half-finished item pays only for what is missing.
+
+How a call is found again. The calls of one item are numbered in the order in which they start: that number is a call's
+place. The journal is asked by a call's content first: calls of the same content are interchangeable, so it does not
+matter in which order the parallel ones among them start this time. A call that the journal does not have is either new
+work, or the function has changed since. Where every call of the item so far was made by the function's own task, one
+after another, now and then, there is no doubt: the journal's call at the same place is another one, and the run is
+refused before the new one is sent. Where calls ran in parallel, their order may be chance: the call is new work, and if
+the function ends without having made a call that the journal has, a warning says so.
+
+Steps of the function that are no calls are journalled beside them; see `flatout.durable.steps`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import warnings
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from flatout.errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
+from flatout.layer import CallNext, Journey
+from flatout.store import Item
+from flatout.values import Call, Reply, Result, ToolCall, Usage
+
+from .records import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
+from .run import Asker, Durable, Place, difference, keep, note_attempts, run_durably
+from .steps import KINDS, Steps, within
+
+if TYPE_CHECKING:
+    from flatout.store import Entry, RunFile
+
+ItemT = TypeVar("ItemT")
+Run = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
+"""Runs the function for an item: its index, the item, the journey that its calls are counted on."""
+
+Restore = Callable[[Any], Any]
+"""Makes what a function returns of the JSON that a run file keeps of it."""
+
+
+_NOTHING = msgspec.Raw()  # the same one always: a default is left out where it is this very object
+
+
+class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A journalled call: what was asked, and its reply or error.
+
+    Attributes:
+        call: the call's content.
+        alone: whether all calls of the item until then were made by the function's own task, one after another.
+        within: the step in which it was made; "" for none.
+        replied: whether there is a reply behind the error.
+        complaints: what was wrong with the arguments of the tool calls.
+        seconds: from the call's entry to its end, queueing and retries included.
+        waits: where those seconds went, by cause.
+    """
+
+    call: msgspec.Raw
+    alone: bool = False
+    within: str = ""
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    native: msgspec.Raw = _NOTHING
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    request_id: str | None = None
+    output: msgspec.Raw = _NOTHING
+    error: str | None = None
+    message: str = ""
+    replied: bool = False
+    complaints: dict[str, str] = {}
+    attempts: int = 0
+    cost: float | None = None
+    seconds: float | None = None
+    waits: dict[str, float] = {}
+
+
+class ItemJournal:
+    """The journal of one item, while the function runs for it.
+
+    Args:
+        store: the run file.
+        name: its name, for messages.
+        index: the item's.
+        entries: what the run file has of it.
+        client: the client that was handed to the function; other clients' calls are not journalled.
+        retry_failed: ask again for calls that failed.
+
+    Attributes:
+        fault: why the run cannot go on, should the function have swallowed it.
+    """
+
+    def __init__(
+        self,
+        store: RunFile,
+        name: str,
+        index: int,
+        entries: Mapping[str, Entry],
+        client: object,
+        retry_failed: bool,
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._index = index
+        self._client = client
+        self._entries: dict[str, tuple[Entry, KeptCall]] = {}
+        self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
+        steps: dict[str, Entry] = {}
+        for place, entry in entries.items():
+            if entry.kind in KINDS:
+                steps[place] = entry
+                continue
+            if entry.kind == "failed" and retry_failed:
+                continue
+            self._entries[place] = (entry, msgspec.json.decode(entry.value, type=KeptCall))
+            self._unclaimed[entry.fingerprint].append(place)
+        self._steps = Steps(store, name, index, steps)
+        self._taken = set(self._entries)
+        self._task = asyncio.current_task()
+        self._started = 0
+        self._under_way = 0
+        self._alone = True
+        self.fault: StoreError | None = None
+
+    async def answer(self, asker: object, call: Call, trip: Journey, ask: CallNext) -> Reply:
+        """Answer a call from the journal, or ask and journal what comes of it."""
+        if asker is not self._client:
+            return await ask(call)
+        alone = asyncio.current_task() is self._task and not within.get()  # a step may not run this time
+        self._alone = self._alone and not self._under_way and alone
+        self._under_way += 1
+        try:
+            made = content(call)
+            place = self._claim(made)
+            if place is not None:
+                return _replayed(self._entries[place][1], call, trip)
+            return await self._ask(call, made, trip, ask)
+        except StoreError as error:
+            self.fault = self.fault or error
+            raise
+        finally:
+            self._under_way -= 1
+
+    async def step(
+        self,
+        name: str,
+        made: bytes,
+        run: Callable[[str], Awaitable[bytes]],
+        *,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> bytes:
+        """What a step came to, from the journal or by running it now."""
+        try:
+            return await self._steps.step(name, made, run, once=once, again=again)
+        except StoreError as error:
+            self.fault = self.fault or error
+            raise
+
+    def check_all_made(self) -> None:
+        """Warn of journalled calls, and steps with effects, that the function has not made this time."""
+        for step in self._steps.not_run():
+            warnings.warn(
+                f"{self._name}: item {self._index + 1} did {step} before, and not this time: has the function changed?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        places = (place for places in self._unclaimed.values() for place in places)
+        left = sorted((p for p in places if not self._steps.is_replayed(self._entries[p][1].within)), key=int)
+        if left:
+            kept = self._entries[left[0]][1]
+            warnings.warn(
+                f"{self._name}: item {self._index + 1} made call {left[0]} before ({_shown(kept.call)}), and not this "
+                "time: has the function changed, or do its calls depend on chance?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _claim(self, made: bytes) -> str | None:
+        """The place of the journal's call of this content; None when it has none.
+
+        Raises:
+            RunMismatch: the journal has certainly another call at this place.
+        """
+        self._started += 1
+        places = self._unclaimed.get(fingerprint(made))
+        if places:
+            return places.popleft()
+        entry, kept = self._entries.get(str(self._started), (None, None))
+        if kept is not None and entry is not None and self._alone and kept.alone:
+            what = difference(json.loads(bytes(kept.call)), json.loads(made)) or "it differs"
+            raise RunMismatch(
+                f"{self._name} belongs to another job: item {self._index + 1}, call {self._started}, parameter {what}"
+            )
+        return None
+
+    async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
+        place, alone = self._new_place(), self._alone
+        note_attempts(trip, self._store, self._index, place)
+        asked = KeptCall(call=msgspec.Raw(made), alone=alone, within=within.get())
+        try:
+            reply = await ask(call)
+        except CallError as error:
+            if not may_go_again(error):
+                await self._enter(place, made, "failed", _failed(asked, error, trip))
+            raise
+        await self._enter(place, made, "answered", _answered(asked, reply, trip))
+        return reply
+
+    def _new_place(self) -> str:
+        number = self._started
+        while str(number) in self._taken:
+            number += 1
+        self._taken.add(str(number))
+        return str(number)
+
+    async def _enter(self, place: str, made: bytes, kind: str, kept: KeptCall) -> None:
+        await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept), kept.cost)
+
+
+def _failed(asked: KeptCall, error: CallError, trip: Journey) -> KeptCall:
+    if error.reply is not None:
+        asked = replace(_replied(asked, error.reply), replied=True, complaints=dict(getattr(error, "complaints", {})))
+    return replace(asked, error=type(error).__name__, message=str(error), **_account(trip))
+
+
+def _answered(asked: KeptCall, reply: Reply, trip: Journey) -> KeptCall:
+    output = msgspec.Raw(plain(reply.output)) if reply.output is not None else _NOTHING
+    return replace(_replied(asked, reply), output=output, **_account(trip))
+
+
+def _account(trip: Journey) -> dict[str, Any]:
+    seconds = asyncio.get_running_loop().time() - trip.started
+    return {"attempts": trip.attempts, "cost": trip.cost, "seconds": seconds, "waits": trip.waits}
+
+
+def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
+    return replace(
+        asked,
+        text=reply.text.encode(errors="replace").decode(),
+        reasoning=reply.reasoning.encode(errors="replace").decode(),
+        tool_calls=reply.tool_calls,
+        native=msgspec.Raw(reply.native) if reply.native else _NOTHING,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        model=reply.model,
+        request_id=reply.request_id,
+    )
+
+
+def _replayed(kept: KeptCall, call: Call, trip: Journey) -> Reply:
+    """What the call came to, with what it cost when it was made."""
+    trip.attempts += kept.attempts
+    trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost
+    reply = Reply(
+        text=kept.text,
+        reasoning=kept.reasoning,
+        tool_calls=kept.tool_calls,
+        native=bytes(kept.native),
+        finish_reason=kept.finish_reason,
+        usage=kept.usage,
+        output=output_of(bytes(kept.output) or None, call),
+        model=kept.model,
+        request_id=kept.request_id,
+    )
+    if kept.error is None:
+        return reply
+    error = error_of(kept.error, kept.message, kept.attempts)
+    if isinstance(error, CallError) and kept.replied:
+        error.reply = reply
+    if isinstance(error, SchemaMismatch):
+        error.complaints = kept.complaints
+    raise error
+
+
+class _Step(Struct, frozen=True):
+    """One item that the function is to be run for."""
+
+    value: Any
+    row: bytes
+    item: Item | None
+
+
+class _Items(Durable[Any, _Step]):
+    """Items that are finished come back from the file; for the others the function runs."""
+
+    def __init__(
+        self, store: RunFile, name: str, retry_failed: bool, client: object, run: Run, restore: Restore | None
+    ) -> None:
+        super().__init__(store, name, retry_failed)
+        self._restore = restore
+        self._client = client
+        self._run = run
+        self._retry_failed = retry_failed
+
+    def step(self, index: int, value: Any) -> _Step:
+        what = f"item {index + 1} (a {type(value).__name__})"
+        row = as_json(value, f"{what} cannot be written as JSON, which is how a run file tells items apart")
+        columns = row if row.startswith(b"{") else b'{"item":' + row + b"}"
+        return _Step(value, columns, self.found(index, columns, json.loads(columns)))
+
+    async def answer(self, index: int, step: _Step) -> Result[Any]:
+        if step.item is not None:
+            return self._restored(replace(result_of(step.item), reply=None, item=step.value))
+        entries = await self.store.journalled(index)
+        journal = ItemJournal(self.store, self.name, index, entries, self._client, self._retry_failed)
+        trip = Journey(asyncio.get_running_loop().time())
+        trip.journal = journal
+        result = await self._run(index, step.value, trip)
+        if journal.fault is not None:
+            raise journal.fault
+        if result.error is None:
+            journal.check_all_made()
+            try:
+                what = f"the function returned a {type(result.output).__name__}"
+                kept = as_json(
+                    result.output, f"{what}, which cannot be kept as JSON: return lists, dicts, text, numbers"
+                )
+            except ConfigError as error:
+                # Not kept: its calls are in the journal, and a mended function gets them for nothing.
+                return replace(result, output=None, error=error)
+            result = replace(result, output=json.loads(kept))
+        await keep(self.store, result, made=step.row, row=step.row)
+        return self._restored(result)
+
+    def _restored(self, result: Result[Any]) -> Result[Any]:
+        if self._restore is None or result.error is not None:
+            return result
+        return replace(result, output=self._restore(result.output))
+
+
+def durable_map(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    place: Place,
+    *,
+    asker: Asker,
+    engine: object,
+    run: Run,
+    job: dict[str, Any],
+    retry_failed: bool,
+    restore: Restore | None = None,
+) -> AsyncGenerator[Result[Any], None]:
+    """`Client.map` with a run file."""
+
+    def begin(store: RunFile, name: str) -> _Items:
+        return _Items(store, name, retry_failed, engine, run, restore)
+
+    return run_durably(begin, items, place, job=job, asker=asker)
+
+
+def as_json(value: Any, complaint: str) -> bytes:
+    """A value as JSON, the same each time; what is no JSON as pydantic writes it.
+
+    Raises:
+        ConfigError: it has none; the message begins with the complaint.
+    """
+    try:
+        try:
+            return _encode_strictly(value)
+        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
+            return json.dumps(msgspec.to_builtins(value, enc_hook=jsonable), sort_keys=True).encode()
+        except TypeError:  # keys that are no texts, say
+            return json.dumps(jsonable(value), sort_keys=True).encode()
+    except Exception as error:  # a user's own classes may raise anything
+        raise ConfigError(f"{complaint} ({error})") from error
+
+
+_encode_strictly = msgspec.json.Encoder(enc_hook=jsonable, order="deterministic").encode
+
+
+def _shown(call: msgspec.Raw) -> str:
+    text = bytes(call).decode(errors="replace")
+    return text if len(text) <= 120 else f"{text[:119]}…"

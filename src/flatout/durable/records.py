@@ -1,0 +1,242 @@
+"""What a run file keeps of a call and its result, and how both come back from it."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Callable
+from hashlib import blake2b, sha256
+from typing import Any, get_origin
+
+import msgspec
+from msgspec import structs
+
+from flatout.errors import (
+    AuthenticationError,
+    CallError,
+    ConfigError,
+    ConnectError,
+    DeadlineExceeded,
+    Exited,
+    InvalidRequest,
+    NotSent,
+    QuotaExhausted,
+)
+from flatout.policies.failures.verdict import is_wrong_path
+from flatout.providers.schemas.structured import restored, schema_of
+from flatout.store import Item
+from flatout.text.redact import mask
+from flatout.values import Call, Reply, Result, ToolCall, Usage
+from flatout.values.attachments import Attachment
+
+_NO_TURN = msgspec.Raw()
+_NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
+_CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what a call or a result may hold beside JSON: a type is its schema, a pydantic value its fields,
+    a function its name, an image or a file its digest, a vector its numbers.
+    """
+    if isinstance(value, Attachment):
+        return value.described()
+    if isinstance(value, array):
+        return value.tolist()
+    if isinstance(value, type) or get_origin(value) is not None:
+        return _described(value)
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if dump is not None else getattr(value, "__qualname__", None) or repr(value)
+
+
+def _described(kind: Any) -> Any:
+    """A type by its JSON schema, so that it is another one when its fields change; by its name where it has none."""
+    try:
+        return schema_of(kind, None).schema
+    except InvalidRequest:
+        return getattr(kind, "__qualname__", None) or repr(kind)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
+
+
+def plain(value: Any) -> bytes:
+    """Any value as JSON; what JSON cannot hold by its name or its repr."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
+        return json.dumps(msgspec.to_builtins(value, enc_hook=_plain), sort_keys=True).encode()
+    except TypeError:  # keys that are no texts, say
+        return json.dumps(jsonable(value, _plain), sort_keys=True).encode()
+
+
+def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
+    """A value as JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are no texts.
+
+    Args:
+        value: the value. numpy's numbers and arrays, and their like, are Python's.
+        otherwise: makes something of what pydantic does not know; msgspec's and attrs' classes are known by default.
+
+    Raises:
+        ValueError, TypeError: it has no form in JSON.
+    """
+    from pydantic_core import to_jsonable_python  # comes with pydantic, which is slow to import
+
+    def native(unknown: Any) -> Any:
+        give = getattr(unknown, "tolist", None)
+        return give() if callable(give) else (otherwise or msgspec.to_builtins)(unknown)
+
+    return to_jsonable_python(value, fallback=native)
+
+
+def content(call: Call) -> bytes:
+    """What makes a call the call it is, as JSON: its messages, model and parameters; not its id or time limits."""
+    kept = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
+    if call.extra:
+        kept["extra"] = mask(call.extra, digest)
+    return plain(kept)
+
+
+def digest(secret: str) -> str:
+    """What stands for a secret in a run file: another one is another call, and nobody can read it."""
+    return f"sha256:{sha256(secret.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def fingerprint(content: bytes) -> bytes:
+    """A digest of `content`: 16 bytes of BLAKE2b."""
+    return blake2b(content, digest_size=16).digest()
+
+
+def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts: bool = True) -> Item:
+    """A result as the run file keeps it.
+
+    Args:
+        result: the result.
+        made: the call's `content`.
+        row: the input's own row, as a JSON object.
+        keep_prompts: whether ``made`` and ``row`` are kept, not only their digest.
+    """
+    reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
+    usage = reply.usage if reply is not None else Usage()
+    error = result.error
+    return Item(
+        index=result.index,
+        id=result.id,
+        fingerprint=fingerprint(made),
+        input=row if keep_prompts else None,
+        prompt=made if keep_prompts else None,
+        state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
+        answer=result.text if error is None else _said(reply),
+        output=_encode(result.output) if result.output is not None else None,
+        error=type(error).__name__ if error is not None else None,
+        error_message=str(error) if error is not None else None,
+        finish_reason=reply.finish_reason if reply is not None else None,
+        model=reply.model if reply is not None else None,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost=result.cost,
+        attempts=result.attempts,
+        seconds=result.elapsed,
+        waits=_encode(result.waits) if result.waits else None,
+        tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
+        repaired=int(reply is not None and reply.repaired),
+        finished_at=time.time(),
+    )
+
+
+def _said(reply: Reply | None) -> str | None:
+    """What the model said in an answer that could not be used: it was paid for. None when it said nothing."""
+    if reply is None:
+        return None
+    return reply.text if reply.text.strip() else reply.reasoning or None
+
+
+def result_of(item: Item, call: Call | None = None) -> Result[Any]:
+    """The result that an item was made of, as far as the run file keeps it."""
+    output: Any = None
+    error: Exception | None = None
+    reply: Reply[Any] = Reply(
+        text=item.answer or "",
+        tool_calls=tool_calls_of(item.tool_calls),
+        native=_native_of(item.tool_calls),
+        finish_reason=item.finish_reason,
+        usage=Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens),
+        model=item.model,
+        repaired=bool(item.repaired),
+    )
+    if item.state == "answered":
+        output = output_of(item.output, call)
+        reply = structs.replace(reply, output=output)
+    else:
+        error = error_of(item.error or "CallError", item.error_message or "", item.attempts)
+        if isinstance(error, CallError) and (item.answer is not None or item.tool_calls is not None):
+            error.reply = reply
+    return Result(
+        index=item.index,
+        id=item.id,
+        call=call,
+        reply=reply if error is None else None,
+        output=output,
+        error=error,
+        attempts=item.attempts,
+        cost=item.cost,
+        elapsed=item.seconds or 0.0,
+        waits=msgspec.json.decode(item.waits) if item.waits else {},
+    )
+
+
+def output_of(kept: bytes | None, call: Call | None) -> Any:
+    """A validated object as it was: of the type that the call asked for, else decoded JSON."""
+    if kept is None:
+        return None
+    wanted = getattr(call, "output", None)
+    return msgspec.json.decode(kept) if wanted is None else restored(wanted, kept)
+
+
+class _SignedCall(ToolCall, frozen=True, kw_only=True):
+    """A tool call that bears the whole turn in its provider's own form.
+
+    A thought is wanted back with the results of the tools that it asked for, and with nothing else. So rows without
+    tool calls keep none.
+    """
+
+    native: msgspec.Raw = _NO_TURN
+
+
+def _kept_calls(reply: Reply[Any]) -> bytes:
+    """The tools that the model asked for, as JSON; the first one bears the turn, where there is more to it."""
+    first, *others = reply.tool_calls
+    if reply.native:
+        fields = msgspec.structs.asdict(first)
+        first = _SignedCall(**fields, native=msgspec.Raw(reply.native))
+    return _encode([first, *others])
+
+
+def _native_of(kept: bytes | None) -> bytes:
+    """The turn that the tool calls bear."""
+    calls = msgspec.json.decode(kept, type=tuple[_SignedCall, ...]) if kept is not None else ()
+    return bytes(calls[0].native) if calls else b""
+
+
+def tool_calls_of(kept: bytes | None) -> tuple[ToolCall, ...]:
+    """The tools that the model asked for."""
+    return msgspec.json.decode(kept, type=tuple[ToolCall, ...]) if kept is not None else ()
+
+
+def error_of(name: str, message: str, attempts: int) -> Exception:
+    """The error of a class name that a run file holds; a `CallError` where the name is not one of ours."""
+    from flatout import errors
+
+    kind = getattr(errors, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, CallError):
+        return ConfigError(message) if name == "ConfigError" else CallError(f"{name}: {message}", attempts=attempts)
+    return kind(message, attempts=attempts)
+
+
+def may_go_again(error: Exception) -> bool:
+    """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
+    if isinstance(error, DeadlineExceeded):
+        return error.attempts == 0
+    if isinstance(error, Exited):
+        return isinstance(error.exit, KeyboardInterrupt)  # somebody stopped the program, not this item
+    return isinstance(error, NotSent | ConnectError | AuthenticationError | QuotaExhausted) or is_wrong_path(error)

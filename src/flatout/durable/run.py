@@ -1,0 +1,368 @@
+"""Calls whose results a run file keeps: those that are finished come from it, new ones when it has them.
+
+Here is what every durable run shares, the command's and the library's: the input streams by, and each row is held
+against what the file has of it, one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, suppress
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from msgspec import Struct
+
+from flatout.edge.fan_out import fan_out
+from flatout.errors import CallError, ConfigError, RunLocked, RunMismatch, StoreError
+from flatout.layer import Journey
+from flatout.policies.failures.verdict import may_have_billed
+from flatout.store import Finished, Item
+from flatout.tasks.closing import close_all, reading
+from flatout.text.redact import excerpt
+from flatout.values import Call, CallLike, Result
+
+from .records import content, fingerprint, item_of, result_of
+
+if TYPE_CHECKING:
+    from flatout.store import RunFile
+
+FoundT = TypeVar("FoundT", Finished, Item)
+ValueT = TypeVar("ValueT")
+StepT = TypeVar("StepT")
+
+Place = str | os.PathLike[str]
+
+AHEAD, AHEAD_WHOLE = 5_000, 200
+"""Rows of a run file that are read at once: without, and with their prompts and answers."""
+
+_WIDTH = 80  # characters of a value that a message shows
+_REASON = 200  # characters that are kept of why an attempt failed
+
+
+class Asker(Protocol):
+    """What asks the calls of a durable run: a Client."""
+
+    @property
+    def window(self) -> int:
+        """How many calls are taken from the input ahead of their answers."""
+        ...
+
+    async def result(self, call: CallLike, /, *, index: int = 0, trip: Journey | None = None) -> Result[Any]:
+        """Answer one call; a failure stands in the result."""
+        ...
+
+    def go_on(self, run: Hashable, spent: float) -> None:
+        """Count what was spent on a run before, in US dollars."""
+        ...
+
+
+class Stored(Generic[FoundT]):
+    """What a run file has already, taken row by row as the input streams by.
+
+    It is read a batch ahead. In an event loop, `look_ahead` does that in a thread: call it wherever `is_blind`.
+
+    Args:
+        found: what there is, in index order; reading it may wait for the disk.
+        ahead: how much is read at once.
+    """
+
+    def __init__(self, found: Iterator[FoundT], ahead: int = AHEAD) -> None:
+        self._found: Iterator[FoundT] = found
+        self._ahead = ahead
+        self._batch: deque[FoundT] = deque()
+        self._is_all = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the next `take` reads."""
+        return not self._batch and not self._is_all
+
+    async def look_ahead(self) -> None:
+        """Read the next batch, in a thread."""
+        if self.is_blind:
+            await asyncio.to_thread(self._look)
+
+    def take(self, index: int) -> FoundT | None:
+        """What there is of a row; None when there is nothing. Every row must be asked for, in order."""
+        coming = self._next()
+        return self._batch.popleft() if coming is not None and coming.index == index else None
+
+    def check_nothing_left(self, name: str, rows: int, source: str) -> None:
+        """Refuse an input that has become shorter.
+
+        Raises:
+            RunMismatch: there are results for rows that the input has no more.
+        """
+        if (coming := self._next()) is not None:
+            raise RunMismatch(
+                f"{name} has a result for row {coming.index + 1}, but {source} "
+                f"{'1 row' if rows == 1 else f'{rows} rows'} now"
+            )
+
+    def _next(self) -> FoundT | None:
+        if self.is_blind:
+            self._look()
+        return self._batch[0] if self._batch else None
+
+    def _look(self) -> None:
+        self._batch.extend(islice(self._found, self._ahead))
+        self._is_all = len(self._batch) < self._ahead
+
+
+def note_attempts(trip: Journey, store: RunFile, index: int, place: str | None = None) -> None:
+    """Have a call's attempts noted in the run file: each before it is sent, and again if it failed and cost nothing."""
+
+    def begins(attempt: int, target: str, estimate: float | None, last: Exception | None) -> Awaitable[None]:
+        after = None if last is None else _reason(last)
+        return store.note_attempt(index, attempt, target, time.time(), estimate, place, after)
+
+    def failed(attempt: int, error: CallError) -> None:
+        if not may_have_billed(error):
+            store.note_unpaid(index, attempt, place)
+
+    trip.before_attempt, trip.attempt_failed = begins, failed
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
+    words = " ".join(excerpt(str(error), 2 * _REASON).split())
+    return f"{type(error).__name__}: {words}"[:_REASON]
+
+
+async def keep(
+    store: RunFile, result: Result[Any], *, made: bytes, row: bytes | None = None, keep_prompts: bool = True
+) -> None:
+    """Put a result into the run file; return after its commit. See `item_of` for the arguments.
+
+    Raises:
+        StoreError: it is not there; or the call itself failed because the run file did.
+    """
+    if isinstance(result.error, StoreError):
+        raise result.error
+    await store.finish(item_of(result, made=made, row=row, keep_prompts=keep_prompts))
+
+
+def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mapping[str, Any] | None) -> RunMismatch:
+    """The first difference between a row as it is now and what the run file has of it, in a sentence.
+
+    Args:
+        name: the run file.
+        at: the row, for people.
+        item: what the file has.
+        made: the call's `content` now; empty for an item of a durable function.
+        columns: the input's own row now; None when there is none.
+    """
+    pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
+    for where, old, new in pairs:
+        if old is not None and new is not None and (what := difference(json.loads(old), new)):
+            return RunMismatch(f"{name} belongs to another job: {at}, {where} {what}")
+    return RunMismatch(f"{name} belongs to another job: {at} has changed")
+
+
+def difference(old: Any, new: Any) -> str:
+    """The first name whose value differs, with both values; "" when there is none."""
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        old, new = {"value": old}, {"value": new}
+    for name in [*new, *(name for name in old if name not in new)]:
+        if old.get(name) != new.get(name):
+            return f"{name}: was {_short(old.get(name), new.get(name))}, is now {_short(new.get(name), old.get(name))}"
+    return ""
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value for a message; a long one from shortly before where it differs from the other."""
+    text, beside = (json.dumps(each, ensure_ascii=False, default=repr) for each in (value, other))
+    if len(text) <= _WIDTH:
+        return text
+    place = next((at for at, (a, b) in enumerate(zip(text, beside, strict=False)) if a != b), 0)
+    start = max(0, place - _WIDTH // 3) if place > _WIDTH // 2 else 0
+    end = start + _WIDTH
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+
+
+class Durable(Generic[ValueT, StepT]):
+    """A durable run in the library: makes a step of each value of the input, and a result of each step."""
+
+    def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
+        self.store = store
+        self.name = name
+        self._stored = Stored(store.items(), AHEAD_WHOLE)
+        self._again = {"unsent", "failed"} if retry_failed else {"unsent"}
+
+    def step(self, index: int, value: ValueT) -> StepT:
+        """What is to be done for a value, held against what the file has of it.
+
+        Raises:
+            RunMismatch: they differ.
+        """
+        raise NotImplementedError
+
+    async def answer(self, index: int, step: StepT) -> Result[Any]:
+        """The step's result, from the file or anew; new ones are in the file."""
+        raise NotImplementedError
+
+    def found(self, index: int, made: bytes, columns: Mapping[str, Any] | None = None) -> Item | None:
+        """What the file has of a row, unless it is to be tried again.
+
+        Raises:
+            RunMismatch: the row has changed since.
+        """
+        item = self._stored.take(index)
+        if item is not None and item.fingerprint != fingerprint(made):
+            raise mismatch(self.name, f"row {index + 1}", item, made, columns)
+        return None if item is None or item.state in self._again else item
+
+    async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
+        """The steps of all values, as they are pulled."""
+        rows = 0
+        async with reading(values) as source:
+            async for value in source:
+                if self._stored.is_blind:
+                    await self._stored.look_ahead()
+                yield self.step(rows, value)
+                rows += 1
+        await self._stored.look_ahead()
+        self._stored.check_nothing_left(self.name, rows, "the input has only")
+        self.store.set_total(rows)
+
+
+_LEFT: WeakKeyDictionary[AbstractEventLoop, dict[str, asyncio.Future[None]]] = WeakKeyDictionary()
+"""The runs of each event loop that were left early and are being closed, by their files."""
+
+
+async def _opened(place: Place, job: Mapping[str, Any]) -> RunFile:
+    """Open a run file. One that a loop of this program was left over is waited for, until it is closed.
+
+    Raises:
+        RunLocked: it is being written, and nothing says that this will end.
+    """
+    left = _LEFT.setdefault(asyncio.get_running_loop(), {})
+    while True:
+        try:
+            return await _opened_at_once(place, job)
+        except RunLocked:
+            ending = left.get(os.fspath(place))
+            if ending is None:
+                raise
+            await asyncio.shield(ending)
+
+
+async def _opened_at_once(place: Place, job: Mapping[str, Any]) -> RunFile:
+    """Open a run file in a thread; one that opens when it is wanted no more is closed again."""
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(StoreError):
+            await (await opening).close()
+        raise
+
+
+def _open(place: Place, job: Mapping[str, Any]) -> RunFile:
+    from flatout.store import RunFile  # loads SQLite
+
+    return RunFile.open(place, job=job)
+
+
+async def run_durably(
+    begin: Callable[[RunFile, str], Durable[ValueT, StepT]],
+    values: Iterable[ValueT] | AsyncIterable[ValueT],
+    place: Place,
+    *,
+    job: Mapping[str, Any],
+    asker: Asker,
+) -> AsyncGenerator[Result[Any], None]:
+    """Open the run file, go through the values, and close it, however that ends."""
+    store = await _opened(place, job)
+    loop, name = asyncio.get_running_loop(), os.fspath(place)
+    left, ended = _LEFT[loop], loop.create_future()
+    state: Any = "interrupted"
+    try:
+        asker.go_on(store.created_at, store.spent_before)
+        run = begin(store, name)
+        async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results:
+            async for result in results:
+                try:
+                    yield result
+                except GeneratorExit:
+                    left[name] = ended
+                    raise
+        state = "finished"
+    finally:
+        try:
+            await close_all(partial(store.mark, state), store.close)
+        finally:
+            left.pop(name, None)
+            ended.set_result(None)
+
+
+class _Step(Struct, frozen=True):
+    """One call that is to be answered. Without ``call``, the value is none, and fails by itself."""
+
+    value: Any
+    call: Call | None = None
+    made: bytes = b""
+    item: Item | None = None
+
+
+class _Calls(Durable[CallLike, _Step]):
+    """Calls that are finished come back from the file; the others are asked."""
+
+    def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
+        super().__init__(store, name, retry_failed)
+        self._asker = asker
+
+    def step(self, index: int, value: CallLike) -> _Step:
+        try:
+            call = Call.of(value)
+        except ConfigError:
+            # Nothing is sent, so nothing is kept: it fails in the same way each time.
+            self.found(index, b"null")
+            return _Step(value)
+        made = content(call)
+        return _Step(value, call, made, self.found(index, made))
+
+    async def answer(self, index: int, step: _Step) -> Result[Any]:
+        if step.item is not None:
+            return result_of(step.item, step.call)
+        trip = Journey(asyncio.get_running_loop().time())
+        note_attempts(trip, self.store, index)
+        result = await self._asker.result(step.value, index=index, trip=trip)
+        if step.call is not None:
+            await keep(self.store, result, made=step.made)
+        return result
+
+
+def durable_calls(
+    calls: Iterable[CallLike] | AsyncIterable[CallLike],
+    place: Place,
+    *,
+    asker: Asker,
+    job: Mapping[str, Any],
+    retry_failed: bool,
+) -> AsyncGenerator[Result[Any], None]:
+    """`Client.as_completed` with a run file."""
+
+    def begin(store: RunFile, name: str) -> _Calls:
+        return _Calls(store, name, retry_failed, asker)
+
+    return run_durably(begin, calls, place, job=job, asker=asker)

@@ -1,0 +1,136 @@
+"""Steps of a durable function that are no calls: a tool's run, a verdict, an action. What they came to is kept.
+
+A step is found again as a call is, by its content: its name and what it was made of. Equal steps are interchangeable.
+One that takes effect in the world (``once``) is noted before it begins as well: if the note is there, and no end, then
+a process died in the middle, and nobody can tell whether it took effect. Such a step is never repeated by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import StepUnknown
+
+from .records import fingerprint, plain
+
+if TYPE_CHECKING:
+    from flatout.store import Entry, RunFile
+
+KINDS = frozenset({"started", "done"})
+"""The kinds of journal entries that are steps."""
+
+within: ContextVar[str] = ContextVar("flatout_step", default="")
+"""The place of the step that runs; "" outside of one. What a step does is not done again when the step is replayed."""
+
+
+class KeptStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A journalled step.
+
+    Attributes:
+        name: what it is, for people.
+        once: whether it takes effect in the world.
+        within: the step in which it was run.
+        value: what it came to; empty while that is not known.
+    """
+
+    name: str
+    once: bool = False
+    within: str = ""
+    value: msgspec.Raw = msgspec.Raw()
+
+
+class Steps:
+    """The steps of one item, while the function runs for it.
+
+    Args:
+        store: the run file.
+        name: its name, for messages.
+        index: the item's.
+        entries: what the journal has of them, by place.
+    """
+
+    def __init__(self, store: RunFile, name: str, index: int, entries: Mapping[str, Entry]) -> None:
+        self._store = store
+        self._name = name
+        self._index = index
+        self._kept = {place: msgspec.json.decode(entry.value, type=KeptStep) for place, entry in entries.items()}
+        self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
+        for place, entry in entries.items():
+            self._unclaimed[entry.fingerprint].append(place)
+        self._taken = len(entries)
+        self._seen: Counter[bytes] = Counter()
+        self._replayed: set[str] = set()
+        self._identity = b""
+
+    async def step(
+        self,
+        name: str,
+        made: bytes,
+        run: Callable[[str], Awaitable[bytes]],
+        *,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> bytes:
+        """What a step came to, from the journal or by running it now; see `flatout.layer.Journal.step`."""
+        mark = fingerprint(name.encode() + b"\0" + made)
+        key = self._key(mark)
+        waiting = self._unclaimed.get(mark)
+        if waiting:
+            place = waiting.popleft()
+            kept = self._kept[place]
+            if value := bytes(kept.value):
+                self._replayed.add(place)
+                return value
+            if again is None or not await again(key):
+                raise StepUnknown(
+                    f"{self._name}: item {self._index + 1} began {name} before, and nobody knows whether it took effect"
+                )
+        else:
+            self._taken += 1
+            place = f"step {self._taken}"
+            kept = KeptStep(name=name, once=once, within=within.get())
+            if once:
+                await self._store.journal(self._index, place, mark, "started", plain(kept))
+        token = within.set(place)
+        try:
+            value = await run(key)
+        finally:
+            within.reset(token)
+        await self._store.journal(
+            self._index, place, mark, "done", plain(msgspec.structs.replace(kept, value=msgspec.Raw(value)))
+        )
+        return value
+
+    def is_replayed(self, place: str) -> bool:
+        """Whether a step came from the journal, itself or because the one around it did."""
+        while place:
+            if place in self._replayed:
+                return True
+            kept = self._kept.get(place)
+            place = kept.within if kept is not None else ""
+        return False
+
+    def not_run(self) -> Iterator[str]:
+        """The names of the steps with effects that the journal has, and that were not asked for this time."""
+        for places in self._unclaimed.values():
+            for place in places:
+                kept = self._kept[place]
+                if kept.once and not self.is_replayed(kept.within):
+                    yield kept.name
+
+    def _key(self, mark: bytes) -> str:
+        """The same in every process that works on this run file, and another one in every other run.
+
+        When the run was begun belongs to it: who starts over with a new file wants things done once more.
+        """
+        if not self._identity:
+            self._identity = f"{self._store.created_at!r} {self._index}".encode()
+        self._seen[mark] += 1
+        return blake2b(b"%b %b %d" % (self._identity, mark, self._seen[mark]), digest_size=16).hexdigest()

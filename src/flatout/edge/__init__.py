@@ -1,0 +1,1 @@
+"""The edge: what turns many calls into results, one by one, and never loses one."""

@@ -1,0 +1,90 @@
+"""Embeddings of many texts: packed into few requests, one result per text, in the texts' order."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import Any
+
+from flatout.errors import CallError, ConfigError, InvalidRequest
+from flatout.layer import Journey
+from flatout.policies.failures.verdict import Verdict, verdict
+from flatout.providers.formats.embeddings import Batch, Caps, pack
+from flatout.values import Call, Reply, Result
+
+from .fan_out import fan_out, outcome
+
+Ask = Callable[[Call, Journey], Awaitable[Reply]]
+
+_THE_TEXTS = frozenset({400, 413, 422})
+"""Statuses that may be the fault of one text among many."""
+
+
+async def embed(
+    texts: Iterable[str], caps: Caps, ask: Ask, *, model: str | None, dimensions: int | None, window: int
+) -> list[Result[array[float]]]:
+    """Embed texts; a text that the provider refuses, or that is no string, fails alone.
+
+    A provider refuses a request whole when one of its texts is at fault, so a refused request is sent again in halves
+    until that text stands alone: about twice the binary logarithm of the request's texts more requests.
+
+    Args:
+        texts: the texts.
+        caps: what one request may hold.
+        ask: answers a call of one request's texts; the reply's ``output`` holds their vectors.
+        model: as for a Call.
+        dimensions: the length of the vectors, for models that can shorten them.
+        window: requests under way at once.
+    """
+    parameters = {"dimensions": dimensions} if dimensions is not None else {}
+
+    async def answer(batch: Batch) -> list[Result[array[float]]]:
+        trip = Journey(asyncio.get_running_loop().time())
+        alone: Any = batch.texts[0]
+        if not isinstance(alone, str):
+            complaint = f"embeddings are made of strings; number {batch.indexes[0] + 1} is a {type(alone).__name__}"
+            return _results(batch, trip, [None], ConfigError(complaint))
+        messages = [{"role": "user", "content": text} for text in batch.texts]
+        try:
+            # The answer has no tokens; one is the least that a bound on it, for a budget's sake, can be.
+            call = Call(messages=messages, model=model, max_tokens=1, extra=parameters)
+            reply = await ask(call, trip)
+        except CallError as error:
+            unsent = isinstance(error, InvalidRequest) and error.status is None
+            if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and verdict(error) is Verdict.FAIL)):
+                first, second = await asyncio.gather(*map(answer, _halves(batch)))
+                return first + second
+            return _results(batch, trip, [None] * len(batch.texts), error)
+        except ConfigError as error:
+            return _results(batch, trip, [None] * len(batch.texts), error)
+        return _results(batch, trip, [_vector(vector) for vector in reply.output or ()], None)
+
+    found: dict[int, Result[array[float]]] = {}
+    async with aclosing(fan_out(pack(texts, caps), lambda _, batch: answer(batch), window)) as batches:
+        async for results in batches:
+            found.update((result.index, result) for result in results)
+    return [found[index] for index in range(len(found))]
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
+    middle = len(batch.texts) // 2
+    return (
+        Batch(batch.indexes[:middle], batch.texts[:middle]),
+        Batch(batch.indexes[middle:], batch.texts[middle:]),
+    )
+
+
+def _results(batch: Batch, trip: Journey, vectors: list[Any], error: Exception | None) -> list[Result[array[float]]]:
+    """One result per text; what the request cost is divided among them."""
+    trip.cost = None if trip.cost is None else trip.cost / len(batch.texts)
+    return [
+        outcome(index, trip, item=text, output=vector, error=error)
+        for index, text, vector in zip(batch.indexes, batch.texts, vectors, strict=True)
+    ]
+
+
+def _vector(value: Any) -> array[float]:
+    """A vector; one that comes out of a journal is a list."""
+    return value if isinstance(value, array) else array("f", value)

@@ -1,0 +1,257 @@
+"""The edge: a bounded number of items under way at once, their outcomes as they come.
+
+Input is pulled only when there is room for it, so a source of a million items, or one without an end, takes no more
+memory than the window. Results that nobody has fetched yet count as well: a slow consumer slows the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from flatout.errors import CallError, ConfigError, Exited
+from flatout.layer import Journey, journey, set_journey
+from flatout.tasks.closing import reading
+from flatout.values import Call, Reply, Result
+
+AT_ONCE = 50
+"""Items begun in one turn of the event loop. With a window of thousands, beginning all of them would take a second, and
+calls that were let go meanwhile would be sent after it, in a heap that no limit bears."""
+
+ItemT = TypeVar("ItemT")
+OutcomeT = TypeVar("OutcomeT")
+ClientT = TypeVar("ClientT")
+
+
+async def fan_out(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
+    window: int,
+) -> AsyncGenerator[OutcomeT, None]:
+    """Run ``work(index, item)`` for every item, at most ``window`` at once; yield outcomes as they complete.
+
+    ``work`` is expected to turn failures into outcomes; what it raises all the same is raised here, and so is what
+    the source raises, after the outcomes of everything that was started. So is a SystemExit that stands in an outcome
+    (`Exited`): nothing more is started then. Closing the generator (leaving the loop early) cancels and awaits what is
+    under way, and closes a source that is an async generator.
+    """
+    pool: _Pool[OutcomeT] = _Pool(window)
+    feeder = asyncio.ensure_future(pool.feed(items, work))
+    feeder.add_done_callback(lambda _: pool.wake())
+    try:
+        while True:
+            while pool.done:
+                task = pool.done.popleft()
+                pool.make_room()
+                ended = task.result()
+                if (leaving := exit_of(ended)) is not None:
+                    pool.leaving = pool.leaving or leaving
+                    feeder.cancel()
+                yield ended
+            if feeder.done() and not pool.running:
+                if not pool.done:
+                    if pool.leaving is not None:
+                        raise pool.leaving
+                    feeder.result()
+                    return
+                continue
+            await pool.something()
+    finally:
+        feeder.cancel()
+        for task in pool.running:
+            task.cancel()
+        # Those that are done too: when several failed at once, asyncio would complain of those that nobody asked.
+        await asyncio.gather(feeder, *pool.running, *pool.done, return_exceptions=True)
+
+
+class _Pool(Generic[OutcomeT]):
+    """What is under way, what is done, and the two parties that wait for either.
+
+    Attributes:
+        leaving: what ends the program, once everything that is under way has ended.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.leaving: BaseException | None = None
+        self.running: set[asyncio.Task[OutcomeT]] = set()
+        self.done: deque[asyncio.Task[OutcomeT]] = deque()
+        self._window = window
+        self._consumer: asyncio.Future[None] | None = None
+        self._feeder: asyncio.Future[None] | None = None
+
+    async def feed(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        index = 0
+        try:
+            async with reading(items) as source:
+                async for item in source:
+                    while len(self.running) + len(self.done) >= self._window:
+                        self._feeder = loop.create_future()
+                        await self._feeder
+                    task = loop.create_task(work(index, item))
+                    self.running.add(task)
+                    task.add_done_callback(self._finished)
+                    index += 1
+                    if index % AT_ONCE == 0:
+                        await asyncio.sleep(0)
+        except (SystemExit, KeyboardInterrupt) as leaving:  # of the source: out of this task, it would end the loop
+            self.leaving = leaving
+
+    async def something(self) -> None:
+        """Wait until there is an outcome, or the feed has ended."""
+        self._consumer = asyncio.get_running_loop().create_future()
+        await self._consumer
+
+    def wake(self) -> None:
+        """Let the consumer look."""
+        if self._consumer is not None and not self._consumer.done():
+            self._consumer.set_result(None)
+
+    def make_room(self) -> None:
+        """Let the feeder look."""
+        if self._feeder is not None and not self._feeder.done():
+            self._feeder.set_result(None)
+
+    def _finished(self, task: asyncio.Task[OutcomeT]) -> None:
+        self.running.discard(task)
+        self.done.append(task)
+        self.wake()
+
+
+def outcome(
+    index: int,
+    trip: Journey,
+    *,
+    call: Call | None = None,
+    item: Any = None,
+    reply: Reply | None = None,
+    output: Any = None,
+    error: Exception | None = None,
+) -> Result[Any]:
+    """The result of what has just ended, with what was collected on the way."""
+    return Result(
+        index=index,
+        id=call.id if call is not None else None,
+        call=call,
+        item=item,
+        reply=reply,
+        output=output,
+        error=error,
+        attempts=trip.attempts,
+        cost=trip.cost,
+        elapsed=asyncio.get_running_loop().time() - trip.started,
+        waits=trip.waits,
+    )
+
+
+def as_error(caught: BaseException) -> Exception:
+    """What was caught, as a result's error. A SystemExit let out of a task would end the loop under all the others."""
+    if isinstance(caught, Exception):
+        return caught
+    words = f"{type(caught).__name__}: {caught}".rstrip(": ")
+    return Exited(f"the program was asked to end: {words}", exit=caught)
+
+
+def exit_of(outcome: object) -> BaseException | None:
+    """The SystemExit or its like that stands in an outcome; None in all others."""
+    error = getattr(outcome, "error", None)
+    return error.exit if isinstance(error, Exited) else None
+
+
+def unless_exit(result: Result[Any]) -> Result[Any]:
+    """A result, for one who has no others to wait for: a SystemExit in it is raised at once."""
+    if (leaving := exit_of(result)) is not None:
+        raise leaving
+    return result
+
+
+@contextmanager
+def cancelled_alone() -> Iterator[None]:
+    """Within the block, somebody else's cancellation is a failure like any other; this task's own passes through.
+
+    Who awaits a task that was cancelled gets its CancelledError, though nobody wants the one who waits to end.
+
+    Raises:
+        CallError: in place of a CancelledError that was not meant for this task.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise CallError("cancelled: something that the function waited for was cancelled") from error
+
+
+class _NotAsync(Exception):
+    """A user's function has returned what cannot be awaited."""
+
+
+def check_function(function: Callable[..., object]) -> None:
+    """Refuse once what could run for no item.
+
+    Raises:
+        ConfigError: it cannot be called with an item and a client, or is a generator.
+    """
+    if not callable(function):
+        raise ConfigError(f"map takes `async def function(item, client)`, and then the items, not {function!r}")
+    name = getattr(function, "__name__", type(function).__name__)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(f"{name} yields: map takes `async def function(item, client)`, which returns its result")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(f"{name} does not take an item and a client ({error}): map calls it with both") from None
+    except ValueError:  # of some functions in C nobody knows
+        return
+
+
+async def run_function(
+    function: Callable[[ItemT, ClientT], Awaitable[Any]],
+    client: ClientT,
+    index: int,
+    item: ItemT,
+    trip: Journey | None = None,
+) -> Result[Any]:
+    """Run a user's function for an item, in this task; its calls are counted on ``trip``.
+
+    Raises:
+        ConfigError: it returned nothing that can be awaited. So it is for every item, and so it ends them all.
+    """
+    outer, trip = journey(None), trip or Journey(asyncio.get_running_loop().time())
+    if outer is not None and trip.journal is None:
+        trip.journal = outer.journal
+    set_journey(trip)  # in this task's own context
+    output: Any = None
+    error: Exception | None = None
+    try:
+        with cancelled_alone():
+            running = function(item, client)
+            if not inspect.isawaitable(running):
+                raise _NotAsync
+            output = await running
+    except _NotAsync:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ConfigError(f"{name} is no async function: write it as `async def {name}(item, client)`") from None
+    except (Exception, SystemExit, KeyboardInterrupt) as caught:
+        error = as_error(caught)
+    finally:
+        if outer is not None:
+            outer.add(trip)
+    return outcome(index, trip, item=item, output=output, error=error)

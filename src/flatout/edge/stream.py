@@ -1,0 +1,69 @@
+"""One answer as it comes: its text in pieces, and at the end the whole reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from flatout.layer import Journey
+from flatout.values import Reply
+
+
+class Stream:
+    """An answer on its way: iterate over it for its text; `reply` has the whole answer afterwards.
+
+    ::
+
+        async with client.stream("Tell me a story.") as stream:
+            async for text in stream:
+                print(text, end="")
+        print(stream.reply.usage)
+
+    It is sent when the first text is asked for. Leaving the ``async with`` early cancels the call. Text that is not
+    fetched yet waits in memory, so a slow reader never makes the provider's answer time out.
+    """
+
+    def __init__(self, ask: Callable[[Journey], Awaitable[Reply]]) -> None:
+        self._reply: Reply | None = None
+        self._texts = self._run(ask)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self._texts
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._texts.aclose()
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, once its text has been read to the end.
+
+        Raises:
+            RuntimeError: it has not.
+        """
+        if self._reply is None:
+            raise RuntimeError("the reply is there when the stream has been read to its end")
+        return self._reply
+
+    async def _run(self, ask: Callable[[Journey], Awaitable[Reply]]) -> AsyncGenerator[str, None]:
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        trip = Journey(asyncio.get_running_loop().time())
+        trip.sink = pieces.put_nowait
+        task = asyncio.ensure_future(ask(trip))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            reply = task.result()
+            if not trip.delivered and reply.text:  # a server that does not stream, or an answer from a journal
+                yield reply.text
+            self._reply = reply
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

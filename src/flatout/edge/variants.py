@@ -1,0 +1,83 @@
+"""One prompt, many models and samples: each call once for each of them, next to each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from msgspec.structs import replace
+
+from flatout.errors import ConfigError
+from flatout.tasks.closing import reading
+from flatout.values import Call, CallLike, OutputT, Result
+
+
+def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
+    """How many calls each call becomes.
+
+    Raises:
+        ConfigError: the models are no list of names, or name one twice; or the samples are no count.
+    """
+    names: Any = models
+    if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
+        raise ConfigError(f"models is a list of names, not {models!r}")
+    if models is not None and not models:
+        raise ConfigError("models names no model")
+    if models is not None and not all(name.strip() for name in models):
+        raise ConfigError("models holds an empty name")
+    if models is not None and len(set(models)) != len(models):
+        raise ConfigError("models names a model twice: use samples for that")
+    count: Any = samples
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise ConfigError(f"samples is a whole number above 0, not {samples!r}")
+    return (1 if models is None else len(models)) * (samples or 1)
+
+
+def variants_of(value: CallLike, models: Sequence[str] | None, samples: int | None) -> Iterator[CallLike]:
+    """A call once for each model, and for each of them once for each sample.
+
+    Samples of a call with a ``seed`` get seeds that count up from it: with the same seed they would be the same.
+    A value that makes no call comes out as it is, as often: it is told what is wrong with it where calls are made.
+    """
+    try:
+        call: Call | None = Call.of(value)
+    except ConfigError:
+        call = None
+    names: Sequence[str | None] = (None,) if models is None else models
+    numbers: Sequence[int | None] = (None,) if samples is None else range(samples)
+    for model in names:
+        for sample in numbers:
+            yield value if call is None else variant_of(call, model, sample)
+
+
+def variant_of(call: Call, model: str | None, sample: int | None) -> Call:
+    """A call to another model, as one of several samples; None leaves it as it is."""
+    seed = call.seed + sample if call.seed is not None and sample is not None else call.seed
+    return replace(call, model=model or call.model, sample=call.sample if sample is None else sample, seed=seed)
+
+
+async def expanded(
+    calls: Iterable[CallLike] | AsyncIterable[CallLike], models: Sequence[str] | None, samples: int | None
+) -> AsyncIterator[CallLike]:
+    """The variants of all calls, in their order, lazily."""
+    async with reading(calls) as source:
+        async for call in source:
+            for variant in variants_of(call, models, samples):
+                yield variant
+
+
+async def in_order(
+    completed: AsyncGenerator[Result[OutputT], None], samples: int | None, *, strict: bool
+) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
+    """All results in input order; in groups where there are samples; with ``strict``, none when one failed."""
+    found: dict[int, Result[OutputT]] = {}
+    async with aclosing(completed) as results:
+        async for result in results:
+            if strict and result.error is not None:
+                raise result.error
+            found[result.index] = result
+    ordered = [found[index] for index in range(len(found))]
+    if samples is None:
+        return ordered
+    return [ordered[start : start + samples] for start in range(0, len(ordered), samples)]

@@ -1,0 +1,337 @@
+"""Whether a target is in trouble, from the outcomes of all calls to it.
+
+Failures slow the target, never the row: when nearly all calls fail, it is the target, so its calls wait for it and
+spend none of their attempts. There are four cases:
+
+- *healthy*: calls are answered.
+- *degraded*: some fail, others are answered. Each call spends its own attempts.
+- *down*: one call after the other fails, and none that was sent later is answered. Nobody spends attempts: calls wait,
+  one looks, and when it is answered the others follow (see `flatout.policies.failures.gate`).
+- *stopped*: a refusal that every call would share (a wrong key, a used-up quota). Calls fail at once with that reason,
+  and one looks every few minutes.
+
+Outcomes are put in the order in which their calls were sent, since failures are quicker than answers: while the last
+answers of before an outage still come in, everything that was sent after them fails.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from typing import Literal
+
+from msgspec import Struct
+
+from flatout.errors import CallError, ConnectError, InvalidRequest, Overloaded
+
+from .gate import NEVER_MET, PATIENCE, Gate
+from .service import Service, Whose
+from .verdict import CERTIFICATE, UNKNOWN_HOST, Sign, sign
+
+RUN, LONGEST_RUN, CHANCE = 5, 30, 1e-4
+"""Failures one after the other that show that a target is down: as many as are less likely than `CHANCE` where as many
+fail as did lately, within these bounds."""
+
+LATELY = 400
+"""Outcomes after which half of what is known of the share that fails is forgotten. And calls between two that find a
+server full, within which it is."""
+
+SOME = 0.05
+"""The share of calls that fails lately from which on a target is called degraded."""
+
+GIVE_UP, NO_HOPE = 60.0, 5.0
+"""Seconds after which a target that was never reached is given up; and one whose name or certificate is wrong."""
+
+WRONG = frozenset({UNKNOWN_HOST, CERTIFICATE})
+"""Codes of a `ConnectError` that time does not mend."""
+
+RECENT = 50
+"""Answers that are remembered one by one."""
+
+WORD = 1.0
+"""Seconds of an outage before anybody is told: most are over by then."""
+
+CONFIRM = 0.4
+"""Seconds before a target that has answered is asked again whether it really refuses every call."""
+
+
+class News(Struct, frozen=True):
+    """Something has changed.
+
+    Attributes:
+        what: the target is down, or answers again; it is paused; others use its limits too; or one of its services is
+            stopped, or answers again.
+        service: the service that it is about; None for all.
+        reason: why, in words.
+        until: when a pause ends.
+    """
+
+    what: Literal["down", "up", "paused", "crowded", "stopped", "resumed"]
+    service: Service | None = None
+    reason: str = ""
+    until: float | None = None
+
+
+class TargetHealth:
+    """The health of one target. Calls are known by their numbers, in the order in which they were sent.
+
+    Args:
+        give_up: seconds after which a target that was never reached is given up.
+
+    Attributes:
+        answers: how many calls were answered so far.
+        troubled: whether anything is wrong; while nothing is, `ready_at` need not be asked.
+        news: what has changed and was not told yet; whoever tells it clears it.
+        reason: the last failure of the target.
+    """
+
+    __slots__ = (
+        "_answers_before",
+        "_bad",
+        "_forgiven",
+        "_full",
+        "_full_before",
+        "_gate",
+        "_latest",
+        "_mark",
+        "_moment",
+        "_reached",
+        "_recent",
+        "_run",
+        "_sent",
+        "_services",
+        "_told",
+        "answers",
+        "give_up",
+        "news",
+        "reason",
+        "troubled",
+    )
+
+    def __init__(self, give_up: float = GIVE_UP) -> None:
+        self.give_up = give_up
+        self.answers = 0
+        self.troubled = False
+        self.news: list[News] = []
+        self.reason: CallError | None = None
+        self._services: dict[str, Service] = {}
+        self._gate = Gate()
+        self._sent = 0
+        self._reached = False
+        self._recent: deque[int] = deque(maxlen=RECENT)  # the last that were answered
+        self._latest = 0  # the last call, by its number, that is known to be answered
+        self._run: list[tuple[int, object]] = []  # those that failed since, by number, and whose failure each may be
+        self._mark = 0  # the last call that was sent when the target went down
+        self._forgiven = 0  # and when it came back
+        self._moment = 0  # the last call that was sent when the first of those that failed was heard of
+        self._full: tuple[object, int] = (None, -LATELY)  # the last call that found it full, and its number
+        self._full_before = -LATELY  # and that of the last before it that was another call
+        self._told = False  # whether anybody knows that it is down
+        self._bad, self._answers_before = 0.0, 0.0  # failures lately, and how many were answered before them
+
+    def __repr__(self) -> str:
+        return f"TargetHealth({self.state}, {self._sent} sent, {self.answers} answered)"
+
+    @property
+    def state(self) -> Literal["healthy", "degraded", "down"]:
+        """How it is, apart from services that are stopped."""
+        if not self._gate.open:
+            return "down"
+        good = self.answers - self._answers_before
+        return "degraded" if self._bad > SOME * (self._bad + good) else "healthy"
+
+    @property
+    def down(self) -> bool:
+        """Whether calls only look whether it is back."""
+        return self._gate.shut
+
+    def service(self, name: str) -> Service:
+        """The service of a name."""
+        return self._services.setdefault(name, Service(name))
+
+    def answered_since(self, number: int) -> int:
+        """How many calls were answered that were sent after another one; of more than `RECENT` some are not counted."""
+        return sum(recent > number for recent in self._recent)
+
+    def ready_at(self) -> float:
+        """When the next call may go."""
+        return self._gate.ready_at()
+
+    def sent(self, now: float) -> int:
+        """A call is sent. Returns its number."""
+        self._sent += 1
+        if self.troubled:
+            self._gate.take(now)
+            self._tell(now)
+            self._settle()
+        return self._sent
+
+    def answered(self, service: Service, number: int, now: float) -> None:
+        """A call was answered, or what came is an answer that cannot be used."""
+        self.answers += 1
+        self._recent.append(number)
+        service.answered = True
+        if self.troubled:
+            if service.heard(number):
+                self.news.append(News("resumed", service))
+            self.alive(number, now)
+        elif number > self._latest:
+            self._latest = number
+
+    def alive(self, number: int, now: float) -> None:
+        """A call was refused for what it is, so the target is at work."""
+        self._reached = True
+        done = bisect_right(self._run, number, key=_number)
+        self._count(sum(whose is not None for _, whose in self._run[:done]))
+        del self._run[:done]
+        self._latest = max(self._latest, number)
+        if self._gate.shut and number > self._mark:
+            self._come_back(now)
+        self._settle()
+
+    def passed(self, number: int, now: float, *, throttled: bool = False) -> None:
+        """A call ended in a way that says nothing of the target: it was cancelled, or refused for our speed."""
+        if throttled and self._gate.shut:
+            self.alive(number, now)
+        elif self._run and number > self._latest:
+            insort(self._run, (number, None), key=_number)
+
+    def failed(self, call: object, error: CallError, number: int, now: float, *, full: bool = False) -> bool:
+        """A call failed in a way that may be the target's fault.
+
+        Args:
+            call: the call; anything that tells it from others.
+            error: how it failed.
+            number: its number.
+            now: the present.
+            full: whether the server is only full, which is answered by having fewer in flight.
+
+        Returns:
+            Whether the target is at fault: then the call spends no attempt by it.
+        """
+        self._reached = self._reached or error.status is not None
+        self.reason = error
+        if self._gate.shut:
+            self._gate.wait(error.retry_after or 0.0, now)
+            self._tell(now)
+            self._give_up(error, now)
+            return True
+        excused = not self._gate.open or number <= self._forgiven or self._is_free(call, error, number)
+        if number < self._latest:
+            self._count(1)
+            return excused
+        self.troubled = True
+        if full:
+            self._run = [(earlier, None) for earlier, _ in self._run]
+            insort(self._run, (number, None), key=_number)
+            return excused
+        if self._length(number, call if sign(error) is Sign.DOUBTFUL else number) >= self._enough():
+            self._go_down(now)
+            return True
+        return excused
+
+    def refused(self, service: Service, call: object, number: int, now: float, *, again: bool) -> Whose:
+        """A call was refused as every call would be; see `Service.refused`. While that is doubted, few are sent."""
+        self.alive(number, now)
+        whose = service.refused(call, number, self._sent, again=again)
+        if whose == "doubted" and self._gate.open:
+            self._gate.widen(now + CONFIRM, first=1)
+            self.troubled = True
+        return whose
+
+    def rejected(self, service: Service, error: InvalidRequest, number: int, now: float) -> None:
+        """A call was refused for what it is. When the first `SAME` all are, in the same words, none will do better."""
+        self.alive(number, now)
+        if service.rejected(f"{error.status} {error}"):
+            self.stop(service, error, now)
+
+    def stop(self, service: Service, error: CallError, now: float) -> None:
+        """No call to a service can be answered: send none but looks."""
+        if service.stop is None:
+            self.news.append(News("stopped", service, str(error)))
+        service.close(error, self._sent, now)
+        self.troubled = True
+
+    def _length(self, number: int, whose: object) -> int:
+        """Add a failure. How many different ones failed one directly after the other, this one included.
+
+        All that was under way when the first was heard of may have met the same moment, and counts once.
+        """
+        run = self._run
+        at = bisect_left(run, number, key=_number)
+        if not any(other is not None for _, other in run):
+            self._moment = self._sent
+        run.insert(at, (number, whose if number > self._moment else "one moment"))
+        first = last = at
+        while first > 0 and run[first - 1][0] == run[first][0] - 1 and at - first < LONGEST_RUN:
+            first -= 1
+        while last + 1 < len(run) and run[last + 1][0] == run[last][0] + 1 and last - at < LONGEST_RUN:
+            last += 1
+        return len({whose for _, whose in run[first : last + 1] if whose is not None})
+
+    def _is_free(self, call: object, error: CallError, number: int) -> bool:
+        """Whether a failure costs no attempt even while its target is well: nothing was sent, or it was only full, as
+        another call has found, too.
+        """
+        if isinstance(error, Overloaded):
+            by, at = self._full
+            if by is not call:
+                self._full, self._full_before = (call, number), at
+            return number - self._full_before <= LATELY
+        return isinstance(error, ConnectError)
+
+    def _enough(self) -> float:
+        """How many failures one after the other are more than chance."""
+        return min(LONGEST_RUN, max(RUN, math.log(CHANCE) / math.log(self._share())))
+
+    def _share(self) -> float:
+        """The share of calls that failed lately, while others were answered."""
+        good = self.answers - self._answers_before
+        return min(0.99, (self._bad + 1.0) / (self._bad + good + 10.0))
+
+    def _count(self, failures: int) -> None:
+        if not failures:
+            return
+        self._bad += failures
+        good = self.answers - self._answers_before
+        if self._bad + good > LATELY:
+            self._bad /= 2.0
+            self._answers_before = self.answers - good / 2.0
+
+    def _go_down(self, now: float) -> None:
+        self._gate.close(now, PATIENCE if self.answers else NEVER_MET)
+        self._mark = max(self._run[-1][0], self._latest)
+        self._run.clear()
+        self._told = False
+
+    def _come_back(self, now: float) -> None:
+        self._gate.widen(now)
+        self._forgiven = self._sent
+        if self._told:
+            self._told = False
+            self.news.append(News("up"))
+
+    def _tell(self, now: float) -> None:
+        if self._gate.shut and not self._told and self._gate.down_for(now) >= WORD:
+            self._told = True
+            self.news.append(News("down", reason=str(self.reason)))
+
+    def _give_up(self, error: CallError, now: float) -> None:
+        """Stop a target that nobody ever reached."""
+        if self._reached or self.answers or not isinstance(error, ConnectError):
+            return
+        seconds = min(self.give_up, NO_HOPE) if error.code in WRONG else self.give_up
+        if self._gate.down_for(now) >= seconds:
+            for service in self._services.values():
+                self.stop(service, error, now)
+
+    def _settle(self) -> None:
+        """Whether anything is wrong still."""
+        self.troubled = (
+            not self._gate.open or bool(self._run) or any(service.troubled for service in self._services.values())
+        )
+
+
+def _number(entry: tuple[int, object]) -> int:
+    return entry[0]

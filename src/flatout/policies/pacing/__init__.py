@@ -1,0 +1,1 @@
+"""When a target may be sent the next call."""

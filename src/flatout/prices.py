@@ -1,0 +1,227 @@
+"""What calls cost, from the offline price table of genai-prices and from the user's own prices.
+
+A price that is not known is None, never 0: a bill of "unknown" is honest, a bill of 0 is wrong. A look-up in the
+table costs tens of microseconds, so a target's rates are resolved once a minute into plain floats (some prices change
+with the date or the hour), after which a cost is about one microsecond.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import ConfigError
+from .values import Target, Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
+"""What providers call their usual service, or ask for it by; it has the usual price."""
+
+_SHARES = {("openai", "flex"): 0.5}
+"""Parts of the usual price that a tier costs where the table has no price of the tier's own, by the table's provider:
+OpenAI bills flex at the rates of its batch API, which are half (its documentation of flex processing)."""
+
+_MOST_CACHED = 1_000
+"""Resolved rates kept; the model's name comes from the provider, so their number is not ours to trust."""
+
+
+class Rates(NamedTuple):
+    """US dollars per token, for prompts of more than ``above`` tokens, and per request.
+
+    None: without a price of its own. Such a token costs what its kind does: a cached one as much as input.
+    """
+
+    above: int
+    request: float
+    input: float | None
+    output: float | None
+    cached: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
+
+
+class Prices:
+    """Costs of calls, in US dollars.
+
+    Args:
+        overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table.
+            One holds for all service tiers, but for those that have one of their own, as ``endpoint/model@tier``.
+            Without one, a token of a server of one's own costs 0.
+        wall: the wall clock, in seconds since the epoch (`time.time`).
+
+    Raises:
+        ConfigError: an override is not two numbers of 0 or more.
+    """
+
+    __slots__ = ("_overrides", "_resolved", "_wall")
+
+    def __init__(
+        self, overrides: Mapping[str, tuple[float, float]] | None = None, *, wall: Callable[[], float]
+    ) -> None:
+        self._overrides = {name: _override(name, pair) for name, pair in (overrides or {}).items()}
+        self._wall = wall
+        self._resolved: dict[tuple[str, str, str, str | None, str | None], tuple[int, tuple[Rates, ...]]] = {}
+
+    def cost(
+        self, target: Target, usage: Usage, model_reported: str | None = None, *, service_tier: str | None = None
+    ) -> float | None:
+        """What an attempt cost; None when its price or its token counts are not known.
+
+        Args:
+            target: where it was sent.
+            usage: the tokens that the provider counted.
+            model_reported: the model that answered, as the provider names it; it wins over the target's name, which
+                may be an alias or a deployment.
+            service_tier: the tier that answered (``flex``, ``priority``). The usual price holds for the usual tiers
+                alone; that of a tier which the table does not have is not known.
+        """
+        if usage.input_tokens is None or usage.output_tokens is None:
+            return 0.0 if self.is_free(target) else None
+        rates = self._rates(target, usage.input_tokens, model_reported, service_tier)
+        return _cost(rates, usage) if rates is not None else None
+
+    def is_free(self, target: Target) -> bool:
+        """Whether nothing is paid for a target's tokens, however many they are."""
+        return self._rates(target, 0, None, None) == _FREE
+
+    def worst_case(
+        self, target: Target, input_tokens: int, max_tokens: int | None, *, service_tier: str | None = None
+    ) -> float | None:
+        """The most that an attempt can cost: nothing read from a cache, and an answer of full length.
+
+        Where a tier is asked for, it is at least the standard price, since the provider may serve the call at that.
+        None when the price is not known, or when nothing bounds the answer.
+        """
+        if max_tokens is None:
+            return None
+        worst = 0.0
+        for tier in dict.fromkeys((None, service_tier)):
+            rates = self._rates(target, input_tokens, None, tier)
+            if rates is None or rates.input is None or rates.output is None:
+                return None
+            worst = max(
+                worst,
+                input_tokens * max(rates.input, rates.cache_write or 0.0)
+                + max_tokens * max(rates.output, rates.reasoning or 0.0)
+                + rates.request,
+            )
+        return worst
+
+    def _rates(
+        self, target: Target, input_tokens: int, model_reported: str | None, service_tier: str | None
+    ) -> Rates | None:
+        minute = int(self._wall() // 60)
+        endpoint = target.endpoint
+        key = (endpoint.name, endpoint.base_url, target.model, model_reported, service_tier)
+        known = self._resolved.get(key)
+        if known is None or known[0] != minute:
+            if len(self._resolved) >= _MOST_CACHED:
+                self._resolved.clear()
+            known = self._resolved[key] = (minute, self._resolve(target, model_reported, service_tier, minute * 60))
+        return next((step for step in known[1] if input_tokens > step.above), None)
+
+    def _resolve(self, target: Target, model_reported: str | None, tier: str | None, at: float) -> tuple[Rates, ...]:
+        endpoint = target.endpoint
+        names = (target.name, f"{endpoint.name}/{model_reported}")
+        for name in (*(f"{name}@{tier}" for name in names), *names):
+            if name in self._overrides:
+                return (self._overrides[name],)
+        if endpoint.self_hosted:
+            return (_FREE,)  # a machine's price is not per token; and local runs need not load the table
+        for model in (model_reported, target.model):
+            found = _look_up(endpoint.base_url, model, tier, at) if model else None
+            if found is not None:
+                price, share = found
+                return _steps(price, share) if share is not None else ()
+        return ()
+
+
+_FREE = Rates(-1, 0.0, 0.0, 0.0)
+
+
+def _override(name: str, pair: Any) -> Rates:
+    try:
+        input_price, output_price = (float(price) for price in pair)
+    except (TypeError, ValueError):
+        input_price = output_price = math.nan
+    if not (0 <= input_price < math.inf and 0 <= output_price < math.inf):
+        raise ConfigError(f"the price of {name} is two numbers, US dollars per million tokens in and out, not {pair!r}")
+    return Rates(-1, 0.0, input_price / 1e6, output_price / 1e6)
+
+
+def _cost(rates: Rates, usage: Usage) -> float | None:
+    total, answer = usage.input_tokens or 0, usage.output_tokens or 0
+    if (rates.input is None and total) or (rates.output is None and answer):
+        return None
+    input_price, output_price = rates.input or 0.0, rates.output or 0.0
+    # A part larger than its whole is a provider's mistake; it must not make the rest negative.
+    cached = min(usage.cached_tokens or 0, total)
+    written = min(usage.cache_write_tokens or 0, total - cached)
+    reasoning = min(usage.reasoning_tokens or 0, answer)
+    return (
+        (total - cached - written) * input_price
+        + cached * (input_price if rates.cached is None else rates.cached)
+        + written * (input_price if rates.cache_write is None else rates.cache_write)
+        + (answer - reasoning) * output_price
+        + reasoning * (output_price if rates.reasoning is None else rates.reasoning)
+        + rates.request
+    )
+
+
+def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[ModelPrice, float | None] | None:
+    """The table's price of a model at an address, and the part of it that a tier costs (None: not known).
+
+    None when the table has no such model. The address decides, not the endpoint's name: another server under a known
+    name has another price list.
+    """
+    from genai_prices.data_snapshot import get_snapshot  # 0.15 s to import; it never opens a connection
+
+    snapshot = get_snapshot()
+    try:
+        provider = snapshot.find_provider(None, None, base_url)
+        _, info = snapshot.find_provider_model(model, provider, None, None)
+    except LookupError:
+        return None
+    when = datetime.fromtimestamp(at, UTC)
+    if tier is None:
+        return info.get_prices(when), 1.0
+    context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
+    # A model that the table lends from another provider has that one's tiers, not this one's.
+    own = any(info is one for one in provider.models)
+    if own and any(variant.when == context for variant in info.price_variants or ()):
+        return info.get_prices(when, context), 1.0
+    return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
+
+
+# In the order of Rates.
+_FIELDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "output_reasoning_mtok")
+
+
+def _steps(price: ModelPrice, share: float) -> tuple[Rates, ...]:
+    """A price with steps by context as rates, the highest first. A step's rate holds for all tokens once it is crossed.
+
+    All of them are ``share`` of what the table says.
+    """
+    prices = [getattr(price, field) for field in _FIELDS]
+    starts = {tier.start for entry in prices for tier in getattr(entry, "tiers", ())}
+    return tuple(_step(price, above, share) for above in sorted({-1, *starts}, reverse=True))
+
+
+def _step(price: ModelPrice, above: int, share: float) -> Rates:
+    tokens = [_per_unit(getattr(price, field), above, 1e6 / share) for field in _FIELDS]
+    return Rates(above, _per_unit(price.requests_kcount, above, 1e3 / share) or 0.0, *tokens)
+
+
+def _per_unit(entry: Any, above: int, unit: float) -> float | None:
+    """One entry of the table (a number, or a base with tiers sorted by start) just above a token count."""
+    if entry is None:
+        return None
+    amount = getattr(entry, "base", entry)
+    for tier in getattr(entry, "tiers", ()):
+        if above >= tier.start:
+            amount = tier.price
+    return float(amount) / unit

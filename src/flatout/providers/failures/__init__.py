@@ -1,0 +1,1 @@
+"""What went wrong, read from a provider's answer."""

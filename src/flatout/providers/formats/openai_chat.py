@@ -1,0 +1,258 @@
+"""OpenAI's chat completions, the wire format that nearly every provider and server understands.
+
+What differs between them is data in their `Endpoint`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from flatout import errors
+from flatout.errors import InvalidRequest
+from flatout.layer import Request
+from flatout.providers.failures.problem import is_problem
+from flatout.providers.schemas.structured import instructions, response_format
+from flatout.providers.tools import tools_of
+from flatout.providers.wire.answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call
+from flatout.providers.wire.messages import is_system, spelt_out
+from flatout.providers.wire.payload import is_list, split_address
+from flatout.providers.wire.stream import Assembly
+from flatout.values import Call, Message, Target, ToolCall, Usage
+from flatout.values.reply import NATIVE
+
+from .codec import JSONCodec
+from .openai_stream import Chunks, text_of
+
+_SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tool_choice")
+"""Parameters that a Call and the wire call alike."""
+
+_AZURE_RESOURCE = re.compile(r"https://[\w-]+\.(?:openai|services\.ai|cognitiveservices)\.azure\.com")
+"""Azure's portal shows the bare address of a resource, which is not yet an API."""
+
+_BROKEN_OFF: dict[str, Fault] = {
+    # DeepSeek ran out of capacity in the middle
+    "insufficient_system_resource": (errors.Overloaded, "broke the answer off for want of capacity"),
+    "error": (errors.ServerError, "broke the answer off"),  # OpenRouter
+    "abort": (errors.ServerError, "broke the answer off"),  # vLLM
+}
+"""Reasons to finish that are none of the model's."""
+
+
+class OpenAIChat(JSONCodec):
+    """Encodes calls as chat completion requests to one target, and decodes the answers.
+
+    Raises:
+        ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        # Mistral tells the usage of a stream unasked, and refuses the question; others may turn out to.
+        self._asks_for_usage = target.endpoint.limit_headers != "mistral"
+
+    def instead(self, call: Call, refused: Request, error: errors.CallError, /) -> Request | None:
+        """The request without the question for the usage, where that was what a server refused."""
+        if "stream_options" not in f"{error} {error.body or ''}":
+            return None
+        self._asks_for_usage = False
+        request = self.encode(call, stream=True)
+        return None if request.body == refused.body else request
+
+    def _url(self, *, stream: bool) -> str:
+        """Where the requests go. ``{model}`` in the address stands for the model (Azure's deployments)."""
+        base, query = split_address(self._endpoint)
+        url = base.replace("{model}", quote(self._model, safe=""))
+        if _AZURE_RESOURCE.fullmatch(url):
+            url += "/openai/v1"
+        if not url.endswith("/chat/completions"):
+            url += "/chat/completions"
+        return f"{url}?{query}" if query else url
+
+    def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
+        payload: dict[str, Any] = {"model": self._model, "messages": self._messages(call)}
+        if not self._model:
+            del payload["model"]  # a server of one model needs no name
+        if call.max_tokens is not None:
+            payload[self._endpoint.max_tokens_field] = call.max_tokens
+        for name in _SAME_NAME:
+            value = getattr(call, name)
+            if value is not None:
+                payload[name] = value
+        if call.logprobs is not None and call.logprobs is not False:
+            payload["logprobs"] = True
+            if call.logprobs is not True:
+                payload["top_logprobs"] = call.logprobs
+        if call.tools:
+            payload["tools"] = tools_of(call.tools)
+        if call.output is not None:
+            payload["response_format"] = self._format(call.output)
+        if stream:
+            payload["stream"] = True
+            if self._asks_for_usage or (call.extra and "stream_options" in call.extra):  # which then has the last word
+                payload["stream_options"] = {"include_usage": True}
+        return payload
+
+    def _format(self, output: Any) -> dict[str, Any]:
+        if self._endpoint.schema_mode == "json_object":
+            return {"type": "json_object"}
+        return response_format(output, self_hosted=self._endpoint.self_hosted)
+
+    def _messages(self, call: Call) -> list[Message]:
+        if not is_list(call.messages) and call.messages is not None:
+            raise InvalidRequest(f"messages takes a list of dicts, not {type(call.messages).__name__}")
+        messages = call.chat()
+        system = self._endpoint.system
+        if system is not None and not any(is_system(message) for message in messages):
+            messages.insert(0, {"role": "system", "content": system})
+        if call.output is not None and self._endpoint.schema_mode == "json_object":
+            behind = next((i for i, message in enumerate(messages) if not is_system(message)), len(messages))
+            messages.insert(behind, {"role": "system", "content": instructions(call.output)})
+        return [self._sent(message) for message in messages]
+
+    def _sent(self, message: Any) -> Any:
+        """A message as it is sent; a turn that the model made as it was made."""
+        if not isinstance(message, dict | Mapping):
+            return message
+        made = self._own_turn(message) if NATIVE in message else None
+        return made if isinstance(made, Mapping) else _plain_calls(spelt_out(message))
+
+    def _read(self, call: Call, data: dict[str, Any]) -> Answer:
+        choices = data.get("choices")
+        choice = as_dict(choices[0]) if isinstance(choices, list) and choices else {}
+        message = as_dict(choice.get("message"))
+        reason = as_text(choice.get("finish_reason"))
+        asked = _asked(message)
+        turn = _turn(message, asked)
+        fault = _BROKEN_OFF.get(reason) if reason else None
+        if refusal := _refusal(message):
+            fault = errors.Refused, f"declined to answer: {refusal}"
+        elif "choices" not in data:
+            fault = errors.ProtocolError, "sent JSON without choices"
+        return Answer(
+            text=text_of(message.get("content")),
+            reasoning=_reasoning(message) if turn is not None else "",
+            tool_calls=tuple(call for _, call in asked),
+            finish_reason="tool_calls" if reason == "function_call" else reason,
+            usage=_usage(data.get("usage")),
+            model=as_text(data.get("model")),
+            service_tier=as_text(data.get("service_tier")),
+            turn=turn,
+            failure=choice if is_problem(choice) else None,  # OpenRouter puts an upstream's failure there
+            fault=fault,
+        )
+
+    def _assembly(self, call: Call) -> Assembly:
+        return Chunks()
+
+
+def _plain_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message in this API's own shape, which knows neither signatures of tool calls nor other providers' turns."""
+    if NATIVE in message:
+        message = {name: value for name, value in message.items() if name != NATIVE}
+    asked: Any = message.get("tool_calls")
+    if not is_list(asked):
+        return message
+    return {**message, "tool_calls": [_plain_call(item) for item in asked]}
+
+
+def _plain_call(item: Any) -> Any:
+    if isinstance(item, ToolCall):
+        return {"id": item.id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+    if isinstance(item, Mapping) and "signature" in item:
+        return {name: value for name, value in item.items() if name != "signature"}
+    return item
+
+
+def _refusal(message: dict[str, Any]) -> str:
+    if refusal := as_text(message.get("refusal")):
+        return refusal
+    found = (as_text(part.get("refusal")) for part in as_dicts(message.get("content")))
+    return next((refusal for refusal in found if refusal), "")
+
+
+_Asked = list[tuple[dict[str, Any], ToolCall]]
+"""The tool calls of a message, each as it stands there and as it is read."""
+
+
+def _asked(message: dict[str, Any]) -> _Asked:
+    items = as_dicts(message.get("tool_calls"))
+    if not items:
+        legacy = message.get("function_call")
+        if not isinstance(legacy, dict):
+            return []
+        items = [{"function": legacy}]
+    read = ((item, _tool_call(item, index)) for index, item in enumerate(items))
+    return [(item, call) for item, call in read if call is not None]
+
+
+def _tool_call(item: dict[str, Any], index: int) -> ToolCall | None:
+    function = as_dict(item.get("function")) or as_dict(item.get("custom"))
+    # Ollama sends the arguments as an object.
+    return tool_call(item.get("id"), function.get("name"), function.get("arguments", function.get("input")), index)
+
+
+_COMMON = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+_COMMON_OF_CALL = frozenset({"id", "type", "function", "index"})
+
+
+def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
+    """The message as it was made, without what is empty in it; None where text and tool calls are all of it.
+
+    Reasoning and signatures stand in it under names that differ from server to server.
+    """
+    more = {name: value for name, value in message.items() if value and name not in _COMMON}
+    content = message.get("content")
+    in_parts = isinstance(content, list) and any(part.get("type") != "text" for part in as_dicts(content))
+    if not more and not in_parts and (not asked or all(_COMMON_OF_CALL.issuperset(item) for item, _ in asked)):
+        return None
+    turn = {"role": "assistant", "content": content or (None if asked else ""), **more}
+    if asked:
+        turn["tool_calls"] = [_made(item, call) for item, call in asked]
+    return turn
+
+
+def _made(item: dict[str, Any], call: ToolCall) -> dict[str, Any]:
+    """A tool call as it was made, under the id that its result will name, and with arguments that can be sent."""
+    made = {name: value for name, value in item.items() if name != "index"}
+    made.update(id=call.id)
+    if "custom" not in item:
+        function = {**as_dict(item.get("function")), "arguments": call.sendable()}
+        made.update(type="function", function=function)
+    return made
+
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Where servers put a thought as one text: DeepSeek and vLLM; OpenRouter, Groq and newer vLLM; Ollama."""
+
+
+def _reasoning(message: dict[str, Any]) -> str:
+    for name in _THOUGHTS:
+        if thought := as_text(message.get(name)):
+            return thought
+    if details := as_dicts(message.get("reasoning_details")):  # OpenRouter, MiniMax
+        return "".join(as_text(part.get("text")) or as_text(part.get("summary")) or "" for part in details)
+    thoughts = (part.get("thinking") for part in as_dicts(message.get("content")))  # Mistral
+    return "".join(map(text_of, thoughts))
+
+
+def _usage(data: Any) -> Usage:
+    if not isinstance(data, dict):
+        return Usage()
+    answer = as_count(data.get("completion_tokens"))
+    prompt = as_count(data.get("prompt_tokens"))
+    reasoning = as_count(as_dict(data.get("completion_tokens_details")).get("reasoning_tokens"))
+    cached = as_count(as_dict(data.get("prompt_tokens_details")).get("cached_tokens"))
+    if cached is None:
+        cached = as_count(data.get("prompt_cache_hit_tokens"))  # DeepSeek
+    if reasoning and _counted_beside(data, prompt, answer, reasoning):
+        answer = (answer or 0) + reasoning
+    return Usage(input_tokens=prompt, output_tokens=answer, cached_tokens=cached, reasoning_tokens=reasoning)
+
+
+def _counted_beside(data: dict[str, Any], prompt: int | None, answer: int | None, reasoning: int) -> bool:
+    """Whether reasoning is counted beside the answer instead of in it (xAI), which only the total shows."""
+    total = as_count(data.get("total_tokens"))
+    return prompt is not None and answer is not None and total == prompt + answer + reasoning

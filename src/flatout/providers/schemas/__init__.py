@@ -1,0 +1,1 @@
+"""Answers that fit a schema: asked for, read, and rescued."""

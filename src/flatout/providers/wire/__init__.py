@@ -1,0 +1,1 @@
+"""What the wire formats share: requests, answers, streams."""

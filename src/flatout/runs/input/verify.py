@@ -1,0 +1,106 @@
+"""Holding the input against what a run file has of it, while both stream by.
+
+Each finished row was asked with some content, of which the file keeps a fingerprint. An input that has changed since
+would stand beside answers to other questions, so the first row that differs is named and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from flatout.durable.records import content, fingerprint
+from flatout.durable.run import Stored, mismatch
+from flatout.errors import RunMismatch
+from flatout.runs.prompts.recipe import Recipe, row_id
+from flatout.runs.stored import restored, stored
+from flatout.store import Finished, RunFile
+from flatout.values import Call
+
+from .rows import Row
+
+_TOGETHER = 500  # rows that are written in one commit
+
+
+class Verification:
+    """Compares rows with their fingerprints, as `flatout.runs.input.check.check` comes by them.
+
+    What differs is kept until `conclude`: an input that is unusable further down is told as that, and not as another
+    job's.
+
+    Args:
+        store: the run file.
+        name: its name, for messages.
+        recipe: how a row becomes a call.
+        again: the states of rows that are to be asked again.
+        rows: whether the run file is to have the rows as they are today.
+
+    Attributes:
+        kept: rows that need no asking.
+        outdated: whether a row is the same question as before among other columns.
+    """
+
+    def __init__(self, store: RunFile, name: str, recipe: Recipe, again: Collection[str], *, rows: bool) -> None:
+        self.kept = 0
+        self.outdated = False
+        self._store = store
+        self._name = name
+        self._recipe = recipe
+        self._again = again
+        self._rows = rows
+        self._stored = Stored(store.finished(rows=rows))
+        self._difference: RunMismatch | None = None
+
+    def __call__(self, row: Row, call: Call | None, kept: bytes) -> None:
+        """Compare a row, as `flatout.runs.input.check.Verify`. Every row comes by, in order."""
+        known = self._stored.take(row.index)
+        if known is None or self._difference is not None:
+            return
+        try:
+            compare(self._store, self._name, row, content(call or self._recipe.call(row)), known)
+        except RunMismatch as difference:
+            self._difference = difference
+        self.kept += known.state not in self._again
+        self.outdated |= self._rows and known.input != kept
+
+    def conclude(self, source: str, rows: int | None) -> None:
+        """Refuse an input that differs, or one that has become shorter than ``rows``; None for one cut by a limit.
+
+        Raises:
+            RunMismatch: naming the row, the column or parameter, and both values.
+        """
+        if self._difference is not None:
+            raise self._difference
+        if rows is not None:
+            self._stored.check_nothing_left(self._name, rows, f"{source} has only")
+
+
+class Revision:
+    """Brings the rows that a run file keeps up to date with the input, where only the user's own columns changed."""
+
+    def __init__(self, store: RunFile) -> None:
+        self._store = store
+        self._waiting: list[tuple[int, str | None, bytes]] = []
+
+    async def see(self, row: Row, known: Finished) -> None:
+        """Look at a row that is finished."""
+        kept = stored(row)
+        if known.input != kept:
+            self._waiting.append((known.index, row_id(row), kept))
+        if len(self._waiting) >= _TOGETHER:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        await asyncio.gather(*(self._store.revise(*each) for each in waiting))
+
+
+def compare(store: RunFile, name: str, row: Row, made: bytes, known: Finished) -> None:
+    """Hold a row's `content` against its fingerprint.
+
+    Raises:
+        RunMismatch: they differ.
+    """
+    if fingerprint(made) != known.fingerprint:
+        raise mismatch(name, row.at, store.item(known.index), made, restored(stored(row)))

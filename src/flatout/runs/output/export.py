@@ -1,0 +1,254 @@
+"""From a run file to an output file, at any time: while the run goes on, after a crash, when it is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import RunDamaged, RunMismatch
+from flatout.runs.stored import restored
+from flatout.store import Choice, Item, RunReader, salvage
+
+from .claim import Claim
+from .write import Answered, check_output, named_error, write
+
+LAST = 2**62
+
+TYPES = "types"
+"""The run file's fact of the input's types, where it keeps the input's rows; see `flatout.runs.input.read.Input`."""
+
+_UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
+"""What bytes raise that were JSON once."""
+
+_NAMED = 5  # rows that a message names
+
+Look = Callable[[], Iterator[Item]]
+
+
+class OwnRow(Struct, frozen=True):
+    """A row of the input, read anew.
+
+    Attributes:
+        index: its place.
+        at: its place, for people.
+        fingerprint: what it asks, as `flatout.durable.fingerprint` has it.
+        columns: its values, as JSON has them.
+    """
+
+    index: int
+    at: str
+    fingerprint: bytes
+    columns: Mapping[str, Any]
+
+
+OwnRows = Callable[[], Iterator[OwnRow]]
+"""Reads the input anew, in order."""
+
+
+def export(
+    run_file: str | os.PathLike[str],
+    output: str,
+    *,
+    select: Choice = "all",
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
+    at_least: int = 0,
+    own: OwnRows | None = None,
+    types: str | None = None,
+    format: str | None = None,
+    neutralise: bool = False,
+    salvaged: bool = False,
+    claim: Claim | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> int:
+    """Write a run's finished rows, in input order, and return how many there are.
+
+    A row that cannot be read costs no other its place. A reader of ``output`` never sees half a file, and the run is
+    not disturbed. Where the run file has no prompts, a row is shown by its number, and by its id if it has one.
+
+    Args:
+        run_file: the run.
+        output: a file, its format named by its suffix, or ``-`` for JSONL on standard output.
+        select: all finished rows, the answered or the failed ones.
+        columns: the input's columns, when known.
+        rows: the first so many rows of the input alone.
+        at_least: how many results the run file must have, for whoever has just put them there.
+        own: reads the input's own rows, where the run file does not keep them.
+        types: the input's types; what the run file knows of them when None.
+        format: the output's format; wins over the suffix.
+        neutralise: see `flatout.runs.output.write.write`.
+        salvaged: write what can still be read of a damaged run file.
+        claim: what the output may take the place of; only what the run itself wrote when None.
+        warn: is told, once the output is written, which rows could not be read.
+
+    Raises:
+        ConfigError: the output cannot be written there.
+        RunMismatch: a row of the input asks something else than the one that was answered.
+        RunDamaged: rows could not be read, and there is no ``warn``; all others are written.
+        StoreError: the run file cannot be read, or the output not be written.
+    """
+    claim = claim or Claim.of(run_file)
+    check_output(output, format=format, claim=claim)
+    damage, last = _Damage(), LAST if rows is None else rows - 1
+    with _opened(run_file, select, last, at_least, salvaged, damage) as (look, has_raw, parsed, known):
+        settled = _Settled(look)
+        raw = select != "answered" and has_raw()
+        shown = (
+            (lambda: _read(settled(), damage)) if own is None else (lambda: _beside(settled(), own(), run_file, damage))
+        )
+        written = write(
+            output,
+            shown,
+            columns,
+            format=format,
+            neutralise=neutralise,
+            parsed=parsed,
+            raw=raw,
+            types=types or known,
+            claim=claim,
+        )
+    if damage.rows and warn is None:
+        raise RunDamaged(f"{run_file} is damaged: {damage}; all others are written")
+    if damage.rows and warn is not None:
+        warn(str(damage))
+    return written
+
+
+class _Damage:
+    """The rows that could not be read, by their indices."""
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+
+    def __str__(self) -> str:
+        first = ", ".join(f"{index + 1:,}" for index in sorted(self.rows)[:_NAMED])
+        more = f" and {len(self.rows) - _NAMED:,} more" if len(self.rows) > _NAMED else ""
+        return f"{len(self.rows):,} {'row' if len(self.rows) == 1 else 'rows'} could not be read: {first}{more}"
+
+    def __call__(self, index: int) -> None:
+        self.rows.add(index)
+
+
+@contextmanager
+def _opened(
+    run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
+) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
+    """What looks at the items, whether some have answers that could not be used, whether answers were to be parsed, and
+    the types of the rows beside them.
+    """
+    if salvaged:
+        states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
+        yield (
+            lambda: (
+                item
+                for item in salvage(run_file, damage)
+                if item.index <= last and (states is None or item.state in states)
+            ),
+            lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
+            False,
+            None,
+        )
+        return
+    with RunReader.open(run_file) as reader:
+        if at_least and (found := reader.counts().finished) < at_least:
+            raise RunDamaged(
+                f"{run_file} has {found:,} of this run's {at_least:,} results: another program replaced it"
+            )
+        parsed = "output" in (reader.info().job.get("params") or {})
+        yield lambda: reader.items(select, last=last, damaged=damage), reader.unusable, parsed, reader.fact(TYPES)
+
+
+class _Settled:
+    """The rows of a run that may go on meanwhile: those that the first look meets, and no others in later looks.
+
+    Some outputs are gone through twice: what was finished in between might have a column that the first look has not
+    seen. One bit a row remembers.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._met: bytearray | None = None
+
+    def __call__(self) -> Iterator[Item]:
+        met = self._met
+        if met is None:
+            return self._first()
+        return (
+            item for item in self._look() if len(met) > item.index >> 3 and met[item.index >> 3] >> (item.index & 7) & 1
+        )
+
+    def _first(self) -> Iterator[Item]:
+        met = bytearray()
+        for item in self._look():
+            byte = item.index >> 3
+            if byte >= len(met):
+                met.extend(bytes(byte + 1 - len(met)))
+            met[byte] |= 1 << (item.index & 7)
+            yield item
+        self._met = met
+
+
+def _read(items: Iterator[Item], damage: _Damage) -> Iterator[Answered]:
+    """Items as rows of the output; those whose JSON is none any more are noted."""
+    for item in items:
+        try:
+            yield _answered(item)
+        except _UNREADABLE:
+            damage(item.index)
+
+
+def _beside(
+    items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.PathLike[str], damage: _Damage
+) -> Iterator[Answered]:
+    """Items beside their rows of the input, both in order.
+
+    Raises:
+        RunMismatch: the input was changed meanwhile, and an answer would stand beside another question.
+    """
+    kept = f"the answers are kept in {os.fspath(run_file)}; put the input back as it was and run the command again"
+    for item in items:
+        row = next((row for row in rows if row.index == item.index), None)
+        if row is None:
+            raise RunMismatch(f"the input has become shorter: row {item.index + 1} is gone; {kept}")
+        if row.fingerprint != item.fingerprint:
+            raise RunMismatch(f"{row.at} has changed since it was asked; {kept}")
+        try:
+            yield _answered(item, row.columns)
+        except _UNREADABLE:
+            damage(item.index)
+
+
+def _columns(item: Item) -> dict[str, Any]:
+    if item.input is not None:
+        return restored(item.input)
+    known: dict[str, Any] = {"row": item.index + 1} if item.prompt is None else {}
+    if item.id is not None:
+        known["id"] = item.id
+    if item.prompt is not None:
+        asked = restored(item.prompt)
+        known |= {name: asked[name] for name in ("system", "prompt", "messages") if name in asked}
+    return known
+
+
+def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
+    unusable = item.answer if item.state != "answered" else None
+    answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
+    return Answered(
+        columns=_columns(item) if columns is None else columns,
+        answer=answer if unusable is None else None,
+        error=named_error(item.error, item.error_message or "") if item.error is not None else None,
+        finish_reason=item.finish_reason,
+        model=item.model,
+        input_tokens=item.input_tokens,
+        output_tokens=item.output_tokens,
+        cost=item.cost,
+        attempts=item.attempts,
+        seconds=round(item.seconds, 3) if item.seconds is not None else None,
+        repaired=bool(item.repaired),
+        raw_answer=unusable,
+    )

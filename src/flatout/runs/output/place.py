@@ -1,0 +1,104 @@
+"""Where a run is kept: beside its output, or in the user's cache folder when its answers go to standard output, a pipe
+or a device. There it stays for 30 days after it was written last.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from flatout.config.folders import cache_folder
+from flatout.errors import ConfigError, StoreError
+from flatout.store import RunReader, remove
+
+from .claim import SOURCE, where
+from .write import is_stream
+
+SUFFIX = ".flatout"
+
+KEPT = 30 * 86_400.0
+"""Seconds that a run stays in the cache folder after it was written last."""
+
+_STDIN = "stdin"
+_RUN = re.compile(rf"(.+)-[0-9a-f]{{12}}{re.escape(SUFFIX)}(\.\d+)?")
+_SHOWN = 60  # bytes of the input's name in that of a file in the cache folder
+
+
+def run_file_of(source: str, output: str | None, named: str | None, job: Mapping[str, Any]) -> Path:
+    """The run file that a user has named, or the one beside the output, or one in the user's cache folder.
+
+    In the cache folder it is the same for the same job on the same input, and for any other another one. What comes
+    from standard input is another input each time.
+
+    Raises:
+        ConfigError: the cache folder cannot be made.
+    """
+    if named is not None:
+        return Path(named)
+    if output is not None and not is_stream(output):
+        return Path(f"{output}{SUFFIX}")
+    return _in_cache(source, job)
+
+
+def kept_runs(source: str) -> list[Path]:
+    """The runs of an input that are in the cache folder, the latest first; ``-`` is standard input."""
+    try:
+        found = [path for path in _folder().glob(f"{glob.escape(_shown(source))}-*") if _RUN.fullmatch(path.name)]
+        return sorted((path for path in found if _is_of(path, source)), key=_written_at, reverse=True)
+    except (ConfigError, OSError, ValueError):
+        return []
+
+
+def prune(now: float) -> None:
+    """Remove from the cache folder the runs that nobody has written for 30 days.
+
+    Args:
+        now: Unix time.
+    """
+    with suppress(ConfigError, OSError):
+        for path in _folder().iterdir():
+            if _RUN.fullmatch(path.name) and now - _written_at(path) > KEPT:
+                remove(path)
+
+
+def _folder() -> Path:
+    return cache_folder() / "runs"
+
+
+def _shown(source: str) -> str:
+    return _STDIN if source == "-" else os.fsencode(Path(source).name)[:_SHOWN].decode(errors="ignore")
+
+
+def _is_of(path: Path, source: str) -> bool:
+    with suppress(StoreError), RunReader.open(path) as reader:
+        return bool(reader.fact(SOURCE) == where(source))
+    return False
+
+
+def _written_at(path: Path) -> float:
+    """When a run was written last: in its file, or in the log beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    return max(each.stat().st_mtime for each in (path, log) if each == path or each.exists())
+
+
+def _in_cache(source: str, job: Mapping[str, Any]) -> Path:
+    made = json.dumps([where(source) or source, job], sort_keys=True, default=str)
+    mark = secrets.token_hex(6) if source == "-" else hashlib.sha256(made.encode()).hexdigest()[:12]
+    name = f"{_shown(source)}-{mark}{SUFFIX}"
+    try:
+        folder = _folder()
+    except ConfigError:
+        return Path(name)  # without a home folder, here
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name a place with --run-file") from None
+    return folder / name

@@ -1,0 +1,376 @@
+"""Writing the output of a run: the input's own columns first, then what became of each row.
+
+An output file appears whole or not at all: it is written beside its final place, made durable, and then put there.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import ConfigError, StoreError
+from flatout.text.visible import visible_lines
+
+from .claim import Claim
+from .whole import whole
+
+OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
+"""The formats that `write` makes."""
+
+MOST_COLUMNS = 10_000
+"""The most columns of a CSV or Parquet file."""
+
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+_PREFIX = "flatout_"
+_FIXED_TYPES = {
+    "error": "string",
+    "finish_reason": "string",
+    "model": "string",
+    "input_tokens": "int64",
+    "output_tokens": "int64",
+    "cost": "double",
+    "attempts": "int64",
+    "seconds": "double",
+    "repaired": "bool",
+    "raw_answer": "string",
+}
+"""The answer's columns, but for ``answer`` itself, with their Parquet types."""
+
+_PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """One row of the output. What is not known is None, and is written as null or an empty cell.
+
+    Attributes:
+        columns: the input's own.
+        answer: the text, or the parsed object when an output schema was given.
+        error: why there is no answer, as `named_error` has it.
+        cost: US dollars.
+        attempts: how many times the call was tried.
+        seconds: from the call's entry to its end.
+        repaired: whether the parsed object was got out of an answer that was not quite JSON.
+        raw_answer: what the model said, where it could not be used.
+    """
+
+    columns: Mapping[str, Any]
+    answer: Any = None
+    error: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+    attempts: int | None = None
+    seconds: float | None = None
+    repaired: bool | None = None
+    raw_answer: str | None = None
+
+
+ALL_COLUMNS = Answered.__struct_fields__[1:]
+"""The columns that a run may add, in order: ``repaired`` and ``raw_answer`` only where they say something."""
+
+ANSWER_COLUMNS = ALL_COLUMNS[:-2]
+"""The columns that every run adds."""
+
+ANYTHING = Claim(overwrite=True)
+"""The claim of who has looked already."""
+
+Rows = Callable[[], Iterable[Answered]]
+"""Returns a fresh iterator over the output's rows, the same each time."""
+
+
+def named_error(name: str, message: str) -> str:
+    """An error's class and message on one line: ``RateLimited: too fast``."""
+    return f"{name}: {' '.join(message.split())}".rstrip(": ")
+
+
+def answer_names(columns: Collection[str], fields: Sequence[str] = ANSWER_COLUMNS) -> dict[str, str]:
+    """What each of the fields is called beside these columns: ``flatout_`` in front where the name is taken."""
+    names = {}
+    for name in fields:
+        free = name
+        while free in columns:
+            free = _PREFIX + free
+        names[name] = free
+    return names
+
+
+def output_format(path: str | Path, format: str | None = None) -> str:
+    """The format to write: the one given, else the one that the suffix names; JSONL for ``-`` and for devices.
+
+    Raises:
+        ConfigError: it is none of `OUTPUT_FORMATS`, or it cannot go there.
+    """
+    if format is not None and format not in OUTPUT_FORMATS:
+        raise ConfigError(f"the output format is one of {', '.join(OUTPUT_FORMATS)}, not {format!r}")
+    suffix = Path(path).suffix.lower()
+    chosen = format or ("jsonl" if is_stream(path) else _SUFFIXES.get(suffix))
+    if chosen is None:
+        what = f"the suffix {suffix}" if suffix else "a name without a suffix"
+        raise ConfigError(f"{path}: {what} tells no output format; use .jsonl, .csv, .tsv or .parquet")
+    if chosen == "parquet" and is_stream(path):
+        raise ConfigError(f"{path}: Parquet can only be written to a file")
+    return chosen
+
+
+def check_output(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    claim: Claim = ANYTHING,
+) -> None:
+    """Find out before the first call whether the output can be written.
+
+    Args:
+        path: the output; ``-`` is stdout.
+        format: one of `OUTPUT_FORMATS`; wins over the suffix.
+        claim: what it may write over.
+
+    Raises:
+        ConfigError: an unknown suffix, a missing or read-only folder, a directory, a file of another's, no pyarrow.
+    """
+    try:
+        if str(path) != "-" and Path(path).is_dir():
+            raise ConfigError(f"{path}: is a directory; name a file in it")
+        if output_format(path, format) == "parquet":
+            from flatout.runs.parquet import arrow
+
+            arrow()
+        if str(path) != "-":
+            _check_place(path, claim)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write(
+    path: str | Path,
+    rows: Rows,
+    columns: Sequence[str] | None = None,
+    *,
+    format: str | None = None,
+    neutralise: bool = False,
+    parsed: bool = False,
+    raw: bool = False,
+    types: str | None = None,
+    claim: Claim = ANYTHING,
+) -> int:
+    """Write the output, in constant memory, and return how many rows it has.
+
+    A file is replaced as a whole once everything is on disk; when anything fails, what was there before is still there.
+
+    Args:
+        path: the output; ``-`` is stdout.
+        rows: returns a fresh iterator over the rows; called once more per thing that must be known beforehand (the
+            columns when they are not given, the types for Parquet).
+        columns: the input's columns, in order, complete; None when they are not known.
+        format: one of `OUTPUT_FORMATS`; wins over the suffix.
+        neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
+        parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
+        raw: whether there are answers that could not be used; the column ``raw_answer`` then has what they say.
+        types: the types of the input's columns, for Parquet; their values are then as JSON has them.
+        claim: what the output may take the place of.
+
+    Raises:
+        ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them,
+            a file of another's in the output's place.
+        StoreError: the disk is full, or the file cannot be written for another reason.
+        BrokenPipeError: whoever read stdout has gone.
+    """
+    chosen = output_format(path, format)
+    if columns is None:
+        columns = _taken(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
+    fields = (*ANSWER_COLUMNS, *(["repaired"] if parsed else []), *(["raw_answer"] if raw else []))
+    names = answer_names(frozenset(columns), fields)
+    try:
+        with _opened(path, claim) as file:
+            if chosen == "jsonl":
+                return _write_jsonl(file, rows(), names)
+            if chosen == "parquet":
+                return _write_parquet(file, rows, columns, names, types)
+            return _write_delimited(file, rows(), columns, names, "\t" if chosen == "tsv" else ",", neutralise)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise StoreError(f"{path}: cannot be written: {why}") from error
+
+
+def _check_place(path: str | Path, claim: Claim) -> None:
+    target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {Path(path).parent} does not exist")
+    if not is_stream(path):
+        claim.check(path)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise ConfigError(f"{path}: is not writable")
+    if not is_stream(path) and not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: the folder {Path(path).parent} is not writable")
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether the output is no file to be replaced: stdout, a device, a pipe."""
+    return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+
+
+def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
+    """The columns that `answer_names` must avoid. Rows of JSONL differ, but the answer has one name in all of them."""
+    taken: set[str] = set()
+    for row in rows:
+        taken.update(name for name in row.columns if name in ALL_COLUMNS or name.startswith(_PREFIX))
+    return tuple(taken)
+
+
+def _all_columns(rows: Iterable[Answered], path: str | Path) -> tuple[str, ...]:
+    columns: dict[str, None] = {}
+    for row in rows:
+        if not row.columns.keys() <= columns.keys():
+            columns.update(dict.fromkeys(row.columns))
+            if len(columns) > MOST_COLUMNS:
+                raise ConfigError(f"{path}: the input has more than {MOST_COLUMNS:,} different columns; write .jsonl")
+    return tuple(columns)
+
+
+@contextmanager
+def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if is_stream(path):
+        with Path(path).open("wb") as stream:
+            yield stream
+        return
+
+    def ready(temporary: Path) -> None:
+        claim.check(path)  # once more: hours may have passed
+        claim.written(temporary)
+
+    with whole(Path(path).resolve(), ready) as file:  # a link stays a link: what it points to is replaced
+        yield file
+
+
+class _Terminal(io.BytesIO):
+    """Takes lines for a terminal, which must not do what an answer says: each character becomes one that is seen."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, line: Any) -> int:
+        return self._file.write(visible_lines(bytes(line).decode("utf-8", "replace")).encode("utf-8", "replace"))
+
+
+def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, str]) -> int:
+    total = 0
+    for row in rows:
+        values = {**row.columns, **_answer_values(row, names)}
+        if len(values) != len(row.columns) + len(names):
+            raise _strange(next(name for name in row.columns if name in names.values()))
+        file.write(_json(values) + b"\n")
+        total += 1
+    return total
+
+
+def _answer_values(row: Answered, names: Mapping[str, str]) -> dict[str, Any]:
+    return {name: getattr(row, field) for field, name in names.items()}
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only write as an escape
+        return json.dumps(msgspec.to_builtins(value)).encode()
+
+
+def _write_parquet(
+    file: BinaryIO, rows: Rows, columns: Sequence[str], names: Mapping[str, str], types: str | None
+) -> int:
+    from flatout.runs.parquet import write_rows
+
+    known = frozenset(columns)
+    fixed = {names[field]: kind for field, kind in _FIXED_TYPES.items() if field in names}
+    return write_rows(
+        file,
+        lambda: ({**_own(row, known), **_answer_values(row, names)} for row in rows()),
+        [*columns, *names.values()],
+        fixed,
+        types,
+    )
+
+
+def _own(row: Answered, columns: frozenset[str]) -> Mapping[str, Any]:
+    """The row's own values, none of which may get lost for want of a column."""
+    if not columns.issuperset(row.columns):
+        raise _strange(next(name for name in row.columns if name not in columns))
+    return row.columns
+
+
+def _strange(name: str) -> ConfigError:
+    return ConfigError(f"a row has the column {name!r}, which the input did not have before: has it changed?")
+
+
+class _Lines:
+    """Takes the lines of a csv.writer, as bytes into a file.
+
+    The writer quotes a carriage return only when its line end has one, so it is given CR LF, and CR is taken off here.
+    """
+
+    __slots__ = ("_write",)
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._write = file.write
+
+    def write(self, line: str) -> None:
+        self._write((line[:-2] + "\n").encode("utf-8", "replace"))
+
+
+def _write_delimited(
+    file: BinaryIO,
+    rows: Iterable[Answered],
+    columns: Sequence[str],
+    names: Mapping[str, str],
+    delimiter: str,
+    neutralise: bool,
+) -> int:
+    cell = _harmless_cell if neutralise else _cell
+    writer = csv.writer(_Lines(file), delimiter=delimiter)
+    writer.writerow([cell(name) for name in (*columns, *names.values())])
+    known = frozenset(columns)
+    total = 0
+    for row in rows:
+        own = _own(row, known)
+        cells = [cell(own.get(name)) for name in columns]
+        cells += [cell(getattr(row, field)) for field in names]
+        writer.writerow(cells)
+        total += 1
+    return total
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell: text as it is, nothing as "", all else as JSON."""
+    if isinstance(value, str):
+        # Few programs read a CSV file with NUL in it; this project's reader is not among them.
+        return value.replace("\0", "\ufffd") if "\0" in value else value
+    if value is None or value != value:  # not a number is the one value unlike itself
+        return ""
+    text = _json(value).decode()
+    return text if isinstance(value, bool | int | float | list | dict) else text.strip('"')
+
+
+def _harmless_cell(value: Any) -> str:
+    text = _cell(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(text) else text

@@ -1,0 +1,1 @@
+"""From rows to prompts: templates, in a sandbox."""

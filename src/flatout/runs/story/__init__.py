@@ -1,0 +1,1 @@
+"""What a run has done: its progress, and what happened to each row."""

@@ -1,0 +1,98 @@
+"""Counts what happens into a run's Progress."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from flatout.client import Client
+from flatout.durable.records import may_go_again
+from flatout.errors import CallError, RateLimited
+from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
+from flatout.policies.failures.verdict import advice
+from flatout.values import Result
+
+from .progress import Failure, Progress
+
+_ON_THE_WIRE = ("connect", "first_byte", "body")
+_SHORTEST_PAUSE = 1.0  # seconds; shorter ones would only flicker
+
+
+class Tally:
+    """Keeps one Progress true: hears the client's events, is told of each finished row, looks when asked."""
+
+    def __init__(self, progress: Progress, client: Client) -> None:
+        self._progress = progress
+        self._client = client
+        self._pauses: dict[str, tuple[float, str]] = {}
+        client.events.subscribe(self._hear)
+
+    def finished(self, result: Result[Any], index: int) -> None:
+        """Count a row whose result is in the run file."""
+        progress = self._progress
+        for cause, seconds in result.waits.items():
+            progress.waits[cause] = progress.waits.get(cause, 0.0) + seconds
+            if cause in _ON_THE_WIRE:
+                progress.call_seconds += seconds
+        reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
+        if reply is not None:
+            progress.input_tokens += reply.usage.input_tokens or 0
+            progress.output_tokens += reply.usage.output_tokens or 0
+        if result.error is None:
+            progress.answered += 1
+            progress.cut_off += reply is not None and reply.finish_reason == "length"
+            return
+        if may_go_again(result.error):
+            progress.held += 1
+        else:
+            progress.failed += 1
+        name = type(result.error).__name__
+        failure = progress.failures.get(name)
+        if failure is None:
+            hint = advice(result.error) if isinstance(result.error, CallError) else ""
+            progress.failures[name] = Failure(1, str(result.error), index + 1, hint)
+        else:
+            failure.count += 1
+
+    def refresh(self) -> None:
+        """Look at the clock and at every target."""
+        progress = self._progress
+        now = asyncio.get_running_loop().time()
+        progress.elapsed = now - progress.started
+        progress.cost = self._client.spent
+        progress.unpriced = self._client.unpriced
+        progress.searched = self._client.searched()
+        states = self._client.status()
+        admitted = sum(state.in_flight for state in states)
+        progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
+        progress.waiting = sum(state.waiting for state in states)
+        progress.hosted = all(state.hosted for state in states)
+        busiest = max(states, key=lambda state: state.waiting, default=None)
+        progress.holds = busiest.holds if busiest is not None else ""
+        progress.use = busiest.use if busiest is not None else None
+        progress.pace = busiest.pace if busiest is not None else None
+        progress.rising = busiest is not None and busiest.rising
+        progress.paused = {
+            target: f"{reason}, {until - now:.0f} s"
+            for target, (until, reason) in self._pauses.items()
+            if until - now >= _SHORTEST_PAUSE
+        }
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, AttemptFailed):
+            self._progress.throttled += isinstance(event.error, RateLimited)
+            self._progress.retries += event.retry_in is not None
+        elif isinstance(event, InFlightCapped):
+            self._progress.capped = event.most
+        elif isinstance(event, TargetPaused):
+            if event.until is None:
+                self._progress.stopped[event.target] = event.reason
+            else:
+                self._pauses[event.target] = (event.until, event.reason)
+        elif isinstance(event, LimitCrowded):
+            self._progress.crowded[event.target] = event.reason
+        elif isinstance(event, TargetDown):
+            self._progress.down[event.target] = event.reason
+        elif isinstance(event, TargetResumed):
+            self._progress.stopped.pop(event.target, None)
+            self._progress.down.pop(event.target, None)

@@ -1,0 +1,1 @@
+"""How tasks end, and how long they may take."""

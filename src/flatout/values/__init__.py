@@ -1,0 +1,26 @@
+"""The values that go in and come out: Call, Result, Reply, Limits, Endpoint.
+
+They are frozen msgspec structs: made in a fraction of a microsecond, compared by value, safe to share between
+tasks. Durations are float seconds, money is US dollars, tokens and counts are int. What is not known is None,
+never 0.
+"""
+
+from .call import Call, CallLike, OutputType
+from .reply import Message, OutputT, Reply, ToolCall, Usage
+from .result import Result
+from .target import Endpoint, Limits, Target
+
+__all__ = [
+    "Call",
+    "CallLike",
+    "Endpoint",
+    "Limits",
+    "Message",
+    "OutputT",
+    "OutputType",
+    "Reply",
+    "Result",
+    "Target",
+    "ToolCall",
+    "Usage",
+]

@@ -1,0 +1,381 @@
+"""Images and files in messages: read and checked once, before anything is sent.
+
+An `Image` or a `File` stands in a message's content beside plain texts. It is made of a path, of bytes or of an
+address. What is there is read, checked and encoded when the object is made, so that a picture that is none is an
+error on the line that names it, and not a bill; and so that a call of several attempts encodes it once. The first
+bytes tell the type: a name's ending is only believed where they cannot tell. An address is passed on as it is, and
+never fetched.
+
+``part`` is the same as a part of OpenAI's chat completions, from which every wire format translates.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from flatout.errors import ConfigError
+
+MOST_BYTES = 20 * 1024 * 1024
+"""The largest attachment: 20 MB, what OpenAI's guide to images allows for one, and Gemini's for a request with all
+that is in it. Some take less (Anthropic's images 5 MB), and say so themselves."""
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
+"""A path, bytes, or an address: a text that begins with ``http://`` or ``https://``. A ``data:`` address is bytes."""
+
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/heic", "image/heif")
+"""The types of images that some provider takes. HEIC and HEIF only Gemini does."""
+
+_HEIF = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"M4A ", b"M4B "), "audio/mp4"),
+}
+_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
+_BEGINNINGS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+    (b"fLaC\0", "audio/flac"),
+    (b"OggS\0", "audio/ogg"),
+)
+_APPEARANCES = (
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<svg", "an SVG drawing"),
+    (b"bm", "a BMP image"),
+    (b"ii*\0", "a TIFF image"),
+    (b"mm\0*", "a TIFF image"),
+    (b"pk\3\4", "a ZIP archive"),
+)  # in lower case; too short to go by, good enough for a message
+_AUDIO = {
+    "audio/mpeg": "mp3",
+    "audio/wav": "wav",
+    "audio/flac": "flac",
+    "audio/ogg": "ogg",
+    "audio/mp4": "m4a",
+    "audio/aac": "aac",
+}
+"""Sounds, and how OpenAI's ``input_audio`` calls them."""
+
+_SAME = {
+    "image/jpg": "image/jpeg",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/m4a": "audio/mp4",
+    "audio/x-m4a": "audio/mp4",
+    "application/x-pdf": "application/pdf",
+}
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+_ENDINGS = {  # not the system's table, which differs between machines, and with it the calls' fingerprints
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".html": "text/html",
+    ".xml": "text/xml",
+    ".json": "application/json",
+    ".pdf": "application/pdf",
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+}
+_TELLING = frozenset({*IMAGES, "application/pdf", *_AUDIO} - {"audio/aac"})
+"""Types that the first bytes always tell."""
+
+
+class Attachment:
+    """What an `Image` and a `File` have in common. Equal when they are the same content, sent in the same way.
+
+    Attributes:
+        media_type: its type, such as ``image/png``; None for an address of which none was stated.
+        size: its bytes; None for an address.
+        sha256: the digest of its bytes, or of its address, in hex.
+        source: for people: the file's name without its folders, or the address without its query, which may hold a
+            key; None for bytes.
+        part: the same as a part of OpenAI's chat completions. It is not to be changed.
+    """
+
+    __slots__ = ("_sent_as", "media_type", "part", "sha256", "size", "source")
+
+    kind: ClassVar[str] = "attachment"
+
+    def __init__(self, taken: _Taken, media_type: str | None, part: dict[str, Any], **sent_as: str | None) -> None:
+        self.media_type = media_type
+        self.size = None if taken.data is None else len(taken.data)
+        self.sha256 = sha256((taken.url or "").encode() if taken.data is None else taken.data).hexdigest()
+        self.source = taken.source
+        self.part = part
+        self._sent_as = {name: value for name, value in sent_as.items() if value is not None}
+
+    def __repr__(self) -> str:
+        size = "address" if self.size is None else f"{self.size:,} bytes"
+        told = (self.source and repr(self.source), self.media_type, size)
+        return f"{type(self).__name__}({', '.join(word for word in told if word)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attachment) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def _identity(self) -> tuple[object, ...]:
+        return self.kind, self.sha256, self.size, self.media_type, self._sent_as
+
+    def described(self) -> dict[str, Any]:
+        """What tells it from any other, as JSON values: what a run file keeps in its place."""
+        told = {"media_type": self.media_type, "sha256": self.sha256, "bytes": self.size, "source": self.source}
+        return {self.kind: {**told, **self._sent_as}}
+
+
+class Image(Attachment):
+    """An image in a message: ``{"role": "user", "content": ["What is this?", Image("cat.png")]}``.
+
+    A file is read once, here, and kept in memory (as base64, a third more than its size) as long as the image is.
+
+    Args:
+        source: a path, bytes, or an address (``https://…``), which is passed on and never fetched.
+        media_type: its type, to be held against what it looks like.
+        detail: how closely to look: ``low``, ``high`` or ``auto``, where the provider knows that (OpenAI's do).
+
+    Raises:
+        ConfigError: the file is missing, empty, unreadable or above 20 MB, or it is no PNG, JPEG, GIF, WebP or HEIC.
+    """
+
+    __slots__ = ()
+
+    kind = "image"
+
+    def __init__(self, source: Source, *, media_type: str | None = None, detail: str | None = None) -> None:
+        taken = _take(source)
+        stated = _stated(media_type, taken)
+        found = stated if taken.data is None else _begins_as(taken.data)
+        if taken.data is not None and found not in IMAGES:
+            known = "an image is a PNG, JPEG, GIF, WebP or HEIC"
+            raise ConfigError(f"{taken.shown} is no image: it looks like {_appearance(taken.data)}; {known}")
+        if found is not None and not found.startswith("image/"):
+            raise ConfigError(f"{taken.shown}: {found} is no image; give it as a File")
+        _agree(taken, stated, found)
+        if detail is not None and not isinstance(detail, str):
+            raise ConfigError(f"an image's detail is low, high or auto, not {detail!r}")
+        part = {"url": _located(taken, found)} | ({} if detail is None else {"detail": detail})
+        super().__init__(taken, found, {"type": "image_url", "image_url": part}, detail=detail)
+
+
+class File(Attachment):
+    """A document or a recording in a message: PDF, text or audio, and whatever else the provider takes.
+
+    A file is read once, here, and kept in memory (as base64, a third more than its size) as long as the object is.
+
+    Args:
+        source: a path, bytes, or an address (``https://…``), which is passed on and never fetched.
+        name: the name that the provider is told; the file's own, without its folders, when None.
+        media_type: its type, to be held against what it looks like; needed where neither the first bytes nor the
+            name's ending tell it.
+
+    Raises:
+        ConfigError: the file is missing, empty, unreadable or above 20 MB, or not what it is said to be.
+    """
+
+    __slots__ = ("name",)
+
+    kind = "file"
+
+    def __init__(self, source: Source, *, name: str | None = None, media_type: str | None = None) -> None:
+        taken = _take(source)
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"a file's name is a text, not {name!r}")
+        stated = _stated(media_type, taken)
+        found = stated if taken.data is None else _type_of(taken, stated, name)
+        if found in IMAGES:
+            raise ConfigError(f"{taken.shown} is an image ({found}); give it as an Image")
+        name = name or taken.name or f"file{_ending(found)}"
+        if found in _AUDIO and taken.data is not None:
+            sound = {"data": _base64(taken.data), "format": _AUDIO[found]}
+            super().__init__(taken, found, {"type": "input_audio", "input_audio": sound})
+        else:
+            part = {"filename": name, "file_data": _located(taken, found)}
+            super().__init__(taken, found, {"type": "file", "file": part}, name=name)
+        self.name = name
+
+
+class _Taken(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        shown: the source in messages.
+        source: the source in what is kept.
+        name: the file's name.
+        data: the bytes; None when there is but an address.
+        url: the address.
+        stated: the type that a ``data:`` address states.
+    """
+
+    shown: str
+    source: str | None = None
+    name: str | None = None
+    data: bytes | None = None
+    url: str | None = None
+    stated: str | None = None
+
+
+def _take(source: object) -> _Taken:
+    """What a source holds, read and not yet looked at."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _sized(_Taken(f"an attachment of {memoryview(source).nbytes:,} bytes", data=bytes(source)))
+    if isinstance(source, str):
+        head = source[:8].lower()
+        if head.startswith(("http://", "https://")):
+            return _address(source)
+        if head.startswith("data:"):
+            return _sized(_data_address(source))
+    elif not isinstance(source, os.PathLike):
+        raise ConfigError(f"an attachment is a path, bytes or an address, not a {type(source).__name__}")
+    return _sized(_file(os.fsdecode(source)))
+
+
+def _file(path: str) -> _Taken:
+    shown = path if len(path) <= 200 else f"{path[:200]}…"
+    if not path or "\0" in path:
+        raise ConfigError("an attachment's path is empty, or holds a NUL")
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would hold up everything for ever
+            raise ConfigError(f"{shown} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
+        _check_size(shown, status.st_size)
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    name = Path(path).name
+    return _Taken(shown, source=name, name=name, data=data)
+
+
+def _address(url: str) -> _Taken:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or any(character.isspace() or not character.isprintable() for character in url):
+        raise ConfigError(f"an attachment's address has no host, or holds a space: {url[:50]!r}")
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
+    return _Taken(shown, source=shown, name=parts.path.rpartition("/")[2] or None, url=url)
+
+
+def _data_address(url: str) -> _Taken:
+    head, comma, data = url.partition(",")
+    media_type, *options = head[len("data:") :].split(";")
+    try:
+        raw = unquote_to_bytes(data)
+        raw = base64.b64decode(raw, validate=True) if "base64" in options else raw
+    except ValueError:
+        comma = ""
+    if not comma:
+        raise ConfigError("a data: address holds no data, or no base64")
+    return _Taken("a data: address", data=raw, stated=media_type or None)
+
+
+def _sized(taken: _Taken) -> _Taken:
+    size = len(taken.data or b"")
+    if not size:
+        raise ConfigError(f"{taken.shown} is empty")
+    _check_size(taken.shown, size)
+    return taken
+
+
+def _check_size(shown: str, size: int) -> None:
+    if size > MOST_BYTES:
+        most = f"the most is {MOST_BYTES // 1024 // 1024} MB"
+        raise ConfigError(f"{shown} has {size / 1024 / 1024:,.1f} MB; {most}: make it smaller, or give an address")
+
+
+def _stated(media_type: object, taken: _Taken) -> str | None:
+    """The type that the user states, in the usual spelling."""
+    if media_type is None:
+        media_type = taken.stated
+    if media_type is None:
+        return None
+    if not isinstance(media_type, str) or media_type.count("/") != 1 or not media_type.isascii():
+        raise ConfigError(f"{taken.shown}: a media_type is such as image/png, not {media_type!r}")
+    plain = media_type.partition(";")[0].strip().lower()
+    return _SAME.get(plain, plain)
+
+
+def _begins_as(data: bytes) -> str | None:
+    """The type that the first bytes tell; None when they do not."""
+    head = data[:16]
+    for beginning, media_type in _BEGINNINGS:
+        if head.startswith(beginning):
+            return media_type
+    if head[:4] == b"RIFF":
+        return _RIFF.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        return _HEIF.get(head[8:12])
+    tagged = head[:3] == b"ID3" and head[3:4] < b"\x10"
+    if tagged or (head[:1] == b"\xff" and head[1:2] in (b"\xfb", b"\xfa", b"\xf3", b"\xf2")):  # MPEG layer III
+        return "audio/mpeg"
+    return None
+
+
+def _type_of(taken: _Taken, stated: str | None, name: str | None) -> str:
+    """A file's type, by its first bytes, by what is stated, by its name, or because it is text."""
+    data = taken.data or b""
+    begun = _begins_as(data)
+    endings = (Path(given).suffix.lower() for given in (taken.name, name) if given)
+    said = stated or next((_ENDINGS[ending] for ending in endings if ending in _ENDINGS), None)
+    if begun is not None:
+        _agree(taken, stated, begun)
+        return begun
+    if said in _TELLING:
+        raise ConfigError(f"{taken.shown} should be {said}, but looks like {_appearance(data)}")
+    if said is None and _is_text(data):
+        return "text/plain"
+    if said is None:
+        raise ConfigError(f"{taken.shown} looks like {_appearance(data)}: give its media_type")
+    if said.startswith("text/") and not _is_text(data):
+        raise ConfigError(f"{taken.shown} should be {said}, but is no text in UTF-8")
+    return said
+
+
+def _agree(taken: _Taken, stated: str | None, found: str | None) -> None:
+    heif = {"image/heic", "image/heif"}  # one container, two names
+    if stated is not None and stated != found and {stated, found} != heif:
+        raise ConfigError(f"{taken.shown} should be {stated}, but looks like {found}")
+
+
+def _appearance(data: bytes) -> str:
+    """What data looks like, for a message."""
+    if (found := _begins_as(data)) is not None:
+        return found
+    head = data[:256].lower().lstrip(b"\xef\xbb\xbf \t\r\n")
+    named = (name for beginning, name in _APPEARANCES if head.startswith(beginning))
+    return next(named, "text" if _is_text(data) else "nothing that is known")
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _ending(media_type: str | None) -> str:
+    return next((ending for ending, known in _ENDINGS.items() if known == media_type), "")
+
+
+def _located(taken: _Taken, media_type: str | None) -> str:
+    return f"data:{media_type};base64,{_base64(taken.data)}" if taken.data is not None else taken.url or ""
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,136 @@
+"""Keys that do not show themselves, and errors that do not show where they have been.
+
+What a person or a tool prints shows more than one thinks: a debugger's tree of attributes, a traceback with the values
+of local variables, the error behind an error. So a key is a `Secret` from the moment it is read to the moment the
+request's bytes are made, headers are `Veiled`, and an error that comes back from there leaves its path behind
+(`forget`).
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, ItemsView, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import FlatoutError
+
+_SECRET_PARTS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
+"""The parts of an address in which keys stand: before the host, and the query."""
+
+
+class Secret:
+    """A key that does not show itself: not in a repr, a log line, a traceback's locals or a pickle."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, value: str) -> None:
+        self._read: Callable[[], str] = lambda: value  # not the value itself: there are tools that show every attribute
+
+    def reveal(self) -> str:
+        """The key itself. Call this only where the request's headers are built, and keep it in no variable."""
+        return self._read()
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._read() == self._read()
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret is not pickled: keys stay in the process that read them")
+
+
+class Veiled(Mapping[str, str]):
+    """Headers, or the parameters of an address, that show their names alone. They cannot be changed."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        kept = dict(values)
+        self._read: Callable[[], dict[str, str]] = lambda: kept
+
+    def __getitem__(self, name: str) -> str:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def items(self) -> ItemsView[str, str]:
+        """The names and values; a dict's own view, since every request goes through it."""
+        return self._read().items()
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: …' for name in self)}}}"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("headers are not pickled: keys stay in the process that read them")
+
+
+class Reticent(Struct, frozen=True):
+    """A struct of an endpoint that shows no keys: not in its headers, its query or its address."""
+
+    def __post_init__(self) -> None:
+        for name in ("headers", "query"):
+            if value := getattr(self, name):
+                msgspec.structs.force_setattr(self, name, veil(value))
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            yield name, veiled_url(value) if name == "base_url" and value else value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+def veiled_url(url: str) -> str:
+    """An address as a repr may show it: without what stands before its host, and without its query."""
+    return _SECRET_PARTS.sub("…", url)
+
+
+def conceal(key: str | Secret | None) -> Secret | None:
+    """A key as a Secret; anything else as it is.
+
+    A function that takes a key from outside begins with this, or with `veil`: its arguments stand in the traceback of
+    whatever is raised later.
+    """
+    return Secret(key) if isinstance(key, str) else key
+
+
+def veil(headers: Mapping[str, str] | None) -> Veiled | None:
+    """Headers that do not show their values; anything else as it is."""
+    return Veiled(headers) if isinstance(headers, Mapping) and not isinstance(headers, Veiled) else headers
+
+
+def note_path(error: Exception) -> None:
+    """Keep an error's path as a note, without the variables, which may hold a key."""
+    error.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)]).rstrip())
+
+
+def forget(error: BaseException) -> None:
+    """Cut off an error's path up to here, and the errors that it hides: the variables there hold the request's key.
+
+    A defect keeps its path as a note, without the variables.
+    """
+    if isinstance(error, Exception) and not isinstance(error, FlatoutError):
+        note_path(error)
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            if each.__suppress_context__:
+                each.__context__ = None
+            left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
