@@ -37,7 +37,7 @@ The tree, outermost first::
       └ RunDamaged                      it is not a readable run file
 
 A class says what happened. What to do about it (retry, throttle, stop the target, fail) is decided by
-`flatout.policies.failures.verdict`.
+`flatout.policies.failures.decision`.
 """
 
 from __future__ import annotations

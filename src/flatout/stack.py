@@ -36,7 +36,7 @@ from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.budget import Budget, Purse
 from .layers.deadline import Deadline
-from .layers.endpoint import Endpoint
+from .layers.endpoint import Send
 from .layers.health import Health
 from .layers.limit import Limit
 from .layers.observe import Observe
@@ -208,7 +208,7 @@ class Stack:
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
             ],
-            Endpoint(
+            Send(
                 codec(target),
                 self._transport,
                 target.name,

@@ -33,7 +33,7 @@ from flatout.testing import digest_of
 
 ROWS = 200
 CONCURRENCY = 32
-SAME_FAILURES = 3  # as `flatout.policies.failures.verdict.Repeats` has it
+SAME_FAILURES = 3  # as `flatout.policies.failures.decision.Repeats` has it
 TIMEOUT = 0.5  # seconds that an answer which never comes is waited for
 FAULTS = {
     "error-429": "0.1%",  # rarer: each pauses the target, and slows it down for a while

@@ -23,7 +23,7 @@ MOST = 128
 """Plain tools that run at once, in all of the process."""
 
 
-class _Outcome(Struct, frozen=True):
+class _Returned(Struct, frozen=True):
     """What a function came to. As a value, since no future takes a StopIteration."""
 
     value: Any = None
@@ -38,11 +38,11 @@ class _Job:
         self._context = copy_context()
         self._function = function
 
-    def __call__(self) -> _Outcome:
+    def __call__(self) -> _Returned:
         try:
-            return _Outcome(self._context.run(self._function))
+            return _Returned(self._context.run(self._function))
         except BaseException as error:  # SystemExit too: whoever waits for it decides what becomes of the program
-            return _Outcome(error=error)
+            return _Returned(error=error)
 
 
 class _Turn:

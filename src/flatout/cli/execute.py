@@ -15,7 +15,7 @@ from flatout.errors import FlatoutError
 from .progress import watch
 
 if TYPE_CHECKING:
-    from flatout.runs.job import Outcome
+    from flatout.runs.job import RunEnd
     from flatout.runs.runner import Runner
 
     from .progress import Display
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_FILES = 65_536  # more connections than one address has ports for
 
 
-def execute(runner: Runner, display: Display) -> Outcome:
+def execute(runner: Runner, display: Display) -> RunEnd:
     """Run to the end, showing progress, in an event loop of its own."""
     _tune_collector()
     _allow_many_files()
@@ -43,7 +43,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _watched(runner: Runner, display: Display) -> Outcome:
+async def _watched(runner: Runner, display: Display) -> RunEnd:
     stopping = _Stopping(runner)
     stopping.listen()
     watcher = asyncio.ensure_future(watch(runner.refresh, runner.progress, display, stopping.note))

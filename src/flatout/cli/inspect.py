@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .terminal import Line, clean, lay_out, say, show, show_json
+from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
     from flatout.store import ErrorCount, RunReader
@@ -156,7 +156,7 @@ def look(reader: RunReader) -> dict[str, Any]:
     }
 
 
-def describe(facts: dict[str, Any]) -> list[Line]:
+def describe(facts: dict[str, Any]) -> list[Fact]:
     """The facts, for people."""
     from flatout.runs.story.progress import Failure
 
@@ -205,7 +205,7 @@ def _rows(facts: dict[str, Any]) -> str:
     return f"{facts['finished']:,}{whole} finished" + (f": {', '.join(parts)}" if parts else "")
 
 
-def _money(facts: dict[str, Any]) -> list[Line]:
+def _money(facts: dict[str, Any]) -> list[Fact]:
     from . import figures
 
     if not facts["finished"]:
@@ -230,7 +230,7 @@ def _cost(known: float | None, unknown: int) -> str:
     )
 
 
-def _unsettled(facts: dict[str, Any]) -> list[Line]:
+def _unsettled(facts: dict[str, Any]) -> list[Fact]:
     from . import figures
 
     if not facts["attempts"]:
@@ -256,7 +256,7 @@ def _error(error: ErrorCount) -> dict[str, Any]:
 def advice_on(name: str) -> str:
     """What to do about a class of errors, by its name in the run file: data, which may be anything."""
     from flatout import errors
-    from flatout.policies.failures.verdict import advice
+    from flatout.policies.failures.decision import advice
 
     kind = getattr(errors, name, None)
     return advice(kind) if isinstance(kind, type) and issubclass(kind, errors.CallError) else ""

@@ -17,7 +17,7 @@ from .terminal import clean, say
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
-class _Terminal(logging.Handler):
+class _TerminalHandler(logging.Handler):
     """Says each record on one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -30,7 +30,7 @@ def shown(verbosity: int = 0) -> Iterator[None]:
     logger, others = logging.getLogger("flatout"), logging.getLogger()
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler, silence = QueueHandler(queue), logging.NullHandler()
-    listener = QueueListener(queue, _Terminal())
+    listener = QueueListener(queue, _TerminalHandler())
     before = logger.level
     logger.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
     logger.addHandler(handler)

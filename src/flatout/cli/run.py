@@ -17,7 +17,7 @@ from .parse import command_line, given, headers, number, output_of, params, port
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
-    from flatout.runs.job import Outcome, RunOptions
+    from flatout.runs.job import RunEnd, RunOptions
     from flatout.runs.runner import Runner
     from flatout.runs.story.progress import Progress
 
@@ -201,7 +201,7 @@ def run(
     return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
-def _executed(runner: Runner, job: RunOptions, display: Display) -> Outcome | None:
+def _executed(runner: Runner, job: RunOptions, display: Display) -> RunEnd | None:
     """Run to the end; None when it broke off, which has been said."""
     from .execute import execute
 
@@ -245,7 +245,7 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
     return clean(f"flatout: {', '.join(what)}")
 
 
-def conclude(progress: Progress, options: RunOptions, outcome: Outcome, before: Before, *, quiet: bool) -> int:
+def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: Before, *, quiet: bool) -> int:
     """Say how it ended, and return the exit code."""
     from . import figures
     from .summary import details, failures, headline

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from . import figures
-from .terminal import Line, clean
+from .terminal import Fact, clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
 
-    from flatout.runs.job import Outcome
+    from flatout.runs.job import RunEnd
     from flatout.runs.story.progress import Failure, Progress
 
 _EXAMPLE = 160  # characters of an error's example
@@ -21,7 +21,7 @@ _SHARES = 3
 _WORTH_TELLING = 1.5  # times faster than one call after another; below, the comparison says nothing
 
 
-def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> str:
+def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str:
     """How it ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.`` and its like.
 
     Done is a run that has nothing left to do, whether or not rows failed.
@@ -48,7 +48,7 @@ def headline(progress: Progress, outcome: Outcome, failed_before: int = 0) -> st
     return f"{how}: {', '.join(counts)}."
 
 
-def details(progress: Progress, outcome: Outcome) -> list[Line]:
+def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
     """Everything else that is worth a line."""
     lines = [*failures(progress), *_cut_off(progress), *_money(progress), *_effort(progress)]
     if outcome.output is not None and not outcome.interrupted:
@@ -56,7 +56,7 @@ def details(progress: Progress, outcome: Outcome) -> list[Line]:
     return [*lines, ("run file", outcome.run_file)]
 
 
-def failures(progress: Progress) -> list[Line]:
+def failures(progress: Progress) -> list[Fact]:
     """Why targets were stopped, whose limits others use, and the errors by class, each with what to do about it."""
     lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
     lines += [("limits", f"{clean(target)} {clean(why, 2 * _EXAMPLE)}") for target, why in progress.crowded.items()]
@@ -71,9 +71,9 @@ def _without_echo(failure: Failure, reasons: Iterable[str]) -> Failure:
     return structs.replace(failure, example="")
 
 
-def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Line]:
+def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Fact]:
     """The classes of errors, most frequent first."""
-    lines: list[Line] = []
+    lines: list[Fact] = []
     for place, (name, failure) in enumerate(ranked):
         if place == _MOST_CLASSES:
             lines.append(("", "… and others: see the column error of the answers"))
@@ -98,7 +98,7 @@ def _times(count: int, name: str) -> str:
     return f"{figures.count(count)} held back{' by the budget' if name == 'BudgetExceeded' else ''}"
 
 
-def _cut_off(progress: Progress) -> list[Line]:
+def _cut_off(progress: Progress) -> list[Fact]:
     if not (cut_off := progress.whole.cut_off):
         return []
     what = f"{figures.counted(cut_off, 'answer')} at the token limit: their beginnings are kept"
@@ -106,9 +106,9 @@ def _cut_off(progress: Progress) -> list[Line]:
     return [("cut off", what), ("", todo)]
 
 
-def _money(progress: Progress) -> list[Line]:
+def _money(progress: Progress) -> list[Fact]:
     """Tokens and cost of the whole run, and what of the cost is of this process, where others had a part in it."""
-    lines: list[Line] = []
+    lines: list[Fact] = []
     whole = progress.whole
     if whole.input_tokens or whole.output_tokens:
         lines.append(("tokens", f"{figures.count(whole.input_tokens)} in, {figures.count(whole.output_tokens)} out"))
@@ -130,8 +130,8 @@ def spent(known: float, unpriced: int) -> str:
     return "unknown: neither the provider nor the price list tells"
 
 
-def _effort(progress: Progress) -> list[Line]:
-    lines: list[Line] = []
+def _effort(progress: Progress) -> list[Fact]:
+    lines: list[Fact] = []
     if progress.retries or progress.throttled:
         throttled = f", {figures.count(progress.throttled)} throttled (429)" if progress.throttled else ""
         lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from flatout.errors import RunMismatch
 from flatout.text.visible import visible, visible_lines
 
-Line = tuple[str, str]
+Fact = tuple[str, str]
 """A label and its text. Lines without a label go on with the one above."""
 
 _LABEL = 12
@@ -119,12 +119,12 @@ def _in_width_of(stream: TextIO | None, text: str) -> str:
     return fitted(text, width) if width >= _NARROWEST else text
 
 
-def lay_out(lines: Iterable[Line]) -> list[str]:
+def lay_out(lines: Iterable[Fact]) -> list[str]:
     """Labels in one column, texts in the next."""
     return [f"  {f'{label} ' if label else '':<{_LABEL}}{text}".rstrip() for label, text in lines]
 
 
-def tell(headline: str, lines: Sequence[Line]) -> None:
+def tell(headline: str, lines: Sequence[Fact]) -> None:
     """Write a headline and labelled lines to standard error."""
     say("\n".join([headline, *lay_out(lines)]))
 

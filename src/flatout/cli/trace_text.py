@@ -46,7 +46,7 @@ _STYLES = {
 }
 
 
-class Line(Struct, frozen=True):
+class TreeLine(Struct, frozen=True):
     """A node as it is shown: its place in the tree, its figures as text, what is said of it."""
 
     depth: int
@@ -74,7 +74,7 @@ class Layout(Struct, frozen=True):
     label: int
     cells: tuple[int, ...]
 
-    def figures(self, line: Line) -> str:
+    def figures(self, line: TreeLine) -> str:
         """A line's figures, each in its column."""
         shown = zip(line.cells[: line.columns], self.cells, strict=False)
         return "".join(f"  {cell:>{width}}" for cell, width in shown if width)
@@ -157,29 +157,31 @@ def listing(
     yield f"to see one: flatout trace {clean(run)} {rows[0].index + 1}"
 
 
-def _flat(root: Node) -> Iterator[Line]:
+def _flat(root: Node) -> Iterator[TreeLine]:
     """The nodes as lines, in the order of the tree. Waits share a line; a target is named where it changes."""
-    stack: list[tuple[Node | Line, int]] = [(root, 0)]
+    stack: list[tuple[Node | TreeLine, int]] = [(root, 0)]
     target: str | None = None
     while stack:
         node, depth = stack.pop()
-        if isinstance(node, Line):
+        if isinstance(node, TreeLine):
             yield node
             continue
         yield _line(node, depth, to=node.target if node.target != target else None)
         target = node.target or target
-        below: list[tuple[Node | Line, int]] = [(child, depth + 1) for child in node.children if child.kind != "wait"]
+        below: list[tuple[Node | TreeLine, int]] = [
+            (child, depth + 1) for child in node.children if child.kind != "wait"
+        ]
         if waits := [child for child in node.children if child.kind == "wait"]:
             at = next((place for place, (child, _) in enumerate(below) if _is_last_word(child)), len(below))
             below.insert(at, (_waited(waits, depth + 1), depth + 1))
         stack += reversed(below)
 
 
-def _is_last_word(node: Node | Line) -> bool:
+def _is_last_word(node: Node | TreeLine) -> bool:
     return node.kind in ("answer", "tool call", "next action", "result")
 
 
-def _line(node: Node, depth: int, to: str | None) -> Line:
+def _line(node: Node, depth: int, to: str | None) -> TreeLine:
     name = "" if node.name == node.kind else clean(node.name, _MOST_NAME)
     start = "" if node.start is None or depth == 0 else _start(node.start)
     took = "" if node.seconds is None else figures.elapsed(node.seconds)
@@ -189,15 +191,15 @@ def _line(node: Node, depth: int, to: str | None) -> Line:
         amount = "an unknown amount" if node.may_cost is None else f"up to {figures.dollars(node.may_cost)}"
         notes.append(f"it may have cost {amount}")
     note = clean(" · ".join(part for part in notes if part))
-    return Line(depth, clean(node.kind), name, (start, took, _tokens(node), cost), clean(node.outcome or ""), note)
+    return TreeLine(depth, clean(node.kind), name, (start, took, _tokens(node), cost), clean(node.outcome or ""), note)
 
 
-def _waited(waits: Sequence[Node], depth: int) -> Line:
+def _waited(waits: Sequence[Node], depth: int) -> TreeLine:
     from flatout.events import WAITS
 
     felt = [wait for wait in waits if wait.seconds is None or wait.seconds >= _FELT] or waits[:1]
     said = (f"{WAITS.get(wait.name, clean(wait.name, _MOST_NAME))} {_seconds(wait.seconds)}" for wait in felt)
-    return Line(depth, "waited for", "", ("",) * len(_HEADINGS), "", " · ".join(said))
+    return TreeLine(depth, "waited for", "", ("",) * len(_HEADINGS), "", " · ".join(said))
 
 
 def _tokens(node: Node) -> str:
@@ -241,7 +243,7 @@ def _advice(root: Node) -> Iterator[str]:
         yield f"→ {advice}"
 
 
-def _layout(shown: Sequence[Line], indent: int) -> Layout:
+def _layout(shown: Sequence[TreeLine], indent: int) -> Layout:
     used = [[line.cells[place] for line in shown] for place in range(len(_HEADINGS))]
     widths = (
         max((len(heading), *map(len, cells))) if any(cells) else 0
@@ -255,7 +257,7 @@ def _heading(layout: Layout) -> str:
     return " " * layout.label + "".join(f"  {heading:>{width}}" for heading, width in headings if width)
 
 
-def _styled(line: Line, layout: Layout, console: Console) -> Text:
+def _styled(line: TreeLine, layout: Layout, console: Console) -> Text:
     """A line as a tree's label; a long note goes on below itself, or begins there where little room is left."""
     from rich.text import Text
 

@@ -30,14 +30,14 @@ from flatout.store import Item
 from flatout.values import Call, Reply, Result, ToolCall, Usage
 
 from .records import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
-from .run import Asker, Durable, Place, difference, keep, note_attempts, run_durably
+from .run import Asker, Durable, StorePath, difference, keep, note_attempts, run_durably
 from .steps import KINDS, Steps, within
 
 if TYPE_CHECKING:
-    from flatout.store import Entry, RunFile
+    from flatout.store import JournalEntry, RunFile
 
 ItemT = TypeVar("ItemT")
-Run = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
+RunItem = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
 """Runs the function for an item: its index, the item, the journey that its calls are counted on."""
 
 Restore = Callable[[Any], Any]
@@ -102,7 +102,7 @@ class ItemJournal:
         store: RunFile,
         name: str,
         index: int,
-        entries: Mapping[str, Entry],
+        entries: Mapping[str, JournalEntry],
         client: object,
         retry_failed: bool,
     ) -> None:
@@ -110,9 +110,9 @@ class ItemJournal:
         self._name = name
         self._index = index
         self._client = client
-        self._entries: dict[str, tuple[Entry, KeptCall]] = {}
+        self._entries: dict[str, tuple[JournalEntry, KeptCall]] = {}
         self._unclaimed: defaultdict[bytes, deque[str]] = defaultdict(deque)
-        steps: dict[str, Entry] = {}
+        steps: dict[str, JournalEntry] = {}
         for place, entry in entries.items():
             if entry.kind in KINDS:
                 steps[place] = entry
@@ -280,7 +280,7 @@ def _replayed(kept: KeptCall, call: Call, trip: Journey) -> Reply:
     raise error
 
 
-class _Step(Struct, frozen=True):
+class _ItemStep(Struct, frozen=True):
     """One item that the function is to be run for."""
 
     value: Any
@@ -288,11 +288,11 @@ class _Step(Struct, frozen=True):
     item: Item | None
 
 
-class _Items(Durable[Any, _Step]):
+class _DurableItems(Durable[Any, _ItemStep]):
     """Items that are finished come back from the file; for the others the function runs."""
 
     def __init__(
-        self, store: RunFile, name: str, retry_failed: bool, client: object, run: Run, restore: Restore | None
+        self, store: RunFile, name: str, retry_failed: bool, client: object, run: RunItem, restore: Restore | None
     ) -> None:
         super().__init__(store, name, retry_failed)
         self._restore = restore
@@ -300,13 +300,13 @@ class _Items(Durable[Any, _Step]):
         self._run = run
         self._retry_failed = retry_failed
 
-    def step(self, index: int, value: Any) -> _Step:
+    def step(self, index: int, value: Any) -> _ItemStep:
         what = f"item {index + 1} (a {type(value).__name__})"
         row = as_json(value, f"{what} cannot be written as JSON, which is how a run file tells items apart")
         columns = row if row.startswith(b"{") else b'{"item":' + row + b"}"
-        return _Step(value, columns, self.found(index, columns, json.loads(columns)))
+        return _ItemStep(value, columns, self.found(index, columns, json.loads(columns)))
 
-    async def answer(self, index: int, step: _Step) -> Result[Any]:
+    async def answer(self, index: int, step: _ItemStep) -> Result[Any]:
         if step.item is not None:
             return self._restored(replace(result_of(step.item), reply=None, item=step.value))
         entries = await self.store.journalled(index)
@@ -338,19 +338,19 @@ class _Items(Durable[Any, _Step]):
 
 def durable_map(
     items: Iterable[ItemT] | AsyncIterable[ItemT],
-    place: Place,
+    place: StorePath,
     *,
     asker: Asker,
     engine: object,
-    run: Run,
+    run: RunItem,
     job: dict[str, Any],
     retry_failed: bool,
     restore: Restore | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.map` with a run file."""
 
-    def begin(store: RunFile, name: str) -> _Items:
-        return _Items(store, name, retry_failed, engine, run, restore)
+    def begin(store: RunFile, name: str) -> _DurableItems:
+        return _DurableItems(store, name, retry_failed, engine, run, restore)
 
     return run_durably(begin, items, place, job=job, asker=asker)
 

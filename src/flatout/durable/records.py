@@ -23,7 +23,7 @@ from flatout.errors import (
     NotSent,
     QuotaExhausted,
 )
-from flatout.policies.failures.verdict import is_wrong_path
+from flatout.policies.failures.decision import is_wrong_path
 from flatout.providers.schemas.structured import restored, schema_of
 from flatout.store import Item
 from flatout.text.redact import mask

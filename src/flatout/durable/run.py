@@ -34,7 +34,7 @@ from msgspec import Struct
 from flatout.edge.fan_out import fan_out
 from flatout.errors import CallError, ConfigError, RunLocked, RunMismatch, StoreError
 from flatout.layer import Journey
-from flatout.policies.failures.verdict import may_have_billed
+from flatout.policies.failures.decision import may_have_billed
 from flatout.store import Finished, Item
 from flatout.tasks.closing import close_all, reading
 from flatout.text.redact import excerpt
@@ -49,7 +49,7 @@ FoundT = TypeVar("FoundT", Finished, Item)
 ValueT = TypeVar("ValueT")
 StepT = TypeVar("StepT")
 
-Place = str | os.PathLike[str]
+StorePath = str | os.PathLike[str]
 
 AHEAD, AHEAD_WHOLE = 5_000, 200
 """Rows of a run file that are read at once: without, and with their prompts and answers."""
@@ -249,7 +249,7 @@ _LEFT: WeakKeyDictionary[AbstractEventLoop, dict[str, asyncio.Future[None]]] = W
 """The runs of each event loop that were left early and are being closed, by their files."""
 
 
-async def _opened(place: Place, job: Mapping[str, Any]) -> RunFile:
+async def _opened(place: StorePath, job: Mapping[str, Any]) -> RunFile:
     """Open a run file. One that a loop of this program was left over is waited for, until it is closed.
 
     Raises:
@@ -266,7 +266,7 @@ async def _opened(place: Place, job: Mapping[str, Any]) -> RunFile:
             await asyncio.shield(ending)
 
 
-async def _opened_at_once(place: Place, job: Mapping[str, Any]) -> RunFile:
+async def _opened_at_once(place: StorePath, job: Mapping[str, Any]) -> RunFile:
     """Open a run file in a thread; one that opens when it is wanted no more is closed again."""
     opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
     try:
@@ -277,7 +277,7 @@ async def _opened_at_once(place: Place, job: Mapping[str, Any]) -> RunFile:
         raise
 
 
-def _open(place: Place, job: Mapping[str, Any]) -> RunFile:
+def _open(place: StorePath, job: Mapping[str, Any]) -> RunFile:
     from flatout.store import RunFile  # loads SQLite
 
     return RunFile.open(place, job=job)
@@ -286,7 +286,7 @@ def _open(place: Place, job: Mapping[str, Any]) -> RunFile:
 async def run_durably(
     begin: Callable[[RunFile, str], Durable[ValueT, StepT]],
     values: Iterable[ValueT] | AsyncIterable[ValueT],
-    place: Place,
+    place: StorePath,
     *,
     job: Mapping[str, Any],
     asker: Asker,
@@ -315,7 +315,7 @@ async def run_durably(
             ended.set_result(None)
 
 
-class _Step(Struct, frozen=True):
+class _CallStep(Struct, frozen=True):
     """One call that is to be answered. Without ``call``, the value is none, and fails by itself."""
 
     value: Any
@@ -324,24 +324,24 @@ class _Step(Struct, frozen=True):
     item: Item | None = None
 
 
-class _Calls(Durable[CallLike, _Step]):
+class _DurableCalls(Durable[CallLike, _CallStep]):
     """Calls that are finished come back from the file; the others are asked."""
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
         super().__init__(store, name, retry_failed)
         self._asker = asker
 
-    def step(self, index: int, value: CallLike) -> _Step:
+    def step(self, index: int, value: CallLike) -> _CallStep:
         try:
             call = Call.of(value)
         except ConfigError:
             # Nothing is sent, so nothing is kept: it fails in the same way each time.
             self.found(index, b"null")
-            return _Step(value)
+            return _CallStep(value)
         made = content(call)
-        return _Step(value, call, made, self.found(index, made))
+        return _CallStep(value, call, made, self.found(index, made))
 
-    async def answer(self, index: int, step: _Step) -> Result[Any]:
+    async def answer(self, index: int, step: _CallStep) -> Result[Any]:
         if step.item is not None:
             return result_of(step.item, step.call)
         trip = Journey(asyncio.get_running_loop().time())
@@ -354,7 +354,7 @@ class _Calls(Durable[CallLike, _Step]):
 
 def durable_calls(
     calls: Iterable[CallLike] | AsyncIterable[CallLike],
-    place: Place,
+    place: StorePath,
     *,
     asker: Asker,
     job: Mapping[str, Any],
@@ -362,7 +362,7 @@ def durable_calls(
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` with a run file."""
 
-    def begin(store: RunFile, name: str) -> _Calls:
-        return _Calls(store, name, retry_failed, asker)
+    def begin(store: RunFile, name: str) -> _DurableCalls:
+        return _DurableCalls(store, name, retry_failed, asker)
 
     return run_durably(begin, calls, place, job=job, asker=asker)

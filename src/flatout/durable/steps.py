@@ -21,7 +21,7 @@ from flatout.errors import StepUnknown
 from .records import fingerprint, plain
 
 if TYPE_CHECKING:
-    from flatout.store import Entry, RunFile
+    from flatout.store import JournalEntry, RunFile
 
 KINDS = frozenset({"started", "done"})
 """The kinds of journal entries that are steps."""
@@ -56,7 +56,7 @@ class Steps:
         entries: what the journal has of them, by place.
     """
 
-    def __init__(self, store: RunFile, name: str, index: int, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, store: RunFile, name: str, index: int, entries: Mapping[str, JournalEntry]) -> None:
         self._store = store
         self._name = name
         self._index = index

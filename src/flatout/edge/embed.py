@@ -10,7 +10,7 @@ from typing import Any
 
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Journey
-from flatout.policies.failures.verdict import Verdict, verdict
+from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.formats.embeddings import Batch, Caps, pack
 from flatout.values import Call, Reply, Result
 
@@ -53,7 +53,7 @@ async def embed(
             reply = await ask(call, trip)
         except CallError as error:
             unsent = isinstance(error, InvalidRequest) and error.status is None
-            if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and verdict(error) is Verdict.FAIL)):
+            if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and decide(error) is Decision.FAIL)):
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
             return _results(batch, trip, [None] * len(batch.texts), error)

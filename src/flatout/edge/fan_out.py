@@ -47,7 +47,7 @@ async def fan_out(
     (`Exited`): nothing more is started then. Closing the generator (leaving the loop early) cancels and awaits what is
     under way, and closes a source that is an async generator.
     """
-    pool: _Pool[OutcomeT] = _Pool(window)
+    pool: _Workers[OutcomeT] = _Workers(window)
     feeder = asyncio.ensure_future(pool.feed(items, work))
     feeder.add_done_callback(lambda _: pool.wake())
     try:
@@ -76,7 +76,7 @@ async def fan_out(
         await asyncio.gather(feeder, *pool.running, *pool.done, return_exceptions=True)
 
 
-class _Pool(Generic[OutcomeT]):
+class _Workers(Generic[OutcomeT]):
     """What is under way, what is done, and the two parties that wait for either.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.layer import CallNext, journey
-from flatout.policies.failures.verdict import may_have_billed
+from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.prices import Prices
 from flatout.values import Call, Reply, Target

@@ -23,7 +23,7 @@ def _unknown(_: Call) -> None:
     return None
 
 
-class Endpoint:
+class Send:
     """Encodes the call, sends it, decodes the answer. Where an attempt is counted: from here on it may be billed.
 
     Args:

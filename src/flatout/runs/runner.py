@@ -26,12 +26,12 @@ from flatout.store import RunFile, RunReader, RunState, remove
 from flatout.tasks.closing import close_all
 
 from .input.arrivals import Arrivals
-from .input.check import Checked, check, check_row
+from .input.check import Findings, check, check_row
 from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Revision, Verification, compare
-from .job import Outcome, RunOptions
+from .job import RunEnd, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES, OwnRow, export
 from .output.place import prune, run_file_of
@@ -90,7 +90,7 @@ class Runner:
         self._client: Client | None = None
         self._input: Input | None = None
         self._pipe: Arrivals[tuple[int, Row]] | None = None
-        self._checked = Checked(None)
+        self._checked = Findings(None)
         self._store: RunFile | None = None
         self._found: RunState = "interrupted"  # what the run file said of itself
         self._tally: Tally | None = None
@@ -121,7 +121,7 @@ class Runner:
             self._discard()
             raise
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunEnd:
         """Ask every row that has no answer yet, and write the output.
 
         Raises:
@@ -325,7 +325,7 @@ class Runner:
         total = self.progress.total
         return None if total is None else max(0, total - self.progress.finished)
 
-    def _finish(self) -> Outcome:
+    def _finish(self) -> RunEnd:
         assert self._input is not None
         assert self._store is not None
         left = self._left()
@@ -343,4 +343,4 @@ class Runner:
                 neutralise=self.options.neutralise,
                 claim=replace(self._claim, note=partial(self._store.set_fact, OUTPUTS)),
             )
-        return Outcome(interrupted=interrupted, unfinished=left, run_file=str(self.run_file), output=self._output)
+        return RunEnd(interrupted=interrupted, unfinished=left, run_file=str(self.run_file), output=self._output)

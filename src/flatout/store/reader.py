@@ -25,11 +25,11 @@ from .rows import (
     Attempt,
     Choice,
     Counts,
-    Entry,
     ErrorCount,
     Finished,
     History,
     Item,
+    JournalEntry,
     Noted,
     Ranked,
     Ranking,
@@ -226,9 +226,9 @@ class RunReader:
                 yield Finished(*row)
             start = batch[-1][0] + 1
 
-    def journal(self, index: int) -> dict[str, Entry]:
+    def journal(self, index: int) -> dict[str, JournalEntry]:
         """The journalled steps of one item, by place, in the order in which they were first noted."""
-        return {place: Entry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
+        return {place: JournalEntry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
 
     def has_journal(self) -> bool:
         """Whether any step of any item is journalled."""

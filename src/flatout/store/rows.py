@@ -190,7 +190,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     ended_at: float | None
 
 
-class Entry(Struct, frozen=True):
+class JournalEntry(Struct, frozen=True):
     """One journalled step of a durable function. ``value`` is JSON."""
 
     fingerprint: bytes
@@ -198,7 +198,7 @@ class Entry(Struct, frozen=True):
     value: bytes
 
 
-class Noted(Entry, frozen=True):
+class Noted(JournalEntry, frozen=True):
     """A journalled step, with where in the function it was, and when it was noted last."""
 
     place: str

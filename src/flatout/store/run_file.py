@@ -35,7 +35,7 @@ from .job import LATER, check_same_job
 from .lock import Lock
 from .queries import queries
 from .reader import RunReader
-from .rows import Counts, Entry, Finished, Item, RunState, Unsettled
+from .rows import Counts, Finished, Item, JournalEntry, RunState, Unsettled
 from .schema import check_schema
 from .writer import Writer
 
@@ -242,7 +242,7 @@ class RunFile:
         item = self._reader.item(index)
         return None if item is None else item.input
 
-    async def journalled(self, index: int) -> dict[str, Entry]:
+    async def journalled(self, index: int) -> dict[str, JournalEntry]:
         """The steps of one item that earlier processes journalled, by place."""
         return await asyncio.to_thread(self._reader.journal, index) if self._had_journal else {}
 

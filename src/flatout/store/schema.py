@@ -21,7 +21,7 @@ _SQL = queries("schema")
 _MOST = 100  # objects that are looked at; a run file has ten
 
 
-class Schema(NamedTuple):
+class DatabaseSchema(NamedTuple):
     """The objects of a database.
 
     Attributes:
@@ -33,7 +33,7 @@ class Schema(NamedTuple):
     columns: Mapping[str, frozenset[str]]
 
     @classmethod
-    def of(cls, connection: sqlite3.Connection) -> Schema:
+    def of(cls, connection: sqlite3.Connection) -> DatabaseSchema:
         """What a database is made of."""
         objects = {(kind, name): sql for kind, name, sql in connection.execute(_SQL["objects"], (_MOST,))}
         columns: dict[str, set[str]] = {}
@@ -54,7 +54,7 @@ def check_schema(connection: sqlite3.Connection, version: int, name: str, *, hal
     Raises:
         StoreError: it has, or misses, something; the message names it.
     """
-    made, found = made_by(version), Schema.of(connection)
+    made, found = made_by(version), DatabaseSchema.of(connection)
     for (kind, what), sql in found.objects.items():
         ours = made.objects.get((kind, what))
         # The text of a table that was altered is SQLite's; its columns tell.
@@ -76,7 +76,7 @@ def _foreign(name: str, what: str) -> StoreError:
     )
 
 
-def _missing(made: Schema, found: Schema) -> str:
+def _missing(made: DatabaseSchema, found: DatabaseSchema) -> str:
     """The first thing that a file should have and has not; "" when it has all."""
     for kind, name in sorted(made.objects.keys() - found.objects.keys()):
         return f"{kind} {name}"
@@ -87,9 +87,9 @@ def _missing(made: Schema, found: Schema) -> str:
 
 
 @cache
-def made_by(version: int) -> Schema:
+def made_by(version: int) -> DatabaseSchema:
     """The schema of a version of the run file."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for script in migrations()[:version]:
             connection.executescript(script)
-        return Schema.of(connection)
+        return DatabaseSchema.of(connection)

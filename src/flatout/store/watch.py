@@ -25,7 +25,7 @@ _SQL = queries("run")
 _CONNECTION = queries("connection")
 
 
-class _Look(NamedTuple):
+class _FileState(NamedTuple):
     """What the system tells of a file."""
 
     identity: tuple[int, int]
@@ -147,9 +147,9 @@ class Watch:
         return kept
 
 
-def _look(path: Path) -> _Look | None:
+def _look(path: Path) -> _FileState | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return _Look((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+    return _FileState((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)

@@ -30,11 +30,11 @@ from .database import Place
 from .queries import queries
 from .watch import Watch
 
-Kind = Literal["note", "unpaid", "item", "entry", "row", "total", "fact", "mark"]
-Piece = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
+ChangeKind = Literal["note", "unpaid", "item", "entry", "row", "total", "fact", "mark"]
+Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and who waits for it."""
 
-_STATEMENTS: dict[Kind, str] = {  # in the order of execution: an attempt is noted before its item settles it
+_STATEMENTS: dict[ChangeKind, str] = {  # in the order of execution: an attempt is noted before its item settles it
     "note": queries("attempts")["note"],
     "unpaid": queries("attempts")["unpaid"],  # before its item counts what is not settled
     "item": queries("items")["finish"],
@@ -74,10 +74,10 @@ class _Group:
     def __init__(self, loop: asyncio.AbstractEventLoop | None, durable: bool) -> None:
         self.loop = loop
         self.durable = durable
-        self.pieces: dict[Kind, list[Piece]] = {}
+        self.pieces: dict[ChangeKind, list[Change]] = {}
         self.size = 0
 
-    def add(self, kind: Kind, piece: Piece) -> None:
+    def add(self, kind: ChangeKind, piece: Change) -> None:
         self.pieces.setdefault(kind, []).append(piece)
         self.size += 1
 
@@ -121,7 +121,7 @@ class Writer:
 
     # The callers' side
 
-    async def put(self, kind: Kind, parameters: tuple[Any, ...], *, durable: bool = True) -> None:
+    async def put(self, kind: ChangeKind, parameters: tuple[Any, ...], *, durable: bool = True) -> None:
         """Write one row; return after the commit that holds it. Cancelling the wait does not take the row back.
 
         Raises:
@@ -133,13 +133,13 @@ class Writer:
             self._gather(kind, (parameters, future), durable)
         await future
 
-    def add(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+    def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write something that nobody waits for, with the next light group. After a fault it is dropped."""
         with self._gate:
             if not self._closed and self._fault is None:
                 self._gather(kind, (parameters, None), durable=False)
 
-    def _gather(self, kind: Kind, piece: Piece, durable: bool) -> None:
+    def _gather(self, kind: ChangeKind, piece: Change, durable: bool) -> None:
         loop = asyncio.get_running_loop()
         group = self._open[durable]
         if group is None or group.loop is not loop:
@@ -150,7 +150,7 @@ class Writer:
         if group.size >= self._rows:
             self._hand_over(group)
 
-    def change(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+    def change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write something that nobody waits for, at once. After a fault it is dropped."""
         group = _Group(None, durable=True)
         group.add(kind, (parameters, None))
@@ -268,7 +268,7 @@ class Writer:
             self._synchronous = durable
 
     def _transact(
-        self, groups: list[_Group], write: Callable[[Kind, list[Piece]], dict[Any, StoreError]]
+        self, groups: list[_Group], write: Callable[[ChangeKind, list[Change]], dict[Any, StoreError]]
     ) -> dict[asyncio.Future[None] | None, StoreError]:
         rejected: dict[asyncio.Future[None] | None, StoreError] = {}
         self._connection.execute(_SQL["begin"])
@@ -283,13 +283,13 @@ class Writer:
         self._connection.execute(_SQL["commit"])
         return rejected
 
-    def _write_fast(self, kind: Kind, pieces: list[Piece]) -> dict[Any, StoreError]:
+    def _write_fast(self, kind: ChangeKind, pieces: list[Change]) -> dict[Any, StoreError]:
         cursor = self._connection.executemany(_STATEMENTS[kind], [parameters for parameters, _ in pieces])
         if cursor.rowcount != len(pieces):
             raise _AlreadyAnswered
         return {}
 
-    def _write_singly(self, kind: Kind, pieces: list[Piece]) -> dict[Any, StoreError]:
+    def _write_singly(self, kind: ChangeKind, pieces: list[Change]) -> dict[Any, StoreError]:
         """Write row by row, so that a bad row fails alone."""
         rejected: dict[Any, StoreError] = {}
         for parameters, future in pieces:
@@ -299,7 +299,7 @@ class Writer:
                 rejected[future] = StoreError(f"{self._place.name} does not take {_subject(kind, parameters)}: {error}")
         return rejected
 
-    def _write_one(self, kind: Kind, parameters: tuple[Any, ...]) -> None:
+    def _write_one(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         try:
             changed = self._connection.execute(_STATEMENTS[kind], parameters).rowcount
         except UnicodeEncodeError:
@@ -355,6 +355,6 @@ def _again(error: StoreError) -> StoreError:
     return type(error)(*error.args)
 
 
-def _subject(kind: Kind, parameters: tuple[Any, ...]) -> str:
+def _subject(kind: ChangeKind, parameters: tuple[Any, ...]) -> str:
     number = parameters[-1] if kind == "row" else parameters[0]
     return {"note": "an attempt of item", "entry": "a journal entry of item"}.get(kind, "item") + f" {number}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, Any]
 
-Kind = Literal["internal", "client"]
+SpanKind = Literal["internal", "client"]
 
 
 class _Recording(Struct, frozen=True):
@@ -98,7 +98,7 @@ def recording(provider: trace.TracerProvider | None = None, *, content: bool = F
 
 
 @contextmanager
-def span(name: str, kind: Kind = "internal", attributes: Attributes | None = None) -> Iterator[Span]:
+def span(name: str, kind: SpanKind = "internal", attributes: Attributes | None = None) -> Iterator[Span]:
     """A span around a block; spans and calls within are its children. An error that leaves the block marks it.
 
     Args:

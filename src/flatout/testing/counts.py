@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .slots import Outcome, Slots
+from .slots import Outcome, ServerSlots
 
 
-class Counts:
+class Statistics:
     """Counts since the start. Memory grows by a number for each different prompt and for each second."""
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Counts:
         if self.in_flight > self.most_in_flight:
             self.most_in_flight = self.in_flight
 
-    def admit(self, now: float, tokens: int, slots: Slots) -> None:
+    def admit(self, now: float, tokens: int, slots: ServerSlots) -> None:
         """Count a request that the limits let through."""
         self.admitted += 1
         self.tokens_admitted += tokens
@@ -69,7 +69,7 @@ class Counts:
         else:
             self._answered_marks.add(outcome.mark)
 
-    def as_dict(self, slots: Slots) -> dict[str, Any]:
+    def as_dict(self, slots: ServerSlots) -> dict[str, Any]:
         """All counts, as JSON can write them; times in seconds since the model's start."""
         seconds = self._seconds
         return {

@@ -12,7 +12,9 @@ from .provider import ProviderModel
 from .slots import Outcome
 
 
-async def begin(model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False) -> Exchange:
+async def begin(
+    model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False
+) -> SimulatedExchange:
     """Let a request wait for its slot, and for its answer to begin. A hanging one waits until it is cancelled.
 
     Use what it gives as ``with await begin(…) as exchange``.
@@ -20,7 +22,7 @@ async def begin(model: ProviderModel, body: bytes, authorization: str, *, embedd
     loop = asyncio.get_running_loop()
     wall = loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
     outcome = model.receive(loop.time(), wall, body, authorization, embeddings=embeddings)
-    exchange = Exchange(model, outcome)
+    exchange = SimulatedExchange(model, outcome)
     try:
         if outcome.queued:
             await _turn(loop, outcome)
@@ -35,7 +37,7 @@ async def begin(model: ProviderModel, body: bytes, authorization: str, *, embedd
     return exchange
 
 
-class Exchange:
+class SimulatedExchange:
     """A request whose answer has begun. The model hears of its end before the last piece of the answer is sent.
 
     Attributes:
@@ -49,7 +51,7 @@ class Exchange:
         self.outcome = outcome
         self._ended = False
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> SimulatedExchange:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import NamedTuple
 
-from .limits import RateLimits, Reading
+from .limits import LimitState, RateLimits
 
 Headers = dict[str, str]
 
@@ -18,9 +18,9 @@ class State(NamedTuple):
     """The limits at one moment."""
 
     wall: float
-    requests: Reading | None
-    tokens: Reading | None
-    day: Reading | None
+    requests: LimitState | None
+    tokens: LimitState | None
+    day: LimitState | None
 
 
 class HeaderWriter:
@@ -96,7 +96,7 @@ def _groq(state: State, _cost: int) -> Headers:
     return _limit_remaining_reset(("requests", state.day), ("tokens", state.tokens), reset=duration)
 
 
-def _limit_remaining_reset(*axes: tuple[str, Reading | None], reset: Callable[[float], str]) -> Headers:
+def _limit_remaining_reset(*axes: tuple[str, LimitState | None], reset: Callable[[float], str]) -> Headers:
     headers: Headers = {}
     for axis, reading in axes:
         if reading is not None:

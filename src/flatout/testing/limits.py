@@ -18,7 +18,7 @@ DAY = 86_400.0
 _DUST = 1e-9  # what adding up floats may leave over
 
 
-class Reading(NamedTuple):
+class LimitState(NamedTuple):
     """What a limit's headers tell: the limit per minute, what is left, and the seconds until all of it is."""
 
     limit: float
@@ -43,7 +43,7 @@ class Window(Protocol):
         """Charge for something that was refused. A storm of these keeps the limit used up."""
         ...
 
-    def read(self, now: float) -> Reading:
+    def read(self, now: float) -> LimitState:
         """The state, for the headers."""
         ...
 
@@ -78,9 +78,9 @@ class Bucket:
         self._refill(now)
         self._level = max(self._level - amount, min(self._level, 0.0))
 
-    def read(self, now: float) -> Reading:
+    def read(self, now: float) -> LimitState:
         self._refill(now)
-        return Reading(self.limit, max(0.0, self._level), (self._capacity - self._level) / self._rate)
+        return LimitState(self.limit, max(0.0, self._level), (self._capacity - self._level) / self._rate)
 
     def change(self, now: float, limit: float) -> None:
         self._refill(now)
@@ -130,10 +130,10 @@ class SlidingWindow:
     def waste(self, now: float, amount: float) -> None:
         self.take(now, amount)
 
-    def read(self, now: float) -> Reading:
+    def read(self, now: float) -> LimitState:
         self._forget(now)
         reset = self._charges[-1][0] - now if self._charges else 0.0
-        return Reading(self.limit, max(0.0, self._allowed - self._used), reset)
+        return LimitState(self.limit, max(0.0, self._allowed - self._used), reset)
 
     def change(self, now: float, limit: float) -> None:
         self.limit = limit
@@ -171,9 +171,9 @@ class FixedWindow:
     def waste(self, now: float, amount: float) -> None:
         self.take(now, amount)
 
-    def read(self, now: float) -> Reading:
+    def read(self, now: float) -> LimitState:
         self._turn(now)
-        return Reading(self.limit, max(0.0, self._allowed - self._used), self._ends() - now)
+        return LimitState(self.limit, max(0.0, self._allowed - self._used), self._ends() - now)
 
     def change(self, now: float, limit: float) -> None:
         self.limit = limit
@@ -239,7 +239,7 @@ class RateLimits:
         if self.day is not None:
             self.day.waste(now, 1)
 
-    def read(self, now: float) -> tuple[Reading | None, Reading | None, Reading | None]:
+    def read(self, now: float) -> tuple[LimitState | None, LimitState | None, LimitState | None]:
         """The readings of requests, tokens and the day's requests."""
         return (
             self.requests.read(now) if self.requests is not None else None,

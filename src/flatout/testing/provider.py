@@ -18,13 +18,13 @@ import msgspec
 from . import answers, streams
 from .answers import Rejection, fate
 from .chat import EMPTY, Chat, Script, Written
-from .counts import Counts
+from .counts import Statistics
 from .faults import FaultTable
 from .headers import HeaderWriter, retry_after
 from .limits import RateLimits, Refusal
 from .schemas import BadSchema
 from .settings import ProviderSettings
-from .slots import Outcome, Slots, Wire
+from .slots import Outcome, ServerSlots, Wire
 from .vectors import Texts
 
 SPURIOUS_WAIT = 1.0
@@ -53,8 +53,8 @@ class ProviderModel:
         self.seed = seed
         self.script = script
         self._started: float | None = None
-        self._begin(Counts())
-        self._slots = Slots(self._given.slots, self._given.queue, self._given.slow_above)
+        self._begin(Statistics())
+        self._slots = ServerSlots(self._given.slots, self._given.queue, self._given.slow_above)
 
     def __repr__(self) -> str:
         seen = self._counts
@@ -69,7 +69,7 @@ class ProviderModel:
 
     def reset(self) -> None:
         """Forget all that was counted and charged, as at the start. Open requests stay open."""
-        self._begin(Counts(self._counts.in_flight))
+        self._begin(Statistics(self._counts.in_flight))
         self._slots.limit, self._slots.queue = self._given.slots, self._given.queue
         self._slots.slow_above = self._given.slow_above
 
@@ -141,7 +141,7 @@ class ProviderModel:
         """The body of ``GET /models``."""
         return answers.model_list(self.settings.models)
 
-    def _begin(self, counts: Counts) -> None:
+    def _begin(self, counts: Statistics) -> None:
         self.settings = self._given
         self._random = Random(self.seed)
         self._limits = RateLimits(self._given)

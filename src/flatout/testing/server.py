@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from .exchange import Exchange, begin
+from .exchange import SimulatedExchange, begin
 from .provider import ProviderModel
 from .settings import ProviderSettings
 from .transport import CHAT, EMBEDDINGS, JSON, MODELS
@@ -178,7 +178,7 @@ class _Handler:
         return web.Response(status=outcome.status or 503, body=outcome.body, headers=outcome.headers)
 
 
-async def _in_pieces(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+async def _in_pieces(request: web.BaseRequest, exchange: SimulatedExchange) -> web.StreamResponse:
     """Send an answer as it comes. One in a single piece promises its whole body, and breaks off in the middle."""
     outcome = exchange.outcome
     response = web.StreamResponse(status=outcome.status, headers=outcome.headers)

@@ -11,7 +11,7 @@ from msgspec import Struct
 Wire = Literal["whole", "reset", "refused", "hang", "truncated", "stall"]
 """What happens on the connection: a whole answer, or how it fails."""
 
-Piece = tuple[float, bytes]
+BodyPart = tuple[float, bytes]
 """A part of a streamed answer: the seconds that pass before it comes, and its bytes."""
 
 
@@ -35,7 +35,7 @@ class Outcome(Struct, eq=False, kw_only=True):
     status: int = 200
     headers: dict[str, str]
     body: bytes = b""
-    pieces: Sequence[Piece] | None = None
+    pieces: Sequence[BodyPart] | None = None
     delay: float = 0.0
     wire: Wire = "whole"
     queued: bool = False
@@ -52,7 +52,7 @@ class Outcome(Struct, eq=False, kw_only=True):
             self.pieces = [(delay * factor, data) for delay, data in self.pieces]
 
 
-class Slots:
+class ServerSlots:
     """Serves at most ``limit`` requests at once, the others in the order in which they came."""
 
     __slots__ = ("_line", "busy", "limit", "queue", "queued", "slow_above")

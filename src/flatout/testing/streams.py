@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from . import answers
-from .slots import Piece
+from .slots import BodyPart
 
 FIRST_SHARE = 0.2
 """The share of the time of service after which the first token comes, unless the settings say otherwise."""
@@ -63,7 +63,7 @@ def broken(chunks: list[bytes], fault: str) -> list[bytes]:
     return chunks
 
 
-def paced(chunks: Sequence[bytes], gap: float) -> list[Piece]:
+def paced(chunks: Sequence[bytes], gap: float) -> list[BodyPart]:
     """The bytes that travel together, each with the seconds that pass before them.
 
     The role comes with the first word, and the end with the last one.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from flatout.errors import ConnectError, ProtocolError
 from flatout.layer import Request, Response, journey
 
-from .exchange import Exchange, begin
+from .exchange import SimulatedExchange, begin
 from .provider import ProviderModel
 
 CHAT = "/chat/completions"
@@ -130,7 +130,7 @@ def _check(wire: str) -> None:
         raise ProtocolError("the server closed the connection without an answer")
 
 
-async def _pieces(exchange: Exchange) -> AsyncIterator[bytes]:
+async def _pieces(exchange: SimulatedExchange) -> AsyncIterator[bytes]:
     _check(exchange.outcome.wire)
     async for chunk in exchange.chunks():
         yield chunk

@@ -15,7 +15,7 @@ import aiohttp
 
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request
-from flatout.policies.failures.verdict import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
+from flatout.policies.failures.decision import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
 from flatout.text.redact import excerpt, redact, secrets_in
 
 from .descriptors import NONE_LEFT

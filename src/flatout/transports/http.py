@@ -109,7 +109,7 @@ class HttpTransport:
         began = time.monotonic()
         with self._room.share() as share:
             try:
-                yield _Answer(request, answer, self._max_body, share)
+                yield _StreamedAnswer(request, answer, self._max_body, share)
             finally:
                 answer.close()
                 _waited("body", time.monotonic() - began)
@@ -177,7 +177,7 @@ class HttpTransport:
         )
 
 
-class _Answer:
+class _StreamedAnswer:
     """An answer on its way in (a `flatout.layer.Streamed`)."""
 
     def __init__(self, request: Request, answer: aiohttp.ClientResponse, max_body: int, share: Share) -> None:

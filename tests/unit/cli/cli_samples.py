@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.story.progress import Progress
 
 
@@ -35,12 +35,12 @@ class FakeRunner:
         if self.fails_to_prepare is not None:
             raise self.fails_to_prepare
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunEnd:
         if self.while_running is not None:
             await self.while_running()
         if self.fails_to_run is not None:
             raise self.fails_to_run
-        return Outcome(
+        return RunEnd(
             interrupted=self.interrupted,
             unfinished=self.unfinished,
             run_file=str(self.run_file),

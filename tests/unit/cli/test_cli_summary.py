@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
-from flatout.runs.job import Outcome
+from flatout.runs.job import RunEnd
 from flatout.runs.story.progress import Failure, Progress, Spent
 
-DONE = Outcome(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
-BROKEN = Outcome(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
+DONE = RunEnd(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
+BROKEN = RunEnd(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
 
 
 def full() -> Progress:
@@ -30,7 +30,7 @@ def full() -> Progress:
     )
 
 
-def text(progress: Progress, outcome: Outcome = DONE) -> str:
+def text(progress: Progress, outcome: RunEnd = DONE) -> str:
     return "\n".join(lay_out(details(progress, outcome)))
 
 
@@ -40,7 +40,7 @@ def test_the_headline_counts_everything_once() -> None:
     assert headline(full(), BROKEN).startswith("Interrupted after 1 min 02 s")
     assert headline(full(), BROKEN).endswith("1,719 still to do.")
     assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
-    stopped = Outcome(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl")
+    stopped = RunEnd(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl")
     assert (
         headline(Progress(answered=3, held=7, elapsed=2.0), stopped)
         == "Stopped after 2.0 s: 3 answered, 7 still to do."

@@ -8,7 +8,7 @@ import pytest
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.failures.verdict import Repeats, Sign, Verdict, advice, may_have_billed, sign, verdict
+from flatout.policies.failures.decision import Decision, Repeats, Sign, advice, decide, may_have_billed, sign
 from flatout.values import Reply
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CallError)]
@@ -17,36 +17,36 @@ CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if is
 @pytest.mark.parametrize(
     ("kind", "todo"),
     [
-        (errors.ConnectError, Verdict.RETRY),
-        (errors.AttemptTimeout, Verdict.RETRY),
-        (errors.ProtocolError, Verdict.RETRY),
-        (errors.RateLimited, Verdict.THROTTLE),
-        (errors.QuotaExhausted, Verdict.STOP_TARGET),
-        (errors.Overloaded, Verdict.OVERLOADED),
-        (errors.ServerError, Verdict.RETRY),
-        (errors.AuthenticationError, Verdict.STOP_TARGET),
-        (errors.InvalidRequest, Verdict.FAIL),
-        (errors.ContextTooLong, Verdict.FAIL),
-        (errors.ContentFiltered, Verdict.FAIL),
-        (errors.Refused, Verdict.FAIL),
-        (errors.Truncated, Verdict.FAIL),
-        (errors.EmptyAnswer, Verdict.RETRY),
-        (errors.SchemaMismatch, Verdict.FAIL),
-        (errors.GuardrailTripped, Verdict.FAIL),
-        (errors.BudgetExceeded, Verdict.FAIL),
-        (errors.CircuitOpen, Verdict.FAIL),
-        (errors.DeadlineExceeded, Verdict.FAIL),
+        (errors.ConnectError, Decision.RETRY),
+        (errors.AttemptTimeout, Decision.RETRY),
+        (errors.ProtocolError, Decision.RETRY),
+        (errors.RateLimited, Decision.THROTTLE),
+        (errors.QuotaExhausted, Decision.STOP_TARGET),
+        (errors.Overloaded, Decision.OVERLOADED),
+        (errors.ServerError, Decision.RETRY),
+        (errors.AuthenticationError, Decision.STOP_TARGET),
+        (errors.InvalidRequest, Decision.FAIL),
+        (errors.ContextTooLong, Decision.FAIL),
+        (errors.ContentFiltered, Decision.FAIL),
+        (errors.Refused, Decision.FAIL),
+        (errors.Truncated, Decision.FAIL),
+        (errors.EmptyAnswer, Decision.RETRY),
+        (errors.SchemaMismatch, Decision.FAIL),
+        (errors.GuardrailTripped, Decision.FAIL),
+        (errors.BudgetExceeded, Decision.FAIL),
+        (errors.CircuitOpen, Decision.FAIL),
+        (errors.DeadlineExceeded, Decision.FAIL),
     ],
 )
-def test_each_class_has_its_verdict(kind: type[CallError], todo: Verdict) -> None:
+def test_each_class_has_its_verdict(kind: type[CallError], todo: Decision) -> None:
     """A class of failures would be retried without hope, or given up too early."""
-    assert verdict(kind("x")) is todo
+    assert decide(kind("x")) is todo
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_each_class_has_a_verdict_and_advice(kind: type[CallError]) -> None:
     """A class added later would crash the retry, or leave the summary without a hint."""
-    assert isinstance(verdict(kind("x")), Verdict)
+    assert isinstance(decide(kind("x")), Decision)
     assert advice(kind) == advice(kind("x"))
     assert 0 < len(advice(kind)) < 120
     assert "\n" not in advice(kind)
@@ -55,14 +55,14 @@ def test_each_class_has_a_verdict_and_advice(kind: type[CallError]) -> None:
 def test_an_unknown_model_stops_the_target() -> None:
     """Ten thousand calls would each be told that the model does not exist."""
     error = errors.InvalidRequest("x", code="Model_Not_Found")
-    assert verdict(error) is Verdict.STOP_TARGET
+    assert decide(error) is Decision.STOP_TARGET
     assert "model's name" in advice(error)
 
 
 def test_a_path_that_does_not_exist_stops_the_target() -> None:
     """With a wrong base URL, each row would be told to be corrected."""
     error = errors.InvalidRequest("x", code="path_not_found")
-    assert verdict(error) is Verdict.STOP_TARGET
+    assert decide(error) is Decision.STOP_TARGET
     assert "base_url" in advice(error)
 
 

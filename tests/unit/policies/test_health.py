@@ -17,10 +17,10 @@ from flatout.errors import (
     ProtocolError,
     ServerError,
 )
+from flatout.policies.failures.decision import UNKNOWN_HOST
 from flatout.policies.failures.gate import FIRST_LOOK, RAMP
 from flatout.policies.failures.health import GIVE_UP, NO_HOPE, RUN, WORD, TargetHealth
 from flatout.policies.failures.service import LOOK_AGAIN, SAME
-from flatout.policies.failures.verdict import UNKNOWN_HOST
 
 FAILED = ServerError("it failed", status=500)
 FULL = Overloaded("no capacity", status=503)

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.failures.verdict import Verdict, verdict
+from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.failures.naming import error_of
 from flatout.values import Endpoint
 from flatout.values.secret import Secret
 
 RETRY, THROTTLE, OVERLOADED, STOP, FAIL = (
-    Verdict.RETRY,
-    Verdict.THROTTLE,
-    Verdict.OVERLOADED,
-    Verdict.STOP_TARGET,
-    Verdict.FAIL,
+    Decision.RETRY,
+    Decision.THROTTLE,
+    Decision.OVERLOADED,
+    Decision.STOP_TARGET,
+    Decision.FAIL,
 )
 
 KEY = "sk-proj-Zx81hhTTqq-secret/+="
@@ -48,7 +48,7 @@ def quota(name: str) -> dict[str, Any]:
 
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
 
-ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Verdict]] = [
+ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Decision]] = [
     # Statuses alone
     *((f"bare {s}", s, "", {}, errors.InvalidRequest, FAIL) for s in (400, 410, 413, 418, 422)),
     *((f"bare {s}", s, "", {}, errors.InvalidRequest, STOP) for s in (404, 405)),
@@ -217,11 +217,11 @@ def made(status: int, body: Any, headers: dict[str, str] | None = None) -> CallE
 
 @pytest.mark.parametrize(("name", "status", "body", "headers", "kind", "todo"), ROWS, ids=[row[0] for row in ROWS])
 def test_class_and_verdict(
-    name: str, status: int, body: Any, headers: dict[str, str], kind: type[CallError], todo: Verdict
+    name: str, status: int, body: Any, headers: dict[str, str], kind: type[CallError], todo: Decision
 ) -> None:
     """A failure would be retried for ever, stop a whole run, or be given up, wrongly."""
     error = made(status, body, headers)
-    assert (type(error), verdict(error)) == (kind, todo), str(error)
+    assert (type(error), decide(error)) == (kind, todo), str(error)
     assert error.status == status
 
 
@@ -288,7 +288,7 @@ def test_anything_makes_a_call_error(status: int, body: bytes, headers: dict[str
     error = error_of(status, headers, body, ENDPOINT)
     assert isinstance(error, CallError)
     assert type(error) is not CallError
-    assert isinstance(verdict(error), Verdict)
+    assert isinstance(decide(error), Decision)
     assert str(error)
     assert error.code is None or isinstance(error.code, str)
     assert error.request_id is None or isinstance(error.request_id, str)

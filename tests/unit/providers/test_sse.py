@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flatout.errors import ProtocolError
-from flatout.providers.wire.sse import Event, EventParser
+from flatout.providers.wire.sse import EventParser, ServerSentEvent
 
 
-def events(*chunks: bytes, max_event: int = 1_000) -> list[Event]:
+def events(*chunks: bytes, max_event: int = 1_000) -> list[ServerSentEvent]:
     parser = EventParser(max_event)
     found = [event for chunk in chunks for event in parser.feed(chunk)]
     return found + parser.close()
@@ -21,32 +21,32 @@ def events(*chunks: bytes, max_event: int = 1_000) -> list[Event]:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"data: a\n\n", [Event(b"a")]),
-        (b"data:a\n\ndata: b\n\n", [Event(b"a"), Event(b"b")]),
-        (b"data:  a\r\n\r\n", [Event(b" a")]),
-        (b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", [Event(b"a\nb"), Event(b"c")]),
-        (b"data: a\r\rdata: b\r\r", [Event(b"a"), Event(b"b")]),
-        (b"data: a\r\n\ndata: b\n\r\n", [Event(b"a"), Event(b"b")]),
-        (b"event: delta\ndata: a\n\ndata: b\n\n", [Event(b"a", "delta"), Event(b"b")]),
-        (b"data: a\ndata: b\ndata\ndata:\n\n", [Event(b"a\nb\n\n")]),
-        (b": OPENROUTER PROCESSING\n\n: keep-alive\n\ndata: a\n\n", [Event(b"a")]),
-        (b"data: a\n: keep-alive\ndata: b\n\n", [Event(b"a\nb")]),
-        (b"\n\n\n\ndata: a\n\n\n\n", [Event(b"a")]),
-        (b"\xef\xbb\xbfdata: a\n\n", [Event(b"a")]),
-        (b"data: \xef\xbb\xbfa\n\n\xef\xbb\xbfdata: b\n\n", [Event(b"\xef\xbb\xbfa")]),
-        (b"data: a\n\ndata: [DONE]", [Event(b"a"), Event(b"[DONE]")]),
-        (b"data: a\n", [Event(b"a")]),
-        (b"data: a\r", [Event(b"a")]),
-        (b"event: ping\n\ndata: a\n\n", [Event(b"a")]),
-        (b"id: 1\nretry: 5\nother\ndata: a\n\n", [Event(b"a")]),
-        (b"data: \n\n", [Event(b"")]),
-        ("data: ž\u2028\x0b\x0c\x1c\x85 \n\n".encode(), [Event("ž\u2028\x0b\x0c\x1c\x85 ".encode())]),
-        (b"event: \xff\ndata: a\n\n", [Event(b"a", "\ufffd")]),
+        (b"data: a\n\n", [ServerSentEvent(b"a")]),
+        (b"data:a\n\ndata: b\n\n", [ServerSentEvent(b"a"), ServerSentEvent(b"b")]),
+        (b"data:  a\r\n\r\n", [ServerSentEvent(b" a")]),
+        (b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", [ServerSentEvent(b"a\nb"), ServerSentEvent(b"c")]),
+        (b"data: a\r\rdata: b\r\r", [ServerSentEvent(b"a"), ServerSentEvent(b"b")]),
+        (b"data: a\r\n\ndata: b\n\r\n", [ServerSentEvent(b"a"), ServerSentEvent(b"b")]),
+        (b"event: delta\ndata: a\n\ndata: b\n\n", [ServerSentEvent(b"a", "delta"), ServerSentEvent(b"b")]),
+        (b"data: a\ndata: b\ndata\ndata:\n\n", [ServerSentEvent(b"a\nb\n\n")]),
+        (b": OPENROUTER PROCESSING\n\n: keep-alive\n\ndata: a\n\n", [ServerSentEvent(b"a")]),
+        (b"data: a\n: keep-alive\ndata: b\n\n", [ServerSentEvent(b"a\nb")]),
+        (b"\n\n\n\ndata: a\n\n\n\n", [ServerSentEvent(b"a")]),
+        (b"\xef\xbb\xbfdata: a\n\n", [ServerSentEvent(b"a")]),
+        (b"data: \xef\xbb\xbfa\n\n\xef\xbb\xbfdata: b\n\n", [ServerSentEvent(b"\xef\xbb\xbfa")]),
+        (b"data: a\n\ndata: [DONE]", [ServerSentEvent(b"a"), ServerSentEvent(b"[DONE]")]),
+        (b"data: a\n", [ServerSentEvent(b"a")]),
+        (b"data: a\r", [ServerSentEvent(b"a")]),
+        (b"event: ping\n\ndata: a\n\n", [ServerSentEvent(b"a")]),
+        (b"id: 1\nretry: 5\nother\ndata: a\n\n", [ServerSentEvent(b"a")]),
+        (b"data: \n\n", [ServerSentEvent(b"")]),
+        ("data: ž\u2028\x0b\x0c\x1c\x85 \n\n".encode(), [ServerSentEvent("ž\u2028\x0b\x0c\x1c\x85 ".encode())]),
+        (b"event: \xff\ndata: a\n\n", [ServerSentEvent(b"a", "\ufffd")]),
         (b"event: last", []),
         (b"", []),
     ],
 )
-def test_what_is_an_event(body: bytes, expected: list[Event]) -> None:
+def test_what_is_an_event(body: bytes, expected: list[ServerSentEvent]) -> None:
     """A piece of an answer would be lost, doubled, or taken for another one's."""
     assert events(body) == expected
     assert events(*(body[i : i + 1] for i in range(len(body)))) == expected

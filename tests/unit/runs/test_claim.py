@@ -11,7 +11,7 @@ import pytest
 from scripted_wire import Wire, client
 
 from flatout import ConfigError, Limits
-from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.claim import OUTPUTS, Claim
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
@@ -38,8 +38,8 @@ class Job:
         runner.prepare()
         return runner
 
-    def run(self, **options: Any) -> Outcome:
-        async def main() -> Outcome:
+    def run(self, **options: Any) -> RunEnd:
+        async def main() -> RunEnd:
             return await self.runner(**options).run()
 
         return asyncio.run(main())

@@ -13,7 +13,7 @@ from scripted_wire import Wire, client, refusal
 
 from flatout import ConnectError, Limits
 from flatout.layer import Journey
-from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.story.progress import Longest
 from flatout.runs.under_way import UnderWay
@@ -22,7 +22,7 @@ from flatout.store import RunReader
 ROWS = 6
 
 
-def interrupted(folder: Path, released: Any, others: Any = None) -> tuple[Outcome, Wire, int]:
+def interrupted(folder: Path, released: Any, others: Any = None) -> tuple[RunEnd, Wire, int]:
     """A run in which the first prompt is on the wire and all others wait for their retry when the interrupt comes.
 
     Args:
@@ -32,7 +32,7 @@ def interrupted(folder: Path, released: Any, others: Any = None) -> tuple[Outcom
     """
     wire = Wire()
 
-    async def main() -> tuple[Outcome, Wire, int]:
+    async def main() -> tuple[RunEnd, Wire, int]:
         release, all_sent = asyncio.Event(), asyncio.Event()
 
         async def answer(prompt: str) -> Any:

@@ -7,20 +7,20 @@ import pydantic
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.runs.input.rows import Row, Source
+from flatout.runs.input.rows import InputSource, Row
 from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.values import Call
 
-JSONL = Source("a.jsonl", "jsonl")
-CSV = Source("a.csv", "csv")
+JSONL = InputSource("a.jsonl", "jsonl")
+CSV = InputSource("a.csv", "csv")
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
-def row(columns: dict[str, Any], source: Source = JSONL) -> Row:
+def row(columns: dict[str, Any], source: InputSource = JSONL) -> Row:
     return Row(0, 7, columns, source)
 
 
-def call(columns: dict[str, Any], source: Source = JSONL, **recipe: Any) -> Call:
+def call(columns: dict[str, Any], source: InputSource = JSONL, **recipe: Any) -> Call:
     return Recipe(**recipe).call(row(columns, source))
 
 

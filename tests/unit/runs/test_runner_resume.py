@@ -16,7 +16,7 @@ from flatout.runs import runner as runs
 from flatout.runs import stored as keeping
 from flatout.runs.input.read import Input
 from flatout.runs.input.rows import Row
-from flatout.runs.job import Outcome, RunOptions
+from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
@@ -43,8 +43,8 @@ class Job:
         runner.prepare()
         return runner
 
-    def run(self, **options: Any) -> Outcome:
-        async def main() -> Outcome:
+    def run(self, **options: Any) -> RunEnd:
+        async def main() -> RunEnd:
             return await self.prepared(**options).run()
 
         return asyncio.run(main())
@@ -176,7 +176,7 @@ def test_answers_never_stand_beside_other_rows(tmp_path: Path) -> None:
         runner = job.prepared(keep_prompts=False)
         finish = runner._finish
 
-        def meanwhile() -> Outcome:
+        def meanwhile() -> RunEnd:
             job.write(rows)
             return finish()
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs.input.rows import Row, Source
+from flatout.runs.input.rows import InputSource, Row
 from flatout.runs.prompts import sandbox
 from flatout.runs.prompts.template import Template, check_is_no_file, check_varies, listed, template_text
 
 
 def row(**columns: Any) -> Row:
-    return Row(0, 7, columns, Source("mails.csv", "csv"))
+    return Row(0, 7, columns, InputSource("mails.csv", "csv"))
 
 
 def render(text: str, /, **columns: Any) -> str:

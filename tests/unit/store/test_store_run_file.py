@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 from flatout.errors import RunMismatch, StoreError
-from flatout.store import Attempt, Entry, Finished, Item, RunFile, RunReader, database
+from flatout.store import Attempt, Finished, Item, JournalEntry, RunFile, RunReader, database
 
 
 @pytest.fixture
@@ -330,14 +330,14 @@ def test_the_journal_of_a_durable_function(path: Path) -> None:
             await run.journal(4, "a", b"f3", "call", b"[]")
             await run.journal(3, "b", b"f4", "step", b'{"n": 3}')
         async with open_run(path) as run:
-            expected = {"b": Entry(b"f4", "step", b'{"n": 3}'), "a": Entry(b"f2", "call", b'{"n": 2}')}
+            expected = {"b": JournalEntry(b"f4", "step", b'{"n": 3}'), "a": JournalEntry(b"f2", "call", b'{"n": 2}')}
             assert await run.journalled(3) == expected
             assert list(await run.journalled(3)) == ["b", "a"]
             assert await run.journalled(9) == {}
 
     asyncio.run(main())
     with RunReader.open(path) as reader:
-        assert reader.journal(4) == {"a": Entry(b"f3", "call", b"[]")}
+        assert reader.journal(4) == {"a": JournalEntry(b"f3", "call", b"[]")}
 
 
 def test_the_run_s_state_is_kept(path: Path) -> None:

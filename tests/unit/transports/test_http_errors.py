@@ -20,7 +20,7 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from flatout import ConnectError, ProtocolError, TransportError
 from flatout.layer import Request
-from flatout.policies.failures.verdict import advice
+from flatout.policies.failures.decision import advice
 from flatout.text.redact import LEAD
 from flatout.transports.failures import named
 from flatout.transports.http import HttpTransport

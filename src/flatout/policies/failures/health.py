@@ -25,9 +25,9 @@ from msgspec import Struct
 
 from flatout.errors import CallError, ConnectError, InvalidRequest, Overloaded
 
+from .decision import CERTIFICATE, UNKNOWN_HOST, Sign, sign
 from .gate import NEVER_MET, PATIENCE, Gate
 from .service import Service, Whose
-from .verdict import CERTIFICATE, UNKNOWN_HOST, Sign, sign
 
 RUN, LONGEST_RUN, CHANCE = 5, 30, 1e-4
 """Failures one after the other that show that a target is down: as many as are less likely than `CHANCE` where as many

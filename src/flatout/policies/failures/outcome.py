@@ -8,11 +8,11 @@ from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.pause import LONGEST_PAUSE
 from flatout.policies.pacing.tokens import Need
 
+from .decision import Decision, Sign, decide, sign
 from .health import News, TargetHealth
 from .retry_after import retry_after
 from .service import Service
 from .trouble import Trouble
-from .verdict import Sign, Verdict, sign, verdict
 
 QUOTA_WAIT = 300.0
 """Seconds between two looks at a quota that is used up and says no time."""
@@ -62,7 +62,7 @@ class Outcomes:
         trouble.others = self._health.answered_since(trouble.first)
         trouble.excused = False
         again, trouble.closed = trouble.closed, sign(error) is Sign.CLOSED
-        if verdict(error) is Verdict.THROTTLE:
+        if decide(error) is Decision.THROTTLE:
             self._health.passed(need.number, now, throttled=True)
             return self._throttled(need, error, sent, now, wall)
         self._pacer.failed(need, now, headers=error.headers, sent=sent, wall=wall)

@@ -3,7 +3,7 @@
 The body decides first and the status second: the same 429 is a passing throttle, an empty account or a prompt that
 can never fit. The tables hold what providers document and what their traffic shows; one reading serves all of them,
 since compatible servers and gateways mix each other's vocabularies. What to do about a class is not decided here but
-in `flatout.policies.failures.verdict`.
+in `flatout.policies.failures.decision`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from flatout import errors
 from flatout.errors import CallError
 from flatout.layer import Response
+from flatout.policies.failures.decision import UNKNOWN_MODEL, WRONG_PATH
 from flatout.policies.failures.retry_after import retry_after
-from flatout.policies.failures.verdict import UNKNOWN_MODEL, WRONG_PATH
 from flatout.values import Endpoint, Reply
 
 from . import problem as problems

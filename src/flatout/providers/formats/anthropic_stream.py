@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flatout.providers.wire.answer import as_count, as_dict, as_text
-from flatout.providers.wire.sse import Event
+from flatout.providers.wire.sse import ServerSentEvent
 
 
 class MessageBlocks:
@@ -24,7 +24,7 @@ class MessageBlocks:
         self._blocks: dict[int, dict[str, Any]] = {}
         self._pieces: dict[int, dict[str, list[str]]] = {}
 
-    def add(self, event: Event, data: dict[str, Any]) -> str:
+    def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         kind = data.get("type")
         if kind == "content_block_delta":
             return self._delta(as_count(data.get("index")) or 0, as_dict(data.get("delta")))

@@ -23,7 +23,7 @@ from flatout.providers.schemas.fitting import fitted, validator_raised
 from flatout.providers.tools import check_arguments, check_called, wants_tool
 from flatout.providers.wire.answer import Answer, unfinished
 from flatout.providers.wire.payload import add_extra, encode_json, headers_of
-from flatout.providers.wire.stream import Assembly, Stream, is_stream
+from flatout.providers.wire.stream import Assembly, StreamReader, is_stream
 from flatout.values import Call, Message, Reply, Target
 from flatout.values.reply import NATIVE, said_in
 from flatout.values.secret import Secret, Veiled
@@ -88,14 +88,14 @@ class JSONCodec(ABC):
         """The request to send in place of a refused one: none, where a format adds nothing that could be left out."""
         return None
 
-    def stream_decoder(self, call: Call, headers: Mapping[str, str] = _NO_HEADERS, /) -> Stream:
+    def stream_decoder(self, call: Call, headers: Mapping[str, str] = _NO_HEADERS, /) -> StreamReader:
         """What takes the body of a streamed answer (of a status that says success) apart.
 
         Args:
             call: the call.
             headers: the response's headers, names in lower case.
         """
-        return Stream(
+        return StreamReader(
             self._assembly(call),
             finish=lambda response, whole: self._reply(call, response, whole, response.body),
             decode=lambda response: self.decode(call, response),

@@ -193,7 +193,7 @@ def _batch(call: Call) -> Batch:
     return Batch(tuple(range(len(texts))), texts)
 
 
-class _Codec:
+class _EmbeddingCodec:
     """What both formats share: one address, one payload, and vectors that must be as many as the texts."""
 
     def __init__(self, target: Target, dimensions: int | None) -> None:
@@ -247,7 +247,7 @@ class _Codec:
         raise NotImplementedError
 
 
-class OpenAIEmbeddings(_Codec):
+class OpenAIEmbeddings(_EmbeddingCodec):
     """OpenAI's ``/embeddings``, and every server that is like it."""
 
     def _address(self) -> str:
@@ -276,7 +276,7 @@ class OpenAIEmbeddings(_Codec):
         return _usage(as_dict(data.get("usage")).get("prompt_tokens"))
 
 
-class GeminiEmbeddings(_Codec):
+class GeminiEmbeddings(_EmbeddingCodec):
     """Gemini's ``batchEmbedContents``, which answers in the order of the request."""
 
     def _address(self) -> str:

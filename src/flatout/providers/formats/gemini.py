@@ -33,7 +33,7 @@ from flatout.providers.wire.messages import (
     tool_calls_of,
 )
 from flatout.providers.wire.payload import is_list, shown, split_address, stop_list
-from flatout.providers.wire.sse import Event
+from flatout.providers.wire.sse import ServerSentEvent
 from flatout.providers.wire.stream import Assembly
 from flatout.values import Call, Target, ToolCall, Usage
 
@@ -195,7 +195,7 @@ class _Parts:
         self._candidate: dict[str, Any] = {}
         self._parts: list[tuple[dict[str, Any], list[str]]] = []  # each with the pieces of its text
 
-    def add(self, event: Event, data: dict[str, Any]) -> str:
+    def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         self._whole.update((name, value) for name, value in data.items() if name != "candidates")
         if as_dict(data.get("promptFeedback")).get("blockReason"):
             self.complete = True

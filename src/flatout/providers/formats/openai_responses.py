@@ -25,7 +25,7 @@ from flatout.providers.wire.messages import (
     tool_calls_of,
 )
 from flatout.providers.wire.payload import is_list, refuse, shown, split_address
-from flatout.providers.wire.sse import Event
+from flatout.providers.wire.sse import ServerSentEvent
 from flatout.providers.wire.stream import Assembly
 from flatout.values import Call, Target, ToolCall, Usage
 
@@ -140,10 +140,10 @@ class OpenAIResponses(JSONCodec):
         )
 
     def _assembly(self, call: Call) -> Assembly:
-        return _Items()
+        return _OutputItems()
 
 
-class _Items:
+class _OutputItems:
     """A streamed response. Its last event holds all of it; what came before counts only for what that one lacks."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class _Items:
         self._texts: list[str] = []
         self._done: list[Any] = []  # the items that came whole
 
-    def add(self, event: Event, data: dict[str, Any]) -> str:
+    def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         kind = data.get("type")
         if kind == "response.output_text.delta":
             text = as_text(data.get("delta")) or ""

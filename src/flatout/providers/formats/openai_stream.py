@@ -9,7 +9,7 @@ import msgspec
 from flatout.providers.failures.problem import is_problem
 from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.providers.wire.growing import Growing
-from flatout.providers.wire.sse import Event
+from flatout.providers.wire.sse import ServerSentEvent
 
 _OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
 _OF_CALL = frozenset({"index", "id", "type", "function", "custom"})
@@ -23,12 +23,12 @@ class Chunks:
         self._whole: dict[str, Any] = {}
         self._message = Growing(spoken=True)
         self._more = Growing(spoken=False)  # what stands beside the message, such as log probabilities
-        self._calls: list[_ToolCall] = []
-        self._latest: dict[int, _ToolCall] = {}  # by the index that the server gives
+        self._calls: list[_GrowingToolCall] = []
+        self._latest: dict[int, _GrowingToolCall] = {}  # by the index that the server gives
         self._reason: Any = None
         self._begun = False
 
-    def add(self, event: Event, data: dict[str, Any]) -> str:
+    def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         if event.data == b"[DONE]":
             self.complete = True
             return ""
@@ -75,12 +75,12 @@ class Chunks:
         index = place if index is None else index
         call = self._latest.get(index)
         if call is None or call.ends_before(piece):
-            call = self._latest[index] = _ToolCall()
+            call = self._latest[index] = _GrowingToolCall()
             self._calls.append(call)
         call.add(piece)
 
 
-class _ToolCall:
+class _GrowingToolCall:
     """A tool call whose arguments come in pieces."""
 
     def __init__(self) -> None:

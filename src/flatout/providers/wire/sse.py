@@ -17,7 +17,7 @@ MAX_EVENT = 16 * 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
-class Event(Struct, frozen=True, gc=False):
+class ServerSentEvent(Struct, frozen=True, gc=False):
     """One event: its data, and the name that the server gave it ("" when it gave none)."""
 
     data: bytes
@@ -42,7 +42,7 @@ class EventParser:
         self._waiting = 0  # bytes of the line
         self._first = True
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """The events that end in this piece of the stream.
 
         Raises:
@@ -65,7 +65,7 @@ class EventParser:
         self._refuse_large()
         return events
 
-    def close(self) -> list[Event]:
+    def close(self) -> list[ServerSentEvent]:
         """The event that the end of the stream ends, if there is one."""
         rest = b"".join(self._pieces)
         self._pieces = []
@@ -78,8 +78,8 @@ class EventParser:
         if self._waiting + self._held > self._max:
             raise ProtocolError(f"one event of the stream is larger than {self._max:,} bytes")
 
-    def _take(self, lines: list[bytes]) -> list[Event]:
-        events: list[Event] = []
+    def _take(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        events: list[ServerSentEvent] = []
         for raw in lines:
             line = raw.rstrip(b"\r\n")
             if self._first:
@@ -88,7 +88,7 @@ class EventParser:
             if line:
                 self._field(line)
             elif self._data:
-                events.append(Event(b"\n".join(self._data), self._name))
+                events.append(ServerSentEvent(b"\n".join(self._data), self._name))
                 self._data = []
                 self._held = 0
                 self._name = ""

@@ -19,7 +19,7 @@ from flatout.providers.failures.naming import unusable
 from flatout.providers.failures.problem import decode_json, is_problem
 from flatout.values import Endpoint, Reply
 
-from .sse import Event, EventParser
+from .sse import EventParser, ServerSentEvent
 
 _FIELDS = (b"data:", b"event:", b":", b"id:", b"retry:")
 """How an event stream begins."""
@@ -42,7 +42,7 @@ class Assembly(Protocol):
 
     complete: bool
 
-    def add(self, event: Event, data: dict[str, Any]) -> str:
+    def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         """Take an event in, and return the text in it."""
         ...
 
@@ -51,7 +51,7 @@ class Assembly(Protocol):
         ...
 
 
-class Stream:
+class StreamReader:
     """Decodes one streamed answer (a `flatout.layer.StreamDecoder`).
 
     Args:
@@ -132,10 +132,10 @@ class Stream:
             return self._finish(self._response(whole), whole)
         raise self._cut_off(whole, self._broken or "closed the stream before the end of the answer")
 
-    def _texts(self, events: list[Event]) -> list[str]:
+    def _texts(self, events: list[ServerSentEvent]) -> list[str]:
         return [text for event in events if (text := self._text(event))]
 
-    def _text(self, event: Event) -> str:
+    def _text(self, event: ServerSentEvent) -> str:
         if self._broken is not None or not event.data.strip() or event.data.startswith(b":"):
             return ""  # a colon at its begin: a comment that was sent as data (Vertex)
         if event.data == b"[DONE]":
@@ -172,7 +172,7 @@ class Stream:
         return unusable(ProtocolError, text, response, self._endpoint, partial)
 
 
-def _failure(event: Event, data: Any) -> Any:
+def _failure(event: ServerSentEvent, data: Any) -> Any:
     """The error in an event, as it stands under ``error`` in a whole answer."""
     if isinstance(data, dict):
         return data.get("error") or data

@@ -29,7 +29,7 @@ _BUCKETS = 256
 _MASK = (1 << 64) - 1
 
 
-class Checked(Struct, frozen=True):
+class Findings(Struct, frozen=True):
     """What `check` found.
 
     Attributes:
@@ -58,7 +58,7 @@ def check(
     limit: int | None = None,
     accept: Accept | None = None,
     verify: Verify | None = None,
-) -> Checked:
+) -> Findings:
     """Check every row of an input, or the first ``limit``, against a recipe.
 
     Of an input that can be read only once (stdin), only the header is checked, and what all calls have in common.
@@ -79,7 +79,7 @@ def check(
         for call in recipe.commons():
             accept(call)
     if not source.repeatable:
-        return Checked(None, columns=source.columns)
+        return Findings(None, columns=source.columns)
     hashes = [array("Q") for _ in range(_BUCKETS)]
     columns: dict[str, None] = dict.fromkeys(source.columns or ())
     rows = ids = 0
@@ -97,7 +97,7 @@ def check(
             columns.update(dict.fromkeys(row.columns))
         rows += 1
     _check_unique(islice(source, limit), hashes)
-    return Checked(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
+    return Findings(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
 
 
 def check_row(row: Row, recipe: Recipe, accept: Accept | None = None) -> Call | None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from flatout.errors import ConfigError
 
 from .decode import CHUNK, not_utf8
-from .rows import Source
+from .rows import InputSource
 
 _BLANKS = " \t\r\n"
 _NEAR = 12  # characters; an error this close to the end of what was read may be the end's alone
@@ -22,7 +22,7 @@ _NEAR = 12  # characters; an error this close to the end of what was read may be
 _raw_decode = json.JSONDecoder().raw_decode
 
 
-def elements(stream: BinaryIO, source: Source, longest: int) -> Iterator[bytes]:
+def elements(stream: BinaryIO, source: InputSource, longest: int) -> Iterator[bytes]:
     """The elements of a list, as JSON, in order.
 
     Args:
@@ -49,7 +49,7 @@ def elements(stream: BinaryIO, source: Source, longest: int) -> Iterator[bytes]:
 class _Ahead:
     """A stream's text, read as far as is wanted."""
 
-    def __init__(self, stream: BinaryIO, source: Source) -> None:
+    def __init__(self, stream: BinaryIO, source: InputSource) -> None:
         self._stream = stream
         self._source = source
         self._decode = codecs.getincrementaldecoder("utf-8")().decode

@@ -20,7 +20,7 @@ from flatout.errors import ConfigError
 from .decode import as_utf8, check_encoding, first_letter, not_utf8
 from .json_list import elements
 from .kinds import HEAD, check_kind, is_parquet
-from .rows import JSON_FORMATS, Row, Source
+from .rows import JSON_FORMATS, InputSource, Row
 from .streams import open_file, plain_errors, stream_of, unpacked
 
 LONGEST_LINE = 64 * 1024 * 1024
@@ -46,7 +46,7 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 _LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
 
-Lines = Iterator[tuple[int, bytes]]
+NumberedLines = Iterator[tuple[int, bytes]]
 Begin = Callable[[], "Begun"]
 
 
@@ -73,7 +73,7 @@ class Input:
 
     __slots__ = ("_rows", "columns", "format", "name", "repeatable", "types")
 
-    def __init__(self, source: Source, begin: Begin, *, repeatable: bool) -> None:
+    def __init__(self, source: InputSource, begin: Begin, *, repeatable: bool) -> None:
         self.name = source.name
         self.format = source.format
         self.repeatable = repeatable
@@ -137,13 +137,13 @@ def open_input(
     return Input(source, _reading(source, None, lambda: stream, encoding), repeatable=False)
 
 
-def _source(name: str, format: str | None, head: bytes) -> Source:
+def _source(name: str, format: str | None, head: bytes) -> InputSource:
     """The source, of the format that was given or that its beginning tells."""
     chosen = format or ("parquet" if is_parquet(head) else _sniffed(head))
     if chosen in JSON_FORMATS:  # which of both it is, no name tells
         chosen = "json" if first_letter(head) == b"[" else "jsonl"
     check_kind(head, chosen, name)
-    return Source(name, chosen)
+    return InputSource(name, chosen)
 
 
 def _by_suffix(path: Path) -> str | None:
@@ -159,7 +159,7 @@ def _sniffed(head: bytes) -> str:
     return "jsonl" if letter in (b"{", b'"') else "text"
 
 
-def _reading(source: Source, path: Path | None, open_stream: Callable[[], BinaryIO], encoding: str) -> Begin:
+def _reading(source: InputSource, path: Path | None, open_stream: Callable[[], BinaryIO], encoding: str) -> Begin:
     """How to read a source of this format."""
     if source.format == "parquet":
         assert path is not None
@@ -174,7 +174,7 @@ def _reading(source: Source, path: Path | None, open_stream: Callable[[], Binary
     return lambda: _begin_delimited(lines(), source)
 
 
-def _begin_parquet(path: Path, source: Source) -> Begun:
+def _begin_parquet(path: Path, source: InputSource) -> Begun:
     from flatout.runs.parquet import read_rows, read_types
 
     columns, types = read_types(path, source.name)
@@ -183,13 +183,13 @@ def _begin_parquet(path: Path, source: Source) -> Begun:
     return Begun(rows, columns, types)
 
 
-def _elements(open_stream: Callable[[], BinaryIO], source: Source, encoding: str) -> Lines:
+def _elements(open_stream: Callable[[], BinaryIO], source: InputSource, encoding: str) -> NumberedLines:
     """The elements of a JSON list, with their numbers."""
     with open_stream() as raw, as_utf8(raw, encoding, source.name) as stream:
         yield from enumerate(elements(stream, source, LONGEST_LINE), 1)
 
 
-def _lines(open_stream: Callable[[], BinaryIO], source: Source, encoding: str) -> Lines:
+def _lines(open_stream: Callable[[], BinaryIO], source: InputSource, encoding: str) -> NumberedLines:
     """Lines as UTF-8, with their numbers."""
     with open_stream() as raw, as_utf8(raw, encoding, source.name) as stream:
         read_line = partial(stream.readline, LONGEST_LINE + 1)
@@ -199,7 +199,7 @@ def _lines(open_stream: Callable[[], BinaryIO], source: Source, encoding: str) -
             yield number, line
 
 
-def _jsonl(lines: Lines, source: Source) -> Iterator[Row]:
+def _jsonl(lines: NumberedLines, source: InputSource) -> Iterator[Row]:
     decode = msgspec.json.decode
     index = 0
     for number, line in lines:
@@ -223,7 +223,7 @@ def _kind(value: Any) -> str:
     return "null" if value is None else f"a JSON {'boolean' if isinstance(value, bool) else 'number'}"
 
 
-def _why_not_json(line: bytes, error: Exception, source: Source, number: int) -> str:
+def _why_not_json(line: bytes, error: Exception, source: InputSource, number: int) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as bad:
@@ -240,11 +240,11 @@ def _why_not_json(line: bytes, error: Exception, source: Source, number: int) ->
     return f"{source.at(number)}: not JSON: {why.removeprefix('JSON is malformed: ')}"
 
 
-def _nul(source: Source, number: int) -> str:
+def _nul(source: InputSource, number: int) -> str:
     return f"{source.at(number)}: a NUL byte; if the file is UTF-16, add --encoding utf-16-le"
 
 
-def _decoded(lines: Lines, source: Source) -> Iterator[tuple[int, str]]:
+def _decoded(lines: NumberedLines, source: InputSource) -> Iterator[tuple[int, str]]:
     for number, line in lines:
         try:
             text = line.decode()
@@ -255,7 +255,7 @@ def _decoded(lines: Lines, source: Source) -> Iterator[tuple[int, str]]:
         yield number, text
 
 
-def _text(lines: Lines, source: Source) -> Iterator[Row]:
+def _text(lines: NumberedLines, source: InputSource) -> Iterator[Row]:
     index = 0
     for number, text in _decoded(lines, source):
         prompt = text.rstrip("\r\n")
@@ -264,7 +264,7 @@ def _text(lines: Lines, source: Source) -> Iterator[Row]:
             index += 1
 
 
-def _records(lines: Lines, source: Source) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: NumberedLines, source: InputSource) -> Iterator[tuple[int, list[str]]]:
     """CSV records that are not blank, with the line that each starts on."""
     # The limit is the csv module's own and global, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
@@ -291,7 +291,7 @@ def _why_not_csv(error: str) -> str:
     return f"not CSV: {error}"
 
 
-def _begin_delimited(lines: Lines, source: Source) -> Begun:
+def _begin_delimited(lines: NumberedLines, source: InputSource) -> Begun:
     records = _records(lines, source)
     number, header = next(records, (0, []))
     if not number:
@@ -301,7 +301,9 @@ def _begin_delimited(lines: Lines, source: Source) -> Begun:
     return Begun(_delimited(records, columns, source), columns)
 
 
-def _delimited(records: Iterator[tuple[int, list[str]]], columns: tuple[str, ...], source: Source) -> Iterator[Row]:
+def _delimited(
+    records: Iterator[tuple[int, list[str]]], columns: tuple[str, ...], source: InputSource
+) -> Iterator[Row]:
     width = len(columns)
     for index, (number, cells) in enumerate(records):
         if len(cells) != width:

@@ -12,7 +12,7 @@ JSON_FORMATS = frozenset({"jsonl", "json"})
 """The formats whose rows are JSON: one a line, or all in one list."""
 
 
-class Source(Struct, frozen=True):
+class InputSource(Struct, frozen=True):
     """Where rows come from: the file's name as the user wrote it, and its format."""
 
     name: str = "input"
@@ -56,7 +56,7 @@ class Row(Struct, frozen=True, gc=False):
     index: int
     line: int
     columns: dict[str, Any]
-    source: Source = Source()
+    source: InputSource = InputSource()
     variant: Variant | None = None
 
     @property

@@ -247,7 +247,7 @@ def _all_columns(rows: Iterable[Answered], path: str | Path) -> tuple[str, ...]:
 @contextmanager
 def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
     if str(path) == "-":
-        yield _Terminal(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
+        yield _TerminalFile(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     if is_stream(path):
@@ -263,7 +263,7 @@ def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
         yield file
 
 
-class _Terminal(io.BytesIO):
+class _TerminalFile(io.BytesIO):
     """Takes lines for a terminal, which must not do what an answer says: each character becomes one that is seen."""
 
     def __init__(self, file: BinaryIO) -> None:

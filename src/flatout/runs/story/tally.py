@@ -9,7 +9,7 @@ from flatout.client import Client
 from flatout.durable.records import may_go_again
 from flatout.errors import CallError, RateLimited
 from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
-from flatout.policies.failures.verdict import advice
+from flatout.policies.failures.decision import advice
 from flatout.values import Result
 
 from .progress import Failure, Progress

@@ -39,7 +39,7 @@ CONNECTION_LOST = "connection_lost"
 """The code of a `ProtocolError` whose connection ended before its answer."""
 
 
-class Verdict(Enum):
+class Decision(Enum):
     """What to do about a failed attempt."""
 
     RETRY = "retry"
@@ -54,45 +54,45 @@ class Verdict(Enum):
     """Final for this call alone."""
 
 
-_VERDICTS: dict[type[CallError], Verdict] = {
-    errors.RateLimited: Verdict.THROTTLE,
-    errors.Overloaded: Verdict.OVERLOADED,
-    errors.QuotaExhausted: Verdict.STOP_TARGET,
-    errors.AuthenticationError: Verdict.STOP_TARGET,
-    errors.ServerError: Verdict.RETRY,
-    errors.TransportError: Verdict.RETRY,
-    errors.OutputError: Verdict.RETRY,
-    errors.Truncated: Verdict.FAIL,  # it would be cut off again
-    errors.SchemaMismatch: Verdict.FAIL,  # the same question gets the same answer: the model is told what is wrong
-    errors.GuardrailTripped: Verdict.FAIL,
-    errors.ProviderError: Verdict.FAIL,
-    errors.CallError: Verdict.FAIL,
+_DECISIONS: dict[type[CallError], Decision] = {
+    errors.RateLimited: Decision.THROTTLE,
+    errors.Overloaded: Decision.OVERLOADED,
+    errors.QuotaExhausted: Decision.STOP_TARGET,
+    errors.AuthenticationError: Decision.STOP_TARGET,
+    errors.ServerError: Decision.RETRY,
+    errors.TransportError: Decision.RETRY,
+    errors.OutputError: Decision.RETRY,
+    errors.Truncated: Decision.FAIL,  # it would be cut off again
+    errors.SchemaMismatch: Decision.FAIL,  # the same question gets the same answer: the model is told what is wrong
+    errors.GuardrailTripped: Decision.FAIL,
+    errors.ProviderError: Decision.FAIL,
+    errors.CallError: Decision.FAIL,
 }
 """By class, the nearest in the error's own ancestry."""
 
 
-def verdict(error: CallError) -> Verdict:
+def decide(error: CallError) -> Decision:
     """What to do about a failed attempt.
 
     The provider's ``x-should-retry`` wins over the class, except that a stopped target stays stopped: a retry does
     not mend a wrong key or an empty account.
     """
     usual = _usual(error)
-    if usual is Verdict.STOP_TARGET or error.should_retry is None:
+    if usual is Decision.STOP_TARGET or error.should_retry is None:
         return usual
     if not error.should_retry:
-        return Verdict.FAIL
-    return Verdict.RETRY if usual is Verdict.FAIL else usual
+        return Decision.FAIL
+    return Decision.RETRY if usual is Decision.FAIL else usual
 
 
-def _usual(error: CallError) -> Verdict:
+def _usual(error: CallError) -> Decision:
     if isinstance(error, errors.QuotaExhausted) and error.status == 402 and error.retry_after is not None:
-        return Verdict.RETRY  # OpenRouter: credit is only reserved by other calls in flight; without the header, final
+        return Decision.RETRY  # OpenRouter: credit is only reserved by other calls in flight; without the header, final
     if is_wrong_path(error) or _is_unknown_model(error):
-        return Verdict.STOP_TARGET
+        return Decision.STOP_TARGET
     if _is_redirect(error):
-        return Verdict.FAIL  # the address is wrong, and stays so
-    return _nearest(_VERDICTS, type(error))
+        return Decision.FAIL  # the address is wrong, and stays so
+    return _nearest(_DECISIONS, type(error))
 
 
 def is_wrong_path(error: Exception) -> bool:
@@ -143,7 +143,7 @@ _GATEWAY = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})
 
 def sign(error: CallError) -> Sign:
     """What a failed attempt says of its target."""
-    if _usual(error) is Verdict.STOP_TARGET:
+    if _usual(error) is Decision.STOP_TARGET:
         return Sign.CLOSED
     if isinstance(error, errors.AttemptTimeout):
         return Sign.NOTHING
