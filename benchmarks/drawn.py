@@ -27,8 +27,9 @@ from msgspec import Struct
 
 from flatout import Client
 from flatout.layer import Request, Response, Transport
-from flatout.testing import answers, run_virtual
-from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
+from flatout.testing import _answers as answers
+from flatout.testing import run_virtual
+from flatout.testing._limits import Bucket, FixedWindow, SlidingWindow, Window
 
 WARM = 60.0
 CALLS = 20_000

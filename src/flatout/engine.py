@@ -108,7 +108,7 @@ class Engine:
     def _log_events(self) -> None:
         """Log what happens, if anybody wants to know: events cost every call a little."""
         if logging.getLogger("flatout").isEnabledFor(logging.INFO):
-            from .telemetry.log import EventLog
+            from .telemetry._log import EventLog
 
             self.events.subscribe(EventLog(self.stack.limits).hear)
 

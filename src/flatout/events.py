@@ -14,6 +14,21 @@ from msgspec import Struct
 from .layer import Journey
 from .values import Call, Reply
 
+__all__ = [
+    "SEARCHED",
+    "WAITS",
+    "AttemptFailed",
+    "CallFinished",
+    "Event",
+    "Events",
+    "InFlightCapped",
+    "LimitCrowded",
+    "Subscriber",
+    "TargetDown",
+    "TargetPaused",
+    "TargetResumed",
+]
+
 _log = logging.getLogger(__name__)
 
 WAITS = {

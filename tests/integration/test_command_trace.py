@@ -6,7 +6,7 @@ import json
 
 from command_samples import PLENTY, flatout, provider, questions
 
-from flatout.testing.faults import Faults
+from flatout.testing._faults import Faults
 
 
 def test_a_trace_tells_what_each_attempt_failed_of(tmp_path):

@@ -12,7 +12,8 @@ from flatout import AuthenticationError, CircuitOpen, Client, ConnectError, Limi
 from flatout.events import CallFinished, TargetDown, TargetPaused, TargetResumed
 from flatout.layer import Request, Response
 from flatout.policies.failures.gate import FIRST_LOOK
-from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, answers, run_virtual
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from flatout.testing import _answers as answers
 
 CALLS = 2_000
 SLOW = {"latency": 2.0, "latency_p99": 20.0}

@@ -9,7 +9,8 @@ import pytest
 from flatout import CircuitOpen, Client, Limits, QuotaExhausted
 from flatout.layer import Request, Response
 from flatout.store.memory import Memory
-from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, answers, run_virtual
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from flatout.testing import _answers as answers
 
 FOUND_OUT = 22
 """Refusals that finding an unknown limit may cost: about twenty requests."""

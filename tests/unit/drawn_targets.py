@@ -7,7 +7,7 @@ import math
 from random import Random
 
 from flatout.policies.pacing.unknown.search import RateSearch
-from flatout.testing.limits import Bucket, FixedWindow, SlidingWindow, Window
+from flatout.testing._limits import Bucket, FixedWindow, SlidingWindow, Window
 
 LIMITS = {
     "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),

@@ -12,7 +12,7 @@ from flatout import Limits
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
 from flatout.policies.pacing.unknown.search import RateSearch
-from flatout.testing.limits import Window
+from flatout.testing._limits import Window
 from flatout.values import Usage
 
 

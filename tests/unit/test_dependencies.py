@@ -71,7 +71,7 @@ def test_schemas_are_compiled_as_we_ask() -> None:
 def test_the_loggers_of_failed_exports_are_called_as_we_silence_them() -> None:
     """A collector that is down would fill the terminal with tracebacks, over and over."""
     pytest.importorskip("opentelemetry.sdk")
-    from flatout.telemetry.export import _EXPORT_LOGS
+    from flatout.telemetry._export import _EXPORT_LOGS
 
     for name in _EXPORT_LOGS:
         module = import_module(name)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import flatout
 from flatout import Call, Client, Limits, errors
@@ -47,10 +51,30 @@ def test_every_public_name_is_there():
 
 def test_every_error_is_public():
     """Users could not catch an error by its name."""
-    own = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == "flatout.errors"
-    }
-    assert own <= set(flatout.__all__)
+    assert _errors() <= set(flatout.__all__)
+
+
+@pytest.mark.parametrize("name", ["flatout", "agents", "errors", "events", "telemetry", "testing"])
+def test_the_page_on_what_is_public_names_all_of_it(name: str):
+    """Nobody could tell a promise from an accident: a name on the page is gone, or a public one is not on it."""
+    module = flatout if name == "flatout" else import_module(f"flatout.{name}")
+    page = (Path(__file__).parents[2] / "docs" / "public.md").read_text("utf-8")
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    listed = set(re.findall(r"`(\w+)`", sections[module.__name__].strip().split("\n\n")[0]))
+    found = set(module.__all__ if hasattr(module, "__all__") else _errors())
+    assert listed == (found - _errors() if name == "flatout" else found)
+
+
+@pytest.mark.parametrize("name", ["agents", "telemetry", "testing"])
+def test_what_is_private_is_named_so(name: str):
+    """Users would import from modules that may change at any time."""
+    folder = Path(str(import_module(f"flatout.{name}").__file__)).parent
+    open_to_all = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    assert open_to_all <= {"guards", "fixtures"}
+
+
+def _errors() -> set[str]:
+    return {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
 
 
 def test_the_client_takes_what_it_took():

@@ -14,13 +14,13 @@ from __future__ import annotations
 from flatout.values.agent_step import Step
 
 from . import guards
-from .agent import Agent
-from .guard import PASSED, Checked, Guardrail, Verdict, fail, stop
-from .mcp import mcp_tools
-from .outcome import Outcome, PlanStep, UsageLimits
-from .stages import Classify, Judge, Plan
-from .tool import Tool, idempotency_key, tool
-from .work import Approval
+from ._agent import Agent
+from ._guard import PASSED, Checked, Guardrail, Verdict, fail, stop
+from ._mcp import mcp_tools
+from ._outcome import Outcome, PlanStep, UsageLimits
+from ._stages import Classify, Judge, Plan
+from ._tool import Tool, idempotency_key, tool
+from ._work import Approval
 
 __all__ = [
     "PASSED",

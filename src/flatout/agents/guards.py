@@ -15,10 +15,10 @@ from flatout.errors import ConfigError
 from flatout.providers.schemas.structured import MISFITS, reason
 from flatout.text.redact import redact
 
-from .guard import PASSED, At, Checked, Guardrail, Verdict
-from .guard import fail as failed
-from .guard import stop as stopped
-from .stages import Judge, check_kind, read
+from ._guard import PASSED, At, Checked, Guardrail, Verdict
+from ._guard import fail as failed
+from ._guard import stop as stopped
+from ._stages import Judge, check_kind, read
 
 OUTPUT: tuple[At, ...] = ("output",)
 

@@ -14,20 +14,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .export import exporting
-    from .metrics import measure
-    from .spans import execute_tool, invoke_agent, recording, span, stage
-    from .traces import trace_calls
+    from ._export import exporting
+    from ._metrics import measure
+    from ._spans import execute_tool, invoke_agent, recording, span, stage
+    from ._traces import trace_calls
 
 _HOME_OF = {
-    "execute_tool": "spans",
-    "exporting": "export",
-    "invoke_agent": "spans",
-    "measure": "metrics",
-    "recording": "spans",
-    "span": "spans",
-    "stage": "spans",
-    "trace_calls": "traces",
+    "execute_tool": "_spans",
+    "exporting": "_export",
+    "invoke_agent": "_spans",
+    "measure": "_metrics",
+    "recording": "_spans",
+    "span": "_spans",
+    "stage": "_spans",
+    "trace_calls": "_traces",
 }
 
 __all__ = ["execute_tool", "exporting", "invoke_agent", "measure", "recording", "span", "stage", "trace_calls"]

@@ -15,14 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answers import digest, digest_of
-    from .clock import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
-    from .faults import Faults
-    from .provider import ProviderModel
-    from .server import SimulatedServer, serve, simulate
-    from .settings import ProviderSettings
-    from .slots import Outcome
-    from .transport import SimulatedTransport
+    from ._answers import digest, digest_of
+    from ._clock import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
+    from ._faults import Faults
+    from ._provider import ProviderModel
+    from ._server import SimulatedServer, serve, simulate
+    from ._settings import ProviderSettings
+    from ._slots import Outcome
+    from ._transport import SimulatedTransport
 
 __all__ = [
     "Deadlocked",
@@ -42,14 +42,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answers": ("digest", "digest_of"),
-    "clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
-    "faults": ("Faults",),
-    "provider": ("ProviderModel",),
-    "server": ("SimulatedServer", "serve", "simulate"),
-    "settings": ("ProviderSettings",),
-    "slots": ("Outcome",),
-    "transport": ("SimulatedTransport",),
+    "_answers": ("digest", "digest_of"),
+    "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
+    "_faults": ("Faults",),
+    "_provider": ("ProviderModel",),
+    "_server": ("SimulatedServer", "serve", "simulate"),
+    "_settings": ("ProviderSettings",),
+    "_slots": ("Outcome",),
+    "_transport": ("SimulatedTransport",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

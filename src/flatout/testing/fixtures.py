@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .provider import ProviderModel
-    from .transport import SimulatedTransport
+    from ._provider import ProviderModel
+    from ._transport import SimulatedTransport
 
 ProviderFactory = Callable[..., "tuple[ProviderModel, SimulatedTransport]"]
 """What `flatout_provider` gives: a function from settings to a model and a transport that speaks to it."""
@@ -29,9 +29,9 @@ def flatout_provider() -> ProviderFactory:
         def test_it_copes_with_failures(flatout_provider):
             model, transport = flatout_provider(rpm=600, faults=Faults(server_error=0.1))
     """
-    from .provider import ProviderModel
-    from .settings import ProviderSettings
-    from .transport import SimulatedTransport
+    from ._provider import ProviderModel
+    from ._settings import ProviderSettings
+    from ._transport import SimulatedTransport
 
     def make(*, seed: int = 0, script: Any = None, **settings: Any) -> tuple[ProviderModel, SimulatedTransport]:
         model = ProviderModel(ProviderSettings(**settings), seed, script=script)

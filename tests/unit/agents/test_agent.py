@@ -14,10 +14,10 @@ import pytest
 
 from flatout import CallError, ConfigError, SchemaMismatch, UsageLimitReached
 from flatout.agents import Agent, Classify, Guardrail, Outcome, Plan, Step, Tool, UsageLimits, idempotency_key, tool
-from flatout.agents.guard import judged
-from flatout.agents.stages import marked
-from flatout.agents.trace import Trace, short
-from flatout.agents.work import called
+from flatout.agents._guard import judged
+from flatout.agents._stages import marked
+from flatout.agents._trace import Trace, short
+from flatout.agents._work import called
 
 
 def look_up(word: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from flatout import ConfigError, GuardrailTripped
 from flatout.agents import Agent, Checked, Guardrail, Judge, Verdict, fail, guards, stop
-from flatout.agents.guard import PASSED, At, judged
+from flatout.agents._guard import PASSED, At, judged
 
 
 def verdict(rail: Guardrail, text: str) -> Verdict:

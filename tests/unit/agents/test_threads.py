@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flatout.agents import threads as module
+from flatout.agents import _threads as module
 from flatout.agents import tool
-from flatout.agents.threads import Threads
+from flatout.agents._threads import Threads
 from flatout.testing import run_virtual
 
 
@@ -20,7 +20,7 @@ from flatout.testing import run_virtual
 def one(monkeypatch: pytest.MonkeyPatch) -> Threads:
     """A single thread for all tools."""
     made = Threads(1)
-    monkeypatch.setattr(sys.modules["flatout.agents.tool"], "threads", made)
+    monkeypatch.setattr(sys.modules["flatout.agents._tool"], "threads", made)
     return made
 
 

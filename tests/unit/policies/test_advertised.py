@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from flatout.policies.pacing.advertised import LONGEST, Advertised, Quota, advertised, seconds_until
 from flatout.testing import ProviderModel, ProviderSettings
-from flatout.testing.headers import duration
+from flatout.testing._headers import duration
 
 WALL = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 DAY = 86_400.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flatout import Call, File, Image, Usage
 from flatout.policies.pacing.tokens import FILE, MARGIN, PART, USUAL_OUTPUT, USUAL_PART, Estimator, most_input
-from flatout.testing.answers import count_tokens
+from flatout.testing._answers import count_tokens
 
 WORDS = ["the", "answer", "has", "one", "part", "that", "holds", "2026", "1234", "naïve", "東京", "Größe"]
 contents = st.text() | st.lists(

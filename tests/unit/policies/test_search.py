@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.policies.pacing.unknown.search import ALARM, SLOWEST, START, RateSearch
-from flatout.testing.limits import Bucket, Window
+from flatout.testing._limits import Bucket, Window
 
 
 def search_against(

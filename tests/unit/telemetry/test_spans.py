@@ -12,8 +12,9 @@ from opentelemetry.trace import StatusCode
 from recorded_telemetry import KEY, Recorded
 from scripted_wire import Wire, client
 
-from flatout.telemetry import conventions, execute_tool, invoke_agent, recording, span, stage, trace_calls
-from flatout.telemetry.content import error_type
+from flatout.telemetry import _conventions as conventions
+from flatout.telemetry import execute_tool, invoke_agent, recording, span, stage, trace_calls
+from flatout.telemetry._content import error_type
 from flatout.testing import run_virtual
 
 

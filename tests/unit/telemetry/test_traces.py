@@ -18,9 +18,9 @@ from scripted_wire import Wire, client, refusal
 from flatout import Call, Client
 from flatout.layer import Response
 from flatout.telemetry import recording, trace_calls
-from flatout.telemetry.content import TEXT_CAP
+from flatout.telemetry._content import TEXT_CAP
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
-from flatout.testing.clock import EPOCH
+from flatout.testing._clock import EPOCH
 
 
 def traced(wire: Wire, *calls, content: bool = False, **options):
@@ -75,7 +75,7 @@ def test_names_are_those_of_the_sdks_own_conventions():
     """A misspelt name would be lost in every dashboard."""
     attributes = pytest.importorskip("opentelemetry.semconv._incubating.attributes.gen_ai_attributes")
     metrics = pytest.importorskip("opentelemetry.semconv._incubating.metrics.gen_ai_metrics")
-    from flatout.telemetry import conventions
+    from flatout.telemetry import _conventions as conventions
 
     known = {value for module in (attributes, metrics) for value in vars(module).values() if isinstance(value, str)}
     ours = {value for value in vars(conventions).values() if isinstance(value, str) and value.startswith("gen_ai.")}

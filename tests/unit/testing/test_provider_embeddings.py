@@ -12,7 +12,7 @@ from flatout.errors import CallError
 from flatout.layer import Response
 from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
-from flatout.testing.vectors import vector_of
+from flatout.testing._vectors import vector_of
 from flatout.values import Endpoint, Target
 
 WALL = 1_767_225_600.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.testing import ProviderModel, ProviderSettings
-from flatout.testing.headers import duration, retry_after
+from flatout.testing._headers import duration, retry_after
 
 WALL = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":100}'

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.testing.limits import Bucket, FixedWindow, RateLimits, SlidingWindow, Window
-from flatout.testing.settings import ProviderSettings
+from flatout.testing._limits import Bucket, FixedWindow, RateLimits, SlidingWindow, Window
+from flatout.testing._settings import ProviderSettings
 
 GAPS = st.one_of(st.just(0.0), st.floats(0, 0.5), st.floats(0, 90))
 ARRIVALS = st.lists(st.tuples(GAPS, st.integers(1, 30)), max_size=150)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
 from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, digest, digest_of
-from flatout.testing.answers import count_tokens
-from flatout.testing.faults import DRAWN
+from flatout.testing._answers import count_tokens
+from flatout.testing._faults import DRAWN
 
 WALL = 1_767_225_600.0
 

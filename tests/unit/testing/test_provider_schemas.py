@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from flatout.errors import SchemaMismatch
 from flatout.providers import codec_for
 from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, digest_of
-from flatout.testing.schemas import BadSchema, fitting, misfitting
+from flatout.testing._schemas import BadSchema, fitting, misfitting
 from flatout.values import Call, Endpoint, Reply, Target
 
 WALL = 1_767_225_600.0

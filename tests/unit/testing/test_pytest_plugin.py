@@ -36,4 +36,4 @@ def test_the_plugin_loads_nothing_until_its_fixture_is_asked_for(tmp_path: Path)
 def test_the_fixture_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
     """Nobody's tests could use the simulated provider."""
     said = run(tmp_path, "def test_it(flatout_provider): assert flatout_provider(rpm=600)[0]")
-    assert "flatout.testing.provider" in said
+    assert "flatout.testing._provider" in said

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from flatout.testing import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
-from flatout.testing import clock as clock_module
-from flatout.testing.clock import EPOCH
+from flatout.testing import _clock as clock_module
+from flatout.testing._clock import EPOCH
 
 
 def test_an_hour_of_sleep_takes_no_time():

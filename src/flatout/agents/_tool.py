@@ -20,8 +20,8 @@ from flatout.errors import ConfigError, SchemaMismatch
 from flatout.providers.tools import tool_schema, validate_arguments
 from flatout.values.checks import is_positive
 
-from .stages import check_kind
-from .threads import threads
+from ._stages import check_kind
+from ._threads import threads
 
 TIMEOUT = 60.0
 """Seconds that a tool may take, unless it says otherwise."""

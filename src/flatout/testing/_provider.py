@@ -15,17 +15,18 @@ from typing import Any
 
 import msgspec
 
-from . import answers, streams
-from .answers import Rejection, fate
-from .chat import EMPTY, Chat, Script, Written
-from .counts import Statistics
-from .faults import FaultTable
-from .headers import HeaderWriter, retry_after
-from .limits import RateLimits, Refusal
-from .schemas import BadSchema
-from .settings import ProviderSettings
-from .slots import Outcome, ServerSlots, Wire
-from .vectors import Texts
+from . import _answers as answers
+from . import _streams as streams
+from ._answers import Rejection, fate
+from ._chat import EMPTY, Chat, Script, Written
+from ._counts import Statistics
+from ._faults import FaultTable
+from ._headers import HeaderWriter, retry_after
+from ._limits import RateLimits, Refusal
+from ._schemas import BadSchema
+from ._settings import ProviderSettings
+from ._slots import Outcome, ServerSlots, Wire
+from ._vectors import Texts
 
 SPURIOUS_WAIT = 1.0
 """Seconds that a 429 asks to wait when no limit was reached."""

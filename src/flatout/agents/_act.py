@@ -12,16 +12,16 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flatout.errors import SchemaMismatch
-from flatout.telemetry import conventions as names
+from flatout.telemetry import _conventions as names
 from flatout.values import Call, Message, Reply, ToolCall
 from flatout.values.agent_step import Step
 
-from .stages import text_of
-from .tool import Tool, ToolResult
-from .trace import short, tell
+from ._stages import text_of
+from ._tool import Tool, ToolResult
+from ._trace import short, tell
 
 if TYPE_CHECKING:
-    from .work import Work
+    from ._work import Work
 
 
 async def act(run: Work, messages: list[Message]) -> Reply:

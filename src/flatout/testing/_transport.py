@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from flatout.errors import ConnectError, ProtocolError
 from flatout.layer import Request, Response, journey
 
-from .exchange import SimulatedExchange, begin
-from .provider import ProviderModel
+from ._exchange import SimulatedExchange, begin
+from ._provider import ProviderModel
 
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"

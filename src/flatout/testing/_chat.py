@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from . import answers
-from .answers import ChatRequest, Rejection, fate
-from .schemas import BadSchema, fitting, misfitting
-from .settings import ProviderSettings
+from . import _answers as answers
+from ._answers import ChatRequest, Rejection, fate
+from ._schemas import BadSchema, fitting, misfitting
+from ._settings import ProviderSettings
 
 Script = Callable[[dict[str, Any]], "str | dict[str, Any]"]
 """Gives the answer to a request body: its text, or the whole message (say with ``tool_calls``)."""

@@ -12,10 +12,10 @@ from flatout.durable.records import plain
 from flatout.errors import ConfigError
 from flatout.values import Call
 
-from .guard import Guardrail, name_of
-from .outcome import Outcome, UsageLimits
-from .stages import Classify, Plan, check_kind, is_kind, typed
-from .tool import Tool
+from ._guard import Guardrail, name_of
+from ._outcome import Outcome, UsageLimits
+from ._stages import Classify, Plan, check_kind, is_kind, typed
+from ._tool import Tool
 
 if TYPE_CHECKING:
     from flatout.client import Client
@@ -101,7 +101,7 @@ class Agent(Struct, frozen=True, kw_only=True):
             StepUnknown: something with side effects was begun before a crash, and its end is not known.
             CallError: a model gave no answer. All of these hold the `Outcome` so far as ``outcome``.
         """
-        from .run import run_agent
+        from ._run import run_agent
 
         return await run_agent(self, intent, client)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from . import answers
-from .slots import BodyPart
+from . import _answers as answers
+from ._slots import BodyPart
 
 FIRST_SHARE = 0.2
 """The share of the time of service after which the first token comes, unless the settings say otherwise."""

@@ -16,9 +16,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 from flatout.events import CallFinished, Event
 from flatout.values import Reply
 
-from . import conventions as names
-from .content import error_type
-from .observed import Observed, TargetState
+from . import _conventions as names
+from ._content import error_type
+from ._observed import Observed, TargetState
 
 Labels = dict[str, str | int]
 

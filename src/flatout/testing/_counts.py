@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .slots import Outcome, ServerSlots
+from ._slots import Outcome, ServerSlots
 
 
 class Statistics:

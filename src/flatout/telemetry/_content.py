@@ -16,7 +16,7 @@ from flatout.errors import AttemptTimeout, ConnectError, DeadlineExceeded, NotSe
 from flatout.text.redact import excerpt, redact
 from flatout.values import Call, Message, Reply
 
-from .conventions import CAPTURE_CONTENT_ENV, CAPTURE_CONTENT_VALUES
+from ._conventions import CAPTURE_CONTENT_ENV, CAPTURE_CONTENT_VALUES
 
 TEXT_CAP = 8_000
 """Characters of one prompt, answer, argument or result that a span keeps."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from .clock import VirtualLoop
-from .provider import ProviderModel
-from .slots import Outcome
+from ._clock import VirtualLoop
+from ._provider import ProviderModel
+from ._slots import Outcome
 
 
 async def begin(

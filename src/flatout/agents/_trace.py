@@ -9,12 +9,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flatout.errors import UsageLimitReached
-from flatout.telemetry.spans import Span, execute_tool, stage
+from flatout.telemetry._spans import Span, execute_tool, stage
 from flatout.text.redact import excerpt
 from flatout.values import Result, Usage
 from flatout.values.agent_step import Step
 
-from .outcome import DETAIL, UsageLimits
+from ._outcome import DETAIL, UsageLimits
 
 if TYPE_CHECKING:
     from flatout.layer import Journey

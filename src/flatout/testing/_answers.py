@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from .limits import Refusal
+from ._limits import Refusal
 
 MESSAGE_TOKENS = 4  # what a message's role and separators cost
 PRIMING_TOKENS = 3  # what the start of the answer costs

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from . import answers
-from .answers import Rejection, count_tokens
-from .settings import ProviderSettings
+from . import _answers as answers
+from ._answers import Rejection, count_tokens
+from ._settings import ProviderSettings
 
 MOST_TEXTS = 2048
 MOST_DIMENSIONS = 8192

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.durable.map import as_json
 from flatout.errors import GuardrailTripped, StoreError, UsageLimitReached
-from flatout.telemetry.spans import invoke_agent
+from flatout.telemetry._spans import invoke_agent
 from flatout.values import Message, Reply
 
-from .act import act, conversation
-from .guard import Verdict, name_of, stop
-from .outcome import Outcome, PlanStep
-from .stages import Classify, Plan, as_plan, check_tools, text_of
-from .trace import opened, short
-from .work import Work, called
+from ._act import act, conversation
+from ._guard import Verdict, name_of, stop
+from ._outcome import Outcome, PlanStep
+from ._stages import Classify, Plan, as_plan, check_tools, text_of
+from ._trace import opened, short
+from ._work import Work, called
 
 if TYPE_CHECKING:
-    from .agent import Agent
+    from ._agent import Agent
 
 
 async def run_agent(agent: Agent, intent: Any, client: Any) -> Outcome:

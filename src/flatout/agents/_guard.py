@@ -17,7 +17,7 @@ from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 
-from .looks import looks_at
+from ._looks import looks_at
 
 At = Literal["input", "output", "tool_input", "tool_output"]
 """Where a guardrail looks: at the intent, at the answer, at a tool's arguments, at what a tool returned."""

@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from flatout.errors import ConfigError
 
-from .faults import Faults
+from ._faults import Faults
 
 CHANGEABLE = frozenset(
     {"rpm", "tpm", "rpd", "slots", "queue", "slow_above", "latency", "latency_p99", "first_token", "word_gap"}

@@ -23,13 +23,13 @@ from flatout.layer import Journey, journey, reset_journey, set_journey
 from flatout.values import Call, Reply
 from flatout.values.agent_step import Step
 
-from .guard import At, Checked, Verdict, judged, stop
-from .stages import marked, text_of
-from .tool import Tool, use_key
-from .trace import Trace, note, short
+from ._guard import At, Checked, Verdict, judged, stop
+from ._stages import marked, text_of
+from ._tool import Tool, use_key
+from ._trace import Trace, note, short
 
 if TYPE_CHECKING:
-    from .agent import Agent
+    from ._agent import Agent
 
 
 class Approval(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import NamedTuple
 
-from .limits import LimitState, RateLimits
+from ._limits import LimitState, RateLimits
 
 Headers = dict[str, str]
 

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from .exchange import SimulatedExchange, begin
-from .provider import ProviderModel
-from .settings import ProviderSettings
-from .transport import CHAT, EMBEDDINGS, JSON, MODELS
+from ._exchange import SimulatedExchange, begin
+from ._provider import ProviderModel
+from ._settings import ProviderSettings
+from ._transport import CHAT, EMBEDDINGS, JSON, MODELS
 
 KEEPALIVE = 75.0
 BACKLOG = 4096  # clients that ramp up open thousands of connections at once

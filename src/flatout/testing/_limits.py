@@ -11,7 +11,7 @@ import math
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from .settings import ProviderSettings
+from ._settings import ProviderSettings
 
 DAY = 86_400.0
 

@@ -21,7 +21,7 @@ from flatout.errors import ConfigError
 from flatout.text.redact import excerpt, redact_url
 from flatout.values.secret import Secret, conceal
 
-from .observed import Observed
+from ._observed import Observed
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -56,7 +56,7 @@ _NEEDED = (
 
 _REASON_CAP = 200
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("flatout")
 
 
 class Exporting:
@@ -117,9 +117,9 @@ def _start(
 ) -> None:
     """Start all that was asked for; the stack ends it in the opposite order."""
     _check_installed()
-    from .metrics import measure
-    from .spans import recording
-    from .traces import trace_calls
+    from ._metrics import measure
+    from ._spans import recording
+    from ._traces import trace_calls
 
     resource = _resource()
     readers: list[MetricReader] = []

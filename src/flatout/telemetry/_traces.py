@@ -21,10 +21,10 @@ from flatout.events import AttemptFailed, CallFinished, Event
 from flatout.text.redact import redact as without_keys
 from flatout.values import Call, Reply
 
-from . import conventions as names
-from .content import Redact, asked_for, error_text, error_type, input_messages, instructions, kept, output_messages
-from .observed import Observed
-from .spans import provider_here
+from . import _conventions as names
+from ._content import Redact, asked_for, error_text, error_type, input_messages, instructions, kept, output_messages
+from ._observed import Observed
+from ._spans import provider_here
 
 _ID_CAP = 200
 

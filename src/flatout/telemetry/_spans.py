@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from . import conventions as names
-from .content import asked_for, error_text, error_type, kept
+from . import _conventions as names
+from ._content import asked_for, error_text, error_type, kept
 
 if TYPE_CHECKING:
     from opentelemetry import trace

@@ -19,7 +19,7 @@ from flatout.errors import ConfigError, ConnectError
 from flatout.text.redact import excerpt
 from flatout.values.secret import Secret, conceal, veil
 
-from .tool import MOST, TIMEOUT, Tool
+from ._tool import MOST, TIMEOUT, Tool
 
 if TYPE_CHECKING:
     from mcp import Client
