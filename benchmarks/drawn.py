@@ -9,8 +9,9 @@ too. Every run is flat out and on the virtual clock.
 - *plain*: climb from 20 a second, four-fold a second; at a refusal go on with what was accepted between the last two,
   after one request has gone to see.
 
-``used`` is what was accepted after the first minute, as a share of what the others leave; ``refused`` the share that
-was refused besides strays; ``time`` how long the accepted calls took, against a steady sender at the limit.
+``used`` is what was accepted (by slots: served) after the first minute, as a share of what the others leave;
+``refused`` the share that was refused besides strays; ``time`` how long the accepted calls took, against a steady
+sender at the limit.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def drawn(seed: int) -> Server:
 
 
 class Counts(Struct, frozen=True):
-    """What a server counted so far: requests, those that its limit refused, and when it accepted the others."""
+    """What a server counted so far: requests, those that its limit refused, and when it accepted (by slots: served) the
+    others."""
 
     sent: int
     refused: int
@@ -143,9 +145,9 @@ class Target:
         if wait > 0:
             await asyncio.sleep(server.refusal)
             return 429, _retry_after(server, wait)
-        self.accepted.append(now)
         service = server.latency * math.exp(server.spread * self._random.gauss())
         if server.slots is None:
+            self.accepted.append(now)
             await asyncio.sleep(server.refusal + service)
         else:
             await self._serve(now, service)
@@ -173,10 +175,16 @@ class Target:
         return wait
 
     async def _serve(self, now: float, service: float) -> None:
+        """Serve a request when its turn has come. One that is given up meanwhile takes its slot all the same."""
         self._busy += 1
         start = now if len(self._free) < (self.server.slots or 0) else max(now, heapq.heappop(self._free))
         heapq.heappush(self._free, start + service)
+        loop = asyncio.get_running_loop()
+        loop.call_at(self.began + start + service, self._leave)
         await asyncio.sleep(start + service - now + self.server.refusal)
+        self.accepted.append(start + service)
+
+    def _leave(self) -> None:
         self._busy -= 1
 
 

@@ -172,6 +172,53 @@ def test_a_row_that_always_fails_is_lost_and_holds_up_no_other():
     assert seconds <= 1.05 * ideal
 
 
+class Hanging(SimulatedTransport):
+    """A provider that answers nothing for a while, or never answers some prompts."""
+
+    def __init__(self, until: float = 0.0, prompts: frozenset[str] = frozenset(), **given) -> None:
+        super().__init__(ProviderModel(ProviderSettings(**{**SLOW, **given}), 1))
+        self.until, self.prompts = until, prompts
+        self.met: list[float] = []
+
+    async def send(self, request: Request) -> Response:
+        now = asyncio.get_running_loop().time()
+        if now < self.until or any(f'"{prompt}"'.encode() in request.body for prompt in self.prompts):
+            self.met.append(now)
+            await asyncio.sleep(1e6)
+        return await super().send(request)
+
+
+@KINDS
+def test_a_server_that_hangs_costs_no_call(limits):
+    """Every row would be lost after six attempts, each of which waited in vain for a server that did not answer."""
+    wire = Hanging(until=1_000.0)
+    results, seconds = gathered(wire, timeout=100.0, limits=limits)
+    assert not lost(results)
+    assert seconds <= 1_000.0 + 200.0
+    late = [at for at in wire.met if at >= 500.0]
+    assert len(late) <= 0.2 * 500.0
+
+
+@KINDS
+def test_rows_that_alone_hang_are_lost_by_their_own_fault(limits):
+    """Rows that no server can answer would be tried until the deadline, or bring all others down with them."""
+    prompts = frozenset({"prompt 7", "prompt 1000", "prompt 1999"})
+    results, seconds = gathered(Hanging(prompts=prompts), timeout=100.0, limits=limits)
+    assert {result.call.prompt for result in results if not result.ok} == prompts
+    assert all("so it is this call" in str(results[number].error) for number in (7, 1000))
+    assert all(result.attempts == 6 for result in results if not result.ok)
+    assert seconds <= 200.0
+
+
+@pytest.mark.parametrize("slots", [4, 7, 60])
+def test_a_server_that_lets_calls_wait_gets_few_of_them(slots):
+    """A thousand calls would wait where seven are answered, each longer than it may take, and in the end be lost."""
+    wire = SimulatedTransport(ProviderModel(ProviderSettings(latency=8.0, latency_p99=60.0, slots=slots), 1))
+    results, _ = gathered(wire, calls=40 * slots)
+    assert not lost(results)
+    assert sum(result.attempts - 1 for result in results) <= 0.02 * len(results)
+
+
 def test_a_host_that_is_not_there_is_told_after_a_second_and_given_up_after_a_minute():
     """A typo in the address would leave a user before a line that does not move."""
     wire = Wire(0, 1e9, 0)

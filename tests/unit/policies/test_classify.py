@@ -135,7 +135,7 @@ def test_a_model_that_always_answers_the_same_rubbish_is_final() -> None:
         (errors.ServerError("x", status=500), Sign.DOUBTFUL),
         (errors.ProtocolError("reset"), Sign.DOUBTFUL),
         (errors.ProtocolError("a redirect", status=307), Sign.ALIVE),
-        (errors.AttemptTimeout("slow"), Sign.NOTHING),
+        (errors.AttemptTimeout("slow"), Sign.DOUBTFUL),
         (errors.RateLimited("x", status=429), Sign.NOTHING),
         (errors.InvalidRequest("x", status=400), Sign.ALIVE),
         (errors.InvalidRequest("not sent"), Sign.NOTHING),

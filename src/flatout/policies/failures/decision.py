@@ -128,9 +128,9 @@ class Sign(Enum):
     ALIVE = "alive"
     """It is at work: it refused this call for what it is, or its answer cannot be used."""
     NOTHING = "nothing"
-    """Nothing: the call was not sent, refused for our speed, or ended by our own bound on its time."""
+    """Nothing: the call was not sent, or refused for our speed."""
     DOUBTFUL = "doubtful"
-    """It failed, or this call made it fail."""
+    """It failed, or this call made it fail. A call that takes too long may wait there behind others, or be too long."""
     DOWN = "down"
     """It failed, whatever the call."""
     CLOSED = "closed"
@@ -146,7 +146,7 @@ def sign(error: CallError) -> Sign:
     if _usual(error) is Decision.STOP_TARGET:
         return Sign.CLOSED
     if isinstance(error, errors.AttemptTimeout):
-        return Sign.NOTHING
+        return Sign.DOUBTFUL
     if isinstance(error, errors.ConnectError):
         ours = error.should_retry is False or error.code == OPEN_FILES
         return Sign.NOTHING if ours else Sign.DOWN

@@ -20,6 +20,7 @@ from .advertised import Quota, advertised, exaggerates
 from .ahead import BURST, LOT, Trial, at_once
 from .aimd import Aimd
 from .axis import CAUSES, DAY, USE, Axis, MakeGcra, Shared, per_window
+from .backlog import Backlog
 from .charge import Charge, Reserve
 from .crowd import Crowd
 from .gcra import Gcra
@@ -119,8 +120,10 @@ class Pacer:
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
         self.search = None
+        self.backlog: Backlog | None = None  # bounds what is in flight where nothing else does
         if bare and adaptive == "rate":
             self.search = RateSearch(now, None if learnt is None else learnt * TRUST)
+            self.backlog = Backlog(IN_FLIGHT) if learnt is None else Backlog(IN_FLIGHT, IN_FLIGHT)
         self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate"
         self._answered = 0
@@ -172,6 +175,8 @@ class Pacer:
             return math.inf, "concurrency"
         if self._crowd is not None and self.in_flight + 1 > self._crowd.aimd.limit:
             return math.inf, "concurrency"
+        if self.backlog is not None and self.in_flight + 1 > self.backlog.limit:
+            return math.inf, "concurrency"
         at, cause = self.paused_until, "pause"
         if self._probe and self.in_flight and self._probe_until > at:
             at, cause = self._probe_until, "probe" if self._pause.began == -math.inf else "pause"
@@ -188,7 +193,7 @@ class Pacer:
         """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
         if cause == "concurrency":
             slots = self.search.slots if self.search is not None else None
-            bounds = (self.aimd, slots, self._crowd.aimd if self._crowd is not None else None)
+            bounds = (self.aimd, self.backlog, slots, self._crowd.aimd if self._crowd is not None else None)
             most = min(self._most if each is None else each.limit for each in bounds)
             return min(1.0, self.in_flight / most) if most != math.inf else None
         return USE if any(axis.cause == cause for axis in self._axes.values()) else None
@@ -208,6 +213,8 @@ class Pacer:
         """Take a call's share of every axis. The caller has seen to `ready_at`."""
         self.in_flight += 1
         need.at = self.in_flight
+        if self.backlog is not None:
+            self.backlog.sent(need)
         if self._probe and self._probe_until == -math.inf:
             self._probe_until = now + PROBE
         need.costs = costs = {}
@@ -242,6 +249,8 @@ class Pacer:
             self._crowd.answered(need, now)
             if self._crowd.aimd is not self.aimd:
                 self._crowd.aimd.answered(self.in_flight, now - sent, now)
+        if self.backlog is not None:
+            self.backlog.answered(need, now - sent)
         self.in_flight -= 1
         if self._pause.answered(sent, now):
             for axis in self._axes.values():
@@ -269,7 +278,7 @@ class Pacer:
         wall: float = 0.0,
     ) -> None:
         """An admitted call failed, or was cancelled, for a reason that is not our speed."""
-        self.in_flight -= 1
+        self._left(need)
         if self.search is not None and need.search is self.search:
             self.search.over()
         if headers is not None:
@@ -308,7 +317,7 @@ class Pacer:
             wall: the wall clock, in seconds since the epoch.
             named: the limits that the refusal names.
         """
-        self.in_flight -= 1
+        self._left(need)
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True, refused=True)
         if (alone := self._alone(retry_after, sent, now)) is not None:
@@ -326,6 +335,12 @@ class Pacer:
         if self.search is not None and need.search is self.search:  # else it was sent before there was this search
             return self._refused_unknown(self.search, need, retry_after, sent, now)
         return Wait(until=self._refused_known(retry_after, headers, sent, now))
+
+    def _left(self, need: Need) -> None:
+        """A call is in flight no more, and was not answered."""
+        self.in_flight -= 1
+        if self.backlog is not None:
+            self.backlog.over(need)
 
     def _alone(self, retry_after: float | None, sent: float, now: float) -> float | None:
         """Seconds that a refused call waits by itself where limits are known; None when that is everybody's affair."""
@@ -394,10 +409,10 @@ class Pacer:
             (axis.gcra.rate / max(1.0, need.costs[name]) for name, axis in self._axes.items() if name in need.costs),
             default=math.inf,
         )
-        rate = self._left() * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
+        rate = self._share_left() * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
         return RateSearch(now, max(1.0, rate), ceiling=ceiling)
 
-    def _left(self) -> float:
+    def _share_left(self) -> float:
         """The share of what the limits allow that is accepted: others may use most of them."""
         answered = self._answered - self._before
         return max(LEAST_SHARE, min(0.5, answered / (answered + self._refusals)))
@@ -476,7 +491,7 @@ class Pacer:
             axis = self._axes[name] = Axis(
                 CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
             )
-            self.search = self.aimd = None
+            self.search = self.aimd = self.backlog = None
             self._most = self.limits.concurrency or math.inf
             axis.taken = self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
             need.marks[name] = 0.0

@@ -68,6 +68,7 @@ class Need:
             "media",
             "number",
             "output",
+            "place",
             "search",
             "shape",
         ),
@@ -97,6 +98,7 @@ class Need:
         self.ended = 0  # and how many of them were over
         self.number = 0  # its place in the order of sending
         self.at = 0  # how many were in flight when it was sent, itself included
+        self.place = 0  # its place in the order of sending, for `flatout.policies.pacing.backlog`
 
     def __repr__(self) -> str:
         return f"Need(input={self.input:.0f}, output={self.output:.0f})"
