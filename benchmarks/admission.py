@@ -1,14 +1,16 @@
 """What it costs to let a call go, with 10,000 waiting: ``python -m benchmarks.admission``.
 
-``policies`` is the decision alone, as the queue takes it: may the next go, then let it go. ``limit`` is the whole
-layer, from the arrival of a call to its permit and back, with a task for each call; ``semaphore`` is the same tasks
-behind an `asyncio.Semaphore`, the least that could bound them. CPU of one process; medians of rounds that alternate.
+``decision`` is the policies' alone, as the queue takes it: may the next go, then let it go; ``answer`` is what they
+learn from an answer. ``limit`` is the whole layer, from the arrival of a call to its permit and back, with a task for
+each call; ``semaphore`` is the same tasks behind an `asyncio.Semaphore`, the least that could bound them. CPU of one
+process; medians of rounds that alternate.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -19,9 +21,9 @@ from flatout.layer import Journey, set_journey
 from flatout.layers.limit import Limit
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator, Need
-from flatout.values import Call, Limits, Reply
+from flatout.values import Call, Limits, Reply, Usage
 
-WAITING = 10_000
+WAITING, ROUNDS = 10_000, 20
 IN_FLIGHT = 100
 CALL = Call("Explain the CAP theorem in three sentences. " * 9)
 PLENTY = 6e9
@@ -34,17 +36,83 @@ MODES = {
 }
 
 
-def policies(limits: Limits) -> float:
-    """Microseconds for a decision and an admission."""
-    pacer, now = Pacer(limits, 0.0), 1e6
-    needs = [Need(100.0, 50.0) for _ in range(WAITING)]
-    began = time.process_time()
-    for need in needs:
-        now += 1e-3
-        if pacer.ready_at(need, now)[0] <= now:
+def known(limits: Limits) -> tuple[Pacer, float]:
+    """A pacer whose limits are given, and the present."""
+    return Pacer(limits, 0.0), 1e6
+
+
+def hosted() -> tuple[Pacer, float]:
+    """A pacer of a server of one's own."""
+    pacer = Pacer(Limits(adaptive="concurrency"), 0.0)
+    if pacer.aimd is not None:
+        pacer.aimd.limit = IN_FLIGHT
+    return pacer, 1e6
+
+
+def climbing() -> tuple[Pacer, float]:
+    """A pacer that has met no limit yet."""
+    pacer = Pacer(Limits(), 0.0)
+    decide(pacer, 0.0, 2)
+    return pacer, 1.0
+
+
+def holding() -> tuple[Pacer, float]:
+    """A pacer that goes on below a limit which it has found, and looks above it now and then."""
+    return Pacer(Limits(), 0.0, learnt=100.0), 0.0
+
+
+def among_others() -> tuple[Pacer, float]:
+    """A pacer that has found that others use its limit, too: half of it, and now more, now less."""
+    pacer, now = Pacer(Limits(), 0.0, learnt=60.0), 0.0
+    room, since = 20.0, 0.0
+    while "among others" not in repr(pacer):
+        need = Need()
+        now = max(now, pacer.ready_at(need, now)[0])
+        pacer.admit(need, now)
+        left = 75.0 if now % 14.0 < 7.0 else 25.0
+        room, since = min(20.0, room + left * (now - since)), now
+        if room < 1.0:
+            pacer.refused(need, None, {}, now, now, 0.0)
+        else:
+            room -= 1.0
+            pacer.answered(need, USAGE, {}, now, now, 0.0)
+    return pacer, now
+
+
+STATES: dict[str, Callable[[], tuple[Pacer, float]]] = {
+    **{name: partial(known, limits) for name, limits in MODES.items()},
+    "your own server": hosted,
+    "unknown: climb": climbing,
+    "unknown: hold and look": holding,
+    "unknown, among others": among_others,
+}
+USAGE = Usage(input_tokens=100, output_tokens=50)
+
+
+def policies(state: Callable[[], tuple[Pacer, float]]) -> tuple[float, float]:
+    """Microseconds for a decision and an admission, and for an answer."""
+    return decide(*state(), ROUNDS)
+
+
+def decide(pacer: Pacer, now: float, rounds: int) -> tuple[float, float]:
+    """The same, for so many rounds of up to `IN_FLIGHT` calls that are let go, and then are answered."""
+    decisions, answers, calls = 0.0, 0.0, 0
+    for _ in range(rounds):
+        needs = [Need(100.0, 50.0) for _ in range(IN_FLIGHT)]
+        began = time.process_time()
+        for need in needs:
+            at, _ = pacer.ready_at(need, now)
+            if at == math.inf:
+                break
+            now = max(now, at)
             pacer.admit(need, now)
-            pacer.in_flight = 0
-    return (time.process_time() - began) / WAITING * 1e6
+        sent = time.process_time()
+        gone = needs[: pacer.in_flight]
+        for need in gone:
+            pacer.answered(need, USAGE, {}, now - 1.0, now, 0.0)
+        decisions, answers = decisions + sent - began, answers + time.process_time() - sent
+        calls += len(gone)
+    return decisions / calls * 1e6, answers / calls * 1e6
 
 
 def tasks(ask: Callable[[], Awaitable[object]]) -> float:
@@ -90,20 +158,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     base: list[float] = []
-    rows: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in MODES}
+    alone: dict[str, list[tuple[float, float]]] = {name: [] for name in STATES}
+    whole: dict[str, list[float]] = {name: [] for name in MODES}
     for _ in range(options.rounds):
         base.append(semaphore())
+        for name, state in STATES.items():
+            alone[name].append(policies(state))
         for name, limits in MODES.items():
-            rows[name][0].append(policies(limits))
-            rows[name][1].append(limit(limits))
+            whole[name].append(limit(limits))
     print(f"\n{WAITING:,} waiting, {IN_FLIGHT} in flight; µs of CPU a call, medians of {options.rounds} rounds")
-    print(f"{'limits':24}{'policies':>10}{'limit':>10}{'semaphore':>11}{'the layer adds':>16}")
-    for name, (decided, whole) in rows.items():
-        added = statistics.median(a - b for a, b in zip(whole, base, strict=True))
-        print(
-            f"{name:24}{statistics.median(decided):>10.2f}{statistics.median(whole):>10.2f}"
-            f"{statistics.median(base):>11.2f}{added:>16.2f}"
-        )
+    print(f"{'limits':24}{'decision':>10}{'answer':>10}{'limit':>10}{'semaphore':>11}{'the layer adds':>16}")
+    for name, each in alone.items():
+        decided, answered = (statistics.median(times) for times in zip(*each, strict=True))
+        print(f"{name:24}{decided:>10.2f}{answered:>10.2f}" + _layer(whole.get(name), base))
+
+
+def _layer(whole: list[float] | None, base: list[float]) -> str:
+    """What the whole layer takes, where it was measured, beside a semaphore."""
+    if whole is None:
+        return ""
+    added = statistics.median(a - b for a, b in zip(whole, base, strict=True))
+    return f"{statistics.median(whole):>10.2f}{statistics.median(base):>11.2f}{added:>16.2f}"
 
 
 if __name__ == "__main__":
