@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, assert_type
 from pydantic import BaseModel
 
 import flatout
-from flatout import Call, Client, Reply, Result
+from flatout import Answered, Call, Client, Failed, Reply, Result
 
 
 class Person(BaseModel):
@@ -32,13 +32,44 @@ class Mood(enum.Enum):
 async def outputs_keep_their_types(client: Client) -> None:
     results = await client.gather([Call("Who?", output=Person)])
     assert_type(results, list[Result[Person]])
-    assert_type(results[0].output, Person | None)
     assert_type(await client.call(Call("Where?", output=Place)), Reply[Place])
     assert_type(await client.gather([Call("Which?", output=Row)], samples=2), list[list[Result[Row]]])
     assert_type(await client.gather([Call("How?", output=Mood)], models=["a", "b"]), list[Result[Mood]])
     assert_type(await client.gather([Call("Who all?", output=list[Person])]), list[Result[list[Person]]])
     async for result in client.as_completed([Call("Who?", output=Person)]):
-        assert_type(result.output, Person | None)
+        assert_type(result, Result[Person])
+
+
+def what_there_is_is_known_once_ok_was_asked(
+    result: Result[Person], plain: Result, results: list[Result[Person]]
+) -> None:
+    if result.ok:
+        result.output.name.upper()
+        result.text.upper()
+        result.reply.usage.total_tokens  # noqa: B018
+    else:
+        result.error.add_note("…")
+    for each in results:
+        if not each.ok:
+            raise each.error
+        each.output.name.upper()
+    "".join([each.output.name for each in results if each.ok])
+    plain.text.upper() if plain.ok else plain.error.args
+    assert_type(result.unwrap(), Person)
+    if isinstance(result, Answered):
+        assert_type(result.text, str)
+        assert_type(result.output, Person)
+        assert_type(result.reply, Reply[Person])
+    else:
+        assert_type(result.error, Exception)
+    match result:
+        case Answered(output=person):
+            assert_type(person, Person)
+        case Failed(error=error):
+            assert_type(error, Exception)
+    assert_type(Failed(index=0, error=ValueError("…")).ok, Literal[False])
+    ada = Person(name="Ada")
+    assert_type(Answered(index=0, reply=Reply(text="…", output=ada), output=ada).output, Person)
 
 
 async def everything_else_needs_no_annotation(client: Client) -> None:
@@ -60,4 +91,4 @@ if TYPE_CHECKING:
 
     async def functions_keep_their_types(client: Client) -> None:
         async for result in client.map(measure, ["a"]):
-            assert_type(result.output, int | None)
+            assert_type(result, Result[int])

@@ -56,16 +56,18 @@ if TYPE_CHECKING:
     from .client import Client
     from .config.file import Config
     from .sync import run
-    from .values import Call, Endpoint, Limits, Reply, Result, ToolCall, Usage
+    from .values import Answered, Call, Endpoint, Failed, Limits, Reply, Result, ToolCall, Usage
     from .values.attachments import File, Image
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Answered": "values",
     "Call": "values",
     "Client": "client",
     "Config": "config.file",
     "Endpoint": "values",
+    "Failed": "values",
     "File": "values.attachments",
     "Image": "values.attachments",
     "Limits": "values",
@@ -77,6 +79,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Answered",
     "AttemptTimeout",
     "AuthenticationError",
     "BudgetExceeded",
@@ -93,6 +96,7 @@ __all__ = [
     "EmptyAnswer",
     "Endpoint",
     "Exited",
+    "Failed",
     "File",
     "FlatoutError",
     "GuardrailTripped",

@@ -16,12 +16,13 @@ import flatout
 from flatout import Call, Client, Limits, errors
 
 NAMES = [
-    "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen", "Client", "Config",
-    "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded", "EmptyAnswer", "Endpoint",
-    "Exited", "File", "FlatoutError", "GuardrailTripped", "Image", "InvalidRequest", "Limits", "NotSent", "OutputError",
-    "Overloaded", "ProtocolError", "ProviderError", "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result",
-    "RunDamaged", "RunLocked", "RunMismatch", "SchemaMismatch", "ServerError", "StepUnknown", "StoreError",
-    "ToolCall", "TransportError", "Truncated", "Usage", "UsageLimitReached", "run",
+    "Answered", "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen",
+    "Client", "Config", "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded",
+    "EmptyAnswer", "Endpoint", "Exited", "Failed", "File", "FlatoutError", "GuardrailTripped", "Image",
+    "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "ProtocolError", "ProviderError",
+    "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "RunDamaged", "RunLocked", "RunMismatch",
+    "SchemaMismatch", "ServerError", "StepUnknown", "StoreError", "ToolCall", "TransportError", "Truncated",
+    "Usage", "UsageLimitReached", "run",
 ]  # fmt: skip
 
 HEAVY = ("aiohttp", "pydantic", "typer", "rich", "jinja2", "sqlite3", "genai_prices", "opentelemetry", "xllamacpp")

@@ -13,8 +13,21 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
-from flatout import Call, ConfigError, Endpoint, Limits, Reply, Result, ToolCall, Usage
+from flatout import (
+    Answered,
+    Call,
+    ConfigError,
+    Endpoint,
+    Failed,
+    Limits,
+    RateLimited,
+    Reply,
+    Result,
+    ToolCall,
+    Usage,
+)
 from flatout.layer import Request
 from flatout.values import Target
 from flatout.values.reply import said_in
@@ -200,6 +213,98 @@ def test_a_result_is_ok_or_has_an_error():
     bad = Result(index=1, error=ValueError("x"))
     assert (good.ok, good.text) == (True, "hi")
     assert (bad.ok, bad.text) == (False, None)
+
+
+def test_a_result_is_one_of_two_kinds():
+    """Who tells answers from failures by `isinstance` or `match`, as type checkers know them, would meet neither."""
+    good, bad = Result(index=0, reply=Reply(text="hi")), Result(index=1, error=ValueError("x"))
+    kinds = (Result, Answered, Failed)
+    assert [isinstance(good, kind) for kind in kinds] == [True, True, False]
+    assert [isinstance(bad, kind) for kind in kinds] == [True, False, True]
+    assert [isinstance("hi", kind) for kind in kinds] == [False, False, False]
+    match good:
+        case Answered(text=text):
+            assert text == "hi"
+        case _:
+            pytest.fail("it is an answer")
+    assert Answered(index=0, reply=Reply(text="hi")) == good
+    failed = msgspec.structs.replace(good, reply=None, error=ValueError("x"))
+    assert isinstance(failed, Failed)
+
+
+@pytest.mark.parametrize("kind", [Answered, Failed])
+def test_a_result_of_one_kind_cannot_be_made_as_the_other(kind):
+    """A stand-in in somebody's tests would be the opposite of what it is called."""
+    wrong = {"error": ValueError("x")} if kind is Answered else {"reply": Reply(text="hi")}
+    with pytest.raises(TypeError, match=kind.__name__):
+        kind(index=0, **wrong)
+
+
+def test_results_travel_as_they_did():
+    """A result that was pickled, copied or taken apart by msgspec would come back as something else."""
+    result = Result(index=2, id="a", call=Call("x"), reply=Reply(text="hi", output=[1]), output=[1], cost=0.5)
+    assert pickle.loads(pickle.dumps(result)) == copy.deepcopy(result) == result
+    assert type(pickle.loads(pickle.dumps(result))) is Result
+    assert msgspec.structs.asdict(result)["output"] == [1]
+    assert msgspec.json.decode(msgspec.json.encode(result))["reply"]["text"] == "hi"
+
+
+def test_unwrap_gives_what_was_asked_for():
+    """Everybody would write the same three lines; and a null that was asked for would come as the text of a null."""
+    kind = Call("x", output=int | None)
+    text, error = Reply(text="null"), RateLimited("too fast")
+    assert Result(index=0, call=Call("x"), reply=text).unwrap() == "null"
+    assert Result(index=0, call=kind, reply=text).unwrap() is None
+    assert Result(index=0, reply=text, output=7).unwrap() == 7
+    assert Result(index=0, item="a").unwrap() is None
+    with pytest.raises(RateLimited) as caught:
+        Result(index=0, error=error).unwrap()
+    assert caught.value is error
+
+
+USED = Usage(input_tokens=12, output_tokens=340)
+LONG = "word " * 1_000
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (
+            Result(
+                index=1_234_567,
+                id="row-1234567",
+                call=Call(LONG),
+                reply=Reply(text=f"Ada\nLovelace {LONG}", usage=USED, model="gpt-5-mini-2025-08-07", body=b"the body"),
+                cost=0.000123456789,
+                waits={"requests": 1.0},
+            ),
+            "Result(index=1234567, id='row-1234567', ok=True, text='Ada\\nLovelace word word word word word word word "
+            "word word w…', model='gpt-5-mini-2025-08-07', tokens=352, cost=0.000123457)",
+        ),
+        (
+            Result(index=0, call=Call("x", model="a/b"), error=RateLimited("too fast"), cost=0.0, attempts=6),
+            "Result(index=0, ok=False, error=RateLimited('too fast'), model='a/b', cost=0)",
+        ),
+        (Result(index=1, error=ValueError(LONG)), f"Result(index=1, ok=False, error=ValueError('{LONG[:59]}…'))"),
+        (Result(index=2, item=LONG, output=7), "Result(index=2, ok=True, output=7)"),
+        (Result(index=3, output=[LONG, "b"]), f"Result(index=3, ok=True, output=['{LONG[:57]}…)"),
+    ],
+)
+def test_a_result_shows_itself_on_a_line_or_two(result, words):
+    """A list of results in a notebook would fill the screen with bodies and Nones."""
+    assert repr(result) == words
+    assert len(words) < 200
+    assert pretty_repr(result, max_width=200) == words
+
+
+def test_values_show_what_they_hold_and_nothing_else():
+    """What somebody has set would drown in what nobody has."""
+    assert repr(Call("x", temperature=0)) == "Call(prompt='x', temperature=0)"
+    assert repr(Limits(rpm=5)) == "Limits(rpm=5)"
+    assert repr(Reply(text="x", usage=USED)) == "Reply(text='x', usage=Usage(input_tokens=12, output_tokens=340))"
+    assert repr(Reply(text="", tool_calls=(ToolCall(id="1", name="f", arguments="{}"),))) == (
+        "Reply(text='', tool_calls=(ToolCall(id='1', name='f', arguments='{}'),))"
+    )
 
 
 def test_a_tool_call_reads_its_arguments():

@@ -29,6 +29,7 @@ from flatout.store import Item
 from flatout.text.redact import mask
 from flatout.values import Call, Reply, Result, ToolCall, Usage
 from flatout.values.attachments import Attachment
+from flatout.values.result import make_result
 
 _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
@@ -171,7 +172,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         error = error_of(item.error or "CallError", item.error_message or "", item.attempts)
         if isinstance(error, CallError) and (item.answer is not None or item.tool_calls is not None):
             error.reply = reply
-    return Result(
+    return make_result(
         index=item.index,
         id=item.id,
         call=call,

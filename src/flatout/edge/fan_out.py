@@ -25,6 +25,7 @@ from flatout.errors import CallError, ConfigError, Exited
 from flatout.layer import Journey, journey, set_journey
 from flatout.tasks.closing import reading
 from flatout.values import Call, Reply, Result
+from flatout.values.result import make_result
 
 AT_ONCE = 50
 """Items begun in one turn of the event loop. With a window of thousands, beginning all of them would take a second, and
@@ -145,7 +146,7 @@ def outcome(
     error: Exception | None = None,
 ) -> Result[Any]:
     """The result of what has just ended, with what was collected on the way."""
-    return Result(
+    return make_result(
         index=index,
         id=call.id if call is not None else None,
         call=call,

@@ -1,4 +1,4 @@
-"""The values that go in and come out: Call, Result, Reply, Limits, Endpoint.
+"""The values that go in and come out: Call, Result (Answered or Failed), Reply, Limits, Endpoint.
 
 They are frozen msgspec structs: made in a fraction of a microsecond, compared by value, safe to share between
 tasks. Durations are float seconds, money is US dollars, tokens and counts are int. What is not known is None,
@@ -7,13 +7,15 @@ never 0.
 
 from .call import Call, CallLike, OutputType
 from .reply import Message, OutputT, Reply, ToolCall, Usage
-from .result import Result
+from .result import Answered, Failed, Result
 from .target import Endpoint, Limits, Target
 
 __all__ = [
+    "Answered",
     "Call",
     "CallLike",
     "Endpoint",
+    "Failed",
     "Limits",
     "Message",
     "OutputT",

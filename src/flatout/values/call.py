@@ -18,7 +18,7 @@ OutputType = type[OutputT] | Mapping[str, Any] | UnionType | _SpecialForm
 """What ``output`` takes: a type (a model, a dataclass, a TypedDict, an Enum, a Literal …) or a JSON schema."""
 
 
-class _CallOptions(Struct, Generic[OutputT], frozen=True, kw_only=True):
+class _CallOptions(Struct, Generic[OutputT], frozen=True, kw_only=True, repr_omit_defaults=True):
     """Everything of a Call that is given by name."""
 
     messages: Sequence[Message] | None = None

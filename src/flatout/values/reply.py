@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
+from flatout.text.shown import shown
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault  # so that a call without ``output`` needs no annotation
 
@@ -24,13 +26,14 @@ Message = Mapping[str, Any]
 """One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
 
 _AS_THEY_CAME = frozenset({"body", "headers", "native"})
-"""What a Reply's repr leaves out: it says the rest once more, and some servers repeat the key in it."""
+"""What a Reply's repr leaves out, beside what is not there: it says the rest once more, and some servers repeat the key
+in it."""
 
 NATIVE = "native"
 """The entry of a message that holds the turn in the form of the provider that made it. Opaque to all others."""
 
 
-class Usage(Struct, frozen=True, kw_only=True, gc=False):
+class Usage(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
     """Tokens as the provider counted them. None where it did not say.
 
     Attributes:
@@ -64,7 +67,7 @@ _ARGUMENTS = msgspec.json.Decoder(float_hook=_number)
 """JSON Schema takes 3.0 for an integer (draft 6 and later), and some providers write all numbers so."""
 
 
-class ToolCall(Struct, frozen=True, kw_only=True):
+class ToolCall(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """A tool that the model asks for.
 
     Attributes:
@@ -111,7 +114,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
         tool_calls: the tools that the model asks for.
         finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
         usage: tokens, as far as the provider told.
-        output: the validated object, where the call asked for one.
+        output: the validated object, where the call asked for one; None where the model asked for tools instead.
         repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, amid prose, with a line
             break in a text or a comma too many, or cut off.
         service_tier: the tier that served it, where the provider told.
@@ -129,7 +132,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = Usage()
-    output: OutputT | None = None
+    output: OutputT = None  # type: ignore[assignment]  # not there where nothing asks for it, and then it is Any
     repaired: bool = False
     service_tier: str | None = None
     model: str | None = None
@@ -139,12 +142,14 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     native: bytes = b""
 
     def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
-        for name in self.__struct_fields__:
-            if name not in _AS_THEY_CAME:
-                yield name, getattr(self, name)
+        yield "text", self.text
+        for name, default in zip(self.__struct_fields__[1:], self.__struct_defaults__, strict=True):
+            value = getattr(self, name)
+            if name not in _AS_THEY_CAME and value is not default:
+                yield name, value
 
     def __repr__(self) -> str:
-        return f"Reply({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+        return shown("Reply", self.__rich_repr__())
 
     @property
     def raw(self) -> Any:

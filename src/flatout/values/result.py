@@ -1,33 +1,24 @@
-"""What became of one call."""
+"""What became of one call: an answer or a failure, and ``ok`` says which.
+
+For type checkers `Result` is the union of `Answered` and `Failed`, so that ``if result.ok:`` tells them what there is.
+When the program runs, it is one class: made at one price, pickled under one name, and known by its ``error`` alone for
+what it is. `Answered` and `Failed` then are how a result can be: `isinstance` and `match` ask for its ``ok``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Generic
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeAlias
 
 from msgspec import Struct
 
+from flatout.text.shown import beginning, dollars, shown
+
 from .call import Call
-from .reply import OutputT, Reply
+from .reply import OutputT, Reply, Usage
 
 
-class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
-    """What became of one call: an answer or a named error, never both.
-
-    Attributes:
-        index: the call's place in the input, from 0.
-        id: the call's id, if it had one.
-        call: the call; None for a `Client.map` item.
-        item: the item, for `Client.map`; None otherwise.
-        reply: the provider's answer; None when the call failed (see ``error.reply`` for one that was unusable).
-        output: the validated object when ``output=`` was asked for; for `Client.map`, what the function returned.
-        error: why there is no answer.
-        attempts: how many times the call was tried.
-        cost: US dollars for all attempts that reported usage; None when the price or the usage is not known.
-        elapsed: seconds from the call's entry to its end, queueing and retries included.
-        waits: where those seconds went, by cause; see `flatout.events.WAITS`.
-    """
-
+class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     index: int
     id: str | None = None
     call: Call[Any] | None = None
@@ -47,5 +38,129 @@ class Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
 
     @property
     def text(self) -> str | None:
-        """The answer's text; None when the call failed."""
+        """The answer's text; None when the call failed, and for items of `Client.map` and texts of `Client.embed`."""
         return self.reply.text if self.reply is not None else None
+
+    def unwrap(self) -> Any:
+        """The output where one was asked for, else the text; the error of a failed call is raised."""
+        if self.error is not None:
+            raise self.error
+        asked = self.call is not None and self.call.output is not None
+        return self.output if asked or self.output is not None else self.text
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
+        yield "index", self.index
+        if self.id is not None:
+            yield "id", beginning(self.id)
+        yield "ok", self.ok
+        if self.error is not None:
+            yield "error", beginning(self.error)
+        elif self.reply is not None and self.reply.text:
+            yield "text", beginning(self.reply.text)
+        elif self.output is not None:
+            yield "output", beginning(self.output)
+        model = (self.reply and self.reply.model) or (self.call and self.call.model)
+        if model is not None:
+            yield "model", beginning(model)
+        tokens = (self.reply.usage if self.reply is not None else Usage()).total_tokens
+        if tokens is not None:
+            yield "tokens", tokens
+        if self.cost is not None:
+            yield "cost", dollars(self.cost)
+
+    def __repr__(self) -> str:
+        return shown("Result", self.__rich_repr__())
+
+
+if TYPE_CHECKING:
+    # mypy narrows a result by `if result.ok:`, and calls what the other half lacks None. Pyright narrows by `is` and by
+    # `isinstance`, and not by an attribute's truth. There what a half lacks is Any: `if result.ok: result.text.upper()`
+    # passes, and so does a look that forgets to ask. Pyright takes the first of two aliases, mypy the one that is true.
+    MYPY = False
+    if not MYPY:
+        _Nothing: TypeAlias = Any
+    else:
+        _Nothing: TypeAlias = None
+
+    class Answered(_Result[OutputT], Generic[OutputT], frozen=True, kw_only=True):
+        """A result that is an answer; see `Result`."""
+
+        reply: Reply[OutputT]
+        output: OutputT
+        error: _Nothing = None
+
+        @property
+        def ok(self) -> Literal[True]: ...
+
+        @property
+        def text(self) -> str: ...
+
+        def unwrap(self) -> OutputT: ...
+
+    class Failed(_Result[Any], frozen=True, kw_only=True):
+        """A result that is a failure; see `Result`."""
+
+        reply: _Nothing = None
+        output: _Nothing = None
+        error: Exception
+
+        @property
+        def ok(self) -> Literal[False]: ...
+
+        @property
+        def text(self) -> _Nothing: ...
+
+        def unwrap(self) -> NoReturn: ...
+
+    Result: TypeAlias = Answered[OutputT] | Failed
+
+    FieldsT = ParamSpec("FieldsT")
+
+    def _as_either(made: Callable[FieldsT, object]) -> Callable[FieldsT, Result[Any]]: ...
+
+    make_result = _as_either(_Result)
+
+else:
+
+    class Result(_Result[OutputT], Generic[OutputT], frozen=True, kw_only=True):
+        """What became of one call: an answer or a named error, never both.
+
+        Attributes:
+            index: the call's place in the input, from 0.
+            id: the call's id, if it had one.
+            call: the call; None for a `Client.map` item.
+            item: the item, for `Client.map`; None otherwise.
+            reply: the provider's answer; None when the call failed (see ``error.reply`` for one that was unusable), and
+                for `Client.map`.
+            output: the validated object when ``output=`` was asked for (None where the model asked for tools instead);
+                for `Client.map`, what the function returned.
+            error: why there is no answer.
+            attempts: how many times the call was tried.
+            cost: US dollars for all attempts that reported usage; None when the price or the usage is not known.
+            elapsed: seconds from the call's entry to its end, queueing and retries included.
+            waits: where those seconds went, by cause; see `flatout.events.WAITS`.
+        """
+
+    make_result = Result  # a union has no constructor, so for type checkers it has another name
+
+    class _Half(type):
+        """One of the two that a result can be."""
+
+        def __instancecheck__(cls, value):
+            return isinstance(value, Result) and value.ok is cls._ok
+
+        def __call__(cls, **fields):
+            made = Result(**fields)
+            if not isinstance(made, cls):
+                raise TypeError(f"{cls.__name__} {'has no' if made.error else 'needs an'} error")
+            return made
+
+    class Answered(metaclass=_Half):
+        """A `Result` that is an answer."""
+
+        _ok = True
+
+    class Failed(metaclass=_Half):
+        """A `Result` that is a failure."""
+
+        _ok = False

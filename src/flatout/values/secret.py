@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import FlatoutError
+from flatout.text.shown import shown
 
 _SECRET_PARTS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
 """The parts of an address in which keys stand: before the host, and the query."""
@@ -90,7 +91,7 @@ class Reticent(Struct, frozen=True):
             yield name, veiled_url(value) if name == "base_url" and value else value
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+        return shown(type(self).__name__, self.__rich_repr__())
 
 
 def veiled_url(url: str) -> str:

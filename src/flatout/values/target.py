@@ -14,7 +14,7 @@ from .checks import is_positive
 from .secret import Reticent, Secret, veiled_url
 
 
-class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
     """What a target allows. None means that it is not known.
 
     Args:

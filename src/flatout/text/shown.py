@@ -1,0 +1,37 @@
+"""How values show themselves in a repr: on a line or two, with what is known and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+MOST = 60
+"""Characters of a text that a repr shows."""
+
+
+class Bare(str):
+    """Words that a repr shows without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def shown(name: str, fields: Iterable[tuple[str, Any]]) -> str:
+    """A repr of named fields."""
+    return f"{name}({', '.join(f'{field}={value!r}' for field, value in fields)})"
+
+
+def beginning(value: Any) -> Any:
+    """The first characters of a text, or of what anything else shows of itself; for a repr."""
+    if isinstance(value, str):
+        return value if len(value) <= MOST else f"{value[: MOST - 1]}…"
+    if isinstance(value, BaseException):
+        return Bare(f"{type(value).__name__}({beginning(str(value))!r})")
+    return Bare(beginning(" ".join(repr(value).split())))
+
+
+def dollars(cost: float) -> Bare:
+    """US dollars, to six digits."""
+    return Bare(f"{cost:.6g}")
