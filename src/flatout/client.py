@@ -9,9 +9,7 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
-
-import msgspec
+from typing import Any, Never, Self, TypeVar, overload
 
 from .config.file import Config, load
 from .config.settings import settings_of
@@ -19,6 +17,7 @@ from .durable.map import durable_map
 from .durable.run import durable_calls
 from .edge.embed import embed
 from .edge.fan_out import as_error, check_function, fan_out, outcome, run_function, unless_exit
+from .edge.parameters import CALL, CLIENT, ForAll, check_names, with_options
 from .edge.stream import Stream
 from .edge.variants import check_variants, expanded, in_order
 from .engine import Engine
@@ -26,7 +25,7 @@ from .errors import ConfigError
 from .layer import Journey, Transport
 from .overview import Overview
 from .providers.targets import Targets
-from .values import Call, CallLike, Limits, OutputT, Reply, Result
+from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
 from .values.secret import Secret, conceal, veil
 
 ItemT = TypeVar("ItemT")
@@ -102,8 +101,10 @@ class Client(Overview):
         give_up: float | None = None,
         retry_share: float | None = None,
         repeats: int | None = None,
+        **unknown: Never,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
+        check_names(unknown, CLIENT, client="{}")
         config = load(config)
         targets = Targets(
             model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=config
@@ -158,21 +159,39 @@ class Client(Overview):
         if engine is not None and engine.loop is not None and not engine.closed:
             warnings.warn(f"{self!r} was not closed: use it as `async with`", ResourceWarning, stacklevel=2)
 
-    async def call(self, call: str | Mapping[str, Any] | Call[OutputT], /, **options: Any) -> Reply[OutputT]:
+    @overload
+    async def call(self, call: CallLike, /, *, output: OutputType[OutputT], **options: Any) -> Reply[OutputT]: ...
+
+    @overload
+    async def call(
+        self, call: str | Mapping[str, Any] | Call[OutputT], /, *, output: None = ..., **options: Any
+    ) -> Reply[OutputT]: ...
+
+    async def call(self, call: CallLike, /, **options: Any) -> Reply[Any]:
         """Answer one call.
 
         Args:
             call: a prompt, a dict or a `Call`.
-            **options: what a `Call` takes by name, such as ``temperature=0``.
+            **options: what a `Call` takes by name, such as ``temperature=0`` or ``output=Person``; they win over the
+                call's own. Names that flatout does not know are sent to the provider as they are.
 
         Raises:
             CallError: it has no answer; the class says why.
             ConfigError: the call itself is wrong, or its model unknown.
         """
         self._engine.bind()
-        return await self._engine.answer(_call(call, options), Journey(asyncio.get_running_loop().time()))
+        check_names(options, CALL)
+        return await self._engine.answer(with_options(call, options), Journey(asyncio.get_running_loop().time()))
 
-    def stream(self, call: CallLike, /, **options: Any) -> Stream:
+    @overload
+    def stream(self, call: CallLike, /, *, output: OutputType[OutputT], **options: Any) -> Stream[OutputT]: ...
+
+    @overload
+    def stream(
+        self, call: str | Mapping[str, Any] | Call[OutputT], /, *, output: None = ..., **options: Any
+    ) -> Stream[OutputT]: ...
+
+    def stream(self, call: CallLike, /, **options: Any) -> Stream[Any]:
         """Answer one call, its text as it comes: ``async for text in client.stream(…)``; then ``.reply``.
 
         Nothing is tried again once the first text was handed out: it would begin anew in the middle.
@@ -186,7 +205,8 @@ class Client(Overview):
             ConfigError: the call itself is wrong.
         """
         self._engine.bind()
-        return Stream(partial(self._engine.answer, _call(call, options)))
+        check_names(options, CALL)
+        return Stream(partial(self._engine.answer, with_options(call, options)))
 
     async def embed(
         self, texts: Iterable[str], *, model: str | None = None, dimensions: int | None = None
@@ -212,7 +232,9 @@ class Client(Overview):
         window = self._engine.window
         return await embed(texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window)
 
-    async def result(self, call: CallLike, /, *, index: int = 0, trip: Journey | None = None) -> Result[Any]:
+    async def result(
+        self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, trip: Journey | None = None
+    ) -> Result[OutputT]:
         """Answer one call; a failure stands in the result instead of being raised.
 
         Args:
@@ -229,9 +251,12 @@ class Client(Overview):
         calls: Calls[OutputT],
         *,
         models: Sequence[str] | None = ...,
+        samples: None = ...,
         strict: bool = ...,
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
+        output: OutputType[OutputT] | None = ...,
+        **options: Any,
     ) -> list[Result[OutputT]]: ...
 
     @overload
@@ -244,6 +269,8 @@ class Client(Overview):
         strict: bool = ...,
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
+        output: OutputType[OutputT] | None = ...,
+        **options: Any,
     ) -> list[list[Result[OutputT]]]: ...
 
     async def gather(
@@ -255,6 +282,8 @@ class Client(Overview):
         strict: bool = False,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        output: OutputType[OutputT] | None = None,
+        **options: Any,
     ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         """Answer many calls; the results stand in input order.
 
@@ -266,8 +295,13 @@ class Client(Overview):
                 Otherwise failures stand in their results.
             store: as for `as_completed`.
             retry_failed: as for `as_completed`.
+            output: what every answer must be, unless its call says otherwise.
+            **options: parameters of all calls, as for `as_completed`.
         """
-        asked = self.as_completed(calls, models=models, samples=samples, store=store, retry_failed=retry_failed)
+        check_names(options, CALL)
+        asked = self.as_completed(
+            calls, models=models, samples=samples, store=store, retry_failed=retry_failed, output=output, **options
+        )
         return await in_order(asked, samples, strict=strict)
 
     def as_completed(
@@ -278,6 +312,8 @@ class Client(Overview):
         samples: int | None = None,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        output: OutputType[OutputT] | None = None,
+        **options: Any,
     ) -> AsyncGenerator[Result[OutputT], None]:
         """Answer many calls; yield each result as it completes.
 
@@ -293,17 +329,27 @@ class Client(Overview):
                 file is there, the run goes on: what is finished comes from it, without being asked again (as far as it
                 keeps a reply: without ``raw`` and ``headers``); calls that were added are new work.
             retry_failed: ask again for calls that failed; otherwise only for those that were never sent.
+            output: what every answer must be, unless its call says otherwise.
+            **options: parameters of all calls: what a `Call` takes by name, such as ``temperature=0``. A call's own
+                values win. ``model`` is for the calls that name none, so it does not go with ``models``.
 
         Raises:
+            ConfigError: a parameter is wrong, or belongs elsewhere; nothing was sent.
             RunMismatch: the run file belongs to other calls; the message names the row and what differs.
             StoreError: the run file cannot be used, or written any more. What was yielded is in it.
         """
         self._engine.bind()
         if isinstance(calls, str | bytes | Mapping | Call):
             raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
+        check_names(options, CALL)
         check_variants(models, samples)
+        if models is not None and "model" in options:
+            raise ConfigError("give model or models, not both")
         for name in models or ():
             self.check(Call("", model=name))
+        options |= {} if output is None else {"output": output}
+        if options:
+            calls = ForAll(options).put_into(calls)
         if models is not None or samples is not None:
             calls = expanded(calls, models, samples)
         if store is None:
@@ -386,8 +432,3 @@ class Client(Overview):
         except (Exception, SystemExit, KeyboardInterrupt) as caught:
             error = as_error(caught)
         return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
-
-
-def _call(value: CallLike, options: Mapping[str, Any]) -> Call:
-    made = Call.of(value)
-    return Call.of({**msgspec.structs.asdict(made), **options}) if options else made

@@ -10,8 +10,9 @@ from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from .client import Calls, Client
+from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
-from .values import OutputT, Result
+from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
 
 ResultT = TypeVar("ResultT")
@@ -30,6 +31,7 @@ def run(
     strict: bool = ...,
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
+    output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[list[Result[OutputT]]]: ...
 
@@ -40,9 +42,11 @@ def run(
     model: str | None = ...,
     *,
     models: Sequence[str] | None = ...,
+    samples: None = ...,
     strict: bool = ...,
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
+    output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[Result[OutputT]]: ...
 
@@ -56,6 +60,7 @@ def run(
     strict: bool = False,
     store: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
+    output: OutputType[OutputT] | None = None,
     **options: Any,
 ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
     """Answer many calls and return one result per call, in input order.
@@ -71,7 +76,10 @@ def run(
         strict: raise the first failure.
         store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
         retry_failed: with ``store``, ask again for calls that failed.
-        **options: what `Client` takes.
+        output: what every answer must be, unless its call says otherwise.
+        **options: what `Client` takes, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
+            ``temperature=0``; a call's own values win. What both take (``timeout``, ``deadline``, ``reasks``) means the
+            same either way. ``seed`` is the calls'.
 
     Raises:
         ConfigError: an option is wrong; nothing was sent.
@@ -80,11 +88,15 @@ def run(
     """
     options |= {name: conceal(options.get(name)) for name in ("api_key", "base_url")}
     options |= {"headers": veil(options.get("headers"))}
-    made = Client(model, **options)  # reads flatout.toml: not in the loop
+    check_names(options, CALL | CLIENT, client="{}")
+    own = {name: options.pop(name) for name in list(options) if name in CLIENT and name != "seed"}
+    made = Client(model, **own)  # reads flatout.toml: not in the loop
 
     async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         async with made as client:
-            asked = client.as_completed(calls, models=models, samples=samples, store=store, retry_failed=retry_failed)
+            asked = client.as_completed(
+                calls, models=models, samples=samples, store=store, retry_failed=retry_failed, output=output, **options
+            )
             return await in_order(asked, samples, strict=strict)
 
     try:

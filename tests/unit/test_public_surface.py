@@ -85,10 +85,10 @@ def test_the_client_takes_what_it_took():
         *("budget", "headers", "config"),
         *("transport", "wait_for_quota", "fail_truncated", "seed", "trust_env", "give_up", "retry_share", "repeats"),
     ]
-    assert parameters(Client) == ["model", *options]
+    assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)
     assert all(signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in options)
-    own = ["calls", "model", "models", "samples", "strict", "store", "retry_failed", "options"]
+    own = ["calls", "model", "models", "samples", "strict", "store", "retry_failed", "output", "options"]
     assert parameters(flatout.run) == own
 
 
@@ -96,8 +96,9 @@ def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
     assert parameters(Client.result) == ["self", "call", "index", "trip"]
-    assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", "store", "retry_failed"]
-    assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", "store", "retry_failed"]
+    stored = ["store", "retry_failed", "output", "options"]
+    assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", *stored]
+    assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", *stored]
     assert parameters(Client.stream) == ["self", "call", "options"]
     assert parameters(Client.embed) == ["self", "texts", "model", "dimensions"]
     assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed"]

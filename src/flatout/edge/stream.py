@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self
 
 from flatout.layer import Journey
-from flatout.values import Reply
+from flatout.values import OutputT, Reply
 
 
-class Stream:
+class Stream(Generic[OutputT]):
     """An answer on its way: iterate over it for its text; `reply` has the whole answer afterwards.
 
     ::
@@ -25,8 +25,8 @@ class Stream:
     fetched yet waits in memory, so a slow reader never makes the provider's answer time out.
     """
 
-    def __init__(self, ask: Callable[[Journey], Awaitable[Reply]]) -> None:
-        self._reply: Reply | None = None
+    def __init__(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> None:
+        self._reply: Reply[OutputT] | None = None
         self._texts = self._run(ask)
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -41,7 +41,7 @@ class Stream:
         await self._texts.aclose()
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> Reply[OutputT]:
         """The whole answer, once its text has been read to the end.
 
         Raises:
@@ -51,7 +51,7 @@ class Stream:
             raise RuntimeError("the reply is there when the stream has been read to its end")
         return self._reply
 
-    async def _run(self, ask: Callable[[Journey], Awaitable[Reply]]) -> AsyncGenerator[str, None]:
+    async def _run(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> AsyncGenerator[str, None]:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         trip = Journey(asyncio.get_running_loop().time())
         trip.sink = pieces.put_nowait

@@ -1,0 +1,189 @@
+"""What is given by name: parameters of one call or of all calls, and names that belong elsewhere.
+
+A call takes any name, since providers have parameters that flatout does not know. So a slip (``temprature=0``,
+``rpm=600``) would travel to the provider, which ignores it or refuses every call. Here it is refused before anything is
+sent, with what to write instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from flatout.errors import ConfigError
+from flatout.tasks.closing import reading
+from flatout.values import Call, CallLike, Limits
+from flatout.values.secret import conceal, veil
+
+CALL = frozenset(Call.__struct_fields__)
+LIMITS = frozenset(Limits.__struct_fields__)
+CLIENT = frozenset(
+    {
+        *("model", "base_url", "api_key", "limits", "timeout", "first_byte", "between_bytes", "deadline", "retries"),
+        *("reasks", "budget", "headers", "config", "transport", "wait_for_quota", "fail_truncated", "seed"),
+        *("trust_env", "give_up", "retry_share", "repeats"),
+    }
+)
+"""What `Client` takes."""
+
+_OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
+"""What tells one call from the others."""
+
+_SHORT = 4
+"""Letters up to which a name is too short to be known by most of its letters."""
+
+_NO_SLIPS = frozenset({"models", "mode"})
+"""Names that providers have, though they look like slips."""
+
+_ALSO_CALLED = {
+    "api_key": ("key", "apikey", "api_token", "token", "openai_api_key"),
+    "base_url": ("url", "api_base", "endpoint", "host"),
+    "retries": ("retry", "max_retries", "num_retries", "n_retries", "attempts", "max_attempts"),
+    "timeout": ("request_timeout", "max_time"),
+    "budget": ("max_cost", "max_budget"),
+    "headers": ("extra_headers", "default_headers"),
+    "temperature": ("temp",),
+    "system": ("system_prompt",),
+    "output": ("response_model", "output_type", "output_schema"),
+    "extra": ("extra_body",),
+    "rpm": ("requests_per_minute", "max_requests_per_minute"),
+    "tpm": ("tokens_per_minute", "max_tokens_per_minute"),
+    "concurrency": (
+        *("max_concurrency", "concurrent", "max_concurrent", "max_concurrent_requests", "parallel", "parallelism"),
+        *("max_parallel_requests", "workers", "max_workers", "num_workers", "n_jobs", "semaphore"),
+    ),
+}
+"""The names that other libraries have for the same."""
+
+_OWN_NAME = {other: name for name, others in _ALSO_CALLED.items() for other in others}
+
+
+class UnknownOption(ConfigError, TypeError):
+    """A name that nothing here takes. It is a TypeError too, as it is for any function of Python."""
+
+
+def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str = "Client(…, {})") -> None:
+    """Refuse names that belong elsewhere, and slips of the pen.
+
+    Args:
+        options: what was given by name. When one is refused, all are concealed: a key may be among them.
+        takes: the names that are right here. Where these include a call's, names that nobody knows are the provider's.
+        client: how an option of the client is to be written, with ``{}`` for the option itself.
+
+    Raises:
+        UnknownOption: what is wrong with the first of them, and what to write instead.
+    """
+    wrong = [name for name in options if name not in takes and (_meant(name) or not takes >= CALL)]
+    if not wrong:
+        return
+    options.update({name: _concealed(value) for name, value in options.items()})
+    limits = {name: _meant(name) for name in wrong if _meant(name) in LIMITS}
+    if limits:
+        given = ", ".join(f"{own}={_shown(options[name])}" for name, own in limits.items())
+        are = "are limits" if len(limits) > 1 else "is a limit"
+        raise UnknownOption(f"{_listed(limits)} {are}: write {client.format(f'limits=Limits({given})')}")
+    name = wrong[0]
+    raise UnknownOption(f"{name} {_advice(name, options[name], takes, client)}")
+
+
+def _advice(name: str, value: Any, takes: frozenset[str], client: str) -> str:
+    own = _meant(name)
+    written = f"{own}={_shown(value)}"
+    if own in takes:
+        as_it_is = f" To send it as it is, write extra={{{name!r}: …}}." if takes >= CALL else ""
+        return f"is no option; did you mean {own}?{as_it_is}"
+    if own in CLIENT:
+        return f"is an option of the client: write {client.format(written)}"
+    if own in CALL:
+        return f"is a parameter of calls: write client.call(…, {written}), or Call(…, {written})"
+    return (
+        f"is no option. The client takes {_listed(CLIENT)}; limits are {_listed(LIMITS)}; a call takes {_listed(CALL)}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _meant(name: str) -> str | None:
+    """The name of ours that a name is, stands for, or was probably meant to be; None for all others."""
+    known = CALL | CLIENT | LIMITS
+    if name in known:
+        return name
+    if other := _OWN_NAME.get(name.lower()):
+        return other
+    return next((own for own in sorted(known) if name not in _NO_SLIPS and _is_slip(name, own)), None)
+
+
+def _is_slip(name: str, own: str) -> bool:
+    """Whether two names differ by one letter that is missing, or by two that stand the wrong way round.
+
+    A letter in another's place is no slip: top_k is not top_p.
+    """
+    if len(own) <= _SHORT or abs(len(name) - len(own)) > 1:
+        return False
+    shorter, longer = sorted((name, own), key=len)
+    cut = {longer[:at] + longer[at + 1 :] for at in range(len(longer))}
+    turned = {own[:at] + own[at + 1] + own[at] + own[at + 2 :] for at in range(len(own) - 1)}
+    return shorter in cut or name in turned
+
+
+def _concealed(value: Any) -> Any:
+    return veil(value) if isinstance(value, Mapping) else conceal(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be written; a number alone, since anything else may be long, or a key."""
+    return repr(value) if isinstance(value, int | float) else "…"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def with_options(value: CallLike, options: Mapping[str, Any]) -> Call:
+    """A call with parameters that were given beside it; they win over its own.
+
+    Raises:
+        ConfigError: the call, or a parameter, is wrong.
+    """
+    made = Call.of(value)
+    return Call.of({**msgspec.structs.asdict(made), **options}) if options else made
+
+
+class ForAll:
+    """Parameters for all calls. A call's own values win; of ``extra``, name by name.
+
+    Args:
+        options: what was given by name; names that flatout does not know go into ``extra``.
+
+    Raises:
+        ConfigError: a value is wrong, or belongs to one call.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        if own := sorted(_OF_ONE & options.keys()):
+            raise ConfigError(f"{own[0]} cannot be the same for all calls: write it into each, as Call(…, {own[0]}=…)")
+        made = Call.of({"prompt": "", **options})
+        fields = {name: getattr(made, name) for name in CALL - {"prompt", "extra"}}
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self._extra = made.extra
+
+    async def put_into(self, calls: Iterable[CallLike] | AsyncIterable[CallLike]) -> AsyncIterator[CallLike]:
+        """The calls, with the parameters; lazily. A value that makes no call comes out as it is."""
+        async with reading(calls) as source:
+            async for call in source:
+                yield self.filled(call)
+
+    def filled(self, value: CallLike) -> CallLike:
+        """One call with the parameters that it does not set itself."""
+        try:
+            call = Call.of(value)
+        except ConfigError:
+            return value
+        missing = {name: default for name, default in self._fields.items() if getattr(call, name) is None}
+        if self._extra:
+            missing["extra"] = {**self._extra, **(call.extra or {})}
+        return replace(call, **missing)
