@@ -43,6 +43,7 @@ lint: $(VENV)/.dev ## style, types, import rules, and the licences of what is in
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/licences.py
 

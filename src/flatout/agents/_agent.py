@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 from msgspec import Struct
 
 from flatout.durable.records import plain
 from flatout.errors import ConfigError
-from flatout.values import Call
+from flatout.values import Call, OutputT, OutputType
 
 from ._guard import Guardrail, name_of
 from ._outcome import Outcome, UsageLimits
@@ -24,7 +24,7 @@ _OWN = frozenset({"prompt", "messages", "system", "model", "output", "tools", "r
 """What a turn's call has from the agent itself."""
 
 
-class Agent(Struct, frozen=True, kw_only=True):
+class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
     """A small loop of model and tools, with stages around it. Each stage can be left out.
 
     Run it with `Client.run_agent`, or for many intents with `Client.map`; with ``store=``, it goes on after a crash at
@@ -58,7 +58,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     model: str | None = None
     instructions: str = ""
     tools: Sequence[Tool | Callable[..., Any]] = ()
-    output: Any = None
+    output: OutputType[OutputT] | None = None
     classify: Any = None
     plan: Any = None
     guardrails: Sequence[Guardrail | Callable[..., Any]] = ()
@@ -92,7 +92,7 @@ class Agent(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"options: {', '.join(taken)} is said by the agent itself")
         Call("", **self.options)
 
-    async def __call__(self, intent: Any, client: Client) -> Outcome:
+    async def __call__(self, intent: Any, client: Client) -> Outcome[OutputT]:
         """Run it for one intent.
 
         Raises:
@@ -133,7 +133,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         }
         return {name: msgspec.json.decode(plain(value)) for name, value in described.items()}
 
-    def restore(self, kept: Any) -> Outcome:
+    def restore(self, kept: Any) -> Outcome[OutputT]:
         """An outcome of what a run file keeps of it."""
         outcome = msgspec.convert(kept, Outcome)
         into = self.classify.into if isinstance(self.classify, Classify) else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic
 
 from msgspec import Struct
 
 from flatout.errors import ConfigError
-from flatout.values import Usage
+from flatout.text.shown import beginning, dollars, shown
+from flatout.values import OutputT, Usage
 from flatout.values.agent_step import Step
 from flatout.values.checks import is_positive
 
@@ -60,7 +61,7 @@ class PlanStep(Struct, frozen=True):
     tools: tuple[str, ...] = ()
 
 
-class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Outcome(Struct, Generic[OutputT], frozen=True, kw_only=True, omit_defaults=True):
     """What a run came to.
 
     Attributes:
@@ -79,7 +80,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         waits: where the calls' seconds went, by cause; see `flatout.events.WAITS`.
     """
 
-    answer: Any = None
+    answer: OutputT = None  # type: ignore[assignment]  # there is none in the outcome of a run that failed
     next_action: str | None = None
     verified: bool | None = None
     executed: Any = None
@@ -93,6 +94,23 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: int = 0
     seconds: float = 0.0
     waits: Mapping[str, float] = {}
+
+    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
+        for name in ("answer", "next_action", "verified", "executed", "classification"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, beginning(value)
+        for name in ("turns", "calls", "tool_calls"):
+            if number := getattr(self, name):
+                yield name, number
+        if self.usage.total_tokens is not None:
+            yield "tokens", self.usage.total_tokens
+        if self.cost is not None:
+            yield "cost", dollars(self.cost)
+        yield "seconds", round(self.seconds, 3)
+
+    def __repr__(self) -> str:
+        return shown("Outcome", self.__rich_repr__())
 
     @property
     def times(self) -> dict[str, float]:

@@ -11,8 +11,9 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from rich.pretty import pretty_repr
 
-from flatout import CallError, ConfigError, SchemaMismatch, UsageLimitReached
+from flatout import CallError, ConfigError, SchemaMismatch, Usage, UsageLimitReached
 from flatout.agents import Agent, Classify, Guardrail, Outcome, Plan, Step, Tool, UsageLimits, idempotency_key, tool
 from flatout.agents._guard import judged
 from flatout.agents._stages import marked
@@ -112,6 +113,28 @@ def test_what_a_run_file_keeps_becomes_an_outcome_again():
         answer=Kind.BILL, classification=Kind.BILL, trace=(Step(kind="act", name="agent", seconds=1.5),)
     )
     assert outcome.times == {"act": 1.5}
+
+
+def test_an_outcome_shows_itself_on_a_line_or_two():
+    """A notebook would show the whole trace of every agent instead of what it said."""
+    trace = tuple(Step(kind="call", name=f"turn {n}") for n in range(40))
+    outcome = Outcome(
+        answer="Ada lives at 7 Elm Street. " * 100,
+        verified=True,
+        executed={"sent": "x" * 500},
+        trace=trace,
+        usage=Usage(input_tokens=900, output_tokens=100),
+        cost=0.0123,
+        calls=5,
+        turns=4,
+        seconds=3.14159,
+    )
+    words = (
+        "Outcome(answer='Ada lives at 7 Elm Street. Ada lives at 7 Elm Street. Ada l…', verified=True, "
+        f"executed={{'sent': '{'x' * 49}…, turns=4, calls=5, tokens=1000, cost=0.0123, seconds=3.142)"
+    )
+    assert repr(outcome) == pretty_repr(outcome, max_width=300) == words
+    assert repr(Outcome(cost=None)) == "Outcome(seconds=0.0)"
 
 
 def test_the_job_tells_agents_apart():
