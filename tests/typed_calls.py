@@ -99,6 +99,7 @@ def what_there_is_is_known_once_ok_was_asked(
             assert_type(person, Person)
         case Failed(error=error):
             assert_type(error, Exception)
+    assert isinstance(plain, Answered | Failed)
     assert_type(Failed(index=0, error=ValueError("…")).ok, Literal[False])
     ada = Person(name="Ada")
     assert_type(Answered(index=0, reply=Reply(text="…", output=ada), output=ada).output, Person)

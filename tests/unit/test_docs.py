@@ -29,6 +29,7 @@ PAGES = {
     },
     "telemetry.md": {},
     "agents.md": {},
+    "results.md": {},
     "streaming.md": {},
     "structured.md": {},
     "tools.md": {},
@@ -38,6 +39,7 @@ PAGES = {
     "../README.md": {},
 }
 SHOWN = {
+    "results.md": ("digest:", "rpm is a limit: write limits=Limits(rpm=600)", "tokens=52, cost=0.000083)"),
     "structured.md": ("name='", "['", "text='", " False\n"),
     "tools.md": ("weather 12 °", "digest:"),
     "embeddings.md": ("The cat sat on the mat. 256", "[256, 256, 256]"),

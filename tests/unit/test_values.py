@@ -279,7 +279,7 @@ LONG = "word " * 1_000
                 waits={"requests": 1.0},
             ),
             "Result(index=1234567, id='row-1234567', ok=True, text='Ada\\nLovelace word word word word word word word "
-            "word word w…', model='gpt-5-mini-2025-08-07', tokens=352, cost=0.000123457)",
+            "word word w…', model='gpt-5-mini-2025-08-07', tokens=352, cost=0.0001235)",
         ),
         (
             Result(index=0, call=Call("x", model="a/b"), error=RateLimited("too fast"), cost=0.0, attempts=6),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 MOST = 60
@@ -33,5 +34,5 @@ def beginning(value: Any) -> Any:
 
 
 def dollars(cost: float) -> Bare:
-    """US dollars, to six digits."""
-    return Bare(f"{cost:.6g}")
+    """US dollars, to four digits, without an exponent."""
+    return Bare(f"{Decimal(f'{cost:.4g}'):f}")
