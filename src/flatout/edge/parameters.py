@@ -93,11 +93,11 @@ def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str =
 def _advice(name: str, value: Any, takes: frozenset[str], client: str) -> str:
     own = _meant(name)
     written = f"{own}={_shown(value)}"
+    as_it_is = f" To send it as it is, write extra={{{name!r}: …}}." if takes >= CALL else ""
     if own in takes:
-        as_it_is = f" To send it as it is, write extra={{{name!r}: …}}." if takes >= CALL else ""
         return f"is no option; did you mean {own}?{as_it_is}"
     if own in CLIENT:
-        return f"is an option of the client: write {client.format(written)}"
+        return f"is an option of the client: write {client.format(written)}.{as_it_is}"
     if own in CALL:
         return f"is a parameter of calls: write client.call(…, {written}), or Call(…, {written})"
     return (
