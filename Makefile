@@ -22,7 +22,7 @@ BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint lock bench soak clean
+.PHONY: help demo test check lint docs picture lock bench soak dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,18 +39,26 @@ test: lint ## everything that must hold: style, types, import rules and all test
 check: lint ## the fast part of it: no network, no embedded model
 	$(PYTEST) --ignore tests/integration --ignore tests/crash
 
-lint: $(VENV)/.dev ## style, types, import rules, and the licences of what is installed
+lint: $(VENV)/.dev ## style, types, import rules, licences of what is installed, and the workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/licences.py
+	$(BIN)/zizmor --offline --quiet .github
+
+docs: $(VENV)/.docs ## the documentation, in build/site
+	$(BIN)/python -m zensical build --clean --strict
+	@echo "Read it: $(BIN)/python -m zensical serve"
+
+picture: $(VENV)/.dev ## docs/live.svg, drawn from a real run
+	$(BIN)/python docs/_site/picture.py
 
 lock: | $(BIN)/pip ## take the newest versions that are allowed into constraints.txt, for all who develop
 	@$(PYTHON) -m venv --clear build/lock
 	@build/lock/bin/python -m pip -qq --disable-pip-version-check install --upgrade 'pip>=25.1'
-	@build/lock/bin/python -m pip -qq --disable-pip-version-check install --editable '$(EXTRAS)' --group dev
+	@build/lock/bin/python -m pip -qq --disable-pip-version-check install --editable '$(EXTRAS)' --group dev --group around
 	@{ echo '# What this project is developed and tested with; made by: make lock'; \
 		build/lock/bin/python -m pip freeze --exclude-editable; } > $(LOCK)
 	@rm -rf build/lock
@@ -62,8 +70,21 @@ soak: $(VENV)/.dev ## faults for MINUTES (30), watching what grows; then kill re
 	$(BIN)/python tests/crash/soak.py --minutes $(MINUTES)
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 
+# Its tools stay apart from the project's: they bring other licences along.
+dist: ## the files of a release in dist/, and what they bring along (SBOM) in build/sbom.json
+	@rm -rf dist build/release build/installed
+	@$(PYTHON) -m venv build/release
+	@build/release/bin/python -m pip -qq --disable-pip-version-check install --upgrade 'pip>=25.1'
+	@build/release/bin/python -m pip -qq --disable-pip-version-check install --group release
+	build/release/bin/python -m build --outdir dist
+	build/release/bin/twine check --strict dist/*
+	@$(PYTHON) -m venv --without-pip build/installed
+	@build/release/bin/python -m pip -qq --disable-pip-version-check --python build/installed install dist/*.whl
+	build/installed/bin/flatout --version
+	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file build/sbom.json build/installed/bin/python
+
 clean: ## remove what these tasks made; the model stays in the user's cache folder
-	rm -rf $(VENV) build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache
 	find src tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +
 
 # The package is installed editable: only a change of pyproject.toml, or of the versions, asks for another installation.
@@ -75,7 +96,14 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/pip
 $(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/pip
 	@echo "Installing flatout and its tools into $(VENV) ..."
 	@$(PIP) install --upgrade 'pip>=25.1'
-	@$(PIP) install --constraint $(LOCK) --editable '$(EXTRAS)' --group dev
+	@$(PIP) install --constraint $(LOCK) --editable '$(EXTRAS)' --group dev --group around
+	@touch $@
+
+# The documentation needs neither the extras nor the tests' tools.
+$(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/pip
+	@echo "Installing flatout and the documentation's tools into $(VENV) ..."
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --constraint $(LOCK) --editable . --group docs
 	@touch $@
 
 $(BIN)/pip:

@@ -1,0 +1,48 @@
+"""What surrounds the code: the first page that people see, and the rules by which the project is checked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILES = re.compile(
+    r"https://(?:github\.com/flatout/flatout/blob|raw\.githubusercontent\.com/flatout/flatout)/main/([^#]+)"
+)
+
+
+def links(page: Path) -> list[str]:
+    """The targets of a page's Markdown links and pictures."""
+    return re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+
+
+def test_the_first_page_can_be_read_anywhere():
+    """On PyPI every link of the README that is relative to the repository would lead nowhere."""
+    assert [link for link in links(ROOT / "README.md") if not link.startswith(("https://", "#"))] == []
+
+
+def test_the_first_page_names_files_that_are_there():
+    """A link to a page that was moved would lead nowhere."""
+    named = [found[1] for link in links(ROOT / "README.md") if (found := FILES.match(link))]
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_every_python_that_is_promised_is_tested():
+    """Somebody would install flatout on a Python on which nobody has run it."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())
+    tested = set(workflow["jobs"]["check"]["strategy"]["matrix"]["python"])
+    promised = {line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)}
+    assert promised <= tested
+    assert PROJECT["requires-python"].removeprefix(">=") in promised
+
+
+def test_the_versions_are_one():
+    """A release would be published under another version than the one that it reports."""
+    from flatout import __version__
+
+    assert __version__ == PROJECT["version"]
