@@ -63,7 +63,11 @@ class FlatoutError(Exception):
 
 
 class ConfigError(FlatoutError, ValueError):
-    """Wrong options, configuration or input. Raised before anything is sent."""
+    """Wrong options, configuration or input. Raised before anything is sent.
+
+    What to do:
+        Correct what the message names. It says what was given, and where one can tell, what was probably meant.
+    """
 
 
 class CallError(FlatoutError):
@@ -115,15 +119,30 @@ class TransportError(CallError):
 
 
 class ConnectError(TransportError):
-    """No connection could be made: refused, unreachable, unknown host, TLS failure. Nothing was billed."""
+    """No connection could be made: refused, unreachable, unknown host, TLS failure. Nothing was billed.
+
+    What to do:
+        Look at the address (`base_url`), the network, and whether a proxy or a certificate of your own is needed: the
+        message says which of them it was. flatout has waited for the server as long as `give_up` allows.
+    """
 
 
 class AttemptTimeout(TransportError):
-    """One attempt took longer than its ``timeout``."""
+    """One attempt took longer than its ``timeout``.
+
+    What to do:
+        Raise `timeout`, or lower `max_tokens`: long answers take long. Where a server falls silent, `first_byte` and
+        `between_bytes` notice it sooner.
+    """
 
 
 class ProtocolError(TransportError):
-    """The answer was broken: closed in the middle, malformed, oversized, or a redirect (never followed)."""
+    """The answer was broken: closed in the middle, malformed, oversized, or a redirect (never followed).
+
+    What to do:
+        Try again later, and look for a proxy or gateway that cuts answers off. A redirect means that `base_url` is not
+        the address of the API itself.
+    """
 
 
 class ProviderError(CallError):
@@ -131,39 +150,79 @@ class ProviderError(CallError):
 
 
 class RateLimited(ProviderError):
-    """The provider refused the request because calls came too fast (429, 498)."""
+    """The provider refused the request because calls came too fast (429, 498).
+
+    What to do:
+        Nothing, as a rule: flatout slows down and tries again until the `deadline`. If this error is left, raise the
+        deadline, or give the limits that you really have (`Limits`): others may use the same key.
+    """
 
 
 class QuotaExhausted(ProviderError):
-    """Money or a long quota (a day's, a month's) is used up. Every call to the target would fail alike."""
+    """Money or a long quota (a day's, a month's) is used up. Every call to the target would fail alike.
+
+    What to do:
+        Add credit or raise the quota at the provider, or wait for it with `wait_for_quota`. With a run file, run the
+        same command again afterwards.
+    """
 
 
 class Overloaded(ProviderError):
-    """The provider has no capacity at the moment (503, 529). It says nothing about your limits."""
+    """The provider has no capacity at the moment (503, 529). It says nothing about your limits.
+
+    What to do:
+        Run the calls again later. A longer `deadline` lets flatout wait for the provider by itself.
+    """
 
 
 class ServerError(ProviderError):
-    """The provider failed (a 5xx, or an error without a better class)."""
+    """The provider failed (a 5xx, or an error without a better class).
+
+    What to do:
+        The message says whether other calls were answered meanwhile. If they were, it is this call: change it, or
+        report it with `request_id`. If not, run it again later.
+    """
 
 
 class AuthenticationError(ProviderError):
-    """The key is missing, wrong, or not allowed to use this model (401, 403)."""
+    """The key is missing, wrong, or not allowed to use this model (401, 403).
+
+    What to do:
+        Set the provider's environment variable to a valid key, and see whether that key may use the model. The message
+        names the variable.
+    """
 
 
 class InvalidRequest(ProviderError):
-    """The provider says that this request can never succeed (400, 404, 413, 422)."""
+    """The provider says that this request can never succeed (400, 404, 413, 422).
+
+    What to do:
+        Read `body`: the provider says what it does not take. Most often the model's name or one parameter is wrong.
+    """
 
 
 class ContextTooLong(ProviderError):
-    """The prompt, with what it asks for, is larger than the model's context."""
+    """The prompt, with what it asks for, is larger than the model's context.
+
+    What to do:
+        Shorten the prompt, lower `max_tokens`, or take a model with a larger context.
+    """
 
 
 class ContentFiltered(ProviderError):
-    """The provider's content filter stopped the prompt or the answer."""
+    """The provider's content filter stopped the prompt or the answer.
+
+    What to do:
+        Change the prompt, or the filter's settings at the provider. To ask the same again does not help.
+    """
 
 
 class Refused(ProviderError):
-    """The model declined to answer."""
+    """The model declined to answer.
+
+    What to do:
+        Change the prompt or the model. `reply.text` says what the model said instead.
+    """
 
 
 class OutputError(CallError):
@@ -171,15 +230,28 @@ class OutputError(CallError):
 
 
 class Truncated(OutputError):
-    """The answer was cut off at the token limit where a whole one is needed."""
+    """The answer was cut off at the token limit where a whole one is needed.
+
+    What to do:
+        Raise `max_tokens`. With a reasoning model leave room for its thought as well. `reply` has what there is.
+    """
 
 
 class EmptyAnswer(OutputError):
-    """The provider said success but sent neither text nor a tool call."""
+    """The provider said success but sent neither text nor a tool call.
+
+    What to do:
+        Raise `max_tokens` where a model reasons: its thought may have used all of it. Otherwise change the prompt or
+        the model.
+    """
 
 
 class SchemaMismatch(OutputError):
     """The answer does not fit the output schema, or the arguments in it do not fit a tool.
+
+    What to do:
+        Read the message, which says what does not fit, and `reply.text`. Simplify the schema, raise `reasks`, or take a
+        model with strict schemas.
 
     Attributes:
         complaints: by the ids of the tool calls whose arguments do not fit, what is wrong with them.
@@ -191,7 +263,11 @@ class SchemaMismatch(OutputError):
 
 
 class GuardrailTripped(OutputError):
-    """A guardrail said stop."""
+    """A guardrail said stop.
+
+    What to do:
+        Read the reason in the message. `outcome` has the run until then.
+    """
 
 
 class NotSent(CallError):
@@ -199,21 +275,39 @@ class NotSent(CallError):
 
 
 class BudgetExceeded(NotSent):
-    """The call might cost more than the budget has left."""
+    """The call might cost more than the budget has left.
+
+    What to do:
+        Raise `budget`, or set `max_tokens`, so that less has to be set aside for each call. With a run file, run the
+        same command again: only calls without an answer are asked.
+    """
 
 
 class CircuitOpen(NotSent):
-    """The call's target is stopped (wrong key, quota used up) or dead. The cause is chained."""
+    """The call's target is stopped (wrong key, quota used up) or dead. The cause is chained.
+
+    What to do:
+        Mend the cause, which is `__cause__` and stands in the message. Nothing was paid for these calls. With a run
+        file, run the same command again.
+    """
 
 
 class DeadlineExceeded(CallError):
-    """The whole call, queueing and retries included, did not end by its deadline."""
+    """The whole call, queueing and retries included, did not end by its deadline.
+
+    What to do:
+        Raise `deadline`. The message says what the call waited for: a server that was down, or its turn.
+    """
 
 
 class Exited(CallError):
     """A function of yours asked the program to end, in the middle of an item or a call.
 
     What was under way beside it comes to its end first; then the program ends.
+
+    What to do:
+        Find the function that calls `sys.exit()`, and let it raise an ordinary exception if only its own item should
+        fail.
 
     Attributes:
         exit: the SystemExit or KeyboardInterrupt; None where the error comes from a run file.
@@ -226,6 +320,9 @@ class Exited(CallError):
 
 class UsageLimitReached(CallError):
     """An agent's run came to one of its `flatout.agents.UsageLimits`, and went no further.
+
+    What to do:
+        Raise the limit in `UsageLimits`, or find out from `outcome.trace` why the agent needs so much.
 
     Attributes:
         limit: the limit's name, such as ``turns``.
@@ -249,19 +346,38 @@ class UsageLimitReached(CallError):
 
 
 class StepUnknown(CallError):
-    """A step with side effects was begun before a crash. Whether it took effect is not known, so it is not repeated."""
+    """A step with side effects was begun before a crash. Whether it took effect is not known, so it is not repeated.
+
+    What to do:
+        Look yourself whether the step took effect. Then let the agent's `approve` say whether to run it again, and run
+        with `retry_failed=True`.
+    """
 
 
 class StoreError(FlatoutError):
-    """The run file could not be opened, read or written."""
+    """The run file could not be opened, read or written.
+
+    What to do:
+        Read the message: it names the file, and what the system says of it. Keep run files on a local disk with room to
+        spare.
+    """
 
 
 class RunLocked(StoreError):
-    """Another process is writing this run file."""
+    """Another process is writing this run file.
+
+    What to do:
+        Wait for the other process, which the message names, or end it.
+    """
 
 
 class RunMismatch(StoreError):
-    """The run file belongs to another job. The message names the first difference."""
+    """The run file belongs to another job. The message names the first difference.
+
+    What to do:
+        Go back to the input, prompt, model and parameters of the run; or start another one: another file for `store`,
+        or `--fresh`.
+    """
 
     def __str__(self) -> str:
         return f"{self.difference}; use another file to start over"
@@ -273,4 +389,9 @@ class RunMismatch(StoreError):
 
 
 class RunDamaged(StoreError):
-    """The file is not a readable run file."""
+    """The file is not a readable run file.
+
+    What to do:
+        Get out what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another
+        file.
+    """

@@ -157,3 +157,11 @@ def test_every_error_says_what_it_means():
     source = ast.parse(Path(errors.__file__).read_text())
     bare = [node.name for node in source.body if isinstance(node, ast.ClassDef) and not ast.get_docstring(node)]
     assert bare == []
+
+
+def test_every_error_says_what_to_do():
+    """The page of errors would leave a reader with a name."""
+    own = [each for each in vars(errors).values() if isinstance(each, type) and each.__module__ == errors.__name__]
+    families = {base for each in own for base in each.__bases__} - {errors.StoreError}
+    silent = [each.__name__ for each in own if each not in families and "What to do:" not in (each.__doc__ or "")]
+    assert silent == []

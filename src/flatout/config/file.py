@@ -49,7 +49,16 @@ _log = logging.getLogger("flatout")
 
 
 class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ``[endpoints.NAME]`` table. What is left out comes from ``provider``."""
+    """One ``[endpoints.NAME]`` table. What is left out comes from ``provider``.
+
+    Args:
+        base_url: the server's address, up to and including the version: ``http://127.0.0.1:8000/v1``.
+        provider: the built-in provider that it behaves like; any OpenAI-compatible server when None.
+        key_env: the environment variable that holds its key.
+        headers: sent with every request.
+        query: sent with every URL, such as Azure's ``api-version``.
+        system: the system prompt for calls that have none.
+    """
 
     base_url: str | None = None
     provider: str | None = None
@@ -60,14 +69,37 @@ class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """US dollars per million tokens."""
+    """US dollars per million tokens.
+
+    Args:
+        input: of the prompt.
+        output: of the answer, reasoning included.
+    """
 
     input: float
     output: float
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of flatout.toml."""
+    """The whole of flatout.toml. What is None has the default of `flatout.Client`.
+
+    Args:
+        model: ``provider/model`` for calls that name none.
+        timeout: seconds for one attempt; 300 when left out.
+        deadline: seconds for a whole call, queueing and retries included; 3600 when left out.
+        first_byte: seconds from an attempt's start to the first byte of its answer. With it or ``between_bytes`` every
+            answer is asked for in pieces.
+        between_bytes: seconds from one piece of an answer to the next.
+        retries: attempts after the first; 5 when left out.
+        retry_share: the share of what is sent that may be retries while other calls wait; 0.2 when left out.
+        repeats: equal answers that cannot be used, after which a call is given up; 3 when left out.
+        give_up: seconds after which a target that was never reached is given up; 60 when left out.
+        reasks: how often the model is asked again when its answer does not fit; 1 when left out.
+        budget: the most US dollars to spend on a run; no bound when left out.
+        endpoints: servers by their names.
+        limits: what targets allow, by ``provider`` or ``provider/model``.
+        prices: what tokens cost, by ``provider/model`` or ``provider/model@tier``.
+    """
 
     model: str | None = None
     timeout: float | None = None

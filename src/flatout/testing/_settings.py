@@ -36,7 +36,8 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     `ProviderModel.start` said otherwise.
 
     Args:
-        rpm, tpm: requests and tokens per minute; unlimited when None.
+        rpm: requests per minute; unlimited when None.
+        tpm: tokens per minute; unlimited when None.
         rpd: requests per day, in a fixed window.
         limit: how rpm and tpm are enforced: a token ``bucket``, a ``sliding`` window or a ``fixed`` one.
         window: seconds over which ``sliding`` and ``fixed`` count, with their share of the limit.

@@ -55,10 +55,17 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         system: the system prompt; put before ``prompt`` or ``messages``.
         model: ``provider/model``; the client's model when None.
         max_tokens: the most tokens of answer, reasoning included where the provider counts it so.
-        temperature, top_p, stop, seed, logprobs, reasoning_effort, service_tier: as providers define them.
+        temperature: as the provider defines it, and so are the six that follow.
+        top_p: the share of likely tokens to choose from.
+        stop: where the answer ends, as one text or several.
+        seed: makes answers repeatable, as far as the provider can.
+        logprobs: whether to tell the tokens' probabilities; for some providers how many.
+        reasoning_effort: how much a reasoning model thinks: ``low``, ``medium``, ``high``, or what the provider has.
+        service_tier: such as ``flex`` or ``priority``; see ``docs/budgets.md``.
         output: what the answer must be: a pydantic model, a dataclass, a TypedDict, an Enum, a Literal or another type
             that pydantic can describe, or a JSON schema.
-        tools, tool_choice: tools that the model may ask for.
+        tools: functions or dicts that the model may ask for; see ``docs/tools.md``.
+        tool_choice: ``auto``, ``required``, ``none``, or the one that it must ask for.
         extra: parameters that flatout does not know, sent as they are.
         timeout: seconds for one attempt; the client's when None.
         deadline: seconds for the whole call, queueing and retries included; the client's when None. They begin when the
