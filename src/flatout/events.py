@@ -120,6 +120,7 @@ class InFlightCapped(Event, frozen=True, kw_only=True):
 
 
 Subscriber = Callable[[Event], None]
+"""What `Events.subscribe` takes: a function of one event. It is called in the event loop, so it must be quick."""
 
 
 class Events:
