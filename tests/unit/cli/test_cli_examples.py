@@ -1,4 +1,7 @@
-"""The examples of the help texts and of the README, run as they stand there, against a simulated provider."""
+"""The examples of the help texts and of the documentation, run as they stand there, against a simulated provider.
+
+Each example of a help text is run by itself. Those of a page are run one after another in one folder, as a reader does.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,24 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from scripted_wire import completion
+from msgspec.structs import replace
 
 import flatout.local
 from flatout.cli import execute, main
 from flatout.cli.app import command
 from flatout.layer import Request, Response
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values import Endpoint
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY")
-MAILS = "id,text\n1,win a prize\n2,lunch at 12?\n"
-ROWS = "".join(f'{{"id": "order-{n}", "text": "order {n}", "prompt": "what is {n}?"}}\n' for n in range(1130, 1140))
+MAILS = "id,subject,text\n" + "".join(f"{n},,lunch at {n}?\n" for n in range(1, 11))
+ROWS = "".join(f'{{"id": "order-{n}", "text": "order {n}", "prompt": "what is {n}?"}}\n' for n in range(1130, 1160))
 TARGETS = ("openai", "anthropic", "groq", "local", *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)))
 KNOWN = "".join(f"[limits.{name}]\nrpm = 600_000\n" for name in TARGETS)
 """Limits that no example reaches: without any, each would begin slowly, to find them."""
@@ -34,6 +39,9 @@ FILES = {
     **dict.fromkeys(("mails.csv", "rows.csv"), MAILS),
     "prompt.txt": "Sum up: {{ text }}",
     "prompts.txt": "one\ntwo\n",
+    "people.csv": "text\nAda Lovelace\n",
+    "person.json": '{"type": "string"}',
+    "batch.jsonl": '{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hello"}]}}\n',
     "flatout.toml": KNOWN,
     "../flatout.toml": KNOWN,
 }
@@ -48,39 +56,53 @@ class Example(NamedTuple):
 
 
 def examples() -> Iterator[Example]:
-    """All lines that begin with ``$``, those that go on in the next one as one."""
+    """Those of the help texts."""
     for where, text in texts("flatout", command()):
-        for line in re.findall(r"^\$ (.*(?:(?<=\\)\n.*)*)", text, re.MULTILINE):
-            shell = line.replace("\\\n", " ")
-            piped = re.fullmatch(r"cat (\S+) \| (.*) > \S+", shell)
-            words = shlex.split(piped[2] if piped else shell, comments=True)
-            if words[0] == "flatout":
-                yield Example(where, piped[1] if piped else None, words[1:])
+        yield from lines(where, text)
+
+
+def lines(where: str, text: str) -> Iterator[Example]:
+    """All lines that begin with ``$``, those that go on in the next one as one."""
+    for line in re.findall(r"^ *\$ (.*(?:(?<=\\)\n.*)*)", text, re.MULTILINE):
+        shell = line.replace("\\\n", " ")
+        piped = re.fullmatch(r"cat (\S+) \| (.*) > \S+", shell)
+        words = shlex.split(piped[2] if piped else shell, comments=True)
+        if words[0] == "flatout":
+            yield Example(where, piped[1] if piped else None, words[1:])
 
 
 def texts(path: str, found: Any) -> Iterator[tuple[str, str]]:
     yield f"{path} --help", found.epilog or ""
     for name, inner in getattr(found, "commands", {}).items():
         yield from texts(f"{path} {name}", inner)
-    if path == "flatout":
-        yield "README.md", README.read_text("utf-8")
 
 
-class Provider:
+def pages() -> Iterator[tuple[str, list[Example]]]:
+    """The pages of the documentation that show commands."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        if found := list(lines(page.name, page.read_text("utf-8"))):
+            yield page.name, found
+
+
+PAGES = dict(pages())
+
+
+class Provider(SimulatedTransport):
     """Answers every request at once, as the API at its address does."""
+
+    def __init__(self) -> None:
+        super().__init__(ProviderModel(ProviderSettings(latency=0.0)))
 
     async def send(self, request: Request) -> Response:
         if not request.url.endswith("/messages"):
-            return completion("spam")
+            named = {"model": "the embedded one", **json.loads(request.body)}  # its server knows one alone
+            return await super().send(replace(request, body=json.dumps(named).encode()))
         body = {
             "content": [{"type": "text", "text": "spam"}],
             "stop_reason": "end_turn",
             "usage": {"input_tokens": 1, "output_tokens": 1},
         }
         return Response(200, {}, json.dumps(body).encode())
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 class FakeLocalServer:
@@ -108,6 +130,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(flatout.local, "pull", lambda _: Path("model.gguf"))
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
+    monkeypatch.setattr("flatout.telemetry.exporting", lambda *_, **__: nullcontext())  # opens sockets
     monkeypatch.setattr(execute, "_tune_collector", lambda: None)
     monkeypatch.setattr(execute, "_allow_many_files", lambda: None)
     for key in KEYS:
@@ -122,16 +145,29 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-@pytest.mark.parametrize("example", list(examples()), ids=lambda example: " ".join(example.words)[:60])
-def test_an_example_runs(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever copies an example from the help would get an error for a first answer."""
-    if example.words[0] in ("status", "export", "trace"):  # those look at what was run before
+def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run an example; those that look at a run find one."""
+    if example.words[0] in ("status", "export", "trace") and not (world / "damaged.flatout").exists():
         for output in ("answers.jsonl", "out.csv"):
-            assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
+            if not Path(output).exists():
+                assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
         shutil.copy("answers.jsonl.flatout", "damaged.flatout")
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
-    assert main(example.words) == 0
+    return main(example.words)
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: " ".join(example.words)[:60])
+def test_an_example_runs(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies an example from the help would get an error for a first answer."""
+    assert look(example, world, monkeypatch) == 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows a page would be told that there is no such option, or that the output is another run's."""
+    for example in PAGES[page]:
+        assert (example.words, look(example, world, monkeypatch)) == (example.words, 0)
 
 
 def test_the_examples_are_found() -> None:
@@ -140,3 +176,4 @@ def test_the_examples_are_found() -> None:
     assert len(found) > 25
     assert any(example.stdin for example in found)
     assert any("--budget" in example.words for example in found)
+    assert {"README.md", "quickstart.md", "rows.md"} <= PAGES.keys()
