@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from flatout.events import Events
-from flatout.layer import Journey, set_journey
+from flatout.journey import Journey, set_journey
 from flatout.layers.limit import Limit
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator, Need

@@ -106,7 +106,7 @@ async def flatout(job: Job, wire: SimulatedTransport, seed: int, *, limits: Limi
         "m", base_url="http://sim/v1", config={}, seed=seed, deadline=1e5, limits=limits, transport=wire
     ) as made:
         if memory is not None:
-            made._engine.stack._memory = Memory(memory)
+            made._engine.stack.limiters._memory = Memory(memory)
         return sum(not result.ok for result in await made.gather(job.prompts(seed)))
 
 

@@ -22,7 +22,8 @@ from .edge.stream import Stream
 from .edge.variants import check_variants, expanded, in_order
 from .engine import Engine
 from .errors import ConfigError
-from .layer import Journey, Transport
+from .journey import Journey
+from .layer import Transport
 from .overview import Overview
 from .providers.targets import Targets
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
@@ -233,17 +234,17 @@ class Client(Overview):
         return await embed(texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window)
 
     async def result(
-        self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, trip: Journey | None = None
+        self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, journey: Journey | None = None
     ) -> Result[OutputT]:
         """Answer one call; a failure stands in the result instead of being raised.
 
         Args:
             call: the call.
             index: the result's ``index``.
-            trip: a `Journey` to watch the call by while it is under way.
+            journey: a `Journey` to watch the call by while it is under way.
         """
         self._engine.bind()
-        return unless_exit(await self._result(index, call, trip))
+        return unless_exit(await self._result(index, call, journey))
 
     @overload
     async def gather(
@@ -421,14 +422,14 @@ class Client(Overview):
             raise ConfigError(f"run_agent takes an agent, and then its intent, not a {type(agent).__name__}")
         return await agent(intent, self)
 
-    async def _result(self, index: int, value: CallLike, trip: Journey | None = None) -> Result[Any]:
-        trip = trip or Journey(asyncio.get_running_loop().time())
+    async def _result(self, index: int, value: CallLike, journey: Journey | None = None) -> Result[Any]:
+        journey = journey or Journey(asyncio.get_running_loop().time())
         call: Call | None = None
         reply: Reply | None = None
         error: Exception | None = None
         try:
             call = Call.of(value)
-            reply = await self._engine.answer(call, trip)
+            reply = await self._engine.answer(call, journey)
         except (Exception, SystemExit, KeyboardInterrupt) as caught:
             error = as_error(caught)
-        return outcome(index, trip, call=call, reply=reply, output=reply and reply.output, error=error)
+        return outcome(index, journey, call=call, reply=reply, output=reply and reply.output, error=error)

@@ -15,7 +15,8 @@ from .config.folders import cache_folder
 from .config.settings import Settings
 from .errors import ConfigError
 from .events import Events
-from .layer import CallNext, Journey, Transport, journey, reset_journey, set_journey
+from .journey import Journey, current_journey, reset_journey, set_journey
+from .layer import CallNext, Transport
 from .prices import Prices
 from .providers.formats.embeddings import CAPS, Caps
 from .providers.targets import Targets
@@ -110,7 +111,7 @@ class Engine:
         if logging.getLogger("flatout").isEnabledFor(logging.INFO):
             from .telemetry._log import EventLog
 
-            self.events.subscribe(EventLog(self.stack.limits).hear)
+            self.events.subscribe(EventLog(self.stack.limiters.limits).hear)
 
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
@@ -134,13 +135,13 @@ class Engine:
         """See `flatout.Client.host`."""
         return self.targets.elsewhere(self._model_of(Call("", model=model)))
 
-    def answer(self, call: Call, trip: Journey) -> Awaitable[Reply]:
+    def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call, from the journal of the item that it is made for if there is one."""
-        return self._answer(call, trip, self.stack.answer)
+        return self._answer(call, journey, self.stack.answer)
 
-    def embed(self, call: Call, trip: Journey) -> Awaitable[Reply]:
+    def embed(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
-        return self._answer(call, trip, self.stack.embed)
+        return self._answer(call, journey, self.stack.embed)
 
     async def caps(self, model: str | None) -> Caps:
         """What one request for embeddings may hold.
@@ -159,21 +160,21 @@ class Engine:
 
         A part that fails to close keeps none of the others open; the first failure is raised.
         """
-        remember = () if self.closed else (partial(asyncio.to_thread, self.stack.remember),)
+        remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
         self.closed = True
-        await close_all(*remember, self._transport.close, self.stack.close, self._stop_local)
+        await close_all(*remember, self._transport.close, self.stack.limiters.close, self._stop_local)
 
-    async def _answer(self, call: Call, trip: Journey, path: CallNext) -> Reply:
-        outer = journey(None)
-        token = set_journey(trip)
+    async def _answer(self, call: Call, journey: Journey, path: CallNext) -> Reply:
+        outer = current_journey(None)
+        token = set_journey(journey)
         try:
             if outer is not None and outer.journal is not None:
-                return await outer.journal.answer(self, call, trip, path)
+                return await outer.journal.answer(self, call, journey, path)
             return await path(call)
         finally:
             reset_journey(token)
             if outer is not None:
-                outer.add(trip)
+                outer.account.add(journey.account)
 
     def _model_of(self, call: Call) -> str:
         model = call.model or self.targets.model

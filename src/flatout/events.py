@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from .layer import Journey
+from .journey import Journey
 from .values import Call, Reply
 
 __all__ = [

@@ -79,12 +79,12 @@ class Overview:
 
     def status(self) -> list[TargetStatus]:
         """What each target in use is doing now."""
-        limits = list(self._engine.stack.limits.values())  # exporters ask from threads of their own
+        limits = list(self._engine.stack.limiters.limits.values())  # exporters ask from threads of their own
         return [limit.status() for limit in limits]
 
     def searched(self) -> frozenset[str]:
         """The causes of waiting (see `flatout.events.WAITS`) whose limit nobody gave or told: it is found by trying."""
-        pacers = [limit.pacer for limit in list(self._engine.stack.limits.values()) if limit.pacer is not None]
+        pacers = [limit.pacer for limit in list(self._engine.stack.limiters.limits.values()) if limit.pacer is not None]
         requests = any(pacer.use("requests") is None for pacer in pacers)
         concurrency = any(pacer.limits.concurrency is None for pacer in pacers)
         return frozenset([*(["requests"] if requests else []), *(["concurrency"] if concurrency else [])])

@@ -25,12 +25,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - else asyncio loads it in the event loop, for its first thread
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
-from .config.folders import cache_folder
 from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
@@ -38,23 +36,19 @@ from .layers.budget import Budget, Purse
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.health import Health
-from .layers.limit import Limit
 from .layers.observe import Observe
 from .layers.reask import Reask
 from .layers.retry import Retry
 from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .layers.whole import Whole
-from .policies.failures.health import TargetHealth
-from .policies.pacing.pacer import Pacer
+from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
 from .prices import Prices
 from .providers import codec_for
 from .providers.formats.embeddings import EmbeddingCalls
 from .providers.schemas.salvage import salvage
-from .store.memory import Learnt, Memory
-from .store.shared import SharedLimits
-from .tasks.closing import close_all
+from .store.memory import Memory
 from .values import Call, Limits, Reply, Target, Usage
 
 
@@ -105,7 +99,7 @@ class Stack:
         answer: the call path as one function.
         embed: the same for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`.
         purse: what was spent.
-        limits: the limiter of each target in use, by the target's name.
+        limiters: what limits each target in use.
     """
 
     def __init__(
@@ -120,20 +114,15 @@ class Stack:
         random: Random,
         memory: Memory | None = None,
     ) -> None:
-        self._memory = memory
-        self._shared: list[SharedLimits] = []
-        self._kept: dict[tuple[str, str], tuple[Learnt | None, SharedLimits | None]] = {}
-        self._looking = asyncio.Lock()
         self._resolve = resolve
-        self._limiters: dict[tuple[str, str], tuple[Limit, Estimator]] = {}
-        self.purse = Purse(settings.budget)
+        self._looking = asyncio.Lock()
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack: by then all files are open
         self._settings = settings
-        self._limits = limits
         self._prices = prices
         self._events = events
-        self.limits: dict[str, Limit] = {}
+        self.purse = Purse(settings.budget)
+        self.limiters = Limiters(limits, settings, events, memory)
         retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
         whole = [Whole()] if settings.fail_truncated else []
@@ -146,11 +135,6 @@ class Stack:
             Route(self._looked_up, partial(self._for_target, "embeddings", EmbeddingCalls)),
         )
 
-    async def close(self) -> None:
-        """Let go of the limits that are shared with other processes."""
-        shared, self._shared = self._shared, []
-        await close_all(*(limits.close for limits in shared))
-
     def check(self, target: Target, call: Call) -> None:
         """Find out without sending anything whether the budget can be kept for a call.
 
@@ -160,45 +144,24 @@ class Stack:
         if self.purse.budget is not None:
             self.purse.worst_case(target, call, self._prices)
 
-    def remember(self) -> None:
-        """Keep what was learnt of each target for the next run."""
-        if self._memory is None:
-            return
-        for (_, key), (limit, estimator) in self._limiters.items():
-            search = limit.pacer.search if limit.pacer is not None else None
-            rate = search.rate if search is not None and search.found else None
-            even = limit.pacer is not None and limit.pacer.even
-            rule = limit.pacer.charge.rule if limit.pacer is not None else None
-            weights, seen = estimator.learnt
-            if rate is not None or even or seen:
-                known = weights if seen else None
-                learnt = Learnt(at=time.time(), rate=rate, even=even, charges=rule, weights=known, seen=seen)
-                self._memory.keep(key, learnt)
-
     async def _looked_up(self, call: Call) -> Target:
         """A call's target, once all is read that the disk has of it: in a thread, for disks may be slow."""
         target = await self._resolve(call)
         async with self._looking:
-            if (target.name, target.key) not in self._kept:
-                self._kept[target.name, target.key] = await asyncio.to_thread(self._look_up, target)
+            if not self.limiters.knows(target):
+                await asyncio.to_thread(self._look_up, target)
         return target
 
-    def _look_up(self, target: Target) -> tuple[Learnt | None, SharedLimits | None]:
-        """What was learnt of a target, and what it shares with other processes. Loads the table of prices as well."""
+    def _look_up(self, target: Target) -> None:
+        """Load what the first call to a target needs: its codec, the table of prices, the count of connections."""
         codec_for(target)
-        self._for_all_targets()
         self._prices.cost(target, Usage(input_tokens=1, output_tokens=1))
-        learnt = self._memory.recall(target.key) if self._memory is not None else None
-        name = self._limits(target).shared
-        if name is None:
-            return learnt, None
-        shared = SharedLimits(name, target.key, cache_folder() / "limits")
-        self._shared.append(shared)
-        return learnt, shared
+        self._for_all_targets()
+        self.limiters.find(target)
 
     def _for_target(self, name: str, codec: Callable[[Target], Codec], target: Target) -> CallNext:
-        limit, estimator = self._limiter(target)
-        estimate = self._estimate(target, estimator)
+        limiter = self.limiters.of(target)
+        limit, estimate = limiter.limit, self._estimate(target, limiter.estimator)
         service = limit.health.service(name)
         return compose(
             [
@@ -224,45 +187,6 @@ class Stack:
             most = capacity() if capacity is not None else None
             self._sockets = [Sockets(most, self._events)] if most is not None else []
         return self._sockets
-
-    def _limiter(self, target: Target) -> tuple[Limit, Estimator]:
-        """A target's limiter, one for all that is asked of it, with what guesses its tokens."""
-        known = self._limiters.get((target.name, target.key))
-        if known is not None:
-            return known
-        limits = self._limits(target)
-        endpoint = target.endpoint
-        learnt, shared = self._kept[target.name, target.key]
-
-        def pacer(now: float) -> Pacer:
-            return Pacer(
-                limits,
-                now,
-                reserve=(learnt.charges if learnt is not None else None) or endpoint.reserves,
-                self_hosted=endpoint.self_hosted,
-                probe=endpoint.api_key is not None,  # it may be wrong
-                requests_per_day=endpoint.limit_headers == "groq",
-                shared=shared,
-                learnt=learnt.rate if learnt is not None else None,
-                even=self._memory is None or (learnt is not None and learnt.even),
-            )
-
-        estimator = Estimator()
-        if learnt is not None and learnt.weights is not None:
-            estimator.recall(learnt.weights, learnt.seen)
-        limit = Limit(
-            target.name,
-            pacer,
-            estimator,
-            self._events,
-            TargetHealth(self._settings.give_up),
-            wait_for_quota=self._settings.wait_for_quota,
-            retries=self._settings.retry_share,
-            hosted=endpoint.key_required,  # who asks for no key is most likely the user's own server
-        )
-        self.limits[target.name] = limit
-        self._limiters[target.name, target.key] = limit, estimator
-        return limit, estimator
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
         """What guesses the cost of an attempt: for the note of it in the run file, and where it is never told."""

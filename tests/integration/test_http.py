@@ -35,7 +35,8 @@ from flatout import (
     ProtocolError,
     Reply,
 )
-from flatout.layer import Journey, Request, reset_journey, set_journey
+from flatout.journey import Journey, reset_journey, set_journey
+from flatout.layer import Request
 from flatout.testing import Faults, ProviderModel, ProviderSettings, digest_of, serve
 from flatout.transports.http import HttpTransport
 
@@ -216,19 +217,23 @@ def test_every_request_is_an_attempt(gaps, monkeypatch):
     async def main() -> None:
         async with raw(reads_and_closes) as server, client(server.url, retries=20, **gaps) as made:
 
-            async def note(number: int, *_: object) -> None:
-                noted.append(number)
+            class Notes:
+                async def begins(self, number: int, *_: object) -> None:
+                    noted.append(number)
+
+                def failed(self, *_: object) -> None:
+                    pass
 
             async def one(number: int) -> Reply:
-                trip = Journey(asyncio.get_running_loop().time())
-                trip.before_attempt = note
-                trips.append(trip)
-                return await made._engine.answer(Call(f"{number}"), trip)
+                journey = Journey(asyncio.get_running_loop().time())
+                journey.notes = Notes()
+                trips.append(journey)
+                return await made._engine.answer(Call(f"{number}"), journey)
 
             trips: list[Journey] = []
             for start in range(0, 400, 20):
                 await asyncio.gather(*(one(number) for number in range(start, start + 20)))
-            assert len(server.requests) == len(noted) == sum(trip.attempts for trip in trips) > 400
+            assert len(server.requests) == len(noted) == sum(journey.attempts for journey in trips) > 400
 
     monkeypatch.setattr("flatout.layers.retry.delay", lambda *_, **__: 0.0)
     run(main)
@@ -629,13 +634,13 @@ def test_the_time_on_the_wire_is_booked():
 
     async def main() -> None:
         async with raw(answer) as server:
-            trip = Journey(0.0)
-            token = set_journey(trip)
+            journey = Journey(0.0)
+            token = set_journey(journey)
             await send(server.url)
             reset_journey(token)
-            assert trip.waits["first_byte"] == pytest.approx(0.2, abs=0.1)
-            assert trip.waits["body"] == pytest.approx(0.1, abs=0.08)
-            assert 0 < trip.waits["connect"] < 0.1
+            assert journey.waits["first_byte"] == pytest.approx(0.2, abs=0.1)
+            assert journey.waits["body"] == pytest.approx(0.1, abs=0.08)
+            assert 0 < journey.waits["connect"] < 0.1
 
     run(main)
 

@@ -44,7 +44,7 @@ def drive(
                 number += 1
 
         async with client(SimulatedTransport(model), limits=limits, deadline=1e5) as made:
-            made._engine.stack._memory = memory
+            made._engine.stack.limiters._memory = memory
             async for result in made.as_completed(source()):
                 assert result.ok
 

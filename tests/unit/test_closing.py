@@ -147,7 +147,9 @@ def test_a_client_closes_all_that_it_holds(monkeypatch: pytest.MonkeyPatch) -> N
         made = client(Broken())
         await made.call("hi")
         made._engine._local = Held()  # type: ignore[assignment]  # stands in for the embedded model
-        made._engine.stack._shared.extend([Held(), Held()])  # type: ignore[list-item]  # and these for shared limits
+        made._engine.stack.limiters._found.update(
+            {("a", ""): (None, Held()), ("b", ""): (None, Held())}
+        )  # and these for shared limits
         with pytest.raises(OSError, match="first"):
             await made.close()
         await asyncio.sleep(0)

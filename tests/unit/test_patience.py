@@ -8,7 +8,8 @@ import pytest
 from scripted_wire import client
 
 from flatout import AttemptTimeout, Call, DeadlineExceeded, Limits
-from flatout.layer import Journey, Request, Response, journey, set_journey
+from flatout.journey import Journey, current_journey, set_journey
+from flatout.layer import Request, Response
 from flatout.layers.deadline import Deadline
 from flatout.tasks.patience import TURNS, Patience
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
@@ -89,14 +90,14 @@ def test_a_call_that_only_waits_is_not_sent_any_more_when_its_deadline_has_passe
         async def service(_call):
             for _ in range(5):
                 await asyncio.sleep(3.0)
-            trip.in_flight = True
+            journey.attempt.in_flight = True
 
-        trip = Journey(0.0)
-        set_journey(trip)
+        journey = Journey(0.0)
+        set_journey(journey)
         asyncio.get_running_loop().call_later(13.0, block, 10.0)
         with pytest.raises(DeadlineExceeded):
             await Deadline(14.0)(Call("x"), service)
-        assert not journey().in_flight
+        assert not current_journey().attempt.in_flight
 
     run_virtual(main())
 

@@ -95,7 +95,7 @@ def test_the_client_takes_what_it_took():
 def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
-    assert parameters(Client.result) == ["self", "call", "index", "trip"]
+    assert parameters(Client.result) == ["self", "call", "index", "journey"]
     stored = ["store", "retry_failed", "output", "options"]
     assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", *stored]
     assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", *stored]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Limits, Reply
-from flatout.layer import Journey, journey, reset_journey, set_journey
+from flatout.journey import Account, Journey, current_journey, reset_journey, set_journey
 from flatout.stack import compose
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
@@ -95,11 +95,11 @@ parts = st.tuples(
 
 
 @given(st.lists(parts))
-def test_journeys_add_up(rows):
+def test_accounts_add_up(rows):
     """A pipeline's attempts, cost and waits would be wrong; or an unknown cost count as nothing."""
-    total = Journey(0.0)
+    total = Account()
     for attempts, cost, waits in rows:
-        part = Journey(0.0)
+        part = Account()
         part.attempts, part.cost = attempts, cost
         for cause, seconds in waits.items():
             part.waited(cause, seconds)
@@ -118,6 +118,6 @@ def test_a_journey_is_found_by_its_own_task_alone():
     """One call's waits would be booked on another."""
     outer = Journey(0.0)
     token = set_journey(outer)
-    assert journey() is outer
+    assert current_journey() is outer
     reset_journey(token)
-    assert journey(None) is None
+    assert current_journey(None) is None

@@ -308,7 +308,7 @@ def test_values_show_what_they_hold_and_nothing_else():
 
 
 def test_a_tool_call_reads_its_arguments():
-    """Every user would parse them by hand, and trip over a tool without any."""
+    """Every user would parse them by hand, and journey over a tool without any."""
     assert ToolCall(id="1", name="f", arguments='{"a": 1}').parsed() == {"a": 1}
     assert ToolCall(id="1", name="f", arguments="").parsed() == {}
     with pytest.raises(ValueError, match=r"malformed|truncated"):

@@ -17,7 +17,7 @@ from flatout.values.agent_step import Step
 from ._outcome import DETAIL, UsageLimits
 
 if TYPE_CHECKING:
-    from flatout.layer import Journey
+    from flatout.journey import Account
 
 _parent: ContextVar[int | None] = ContextVar("flatout_agent_step", default=None)
 
@@ -84,10 +84,10 @@ class Trace:
             self.output_tokens = _sum(self.output_tokens, step.output_tokens)
         self._add(step, result.attempts, result.cost, dict(result.waits))
 
-    def count_own(self, step: Step, trip: Journey) -> None:
+    def count_own(self, step: Step, account: Account) -> None:
         """Add the calls that a function of the user's made by itself. Their tokens are not known."""
-        if trip.attempts:
-            self._add(step, trip.attempts, trip.cost, trip.waits)
+        if account.attempts:
+            self._add(step, account.attempts, account.cost, account.waits)
 
     def check(self, *, turns: int = 0, calls: int = 0, tool_calls: int = 0) -> None:
         """Find out whether the run may go on, with so many more of these.

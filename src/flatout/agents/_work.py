@@ -19,7 +19,7 @@ from flatout.durable.map import as_json
 from flatout.durable.records import plain
 from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import GuardrailTripped
-from flatout.layer import Journey, journey, reset_journey, set_journey
+from flatout.journey import Journey, current_journey, reset_journey, set_journey
 from flatout.values import Call, Reply
 from flatout.values.agent_step import Step
 
@@ -83,7 +83,7 @@ class Work:
         self.trace = Trace(agent.limits)
         self.offered = [tool.schema for tool in self.tools.values()]
         self.system: str | None = agent.instructions or None
-        outer = journey(None)
+        outer = current_journey(None)
         self._base = Journey(asyncio.get_running_loop().time()) if outer is None else outer
         self._rails = agent.rails
         self._id, self._steps = token_hex(8), 0
@@ -164,11 +164,12 @@ class Work:
         again: Callable[[str], Awaitable[bool]] | None = None,
     ) -> Any:
         """What a function returns, kept in the journal if there is one; see `flatout.layer.Journal.step`."""
-        trip = Journey(asyncio.get_running_loop().time())
-        trip.journal = journal = self._base.journal
+        journey = Journey(asyncio.get_running_loop().time())
+        account = journey.account
+        journey.journal = journal = self._base.journal
 
         async def go(key: str) -> Any:
-            token = set_journey(trip)
+            token = set_journey(journey)
             try:
                 with use_key(key):
                     return await function(key)
@@ -179,7 +180,7 @@ class Work:
             returned = await go(key)
             # What took effect is done, whatever it returned: an error here would leave it as one of unknown end.
             value = plain(returned) if once else as_json(returned, f"{name} returned what cannot be kept as JSON")
-            return msgspec.json.encode(_Worked(msgspec.Raw(value), trip.attempts, trip.cost, trip.waits))
+            return msgspec.json.encode(_Worked(msgspec.Raw(value), account.attempts, account.cost, account.waits))
 
         try:
             if journal is None:
@@ -188,11 +189,11 @@ class Work:
             worked = msgspec.json.decode(
                 await journal.step(name, made, go_to_keep, once=once, again=again), type=_Worked
             )
-            trip.attempts, trip.cost, trip.waits = worked.attempts, worked.cost, worked.waits
+            account.attempts, account.cost, account.waits = worked.attempts, worked.cost, worked.waits
             return msgspec.json.decode(worked.value, type=into)
         finally:
-            self._base.add(trip)
-            self.trace.count_own(step, trip)
+            self._base.account.add(account)
+            self.trace.count_own(step, account)
 
     async def own(self, name: str, function: Any, step: Step) -> Any:
         """A stage of the user's own: ``async def stage(intent, client)``."""

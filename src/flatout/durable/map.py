@@ -25,12 +25,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flatout.errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
-from flatout.layer import CallNext, Journey
+from flatout.journey import Journey
+from flatout.layer import CallNext
 from flatout.store import Item
 from flatout.values import Call, Reply, Result, ToolCall, Usage
 
+from .attempts import NotedAttempts
 from .records import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
-from .run import Asker, Durable, StorePath, difference, keep, note_attempts, run_durably
+from .run import Asker, Durable, StorePath, difference, keep, run_durably
 from .steps import KINDS, Steps, within
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ class ItemJournal:
         self._alone = True
         self.fault: StoreError | None = None
 
-    async def answer(self, asker: object, call: Call, trip: Journey, ask: CallNext) -> Reply:
+    async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext) -> Reply:
         """Answer a call from the journal, or ask and journal what comes of it."""
         if asker is not self._client:
             return await ask(call)
@@ -140,8 +142,8 @@ class ItemJournal:
             made = content(call)
             place = self._claim(made)
             if place is not None:
-                return _replayed(self._entries[place][1], call, trip)
-            return await self._ask(call, made, trip, ask)
+                return _replayed(self._entries[place][1], call, journey)
+            return await self._ask(call, made, journey, ask)
         except StoreError as error:
             self.fault = self.fault or error
             raise
@@ -201,17 +203,17 @@ class ItemJournal:
             )
         return None
 
-    async def _ask(self, call: Call, made: bytes, trip: Journey, ask: CallNext) -> Reply:
+    async def _ask(self, call: Call, made: bytes, journey: Journey, ask: CallNext) -> Reply:
         place, alone = self._new_place(), self._alone
-        note_attempts(trip, self._store, self._index, place)
+        journey.notes = NotedAttempts(self._store, self._index, place)
         asked = KeptCall(call=msgspec.Raw(made), alone=alone, within=within.get())
         try:
             reply = await ask(call)
         except CallError as error:
             if not may_go_again(error):
-                await self._enter(place, made, "failed", _failed(asked, error, trip))
+                await self._enter(place, made, "failed", _failed(asked, error, journey))
             raise
-        await self._enter(place, made, "answered", _answered(asked, reply, trip))
+        await self._enter(place, made, "answered", _answered(asked, reply, journey))
         return reply
 
     def _new_place(self) -> str:
@@ -225,20 +227,20 @@ class ItemJournal:
         await self._store.journal(self._index, place, fingerprint(made), kind, plain(kept), kept.cost)
 
 
-def _failed(asked: KeptCall, error: CallError, trip: Journey) -> KeptCall:
+def _failed(asked: KeptCall, error: CallError, journey: Journey) -> KeptCall:
     if error.reply is not None:
         asked = replace(_replied(asked, error.reply), replied=True, complaints=dict(getattr(error, "complaints", {})))
-    return replace(asked, error=type(error).__name__, message=str(error), **_account(trip))
+    return replace(asked, error=type(error).__name__, message=str(error), **_account(journey))
 
 
-def _answered(asked: KeptCall, reply: Reply, trip: Journey) -> KeptCall:
+def _answered(asked: KeptCall, reply: Reply, journey: Journey) -> KeptCall:
     output = msgspec.Raw(plain(reply.output)) if reply.output is not None else _NOTHING
-    return replace(_replied(asked, reply), output=output, **_account(trip))
+    return replace(_replied(asked, reply), output=output, **_account(journey))
 
 
-def _account(trip: Journey) -> dict[str, Any]:
-    seconds = asyncio.get_running_loop().time() - trip.started
-    return {"attempts": trip.attempts, "cost": trip.cost, "seconds": seconds, "waits": trip.waits}
+def _account(journey: Journey) -> dict[str, Any]:
+    seconds = asyncio.get_running_loop().time() - journey.started
+    return {"attempts": journey.attempts, "cost": journey.cost, "seconds": seconds, "waits": journey.waits}
 
 
 def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
@@ -255,10 +257,10 @@ def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
     )
 
 
-def _replayed(kept: KeptCall, call: Call, trip: Journey) -> Reply:
+def _replayed(kept: KeptCall, call: Call, journey: Journey) -> Reply:
     """What the call came to, with what it cost when it was made."""
-    trip.attempts += kept.attempts
-    trip.cost = None if trip.cost is None or kept.cost is None else trip.cost + kept.cost
+    journey.account.attempts += kept.attempts
+    journey.account.spent(kept.cost)
     reply = Reply(
         text=kept.text,
         reasoning=kept.reasoning,
@@ -311,9 +313,9 @@ class _DurableItems(Durable[Any, _ItemStep]):
             return self._restored(replace(result_of(step.item), reply=None, item=step.value))
         entries = await self.store.journalled(index)
         journal = ItemJournal(self.store, self.name, index, entries, self._client, self._retry_failed)
-        trip = Journey(asyncio.get_running_loop().time())
-        trip.journal = journal
-        result = await self._run(index, step.value, trip)
+        journey = Journey(asyncio.get_running_loop().time())
+        journey.journal = journal
+        result = await self._run(index, step.value, journey)
         if journal.fault is not None:
             raise journal.fault
         if result.error is None:

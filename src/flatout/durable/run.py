@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
     Callable,
     Hashable,
     Iterable,
@@ -32,14 +30,13 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from flatout.edge.fan_out import fan_out
-from flatout.errors import CallError, ConfigError, RunLocked, RunMismatch, StoreError
-from flatout.layer import Journey
-from flatout.policies.failures.decision import may_have_billed
+from flatout.errors import ConfigError, RunLocked, RunMismatch, StoreError
+from flatout.journey import Journey
 from flatout.store import Finished, Item
 from flatout.tasks.closing import close_all, reading
-from flatout.text.redact import excerpt
 from flatout.values import Call, CallLike, Result
 
+from .attempts import NotedAttempts
 from .records import content, fingerprint, item_of, result_of
 
 if TYPE_CHECKING:
@@ -55,7 +52,6 @@ AHEAD, AHEAD_WHOLE = 5_000, 200
 """Rows of a run file that are read at once: without, and with their prompts and answers."""
 
 _WIDTH = 80  # characters of a value that a message shows
-_REASON = 200  # characters that are kept of why an attempt failed
 
 
 class Asker(Protocol):
@@ -66,7 +62,7 @@ class Asker(Protocol):
         """How many calls are taken from the input ahead of their answers."""
         ...
 
-    async def result(self, call: CallLike, /, *, index: int = 0, trip: Journey | None = None) -> Result[Any]:
+    async def result(self, call: CallLike, /, *, index: int = 0, journey: Journey | None = None) -> Result[Any]:
         """Answer one call; a failure stands in the result."""
         ...
 
@@ -126,26 +122,6 @@ class Stored(Generic[FoundT]):
     def _look(self) -> None:
         self._batch.extend(islice(self._found, self._ahead))
         self._is_all = len(self._batch) < self._ahead
-
-
-def note_attempts(trip: Journey, store: RunFile, index: int, place: str | None = None) -> None:
-    """Have a call's attempts noted in the run file: each before it is sent, and again if it failed and cost nothing."""
-
-    def begins(attempt: int, target: str, estimate: float | None, last: Exception | None) -> Awaitable[None]:
-        after = None if last is None else _reason(last)
-        return store.note_attempt(index, attempt, target, time.time(), estimate, place, after)
-
-    def failed(attempt: int, error: CallError) -> None:
-        if not may_have_billed(error):
-            store.note_unpaid(index, attempt, place)
-
-    trip.before_attempt, trip.attempt_failed = begins, failed
-
-
-def _reason(error: Exception) -> str:
-    """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
-    words = " ".join(excerpt(str(error), 2 * _REASON).split())
-    return f"{type(error).__name__}: {words}"[:_REASON]
 
 
 async def keep(
@@ -344,9 +320,9 @@ class _DurableCalls(Durable[CallLike, _CallStep]):
     async def answer(self, index: int, step: _CallStep) -> Result[Any]:
         if step.item is not None:
             return result_of(step.item, step.call)
-        trip = Journey(asyncio.get_running_loop().time())
-        note_attempts(trip, self.store, index)
-        result = await self._asker.result(step.value, index=index, trip=trip)
+        journey = Journey(asyncio.get_running_loop().time())
+        journey.notes = NotedAttempts(self.store, index)
+        result = await self._asker.result(step.value, index=index, journey=journey)
         if step.call is not None:
             await keep(self.store, result, made=step.made)
         return result

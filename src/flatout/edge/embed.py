@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from flatout.errors import CallError, ConfigError, InvalidRequest
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.formats.embeddings import Batch, Caps, pack
 from flatout.values import Call, Reply, Result
@@ -41,25 +41,25 @@ async def embed(
     parameters = {"dimensions": dimensions} if dimensions is not None else {}
 
     async def answer(batch: Batch) -> list[Result[array[float]]]:
-        trip = Journey(asyncio.get_running_loop().time())
+        journey = Journey(asyncio.get_running_loop().time())
         alone: Any = batch.texts[0]
         if not isinstance(alone, str):
             complaint = f"embeddings are made of strings; number {batch.indexes[0] + 1} is a {type(alone).__name__}"
-            return _results(batch, trip, [None], ConfigError(complaint))
+            return _results(batch, journey, [None], ConfigError(complaint))
         messages = [{"role": "user", "content": text} for text in batch.texts]
         try:
             # The answer has no tokens; one is the least that a bound on it, for a budget's sake, can be.
             call = Call(messages=messages, model=model, max_tokens=1, extra=parameters)
-            reply = await ask(call, trip)
+            reply = await ask(call, journey)
         except CallError as error:
             unsent = isinstance(error, InvalidRequest) and error.status is None
             if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and decide(error) is Decision.FAIL)):
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
-            return _results(batch, trip, [None] * len(batch.texts), error)
+            return _results(batch, journey, [None] * len(batch.texts), error)
         except ConfigError as error:
-            return _results(batch, trip, [None] * len(batch.texts), error)
-        return _results(batch, trip, [_vector(vector) for vector in reply.output or ()], None)
+            return _results(batch, journey, [None] * len(batch.texts), error)
+        return _results(batch, journey, [_vector(vector) for vector in reply.output or ()], None)
 
     found: dict[int, Result[array[float]]] = {}
     async with aclosing(fan_out(pack(texts, caps), lambda _, batch: answer(batch), window)) as batches:
@@ -76,11 +76,11 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
     )
 
 
-def _results(batch: Batch, trip: Journey, vectors: list[Any], error: Exception | None) -> list[Result[array[float]]]:
+def _results(batch: Batch, journey: Journey, vectors: list[Any], error: Exception | None) -> list[Result[array[float]]]:
     """One result per text; what the request cost is divided among them."""
-    trip.cost = None if trip.cost is None else trip.cost / len(batch.texts)
+    journey.account.cost = None if journey.cost is None else journey.cost / len(batch.texts)
     return [
-        outcome(index, trip, item=text, output=vector, error=error)
+        outcome(index, journey, item=text, output=vector, error=error)
         for index, text, vector in zip(batch.indexes, batch.texts, vectors, strict=True)
     ]
 

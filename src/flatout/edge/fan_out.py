@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from flatout.errors import CallError, ConfigError, Exited
-from flatout.layer import Journey, journey, set_journey
+from flatout.journey import Journey, current_journey, set_journey
 from flatout.tasks.closing import reading
 from flatout.values import Call, Reply, Result
 from flatout.values.result import make_result
@@ -137,7 +137,7 @@ class _Workers(Generic[OutcomeT]):
 
 def outcome(
     index: int,
-    trip: Journey,
+    journey: Journey,
     *,
     call: Call | None = None,
     item: Any = None,
@@ -154,10 +154,10 @@ def outcome(
         reply=reply,
         output=output,
         error=error,
-        attempts=trip.attempts,
-        cost=trip.cost,
-        elapsed=asyncio.get_running_loop().time() - trip.started,
-        waits=trip.waits,
+        attempts=journey.attempts,
+        cost=journey.cost,
+        elapsed=asyncio.get_running_loop().time() - journey.started,
+        waits=journey.waits,
     )
 
 
@@ -228,17 +228,17 @@ async def run_function(
     client: ClientT,
     index: int,
     item: ItemT,
-    trip: Journey | None = None,
+    journey: Journey | None = None,
 ) -> Result[Any]:
-    """Run a user's function for an item, in this task; its calls are counted on ``trip``.
+    """Run a user's function for an item, in this task; its calls are counted on ``journey``.
 
     Raises:
         ConfigError: it returned nothing that can be awaited. So it is for every item, and so it ends them all.
     """
-    outer, trip = journey(None), trip or Journey(asyncio.get_running_loop().time())
-    if outer is not None and trip.journal is None:
-        trip.journal = outer.journal
-    set_journey(trip)  # in this task's own context
+    outer, journey = current_journey(None), journey or Journey(asyncio.get_running_loop().time())
+    if outer is not None and journey.journal is None:
+        journey.journal = outer.journal
+    set_journey(journey)  # in this task's own context
     output: Any = None
     error: Exception | None = None
     try:
@@ -254,5 +254,5 @@ async def run_function(
         error = as_error(caught)
     finally:
         if outer is not None:
-            outer.add(trip)
-    return outcome(index, trip, item=item, output=output, error=error)
+            outer.account.add(journey.account)
+    return outcome(index, journey, item=item, output=output, error=error)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self
 
-from flatout.layer import Journey
+from flatout.journey import Journey, StreamSink
 from flatout.values import OutputT, Reply
 
 
@@ -53,15 +53,15 @@ class Stream(Generic[OutputT]):
 
     async def _run(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> AsyncGenerator[str, None]:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        trip = Journey(asyncio.get_running_loop().time())
-        trip.sink = pieces.put_nowait
-        task = asyncio.ensure_future(ask(trip))
+        journey = Journey(asyncio.get_running_loop().time())
+        journey.sink = StreamSink(pieces.put_nowait)
+        task = asyncio.ensure_future(ask(journey))
         task.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
             reply = task.result()
-            if not trip.delivered and reply.text:  # a server that does not stream, or an answer from a journal
+            if not journey.delivered and reply.text:  # a server that does not stream, or an answer from a journal
                 yield reply.text
             self._reply = reply
         finally:

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
-from flatout.layer import CallNext, journey
+from flatout.journey import current_journey
+from flatout.layer import CallNext
 from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.prices import Prices
@@ -164,8 +165,8 @@ class Budget:
 
     async def _watched(self, call: Call, call_next: CallNext) -> Reply:
         """Add up what the attempt costs, whatever its end."""
-        trip = journey()
-        before = trip.attempts
+        journey = current_journey()
+        before = journey.attempts
         try:
             reply = await call_next(call)
         except CallError as error:
@@ -175,7 +176,7 @@ class Budget:
                 self._unknown(call)
             raise
         except BaseException:
-            if trip.attempts > before:  # else it was given up while it waited, and not sent
+            if journey.attempts > before:  # else it was given up while it waited, and not sent
                 self._unknown(call)
             raise
         self._settle(call, reply)
@@ -189,13 +190,11 @@ class Budget:
             self._unknown(call)
             return
         self._purse.spent += cost
-        trip = journey()
-        if trip.cost is not None:
-            trip.cost += cost
+        current_journey().account.spent(cost)
 
     def _unknown(self, call: Call) -> None:
         if self._prices.is_free(self._target):
             return
         self._purse.unknown += 1
         self._purse.reckoned += self._estimate(call) or 0.0
-        journey().cost = None
+        current_journey().account.spent(None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flatout.errors import DeadlineExceeded
-from flatout.layer import CallNext, Journey, journey
+from flatout.journey import Journey, current_journey
+from flatout.layer import CallNext
 from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 
@@ -11,7 +12,7 @@ from flatout.values import Call, Reply
 class Deadline:
     """Ends a call that is not answered in time, with `DeadlineExceeded`; the last failure is chained.
 
-    What was got out of an answer that did not fit (`Journey.fallback`) is better than none: it is returned instead.
+    What was got out of an answer that did not fit (`Unfit.fallback`) is better than none: it is returned instead.
 
     Args:
         seconds: for calls that name no deadline of their own.
@@ -22,32 +23,32 @@ class Deadline:
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.deadline or self._seconds
-        trip = journey()
-        trip.deadline_at = trip.started + seconds
+        journey = current_journey()
+        journey.deadline_at = journey.started + seconds
         try:
-            async with Patience(trip.deadline_at, trip.is_in_flight) as scope:
+            async with Patience(journey.deadline_at, journey.attempt.is_in_flight) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
                 raise
-            if trip.fallback is not None:
-                return trip.fallback
+            if journey.unfit.fallback is not None:
+                return journey.unfit.fallback
         # Raised out here, the error does not hold the one that ended the attempt, whose frames hold the request.
-        raise _exceeded(seconds, trip) from trip.last_error
+        raise _exceeded(seconds, journey) from journey.last_error
 
 
-def _exceeded(seconds: float, trip: Journey) -> DeadlineExceeded:
-    tries = "1 attempt" if trip.attempts == 1 else f"{trip.attempts} attempts"
-    text = f"not answered within {seconds:g} s, after {tries}{_why(trip)}"
-    return DeadlineExceeded(text, attempts=trip.attempts, reply=trip.said)
+def _exceeded(seconds: float, journey: Journey) -> DeadlineExceeded:
+    tries = "1 attempt" if journey.attempts == 1 else f"{journey.attempts} attempts"
+    text = f"not answered within {seconds:g} s, after {tries}{_why(journey)}"
+    return DeadlineExceeded(text, attempts=journey.attempts, reply=journey.unfit.last)
 
 
-def _why(trip: Journey) -> str:
+def _why(journey: Journey) -> str:
     """What took so long."""
-    tried = trip.trouble.tried() if trip.trouble is not None else ""
+    tried = journey.trouble.tried() if journey.trouble is not None else ""
     parts = [f" ({tried})" if tried else ""]
-    if outage := trip.waits.get("outage"):
+    if outage := journey.waits.get("outage"):
         parts.append(f"; {outage:.0f} s of it waiting for a server that was down")
-    if trip.last_error is not None:
-        parts.append(f"; the last failure: {trip.last_error}")
+    if journey.last_error is not None:
+        parts.append(f"; the last failure: {journey.last_error}")
     return "".join(parts)

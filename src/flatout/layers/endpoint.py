@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 from flatout.config.settings import Gaps
 from flatout.errors import AttemptTimeout, CallError, InvalidRequest, TransportError
-from flatout.layer import Codec, Journey, Request, Response, StreamDecoder, Streamed, Transport, journey
+from flatout.journey import Journey, current_journey
+from flatout.layer import Codec, Request, Response, StreamDecoder, Streamed, Transport
 from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 from flatout.values.secret import forget
@@ -50,50 +51,50 @@ class Send:
         self._gaps = gaps
 
     async def __call__(self, call: Call) -> Reply:
-        trip = journey()
-        streams = self._gaps is not None or trip.sink is not None
+        journey = current_journey()
+        streams = self._gaps is not None or journey.sink is not None
         request = self._codec.encode(call, stream=streams)
-        await self._begin(call, trip, trip.last_error)
+        await self._begin(call, journey, journey.last_error)
         try:
             if not streams:
                 return self._codec.decode(call, await self._transport.send(request))
             try:
-                return await self._stream(call, request, trip)
+                return await self._stream(call, request, journey)
             except InvalidRequest as error:
                 instead = self._codec.instead(call, request, error)
                 if instead is None:
                     raise
-                self._failed(error, trip)
-                await self._begin(call, trip, error)
-            return await self._stream(call, instead, trip)
+                self._failed(error, journey)
+                await self._begin(call, journey, error)
+            return await self._stream(call, instead, journey)
         except CallError as error:
             forget(error)
-            self._failed(error, trip)
+            self._failed(error, journey)
             raise
         except BaseException as error:
             forget(error)
             raise
         finally:
-            trip.in_flight = False
+            journey.attempt.in_flight = False
 
-    async def _begin(self, call: Call, trip: Journey, last: Exception | None) -> None:
+    async def _begin(self, call: Call, journey: Journey, last: Exception | None) -> None:
         """Count an attempt, and note it before it is sent."""
-        if trip.before_attempt is not None:
-            await trip.before_attempt(trip.attempts + 1, self._target, self._estimate(call), last)
-        trip.attempts += 1
-        trip.target = self._target
-        trip.in_flight = True
+        if journey.notes is not None:
+            await journey.notes.begins(journey.attempts + 1, self._target, self._estimate(call), last)
+        journey.account.attempts += 1
+        journey.attempt.target = self._target
+        journey.attempt.in_flight = True
 
     @staticmethod
-    def _failed(error: CallError, trip: Journey) -> None:
-        if trip.attempt_failed is not None:
-            trip.attempt_failed(trip.attempts, error)
+    def _failed(error: CallError, journey: Journey) -> None:
+        if journey.notes is not None:
+            journey.notes.failed(journey.attempts, error)
 
-    async def _stream(self, call: Call, request: Request, trip: Journey) -> Reply:
+    async def _stream(self, call: Call, request: Request, journey: Journey) -> Reply:
         listening = _Listening(self._gaps or Gaps())
         try:
             async with listening.silence, self._transport.stream(request) as answer:
-                return await self._read(call, answer, trip, listening)
+                return await self._read(call, answer, journey, listening)
         except TransportError:
             if listening.whole is None:
                 raise
@@ -104,24 +105,23 @@ class Send:
             return listening.whole.reply()
         raise listening.complaint()  # out here, it does not hold the frames of what it ended, and so the request
 
-    async def _read(self, call: Call, answer: Streamed, trip: Journey, listening: _Listening) -> Reply:
+    async def _read(self, call: Call, answer: Streamed, journey: Journey, listening: _Listening) -> Reply:
         chunks = listening.to(answer.chunks())
         if not 200 <= answer.status < 300:
             body = b"".join([chunk async for chunk in chunks])
             return self._codec.decode(call, Response(answer.status, answer.headers, body))
         decoder = listening.decoder = self._codec.stream_decoder(call, answer.headers)
-        trip.first_chunk = None
+        journey.attempt.first_chunk = None
         async for chunk in chunks:
             for text in decoder.feed(chunk):
-                if trip.first_chunk is None:
-                    trip.first_chunk = listening.elapsed()
-                if trip.sink is not None:
-                    trip.delivered = True
-                    trip.sink(text)
+                if journey.attempt.first_chunk is None:
+                    journey.attempt.first_chunk = listening.elapsed()
+                if journey.sink is not None:
+                    journey.sink.take(text)
             if decoder.broken:
                 break
             if decoder.complete:
-                listening.expect_the_end(trip.ends_at)
+                listening.expect_the_end(journey.attempt.ends_at)
         return decoder.reply()
 
 

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, RateLimited
 from flatout.events import Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
-from flatout.layer import CallNext, Journey, journey
+from flatout.journey import Journey, current_journey
+from flatout.layer import CallNext
 from flatout.policies.failures.health import TargetHealth
 from flatout.policies.failures.outcome import Outcomes
 from flatout.policies.failures.service import Service
@@ -164,7 +165,7 @@ class Limit:
             reply = await call_next(call)
         except CallError as error:
             with pacer.exclusive:
-                alone = self._outcomes.failed(journey(), service, need, error, sent, loop.time(), self._wall())
+                alone = self._outcomes.failed(current_journey(), service, need, error, sent, loop.time(), self._wall())
             if alone:
                 await self._wait_alone(alone, pacer, loop)
             raise
@@ -211,15 +212,15 @@ class Limit:
                     pacer.admit(need, now)
                     need.number = self.health.sent(now)
                     return
-        trip = journey()
-        if trip.deadline_at is not None and pacer.surely_paused_until >= trip.deadline_at:
+        journey = current_journey()
+        if journey.deadline_at is not None and pacer.surely_paused_until >= journey.deadline_at:
             raise DeadlineExceeded(
                 f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
-                attempts=trip.attempts,
-            ) from trip.last_error
+                attempts=journey.attempts,
+            ) from journey.last_error
         self._hold(self._cause, now)
         waiter = _Waiter(call, service, need, loop.create_future(), now, dict(self._held))
-        self._enqueue(waiter, trip)
+        self._enqueue(waiter, journey)
         self._drain(pacer, loop)
         try:
             await waiter.admitted
@@ -231,12 +232,12 @@ class Limit:
             else:
                 self._line.remove(waiter)
             if self.health.down:
-                trip.last_error = trip.last_error or self.health.reason
+                journey.last_error = journey.last_error or self.health.reason
             self._drain(pacer, loop)
             raise
         finally:
             for cause, seconds in self._held.items():
-                trip.waited(cause, seconds - waiter.held.get(cause, 0.0))
+                journey.account.waited(cause, seconds - waiter.held.get(cause, 0.0))
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
         """When a call may go, and what holds it: the target's limits, or its health."""
@@ -245,13 +246,13 @@ class Limit:
             return at, "outage"
         return ready
 
-    def _enqueue(self, waiter: _Waiter, trip: Journey) -> None:
+    def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
         """Queue a call: behind the others, or before them if it had its turn and was sent back."""
-        trouble = trip.trouble
-        sent_back = isinstance(trip.last_error, RateLimited) or (trouble is not None and trouble.excused)
-        trip.refusals += sent_back
-        if sent_back and trip.refusals < OFTEN and not (trouble is not None and trouble.closed):
-            self._line.put_back(waiter, trip.started)
+        trouble = journey.trouble
+        sent_back = isinstance(journey.last_error, RateLimited) or (trouble is not None and trouble.excused)
+        journey.refusals += sent_back
+        if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
+            self._line.put_back(waiter, journey.started)
         elif trouble is not None and trouble.spent and not sent_back:
             self._line.again.append(waiter)
         else:
@@ -260,9 +261,9 @@ class Limit:
     async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Wait out a refusal that is this call's alone; its permit is back already."""
         self._drain(pacer, loop)
-        trip = journey()
-        if trip.deadline_at is None or loop.time() + seconds < trip.deadline_at:
-            trip.waited("backoff", seconds)
+        journey = current_journey()
+        if journey.deadline_at is None or loop.time() + seconds < journey.deadline_at:
+            journey.account.waited("backoff", seconds)
             await asyncio.sleep(seconds)
 
     def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:

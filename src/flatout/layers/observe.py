@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 
 from flatout.events import CallFinished, Events
-from flatout.layer import CallNext, journey
+from flatout.journey import current_journey
+from flatout.layer import CallNext
 from flatout.values import Call, Reply
 
 
@@ -29,5 +30,5 @@ class Observe:
             raise
         finally:
             now = asyncio.get_running_loop().time()
-            self._events.emit(CallFinished(at=now, call=call, reply=reply, error=error, journey=journey()))
+            self._events.emit(CallFinished(at=now, call=call, reply=reply, error=error, journey=current_journey()))
         return reply

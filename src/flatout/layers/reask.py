@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from flatout.errors import CallError
-from flatout.layer import CallNext, Journey, ValidatorRaised, journey
+from flatout.journey import Journey, current_journey
+from flatout.layer import CallNext, ValidatorRaised
 from flatout.policies.reask import reask
 from flatout.values import Call, Reply
 
@@ -20,7 +21,7 @@ class Reask:
     """Asks up to ``reasks`` times more, unless an answer can be read all the same.
 
     What can be got out of an answer that was cut off is kept for the case that no better one comes, be it for want of
-    time (`Journey.fallback`).
+    time (`Unfit.fallback`).
 
     Args:
         reasks: for calls that say nothing of it. Each is paid for, and counted among the attempts.
@@ -37,37 +38,38 @@ class Reask:
 
     async def _fitting(self, call: Call, call_next: CallNext) -> Reply:
         left = self._reasks if call.reasks is None else call.reasks
-        trip = journey()
+        journey = current_journey()
         asked = call
         while True:
             try:
                 return await call_next(asked)
             except asyncio.CancelledError:
                 with suppress(Exception):  # a fault of a user's validator: the cancellation goes on all the same
-                    self._read(call, trip)  # the deadline takes the fallback
+                    self._read(call, journey)  # the deadline takes the fallback
                 raise
             except ValidatorRaised as error:
                 if error.__cause__ is None:
                     raise
                 raise error.__cause__ from None  # the user's own failure is no matter for the model
             except CallError as error:
-                if (readable := self._read(call, trip)) is not None:
+                if (readable := self._read(call, journey)) is not None:
                     return readable
-                again = reask(asked, error) if left > 0 and not trip.delivered else None
+                again = reask(asked, error) if left > 0 and not journey.delivered else None
                 if again is None:
-                    if trip.fallback is not None:
-                        return trip.fallback
-                    error.reply = error.reply or trip.said  # what the model said is not lost to a failure after it
+                    if journey.unfit.fallback is not None:
+                        return journey.unfit.fallback
+                    # What the model said is not lost to a failure after it.
+                    error.reply = error.reply or journey.unfit.last
                     raise
                 left -= 1
-                trip.reasks += 1
+                journey.account.reasks += 1
                 asked = again
 
-    def _read(self, call: Call, trip: Journey) -> Reply | None:
+    def _read(self, call: Call, journey: Journey) -> Reply | None:
         """The first answer that is whole, of all that came since the last look; any before it become the fallback."""
-        unread, trip.unread = trip.unread, ()
+        unread, journey.unfit.unread = journey.unfit.unread, ()
         for found in filter(None, (self._salvage(call, reply) for reply in unread)):
-            trip.fallback, whole = found
+            journey.unfit.fallback, whole = found
             if whole:
-                return trip.fallback
+                return journey.unfit.fallback
         return None

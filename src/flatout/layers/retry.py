@@ -7,7 +7,8 @@ from random import Random
 
 from flatout.errors import CallError, NotSent
 from flatout.events import AttemptFailed, Events
-from flatout.layer import CallNext, Journey, journey
+from flatout.journey import Journey, current_journey
+from flatout.layer import CallNext
 from flatout.policies.failures.backoff import delay, excused_delay, overload_delay
 from flatout.policies.failures.decision import Decision, Repeats, decide
 from flatout.policies.failures.trouble import Trouble
@@ -36,37 +37,37 @@ class Retry:
         self._repeats = repeats
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        trip = journey()
+        journey = current_journey()
         repeats: Repeats | None = None
         while True:
             try:
                 return await call_next(call)
             except NotSent as error:
-                _not_sent_again(error, trip)
+                _not_sent_again(error, journey)
                 raise
             except CallError as error:
-                trip.failed(error)
-                error.attempts = trip.attempts
-                trip.trouble = trip.trouble or Trouble()
+                journey.failed(error)
+                error.attempts = journey.attempts
+                journey.trouble = journey.trouble or Trouble()
                 repeats = repeats or Repeats(self._repeats)
-                wait, why = self._next(error, trip, trip.trouble, repeats)
+                wait, why = self._next(error, journey, journey.trouble, repeats)
                 if why:
-                    _explain(error, trip.trouble, why)
+                    _explain(error, journey.trouble, why)
                 if self._events:
-                    self._emit(call, error, trip, wait)
+                    self._emit(call, error, journey, wait)
                 if wait is None:
                     raise
             if wait:
-                trip.waited("backoff", wait)
+                journey.account.waited("backoff", wait)
                 await asyncio.sleep(wait)
 
-    def _next(self, error: CallError, trip: Journey, trouble: Trouble, repeats: Repeats) -> tuple[float | None, str]:
+    def _next(self, error: CallError, journey: Journey, trouble: Trouble, repeats: Repeats) -> tuple[float | None, str]:
         """Seconds to wait before the next attempt; or None, and why there is to be none, if that wants a word."""
         now = asyncio.get_running_loop().time()
-        trouble.note(error, now - trip.started)
+        trouble.note(error, now - journey.started)
         decision = decide(error)
         told = error.retry_after or 0.0
-        if trip.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
+        if journey.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
         if trouble.over:
             return None, "its server is given up" if decision is Decision.RETRY else ""
@@ -84,16 +85,16 @@ class Retry:
             wait = floor = backoff(trouble.spent, self._random.random(), floor=told)
         else:
             return None, ""
-        if trip.deadline_at is not None and now + floor >= trip.deadline_at:
+        if journey.deadline_at is not None and now + floor >= journey.deadline_at:
             return None, f"the next attempt would be in {floor:.1f} s, which is past the deadline"
         return wait, ""
 
-    def _emit(self, call: Call, error: CallError, trip: Journey, wait: float | None) -> None:
+    def _emit(self, call: Call, error: CallError, journey: Journey, wait: float | None) -> None:
         now = asyncio.get_running_loop().time()
-        failed = AttemptFailed(at=now, attempt=trip.attempts, error=error, retry_in=wait, call=call, journey=trip)
-        if trip.failures is None:
-            trip.failures = []
-        trip.failures.append(failed)
+        failed = AttemptFailed(at=now, attempt=journey.attempts, error=error, retry_in=wait, call=call, journey=journey)
+        if journey.failures is None:
+            journey.failures = []
+        journey.failures.append(failed)
         self._events.emit(failed)
 
 
@@ -103,8 +104,8 @@ def _explain(error: CallError, trouble: Trouble, why: str) -> None:
     error.args = (f"{error} (not tried again: {why}{f'; tried: {tried}' if tried else ''})",)
 
 
-def _not_sent_again(error: NotSent, trip: Journey) -> None:
+def _not_sent_again(error: NotSent, journey: Journey) -> None:
     """Let the error's text say that the call was sent before, where it was."""
-    error.attempts = trip.attempts
-    if trip.attempts:  # without when: calls that end for one reason say the same
+    error.attempts = journey.attempts
+    if journey.attempts:  # without when: calls that end for one reason say the same
         error.args = (str(error).replace("not sent:", "not sent again:", 1),)

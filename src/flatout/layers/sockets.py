@@ -6,7 +6,8 @@ import asyncio
 import logging
 
 from flatout.events import Events, InFlightCapped
-from flatout.layer import CallNext, journey
+from flatout.journey import current_journey
+from flatout.layer import CallNext
 from flatout.values import Call, Reply
 
 _log = logging.getLogger("flatout")
@@ -49,4 +50,4 @@ class Sockets:
         try:
             await self._free.acquire()
         finally:
-            journey().waited("sockets", loop.time() - began)
+            current_journey().account.waited("sockets", loop.time() - began)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from flatout.errors import AttemptTimeout
-from flatout.layer import CallNext, journey
+from flatout.journey import current_journey
+from flatout.layer import CallNext
 from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 
@@ -22,12 +23,12 @@ class Timeout:
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.timeout or self._seconds
-        trip = journey()
-        trip.sent_at = now = asyncio.get_running_loop().time()
+        journey = current_journey()
+        journey.attempt.sent_at = now = asyncio.get_running_loop().time()
         until = now + seconds
-        trip.ends_at = until if trip.deadline_at is None else min(until, trip.deadline_at)
+        journey.attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
         try:
-            async with Patience(until, trip.is_in_flight) as scope:
+            async with Patience(until, journey.attempt.is_in_flight) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():

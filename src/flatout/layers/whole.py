@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flatout.errors import Truncated
-from flatout.layer import CallNext, journey
+from flatout.journey import current_journey
+from flatout.layer import CallNext
 from flatout.values import Call, Reply
 
 
@@ -18,7 +19,7 @@ class Whole:
         if reply.finish_reason == "length":
             raise Truncated(
                 "the answer was cut off at the token limit",
-                attempts=journey().attempts,
+                attempts=current_journey().attempts,
                 request_id=reply.request_id,
                 reply=reply,
             )

@@ -18,10 +18,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from flatout.client import Client
-from flatout.durable.run import AHEAD_WHOLE, Stored, keep, note_attempts
+from flatout.durable.attempts import NotedAttempts
+from flatout.durable.run import AHEAD_WHOLE, Stored, keep
 from flatout.edge.fan_out import fan_out
 from flatout.errors import StoreError
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.store import RunFile, RunReader, RunState, remove
 from flatout.tasks.closing import close_all
 
@@ -308,11 +309,11 @@ class Runner:
         assert self._store is not None
         task = asyncio.current_task()
         assert task is not None
-        trip = Journey(asyncio.get_running_loop().time())
-        note_attempts(trip, self._store, work.index)
+        journey = Journey(asyncio.get_running_loop().time())
+        journey.notes = NotedAttempts(self._store, work.index)
         try:
-            with self._under_way.call(task, work.index, trip):
-                result = await self._client.result(work.call, index=work.index, trip=trip)
+            with self._under_way.call(task, work.index, journey):
+                result = await self._client.result(work.call, index=work.index, journey=journey)
         except asyncio.CancelledError:
             if self._under_way.stops:
                 return

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 
-from flatout.layer import Journey
+from flatout.errors import CallError
+from flatout.journey import AttemptNotes, Journey
 
 from .story.progress import Longest
 
@@ -31,19 +32,10 @@ class UnderWay:
         self._calls: dict[asyncio.Task[None], tuple[int, Journey]] = {}
 
     @contextmanager
-    def call(self, task: asyncio.Task[None], index: int, trip: Journey) -> Iterator[None]:
+    def call(self, task: asyncio.Task[None], index: int, journey: Journey) -> Iterator[None]:
         """A block in which a task makes a row's call. Once the run is to stop, no attempt of it begins."""
-        note = trip.before_attempt
-
-        async def before(attempt: int, target: str, estimate: float | None, last: Exception | None) -> None:
-            if self.stops:
-                raise asyncio.CancelledError
-            if note is not None:
-                await note(attempt, target, estimate, last)
-            self.sent += 1
-
-        trip.before_attempt = before
-        self._calls[task] = index, trip
+        journey.notes = _Counted(self, journey.notes)
+        self._calls[task] = index, journey
         try:
             yield
         finally:
@@ -51,7 +43,8 @@ class UnderWay:
 
     def longest(self, now: float) -> Longest | None:
         """The attempt that has been on the wire longest; None when there is none."""
-        sent = ((trip.sent_at, index, trip.ends_at) for index, trip in self._calls.values() if trip.in_flight)
+        attempts = ((index, journey.attempt) for index, journey in self._calls.values())
+        sent = ((attempt.sent_at, index, attempt.ends_at) for index, attempt in attempts if attempt.in_flight)
         since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
         return None if until is None else Longest(index + 1, now - since, until - now)
 
@@ -70,8 +63,27 @@ class UnderWay:
 
         Again and again, since an attempt in flight may fail, and its call then waits too.
         """
-        for task, (_, trip) in self._calls.items():
-            if not (trip.in_flight or task.cancelling()):
+        for task, (_, journey) in self._calls.items():
+            if not (journey.attempt.in_flight or task.cancelling()):
                 task.cancel()
         if self._calls and self.stops == 1:
             asyncio.get_running_loop().call_later(_AGAIN_AFTER, self._drop_waiting)
+
+
+class _Counted:
+    """Counts a row's attempts, on the way to where they are noted. Once the run is to stop, none begins."""
+
+    def __init__(self, under_way: UnderWay, notes: AttemptNotes | None) -> None:
+        self._under_way = under_way
+        self._notes = notes
+
+    async def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> None:
+        if self._under_way.stops:
+            raise asyncio.CancelledError
+        if self._notes is not None:
+            await self._notes.begins(attempt, target, estimate, after)
+        self._under_way.sent += 1
+
+    def failed(self, attempt: int, error: CallError, /) -> None:
+        if self._notes is not None:
+            self._notes.failed(attempt, error)

@@ -45,10 +45,10 @@ class EventLog:
     def hear(self, event: Event) -> None:
         """Log an event."""
         if isinstance(event, CallFinished):
-            self._limits_of(event.journey.target)
+            self._limits_of(event.journey.attempt.target)
             _ended(event)
         elif isinstance(event, AttemptFailed):
-            self._limits_of(event.journey.target)
+            self._limits_of(event.journey.attempt.target)
             _failed(event)
         elif isinstance(event, TargetPaused):
             _paused(event)
@@ -69,10 +69,12 @@ class EventLog:
 
 
 def _ended(event: CallFinished) -> None:
-    trip = event.journey
+    journey = event.journey
     name = f"call {event.call.id}" if event.call.id is not None else "a call"
     if event.error is None:
-        _log.debug("%s: %s was answered after %.1f s, attempt %d", trip.target, name, _age(event), trip.attempts)
+        _log.debug(
+            "%s: %s was answered after %.1f s, attempt %d", journey.attempt.target, name, _age(event), journey.attempts
+        )
     elif isinstance(event.error, asyncio.CancelledError):
         _log.debug("%s was cancelled after %.1f s", name, _age(event))
     else:
@@ -84,7 +86,7 @@ def _failed(event: AttemptFailed) -> None:
         return  # the call has ended with it, which is told
     level = logging.DEBUG if isinstance(event.error, RateLimited) else logging.INFO
     when = f"in {event.retry_in:.1f} s" if event.retry_in else "when its turn comes"
-    target, why = event.journey.target, _said(event.error)
+    target, why = event.journey.attempt.target, _said(event.error)
     _log.log(level, "%s: attempt %d failed: %s; again %s", target, event.attempt, why, when)
 
 

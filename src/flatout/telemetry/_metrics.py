@@ -75,27 +75,27 @@ class _Instruments:
         """Feed the instruments with a call that has ended."""
         if not isinstance(event, CallFinished):
             return
-        trip = event.journey
-        target = trip.target or event.call.model or ""
+        journey = event.journey
+        target = journey.attempt.target or event.call.model or ""
         reply = event.reply or getattr(event.error, "reply", None)
         failed = "" if event.error is None else error_type(event.error)
         model = reply.model or "" if reply is not None else ""
-        self._duration.record(event.at - trip.started, _labels(target, model, failed))
-        if trip.first_chunk is not None:
-            self._first_chunk.record(trip.first_chunk, _labels(target, model))
+        self._duration.record(event.at - journey.started, _labels(target, model, failed))
+        if journey.attempt.first_chunk is not None:
+            self._first_chunk.record(journey.attempt.first_chunk, _labels(target, model))
         if reply is not None:
             self._count_tokens(target, model, reply)
         for outcome, count in _outcomes(event).items():
             self._attempts.add(count, _own_labels(target, names.OUTCOME, outcome))
-        for failure in trip.failures or ():
+        for failure in journey.failures or ():
             if failure.retry_in is not None:
                 self._retries.add(1, _own_labels(target, names.ERROR_TYPE, error_type(failure.error)))
-        for cause, seconds in trip.waits.items():
+        for cause, seconds in journey.waits.items():
             self._waited.add(seconds, _own_labels(target, names.WAIT_CAUSE, cause))
-        if trip.cost is None:
+        if journey.cost is None:
             self._unpriced.add(1, _own_labels(target))
-        elif trip.cost:
-            self._cost.add(trip.cost, _own_labels(target))
+        elif journey.cost:
+            self._cost.add(journey.cost, _own_labels(target))
 
     def _count_tokens(self, target: str, model: str, reply: Reply) -> None:
         if reply.usage.input_tokens is not None:
@@ -124,14 +124,14 @@ def _own_labels(target: str, name: str = "", value: str = "") -> Labels:
 
 def _outcomes(end: CallFinished) -> dict[str, int]:
     """How each of a call's attempts ended."""
-    trip = end.journey
+    journey = end.journey
     found: dict[str, int] = {}
     counted = 0
-    for failure in trip.failures or ():
+    for failure in journey.failures or ():
         if failure.attempt > counted:  # else it failed before it was sent, and was no attempt
             counted = failure.attempt
             _add(found, error_type(failure.error), 1)
-    rest = trip.attempts - sum(found.values())
+    rest = journey.attempts - sum(found.values())
     if rest > 0 and end.error is None:
         _add(found, names.ANSWERED, 1)
     elif rest > 0 and end.error is not None:  # cut off from outside: by the deadline, a cancellation

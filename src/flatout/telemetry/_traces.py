@@ -61,7 +61,7 @@ def trace_calls(
 
 
 def _record(tracer: trace.Tracer, end: CallFinished, content: bool, redact: Redact) -> None:
-    name, known = _identity(end.journey.target or end.call.model or "")
+    name, known = _identity(end.journey.attempt.target or end.call.model or "")
     wall = _wall_offset()
     span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=known, start_time=_ns(end.journey.started + wall))
     if not span.is_recording():
@@ -91,19 +91,19 @@ def _identity(target: str) -> tuple[str, dict[str, str | int]]:
 
 def _attributes(end: CallFinished, redact: Redact) -> Iterator[tuple[str, Any]]:
     """What is known of a call at its end. What is not known is left out, never 0."""
-    call, trip = end.call, end.journey
+    call, journey = end.call, end.journey
     reply = end.reply or getattr(end.error, "reply", None)
-    yield names.ATTEMPTS, trip.attempts
+    yield names.ATTEMPTS, journey.attempts
     found: dict[str, Any] = {
         names.REQUEST_MAX_TOKENS: call.max_tokens,
         names.REQUEST_TEMPERATURE: call.temperature,
         names.REQUEST_TOP_P: call.top_p,
         names.REQUEST_SEED: call.seed,
-        names.REQUEST_STREAM: True if trip.first_chunk is not None else None,
-        names.RESPONSE_FIRST_CHUNK: trip.first_chunk,
+        names.REQUEST_STREAM: True if journey.attempt.first_chunk is not None else None,
+        names.RESPONSE_FIRST_CHUNK: journey.attempt.first_chunk,
         names.OUTPUT_TYPE: "json" if call.output is not None else None,
-        names.REASKS: trip.reasks or None,
-        names.COST: trip.cost if trip.attempts else None,
+        names.REASKS: journey.account.reasks or None,
+        names.COST: journey.cost if journey.attempts else None,
         names.CALL_ID: None if call.id is None else kept(call.id, redact, _ID_CAP),
         names.ERROR_TYPE: None if end.error is None else error_type(end.error),
         names.HTTP_STATUS: getattr(end.error, "status", None),

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from flatout.errors import ConnectError, ProtocolError
-from flatout.layer import Request, Response, journey
+from flatout.journey import current_journey
+from flatout.layer import Request, Response
 
 from ._exchange import SimulatedExchange, begin
 from ._provider import ProviderModel
@@ -54,10 +55,10 @@ class SimulatedTransport:
             body = outcome.body
             if outcome.pieces is not None or outcome.wire != "whole":
                 body = b"".join([chunk async for chunk in _pieces(exchange)])
-        trip = journey(None)
-        if trip is not None:
-            trip.waited("first_byte", headed - began)
-            trip.waited("body", loop.time() - headed)
+        journey = current_journey(None)
+        if journey is not None:
+            journey.account.waited("first_byte", headed - began)
+            journey.account.waited("body", loop.time() - headed)
         return Response(outcome.status, outcome.headers, body)
 
     @asynccontextmanager
@@ -73,7 +74,7 @@ class SimulatedTransport:
             known = self._unmodelled(request, path)
             yield SimulatedStream(known.status, known.headers, _whole(known.body))
             return
-        trip = journey(None)
+        journey = current_journey(None)
         loop = asyncio.get_running_loop()
         began = loop.time()
         key = _authorization(request.headers)
@@ -81,13 +82,13 @@ class SimulatedTransport:
             headed = loop.time()
             outcome = exchange.outcome
             _check(outcome.wire)
-            if trip is not None:
-                trip.waited("first_byte", headed - began)
+            if journey is not None:
+                journey.account.waited("first_byte", headed - began)
             try:
                 yield SimulatedStream(outcome.status, outcome.headers, _pieces(exchange))
             finally:
-                if trip is not None:
-                    trip.waited("body", loop.time() - headed)
+                if journey is not None:
+                    journey.account.waited("body", loop.time() - headed)
 
     async def close(self) -> None:
         """Take no more requests."""

@@ -17,7 +17,8 @@ import aiohttp
 from yarl import URL
 
 from flatout.errors import ConnectError, ProtocolError
-from flatout.layer import Request, Response, Streamed, journey
+from flatout.journey import current_journey
+from flatout.layer import Request, Response, Streamed
 from flatout.text.redact import redact_url
 
 from . import descriptors
@@ -245,6 +246,6 @@ def _lower(name: str) -> str:
 
 
 def _waited(cause: str, seconds: float) -> None:
-    trip = journey(None)
-    if trip is not None:
-        trip.waited(cause, seconds)
+    journey = current_journey(None)
+    if journey is not None:
+        journey.account.waited(cause, seconds)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flatout.errors import ConfigError
-from flatout.layer import Journey, reset_journey, set_journey
+from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.budget import Budget, Purse
 from flatout.prices import Prices
 from flatout.providers import registry

@@ -30,7 +30,7 @@ from flatout import (
     Truncated,
 )
 from flatout.events import AttemptFailed, Events
-from flatout.layer import Journey, journey, set_journey
+from flatout.journey import Journey, current_journey, set_journey
 from flatout.layers.retry import Retry
 from flatout.policies.failures.trouble import Trouble
 from flatout.testing import run_virtual
@@ -61,7 +61,7 @@ class Service:
         self.times: list[float] = []
 
     async def __call__(self, call: Call) -> Reply:
-        journey().attempts += 1
+        current_journey().account.attempts += 1
         self.times.append(asyncio.get_running_loop().time())
         error = next(self.errors, None)
         if error is not None:
@@ -77,9 +77,9 @@ def tried(service, *, attempts=4, draw=1.0, deadline_at=None, events=None):
     """The outcome of one call: a reply, or the error raised."""
 
     async def main():
-        trip = Journey(0.0)
-        trip.deadline_at = deadline_at
-        set_journey(trip)
+        journey = Journey(0.0)
+        journey.deadline_at = deadline_at
+        set_journey(journey)
         layer = Retry(attempts, Draw(draw), events or Events())
         try:
             return await layer(Call("x"), service)
@@ -161,7 +161,7 @@ def test_a_failure_of_the_target_costs_no_attempt():
 
     class Excuses(Service):
         async def __call__(self, call: Call) -> Reply:
-            journey().trouble = trouble = journey().trouble or Trouble()
+            current_journey().trouble = trouble = current_journey().trouble or Trouble()
             trouble.excused = len(self.times) < 20
             return await super().__call__(call)
 
@@ -238,11 +238,11 @@ def test_the_wait_is_booked():
     """A slow call could not be explained."""
 
     async def main() -> None:
-        trip = Journey(0.0)
-        set_journey(trip)
+        journey = Journey(0.0)
+        set_journey(journey)
         layer = Retry(5, Draw(1.0), Events())
         await layer(Call("x"), Service(*failures(ServerError, 3)))
-        assert trip.waits == {"backoff": pytest.approx(0.5 + 1 + 2)}
+        assert journey.waits == {"backoff": pytest.approx(0.5 + 1 + 2)}
 
     run_virtual(main())
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import AttemptTimeout, Call, DeadlineExceeded, Reply, ServerError
-from flatout.layer import Journey, journey, set_journey
+from flatout.journey import Journey, current_journey, set_journey
 from flatout.layers.deadline import Deadline
 from flatout.layers.timeout import Timeout
 from flatout.stack import compose
@@ -67,8 +67,8 @@ def test_a_deadline_names_the_last_failure():
     last = ServerError("the server failed", status=500)
 
     async def service(call: Call) -> Reply:
-        journey().last_error = last
-        journey().attempts = 3
+        current_journey().last_error = last
+        current_journey().account.attempts = 3
         await asyncio.sleep(100)
         return FINE
 

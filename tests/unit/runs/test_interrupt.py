@@ -12,7 +12,7 @@ import pytest
 from scripted_wire import Wire, client, refusal
 
 from flatout import ConnectError, Limits
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.story.progress import Longest
@@ -105,9 +105,10 @@ def test_the_attempt_that_waits_longest_is_known() -> None:
         under_way = UnderWay()
         trips = [Journey(0.0) for _ in range(3)]
         with ExitStack() as stack:
-            for index, (trip, sent) in enumerate(zip(trips, (1.0, 9.0, 8.0), strict=True)):
-                trip.sent_at, trip.ends_at, trip.in_flight = sent, sent + 50.0, index > 0
-                stack.enter_context(under_way.call(asyncio.create_task(asyncio.sleep(0)), index, trip))
+            for index, (journey, sent) in enumerate(zip(trips, (1.0, 9.0, 8.0), strict=True)):
+                attempt = journey.attempt
+                attempt.sent_at, attempt.ends_at, attempt.in_flight = sent, sent + 50.0, index > 0
+                stack.enter_context(under_way.call(asyncio.create_task(asyncio.sleep(0)), index, journey))
             assert under_way.longest(10.0) == Longest(row=3, seconds=2.0, left=48.0)  # the first waits for its turn
         assert under_way.longest(10.0) is None
 

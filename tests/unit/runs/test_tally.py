@@ -8,7 +8,7 @@ import pytest
 
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
 from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetPaused
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.runs.story.progress import Progress
 from flatout.runs.story.tally import Tally
 from flatout.values import Call, Reply, Result, Usage

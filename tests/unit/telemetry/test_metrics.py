@@ -12,7 +12,7 @@ from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Limits
 from flatout.events import CallFinished
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.telemetry import measure
 from flatout.testing import run_virtual
 
@@ -85,9 +85,9 @@ def test_time_to_first_chunk_is_kept_for_streams():
     async def main() -> None:
         async with client(Wire()) as asked:
             measure(asked, meter_provider=made.provider)
-            trip = Journey(0.0)
-            trip.target, trip.first_chunk, trip.attempts = "openai/m", 0.25, 1
-            asked.events.emit(CallFinished(at=1.0, call=Call("hello"), reply=None, error=None, journey=trip))
+            journey = Journey(0.0)
+            journey.attempt.target, journey.attempt.first_chunk, journey.account.attempts = "openai/m", 0.25, 1
+            asked.events.emit(CallFinished(at=1.0, call=Call("hello"), reply=None, error=None, journey=journey))
 
     run_virtual(main())
     metric = made.read()["gen_ai.client.operation.time_to_first_chunk"]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flatout.errors import ConnectError, ProtocolError
-from flatout.layer import Journey, Request, reset_journey, set_journey
+from flatout.journey import Journey, reset_journey, set_journey
+from flatout.layer import Request
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 URL = "http://simulated/v1/chat/completions"
@@ -31,8 +32,8 @@ def test_pieces_come_at_their_times():
 
     async def main() -> None:
         model = ProviderModel(ProviderSettings(**STEADY))
-        trip = Journey(0.0)
-        token = set_journey(trip)
+        journey = Journey(0.0)
+        token = set_journey(journey)
         status, pieces = await take(SimulatedTransport(model), request())
         reset_journey(token)
         assert status == 200
@@ -40,8 +41,8 @@ def test_pieces_come_at_their_times():
         assert pieces[-1][0] == pytest.approx(10.0, abs=0.01)
         assert pieces[-1][1].endswith(b"data: [DONE]\n\n")
         assert len({round(at, 3) for at, _ in pieces}) == len(pieces) > 5
-        assert trip.waits["first_byte"] == pytest.approx(2.0, abs=0.01)
-        assert trip.waits["body"] == pytest.approx(8.0, abs=0.01)
+        assert journey.waits["first_byte"] == pytest.approx(2.0, abs=0.01)
+        assert journey.waits["body"] == pytest.approx(8.0, abs=0.01)
         stats = model.stats()
         assert (stats["answered"], stats["in_flight"]) == (1, 0)
 

@@ -10,7 +10,8 @@ import pytest
 
 import flatout.testing
 from flatout.errors import ConnectError, ProtocolError
-from flatout.layer import Journey, Request, Response, reset_journey, set_journey
+from flatout.journey import Journey, reset_journey, set_journey
+from flatout.layer import Request, Response
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 
 URL = "http://simulated/v1/chat/completions"
@@ -33,13 +34,13 @@ def test_an_answer_arrives_after_its_latency():
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        trip = Journey(0.0)
-        token = set_journey(trip)
+        journey = Journey(0.0)
+        token = set_journey(journey)
         transport = SimulatedTransport(ProviderModel(ProviderSettings(latency=3.0, latency_p99=3.0)))
         response = await transport.send(request("why?"))
         reset_journey(token)
         assert loop.time() == pytest.approx(3.0, abs=0.001)
-        assert trip.waits["first_byte"] == pytest.approx(3.0, abs=0.001)
+        assert journey.waits["first_byte"] == pytest.approx(3.0, abs=0.001)
         assert response.status == 200
         assert response.headers["content-type"] == "application/json"
         assert digest_of("why?") in response.body.decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flatout.errors import CallError, ConnectError, InvalidRequest, Overloaded, QuotaExhausted, RateLimited
-from flatout.layer import Journey
+from flatout.journey import Journey
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.pause import LONGEST_PAUSE
 from flatout.policies.pacing.tokens import Need
@@ -40,12 +40,12 @@ class Outcomes:
         self._crowded = False  # whether it was said that others use the limits too
 
     def failed(
-        self, trip: Journey, service: Service, need: Need, error: CallError, sent: float, now: float, wall: float
+        self, journey: Journey, service: Service, need: Need, error: CallError, sent: float, now: float, wall: float
     ) -> float | None:
         """An admitted call has failed.
 
         Args:
-            trip: the call's journey; its ``trouble`` then says whose fault it was.
+            journey: the call's journey; its ``trouble`` then says whose fault it was.
             service: what was asked.
             need: the call's need, as it was admitted.
             error: how it failed.
@@ -56,9 +56,9 @@ class Outcomes:
         Returns:
             The seconds that this call is to wait by itself, if any.
         """
-        trouble = trip.trouble
+        trouble = journey.trouble
         if trouble is None:
-            trouble = trip.trouble = Trouble(need.number)
+            trouble = journey.trouble = Trouble(need.number)
         trouble.others = self._health.answered_since(trouble.first)
         trouble.excused = False
         again, trouble.closed = trouble.closed, sign(error) is Sign.CLOSED
@@ -67,14 +67,14 @@ class Outcomes:
             return self._throttled(need, error, sent, now, wall)
         self._pacer.failed(need, now, headers=error.headers, sent=sent, wall=wall)
         if trouble.closed:
-            trouble.excused = self._closed(trip, service, need, error, now, again=again)
+            trouble.excused = self._closed(journey, service, need, error, now, again=again)
         else:
-            targets = self._other(trip, service, need, error, sent, now)
+            targets = self._other(journey, service, need, error, sent, now)
             trouble.excused = targets and error.should_retry is not False
             trouble.over = service.stop is error
         return None
 
-    def _other(self, trip: Journey, service: Service, need: Need, error: CallError, sent: float, now: float) -> bool:
+    def _other(self, journey: Journey, service: Service, need: Need, error: CallError, sent: float, now: float) -> bool:
         """A failure of this call, or of the target. Returns whether it is the target's."""
         health, said = self._health, sign(error)
         if said is Sign.NOTHING:
@@ -87,10 +87,10 @@ class Outcomes:
         elif said is Sign.ALIVE:
             health.alive(need.number, now)
         else:
-            return self._target_failed(trip, need, error, sent, now)
+            return self._target_failed(journey, need, error, sent, now)
         return False
 
-    def _target_failed(self, trip: Journey, need: Need, error: CallError, sent: float, now: float) -> bool:
+    def _target_failed(self, journey: Journey, need: Need, error: CallError, sent: float, now: float) -> bool:
         health, pacer = self._health, self._pacer
         was_down = health.down
         full = (
@@ -99,16 +99,16 @@ class Outcomes:
             and (health.answers > 0 or pacer.in_flight > 0)  # else nothing says that it takes any
             and not pacer.pushed_back(need, sent, now)
         )
-        excused = health.failed(trip, error, need.number, now, full=full)
+        excused = health.failed(journey, error, need.number, now, full=full)
         if health.down and not was_down:
             pacer.went_down(now)
         return excused
 
     def _closed(
-        self, trip: Journey, service: Service, need: Need, error: CallError, now: float, *, again: bool
+        self, journey: Journey, service: Service, need: Need, error: CallError, now: float, *, again: bool
     ) -> bool:
         """A refusal that every call would share. Returns whether it is doubted, or waited out."""
-        whose = self._health.refused(service, trip, need.number, now, again=again)
+        whose = self._health.refused(service, journey, need.number, now, again=again)
         if whose == "doubted":
             return True
         if self._wait_for_quota and isinstance(error, QuotaExhausted):

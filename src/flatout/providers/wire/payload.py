@@ -1,6 +1,6 @@
 """A request's body and headers, whatever the wire format: values to JSON, with what JSON cannot hold refused by name.
 
-Requests are built with care, since a wrong one costs a round trip: NaN is not sent as null, a lone surrogate in one
+Requests are built with care, since a wrong one costs a round journey: NaN is not sent as null, a lone surrogate in one
 row of a million fails that row alone, and a parameter that cannot be sent is named.
 """
 

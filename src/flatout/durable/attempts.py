@@ -1,0 +1,50 @@
+"""The attempts of a call, as a run file notes them: so that a crash leaves no attempt that nobody knows of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from flatout.errors import CallError
+from flatout.policies.failures.decision import may_have_billed
+from flatout.text.redact import excerpt
+
+if TYPE_CHECKING:
+    from flatout.store import RunFile
+
+REASON = 200
+"""Most characters that are kept of why an attempt failed."""
+
+
+class NotedAttempts:
+    """Notes each attempt before it is sent, and again if it failed and cost nothing; a `flatout.journey.AttemptNotes`.
+
+    Args:
+        store: the run file.
+        index: the item that the call belongs to.
+        place: the call's place among those of a durable function; None where the item is one call.
+    """
+
+    __slots__ = ("_index", "_place", "_store")
+
+    def __init__(self, store: RunFile, index: int, place: str | None = None) -> None:
+        self._store = store
+        self._index = index
+        self._place = place
+
+    def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> Awaitable[None]:
+        """Note an attempt; awaited before it is sent."""
+        why = None if after is None else _reason(after)
+        return self._store.note_attempt(self._index, attempt, target, time.time(), estimate, self._place, why)
+
+    def failed(self, attempt: int, error: CallError, /) -> None:
+        """Note that an attempt cost nothing, where that is sure."""
+        if not may_have_billed(error):
+            self._store.note_unpaid(self._index, attempt, self._place)
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
+    words = " ".join(excerpt(str(error), 2 * REASON).split())
+    return f"{type(error).__name__}: {words}"[:REASON]

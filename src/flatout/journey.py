@@ -1,0 +1,252 @@
+"""What one call collects on its way through the layers, and how they find it.
+
+A `Journey` is made where a call enters the library: one per call. It is held by a context variable, so that a layer
+needs no argument for it: `current_journey()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import OutputError
+from .layer import CallNext
+from .values import Call, Reply
+
+if TYPE_CHECKING:
+    from .errors import CallError
+    from .events import AttemptFailed
+    from .policies.failures.trouble import Trouble
+
+
+class Account:
+    """What a call used: by itself, and by the calls that were made on its behalf.
+
+    Attributes:
+        attempts: how often it was tried.
+        reasks: how often the model was asked again because its answer did not fit.
+        cost: US dollars; None when a price or a usage is not known.
+        waits: seconds by their cause; see `flatout.events.WAITS`.
+    """
+
+    __slots__ = ("attempts", "cost", "reasks", "waits")
+
+    def __init__(self) -> None:
+        self.attempts = self.reasks = 0
+        self.cost: float | None = 0.0
+        self.waits: dict[str, float] = {}
+
+    def spent(self, cost: float | None) -> None:
+        """Add US dollars; None when it is not known how many."""
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
+
+    def waited(self, cause: str, seconds: float) -> None:
+        """Add to the time that went into a cause."""
+        if seconds > 0:
+            self.waits[cause] = self.waits.get(cause, 0.0) + seconds
+
+    def add(self, other: Account) -> None:
+        """Count a call that was made on this one's behalf."""
+        self.attempts += other.attempts
+        self.reasks += other.reasks
+        self.spent(other.cost)
+        for cause, seconds in other.waits.items():
+            self.waited(cause, seconds)
+
+
+class Attempt:
+    """The attempt that is under way, or the last one.
+
+    Attributes:
+        target: the target's name; "" before the first attempt.
+        in_flight: it is on the wire now, so that its answer may have arrived.
+        sent_at: when it was let go, on the event loop's clock.
+        ends_at: when it is given up, at the latest.
+        first_chunk: seconds from its start to the first text of a streamed answer.
+    """
+
+    __slots__ = ("ends_at", "first_chunk", "in_flight", "sent_at", "target")
+
+    def __init__(self, started: float) -> None:
+        self.target = ""
+        self.in_flight = False
+        self.sent_at = started
+        self.ends_at: float | None = None
+        self.first_chunk: float | None = None
+
+    def is_in_flight(self) -> bool:
+        """The same as ``in_flight``, as a function."""
+        return self.in_flight
+
+
+class Unfit:
+    """Answers that could not be used as they are. They were paid for all the same.
+
+    Attributes:
+        last: the last of them.
+        unread: those of which nobody has looked yet whether something can be got out.
+        fallback: what was got out of one, for when no better one comes.
+    """
+
+    __slots__ = ("fallback", "last", "unread")
+
+    def __init__(self) -> None:
+        self.last: Reply | None = None
+        self.unread: tuple[Reply, ...] = ()
+        self.fallback: Reply | None = None
+
+
+class StreamSink:
+    """Takes the text of a streamed answer as it comes.
+
+    Args:
+        write: called with each piece of text.
+
+    Attributes:
+        delivered: some text has come. From then on nothing is tried again, since the caller has seen half an answer.
+    """
+
+    __slots__ = ("_write", "delivered")
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self.delivered = False
+
+    def take(self, text: str) -> None:
+        """Hand on a piece of text."""
+        self.delivered = True
+        self._write(text)
+
+
+class AttemptNotes(Protocol):
+    """Where a call's attempts are noted. A run file does; see `flatout.durable.attempts`."""
+
+    def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> Awaitable[None]:
+        """Awaited before an attempt is sent.
+
+        Args:
+            attempt: its number, from 1.
+            target: the target's name.
+            estimate: US dollars that it may cost; None when that is not known.
+            after: why the attempt before it failed.
+        """
+        ...
+
+    def failed(self, attempt: int, error: CallError, /) -> None:
+        """An attempt failed."""
+        ...
+
+
+class Journal(Protocol):
+    """Remembers the calls that are made on one item's behalf, and answers those that an earlier process finished."""
+
+    async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext, /) -> Reply:
+        """Answer a call that ``asker`` (a client's engine) was given: from memory, or with ``ask``."""
+        ...
+
+    async def step(
+        self,
+        name: str,
+        made: bytes,
+        run: Callable[[str], Awaitable[bytes]],
+        /,
+        *,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> bytes:
+        """What a step that is no call came to, as JSON: from memory, or by running it now.
+
+        Args:
+            name: what it is, for people.
+            made: what it is made of: with the name, what tells it from other steps.
+            run: runs it; given a key that is the same each time this step is run, and no other step's.
+            once: it takes effect in the world: it is noted before it begins, and never repeated by itself.
+            again: asked whether to run one of which only the beginning is known; given the same key.
+
+        Raises:
+            StepUnknown: only its beginning is known, and nobody said to run it again.
+        """
+        ...
+
+
+class Journey:
+    """What one call collects on its way. Times are the event loop's clock.
+
+    Attributes:
+        started: when the call entered the library.
+        deadline_at: when it ends, at the latest; None before the deadline's layer has set it.
+        account: what it used.
+        attempt: the attempt that is under way, or the last one.
+        unfit: answers that could not be used.
+        last_error: why the last attempt failed.
+        trouble: what went wrong so far; None as long as nothing did.
+        refusals: how often it was sent back to the queue: for coming too fast, or since its target was in trouble.
+        failures: the attempts that failed; kept only while somebody subscribes to events.
+        notes: where its attempts are noted; None for nowhere.
+        journal: answers the calls that are made on its behalf; None outside a durable function.
+        sink: takes the answer's text as it comes; None for a caller who wants the whole answer.
+    """
+
+    __slots__ = (
+        "account",
+        "attempt",
+        "deadline_at",
+        "failures",
+        "journal",
+        "last_error",
+        "notes",
+        "refusals",
+        "sink",
+        "started",
+        "trouble",
+        "unfit",
+    )
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.deadline_at: float | None = None
+        self.account = Account()
+        self.attempt = Attempt(started)
+        self.unfit = Unfit()
+        self.last_error: Exception | None = None
+        self.trouble: Trouble | None = None
+        self.refusals = 0
+        self.failures: list[AttemptFailed] | None = None
+        self.notes: AttemptNotes | None = None
+        self.journal: Journal | None = None
+        self.sink: StreamSink | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How often the call was tried; for subscribers of events."""
+        return self.account.attempts
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars for all attempts; None when that is not known; for subscribers of events."""
+        return self.account.cost
+
+    @property
+    def waits(self) -> Mapping[str, float]:
+        """Seconds by their cause, see `flatout.events.WAITS`; for subscribers of events."""
+        return self.account.waits
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the caller has seen some of the answer's text."""
+        return self.sink is not None and self.sink.delivered
+
+    def failed(self, error: CallError) -> None:
+        """Note that an attempt failed, and what the model said all the same."""
+        self.last_error = error
+        if error.reply is not None:
+            self.unfit.last = error.reply
+            if isinstance(error, OutputError):
+                self.unfit.unread += (error.reply,)
+
+
+_journey: ContextVar[Journey] = ContextVar("flatout_journey")
+current_journey = _journey.get
+set_journey = _journey.set
+reset_journey = _journey.reset

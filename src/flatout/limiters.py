@@ -1,0 +1,139 @@
+"""What limits each target: one pacer for all that is asked of it, what earlier runs learnt, what others share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .config.folders import cache_folder
+from .config.settings import Settings
+from .events import Events
+from .layers.limit import Limit
+from .policies.failures.health import TargetHealth
+from .policies.pacing.pacer import Pacer
+from .policies.pacing.tokens import Estimator
+from .store.memory import Learnt, Memory
+from .store.shared import SharedLimits
+from .tasks.closing import close_all
+from .values import Limits, Target
+
+Key = tuple[str, str]
+"""A target's name, and its `Target.key`."""
+
+
+class Limiter:
+    """What limits one target.
+
+    Attributes:
+        limit: the layer that holds its calls until they may go.
+        estimator: guesses how many tokens a call takes.
+    """
+
+    __slots__ = ("estimator", "limit")
+
+    def __init__(self, limit: Limit, estimator: Estimator) -> None:
+        self.limit = limit
+        self.estimator = estimator
+
+    def learnt(self) -> Learnt | None:
+        """What the next run should know of the target; None when nothing was learnt."""
+        pacer = self.limit.pacer
+        search = pacer.search if pacer is not None else None
+        rate = search.rate if search is not None and search.found else None
+        even = pacer is not None and pacer.even
+        weights, seen = self.estimator.learnt
+        if rate is None and not even and not seen:
+            return None
+        rule = pacer.charge.rule if pacer is not None else None
+        known = weights if seen else None
+        return Learnt(at=time.time(), rate=rate, even=even, charges=rule, weights=known, seen=seen)
+
+
+class Limiters:
+    """The limiters of all targets in use.
+
+    Args:
+        limits: what is known of a target's limits.
+        settings: the client's.
+        events: told of pauses, stops and found limits.
+        memory: where earlier runs kept what they learnt; None to remember nothing.
+
+    Attributes:
+        limits: the limit's layer of each target in use, by the target's name.
+    """
+
+    def __init__(
+        self, limits: Callable[[Target], Limits], settings: Settings, events: Events, memory: Memory | None
+    ) -> None:
+        self._given = limits
+        self._settings = settings
+        self._events = events
+        self._memory = memory
+        self._found: dict[Key, tuple[Learnt | None, SharedLimits | None]] = {}
+        self._made: dict[Key, Limiter] = {}
+        self.limits: dict[str, Limit] = {}
+
+    def knows(self, target: Target) -> bool:
+        """Whether what the disk has of a target was read."""
+        return (target.name, target.key) in self._found
+
+    def find(self, target: Target) -> None:
+        """Read what earlier runs learnt of a target, and what it shares with other processes. Disks may be slow."""
+        learnt = self._memory.recall(target.key) if self._memory is not None else None
+        name = self._given(target).shared
+        shared = None if name is None else SharedLimits(name, target.key, cache_folder() / "limits")
+        self._found[target.name, target.key] = learnt, shared
+
+    def of(self, target: Target) -> Limiter:
+        """A target's limiter, once it was found: one for all that is asked of the target."""
+        key = (target.name, target.key)
+        limiter = self._made.get(key)
+        if limiter is None:
+            limiter = self._made[key] = self._make(target, *self._found[key])
+            self.limits[target.name] = limiter.limit
+        return limiter
+
+    def remember(self) -> None:
+        """Keep what was learnt of each target for the next run."""
+        if self._memory is None:
+            return
+        for (_, key), limiter in self._made.items():
+            if (learnt := limiter.learnt()) is not None:
+                self._memory.keep(key, learnt)
+
+    async def close(self) -> None:
+        """Let go of the limits that are shared with other processes."""
+        shared = [limits for _, limits in self._found.values() if limits is not None]
+        self._found = {key: (learnt, None) for key, (learnt, _) in self._found.items()}
+        await close_all(*(limits.close for limits in shared))
+
+    def _make(self, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
+        limits, endpoint, settings = self._given(target), target.endpoint, self._settings
+
+        def pacer(now: float) -> Pacer:
+            return Pacer(
+                limits,
+                now,
+                reserve=(learnt.charges if learnt is not None else None) or endpoint.reserves,
+                self_hosted=endpoint.self_hosted,
+                probe=endpoint.api_key is not None,  # it may be wrong
+                requests_per_day=endpoint.limit_headers == "groq",
+                shared=shared,
+                learnt=learnt.rate if learnt is not None else None,
+                even=self._memory is None or (learnt is not None and learnt.even),
+            )
+
+        estimator = Estimator()
+        if learnt is not None and learnt.weights is not None:
+            estimator.recall(learnt.weights, learnt.seen)
+        limit = Limit(
+            target.name,
+            pacer,
+            estimator,
+            self._events,
+            TargetHealth(settings.give_up),
+            wait_for_quota=settings.wait_for_quota,
+            retries=settings.retry_share,
+            hosted=endpoint.key_required,  # who asks for no key is most likely the user's own server
+        )
+        return Limiter(limit, estimator)
