@@ -125,7 +125,11 @@ else:
     class Result(_Result[OutputT], Generic[OutputT], frozen=True, kw_only=True):
         """What became of one call: an answer or a named error, never both.
 
+        ``unwrap()`` gives the output where one was asked for, else the text; it raises the error of a failed call.
+
         Attributes:
+            ok: whether there is an answer.
+            text: the answer's text; None when the call failed, and for `Client.map` and `Client.embed`.
             index: the call's place in the input, from 0.
             id: the call's id, if it had one.
             call: the call; None for a `Client.map` item.
