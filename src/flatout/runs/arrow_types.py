@@ -1,8 +1,8 @@
-"""Arrow's types and Python's values: how a Parquet file's columns are read, and how they get their types back.
+"""Conversion between Arrow's types and Python's values, so that a Parquet file's columns keep their types.
 
-A value goes a long way: from a column of the input into a template, as JSON into the run file, and from there into a
-column of the output. Python's own values do for most types. Where they do not (instants finer than a microsecond), a
-value is text, so that nothing is rounded on the way. On the way back everything comes from JSON.
+A value travels from a column of the input into a template, as JSON into the run file, and from there into a column of
+the output. Python's own values serve most types. Where they are too coarse (times finer than a microsecond), the value
+travels as text, so nothing is rounded. On the way back every value comes from JSON.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _SECOND = timedelta(seconds=1)
 _DURATION = re.compile(r"(?P<sign>-?)P(?:(?P<days>\d+)D)?(?:T(?P<seconds>\d+)(?:\.(?P<fraction>\d+))?S)?")
 _FRACTION = re.compile(r"\.(\d+)")
-_MIDNIGHT = datetime(1970, 1, 1)  # a time of day has no zone
+_MIDNIGHT = datetime(1970, 1, 1)  # only to compute times of day, so it has no zone
 
 
 class Form(NamedTuple):
     """How the values of one Arrow type are carried.
 
     Attributes:
-        bare: the type that stands between Arrow and Python: Arrow casts to it and from it, without loss.
-        out: makes Python's value of a bare one; None where it is that already.
-        back: makes a bare value of what JSON has; None where it is that already.
+        bare: the type between Arrow and Python; Arrow casts to it and from it without loss.
+        out: converts a bare value to Python's; None if it needs no conversion.
+        back: converts a value from JSON to a bare one; None if it needs no conversion.
     """
 
     bare: Any
@@ -41,10 +41,10 @@ class Form(NamedTuple):
 
 
 def values(column: Any) -> list[Any]:
-    """An array's values, in Python's types.
+    """The values of an array, in Python's types.
 
     Raises:
-        ValueError, OverflowError, pyarrow.ArrowException: there is none for one of them, such as the year 12000.
+        ValueError, OverflowError, pyarrow.ArrowException: Python has no such value; the year 12000, for example.
     """
     form = form_of(column.type)
     bare = column if form.bare == column.type else column.cast(form.bare)
@@ -53,10 +53,10 @@ def values(column: Any) -> list[Any]:
 
 
 def array(found: list[Any], kind: Any) -> Any:
-    """An array of a type, of values as JSON has them.
+    """An array of a type, built from values as JSON has them.
 
     Raises:
-        ValueError, TypeError, OverflowError, pyarrow.ArrowException: one of them is of another type.
+        ValueError, TypeError, OverflowError, pyarrow.ArrowException: a value is of another type.
     """
     form = form_of(kind)
     if form.back is not None:
@@ -64,7 +64,7 @@ def array(found: list[Any], kind: Any) -> Any:
     bare = pa.array(found, type=form.bare)
     if form.bare == kind:
         return bare
-    if pa.types.is_dictionary(kind):  # Arrow does not cast every type to a dictionary of itself
+    if pa.types.is_dictionary(kind):  # Arrow cannot cast every type to a dictionary of that type
         bare = bare.cast(kind.value_type).dictionary_encode()
     return bare.cast(kind)
 
@@ -141,7 +141,7 @@ def _map(kind: Any) -> Form:
 
 
 def _pairs(key: Convert | None, item: Convert | None) -> Convert:
-    """Pairs as the tuples that Arrow wants; JSON has lists."""
+    """Turns JSON's lists into the pairs that Arrow wants."""
     key, item = _optional(key), _optional(item)
     return lambda pairs: [(key(each), item(value)) for each, value in pairs]
 
@@ -166,7 +166,7 @@ def _optional(convert: Convert | None) -> Convert:
     return lambda value: None if value is None else convert(value)
 
 
-# Times: counts of a unit
+# Times, as counts of a unit
 
 
 def _instant(kind: Any) -> Form:
@@ -188,7 +188,7 @@ def _instant(kind: Any) -> Form:
 
 
 def _in_zone(found: datetime, zone: tzinfo) -> datetime:
-    """The instant in its zone; in UTC where JSON's form could not tell the zone's offset, which has seconds."""
+    """The instant in its zone; in UTC if the zone's offset has seconds, which JSON's form cannot express."""
     there = found.astimezone(zone)
     offset = there.utcoffset()
     return found if offset is not None and offset % timedelta(minutes=1) else there
@@ -210,7 +210,7 @@ def _time_of_day(kind: Any) -> Form:
 
 
 def _exact(found: Any, nanoseconds: int) -> Any:
-    """A time as it is, or as text where it is finer than Python's."""
+    """The time itself, or its text if it is finer than Python's times."""
     if nanoseconds % 1_000 == 0:
         return found
     whole = found.replace(microsecond=1).isoformat(*(" " if isinstance(found, datetime) else ()))
@@ -218,7 +218,7 @@ def _exact(found: Any, nanoseconds: int) -> Any:
 
 
 def _fraction(text: str, per_second: int) -> int:
-    """What stands behind the point, in units."""
+    """The digits after the decimal point, as a count of units."""
     found = _FRACTION.search(text)
     return 0 if found is None else int(found[1][:9].ljust(9, "0")) * per_second // 1_000_000_000
 
@@ -243,7 +243,7 @@ def _count_of_duration(unit: str) -> Convert:
     def back(text: str) -> int:
         found = _DURATION.fullmatch(text)
         if found is None:
-            raise ValueError(f"{text!r} is no duration")
+            raise ValueError(f"{text!r} is not a duration")
         seconds = int(found["days"] or 0) * 86_400 + int(found["seconds"] or 0)
         count = seconds * per_second + _fraction(text, per_second)
         return -count if found["sign"] else count

@@ -1,4 +1,4 @@
-"""What is run, and how it ended, as values."""
+"""The options of a run, and how it ended, as plain values."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
     Args:
         source: the input file; ``-`` is standard input.
-        output: the output file, its format named by its suffix; None or ``-`` writes JSONL to standard output.
-        run_file: where the run is kept; by default the output's name with ``.flatout`` behind it, and without an
-            output a file in the user's cache folder, another one for each job.
-        format: the input's format, where its name does not tell.
+        output: the output file; its suffix names the format. None or ``-`` writes JSONL to standard output.
+        run_file: the file that holds the run. The default is the output's name plus ``.flatout``; without an output,
+            one file for each job in the user's cache folder.
+        format: the input's format, if its name does not tell.
         encoding: the input's text encoding.
         prompt, system: templates.
-        images: templates of the pictures that go with every prompt: paths or URLs.
-        params: parameters of every call, by a Call's names.
+        images: templates of the pictures to send with every prompt: paths or URLs.
+        params: parameters of every call, named as in Call.
         model: the model of every call.
-        models: ask every row of each of these instead.
-        samples: ask every row (of each model) so many times.
-        limit: take the first so many rows alone.
+        models: models to ask instead; each row goes to all of them.
+        samples: how many times to ask each row (of each model).
+        limit: how many rows to take from the start of the input.
         fresh: move an existing run file aside and start over.
-        retry_failed: ask again for rows that failed.
+        retry_failed: ask the failed rows again.
         keep_prompts: keep the input's rows and the rendered calls in the run file, not only their digests.
-        nulls: what becomes of a null that a template puts in; see `flatout.runs.prompts.template.Template`.
-        same_prompt: ask the same of every row, where the template has no placeholder.
-        overwrite: let the output take the place of a file that this run did not write.
+        nulls: what a template does with a null; see `flatout.runs.prompts.template.Template`.
+        same_prompt: allow a template without placeholders, which asks every row the same.
+        overwrite: allow the output to replace a file that this run did not write.
         neutralise: see `flatout.runs.output.write.write`.
-        command: the command line, kept in the run file and shown for going on.
+        command: the command line; it is kept in the run file and shown to resume the run.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
-        metrics: the port on which Prometheus finds the metrics.
+        metrics: the port that serves metrics to Prometheus.
     """
 
     source: str
@@ -69,12 +69,12 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 
     @property
     def passes(self) -> bool:
-        """Whether rows come from a pipe, and answers go into one: each time it is another run."""
+        """Whether the run reads a pipe and writes a pipe. Every such run is a new one."""
         kept = self.run_file is not None or (self.output is not None and not is_stream(self.output))
         return self.source == "-" and not kept
 
     def to_go_on(self, run_file: str) -> str | None:
-        """The command that goes on with the run in a run file."""
+        """The command that resumes the run in a run file."""
         if self.command is None or not self.passes:
             return self.command
         return f"{self.command} --run-file {shlex.quote(run_file)}"
@@ -84,10 +84,10 @@ class RunEnd(Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:
-        interrupted: whether it was stopped before its end.
-        unfinished: rows without a result; None when the input's length is not known.
-        run_file: where the run is kept.
-        output: what was written; None for standard output.
+        interrupted: whether it was stopped early.
+        unfinished: the number of rows without a result; None if the input's length is unknown.
+        run_file: the file that holds the run.
+        output: the file that was written; None for standard output.
     """
 
     interrupted: bool

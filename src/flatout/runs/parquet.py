@@ -1,7 +1,7 @@
-"""Parquet, by pyarrow, which is an extra: 40 MB that most runs do not need.
+"""Reading and writing Parquet with pyarrow, an extra: most runs do not need its 40 MB.
 
-Reading goes by record batches. Writing looks through the rows once for the types that are not known and then writes
-them, because a Parquet file has its schema fixed before its first row. The input's own columns keep their types.
+Rows are read in record batches. A Parquet file's schema is fixed before its first row, so writing takes two passes over
+the rows: one finds the unknown types, one writes. The input's own columns keep their types.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import msgspec
 from flatout.errors import ConfigError
 
 LARGEST_GROUP = 4 * 1024**3
-"""Bytes of a row group, unpacked, that are read: a small file may unpack to more than any memory."""
+"""Most bytes of one row group that are read, unpacked. A small file may unpack to more than any memory."""
 
-_ROWS_READ = 64  # each of them may be large
+_ROWS_READ = 64  # rows of a record batch; each of them may be large
 _BUFFER = 1024 * 1024  # bytes of a column that are read at a time
 _ROWS_WRITTEN = 10_000
+"""Rows after which a row group is closed, because it is held in memory."""
+
 _BYTES_WRITTEN = 32_000_000
-"""A row group is closed at this many rows or bytes, whichever comes first: it is held in memory."""
+"""Bytes after which a row group is closed, if that comes first."""
 
 Values = Mapping[str, Any]
 
@@ -42,10 +44,10 @@ def arrow() -> Any:
 
 
 def read_types(path: Path, name: str) -> tuple[tuple[str, ...], str]:
-    """The columns of a file, and their types as `write_rows` takes them.
+    """The columns of a file, and their types in the form that `write_rows` takes.
 
     Raises:
-        ConfigError: it is no Parquet file, or one that unpacks to more than memory may hold.
+        ConfigError: the file is not Parquet, or unpacks to more than memory may hold.
     """
     pa = arrow()
     try:
@@ -82,17 +84,17 @@ def write_rows(
     fixed: Mapping[str, str],
     types: str | None = None,
 ) -> int:
-    """Write rows to a file and return how many there were.
+    """Write rows to a file and return their number.
 
-    A column whose values have one type keeps it (a key that one of its objects lacks is null in it); a column of mixed
-    types becomes text, what is not a string in it as JSON.
+    A column keeps its type if all its values share one; keys that an object lacks become null. A column of mixed types
+    becomes text, with every value but a string written as JSON.
 
     Args:
-        file: takes the bytes.
+        file: receives the bytes.
         rows: returns a fresh iterator; called twice.
-        columns: the columns, in order. What a row does not have is null.
+        columns: the columns, in order. A value that a row lacks is null.
         fixed: Arrow's type names for the columns whose types are known.
-        types: what `read_types` told of the input; its columns' values are as JSON has them, and get their types back.
+        types: the input's types, from `read_types`. The values of its columns come as JSON and get their types back.
 
     Raises:
         ConfigError: a value is not of its column's type.
@@ -131,7 +133,7 @@ def _rows(batch: Any, name: str, done: int) -> Iterator[dict[str, Any]]:
 
 
 def _unreadable(batch: Any, name: str, done: int) -> str:
-    """Which value of a batch it is that Python has none for."""
+    """The message that names the value for which Python has no equivalent."""
     from .arrow_types import values
 
     for row in range(batch.num_rows):
@@ -144,7 +146,7 @@ def _unreadable(batch: Any, name: str, done: int) -> str:
 
 
 def _own_fields(pa: Any, columns: Sequence[str], types: str | None) -> dict[str, Any]:
-    """The input's own fields among the columns."""
+    """Those of the columns that the input has, with their types."""
     if types is None:
         return {}
     schema = pa.ipc.read_schema(pa.py_buffer(b64decode(types)))
@@ -170,7 +172,7 @@ def _schema(
 
 
 def _unified(pa: Any, kind: Any, values: list[Any]) -> Any | None:
-    """The type that holds what was found so far and these values; None when there is none but text."""
+    """The type that holds both the values so far and these; None if only text does."""
     try:
         own = pa.array(values).type
         if own == kind:
@@ -182,14 +184,16 @@ def _unified(pa: Any, kind: Any, values: list[Any]) -> Any | None:
 
 
 def _storable(pa: Any, kind: Any) -> bool:
-    """Whether Parquet has the type: it has no objects without keys; and a column of nulls alone is better text."""
+    """Whether Parquet can store the type. It has no objects without keys, and a column of nulls is better written as
+    text.
+    """
     if pa.types.is_null(kind) or (pa.types.is_struct(kind) and kind.num_fields == 0):
         return False
     return all(_storable(pa, kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _typed(pa: Any, group: list[Values], field: Any) -> Any:
-    """A column of the input's own, in its own type."""
+    """A column of the input, in its original type."""
     from .arrow_types import array
 
     try:
@@ -226,7 +230,7 @@ def _groups(rows: Iterable[Values]) -> Iterator[list[Values]]:
 
 
 def _size(value: Any) -> int:
-    """About how many bytes a value takes in a column, unpacked."""
+    """Roughly how many bytes a value takes in a column, unpacked."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, Mapping):

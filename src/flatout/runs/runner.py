@@ -1,7 +1,7 @@
-"""The runner: a file of prompts in, one answer or named error each, in a run file that nothing can lose.
+"""The runner turns a file of prompts into one answer or named error each, kept in a run file that survives a crash.
 
-A row is reported (counted, written to the output) only after the commit that holds it. Running the same command again
-goes on; a run file that belongs to other rows is refused before anything is sent.
+A row is reported (counted, written to the output) only after it is committed. Running the same command again resumes
+the run. If the run file belongs to other rows, the runner refuses it before it sends anything.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ _AT_ONCE = 100  # rows that are read from the input in one go
 
 
 class Runner:
-    """Runs one job. `prepare` first, then `run`; `stop` at any time in between.
+    """Runs one job. Call `prepare` first, then `run`; `stop` may come at any time.
 
     Args:
         options: what to run.
-        make_client: makes the client; called by `prepare`, so that a missing key is found before the input is read.
-        warn: is told what goes wrong beside the run, such as a collector that takes nothing.
+        make_client: makes the client. `prepare` calls it first, so a missing key is found before the input is read.
+        warn: receives problems beside the run, such as a collector that accepts no data.
 
     Attributes:
         progress: the counters; see `refresh`.
-        run_file: where the run is kept.
-        moved: where ``fresh`` has moved the run before; None when there was none.
+        run_file: the file that holds the run.
+        moved: where ``fresh`` moved the previous run; None if there was none.
     """
 
     def __init__(
@@ -93,16 +93,16 @@ class Runner:
         self._pipe: Arrivals[tuple[int, Row]] | None = None
         self._checked = Findings(None)
         self._store: RunFile | None = None
-        self._found: RunState = "interrupted"  # what the run file said of itself
+        self._found: RunState = "interrupted"  # the state that the run file had before this process
         self._tally: Tally | None = None
 
     def prepare(self) -> None:
-        """Find everything that is wrong before the first call: options, key, output, every row, the run file.
+        """Find every error before the first call: options, key, output, every row, the run file.
 
-        Of an input that can be read only once (stdin), only the first row is looked at.
+        If the input can be read only once (stdin), only its first row is checked.
 
         Raises:
-            ConfigError: an option, the key, the output's place or a row of the input.
+            ConfigError: an option, the key, the output's place or a row of the input is wrong.
             StoreError: the run file cannot be used, or belongs to another job.
         """
         options = self.options
@@ -126,7 +126,7 @@ class Runner:
         """Ask every row that has no answer yet, and write the output.
 
         Raises:
-            StoreError: the run file cannot be written any more. What was reported is in it.
+            StoreError: the run file can no longer be written. It holds everything that was reported.
         """
         assert self._client is not None
         assert self._store is not None
@@ -157,7 +157,7 @@ class Runner:
         return self._under_way.sent
 
     def destinations(self) -> list[str]:
-        """The models that rows are asked of unless they name one, by hosts where their names do not tell these."""
+        """The models that rows go to unless they name one, each with its host where the name alone does not tell it."""
         assert self._client is not None
         by_host: dict[str, list[str]] = {}
         for model in filter(None, self.options.models or [self.options.model or self._client.model or ""]):
@@ -168,7 +168,7 @@ class Runner:
         otlp, metrics = self.options.otlp, self.options.metrics
         if otlp is None and metrics is None:
             return nullcontext()
-        from flatout.telemetry import exporting  # OpenTelemetry is slow to import
+        from flatout.telemetry import exporting  # importing OpenTelemetry is slow
 
         return exporting(client, otlp, metrics, warn=self._warn)
 
@@ -179,22 +179,24 @@ class Runner:
             self.progress.longest = self._under_way.longest(self.progress.started + self.progress.elapsed)
 
     def stop(self) -> None:
-        """Stop: at first no attempt is started any more, and those in flight finish; after 30 s, or the next time, they
-        are cancelled. What then has no answer is left to the run that goes on. Call it in the event loop.
+        """Stop the run. Attempts in flight may finish, but no new one starts. After 30 s, or at the second call,
+        everything in flight is cancelled. Rows without an answer are left for the next run. Call it in the event loop.
         """
         if self._pipe is not None:
             self._pipe.close()
         self._under_way.stop()
 
     def _after_a_look(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
-        """The rows of a pipe, of which the first, in all its variants, stands for all the others."""
+        """The rows of a pipe. Before the first call, all variants of its first row are checked; they stand for the
+        rest.
+        """
         first = list(islice(rows, self._recipe.variants.count))
         for _, row in first:
             check_row(row, self._recipe, client.check)
         return chain(first, rows)
 
     def _look_through(self, source: Input, client: Client) -> None:
-        """Open the run file and go through the input, once: each row is checked and held against the file."""
+        """Open the run file and read the input once, checking each row and comparing it with the file."""
         options = self.options
         verification = None
         if source.repeatable and not options.fresh and self.run_file.exists():
@@ -208,7 +210,7 @@ class Runner:
             self._outdated = verification.outdated
             self._nothing_left = verification.kept == total and not verification.outdated
         else:
-            # Only now: an input that cannot be used leaves no file behind, and moves none aside.
+            # Only now, so that an unusable input neither creates a file nor moves one aside.
             self._open_new_store(source, client)
         assert self._store is not None
         self._store.set_total(total)
@@ -245,7 +247,7 @@ class Runner:
         return self._store
 
     def _discard(self) -> None:
-        """Remove the run file of a pipe that came to nothing: the next one would have another."""
+        """Remove the run file of a pipe that produced nothing. The next run of the pipe uses another file."""
         if self.options.passes:
             remove(self.run_file)
 
@@ -253,7 +255,7 @@ class Runner:
         return enumerate(islice(source, self._limit))
 
     def _own_rows(self) -> Iterator[OwnRow]:
-        """The input's rows once more, for a run file without them."""
+        """The input's rows, read once more for a run file that does not hold them."""
         assert self._input is not None
         return own_rows(self._rows(self._input), self._recipe)
 
@@ -261,10 +263,10 @@ class Runner:
         return Work.of(index, row, self._recipe)
 
     async def _pending(self) -> AsyncIterator[Work]:
-        """The rows that are to be asked: those without a result, and those whose failure may be tried again."""
+        """The rows to ask: those without a result, and those whose failure may be retried."""
         assert self._input is not None
         assert self._store is not None
-        if self._nothing_left:  # a million finished rows need not be read once more
+        if self._nothing_left:  # do not read a million finished rows once more
             self.progress.resumed = self.progress.total or 0
             return
         name = str(self.run_file)
@@ -331,7 +333,7 @@ class Runner:
         assert self._store is not None
         left = self._left()
         interrupted = self._under_way.stops > 0 and left != 0
-        if not interrupted or self.options.passes:  # what has passed through a pipe cannot be had again
+        if not interrupted or self.options.passes:  # rows from a pipe cannot be read again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(
                 self.run_file,

@@ -1,7 +1,7 @@
-"""A row as the run file keeps it: JSON, from which each of its values comes back.
+"""A row in the form that the run file keeps: JSON from which each value can be restored.
 
-Every reader's rows pass through here before the first call, whatever their format: a row that could not be kept beside
-its answer would be paid for anew by each resume.
+Every reader passes its rows through this module before the first call. A row that cannot be kept beside its answer
+would be paid for again on each resume.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from flatout.errors import ConfigError
 from .input.rows import Row
 
 LARGEST_ROW = 256 * 1024 * 1024
-"""Bytes of a row as JSON; a run file takes no value of more than 1,000,000,000."""
+"""Most bytes of a row as JSON. A run file takes no value of more than 1,000,000,000 bytes."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def stored(row: Row) -> bytes:
-    """A row's columns as the run file keeps them.
+    """A row's columns in the form that the run file keeps.
 
     Raises:
         ConfigError: a value cannot be kept; the message names the row's place and the column.
@@ -38,7 +38,7 @@ def stored(row: Row) -> bytes:
 
 
 def encoded(columns: dict[str, Any]) -> bytes:
-    """Columns as JSON. Numbers that JSON does not have (NaN, Infinity) stand in it as Python's json writes them."""
+    """Columns as JSON. NaN and Infinity, which JSON lacks, are written as Python's json writes them."""
     kept = _encode(columns)
     if b"null" in kept and _has_strange_number(columns):
         return json.dumps(msgspec.to_builtins(columns)).encode()
@@ -49,7 +49,7 @@ def restored(kept: bytes) -> dict[str, Any]:
     """The columns as JSON has them: a date is text, bytes are Base64."""
     try:
         return _decode(kept)
-    except msgspec.DecodeError:  # a number that JSON does not have, or half of a surrogate pair
+    except msgspec.DecodeError:  # a number that JSON lacks, or half of a surrogate pair
         return dict(json.loads(kept))
 
 

@@ -1,4 +1,4 @@
-"""One row, ready to be asked: everything about it that may fail has been made."""
+"""One row, ready to ask. Everything about it that can fail has already been done."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .stored import restored, stored
 
 
 class Work(Struct, frozen=True):
-    """One row that is to be asked.
+    """One row to ask.
 
     Attributes:
-        index: its place.
+        index: its place in the input, from 0.
         row: the row.
         kept: the row as the run file keeps it.
-        call: what is asked.
+        call: the call to make.
         made: the call's `content`.
     """
 
@@ -34,7 +34,7 @@ class Work(Struct, frozen=True):
 
     @classmethod
     def of(cls, index: int, row: Row, recipe: Recipe) -> Work:
-        """What there is to do for a row.
+        """Prepare the work for a row.
 
         Raises:
             ConfigError: the row makes no call, or cannot be kept.
@@ -44,7 +44,7 @@ class Work(Struct, frozen=True):
 
 
 def own_rows(rows: Iterable[tuple[int, Row]], recipe: Recipe) -> Iterator[OwnRow]:
-    """The input's rows once more, for a run file without them."""
+    """The input's rows, read once more for a run file that does not hold them."""
     for index, row in rows:
         work = Work.of(index, row, recipe)
         yield OwnRow(index, row.at, fingerprint(work.made), restored(work.kept))

@@ -53,7 +53,7 @@ def job(tmp_path: Path) -> Job:
 def test_another_file_is_not_replaced_unasked(job: Job) -> None:
     """A name typed wrongly would cost a file that nobody has a second time."""
     job.output.write_text(THEIRS)
-    with pytest.raises(ConfigError, match=r"out\.jsonl: is there already; name another file, or .*--overwrite"):
+    with pytest.raises(ConfigError, match=r"out\.jsonl: exists already; name another file, or .*--overwrite"):
         job.run()
     assert job.output.read_text() == THEIRS
     assert job.wire.prompts == []
@@ -81,7 +81,7 @@ def test_an_output_that_was_edited_is_the_users(job: Job) -> None:
     """Answers that were put right by hand would be lost when the same command is given again."""
     job.run()
     job.output.write_text(job.output.read_text().replace("prompt 1", "prompt one"))
-    with pytest.raises(ConfigError, match="is there already; name another file"):
+    with pytest.raises(ConfigError, match="exists already; name another file"):
         job.run()
 
 
@@ -115,7 +115,7 @@ def test_an_export_replaces_nothing_unasked(job: Job, tmp_path: Path) -> None:
     job.run()
     other = tmp_path / "other.jsonl"
     other.write_text(THEIRS)
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         export(job.run_file, str(other))
     assert other.read_text() == THEIRS
     export(job.run_file, str(other), claim=Claim.of(job.run_file, overwrite=True))
@@ -132,7 +132,7 @@ def test_a_file_that_appears_meanwhile_stays(job: Job) -> None:
         job.output.write_text(THEIRS)
         await runner.run()
 
-    with pytest.raises(ConfigError, match="is there already; name another file"):
+    with pytest.raises(ConfigError, match="exists already; name another file"):
         asyncio.run(main())
     assert job.output.read_text() == THEIRS
     assert not list(job.output.parent.glob(".flatout-*"))

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.parquet: no rows"):
         list(open_input(path))
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), path)
-    with pytest.raises(ConfigError, match=r"a\.parquet: the column 'a' is there twice"):
+    with pytest.raises(ConfigError, match=r"a\.parquet: the column 'a' occurs twice"):
         open_input(path)
     pq.write_table(pa.table({"prompt": ["x", "y"], "id": ["a", "a"]}), path)
     with pytest.raises(ConfigError, match=r"a\.parquet, row 2: the id 'a' was already used on row 1"):

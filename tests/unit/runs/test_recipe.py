@@ -100,7 +100,10 @@ def test_openai_batch_lines() -> None:
         ({"prompt": "a", "max_tokens": "5"}, "max_tokens: expected int, got str; beside a prompt this key is"),
         ({"prompt": "a", "timeout": -1}, "timeout is a number of seconds above 0"),
         ({"prompt": "a", "id": [1]}, "an id is a string or a number, not a list"),
-        (batch_line("/v1/embeddings"), "a batch line for '/v1/embeddings'; only those for /v1/chat/completions"),
+        (
+            batch_line("/v1/embeddings"),
+            "a batch line for '/v1/embeddings'; flatout reads only those for /v1/chat/completions",
+        ),
         (batch_line(stream=True), "cannot ask for a stream"),
         (batch_line(temperature="hot"), "the batch line's temperature: expected float, got str"),
         ({"body": {"input": "x"}, "custom_id": "a"}, "the batch line's body has no messages"),
@@ -169,7 +172,7 @@ def test_empty_prompts_are_refused(columns: dict[str, Any], recipe: dict[str, An
         ({"prompt": "What is this?", "images": ["{{ a }}"]}, None),
         ({"prompt": "{{ a }}", "system": "Be brief."}, None),
         ({}, None),
-        ({"prompt": "{{ a }}", "system": __file__}, "is a file; its text is --system @"),
+        ({"prompt": "{{ a }}", "system": __file__}, "is a file; for its text, write --system @"),
     ],
 )
 def test_rows_are_asked_different_things(recipe: dict[str, Any], message: str | None) -> None:
@@ -220,7 +223,7 @@ def test_a_description_tells_recipes_apart() -> None:
 @pytest.mark.parametrize("name", ["prompt", "model", "system", "id", "temprature"])
 def test_unknown_parameters_are_refused(name: str) -> None:
     """A misspelt parameter would be dropped in silence."""
-    with pytest.raises(ConfigError, match=f"'{name}' is no parameter of every call"):
+    with pytest.raises(ConfigError, match=f"'{name}' is not a parameter for every call"):
         Recipe(params={name: "x"})
 
 

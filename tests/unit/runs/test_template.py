@@ -249,7 +249,7 @@ def test_a_template_may_ask_for_null(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Spam?", r"--prompt asks the same of every row, .* such as {{ text }}; if it is meant so, add --same-prompt"),
+        ("Spam?", r"--prompt asks the same of every row, .* such as {{ text }}; if you mean that, add --same-prompt"),
         ("Spam? {text}", r"has no placeholder; {text} is written {{ text }};"),
         ("Spam? $text", r"\$text is written {{ text }};"),
         ("Spam? ${text}", r"\${text} is written {{ text }};"),
@@ -268,7 +268,7 @@ def test_a_prompt_without_a_placeholder_is_told(text: str, message: str) -> None
 def test_the_name_of_a_file_is_no_prompt(tmp_path: Path) -> None:
     """Every row would be asked about the file's name, for want of an @."""
     (tmp_path / "p.txt").write_text("Spam? {{ text }}")
-    with pytest.raises(ConfigError, match=r"--system .*p\.txt: is a file; its text is --system @.*p\.txt"):
+    with pytest.raises(ConfigError, match=r"--system .*p\.txt: is a file; for its text, write --system @.*p\.txt"):
         check_is_no_file(Template(str(tmp_path / "p.txt"), "--system"))
     for text in (str(tmp_path / "q.txt"), "x" * 9_000, "a\0b", f"{tmp_path}/p.txt {{{{ text }}}}"):
         check_is_no_file(Template(text))

@@ -217,8 +217,8 @@ def test_outputs_that_cannot_be_written_are_found_before_the_first_call(
     (tmp_path / "in.csv").write_text("a\n")
     (tmp_path / "link.csv").symlink_to("in.csv")
     for name, message in {
-        "out.xlsx": "the suffix .xlsx tells no output format; use .jsonl, .csv, .tsv or .parquet",
-        "out": "a name without a suffix tells no output format",
+        "out.xlsx": "the suffix .xlsx names no output format; use .jsonl, .csv, .tsv or .parquet",
+        "out": "a name without a suffix names no output format",
         "": "is a directory",
         "gone/out.csv": "gone does not exist",
         "in.csv": "is the input",

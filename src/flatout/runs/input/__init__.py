@@ -1,1 +1,1 @@
-"""The rows of a run: files, pipes, and what is checked before the first call."""
+"""The rows of a run: reading files and pipes, and checking them before the first call."""

@@ -1,7 +1,7 @@
-"""Rows of a pipe, read in a thread of their own.
+"""Reads the rows of a pipe in a thread of its own.
 
-Whoever writes into a pipe may be slow. A read that waits for it in the event loop would hold up every call in flight,
-and Ctrl-C with them.
+The program that writes into a pipe may be slow. Waiting for it in the event loop would stop every call in flight, and
+Ctrl-C with them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 AHEAD = 1_000
-"""Rows that are read before anybody wants them."""
+"""Rows that are read ahead of use."""
 
 RowT = TypeVar("RowT")
 
 
 class _End(Struct, frozen=True):
-    """After the last row: why there are no more, when it is not the end of the input."""
+    """Follows the last row. ``error`` says why reading stopped early."""
 
     error: Exception | None = None
 
@@ -29,7 +29,7 @@ class _End(Struct, frozen=True):
 class Arrivals(Generic[RowT]):
     """An async iterator over rows whose reading blocks. Iterate once; `close` ends it early.
 
-    Iterating raises what the reading raises, after the rows before it.
+    An error in reading is raised here too, after the rows that came before it.
     """
 
     def __init__(self, rows: Iterator[RowT]) -> None:
@@ -39,7 +39,7 @@ class Arrivals(Generic[RowT]):
 
     async def __aiter__(self) -> AsyncIterator[RowT]:
         loop = asyncio.get_running_loop()
-        # A daemon: a read that never returns must not keep the process from ending.
+        # A daemon thread, because a read that never returns must not keep the process alive.
         Thread(target=self._read, args=(loop,), name="flatout reads", daemon=True).start()
         while not isinstance(row := await self._arrived.get(), _End):
             self._room.release()
@@ -48,7 +48,7 @@ class Arrivals(Generic[RowT]):
             raise row.error
 
     def close(self) -> None:
-        """End the iteration, once the rows that have arrived are taken. Call it in the event loop."""
+        """End the iteration once the rows that have arrived are taken. Call it in the event loop."""
         self._arrived.put_nowait(_End())
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,5 +62,5 @@ class Arrivals(Generic[RowT]):
         self._hand_over(end, loop)
 
     def _hand_over(self, row: RowT | _End, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody is waiting
             loop.call_soon_threadsafe(self._arrived.put_nowait, row)

@@ -1,8 +1,8 @@
-"""Looking through a whole input before the first call is paid for.
+"""Checks a whole input before the first call is paid for.
 
-An error on line 900,000 is best found before 899,999 answers have been bought. One pass checks that every row can be
-read and kept and makes a call, and that no id is there twice; it remembers eight bytes a row. On resume the same pass
-shows each row to whoever holds it against the run file.
+An error on line 900,000 should be found before 899,999 answers have been bought. One pass checks that every row can be
+read, kept and turned into a call, and that no id occurs twice. It remembers eight bytes a row. On resume the same pass
+hands each row to `Verify`, which compares it with the run file.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from .read import Input
 from .rows import Row
 
 MOST_COLUMNS = 10_000
-"""Different columns that are remembered; beyond, an input's keys are data of their own, not columns."""
+"""Most different columns that are remembered. Beyond that, an input's keys are data, not columns."""
 
 _BUCKETS = 256
 _MASK = (1 << 64) - 1
 
 
 class Findings(Struct, frozen=True):
-    """What `check` found.
+    """The findings of `check`.
 
     Attributes:
-        rows: how many rows there are (not more than the limit); None when the input can be read only once.
+        rows: the number of rows, at most the limit; None if the input can be read only once.
         ids: how many of them have an id.
-        columns: every column that occurs, in the order of first appearance; None when that is not known, or when
-            there are more than 10,000.
+        columns: every column, in the order of first appearance; None if unknown or more than 10,000.
     """
 
     rows: int | None
@@ -48,7 +47,7 @@ Accept = Callable[[Call], None]
 """Raises ConfigError for a call whose model or parameters cannot be used."""
 
 Verify = Callable[[Row, Call | None, bytes], None]
-"""Is shown a row that is right, its call where that had to be made, and the row as the run file keeps it."""
+"""Receives a valid row, its call if one had to be made, and the row as the run file keeps it."""
 
 
 def check(
@@ -61,17 +60,17 @@ def check(
 ) -> Findings:
     """Check every row of an input, or the first ``limit``, against a recipe.
 
-    Of an input that can be read only once (stdin), only the header is checked, and what all calls have in common.
+    If the input can be read only once (stdin), only its header and the part that all calls share are checked.
 
     Args:
         source: the input.
         recipe: how a row becomes a call.
-        limit: the most rows to look at.
-        accept: looks at every call, or at one for all where rows have no say.
-        verify: is shown every row that is right, so that one pass does for everything that there is to find out.
+        limit: the most rows to check.
+        accept: checks every call, or one on behalf of all if rows cannot choose model or parameters.
+        verify: receives every valid row, so that one pass does everything.
 
     Raises:
-        ConfigError: the first thing that is wrong, with its line.
+        ConfigError: the first error, with its line.
     """
     if source.columns is not None:
         recipe.check_columns(source.columns)
@@ -101,10 +100,10 @@ def check(
 
 
 def check_row(row: Row, recipe: Recipe, accept: Accept | None = None) -> Call | None:
-    """Check one row, as `check` does; return its call, where that had to be made.
+    """Check one row, as `check` does, and return its call if one had to be made.
 
     Raises:
-        ConfigError: what is wrong, with the row's line.
+        ConfigError: the error, with the row's line.
     """
     call = recipe.check(row)
     if accept is not None and call is not None and recipe.rows_decide(row.source.format):
@@ -119,7 +118,7 @@ def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:
     suspects = {digest for bucket in hashes for digest in _repeated(bucket)}
     if not suspects:
         return
-    # Different ids may share a hash, so only the ids themselves decide.
+    # Different ids may share a hash, so compare the ids themselves.
     lines: dict[str, int] = {}
     for row in rows:
         name = row_id(row)
@@ -128,7 +127,7 @@ def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:
 
 
 def _repeated(bucket: array[int]) -> set[int]:
-    """What is in a bucket more than once."""
+    """The digests that a bucket holds more than once."""
     if len(set(bucket)) == len(bucket):
         return set()
     return {digest for digest, times in Counter(bucket).items() if times > 1}

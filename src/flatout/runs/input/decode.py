@@ -1,6 +1,6 @@
-"""Bytes to lines of UTF-8: byte order marks, other encodings, and a look at the head of a pipe.
+"""From bytes to lines of UTF-8: byte order marks, other encodings, and a look at the start of a pipe.
 
-The reader works on UTF-8 bytes alone, which is what makes it fast; any other encoding is turned into UTF-8 on the way.
+The reader works on UTF-8 bytes alone, which makes it fast. Any other encoding is converted to UTF-8 on the way.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not know, or that is none of text (such as base64).
+    """Refuse an encoding that Python does not know, or one that is not for text (such as base64).
 
     Raises:
-        ConfigError: naming it.
+        ConfigError: naming the encoding.
     """
     try:
         b"a".decode(encoding)
     except UnicodeError:
-        return  # half of a UTF-16 character, say
+        return  # for example half of a UTF-16 character
     except (LookupError, ValueError):
         raise ConfigError(f"unknown encoding {encoding!r}; common ones are utf-8, utf-16, cp1252, latin-1") from None
 
 
 def not_utf8(error: UnicodeDecodeError, where: str, before: int = 0) -> str:
-    """What is wrong with a line that is not UTF-8, or with what comes so many bytes behind its start; how to go on."""
+    """The message for a line that is not UTF-8, with advice. ``before`` is the line's bytes before the part that
+    failed.
+    """
     return (
         f"{where}: byte {before + error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
         "if the file is Windows-1252, add --encoding cp1252"
@@ -40,9 +42,9 @@ def not_utf8(error: UnicodeDecodeError, where: str, before: int = 0) -> str:
 
 
 def as_utf8(stream: BinaryIO, encoding: str, name: str) -> BinaryIO:
-    """The stream's text as UTF-8 without a byte order mark. A mark wins over the encoding UTF-8, not over others.
+    """The stream's text as UTF-8 without a byte order mark. A mark overrides the encoding UTF-8, but no other.
 
-    Bytes that should be UTF-8 already are passed on unchecked.
+    Bytes that should be UTF-8 already pass through unchecked.
     """
     head, stream = peeked(stream, least=3)
     codec = codecs.lookup(encoding).name
@@ -57,10 +59,10 @@ def as_utf8(stream: BinaryIO, encoding: str, name: str) -> BinaryIO:
 
 
 def peeked(stream: BinaryIO, *, least: int = 0, own: bool = False) -> tuple[bytes, BinaryIO]:
-    """The head of a stream, and a stream that still begins with it; closing that closes the first one if ``own``.
+    """The start of a stream, and a stream that still begins with it. Closing the second closes the first if ``own``.
 
-    A pipe hands out what has been written so far, so this reads on until the head has ``least`` bytes or, when that
-    is 0, its first letter (in at most `CHUNK` bytes).
+    A pipe hands out only what has been written so far. This function reads on until it has ``least`` bytes or, if that
+    is 0, the first letter (within `CHUNK` bytes).
     """
     read = getattr(stream, "read1", stream.read)
     head = b""
@@ -73,7 +75,7 @@ def peeked(stream: BinaryIO, *, least: int = 0, own: bool = False) -> tuple[byte
 
 
 def first_letter(head: bytes) -> bytes:
-    """The first byte that is part of a letter: no blank, no byte order mark, and no NUL, such as UTF-16 is full of."""
+    """The first byte that belongs to a letter: not a blank, a byte order mark, or NUL, which UTF-16 is full of."""
     return head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1]
 
 
@@ -104,7 +106,7 @@ class _Prefixed(io.RawIOBase):
 
 
 class _Transcoded(io.RawIOBase):
-    """The text of a stream in another encoding, as UTF-8."""
+    """The text of a stream in another encoding, converted to UTF-8."""
 
     def __init__(self, stream: BinaryIO, codec: str, name: str) -> None:
         self._stream = stream

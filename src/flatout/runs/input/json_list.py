@@ -1,7 +1,7 @@
-"""A JSON file that holds one list: its elements, one by one, in the memory of one.
+"""Reads a JSON file that holds one list, element by element, with one element in memory.
 
-What `json.dump` and most APIs write. The standard library finds where an element ends; what it is is for the reader of
-rows to say, so that a list's rows mean what the same rows mean on lines of their own.
+`json.dump` and most APIs write such files. The standard library finds where an element ends. The reader of rows then
+decodes it, so that a row means the same in a list and on a line of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .decode import CHUNK, not_utf8
 from .rows import InputSource
 
 _BLANKS = " \t\r\n"
-_NEAR = 12  # characters; an error this close to the end of what was read may be the end's alone
+_NEAR = 12  # characters; an error this close to the end of the text read so far may only mean that more is to come
 
 _raw_decode = json.JSONDecoder().raw_decode
 
@@ -31,7 +31,7 @@ def elements(stream: BinaryIO, source: InputSource, longest: int) -> Iterator[by
         longest: the most characters of one element.
 
     Raises:
-        ConfigError: it is no list, ends too early, or an element is too long.
+        ConfigError: the text is not a list, ends too early, or an element is too long.
     """
     text = _Ahead(stream, source)
     text.take("[")
@@ -43,11 +43,11 @@ def elements(stream: BinaryIO, source: InputSource, longest: int) -> Iterator[by
         number += 1
     text.take("]")
     if text.letter():
-        raise ConfigError(f"{source.name}: something stands behind the list's end")
+        raise ConfigError(f"{source.name}: there is text after the list's end")
 
 
 class _Ahead:
-    """A stream's text, read as far as is wanted."""
+    """A stream's text, read only as far as needed."""
 
     def __init__(self, stream: BinaryIO, source: InputSource) -> None:
         self._stream = stream
@@ -69,7 +69,7 @@ class _Ahead:
                 return ""
 
     def take(self, wanted: str, number: int = 1) -> None:
-        """Pass over a letter that must come now."""
+        """Skip the letter that must come now."""
         found = self.letter()
         if found != wanted:
             where = self._source.at(number)
@@ -106,7 +106,7 @@ class _Ahead:
         return _EARLY if self._may_go_on(error) else f"{error.msg[:1].lower()}{error.msg[1:]}"
 
     def _more(self) -> bool:
-        """Read on: as much again as is held, so that a long element is not looked through from its start too often."""
+        """Read as much again as is held, so that a long element is scanned from its start only a few times."""
         if self._ended:
             return False
         held = self._text[self._at :]

@@ -1,6 +1,6 @@
-"""Files that hold no rows that can be read here, told by how they begin.
+"""Recognises files without readable rows by their first bytes.
 
-A workbook that was renamed to ``.csv``, a database, an archive: each is called what it is, with the way to rows.
+A workbook renamed to ``.csv``, a database, an archive: the message says what the file is and how to get rows from it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from flatout.errors import ConfigError
 
 HEAD = 4_096
-"""Bytes of a file that tell its kind."""
+"""Bytes at the start of a file that tell its kind."""
 
 _UNPACK = "unpack it first"
 _CONVERT = "write it as JSONL, CSV or Parquet"
@@ -38,37 +38,37 @@ _KINDS = (
 )
 _TAR = (257, b"ustar")
 _SQLITE = b"SQLite format 3\0"
-_RUN_FILE = (68, b"FLAT")  # where SQLite keeps whose file it is
+_RUN_FILE = (68, b"FLAT")  # the offset of SQLite's application id
 _ZIP = b"PK\x03\x04"
 _WORKBOOKS = (b"xl/", b"[Content_Types].xml", b"opendocument.spreadsheet")
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
 _PARQUET = b"PAR1"
 _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
-"""Control characters that no text has: a magic number of letters alone may begin a sentence, or a column's name."""
+"""Control characters that no text has. A magic number of letters alone might begin a sentence or a column's name."""
 
 
 def check_kind(head: bytes, format: str, name: str) -> None:
-    """Refuse a file that is none of the formats read here, whatever its name says.
+    """Refuse a file in a format that cannot be read, whatever its name says.
 
     Args:
-        head: how it begins, unpacked where it was packed with gzip.
-        format: what it would be read as.
+        head: the file's first bytes, unpacked if it was packed with gzip.
+        format: the format it would be read as.
         name: the file as the user wrote it.
 
     Raises:
-        ConfigError: saying what it is, and what to do.
+        ConfigError: saying what the file is and what to do.
     """
     if (what := _kind(head, format, name)) is not None:
         raise ConfigError(f"{name}: is {what}")
 
 
 def is_parquet(head: bytes) -> bool:
-    """Whether a file that begins so is Parquet."""
+    """Whether a file that begins with ``head`` is Parquet."""
     return _begins(head, _PARQUET)
 
 
 def _begins(head: bytes, magic: bytes) -> bool:
-    """Whether a file is of the kind that begins so. What is letters alone says so only where no text goes on."""
+    """Whether a file begins with a magic number. Letters alone count only if no text follows them."""
     return head.startswith(magic) and not (magic.isalnum() and _NO_TEXT.search(head) is None)
 
 

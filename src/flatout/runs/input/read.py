@@ -1,7 +1,7 @@
-"""Reading the input of a run: JSON, CSV, TSV, plain text and Parquet, from a file or stdin.
+"""Reads the input of a run: JSON, CSV, TSV, plain text and Parquet, from a file or stdin.
 
-Inputs are large and come from other people's tools. So rows are read one at a time, and whatever is wrong with a
-file is said in one sentence that names the file and the line, before anything has been paid for.
+Inputs are large and come from other people's tools. So rows are read one at a time, and every error is one sentence
+that names the file and the line, raised before anything has been paid for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .rows import JSON_FORMATS, InputSource, Row
 from .streams import open_file, plain_errors, stream_of, unpacked
 
 LONGEST_LINE = 64 * 1024 * 1024
-"""Bytes of one line, and characters of one CSV cell, that are read: a file without line ends must not fill memory."""
+"""Most bytes of a line, and most characters of a CSV cell. A file without line ends must not fill memory."""
 
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -51,7 +51,7 @@ Begin = Callable[[], "Begun"]
 
 
 class Begun(NamedTuple):
-    """A reading that has begun; see `Input` for the columns and their types."""
+    """An input that has been opened: its columns, their types and its rows; see `Input`."""
 
     rows: Iterator[Row]
     columns: tuple[str, ...] | None = None
@@ -59,16 +59,17 @@ class Begun(NamedTuple):
 
 
 class Input:
-    """The rows of an input, read anew by each iteration; made by `open_input`.
+    """The rows of an input, made by `open_input`. Each iteration reads them anew.
 
     Attributes:
-        name: the file as the user wrote it; ``stdin``.
+        name: the file as the user wrote it; ``stdin`` for standard input.
         format: one of `FORMATS`.
-        columns: the columns' names, where they are known before the rows are read; None for JSON.
-        types: the columns' types, as `flatout.runs.parquet.write_rows` takes them; None where all is text or JSON.
+        columns: the columns' names if known before the rows are read; None for JSON.
+        types: the columns' types in the form that `flatout.runs.parquet.write_rows` takes; None if everything is text
+            or JSON.
         repeatable: False for stdin and pipes, whose rows can be read only once.
 
-    Iterating raises ConfigError at the first row that cannot be read, and when there are no rows at all.
+    Iterating raises ConfigError at the first row that cannot be read, and if there are no rows at all.
     """
 
     __slots__ = ("_rows", "columns", "format", "name", "repeatable", "types")
@@ -104,19 +105,19 @@ def open_input(
 ) -> Input:
     """Open an input; ``-`` is stdin.
 
-    The format is told by the suffix; without a known one, and on stdin, it is JSON when the text begins as JSON rows
-    do, and text otherwise. JSON is one row a line, or one list of rows. What is packed with gzip is unpacked. CSV and
-    TSV have a header. Blank lines are skipped.
+    The suffix tells the format. With an unknown suffix, and on stdin, the input is JSON if its text begins like JSON
+    rows, and plain text otherwise. JSON means one row a line, or one list of rows. Gzip is unpacked. CSV and TSV have a
+    header. Blank lines are skipped.
 
     Args:
         path: the file.
-        format: one of `FORMATS`; wins over suffix and content.
-        stdin: what ``-`` reads; this process's stdin by default.
-        encoding: of everything but Parquet. A byte order mark tells UTF-8 and UTF-16 apart by itself.
+        format: one of `FORMATS`; overrides suffix and content.
+        stdin: the stream that ``-`` reads; this process's stdin by default.
+        encoding: the encoding of every format but Parquet. A byte order mark identifies UTF-8 and UTF-16 without it.
 
     Raises:
-        ConfigError: no such file, a directory, a file of another kind, an unknown format or encoding, an unusable
-            header.
+        ConfigError: the file does not exist, is a directory or of another kind, the format or encoding is unknown, or
+            the header is unusable.
     """
     check_encoding(encoding)
     if format is not None and format not in FORMATS:
@@ -138,9 +139,9 @@ def open_input(
 
 
 def _source(name: str, format: str | None, head: bytes) -> InputSource:
-    """The source, of the format that was given or that its beginning tells."""
+    """The source, with the format that was given or that the first bytes tell."""
     chosen = format or ("parquet" if is_parquet(head) else _sniffed(head))
-    if chosen in JSON_FORMATS:  # which of both it is, no name tells
+    if chosen in JSON_FORMATS:  # no name tells lines from a list
         chosen = "json" if first_letter(head) == b"[" else "jsonl"
     check_kind(head, chosen, name)
     return InputSource(name, chosen)
@@ -153,8 +154,8 @@ def _by_suffix(path: Path) -> str | None:
 
 def _sniffed(head: bytes) -> str:
     letter = first_letter(head)
-    if letter == b"[":  # so may a text begin
-        head = head.replace(b"\0", b"")  # of UTF-16
+    if letter == b"[":  # but a text may begin so too
+        head = head.replace(b"\0", b"")  # as UTF-16 has them
         return "json" if _LIST.match(head[head.index(letter) :]) else "text"
     return "jsonl" if letter in (b"{", b'"') else "text"
 
@@ -205,7 +206,7 @@ def _jsonl(lines: NumberedLines, source: InputSource) -> Iterator[Row]:
     for number, line in lines:
         try:
             value = decode(line)
-        except Exception as error:  # a decoder's errors are many (recursion among them), and all mean the same here
+        except Exception as error:  # a decoder raises many classes (also RecursionError), and all mean the same here
             if not line.strip():
                 continue
             raise ConfigError(_why_not_json(line, error, source, number)) from None
@@ -265,8 +266,8 @@ def _text(lines: NumberedLines, source: InputSource) -> Iterator[Row]:
 
 
 def _records(lines: NumberedLines, source: InputSource) -> Iterator[tuple[int, list[str]]]:
-    """CSV records that are not blank, with the line that each starts on."""
-    # The limit is the csv module's own and global, so it is only ever raised.
+    """CSV records that are not blank, each with the line that it starts on."""
+    # The limit belongs to the csv module and is global, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     texts = (text for _, text in _decoded(lines, source))
     # Strict, because otherwise a quote that is never closed swallows the rest of the file into one cell.
@@ -319,7 +320,7 @@ def _check_unique(columns: Iterable[str], where: str) -> None:
     seen = set()
     for column in columns:
         if column in seen:
-            raise ConfigError(f"{where} the column {column!r} is there twice")
+            raise ConfigError(f"{where} the column {column!r} occurs twice")
         seen.add(column)
 
 

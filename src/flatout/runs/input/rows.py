@@ -1,4 +1,4 @@
-"""One row of an input, and where it stands."""
+"""One row of an input, and its place in it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class InputSource(Struct, frozen=True):
 
     @property
     def unit(self) -> str:
-        """What rows are numbered by: the file's lines, or its rows where lines say nothing."""
+        """The unit in which rows are numbered: the file's lines, or its rows if it has no lines."""
         return "row" if self.format in ("parquet", "json") else "line"
 
     def at(self, line: int) -> str:
-        """A place in the source, for people: ``mails.csv, line 7``."""
+        """A place in the source, in words: ``mails.csv, line 7``."""
         return f"{self.name}, {self.unit} {line}"
 
 
 class Variant(Struct, frozen=True, gc=False):
-    """Which of several ways to ask a row this is.
+    """One of several ways to ask a row.
 
     Attributes:
-        model: the model that is asked; None for the recipe's.
-        sample: which sample this is, from 0; None where there is only one.
+        model: the model to ask; None for the recipe's.
+        sample: the number of the sample, from 0; None if there is only one.
         first: whether it is the row's first variant.
     """
 
@@ -50,7 +50,7 @@ class Row(Struct, frozen=True, gc=False):
         line: the line it starts on, from 1; for Parquet and JSON lists the row's number, from 1.
         columns: its values by name. A JSON string or a line of text is the column ``prompt``.
         source: where it comes from.
-        variant: which of several ways to ask it this is; None where there is one way.
+        variant: the way to ask it; None if there is only one.
     """
 
     index: int
@@ -61,10 +61,10 @@ class Row(Struct, frozen=True, gc=False):
 
     @property
     def at(self) -> str:
-        """The row's place, for people: ``mails.csv, line 7``."""
+        """The row's place, in words: ``mails.csv, line 7``."""
         return self.source.at(self.line)
 
     def naming(self, error: ConfigError) -> ConfigError:
-        """The same error with the row's place before it, unless it is there already."""
+        """The same error with the row's place in front, unless it is there already."""
         told = str(error)
         return error if told.startswith(f"{self.at}: ") else ConfigError(f"{self.at}: {told}")

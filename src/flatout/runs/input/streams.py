@@ -1,4 +1,4 @@
-"""Opening an input: a file, a pipe or stdin, unpacked; and what the system says when that fails, in plain words."""
+"""Opens an input (a file, a pipe or stdin), unpacks it, and turns the system's errors into plain sentences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | None:
-    """The open stream when an input can be read only once; None for a regular file, which must exist."""
+    """The open stream of an input that can be read only once; None for a regular file, which must exist."""
     if name == "stdin":
         return stdin if stdin is not None else _stdin()
     with plain_errors(name):
@@ -33,8 +33,8 @@ def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO |
 
 
 def _stdin() -> BinaryIO:
-    """This process's stdin, without Python's own buffer: its lock, held by a thread that waits for input, would be a
-    fatal error at exit.
+    """This process's stdin, without Python's buffer. A thread that waits for input would hold the buffer's lock, and
+    that is a fatal error at exit.
     """
     if sys.stdin is None:
         raise ConfigError("stdin: is closed")
@@ -43,7 +43,7 @@ def _stdin() -> BinaryIO:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A file's bytes, unpacked where they are packed with gzip."""
+    """A file's bytes, unpacked if it is packed with gzip."""
     file = cast(io.BufferedReader, path.open("rb", buffering=CHUNK))
     if path.suffix.lower() == ".gz" or file.peek(len(_GZIP)).startswith(_GZIP):
         return _buffered(_Gzip(cast(BinaryIO, file)))
@@ -51,7 +51,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def unpacked(stream: BinaryIO, *, own: bool) -> tuple[bytes, BinaryIO]:
-    """The head of a stream that can be read once, and the whole stream."""
+    """The start of a stream that can be read only once, and the whole stream."""
     head, whole = peeked(stream, own=own)
     if not head.startswith(_GZIP):
         return head, whole
@@ -59,7 +59,7 @@ def unpacked(stream: BinaryIO, *, own: bool) -> tuple[bytes, BinaryIO]:
 
 
 class _Gzip(gzip.GzipFile):
-    """The text of a packed stream, which is closed with it."""
+    """The text of a packed stream. Closing it closes the packed stream too."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(fileobj=stream, mode="rb")
@@ -76,7 +76,7 @@ def _buffered(raw: gzip.GzipFile) -> BinaryIO:
 
 @contextmanager
 def plain_errors(name: str) -> Iterator[None]:
-    """Turn what the operating system and gzip say into a ConfigError."""
+    """Turn errors of the operating system and of gzip into ConfigError."""
     try:
         yield
     except FileNotFoundError:

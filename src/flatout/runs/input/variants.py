@@ -1,4 +1,4 @@
-"""One row, several models and samples: the input with each row once for each of them."""
+"""Several models and samples: the input, with each row repeated once for each of them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .read import Input
 from .rows import Row, Variant
 
 MODEL, SAMPLE = "requested_model", "sample"
-"""The columns that tell a row's variants apart in the output, behind the input's own."""
+"""The columns that tell a row's variants apart in the output; they follow the input's own."""
 
 
 class Variants(Struct, frozen=True, kw_only=True):
-    """Which models are asked, and how often.
+    """Which models to ask, and how often.
 
     Args:
-        models: every row is asked of each of these; None for the model of the recipe, or the row's own.
-        samples: how often each of them is asked; None for once.
+        models: the models that every row goes to; None for the recipe's model, or the row's own.
+        samples: how often to ask each of them; None for once.
 
     Raises:
-        ConfigError: they make no variants.
+        ConfigError: these values make no variants.
     """
 
     models: Sequence[str] | None = None
@@ -35,16 +35,16 @@ class Variants(Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """How many rows of the output a row of the input becomes."""
+        """How many rows of the output one row of the input becomes."""
         return check_variants(self.models, self.samples)
 
     def of(self, source: Input) -> Input:
-        """The input in all its variants; the input itself where there is only one."""
+        """The input in all its variants; the input itself if there is only one."""
         return source if self.models is None and self.samples is None else _Varied(source, self)
 
 
 class _Varied(Input):
-    """An input whose rows come once for each variant, next to each other."""
+    """An input that yields each row once for each variant, next to each other."""
 
     __slots__ = ("_source", "_variants")
 

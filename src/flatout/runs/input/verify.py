@@ -1,7 +1,7 @@
-"""Holding the input against what a run file has of it, while both stream by.
+"""Compares the input with the run file while both stream past.
 
-Each finished row was asked with some content, of which the file keeps a fingerprint. An input that has changed since
-would stand beside answers to other questions, so the first row that differs is named and nothing is sent.
+The run file keeps a fingerprint of the content that each finished row was asked with. If the input has changed since,
+answers would stand beside other questions. So the first row that differs is named, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _TOGETHER = 500  # rows that are written in one commit
 
 
 class Verification:
-    """Compares rows with their fingerprints, as `flatout.runs.input.check.check` comes by them.
+    """Compares the rows that `flatout.runs.input.check.check` passes with their fingerprints.
 
-    What differs is kept until `conclude`: an input that is unusable further down is told as that, and not as another
-    job's.
+    A difference is held back until `conclude`. If the input turns out to be unusable further down, that error is
+    reported instead.
 
     Args:
         store: the run file.
         name: its name, for messages.
         recipe: how a row becomes a call.
-        again: the states of rows that are to be asked again.
-        rows: whether the run file is to have the rows as they are today.
+        again: the states of rows that will be asked again.
+        rows: whether the run file should keep the rows as they are now.
 
     Attributes:
-        kept: rows that need no asking.
-        outdated: whether a row is the same question as before among other columns.
+        kept: the number of rows that need no asking.
+        outdated: whether a row asks the same question as before, but its other columns changed.
     """
 
     def __init__(self, store: RunFile, name: str, recipe: Recipe, again: Collection[str], *, rows: bool) -> None:
@@ -52,7 +52,7 @@ class Verification:
         self._difference: RunMismatch | None = None
 
     def __call__(self, row: Row, call: Call | None, kept: bytes) -> None:
-        """Compare a row, as `flatout.runs.input.check.Verify`. Every row comes by, in order."""
+        """Compare a row; see `flatout.runs.input.check.Verify`. All rows must pass, in order."""
         known = self._stored.take(row.index)
         if known is None or self._difference is not None:
             return
@@ -64,7 +64,7 @@ class Verification:
         self.outdated |= self._rows and known.input != kept
 
     def conclude(self, source: str, rows: int | None) -> None:
-        """Refuse an input that differs, or one that has become shorter than ``rows``; None for one cut by a limit.
+        """Refuse an input that differs or has become shorter than ``rows``, which is None if a limit cut it.
 
         Raises:
             RunMismatch: naming the row, the column or parameter, and both values.
@@ -76,14 +76,14 @@ class Verification:
 
 
 class Revision:
-    """Brings the rows that a run file keeps up to date with the input, where only the user's own columns changed."""
+    """Updates the rows in a run file if only the user's own columns changed in the input."""
 
     def __init__(self, store: RunFile) -> None:
         self._store = store
         self._waiting: list[tuple[int, str | None, bytes]] = []
 
     async def see(self, row: Row, known: Finished) -> None:
-        """Look at a row that is finished."""
+        """Look at a finished row."""
         kept = stored(row)
         if known.input != kept:
             self._waiting.append((known.index, row_id(row), kept))
@@ -91,13 +91,13 @@ class Revision:
             await self.write()
 
     async def write(self) -> None:
-        """Write what waits."""
+        """Write the rows that are waiting."""
         waiting, self._waiting = self._waiting, []
         await asyncio.gather(*(self._store.revise(*each) for each in waiting))
 
 
 def compare(store: RunFile, name: str, row: Row, made: bytes, known: Finished) -> None:
-    """Hold a row's `content` against its fingerprint.
+    """Compare a row's `content` with its fingerprint.
 
     Raises:
         RunMismatch: they differ.

@@ -1,7 +1,7 @@
-"""Which file an output may take the place of.
+"""Decides which file an output may replace.
 
-A name that is typed wrongly, or taken from the line above, must not cost anybody a file. An output replaces what the
-same run wrote there before and nothing else, unless the user says so; the run's own input and the run file never.
+A mistyped name must not cost anybody a file. An output replaces what the same run wrote there before, and nothing else
+unless the user allows it. It never replaces the run's own input or the run file.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from flatout.errors import ConfigError, StoreError
 from flatout.store import RunReader
 
 OUTPUTS = "outputs"
-"""The run file's fact of the digests of the outputs that the run wrote, the newest last."""
+"""The fact in the run file that lists the digests of the outputs that the run wrote, the newest last."""
 
 SOURCE = "source"
-"""The run file's fact of where the run's input is."""
+"""The fact in the run file that says where the run's input is."""
 
-_KEPT = 5  # outputs that a run file remembers
+_KEPT = 5  # digests of outputs that a run file remembers
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """What a run may write over.
+    """What a run may overwrite.
 
     Args:
         source: the run's input.
-        run_file: the run itself.
+        run_file: the run file.
         mine: the digests of outputs that the run wrote.
-        overwrite: any other file, too.
-        note: is told the digests of the run's outputs, before a new one takes its place.
+        overwrite: whether any other file may be replaced too.
+        note: receives the digests of the run's outputs before a new one takes its place.
     """
 
     source: str | None = None
@@ -45,18 +45,18 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, run_file: str | os.PathLike[str], *, source: str | None = None, overwrite: bool = False) -> Claim:
-        """The claim of the run that a file holds, or is going to hold."""
+        """The claim of the run that a file holds or will hold."""
         mine: list[str] = []
         with suppress(StoreError), RunReader.open(run_file) as reader:
             source, mine = source or reader.fact(SOURCE), reader.fact(OUTPUTS) or []
         return cls(source=source, run_file=os.fspath(run_file), mine=mine, overwrite=overwrite)
 
     def check(self, path: str | Path) -> None:
-        """Check that a file may be written there.
+        """Check that a file may be written at a path.
 
         Raises:
             ConfigError: another file would be lost.
-            OSError: it cannot be told.
+            OSError: the file cannot be examined.
         """
         target = Path(path)
         for other, what in ((self.source, "the input"), (self.run_file, "the run file")):
@@ -65,23 +65,23 @@ class Claim(Struct, frozen=True, kw_only=True):
         if self.overwrite or not target.exists() or not target.stat().st_size:
             return
         if digest(target) not in self.mine:
-            raise ConfigError(f"{path}: is there already; name another file, or add --overwrite to replace it")
+            raise ConfigError(f"{path}: exists already; name another file, or add --overwrite to replace it")
 
     def written(self, file: Path) -> None:
-        """Note a new output, complete but not in its place yet."""
+        """Note a new output that is complete but not in its place yet."""
         if self.note is not None:
             self.note([*self.mine, digest(file)][-_KEPT:])
 
 
 def digest(file: Path) -> str:
-    """The digest of what a file holds; about a second a gigabyte."""
+    """The digest of a file's content; takes about a second a gigabyte."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def where(source: str) -> str | None:
-    """Where an input is, wherever the next command is given; None for standard input."""
-    with suppress(OSError):  # the working directory may be gone
+    """The absolute place of an input, valid from any working directory; None for standard input."""
+    with suppress(OSError):  # the working directory may no longer exist
         return None if source == "-" else str(Path(source).absolute())
     return None
 

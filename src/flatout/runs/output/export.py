@@ -1,4 +1,4 @@
-"""From a run file to an output file, at any time: while the run goes on, after a crash, when it is done."""
+"""Writes an output file from a run file, at any time: during the run, after a crash, or at the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from .write import Answered, check_output, named_error, write
 LAST = 2**62
 
 TYPES = "types"
-"""The run file's fact of the input's types, where it keeps the input's rows; see `flatout.runs.input.read.Input`."""
+"""The fact in the run file that holds the input's types, if it keeps the input's rows; see
+`flatout.runs.input.read.Input`.
+"""
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
-"""What bytes raise that were JSON once."""
+"""The errors of decoding bytes that once were valid JSON."""
 
 _NAMED = 5  # rows that a message names
 
@@ -34,9 +36,9 @@ class OwnRow(Struct, frozen=True):
     """A row of the input, read anew.
 
     Attributes:
-        index: its place.
-        at: its place, for people.
-        fingerprint: what it asks, as `flatout.durable.fingerprint` has it.
+        index: its place in the input, from 0.
+        at: its place in words.
+        fingerprint: the fingerprint of its question; see `flatout.durable.fingerprint`.
         columns: its values, as JSON has them.
     """
 
@@ -66,31 +68,31 @@ def export(
     claim: Claim | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> int:
-    """Write a run's finished rows, in input order, and return how many there are.
+    """Write a run's finished rows, in input order, and return their number.
 
-    A row that cannot be read costs no other its place. A reader of ``output`` never sees half a file, and the run is
-    not disturbed. Where the run file has no prompts, a row is shown by its number, and by its id if it has one.
+    A row that cannot be read does not stop the others. A reader of ``output`` never sees half a file, and the run is
+    not disturbed. If the run file has no prompts, a row is shown by its number, and by its id if it has one.
 
     Args:
         run_file: the run.
-        output: a file, its format named by its suffix, or ``-`` for JSONL on standard output.
+        output: a file whose suffix names the format, or ``-`` for JSONL on standard output.
         select: all finished rows, the answered or the failed ones.
-        columns: the input's columns, when known.
-        rows: the first so many rows of the input alone.
-        at_least: how many results the run file must have, for whoever has just put them there.
-        own: reads the input's own rows, where the run file does not keep them.
-        types: the input's types; what the run file knows of them when None.
-        format: the output's format; wins over the suffix.
+        columns: the input's columns, if known.
+        rows: how many rows of the input to write, from its start.
+        at_least: how many results the run file must have; for a caller that has just written them.
+        own: reads the input's own rows if the run file does not keep them.
+        types: the input's types; None for those in the run file.
+        format: the output's format; overrides the suffix.
         neutralise: see `flatout.runs.output.write.write`.
-        salvaged: write what can still be read of a damaged run file.
-        claim: what the output may take the place of; only what the run itself wrote when None.
-        warn: is told, once the output is written, which rows could not be read.
+        salvaged: write everything that can still be read from a damaged run file.
+        claim: what the output may replace; None for only what the run itself wrote.
+        warn: told, after the output is written, which rows could not be read.
 
     Raises:
         ConfigError: the output cannot be written there.
-        RunMismatch: a row of the input asks something else than the one that was answered.
+        RunMismatch: a row of the input asks something other than the row that was answered.
         RunDamaged: rows could not be read, and there is no ``warn``; all others are written.
-        StoreError: the run file cannot be read, or the output not be written.
+        StoreError: the run file cannot be read, or the output cannot be written.
     """
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
@@ -120,7 +122,7 @@ def export(
 
 
 class _Damage:
-    """The rows that could not be read, by their indices."""
+    """The indices of the rows that could not be read."""
 
     def __init__(self) -> None:
         self.rows: set[int] = set()
@@ -138,8 +140,8 @@ class _Damage:
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
 ) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
-    """What looks at the items, whether some have answers that could not be used, whether answers were to be parsed, and
-    the types of the rows beside them.
+    """A reader of the items; whether some answers were unusable; whether answers were to be parsed; and the types of
+    the rows' columns.
     """
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
@@ -164,10 +166,10 @@ def _opened(
 
 
 class _Settled:
-    """The rows of a run that may go on meanwhile: those that the first look meets, and no others in later looks.
+    """The rows of a run that may still be going on. Every pass yields the rows of the first pass and no others.
 
-    Some outputs are gone through twice: what was finished in between might have a column that the first look has not
-    seen. One bit a row remembers.
+    Some outputs take two passes. A row that finishes in between might have a column that the first pass did not see.
+    One bit a row remembers.
     """
 
     def __init__(self, look: Look) -> None:
@@ -194,7 +196,7 @@ class _Settled:
 
 
 def _read(items: Iterator[Item], damage: _Damage) -> Iterator[Answered]:
-    """Items as rows of the output; those whose JSON is none any more are noted."""
+    """Items as rows of the output. Items whose JSON is damaged are noted in ``damage``."""
     for item in items:
         try:
             yield _answered(item)
@@ -208,7 +210,7 @@ def _beside(
     """Items beside their rows of the input, both in order.
 
     Raises:
-        RunMismatch: the input was changed meanwhile, and an answer would stand beside another question.
+        RunMismatch: the input has changed, and an answer would stand beside another question.
     """
     kept = f"the answers are kept in {os.fspath(run_file)}; put the input back as it was and run the command again"
     for item in items:

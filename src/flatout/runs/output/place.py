@@ -1,5 +1,5 @@
-"""Where a run is kept: beside its output, or in the user's cache folder when its answers go to standard output, a pipe
-or a device. There it stays for 30 days after it was written last.
+"""Where a run is kept: beside its output, or in the user's cache folder if its answers go to standard output, a pipe or
+a device. A run in the cache folder is removed 30 days after its last write.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from .write import is_stream
 SUFFIX = ".flatout"
 
 KEPT = 30 * 86_400.0
-"""Seconds that a run stays in the cache folder after it was written last."""
+"""Seconds that a run stays in the cache folder after its last write."""
 
 _STDIN = "stdin"
 _RUN = re.compile(rf"(.+)-[0-9a-f]{{12}}{re.escape(SUFFIX)}(\.\d+)?")
-_SHOWN = 60  # bytes of the input's name in that of a file in the cache folder
+_SHOWN = 60  # bytes of the input's name in the name of a file in the cache folder
 
 
 def run_file_of(source: str, output: str | None, named: str | None, job: Mapping[str, Any]) -> Path:
-    """The run file that a user has named, or the one beside the output, or one in the user's cache folder.
+    """The run file that the user named, or the one beside the output, or one in the user's cache folder.
 
-    In the cache folder it is the same for the same job on the same input, and for any other another one. What comes
-    from standard input is another input each time.
+    In the cache folder, the same job on the same input gets the same file, and any other gets another. Standard input
+    counts as a new input each time.
 
     Raises:
         ConfigError: the cache folder cannot be made.
@@ -49,7 +49,7 @@ def run_file_of(source: str, output: str | None, named: str | None, job: Mapping
 
 
 def kept_runs(source: str) -> list[Path]:
-    """The runs of an input that are in the cache folder, the latest first; ``-`` is standard input."""
+    """The runs of an input in the cache folder, the latest first; ``-`` is standard input."""
     try:
         found = [path for path in _folder().glob(f"{glob.escape(_shown(source))}-*") if _RUN.fullmatch(path.name)]
         return sorted((path for path in found if _is_of(path, source)), key=_written_at, reverse=True)
@@ -58,7 +58,7 @@ def kept_runs(source: str) -> list[Path]:
 
 
 def prune(now: float) -> None:
-    """Remove from the cache folder the runs that nobody has written for 30 days.
+    """Remove runs from the cache folder that nobody has written for 30 days.
 
     Args:
         now: Unix time.
@@ -84,7 +84,7 @@ def _is_of(path: Path, source: str) -> bool:
 
 
 def _written_at(path: Path) -> float:
-    """When a run was written last: in its file, or in the log beside it."""
+    """When a run was last written: its file, or the log beside it."""
     log = path.with_name(f"{path.name}-wal")
     return max(each.stat().st_mtime for each in (path, log) if each == path or each.exists())
 
@@ -96,7 +96,7 @@ def _in_cache(source: str, job: Mapping[str, Any]) -> Path:
     try:
         folder = _folder()
     except ConfigError:
-        return Path(name)  # without a home folder, here
+        return Path(name)  # no home folder, so use the working directory
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

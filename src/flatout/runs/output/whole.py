@@ -1,7 +1,7 @@
-"""A file that appears whole or not at all, that is its owner's alone, and that no killed writer leaves half behind.
+"""Writes a file that appears whole or not at all, is private to its owner, and leaves no half behind after a kill.
 
-It is written beside its place under another name, made durable, and then put there. While it is written it is locked:
-what stands beside without a lock was left by a writer that was killed, and the next one removes it.
+The file is written beside its place under another name, made durable, and then renamed. Its writer holds a lock on it.
+A temporary file without a lock was left by a killed writer, and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_BUFFER = 128 * 1024  # bytes; Python's own 4 KB or 8 KB are a system call every other row
+_BUFFER = 128 * 1024  # bytes; with Python's own 4 or 8 KB every other row is a system call
 _PREFIX, _SUFFIX = ".flatout-", ".tmp"
 
 
 @contextmanager
 def whole(target: Path, ready: Callable[[Path], object] = lambda _: None) -> Iterator[BinaryIO]:
-    """A block that writes a file, which replaces what was there at the block's end. A new one has mode 0600, less the
-    umask; one that replaces another has the other's.
+    """A block that writes a file and puts it in its place at the end of the block. A new file has mode 0600, less the
+    umask; one that replaces another keeps that one's mode.
 
     Args:
         target: its place.
-        ready: called with the file, complete and durable, before it takes its place; what it raises prevents that.
+        ready: called with the complete and durable file before the rename; if it raises, nothing is replaced.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the file cannot be written; what was there before still is.
     """
     _remove_dead(target.parent)
     temporary, file = _begun(target.parent)
@@ -52,9 +52,9 @@ def _begun(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         temporary = folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
         file = open(temporary, "xb", buffering=_BUFFER, opener=_private)  # noqa: SIM115 - the caller closes it
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError):  # not every file system has locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if temporary.exists():  # else another writer took it for a dead one's before it was locked
+        if temporary.exists():  # otherwise another writer removed it before it was locked, taking it for a dead one's
             return temporary, file
         file.close()
 

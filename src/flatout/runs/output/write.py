@@ -1,6 +1,6 @@
-"""Writing the output of a run: the input's own columns first, then what became of each row.
+"""Writes the output of a run: the input's own columns first, then the outcome of each row.
 
-An output file appears whole or not at all: it is written beside its final place, made durable, and then put there.
+An output file appears whole or not at all: it is written beside its final place, made durable, and then renamed.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ _FIXED_TYPES = {
     "repaired": "bool",
     "raw_answer": "string",
 }
-"""The answer's columns, but for ``answer`` itself, with their Parquet types."""
+"""The answer's columns except ``answer`` itself, with their Parquet types."""
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Answered(Struct, frozen=True, kw_only=True):
-    """One row of the output. What is not known is None, and is written as null or an empty cell.
+    """One row of the output. An unknown value is None, and is written as null or an empty cell.
 
     Attributes:
         columns: the input's own.
-        answer: the text, or the parsed object when an output schema was given.
-        error: why there is no answer, as `named_error` has it.
+        answer: the text, or the parsed object if an output schema was given.
+        error: why there is no answer, in the form of `named_error`.
         cost: US dollars.
         attempts: how many times the call was tried.
-        seconds: from the call's entry to its end.
-        repaired: whether the parsed object was got out of an answer that was not quite JSON.
-        raw_answer: what the model said, where it could not be used.
+        seconds: from the call's start, queueing included, to its end.
+        repaired: whether the parsed object comes from an answer that was not valid JSON as it stood.
+        raw_answer: the model's text, if it could not be used.
     """
 
     columns: Mapping[str, Any]
@@ -81,13 +81,14 @@ class Answered(Struct, frozen=True, kw_only=True):
 
 
 ALL_COLUMNS = Answered.__struct_fields__[1:]
-"""The columns that a run may add, in order: ``repaired`` and ``raw_answer`` only where they say something."""
+"""The columns that a run may add, in order. ``repaired`` and ``raw_answer`` appear only if they have something to say.
+"""
 
 ANSWER_COLUMNS = ALL_COLUMNS[:-2]
 """The columns that every run adds."""
 
 ANYTHING = Claim(overwrite=True)
-"""The claim of who has looked already."""
+"""The claim of a caller that has made the check itself."""
 
 Rows = Callable[[], Iterable[Answered]]
 """Returns a fresh iterator over the output's rows, the same each time."""
@@ -99,7 +100,7 @@ def named_error(name: str, message: str) -> str:
 
 
 def answer_names(columns: Collection[str], fields: Sequence[str] = ANSWER_COLUMNS) -> dict[str, str]:
-    """What each of the fields is called beside these columns: ``flatout_`` in front where the name is taken."""
+    """The name of each field beside these columns: with ``flatout_`` in front if the name is taken."""
     names = {}
     for name in fields:
         free = name
@@ -113,7 +114,7 @@ def output_format(path: str | Path, format: str | None = None) -> str:
     """The format to write: the one given, else the one that the suffix names; JSONL for ``-`` and for devices.
 
     Raises:
-        ConfigError: it is none of `OUTPUT_FORMATS`, or it cannot go there.
+        ConfigError: the format is not one of `OUTPUT_FORMATS`, or cannot be written there.
     """
     if format is not None and format not in OUTPUT_FORMATS:
         raise ConfigError(f"the output format is one of {', '.join(OUTPUT_FORMATS)}, not {format!r}")
@@ -121,7 +122,7 @@ def output_format(path: str | Path, format: str | None = None) -> str:
     chosen = format or ("jsonl" if is_stream(path) else _SUFFIXES.get(suffix))
     if chosen is None:
         what = f"the suffix {suffix}" if suffix else "a name without a suffix"
-        raise ConfigError(f"{path}: {what} tells no output format; use .jsonl, .csv, .tsv or .parquet")
+        raise ConfigError(f"{path}: {what} names no output format; use .jsonl, .csv, .tsv or .parquet")
     if chosen == "parquet" and is_stream(path):
         raise ConfigError(f"{path}: Parquet can only be written to a file")
     return chosen
@@ -133,15 +134,16 @@ def check_output(
     format: str | None = None,
     claim: Claim = ANYTHING,
 ) -> None:
-    """Find out before the first call whether the output can be written.
+    """Check before the first call that the output can be written.
 
     Args:
         path: the output; ``-`` is stdout.
-        format: one of `OUTPUT_FORMATS`; wins over the suffix.
-        claim: what it may write over.
+        format: one of `OUTPUT_FORMATS`; overrides the suffix.
+        claim: what it may overwrite.
 
     Raises:
-        ConfigError: an unknown suffix, a missing or read-only folder, a directory, a file of another's, no pyarrow.
+        ConfigError: the suffix is unknown, the folder is missing or read-only, the path is a directory or another's
+            file, or pyarrow is not installed.
     """
     try:
         if str(path) != "-" and Path(path).is_dir():
@@ -168,27 +170,27 @@ def write(
     types: str | None = None,
     claim: Claim = ANYTHING,
 ) -> int:
-    """Write the output, in constant memory, and return how many rows it has.
+    """Write the output in constant memory and return the number of its rows.
 
-    A file is replaced as a whole once everything is on disk; when anything fails, what was there before is still there.
+    A file is replaced as a whole once everything is on disk. If anything fails, the old file is still there.
 
     Args:
         path: the output; ``-`` is stdout.
-        rows: returns a fresh iterator over the rows; called once more per thing that must be known beforehand (the
-            columns when they are not given, the types for Parquet).
-        columns: the input's columns, in order, complete; None when they are not known.
-        format: one of `OUTPUT_FORMATS`; wins over the suffix.
+        rows: returns a fresh iterator over the rows. It is called again for each thing to find out beforehand (the
+            columns if they are not given, the types for Parquet).
+        columns: all the input's columns, in order; None if unknown.
+        format: one of `OUTPUT_FORMATS`; overrides the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
-        parsed: whether answers were to be parsed; the column ``repaired`` then tells how that went.
-        raw: whether there are answers that could not be used; the column ``raw_answer`` then has what they say.
-        types: the types of the input's columns, for Parquet; their values are then as JSON has them.
-        claim: what the output may take the place of.
+        parsed: whether answers were to be parsed; adds the column ``repaired``.
+        raw: whether some answers could not be used; adds the column ``raw_answer`` with their text.
+        types: the types of the input's columns, for Parquet; the values then come as JSON has them.
+        claim: what the output may replace.
 
     Raises:
-        ConfigError: an unknown suffix, too many columns for CSV or Parquet, a row with a column that is not among them,
-            a file of another's in the output's place.
+        ConfigError: the suffix is unknown, there are too many columns for CSV or Parquet, a row has an unknown column,
+            or another's file is in the output's place.
         StoreError: the disk is full, or the file cannot be written for another reason.
-        BrokenPipeError: whoever read stdout has gone.
+        BrokenPipeError: the reader of stdout has gone.
     """
     chosen = output_format(path, format)
     if columns is None:
@@ -222,12 +224,12 @@ def _check_place(path: str | Path, claim: Claim) -> None:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether the output is no file to be replaced: stdout, a device, a pipe."""
+    """Whether the output is not a file to replace: stdout, a device, a pipe."""
     return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
 
 
 def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
-    """The columns that `answer_names` must avoid. Rows of JSONL differ, but the answer has one name in all of them."""
+    """The columns that `answer_names` must avoid. JSONL rows differ, but the answer has one name in all of them."""
     taken: set[str] = set()
     for row in rows:
         taken.update(name for name in row.columns if name in ALL_COLUMNS or name.startswith(_PREFIX))
@@ -256,15 +258,15 @@ def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
         return
 
     def ready(temporary: Path) -> None:
-        claim.check(path)  # once more: hours may have passed
+        claim.check(path)  # again, because hours may have passed
         claim.written(temporary)
 
-    with whole(Path(path).resolve(), ready) as file:  # a link stays a link: what it points to is replaced
+    with whole(Path(path).resolve(), ready) as file:  # a link stays a link; the file it points to is replaced
         yield file
 
 
 class _TerminalFile(io.BytesIO):
-    """Takes lines for a terminal, which must not do what an answer says: each character becomes one that is seen."""
+    """Takes lines for a terminal. Control characters in an answer must not act on it, so they are made visible."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()
@@ -313,7 +315,7 @@ def _write_parquet(
 
 
 def _own(row: Answered, columns: frozenset[str]) -> Mapping[str, Any]:
-    """The row's own values, none of which may get lost for want of a column."""
+    """The row's own values. None of them may be lost because its column is missing."""
     if not columns.issuperset(row.columns):
         raise _strange(next(name for name in row.columns if name not in columns))
     return row.columns
@@ -324,9 +326,9 @@ def _strange(name: str) -> ConfigError:
 
 
 class _Lines:
-    """Takes the lines of a csv.writer, as bytes into a file.
+    """Writes the lines of a csv.writer to a file, as bytes.
 
-    The writer quotes a carriage return only when its line end has one, so it is given CR LF, and CR is taken off here.
+    The writer quotes a carriage return only if its line end has one. So it gets CR LF, and the CR is removed here.
     """
 
     __slots__ = ("_write",)
@@ -361,11 +363,11 @@ def _write_delimited(
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell: text as it is, nothing as "", all else as JSON."""
+    """A value as a cell: text as it is, None as "", everything else as JSON."""
     if isinstance(value, str):
-        # Few programs read a CSV file with NUL in it; this project's reader is not among them.
+        # Few programs can read a CSV file that contains NUL; this project's reader cannot either.
         return value.replace("\0", "\ufffd") if "\0" in value else value
-    if value is None or value != value:  # not a number is the one value unlike itself
+    if value is None or value != value:  # NaN is the only value that differs from itself
         return ""
     text = _json(value).decode()
     return text if isinstance(value, bool | int | float | list | dict) else text.strip('"')

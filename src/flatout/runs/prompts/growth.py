@@ -1,4 +1,7 @@
-"""How much an operation of a template makes, told before it makes it: for those that make much of little."""
+"""Estimates how much text an operation of a template makes, before it makes it.
+
+Covers the operations whose result can be much larger than their input, such as padding and repeating.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ TEXTS = (str, bytes)
 _MOST_BITS = 100_000
 """Bits of the largest number that a template may compute."""
 
-_SLOW_CODECS = frozenset({"idna", "punycode"})  # quadratic in the text's length
-_WIDE = 100  # characters that an error handler may make of one
+_SLOW_CODECS = frozenset({"idna", "punycode"})  # their time is quadratic in the text's length
+_WIDE = 100  # the most characters that an error handler makes of one
 _PERCENT = re.compile(rb"%(?:\([^)]*\))?[#0 +-]*(\*|\d*)(?:\.(\*|\d*))?")
 _NUMBER = re.compile(r"\d+")
 
 
 def check_operands(operator: str, left: Any, right: Any, most_items: int, most_characters: int) -> None:
-    """Refuse an operation on two values that makes too much.
+    """Refuse an operation on two values whose result would be too large.
 
     Raises:
-        OverflowError: saying what.
+        OverflowError: saying what is too large.
     """
     if operator == "*":
         for value, times in ((left, right), (right, left)):
@@ -41,17 +44,17 @@ def percents_made(text: str | bytes) -> int:
     """The characters that a ``%`` format adds by the widths of its fields.
 
     Raises:
-        OverflowError: a width is a value of its own.
+        OverflowError: a width comes from a value.
     """
     found = _PERCENT.findall(text.encode(errors="replace") if isinstance(text, str) else text)
     widths = [width for field in found for width in field if width]
     if b"*" in widths:
-        raise OverflowError("the width of a field must stand in the format")
+        raise OverflowError("the width of a field must be in the format itself")
     return _sum(width.decode() for width in widths)
 
 
 def _sum(numbers: Any) -> int:
-    """The sum of numbers as they are written; of a long one its length tells enough."""
+    """The sum of numbers in decimal notation. A number of more than 18 digits counts as 10**18."""
     return sum(int(number) if len(number) <= 18 else 10**18 for number in numbers)
 
 
@@ -94,10 +97,10 @@ def _code(value: Any, encoding: str = "utf-8", errors: str = "strict") -> int:
 
 
 def _fields(value: Any, *_: Any, **__: Any) -> int:
-    """The widths of all fields of a format, as ``str.format`` takes it."""
+    """The widths of all fields of a format string for ``str.format``."""
     specs = [spec for _, _, spec, _ in string.Formatter().parse(value) if spec]
     if any("{" in spec for spec in specs):
-        raise OverflowError("the width of a field must stand in the format")
+        raise OverflowError("the width of a field must be in the format itself")
     return _sum(number for spec in specs for number in _NUMBER.findall(spec))
 
 
@@ -106,7 +109,7 @@ def _percents(value: Any, *_: Any, **__: Any) -> int:
 
 
 def _pieces(value: Any, *_: Any, **__: Any) -> int:
-    """A piece of two characters takes the memory of sixty."""
+    """Each piece, even of two characters, takes about 60 bytes of memory."""
     return len(value) * 10
 
 
@@ -126,7 +129,7 @@ FILTER_STEPS: dict[str, Callable[..., int]] = {
     "slice": lambda value, slices=0, *_, **__: slices,
     "sum": _start,
 }
-"""Steps that filters take beyond those for looking through what they are given."""
+"""Steps that filters take in addition to reading their input."""
 
 FILTERS: dict[str, Callable[..., int]] = {
     "center": _padding,
@@ -135,7 +138,7 @@ FILTERS: dict[str, Callable[..., int]] = {
     "replace": _replacements,
     "wordwrap": _wrapping,
 }
-"""The most characters that filters add to a text."""
+"""The most characters that each filter adds to a text."""
 
 METHODS: dict[str, Callable[..., int]] = {
     "center": _padding,
@@ -155,4 +158,4 @@ METHODS: dict[str, Callable[..., int]] = {
     "translate": _translations,
     "zfill": _padding,
 }
-"""The same of methods of text, bytes and whole numbers."""
+"""The most characters that each method of text, bytes and whole numbers adds."""

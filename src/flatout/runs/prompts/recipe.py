@@ -1,4 +1,4 @@
-"""From rows to calls: which of a row's values are asked, which are parameters, and which are only the user's data."""
+"""From rows to calls: which values go into the prompt, which are parameters, and which are only the user's data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .template import Nulls, Template, check_is_no_file, check_varies, compiled,
 
 
 class Parameters(Struct):
-    """The parameters that files and command lines may give by the names that a Call has for them, with their types."""
+    """The parameters that files and command lines may give, with their names and types as in Call."""
 
     model: str | None = None
     max_tokens: int | None = None
@@ -46,7 +46,7 @@ class _RowParameters(Parameters):
 
 
 ROW_PARAMETERS = frozenset(_RowParameters.__struct_fields__)
-"""The keys beside ``prompt`` or ``messages`` in JSONL that are parameters of the call."""
+"""The keys that are parameters of the call when they appear beside ``prompt`` or ``messages`` in JSONL."""
 
 _BATCH_PARAMETERS = frozenset(Parameters.__struct_fields__)
 _RECIPE_PARAMETERS = frozenset(Call.__struct_fields__) - {"prompt", "messages", "system", "model", "id", "sample"}
@@ -54,27 +54,27 @@ _BATCH_URL = "/chat/completions"
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """How a row becomes a call. Plain data, so that two runs' recipes can be compared.
+    """How a row becomes a call. It is plain data, so that the recipes of two runs can be compared.
 
-    Without ``prompt``, a row asks for itself by its column ``prompt`` or ``messages``, or it is an OpenAI batch line
-    (``custom_id``, ``url``, ``body``). In JSONL the keys named in `ROW_PARAMETERS` beside ``prompt`` or ``messages``
-    are parameters of that call. A batch line's body is taken whole, what flatout does not know in ``extra``. What the
-    recipe says wins over the row.
+    Without ``prompt``, a row brings its own question in its column ``prompt`` or ``messages``, or it is an OpenAI batch
+    line (``custom_id``, ``url``, ``body``). In JSONL, the keys in `ROW_PARAMETERS` beside ``prompt`` or ``messages``
+    are parameters of that call. A batch line's body is used whole; parameters that flatout does not know go into
+    ``extra``. The recipe overrides the row.
 
-    Every other column is the user's own data and is never sent; with ``prompt``, in CSV, TSV, text and Parquet, that is
-    every column. In all of them ``id``, or else ``custom_id``, is the call's id.
+    Every other column is the user's own data and is never sent. With ``prompt``, or in CSV, TSV, text and Parquet, that
+    is every column. In every format ``id``, or else ``custom_id``, is the call's id.
 
     Args:
         prompt: the template of the prompt.
         system: the template of the system prompt.
-        images: templates of the pictures that go with the prompt: each a path or a URL.
-        params: parameters of every call, by a Call's names.
-        model: the model of every call; the row's own, or else the client's, when None.
-        variants: the models and samples that every row is asked in; its rows say which of them they are.
-        nulls: what becomes of a null that a template puts in. Not part of what the job is: rows tell by themselves.
+        images: templates of the pictures to send with the prompt: each a path or a URL.
+        params: parameters of every call, named as in Call.
+        model: the model of every call; None for the row's own, or else the client's.
+        variants: the models and samples to ask every row with; each row of the input names its own.
+        nulls: what a template does with a null. It is not part of the job's identity, since it shows in the rows.
 
     Raises:
-        ConfigError: a template does not compile, or there is no such parameter, or its value cannot be right.
+        ConfigError: a template does not compile, a parameter does not exist, or its value cannot be right.
     """
 
     prompt: str | None = None
@@ -87,12 +87,14 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.params) - _RECIPE_PARAMETERS):
-            raise ConfigError(f"{unknown[0]!r} is no parameter of every call; put what is not flatout's into extra")
+            raise ConfigError(
+                f"{unknown[0]!r} is not a parameter for every call; put parameters unknown to flatout into extra"
+            )
         self.common()  # wrong values are wrong for every row
         self._templates()
 
     def describe(self) -> dict[str, Any]:
-        """The recipe as JSON values, equal for equal recipes: what a run file keeps to tell its job from another."""
+        """The recipe as JSON values, equal for equal recipes. The run file keeps it to tell jobs apart."""
         params = {name: value for name, value in sorted(self.params.items()) if value is not None}
         return {
             "prompt": self.prompt,
@@ -144,7 +146,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return call if variant is None else variant_of(call, variant.model, variant.sample)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Check that columns known up front suffice.
+        """Check that columns known in advance suffice.
 
         Raises:
             ConfigError: a template uses another column, or nothing says what to ask.
@@ -156,10 +158,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
             raise ConfigError(_nothing_to_ask("the input", columns))
 
     def check_varies(self) -> None:
-        """Check that rows are asked different things.
+        """Check that the rows get different prompts.
 
         Raises:
-            ConfigError: they are asked the same, or the name of a file instead of its text.
+            ConfigError: they all get the same prompt, or the name of a file instead of its text.
         """
         templates = self._templates()
         for template in templates:
@@ -169,23 +171,23 @@ class Recipe(Struct, frozen=True, kw_only=True):
             check_varies(templates[0])
 
     def common(self) -> Call:
-        """A call with what all calls have in common: the model and the parameters."""
+        """A call with everything that all calls share: the model and the parameters."""
         return Call("", model=self.model, **self.params)
 
     def commons(self) -> list[Call]:
-        """The same for every model that is asked."""
+        """One such call for every model that is asked."""
         common = self.common()
         return [msgspec.structs.replace(common, model=model) for model in self.variants.models or (self.model,)]
 
     def rows_decide(self, format: str) -> bool:
-        """Whether rows of this format have a say in their calls' model and parameters."""
+        """Whether rows of this format can choose their calls' model and parameters."""
         return self.prompt is None and format in JSON_FORMATS
 
     def check(self, row: Row) -> Call | None:
-        """Check that `call` will work for a row, at less than its price where that can be told.
+        """Check that `call` will work for a row, without making the call if possible.
 
         Returns:
-            The call, where there was no telling without making it.
+            The call, if the check had to make it.
 
         Raises:
             ConfigError: as `call`.
@@ -208,7 +210,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 
 def row_id(row: Row) -> str | None:
-    """The id that a row gives its call: its ``id``, else its ``custom_id``; None when it has neither, or an empty one.
+    """The id that a row gives its call: its ``id``, else its ``custom_id``; None if both are missing or empty.
 
     Raises:
         ConfigError: the id is a list or an object.
@@ -227,7 +229,7 @@ def row_id(row: Row) -> str | None:
 
 
 def _says_something(given: dict[str, Any]) -> bool:
-    """Whether there is anything in a prompt or in messages."""
+    """Whether a prompt or messages contain anything."""
     if "prompt" in given:
         return bool(given["prompt"].strip())
     contents = [message.get("content") or message.get("tool_calls") for message in given["messages"]]
@@ -235,7 +237,7 @@ def _says_something(given: dict[str, Any]) -> bool:
 
 
 def _own(row: Row) -> dict[str, Any]:
-    """What a row asks for by itself."""
+    """The question that a row brings itself."""
     columns = row.columns
     prompt, messages = columns.get("prompt"), columns.get("messages")
     if prompt is None and messages is None:
@@ -264,7 +266,7 @@ def _own(row: Row) -> dict[str, Any]:
 def _batch_line(row: Row, body: dict[str, Any]) -> dict[str, Any]:
     url = row.columns.get("url", _BATCH_URL)
     if not isinstance(url, str) or not url.rstrip("/").endswith(_BATCH_URL):
-        raise ConfigError(f"{row.at}: a batch line for {url!r}; only those for /v1{_BATCH_URL} are understood")
+        raise ConfigError(f"{row.at}: a batch line for {url!r}; flatout reads only those for /v1{_BATCH_URL}")
     if body.get("messages") is None:
         raise ConfigError(f"{row.at}: the batch line's body has no messages")
     if body.get("stream"):
@@ -284,7 +286,7 @@ def _batch_line(row: Row, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _readable(error: msgspec.ValidationError) -> str:
-    """``Expected `int | null`, got `str` - at `$.seed` `` as ``seed: expected int, got str``."""
+    """Rewrites ``Expected `int | null`, got `str` - at `$.seed` `` as ``seed: expected int, got str``."""
     what, _, path = str(error).partition(" - at ")
     what = what.replace("`", "").replace(" | null", "")
     return f"{path.strip('`').removeprefix('$.')}: {what[:1].lower()}{what[1:]}"

@@ -1,14 +1,16 @@
-"""Jinja's sandbox with a meter: a template takes a bounded number of steps and makes a bounded amount of text.
+"""Jinja's sandbox with a meter: a template may take only so many steps and make only so much text.
 
-Jinja keeps a template from Python's insides, but not from the machine's time and memory: nested loops run for hours,
-``'x'.ljust(10**10)`` fills the memory in one call. Here three things are counted while a template is rendered:
+Jinja keeps a template away from Python's insides, but not from the machine's time and memory: nested loops run for
+hours, and ``'x'.ljust(10**10)`` fills the memory in one call. While a template is rendered, this module counts three
+things:
 
-- each turn of a loop, each call and each operation is a step;
-- what an operation looks through is weighed before it begins: each item of a list is a step, however deep, and the
-  characters of texts add up. A list that holds another one a million times weighs what its text would;
-- the few operations that make much of little (repeating, padding, replacing, joining) are weighed by their result.
+- Each turn of a loop, each call and each operation is a step.
+- The input of an operation is weighed before it begins: each item of a list is a step, however deep, and the characters
+  of texts add up. A list that holds another one a million times weighs as much as its text would.
+- The few operations whose result can be much larger than their input (repeating, padding, replacing, joining) are
+  weighed by their result.
 
-What goes beyond is an OverflowError, before it is felt.
+Exceeding a limit raises OverflowError before the operation runs.
 """
 
 from __future__ import annotations
@@ -32,35 +34,35 @@ LONGEST_PROMPT = 64 * 1024 * 1024
 """Characters that one template may make."""
 
 MOST_STEPS = 500_000
-"""Steps of one rendering: one to three seconds."""
+"""Steps that one rendering may take; they last one to three seconds."""
 
 MOST_CHARACTERS = 2 * LONGEST_PROMPT
-"""Characters that all operations of one rendering may look through and make."""
+"""Characters that all operations of one rendering may read and make."""
 
 _SLOW = {"pprint": 50, "title": 10, "urlize": 50, "wordcount": 10, "wordwrap": 50, "xmlattr": 10}
-"""Filters that take so many times longer for a character than others."""
+"""Filters that are slower than others, with how many times longer they take for a character."""
 
 _SHALLOW = frozenset({"length", "count", "first", "last", "default", "d", "get", "keys", "values", "items"})
-"""Filters and methods that do not look through what they are given."""
+"""Filters and methods that do not read through their input."""
 
 _APART = frozenset({"batch", "groupby", "join", "list", "map", "slice", "sort", "unique"})
-"""Filters that may keep each character of a text by itself, which takes up to a hundred times its memory."""
+"""Filters that may keep each character of a text separately, which takes up to 100 times its memory."""
 
 _TAKE_NULL = frozenset({"tojson", "int", "float"})
-"""Filters that know what to make of null."""
+"""Filters that handle null themselves."""
 
 _LISTS: tuple[Any, ...] = (list, tuple, set, frozenset, type({}.items()), type({}.values()), type({}.keys()))
 
 
 class NullValue(jinja2.UndefinedError):
-    """A template put a value into its text that is null."""
+    """A template put a null into its text."""
 
 
 class Meter:
-    """Counts what one rendering does.
+    """Counts the work of one rendering.
 
     Args:
-        null: stands for each null that is put into the text; None leaves them as they are.
+        null: replaces each null that is put into the text; None leaves nulls as they are.
     """
 
     __slots__ = ("_characters", "_null", "_steps")
@@ -83,7 +85,7 @@ class Meter:
             raise OverflowError(f"it handles more than {MOST_CHARACTERS:,} characters")
 
     def weigh(self, *values: Any, times: int = 1) -> None:
-        """Count values as an operation looks through them, which takes ``times`` as long as usual."""
+        """Count the values that an operation reads, which takes ``times`` as long as usual."""
         self.step()
         waiting = list(values)
         while waiting:
@@ -101,17 +103,17 @@ class Meter:
                 self.step(len(value) * times)
 
     def shown(self, value: Any) -> Any:
-        """A value that is put into the text: for null, and for what is not a number, what stands for it."""
+        """The value to put into the text. Null and NaN are replaced."""
         missing = value is None or (isinstance(value, float) and value != value)
         return self._null if missing and self._null is not None else value
 
 
 METER: ContextVar[Meter] = ContextVar("meter")
-"""The meter of the rendering that goes on."""
+"""The meter of the rendering in progress."""
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of all templates; see the module's text."""
+    """The environment of all templates; see the module's docstring."""
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
@@ -137,7 +139,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return jinja2.Template.from_code(self, self.compile(_Counted().visit(tree)), self.make_globals(None))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Count an operation, and do it."""
+        """Count an operation, then perform it."""
         meter = METER.get()
         meter.weigh(left, right)
         if operator == "%" and isinstance(left, TEXTS):
@@ -148,7 +150,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Count a call, and do it."""
+        """Count a call, then make it."""
         meter = METER.get()
         method = getattr(obj, "__wrapped__", obj)  # str.format is wrapped
         owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
@@ -164,12 +166,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **kwargs)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Look up an item; a key is looked through for its hash."""
+        """Look up an item. Hashing a key reads through it."""
         METER.get().weigh(argument)
         return super().getitem(obj, argument)
 
     def concat(self, parts: Any) -> str:
-        """Put the text of a template or a block together."""
+        """Join the text of a template or a block."""
         kept, size = [], 0
         for part in parts:
             size += len(part)
@@ -181,7 +183,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Counted(NodeTransformer):
-    """Has a template's operations counted that Jinja lets nobody intercept."""
+    """Wraps the operations that Jinja's sandbox cannot intercept, so that they are counted."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -231,13 +233,13 @@ def _turn(_: Any) -> bool:
 
 
 def _weighed(value: Any) -> Any:
-    """Pass a value on to an operation that looks through it."""
+    """Pass a value on to an operation that reads through it."""
     METER.get().weigh(value)
     return value
 
 
 def _apart(value: Any) -> Any:
-    """Pass a value on to an operation that takes a text apart."""
+    """Pass a value on to an operation that splits a text into characters."""
     if isinstance(value, TEXTS):
         METER.get().step(len(value))
     return value
@@ -251,11 +253,11 @@ def _texts(*values: Any) -> str:
 
 
 _OWN_FILTERS = {"(turn)": _turn, "(weighed)": _weighed, "(texts)": _texts, "(apart)": _apart}
-"""What `_Counted` puts into templates; nobody can write these names."""
+"""The filters that `_Counted` puts into templates. No template can write these names."""
 
 
 def _metered(name: str, function: Callable[..., Any], *, null: bool) -> Callable[..., Any]:
-    """A filter or a test that is counted. ``null``: what it is given becomes part of the text."""
+    """A counted filter or test. ``null``: whether its input becomes part of the text."""
     behind = 1 if hasattr(function, "jinja_pass_arg") else 0  # the context comes before the value
     times = _SLOW.get(name, 1)
 
@@ -304,12 +306,12 @@ def _join(context: Any, value: Any, d: str = "", attribute: str | int | None = N
 
 
 def _to_json(value: Any) -> str:
-    # Jinja's own filter escapes for HTML, which a model would have to read as \u003c.
+    # Jinja's own filter escapes for HTML; a model would have to read \u003c.
     return msgspec.json.encode(value).decode()
 
 
 class _Namespace(Namespace):
-    """Jinja's, whose repr shows all that it holds."""
+    """Jinja's namespace, with a repr that does not show everything it holds."""
 
     def __repr__(self) -> str:
         return "<namespace>"

@@ -1,7 +1,7 @@
-"""Prompt templates: Jinja2, in a sandbox, where an undefined column is an error and never an empty string.
+"""Prompt templates: Jinja2 in a sandbox, where an undefined column is an error and never an empty string.
 
-A template may come from someone else, and the values always do. Values are only ever put in, never run; the template
-itself cannot reach Python's insides, files or other templates, nor take time or memory without end (see `sandbox`).
+A template may come from somebody else, and values always do. Values are only inserted, never run. The template cannot
+reach Python's insides, files or other templates, and its time and memory are bounded (see `sandbox`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
 
 Nulls = Literal["error", "empty", "None"]
-"""What becomes of a null that a template puts into its text: it is refused, nothing, or the word None."""
+"""What a template does with a null: refuse it, insert nothing, or insert the word None."""
 
 LONGEST_PLAIN = 1024 * 1024
-"""Characters that a template may make with nobody counting."""
+"""Characters that a template may make without a meter."""
 
 _GUARDS = {"defined", "undefined", "default", "d"}
 """The tests and filters that make a column optional."""
@@ -38,7 +38,7 @@ _OTHER_FORMS = re.compile(r"(?<!\{)\{(\w+)\}(?!\})|\$\{?([A-Za-z_]\w*)\}?|%\(([^
 def template_text(given: str, option: str = "--prompt") -> str:
     """A template as given on the command line: its text, or ``@file`` for a file that holds it (UTF-8).
 
-    One line end at the end of a file belongs to the file, not to the template. ``@@`` begins a text with an ``@``.
+    A single line end at the end of a file is not part of the template. ``@@`` begins a text that starts with ``@``.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -60,14 +60,14 @@ def template_text(given: str, option: str = "--prompt") -> str:
 class Template:
     """A compiled template.
 
-    ``{{ text }}`` is the column ``text``; ``{{ row["Mail text"] }}`` one whose name is no identifier. What is not a
-    string is put in as ``str()`` has it; ``| tojson`` writes JSON. A null (and NaN, as which many tools write it) is
-    refused where it is put in, and may be asked for: ``{% if text %}``, ``text is none``, ``text | default("-")``.
+    ``{{ text }}`` is the column ``text``; use ``{{ row["Mail text"] }}`` for a name that is not an identifier. Values
+    other than strings appear as ``str()`` shows them; ``| tojson`` writes JSON. Inserting a null (or NaN, as many tools
+    write it) is refused; a template may test for it: ``{% if text %}``, ``text is none``, ``text | default("-")``.
 
     Args:
         text: Jinja2.
-        option: what the user calls it; messages begin with it.
-        nulls: what else becomes of a null that is put in.
+        option: the user's name for it; messages begin with it.
+        nulls: what to do with an inserted null instead of refusing it.
 
     Raises:
         ConfigError: it does not compile; the message names the line.
@@ -117,13 +117,13 @@ class Template:
         pieces = [_piece(part) for node in tree.body for part in getattr(node, "nodes", [node])]
         self._pieces = [piece for piece in pieces if piece is not None]
         self.plain = len(pieces) == len(self._pieces) and {name for _, name in self._pieces if name} == self._columns
-        """Whether it only puts columns in, so that it cannot fail where they exist and none is null."""
+        """Whether it only inserts columns, so that it cannot fail if they exist and none is null."""
         self.wordy = any(data.data.strip() for data in tree.find_all(nodes.TemplateData))
-        """Whether it has words of its own; if it is plain too, it makes no empty text."""
+        """Whether it has words of its own. If it is plain too, its text is never empty."""
         called = {id(call.node) for call in tree.find_all(nodes.Call)}
         names = (node for node in tree.find_all(nodes.Name) if id(node) not in called)
         self.constant = not used and not any(name.name in environment.globals for name in names)
-        """Whether it makes the same text of every row. A column may have the name of one of Jinja's own functions."""
+        """Whether every row gets the same text. A column may have the name of one of Jinja's own functions."""
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
@@ -139,7 +139,8 @@ class Template:
         """The template's text for a row.
 
         Raises:
-            ConfigError: a column is undefined, an operation fails or is not allowed; the message names the row's line.
+            ConfigError: a column is undefined, or an operation fails or is not allowed; the message names the row's
+                line.
         """
         if self.plain and (text := self._plainly(row.columns)) is not None:
             return text
@@ -151,7 +152,7 @@ class Template:
             values.setdefault("row", row.columns)
         token = METER.set(Meter(self._null))
         try:
-            # What Template.render does, but for the merging of ChainMaps, which takes 4 of its 5 µs.
+            # As Template.render does, but without merging the ChainMaps, which takes 4 of its 5 µs.
             context = template.new_context(values, shared=True)
             return template.environment.concat(template.root_render_func(context))
         except Exception as error:  # a template computes on data of any kind, so anything may be raised
@@ -167,7 +168,7 @@ class Template:
             METER.reset(token)
 
     def _plainly(self, columns: Mapping[str, Any]) -> str | None:
-        """The text of a plain template, at a fifth of the price; None where there is something to be said."""
+        """The text of a plain template, in a fifth of the time; None if an error must be reported."""
         made = []
         for text, name in self._pieces:
             value = text if name is None else columns.get(name)
@@ -177,7 +178,7 @@ class Template:
         return "".join(made) if sum(map(len, made)) <= LONGEST_PLAIN else None
 
     def missing(self, columns: Iterable[str]) -> str | None:
-        """The first needed column (by name) that is not among these; None when all are."""
+        """The first needed column (by name) that these lack; None if all are there."""
         absent = self._columns.difference(columns)
         return min(absent) if absent else None
 
@@ -192,16 +193,16 @@ class Template:
 
 
 compiled = lru_cache(maxsize=64)(Template)
-"""A template by text and option, compiled once: what lets a Recipe be plain data."""
+"""A template by text and option, compiled once. This lets a Recipe be plain data."""
 
 
 def is_null(value: Any) -> bool:
-    """Whether a value is missing: null, or not a number, as which many tools write it."""
+    """Whether a value is missing: null, or NaN, as many tools write it."""
     return value is None or (isinstance(value, float) and value != value)
 
 
 def check_varies(template: Template) -> None:
-    """Refuse a template of the prompt that asks the same of every row.
+    """Refuse a template that gives every row the same prompt.
 
     Raises:
         ConfigError: with the form that was probably meant.
@@ -214,38 +215,38 @@ def check_varies(template: Template) -> None:
         name = found[1] or found[2] or found[3]
         meant = f"{found[0]} is written {{{{ {name} }}}}"
     raise ConfigError(
-        f"{template.option} asks the same of every row, for it has no placeholder; {meant}; "
-        "if it is meant so, add --same-prompt"
+        f"{template.option} asks the same of every row, because it has no placeholder; {meant}; "
+        "if you mean that, add --same-prompt"
     )
 
 
 def check_is_no_file(template: Template) -> None:
-    """Refuse the name of a file where its text is meant.
+    """Refuse the name of a file if its text is meant.
 
     Raises:
-        ConfigError: there is such a file.
+        ConfigError: such a file exists.
     """
     text = template.text.strip()
     is_file = False
-    with suppress(OSError, ValueError):  # too long for a name, or none
+    with suppress(OSError, ValueError):  # too long for a name, or not a valid one
         is_file = template.constant and Path(text).is_file()
     if is_file:
-        raise ConfigError(f"{template.option} {text}: is a file; its text is {template.option} @{text}")
+        raise ConfigError(f"{template.option} {text}: is a file; for its text, write {template.option} @{text}")
 
 
 def missing_column(option: str, name: str, columns: Iterable[str], where: str = "the input") -> str:
-    """Says that a template uses a column that does not exist, and which ones do."""
+    """The message that a template uses a missing column, with the columns that exist."""
     return f"{option} uses {{{{ {name} }}}}, but {where} has no column {name}; it has: {listed(columns)}"
 
 
 def listed(columns: Iterable[str], most: int = 20) -> str:
-    """Columns' names for a message: not more than ``most``, none longer than 60 characters."""
+    """Columns' names for a message: at most ``most``, each cut to 60 characters."""
     names = [name if len(name) <= 60 else f"{name[:59]}…" for name in columns]
     return (", ".join(names[:most]) or "none") + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _piece(node: Any) -> tuple[str, str | None] | None:
-    """A template's own words, or the name of the column that it puts in; None for what computes."""
+    """A template's own words, or the name of the column that it inserts; None if it computes something."""
     from jinja2 import nodes
 
     if isinstance(node, nodes.TemplateData):
@@ -255,14 +256,16 @@ def _piece(node: Any) -> tuple[str, str | None] | None:
 
 @lru_cache(maxsize=1)
 def _environment() -> Sandbox:
-    """The sandbox, made at the first template: importing jinja2 takes longer than `flatout --help` should."""
+    """The sandbox. It is made at the first template, because importing jinja2 takes longer than `flatout --help`
+    should.
+    """
     from .sandbox import Sandbox
 
     return Sandbox()
 
 
 def _null(nulls: Nulls) -> Any:
-    """What stands for a null that a template puts into its text."""
+    """The replacement for a null that a template inserts."""
     from jinja2 import ChainableUndefined, StrictUndefined
 
     from .sandbox import NullValue

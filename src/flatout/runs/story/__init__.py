@@ -1,1 +1,1 @@
-"""What a run has done: its progress, and what happened to each row."""
+"""The story of a run: its progress, and the events of each row."""

@@ -1,4 +1,4 @@
-"""What a run file keeps of an agent's run: read from its JSON, since whoever looks need not have the agent."""
+"""What a run file keeps of an agent's run, read from its JSON, because the reader need not have the agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .node import Node, shortened, waited
 
 
 class AgentTrace(Struct, frozen=True, kw_only=True):
-    """What a tree needs of `flatout.agents.Outcome`."""
+    """The part of `flatout.agents.Outcome` that a tree needs."""
 
     trace: tuple[Step, ...]
     answer: Any = None
@@ -25,7 +25,7 @@ class AgentTrace(Struct, frozen=True, kw_only=True):
 
 
 def trace_of(output: bytes) -> AgentTrace | None:
-    """The trace in what an item came to; None when it is no agent's outcome."""
+    """The trace in an item's output; None if the output is not an agent's outcome."""
     try:
         return msgspec.json.decode(output, type=AgentTrace)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -38,7 +38,7 @@ def is_trace(kept: KeptStep) -> bool:
 
 
 def agent_steps(agent: AgentTrace) -> list[Node]:
-    """The steps of a run as nodes, still side by side."""
+    """The steps of a run as nodes in one flat list."""
     return [_node(step) for step in agent.trace]
 
 

@@ -1,4 +1,4 @@
-"""One node of an item's tree, and how flat lists of nodes become a tree."""
+"""One node of an item's tree, and the functions that turn flat lists of nodes into a tree."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from flatout.text.redact import redact
 SHOWN = 500
 """Characters of a prompt, an answer or a message that a node keeps."""
 
-_DEEPEST = 40  # what nests deeper is shown at this depth
+_DEEPEST = 40  # levels; deeper nodes are shown at this depth
 
 Known = float | None | UnsetType
-"""A figure; None when it is not known, unset where there is none."""
+"""A figure; None if unknown, unset if the node has none."""
 
 
 class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened, and what happened within it.
+    """An event, with the events within it.
 
     Attributes:
-        kind: ``row``, ``call``, ``attempt``, ``wait``, ``asked``, ``answer``, ``tool call``, ``step``; of an agent its
-            stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``, ``execute``, ``verify``;
-            within a ``tool`` its ``result``.
-        name: the model, tool or stage, the attempt's number, the cause of a wait.
-        start: seconds after the item's entry; below 0 for what an earlier process did.
-        seconds: how long it took; None when not known.
-        input_tokens, output_tokens, cost: with all that happened within; None when not known, unset where it has none.
-        may_cost: US dollars at most, for an attempt whose end nobody saw, and for its row beside ``cost``; None when
-            not known.
+        kind: ``row``, ``call``, ``attempt``, ``wait``, ``asked``, ``answer``, ``tool call``, ``step``; for an agent its
+            stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``, ``execute``, ``verify``; within a
+            ``tool`` its ``result``.
+        name: the model, tool or stage; the attempt's number; the cause of a wait.
+        start: seconds since the item began; below 0 for events of an earlier process.
+        seconds: how long it took; None if unknown.
+        input_tokens, output_tokens, cost: including everything within; None if unknown, unset if it has none.
+        may_cost: the most that an attempt may have cost, in US dollars, if its end is unknown. A row has it beside
+            ``cost``. None if unknown.
         target: where an attempt was sent.
         outcome: ``answered``, ``failed``, ``retried``, ``lost``, ``in flight`` …; the verdict of a guardrail.
-        detail: why it failed, or what was said; cut to 500 characters.
+        detail: why it failed, or the text of a message; cut to 500 characters.
     """
 
     kind: str
@@ -53,11 +53,11 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def tree(nodes: Sequence[Node], parents: Sequence[int | None]) -> tuple[Node, ...]:
-    """The nodes, each below its parent, with what was spent below them added up. The order stays.
+    """The nodes, each below its parent, with the spending below them added up. The order stays.
 
     Args:
-        nodes: parents stand before their children.
-        parents: the place of each node's parent; what is no place before the node's own counts as None.
+        nodes: parents come before their children.
+        parents: the index of each node's parent. An index that is not before the node's own counts as None.
     """
     above: list[int | None] = []
     depths: list[int] = []
@@ -76,7 +76,7 @@ def tree(nodes: Sequence[Node], parents: Sequence[int | None]) -> tuple[Node, ..
 
 
 def summed(figures: Iterable[Known]) -> Any:
-    """The sum of what there is: None when one is not known, unset when there is none."""
+    """The sum of the figures: None if one is unknown, unset if there are none."""
     found = [figure for figure in figures if figure is not UNSET]
     if not found:
         return UNSET
@@ -85,20 +85,21 @@ def summed(figures: Iterable[Known]) -> Any:
 
 
 def waited(causes: Mapping[str, float]) -> tuple[Node, ...]:
-    """Where time went, the longest first."""
+    """The waits as nodes, the longest first."""
     longest = sorted(causes.items(), key=lambda pair: -pair[1])
     return tuple(Node(kind="wait", name=cause, seconds=seconds) for cause, seconds in longest)
 
 
 def shortened(text: str) -> str:
-    """A text as a node keeps it: without what looks like a key, and cut."""
-    # Cut twice, since taking out keys takes time: first to what is looked at, and then with no half of a key left.
+    """A text as a node keeps it: cut, and without anything that looks like a key."""
+    # Cut twice: first to bound the time that redacting takes, then to the shown length, so that no half of a key is
+    # left.
     shown = redact(text[: 2 * SHOWN])
     return shown if len(shown) <= SHOWN and len(text) <= 2 * SHOWN else f"{shown[: SHOWN - 1]}…"
 
 
 def as_text(value: Any) -> str:
-    """Any value of JSON, or the bytes of one, as text."""
+    """A JSON value, or the bytes of one, as text."""
     if isinstance(value, str):
         return value
     data = value if isinstance(value, bytes) else msgspec.json.encode(value)

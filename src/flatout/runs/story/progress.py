@@ -1,4 +1,4 @@
-"""What a run has done so far: the numbers behind the live line and the summary. Nothing here prints."""
+"""The progress of a run: the numbers behind the live line and the summary. Nothing here prints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Failure(Struct):
     """All failures of one class.
 
     Attributes:
-        count: how many calls failed so.
+        count: how many calls failed this way.
         example: the message of the first.
-        row: the input row (from 1) of the first; None when it is not known.
+        row: the input row (from 1) of the first; None if unknown.
         advice: what a user can do about it.
     """
 
@@ -28,8 +28,8 @@ class Longest(Struct, frozen=True):
 
     Attributes:
         row: its row, from 1.
-        seconds: how long it has been.
-        left: seconds after which it is given up.
+        seconds: how long it has been on the wire.
+        left: seconds until it times out.
     """
 
     row: int
@@ -38,13 +38,13 @@ class Longest(Struct, frozen=True):
 
 
 class Spent(Struct, frozen=True, kw_only=True):
-    """What a run has come to over some of its processes, as far as it is known, and what of it is not.
+    """What some of the run's processes have spent together, as far as it is known.
 
     Attributes:
         input_tokens: tokens of prompts.
         output_tokens: tokens of answers.
         cost: US dollars.
-        unpriced: rows, and attempts of processes that died, that cost an amount that is not known.
+        unpriced: rows of unknown cost, and attempts of unknown cost from processes that died.
         cut_off: answers that were cut off at the token limit.
     """
 
@@ -56,39 +56,39 @@ class Spent(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct):
-    """A run's counters. The runner changes them; readers look whenever they like, in the event loop.
+    """A run's counters. The runner changes them; readers may look at any time in the event loop.
 
     Attributes:
-        total: rows of the input; None while that is not known (standard input).
+        total: rows of the input; None while unknown (standard input).
         resumed: rows that were finished before this process started.
-        earlier: what those have cost.
+        earlier: what those rows cost.
         answered, failed: rows finished by this process.
-        held: rows left unfinished because their target was of no use: it stopped them, or they were never sent. They
-            are asked again when the run goes on.
+        held: rows left unfinished because their target was unusable: it stopped them, or they were never sent. They are
+            asked again when the run resumes.
         in_flight: attempts on the wire now.
-        longest: the one of them that was sent first.
+        longest: the oldest of those attempts.
         waiting: attempts that wait for admission now.
-        holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
-        use: how much of that limit is used, 0 to 1; None when it is not known.
-        pace: requests per second that are let go while their limit is found by trying; None when it is known.
-        rising: whether that limit was not met yet.
-        input_tokens, output_tokens: of this process, as far as providers told.
-        cost: US dollars known to be spent by this process.
-        unpriced: attempts that may have been billed an amount that is not known.
+        holds: what they wait for (a key of `flatout.events.WAITS`); "" if nothing waits.
+        use: the used share of that limit, 0 to 1; None if unknown.
+        pace: requests per second, while the limit is searched; None if the limit is known.
+        rising: whether the search has not met the limit yet.
+        input_tokens, output_tokens: of this process, as far as providers report them.
+        cost: US dollars that this process is known to have spent.
+        unpriced: attempts that may have been billed an unknown amount.
         retries: attempts beyond each call's first.
         throttled: attempts refused for their rate (429).
         started, elapsed: the event loop's clock at the start, and seconds since.
-        call_seconds: the calls' own times on the wire added up: what one after another would have taken, were the
-            server not slower the more it is asked.
-        hosted: whether all targets are providers', which are not.
+        call_seconds: the sum of the calls' own times on the wire: how long they would have taken one after another, if
+            the server's speed did not depend on its load.
+        hosted: whether all targets are providers', whose speed does not depend on their load.
         waits: seconds by cause over all calls (see `flatout.events.WAITS`).
         failures: by the error's class name.
         stopped: why a target was stopped, by its name.
-        paused: the targets that are paused now, with why.
-        capped: the most calls in flight that there can be, when that holds calls up.
-        down: the targets that answer nothing now, with why.
-        crowded: the targets that refuse what the given limits allow, with what that looks like.
-        searched: the causes of waiting whose limit nobody gave or told: it is found by trying.
+        paused: the targets that are paused now, with the reason.
+        capped: the most calls that can be in flight, if that holds calls up.
+        down: the targets that answer nothing now, with the reason.
+        crowded: the targets that refuse calls within the given limits, with the likely cause.
+        searched: the causes of waiting whose limit is unknown and found by trying.
     """
 
     total: int | None = None
@@ -143,13 +143,13 @@ class Progress(Struct):
 
     @property
     def rate(self) -> float | None:
-        """Calls finished per second by this process; None before there is one."""
+        """Calls finished per second by this process; None before the first."""
         done = self.answered + self.failed
         return done / self.elapsed if done and self.elapsed > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end at the present rate; None when it cannot be told."""
+        """Seconds until the end at the present rate; None if unknown."""
         if self.total is None or not self.rate:
             return None
         return max(0, self.total - self.finished) / self.rate

@@ -1,4 +1,4 @@
-"""Counts what happens into a run's Progress."""
+"""Counts the events of a run into its Progress."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from flatout.values import Result
 from .progress import Failure, Progress
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
-_SHORTEST_PAUSE = 1.0  # seconds; shorter ones would only flicker
+_SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
 
 
 class Tally:
-    """Keeps one Progress true: hears the client's events, is told of each finished row, looks when asked."""
+    """Keeps one Progress up to date, from the client's events, from finished rows, and from the targets' state."""
 
     def __init__(self, progress: Progress, client: Client) -> None:
         self._progress = progress
         self._client = client
         self._pauses: dict[str, tuple[float, str]] = {}
-        client.events.subscribe(self._hear)
+        client.events.subscribe(self._count)
 
     def finished(self, result: Result[Any], index: int) -> None:
         """Count a row whose result is in the run file."""
@@ -55,7 +55,7 @@ class Tally:
             failure.count += 1
 
     def refresh(self) -> None:
-        """Look at the clock and at every target."""
+        """Read the clock and the state of every target."""
         progress = self._progress
         now = asyncio.get_running_loop().time()
         progress.elapsed = now - progress.started
@@ -78,7 +78,7 @@ class Tally:
             if until - now >= _SHORTEST_PAUSE
         }
 
-    def _hear(self, event: Event) -> None:
+    def _count(self, event: Event) -> None:
         if isinstance(event, AttemptFailed):
             self._progress.throttled += isinstance(event.error, RateLimited)
             self._progress.retries += event.retry_in is not None

@@ -1,8 +1,7 @@
-"""The tree of one item: what happened to it, in which order, how long it took, what it cost. Pure.
+"""Builds the tree of one item: its events in order, their times and their costs. Pure.
 
-Everything comes from the run file, so it can be looked at while the run goes on, after a crash, a year later, and with
-no collector anywhere. What is in a run file may be anything, so what does not look as expected is shown as it is, and
-breaks nothing.
+Everything comes from the run file. So the tree can be shown during the run, after a crash or a year later, without any
+collector. A run file may contain anything: unexpected data is shown as it is and breaks nothing.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ def trace(history: History, *, live: bool, now: float) -> Node:
     """The tree of an item.
 
     Args:
-        history: what the run file has of it.
-        live: whether a process writes the run: what has no end is under way then, else broken off.
+        history: the item's records in the run file.
+        live: whether a process is writing the run. Without an end, an event is under way if so, and broken off if not.
         now: Unix time.
     """
     return _Tracer(history, live, now).row()
 
 
 class _Tracer:
-    """Builds the tree of one item. Its times count from the item's entry, in the process that finished it."""
+    """Builds the tree of one item. Times count from the item's start in the process that finished it."""
 
     def __init__(self, history: History, live: bool, now: float) -> None:
         self._history = history
@@ -79,7 +78,7 @@ class _Tracer:
         return "in flight" if any(tried.outcome is None for tried in self._history.attempts) else "not finished"
 
     def _is_lost(self, tried: Tried) -> bool:
-        """Whether nobody saw the attempt's end."""
+        """Whether the attempt's end is unknown."""
         return tried.outcome == "lost" or (tried.outcome is None and not self._live)
 
     def _attempts(self, place: str | None, end: float | None) -> tuple[Node, ...]:
@@ -87,7 +86,7 @@ class _Tracer:
         return tuple(self._attempt(one, after, end) for one, after in zip_longest(tried, tried[1:]))
 
     def _attempt(self, tried: Tried, following: Tried | None, end: float | None) -> Node:
-        """One attempt. Numbers begin anew in each process, which tells a retry from a run that was taken up again."""
+        """One attempt. Numbers start anew in each process, which distinguishes a retry from a resumed run."""
         seconds, detail = None, None
         if following is not None and following.attempt > tried.attempt:
             outcome, detail = "retried", shortened(following.after or "") or None
@@ -113,7 +112,7 @@ class _Tracer:
     # A function's calls and steps
 
     def _function(self) -> tuple[Node, ...]:
-        """The calls and steps of a durable function, each within the step that made it."""
+        """The calls and steps of a durable function, each inside the step that made it."""
         steps = sorted((noted for noted in self._history.journal if noted.kind in KINDS), key=_number)
         nodes: list[Node] = []
         within: list[str] = []
@@ -129,7 +128,7 @@ class _Tracer:
         return tuple(sorted(tree(nodes, [at.get(place) for place in within]), key=lambda node: node.start or 0.0))
 
     def _calls(self) -> Iterable[tuple[Node, str]]:
-        """The calls, and in which step each was made; those without an entry were not finished, or count as unsent."""
+        """The calls, each with the step that made it. A call without an entry was not finished, or counts as unsent."""
         places = {noted.place for noted in self._history.journal}
         for noted in self._history.journal:
             if noted.kind not in KINDS:
@@ -173,18 +172,18 @@ class _Tracer:
         if noted.kind == "done":
             return Node(kind="step", name=kept.name, start=end, outcome="done", detail=_result(bytes(kept.value)))
         outcome = "in flight" if self._live else "unknown"
-        detail = None if self._live else "it was begun, and nobody knows whether it took effect"
+        detail = None if self._live else "it began, and it is unknown whether it took effect"
         return Node(kind="step", name=kept.name, start=end, outcome=outcome, detail=detail)
 
     @staticmethod
     def _worth_telling(attempts: tuple[Node, ...]) -> tuple[Node, ...]:
-        """One attempt that was answered says nothing that its call does not say."""
+        """The attempts, unless there is just one and it was answered: the call itself says that."""
         return () if len(attempts) == 1 and attempts[0].outcome == "answered" else attempts
 
     # An agent's run
 
     def _agent(self) -> AgentTrace | None:
-        """An agent's trace: the item's output; of a run that failed, the last one that its journal has."""
+        """An agent's trace: the item's output. For a failed run, the last trace in its journal."""
         item = self._history.item
         if item is not None and item.output is not None:
             return trace_of(item.output)
@@ -202,7 +201,7 @@ class _Tracer:
             == (kept.usage.input_tokens, kept.usage.output_tokens)
             for number, (_, kept) in zip(asked, found, strict=False)
         )
-        if same and len(asked) == len(found):  # a trace does not say which call is which: both count in the same order
+        if same and len(asked) == len(found):  # a trace does not name its calls, but both lists have the same order
             for number, (noted, kept) in zip(asked, found, strict=True):
                 nodes[number] = self._with_journal(nodes[number], noted, kept)
         return tree(nodes, [step.parent for step in agent.trace])
@@ -239,7 +238,7 @@ def _tokens(item: Item | None, agent: AgentTrace | None, nodes: Iterable[Node]) 
         return item.input_tokens, item.output_tokens
     nodes = list(nodes)
     found = summed(node.input_tokens for node in nodes), summed(node.output_tokens for node in nodes)
-    unknown = item is not None and item.attempts and item.cost != 0  # what cost nothing, used nothing
+    unknown = item is not None and item.attempts and item.cost != 0  # an item that cost nothing used no tokens
     return (None, None) if found[0] is UNSET and unknown else found
 
 
@@ -279,7 +278,7 @@ def _waits(item: Item | None) -> tuple[Node, ...]:
 
 
 def _question(kept: bytes) -> str:
-    """What was asked: the prompt, or the last message; the item itself for a durable function."""
+    """The question: the prompt or the last message; for a durable function, the item itself."""
     try:
         made = msgspec.json.decode(kept)
     except msgspec.MsgspecError:
@@ -296,7 +295,7 @@ def _question(kept: bytes) -> str:
 
 
 def _part(part: Any) -> str:
-    """A part of a message: its text, or what is attached: the picture's name, its type where it has none."""
+    """A part of a message: its text, or the name of an attachment; the type of an attachment without a name."""
     if not isinstance(part, dict):
         return as_text(part)
     if isinstance(text := part.get("text"), str):
@@ -308,7 +307,7 @@ def _part(part: Any) -> str:
 
 
 def _result(value: bytes) -> str:
-    """What a step came to; an agent's are wrapped, with what they spent."""
+    """The result of a step. An agent's results are wrapped together with what they spent."""
     try:
         found = msgspec.json.decode(value)
     except msgspec.MsgspecError:
@@ -326,7 +325,7 @@ def _number(noted: Noted) -> int:
 
 
 def _decoded(noted: Noted, kind: Any) -> Any:
-    """A journal entry; None when it is not of this kind."""
+    """A journal entry; None if it is of another kind."""
     try:
         return msgspec.json.decode(noted.value, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
