@@ -15,12 +15,13 @@ from flatout.values.agent_step import Step
 
 from . import guards
 from ._agent import Agent
+from ._context import idempotency_key
 from ._guard import PASSED, Checked, Guardrail, Verdict, fail, stop
 from ._mcp import mcp_tools
 from ._outcome import Outcome, PlanStep, UsageLimits
+from ._oversight import Approval
 from ._stages import Classify, Judge, Plan
-from ._tool import Tool, idempotency_key, tool
-from ._work import Approval
+from ._tool import Tool, tool
 
 __all__ = [
     "PASSED",

@@ -7,16 +7,15 @@ what could not be looked at has not passed.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
-from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 
+from ._functions import called, name_of
 from ._looks import looks_at
 
 At = Literal["input", "output", "tool_input", "tool_output"]
@@ -139,10 +138,7 @@ async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:
         StoreError: the run file cannot be written.
     """
     try:
-        with cancelled_alone():
-            said = check(about)
-            if inspect.isawaitable(said):
-                said = await said
+        said = await called(check, about)
     except (CallError, StoreError):
         raise
     except Exception as error:  # a user's own function may raise anything
@@ -152,8 +148,3 @@ async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:
     if isinstance(said, bool):
         return PASSED if said else fail(f"{name} says no")
     raise GuardrailTripped(f"{name} returned {type(said).__name__}, which is no verdict: True, False or a Verdict")
-
-
-def name_of(function: Any) -> str:
-    """A function's name, for people."""
-    return str(getattr(function, "__name__", None) or getattr(function, "name", None) or type(function).__name__)

@@ -14,11 +14,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flatout.durable.map import as_json
 from flatout.errors import ConfigError, ConnectError
 from flatout.text.redact import excerpt
 from flatout.values.secret import Secret, conceal, veil
 
+from ._json import as_json
 from ._tool import MOST, TIMEOUT, Tool
 
 if TYPE_CHECKING:

@@ -60,6 +60,10 @@ class PlanStep(Struct, frozen=True):
     what: str
     tools: tuple[str, ...] = ()
 
+    def line(self, number: int) -> str:
+        """The step as a model reads it."""
+        return f"{number}. {self.what} (tools: {', '.join(self.tools) or 'none'})"
+
 
 class Outcome(Struct, Generic[OutputT], frozen=True, kw_only=True, omit_defaults=True):
     """What a run came to.

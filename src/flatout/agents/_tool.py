@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, overload
 
 import msgspec
 from msgspec import Struct
 
-from flatout.durable.records import jsonable
 from flatout.edge.fan_out import cancelled_alone
 from flatout.errors import ConfigError, SchemaMismatch
 from flatout.providers.tools import tool_schema, validate_arguments
 from flatout.values.checks import is_positive
 
-from ._stages import check_kind
+from ._json import check_kind, readable, strict
 from ._threads import threads
 
 TIMEOUT = 60.0
@@ -28,32 +24,6 @@ TIMEOUT = 60.0
 
 MOST = 100_000
 """Characters of a tool's result that go to the model, unless it says otherwise."""
-
-_key: ContextVar[str] = ContextVar("flatout_idempotency_key")
-
-
-def idempotency_key() -> str:
-    """Within a tool or ``execute``: a key that is the same whenever this very step is run, and no other step's.
-
-    Hand it to the service that you call, so that it can tell a repetition from a second order.
-
-    Raises:
-        ConfigError: no step is under way.
-    """
-    key = _key.get("")
-    if not key:
-        raise ConfigError("idempotency_key is there within a tool, or within execute")
-    return key
-
-
-@contextmanager
-def use_key(key: str) -> Iterator[None]:
-    """Within the block, `idempotency_key` is this one."""
-    token = _key.set(key)
-    try:
-        yield
-    finally:
-        _key.reset(token)
 
 
 class ToolResult(Struct, frozen=True):
@@ -152,23 +122,43 @@ class Tool(Struct, frozen=True, kw_only=True):
             return _failure(f"{type(error).__name__}: {error}")
 
     def _text(self, returned: Any) -> str:
-        text = (returned if isinstance(returned, str) else self._json(returned)).encode(errors="replace").decode()
+        text = readable(returned if isinstance(returned, str) else self._json(returned))
         if len(text) <= self.most:
             return text
         return f"{text[: self.most]}\n[cut: the first {self.most:,} of {len(text):,} characters]"
 
     def _json(self, returned: Any) -> str:
-        """What a function returned as JSON, as pydantic writes it; nan and infinity are no JSON, and not null."""
         try:
-            return json.dumps(jsonable(returned), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            return strict(returned)
         except Exception as error:  # a user's own classes may raise anything
             raise ConfigError(
                 f"{self.name} returned a {type(returned).__name__}, which is no JSON ({error})"
             ) from error
 
 
+def tools_of(given: Iterable[Any], *, asks: bool) -> tuple[Tool, ...]:
+    """Functions and tools as tools.
+
+    Args:
+        given: the functions and tools.
+        asks: whether there is somebody to ask before one runs.
+
+    Raises:
+        ConfigError: one makes no tool, two have one name, or nobody could be asked.
+    """
+    tools = tuple(map(Tool.of, given))
+    names: set[str] = set()
+    for tool in tools:
+        if tool.name in names:
+            raise ConfigError(f"two tools have the name {tool.name}")
+        names.add(tool.name)
+        if tool.ask_before and not asks:
+            raise ConfigError(f"the tool {tool.name} asks before it runs, and the agent has no approve")
+    return tools
+
+
 def _failure(text: str) -> ToolResult:
-    return ToolResult(text[:2_000].encode(errors="replace").decode(), failed=True)
+    return ToolResult(readable(text[:2_000]), failed=True)
 
 
 @overload

@@ -18,7 +18,8 @@ from flatout.text.redact import redact
 from ._guard import PASSED, At, Checked, Guardrail, Verdict
 from ._guard import fail as failed
 from ._guard import stop as stopped
-from ._stages import Judge, check_kind, read
+from ._json import check_kind, read
+from ._stages import Judge
 
 OUTPUT: tuple[At, ...] = ("output",)
 

@@ -28,10 +28,12 @@ from flatout.errors import CallError, ConfigError, RunMismatch, SchemaMismatch, 
 from flatout.journey import Journey
 from flatout.layer import CallNext
 from flatout.store import Item
+from flatout.text.halves import readable
 from flatout.values import Call, Reply, Result, ToolCall, Usage
 
+from .as_json import as_json, plain
 from .attempts import NotedAttempts
-from .records import content, error_of, fingerprint, jsonable, may_go_again, output_of, plain, result_of
+from .records import content, error_of, fingerprint, may_go_again, output_of, result_of
 from .run import Asker, Durable, StorePath, difference, keep, run_durably
 from .steps import KINDS, Steps, within
 
@@ -246,8 +248,8 @@ def _account(journey: Journey) -> dict[str, Any]:
 def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
     return replace(
         asked,
-        text=reply.text.encode(errors="replace").decode(),
-        reasoning=reply.reasoning.encode(errors="replace").decode(),
+        text=readable(reply.text),
+        reasoning=readable(reply.reasoning),
         tool_calls=reply.tool_calls,
         native=msgspec.Raw(reply.native) if reply.native else _NOTHING,
         finish_reason=reply.finish_reason,
@@ -355,26 +357,6 @@ def durable_map(
         return _DurableItems(store, name, retry_failed, engine, run, restore)
 
     return run_durably(begin, items, place, job=job, asker=asker)
-
-
-def as_json(value: Any, complaint: str) -> bytes:
-    """A value as JSON, the same each time; what is no JSON as pydantic writes it.
-
-    Raises:
-        ConfigError: it has none; the message begins with the complaint.
-    """
-    try:
-        try:
-            return _encode_strictly(value)
-        except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
-            return json.dumps(msgspec.to_builtins(value, enc_hook=jsonable), sort_keys=True).encode()
-        except TypeError:  # keys that are no texts, say
-            return json.dumps(jsonable(value), sort_keys=True).encode()
-    except Exception as error:  # a user's own classes may raise anything
-        raise ConfigError(f"{complaint} ({error})") from error
-
-
-_encode_strictly = msgspec.json.Encoder(enc_hook=jsonable, order="deterministic").encode
 
 
 def _shown(call: msgspec.Raw) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
-from array import array
-from collections.abc import Callable
 from hashlib import blake2b, sha256
-from typing import Any, get_origin
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -19,75 +16,21 @@ from flatout.errors import (
     ConnectError,
     DeadlineExceeded,
     Exited,
-    InvalidRequest,
     NotSent,
     QuotaExhausted,
 )
 from flatout.policies.failures.decision import is_wrong_path
-from flatout.providers.schemas.structured import restored, schema_of
+from flatout.providers.schemas.structured import restored
 from flatout.store import Item
 from flatout.text.redact import mask
 from flatout.values import Call, Reply, Result, ToolCall, Usage
-from flatout.values.attachments import Attachment
 from flatout.values.result import make_result
+
+from .as_json import plain
 
 _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
-
-
-def _plain(value: Any) -> Any:
-    """JSON for what a call or a result may hold beside JSON: a type is its schema, a pydantic value its fields,
-    a function its name, an image or a file its digest, a vector its numbers.
-    """
-    if isinstance(value, Attachment):
-        return value.described()
-    if isinstance(value, array):
-        return value.tolist()
-    if isinstance(value, type) or get_origin(value) is not None:
-        return _described(value)
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if dump is not None else getattr(value, "__qualname__", None) or repr(value)
-
-
-def _described(kind: Any) -> Any:
-    """A type by its JSON schema, so that it is another one when its fields change; by its name where it has none."""
-    try:
-        return schema_of(kind, None).schema
-    except InvalidRequest:
-        return getattr(kind, "__qualname__", None) or repr(kind)
-
-
-_encode = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
-
-
-def plain(value: Any) -> bytes:
-    """Any value as JSON; what JSON cannot hold by its name or its repr."""
-    try:
-        return _encode(value)
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot write and JSON escapes can
-        return json.dumps(msgspec.to_builtins(value, enc_hook=_plain), sort_keys=True).encode()
-    except TypeError:  # keys that are no texts, say
-        return json.dumps(jsonable(value, _plain), sort_keys=True).encode()
-
-
-def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
-    """A value as JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are no texts.
-
-    Args:
-        value: the value. numpy's numbers and arrays, and their like, are Python's.
-        otherwise: makes something of what pydantic does not know; msgspec's and attrs' classes are known by default.
-
-    Raises:
-        ValueError, TypeError: it has no form in JSON.
-    """
-    from pydantic_core import to_jsonable_python  # comes with pydantic, which is slow to import
-
-    def native(unknown: Any) -> Any:
-        give = getattr(unknown, "tolist", None)
-        return give() if callable(give) else (otherwise or msgspec.to_builtins)(unknown)
-
-    return to_jsonable_python(value, fallback=native)
 
 
 def content(call: Call) -> bytes:
@@ -128,7 +71,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         prompt=made if keep_prompts else None,
         state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
         answer=result.text if error is None else _said(reply),
-        output=_encode(result.output) if result.output is not None else None,
+        output=plain(result.output) if result.output is not None else None,
         error=type(error).__name__ if error is not None else None,
         error_message=str(error) if error is not None else None,
         finish_reason=reply.finish_reason if reply is not None else None,
@@ -138,7 +81,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         cost=result.cost,
         attempts=result.attempts,
         seconds=result.elapsed,
-        waits=_encode(result.waits) if result.waits else None,
+        waits=plain(result.waits) if result.waits else None,
         tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
         repaired=int(reply is not None and reply.repaired),
         finished_at=time.time(),
@@ -210,7 +153,7 @@ def _kept_calls(reply: Reply[Any]) -> bytes:
     if reply.native:
         fields = msgspec.structs.asdict(first)
         first = _SignedCall(**fields, native=msgspec.Raw(reply.native))
-    return _encode([first, *others])
+    return plain([first, *others])
 
 
 def _native_of(kept: bytes | None) -> bytes:

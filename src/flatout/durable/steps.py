@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from flatout.errors import StepUnknown
 
-from .records import fingerprint, plain
+from .as_json import plain
+from .records import fingerprint
 
 if TYPE_CHECKING:
     from flatout.store import JournalEntry, RunFile

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
 from flatout.errors import ConfigError
+from flatout.text.halves import to_json
 
 LARGEST_GROUP = 4 * 1024**3
 """Most bytes of one row group that are read, unpacked. A small file may unpack to more than any memory."""
@@ -208,12 +207,8 @@ def _typed(pa: Any, group: list[Values], field: Any) -> Any:
 def _column(pa: Any, group: list[Values], field: Any) -> Any:
     values = [values.get(field.name) for values in group]
     if pa.types.is_string(field.type):
-        values = [value if value is None or isinstance(value, str) else _text(value) for value in values]
+        values = [value if value is None or isinstance(value, str) else to_json(value).decode() for value in values]
     return pa.array(values, type=field.type)
-
-
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _groups(rows: Iterable[Values]) -> Iterator[list[Values]]:

@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from flatout.errors import RunDamaged, StoreError
+from flatout.text.halves import readable
 
 from . import database
 from .database import Place
@@ -304,8 +305,8 @@ class Writer:
             changed = self._connection.execute(_STATEMENTS[kind], parameters).rowcount
         except UnicodeEncodeError:
             # Half a surrogate pair, which some JSON decoders let through. The answer was paid for: keep the rest.
-            readable = tuple(p.encode(errors="replace").decode() if isinstance(p, str) else p for p in parameters)
-            changed = self._connection.execute(_STATEMENTS[kind], readable).rowcount
+            whole = tuple(readable(p) if isinstance(p, str) else p for p in parameters)
+            changed = self._connection.execute(_STATEMENTS[kind], whole).rowcount
         if changed != 1:
             raise _AlreadyAnswered("it has an answer already")
 

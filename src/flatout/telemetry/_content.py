@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from flatout.errors import AttemptTimeout, ConnectError, DeadlineExceeded, NotSent
+from flatout.text.halves import JsonWriter
 from flatout.text.redact import excerpt, redact
 from flatout.values import Call, Message, Reply
 
@@ -112,4 +111,7 @@ def _tool_call(call_id: Any, name: Any, arguments: str, redact: Redact) -> dict[
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return _encode(value).decode()
+
+
+_encode = JsonWriter(str)

@@ -70,6 +70,16 @@ class Span:
                 attributes[names.GUARDRAIL_REASON] = reason
             self.event(names.EVENT_GUARDRAIL, attributes)
 
+    def result(self, told: str, *, error: str | None = None) -> None:
+        """Note what a tool's execution came to. It may quote anything: it is kept as content is.
+
+        Args:
+            told: what the model is told of it.
+            error: what kind of failure it was, in a word; None when it was none.
+        """
+        self.set(names.TOOL_RESULT, told)
+        self.set(names.ERROR_TYPE, error)
+
     def failed(self, error: BaseException) -> None:
         """Mark the span as failed; `span` does so for every error that leaves its block."""
         if self._span is not None:
@@ -149,7 +159,7 @@ def stage(name: str) -> AbstractContextManager[Span]:
 
 @contextmanager
 def execute_tool(name: str, *, call_id: str | None = None, arguments: str | None = None) -> Iterator[Span]:
-    """The span of one execution of a tool; set `conventions.TOOL_RESULT` on it for its result.
+    """The span of one execution of a tool; tell it what came of it with `Span.result`.
 
     Args:
         name: the tool's name.

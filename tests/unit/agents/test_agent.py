@@ -15,10 +15,10 @@ from rich.pretty import pretty_repr
 
 from flatout import CallError, ConfigError, SchemaMismatch, Usage, UsageLimitReached
 from flatout.agents import Agent, Classify, Guardrail, Outcome, Plan, Step, Tool, UsageLimits, idempotency_key, tool
+from flatout.agents._functions import called
 from flatout.agents._guard import judged
-from flatout.agents._stages import marked
-from flatout.agents._trace import Trace, short
-from flatout.agents._work import called
+from flatout.agents._json import marked
+from flatout.agents._record import Record, short
 
 
 def look_up(word: str) -> str:
@@ -160,13 +160,13 @@ def test_traces_hold_no_keys():
 def test_an_error_in_a_step_is_noted_and_the_step_ends():
     """The trace would not show where a run broke."""
 
-    async def main() -> Trace:
-        trace = Trace(UsageLimits())
-        with pytest.raises(ValueError, match="no"), trace.step("classify", "x"), trace.step("guard", "y"):
+    async def main() -> Record:
+        record = Record(UsageLimits())
+        with pytest.raises(ValueError, match="no"), record.step("classify", "x"), record.step("guard", "y"):
             raise ValueError("no")
-        with trace.step("plan", "z"):
+        with record.step("plan", "z"):
             pass
-        return trace
+        return record
 
     steps = asyncio.run(main()).steps
     assert [(step.name, step.parent, step.error) for step in steps] == [
@@ -277,12 +277,12 @@ def test_a_limit_says_what_was_used_and_what_was_wanted():
     """A user would read of five turns where there were four."""
 
     async def main() -> None:
-        trace = Trace(UsageLimits(turns=4, tool_calls=5))
-        trace.turns = trace.tool_calls = 4
+        record = Record(UsageLimits(turns=4, tool_calls=5))
+        record.turns = record.tool_calls = 4
         with pytest.raises(UsageLimitReached, match="its limit of 4 turns: 4 used, and another was wanted") as caught:
-            trace.check(turns=1)
+            record.check(turns=1)
         assert (caught.value.used, caught.value.allowed) == (4, 4)
         with pytest.raises(UsageLimitReached, match="limit of 5 tool calls: 4 used, and 2 more were wanted"):
-            trace.check(tool_calls=2)
+            record.check(tool_calls=2)
 
     asyncio.run(main())

@@ -12,7 +12,6 @@ from opentelemetry.trace import StatusCode
 from recorded_telemetry import KEY, Recorded
 from scripted_wire import Wire, client
 
-from flatout.telemetry import _conventions as conventions
 from flatout.telemetry import execute_tool, invoke_agent, recording, span, stage, trace_calls
 from flatout.telemetry._content import error_type
 from flatout.testing import run_virtual
@@ -28,7 +27,7 @@ def test_an_agents_run_is_one_tree():
             with recording(recorded.provider), invoke_agent("clerk", model="m"), stage("draft"):
                 await asyncio.gather(made.call("hello"), made.call("again"))
                 with execute_tool("add", call_id="call_1", arguments='{"a": 1}') as tool:
-                    tool.set(conventions.TOOL_RESULT, "2")
+                    tool.result("2")
 
     run_virtual(main())
     by_id = {one.context.span_id: one.name for one in recorded.spans}
@@ -58,7 +57,7 @@ def test_content_of_tools_is_kept_on_request_without_keys():
     """Arguments and results could not be seen, or keys in them would be stored."""
     recorded = Recorded()
     with recording(recorded.provider, content=True), execute_tool("login", arguments=f'{{"key": "{KEY}"}}') as tool:
-        tool.set(conventions.TOOL_RESULT, f"welcome, {KEY}")
+        tool.result(f"welcome, {KEY}")
         tool.guardrail("pii", "blocked", f"found {KEY}")
     (one,) = recorded.spans
     assert one.attributes["gen_ai.tool.call.arguments"] == '{"key": "…"}'

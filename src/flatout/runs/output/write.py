@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import json
 import os
 import re
 import sys
@@ -17,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
+from flatout.text.halves import to_json
 from flatout.text.visible import visible_lines
 
 from .claim import Claim
@@ -282,20 +281,13 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, s
         values = {**row.columns, **_answer_values(row, names)}
         if len(values) != len(row.columns) + len(names):
             raise _strange(next(name for name in row.columns if name in names.values()))
-        file.write(_json(values) + b"\n")
+        file.write(to_json(values) + b"\n")
         total += 1
     return total
 
 
 def _answer_values(row: Answered, names: Mapping[str, str]) -> dict[str, Any]:
     return {name: getattr(row, field) for field, name in names.items()}
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only write as an escape
-        return json.dumps(msgspec.to_builtins(value)).encode()
 
 
 def _write_parquet(
@@ -369,7 +361,7 @@ def _cell(value: Any) -> str:
         return value.replace("\0", "\ufffd") if "\0" in value else value
     if value is None or value != value:  # NaN is the only value that differs from itself
         return ""
-    text = _json(value).decode()
+    text = to_json(value).decode()
     return text if isinstance(value, bool | int | float | list | dict) else text.strip('"')
 
 

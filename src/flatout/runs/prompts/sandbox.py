@@ -21,12 +21,13 @@ from functools import wraps
 from typing import Any
 
 import jinja2
-import msgspec
 from jinja2 import nodes
 from jinja2.filters import do_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context, pass_eval_context
 from jinja2.visitor import NodeTransformer
+
+from flatout.text.halves import to_json
 
 from .growth import FILTER_STEPS, FILTERS, METHODS, TEXTS, check_operands, percents_made
 
@@ -307,7 +308,7 @@ def _join(context: Any, value: Any, d: str = "", attribute: str | int | None = N
 
 def _to_json(value: Any) -> str:
     # Jinja's own filter escapes for HTML; a model would have to read \u003c.
-    return msgspec.json.encode(value).decode()
+    return to_json(value).decode()
 
 
 class _Namespace(Namespace):

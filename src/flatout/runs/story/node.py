@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from flatout.text.halves import to_json
 from flatout.text.redact import redact
 
 SHOWN = 500
@@ -102,7 +102,7 @@ def as_text(value: Any) -> str:
     """A JSON value, or the bytes of one, as text."""
     if isinstance(value, str):
         return value
-    data = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    data = value if isinstance(value, bytes) else to_json(value)
     return data.decode(errors="replace")
 
 

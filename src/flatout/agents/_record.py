@@ -1,17 +1,17 @@
-"""The trace of one run: its steps as they are taken, what they add up to, and whether that is still allowed."""
+"""The record of one run: its steps as they are taken, what they add up to, and whether that is still allowed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatout.errors import UsageLimitReached
-from flatout.telemetry._spans import Span, execute_tool, stage
+from flatout.telemetry._spans import Span, execute_tool, invoke_agent, stage
 from flatout.text.redact import excerpt
-from flatout.values import Result, Usage
+from flatout.values import Result, ToolCall, Usage
 from flatout.values.agent_step import Step
 
 from ._outcome import DETAIL, UsageLimits
@@ -19,12 +19,22 @@ from ._outcome import DETAIL, UsageLimits
 if TYPE_CHECKING:
     from flatout.journey import Account
 
-_parent: ContextVar[int | None] = ContextVar("flatout_agent_step", default=None)
 
 _STAGES = frozenset({"classify", "plan", "act", "execute", "verify"})
 
 
-class Trace:
+class _Here(NamedTuple):
+    """Where a run is: the step that is under way, by its index, and the span that stands for it or is around it."""
+
+    step: int | None
+    span: Span
+
+
+_NOWHERE = _Here(None, Span())
+_here: ContextVar[_Here] = ContextVar("flatout_agent_step", default=_NOWHERE)
+
+
+class Record:
     """Collects the steps of one run, and ends it when a limit is reached.
 
     Attributes:
@@ -56,23 +66,50 @@ class Trace:
         return Usage(input_tokens=self.input_tokens, output_tokens=self.output_tokens)
 
     @contextmanager
-    def step(self, kind: str, name: str) -> Iterator[Step]:
+    def run(self, agent: str, model: str | None) -> Iterator[None]:
+        """The whole run, around a block."""
+        with invoke_agent(agent, model=model) as span, _at(None, span):
+            yield
+
+    def step(self, kind: str, name: str) -> AbstractContextManager[Step]:
         """A step around a block; steps within are its children. An error that leaves the block is noted."""
+        return self._step(kind, name, stage(kind) if kind in _STAGES else nullcontext(_here.get().span))
+
+    @contextmanager
+    def tool(self, asked: ToolCall) -> Iterator[Step]:
+        """The step of a tool that the model asked for, around a block."""
+        span = execute_tool(asked.name, call_id=asked.id, arguments=asked.arguments)
+        with self._step("tool", asked.name, span) as step:
+            step.detail = short(asked.arguments)
+            yield step
+
+    def returned(self, step: Step, told: str, *, failed: bool) -> None:
+        """Note in a tool's step what the model is told of it."""
+        if failed:
+            step.error = short(told)
+        else:
+            step.result = short(told)
+        _here.get().span.result(told, error=step.verdict or "tool_failed" if failed else None)
+
+    def said(self, step: Step, kind: str, reason: str) -> None:
+        """Note in a step that has ended what a guardrail, an approval or a verification said."""
+        step.verdict = kind
+        step.detail = short(reason) if reason else None
+        _here.get().span.guardrail(step.name, kind, reason)
+
+    @contextmanager
+    def _step(self, kind: str, name: str, span: AbstractContextManager[Span]) -> Iterator[Step]:
         began = self._clock()
-        step = Step(kind=kind, name=name, parent=_parent.get(), started=began - self._began)
-        token = _parent.set(len(self.steps))
+        index = len(self.steps)
+        step = Step(kind=kind, name=name, parent=_here.get().step, started=began - self._began)
         self.steps.append(step)
         try:
-            if kind in _STAGES or kind == "tool":
-                with _span(kind, name):
-                    yield step
-            else:
+            with span as opened, _at(index, opened):
                 yield step
         except Exception as error:
             step.error = short(f"{type(error).__name__}: {error}")
             raise
         finally:
-            _parent.reset(token)
             step.seconds = self._clock() - began
 
     def count(self, step: Step, result: Result[Any]) -> None:
@@ -88,6 +125,17 @@ class Trace:
         """Add the calls that a function of the user's made by itself. Their tokens are not known."""
         if account.attempts:
             self._add(step, account.attempts, account.cost, account.waits)
+
+    def take(self, *, turns: int = 0, calls: int = 0, tool_calls: int = 0) -> None:
+        """Count so many more of these.
+
+        Raises:
+            UsageLimitReached: they are too many.
+        """
+        self.check(turns=turns, calls=calls, tool_calls=tool_calls)
+        self.turns += turns
+        self.calls += calls
+        self.tool_calls += tool_calls
 
     def check(self, *, turns: int = 0, calls: int = 0, tool_calls: int = 0) -> None:
         """Find out whether the run may go on, with so many more of these.
@@ -126,40 +174,17 @@ class Trace:
 
 
 def short(text: str) -> str:
-    """A text as a trace keeps it: without what looks like a key, and cut."""
+    """A text as a step keeps it: without what looks like a key, and cut."""
     return excerpt(text, DETAIL)
 
 
-def note(name: str, verdict: str, reason: str) -> None:
-    """Tell the span that is open here, if any, what a guardrail decided."""
-    span = _open_span.get()
-    if span is not None:
-        span.guardrail(name, verdict, reason)
-
-
-_open_span: ContextVar[Span | None] = ContextVar("flatout_agent_span", default=None)
-
-
 @contextmanager
-def opened(span: AbstractContextManager[Span]) -> Iterator[Span]:
-    """A span whose block hears of the guardrails within it."""
-    with span as made:
-        token = _open_span.set(made)
-        try:
-            yield made
-        finally:
-            _open_span.reset(token)
-
-
-def tell(name: str, value: str | None) -> None:
-    """Set an attribute of the span that is open here, if any."""
-    span = _open_span.get()
-    if span is not None:
-        span.set(name, value)
-
-
-def _span(kind: str, name: str) -> AbstractContextManager[Span]:
-    return opened(execute_tool(name) if kind == "tool" else stage(kind))
+def _at(step: int | None, span: Span) -> Iterator[None]:
+    token = _here.set(_Here(step, span))
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -1,0 +1,164 @@
+"""What a run asks, keeps and is charged: every call and every step goes through here, on one account.
+
+What is not the same each time (a call, a tool's result, a verdict of the user's own function) is kept in the journal of
+the durable run that this one is part of, if it is; so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from flatout.errors import ConfigError
+from flatout.journey import Journey, current_journey, reset_journey, set_journey
+from flatout.values import Call, Reply
+from flatout.values.agent_step import Step
+
+from ._json import as_json, plain
+from ._outcome import UsageLimits
+from ._record import Record
+
+if TYPE_CHECKING:
+    from flatout.client import Client
+
+_key: ContextVar[str] = ContextVar("flatout_idempotency_key")
+
+
+def idempotency_key() -> str:
+    """Within a tool or ``execute``: a key that is the same whenever this very step is run, and no other step's.
+
+    Hand it to the service that you call, so that it can tell a repetition from a second order.
+
+    Raises:
+        ConfigError: no step is under way.
+    """
+    key = _key.get("")
+    if not key:
+        raise ConfigError("idempotency_key is there within a tool, or within execute")
+    return key
+
+
+@contextmanager
+def _use_key(key: str) -> Iterator[None]:
+    """Within the block, `idempotency_key` is this one."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
+
+
+class _Worked(Struct, frozen=True, omit_defaults=True):
+    """A journalled step: what it returned, and what the calls that it made by itself came to."""
+
+    value: msgspec.Raw
+    attempts: int = 0
+    cost: float | None = 0.0
+    waits: dict[str, float] = {}
+
+
+class RunContext:
+    """What one run asks, keeps and is charged.
+
+    Args:
+        client: answers its calls.
+        model: who is asked where nobody else is named.
+        limits: what it may use.
+
+    Attributes:
+        record: the steps so far.
+    """
+
+    def __init__(self, client: Client, model: str | None, limits: UsageLimits) -> None:
+        self.record = Record(limits)
+        self._client = client
+        self._model = model
+        outer = current_journey(None)
+        self._journey = Journey(asyncio.get_running_loop().time()) if outer is None else outer
+        self._id, self._steps = token_hex(8), 0
+
+    async def ask(self, name: str, call: Call) -> Reply:
+        """Ask a model.
+
+        Raises:
+            UsageLimitReached: nothing may be asked any more.
+            CallError: there is no answer.
+        """
+        self.record.take(calls=1)
+        if call.model is None and self._model is not None:
+            call = replace(call, model=self._model)
+        with self.record.step("call", name) as step, _counted_on(self._journey):
+            result = await self._client.result(call)
+            self.record.count(step, result)
+            if result.error is not None:
+                raise result.error
+            assert result.reply is not None
+            return result.reply
+
+    async def kept(
+        self,
+        name: str,
+        made: bytes,
+        function: Callable[[str], Awaitable[Any]],
+        step: Step,
+        *,
+        into: Any = Any,
+        once: bool = False,
+        again: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> Any:
+        """What a function returns, kept in the journal if there is one; see `flatout.journey.Journal.step`."""
+        journey = Journey(asyncio.get_running_loop().time())
+        journey.journal = journal = self._journey.journal
+        account = journey.account
+
+        async def go(key: str) -> Any:
+            with _counted_on(journey), _use_key(key):
+                return await function(key)
+
+        async def go_to_keep(key: str) -> bytes:
+            returned = await go(key)
+            # What took effect is done, whatever it returned: an error here would leave it as one of unknown end.
+            value = plain(returned) if once else as_json(returned, f"{name} returned what cannot be kept as JSON")
+            return plain(_Worked(msgspec.Raw(value), account.attempts, account.cost, account.waits))
+
+        try:
+            if journal is None:
+                self._steps += 1
+                return await go(f"{self._id}{self._steps:08x}")
+            worked = msgspec.json.decode(
+                await journal.step(name, made, go_to_keep, once=once, again=again), type=_Worked
+            )
+            account.attempts, account.cost, account.waits = worked.attempts, worked.cost, worked.waits
+            return msgspec.json.decode(worked.value, type=into)
+        finally:
+            self._journey.account.add(account)
+            self.record.count_own(step, account)
+
+    async def note(self, name: str, value: Any) -> None:
+        """Keep a value in the journal, if there is one."""
+        if self._journey.journal is None:
+            return
+        kept = as_json(value, f"the {name}")
+
+        async def go(_key: str) -> bytes:
+            return kept
+
+        await self._journey.journal.step(name, kept, go)
+
+
+@contextmanager
+def _counted_on(journey: Journey) -> Iterator[None]:
+    """Within the block, calls are made on a journey's behalf."""
+    token = set_journey(journey)
+    try:
+        yield
+    finally:
+        reset_journey(token)

@@ -1,0 +1,140 @@
+"""Who may say no in one run: its guardrails, ``approve``, and the verification at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.errors import GuardrailTripped
+from flatout.values import Call, Reply
+
+from ._context import RunContext
+from ._functions import name_of
+from ._guard import At, Checked, Guardrail, Verdict, judged, stop
+from ._json import as_json, text_of, utf8
+
+
+class Approval(Struct, frozen=True, kw_only=True):
+    """What an agent's ``approve`` is asked.
+
+    Attributes:
+        tool: the tool's name, or ``execute``.
+        arguments: what it would be run with.
+        intent: what the agent was asked to do.
+        why: ``ask_before``, or ``unknown``: it was begun before a crash, and nobody knows whether it took effect. Then
+            yes means to run it (again).
+        key: for ``unknown``, the idempotency key with which it was begun.
+    """
+
+    tool: str
+    arguments: Any
+    intent: Any
+    why: str = "ask_before"
+    key: str = ""
+
+
+class Oversight:
+    """Asks guardrails, ``approve`` and ``verify``, and keeps what they say.
+
+    Args:
+        context: what they ask of models goes on it.
+        intent: what the agent was asked to do.
+        guardrails: in the order in which they look.
+        approve: the agent's own function, if it has one.
+        corrections: how often the guardrails may send the run back.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        intent: Any,
+        guardrails: Sequence[Guardrail],
+        approve: Callable[..., Any] | None,
+        corrections: int,
+    ) -> None:
+        self._context = context
+        self._intent = intent
+        self._guardrails = guardrails
+        self._approve = approve
+        self._corrections = corrections
+        self._sent_back = 0
+        self._sources: list[str] = []
+
+    def add_source(self, text: str) -> None:
+        """Remember what a tool has returned."""
+        self._sources.append(text)
+
+    async def guard(self, at: At, text: str, value: Any = None, tool: str | None = None) -> str | None:
+        """Why something is not let through; None when it is.
+
+        Raises:
+            GuardrailTripped: a guardrail said stop, or the run was sent back too often.
+        """
+        standing = [guardrail for guardrail in self._guardrails if at in guardrail.at]
+        if not standing:
+            return None
+        about = self._about(at, text, value, tool=tool)
+        made = as_json([at, tool, text], "guard")
+        for guardrail in standing:
+            verdict = await self._say("guard", guardrail.title, guardrail.check, about, made, pure=guardrail.pure)
+            if verdict.kind == "stop":
+                raise GuardrailTripped(f"{guardrail.title}: {verdict.reason}")
+            if verdict.kind == "fail":
+                return self._send_back(guardrail.title, verdict.reason)
+        return None
+
+    async def approve(self, tool: str, arguments: Any, text: str) -> Verdict:
+        """What the agent's ``approve`` says of a tool. A resumed run does not ask again.
+
+        Raises:
+            GuardrailTripped: it says stop.
+        """
+        about = Approval(tool=tool, arguments=arguments, intent=self._intent)
+        verdict = await self._say("approve", tool, self._approve, about, utf8(text))
+        if verdict.kind == "stop":
+            raise GuardrailTripped(f"{tool} was not approved: {verdict.reason}")
+        return verdict
+
+    async def may_repeat(self, tool: str, arguments: Any, key: str) -> bool:
+        """Whether a step of which only the beginning is known is to be run."""
+        if self._approve is None:
+            return False
+        about = Approval(tool=tool, arguments=arguments, intent=self._intent, why="unknown", key=key)
+        return (await self._say("approve", tool, self._approve, about, b"", pure=True)).kind == "pass"
+
+    async def verify(self, check: Any, text: str, answer: Any, executed: Any) -> Verdict:
+        """What the agent's ``verify`` says. One that raises says stop: the model could not mend it."""
+        about = self._about("verify", text, answer, executed=executed)
+        made = as_json([text, text_of(executed)], "verify")
+        try:
+            return await self._say("verify", name_of(check), check, about, made, pure=getattr(check, "pure", False))
+        except GuardrailTripped as error:
+            return stop(str(error))
+
+    def _send_back(self, title: str, reason: str) -> str:
+        if self._sent_back >= self._corrections:
+            raise GuardrailTripped(f"{title}: {reason} (sent back {self._sent_back} times before)")
+        self._sent_back += 1
+        return reason
+
+    async def _say(self, kind: str, name: str, check: Any, about: Any, made: bytes, *, pure: bool = False) -> Verdict:
+        async def go(_key: str) -> Verdict:
+            return await judged(name, check, about)
+
+        record = self._context.record
+        with record.step(kind, name) as step:
+            verdict: Verdict = (
+                await go("") if pure else await self._context.kept(f"{kind} {name}", made, go, step, into=Verdict)
+            )
+        record.said(step, verdict.kind, verdict.reason)
+        return verdict
+
+    def _about(self, at: str, text: str, value: Any, **more: Any) -> Checked:
+        def ask(call: Call) -> Awaitable[Reply]:
+            return self._context.ask(at, call)
+
+        return Checked(
+            at=at, text=text, value=value, intent=self._intent, sources=tuple(self._sources), ask=ask, **more
+        )

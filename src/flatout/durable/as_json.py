@@ -1,0 +1,96 @@
+"""JSON as run files keep it: equal values are written alike, so that a step or a call is found again by its content."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable
+from typing import Any, get_origin
+
+import msgspec
+
+from flatout.errors import ConfigError, InvalidRequest
+from flatout.providers.schemas.structured import schema_of
+from flatout.text.halves import JsonWriter
+from flatout.values.attachments import Attachment
+
+
+def plain(value: Any) -> bytes:
+    """Any value as JSON; what JSON cannot hold by its name or its repr."""
+    try:
+        return _plain(value)
+    except TypeError:  # keys that are no texts, say
+        return json.dumps(jsonable(value, _described), sort_keys=True).encode()
+
+
+def as_json(value: Any, complaint: str) -> bytes:
+    """A value as JSON; what is no JSON as pydantic writes it.
+
+    Raises:
+        ConfigError: it has none; the message begins with the complaint.
+    """
+    try:
+        try:
+            return _strict(value)
+        except TypeError:  # keys that are no texts, say
+            return json.dumps(jsonable(value), sort_keys=True).encode()
+    except Exception as error:  # a user's own classes may raise anything
+        raise ConfigError(f"{complaint} ({error})") from error
+
+
+def strict(value: Any) -> str:
+    """A value as JSON to be read: nan and infinity are no JSON, and not null.
+
+    Raises:
+        Exception: it has none; a user's own classes may raise anything.
+    """
+    return json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
+    """A value as JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are no texts.
+
+    Args:
+        value: the value. numpy's numbers and arrays, and their like, are Python's.
+        otherwise: makes something of what pydantic does not know; msgspec's and attrs' classes are known by default.
+
+    Raises:
+        ValueError, TypeError: it has no form in JSON.
+    """
+    from pydantic_core import to_jsonable_python  # comes with pydantic, which is slow to import
+
+    def native(unknown: Any) -> Any:
+        give = getattr(unknown, "tolist", None)
+        return give() if callable(give) else (otherwise or msgspec.to_builtins)(unknown)
+
+    return to_jsonable_python(value, fallback=native)
+
+
+def _described(value: Any) -> Any:
+    """JSON for what a call or a result may hold beside JSON: a type is its schema, a pydantic value its fields,
+    a function its name, an image or a file its digest, a vector its numbers.
+    """
+    if isinstance(value, Attachment):
+        return value.described()
+    if isinstance(value, array):
+        return value.tolist()
+    if isinstance(value, type) or get_origin(value) is not None:
+        return _schema(value)
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if dump is not None else _named(value)
+
+
+def _schema(kind: Any) -> Any:
+    """A type by its JSON schema, so that it is another one when its fields change; by its name where it has none."""
+    try:
+        return schema_of(kind, None).schema
+    except InvalidRequest:
+        return _named(kind)
+
+
+def _named(value: Any) -> str:
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+_plain = JsonWriter(_described, "deterministic")
+_strict = JsonWriter(jsonable, "deterministic")
