@@ -35,7 +35,7 @@ def test_a_call_without_a_usable_model_is_found() -> None:
 
 def test_a_misspelt_parameter_is_told_before_anything_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     """The provider would ignore it, and a million answers be made at the wrong temperature."""
-    hints.hint_at.cache_clear()
+    hints.first_time.forget()
     client(model="openai/x", api_key="k").check(Call("x", extra={"temprature": 0}))
     assert "did you mean temperature?" in caplog.text
 

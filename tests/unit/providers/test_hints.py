@@ -23,7 +23,7 @@ CODEC = codec_for(Target(registry.find("mistral"), "m"))
 )
 def test_a_slip_is_hinted_at_once(caplog: pytest.LogCaptureFixture, name: str, level: str, meant: str) -> None:
     """A misspelt parameter would be ignored by the provider, and nobody know; or be told a million times."""
-    hints.hint_at.cache_clear()
+    hints.first_time.forget()
     with caplog.at_level("INFO", logger="flatout"):
         for _ in range(2):
             assert json.loads(CODEC.encode(Call("x", extra={name: 1})).body)[name] == 1
@@ -36,7 +36,7 @@ def test_a_slip_is_hinted_at_once(caplog: pytest.LogCaptureFixture, name: str, l
 )
 def test_providers_own_parameters_are_left_in_peace(caplog: pytest.LogCaptureFixture, name: str) -> None:
     """Users would be warned of what is right."""
-    hints.hint_at.cache_clear()
+    hints.first_time.forget()
     with caplog.at_level("INFO", logger="flatout"):
         CODEC.encode(Call("x", extra={name: 1}))
     assert not caplog.records

@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 
 from flatout.errors import InvalidRequest
 from flatout.providers.wire.payload import plain
+from flatout.text.once import Once
 
 from .strict import OPENAI, Mode, root_of, strict_form, why_loose
 from .wrap import WRAPPED, is_object, wrap
@@ -75,9 +76,13 @@ def schema_of(output: Any, mode: Mode | None = OPENAI) -> Schema:
     return schema
 
 
-@lru_cache(maxsize=1_024)
+_first_time = Once()
+
+
 def _say(name: str, loose: tuple[str, ...], tightened: tuple[str, ...]) -> None:
-    """Tell the user what was made of a schema; once, since the cache keeps what was said."""
+    """Tell the user what was made of a schema; once."""
+    if not _first_time(name, loose, tightened):
+        return
     if loose:
         _log.info("the schema %s is not strict, so that no provider guarantees it: %s", name, "; ".join(loose))
     else:

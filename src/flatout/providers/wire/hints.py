@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from difflib import get_close_matches
-from functools import lru_cache
+
+from flatout.text.once import Once
 
 _log = logging.getLogger("flatout")
 
@@ -26,9 +27,13 @@ _ALIKE = 0.88
 """How alike a slip is to the name that was meant; ``top_k`` and ``top_p`` are less so."""
 
 
-@lru_cache(maxsize=1_024)
+first_time = Once()
+
+
 def hint_at(name: str) -> None:
-    """Say which parameter was probably meant by a name in ``extra``; once, since the cache keeps what was said."""
+    """Say which parameter was probably meant by a name in ``extra``; once."""
+    if not first_time(name):
+        return
     if name in _ELSEWHERE:
         _log.info("the parameter %s is sent as it is; as %s, flatout would know of it", name, _ELSEWHERE[name])
     elif name not in _OWN and (close := get_close_matches(name, _OWN, n=1, cutoff=_ALIKE)):
