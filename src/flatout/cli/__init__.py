@@ -14,12 +14,8 @@ from contextlib import suppress
 
 from flatout.errors import FlatoutError
 
+from .exit_codes import FAILED, INTERRUPTED, PIPE_CLOSED, UNUSABLE
 from .terminal import clean, say, sentence
-
-FAILED = 1
-UNUSABLE = 2
-INTERRUPTED = 130
-_PIPE_CLOSED = 141  # 128 + SIGPIPE, what a shell reports of any program whose reader has gone
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,4 +94,4 @@ def _leave_quietly() -> int:
     """Whoever read our output has gone (``| head``): the interpreter must not complain when it flushes at the end."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _PIPE_CLOSED
+    return PIPE_CLOSED

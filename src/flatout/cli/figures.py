@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import log10
 
+UNKNOWN = "unknown"
+"""Where nothing at all is known of a figure."""
+
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
@@ -41,16 +44,31 @@ def dollars(amount: float) -> str:
     return f"${amount:.{min(digits, 12)}f}"
 
 
-def cost(known: float, unpriced: int) -> str:
-    """What was spent, as far as it is known.
+def cost(known: float | None, unknown: int) -> str:
+    """What was spent, as far as it is known: ``$0.1234``, ``≥ $0.1234``, ``unknown``.
 
     Args:
         known: US dollars known to be spent.
-        unpriced: attempts or items that may have cost an amount that is not known.
+        unknown: attempts or items that may have cost an amount that is not known.
     """
-    if not unpriced:
+    if known is None or (unknown and not known):
+        return UNKNOWN
+    return f"≥ {dollars(known)}" if unknown else dollars(known)
+
+
+def cost_in_words(known: float | None, unknown: int, what: str) -> str:
+    """The same with how much is not known: ``at least $0.1234, and 3 rows of unknown cost``.
+
+    Args:
+        known: US dollars known to be spent.
+        unknown: so many may have cost an amount that is not known.
+        what: one of these, in a word.
+    """
+    if known is None or (unknown and not known):
+        return f"{UNKNOWN}: neither the provider nor the price list tells"
+    if not unknown:
         return dollars(known)
-    return f"≥ {dollars(known)}" if known else "cost unknown"
+    return f"at least {dollars(known)}, and {counted(unknown, what)} of unknown cost"
 
 
 def duration(seconds: float) -> str:

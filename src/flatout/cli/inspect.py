@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import figures
+from .exit_codes import FAILED
+from .run_names import RunName, find
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
@@ -27,14 +29,6 @@ $ flatout export answers.jsonl -o so-far.csv --overwrite  # at any time
 $ flatout export answers.jsonl -o failed.jsonl --only failed
 $ flatout export damaged.flatout -o rescued.jsonl --salvage
 """
-
-RunName = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="The output, or the run file; of a run without -o its input, [bold]-[/bold] for standard input.",
-    ),
-]
 
 
 def status(
@@ -84,8 +78,6 @@ def export(
     from flatout.runs.output.claim import Claim
     from flatout.runs.output.export import export as write
 
-    from . import FAILED, figures
-
     damage: list[str] = []
     place = find(run)
     rows = write(
@@ -103,20 +95,6 @@ def export(
     for what in damage:
         say(f"flatout: {what}")
     return FAILED if damage and not salvage else 0
-
-
-def find(run: str) -> Path:
-    """The run file that is meant: the file itself, the one beside an output, or the latest of an input without one."""
-    from flatout.runs.output.place import SUFFIX, kept_runs
-
-    if run.endswith(SUFFIX):
-        return Path(run)
-    if (beside := Path(f"{run}{SUFFIX}")).exists():
-        return beside
-    kept = kept_runs(run)
-    if len(kept) > 1:
-        say(f"flatout: the latest of {len(kept)} runs of {'standard input' if run == '-' else clean(run)}")
-    return kept[0] if kept else Path(run)
 
 
 def look(reader: RunReader) -> dict[str, Any]:
@@ -160,7 +138,6 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
     """The facts, for people."""
     from flatout.runs.story.progress import Failure
 
-    from . import figures
     from .summary import by_class
 
     lines = [("rows", _rows(facts))]
@@ -192,8 +169,6 @@ def _state(facts: dict[str, Any]) -> str:
 
 
 def _rows(facts: dict[str, Any]) -> str:
-    from . import figures
-
     whole = (
         ""
         if facts["total"] is None
@@ -206,8 +181,6 @@ def _rows(facts: dict[str, Any]) -> str:
 
 
 def _money(facts: dict[str, Any]) -> list[Fact]:
-    from . import figures
-
     if not facts["finished"]:
         return []
     tokens = "unknown"
@@ -215,24 +188,10 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
         tokens = f"{facts['input_tokens'] or 0:,} in, {facts['output_tokens'] or 0:,} out"
         if facts["unknown_tokens"]:
             tokens += f", and those of {figures.counted(facts['unknown_tokens'], 'row')} unknown"
-    return [("tokens", tokens), ("cost", _cost(facts["cost"], facts["unknown_costs"]))]
-
-
-def _cost(known: float | None, unknown: int) -> str:
-    from . import figures
-
-    if known is None or (unknown and not known):
-        return "unknown"
-    return (
-        f"at least {figures.dollars(known)}, and {figures.counted(unknown, 'row')} of unknown cost"
-        if unknown
-        else figures.dollars(known)
-    )
+    return [("tokens", tokens), ("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row"))]
 
 
 def _unsettled(facts: dict[str, Any]) -> list[Fact]:
-    from . import figures
-
     if not facts["attempts"]:
         return []
     cost = "at unknown cost" if facts["cost"] is None else f"at most {figures.dollars(facts['cost'])}"
@@ -244,6 +203,8 @@ def _unsettled(facts: dict[str, Any]) -> list[Fact]:
 
 
 def _error(error: ErrorCount) -> dict[str, Any]:
+    from flatout.policies.failures.decision import advice_on
+
     return {
         "error": error.error,
         "count": error.count,
@@ -251,12 +212,3 @@ def _error(error: ErrorCount) -> dict[str, Any]:
         "example": error.message,
         "advice": advice_on(error.error),
     }
-
-
-def advice_on(name: str) -> str:
-    """What to do about a class of errors, by its name in the run file: data, which may be anything."""
-    from flatout import errors
-    from flatout.policies.failures.decision import advice
-
-    kind = getattr(errors, name, None)
-    return advice(kind) if isinstance(kind, type) and issubclass(kind, errors.CallError) else ""

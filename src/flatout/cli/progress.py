@@ -130,7 +130,8 @@ def state(progress: Progress) -> list[str]:
     if tokens := whole.input_tokens + whole.output_tokens:
         facts.append(f"{figures.short(tokens)} tokens")
     if whole.cost or whole.unpriced:
-        facts.append(figures.cost(whole.cost, whole.unpriced))
+        cost = figures.cost(whole.cost, whole.unpriced)
+        facts.append("cost unknown" if cost == figures.UNKNOWN else cost)
     return facts
 
 

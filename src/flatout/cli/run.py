@@ -12,7 +12,8 @@ import typer
 
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
-from . import FAILED, INTERRUPTED, options
+from . import options
+from .exit_codes import FAILED, INTERRUPTED
 from .parse import command_line, given, headers, number, output_of, params, port, text_or_file
 from .terminal import clean, is_live, say, sentence, tell
 

@@ -117,17 +117,9 @@ def _money(progress: Progress) -> list[Fact]:
     if progress.answered or whole.cost or whole.unpriced:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
-        lines.append(("cost", spent(whole.cost, whole.unpriced) + (f" (this time: {own})" if others else "")))
+        said = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
+        lines.append(("cost", said + (f" (this time: {own})" if others else "")))
     return lines
-
-
-def spent(known: float, unpriced: int) -> str:
-    """The cost, and how much of it is unknown."""
-    if not unpriced:
-        return figures.dollars(known)
-    if known:
-        return f"at least {figures.dollars(known)}; of {figures.counted(unpriced, 'attempt')} it is not known"
-    return "unknown: neither the provider nor the price list tells"
 
 
 def _effort(progress: Progress) -> list[Fact]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .inspect import RunName, find
+from .run_names import RunName, find
 from .terminal import clean, is_live, say, show, show_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def trace(
 def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, as_json: bool) -> None:
     from flatout.text.redact import redact
 
-    from .trace_text import listing
+    from .tree_text import listing
 
     rows, counts = reader.ranked(by, limit), reader.counts()
     if as_json:
@@ -92,7 +92,7 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
 
     from flatout.runs.story.tree import trace as tree_of
 
-    from . import trace_text
+    from . import tree_text
 
     tree = tree_of(history, live=reader.holder() is not None, now=time.time())
     own = history.item.id if history.item is not None else None
@@ -101,9 +101,9 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
         return
     headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
     if plain or not is_live(sys.stdout):
-        show("\n".join([headline, *trace_text.lines(tree)]))
+        show("\n".join([headline, *tree_text.lines(tree)]))
     else:
-        trace_text.draw(tree, headline)
+        tree_text.draw(tree, headline)
 
 
 def _history(reader: RunReader, item: str) -> History:

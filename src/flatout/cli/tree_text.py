@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct
 
 from . import figures
-from .inspect import advice_on
 from .terminal import clean
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def listing(
             clean(row.id or "", _MOST_ID),
             _seconds(row.seconds),
             figures.count(row.attempts),
-            _dollars(row.cost, in_doubt=row.index in lost),
+            figures.cost(row.cost, row.index in lost),
         )
         for row in rows
     ]
@@ -185,7 +184,7 @@ def _line(node: Node, depth: int, to: str | None) -> TreeLine:
     name = "" if node.name == node.kind else clean(node.name, _MOST_NAME)
     start = "" if node.start is None or depth == 0 else _start(node.start)
     took = "" if node.seconds is None else figures.elapsed(node.seconds)
-    cost = "" if node.cost is UNSET else _dollars(node.cost, in_doubt=node.may_cost is not UNSET)
+    cost = "" if node.cost is UNSET else figures.cost(node.cost, node.may_cost is not UNSET)
     notes = [_words(node.detail or ""), f"to {to}" if to else ""]
     if node.may_cost is not UNSET and not node.children:
         amount = "an unknown amount" if node.may_cost is None else f"up to {figures.dollars(node.may_cost)}"
@@ -219,13 +218,6 @@ def _seconds(seconds: float | None) -> str:
     return "unknown" if seconds is None else figures.elapsed(seconds)
 
 
-def _dollars(cost: Any, *, in_doubt: bool) -> str:
-    """A cost; at least that, where a process died before it knew what an attempt cost."""
-    if cost is None or (in_doubt and not cost):
-        return "unknown"
-    return f"≥ {figures.dollars(cost)}" if in_doubt else figures.dollars(cost)
-
-
 def _error(row: Ranked) -> str:
     from flatout.text.redact import redact
 
@@ -239,6 +231,8 @@ def _words(error: str) -> str:
 
 
 def _advice(root: Node) -> Iterator[str]:
+    from flatout.policies.failures.decision import advice_on
+
     if root.outcome in ("failed", "unsent") and (advice := advice_on((root.detail or "").partition(":")[0])):
         yield f"→ {advice}"
 

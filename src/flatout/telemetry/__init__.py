@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._calls import trace_calls
     from ._export import exporting
     from ._metrics import measure
     from ._spans import execute_tool, invoke_agent, recording, span, stage
-    from ._traces import trace_calls
 
 _HOME_OF = {
     "execute_tool": "_spans",
@@ -27,7 +27,7 @@ _HOME_OF = {
     "recording": "_spans",
     "span": "_spans",
     "stage": "_spans",
-    "trace_calls": "_traces",
+    "trace_calls": "_calls",
 }
 
 __all__ = ["execute_tool", "exporting", "invoke_agent", "measure", "recording", "span", "stage", "trace_calls"]

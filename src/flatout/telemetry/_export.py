@@ -117,9 +117,9 @@ def _start(
 ) -> None:
     """Start all that was asked for; the stack ends it in the opposite order."""
     _check_installed()
+    from ._calls import trace_calls
     from ._metrics import measure
     from ._spans import recording
-    from ._traces import trace_calls
 
     resource = _resource()
     readers: list[MetricReader] = []

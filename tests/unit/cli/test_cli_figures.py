@@ -23,9 +23,10 @@ def test_money_that_was_spent_is_never_shown_as_nothing(amount: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "unpriced", "shown"), [(0, 0, "$0"), (0, 3, "cost unknown"), (0.5, 3, "≥ $0.5000"), (0.5, 0, "$0.5000")]
+    ("known", "unpriced", "shown"),
+    [(0, 0, "$0"), (0, 3, "unknown"), (None, 0, "unknown"), (0.5, 3, "≥ $0.5000"), (0.5, 0, "$0.5000")],
 )
-def test_cost_says_what_is_not_known(known: float, unpriced: int, shown: str) -> None:
+def test_cost_says_what_is_not_known(known: float | None, unpriced: int, shown: str) -> None:
     """An unknown cost would be shown as 0."""
     assert figures.cost(known, unpriced) == shown
 

@@ -122,7 +122,7 @@ def test_what_is_not_known_is_said() -> None:
     assert "tokens      unknown" in said
     assert "cost        unknown: neither the provider nor the price list tells" in said
     said = text(Progress(answered=5, elapsed=1.0, unpriced=1, cost=0.25))
-    assert "at least $0.2500; of 1 attempt it is not known" in said
+    assert "at least $0.2500, and 1 attempt of unknown cost" in said
 
 
 def test_lines_that_say_nothing_are_left_out() -> None:
@@ -151,7 +151,7 @@ def test_a_run_that_went_on_tells_what_all_of_it_cost() -> None:
     assert "tokens      1,000 in, 100 out" in text(now)
     assert "cost        $2.50 (this time: $0.5000)\n" in text(now)
     now.earlier = Spent(cost=2.0, unpriced=3)
-    assert "cost        at least $2.50; of 3 attempts it is not known (this time: $0.5000)\n" in text(now)
+    assert "cost        at least $2.50, and 3 attempts of unknown cost (this time: $0.5000)\n" in text(now)
     nothing = Progress(resumed=9, earlier=before)
     assert "cost        $2.00 (this time: $0)\n" in text(nothing)
 

@@ -243,5 +243,11 @@ def advice(error: CallError | type[CallError]) -> str:
     return _nearest(_ADVICE, type(error))
 
 
+def advice_on(name: str) -> str:
+    """What to do about a class of errors, by its name in the run file: data, which may be anything."""
+    kind = getattr(errors, name, None)
+    return advice(kind) if isinstance(kind, type) and issubclass(kind, CallError) else ""
+
+
 def _nearest(table: dict[type[CallError], T], kind: type[CallError]) -> T:
     return next(table[base] for base in kind.__mro__ if base in table)

@@ -1,0 +1,15 @@
+"""What the command's exit code says to a script."""
+
+from __future__ import annotations
+
+FAILED = 1
+"""Finished, but some rows have no answer; or a defect in flatout."""
+
+UNUSABLE = 2
+"""Unusable options or input."""
+
+INTERRUPTED = 130
+"""Stopped by Ctrl-C, as a shell reports it: 128 + SIGINT."""
+
+PIPE_CLOSED = 141
+"""Whoever read the output has gone, as a shell reports it: 128 + SIGPIPE."""
