@@ -162,6 +162,56 @@ def test_a_killed_run_goes_on_where_it_was(path, place, again):
     assert result.attempts == 3
 
 
+KEPT = {
+    "call": [
+        "0841bf9f9f3f29633510d194792207f4",
+        "6274d3957ac02ff58f91a6194a301d9b",
+        "6764567d558c3ae3dcb6eacfffcd36f3",
+    ],
+    "classify": ["f931d22ef33860be696615202fea1aee"],
+    "execute": ["0983de0a341fbb37c5292787fdd8f2e8"],
+    "guard own": [
+        "089926f81ee2f4e80d834edc5c158698",
+        "bf82d52d223e49ed1277241c5d3a8d4d",
+        "c45cc715d16dad11c7fb165e0273082f",
+        "c5dfa933c5cb0d64e42557a612b4a329",
+        "cb36abdb17838bf7e3881e04d5fdaeda",
+        "e14aa6ac5378358bfe51ac61930fd80d",
+        "e7d5ec69bed82e9c9d9738b323909f5f",
+        "f6499247ccbc561bfe2edf3b3564f407",
+    ],
+    "tool look_up": ["596b50dbec7a5525473cd67c7bcc19a0"],
+    "tool send": ["cc9a39d5deec5afb57617471c9c674dd", "cd14a2ee43eab5bc925093b1aa039dc9"],
+}
+"""The fingerprints that version 0.1.0 gave to an agent's calls and steps."""
+
+
+def test_steps_are_found_again_in_run_files_of_earlier_versions(path):
+    """A run that an earlier version began would ask everybody again, and do once more what it did."""
+    world = World()
+
+    def verify(_: Checked) -> bool:
+        world.die("verify")
+        return True
+
+    async def classify(intent: Any, client: Client) -> dict[str, Any]:
+        return {"é": intent, "a": 1}
+
+    async def execute(answer: Any, key: str) -> str:
+        return "executed"
+
+    def own(_: Checked) -> bool:
+        return True
+
+    rail = Guardrail(own, at=("input", "output", "tool_input", "tool_output"))
+    stages = {"classify": classify, "execute": execute, "verify": verify, "guardrails": [rail]}
+    crash(world, "verify", path, **stages, approve=lambda _: True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT hex(fingerprint), value FROM journal").fetchall()
+    named = [(json.loads(value).get("name", "call"), fingerprint.lower()) for fingerprint, value in rows]
+    assert {name: sorted(mark for other, mark in named if other == name) for name, _ in named} == KEPT
+
+
 def test_what_was_finished_comes_back_as_it_was(path):
     """A finished run would come back as a dict, or be paid for again."""
     world = World()
