@@ -34,6 +34,7 @@ from flatout.errors import ConfigError, RunLocked, RunMismatch, StoreError
 from flatout.journey import Journey
 from flatout.store import Finished, Item
 from flatout.tasks.closing import close_all, reading
+from flatout.text.changed import changed
 from flatout.values import Call, CallLike, Result
 
 from .attempts import NotedAttempts
@@ -50,8 +51,6 @@ StorePath = str | os.PathLike[str]
 
 AHEAD, AHEAD_WHOLE = 5_000, 200
 """Rows of a run file that are read at once: without, and with their prompts and answers."""
-
-_WIDTH = 80  # characters of a value that a message shows
 
 
 class Asker(Protocol):
@@ -160,19 +159,9 @@ def difference(old: Any, new: Any) -> str:
         old, new = {"value": old}, {"value": new}
     for name in [*new, *(name for name in old if name not in new)]:
         if old.get(name) != new.get(name):
-            return f"{name}: was {_short(old.get(name), new.get(name))}, is now {_short(new.get(name), old.get(name))}"
+            was, now = (json.dumps(row.get(name), ensure_ascii=False, default=repr) for row in (old, new))
+            return f"{name}: {changed(was, now)}"
     return ""
-
-
-def _short(value: Any, other: Any) -> str:
-    """A value for a message; a long one from shortly before where it differs from the other."""
-    text, beside = (json.dumps(each, ensure_ascii=False, default=repr) for each in (value, other))
-    if len(text) <= _WIDTH:
-        return text
-    place = next((at for at, (a, b) in enumerate(zip(text, beside, strict=False)) if a != b), 0)
-    start = max(0, place - _WIDTH // 3) if place > _WIDTH // 2 else 0
-    end = start + _WIDTH
-    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
 
 
 class Durable(Generic[ValueT, StepT]):

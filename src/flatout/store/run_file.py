@@ -61,7 +61,6 @@ class RunFile:
         self.moved: Path | None = options.pop("moved")
         self._keep_prompts: bool = options.pop("keep_prompts")
         self._marked = False
-        self._finish_time: float | None = None
         self.created_at = reader.info().created_at
         self.spent_before = reader.spent()
         self._had_journal = reader.has_journal()
@@ -207,15 +206,9 @@ class RunFile:
     def mark(self, state: RunState) -> None:
         """Note what the run does now, and when. It is written soon; `close` waits for it."""
         self._marked = True
-        self._finish_time = None if state == "running" else time.time()
-        self._writer.change("mark", (state, self._finish_time))
+        self._writer.change("mark", (state, None if state == "running" else time.time()))
 
     # Reading
-
-    @property
-    def finish_time(self) -> float | None:
-        """When the run was marked as finished or interrupted, by this process; Unix time."""
-        return self._finish_time
 
     def counts(self) -> Counts:
         """How many items became what. Reads every row: about 0.3 s a million."""
@@ -236,11 +229,6 @@ class RunFile:
     def item(self, index: int) -> Item | None:
         """One item; None when it is not finished."""
         return self._reader.item(index)
-
-    def input_of(self, index: int) -> bytes | None:
-        """The input's row of a finished item, to name what differs from today's."""
-        item = self._reader.item(index)
-        return None if item is None else item.input
 
     async def journalled(self, index: int) -> dict[str, JournalEntry]:
         """The steps of one item that earlier processes journalled, by place."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flatout.errors import ConfigError
 from flatout.runs.input.rows import InputSource, Row
 from flatout.runs.prompts import sandbox
-from flatout.runs.prompts.template import Template, check_is_no_file, check_varies, listed, template_text
+from flatout.runs.prompts.template import Template, check_is_no_file, check_varies, listed
 
 
 def row(**columns: Any) -> Row:
@@ -281,19 +281,6 @@ def test_output_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="makes more than 1,000 characters"):
         render(text, x="y")
     assert len(render("{% for a in range(1000) %}{{ x }}{% endfor %}", x="y")) == 1_000
-
-
-def test_templates_from_files(tmp_path: Path) -> None:
-    """A long prompt would have to be quoted for the shell."""
-    (tmp_path / "p.txt").write_text("Spam? {{ text }}\nAnswer:\n", encoding="utf-8-sig")
-    assert template_text(f"@{tmp_path}/p.txt") == "Spam? {{ text }}\nAnswer:"
-    assert template_text("{{ a }}") == "{{ a }}"
-    assert template_text("@@user {{ a }}") == "@user {{ a }}"
-    with pytest.raises(ConfigError, match=r"--system: .*gone.txt cannot be read: No such file"):
-        template_text(f"@{tmp_path}/gone.txt", "--system")
-    (tmp_path / "b.txt").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="is not UTF-8 text"):
-        template_text(f"@{tmp_path}/b.txt")
 
 
 def test_plain_templates_are_told_from_those_that_compute() -> None:

@@ -35,28 +35,6 @@ _OTHER_FORMS = re.compile(r"(?<!\{)\{(\w+)\}(?!\})|\$\{?([A-Za-z_]\w*)\}?|%\(([^
 """Placeholders as other tools write them: ``{name}``, ``$name``, ``${name}``, ``%(name)s``."""
 
 
-def template_text(given: str, option: str = "--prompt") -> str:
-    """A template as given on the command line: its text, or ``@file`` for a file that holds it (UTF-8).
-
-    A single line end at the end of a file is not part of the template. ``@@`` begins a text that starts with ``@``.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    if not given.startswith("@"):
-        return given
-    if given.startswith("@@"):
-        return given[1:]
-    try:
-        text = Path(given[1:]).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{option}: {given[1:]} is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{option}: {given[1:]} cannot be read: {why}") from None
-    return text.removesuffix("\n")
-
-
 class Template:
     """A compiled template.
 

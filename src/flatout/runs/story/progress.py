@@ -146,10 +146,3 @@ class Progress(Struct):
         """Calls finished per second by this process; None before the first."""
         done = self.answered + self.failed
         return done / self.elapsed if done and self.elapsed > 0 else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the end at the present rate; None if unknown."""
-        if self.total is None or not self.rate:
-            return None
-        return max(0, self.total - self.finished) / self.rate
