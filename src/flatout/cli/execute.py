@@ -6,11 +6,11 @@ import asyncio
 import gc
 import resource
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flatout.errors import FlatoutError
+from flatout.tasks.loop import loop_factory
 
 from .progress import watch
 
@@ -32,15 +32,6 @@ def execute(runner: Runner, display: Display) -> RunEnd:
             return loop.run(_watched(runner, display))
         except asyncio.CancelledError:  # no Exception: it would pass every boundary as a traceback
             raise FlatoutError("the run was cancelled") from None
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes the event loop: uvloop where it is installed; None stands for Python's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 async def _watched(runner: Runner, display: Display) -> RunEnd:

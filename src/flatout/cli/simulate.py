@@ -264,9 +264,8 @@ def _serve(settings: ProviderSettings, host: str, port: int, seed: int) -> dict[
     import asyncio
     import os
 
+    from flatout.tasks.loop import loop_factory
     from flatout.testing import ProviderModel
-
-    from .execute import loop_factory
 
     model = ProviderModel(settings, seed)
     with asyncio.Runner(loop_factory=loop_factory()) as loop:

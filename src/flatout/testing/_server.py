@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from flatout.tasks.loop import loop_factory
+
 from ._exchange import SimulatedExchange, begin
 from ._provider import ProviderModel
 from ._settings import ProviderSettings
@@ -119,7 +121,7 @@ def simulate(
     Raises:
         OSError: the port is taken.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve_until_signalled(ProviderModel(settings, seed), host, port, keepalive, announce))
 
 
@@ -133,14 +135,6 @@ async def _serve_until_signalled(
     async with await serve(model, host, port, keepalive=keepalive) as server:
         announce(server.url)
         await stopped.wait()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 class _Handler:

@@ -12,7 +12,7 @@ from flatout.errors import ConfigError
 from flatout.runs import parquet
 from flatout.runs.input.check import check
 from flatout.runs.input.read import open_input
-from flatout.runs.output.write import ANSWER_COLUMNS, Answered, write
+from flatout.runs.output.write import ANSWER_COLUMNS, AnsweredRow, write
 from flatout.runs.prompts.recipe import Recipe
 from flatout.runs.stored import restored, stored
 
@@ -20,8 +20,8 @@ pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")
 
 
-def rows(*columns: dict[str, Any], **answer: Any) -> Callable[[], Iterator[Answered]]:
-    return lambda: (Answered(columns=each, **answer) for each in columns)
+def rows(*columns: dict[str, Any], **answer: Any) -> Callable[[], Iterator[AnsweredRow]]:
+    return lambda: (AnsweredRow(columns=each, **answer) for each in columns)
 
 
 def test_rows_are_read_in_order(tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ from flatout.runs.input.read import open_input
 from flatout.runs.output import write as writing
 from flatout.runs.output.claim import Claim
 from flatout.runs.output.export import _answered
-from flatout.runs.output.write import ANSWER_COLUMNS, Answered, answer_names, check_output, write
+from flatout.runs.output.write import ANSWER_COLUMNS, AnsweredRow, answer_names, check_output, write
 from flatout.values import Reply, Result, Usage
 
 HEADER = "answer,error,finish_reason,model,input_tokens,output_tokens,cost,attempts,seconds"
 
 
-def rows(*columns: dict[str, Any], **answer: Any) -> Callable[[], Iterator[Answered]]:
-    return lambda: (Answered(columns=each, **answer) for each in columns)
+def rows(*columns: dict[str, Any], **answer: Any) -> Callable[[], Iterator[AnsweredRow]]:
+    return lambda: (AnsweredRow(columns=each, **answer) for each in columns)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -142,8 +142,8 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("old")
 
-    def broken() -> Iterator[Answered]:
-        yield Answered(columns={})
+    def broken() -> Iterator[AnsweredRow]:
+        yield AnsweredRow(columns={})
         assert path.read_text() == "old"
         raise KeyboardInterrupt
 
@@ -278,7 +278,7 @@ def test_results_become_rows() -> None:
     assert as_written(Result(index=0, error=RateLimited(""))).error == "RateLimited"
 
 
-def as_written(result: Result[Any]) -> Answered:
+def as_written(result: Result[Any]) -> AnsweredRow:
     """A result's row of the output, which comes of what the run file keeps of it."""
     return _answered(item_of(result, made=b"{}", row=b"{}"))
 

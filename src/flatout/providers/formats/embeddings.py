@@ -193,7 +193,7 @@ def _batch(call: Call) -> Batch:
     return Batch(tuple(range(len(texts))), texts)
 
 
-class _EmbeddingCodec:
+class _Embeddings:
     """What both formats share: one address, one payload, and vectors that must be as many as the texts."""
 
     def __init__(self, target: Target, dimensions: int | None) -> None:
@@ -247,7 +247,7 @@ class _EmbeddingCodec:
         raise NotImplementedError
 
 
-class OpenAIEmbeddings(_EmbeddingCodec):
+class OpenAIEmbeddings(_Embeddings):
     """OpenAI's ``/embeddings``, and every server that is like it."""
 
     def _address(self) -> str:
@@ -276,7 +276,7 @@ class OpenAIEmbeddings(_EmbeddingCodec):
         return _usage(as_dict(data.get("usage")).get("prompt_tokens"))
 
 
-class GeminiEmbeddings(_EmbeddingCodec):
+class GeminiEmbeddings(_Embeddings):
     """Gemini's ``batchEmbedContents``, which answers in the order of the request."""
 
     def _address(self) -> str:

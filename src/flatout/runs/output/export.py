@@ -15,7 +15,7 @@ from flatout.runs.stored import restored
 from flatout.store import Choice, Item, RunReader, salvage
 
 from .claim import Claim
-from .write import Answered, check_output, named_error, write
+from .write import AnsweredRow, check_output, named_error, write
 
 LAST = 2**62
 
@@ -195,7 +195,7 @@ class _Settled:
         self._met = met
 
 
-def _read(items: Iterator[Item], damage: _Damage) -> Iterator[Answered]:
+def _read(items: Iterator[Item], damage: _Damage) -> Iterator[AnsweredRow]:
     """Items as rows of the output. Items whose JSON is damaged are noted in ``damage``."""
     for item in items:
         try:
@@ -206,7 +206,7 @@ def _read(items: Iterator[Item], damage: _Damage) -> Iterator[Answered]:
 
 def _beside(
     items: Iterator[Item], rows: Iterator[OwnRow], run_file: str | os.PathLike[str], damage: _Damage
-) -> Iterator[Answered]:
+) -> Iterator[AnsweredRow]:
     """Items beside their rows of the input, both in order.
 
     Raises:
@@ -237,10 +237,10 @@ def _columns(item: Item) -> dict[str, Any]:
     return known
 
 
-def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> Answered:
+def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> AnsweredRow:
     unusable = item.answer if item.state != "answered" else None
     answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
-    return Answered(
+    return AnsweredRow(
         columns=_columns(item) if columns is None else columns,
         answer=answer if unusable is None else None,
         error=named_error(item.error, item.error_message or "") if item.error is not None else None,

@@ -51,7 +51,7 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Answered(Struct, frozen=True, kw_only=True):
+class AnsweredRow(Struct, frozen=True, kw_only=True):
     """One row of the output. An unknown value is None, and is written as null or an empty cell.
 
     Attributes:
@@ -79,7 +79,7 @@ class Answered(Struct, frozen=True, kw_only=True):
     raw_answer: str | None = None
 
 
-ALL_COLUMNS = Answered.__struct_fields__[1:]
+ALL_COLUMNS = AnsweredRow.__struct_fields__[1:]
 """The columns that a run may add, in order. ``repaired`` and ``raw_answer`` appear only if they have something to say.
 """
 
@@ -89,7 +89,7 @@ ANSWER_COLUMNS = ALL_COLUMNS[:-2]
 ANYTHING = Claim(overwrite=True)
 """The claim of a caller that has made the check itself."""
 
-Rows = Callable[[], Iterable[Answered]]
+Rows = Callable[[], Iterable[AnsweredRow]]
 """Returns a fresh iterator over the output's rows, the same each time."""
 
 
@@ -227,7 +227,7 @@ def is_stream(path: str | Path) -> bool:
     return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
 
 
-def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
+def _taken(rows: Iterable[AnsweredRow]) -> tuple[str, ...]:
     """The columns that `answer_names` must avoid. JSONL rows differ, but the answer has one name in all of them."""
     taken: set[str] = set()
     for row in rows:
@@ -235,7 +235,7 @@ def _taken(rows: Iterable[Answered]) -> tuple[str, ...]:
     return tuple(taken)
 
 
-def _all_columns(rows: Iterable[Answered], path: str | Path) -> tuple[str, ...]:
+def _all_columns(rows: Iterable[AnsweredRow], path: str | Path) -> tuple[str, ...]:
     columns: dict[str, None] = {}
     for row in rows:
         if not row.columns.keys() <= columns.keys():
@@ -275,7 +275,7 @@ class _TerminalFile(io.BytesIO):
         return self._file.write(visible_lines(bytes(line).decode("utf-8", "replace")).encode("utf-8", "replace"))
 
 
-def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, str]) -> int:
+def _write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str, str]) -> int:
     total = 0
     for row in rows:
         values = {**row.columns, **_answer_values(row, names)}
@@ -286,7 +286,7 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[Answered], names: Mapping[str, s
     return total
 
 
-def _answer_values(row: Answered, names: Mapping[str, str]) -> dict[str, Any]:
+def _answer_values(row: AnsweredRow, names: Mapping[str, str]) -> dict[str, Any]:
     return {name: getattr(row, field) for field, name in names.items()}
 
 
@@ -306,7 +306,7 @@ def _write_parquet(
     )
 
 
-def _own(row: Answered, columns: frozenset[str]) -> Mapping[str, Any]:
+def _own(row: AnsweredRow, columns: frozenset[str]) -> Mapping[str, Any]:
     """The row's own values. None of them may be lost because its column is missing."""
     if not columns.issuperset(row.columns):
         raise _strange(next(name for name in row.columns if name not in columns))
@@ -334,7 +334,7 @@ class _Lines:
 
 def _write_delimited(
     file: BinaryIO,
-    rows: Iterable[Answered],
+    rows: Iterable[AnsweredRow],
     columns: Sequence[str],
     names: Mapping[str, str],
     delimiter: str,
