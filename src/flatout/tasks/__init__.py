@@ -1,1 +1,1 @@
-"""How tasks end, and how long they may take."""
+"""How tasks end, how long they may take, and which event loop they run on."""
