@@ -324,7 +324,7 @@ class _Run:
 
 def _take_with(error: Any, outcome: Outcome) -> None:
     """Let an error hold the outcome. It may be of a user's own class, which takes no more attributes."""
-    with suppress(AttributeError):
+    with suppress(Exception):
         error.outcome = outcome
 
 
