@@ -37,6 +37,14 @@ class Minutes:
         return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
+class Enforces(Protocol):
+    """What takes requests, or refuses them."""
+
+    def wait(self, now: float, amount: float, /) -> float: ...
+
+    def take(self, now: float, amount: float, /) -> None: ...
+
+
 class Sends(Protocol):
     """What decides when one of them sends."""
 
@@ -91,10 +99,10 @@ class Knowing:
             self.pacer.refused(request, told, {}, sent, now, now)
 
 
-class _Sender:
+class Sender:
     """One of them, with what it has in flight."""
 
-    def __init__(self, sends: Sends, limit: Window, random: Random) -> None:
+    def __init__(self, sends: Sends, limit: Enforces, random: Random) -> None:
         self._sends, self._limit, self._random = sends, limit, random
         self._ends: list[tuple[float, int, object, float, bool, float | None]] = []
         self._count = 0
@@ -119,8 +127,9 @@ class _Sender:
         if fine := wait <= 0:
             self._limit.take(now, 1)
         after = 0.05 * self._random.uniform(0.5, 2.0) + fine * math.exp(0.6 * self._random.gauss(0.0, 1.0))
+        told = None if fine or wait == math.inf else math.ceil(wait)
         self._count += 1
-        heapq.heappush(self._ends, (now + after, self._count, request, now, fine, None if fine else math.ceil(wait)))
+        heapq.heappush(self._ends, (now + after, self._count, request, now, fine, told))
         return fine
 
 
@@ -138,7 +147,7 @@ def known_side_by_side(count: int, limit: Window, rpm: float, minutes: int) -> t
 
 def _run(sends: Sequence[Sends], limit: Window, minutes: int) -> Minutes:
     random, seen = Random(1), Minutes(len(sends), minutes)
-    senders = [_Sender(each, limit, random) for each in sends]
+    senders = [Sender(each, limit, random) for each in sends]
     due = [(0.0, number) for number in range(len(senders))]
     while due[0][0] < 60.0 * minutes:
         now, number = heapq.heappop(due)

@@ -331,6 +331,7 @@ class Limit:
 
     def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self._hold(cause, now)
+        at = min(at, now + pacer.recheck)
         if self._timer is not None:
             if self._timer_at == at:
                 return

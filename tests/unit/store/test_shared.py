@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import select
 import struct
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from flatout.errors import ConfigError
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
+from flatout.store import shared_members
 from flatout.store.shared import LOCKS, SharedLimits
+from flatout.store.shared_log import KEPT
 from flatout.values import Limits
 
 HOLD = """
@@ -228,3 +231,97 @@ def test_an_error_inside_lets_go_of_the_lock(folder):
         with suppress(ZeroDivisionError), one, one:
             _ = 1 / 0
         fcntl.flock(two._locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_events_are_told_in_order_to_all_and_the_oldest_give_way(folder):
+    """Programs would come to different ends, or the file grow for as long as they run."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        for number in range(KEPT + 10):
+            (two if number % 2 else one).log.append((1.0, float(number), 0.0, 0.0, 0.0, 0.0))
+        assert two.log.end == KEPT + 10
+        assert two.log.since(9) is None
+        assert [event[1] for event in two.log.since(10) or ()] == list(range(10, KEPT + 10))
+        assert two.log.since(KEPT + 11) is None
+
+
+def test_what_was_kept_is_read_whole_or_not_at_all(folder):
+    """A program that is killed while it writes would leave half a state, and the next one would go on from it."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        with pytest.raises(ValueError, match="kept"):
+            two.log.kept()
+        one.log.append((1.0,) * 6)
+        one.log.keep(b"state")
+        assert two.log.kept() == (1, b"state")
+        one.log.keep(b"x" * 1_000_000)
+        assert two.log.kept() == (1, b"state")
+        (file,) = folder.glob("*.limits")
+        file.write_bytes(file.read_bytes().replace(b"state", b"stale"))
+        with pytest.raises(ValueError, match="kept"):
+            two.log.kept()
+
+
+def test_who_goes_on_after_being_stopped_overwrites_no_event(folder):
+    """Programs would come to different ends."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        with one:
+            with two:
+                two.log.append((2.0,) * 6)
+            one.log.append((1.0,) * 6)
+        assert two.log.since(0) == [(2.0,) * 6, (1.0,) * 6]
+        for each in (one, two):
+            fcntl.flock(each._locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(each._locks[0], fcntl.LOCK_UN)
+
+
+MEMBER = """
+import sys, time
+from pathlib import Path
+from flatout.store.shared import SharedLimits
+shared = SharedLimits("name", "target", Path(sys.argv[1]))
+with shared:
+    for _ in range(3):
+        shared.members.sent(1.0)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["by locks", "by process ids"])
+def test_what_a_killed_program_held_is_taken_back_and_no_one_else_s(folder, monkeypatch, locks):
+    """Its slots would be gone for good, or those of a program that is alive be given to others."""
+    if not locks:
+        monkeypatch.setattr(shared_members, "_SET_LOCK", None)
+    child = subprocess.Popen([sys.executable, "-c", MEMBER, str(folder)], stdout=subprocess.PIPE)
+    with child, closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)):
+        assert child.stdout is not None
+        assert select.select([child.stdout], [], [], 30)[0]
+        one.members.sent(1.0)
+        assert one.members.bury(1.0) == 0
+        assert one.members.in_flight == 4
+        child.kill()
+        child.wait()
+        assert one.members.bury(1.1) == 0  # somebody has just looked
+        assert one.members.bury(2.0) == 3
+        assert one.members.in_flight == 1
+        assert len(one.members.others()) == 1
+
+
+def test_rows_of_those_that_left_are_used_again_and_more_than_there_are_is_an_error(folder, monkeypatch):
+    """Every run would take a row of the file with it, until no program could share any more."""
+    monkeypatch.setattr(shared_members, "MOST", 3)
+    for _ in range(5):
+        SharedLimits("name", "target", folder).close()
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(SharedLimits("name", "target", folder)))
+        with pytest.raises(ConfigError, match="3 programs"):
+            SharedLimits("name", "target", folder)
+
+
+def test_files_of_an_older_format_are_not_touched(folder):
+    """A program of an older version that runs beside a new one would read nonsense."""
+    folder.mkdir()
+    old = folder / (hashlib.sha256(b"name\0target").hexdigest()[:24] + ".limits")
+    old.write_bytes(b"\0" * 64)
+    SharedLimits("name", "target", folder).close()
+    assert old.read_bytes() == b"\0" * 64

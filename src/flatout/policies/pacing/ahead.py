@@ -60,6 +60,7 @@ class Trial(Gcra):
         self.rate = rate
         self.burst = TRIED
         self.tat = now
+        self.taken = 0.0
         self.open = True
         self._evenly = burst
         self._next = -math.inf  # the theoretical arrival time of calls that go ahead

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 from flatout.values import Limits
 
@@ -33,16 +31,6 @@ CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens
 MakeGcra = Callable[[float, float, float], Gcra]
 
 
-class Shared(AbstractContextManager[None], Protocol):
-    """What several pacers hold in common. Entered, nobody else reads or changes it."""
-
-    paused_until: float
-
-    def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
-        """A GCRA that all of them share."""
-        ...
-
-
 class Axis:
     """Paces one quantity.
 
@@ -54,11 +42,11 @@ class Axis:
         known: whether the user gave the limit. Then headers may lower it, never raise it.
         burst: seconds of the rate that may go at once.
         follows: whether a known limit is spent ahead where headers tell the same, and how much is left of it.
+        even: whether a limit that headers told is spent evenly: what is left goes to other processes, too.
         gcra: makes the GCRA; one that other processes share, say.
 
     Attributes:
         refills: whether what is left may grow all the time, for all that headers tell; False for a window.
-        taken: units admitted so far, ever. What was admitted since an instant is a difference of two of these.
     """
 
     __slots__ = (
@@ -78,7 +66,6 @@ class Axis:
         "gcra",
         "limit",
         "refills",
-        "taken",
     )
 
     def __init__(
@@ -91,11 +78,11 @@ class Axis:
         known: bool,
         burst: float = BURST,
         follows: bool = False,
+        even: bool = False,
         gcra: MakeGcra = Gcra,
     ) -> None:
         self.cause = cause
         self.limit = limit
-        self.taken = 0.0
         self.gcra = gcra(limit * USE / window, burst, now)
         if known and gcra is Gcra:  # nobody else is at it: what may go at once may do so now
             self.gcra.tat = now
@@ -103,7 +90,7 @@ class Axis:
         self._began = now
         self._window = window
         self._known = limit / window if known else math.inf  # per second
-        self._smooth = known and not follows
+        self._smooth = not follows if known else even
         self._heard = self._cautious = False
         self._guessed_until = -math.inf  # when a window ends that may be a bucket, for all that headers tell
         self._reserved = self._used = 0.0  # of what was settled
@@ -116,6 +103,11 @@ class Axis:
 
     def __repr__(self) -> str:
         return f"Axis({self.cause}, {self.limit:g} per {self._window:g} s, {self.gcra!r})"
+
+    @property
+    def taken(self) -> float:
+        """Units admitted so far, ever. What was admitted since an instant is a difference of two of these."""
+        return self.gcra.taken
 
     def per(self, seconds: float) -> float:
         """The limit in so many seconds."""
@@ -134,7 +126,7 @@ class Axis:
 
     def take(self, cost: float, now: float) -> None:
         """Admit a cost."""
-        self.taken += cost
+        self.gcra.taken += cost
         if now < self._credit_until and self._credit >= cost:
             self._credit -= cost
         else:

@@ -16,14 +16,18 @@ class Gcra:
         burst: seconds of the rate that may be admitted at once. A cost above that waits until everything before it
             is earned, and is earned after.
         now: the present, in seconds of any monotonic clock.
+
+    Attributes:
+        taken: units admitted so far, ever, be it by the rate or not.
     """
 
-    __slots__ = ("burst", "rate", "tat")
+    __slots__ = ("burst", "rate", "taken", "tat")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate = rate
         self.burst = burst
         self.tat = now + burst
+        self.taken = 0.0
 
     def __repr__(self) -> str:
         return f"Gcra(rate={self.rate:.4g}/s, burst={self.burst:.3g}s, tat={self.tat:.3f})"

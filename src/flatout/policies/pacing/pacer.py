@@ -19,12 +19,14 @@ from flatout.values import Limits, Usage
 from .advertised import Quota, advertised, exaggerates
 from .ahead import BURST, LOT, Trial, at_once
 from .aimd import Aimd
-from .axis import CAUSES, DAY, USE, Axis, MakeGcra, Shared, per_window
+from .axis import CAUSES, DAY, USE, Axis, MakeGcra, per_window
 from .backlog import Backlog
 from .charge import Charge, Reserve
 from .crowd import Crowd
 from .gcra import Gcra
+from .joint import Joint
 from .pause import DOUBTFUL, FIRST_DOUBT, LONGEST_PAUSE, Pause
+from .sharing import Shared
 from .strays import CONFIRMED, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance, own_wait
 from .tokens import Need
 from .unknown import RateSearch
@@ -61,6 +63,9 @@ LEAST_SHARE = 1.0 / 32.0
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
+
+RECHECK = 0.025
+"""Seconds after which a call that waits looks again, where other programs may have changed what it waits for."""
 
 
 class Wait(NamedTuple):
@@ -119,23 +124,27 @@ class Pacer:
         rate_known = bool(self._axes.keys() - {"rpd"})
         adaptive = limits.adaptive or ("concurrency" if self_hosted else "rate")
         bare = limits.concurrency is None and not rate_known
-        self.search = None
+        self.search: RateSearch | None = None
+        self.aimd: Aimd | None = None
         self.backlog: Backlog | None = None  # bounds what is in flight where nothing else does
         if bare and adaptive == "rate":
-            self.search = RateSearch(now, None if learnt is None else learnt * TRUST)
             self.backlog = Backlog(IN_FLIGHT) if learnt is None else Backlog(IN_FLIGHT, IN_FLIGHT)
-        self.aimd = Aimd(now, IN_FLIGHT) if bare and adaptive == "concurrency" else None
         self._searches = adaptive == "rate"
+        self._bare = bare  # whether nothing bounds what is sent but a search
+        self._joint = Joint(shared) if shared is not None else None
+        if bare:
+            self._begin(now, None if learnt is None else learnt * TRUST)
         self._answered = 0
         self._overruled, self._overruled_at = 0, 0  # how often running the limits were, and how many were answered then
         self._refusals = 0  # since the first of these
         self._before = 0  # answers before it
         self._unused, self._noted_at = 0, now  # how often running limits were refused that were not used up
-        self._noted: dict[str, float] = {}  # what was taken of each by then
+        self._noted = {name: axis.taken for name, axis in self._axes.items()}  # what was taken of each by then
         self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         self._tolerates = rate_known or limits.concurrency is not None
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
         self._probe = probe and self.search is None
+        self.recheck = math.inf if shared is None else RECHECK
         self._probe_until = -math.inf
         self._crowd: Crowd | None = None  # bounds what is in flight at a server without capacity for more
 
@@ -171,9 +180,8 @@ class Pacer:
 
         `inf` means that no time will help, only another call's end.
         """
-        if self.in_flight + 1 > (self._most if self.aimd is None else self.aimd.limit):
-            return math.inf, "concurrency"
-        if self._crowd is not None and self.in_flight + 1 > self._crowd.aimd.limit:
+        self._catch_up(now)
+        if not self._has_room(now):
             return math.inf, "concurrency"
         if self.backlog is not None and self.in_flight + 1 > self.backlog.limit:
             return math.inf, "concurrency"
@@ -195,7 +203,7 @@ class Pacer:
             slots = self.search.slots if self.search is not None else None
             bounds = (self.aimd, self.backlog, slots, self._crowd.aimd if self._crowd is not None else None)
             most = min(self._most if each is None else each.limit for each in bounds)
-            return min(1.0, self.in_flight / most) if most != math.inf else None
+            return min(1.0, self._count / most) if most != math.inf else None
         return USE if any(axis.cause == cause for axis in self._axes.values()) else None
 
     def found(self) -> dict[str, float]:
@@ -211,8 +219,7 @@ class Pacer:
 
     def admit(self, need: Need, now: float) -> None:
         """Take a call's share of every axis. The caller has seen to `ready_at`."""
-        self.in_flight += 1
-        need.at = self.in_flight
+        self._begin_one(need, now)
         if self.backlog is not None:
             self.backlog.sent(need)
         if self._probe and self._probe_until == -math.inf:
@@ -243,15 +250,16 @@ class Pacer:
             now: the present.
             wall: the wall clock, in seconds since the epoch.
         """
+        self._catch_up(now)
         if self.aimd is not None:
-            self.aimd.answered(self.in_flight, now - sent, now)
+            self.aimd.answered(self._count, now - sent, now)
         if self._crowd is not None:
             self._crowd.answered(need, now)
             if self._crowd.aimd is not self.aimd:
                 self._crowd.aimd.answered(self.in_flight, now - sent, now)
         if self.backlog is not None:
             self.backlog.answered(need, now - sent)
-        self.in_flight -= 1
+        self._end_one()
         if self._pause.answered(sent, now):
             for axis in self._axes.values():
                 axis.begin(now)
@@ -278,6 +286,7 @@ class Pacer:
         wall: float = 0.0,
     ) -> None:
         """An admitted call failed, or was cancelled, for a reason that is not our speed."""
+        self._catch_up(now)
         self._left(need)
         if self.search is not None and need.search is self.search:
             self.search.over()
@@ -289,7 +298,7 @@ class Pacer:
         if self._crowd is None:
             most = min(self._most, IN_FLIGHT)
             self._crowd = Crowd(self.aimd or Aimd(sent, most, limit=most))
-        return self._crowd.pushed_back(need, self.in_flight, sent, now)
+        return self._crowd.pushed_back(need, self._count, sent, now)
 
     def went_down(self, now: float) -> None:
         """The target answers nothing: that it pushed back of late was no want of capacity."""
@@ -317,6 +326,7 @@ class Pacer:
             wall: the wall clock, in seconds since the epoch.
             named: the limits that the refusal names.
         """
+        self._catch_up(now)
         self._left(need)
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True, refused=True)
@@ -329,16 +339,16 @@ class Pacer:
         for axis in self._axes.values():
             axis.refused(now)
         if self.aimd is not None:
-            self.aimd.pushed_back(sent, now, max(need.at, self.in_flight))
+            self.aimd.pushed_back(sent, now, max(need.at, self._count))
         elif self.search is None and self._searches and self._are_wrong(sent):
-            self.search = self._search_below(need, sent, now)
+            self._search_below(need, sent, now)
         if self.search is not None and need.search is self.search:  # else it was sent before there was this search
             return self._refused_unknown(self.search, need, retry_after, sent, now)
         return Wait(until=self._refused_known(retry_after, headers, sent, now))
 
     def _left(self, need: Need) -> None:
         """A call is in flight no more, and was not answered."""
-        self.in_flight -= 1
+        self._end_one()
         if self.backlog is not None:
             self.backlog.over(need)
 
@@ -403,14 +413,14 @@ class Pacer:
         self._refusals += 1
         return not self._axes or self._overruled >= OVERRULED
 
-    def _search_below(self, need: Need, sent: float, now: float) -> RateSearch:
+    def _search_below(self, need: Need, sent: float, now: float) -> None:
         """Look for a limit on requests below what those that are known allow."""
         ceiling = min(
             (axis.gcra.rate / max(1.0, need.costs[name]) for name, axis in self._axes.items() if name in need.costs),
             default=math.inf,
         )
         rate = self._share_left() * ceiling if ceiling < math.inf else TIMID * self.in_flight / max(0.1, now - sent)
-        return RateSearch(now, max(1.0, rate), ceiling=ceiling)
+        self._begin(now, max(1.0, rate), ceiling)
 
     def _share_left(self) -> float:
         """The share of what the limits allow that is accepted: others may use most of them."""
@@ -457,6 +467,87 @@ class Pacer:
             gcra=gcra,
         )
 
+    # -- what is shared
+
+    def _begin(self, now: float, rate: float | None, ceiling: float = math.inf) -> None:
+        """Look for what is not known: alone, or together with those that share it."""
+        if self._joint is None:
+            if self._searches:
+                self.search = RateSearch(now, rate, ceiling=ceiling)
+            else:
+                self.aimd = Aimd(now, IN_FLIGHT)
+        elif not self._searches:
+            self._joint.searches.adapt(now, IN_FLIGHT)
+        elif ceiling == math.inf:
+            self._joint.searches.join(now, rate)
+        else:
+            self._joint.searches.begin(now, rate, ceiling)
+        self._catch_up(now)
+
+    def _catch_up(self, now: float) -> None:
+        """Learn what other programs have come to know."""
+        joint = self._joint
+        if joint is None:
+            return
+        joint.searches.catch_up(now)
+        for name, quota in joint.told(now):
+            assert quota.limit is not None
+            axis = self._axes.get(name) or self._add_told(name, quota.limit, quota.window, now)
+            axis.heard(quota, axis.taken, now, now)
+        search = joint.searches.rate
+        if search is not None and self._searches and (self._bare or search.bounded):
+            self.search = search
+        if self._bare and not self._searches:
+            self.aimd = joint.searches.aimd
+
+    def _add_told(self, name: str, limit: float, window: float, now: float) -> Axis:
+        """The axis of a limit that was told and not given. Nothing need be searched for any more."""
+        self._axes[name] = axis = Axis(
+            CAUSES[name], limit, window, now, known=False, even=self._joint is not None, gcra=self._gcra(name)
+        )
+        self.search = self.aimd = self.backlog = None
+        self._bare = False
+        self._most = self.limits.concurrency or math.inf
+        return axis
+
+    @property
+    def _bounds_all(self) -> bool:
+        """Whether what is in flight is bounded for all that share."""
+        return self._joint is not None and (self.limits.concurrency is not None or self.aimd is not None)
+
+    @property
+    def _count(self) -> int:
+        """Requests in flight: of all programs, where these are bounded together."""
+        return self._joint.in_flight if self._joint is not None and self._bounds_all else self.in_flight
+
+    def _has_room(self, now: float) -> bool:
+        """Whether one more may be in flight."""
+        count = self._count
+        most = self._most if self.aimd is None else self.aimd.limit
+        if self._crowd is not None and count + 1 > self._crowd.aimd.limit:
+            return False
+        if self._joint is None:
+            return count + 1 <= most
+        slots = self.search.slots if self.search is not None else None
+        if self.search is not None and slots is not None:
+            most = min(most, count + slots.limit - self.search.in_flight)
+        if slots is None and not self._bounds_all:
+            return count + 1 <= most
+        return self._joint.fits(most - count, self.search, now)
+
+    def _begin_one(self, need: Need, now: float) -> None:
+        """A request goes."""
+        self.in_flight += 1
+        if self._joint is not None:
+            self._joint.sent(now)
+        need.at = self._count
+
+    def _end_one(self) -> None:
+        """A request is over."""
+        self.in_flight -= 1
+        if self._joint is not None:
+            self._joint.ended()
+
     def _gcra(self, name: str) -> MakeGcra:
         return Gcra if self._shared is None else partial(self._shared.gcra, name)
 
@@ -488,15 +579,13 @@ class Pacer:
         if (axis := self._axes.get(name)) is None:
             if quota.limit is None:
                 return
-            axis = self._axes[name] = Axis(
-                CAUSES[name], quota.limit, quota.window, now, known=False, gcra=self._gcra(name)
-            )
-            self.search = self.aimd = self.backlog = None
-            self._most = self.limits.concurrency or math.inf
-            axis.taken = self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
-            need.marks[name] = 0.0
+            axis = self._add_told(name, quota.limit, quota.window, now)
+            need.marks[name] = axis.taken
+            axis.gcra.taken += self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
         caution = self.charge.caution if name == "tpm" else 1.0
         axis.heard(quota, need.marks.get(name, axis.taken), sent, now, caution=caution)
+        if self._joint is not None:
+            self._joint.pass_on(name, quota, now)
         if name == "tpm" and quota.remaining is not None and self._shared is None:
             if refused:
                 self.charge.refused(need, quota.remaining)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .axis import Shared
+from .sharing import Shared
 from .strays import FIRST_PAUSE
 
 LAST_PAUSE = 10.0
@@ -49,7 +49,7 @@ class Pause:
     @property
     def until(self) -> float:
         """Until when nobody may go."""
-        return self._own if self._shared is None else max(self._own, self._shared.paused_until)
+        return self._own if self._shared is None else self._shared.paused_until
 
     @property
     def surely_until(self) -> float:
@@ -93,6 +93,7 @@ class Pause:
         return False
 
     def _set(self, until: float) -> None:
-        self._own = until
-        if self._shared is not None:
+        if self._shared is None:
+            self._own = until
+        else:
             self._shared.paused_until = until

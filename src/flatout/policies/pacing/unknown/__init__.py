@@ -1,5 +1,6 @@
 """The limit of a target that tells none: found by trying."""
 
 from .search import RateSearch
+from .together import Together
 
-__all__ = ["RateSearch"]
+__all__ = ["RateSearch", "Together"]

@@ -200,6 +200,11 @@ class RateSearch:
         """Requests that are over, and were not refused; hand it back with `accepted` and `refused`."""
         return self._ledger.ended
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that are under way, as far as is known."""
+        return self._ledger.in_flight
+
     def ready_at(self, now: float) -> float:
         """When the next request may go. Notices, too, that a request that went to see was not refused in time.
 

@@ -1,0 +1,87 @@
+"""The log in a shared file: a ring of the last events, and a state to go on from for those that come late."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from typing import Protocol
+
+from flatout.policies.pacing.sharing import Event
+
+KEPT = 4_096
+"""Events in the ring."""
+
+_EVENT = struct.Struct("6d")
+_STATE = KEPT * _EVENT.size  # where the kept state begins
+_MOST = 65_536  # its bytes
+
+
+class Cells(Protocol):
+    """What a shared file offers beside the log."""
+
+    @property
+    def still_locked(self) -> bool: ...
+
+    def lock_again(self) -> None: ...
+
+    def read(self, cell: str, /) -> float: ...
+
+    def write(self, cell: str, value: float, /) -> None: ...
+
+
+class SharedLog:
+    """See `flatout.policies.pacing.sharing.Log`. An event is written before it counts: a death in between leaves nothing."""
+
+    SIZE = _STATE + _MOST
+
+    def __init__(self, file: mmap.mmap, begin: int, cells: Cells) -> None:
+        self._file = file
+        self._begin = begin
+        self._cells = cells
+
+    @property
+    def end(self) -> int:
+        """How many events there were so far."""
+        end = self._cells.read("log_end")
+        return int(end) if 0.0 <= end < 1e15 else 0
+
+    def append(self, event: Event, /) -> None:
+        """One more has happened."""
+        if not self._cells.still_locked:  # this process was stopped, and others have gone on meanwhile
+            self._cells.lock_again()
+        end = self.end
+        _EVENT.pack_into(self._file, self._at(end), *event)
+        self._cells.write("log_end", end + 1.0)
+
+    def since(self, place: int, /) -> list[Event] | None:
+        """The events from one on; None when they are not all there any more."""
+        end = self.end
+        if not end - KEPT <= place <= end:
+            return None
+        return [_EVENT.unpack_from(self._file, self._at(each)) for each in range(place, end)]
+
+    def keep(self, state: bytes, /) -> None:
+        """Keep what all events so far have led to, unless that is too much."""
+        if len(state) > _MOST:
+            return
+        begin = self._begin + _STATE
+        self._file[begin : begin + len(state)] = state
+        self._cells.write("kept_at", float(self.end))
+        self._cells.write("kept_size", float(len(state)))
+        self._cells.write("kept_check", float(zlib.crc32(state)))
+
+    def kept(self) -> tuple[int, bytes]:
+        """After how many events a state was kept last, and which.
+
+        Raises:
+            ValueError: none was, or it is damaged.
+        """
+        begin, size = self._begin + _STATE, int(self._cells.read("kept_size"))
+        state = self._file[begin : begin + max(0, min(size, _MOST))]
+        if not state or zlib.crc32(state) != self._cells.read("kept_check"):
+            raise ValueError("no state was kept")
+        return int(self._cells.read("kept_at")), state
+
+    def _at(self, place: int) -> int:
+        return self._begin + place % KEPT * _EVENT.size

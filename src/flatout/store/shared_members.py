@@ -1,0 +1,159 @@
+"""Who shares a file, and how many requests each has in flight.
+
+Each program locks a byte of a side file for as long as it lives. The system drops the lock when the program ends,
+however it ends. So the others see who has died, and take back what that program held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import struct
+from collections.abc import Iterator
+from itertools import chain
+
+from flatout.errors import ConfigError
+from flatout.policies.pacing.sharing import Member
+
+from .shared_log import Cells
+
+MOST = 256
+"""Programs that share one target at a time."""
+
+BURY_EVERY = 0.5
+"""Seconds from one look for the dead to the next, of all programs together."""
+
+_HELD, _WAITS, _WENT, _PROCESS, _ROW = range(5)  # the columns, the last one 0 for a row that is free; and how many
+_FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, process: what `fcntl` takes on Linux
+_SET_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)  # of an open file: two clients in one process have two
+
+
+class SharedMembers:
+    """See `flatout.policies.pacing.sharing.Members`.
+
+    Args:
+        rows: where the rows are.
+        cells: the other numbers of the shared file, which is locked now.
+        lives: the side file.
+
+    Raises:
+        ConfigError: too many programs share it.
+    """
+
+    SIZE = 8 * MOST * _ROW
+
+    def __init__(self, rows: memoryview[float], cells: Cells, lives: int) -> None:
+        self._rows = rows
+        self._cells = cells
+        self._lives = lives
+        self._own = self._free_row()
+        if _SET_LOCK is not None:
+            self._lock(self._own, fcntl.F_WRLCK)
+        self._clear(self._own)
+        self._rows[self._own + _PROCESS] = os.getpid()
+        self._cells.write("rows", max(self._cells.read("rows"), self._own + float(_ROW)))
+
+    @property
+    def in_flight(self) -> float:
+        """How many requests all have in flight."""
+        return math.fsum(self._rows[_HELD : self._end : _ROW])
+
+    @property
+    def waits_until(self) -> float:
+        """Until when any of them is to be thought to wait."""
+        return max(self._rows[_WAITS : self._end : _ROW])
+
+    def own(self) -> Member:
+        """What this program has."""
+        return self._member(self._own)
+
+    def others(self) -> list[Member]:
+        """What the others have."""
+        return [self._member(row) for row in self._others()]
+
+    def sent(self, now: float, /) -> None:
+        """This program has sent a request, and does not wait."""
+        rows, own = self._rows, self._own
+        rows[own] += 1.0
+        rows[own + _WAITS] = 0.0
+        rows[own + _WENT] = now
+
+    def ended(self) -> None:
+        """One of its requests is over."""
+        self._rows[self._own] = max(0.0, self._rows[self._own] - 1.0)
+
+    def waits(self, until: float, /) -> None:
+        """It waits."""
+        self._rows[self._own + _WAITS] = until
+
+    def bury(self, now: float, /) -> int:
+        """Take back what those held that have died, if nobody has just looked. Returns how many requests that were."""
+        if 0.0 <= now - self._cells.read("buried") < BURY_EVERY:
+            return 0
+        self._cells.write("buried", now)
+        held = 0.0
+        for row in self._others():
+            if not self._lives_on(row):
+                held += self._rows[row]
+                self._clear(row)
+        return int(held)
+
+    def leave(self) -> None:
+        """Give the row back, and the rows themselves."""
+        self._clear(self._own)
+        self._rows.release()
+
+    def _free_row(self) -> int:
+        rows = range(0, MOST * _ROW, _ROW)
+        free = (row for row in rows if not self._rows[row + _PROCESS])
+        left = (row for row in rows if not self._lives_on(row))
+        for row in chain(free, left):
+            return row
+        raise ConfigError(f"{MOST} programs share these limits already, and more cannot")
+
+    @property
+    def _end(self) -> int:
+        """Where the rows end that were ever used."""
+        end = self._cells.read("rows")
+        return int(end) if _ROW <= end <= MOST * _ROW else MOST * _ROW
+
+    def _others(self) -> Iterator[int]:
+        rows = range(0, self._end, _ROW)
+        return (row for row in rows if row != self._own and self._rows[row + _PROCESS])
+
+    def _member(self, row: int) -> Member:
+        held, waits_until, went_at = self._rows[row : row + _PROCESS].tolist()
+        return Member(held, waits_until, went_at)
+
+    def _clear(self, row: int) -> None:
+        for column in range(_ROW):
+            self._rows[row + column] = 0.0
+
+    def _lives_on(self, row: int) -> bool:
+        """Whether the program of a row is alive, as far as can be seen."""
+        if _SET_LOCK is None:
+            return _runs(int(self._rows[row + _PROCESS]))
+        if not self._lock(row, fcntl.F_WRLCK):
+            return True
+        self._lock(row, fcntl.F_UNLCK)
+        return False
+
+    def _lock(self, row: int, kind: int) -> bool:
+        """Lock or unlock a row's byte. Returns whether nobody else had it locked."""
+        assert _SET_LOCK is not None
+        try:
+            fcntl.fcntl(self._lives, _SET_LOCK, _FLOCK.pack(kind, os.SEEK_SET, row, 1, 0))
+        except OSError:
+            return False
+        return True
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
