@@ -9,28 +9,35 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 SECONDS, PROCESSES, RPM = 15.0, 4, 6_000
 
-SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0", "--rpm", str(RPM), "--burst", "1"]
+SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0"]
 ASK = """
-import asyncio, sys
+import asyncio, json, sys, time
 from contextlib import aclosing
+from pathlib import Path
 from flatout import Client, Limits
 
-async def main(url, seconds):
-    limits = Limits(rpm=6_000, shared="integration")
+async def main(url, folder, seconds, name, limits):
+    limits = Limits(shared="integration", **json.loads(limits))
     async with Client("any", base_url=url, limits=limits, config={}) as client:
+        (Path(folder) / name).touch()
+        while not (Path(folder) / "go").exists():
+            await asyncio.sleep(0.05)
         loop = asyncio.get_running_loop()
-        ends = loop.time() + seconds
-        async with aclosing(client.as_completed(f"{sys.argv[3]} {n}" for n in range(100_000))) as results:
+        ends = loop.time() + float(seconds)
+        async with aclosing(client.as_completed(f"{name} {n}" for n in range(100_000))) as results:
             async for result in results:
                 assert result.ok, result.error
                 if loop.time() > ends:
                     break
 
-asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -40,36 +47,106 @@ def stats(url: str) -> dict[str, Any]:
         return found
 
 
-def test_four_processes_share_one_limit_use_it_and_never_hit_it(tmp_path):
-    """Four runs side by side would be refused three times in four, or leave each other's share unused."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+class Programs:
+    """Some that share a name, at a provider.
+
+    Attributes:
+        url: where it is.
+        asking: the programs.
+    """
+
+    def __init__(self, folder: Path, url: str, environment: dict[str, str]) -> None:
+        self.url = url
+        self.asking: list[subprocess.Popen[bytes]] = []
+        self._folder, self._environment = folder, environment
+
+    def start(self, count: int, seconds: float, **limits: object) -> None:
+        """Start so many, and let them ask once all are ready."""
+        for number in range(count):
+            command = [ASK, self.url, str(self._folder), str(seconds), f"ready{number}", json.dumps(limits)]
+            self.asking.append(subprocess.Popen([sys.executable, "-c", *command], env=self._environment))
+        self._wait_for(lambda: len(list(self._folder.glob("ready*"))) == count)
+        (self._folder / "go").touch()
+
+    def kill(self, number: int) -> None:
+        """End one as nobody would wish to be ended."""
+        self.asking[number].kill()
+        self.asking[number].wait()
+
+    def wait(self, numbers: range) -> None:
+        """Wait for the end of some, which is to be a good one."""
+        for number in numbers:
+            assert self.asking[number].wait(120) == 0
+
+    def _wait_for(self, there: Any) -> None:
+        deadline = time.monotonic() + 60
+        while not there():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@contextmanager
+def programs(folder: Path, *provider: str) -> Iterator[Programs]:
+    """Programs that can be started, at a provider of their own."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
     server = subprocess.Popen(
-        [*SIMULATE, "--latency", "0.05"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        [*SIMULATE, *provider], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
-    asking: list[subprocess.Popen[bytes]] = []
+    assert server.stdout is not None
+    made: Programs | None = None
     try:
-        assert server.stdout is not None
         lines = (server.stdout.readline() for _ in range(20))
         url = next(word.rstrip(".,") for line in lines for word in line.split() if word.startswith("http://"))
-        for number in range(PROCESSES):
-            asking.append(
-                subprocess.Popen([sys.executable, "-c", ASK, url, str(SECONDS), str(number)], env=environment)
-            )
-        deadline = time.monotonic() + 60
-        for process in asking:
-            assert process.wait(max(0.1, deadline - time.monotonic())) == 0
-        seen = stats(url)
+        made = Programs(folder, url, environment)
+        yield made
     finally:
-        for process in asking:
+        for process in made.asking if made is not None else ():
             process.kill()
             process.wait()
         server.send_signal(signal.SIGTERM)
         server.wait(10)
-        if server.stdout is not None:
-            server.stdout.close()
+        server.stdout.close()
+
+
+def test_four_processes_share_one_limit_use_it_and_never_hit_it(tmp_path):
+    """Four runs side by side would be refused three times in four, or leave each other's share unused."""
+    with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
+        four.start(PROCESSES, SECONDS, rpm=RPM)
+        four.wait(range(PROCESSES))
+        seen = stats(four.url)
     assert seen["refused"] == 0
     # Whole seconds in which all four were at it: the first ones begin sooner, the last end later.
     admitted = seen["admitted_per_second"]
     first = int(seen["first_at"]) + 4
     middle = admitted[first : first + int(SECONDS) - 6]
     assert sum(middle) / len(middle) >= 0.96 * RPM / 60
+
+
+def test_processes_find_an_unknown_limit_together_though_one_is_killed(tmp_path):
+    """Each would climb into it by itself, and the one that was killed take what they know with it."""
+    with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
+        four.start(PROCESSES, 18.0)
+        time.sleep(8.0)
+        four.kill(0)
+        before = stats(four.url)
+        four.wait(range(1, PROCESSES))
+        seen = stats(four.url)
+    assert before["refused"] <= 64  # what finding it costs once, and not four times
+    answered = seen["answered"] - before["answered"]
+    assert seen["refused"] - before["refused"] <= 0.01 * answered
+    assert answered >= 0.85 * RPM / 60 * 10.0
+
+
+def test_processes_share_slots_and_get_those_of_one_that_is_killed(tmp_path):
+    """A server of eight slots would be sent eight by each, or have fewer and fewer after each kill -9."""
+    with programs(tmp_path, "--latency", "0.5") as four:
+        four.start(PROCESSES, 12.0, concurrency=8)
+        time.sleep(4.0)
+        assert stats(four.url)["most_in_flight"] <= 8
+        four.kill(0)
+        time.sleep(2.0)
+        before = stats(four.url)
+        time.sleep(4.0)
+        after = stats(four.url)
+        four.wait(range(1, PROCESSES))
+    assert after["answered"] - before["answered"] >= 0.8 * 8 * 4.0 / 0.5

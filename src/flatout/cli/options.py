@@ -205,7 +205,7 @@ Share = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Share these limits with all runs on this machine that name the same.",
+        help="Keep to the limits together with all runs on this machine that name the same; unknown ones, too.",
         rich_help_panel=_LIMITS,
     ),
 ]

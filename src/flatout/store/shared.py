@@ -1,8 +1,8 @@
 """Limits that the processes of one machine share: a small mapped file, no server.
 
-Every process paces by the same theoretical arrival times (see `flatout.policies.pacing.gcra`), and by the same log of what
-happened to requests (`shared_log`), under a lock of a few microseconds. So a process that dies, however it dies, leaves
-little to clean up: what it had not used is simply free, and what it had in flight is given back by the others
+Every process paces by the same theoretical arrival times (see `flatout.policies.pacing.gcra`), and by the same log of
+what happened to requests (`shared_log`), under a lock of a few microseconds. So a process that dies, however it dies,
+leaves little to clean up: what it had not used is simply free, and what it had in flight is given back by the others
 (`shared_members`). Times are the system's monotonic clock, which all processes of a machine read alike.
 
 A process that is stopped (Ctrl-Z) while it holds the lock keeps it, for days perhaps. The event loop never waits for

@@ -31,7 +31,7 @@ class Cells(Protocol):
 
 
 class SharedLog:
-    """See `flatout.policies.pacing.sharing.Log`. An event is written before it counts: a death in between leaves nothing."""
+    """See `flatout.policies.pacing.sharing.Log`. An event is written before it counts."""
 
     SIZE = _STATE + _MOST
 

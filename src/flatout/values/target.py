@@ -29,7 +29,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
         concurrency: most requests in flight.
         adaptive: what to adapt where no limit is known: the ``"rate"`` (hosted providers) or the
             ``"concurrency"`` (servers of your own); chosen by the provider when None.
-        shared: a name under which the processes of this machine share these limits.
+        shared: a name under which the processes of this machine keep to the limits together: those that are given, told
+            or found, and ``concurrency``.
 
     Raises:
         ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is no name.
