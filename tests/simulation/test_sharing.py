@@ -6,33 +6,32 @@ import math
 
 import pytest
 from drawn_targets import LIMITS
-from flatout.testing.limits import Bucket
 from several_searches import Minutes, side_by_side
 from sharing_programs import Programs
 
 from flatout import Limits
+from flatout.testing._limits import Bucket
 
 AT_START = 64
 """Refusals that one program's search may cost at the start."""
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)
-@pytest.mark.parametrize(("count", "rpm", "minutes"), [(8, 6_000, 2), (16, 600, 3)])
-def test_they_use_what_one_program_would_and_are_refused_no_more(tmp_path, limit, count, rpm, minutes):
+def test_they_use_what_one_program_would_and_are_refused_no_more(tmp_path, limit):
     """Each would search for itself: sixteen programs at 600 RPM were refused a tenth to a third of the time."""
-    programs = Programs(tmp_path, limit(rpm))
-    programs.join(count)
-    seen, alone = programs.run(60.0 * minutes), side_by_side(1, limit(rpm), minutes)
-    assert seen.used(rpm) >= alone.used(rpm) - 0.01
+    programs = Programs(tmp_path, limit(600))
+    programs.join(16)
+    seen, alone = programs.run(120.0), side_by_side(1, limit(600), 2)
+    assert seen.used(600) >= alone.used(600) - 0.01
     assert refused(seen) <= refused(alone) + 2
     assert seen.refusals(since=1) <= 0.01
     assert seen.fairness(since=0) >= 0.9
 
 
-def test_sixteen_of_them_use_a_limit_to_the_full(tmp_path):
+def test_eight_of_them_use_a_limit_to_the_full(tmp_path):
     """More programs would mean more refusals, or a limit that lies idle."""
     programs = Programs(tmp_path, Bucket(6_000, burst=1.0, full=True))
-    programs.join(16)
+    programs.join(8)
     seen = programs.run(120.0)
     assert seen.used(6_000, since=1) >= 0.97
     assert seen.refusals(since=1) <= 0.01
@@ -58,7 +57,7 @@ def test_the_others_go_on_when_one_is_killed_and_who_comes_late_gets_its_share(t
 
 def test_while_nothing_is_accepted_one_of_them_looks_at_a_time(tmp_path):
     """Sixteen programs would send sixteen requests into every pause."""
-    programs = Programs(tmp_path, Bucket(6_000, burst=1.0, full=True))
+    programs = Programs(tmp_path, Bucket(600, burst=1.0, full=True))
     programs.join(16)
     programs.run(60.0)
     programs.limit = Nothing()

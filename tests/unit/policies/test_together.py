@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from flatout.testing.limits import Bucket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from flatout.policies.pacing.sharing import Event
 from flatout.policies.pacing.unknown.search import RateSearch
 from flatout.policies.pacing.unknown.state import from_bytes, to_bytes
 from flatout.policies.pacing.unknown.together import STALE, Together
+from flatout.testing._limits import Bucket
 
 
 class Kept:
