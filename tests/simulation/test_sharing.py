@@ -102,6 +102,33 @@ def test_what_a_killed_program_had_in_flight_is_free_within_seconds(tmp_path):
     assert programs.all[1].pacer.in_flight == 8
 
 
+def test_a_number_of_slots_is_found_together_and_outlives_the_one_that_is_killed(tmp_path):
+    """What a killed program had in flight would count for ever, and the others get fewer slots each time."""
+    programs = Programs(tmp_path, Bucket(1e9, burst=60.0, full=True))
+    programs.limit = Places(programs, 32)
+    programs.join(4)
+    programs.run(400.0)
+    assert all(each.pacer.search.slots is not None for each in programs.all)
+    programs.die(0)
+    programs.run(5.0)
+    assert programs.all[1].pacer.search.in_flight == sum(each.pacer.in_flight for each in programs.all)
+    seen = programs.run(60.0)
+    assert sum(map(sum, seen.accepted)) >= 0.9 * 60.0 * 32 / programs.seconds
+    assert seen.refusals() <= 0.03
+    assert min(seen.accepted[0][1:]) >= 0.5 * sum(seen.accepted[0]) / 3
+
+
+class Places(Bucket):
+    """Accepts as many at a time as there are places."""
+
+    def __init__(self, programs: Programs, count: int) -> None:
+        super().__init__(1.0, burst=1.0, full=False)
+        self._programs, self._count = programs, count
+
+    def wait(self, now: float, amount: float) -> float:
+        return 0.0 if self._programs.busy < self._count else math.inf
+
+
 class Nothing(Bucket):
     """Accepts nothing, and does not say for how long."""
 

@@ -107,6 +107,11 @@ class Sender:
         self._ends: list[tuple[float, int, object, float, bool, float | None]] = []
         self._count = 0
 
+    @property
+    def busy(self) -> int:
+        """Its requests that were accepted and are not answered yet."""
+        return sum(fine for _, _, _, _, fine, _ in self._ends)
+
     def next_at(self, now: float) -> float:
         first = self._ends[0][0] if self._ends else math.inf
         return min(first, max(now, self._sends.ready_at(now)))

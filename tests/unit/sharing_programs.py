@@ -83,6 +83,11 @@ class Programs:
     seconds = 1.26
     """How long a request takes, on average."""
 
+    @property
+    def busy(self) -> int:
+        """Requests of all that were accepted and are not answered yet."""
+        return sum(each.busy for each in self._senders)
+
     def wait(self, now: float, amount: float) -> float:
         return self.limit.wait(now, amount)
 
@@ -100,6 +105,7 @@ class Programs:
         """One dies."""
         self.all[number].die()
         self.all[number].pacer.in_flight = 0
+        self._senders[number] = Sender(self.all[number], self, self._random)
         self._due = [each for each in self._due if each[2] != number]
         heapq.heapify(self._due)
 
