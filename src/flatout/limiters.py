@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -41,12 +42,20 @@ class Limiter:
         search = pacer.search if pacer is not None else None
         rate = search.rate if search is not None and search.found else None
         even = pacer is not None and pacer.even
+        depths, owes = pacer.depths() if pacer is not None else ({}, 0.0)
         weights, seen = self.estimator.learnt
-        if rate is None and not even and not seen:
+        if rate is None and not (even or depths or seen):
             return None
-        rule = pacer.charge.rule if pacer is not None else None
-        known = weights if seen else None
-        return Learnt(at=time.time(), rate=rate, even=even, charges=rule, weights=known, seen=seen)
+        return Learnt(
+            at=time.time(),
+            rate=rate,
+            even=even,
+            depths=depths,
+            owes=owes,
+            charges=pacer.charge.rule if pacer is not None else None,
+            weights=weights if seen else None,
+            seen=seen,
+        )
 
 
 class Limiters:
@@ -121,6 +130,8 @@ class Limiters:
                 shared=shared,
                 learnt=learnt.rate if learnt is not None else None,
                 even=self._memory is None or (learnt is not None and learnt.even),
+                depths=learnt.depths if learnt is not None else {},
+                idle=time.time() - learnt.at - learnt.owes if learnt is not None else math.inf,
             )
 
         estimator = Estimator()

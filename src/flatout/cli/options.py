@@ -183,7 +183,7 @@ Burst = Annotated[
     typer.Option(
         metavar="SECONDS",
         help="Seconds' worth of the limits that the provider takes at once: 60 for a whole minute's calls, 1 to go "
-        "evenly; when left out, as its headers say, or up to 2 on trial.",
+        "evenly; when left out, as its headers say, or up to 60 on trial.",
         rich_help_panel=_LIMITS,
     ),
 ]

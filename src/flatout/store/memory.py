@@ -23,6 +23,7 @@ KEEP = 7 * 86_400.0
 
 Rate = Annotated[float, Meta(ge=1e-3, le=1e6)]
 Weight = Annotated[float, Meta(ge=-10.0, le=10.0)]
+Seconds = Annotated[float, Meta(ge=0.0, le=60.0)]
 """What a damaged file may not go beyond: a rate of 0 is none, and by a weight of 1000 no call fits any limit."""
 
 
@@ -33,6 +34,8 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         at: when, in seconds since the epoch.
         rate: requests per second that it took; None when it tells its limits, or none was met.
         even: whether it refused what was tried ahead of known limits.
+        depths: seconds of each of these that were taken ahead.
+        owes: seconds from `at` on until all that was sent is earned.
         charges: by which rule it charges tokens.
         weights: tokens per character, extra byte, digit and white space.
         seen: answers from which these were learnt.
@@ -41,6 +44,8 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: float
     rate: Rate | None = None
     even: bool = False
+    depths: dict[str, Seconds] = {}
+    owes: Annotated[float, Meta(ge=0.0)] = 0.0
     charges: Reserve | None = None
     weights: tuple[Weight, Weight, Weight, Weight] | None = None
     seen: Annotated[int, Meta(ge=0)] = 0

@@ -25,7 +25,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
         rpd: requests per day.
         burst: seconds of each limit per minute that the provider takes at once when its bucket is full: 60 for a whole
             minute's calls, 1.0 for none ahead of their time. When None, as far ahead as its headers say; where they say
-            nothing, up to two seconds are tried ahead, and never again once that was refused.
+            nothing, up to a minute's are tried ahead, and never again once that was refused.
         concurrency: most requests in flight.
         adaptive: what to adapt where no limit is known: the ``"rate"`` (hosted providers) or the
             ``"concurrency"`` (servers of your own); chosen by the provider when None.

@@ -93,7 +93,7 @@ def test_a_known_limit_is_spent_ahead_where_headers_tell_the_same_and_that_it_is
     axis.take(1.0, 0.0)
     axis.heard(Quota(600.0, 599.0, reset), axis.taken, 0.0, 0.1)
     assert all(at <= 0.1 for at, _ in spend_from(axis, 500, 0.1))
-    assert not axis.tries
+    assert axis.trial is None
 
 
 @pytest.mark.parametrize("told", [6_000.0, 700.0])

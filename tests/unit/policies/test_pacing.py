@@ -392,3 +392,52 @@ def test_a_call_from_before_a_search_is_not_counted_in_it():
     before = made.search.ended
     answer(made, early, 0.0, now)
     assert made.search.ended == before
+
+
+def test_a_trial_goes_on_only_where_answers_tell_nothing():
+    """A minute of a share would go in a lump, or a silent provider's limit be spent in ten times the time."""
+    rest = []
+    for headers in (NONE, {"x-ratelimit-limit-requests": "6000"}):
+        made = pacer(Limits(rpm=600), even=False)
+        need, now = go(made, 0.0)
+        answer(made, need, now, 0.4, headers)
+        rest.append([go(made, 0.4)[1] for _ in range(300)][-1])
+    assert rest[0] < 8.0
+    assert rest[1] > 25.0
+
+
+def test_what_was_taken_ahead_is_known_for_the_next_run():
+    """Each run would try a few calls at a time what the last one has proved."""
+    made = pacer(Limits(rpm=600), even=False)
+    sent = [go(made, 0.0)]
+    answer(made, *sent[0], 0.4)
+    sent = [go(made, 0.5) for _ in range(300)]
+    for need, at in sent:
+        answer(made, need, at, 9.0)
+    depths, owes = made.depths()
+    assert depths["rpm"] > 20.0
+    assert owes > 20.0
+    assert at_once(pacer(Limits(rpm=600), even=False, depths=depths)) > 200
+    assert at_once(pacer(Limits(rpm=600), even=False, depths=depths, idle=1.0)) <= 11
+
+
+def test_a_bucket_that_is_refused_again_soon_is_none():
+    """A window of ten seconds would refuse the second burst of each run."""
+    made = pacer(Limits(rpm=600), even=False)
+    answer(made, *go(made, 0.0), 0.4)
+    sent = [go(made, 0.5) for _ in range(100)]
+    made.refused(sent[-1][0], 1.0, None, sent[-1][1], 3.0, 0.0)
+    assert made.depths()[0]
+    need, at = go(made, 3.1)
+    made.refused(need, 1.0, None, at, at + 0.1, 0.0)
+    assert not made.depths()[0]
+
+
+def test_a_trial_that_headers_ended_may_still_be_refused_and_is_not_tried_again():
+    """Each run at a provider that counts by the second and says so would begin with refusals."""
+    made = pacer(Limits(rpm=600), even=False)
+    needs = [go(made, 0.0)[0] for _ in range(8)]
+    told = {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "5"}
+    answer(made, needs[0], 0.0, 0.1, {**told, "x-ratelimit-reset-requests": "500ms"})
+    made.refused(needs[7], 1.0, {}, 0.02, 0.12, 0.0)
+    assert made.even

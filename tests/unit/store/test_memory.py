@@ -14,7 +14,8 @@ WEIGHTS = (0.2, 0.3, 0.3, 0.1)
 
 
 def learnt(age: float = 0.0) -> Learnt:
-    return Learnt(at=time.time() - age, rate=12.5, even=True, charges="input", weights=WEIGHTS, seen=50)
+    ahead = {"depths": {"rpm": 30.0}, "owes": 20.0}
+    return Learnt(at=time.time() - age, rate=12.5, even=True, charges="input", weights=WEIGHTS, seen=50, **ahead)
 
 
 def test_what_was_kept_is_recalled(tmp_path):
@@ -23,6 +24,7 @@ def test_what_was_kept_is_recalled(tmp_path):
     found = Memory(tmp_path / "new" / "folder").recall("sim/model")
     assert found is not None
     assert (found.rate, found.even, found.charges, found.weights, found.seen) == (12.5, True, "input", WEIGHTS, 50)
+    assert (found.depths, found.owes) == ({"rpm": 30.0}, 20.0)
 
 
 def test_targets_are_kept_apart(tmp_path):

@@ -142,9 +142,13 @@ class Axis:
             self.gcra.give(cost - used)
 
     @property
-    def tries(self) -> bool:
-        """Whether it is being tried how much goes ahead."""
-        return isinstance(self.gcra, Trial) and self.gcra.open
+    def trial(self) -> Trial | None:
+        """The trial of how much goes ahead, from the first call on until a minute is over, or headers tell."""
+        return self.gcra if isinstance(self.gcra, Trial) and self.gcra.runs else None
+
+    def ahead(self, mark: float, cost: float, sent: float) -> float:
+        """Seconds of the rate by which a call went ahead of what was earned: one that was marked, and sent, so."""
+        return self.gcra.tat - (self.taken - mark + cost) / self.gcra.rate - sent
 
     def refused(self, now: float) -> None:
         """A call was refused for its rate: spend smoothly from now on, beginning with nothing."""
@@ -153,8 +157,10 @@ class Axis:
         self._smooth = True
         self._credit = 0.0
         self._credit_until = -math.inf
+        if self.trial is not None and (self.trial.open or self.trial.burst > BURST):
+            self.trial.begin(now)
+            return
         owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
-        self._end_trial()
         self.gcra.burst = min(self.gcra.burst, BURST)
         self.gcra.tat = max(now + owed, self._guessed_until) + self.gcra.burst
         self._guessed_until = -math.inf
@@ -167,7 +173,7 @@ class Axis:
     def begin(self, now: float) -> None:
         """Go on from now, with nothing saved up, whatever `resume` said."""
         if not self._counted:
-            self.gcra.tat = now + self.gcra.burst
+            self.gcra.begin(now)
 
     def heard(self, quota: Quota, mark: float, sent: float, now: float, *, caution: float = 1.0) -> None:
         """Follow what an answer says.

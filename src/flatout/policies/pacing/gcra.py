@@ -41,6 +41,10 @@ class Gcra:
         """Admit a cost. The caller has seen to `ready_at`."""
         self.tat = max(self.tat, now) + cost / self.rate
 
+    def begin(self, at: float) -> None:
+        """Go on at an instant, with nothing saved up by then."""
+        self.tat = at + self.burst
+
     def give(self, cost: float) -> None:
         """Correct the past: hand back a cost that was not used, or (negative) take what was used beyond it."""
         self.tat -= cost / self.rate

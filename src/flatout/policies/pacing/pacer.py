@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flatout.values import Limits, Usage
@@ -68,6 +69,9 @@ RECHECK = 0.025
 """Seconds after which a call that waits looks again, where other programs may have changed what it waits for."""
 
 
+NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
 class Wait(NamedTuple):
     """Who waits after a refusal.
 
@@ -93,6 +97,8 @@ class Pacer:
         shared: what other processes hold in common with this one.
         learnt: requests per second that an earlier run found, where no limit is known.
         even: whether nothing is tried ahead of the limits: an earlier run was refused that, or nobody would remember.
+        depths: seconds of each limit that earlier runs found to be taken ahead.
+        idle: seconds since all that they sent was earned.
     """
 
     def __init__(
@@ -107,6 +113,8 @@ class Pacer:
         shared: Shared | None = None,
         learnt: float | None = None,
         even: bool = True,
+        depths: Mapping[str, float] = NOTHING,
+        idle: float = math.inf,
     ) -> None:
         self.limits = limits
         self.in_flight = 0
@@ -114,6 +122,7 @@ class Pacer:
         self._shared = shared
         self._pause = Pause(shared)
         self.even = even
+        self._depths, self._idle = depths, idle
         self._tried_at = -math.inf  # when a trial of going ahead was refused
         self._untold = LOT  # refusals that it may still explain
         self.charge = Charge(reserve)
@@ -275,6 +284,7 @@ class Pacer:
             if name not in ("rpm", "rpd") and (used := self.charge.used(name, need, usage)) is not None:
                 self._axes[name].settle(need.costs[name], used, now)
         self._hear(need, headers, sent, now, wall, fits=True)
+        self._went_ahead(need, sent)
 
     def failed(
         self,
@@ -328,9 +338,10 @@ class Pacer:
         """
         self._catch_up(now)
         self._left(need)
+        tried = self._tried(need, sent, now, short=retry_after is None or retry_after <= STRAY)
         if headers is not None:
             self._hear(need, headers, sent, now, wall, fits=True, refused=True)
-        if (alone := self._alone(retry_after, sent, now)) is not None:
+        if (alone := self._alone(retry_after, tried)) is not None:
             doubtful = headers is not None and exaggerates(headers)
             return Wait(min(alone, FIRST_DOUBT) if doubtful else alone)
         for name, limit, window in per_window(named) if named is not None else ():
@@ -352,9 +363,9 @@ class Pacer:
         if self.backlog is not None:
             self.backlog.over(need)
 
-    def _alone(self, retry_after: float | None, sent: float, now: float) -> float | None:
+    def _alone(self, retry_after: float | None, tried: bool) -> float | None:
         """Seconds that a refused call waits by itself where limits are known; None when that is everybody's affair."""
-        if self._tried(sent, now) and (retry_after is None or retry_after <= STRAY):
+        if tried and (retry_after is None or retry_after <= STRAY):
             return own_wait(retry_after)
         return self._tolerance.alone(retry_after) if self._tolerates and self.search is None else None
 
@@ -427,6 +438,12 @@ class Pacer:
         answered = self._answered - self._before
         return max(LEAST_SHARE, min(0.5, answered / (answered + self._refusals)))
 
+    def depths(self) -> tuple[dict[str, float], float]:
+        """Seconds of each limit that were found to be taken ahead, and those until all that was sent is earned."""
+        trials = {name: axis.gcra for name, axis in self._axes.items() if isinstance(axis.gcra, Trial)}
+        depths = {name: trial.depth for name, trial in trials.items() if trial.depth > 0.0}
+        return depths, max((trial.owes for trial in trials.values()), default=0.0)
+
     @property
     def overruled(self) -> bool:
         """Whether less than the known limits allow is refused again and again: others seem to use them too."""
@@ -442,20 +459,34 @@ class Pacer:
         self._noted = {name: axis.taken for name, axis in self._axes.items()}
         self._noted_at = now
 
-    def _tried(self, sent: float, now: float) -> bool:
+    def _tried(self, need: Need, sent: float, now: float, *, short: bool) -> bool:
         """Whether a refusal answers what was tried ahead, and not the pace. Then all is spent evenly from now on."""
-        for axis in self._axes.values():
-            if axis.tries:
-                axis.refused(now)
+        for name, axis in self._axes.items():
+            if (trial := axis.trial) is None:
+                continue
+            if trial.open:
+                trial.refused(axis.ahead(need.marks[name], need.costs[name], sent) if short else 0.0, now)
                 self.even, self._tried_at = True, now
+            elif sent > self._tried_at:
+                self.even, trial.depth = True, 0.0  # what is emptied refills otherwise, or was not full
         self._untold = self._untold - (sent <= self._tried_at)
-        return sent <= self._tried_at and self._untold >= 0
+        tried = sent <= self._tried_at and self._untold >= 0
+        self.even = self.even or tried
+        return tried
+
+    def _went_ahead(self, need: Need, sent: float) -> None:
+        """Note how far ahead a call went that was answered, where that is tried."""
+        for name, cost in need.costs.items():
+            if (trial := self._axes[name].trial) is not None:
+                trial.answered(self._axes[name].ahead(need.marks[name], cost, sent))
 
     def _known(self, name: str, limit: float, window: float, now: float) -> Axis:
         """The axis of a limit that the user gave."""
         gcra, burst = self._gcra(name), self.limits.burst
-        if burst is None and gcra is Gcra and window == MINUTE and not self.even:
-            gcra = Trial
+        counts = name == "rpm"  # what a call takes of it is known, and when
+        depth = self._depths.get(name, 0.0)
+        if burst is None and gcra is Gcra and window == MINUTE and ((depth and counts) or not self.even):
+            gcra = partial(Trial, depth=depth, idle=self._idle, tries=not self.even, at_once=counts)
         return Axis(
             CAUSES[name],
             limit,
@@ -583,9 +614,12 @@ class Pacer:
             need.marks[name] = axis.taken
             axis.gcra.taken += self.in_flight * self.charge.cost(name, need)  # sent meanwhile, and not counted yet
         caution = self.charge.caution if name == "tpm" else 1.0
+        tried = axis.trial is not None and axis.trial.open
         axis.heard(quota, need.marks.get(name, axis.taken), sent, now, caution=caution)
         if self._joint is not None:
             self._joint.pass_on(name, quota, now)
+        if tried and axis.trial is None:
+            self._tried_at = now  # it may still be refused
         if name == "tpm" and quota.remaining is not None and self._shared is None:
             if refused:
                 self.charge.refused(need, quota.remaining)
