@@ -22,7 +22,7 @@ from flatout import (
     NotSent,
 )
 from flatout.layer import Request, Response
-from flatout.policies.pacing.unknown.search import START
+from flatout.policies.pacing.unknown.climb import START
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 
 CALLS = 2_000

@@ -8,7 +8,8 @@ import pytest
 from drawn_targets import LIMITS
 from several_searches import known_side_by_side, side_by_side
 
-from flatout.policies.pacing.unknown.company import Company, Suspicion, Twins
+from flatout.policies.pacing.unknown.company import Company
+from flatout.policies.pacing.unknown.twins import Suspicion, Twins
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)

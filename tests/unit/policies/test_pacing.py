@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flatout.policies.pacing.pacer import PROBE, Pacer, Wait
 from flatout.policies.pacing.pause import FIRST_DOUBT
 from flatout.policies.pacing.tokens import Need
-from flatout.policies.pacing.unknown.search import START
+from flatout.policies.pacing.unknown.climb import START
 from flatout.values import Limits, Usage
 
 NONE: dict[str, str] = {}

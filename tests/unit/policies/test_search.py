@@ -10,7 +10,9 @@ from drawn_targets import LIMITS, Drawn, used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.unknown.search import ALARM, SLOWEST, START, RateSearch
+from flatout.policies.pacing.unknown import RateSearch
+from flatout.policies.pacing.unknown.climb import START
+from flatout.policies.pacing.unknown.known import ALARM, SLOWEST
 from flatout.testing._limits import Bucket, Window
 
 

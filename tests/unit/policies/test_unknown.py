@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.policies.pacing.unknown import RateSearch
+from flatout.policies.pacing.unknown.known import STAND, Known, Phase
 from flatout.policies.pacing.unknown.ledger import Ledger
-from flatout.policies.pacing.unknown.lossy import PERIOD, Lossy
+from flatout.policies.pacing.unknown.lossy import Lossy
 from flatout.policies.pacing.unknown.slots import ALARM, OFTEN, TRIED, Signs, Slots
 
 
@@ -117,27 +118,35 @@ def test_slots_that_are_lowered_again_and_again_are_none():
 
 def test_where_half_is_refused_whatever_the_rate_more_is_sent_while_that_brings_more():
     """A provider that is half broken would be asked once a minute."""
-    lossy, sent, accepted, now = Lossy(1.0, 0, 0, 0.0), 0, 0.0, 0.0
-    while now < 300.0 and not lossy.over:
-        sent += 1
+    known, now, refused = Known(0.0, 1.0, 1e9), 0.0, 0.0
+    lossy = Lossy(known, 1.0, now)
+    goes_on: Phase | None = lossy
+    while now < 300.0 and goes_on is lossy:
+        known.ledger.sent += 1
         now += 1.0 / lossy.rate
-        accepted += min(0.5, 100.0 / lossy.rate)
-        lossy.pace(sent, int(accepted), now, 0.1, 1e9)
-    assert 90.0 <= lossy.rate <= 400.0
+        refused += 1.0 - min(0.5, 100.0 / lossy.rate)
+        if refused >= 1.0:
+            known.ledger.refused(known.ledger.sent)
+            refused -= 1.0
+        goes_on = lossy.take(now)
+    assert 90.0 <= (lossy.rate if goes_on is lossy else known.limit) <= 400.0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_where_hardly_any_or_nearly_all_are_refused_it_is_over(share):
     """A limit would be stormed, or a target that has recovered be treated as broken."""
-    lossy = Lossy(10.0, 0, 0, 0.0)
-    lossy.pace(PERIOD, round(PERIOD * (1.0 - share)), PERIOD / 10.0, 0.1, 1e9)
-    assert lossy.over
+    known = Known(0.0, 10.0, 1e9)
+    lossy = Lossy(known, 10.0, 0.0)
+    known.ledger.sent = STAND
+    for mark in range(round(STAND * share)):
+        known.ledger.refused(mark + 1)
+    assert lossy.take(STAND / 10.0) is None
 
 
 @given(st.lists(st.booleans(), max_size=300))
 def test_what_was_not_refused_counts_as_accepted(outcomes):
     """The rate would be worked out from requests that never were, or without some that were."""
-    ledger, marks = Ledger(0.0, 60.0), []
+    ledger, marks = Ledger(0.0), []
     for refused in outcomes:
         ledger.sent += 1
         if refused:

@@ -5,14 +5,16 @@ while the others grow into its share. Shares become equal when all grow by the s
 at a refusal: the program that sends more is refused more often.
 
 Seen from one program, such refusals look like strays, for they hardly depend on its own rate. Two things tell them
-apart. A limit that refuses a request refuses the next one too, if it comes at once. And a rate that was given up
-for nothing is refused no more often when it is tried again.
+apart: `twins`, and that a rate that was given up for nothing is refused no more often when it is tried again.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+
+from .known import ALARM, LONGEST, SLOWEST, STAND, Known, Phase, Refusal
+from .shut import Shut
+from .twins import Twins
 
 GROWTH, SLOW = 1.0 / 240.0, 1.0 / 960.0
 """The parts by which a rate grows in a second, and by which a low one does. So shares become equal within minutes."""
@@ -36,104 +38,6 @@ twice as many are refused, and these few, it is no limit that refuses."""
 
 SOONEST = 20.0
 """Seconds until then, in which the others give way, too."""
-
-BOTH, SECOND, FIRST, SURE = 1.8, 0.35, -1.2, 4.0
-"""Logarithms of the odds that a limit refuses: of a refusal of both twins, of the second alone, of the first alone; and
-the one that decides."""
-
-FEW, SHALLOW = 10, 8
-"""Refusals of one twin alone, at least and for each refusal of both, that show a limit that never takes two at once."""
-
-DEAF, DEAFER = 400, 4
-"""Requests until twins are tried again where they showed no limit; and how many times as many after each time."""
-
-
-class Twins:
-    """Requests that go two at a time, to learn what refuses them: strays seldom hit both.
-
-    Args:
-        sent: requests sent so far.
-
-    Attributes:
-        odds: the logarithm of the odds that it is a limit.
-    """
-
-    __slots__ = ("_base", "_both", "_ones", "_period", "_refused", "odds")
-
-    def __init__(self, sent: int) -> None:
-        self._base = sent
-        self._refused: deque[int] = deque(maxlen=16)  # the last ones
-        self._ones = self._both = 0
-        self._period = -1
-        self.odds = 0.0
-
-    def first(self, mark: int) -> bool:
-        """Whether a request's twin is still to go."""
-        return (mark - self._base) % 2 == 1
-
-    @property
-    def limit(self) -> bool:
-        """Whether it is a limit, and not one that never takes two at once."""
-        return self.odds >= SURE and self._both > 0
-
-    @property
-    def paired(self) -> bool:
-        """Whether they still go two at a time."""
-        return self._ones <= FEW or self._both * SHALLOW > self._ones
-
-    def refused(self, mark: int, period: int = -1) -> None:
-        """A request was refused. Of twins that are refused in one period of an unchanged rate, one pair counts."""
-        if mark <= self._base:
-            return
-        first = self.first(mark)
-        if (mark + 1 if first else mark - 1) in self._refused:
-            again = period == self._period and period >= 0
-            self.odds += BOTH * (not again) - (SECOND if first else FIRST)  # instead of what the other one counted
-            self._ones -= 1
-            self._both += 1
-            self._period = period
-        else:
-            self._refused.append(mark)
-            self.odds += FIRST if first else SECOND
-            self._ones += 1
-
-    def useless(self) -> bool:
-        """Whether it is no limit, or one that never takes two at once."""
-        return self.odds <= -SURE / 2.0 or not self.paired
-
-
-class Suspicion:
-    """Whether others use the limit too.
-
-    Attributes:
-        twins: requests that go two at a time, while there is a suspicion.
-    """
-
-    __slots__ = ("_deaf", "_until", "twins")
-
-    def __init__(self) -> None:
-        self.twins: Twins | None = None
-        self._deaf, self._until = DEAF, 0
-
-    def refused(self, mark: int, sent: int, period: int) -> bool:
-        """A request was refused that should not have been. Returns whether others use the limit, as far as is known."""
-        if sent < self._until:
-            return False
-        if self.twins is None:
-            self.twins = Twins(sent)
-        self.twins.refused(mark, period)
-        if self.twins.limit:
-            self.twins = None
-            return True
-        if self.twins.useless():
-            self.drop(sent)
-        return False
-
-    def drop(self, sent: int) -> None:
-        """Nobody else uses it, or nothing tells. Suspect nothing for a while, and for longer each time."""
-        self.twins = None
-        self._until = sent + self._deaf
-        self._deaf *= DEAFER
 
 
 class Company:
@@ -187,7 +91,7 @@ class Company:
             seconds = min(10.0, now - self._grown)
             self.rate = min(ceiling, self.rate * math.exp(self._growth(now) * seconds))
         elif sent - self._since >= max(LEAST, CHANCE / self._share):
-            self._end_test(sent, now, strays=self.twins.odds < SURE / 2.0)
+            self._end_test(sent, now, strays=self.twins.doubtful)
         self._grown = now
 
     def refused(self, mark: int, sent: int, now: float) -> None:
@@ -235,3 +139,39 @@ class Company:
             self.over, self.limit, self.strays = True, self._top, self._share
         self.rate = self._top / FALLS
         self._begin(self.rate, sent, now)
+
+
+class Among(Phase):
+    """Send one's share.
+
+    Args:
+        known: what is known.
+        rate: requests per second to begin with.
+        now: the present.
+    """
+
+    def __init__(self, known: Known, rate: float, now: float) -> None:
+        super().__init__(known)
+        self.rate = rate
+        self._company = Company(rate, SLOWEST, known.ledger.sent, now)
+
+    @property
+    def twins(self) -> Twins:
+        return self._company.twins
+
+    def take(self, now: float) -> Phase | None:
+        known, company = self.known, self._company
+        company.pace(known.ledger.sent, now, known.ceiling)
+        self.rate = company.rate
+        if not company.over:
+            return self
+        known.suspicion.drop(known.ledger.sent)
+        known.limit, known.stand = company.limit, STAND
+        if company.strays:
+            known.bear(LONGEST * company.strays, LONGEST)
+        return None
+
+    def refused(self, refusal: Refusal) -> Phase | Shut:
+        known = self.known
+        self._company.refused(refusal.mark, known.ledger.sent, refusal.now)
+        return self.shut(refusal) if known.run > ALARM else self

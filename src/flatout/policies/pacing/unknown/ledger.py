@@ -8,11 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 
-NOTED = 0.25
-"""Seconds between two notes of how many requests had been sent."""
-
-KEPT = 2_000
-"""Refusals that are remembered one by one, at least; of those before them, only how many there were."""
+KEPT = 4_000  # refusals that are remembered one by one; of older ones only how many there were
 
 
 class Ledger:
@@ -20,31 +16,27 @@ class Ledger:
 
     Args:
         now: the present.
-        window: seconds for which notes are kept.
 
     Attributes:
         sent: requests that went.
         ended: those that are over, and were not refused.
     """
 
-    __slots__ = ("_notes", "_old", "_refused", "_window", "ended", "sent")
-
-    def __init__(self, now: float, window: float) -> None:
+    def __init__(self, now: float) -> None:
         self.sent = self.ended = 0
         self._refused: list[int] = []  # the marks of those that were refused, in order
         self._old = 0  # how many were refused before these
-        self._notes: deque[tuple[float, int]] = deque([(now, 0)])
-        self._window = window
+        self._notes = deque([(now, 0)], maxlen=240)  # how many had been sent, at most four times a second
+
+    @property
+    def accepted(self) -> int:
+        """Requests that were not refused so far."""
+        return self.accepted_before(self.sent + 1)
 
     @property
     def in_flight(self) -> int:
         """Requests that are under way, as far as is known."""
         return self.accepted - self.ended
-
-    @property
-    def accepted(self) -> int:
-        """Requests that were not refused so far."""
-        return self.sent - self._old - len(self._refused)
 
     @property
     def any_refused(self) -> bool:
@@ -53,30 +45,26 @@ class Ledger:
 
     @property
     def began(self) -> float:
-        """The first instant that is still remembered."""
+        """The first instant that is still remembered: at least a minute ago, or the beginning."""
         return self._notes[0][0]
 
     def note(self, now: float) -> None:
         """Remember how many were sent by now."""
-        notes = self._notes
-        if now - notes[-1][0] >= NOTED:
-            notes.append((now, self.sent))
-            while notes[1][0] < now - self._window:
-                notes.popleft()
+        if now - self._notes[-1][0] >= 0.25:
+            self._notes.append((now, self.sent))
 
     def refused(self, mark: int) -> int:
         """A request was refused. Returns how many of those before it were accepted."""
         insort(self._refused, mark)
-        if len(self._refused) > 2 * KEPT:
-            del self._refused[:KEPT]
-            self._old += KEPT
+        if len(self._refused) > KEPT:
+            self._old += KEPT // 2
+            del self._refused[: KEPT // 2]
         return self.accepted_before(mark)
 
     def accepted_before(self, mark: int) -> int:
         """How many of the requests before one were accepted."""
         return mark - 1 - self._old - bisect_left(self._refused, mark)
 
-    def accepted_until(self, at: float) -> int | None:
-        """How many of the requests before an instant were accepted; None when it is later than all notes."""
-        mark = next((mark for noted, mark in self._notes if noted >= at), None)
-        return None if mark is None else self.accepted_before(mark)
+    def accepted_until(self, at: float) -> int:
+        """How many of the requests before an instant were accepted; all of them where it is later than the notes."""
+        return self.accepted_before(next((mark for noted, mark in self._notes if noted >= at), self.sent + 1))

@@ -6,62 +6,45 @@ is doubled while that brings more accepted requests per second, and tried again 
 
 from __future__ import annotations
 
-PERIOD = 40
-"""Requests at a rate before it is judged."""
+from .known import STAND, TIMES, Known, Phase
 
-GAIN = 1.3
-"""A doubled rate must bring that many times as many accepted requests."""
-
-REST = 10
-"""Periods from a doubled rate that brought too little to the next try."""
-
-BEARABLE, HOPELESS = 0.1, 0.75
-"""The shares of refusals between which a target is lossy. Below it has recovered; above there is a limit."""
-
-FALLS, LESS = 4.0, 2.5
-"""The limit was divided by the first, and the accepted requests then fell by the second: it was no limit."""
+GAIN = 1.3  # a doubled rate must bring that many times as many accepted requests
+BEARABLE, HOPELESS = 0.1, 0.75  # the shares of refusals below which it has recovered, and above which there is a limit
 
 
-class Lossy:
-    """The rate to send at.
+class Lossy(Phase):
+    """Send faster while that brings more."""
 
-    Args:
-        rate: requests per second to begin with.
-        sent: requests sent so far.
-        accepted: those that were accepted.
-        now: the present.
+    twins = None
 
-    Attributes:
-        rate: requests per second.
-        over: whether the target is lossy no more; the rate is then what was accepted.
-    """
-
-    __slots__ = ("_before", "_brought", "_rest", "_since", "_up", "over", "rate")
-
-    def __init__(self, rate: float, sent: int, accepted: int, now: float) -> None:
+    def __init__(self, known: Known, rate: float, now: float) -> None:
+        super().__init__(known)
         self.rate = rate
-        self.over = False
-        self._since = (sent, accepted, now)
         self._brought = 0.0  # accepted requests per second at the rate before
-        self._up = False
-        self._rest = 0
+        self._up = False  # whether the rate was doubled last
+        self._rest = 0  # judgements until it is doubled again
+        self._begin(now)
 
-    def pace(self, sent: int, accepted: int, now: float, grace: float, ceiling: float) -> None:
-        """A request goes. Refusals are known `grace` seconds after it; the rate stays below the ceiling."""
-        since, before, began = self._since
-        if sent - since < PERIOD or now - began < 3.0 * grace:
-            return
-        brought = (accepted - before) / (now - began)
-        share = 1.0 - (accepted - before) / (sent - since)
-        if not BEARABLE <= share <= HOPELESS:
-            self.over, self.rate = True, brought
-            return
+    def _begin(self, now: float) -> None:
+        self._since, self._before, self._began = self.known.ledger.sent, self.known.ledger.accepted, now
+
+    def take(self, now: float) -> Phase | None:
+        """Judge the rate when enough was sent at it."""
+        sent, seconds = self.known.ledger.sent - self._since, now - self._began
+        if sent < STAND or seconds < 3.0 * self.known.grace:
+            return self
+        accepted = self.known.ledger.accepted - self._before
+        brought = accepted / seconds
+        if not BEARABLE <= 1.0 - accepted / sent <= HOPELESS:
+            self.known.limit = brought
+            return None
         if self._up and brought < GAIN * self._brought:
             self.rate /= 2.0
-            self._up, self._rest = False, REST
+            self._up, self._rest = False, TIMES
         elif self._rest:
             self._rest -= 1
         else:
-            self.rate = min(ceiling, 2.0 * self.rate)
+            self.rate = min(self.known.ceiling, 2.0 * self.rate)
             self._brought, self._up = brought, True
-        self._since = (sent, accepted, now)
+        self._begin(now)
+        return self

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-DOUBTED = 2.0
-"""Seconds of a told wait after which it is doubted: gateways name a minute for what is free in two seconds."""
-
-TOO_SHORT = 5
-"""Refused looks after which a told wait is no longer believed to be long enough."""
-
-LONGEST = 15.0
-"""Most seconds between two looks where none are told."""
+TOO_SHORT = 5  # refused looks after which a told wait is no longer believed to be long enough
+DOUBTED, LONGEST = 2.0, 15.0
+"""Seconds of a told wait after which it is doubted: gateways name a minute for what is free in two seconds. And the
+most between two looks."""
 
 
 class Shut:
@@ -29,11 +25,8 @@ class Shut:
         looks: how many were refused.
     """
 
-    __slots__ = ("_at", "_wait", "accepted", "looks", "mark", "out", "sent", "since")
-
     def __init__(self, since: float, accepted: int, wait: float, retry_after: float | None, now: float) -> None:
-        self.since = since
-        self.accepted = accepted
+        self.since, self.accepted = since, accepted
         self.mark, self.sent, self.out, self.looks = 0, since, False, 0
         self._wait = wait
         self._set(retry_after, now)
@@ -59,8 +52,6 @@ class Shut:
         self._set(retry_after, now)
 
     def _set(self, retry_after: float | None, now: float) -> None:
-        if retry_after is None or self.looks >= TOO_SHORT:
-            self._at = now + self._wait
-        else:  # a server that charges for what it refuses is never ready at the very second that it names
-            self._wait = max(self._wait, min(DOUBTED, retry_after))
-            self._at = now + min(self._wait, retry_after * (1.0 + 0.25 * self.looks))
+        told = self._wait if retry_after is None or self.looks >= TOO_SHORT else retry_after
+        self._wait = max(self._wait, min(DOUBTED, told))
+        self._at = now + min(self._wait, told)

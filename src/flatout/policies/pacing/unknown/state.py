@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -9,21 +10,44 @@ import msgspec
 
 from flatout.policies.pacing.aimd import Aimd
 
-from .company import Company, Suspicion, Twins
+from .climb import Climb
+from .company import Among, Company
+from .known import Known
 from .ledger import Ledger
 from .lossy import Lossy
-from .search import Fall, RateSearch
+from .search import RateSearch
 from .shut import Shut
 from .slots import Signs, Slots
+from .steady import Hold, Look
+from .twins import Suspicion, Twins
 
-_CLASSES = (Aimd, Company, Ledger, Lossy, RateSearch, Shut, Signs, Slots, Suspicion, Twins)
-_NAMED = {each.__name__: each for each in _CLASSES}
-_KIND = ""  # the key of an object's class; no attribute has that name
+
+def _one_of_each() -> tuple[Any, ...]:
+    known = Known(0.0, 1.0, math.inf)
+    hold = Hold(known, 0.0)
+    return (
+        *(Aimd(0.0, 1.0), Among(known, 1.0, 0.0), Climb(known, 0.0), Company(1.0, 1.0, 0, 0.0), hold, known),
+        *(Ledger(0.0), Look(hold, 0.0), Lossy(known, 1.0, 0.0), RateSearch(0.0), Shut(0.0, 0, 1.0, None, 0.0)),
+        *(Signs(), Slots(1, 0), Suspicion(), Twins(0)),
+    )
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    kind = next(each for each in type(value).__mro__ if each in _CLASSES)
+    slots = {name: getattr(value, name) for name in getattr(kind, "__slots__", ())}
+    return {**slots, **getattr(value, "__dict__", {})}
+
+
+_CLASSES: dict[type[Any], str] = {type(each): type(each).__name__ for each in _one_of_each()}
+_KINDS = {type(each).__name__: (type(each), _attributes(each).keys()) for each in _one_of_each()}
+_KIND, _SAME = "", "="
+"""The keys of an object's class, and of the number of an object that was written before. No attribute is named so."""
 
 
 def to_bytes(state: list[Any]) -> bytes:
     """What searches know."""
-    return msgspec.msgpack.encode([_plain(each) for each in state])
+    written: dict[int, int] = {}
+    return msgspec.msgpack.encode([_plain(each, written) for each in state])
 
 
 def from_bytes(data: bytes) -> list[Any]:
@@ -32,38 +56,45 @@ def from_bytes(data: bytes) -> list[Any]:
     Raises:
         ValueError: it is no state of this version's searches.
     """
+    made: list[Any] = []
     try:
-        return [_made(each) for each in msgspec.msgpack.decode(data, type=list)]
-    except (AttributeError, KeyError, TypeError, msgspec.DecodeError) as error:
+        return [_made(each, made) for each in msgspec.msgpack.decode(data, type=list)]
+    except (AttributeError, IndexError, KeyError, TypeError, msgspec.DecodeError) as error:
         raise ValueError("no state of a search") from error
 
 
 def into(search: RateSearch | Aimd, state: Any) -> None:
     """Let a search know what another knew."""
-    for slot in state.__slots__:
-        setattr(search, slot, getattr(state, slot))
+    for name, value in _attributes(state).items():
+        setattr(search, name, value)
 
 
-def _plain(value: Any) -> Any:
-    for kind in type(value).__mro__:
-        if kind in _CLASSES:
-            return {_KIND: kind.__name__, **{slot: _plain(getattr(value, slot)) for slot in kind.__slots__}}
-    if isinstance(value, Fall):
-        return {_KIND: "Fall", **value._asdict()}
+def _plain(value: Any, written: dict[int, int]) -> Any:
+    """A value as msgpack's own types. The phases of a search know the same things: each object is written once."""
+    kind = next((_CLASSES[each] for each in type(value).__mro__ if each in _CLASSES), None)
     if isinstance(value, deque):
         return {_KIND: "deque", "items": list(value), "most": value.maxlen}
-    return value
+    if kind is None:
+        return value
+    if id(value) in written:
+        return {_SAME: written[id(value)]}
+    written[id(value)] = len(written)
+    return {_KIND: kind, **{name: _plain(each, written) for name, each in _attributes(value).items()}}
 
 
-def _made(value: Any) -> Any:
+def _made(value: Any, made: list[Any]) -> Any:
     if not isinstance(value, dict):
         return value
+    if _SAME in value:
+        return made[value[_SAME]]
     kind = value.pop(_KIND)
     if kind == "deque":
         return deque(value["items"], value["most"])
-    if kind == "Fall":
-        return Fall(**value)
-    made = _NAMED[kind].__new__(_NAMED[kind])
-    for slot in _NAMED[kind].__slots__:
-        setattr(made, slot, _made(value[slot]))
-    return made
+    of, names = _KINDS[kind]
+    if value.keys() != names:
+        raise KeyError(kind)
+    new: Any = object.__new__(of)
+    made.append(new)
+    for name, each in value.items():
+        setattr(new, name, _made(each, made))
+    return new

@@ -40,7 +40,7 @@ class JointSearch(RateSearch):
     @property
     def bounded(self) -> bool:
         """Whether it is for a limit below others that are known."""
-        return self._ceiling < math.inf
+        return self._known.ceiling < math.inf
 
     def ready_at(self, now: float) -> float:
         was_shut = self.shut
@@ -53,7 +53,7 @@ class JointSearch(RateSearch):
         self._together.tell(TAKE, now)
 
     def over(self) -> None:
-        self._together.tell(OVER, self._grown)
+        self._together.tell(OVER, self._together.last)
 
     def accepted(self, mark: int, ended: int, now: float) -> None:
         self._together.tell(ACCEPTED, now, mark, ended)
@@ -120,16 +120,17 @@ class Together:
         log: what happened to everybody's requests.
 
     Attributes:
+        last: when the last event happened.
         rate: the search for a rate; None when nobody searches.
         aimd: the number in flight that is adapted; None when nobody does that.
     """
 
-    __slots__ = ("_begun", "_last", "_log", "_place", "aimd", "rate")
+    __slots__ = ("_begun", "_log", "_place", "aimd", "last", "rate")
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._place = 0
-        self._last = -math.inf  # when the last event happened
+        self.last = -math.inf
         self._begun = 0  # how many searches there were: a kept state of the same one changes this one's
         self.rate: JointSearch | None = None
         self.aimd: JointAimd | None = None
@@ -154,7 +155,7 @@ class Together:
         self._log.append((kind, now, a, b, c, d))
         self.catch_up(now)
         if self._place % KEEP_EVERY == 0:
-            self._log.keep(to_bytes([self._begun, self._last, self.rate, self.aimd]))
+            self._log.keep(to_bytes([self._begun, self.last, self.rate, self.aimd]))
 
     def catch_up(self, now: float) -> None:
         """Learn what has happened meanwhile. Where that is not to be had, searches begin anew, for all."""
@@ -171,7 +172,7 @@ class Together:
 
     def _is_stale(self, now: float) -> bool:
         self.catch_up(now)
-        return not abs(now - self._last) <= STALE
+        return not abs(now - self.last) <= STALE
 
     def _news(self) -> Iterable[Event]:
         """The events since the last look; a kept state stands for those that are there no more.
@@ -190,7 +191,7 @@ class Together:
 
     def _recall(self, state: bytes) -> None:
         """Go on from a state that was kept."""
-        begun, self._last, search, aimd = from_bytes(state)
+        begun, self.last, search, aimd = from_bytes(state)
         again, self._begun = begun == self._begun, begun
         if search is not None:
             self.rate = self.rate if again and self.rate is not None else JointSearch(self, 0.0, 1.0, math.inf)
@@ -207,13 +208,13 @@ class Together:
             self.tell(ADAPT, now, aimd.most)
 
     def _happened(self, event: Event) -> None:
-        kind, self._last, figure, ceiling, _, _ = event
+        kind, self.last, figure, ceiling, _, _ = event
         if kind == BEGIN:
             self._begun += 1
-            self.rate = JointSearch(self, self._last, None if math.isnan(figure) else figure, ceiling)
+            self.rate = JointSearch(self, self.last, None if math.isnan(figure) else figure, ceiling)
         elif kind == ADAPT:
             self._begun += 1
-            self.aimd = JointAimd(self, self._last, figure)
+            self.aimd = JointAimd(self, self.last, figure)
         elif kind < ADAPT:
             if self.rate is not None:
                 self.rate.happened(event)
