@@ -143,15 +143,15 @@ def side_by_side(count: int, limit: Window, minutes: int) -> Minutes:
     return _run([Searching() for _ in range(count)], limit, minutes)
 
 
-def known_side_by_side(count: int, limit: Window, rpm: float, minutes: int) -> tuple[Minutes, bool]:
+def known_side_by_side(count: int, limit: Window, rpm: float, minutes: int, seed: int = 1) -> tuple[Minutes, bool]:
     """Let so many be given one limit each. Returns also whether all of them noticed that it is not theirs alone."""
     knowing = [Knowing(rpm) for _ in range(count)]
-    seen = _run(knowing, limit, minutes)
+    seen = _run(knowing, limit, minutes, seed)
     return seen, all(each.pacer.overruled for each in knowing)
 
 
-def _run(sends: Sequence[Sends], limit: Window, minutes: int) -> Minutes:
-    random, seen = Random(1), Minutes(len(sends), minutes)
+def _run(sends: Sequence[Sends], limit: Window, minutes: int, seed: int = 1) -> Minutes:
+    random, seen = Random(seed), Minutes(len(sends), minutes)
     senders = [Sender(each, limit, random) for each in sends]
     due = [(0.0, number) for number in range(len(senders))]
     while due[0][0] < 60.0 * minutes:

@@ -30,16 +30,20 @@ class Steady(Phase):
 
 
 class Hold(Steady):
-    """Send a margin below the limit. The next request goes after so many intervals."""
+    """Send a margin below the limit.
 
-    def __init__(self, known: Known, now: float, skipped: int = 1) -> None:
+    Where the limit was just met, a bucket is empty. What it refuses at first are no strays.
+    """
+
+    def __init__(self, known: Known, now: float, *, emptied: bool = False) -> None:
         super().__init__(known)
         known.limit = min(known.ceiling, known.limit)
         self.rate = known.for_accepted(known.limit * (1.0 - MARGIN))
         self.base = known.cut = known.ledger.sent
         self.began, self.heard = now, 0
         known.begin()
-        known.tat = max(known.tat, now + skipped / self.rate)
+        self._deaf = self.base + STAND * emptied  # the last request that is no stray if it is refused
+        known.tat = max(known.tat, now + (1 + emptied) / self.rate)
 
     def take(self, now: float) -> Phase:
         rests = not self.known.rough and self.known.ledger.sent - self.base < self.known.stand
@@ -47,7 +51,7 @@ class Hold(Steady):
 
     def refused(self, refusal: Refusal) -> Phase | Shut:
         known = self.known
-        self.heard += 1
+        self.heard += refusal.mark > self._deaf
         tells = known.suspicion.tells(self.rate) and not (known.window or known.signs.likely)
         if tells and known.suspicion.refused(refusal.mark, known.ledger.sent, self.base):
             return Among(known, self.rate, refusal.now)
@@ -160,7 +164,7 @@ class Look(Steady):
             known.stand = STAND
         else:
             known.wait_longer()
-        return Hold(known, refusal.now, 2)
+        return Hold(known, refusal.now, emptied=True)
 
     def _met_early(self) -> bool:
         """Whether what the hold had left unused was not there, so that its refusals were the limit's."""
