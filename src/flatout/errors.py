@@ -19,7 +19,7 @@ The tree, outermost first::
     │ │ ├ ContextTooLong                the prompt is larger than the model's context
     │ │ ├ ContentFiltered               the provider's filter stopped the prompt or the answer
     │ │ └ Refused                       the model declined to answer
-    │ ├ OutputError                     an answer arrived, was paid, and is not usable
+    │ ├ OutputError                     an answer arrived and was paid for, but cannot be used
     │ │ ├ Truncated                     cut off at the token limit
     │ │ ├ EmptyAnswer                   no text and no tool call
     │ │ ├ SchemaMismatch                not what the output schema asks for
@@ -28,16 +28,16 @@ The tree, outermost first::
     │ │ ├ BudgetExceeded                it might cost more than the budget has left
     │ │ └ CircuitOpen                   its server is stopped or dead
     │ ├ DeadlineExceeded                the whole call's deadline passed
-    │ ├ Exited                          a function of the user's asked the program to end
-    │ ├ UsageLimitReached               an agent's run came to one of its limits
-    │ └ StepUnknown                     a step with side effects was begun before a crash, and nobody knows its end
+    │ ├ Exited                          one of the user's functions asked the program to end
+    │ ├ UsageLimitReached               an agent's run reached one of its limits
+    │ └ StepUnknown                     a step with side effects began before a crash; its outcome is unknown
     └ StoreError                        the run file
       ├ RunLocked                       another process holds it
       ├ RunMismatch                     it belongs to another job
       └ RunDamaged                      it is not a readable run file
 
-A class says what happened. What to do about it (retry, throttle, stop the target, fail) is decided by
-`flatout.policies.failures.decision`.
+A class says what happened. `flatout.policies.failures.decision` decides what to do about it: retry, throttle, stop
+the target, or fail.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FlatoutError(Exception):
     """Base of everything that flatout raises on purpose.
 
     Attributes:
-        outcome: where it ended an agent's run: the `flatout.agents.Outcome` so far, with its trace; else None.
+        outcome: the `flatout.agents.Outcome` so far, with its trace, if the error ended an agent's run; else None.
     """
 
     outcome: Any = None
@@ -66,7 +66,7 @@ class ConfigError(FlatoutError, ValueError):
     """Wrong options, configuration or input. Raised before anything is sent.
 
     What to do:
-        Correct what the message names. It says what was given, and where one can tell, what was probably meant.
+        Correct what the message names. It says what was given and, if flatout can tell, what was probably meant.
     """
 
 
@@ -83,7 +83,7 @@ class CallError(FlatoutError):
         should_retry: the provider's ``x-should-retry``, when it sent one.
         headers: the answer's headers (lower-case names); secrets are never among them.
         reply: the decoded answer behind an error on a 200 (truncated, refused …): it was paid for.
-        limits: the limits that a refusal for speed names, if it does.
+        limits: the limits that a rate-limit refusal names, if it names any.
     """
 
     def __init__(
@@ -115,14 +115,14 @@ class CallError(FlatoutError):
 
 
 class TransportError(CallError):
-    """No whole HTTP answer arrived. The call may have been executed, and billed, all the same."""
+    """No complete HTTP answer arrived. The provider may still have executed the call, and billed it."""
 
 
 class ConnectError(TransportError):
     """No connection could be made: refused, unreachable, unknown host, TLS failure. Nothing was billed.
 
     What to do:
-        Look at the address (`base_url`), the network, and whether a proxy or a certificate of your own is needed: the
+        Check the address (`base_url`) and the network, and whether you need a proxy or a certificate of your own. The
         message says which of them it was. flatout has waited for the server as long as `give_up` allows.
     """
 
@@ -131,7 +131,7 @@ class AttemptTimeout(TransportError):
     """One attempt took longer than its ``timeout``.
 
     What to do:
-        Raise `timeout`, or lower `max_tokens`: long answers take long. Where a server falls silent, `first_byte` and
+        Raise `timeout`, or lower `max_tokens`: long answers take long. If a server falls silent, `first_byte` and
         `between_bytes` notice it sooner.
     """
 
@@ -140,7 +140,7 @@ class ProtocolError(TransportError):
     """The answer was broken: closed in the middle, malformed, oversized, or a redirect (never followed).
 
     What to do:
-        Try again later, and look for a proxy or gateway that cuts answers off. A redirect means that `base_url` is not
+        Try again later, and check for a proxy or gateway that cuts answers off. A redirect means that `base_url` is not
         the address of the API itself.
     """
 
@@ -153,13 +153,13 @@ class RateLimited(ProviderError):
     """The provider refused the request because calls came too fast (429, 498).
 
     What to do:
-        Nothing, as a rule: flatout slows down and tries again until the `deadline`. If this error is left, raise the
-        deadline, or give the limits that you really have (`Limits`): others may use the same key.
+        Nothing, as a rule: flatout slows down and tries again until the `deadline`. If this error remains, raise
+        the deadline, or give your real limits (`Limits`): others may use the same key.
     """
 
 
 class QuotaExhausted(ProviderError):
-    """Money or a long quota (a day's, a month's) is used up. Every call to the target would fail alike.
+    """Money or a long quota (a day's, a month's) is used up. Every other call to the target would fail too.
 
     What to do:
         Add credit or raise the quota at the provider, or wait for it with `wait_for_quota`. With a run file, run the
@@ -168,10 +168,10 @@ class QuotaExhausted(ProviderError):
 
 
 class Overloaded(ProviderError):
-    """The provider has no capacity at the moment (503, 529). It says nothing about your limits.
+    """The provider has no capacity at the moment (503, 529). This says nothing about your limits.
 
     What to do:
-        Run the calls again later. A longer `deadline` lets flatout wait for the provider by itself.
+        Run the calls again later. A longer `deadline` lets flatout wait for the provider.
     """
 
 
@@ -179,7 +179,7 @@ class ServerError(ProviderError):
     """The provider failed (a 5xx, or an error without a better class).
 
     What to do:
-        The message says whether other calls were answered meanwhile. If they were, it is this call: change it, or
+        The message says whether other calls were answered meanwhile. If they were, the cause is this call: change it, or
         report it with `request_id`. If not, run it again later.
     """
 
@@ -188,7 +188,7 @@ class AuthenticationError(ProviderError):
     """The key is missing, wrong, or not allowed to use this model (401, 403).
 
     What to do:
-        Set the provider's environment variable to a valid key, and see whether that key may use the model. The message
+        Set the provider's environment variable to a valid key, and check that this key may use the model. The message
         names the variable.
     """
 
@@ -197,15 +197,15 @@ class InvalidRequest(ProviderError):
     """The provider says that this request can never succeed (400, 404, 413, 422).
 
     What to do:
-        Read `body`: the provider says what it does not take. Most often the model's name or one parameter is wrong.
+        Read `body`: the provider says what it does not accept. Most often the model's name or one parameter is wrong.
     """
 
 
 class ContextTooLong(ProviderError):
-    """The prompt, with what it asks for, is larger than the model's context.
+    """The prompt plus the tokens it asks for exceed the model's context.
 
     What to do:
-        Shorten the prompt, lower `max_tokens`, or take a model with a larger context.
+        Shorten the prompt, lower `max_tokens`, or use a model with a larger context.
     """
 
 
@@ -213,7 +213,7 @@ class ContentFiltered(ProviderError):
     """The provider's content filter stopped the prompt or the answer.
 
     What to do:
-        Change the prompt, or the filter's settings at the provider. To ask the same again does not help.
+        Change the prompt, or the filter's settings at the provider. Asking the same again does not help.
     """
 
 
@@ -230,18 +230,18 @@ class OutputError(CallError):
 
 
 class Truncated(OutputError):
-    """The answer was cut off at the token limit where a whole one is needed.
+    """The answer was cut off at the token limit, and only a complete one is useful.
 
     What to do:
-        Raise `max_tokens`. With a reasoning model leave room for its thought as well. `reply` has what there is.
+        Raise `max_tokens`. With a reasoning model, leave room for its reasoning as well. `reply` has the part that arrived.
     """
 
 
 class EmptyAnswer(OutputError):
-    """The provider said success but sent neither text nor a tool call.
+    """The provider reported success but sent neither text nor a tool call.
 
     What to do:
-        Raise `max_tokens` where a model reasons: its thought may have used all of it. Otherwise change the prompt or
+        If the model reasons, raise `max_tokens`: its reasoning may have used all of it. Otherwise change the prompt or
         the model.
     """
 
@@ -250,11 +250,11 @@ class SchemaMismatch(OutputError):
     """The answer does not fit the output schema, or the arguments in it do not fit a tool.
 
     What to do:
-        Read the message, which says what does not fit, and `reply.text`. Simplify the schema, raise `reasks`, or take a
+        Read the message, which says what does not fit, and `reply.text`. Simplify the schema, raise `reasks`, or use a
         model with strict schemas.
 
     Attributes:
-        complaints: by the ids of the tool calls whose arguments do not fit, what is wrong with them.
+        complaints: what is wrong with a tool call's arguments, by the tool call's id.
     """
 
     def __init__(self, message: str, *, complaints: Mapping[str, str] | None = None, **more: Any) -> None:
@@ -266,19 +266,19 @@ class GuardrailTripped(OutputError):
     """A guardrail said stop.
 
     What to do:
-        Read the reason in the message. `outcome` has the run until then.
+        Read the reason in the message. `outcome` has the run so far.
     """
 
 
 class NotSent(CallError):
-    """flatout held the call back: it was not sent, or not again, where `attempts` were. Trying again later is safe."""
+    """flatout held the call back: it was not sent, or not sent again after `attempts`. Trying again later is safe."""
 
 
 class BudgetExceeded(NotSent):
     """The call might cost more than the budget has left.
 
     What to do:
-        Raise `budget`, or set `max_tokens`, so that less has to be set aside for each call. With a run file, run the
+        Raise `budget`, or set `max_tokens`, so that less has to be reserved for each call. With a run file, run the
         same command again: only calls without an answer are asked.
     """
 
@@ -287,7 +287,7 @@ class CircuitOpen(NotSent):
     """The call's target is stopped (wrong key, quota used up) or dead. The cause is chained.
 
     What to do:
-        Mend the cause, which is `__cause__` and stands in the message. Nothing was paid for these calls. With a run
+        Fix the cause, which is in `__cause__` and in the message. Nothing was paid for these calls. With a run
         file, run the same command again.
     """
 
@@ -301,16 +301,16 @@ class DeadlineExceeded(CallError):
 
 
 class Exited(CallError):
-    """A function of yours asked the program to end, in the middle of an item or a call.
+    """One of your functions asked the program to end, in the middle of an item or a call.
 
-    What was under way beside it comes to its end first; then the program ends.
+    Work that is already in progress finishes first; then the program ends.
 
     What to do:
         Find the function that calls `sys.exit()`, and let it raise an ordinary exception if only its own item should
         fail.
 
     Attributes:
-        exit: the SystemExit or KeyboardInterrupt; None where the error comes from a run file.
+        exit: the SystemExit or KeyboardInterrupt; None if the error comes from a run file.
     """
 
     def __init__(self, message: str, *, exit: BaseException | None = None, attempts: int = 0) -> None:
@@ -319,7 +319,7 @@ class Exited(CallError):
 
 
 class UsageLimitReached(CallError):
-    """An agent's run came to one of its `flatout.agents.UsageLimits`, and went no further.
+    """An agent's run reached one of its `flatout.agents.UsageLimits` and stopped.
 
     What to do:
         Raise the limit in `UsageLimits`, or find out from `outcome.trace` why the agent needs so much.
@@ -327,7 +327,7 @@ class UsageLimitReached(CallError):
     Attributes:
         limit: the limit's name, such as ``turns``.
         allowed: the limit.
-        used: what was used until then; None when that is not known.
+        used: what had been used by then; None if unknown.
     """
 
     def __init__(
@@ -346,11 +346,11 @@ class UsageLimitReached(CallError):
 
 
 class StepUnknown(CallError):
-    """A step with side effects was begun before a crash. Whether it took effect is not known, so it is not repeated.
+    """A step with side effects began before a crash. Its outcome is unknown, so it is not repeated.
 
     What to do:
-        Look yourself whether the step took effect. Then let the agent's `approve` say whether to run it again, and run
-        with `retry_failed=True`.
+        Check yourself whether the step took effect. Then let the agent's `approve` decide whether to run it again, and
+        run with `retry_failed=True`.
     """
 
 
@@ -358,8 +358,8 @@ class StoreError(FlatoutError):
     """The run file could not be opened, read or written.
 
     What to do:
-        Read the message: it names the file, and what the system says of it. Keep run files on a local disk with room to
-        spare.
+        Read the message: it names the file and the system's error. Keep run files on a local disk with enough
+        free space.
     """
 
 
@@ -367,7 +367,7 @@ class RunLocked(StoreError):
     """Another process is writing this run file.
 
     What to do:
-        Wait for the other process, which the message names, or end it.
+        Wait for the other process, which the message names, or stop it.
     """
 
 
@@ -375,8 +375,8 @@ class RunMismatch(StoreError):
     """The run file belongs to another job. The message names the first difference.
 
     What to do:
-        Go back to the input, prompt, model and parameters of the run; or start another one: another file for `store`,
-        or `--fresh`.
+        Go back to the input, prompt, model and parameters of the run. Or start another run, with another file for
+        `store`, or with `--fresh`.
     """
 
     def __str__(self) -> str:
@@ -384,7 +384,7 @@ class RunMismatch(StoreError):
 
     @property
     def difference(self) -> str:
-        """The message without what to do about it: the command knows another way."""
+        """The message without its advice. The command gives different advice."""
         return super().__str__()
 
 
@@ -392,6 +392,5 @@ class RunDamaged(StoreError):
     """The file is not a readable run file.
 
     What to do:
-        Get out what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another
-        file.
+        Recover what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another file.
     """

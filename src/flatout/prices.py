@@ -1,8 +1,8 @@
-"""What calls cost, from the offline price table of genai-prices and from the user's own prices.
+"""What calls cost: from the offline price table of genai-prices, and from the user's own prices.
 
-A price that is not known is None, never 0: a bill of "unknown" is honest, a bill of 0 is wrong. A look-up in the
-table costs tens of microseconds, so a target's rates are resolved once a minute into plain floats (some prices change
-with the date or the hour), after which a cost is about one microsecond.
+An unknown price is None, never 0: a bill of "unknown" is honest, a bill of 0 is wrong. A look-up in the table costs
+tens of microseconds. So each target's rates are resolved into plain floats once a minute (some prices change with the
+date or the hour); after that, a cost takes about one microsecond.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
-"""What providers call their usual service, or ask for it by; it has the usual price."""
+"""Names of the normal service tier, which has the standard price: as providers report it, or as callers ask for it."""
 
 _SHARES = {("openai", "flex"): 0.5}
-"""Parts of the usual price that a tier costs where the table has no price of the tier's own, by the table's provider:
-OpenAI bills flex at the rates of its batch API, which are half (its documentation of flex processing)."""
+"""A tier's price as a share of the standard price, by the table's provider id. Used if the table has no price for the
+tier. OpenAI bills flex at its batch API's rates, which are half (OpenAI's documentation of flex processing)."""
 
 _MOST_CACHED = 1_000
-"""Resolved rates kept; the model's name comes from the provider, so their number is not ours to trust."""
+"""Resolved rates that are kept. Providers choose the model names in the keys, so their number needs a bound."""
 
 
 class Rates(NamedTuple):
     """US dollars per token, for prompts of more than ``above`` tokens, and per request.
 
-    None: without a price of its own. Such a token costs what its kind does: a cached one as much as input.
+    None means that the kind of token has no price of its own. It then costs what its parent kind costs: a cached token
+    costs as much as an input token.
     """
 
     above: int
@@ -49,8 +50,8 @@ class Prices:
 
     Args:
         overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table.
-            One holds for all service tiers, but for those that have one of their own, as ``endpoint/model@tier``.
-            Without one, a token of a server of one's own costs 0.
+            An override holds for all service tiers, except those that have their own, as ``endpoint/model@tier``.
+            Without an override, tokens of a self-hosted server cost 0.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
     Raises:
@@ -69,15 +70,15 @@ class Prices:
     def cost(
         self, target: Target, usage: Usage, model_reported: str | None = None, *, service_tier: str | None = None
     ) -> float | None:
-        """What an attempt cost; None when its price or its token counts are not known.
+        """What an attempt cost; None if its price or its token counts are unknown.
 
         Args:
             target: where it was sent.
             usage: the tokens that the provider counted.
-            model_reported: the model that answered, as the provider names it; it wins over the target's name, which
+            model_reported: the model that answered, as the provider names it. It wins over the target's name, which
                 may be an alias or a deployment.
-            service_tier: the tier that answered (``flex``, ``priority``). The usual price holds for the usual tiers
-                alone; that of a tier which the table does not have is not known.
+            service_tier: the tier that answered (``flex``, ``priority``). The standard price applies to the standard
+                tiers only. The price of a tier that the table does not have is unknown.
         """
         if usage.input_tokens is None or usage.output_tokens is None:
             return 0.0 if self.is_free(target) else None
@@ -85,16 +86,16 @@ class Prices:
         return _cost(rates, usage) if rates is not None else None
 
     def is_free(self, target: Target) -> bool:
-        """Whether nothing is paid for a target's tokens, however many they are."""
+        """Whether the target's tokens cost nothing, however many they are."""
         return self._rates(target, 0, None, None) == _FREE
 
     def worst_case(
         self, target: Target, input_tokens: int, max_tokens: int | None, *, service_tier: str | None = None
     ) -> float | None:
-        """The most that an attempt can cost: nothing read from a cache, and an answer of full length.
+        """The most that an attempt can cost: nothing is read from a cache, and the answer has its full length.
 
-        Where a tier is asked for, it is at least the standard price, since the provider may serve the call at that.
-        None when the price is not known, or when nothing bounds the answer.
+        If the call asks for a tier, this is at least the standard price, because the provider may fall back to that.
+        None if the price is unknown, or if nothing bounds the answer.
         """
         if max_tokens is None:
             return None
@@ -131,7 +132,7 @@ class Prices:
             if name in self._overrides:
                 return (self._overrides[name],)
         if endpoint.self_hosted:
-            return (_FREE,)  # a machine's price is not per token; and local runs need not load the table
+            return (_FREE,)  # a machine's price is not per token, and local runs need not load the table
         for model in (model_reported, target.model):
             found = _look_up(endpoint.base_url, model, tier, at) if model else None
             if found is not None:
@@ -158,7 +159,7 @@ def _cost(rates: Rates, usage: Usage) -> float | None:
     if (rates.input is None and total) or (rates.output is None and answer):
         return None
     input_price, output_price = rates.input or 0.0, rates.output or 0.0
-    # A part larger than its whole is a provider's mistake; it must not make the rest negative.
+    # A part larger than its whole is a provider's mistake. It must not make the rest negative.
     cached = min(usage.cached_tokens or 0, total)
     written = min(usage.cache_write_tokens or 0, total - cached)
     reasoning = min(usage.reasoning_tokens or 0, answer)
@@ -173,9 +174,9 @@ def _cost(rates: Rates, usage: Usage) -> float | None:
 
 
 def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[ModelPrice, float | None] | None:
-    """The table's price of a model at an address, and the part of it that a tier costs (None: not known).
+    """The table's price of a model at an address, and the tier's share of it (None if unknown).
 
-    None when the table has no such model. The address decides, not the endpoint's name: another server under a known
+    None if the table has no such model. The address decides, not the endpoint's name: another server under a known
     name has another price list.
     """
     from genai_prices.data_snapshot import get_snapshot  # 0.15 s to import; it never opens a connection
@@ -190,21 +191,21 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     if tier is None:
         return info.get_prices(when), 1.0
     context = {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
-    # A model that the table lends from another provider has that one's tiers, not this one's.
+    # The table may lend a model from another provider. Its tiers are that provider's, not this one's.
     own = any(info is one for one in provider.models)
     if own and any(variant.when == context for variant in info.price_variants or ()):
         return info.get_prices(when, context), 1.0
     return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
 
 
-# In the order of Rates.
+# In the order of Rates' fields.
 _FIELDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "output_reasoning_mtok")
 
 
 def _steps(price: ModelPrice, share: float) -> tuple[Rates, ...]:
-    """A price with steps by context as rates, the highest first. A step's rate holds for all tokens once it is crossed.
+    """The rates of a price with steps by context length, highest step first, each times ``share``.
 
-    All of them are ``share`` of what the table says.
+    Once a prompt crosses a step, the step's rate holds for all of its tokens.
     """
     prices = [getattr(price, field) for field in _FIELDS]
     starts = {tier.start for entry in prices for tier in getattr(entry, "tiers", ())}
@@ -217,7 +218,7 @@ def _step(price: ModelPrice, above: int, share: float) -> Rates:
 
 
 def _per_unit(entry: Any, above: int, unit: float) -> float | None:
-    """One entry of the table (a number, or a base with tiers sorted by start) just above a token count."""
+    """One entry of the table just above a token count: a number, or a base with tiers sorted by start."""
     if entry is None:
         return None
     amount = getattr(entry, "base", entry)

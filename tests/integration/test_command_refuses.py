@@ -97,7 +97,7 @@ CASES = {
     "no model for a table": Case(
         "no model: name one", run="in.csv -o out.csv --prompt {{text}}", files=CSV, server=False
     ),
-    "no address": Case("the base URL 'localhost:8000' is no http://", options="-m any --base-url localhost:8000"),
+    "no address": Case("the base URL 'localhost:8000' is not an http://", options="-m any --base-url localhost:8000"),
     "a model twice": Case("models names a model twice: use samples", options="-m any -m any"),
     "an unknown provider among several": Case(
         "no provider is named 'opnai'",

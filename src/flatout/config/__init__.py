@@ -1,1 +1,1 @@
-"""What a client is told: flatout.toml, keyword arguments, the user's folders, and which files may be listened to."""
+"""Configuration: flatout.toml, keyword arguments, the user's folders, and which files are trusted."""

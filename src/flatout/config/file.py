@@ -1,4 +1,4 @@
-"""flatout.toml: endpoints, the variables that hold keys, limits and prices, as one value.
+"""flatout.toml as one value: endpoints, the variables that hold keys, limits and prices.
 
 ::
 
@@ -18,8 +18,7 @@
     input = 0.10
     output = 0.40
 
-Keys themselves never stand in the file: it is meant to be committed. Keyword arguments and the command line win
-over it.
+The file never holds keys: it is meant to be committed. Keyword arguments and the command line win over it.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ _log = logging.getLogger("flatout")
 
 
 class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ``[endpoints.NAME]`` table. What is left out comes from ``provider``.
+    """One ``[endpoints.NAME]`` table. ``provider`` supplies whatever the table leaves out.
 
     Args:
         base_url: the server's address, up to and including the version: ``http://127.0.0.1:8000/v1``.
-        provider: the built-in provider that it behaves like; any OpenAI-compatible server when None.
+        provider: the built-in provider that it behaves like; if None, any OpenAI-compatible server.
         key_env: the environment variable that holds its key.
         headers: sent with every request.
         query: sent with every URL, such as Azure's ``api-version``.
@@ -117,23 +116,23 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prices: dict[str, Price] = {}
 
     def limits_for(self, endpoint: str, model: str) -> Limits:
-        """The limits of one target: those of ``endpoint/model`` over those of ``endpoint``."""
+        """The limits of one target: those of ``endpoint/model``, completed by those of ``endpoint``."""
         return self.limits.get(f"{endpoint}/{model}", Limits()).over(self.limits.get(endpoint, Limits()))
 
 
 class FoundConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A flatout.toml that was found, and not given by hand.
+    """A flatout.toml that flatout found itself, as opposed to one that the user named.
 
     Attributes:
         path: where it is.
-        trusted: whether the user said that it may send prompts and keys wherever it says; see `flatout.config.trust`.
+        trusted: whether the user allowed it to send prompts and keys where it says; see `flatout.config.trust`.
     """
 
     path: str
     trusted: bool
 
     def __str__(self) -> str:
-        """The file and what it sets, for people: whose settings are in force is to be seen."""
+        """The file and the settings in it: people should see whose settings are in force."""
         given = [name for name in Config.__struct_fields__ if getattr(self, name)]
         shown = [f"model {self.model}" if name == "model" else name for name in given]
         return f"settings from {self.path}: {', '.join(shown) or 'none'}"
@@ -143,12 +142,12 @@ def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None =
     """Read the configuration.
 
     Args:
-        source: a file, a Config or a mapping of the same shape; None looks for flatout.toml in the working
-            directory and upward, and is empty when there is none. Files that others own or may write to are passed
-            over, with a word in the log.
+        source: a file, a Config or a mapping of the same shape. None looks for flatout.toml in the working directory
+            and upward; the Config is empty if there is none. A file that others own or may write to is skipped, with
+            a warning in the log.
 
     Raises:
-        ConfigError: no such file, no TOML, or an unknown or wrong setting; the message names it.
+        ConfigError: the file does not exist, is not TOML, or has an unknown or wrong setting; the message names it.
     """
     if isinstance(source, Config):
         return source
@@ -163,7 +162,7 @@ def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None =
 
 
 def find() -> Path | None:
-    """The nearest flatout.toml from the working directory upward, whosever it is.
+    """The nearest flatout.toml from the working directory upward, whoever owns it.
 
     Raises:
         ConfigError: it cannot be read.
@@ -178,14 +177,14 @@ def _found() -> Config | None:
             found = msgspec.structs.asdict(parse(content, str(path)))
             return FoundConfig(**found, path=str(path), trusted=trusted)
         name = visible(str(path))
-        _log.warning("ignores %s: %s. If it is to hold: flatout trust %s", name, doubt, name)
+        _log.warning("ignores %s: %s. To use it: flatout trust %s", name, doubt, name)
     return None
 
 
 def _upward() -> Iterator[tuple[Path, bytes, str]]:
     try:
         here = Path.cwd()
-    except OSError:  # it is gone: so are all that were above it
+    except OSError:  # the working directory was deleted, so nothing can be found above it
         return
     for folder in (here, *here.parents):
         path = folder / FILE_NAME
@@ -198,10 +197,10 @@ def _upward() -> Iterator[tuple[Path, bytes, str]]:
 
 
 def parse(content: bytes, name: str) -> Config:
-    """The configuration in a flatout.toml.
+    """The configuration in the content of a flatout.toml.
 
     Raises:
-        ConfigError: no TOML, or an unknown or wrong setting; the message begins with the file's ``name``.
+        ConfigError: not TOML, or an unknown or wrong setting; the message begins with the file's ``name``.
     """
     try:
         return _convert(tomllib.loads(content.decode()), name)
@@ -217,28 +216,28 @@ def _convert(data: object, name: str) -> Config:
 
 
 def _in_table(data: Any) -> str:
-    """The first table that cannot be used, and what is wrong in it; "" when all tables can be used."""
+    """The first table that cannot be used, and what is wrong in it; "" if all tables can be used."""
     for kind, shape in _TABLES.items():
         tables = data.get(kind) if kind else None
         for name, table in tables.items() if isinstance(tables, Mapping) else ():
             try:
                 msgspec.convert(table, shape)
             except (msgspec.ValidationError, ConfigError) as error:
-                said = str(error)
-                return _unknown(said, kind, name) or f"[{kind}.{name}]: {said}"
+                reason = str(error)
+                return _unknown(reason, kind, name) or f"[{kind}.{name}]: {reason}"
     return ""
 
 
 def _unknown(message: str, table: str = "", name: str = "") -> str:
-    """What there is instead of a setting that there is not; "" when the message is about something else."""
-    found = _UNKNOWN.fullmatch(message)
-    if found is None:
+    """A message that lists the known settings if ``message`` is about an unknown one; else ""."""
+    match = _UNKNOWN.fullmatch(message)
+    if match is None:
         return ""
     known = _TABLES[table].__struct_fields__
     where = f"[{table}.{name}] may have" if table else "there are"
-    close = get_close_matches(found[1], known, n=1)
+    close = get_close_matches(match[1], known, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"no setting is named {found[1]!r}{hint} ({where}: {', '.join(known)})"
+    return f"no setting is named {match[1]!r}{hint} ({where}: {', '.join(known)})"
 
 
 _TABLES: dict[str, type[Struct]] = {"": Config, "endpoints": EndpointConfig, "limits": Limits, "prices": Price}

@@ -1,4 +1,4 @@
-"""Where flatout keeps what is the user's own, by the platform's custom. The folders need not exist yet."""
+"""The user's folders for flatout's files, by the platform's convention. The folders need not exist yet."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from flatout.errors import ConfigError
 
 
 def cache_folder() -> Path:
-    """What can be fetched or learnt anew.
+    """The folder for data that can be fetched or learnt again.
 
     Raises:
-        ConfigError: there is no home folder to have one in.
+        ConfigError: the user has no home folder.
     """
     return _folder("XDG_CACHE_HOME", "Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
 def state_folder() -> Path:
-    """What should outlive the cache: the decisions of the user.
+    """The folder for data that should outlive the cache: the user's decisions.
 
     Raises:
-        ConfigError: there is no home folder to have one in.
+        ConfigError: the user has no home folder.
     """
     return _folder("XDG_STATE_HOME", "Library/Application Support" if sys.platform == "darwin" else ".local/state")
 
 
 def _folder(variable: str, custom: str) -> Path:
     configured = os.environ.get(variable, "")
-    if Path(configured).is_absolute():  # the XDG specification: a relative path is to be ignored
+    if Path(configured).is_absolute():  # the XDG specification says to ignore relative paths
         return Path(configured) / "flatout"
     try:
         home = Path.home()

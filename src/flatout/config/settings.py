@@ -1,4 +1,4 @@
-"""What a Client's call path is made with: keyword arguments over flatout.toml over the defaults, checked once."""
+"""The settings of a Client's call path: keyword arguments over flatout.toml over the defaults, checked once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from flatout.values.checks import is_positive
 from .file import Config
 
 WEEK = 7 * 86_400.0
+"""Seconds. The default deadline of a client that waits for quotas."""
 
 
 class Gaps(Struct, frozen=True):
-    """How long an answer in pieces may keep silent, in seconds; None for no bound.
+    """How long a streamed answer may stay silent, in seconds. None means no bound.
 
     Args:
-        first_byte: from the start of the attempt (connecting included) to the first byte of the answer's body.
-        between_bytes: from one piece of the body to the next.
+        first_byte: from the start of the attempt (including the connection) to the first byte of the answer's body.
+        between_bytes: from one chunk of the body to the next.
     """
 
     first_byte: float | None = None
@@ -27,20 +28,20 @@ class Gaps(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the layers are made with. Durations are seconds, money is US dollars.
+    """The settings of the layers. Durations are in seconds, money is in US dollars.
 
     Args:
         timeout: for one attempt.
         deadline: for a whole call.
-        attempts: of one call, without those that cost none; see ``docs/retries.md``.
-        retry_share: of what is sent, the share that may be retries while other calls wait.
-        repeats: equal answers that cannot be used, after which a call is not tried again.
+        attempts: for one call; attempts that cost nothing do not count, see ``docs/retries.md``.
+        retry_share: the largest share of sent requests that may be retries while other calls wait.
+        repeats: after this many equal unusable answers, a call is not tried again.
         give_up: seconds after which a target that was never reached is given up.
-        reasks: how often the model is asked again when its answer does not fit.
-        gaps: asks for every answer in pieces, and bounds its silences; None asks for whole answers.
+        reasks: how often the model is asked again if its answer does not fit the schema.
+        gaps: streams every answer, and bounds its silences. None asks for complete answers.
         budget: the most to spend; None for no bound.
-        wait_for_quota: wait when a quota is used up.
-        fail_truncated: take texts that were cut off at the token limit for failures.
+        wait_for_quota: wait if a quota is used up.
+        fail_truncated: treat texts that were cut off at the token limit as failures.
     """
 
     timeout: float = 300.0
@@ -59,16 +60,16 @@ class Settings(Struct, frozen=True, kw_only=True):
 def settings_of(
     config: Config, *, wait_for_quota: bool = False, fail_truncated: bool = False, **given: Any
 ) -> Settings:
-    """The settings by what was given, what the configuration says, and the defaults.
+    """The settings from the arguments, then the configuration, then the defaults.
 
     Args:
         config: flatout.toml.
-        wait_for_quota: whether to wait when a quota is used up; the default deadline is then a week.
+        wait_for_quota: whether to wait if a quota is used up; the default deadline is then a week.
         fail_truncated: see `Settings`.
-        **given: the others, by the names of the Client's keyword arguments; None where nothing was given.
+        **given: the other settings, by the names of the Client's keyword arguments; None if not given.
 
     Raises:
-        ConfigError: one of them is no number, or not of its range.
+        ConfigError: a setting is not a number, or is out of range.
     """
 
     def chosen(name: str, default: Any = None) -> Any:

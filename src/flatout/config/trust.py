@@ -1,10 +1,12 @@
-"""Which of the files that are found may be listened to: the user's own, and those that the user has said yes to.
+"""Which flatout.toml files flatout obeys: the user's own, and for risky settings, those that the user approved.
 
-A flatout.toml is looked for in every folder above the working directory, so it may be anybody's: of a folder that all
-may write to, of a repository that was cloned a minute ago. It decides where prompts and keys are sent. Two rules follow
-from that, as Git and direnv have them. A file that somebody else owns or may write to is not listened to. And what
-would send prompts or keys to where nobody expects them (see `flatout.providers.consent`) needs the user's word, once
-for each content of the file: it is kept by digest, so that an edited file is asked about anew.
+flatout looks for flatout.toml in every folder from the working directory upward. So the file may be anybody's: from a
+folder that everybody may write to, or from a repository cloned a minute ago. It decides where prompts and keys go. Two
+rules follow, as in Git and direnv:
+
+- flatout ignores a file that somebody else owns or may write to.
+- A file that would send prompts or keys to an unexpected place (see `flatout.providers.consent`) needs the user's
+  approval. The approval is kept by the content's digest, so an edited file needs a new one.
 """
 
 from __future__ import annotations
@@ -21,18 +23,18 @@ from flatout.text.visible import visible
 from .folders import state_folder
 
 MOST = 1 << 20
-"""Bytes of a file that is read."""
+"""The largest file that is read, in bytes."""
 
 
 def read_owned(path: Path) -> tuple[bytes, str] | None:
-    """What a file holds, and why it may not be the user's own ("" when it is); None when no file can be found there.
+    """A file's content, and why it may not be the user's own ("" if it is); None if there is no file.
 
     Raises:
-        OSError: the user's own file cannot be read. Somebody else's then counts as empty.
+        OSError: the user's own file cannot be read. Somebody else's unreadable file counts as empty.
     """
     try:
         link, file = path.lstat(), path.stat()
-    except OSError:  # none is there, or a folder above does not let us look
+    except OSError:  # there is no file, or a folder above it denies access
         return None
     if not stat.S_ISREG(file.st_mode):
         return None
@@ -46,7 +48,7 @@ def read_owned(path: Path) -> tuple[bytes, str] | None:
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """What a file holds, and whose it is: both of the same file, whatever others put in its place meanwhile."""
+    """A file's content and owner, both of the same file even if somebody replaces it meanwhile."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         facts = os.fstat(file.fileno())
         if facts.st_size > MOST:
@@ -55,25 +57,25 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def is_trusted(content: bytes) -> bool:
-    """Whether the user has said yes to a file of this content."""
+    """Whether the user approved a file of this content."""
     return _digest(content) in _known()
 
 
 def trust(content: bytes, path: Path) -> None:
-    """Keep that the user says yes to a file of this content. The path is kept for people.
+    """Save the user's approval of a file of this content. The path is saved for people to read.
 
     Raises:
-        ConfigError: it cannot be kept.
+        ConfigError: the approval cannot be saved.
     """
     if not is_trusted(content):
         _write({**_known(), _digest(content): visible(str(path))})
 
 
 def distrust(content: bytes) -> bool:
-    """Take it back; whether there was anything to take back.
+    """Withdraw the approval of a file of this content; False if there was none.
 
     Raises:
-        ConfigError: it cannot be kept.
+        ConfigError: the change cannot be saved.
     """
     known = _known()
     if known.pop(_digest(content), None) is None:
@@ -83,14 +85,14 @@ def distrust(content: bytes) -> bool:
 
 
 def _doubt(facts: os.stat_result) -> str:
-    """Why a file may say what others want. Root may write anywhere, so its files are no more doubtful than the rest."""
+    """Why somebody else may control a file; "" if nobody does. Root can write anywhere, so its files are fine."""
     if facts.st_uid not in (os.geteuid(), 0):
         return f"it belongs to another user ({_name(facts.st_uid)})"
     if stat.S_ISLNK(facts.st_mode):
-        return ""  # nobody can write to a link, whatever its mode says
+        return ""  # nobody can write to a symbolic link, whatever its mode says
     if facts.st_mode & stat.S_IWOTH:
         return "everybody may write to it"
-    if facts.st_mode & stat.S_IWGRP and facts.st_gid not in (os.getegid(), 0):  # many have a group of their own
+    if facts.st_mode & stat.S_IWGRP and facts.st_gid not in (os.getegid(), 0):  # many users have a group of their own
         return "another group may write to it"
     return ""
 
@@ -113,7 +115,7 @@ def _place() -> Path:
 
 
 def _known() -> dict[str, str]:
-    """The paths by the digests. A list that others may write to says nothing."""
+    """The approved paths by digest. A list that others may write to is ignored."""
     try:
         read = read_owned(_place())
     except (OSError, ConfigError):

@@ -1,4 +1,4 @@
-"""Wire formats: pure codecs between values and bytes, and the providers that speak them."""
+"""Providers: pure codecs between values and bytes, and the endpoints that speak them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODECS: dict[str, Callable[[Target], Codec]] = {
     "anthropic": Anthropic,
     "gemini": Gemini,
 }
-"""By dialect; a new wire format is a module and a row here."""
+"""The codecs by dialect. A new wire format is a module and a row here."""
 
 
 def codec_for(target: Target) -> Codec:

@@ -1,9 +1,9 @@
-"""What in a flatout.toml sends prompts or keys to where nobody expects them.
+"""What in a flatout.toml sends prompts or keys to an unexpected place.
 
-Who reads ``openai/gpt-5-mini`` expects OpenAI, under one's own key. An endpoint of that name may have another address
-in the file; an endpoint of any name may be given any variable of the environment as its key. Both are useful, and both
-are what the author of a cloned repository would write. So a file that was found needs the user's word for them, and
-only a file that was given by hand needs none.
+A reader of ``openai/gpt-5-mini`` expects OpenAI, with their own key. But a flatout.toml may give an endpoint of that
+name another address, and it may give any environment variable to any endpoint as its key. Both are useful, and both are
+what the author of a malicious repository would write. So a file that flatout found needs the user's approval for them.
+A file that the user named needs none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def unexpected(endpoint: Endpoint, table: EndpointConfig) -> Iterator[str]:
     """What an endpoint of a flatout.toml does unexpectedly, in words that follow "it sends".
 
     Args:
-        endpoint: the endpoint that the table makes.
+        endpoint: the endpoint that the table describes.
         table: the table.
     """
     where = registry.origin(endpoint.base_url) if endpoint.base_url else "the address in the environment"

@@ -1,7 +1,7 @@
 """The built-in providers: rows of data. Most speak OpenAI's chat completions; the others name their own dialect.
 
-Addresses, key variables and field names are the providers' documented ones (November 2026). Each can be overridden
-in flatout.toml, and a server that is not here is reached with ``base_url=``.
+Addresses, key variables and field names are the providers' documented ones (November 2026). flatout.toml can override
+each of them. Other servers are reached with ``base_url=``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flatout.errors import ConfigError
 from flatout.values import Endpoint
 
 _NEW = "max_completion_tokens"
-"""OpenAI's newer name for ``max_tokens``, which counts reasoning too; its reasoning models take no other."""
+"""OpenAI's newer name for ``max_tokens``, which counts reasoning too. Its reasoning models accept no other name."""
 
 
 def _hosted(
@@ -87,33 +87,35 @@ _OTHERS = (
         reserves="max_tokens",
     ),
 )
-"""Those with a wire format of their own."""
+"""The providers with their own wire format."""
 
 _ROWS = (*_COMPATIBLE, *_OTHERS)
 
 BUILT_IN = {row.name: row for row in _ROWS}
 """The built-in endpoints by name.
 
-Azure's has no ``base_url``, which is the account's own (see `ADDRESS_ENV`): the resource's address, with or without
-``/openai/v1``, or ``https://NAME.openai.azure.com/openai/deployments/{model}`` with ``api-version`` in ``query``.
+Azure's ``base_url`` is empty, because every account has its own (see `ADDRESS_ENV`): the resource's address, with or
+without ``/openai/v1``, or ``https://NAME.openai.azure.com/openai/deployments/{model}`` with ``api-version`` in
+``query``.
 """
 
 ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
-"""The environment variable that holds an address which differs from account to account."""
+"""By provider: the environment variable that holds an address which differs from account to account."""
 
 
 _HOMES = {
     "AZURE_OPENAI_API_KEY": (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
 }
-"""Where a key belongs whose address differs from account to account: the ends of the hosts' names."""
+"""By key variable, for addresses that differ from account to account: the domains that may receive the key."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Host names of this machine."""
 
 
 def at_home(key_env: str | None, url: str) -> bool:
-    """Whether an address of the account's own is one that a built-in provider's key belongs to.
+    """Whether a key may go to an address, for a provider whose addresses differ from account to account.
 
-    Loopback counts as such: a tunnel or a recorder of one's own.
+    Loopback counts as home: it is the user's own tunnel or recorder.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -129,7 +131,7 @@ def origin(url: str) -> str:
 
 
 def is_own_place(endpoint: Endpoint, url: str) -> bool:
-    """Whether an address is a built-in endpoint's own, so that its key may go there by itself."""
+    """Whether an address is a built-in endpoint's own, so that its key may go there without the user's approval."""
     if origin(url) == origin(endpoint.base_url):
         return True
     return not endpoint.base_url and at_home(endpoint.key_env, url)
@@ -148,7 +150,7 @@ def find(name: str, own: Collection[str] = ()) -> Endpoint:
         own: the names of the endpoints that flatout.toml adds, for the message.
 
     Raises:
-        ConfigError: there is none; the message lists those there are, and the one that was probably meant.
+        ConfigError: no endpoint has this name; the message lists all names, and the one that was probably meant.
     """
     endpoint = BUILT_IN.get(name)
     if endpoint is not None:
@@ -160,8 +162,8 @@ def find(name: str, own: Collection[str] = ()) -> Endpoint:
 
 
 def owner_of(key_env: str) -> Endpoint | None:
-    """The built-in endpoint whose key an environment variable holds, if it is one of theirs.
+    """The built-in endpoint whose key an environment variable holds; None if there is none.
 
-    Where two share a key (OpenAI's two APIs), they share the origin, and the first one stands for both.
+    OpenAI's two APIs share a key and an origin, so the first one stands for both.
     """
     return next((row for row in _ROWS if row.key_env == key_env), None)

@@ -1,4 +1,4 @@
-"""From a model's name to its target: which endpoint, whose key, which model there."""
+"""Turn a model's name into its target: which endpoint, whose key, which model there."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .consent import EMBEDDED, unexpected
 from .wire.payload import UNSENDABLE, can_be_sent, check_headers, shown
 
 KEY_VARIABLE = "FLATOUT_API_KEY"
-"""Holds the key for ``base_url``."""
+"""The environment variable with the key for ``base_url``."""
 
 
 class Targets:
     """Resolves model names for one Client.
 
-    A key belongs to one origin: ``api_key`` goes to the default model's endpoint (or to ``base_url``) alone, and
-    the key variable of a built-in provider is never read for another server. Where the address is the account's own
-    (Azure), the key goes to the provider's own domains and to loopback, unless flatout.toml names its variable.
+    A key belongs to one origin. ``api_key`` goes only to the default model's endpoint (or to ``base_url``), and the key
+    variable of a built-in provider is never read for another server. If every account has its own address (Azure), the
+    key goes only to the provider's own domains and to loopback, unless flatout.toml names the variable.
 
     Raises:
-        ConfigError: the default model, ``base_url`` or the configuration makes no usable target.
+        ConfigError: the default model, ``base_url`` or the configuration does not give a usable target.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Targets:
         """The target of a model's name.
 
         Raises:
-            ConfigError: no provider in the name, an unknown one, or no key for it.
+            ConfigError: the name has no provider or an unknown one, or there is no key for it.
         """
         if self._server is not None:
             return Target(self._server, model)
@@ -96,18 +96,18 @@ class Targets:
         return Target(self._with_key(endpoint, own=own), rest)
 
     def elsewhere(self, model: str) -> str:
-        """The host that a model's calls go to, where its name does not tell: "" for a provider's own address."""
+        """The host that a model's calls go to; "" if that is the provider's usual address, so that the name says it."""
         return self._address(model).partition("/")[0]
 
     def servers(self, models: Sequence[str] | None) -> str | dict[str, str] | None:
-        """Where calls go that name no model, as run files keep it: host and path, where the models' names do not tell.
+        """Where calls without a model of their own go, as run files store it: host and path, unless the name says it.
 
         Args:
             models: the models that are asked; None for the client's own.
 
         Returns:
-            The address of ``base_url``, else the addresses by the models; None where there is nothing to tell. Those on
-            this machine are without their ports.
+            The address of ``base_url``, or else the addresses by model; None if the models' names say it all.
+            Addresses on this machine have no port.
         """
         if self._server is not None:
             return _without_own_port(_host_and_path(self._server))
@@ -124,7 +124,7 @@ class Targets:
         return _host_and_path(endpoint)
 
     def limits_of(self, target: Target) -> Limits:
-        """What is known of a target's limits: keywords over flatout.toml over the endpoint's own."""
+        """The known limits of a target: keyword arguments over flatout.toml over the endpoint's own."""
         from_file = self._config.limits_for(target.endpoint.name, target.model).over(target.endpoint.limits)
         return (self._limits or Limits()).over(from_file)
 
@@ -143,10 +143,10 @@ class Targets:
         return endpoint
 
     def _from_file(self, name: str, table: EndpointConfig) -> Endpoint:
-        """The endpoint of a table, if the table may make it.
+        """The endpoint of a table, if the table is allowed.
 
         Raises:
-            ConfigError: the file was found, and does what needs the user's word.
+            ConfigError: flatout found the file itself, and what it does needs the user's approval.
         """
         endpoint = endpoint_of(name, table)
         file = self._config
@@ -160,7 +160,7 @@ class Targets:
         return endpoint
 
     def _unasked(self, endpoint: Endpoint) -> Iterator[str]:
-        """What the program gives to the client, for a server of the file's own that nobody but the file has named."""
+        """Which of the program's own secrets would go to a server that only the file has chosen."""
         chosen = (self._config.model or "").partition("/")[0] == endpoint.name
         if self._given_model is None and chosen and not registry.known(endpoint.name):
             if self._api_key is not None:
@@ -195,7 +195,7 @@ def _host_and_path(endpoint: Endpoint) -> str:
 
 
 def _without_own_port(address: str) -> str:
-    """An address without its port if it is on this machine, where a server takes another port each time it starts."""
+    """An address, without its port if it is on this machine: a local server takes another port each time it starts."""
     host, slash, path = address.partition("/")
     name = urlsplit(f"//{host}").hostname
     return f"{name}{slash}{path}" if name in registry.LOOPBACK else address
@@ -212,14 +212,14 @@ def _key_in(variable: str) -> Secret | None:
 
 
 def _secret(key: Secret | None, where: str) -> Secret | None:
-    """A key without the blanks around it; None when nothing is left.
+    """A key without surrounding blanks; None if nothing is left.
 
     Raises:
         ConfigError: no header can carry it.
     """
     bare = Secret(key.reveal().strip() if key is not None else "")
     if not can_be_sent(bare.reveal()):
-        raise ConfigError(f"the key in {where} holds {UNSENDABLE}: copy it anew")
+        raise ConfigError(f"the key in {where} holds {UNSENDABLE}: copy it again")
     return bare if bare.reveal() else None
 
 
@@ -227,7 +227,7 @@ def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
     """The endpoint that a table of flatout.toml describes, without its key.
 
     Raises:
-        ConfigError: it describes none, or would send a provider's key to a stranger.
+        ConfigError: the table is incomplete, or would send a provider's key to a stranger.
     """
     base = registry.find(table.provider or name) if table.provider or registry.known(name) else None
     if base is None and table.base_url is None:
@@ -264,16 +264,16 @@ def _away(name: str, key_env: str | None, url: str) -> str:
 
 
 def _address(base_url: Secret) -> str:
-    """A base URL that requests can be sent to. It may hold a key, so it stands in no variable here.
+    """A base URL that requests can be sent to. It may hold a key, so no local variable here holds it in plain text.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: it cannot be used.
     """
-    bare = Secret(base_url.reveal().strip())  # copied from a page, it may have a blank or a line break behind it
+    bare = Secret(base_url.reveal().strip())  # a copied address may end with a blank or a line break
     if "@" in bare.reveal().partition("://")[2].partition("/")[0]:
         raise ConfigError("the base URL holds a user name or password: give the key by itself instead")
     if not _is_usable(bare.reveal()):
-        raise ConfigError(f"the base URL {redact_url(bare.reveal())!r} is no http:// or https:// address")
+        raise ConfigError(f"the base URL {redact_url(bare.reveal())!r} is not an http:// or https:// address")
     return bare.reveal().rstrip("/")
 
 
@@ -283,5 +283,5 @@ def _is_usable(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that make no sense
+    except ValueError:  # malformed brackets or port
         return False

@@ -1,4 +1,4 @@
-"""Ending things so that none is left over: not when one of them fails to end, and not when a loop is left early."""
+"""Close things completely: even if one of them fails to close, and even if a loop over them is left early."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Closer = Callable[[], Awaitable[object] | None]
 
 
 async def close_all(*closers: Closer) -> None:
-    """Call every closer, one after another, also when some of them fail or are cancelled.
+    """Call every closer, one after another, even if some of them fail or are cancelled.
 
     Raises:
         BaseException: the first failure, after the last closer.
@@ -37,8 +37,8 @@ async def close_all(*closers: Closer) -> None:
 async def reading(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncIterator[AsyncIterator[ItemT]]:
     """Within the block, an async iterator over plain or async items.
 
-    An async generator is closed at the end: else its own cleanup would wait for the garbage collector. A failure of
-    that cleanup is logged, since whoever read the items has what they wanted.
+    On exit it closes an async generator, whose cleanup would otherwise wait for the garbage collector. If that cleanup
+    fails, the failure is only logged: the reader already has the items it wanted.
     """
     iterator = aiter(items) if isinstance(items, AsyncIterable) else _in_loop(items)
     try:

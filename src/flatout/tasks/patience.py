@@ -1,9 +1,9 @@
-"""A bound on time that looks at what has already arrived before it gives up.
+"""A timeout that looks at what has already arrived before it gives up.
 
-A program that blocks the event loop (a long computation, a debugger, a laptop's lid) wakes up to timers that have all
-passed and to answers that lie unread in their sockets. `asyncio.timeout` cancels first and reads afterwards: calls that
-were answered, and paid for, would time out. Here a timer that is due lets the loop go round first, so that every socket
-is read and every task that got its answer has run.
+Something may block the event loop: a long computation, a debugger, a closed laptop lid. Afterwards all timers are due
+at once, while answers lie unread in their sockets. `asyncio.timeout` cancels first and reads later, so calls that were
+answered, and paid for, would time out. Here, a timer that is due first lets the loop run some turns, so that every
+socket is read and every task with an answer has run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable
 
 TURNS = 64
-"""Turns of the event loop between a timer's end and giving up. In each one every socket is read once, for as much as
-256 kB: enough for what the system keeps of an answer that nobody reads (up to 6 MB on Linux)."""
+"""Turns of the event loop between the timer and the cancellation. Each turn reads every socket once, up to 256 kB. So
+64 turns read all that the system buffers of an unread answer (up to 6 MB on Linux)."""
 
 
 def _always() -> bool:
@@ -21,12 +21,12 @@ def _always() -> bool:
 
 
 class Patience:
-    """Cancels the code inside, and turns that into TimeoutError, as `asyncio.timeout_at` does; but not before
-    everything that had arrived in time was heard.
+    """A timeout like `asyncio.timeout_at`, which cancels the code inside and raises TimeoutError, but only after
+    everything that arrived in time was processed.
 
     Args:
-        when: the loop's time at which it ends; None for never.
-        hopeful: whether something may have arrived. If not, there is nothing to look at, and it ends at once.
+        when: the loop time of the timeout; None for no timeout.
+        hopeful: whether an answer may have arrived. If not, the timeout takes effect at once.
     """
 
     __slots__ = ("_cancelling", "_expired", "_hopeful", "_loop", "_task", "_timer", "_turns", "_when")
@@ -41,7 +41,7 @@ class Patience:
     async def __aenter__(self) -> Patience:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a bound on time is for code that runs in a task")
+            raise RuntimeError("a timeout works only inside a task")
         self._task = task
         self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
@@ -51,19 +51,19 @@ class Patience:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # If somebody else cancelled the task as well, theirs comes first.
+        # If somebody else cancelled the task as well, their cancellation wins.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError
 
     def reschedule(self, when: float | None) -> None:
-        """Set another end."""
+        """Move the timeout."""
         if self._timer is not None:
             self._timer.cancel()
         self._turns = TURNS
         self._timer = self._loop.call_at(when, self._due) if when is not None else None
 
     def expired(self) -> bool:
-        """Whether it ended the code inside."""
+        """Whether it cancelled the code inside."""
         return self._expired
 
     def _due(self) -> None:

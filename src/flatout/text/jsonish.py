@@ -1,8 +1,8 @@
-"""JSON as models write it: amid prose, with raw line breaks in its texts, with a comma too many, or cut off.
+"""Read JSON as models write it: amid prose, with raw line breaks in strings, with a trailing comma, or cut off.
 
-One pass from left to right, whatever the text: an answer of megabytes of ``{`` must not hold up the event loop. Nothing
-is guessed: words and texts stay as they are, and half of one counts as not said. What is broken in any other way is
-left out with all that stands in it, since a part of an answer is no answer.
+The reader passes over the text once, from left to right: an answer of megabytes of ``{`` must not block the event loop.
+It guesses nothing: words and strings stay as they are, and half a word or string is dropped. JSON that is broken in any
+other way is skipped together with everything in it, since a part of an answer is not an answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 _BRACKET = re.compile(r'\{(?=\s*+["}])|\[')
-"""Where JSON may begin: an object has a name first, or nothing, which tells it from most braces of prose and code."""
+"""Where JSON may begin. A ``{`` counts only before a name or a ``}``: most braces in prose and code are not."""
 
 _TOKEN = re.compile(
     r'\s*+(?:(?P<text>"(?:[^"\\]++|\\.?)*+(?P<end>"?))|(?P<mark>[{}\[\]:,])|(?P<word>[^\s"{}\[\]:,]++))', re.DOTALL
@@ -21,20 +21,20 @@ _TOKEN = re.compile(
 _NESTING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[{}\[\]]', re.DOTALL)
 _WORD = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _RAW = re.compile(r"[\x00-\x1f]")
-"""Characters that stand in JSON's texts as escapes alone (RFC 8259, section 7)."""
+"""Characters that JSON allows in strings only as escapes (RFC 8259, section 7)."""
 
+# What may come next: a name, the colon after it, a value, or a comma. The closing bracket may come instead of a comma,
+# of the first name or value, and (as a trailing comma) of the name or value after a comma.
 _KEY, _COLON, _VALUE, _NEXT = "key", "colon", "value", "next"
-"""What may come next: a name, the colon behind it, a value, or a comma. Where a name, the first value or a comma may
-come, the end may come too; and behind a comma, where it is one too many."""
 
 
 class Piece(Struct, frozen=True):
-    """An object or a list that stands in a text.
+    """An object or a list found in a text.
 
     Attributes:
         text: as JSON.
-        whole: whether it was said to its end.
-        start, stop: where it stands.
+        whole: whether it is complete.
+        start, stop: its position in the text.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Piece(Struct, frozen=True):
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """The objects and lists in a text, as JSON; the last one may have been cut off by the text's end."""
+    """The objects and lists in a text, as JSON. The end of the text may cut off the last one."""
     position = 0
     while (bracket := _BRACKET.search(text, position)) is not None:
         piece, position = _piece(text, bracket.start())
@@ -53,20 +53,20 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def _piece(text: str, position: int) -> tuple[Piece | None, int]:
-    """What begins with a bracket, if it is JSON, and where to look on."""
+    """The JSON that begins with a bracket, if it is JSON, and the position to continue from."""
     value, start = _Value(), position
     while (token := _TOKEN.match(text, position)) is not None:
         if not value.take(token):
-            # A bracket of the prose, and the next may be JSON; or broken JSON, and what is within is no answer.
-            return None, _behind(text, position, value.depth) if value.begun else token.end() - 1
+            # Either a bracket in prose, after which JSON may follow, or broken JSON, whose parts are not an answer.
+            return None, _after_closing(text, position, value.depth) if value.begun else token.end() - 1
         position = token.end()
         if not value.depth:
             return Piece(value.json(), True, start, position), position
-    return (Piece(value.json(), False, start, len(text)) if value.said else None), len(text)
+    return (Piece(value.json(), False, start, len(text)) if value.has_value else None), len(text)
 
 
-def _behind(text: str, position: int, depth: int) -> int:
-    """Where the brackets that are open at a position are closed again; the text's end where they never are."""
+def _after_closing(text: str, position: int, depth: int) -> int:
+    """Where the brackets that are open at a position close again; the end of the text if they never do."""
     for token in _NESTING.finditer(text, position):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
         if depth == 0:
@@ -86,15 +86,15 @@ class _Open:
 
 
 class _Value:
-    """A JSON value, taken token by token and written anew. What has no value yet (a name, a comma) is not written.
+    """A JSON value, taken token by token and written anew. Names and commas are written once their value comes.
 
     Attributes:
         begun: whether anything but brackets has come.
-        said: whether there is a value in it: an answer made of defaults alone is none.
+        has_value: whether the value holds a string, a number or a literal. Brackets alone are not an answer.
     """
 
     def __init__(self) -> None:
-        self.begun = self.said = False
+        self.begun = self.has_value = False
         self._open: list[_Open] = []
         self._name = ""
         self._written: list[str] = []
@@ -105,11 +105,11 @@ class _Value:
         return len(self._open)
 
     def json(self) -> str:
-        """The value so far, with what is open closed."""
+        """The value so far, with its open brackets closed."""
         return "".join([*self._written, *(each.end for each in reversed(self._open))])
 
     def take(self, token: re.Match[str]) -> bool:
-        """Go on with a token; False where no JSON goes on like that."""
+        """Take the next token; False if no JSON continues this way."""
         inner = self._open[-1] if self._open else None
         expects = _VALUE if inner is None else inner.expects
         if (mark := token["mark"]) is not None:
@@ -139,25 +139,25 @@ class _Value:
         if expects not in (_KEY, _VALUE):
             return False
         if not token["end"]:
-            return True  # cut off: half a text is not said
+            return True  # cut off: half a string is dropped
         text = _RAW.sub(lambda raw: f"\\u{ord(raw[0]):04x}", token["text"])
         if expects is _KEY:
             self._name = f"{text}:"
             self._open[-1].expects = _COLON
         else:
             self._write(text)
-            self.said = True
+            self.has_value = True
         return True
 
     def _word(self, token: re.Match[str], expects: str) -> bool:
         if expects is not _VALUE:
             return False
         if token.end() == len(token.string):
-            return True  # cut off: more of it may have been to come
+            return True  # cut off: the rest of the word may be missing
         if not _WORD.fullmatch(token["word"]):
             return False
         self._write(token["word"])
-        self.said = True
+        self.has_value = True
         return True
 
     def _write(self, value: str) -> None:

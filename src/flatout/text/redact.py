@@ -1,9 +1,9 @@
-"""Take keys out of a text, before it gets into an error, a log line or a trace.
+"""Remove keys from a text before it reaches an error, a log line or a trace.
 
-Servers quote keys and people paste them into prompts. Nothing that may be printed, stored or sent on keeps one: not
-the secrets that are known, in whatever encoding they are quoted, and nothing else that looks like a key.
+Servers quote keys, and people paste them into prompts. No text that is printed, stored or sent on may keep one: neither
+a known secret, in whatever encoding it is quoted, nor anything else that looks like a key.
 
-`redact` is for any text, `redact_url` for an address, `excerpt` for a text that may be long.
+`redact` takes any text, `redact_url` an address, and `excerpt` a text that may be long.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
 MARK = "…"
-"""Stands where a key was. Not ASCII, so it can be no part of a key."""
+"""Replaces a key. It is not ASCII, so it cannot be part of a key."""
 
 SHORTEST = 4
-"""Characters that a secret has at least. Shorter ones hide nothing, and taking them out would garble every text."""
+"""The fewest characters of a secret. Shorter ones protect nothing, and removing them would garble every text."""
 
 LEAD = 12
-"""Characters of a secret by which a quoted part of it is known: servers show its beginning, or cut in its middle."""
+"""Characters from a secret's start that identify a partial quote: servers show its start, or cut it in the middle."""
 
 _SECRET_NAME = re.compile(r"auth|key|token|secret|password|cookie|signature|\bsig\b", re.IGNORECASE)
 
-# Every branch consumes what it looked at, or begins with a word of its own: no text takes more than linear time.
+# Every branch consumes what it examined, or begins with its own word: so matching takes linear time at most.
 _LOOKS_LIKE_A_KEY = re.compile(
     r"""
       \b(?:sk|rk|pk)[-_][\w*-]{8,}                      # OpenAI, Anthropic, OpenRouter, DeepSeek, Stripe-like
@@ -47,19 +47,19 @@ _LOOKS_LIKE_A_KEY = re.compile(
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """A text without the given secrets, in any encoding, and without anything that looks like a key.
 
-    This is what every text passes through before it is printed, logged, stored or raised. The time that it takes
-    grows with the text's length, so cut a long one first: with `excerpt`.
+    Every text passes through here before it is printed, logged, stored or raised. The time grows with the text's
+    length, so cut long texts first: with `excerpt`.
 
     Args:
-        text: what a server, a library or a person wrote.
-        secrets: what must not show, such as `secrets_among` finds them; plain, in JSON, in HTML, percent-encoded or
-            in base64, whole or from their first 12 characters on.
+        text: the words of a server, a library or a person.
+        secrets: what must not show, for example from `secrets_among`. They are found plain, in JSON, in HTML,
+            percent-encoded or in base64; whole, or from their first 12 characters on.
     """
     return _LOOKS_LIKE_A_KEY.sub(_kept, without(text, secrets))
 
 
 def redact_url(url: str) -> str:
-    """An address as people may see it: without a password, and without what its query says under a secret's name."""
+    """An address without its password, and without the values of secret parameters in its query."""
     before, asked, query = url.partition("?")
     scheme, slashes, rest = before.partition("://")
     authority, slash, path = rest.partition("/")
@@ -72,12 +72,13 @@ def redact_url(url: str) -> str:
 def excerpt(text: str, most: int, redact: Callable[[str], str] = redact) -> str:
     """The first ``most`` characters of a text, without keys.
 
-    Cut twice, since taking out keys takes time: first to what is looked at, and then with no half of a key left.
+    The text is cut twice, since redaction takes time: before it, to a bounded length, and after it, so that no part of
+    a key remains.
     """
     looked_at = 2 * most + LEAD
     shown = redact(text[:looked_at])
     if len(text) > looked_at:
-        shown = shown[:-LEAD]  # may be the beginning of a key, too short to be known as one
+        shown = shown[:-LEAD]  # this may be the start of a key, too short to be recognised
     return shown[:most]
 
 
@@ -96,11 +97,11 @@ def is_secret(name: str) -> bool:
 
 
 def mask(value: Any, by: Callable[[str], str] = lambda _: MARK) -> Any:
-    """A JSON value in which every text under a secret's name, however deep, is replaced.
+    """A JSON value in which every string under a secret's name is replaced, at any depth.
 
     Args:
-        value: the value; what is no dict or list is returned as it is.
-        by: what stands for a secret.
+        value: the value; anything but a dict or list is returned unchanged.
+        by: makes the replacement for a secret.
     """
     if isinstance(value, Mapping):
         return {name: _masked_value(name, item, by) for name, item in value.items()}
@@ -114,9 +115,9 @@ def _masked_value(name: Any, value: Any, by: Callable[[str], str]) -> Any:
 
 
 def secrets_among(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """The secrets among headers or parameters, told by their names, the longest first.
+    """The secrets among headers or parameters, recognised by their names, longest first.
 
-    Of ``Bearer abcd`` both the whole and ``abcd`` are secret.
+    In ``Bearer abcd``, both the whole and ``abcd`` are secret.
     """
     values = (value for name, value in named if is_secret(name))
     found = {part for value in values for part in (value, value.rpartition(" ")[2])}
@@ -124,7 +125,7 @@ def secrets_among(named: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def secrets_in(url: str) -> tuple[str, ...]:
-    """The secrets in an address: a password, and what its query says under a secret's name."""
+    """The secrets in an address: its password, and the values of secret parameters in its query."""
     before, _, query = url.partition("?")
     user = before.partition("://")[2].partition("/")[0].rpartition("@")[0]
     pairs = [(name, unquote_plus(value)) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
@@ -133,7 +134,7 @@ def secrets_in(url: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _forms(secret: str) -> Mapping[str, Sequence[str]]:
-    """The ways in which a text may quote a secret, by how they begin; the longest beginnings first."""
+    """All forms in which a text may quote a secret, grouped by their first `LEAD` characters; longest forms first."""
     if len(secret) < SHORTEST:
         return {}
     quoted = json.dumps(secret)[1:-1]
@@ -147,9 +148,9 @@ def _forms(secret: str) -> Mapping[str, Sequence[str]]:
 
 
 def _base64(secret: str) -> Iterator[str]:
-    """What base64 makes of a secret, wherever in the encoded text it stands (``user:secret``).
+    """The base64 forms of a secret, at any offset in the encoded text (as in ``user:secret``).
 
-    Four letters stand for three bytes, so a secret falls on them in three ways. Letters that also hold bits of its
+    Four letters encode three bytes, so a secret can start at three offsets. Letters that also hold bits of its
     neighbours are left out.
     """
     data = secret.encode("utf-8", "surrogatepass")
@@ -160,7 +161,7 @@ def _base64(secret: str) -> Iterator[str]:
 
 
 def _masked(text: str, lead: str, forms: Sequence[str]) -> str:
-    """A text with a mark in each place where one of the forms stands, or begins and is cut."""
+    """A text in which each occurrence of one of the forms, complete or cut off, is replaced by the mark."""
     first, *rest = text.split(lead)
     pieces = [first]
     for piece in rest:
@@ -170,7 +171,7 @@ def _masked(text: str, lead: str, forms: Sequence[str]) -> str:
 
 
 def _in_common(text: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """The length of two texts' common start."""
     letters = enumerate(zip(text, other, strict=False))
     return next((at for at, (one, two) in letters if one != two), min(len(text), len(other)))
 

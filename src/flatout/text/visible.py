@@ -1,8 +1,8 @@
-r"""Somebody else's text, as a terminal or a log may show it.
+r"""Make other people's text safe to show in a terminal or a log.
 
-File names, model names, providers' messages and the contents of run files come from others. Written as they are, they
-could move the cursor, colour the screen, or read otherwise than they are: an escape sequence, a right-to-left override,
-a letter of no width. Here each such character becomes text that stands for it: ``\x1b``, ``\u202e``.
+File names, model names, providers' messages and the contents of run files come from others. Printed as they are, they
+could move the cursor, colour the screen, or hide what they say: by an escape sequence, a right-to-left override, a
+zero-width character. Here each such character is replaced by its escape: ``\x1b``, ``\u202e``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of control and format characters, lone surrogates, and line and paragraph separators."""
 
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
-"""Letters and marks that show nothing, though Unicode counts them among those that do."""
+"""Letters and marks that show nothing, although Unicode does not count them as control or format characters."""
 
 
 class _Escapes(dict[int, str]):
@@ -30,10 +30,10 @@ _LINES = _Escapes({9: "\t", 10: "\n"})
 
 
 def visible(text: str) -> str:
-    """A text in which every character can be seen, line breaks included."""
+    """A text with every invisible character escaped, line breaks included."""
     return text.translate(_LINE)
 
 
 def visible_lines(text: str) -> str:
-    """The same for several lines: line breaks and tabs stay."""
+    """A text with every invisible character escaped, except line breaks and tabs."""
     return text.translate(_LINES)

@@ -1,4 +1,4 @@
-"""How many files this process may open. Every connection is one, and systems allow as few as 256."""
+"""How many files this process may open. Every connection uses one, and some systems allow only 256."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 
 RESERVE = 32
-"""Files that are left for others: the run file with its log and lock, name look-ups, and the program's own."""
+"""Files that are kept free: for the run file with its log and lock, name look-ups, and the program itself."""
 
 NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
-"""What the system says when no file can be opened: in this process, or at all."""
+"""The system's errors if no more files can be opened: by this process, or by any."""
 
 
 def free() -> int | None:
-    """How many connections this process may open beside what is open now; None where there is no bound."""
+    """How many more connections this process may open; None if there is no bound."""
     try:
         import resource
-    except ImportError:  # Windows, where sockets are no files
+    except ImportError:  # on Windows, sockets are not files
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:

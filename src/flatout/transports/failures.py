@@ -1,7 +1,7 @@
-"""Name what went wrong below HTTP's answers, in words that help, and without a key.
+"""Turn the HTTP client's errors into flatout's, in words that help, and without a key.
 
-The HTTP client's errors quote what the server sent, and hold, in the frames of their tracebacks, the request with its
-key. Nothing of either passes: the error that is raised is a new one, which holds none of theirs.
+The HTTP client's errors quote what the server sent. The frames of their tracebacks hold the request with its key. So
+flatout raises a new error that refers to neither.
 """
 
 from __future__ import annotations
@@ -21,46 +21,47 @@ from flatout.text.redact import excerpt, redact, secrets_in
 from .descriptors import NONE_LEFT
 
 FAILED = (aiohttp.ClientError, OSError, ValueError, CallError)
-"""All that sending a request can end in. Raise what `named` makes of it outside of the ``except``."""
+"""The errors that sending a request can raise. Raise the result of `named` outside the ``except`` block, so that it
+does not refer to the original error."""
 
 _QUOTED = 200
-"""Characters of others' words that an error keeps."""
+"""Characters of other people's words that an error keeps."""
 
 _OPEN = frozenset({"content-type", "accept", "user-agent"})
-"""Headers of requests that hold no secret. The key may stand in any other."""
+"""Request headers that never hold a secret. Any other may hold the key."""
 
 
 def named(error: Exception, request: Request, *, trust_env: bool = False) -> CallError:
-    """The named error for one of the HTTP client's. Every aiohttp error has one; a test holds us to it.
+    """The flatout error for one of the HTTP client's. It covers every aiohttp error; a test checks that.
 
     Args:
-        error: the error; one of our own is returned, without what it holds of the HTTP client's.
-        request: what was sent: whatever in it is secret is taken out of the error's words.
+        error: the error. One of flatout's own is returned, without its references to the HTTP client's.
+        request: what was sent. Its secrets are removed from the error's words.
         trust_env: whether the environment's proxies are used.
     """
     if not isinstance(error, CallError):
-        return _named(error, request, trust_env)
+        return _error_for(error, request, trust_env)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def quoted(text: str, request: Request) -> str:
-    """Others' words, as an error may show them: one line, cut, and without the request's secrets."""
+    """Other people's words, as an error may show them: on one line, cut, and without the request's secrets."""
     return " ".join(excerpt(text, _QUOTED, partial(redact, secrets=tuple(_secrets(request)))).split())
 
 
-def _named(error: Exception, request: Request, trust_env: bool) -> CallError:
+def _error_for(error: Exception, request: Request, trust_env: bool) -> CallError:
     reason = quoted(_reason(error), request)
     if isinstance(error, OSError) and error.errno in NONE_LEFT:
         return ConnectError(f"no connection: {reason}", code=OPEN_FILES)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ConnectError(f"the certificate of {error.host}:{error.port} does not verify: {reason}", code=CERTIFICATE)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return _no_way(f"the host {error.host} is not known: {reason}", request, trust_env, UNKNOWN_HOST)
+        return _unreachable(f"the host {error.host} is not known: {reason}", request, trust_env, UNKNOWN_HOST)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _no_way(f"no connection to {error.host}:{error.port}: {reason}", request, trust_env)
+        return _unreachable(f"no connection to {error.host}:{error.port}: {reason}", request, trust_env)
     if isinstance(error, aiohttp.ServerTimeoutError):
-        return _no_way("no connection within the connect timeout", request, trust_env)
+        return _unreachable("no connection within the connect timeout", request, trust_env)
     if isinstance(error, aiohttp.ClientConnectionResetError | aiohttp.ServerDisconnectedError):
         return ProtocolError("the server closed the connection without an answer", code=CONNECTION_LOST)
     if isinstance(error, aiohttp.NonHttpUrlClientError | ValueError):  # InvalidURL is a ValueError
@@ -72,26 +73,26 @@ def _named(error: Exception, request: Request, trust_env: bool) -> CallError:
     return ProtocolError(f"the connection failed: {reason}", code=CONNECTION_LOST)
 
 
-def _no_way(text: str, request: Request, trust_env: bool, code: str | None = None) -> ConnectError:
-    """An error of a host that cannot be reached: it may be that it can be by the proxy that is not used."""
+def _unreachable(text: str, request: Request, trust_env: bool, code: str | None = None) -> ConnectError:
+    """The error for an unreachable host. It mentions a proxy that is configured but not used: that may be the cause."""
     scheme, _, rest = request.url.partition("://")
     host = rest.partition("/")[0].rpartition("@")[2]
     proxies = {} if trust_env else getproxies_environment()
     if scheme.lower() not in proxies or proxy_bypass(host):
         return ConnectError(text, code=code)
-    return ConnectError(f"{text}; {scheme.upper()}_PROXY is set, and not used", code=PROXY_IGNORED)
+    return ConnectError(f"{text}; {scheme.upper()}_PROXY is set but not used", code=PROXY_IGNORED)
 
 
 def _reason(error: Exception) -> str:
     verify = getattr(error, "certificate_error", None)
     text = getattr(verify, "verify_message", None) or getattr(error, "strerror", None) or str(error)
     if "Connect call failed" in text and isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()  # asyncio's text is the address once more, and not the reason
+        return os.strerror(error.errno).lower()  # asyncio's text repeats the address instead of the reason
     return text or type(error).__name__
 
 
 def _secrets(request: Request) -> Iterator[str]:
-    """What of a request must not show."""
+    """The parts of a request that must not show."""
     for name, value in request.headers.items():
         if name.lower() not in _OPEN:
             yield value

@@ -1,12 +1,12 @@
 """The HTTP client: one aiohttp session, shared by every target of one Client.
 
-Only this folder imports aiohttp's client. Here is what a request and its answer go through; `flatout.transports.pool`
-has the connections, `flatout.transports.failures` the names of what goes wrong.
+Only this folder imports aiohttp's client. This module sends requests and reads answers. `flatout.transports.pool` has
+the connections, `flatout.transports.failures` the errors.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - else the first look-up of a host would load it, from the disk
+import encodings.idna  # noqa: F401 - otherwise the first host look-up would load it from the disk
 import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -27,30 +27,41 @@ from .pool import Exchange, Pool, exchange
 from .room import Room, Share
 
 CONNECT_TIMEOUT = 10.0
-KEEPALIVE = 4.0  # below the 5 s of common servers (Node, uvicorn): an idle connection is ours to close, not theirs
+"""Seconds."""
+
+KEEPALIVE = 4.0
+"""Seconds. Below the 5 s of common servers (Node, uvicorn), so that flatout closes idle connections before they do."""
+
 MAX_BODY = 64 * 1024 * 1024
+"""The largest answer body, in bytes."""
+
 MAX_REFUSAL = 1024 * 1024
-"""Bytes of an unsuccessful answer's body that are read: its beginning says what is wrong."""
+"""Bytes that are read of an unsuccessful answer's body. Its start says what is wrong."""
+
 MAX_HELD = 1024 * 1024 * 1024
-"""Bytes of all bodies together; see `flatout.transports.room`."""
+"""The most bytes that all bodies together may hold; see `flatout.transports.room`."""
+
 LARGE = 256 * 1024
-"""Bytes from which a body is moved in pieces. A connection holds as much of an answer before anybody reads it."""
+"""Bytes from which a body is sent or read in chunks. A connection buffers this much of an answer that is not read."""
+
 MAX_LINE = 64 * 1024
-"""Bytes of the status line, or of one header."""
+"""The most bytes of the status line, or of one header."""
+
 MAX_HEADERS = 1_000
+"""The most headers of one answer."""
 
 
 class HttpTransport:
     """Sends requests over shared keep-alive connections. Belongs to the event loop of its first request.
 
-    A request is sent once. Whether another is worth its price is for the layers above to decide.
+    A request is sent once. The layers above decide whether another attempt is worth its price.
 
     Args:
         connect_timeout: seconds for a connection to be made, TLS included.
         keepalive: seconds that an idle connection is kept.
         max_body: the most bytes of an answer, after decompression.
-        max_held: the most bytes of all answers that are being read; beyond, they wait for each other.
-        trust_env: whether ``HTTPS_PROXY`` and its like are obeyed.
+        max_held: the most bytes of all answers that are being read. Beyond it, answers wait for each other.
+        trust_env: whether to use ``HTTPS_PROXY`` and similar variables.
     """
 
     def __init__(
@@ -76,33 +87,33 @@ class HttpTransport:
         return f"HttpTransport({connector!r})"
 
     def capacity(self) -> int | None:
-        """How many requests there can be at once, as far as this process may open files; None for any number."""
+        """How many requests can run at once, by the number of files this process may open; None for no bound."""
         return descriptors.free()
 
     async def send(self, request: Request) -> Response:
-        """Exchange one request for a whole response.
+        """Send a request and return the complete answer.
 
         Raises:
             ConnectError: no connection; nothing was sent.
-            ProtocolError: no whole, well-formed answer.
+            ProtocolError: no complete, well-formed answer arrived.
         """
         try:
-            return await self._exchanged(request)
+            return await self._exchange(request)
         except FAILED as error:
             failure = named(error, request, trust_env=self._trust_env)
-        raise failure  # out here, it holds nothing of the error that it names, in whose frames the key stands
+        raise failure  # outside the except: it must not refer to the original error, whose frames hold the key
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[Streamed, None]:
-        """Send a request, and give its answer as soon as its headers are there.
+        """Send a request, and yield its answer as soon as the headers arrive.
 
         Raises:
             ConnectError: no connection; nothing was sent.
-            ProtocolError: no well-formed beginning of an answer.
+            ProtocolError: the answer's start is not well-formed.
         """
         failure = None
         try:
-            answer = await self._headed(request)
+            answer = await self._begin(request)
         except FAILED as error:
             failure = named(error, request, trust_env=self._trust_env)
         if failure is not None:
@@ -113,27 +124,27 @@ class HttpTransport:
                 yield _StreamedAnswer(request, answer, self._max_body, share)
             finally:
                 answer.close()
-                _waited("body", time.monotonic() - began)
+                _record_wait("body", time.monotonic() - began)
 
     async def close(self) -> None:
-        """Close every connection, and take no more requests."""
+        """Close every connection, and refuse further requests."""
         self._closed = True
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
 
-    async def _exchanged(self, request: Request) -> Response:
-        answer = await self._headed(request)
+    async def _exchange(self, request: Request) -> Response:
+        answer = await self._begin(request)
         began = time.monotonic()
         try:
             content = await self._body(answer)
         finally:
-            answer.close()  # harmless when the body was read to its end: the connection is back in the pool by then
-        _waited("body", time.monotonic() - began)
+            answer.close()  # harmless after a complete read: the connection is back in the pool by then
+        _record_wait("body", time.monotonic() - began)
         return Response(answer.status, _plain(answer.headers), content)
 
-    async def _headed(self, request: Request) -> aiohttp.ClientResponse:
-        """The answer as of its headers."""
+    async def _begin(self, request: Request) -> aiohttp.ClientResponse:
+        """Send the request, and return its answer once the headers have arrived."""
         if self._closed:
             raise ConnectError("the client is closed", should_retry=False)
         session = self._session
@@ -142,15 +153,15 @@ class HttpTransport:
         url = self._urls.get(request.url)
         if url is None:
             url = self._urls[request.url] = URL(request.url)
-        noted = Exchange()
-        exchange.set(noted)
+        timing = Exchange()
+        exchange.set(timing)
         began = time.monotonic()
         body: bytes | io.BytesIO = request.body
         if len(request.body) > LARGE:
-            body = io.BytesIO(request.body)  # written in pieces, so that a large prompt does not hold up other calls
+            body = io.BytesIO(request.body)  # sent in chunks, so that a large prompt does not hold up other calls
         answer = await session.request(request.method, url, data=body, headers=request.headers, allow_redirects=False)
-        _waited("connect", noted.connect_seconds)
-        _waited("first_byte", time.monotonic() - began - noted.connect_seconds)
+        _record_wait("connect", timing.connect_seconds)
+        _record_wait("first_byte", time.monotonic() - began - timing.connect_seconds)
         if 300 <= answer.status < 400:
             answer.close()
             raise _redirected(request, answer)
@@ -166,7 +177,7 @@ class HttpTransport:
     def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=Pool(connect_timeout=self._connect_timeout, keepalive=self._keepalive),
-            timeout=aiohttp.ClientTimeout(),  # of the pool's own, and of the layers above
+            timeout=aiohttp.ClientTimeout(),  # none: the pool and the layers above have their own
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent",),
             headers={"Accept-Encoding": "identity"},
@@ -179,7 +190,7 @@ class HttpTransport:
 
 
 class _StreamedAnswer:
-    """An answer on its way in (a `flatout.layer.Streamed`)."""
+    """An answer that is still arriving (a `flatout.layer.Streamed`)."""
 
     def __init__(self, request: Request, answer: aiohttp.ClientResponse, max_body: int, share: Share) -> None:
         self.status = answer.status
@@ -190,10 +201,10 @@ class _StreamedAnswer:
         self._share = share
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come.
+        """The body's bytes as they arrive.
 
         Raises:
-            ProtocolError: the answer broke off, or is larger than any answer.
+            ProtocolError: the answer broke off, or is too large.
         """
         try:
             async for chunk in _chunks(self._answer, self._max_body, self._share):
@@ -230,8 +241,9 @@ def _redirected(request: Request, answer: aiohttp.ClientResponse) -> ProtocolErr
 
 
 def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers under lower-case names, of several alike the first. A reply keeps them, and a plain dict of texts is
-    nothing that the garbage collector need look at, unlike aiohttp's.
+    """Headers under lower-case names, as a plain dict. Of headers with the same name it keeps the first.
+
+    A reply keeps the headers. The garbage collector need not scan a plain dict of strings, unlike aiohttp's type.
     """
     plain: dict[str, str] = {}
     for name, value in headers.items():
@@ -241,11 +253,11 @@ def _plain(headers: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _lower(name: str) -> str:
-    """One copy of each name for all answers."""
+    """The lower-case name, as one string shared by all answers."""
     return name.lower()
 
 
-def _waited(cause: str, seconds: float) -> None:
+def _record_wait(cause: str, seconds: float) -> None:
     journey = current_journey(None)
     if journey is not None:
         journey.account.waited(cause, seconds)

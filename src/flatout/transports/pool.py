@@ -1,8 +1,8 @@
-"""The pool of connections, and what it tells of each request.
+"""The pool of connections, which also reports how long connecting took.
 
-Admission is flatout's own, so the pool has no limit of its own. It opens a bounded number of connections at a time (a
-TLS handshake costs about a millisecond of CPU, and thousands at once starve everything else), waits where the process
-may open no more files, and never hands out a connection that the server has closed.
+flatout's limiter admits requests, so the pool has no limit of its own. It opens a bounded number of connections at a
+time: a TLS handshake costs about a millisecond of CPU, and thousands at once starve everything else. If the process may
+open no more files, the pool waits. It never hands out a connection that the server has closed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from flatout.tasks.patience import Patience
 from .descriptors import NONE_LEFT
 
 CONNECTING = 64
-"""Connections to one host that are being opened at a time."""
+"""The most connections to one host that are opened at the same time."""
 
 FILES_WAIT = 60.0
-"""Seconds that a connection waits for a file that it may open."""
+"""Seconds that a new connection waits for a free file descriptor."""
 
 FILES_PAUSE = 0.05
-"""Seconds between two looks whether there is one."""
+"""Seconds between two checks for a free file descriptor."""
 
 
 class Exchange:
-    """What the pool tells of one request: whether it opened a connection for it, and how long that took."""
+    """What the pool reports about one request: whether it opened a connection, and how long that took."""
 
     __slots__ = ("connect_seconds", "opened")
 
@@ -40,7 +40,7 @@ class Exchange:
 
 
 exchange: ContextVar[Exchange] = ContextVar("flatout_exchange")
-"""Where the pool writes it. aiohttp's own tracing could tell the same, at 40 µs a request."""
+"""Where the pool reports. aiohttp's own tracing could do the same, at 40 µs a request."""
 
 
 class Pool(aiohttp.TCPConnector):
@@ -61,32 +61,32 @@ class Pool(aiohttp.TCPConnector):
         return f"Pool({len(self._acquired)} connections in use, {idle} idle)"
 
     async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        """A connection for a request: an idle one, if its server has not closed it, or a new one.
+        """A connection for a request: an idle one if its server has not closed it, otherwise a new one.
 
-        A request that is written to a closed connection may have been read before it was closed, so nobody may send
-        it again as if nothing had happened. Looking before it is written costs two microseconds.
+        The server may have read a request before it closed the connection. So a request that was written to a closed
+        connection cannot be sent again safely. Checking before the write takes two microseconds.
         """
-        noted = exchange.get()
+        timing = exchange.get()
         while True:
             connection = await super().connect(req, *args, **kwargs)
-            if noted.opened or not _hung_up(connection):
+            if timing.opened or not _hung_up(connection):
                 return connection
             connection.close()
 
     async def _create_connection(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        noted = exchange.get()
-        noted.opened = True
-        # A gate for each host: one that does not answer must not hold up the others.
+        timing = exchange.get()
+        timing.opened = True
+        # One gate per host: a host that does not answer must not hold up the others.
         host = (req.url.host, req.url.port)
         gate = self._opening.get(host) or self._opening.setdefault(host, asyncio.Semaphore(CONNECTING))
         started = time.monotonic()
         async with gate:
             connection = await self._opened(req, *args, **kwargs)
-        noted.connect_seconds = time.monotonic() - started
+        timing.connect_seconds = time.monotonic() - started
         return connection
 
     async def _opened(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        """A new connection, once there is a file for it."""
+        """A new connection, once a file descriptor is free."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + FILES_WAIT
         while True:
@@ -100,21 +100,21 @@ class Pool(aiohttp.TCPConnector):
             await asyncio.sleep(FILES_PAUSE)
 
     def _drop_idle(self) -> None:
-        """Close the connections that nobody uses: each is a file."""
+        """Close all idle connections: each holds a file descriptor."""
         for idle in self._conns.values():
             while idle:
                 idle.popleft()[0].close()
 
 
 def _hung_up(connection: Any) -> bool:
-    """Whether an idle connection has something to read: its end, or what nobody asked for. Both make it useless."""
+    """Whether an idle connection has something to read: its end, or unrequested data. Both make it useless."""
     transport = connection.transport
     sock = transport.get_extra_info("socket") if transport is not None else None
     return sock is None or _is_readable(sock.fileno())
 
 
 def _is_readable(fileno: int) -> bool:
-    if not hasattr(select, "poll"):  # Windows, where select takes any number
+    if not hasattr(select, "poll"):  # on Windows, where select takes any descriptor number
         return bool(select.select([fileno], [], [], 0)[0])
     poll = select.poll()
     poll.register(fileno, select.POLLIN)

@@ -1,8 +1,8 @@
-"""The memory that all answers together may take while they come in.
+"""A bound on the memory of all answers that are arriving.
 
-Each answer has a bound of its own, but a thousand of them at once are a thousand times that. When the room is full,
-answers wait: nobody reads their sockets, so their servers stop sending. The one that began first always goes on, so
-there is always one that ends and makes room.
+Each answer has its own bound, but a thousand answers at once may take a thousand times as much. If the room is full,
+answers wait: nobody reads their sockets, so their servers stop sending. The oldest answer always continues, so one
+always finishes and makes room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 class Room:
     """A bound on the bytes of all answers that are being read.
 
-    It holds at most ``most`` bytes, the piece of each answer that was read last, and one whole answer.
+    It may be exceeded by the last chunk of each answer, and by one whole answer (the oldest).
 
     Args:
         most: bytes.
@@ -24,7 +24,7 @@ class Room:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held = 0
-        self._shares: dict[Share, None] = {}  # in the order in which they began
+        self._shares: dict[Share, None] = {}  # oldest first
         self._waiting: dict[Share, asyncio.Future[None]] = {}
 
     def __repr__(self) -> str:
@@ -32,15 +32,15 @@ class Room:
         return f"Room({held}, {len(self._shares)} answers, {len(self._waiting)} waiting)"
 
     def share(self) -> Share:
-        """A share for an answer that begins. Use it in ``with``, so that it is given back on any exit."""
+        """A share for a new answer. Use it in ``with``, so that it is given back on any exit."""
         return Share(self)
 
     def enter(self, share: Share) -> None:
-        """Take a place behind the answers that began before."""
+        """Join the queue behind the older answers."""
         self._shares[share] = None
 
     def leave(self, share: Share, size: int) -> None:
-        """Give back a place and its bytes, and wake the answers that may go on now."""
+        """Give back a share and its bytes, and wake the answers that may continue now."""
         del self._shares[share]
         self._waiting.pop(share, None)
         self._held -= size
@@ -51,21 +51,21 @@ class Room:
                 future.set_result(None)
 
     def book(self, size: int) -> None:
-        """Count the bytes of a piece that came."""
+        """Count the bytes of a chunk that arrived."""
         self._held += size
 
     def has_place(self, share: Share) -> bool:
-        """Whether an answer may go on: there is room, or it is the one that began first."""
+        """Whether an answer may continue: there is room, or it is the oldest."""
         return self._held <= self._most or next(iter(self._shares)) is share
 
     def wait(self, share: Share) -> asyncio.Future[None]:
-        """What is done when it is worth looking again whether an answer may go on."""
+        """A future that is done once it is worth calling `has_place` again."""
         future = self._waiting[share] = asyncio.get_running_loop().create_future()
         return future
 
 
 class Share:
-    """What one answer takes of a `Room`."""
+    """One answer's part of a `Room`."""
 
     __slots__ = ("_room", "_size")
 
@@ -81,12 +81,12 @@ class Share:
         self._room.leave(self, self._size)
 
     def add(self, size: int) -> bool:
-        """Count a piece that came. When that returns False, wait for the answer's `turn` before reading on."""
+        """Count a chunk that arrived. If this returns False, wait for the answer's `turn` before reading on."""
         self._size += size
         self._room.book(size)
         return self._room.has_place(self)
 
     async def turn(self) -> None:
-        """Wait until the answer may go on."""
+        """Wait until the answer may continue."""
         while not self._room.has_place(self):
             await self._room.wait(self)

@@ -1,8 +1,8 @@
-"""Read the limits that a refusal names: as good as headers, and all that some providers tell.
+"""Read the limits that a refusal's message names. They are as good as headers, and some providers send nothing else.
 
-Gemini sends no headers, but the quota that was exceeded, with its value. OpenAI and Groq write ``on requests per min
-(RPM): Limit 3000, Used 3000, Requested 1. Please try again in 20ms``, Anthropic ``rate limit of 30,000 input tokens per
-minute``. Whoever reads that need not search.
+Gemini sends no headers, but names the exceeded quota and its value. OpenAI and Groq write ``on requests per min (RPM):
+Limit 3000, Used 3000, Requested 1. Please try again in 20ms``, Anthropic ``rate limit of 30,000 input tokens per
+minute``. With such a limit, the pacer need not search for it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _QUOTA = re.compile(r"(Requests|InputTokens)\w{0,60}?Per(Minute|Day)")
 
 
 def named_limits(message: str, quotas: Iterable[tuple[str, Any]] = ()) -> Limits | None:
-    """The limits that a refusal names; None when it names none in a way that makes sense. Never raises.
+    """The limits that a refusal names; None if it names no plausible ones. Never raises.
 
     Args:
         message: the provider's own words.
-        quotas: Gemini's ``quotaId`` and ``quotaValue`` of each quota that was exceeded.
+        quotas: Gemini's ``quotaId`` and ``quotaValue`` of each exceeded quota.
     """
     found: dict[str, float] = {}
     for what, window, number in _ON.findall(message):
@@ -53,7 +53,7 @@ def named_limits(message: str, quotas: Iterable[tuple[str, Any]] = ()) -> Limits
 
 
 def wait_named(message: str) -> float | None:
-    """The seconds after which a refusal says to try again; None when it does not."""
+    """The seconds that a refusal's message asks to wait; None if it names none."""
     match = _AGAIN.search(message)
     if match is None:
         return None

@@ -1,9 +1,9 @@
-"""Name what went wrong when a provider answers with an error.
+"""Choose the error class when a provider answers with an error.
 
-The body decides first and the status second: the same 429 is a passing throttle, an empty account or a prompt that
-can never fit. The tables hold what providers document and what their traffic shows; one reading serves all of them,
-since compatible servers and gateways mix each other's vocabularies. What to do about a class is not decided here but
-in `flatout.policies.failures.decision`.
+The body decides first, the status second: the same 429 may be a passing throttle, an empty account, or a prompt that
+can never fit. The tables hold what providers document and what their traffic shows. One set of tables serves all of
+them, since compatible servers and gateways mix each other's vocabularies. This module does not decide what to do about
+an error: `flatout.policies.failures.decision` does.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from .problem import Problem
 from .redact import excerpt, redact, redact_body, redact_headers, secrets_of
 
 _MESSAGE_CAP = 300
+"""Characters of an error's message."""
 
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-ms-request-id", "cf-ray")
-"""Headers that hold the provider's id for a request, the best first."""
+"""Headers that hold the provider's id for a request, best first."""
 
 
 class _Phrase(Struct, frozen=True):
-    """Words in a message that tell a class, and the statuses with which they do."""
+    """Words in a message that identify a class, and the statuses with which they do."""
 
     kind: type[CallError]
     statuses: frozenset[int]
@@ -68,10 +69,10 @@ _WORDS: dict[type[CallError], set[str]] = {
         *("nocapacity", "modelnotreadyexception", "serviceunavailableexception"),
     },
 }
-"""Codes, types and reasons, in lower case. The first class that knows one of an error's words wins.
+"""Codes, types and reasons, in lower case. The first class with one of an error's words wins.
 
-Words that are used for everything are left out on purpose: ``invalid_request_error`` stands beside a wrong key
-(OpenAI) and an empty account (DeepSeek, Anthropic), ``not_found_error`` beside more than models.
+Words that providers use for everything are left out on purpose: ``invalid_request_error`` comes with a wrong key
+(OpenAI) and with an empty account (DeepSeek, Anthropic), ``not_found_error`` not only with unknown models.
 """
 
 _GENERIC: dict[type[CallError], set[str]] = {
@@ -81,7 +82,7 @@ _GENERIC: dict[type[CallError], set[str]] = {
         *("not_found", "not_found_error", "request_too_large", "unprocessable_entity"),
     },
 }
-"""Words that count only where no status says more: in an error that arrived with a 200."""
+"""Words that count only if no status says more: in an error that arrived with a 200."""
 
 
 def _phrase(kind: type[CallError], statuses: set[int], *alternatives: str) -> _Phrase:
@@ -98,7 +99,7 @@ _CONTEXT = _phrase(
     r"`?inputs`? tokens \+ `?max_new_tokens`? must be",
 )
 _TOO_LARGE = _phrase(errors.InvalidRequest, {200, 413, 429}, r"request too large")
-"""OpenAI (429) and Groq (413): one request alone is above the limit per minute. No wait makes it fit."""
+"""OpenAI (429) and Groq (413): one request alone exceeds the limit per minute. No wait makes it fit."""
 
 _PHRASES = (
     _phrase(
@@ -124,7 +125,7 @@ _PHRASES = (
     ),
     _phrase(errors.Overloaded, {200, 500, 502}, r"\boverloaded\b|loading model|no capacity|at capacity"),
 )
-"""For providers that say it only in words; in the order in which they are tried."""
+"""For providers that name the problem only in prose. The first match wins."""
 
 _NO_SUCH_MODEL = re.compile(
     r"^models?:? ?[`'\"]?[\w./:@-]{0,200}[`'\"]?,? (?:is )?(?:was )?(?:not found|does not exist|not exist)"
@@ -161,14 +162,14 @@ _BY_STATUS: dict[int, type[CallError]] = {
 def error_of(
     status: int, headers: Mapping[str, str], body: bytes, endpoint: Endpoint, wall: float | None = None
 ) -> CallError:
-    """The error that an unsuccessful answer stands for, with everything in it that helps, and no key.
+    """The error for an unsuccessful answer. It keeps everything that helps, but no key.
 
     Args:
         status: the HTTP status.
         headers: the answer's headers, names in lower case.
         body: the answer's body, of any shape.
-        endpoint: whose answer it is; its secrets are taken out of everything that the error keeps.
-        wall: now, in seconds since the epoch; only for a Retry-After date in an answer without a date of its own.
+        endpoint: where the answer came from. Its secrets are removed from everything that the error keeps.
+        wall: now, in seconds since the epoch. Used only for a Retry-After date if the answer has no date of its own.
     """
     response = Response(status, headers, body)
     if 300 <= status < 400:
@@ -178,13 +179,13 @@ def error_of(
 
 
 def error_in_answer(data: Mapping[str, Any], response: Response, endpoint: Endpoint, reply: Reply | None) -> CallError:
-    """The error that stands in the JSON of an answer whose status says success.
+    """The error inside the JSON of an answer whose status reports success.
 
     Args:
-        data: the JSON, whole or the part with the error.
+        data: the JSON, or the part of it with the error.
         response: the answer.
-        endpoint: whose answer it is.
-        reply: what was decoded of it, when it says that something was paid for.
+        endpoint: where the answer came from.
+        reply: the decoded answer, if it shows that something was paid for.
     """
     return _classified(problems.of_json(data), response, endpoint, reply, None)
 
@@ -194,9 +195,9 @@ def unusable(
 ) -> CallError:
     """An error in flatout's own words, for an answer that arrived but cannot be used.
 
-    The body is kept only where no reply holds it.
+    The error keeps the body only if there is no reply to hold it.
     """
-    return _made(kind, f"{endpoint.name} {text}", Problem(), response, endpoint, reply, None)
+    return _error(kind, f"{endpoint.name} {text}", Problem(), response, endpoint, reply, None)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -208,92 +209,92 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def _classified(
-    said: Problem, response: Response, endpoint: Endpoint, reply: Reply | None, wall: float | None
+    problem: Problem, response: Response, endpoint: Endpoint, reply: Reply | None, wall: float | None
 ) -> CallError:
-    kind, code = _class_of(said, response)
-    words = " ".join(said.message.split())
+    kind, code = _class_of(problem, response)
+    words = " ".join(problem.message.split())
     missing = _without_key(endpoint) if kind is errors.AuthenticationError and response.status != 407 else ""
     answered = f"{endpoint.name} answered {response.status}{missing}"
-    if said.html:
+    if problem.html:
         text = f"{answered} with a web page" + (f": {words}" if words else "")
     else:
         text = f"{answered}: {words or 'no explanation'}"
     if code is not None:
-        said = replace(said, code=code)
-    return _made(kind, text, said, response, endpoint, reply, wall)
+        problem = replace(problem, code=code)
+    return _error(kind, text, problem, response, endpoint, reply, wall)
 
 
 def _without_key(endpoint: Endpoint) -> str:
-    """Which key was missing, where none was sent: most servers call it a wrong one."""
+    """A note on the missing key if none was sent: most servers call that a wrong key."""
     own = any(name.lower() in ("authorization", endpoint.key_header.lower()) for name in endpoint.headers)
     if endpoint.api_key is not None or own:
         return ""
     return f" (no key was sent{f': {endpoint.key_env} is not set' if endpoint.key_env else ''})"
 
 
-def _class_of(said: Problem, response: Response) -> tuple[type[CallError], str | None]:
-    """What happened; and a code to put in place of the provider's own, where that does not name it."""
-    status = said.status or (200 if 200 <= response.status < 300 else response.status)
-    words = said.words | {response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2].lower()}
-    if any("perday" in quota.lower() for quota, _ in said.quotas):
+def _class_of(problem: Problem, response: Response) -> tuple[type[CallError], str | None]:
+    """The error's class, and a code to use if the provider's own does not name the problem."""
+    status = problem.status or (200 if 200 <= response.status < 300 else response.status)
+    words = problem.words | {response.headers.get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2].lower()}
+    if any("perday" in quota.lower() for quota, _ in problem.quotas):
         return errors.QuotaExhausted, None
-    # Before the words: "too large" comes with the word for a throttle, a wrong model with any word or none.
-    if _says(_CONTEXT, said, status):
+    # These checks precede the words: "too large" comes with a throttle's word, an unknown model with any word or none.
+    if _matches(_CONTEXT, problem, status):
         return errors.ContextTooLong, None
-    if status == 413 or _says(_TOO_LARGE, said, status):
+    if status == 413 or _matches(_TOO_LARGE, problem, status):
         return errors.InvalidRequest, None
     if named := words & UNKNOWN_MODEL:
-        return errors.InvalidRequest, None if (said.code or "").lower() in named else min(named)
-    if status in (200, 400, 403, 404) and _NO_SUCH_MODEL.search(said.message):
+        return errors.InvalidRequest, None if (problem.code or "").lower() in named else min(named)
+    if status in (200, 400, 403, 404) and _NO_SUCH_MODEL.search(problem.message):
         return errors.InvalidRequest, "model_not_found"
-    if _is_wrong_path(said, response):
+    if _is_wrong_path(problem, response):
         return errors.InvalidRequest, WRONG_PATH
-    return _by_words(words, _WORDS) or _by_phrase(said, status) or _by_status(said, status, words), None
+    return _by_words(words, _WORDS) or _by_phrase(problem, status) or _by_status(problem, status, words), None
 
 
-def _is_wrong_path(said: Problem, response: Response) -> bool:
-    """Whether nothing is served at this path: so says the framework or a gateway, in no words about the request."""
+def _is_wrong_path(problem: Problem, response: Response) -> bool:
+    """Whether nothing is served at this path: a framework or gateway answered, with no word about the request."""
     if response.status != 404:
         return response.status == 405
     if not response.body.lstrip().startswith((b"{", b"[")):
-        return True  # a web page, a line of text or nothing: an API tells its own errors in JSON
-    return _NO_SUCH_PATH.search(said.message) is not None if said.message else not said.words
+        return True  # a web page, a line of text or nothing: an API reports its own errors in JSON
+    return _NO_SUCH_PATH.search(problem.message) is not None if problem.message else not problem.words
 
 
 def _by_words(words: frozenset[str], table: Mapping[type[CallError], set[str]]) -> type[CallError] | None:
     return next((kind for kind, known in table.items() if words & known), None)
 
 
-def _by_phrase(said: Problem, status: int) -> type[CallError] | None:
-    return next((phrase.kind for phrase in _PHRASES if _says(phrase, said, status)), None)
+def _by_phrase(problem: Problem, status: int) -> type[CallError] | None:
+    return next((phrase.kind for phrase in _PHRASES if _matches(phrase, problem, status)), None)
 
 
-def _by_status(said: Problem, status: int, words: frozenset[str]) -> type[CallError]:
+def _by_status(problem: Problem, status: int, words: frozenset[str]) -> type[CallError]:
     if status == 200:
         return _by_words(words, _GENERIC) or errors.ServerError
-    if status == 403 and said.html:
-        return errors.InvalidRequest  # a firewall in front of the API disliked this text; nobody looked at the key
+    if status == 403 and problem.html:
+        return errors.InvalidRequest  # a firewall in front of the API refused this text; nobody checked the key
     return _BY_STATUS.get(status, errors.InvalidRequest if 400 <= status < 500 else errors.ServerError)
 
 
-def _says(phrase: _Phrase, said: Problem, status: int) -> bool:
-    return status in phrase.statuses and phrase.pattern.search(said.message) is not None
+def _matches(phrase: _Phrase, problem: Problem, status: int) -> bool:
+    return status in phrase.statuses and phrase.pattern.search(problem.message) is not None
 
 
-def _made(
+def _error(
     kind: type[CallError],
     text: str,
-    said: Problem,
+    problem: Problem,
     response: Response,
     endpoint: Endpoint,
     reply: Reply | None,
     wall: float | None,
 ) -> CallError:
     secrets = secrets_of(endpoint)
-    identity = request_id(response.headers) or said.request_id
+    identity = request_id(response.headers) or problem.request_id
     wait = retry_after(response.headers, wall)
     if wait is None:
-        wait = said.retry_after if said.retry_after is not None else wait_named(said.message)
+        wait = problem.retry_after if problem.retry_after is not None else wait_named(problem.message)
     clean = partial(redact, secrets=secrets)
     text = excerpt(text, _MESSAGE_CAP + 1, clean)
     return kind(
@@ -302,9 +303,9 @@ def _made(
         request_id=excerpt(identity, 200, clean) if identity else None,
         retry_after=wait,
         body=redact_body(response.body, secrets) if reply is None else None,
-        code=clean(said.code) if said.code else None,
+        code=clean(problem.code) if problem.code else None,
         should_retry={"true": True, "false": False}.get(response.headers.get("x-should-retry", "").lower()),
         headers=redact_headers(response.headers, secrets),
         reply=reply,
-        limits=named_limits(said.message, said.quotas) if kind is errors.RateLimited else None,
+        limits=named_limits(problem.message, problem.quotas) if kind is errors.RateLimited else None,
     )

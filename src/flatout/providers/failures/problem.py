@@ -1,7 +1,7 @@
-"""Read an error out of an answer's body, whatever shape the provider gives it.
+"""Read an error from an answer's body, whatever shape the provider gives it.
 
-The shapes differ; the facts in them do not: a message, a few words that name the kind of error, at times a status
-and a wait. What the words mean is decided in `flatout.providers.failures`.
+The shapes differ, but the facts do not: a message, a few words that name the kind of error, sometimes a status and a
+wait. `flatout.providers.failures.naming` decides what the words mean.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import msgspec
 from msgspec import Struct
 
 SAID = 2_000
-"""Characters of each message in a body that are looked at. What a provider has to say stands at its beginning."""
+"""Characters of each message that are read. Providers put what matters at the start."""
 
 _LENIENT = 1024 * 1024
-"""Bytes of a body up to which a second, slower reader tries what the first does not take."""
+"""The largest body, in bytes, for which a slower and more lenient JSON parser gets a second try."""
 
 
 class Problem(Struct, frozen=True, kw_only=True):
     """What an error body says.
 
     Attributes:
-        message: the beginning of the provider's own words, upstream's included; "" when there are none.
+        message: the start of the provider's own words, including those of its upstream; "" if there are none.
         code: the provider's own code, as it writes it.
         words: its codes, types and reasons, in lower case.
-        status: the status that the body claims, when it claims one.
-        quotas: names of the quotas that were exceeded, and their values where they are told (Gemini).
+        status: the status that the body claims, if any.
+        quotas: names of the exceeded quotas, with their values if the body has them (Gemini).
         retry_after: seconds that the body asks to wait (Gemini's ``RetryInfo``).
-        request_id: the provider's id for the request, where the body has it.
-        html: whether the body is a web page, so not the API's own answer.
+        request_id: the provider's id for the request, if the body has it.
+        html: whether the body is a web page, and so not the API's own answer.
     """
 
     message: str = ""
@@ -47,17 +47,17 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 def decode_json(body: bytes, *, lenient: bool = True) -> Any:
-    """A JSON body as Python values, leniently.
+    """A JSON body as Python values.
 
-    msgspec is strict and fast. What it does not take (a byte order mark, a lone surrogate in an answer, vLLM's NaN)
-    gets a second chance with the standard library: such an answer is whole, and it was paid for.
+    msgspec is strict and fast. If it rejects the body (a byte order mark, a lone surrogate, vLLM's NaN), the standard
+    library gets a second try: such an answer is complete, and it was paid for.
 
     Args:
         body: the body.
-        lenient: whether it gets that chance.
+        lenient: whether to allow the second try.
 
     Raises:
-        ValueError: the body is no JSON, or it is cut off.
+        ValueError: the body is not JSON, or it is cut off.
     """
     try:
         return msgspec.json.decode(body)
@@ -77,10 +77,10 @@ def _finite(text: str) -> float | None:
 
 
 def clean(value: Any) -> Any:
-    """A copy in which every text can be encoded: surrogate pairs joined, lone surrogates replaced.
+    """A copy in which every string can be encoded: surrogate pairs are joined, lone surrogates replaced.
 
     Raises:
-        RecursionError: the value is nested too deeply, or holds itself.
+        RecursionError: the value is nested too deeply, or contains itself.
     """
     return joined(value, "replace")
 
@@ -89,8 +89,8 @@ def joined(value: Any, errors: str = "strict") -> Any:
     """A copy whose surrogate pairs are joined.
 
     Raises:
-        UnicodeDecodeError: half of a pair stands alone, and ``errors`` is strict.
-        RecursionError: the value is nested too deeply, or holds itself.
+        UnicodeDecodeError: a surrogate has no partner, and ``errors`` is strict.
+        RecursionError: the value is nested too deeply, or contains itself.
     """
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", errors)
@@ -102,7 +102,7 @@ def joined(value: Any, errors: str = "strict") -> Any:
 
 
 def read(body: bytes) -> Problem:
-    """What the body of an unsuccessful answer says, be it JSON, a web page, plain text or nothing."""
+    """What the body of an unsuccessful answer says, whether it is JSON, a web page, plain text or empty."""
     try:
         data = decode_json(body, lenient=len(body) <= _LENIENT)
     except ValueError:
@@ -111,7 +111,7 @@ def read(body: bytes) -> Problem:
 
 
 def _of_text(text: str) -> Problem:
-    # A gateway's page can be long, and only its beginning has its title.
+    # A gateway's page can be long; its title is at the start.
     text = text.strip()
     if not text.startswith("<"):
         return Problem(message=text[:SAID])
@@ -123,11 +123,11 @@ _TITLE = re.compile(r"<title[^<>]*>([^<]{1,300})", re.IGNORECASE)
 _HEADING = re.compile(r"<h1[^<>]*>([^<]{1,300})", re.IGNORECASE)
 
 _ANSWERS = frozenset({"choices", "content", "candidates", "output", "data"})
-"""Names under which an answer stands, whatever the format."""
+"""Names of the field that holds the answer, in any format."""
 
 
 def is_problem(data: Mapping[str, Any]) -> bool:
-    """Whether the JSON of a successful answer, or an event of one, is an error all the same."""
+    """Whether the JSON of a successful answer, or one of its events, is an error after all."""
     if data.get("error") or "error" in (data.get("object"), data.get("type")):
         return True
     said = isinstance(data.get("message"), str) or isinstance(data.get("detail"), str)
@@ -136,7 +136,7 @@ def is_problem(data: Mapping[str, Any]) -> bool:
 
 def of_json(data: Any) -> Problem:
     """What an error body's JSON says."""
-    if isinstance(data, list):  # Gemini wraps its error in a list when the answer was to be one
+    if isinstance(data, list):  # Gemini wraps its error in a list if the answer would have been one
         data = next((item for item in data if isinstance(item, dict)), {})
     if not isinstance(data, dict):
         return Problem(message=_sentence(data) if isinstance(data, str) else "")
@@ -165,7 +165,7 @@ def _message(data: dict[str, Any], error: Any) -> str:
 
 
 def _sentence(value: Any) -> str:
-    """The words in a message of any shape: a text, FastAPI's list of complaints, Mistral's ``{"detail": …}``."""
+    """The words in a message of any shape: a string, FastAPI's list of complaints, Mistral's ``{"detail": …}``."""
     if isinstance(value, str):
         return value[:SAID].strip()
     if isinstance(value, list):
@@ -179,7 +179,7 @@ def _sentence(value: Any) -> str:
 
 
 def _shallow(value: Any) -> str:
-    """One level more, and no further: a body may be nested without end."""
+    """One more level, and no further: a body may be nested arbitrarily deep."""
     if isinstance(value, list):
         return "; ".join(
             _text(item.get("msg") or item.get("message") if isinstance(item, dict) else item) or ""
@@ -195,7 +195,7 @@ def _words(sources: list[dict[str, Any]], details: list[dict[str, Any]]) -> Iter
         yield _text(_dict(source.get("innererror")).get("code"))
         yield (_text(source.get("__type")) or "").rpartition("#")[2]
         if _list(_dict(source.get("metadata")).get("reasons")):
-            yield "moderation"  # OpenRouter says why its moderation stopped the prompt, but has no word for it
+            yield "moderation"  # OpenRouter gives its moderation's reasons but has no code for it
     for detail in details:
         yield _text(detail.get("reason"))
 

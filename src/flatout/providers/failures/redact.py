@@ -1,8 +1,8 @@
-"""Take keys out of what a provider sent back, before it gets into an error.
+"""Remove keys from what a provider sent before it reaches an error.
 
-Servers quote keys: "Incorrect API key provided: sk-…", a request echoed by a gateway, a URL with ``?key=…``. Errors
-are printed, logged and stored, so nothing of that may pass: the endpoint's own secrets, in whatever form they are
-quoted, and anything else that looks like a key.
+Servers quote keys: "Incorrect API key provided: sk-…", a request echoed by a gateway, a URL with ``?key=…``. Errors are
+printed, logged and stored. So they must contain neither the endpoint's own secrets, in whatever form they are quoted,
+nor anything else that looks like a key.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _LONGEST_HEADER = 1_000
 
 
 def redact_body(body: bytes, secrets: Iterable[str]) -> str:
-    """An answer's body as an error keeps it: text, redacted, and cut to the length that errors keep."""
-    text = body[: 16 * BODY_CAP].decode("utf-8", "replace")  # more than `excerpt` looks at, of any letters
+    """An answer's body as an error keeps it: decoded, redacted, and cut to `BODY_CAP` characters."""
+    text = body[: 16 * BODY_CAP].decode("utf-8", "replace")  # more than `excerpt` reads, whatever the characters
     return excerpt(text, BODY_CAP, partial(redact, secrets=tuple(secrets)))
 
 
@@ -36,7 +36,7 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[s
 
 
 def secrets_of(endpoint: Endpoint) -> tuple[str, ...]:
-    """Every secret that requests to an endpoint carry, the longest first: its key, and those in its headers and URL."""
+    """Every secret that requests to an endpoint carry, longest first: its key, and those in its headers and URL."""
     found = {*secrets_among((*endpoint.headers.items(), *endpoint.query.items())), *secrets_in(endpoint.base_url)}
     if endpoint.api_key is not None:
         found.add(endpoint.api_key.reveal())
