@@ -1,7 +1,7 @@
-"""The run file: one SQLite file that holds what a run has done, written by one process, readable by all.
+"""The run file: one SQLite file that records what a run has done. One process writes it, anyone may read it.
 
-`RunFile` writes, `RunReader` looks, `salvage` gets out of a damaged file what is left. Only what is used is loaded:
-importing this package does not load SQLite.
+`RunFile` writes, `RunReader` reads, `salvage` recovers what is left of a damaged file. Modules are loaded when first
+used: importing this package does not load SQLite.
 """
 
 from __future__ import annotations

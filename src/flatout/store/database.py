@@ -1,8 +1,8 @@
-"""Opening the SQLite file: connections, whose file it is, and what its errors mean to a person.
+"""Open the SQLite file: connections, whose file it is, and what SQLite's errors mean.
 
-The run file, once it is there, is never opened by anything but SQLite. SQLite's locks are POSIX locks, and those are
-dropped for the whole process when any descriptor of the file is closed: a harmless look at the first bytes would unlock
-a run that another part of the same program is reading or writing.
+Once a run file exists, only SQLite may open it. SQLite uses POSIX locks. The system drops them for the whole process as
+soon as any descriptor of the file is closed. So even a harmless look at the first bytes would unlock a run that another
+part of the program is reading or writing.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ from flatout.errors import RunDamaged, StoreError
 from .queries import migrations, queries
 
 APPLICATION_ID = 0x464C4154
-"""SQLite's field for whose file it is: "FLAT"."""
+"""SQLite's field for the program that owns a file: "FLAT"."""
 
 _SQL = queries("connection")
-_PATIENCE = 30.0  # seconds to wait for another program that has the file locked, such as a browser of tables
-_ROOM = 1 << 20  # bytes free below which a failed write is a full disk, whatever name SQLite gives it
+_BUSY_SECONDS = 30.0
+"""How long to wait for another program that has locked the file, such as a database browser."""
+
+_FULL_BELOW = 1 << 20
+"""Free bytes below which a failed write counts as a full disk, whatever SQLite calls it."""
 
 
 class Place(NamedTuple):
-    """Where a run file is: as the user wrote it, for messages, and really."""
+    """Where a run file is: as the user wrote it, for messages, and its real path."""
 
     name: str
     path: Path
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Place:
-        # Symlinks are resolved, so that two names of one file find the same lock and the same log beside it.
+        # Symlinks are resolved, so that all names of a file lead to the same lock and the same log.
         place = cls(os.fspath(path), Path(path).resolve())
         if place.path.is_dir():
             raise StoreError(f"{place.name} is a folder; a run is kept in a file")
@@ -48,24 +51,24 @@ class Place(NamedTuple):
         return self.path.with_name(self.path.name + suffix)
 
     def size(self, suffix: str = "") -> int:
-        """Bytes of the run file, or of one that goes with it; 0 when there is none."""
+        """Bytes of the run file, or of a file that goes with it; 0 if it does not exist."""
         try:
             return self.beside(suffix).stat().st_size
         except FileNotFoundError:
             return 0
 
     def is_empty(self) -> bool:
-        """Whether SQLite takes the file for a new one. It counts a single byte as none, for the sake of old systems."""
+        """Whether SQLite takes the file for a new one. For old systems' sake, it treats a single byte as none."""
         return self.size() <= 1
 
     def check_not_emptied(self) -> None:
-        """Refuse a file that lost all its bytes: SQLite would throw its log away, and the answers in it."""
+        """Refuse a file that lost all its bytes: SQLite would delete its log, and the answers in it."""
         if self.path.exists() and self.is_empty() and self.size("-wal") > 0:
             raise RunDamaged(f"{self.name} is damaged: it is empty, but the log beside it is not")
 
 
 connection_class = sqlite3.Connection
-"""Tests put one that fails in its place."""
+"""Tests replace it with one that fails."""
 
 
 def connect(place: Place, mode: str) -> sqlite3.Connection:
@@ -73,14 +76,14 @@ def connect(place: Place, mode: str) -> sqlite3.Connection:
     if mode == "rwc":
         _make(place)
     parameters = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
-    # check_same_thread: the thread that opens, the one that writes and the one that closes differ, one after another.
+    # check_same_thread: different threads open, write and close the connection, but never at the same time.
     connection = sqlite3.connect(
         f"{place.path.as_uri()}?{parameters}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         factory=connection_class,
-        timeout=_PATIENCE,
+        timeout=_BUSY_SECONDS,
     )
     try:
         for pragma in ("distrust", "check_cells", "no_mmap", "whole_flush", "whole_flush_at_checkpoints"):
@@ -92,31 +95,31 @@ def connect(place: Place, mode: str) -> sqlite3.Connection:
 
 
 def _make(place: Place) -> None:
-    """Make the file where there is none, readable by its owner alone: SQLite gives its log and index the same mode."""
+    """Create the file if it is missing, readable by its owner only. SQLite gives its log and index the same mode."""
     with suppress(FileExistsError):
         os.close(os.open(place.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def version_of(connection: sqlite3.Connection, place: Place) -> int:
-    """The schema's version: 0 when nothing was written yet.
+    """The schema's version; 0 if nothing was written yet.
 
     Raises:
         StoreError: it is another program's database.
-        RunDamaged: its last page is not whole, which SQLite would fill up with zeros.
+        RunDamaged: its last page is incomplete; SQLite would fill it up with zeros.
     """
     application, version, tables, page_size = connection.execute(_SQL["identity"]).fetchone()
     if application == 0 and tables == 0:
         return 0
     if application != APPLICATION_ID:
         raise StoreError(f"{place.name} is an SQLite database of another program, not a run file")
-    # With a log, part of a page may be the trace of a power loss, and the log has the page.
+    # If there is a log, a partial page may come from a power loss, and the log has the whole page.
     if place.size() % page_size and not place.size("-wal"):
         raise RunDamaged(f"{place.name} is damaged: its end is cut off")
     return int(version)
 
 
 def check_version(version: int, place: Place) -> None:
-    """Refuse a file that a newer flatout wrote: what this one would not understand, it might spoil."""
+    """Refuse a file that a newer flatout wrote: this version might spoil what it does not understand."""
     newest = len(migrations())
     if version > newest:
         raise StoreError(
@@ -126,7 +129,7 @@ def check_version(version: int, place: Place) -> None:
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables up to date, each step whole or not at all."""
+    """Bring the tables up to date. Each step is applied completely or not at all."""
     for script in migrations()[version:]:
         try:
             connection.executescript(f"{_SQL['begin']};\n{script}\n{_SQL['commit']};")
@@ -137,7 +140,7 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A block whose changes are made as one, or not at all."""
+    """A block whose changes are committed together, or not at all."""
     connection.execute(_SQL["begin"])
     try:
         yield
@@ -148,7 +151,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def prepare_to_write(connection: sqlite3.Connection, place: Place) -> None:
-    """Turn on the write-ahead log, and fsync at every commit."""
+    """Turn on the write-ahead log, and fsync every commit."""
     (mode,) = connection.execute(_SQL["write_ahead"]).fetchone()
     if mode != "wal":
         raise StoreError(f"{place.name} cannot be kept there: the file system does not allow a log; use a local disk")
@@ -157,13 +160,13 @@ def prepare_to_write(connection: sqlite3.Connection, place: Place) -> None:
 
 
 def take_back(connection: sqlite3.Connection) -> None:
-    """Roll back, where there is still something to roll back."""
+    """Roll back, if there is a transaction to roll back."""
     with suppress(sqlite3.Error):
         connection.execute(_SQL["rollback"])
 
 
 def retire(connection: sqlite3.Connection) -> None:
-    """Close, leaving one file. Where readers or the disk prevent that, the log stays beside it: nothing is lost."""
+    """Close, leaving a single file. If readers or the disk prevent that, the log stays beside it: nothing is lost."""
     try:
         with suppress(sqlite3.Error):
             connection.execute(_SQL["be_brief"])
@@ -175,23 +178,23 @@ def retire(connection: sqlite3.Connection) -> None:
 
 
 def sync_folder(place: Place) -> None:
-    """Make the file's name as durable as what is in it."""
+    """Make the file's name as durable as its content."""
     descriptor = os.open(place.path.parent, os.O_RDONLY)
     try:
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError):  # some file systems cannot do this
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether a database was read and found broken, as opposed to one that is none."""
+    """Whether SQLite read a database and found it broken. False if the file is not a database at all."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT or "decode to UTF-8" in str(error)
 
 
 @contextmanager
 def explained(place: Place) -> Iterator[None]:
-    """Turn SQLite's errors into ours, in one sentence each."""
+    """Turn SQLite's errors into flatout's, in one sentence each."""
     try:
         yield
     except sqlite3.Error as error:
@@ -200,7 +203,7 @@ def explained(place: Place) -> Iterator[None]:
 
 def explain(error: sqlite3.Error, place: Place) -> StoreError:
     """The StoreError for an SQLite error."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest the detail
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind of error, the rest is detail
     if code == sqlite3.SQLITE_NOTADB:
         return RunDamaged(f"{place.name} is not a run file")
     if is_damage(error):
@@ -215,15 +218,15 @@ def explain(error: sqlite3.Error, place: Place) -> StoreError:
 
 
 def what_failed(error: BaseException, place: Place) -> str:
-    """The machine's fault behind a failed write, as the first words of a sentence."""
+    """The machine's fault behind a failed write, as the start of a sentence."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     with suppress(OSError):
-        if code == sqlite3.SQLITE_IOERR and shutil.disk_usage(place.path.parent).free < _ROOM:
+        if code == sqlite3.SQLITE_IOERR and shutil.disk_usage(place.path.parent).free < _FULL_BELOW:
             code = sqlite3.SQLITE_FULL
     if code == sqlite3.SQLITE_FULL:
         return "the disk is full"
     if code == sqlite3.SQLITE_IOERR:
         return f"the disk failed ({getattr(error, 'sqlite_errorname', error)})"
     if code == sqlite3.SQLITE_BUSY:
-        return f"another program kept the file locked for {_PATIENCE:.0f} s"
+        return f"another program kept the file locked for {_BUSY_SECONDS:.0f} s"
     return f"writing failed ({error})"

@@ -1,4 +1,4 @@
-"""Is this the same job? If not, what differs, in one sentence."""
+"""Check whether a run file belongs to the same job. If not, say what differs, in one sentence."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from flatout.errors import RunMismatch
 from flatout.text.changed import changed
 
 LATER = frozenset({"server"})
-"""What files of earlier versions do not say. It is not held against them, and kept from then on."""
+"""Keys that files of earlier versions lack. A missing one is accepted, and stored from then on."""
 
 
 def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Compare a file's job with today's. A key that is missing counts as None, unless `LATER` has it.
+    """Compare the file's job with the current one. A missing key counts as None, unless it is in `LATER`.
 
     Raises:
-        RunMismatch: they differ; the message names the first difference, in the order of today's job.
+        RunMismatch: they differ; the message names the first difference, in the order of the current job.
     """
-    new = msgspec.json.decode(msgspec.json.encode(new))  # tuples, enums … as the file would give them back
+    new = msgspec.json.decode(msgspec.json.encode(new))  # tuples, enums … as the file returns them
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
         if key in LATER and key not in old:

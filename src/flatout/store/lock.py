@@ -1,8 +1,8 @@
-"""Who writes a run file: one process at a time, named, and freed by its death.
+"""Decide who writes a run file: one process at a time, known by name, until it ends.
 
-The lock is the operating system's (``flock``) on a side file, ``<run file>.lock``, which also says who holds it. The
-system drops it when the process ends, however it ends, so a stale lock needs no healing and a reused process id
-misleads nobody: what the side file says is believed only while the lock is held. It is removed on release.
+The lock is the operating system's (``flock``), on a side file ``<run file>.lock``, which also says who holds it. The
+system drops the lock when the process ends, however it ends. So stale locks need no cleanup. What the side file says
+counts only while the lock is held, so a reused process id misleads nobody. Releasing the lock removes the side file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from flatout.errors import RunLocked, StoreError
 from .database import Place
 
 _TRIES = 5
-_PAUSE = 0.02  # seconds; `holder` takes the lock for an instant to see whether it is free
+"""Attempts to take the lock."""
+
+_PAUSE = 0.02
+"""Seconds between two attempts. `holder` takes the lock for an instant to see whether it is free."""
 
 
 class Holder(Struct, frozen=True):
-    """The process that writes a run: its id, its machine, and since when (Unix time)."""
+    """The process that writes a run: its id, its machine, and when it took the lock (Unix time)."""
 
     pid: int
     host: str
@@ -54,8 +57,8 @@ class Lock:
         """Take the lock.
 
         Raises:
-            RunLocked: another holds it; the message says who.
-            StoreError: the folder is read-only, or cannot lock.
+            RunLocked: somebody holds it; the message says who.
+            StoreError: the folder is read-only, or its file system has no locks.
         """
         path = place.beside(".lock")
         for left in reversed(range(_TRIES)):
@@ -73,16 +76,16 @@ class Lock:
         raise RunLocked(f"{place.name} is being taken and released by other processes")
 
     def abandon(self) -> None:
-        """Let go of it in a forked child, which would hold it for its parent after the parent's death."""
+        """Let go in a forked child. Otherwise the child would still hold the lock after the parent's death."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def release(self) -> None:
-        """Give the right back and remove the side file. Harmless when done already."""
+        """Release the lock and remove the side file. Harmless if already done."""
         if self._descriptor < 0:
             return
-        # Removed before it is unlocked: afterwards it might be the next holder's.
+        # Remove the file before unlocking: afterwards it might be the next holder's.
         with contextlib.suppress(OSError):
             self._path.unlink()
         os.close(self._descriptor)
@@ -90,7 +93,7 @@ class Lock:
 
 
 def holder(place: Place) -> Holder | None:
-    """Who writes the run file now; None when nobody does, or it cannot be seen."""
+    """Who writes the run file now; None if nobody does, or if that cannot be seen."""
     path = place.beside(".lock")
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -108,14 +111,14 @@ def holder(place: Place) -> Holder | None:
 
 
 def _take(path: Path) -> int | None:
-    """A descriptor that holds the lock; None when the side file was removed meanwhile by its last holder."""
-    # O_NOFOLLOW: in a shared folder the name may be somebody's link to a file that must not be overwritten.
-    # Whoever may open a file may lock it: nobody else may.
+    """A descriptor that holds the lock; None if the last holder removed the side file meanwhile."""
+    # O_NOFOLLOW: in a shared folder, the name may be somebody's link to a file that must not be overwritten.
+    # Mode 0600: everyone who may open a file may also lock it, so nobody else may open it.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        if (found := os.fstat(descriptor)).st_uid != os.geteuid() and os.geteuid() != 0:
+        if (facts := os.fstat(descriptor)).st_uid != os.geteuid() and os.geteuid() != 0:
             raise PermissionError(errno.EACCES, f"{path.name} beside it belongs to another user")
-        if found.st_mode & 0o077:
+        if facts.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_still(path, descriptor):
@@ -146,14 +149,14 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _writer(path: Path) -> str:
-    """Who holds the lock; when it is this very program, how it lets go."""
+    """Who holds the lock. If it is this program itself, also how to make it let go."""
     facts = _facts(path)
     if facts is None:
         return "another process"
     if (facts.pid, facts.host) != (os.getpid(), socket.gethostname()):
         return str(facts)
     return (
-        f"{facts}, which is this very program: another loop over it is under way, or was left and never closed. "
+        f"{facts}, which is this very program: another loop over it is running, or was left and never closed. "
         "`async with contextlib.aclosing(…) as results` around a loop closes the file when the loop is left"
     )
 

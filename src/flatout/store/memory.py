@@ -1,7 +1,7 @@
-"""What was learnt of a target, kept for the next run: its rate where it tells no limit, and how it counts tokens.
+"""What was learnt about a target, kept for the next run: its rate if it tells no limit, and how it counts tokens.
 
-One small JSON file a target in the user's cache folder, named by a digest, so that neither key nor model stands in a
-name. It only ever makes a start quicker: what is too old, damaged or unwritable is as if it were not there.
+Each target has one small JSON file in the user's cache folder. A digest is its name, so that the name shows neither key
+nor model. The memory only makes starts quicker: files that are too old, damaged or unwritable are ignored.
 """
 
 from __future__ import annotations
@@ -19,26 +19,30 @@ from msgspec import Meta, Struct
 from flatout.policies.pacing.charge import Reserve
 
 KEEP = 7 * 86_400.0
-"""Seconds after which nothing is believed any more."""
+"""Seconds after which nothing is believed any longer."""
 
 Rate = Annotated[float, Meta(ge=1e-3, le=1e6)]
+"""Requests per second. The bounds reject damaged files: a rate of 0 would admit nothing."""
+
 Weight = Annotated[float, Meta(ge=-10.0, le=10.0)]
+"""Tokens. The bounds reject damaged files: with a weight of 1000, no call would fit any limit."""
+
 Seconds = Annotated[float, Meta(ge=0.0, le=60.0)]
-"""What a damaged file may not go beyond: a rate of 0 is none, and by a weight of 1000 no call fits any limit."""
+"""Seconds of a limit per minute, so at most a minute."""
 
 
 class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was learnt of one target.
+    """What was learnt about one target.
 
     Attributes:
         at: when, in seconds since the epoch.
-        rate: requests per second that it took; None when it tells its limits, or none was met.
-        even: whether it refused what was tried ahead of known limits.
-        depths: seconds of each of these that were taken ahead.
+        rate: requests per second that the target accepted; None if it tells its limits, or if no limit was met.
+        even: whether it refused requests that were sent ahead of known limits.
+        depths: seconds of each of these limits that it accepted ahead.
         owes: seconds from `at` on until all that was sent is earned.
-        charges: by which rule it charges tokens.
+        charges: the rule by which it charges tokens.
         weights: tokens per character, extra byte, digit and white space.
-        seen: answers from which these were learnt.
+        seen: answers from which the weights were learnt.
     """
 
     at: float
@@ -52,13 +56,13 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Memory:
-    """Remembers targets, by their keys."""
+    """Remembers what was learnt about targets, by their keys."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def recall(self, target: str) -> Learnt | None:
-        """What is known of a target; None when that is nothing, or too old."""
+        """What is known about a target; None if nothing is, or if it is too old."""
         try:
             learnt = msgspec.json.decode(self._place(target).read_bytes(), type=Learnt)
         except (OSError, msgspec.MsgspecError):
@@ -66,7 +70,7 @@ class Memory:
         return learnt if 0 <= time.time() - learnt.at < KEEP else None
 
     def keep(self, target: str, learnt: Learnt) -> None:
-        """Remember a target. Failing to is no error."""
+        """Remember a target. A failure to write is not an error."""
         place = self._place(target)
         new = place.with_suffix(f".{os.getpid()}.new")
         with suppress(OSError):

@@ -1,11 +1,11 @@
 """The store's SQL, by name.
 
-Every statement lives in a ``.sql`` file under ``sql/``, headed by one line that names and describes it::
+Every statement lives in a ``.sql`` file under ``sql/``. One line above it names and describes it::
 
     -- counts: Count items by what became of them.
     SELECT …
 
-so that each can be read, and tried in any SQLite tool, without the Python around it.
+So each statement can be read, and tried in any SQLite tool, without the Python around it.
 """
 
 from __future__ import annotations

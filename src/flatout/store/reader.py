@@ -1,9 +1,9 @@
-"""Looking into a run file: while it is written, after a crash, in a read-only folder.
+"""Read a run file: while it is being written, after a crash, or in a read-only folder.
 
-A reader never holds the file for longer than one batch of rows. SQLite cannot fold its log into the file past what
-some reader still looks at, so one reader that held its view for the hours that an export into a pipe may take would
-let the log grow for hours. The price is small: rows come in order, each once and whole, but those that are finished
-while one reads may or may not be among them.
+A reader holds the file only for one batch of rows. SQLite cannot merge its log into the file beyond the point that some
+reader still sees. An export into a pipe may take hours, and a reader that kept one view for all that time would let the
+log grow for hours. The price is small: rows come in order, each once and complete, but rows that finish during the
+reading may or may not be among them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .rows import (
 from .schema import check_schema
 
 Damaged = Callable[[int], object]
-"""Is told the index of an item that cannot be read."""
+"""A callback for the index of an item that cannot be read."""
 
 LAST = 2**63 - 1
 """The highest index that a file can hold."""
@@ -49,16 +49,23 @@ LAST = 2**63 - 1
 _ITEMS = queries("items")
 _ATTEMPTS = queries("attempts")
 _NOTHING = "has nothing in it yet"
-_READABLE = 2  # the first version of the file that has all that is read here, but for facts
-_FACTS = 3  # the first that has those
+_READABLE = 2
+"""The first version of the file that has everything read here, except facts."""
+
+_FACTS = 3
+"""The first version of the file that has facts."""
+
 _LIGHT_BATCH = 5_000
-_BATCH = 200  # whole items; each may hold a long prompt
+"""Rows read at once, without their long columns."""
+
+_BATCH = 200
+"""Whole items read at once; each may hold a long prompt."""
 
 
 class RunReader:
-    """A read-only view of a run file. Methods see what is committed at the moment of the call.
+    """A read-only view of a run file. Each method sees what is committed when it is called.
 
-    Every method raises `RunDamaged` when what it reads is damaged, and `StoreError` when the file cannot be read.
+    Every method raises `RunDamaged` if what it reads is damaged, and `StoreError` if the file cannot be read.
     """
 
     def __init__(self, place: Place, connection: sqlite3.Connection, version: int) -> None:
@@ -68,15 +75,15 @@ class RunReader:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, half_upgraded: bool = False) -> Self:
-        """Open a run file for reading. Nothing is locked, and nothing changed but what a kill left half done.
+        """Open a run file for reading. This locks nothing, and changes nothing except what a kill left half done.
 
         Args:
             path: the file.
-            half_upgraded: take one that is between two versions.
+            half_upgraded: accept a file that is between two versions.
 
         Raises:
-            StoreError: there is no such file, it is of another program or version, it holds what flatout did not make,
-                or it may not be read.
+            StoreError: the file does not exist or may not be read, another program or version wrote it, or it holds
+                something that flatout did not make.
             RunDamaged: it is not a readable run file.
         """
         place = Place.of(path)
@@ -97,7 +104,7 @@ class RunReader:
         return cls(place, connection, version)
 
     def close(self) -> None:
-        """Close. Harmless when done already."""
+        """Close. Harmless if already done."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -132,30 +139,30 @@ class RunReader:
         )
 
     def fact(self, name: str) -> Any:
-        """What `RunFile.set_fact` noted under a name; None when it noted nothing."""
+        """The value that `RunFile.set_fact` stored under a name; None if there is none."""
         if self._version < _FACTS:
             return None
         found = self._rows(queries("run")["fact"], (name,))
         return msgspec.json.decode(found[0][0]) if found else None
 
     def holder(self) -> Holder | None:
-        """The process that writes the run now, if one does."""
+        """The process that writes the run now; None if there is none."""
         return holder(self._place)
 
     def counts(self) -> Counts:
-        """How many items became what."""
+        """How many items ended in each state."""
         return Counts(*self._one(_ITEMS["counts"]))
 
     def summary(self) -> Summary:
-        """Counts, tokens, money, and what of them is not known. Reads the whole file: about 0.5 s a million items."""
+        """Counts, tokens and money, and how much of each is unknown. Reads the whole file: 0.5 s a million items."""
         return Summary(*self._one(_ITEMS["summary"]))
 
     def spent(self) -> float:
-        """US dollars that all processes have spent on the run; what is not known counts by its estimate."""
+        """US dollars that all processes have spent on the run. Unknown costs count by their estimates."""
         return float(self._one(queries("run")["spent"])[0])
 
     def unusable(self) -> bool:
-        """Whether there is an item without an answer for which a model said something all the same."""
+        """Whether a model said something in at least one item that has no usable answer."""
         return bool(self._one(_ITEMS["unusable"])[0])
 
     def errors(self) -> list[ErrorCount]:
@@ -163,7 +170,7 @@ class RunReader:
         return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"])]
 
     def unsettled(self) -> Unsettled:
-        """Attempts that were begun by a process that died before their end: they may have been paid for nothing."""
+        """Attempts whose process died before they ended. They may have been paid for nothing."""
         rows = self._rows(_ATTEMPTS["unsettled"], {"in_flight": self.holder() is None})
         return Unsettled(tuple(Attempt(*row) for row in rows))
 
@@ -172,10 +179,10 @@ class RunReader:
     def items(
         self, select: Choice = "all", *, first: int = 0, last: int = LAST, damaged: Damaged | None = None
     ) -> Iterator[Item]:
-        """Items in index order: all, only the answered, or only the failed (the unsent among them).
+        """Items in index order: all, only the answered, or only the failed (including the unsent).
 
-        Constant memory; see the module's text for what is seen of a run that goes on meanwhile. ``damaged`` is told
-        the index of each item that cannot be read; without it, the first raises `RunDamaged`.
+        Uses constant memory. See the module's docstring for what a reader sees of a run in progress. ``damaged`` is
+        called with the index of each item that cannot be read; without it, the first one raises `RunDamaged`.
         """
         if select not in ("all", "answered", "failed"):
             raise ValueError(f"select is 'all', 'answered' or 'failed', not {select!r}")
@@ -194,7 +201,7 @@ class RunReader:
             first = indices[-1] + 1
 
     def _one_by_one(self, indices: list[int], select: Choice, damaged: Damaged) -> list[Item]:
-        """Those of the items that can be read."""
+        """Those items that can be read."""
         found: list[Item] = []
         for index in indices:
             try:
@@ -204,17 +211,17 @@ class RunReader:
         return found
 
     def batch(self, first: int, last: int, select: Choice = "all", most: int = _BATCH) -> list[Item]:
-        """The first items whose index is in ``first … last``, both included."""
+        """The first items with an index from ``first`` to ``last``, both included."""
         rows = self._rows(_ITEMS["items"], {"first": first, "last": last, "choice": select, "most": most})
         return [self._item(row) for row in rows]
 
     def item(self, index: int) -> Item | None:
-        """One item; None when it is not finished."""
+        """One item; None if it is not finished."""
         found = self.batch(index, index)
         return found[0] if found else None
 
     def finished(self, start: int = 0, *, rows: bool = False) -> Iterator[Finished]:
-        """Index, fingerprint and state of what is finished, in index order from ``start``; constant memory.
+        """Index, fingerprint and state of the finished items, in index order from ``start``; constant memory.
 
         Args:
             start: the first index.
@@ -227,7 +234,7 @@ class RunReader:
             start = batch[-1][0] + 1
 
     def journal(self, index: int) -> dict[str, JournalEntry]:
-        """The journalled steps of one item, by place, in the order in which they were first noted."""
+        """The journalled steps of one item by place, in the order in which they were first written."""
         return {place: JournalEntry(*rest) for place, *rest in self._rows(queries("journal")["journal"], (index,))}
 
     def has_journal(self) -> bool:
@@ -235,7 +242,7 @@ class RunReader:
         return bool(self._one(queries("journal")["any"])[0])
 
     def history(self, index: int) -> History:
-        """All that is known of one item, finished or not. Reads every attempt: about 0.1 s a million."""
+        """Everything that is known about one item, finished or not. Reads every attempt: about 0.1 s a million."""
         return History(
             index=index,
             item=self.item(index),
@@ -244,15 +251,15 @@ class RunReader:
         )
 
     def ranked(self, by: Ranking, most: int) -> list[Ranked]:
-        """The slowest or costliest finished items, or the failed ones in input order. Reads all of them."""
+        """The slowest or costliest finished items, or the failed ones in input order. Reads all items."""
         return [Ranked(*row) for row in self._rows(_ITEMS["ranked"], {"by": by, "most": most})]
 
     def named(self, id: str, most: int = 10) -> list[int]:
-        """The indices of the finished items of an id. Reads all of them."""
+        """The indices of the finished items with an id. Reads all items."""
         return [index for (index,) in self._rows(_ITEMS["named"], (id, most))]
 
     def highest_index(self) -> int:
-        """The highest index that is finished; -1 when none is."""
+        """The highest index of a finished item; -1 if there is none."""
         (highest,) = self._one(_ITEMS["last_index"])
         return -1 if highest is None else int(highest)
 
@@ -274,7 +281,7 @@ def _open(place: Place) -> tuple[sqlite3.Connection, int]:
     try:
         return _open_as(place, "ro")
     except sqlite3.OperationalError as error:
-        # In a read-only folder SQLite cannot make the index of a log. Without a log it needs none.
+        # In a read-only folder SQLite cannot create the index of a log. Without a log it needs no index.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise explain(error, place) from error
@@ -292,9 +299,9 @@ def _open(place: Place) -> tuple[sqlite3.Connection, int]:
 
 
 def _rolled_back(place: Place) -> bool:
-    """Take back what a kill left half done, as whoever writes next would; whether there was anything, and it worked.
+    """Undo what a kill left half done, as the next writer would. True if there was something and it worked.
 
-    A process that is killed while it makes its file one again leaves a journal, which a reader may not play back.
+    A process that was killed while merging its log into the file leaves a journal, which a reader may not play back.
     """
     if not place.size("-journal"):
         return False

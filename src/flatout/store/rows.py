@@ -1,8 +1,8 @@
-"""What a run file holds, as values: a finished item, an attempt, the run itself, and what they add up to.
+"""The content of a run file as values: a finished item, an attempt, the run itself, and their sums.
 
-Field names are the file's column names, except that an item's ``item_index`` is ``index`` here. What is not known
-is None, never 0. Times are Unix seconds, durations seconds, money US dollars. JSON is kept as the bytes that the
-caller gave: nothing here parses it.
+Fields are named as the file's columns, except that an item's ``item_index`` is ``index`` here. What is unknown is None,
+never 0. Times are Unix seconds, durations seconds, money US dollars. JSON stays the bytes that the caller gave: nothing
+here parses it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Item(Struct, frozen=True, kw_only=True):
         fingerprint: a digest of the call's content, 16 bytes, made by the caller.
         input: the input's own row, as a JSON object.
         prompt: the rendered call (messages and parameters), as JSON.
-        state: ``answered``, ``failed``, or ``unsent``: nothing was sent, or what failed was the whole target, so it is
-            tried again on resume.
-        answer: the answer's text; of an item without a usable answer, what the model said, if it said anything.
-        output: the parsed answer, as JSON, when an output schema was asked for.
-        error, error_message: the error's class and its sentence, when there is no answer.
-        finish_reason, model, input_tokens, output_tokens: as the provider told.
+        state: ``answered``, ``failed`` or ``unsent``. Unsent means that nothing was sent, or that the whole target
+            failed; a resumed run tries it again.
+        answer: the answer's text. If there is no usable answer: what the model said, if anything.
+        output: the parsed answer, as JSON, if an output schema was given.
+        error, error_message: the error's class and sentence, if there is no answer.
+        finish_reason, model, input_tokens, output_tokens: as the provider reported them.
         cost: US dollars for all attempts.
         attempts: how many times the call was tried.
-        seconds: from the call's entry to its end.
+        seconds: from the call's start to its end.
         waits: where those seconds went, as a JSON object of seconds by cause.
-        tool_calls: the tools that the model asked for, as a JSON list; the first one bears the model's whole turn in
-            the form of its provider, where that holds more.
-        repaired: 1 where the parsed answer was got out of one that was not quite JSON, else 0.
+        tool_calls: the tools that the model asked for, as a JSON list. If the provider's own form of the model's turn
+            holds more than that, the first element carries that form.
+        repaired: 1 if the parsed answer was recovered from not quite valid JSON, else 0.
         finished_at: Unix time.
     """
 
@@ -69,7 +69,7 @@ class Finished(Struct, frozen=True):
     """The light view of an item that resuming needs for every row.
 
     Attributes:
-        input: the input's own row, as a JSON object; None where it is not kept, or was not asked for.
+        input: the input's own row, as a JSON object; None if it is not stored, or was not asked for.
     """
 
     index: int
@@ -79,7 +79,7 @@ class Finished(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """One try that was about to be sent."""
+    """An attempt that was about to be sent."""
 
     index: int
     attempt: int
@@ -89,13 +89,13 @@ class Attempt(Struct, frozen=True):
 
 
 class Tried(Attempt, frozen=True):
-    """An attempt, with what is known of its end.
+    """An attempt, with what is known about its end.
 
     Attributes:
-        place: in a durable function, the step that it was for.
-        outcome: None while it is in flight; ``lost``: its process died; ``failed``: at no cost; ``retried``; or what
-            became of its item, or of its step, in the end.
-        after: what the attempt before it failed of: the error's class and words, redacted and cut.
+        place: the step of a durable function that it was for.
+        outcome: None while it is in flight; ``lost`` if its process died; ``failed`` if it failed at no cost;
+            ``retried``; otherwise the final state of its item or step.
+        after: why the attempt before it failed: the error's class and words, redacted and cut.
     """
 
     place: str | None
@@ -104,11 +104,11 @@ class Tried(Attempt, frozen=True):
 
 
 class Unsettled(Struct, frozen=True):
-    """Attempts whose end nobody saw: they may have been paid for nothing.
+    """Attempts whose end nobody saw. They may have been paid for nothing.
 
     Attributes:
         attempts: the attempts, oldest first.
-        cost: US dollars that they cost, as far as estimated.
+        cost: US dollars that they cost, as far as there are estimates.
         unknown_costs: how many of them have no estimate.
     """
 
@@ -124,7 +124,7 @@ class Unsettled(Struct, frozen=True):
 
 
 class Counts(Struct, frozen=True):
-    """How many items became what."""
+    """How many items ended in each state."""
 
     answered: int
     failed: int
@@ -132,20 +132,20 @@ class Counts(Struct, frozen=True):
 
     @property
     def finished(self) -> int:
-        """All of them together."""
+        """Their sum."""
         return self.answered + self.failed + self.unsent
 
 
 class Summary(Counts, frozen=True):
-    """What the finished items add up to.
+    """The sums over all finished items.
 
     Attributes:
-        input_tokens, output_tokens, cost: sums of what is known; None when nothing is.
-        unknown_tokens: answered items whose tokens the provider did not tell.
-        unknown_costs: sent items whose cost is not known; ``cost`` is too low by theirs.
+        input_tokens, output_tokens, cost: sums of the known values; None if none is known.
+        unknown_tokens: answered items whose tokens the provider did not report.
+        unknown_costs: sent items whose cost is unknown; ``cost`` is too low by theirs.
         cut_off: answered items whose answer was cut off at the token limit.
-        last_finished_at: when the latest item was finished.
-        rate: items a second since the latest process took up the run.
+        last_finished_at: when the latest item finished.
+        rate: items per second since the latest process took up the run.
     """
 
     input_tokens: int | None
@@ -159,7 +159,7 @@ class Summary(Counts, frozen=True):
 
 
 class ErrorCount(Struct, frozen=True):
-    """One class of error: how often, and its first example."""
+    """A class of error: how often it happened, and its first example."""
 
     error: str
     count: int
@@ -172,12 +172,12 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
     Attributes:
         job: what makes two answers comparable, as given to `RunFile.open`.
-        command: the command line that began it.
+        command: the command line that began the run.
         state: ``running``, ``interrupted`` or ``finished``. A run whose process was killed still says ``running``;
             see `RunReader.holder`.
-        total: items of the input, when known.
-        keep_prompts: whether the rendered calls are kept.
-        created_at, opened_at, ended_at: when it began, when the latest process took it up, when it ended.
+        total: items of the input, if known.
+        keep_prompts: whether rendered calls are stored.
+        created_at, opened_at, ended_at: when the run began, when the latest process took it up, when it ended.
     """
 
     job: dict[str, Any]
@@ -199,7 +199,7 @@ class JournalEntry(Struct, frozen=True):
 
 
 class Noted(JournalEntry, frozen=True):
-    """A journalled step, with where in the function it was, and when it was noted last."""
+    """A journalled step, with its place in the function, and when it was last written."""
 
     place: str
     at: float
@@ -219,12 +219,12 @@ class Ranked(Struct, frozen=True):
 
 
 class History(Struct, frozen=True, kw_only=True):
-    """All that a run file knows of one item: what became of it, every attempt of every process, its journal.
+    """Everything that a run file knows about one item: its result, the attempts of all processes, its journal.
 
     Attributes:
-        index: the item's.
-        item: None while it is not finished.
-        attempts, journal: in the order in which they were noted.
+        index: the item's index.
+        item: None until it is finished.
+        attempts, journal: in the order in which they were written.
     """
 
     index: int

@@ -1,13 +1,15 @@
-"""The run file: one SQLite file in which a run writes down what it has, as it has it.
+"""The run file: one SQLite file in which a run records its results as they come.
 
-It answers one question for good: is this item done? An answer that was reported as done is in the file, so a run that
-was killed goes on where it was, paying again only for what was in flight. One process writes; anyone may read, with
-any SQLite tool, at any time.
+It answers one question reliably: is this item done? An answer that was reported as done is in the file. So a killed run
+continues where it was, and pays again only for what was in flight. One process writes; anyone may read, with any SQLite
+tool, at any time.
 
-What holds: after a kill -9 at any instant everything acknowledged is there. After a power loss too, where the disk
-honours fsync. What cannot hold: SQLite's log (``-wal``), which stands beside the file while it is written, holds the
-newest answers. Whoever deletes it, cuts it short or copies the file without it loses those, and nobody can tell: an
-intact log that is shorter looks the same. A file emptied to 0 bytes, its log gone, looks new.
+What holds: after a kill -9 at any instant, everything acknowledged is there. The same is true after a power loss if the
+disk honours fsync.
+
+What cannot hold: while the file is being written, its newest answers are in SQLite's log beside it (``-wal``). Somebody
+who deletes the log, cuts it short, or copies the file without it loses those answers. flatout cannot notice: an intact
+but shorter log looks the same. A file emptied to 0 bytes, with its log gone, looks new.
 """
 
 from __future__ import annotations
@@ -45,12 +47,12 @@ _OPEN: WeakSet[RunFile] = WeakSet()
 
 
 class RunFile:
-    """A run being written. Make one with `RunFile.open`, and close it.
+    """A run that is being written. Make one with `RunFile.open`, and close it.
 
     Attributes:
-        created_at: when the run was begun, by whichever process; Unix time.
-        spent_before: US dollars that earlier processes spent on it; what is not known counts by its estimate.
-        moved: where an old run was moved by ``fresh``; None when there was none.
+        created_at: when the run began, in any process; Unix time.
+        spent_before: US dollars that earlier processes spent on it. Unknown costs count by their estimates.
+        moved: where ``fresh`` moved an old run; None if there was none.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class RunFile:
         self._had_journal = reader.has_journal()
         self._lock = lock
         self._writer = Writer(connection, place, on_closed=lock.release, **options)
-        # The thread is a daemon: without this, a program that ends without closing would lose what is gathered.
+        # The thread is a daemon: without this, a program that ends without closing would lose what is not yet written.
         atexit.register(self.close_now)
         _OPEN.add(self)
 
@@ -82,20 +84,20 @@ class RunFile:
         group_seconds: float = 0.02,
         group_rows: int = 500,
     ) -> Self:
-        """Begin a run, or go on with it.
+        """Begin a run, or continue it.
 
         Args:
-            path: the file; made when it is not there. Its folder must exist.
+            path: the file; it is created if missing. Its folder must exist.
             job: what makes two answers comparable (model, templates, parameters …): a flat mapping of JSON values.
-                No secrets: it is stored.
+                It is stored, so it must not hold secrets.
             command: the command line, for people who look into the file.
             fresh: move an old run aside (to ``<path>.1``, ``.2`` …) and start over.
             keep_prompts: whether `Item.prompt` is stored.
             group_seconds: the longest that a finished item waits for others to be committed with.
-            group_rows: the most that are gathered.
+            group_rows: the most rows in one commit group.
 
         Raises:
-            RunLocked: another process (or this one) writes it; the message says which.
+            RunLocked: another process (or this one) is writing it; the message says which.
             RunMismatch: it belongs to another job; the message names the first difference.
             RunDamaged: it is not a readable run file.
             StoreError: it is a folder, read-only, of another program, or of a newer flatout.
@@ -127,14 +129,14 @@ class RunFile:
     # Writing
 
     async def finish(self, item: Item) -> None:
-        """Write a finished item; return when the disk has it. A failed or unsent item is replaced.
+        """Write a finished item; return once the disk has it. A failed or unsent item is replaced.
 
-        Thousands may be finished at once: they are committed together, and return in that order. Cancelling the wait
-        does not take the item back.
+        Thousands may finish at once: they are committed together, and return in that order. Cancelling the wait does
+        not withdraw the item.
 
         Raises:
-            StoreError: the item has an answer already, or cannot be stored; or the disk failed, and then nothing more
-                is taken, and whatever was acknowledged before is in the file.
+            StoreError: the item already has an answer, or cannot be stored. Or the disk failed: then the file accepts
+                nothing further, but holds everything that was acknowledged before.
         """
         if item.prompt is not None and not self._keep_prompts:
             item = msgspec.structs.replace(item, prompt=None)
@@ -150,68 +152,68 @@ class RunFile:
         place: str | None = None,
         after: str | None = None,
     ) -> None:
-        """Note an attempt that is about to be sent; return when the operating system has the note.
+        """Record an attempt that is about to be sent; return once the operating system has the record.
 
-        The note outlives this process, but not a power loss: it says what a crash may have cost, and waiting for the
-        disk before each attempt would cost more. The attempt's outcome is written with its item.
+        The record survives this process, but not a power loss. It only says what a crash may have cost, and waiting
+        for the disk before each attempt would cost more. The attempt's outcome is written with its item.
 
         Args:
-            index: the item's.
-            attempt: from 1.
-            target: where to, for people.
+            index: the item's index.
+            attempt: its number, from 1.
+            target: where it goes, for people.
             started_at: Unix time.
-            estimated_cost: US dollars; None when not known.
-            place: the step of a durable function that it is for; its journal entry settles it.
-            after: what the attempt before it failed of. No secrets: it is stored.
+            estimated_cost: US dollars; None if unknown.
+            place: the step of a durable function that it is for; the step's journal entry settles it.
+            after: why the attempt before it failed. It is stored, so it must not hold secrets.
         """
         await self._writer.put(
             "note", (index, attempt, target, started_at, estimated_cost, place, after), durable=False
         )
 
     def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
-        """Note that an attempt failed and cost nothing: it is not in doubt any more. It is written soon.
+        """Record that an attempt failed and cost nothing, so it is no longer in doubt. It is written soon.
 
         Args:
-            index: the item's.
-            attempt: its number, as it was noted.
-            place: the step, as it was noted.
+            index: the item's index.
+            attempt: its number, as in `note_attempt`.
+            place: the step, as in `note_attempt`.
         """
         self._writer.add("unpaid", (index, attempt, place))
 
     async def journal(
         self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes, cost: float | None = None
     ) -> None:
-        """Note what one step of a durable function came to (as JSON); return when the disk has it.
+        """Write the result of a step of a durable function (as JSON); return once the disk has it.
 
-        A step noted again replaces the old one. ``cost`` is what its own calls cost, in US dollars; None when that is
-        not known: then its noted attempts count by their estimates.
+        A new result of the same step replaces the old one. ``cost`` is what the step's own calls cost, in US dollars.
+        None means unknown: then its recorded attempts count by their estimates.
         """
         await self._writer.put("entry", (index, place, fingerprint, kind, value, cost, time.time()))
 
     async def revise(self, index: int, id: str | None, row: bytes) -> None:
-        """Keep the input's row of a finished item as it is today; return when the disk has it.
+        """Replace the stored input row of a finished item by the current one; return once the disk has it.
 
-        What was asked and answered stays: only the user's own columns around it have changed.
+        The question and the answer stay: only the user's own columns around them have changed.
         """
         await self._writer.put("row", (id, row, index))
 
     def set_fact(self, name: str, value: Any) -> None:
-        """Note one thing about the whole run, a JSON value. It is written soon; `close` waits for it."""
+        """Store one fact about the whole run, a JSON value. It is written soon; `close` waits for it."""
         self._writer.change("fact", (name, msgspec.json.encode(value)))
 
     def set_total(self, total: int | None) -> None:
-        """Note how many items the input has. It is written soon; `close` waits for it."""
+        """Store how many items the input has. It is written soon; `close` waits for it."""
         self._writer.change("total", (total,))
 
     def mark(self, state: RunState) -> None:
-        """Note what the run does now, and when. It is written soon; `close` waits for it."""
+        """Store the run's new state, and the time. It is written soon; `close` waits for it."""
         self._marked = True
         self._writer.change("mark", (state, None if state == "running" else time.time()))
 
     # Reading
 
     def counts(self) -> Counts:
-        """How many items became what. Reads every row: about 0.3 s a million."""
+        """How many items ended in each state. Reads every row: about 0.3 s a million."""
         return self._reader.counts()
 
     def finished(self, start: int = 0, *, rows: bool = False) -> Iterator[Finished]:
@@ -223,11 +225,11 @@ class RunFile:
         return self._reader.fact(name)
 
     def items(self) -> Iterator[Item]:
-        """What is finished, whole, in index order; constant memory."""
+        """The finished items, complete, in index order; constant memory."""
         return self._reader.items()
 
     def item(self, index: int) -> Item | None:
-        """One item; None when it is not finished."""
+        """One item; None if it is not finished."""
         return self._reader.item(index)
 
     async def journalled(self, index: int) -> dict[str, JournalEntry]:
@@ -235,21 +237,21 @@ class RunFile:
         return await asyncio.to_thread(self._reader.journal, index) if self._had_journal else {}
 
     def unsettled(self) -> Unsettled:
-        """Attempts of earlier processes that died before their end: they may have been paid for nothing."""
+        """Attempts of earlier processes that died before their end. They may have been paid for nothing."""
         return self._reader.unsettled()
 
     # Closing
 
     async def close(self) -> None:
-        """Commit everything and leave one file. A run that was not marked is marked as interrupted.
+        """Commit everything and leave a single file. A run without a final state is marked as interrupted.
 
         Raises:
-            StoreError: the disk failed, and nobody was told yet.
+            StoreError: the disk failed, and no caller has been told yet.
         """
         await asyncio.to_thread(self.close_now)
 
     def close_now(self) -> None:
-        """`close`, blocking: for when there is no event loop, from any thread. Harmless when done already."""
+        """`close`, blocking: for use without an event loop, from any thread. Harmless if already done."""
         atexit.unregister(self.close_now)
         try:
             if not self._marked:
@@ -259,7 +261,7 @@ class RunFile:
             self._writer.close()
 
     def abandon(self) -> None:
-        """In a forked child: leave the run to the parent, which has the thread that writes."""
+        """In a forked child: leave the run to the parent, which has the writer thread."""
         atexit.unregister(self.close_now)
         self._lock.abandon()
         self._writer.abandon()
@@ -282,7 +284,7 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 
 def remove(path: str | os.PathLike[str]) -> bool:
-    """Remove a run file, unless somebody writes it. Returns whether it is gone."""
+    """Remove a run file, unless somebody is writing it. Returns whether it is gone."""
     place = Place.of(path)
     try:
         lock = Lock.acquire(place)
@@ -300,7 +302,7 @@ def remove(path: str | os.PathLike[str]) -> bool:
 
 
 def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: bool) -> sqlite3.Connection:
-    """A connection that is ready to write this job. The lock is held."""
+    """A connection that is ready to write this job. The caller holds the lock."""
     place.check_not_emptied()
     connection = database.connect(place, "rwc")
     try:
@@ -328,17 +330,17 @@ def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: 
 
 
 def _move_aside(place: Place) -> Path | None:
-    """Rename an old run to the first free ``.1``, ``.2`` …, its log folded in. Other people's files stay.
+    """Rename an old run to the first free ``.1``, ``.2`` …, with its log merged in. Other programs' files stay.
 
     Returns:
-        Its new name; None when there was none.
+        Its new name; None if there was no old run.
     """
     if not place.is_empty():
         connection = database.connect(place, "rw")
         try:
             database.version_of(connection, place)
         except RunDamaged:
-            pass  # it is a run file, and it may be put aside
+            pass  # it is a run file, so it may be moved aside
         except sqlite3.DatabaseError as error:
             if not database.is_damage(error):
                 raise
@@ -347,7 +349,7 @@ def _move_aside(place: Place) -> Path | None:
     elif not place.size("-wal"):
         return None
     number = next(n for n in count(1) if not place.beside(f".{n}").exists() and not place.beside(f".{n}-wal").exists())
-    # What could not be folded in goes along, and goes first: the log alone is no run, the run alone would look whole.
+    # A log that could not be merged moves along, and moves first: a log alone is no run, but a run alone looks whole.
     with suppress(FileNotFoundError):
         place.beside("-wal").rename(place.beside(f".{number}-wal"))
     place.beside("-shm").unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""What a run file is made of, and whether a file is made of just that.
+"""What a run file may contain, and whether a file contains exactly that.
 
-A run file may come from anyone. A view in place of a table never ends, a trigger changes what is written, an index of
-expressions costs what its maker likes: so what no version of flatout made is refused by its name before it is used.
-The same look finds a file that some unlanded version left between two versions.
+A run file may come from anyone. A view in place of a table may never end, a trigger may change what is written, and an
+index on expressions may run expensive code. So flatout refuses, before using it, anything in the file that no version
+of flatout made. The same check finds a file that is between two versions.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from flatout.errors import StoreError
 from .queries import migrations, queries
 
 _SQL = queries("schema")
-_MOST = 100  # objects that are looked at; a run file has ten
+_MOST = 100
+"""Database objects that are read at most; a run file has ten."""
 
 
 class DatabaseSchema(NamedTuple):
     """The objects of a database.
 
     Attributes:
-        objects: the SQL of each by its kind and name. SQLite's own are left out.
+        objects: the SQL of each object, by its kind and name. SQLite's own objects are left out.
         columns: the columns of each table.
     """
 
@@ -34,7 +35,7 @@ class DatabaseSchema(NamedTuple):
 
     @classmethod
     def of(cls, connection: sqlite3.Connection) -> DatabaseSchema:
-        """What a database is made of."""
+        """The schema of an open database."""
         objects = {(kind, name): sql for kind, name, sql in connection.execute(_SQL["objects"], (_MOST,))}
         columns: dict[str, set[str]] = {}
         for table, column in connection.execute(_SQL["columns"], (_MOST * _MOST,)):
@@ -43,21 +44,21 @@ class DatabaseSchema(NamedTuple):
 
 
 def check_schema(connection: sqlite3.Connection, version: int, name: str, *, half_upgraded: bool = False) -> None:
-    """Refuse a file that has other tables, views, triggers or indexes than this version of the run file.
+    """Refuse a file with other tables, views, triggers or indexes than this version of the run file has.
 
     Args:
-        connection: to the file; of its tables nothing was read yet.
-        version: what the file says of itself.
+        connection: to the file; nothing has been read from its tables yet.
+        version: the version that the file claims.
         name: its name, for messages.
-        half_upgraded: take one in which something is missing.
+        half_upgraded: accept a file that lacks something.
 
     Raises:
-        StoreError: it has, or misses, something; the message names it.
+        StoreError: it has something foreign, or lacks something; the message names it.
     """
     made, found = made_by(version), DatabaseSchema.of(connection)
     for (kind, what), sql in found.objects.items():
         ours = made.objects.get((kind, what))
-        # The text of a table that was altered is SQLite's; its columns tell.
+        # SQLite rewrites the text of an altered table, so tables are compared by their columns.
         if ours is None or (kind != "table" and sql != ours):
             raise _foreign(name, f"{kind} {what!r}")
     for table, columns in found.columns.items():
@@ -77,7 +78,7 @@ def _foreign(name: str, what: str) -> StoreError:
 
 
 def _missing(made: DatabaseSchema, found: DatabaseSchema) -> str:
-    """The first thing that a file should have and has not; "" when it has all."""
+    """The first thing that a file should have but lacks; "" if it has everything."""
     for kind, name in sorted(made.objects.keys() - found.objects.keys()):
         return f"{kind} {name}"
     for table, columns in made.columns.items():

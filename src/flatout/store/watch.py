@@ -1,9 +1,10 @@
-"""Notices that a run file is gone from under its run, and keeps what the run had.
+"""Notice that a run file has disappeared during its run, and save what the run had.
 
-A file that was deleted, moved or replaced is still open: SQLite goes on writing into what nobody will find again, and
-the run would pay to its end for nothing. One look at the file's name after each commit costs a microsecond.
+A file that was deleted, moved or replaced stays open. SQLite would go on writing into a file that nobody will find
+again, and the whole rest of the run would be paid for nothing. Checking the file's name after each commit costs a
+microsecond.
 
-What the open file holds is copied out whole, and put back where nothing stands in its place.
+If the file is gone, the content of the open file is copied, and put back if nothing else has taken its place.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CONNECTION = queries("connection")
 
 
 class _FileState(NamedTuple):
-    """What the system tells of a file."""
+    """What the system knows about a file."""
 
     identity: tuple[int, int]
     size: int
@@ -34,18 +35,18 @@ class _FileState(NamedTuple):
 
 
 class Watch:
-    """Looks after one run file, in the thread that writes it.
+    """Guards one run file, in the thread that writes it.
 
     Args:
-        place: where it should be.
-        connection: the one that writes it.
+        place: where the file should be.
+        connection: the writing connection.
     """
 
     def __init__(self, place: Place, connection: sqlite3.Connection) -> None:
         self._place = place
         self._connection = connection
-        self._last = _look(place.path)
-        self._log = _look(place.beside("-wal"))
+        self._last = _file_state(place.path)
+        self._log = _file_state(place.beside("-wal"))
         self._foreign = self._one(_CONNECTION["data_version"])
         self._created_at = self._one(_SQL["created_at"])
         self._items = int(self._one(_SQL["items"]))
@@ -55,8 +56,8 @@ class Watch:
         """A block that writes.
 
         Raises:
-            StoreError: before it, somebody else has written, and results are missing; or after it, the file is gone
-                from its place, and what it held was kept where the message says.
+            StoreError: before the block: another program wrote to the file, and results are missing. After it: the
+                file is no longer in its place; the message says where its content was saved.
         """
         self._check_changes()
         yield
@@ -64,24 +65,24 @@ class Watch:
         self.check_place()
 
     def check_place(self) -> None:
-        """See whether the file is still where it was.
+        """Check that the file is still in its place.
 
         Raises:
-            StoreError: it is not; what it held was kept where the message says.
+            StoreError: it is not; the message says where its content was saved.
         """
-        look = _look(self._place.path)
-        if self._last is not None and (look is None or look.identity != self._last.identity):
-            raise self._rescued("deleted or moved" if look is None else "replaced")
-        self._last = look
+        state = _file_state(self._place.path)
+        if self._last is not None and (state is None or state.identity != self._last.identity):
+            raise self._rescue("deleted or moved" if state is None else "replaced")
+        self._last = state
 
     def check_whole(self) -> None:
-        """Compare the results that are there with those that were ever written.
+        """Compare the number of results in the file with the number that was ever written.
 
         Raises:
             StoreError: some are missing, or the file cannot be read.
         """
         self._place.check_not_emptied()
-        with closing(connect(self._place, "ro")) as other:  # the one that writes might tell what it remembers
+        with closing(connect(self._place, "ro")) as other:  # the writing connection might answer from its own cache
             there, written = other.execute(_SQL["whole"]).fetchone()
         known = max(written, self._items)
         if there < known:
@@ -91,17 +92,17 @@ class Watch:
             )
 
     def _check_changes(self) -> None:
-        look, foreign = _look(self._place.path), self._one(_CONNECTION["data_version"])
-        if look is None or self._last is None or look.identity != self._last.identity:
-            return  # told once the transaction that comes now is kept too
-        if look != self._last and not self._is_this_run():
-            raise self._rescued("overwritten")
-        if look != self._last or foreign != self._foreign:
+        state, foreign = _file_state(self._place.path), self._one(_CONNECTION["data_version"])
+        if state is None or self._last is None or state.identity != self._last.identity:
+            return  # `check_place` reports this after the coming transaction, whose content is then saved too
+        if state != self._last and not self._is_this_run():
+            raise self._rescue("overwritten")
+        if state != self._last or foreign != self._foreign:
             self.check_whole()
-            self._last, self._foreign = look, foreign
+            self._last, self._foreign = state, foreign
 
     def _is_this_run(self) -> bool:
-        """Whether the file by itself, without what its log has, is still this run's."""
+        """Whether the file by itself, without its log, still belongs to this run."""
         try:
             with closing(connect(self._place, "immutable")) as alone:
                 return bool(alone.execute(_SQL["created_at"]).fetchone() == (self._created_at,))
@@ -111,11 +112,11 @@ class Watch:
     def _one(self, statement: str) -> Any:
         return self._connection.execute(statement).fetchone()[0]
 
-    def _rescued(self, how: str) -> StoreError:
-        """Copy what is still open to a file of its own; say where."""
+    def _rescue(self, how: str) -> StoreError:
+        """Copy what is still open to another file; return the error that says where."""
         what = f"{self._place.name} was {how} while this run wrote it"
         try:
-            kept = self._copied()
+            kept = self._copy()
             self._connection.close()
             self._remove_log()
             if not self._place.path.exists():
@@ -126,13 +127,13 @@ class Watch:
         return StoreError(f"{what}: what the run had is kept in {kept}; put it in its place to go on")
 
     def _remove_log(self) -> None:
-        """Remove the log of the file that is gone: SQLite would take it for the log of whatever stands there now."""
-        log = _look(self._place.beside("-wal"))
+        """Remove the log of the file that is gone. SQLite would take it for the log of the file that is there now."""
+        log = _file_state(self._place.beside("-wal"))
         if log is not None and self._log is not None and log.identity == self._log.identity:
             self._place.beside("-wal").unlink()
             self._place.beside("-shm").unlink(missing_ok=True)
 
-    def _copied(self) -> Path:
+    def _copy(self) -> Path:
         kept = next(path for n in count(1) if not (path := self._place.beside(f".rescued-{n}")).exists())
         descriptor = os.open(kept, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -147,7 +148,7 @@ class Watch:
         return kept
 
 
-def _look(path: Path) -> _FileState | None:
+def _file_state(path: Path) -> _FileState | None:
     try:
         found = path.stat()
     except OSError:

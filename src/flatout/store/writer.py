@@ -1,16 +1,15 @@
-"""The one writer: a thread that owns the writing connection and commits in groups.
+"""The only writer: a thread that owns the writing connection and commits in groups.
 
-A commit that waits for the disk costs the same for one row as for five hundred, so what is to be written is
-gathered first: for at most 20 ms, or until there are a few hundred rows. The gathering is done on the event loop's
-side, where it takes a list and a timer; a whole group then goes to the thread at once and comes back at once, so that
-threads are switched twice a group and not twice a row.
+A commit that waits for the disk costs the same for one row as for five hundred. So rows are gathered first: for at most
+20 ms, or until there are a few hundred. The event loop's side gathers, which takes only a list and a timer. A complete
+group goes to the thread at once and comes back at once, so threads are switched twice per group and not twice per row.
 
-There are two sorts of group. A *durable* one holds finished items and journal entries: its commit returns when the
-disk has it. A *light* one holds only notes of attempts: its commit returns when the system has it, which outlives this
-process but not the machine, and it is gathered for 2 ms only, because the attempt waits for it.
+There are two sorts of group. A *durable* group holds finished items and journal entries; its commit returns once the
+disk has it. A *light* group holds only records of attempts. Its commit returns once the operating system has it, which
+survives this process but not the machine. It is gathered for only 2 ms, because the attempts wait for it.
 
-When the machine fails (no room, a write or an fsync that fails) nothing is tried again. After a failed fsync nobody
-knows what the disk has, so every waiting caller is told, and the writer takes no more.
+If the machine fails (a full disk, a failed write or fsync), nothing is tried again. After a failed fsync nobody knows
+what the disk has. So every waiting caller gets the error, and the writer accepts nothing further.
 """
 
 from __future__ import annotations
@@ -33,11 +32,13 @@ from .watch import Watch
 
 ChangeKind = Literal["note", "unpaid", "item", "entry", "row", "total", "fact", "mark"]
 Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
-"""The parameters of one statement, and who waits for it."""
+"""The parameters of one statement, and the future of the caller that waits for it."""
 
-_STATEMENTS: dict[ChangeKind, str] = {  # in the order of execution: an attempt is noted before its item settles it
+# In the order of execution. An attempt is recorded before its item settles it, and is marked as unpaid before its item
+# sums up what is unsettled.
+_STATEMENTS: dict[ChangeKind, str] = {
     "note": queries("attempts")["note"],
-    "unpaid": queries("attempts")["unpaid"],  # before its item counts what is not settled
+    "unpaid": queries("attempts")["unpaid"],
     "item": queries("items")["finish"],
     "entry": queries("journal")["enter"],
     "row": queries("items")["revise"],
@@ -48,9 +49,12 @@ _STATEMENTS: dict[ChangeKind, str] = {  # in the order of execution: an attempt 
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002
-_MOST_GROUPS = 32  # that are committed together when the disk is slower than the callers
+"""How long a light group gathers."""
 
-# What is wrong with one row, as opposed to the machine.
+_MOST_GROUPS = 32
+"""Groups that are committed together if the disk is slower than the callers."""
+
+# Faults of a single row, as opposed to the machine's.
 _ROW_FAULTS = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -64,11 +68,11 @@ _ROW_FAULTS = (
 
 
 class _AlreadyAnswered(ValueError):
-    """An item that has an answer was finished again."""
+    """The item already has an answer, which is never replaced."""
 
 
 class _Group:
-    """What is committed together. All who wait for it wait on the same event loop."""
+    """Changes that are committed together. All callers that wait for them wait on the same event loop."""
 
     __slots__ = ("durable", "loop", "pieces", "size")
 
@@ -84,14 +88,14 @@ class _Group:
 
 
 class Writer:
-    """Commits what it is given, in order, in groups. The connection is its own from here on.
+    """Commits what it is given, in order, in groups. From here on it owns the connection.
 
     Args:
-        connection: ready for writing; closed at the end.
+        connection: ready for writing; the writer closes it at the end.
         place: for messages.
         group_seconds: the longest that a durable group gathers.
-        group_rows: the most that a group gathers.
-        on_closed: called in the writer's thread, last of all.
+        group_rows: the most rows in a group.
+        on_closed: called last of all, in the writer's thread.
     """
 
     def __init__(
@@ -110,23 +114,23 @@ class Writer:
         self._rows = group_rows
         self._on_closed = on_closed
         self._gate = threading.Lock()  # guards the open groups and `_closed`; held for a microsecond
-        self._open: dict[bool, _Group | None] = {False: None, True: None}  # by durability, the light one first
+        self._open: dict[bool, _Group | None] = {False: None, True: None}  # by durability, the light group first
         self._closed = False
         self._queue: SimpleQueue[_Group | None] = SimpleQueue()
         self._synchronous = True
         self._fault: StoreError | None = None
-        self._fault_was_told = False
-        # A daemon, so that a program that forgot to close can end; RunFile closes at exit.
+        self._fault_was_reported = False
+        # A daemon, so that a program that forgot to close can end. RunFile closes at exit.
         self._thread = threading.Thread(target=self._work, name=f"flatout writes {place.path.name}", daemon=True)
         self._thread.start()
 
     # The callers' side
 
     async def put(self, kind: ChangeKind, parameters: tuple[Any, ...], *, durable: bool = True) -> None:
-        """Write one row; return after the commit that holds it. Cancelling the wait does not take the row back.
+        """Write one row; return after the commit that holds it. Cancelling the wait does not withdraw the row.
 
         Raises:
-            StoreError: the row was refused, or the machine failed: it may or may not be in the file.
+            StoreError: the row was refused, or the machine failed; then the row may or may not be in the file.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._gate:
@@ -135,7 +139,7 @@ class Writer:
         await future
 
     def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
-        """Write something that nobody waits for, with the next light group. After a fault it is dropped."""
+        """Write a row that nobody waits for, with the next light group. After a fault it is dropped."""
         with self._gate:
             if not self._closed and self._fault is None:
                 self._gather(kind, (parameters, None), durable=False)
@@ -152,7 +156,7 @@ class Writer:
             self._hand_over(group)
 
     def change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
-        """Write something that nobody waits for, at once. After a fault it is dropped."""
+        """Write a row that nobody waits for, at once. After a fault it is dropped."""
         group = _Group(None, durable=True)
         group.add(kind, (parameters, None))
         with self._gate:
@@ -161,10 +165,10 @@ class Writer:
                 self._queue.put(group)
 
     def close(self) -> None:
-        """Commit everything, fold the log into the file and end the thread. Blocks; works without a loop.
+        """Commit everything, merge the log into the file and end the thread. Blocks; works without an event loop.
 
         Raises:
-            StoreError: the machine failed, and nobody was told yet.
+            StoreError: the machine failed, and no caller has been told yet.
         """
         with self._gate:
             if not self._closed:
@@ -172,20 +176,20 @@ class Writer:
                 self._hand_over_all()
                 self._queue.put(None)
         self._thread.join()
-        if self._fault is not None and not self._fault_was_told:
-            self._fault_was_told = True
-            raise _again(self._fault)
+        if self._fault is not None and not self._fault_was_reported:
+            self._fault_was_reported = True
+            raise _copy_of(self._fault)
 
     def abandon(self) -> None:
-        """In a forked child: refuse everything. The thread is the parent's, and the gate may be held for ever here."""
+        """In a forked child: refuse everything. The thread is the parent's, and the gate may be locked forever here."""
         self._gate = threading.Lock()
-        self._closed = self._fault_was_told = True
+        self._closed = self._fault_was_reported = True
         self._fault = StoreError(f"{self._place.name} belongs to the process that opened it, not to one forked from it")
 
     def _check_open(self) -> None:
         if self._fault is not None:
-            self._fault_was_told = True
-            raise _again(self._fault)
+            self._fault_was_reported = True
+            raise _copy_of(self._fault)
         if self._closed:
             raise StoreError(f"{self._place.name} is closed")
 
@@ -198,7 +202,7 @@ class Writer:
         if group is None:
             return
         if group.durable:
-            self._hand_over(self._open[False])  # an attempt is noted before its item is finished
+            self._hand_over(self._open[False])  # an attempt is recorded before its item is finished
         self._open[group.durable] = None
         self._queue.put(group)
 
@@ -215,9 +219,9 @@ class Writer:
                 groups, more = self._next()
                 rejected = self._commit(groups)
                 for group in groups:
-                    self._answer(group, rejected)
+                    self._notify(group, rejected)
         finally:
-            self._look_at_the_end()
+            self._check_at_end()
             if self._fault is None:
                 database.retire(self._connection)
             else:
@@ -225,16 +229,16 @@ class Writer:
                     self._connection.close()
             self._on_closed()
 
-    def _look_at_the_end(self) -> None:
+    def _check_at_end(self) -> None:
         if self._fault is None:
             try:
                 self._watch.check_place()
                 self._watch.check_whole()
             except (StoreError, sqlite3.Error) as error:
-                self._fault = self._describe(error)
+                self._fault = self._explain(error)
 
     def _next(self) -> tuple[list[_Group], bool]:
-        """The groups that wait by now, and whether more will come."""
+        """The groups that are waiting now, and whether more will come."""
         groups: list[_Group] = []
         try:
             while len(groups) < _MOST_GROUPS:
@@ -247,7 +251,7 @@ class Writer:
         return groups, True
 
     def _commit(self, groups: list[_Group]) -> dict[asyncio.Future[None] | None, StoreError]:
-        """Commit groups as one; what is returned was refused. A fault is kept in `_fault`."""
+        """Commit groups together; return the refused rows' errors. A fault is kept in `_fault`."""
         if not groups or self._fault is not None:
             return {}
         try:
@@ -257,10 +261,10 @@ class Writer:
                     return self._transact(groups, self._write_fast)
                 except _ROW_FAULTS:
                     return self._transact(groups, self._write_singly)
-        # Whatever it is, those who wait must hear of it: a writer that dies silently is a program that hangs.
+        # Whatever it is, waiting callers must be told: if the writer died silently, the program would hang.
         except BaseException as error:
             database.take_back(self._connection)
-            self._fault = self._describe(error)
+            self._fault = self._explain(error)
             return {}
 
     def _set_durability(self, durable: bool) -> None:
@@ -304,22 +308,22 @@ class Writer:
         try:
             changed = self._connection.execute(_STATEMENTS[kind], parameters).rowcount
         except UnicodeEncodeError:
-            # Half a surrogate pair, which some JSON decoders let through. The answer was paid for: keep the rest.
+            # A lone surrogate, which some JSON decoders let through. The answer was paid for, so keep the rest of it.
             whole = tuple(readable(p) if isinstance(p, str) else p for p in parameters)
             changed = self._connection.execute(_STATEMENTS[kind], whole).rowcount
         if changed != 1:
-            raise _AlreadyAnswered("it has an answer already")
+            raise _AlreadyAnswered("it already has an answer")
 
-    def _answer(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:
+    def _notify(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:
         if group.loop is None:
             return
         if self._fault is not None:
-            self._fault_was_told = True
-        # A loop that is gone has nobody left to tell.
+            self._fault_was_reported = True
+        # A closed loop has no callers left to tell.
         with contextlib.suppress(RuntimeError):
             group.loop.call_soon_threadsafe(_resolve, group, rejected, self._fault)
 
-    def _describe(self, error: BaseException) -> StoreError:
+    def _explain(self, error: BaseException) -> StoreError:
         if isinstance(error, StoreError):
             return error
         if isinstance(error, sqlite3.Error):
@@ -328,9 +332,9 @@ class Writer:
                 return explained
         what = database.what_failed(error, self._place)
         remedy = "make room, and run it" if what == "the disk is full" else "run it"
-        return StoreError(f"{what}: {self._safe()}; {remedy} again to go on")
+        return StoreError(f"{what}: {self._what_is_safe()}; {remedy} again to go on")
 
-    def _safe(self) -> str:
+    def _what_is_safe(self) -> str:
         try:
             answered = self._connection.execute(_COUNTS).fetchone()[0]
         except sqlite3.Error:
@@ -339,20 +343,20 @@ class Writer:
 
 
 def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError], fault: StoreError | None) -> None:
-    """Tell all who wait, in the order in which they came. Runs on their event loop."""
+    """Wake all waiting callers, in the order in which they came. Runs on their event loop."""
     for pieces in group.pieces.values():
         for _, future in pieces:
             if future is None or future.done():  # done: its caller was cancelled
                 continue
-            error = _again(fault) if fault is not None else rejected.get(future)
+            error = _copy_of(fault) if fault is not None else rejected.get(future)
             if error is None:
                 future.set_result(None)
             else:
                 future.set_exception(error)
 
 
-def _again(error: StoreError) -> StoreError:
-    """The same error, new: one that many tasks raise would collect all their tracebacks."""
+def _copy_of(error: StoreError) -> StoreError:
+    """A fresh copy of an error. One object raised in many tasks would collect all their tracebacks."""
     return type(error)(*error.args)
 
 

@@ -122,7 +122,7 @@ def test_an_answer_is_never_replaced_and_its_neighbours_are_written(path: Path) 
                 run.finish(item(1)), run.finish(item(0, "failed")), run.finish(item(2)), return_exceptions=True
             )
             assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
-            assert "item 0: it has an answer already" in str(outcomes[1])
+            assert "item 0: it already has an answer" in str(outcomes[1])
             await run.finish(item(3))
 
     asyncio.run(main())

@@ -1,19 +1,19 @@
--- note: Note an attempt that is about to be sent.
+-- note: Record an attempt that is about to be sent.
 INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place, after)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- unpaid: Note that an attempt failed and cost nothing.
+-- unpaid: Record that an attempt failed and cost nothing.
 UPDATE attempts SET outcome = 'failed'
 WHERE item_index = ? AND attempt = ? AND place IS ? AND outcome IS NULL;
 
--- give_up: Mark what an earlier process had in flight when it died.
+-- give_up: Mark the attempts that an earlier process had in flight when it died.
 UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
 
--- unsettled: Read attempts that may have been paid for nothing; those in flight too, when asked for.
+-- unsettled: Read attempts that may have been paid for nothing, optionally with those in flight.
 SELECT item_index, attempt, target, started_at, estimated_cost FROM attempts
 WHERE outcome = 'lost' OR (:in_flight AND outcome IS NULL)
 ORDER BY started_at, item_index, attempt;
 
--- tried: Read every attempt of one item, of all processes, in the order in which they were noted.
+-- tried: Read every attempt of one item, of all processes, in the order in which they were recorded.
 SELECT item_index, attempt, target, started_at, estimated_cost, place, outcome, after FROM attempts
 WHERE item_index = ? ORDER BY rowid;

@@ -1,4 +1,4 @@
--- finish: Write a finished item. A failed or unsent one is replaced; an answered one never is.
+-- finish: Write a finished item. A failed or unsent item is replaced, an answered one never.
 INSERT INTO items (
   item_index, id, fingerprint, input, prompt, state, answer, output, error, error_message, finish_reason, model,
   input_tokens, output_tokens, cost, attempts, seconds, waits, tool_calls, repaired, finished_at
@@ -16,7 +16,7 @@ ON CONFLICT (item_index) DO UPDATE SET
   tool_calls = excluded.tool_calls, repaired = excluded.repaired, finished_at = excluded.finished_at
 WHERE items.state <> 'answered';
 
--- items: Read items in order: all, only the answered, or only the failed (the unsent among them).
+-- items: Read items in order: all, only the answered, or only the failed (including the unsent).
 SELECT
   item_index, id, fingerprint, CAST(input AS BLOB) AS input, CAST(prompt AS BLOB) AS prompt, state, answer,
   CAST(output AS BLOB) AS output, error, error_message, finish_reason, model, input_tokens, output_tokens, cost,
@@ -27,20 +27,20 @@ WHERE item_index BETWEEN :first AND :last
   AND (:choice = 'all' OR (state = 'answered') = (:choice = 'answered'))
 ORDER BY item_index LIMIT :most;
 
--- indices: Read which items there are.
+-- indices: Read the indices of the existing items.
 SELECT item_index FROM items WHERE item_index BETWEEN ? AND ? ORDER BY item_index LIMIT ?;
 
--- finished: Read in order what is there already, without the long columns.
+-- finished: Read the existing items in order, without the long columns.
 SELECT item_index, fingerprint, state FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 
 -- finished_rows: The same with the input's own rows.
 SELECT item_index, fingerprint, state, CAST(input AS BLOB) AS input FROM items
 WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 
--- revise: Keep the input's row as it is today; what was asked and answered stays.
+-- revise: Replace the input's row by the current one; question and answer stay.
 UPDATE items SET id = ?, input = CAST(? AS TEXT) WHERE item_index = ?;
 
--- summary: Count items, tokens and money, and what of them is not known.
+-- summary: Sum up items, tokens and money, and count the unknown ones.
 SELECT
   count(*) FILTER (WHERE items.state = 'answered') AS answered,
   count(*) FILTER (WHERE items.state = 'failed') AS failed,
@@ -55,21 +55,21 @@ SELECT
   count(*) FILTER (WHERE finished_at >= run.opened_at) / (max(finished_at) - max(run.opened_at)) AS rate
 FROM run LEFT JOIN items;
 
--- counts: Count items by what became of them.
+-- counts: Count items by state.
 SELECT
   count(*) FILTER (WHERE state = 'answered'),
   count(*) FILTER (WHERE state = 'failed'),
   count(*) FILTER (WHERE state = 'unsent')
 FROM items;
 
--- unusable: Tell whether a model said something in an item that has no answer.
+-- unusable: Check whether a model said something in an item that has no answer.
 SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
 
 -- errors: Count failures by class, each with its first example.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
 FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
 
--- last_index: The highest place in the input that has an item.
+-- last_index: Read the highest index of an item.
 SELECT max(item_index) FROM items;
 
 -- ranked: Read the slowest, the failed or the costliest items, without the long columns; unknown figures last.
@@ -78,5 +78,5 @@ WHERE :by <> 'failed' OR state <> 'answered'
 ORDER BY CASE :by WHEN 'slowest' THEN seconds WHEN 'costliest' THEN cost END DESC NULLS LAST, item_index
 LIMIT :most;
 
--- named: Find the items of an id.
+-- named: Find the items with an id.
 SELECT item_index FROM items WHERE id = ? ORDER BY item_index LIMIT ?;
