@@ -1,6 +1,6 @@
 -- The first run file: one run, its items, their attempts, and the journal of durable functions.
--- Times are Unix seconds, money is US dollars, NULL means unknown. Small columns come first, so that a scan of them
--- need not follow a long row into its overflow pages.
+-- Times are Unix seconds, money is US dollars, NULL is "not known". Small columns come first, so that a scan
+-- for them need not follow a long row into its overflow pages.
 
 CREATE TABLE run (
   id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -47,7 +47,7 @@ CREATE TABLE attempts (
   outcome TEXT                      -- NULL: in flight; lost: its process died; retried; or the item's state
 );
 
--- Holds only attempts in flight, so it stays tiny.
+-- Holds only what is in flight, so it stays tiny.
 CREATE INDEX attempts_in_flight ON attempts (item_index) WHERE outcome IS NULL;
 
 CREATE TRIGGER item_settles_attempts AFTER INSERT ON items BEGIN

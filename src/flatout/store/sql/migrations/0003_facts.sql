@@ -1,4 +1,4 @@
--- More facts about the whole run, by name: the types of the input's columns, the path of its output.
+-- What else is known of the whole run, by name: the types of the input's columns, which file is its output.
 
 CREATE TABLE facts (
   name TEXT PRIMARY KEY,

@@ -1,15 +1,15 @@
--- What a run has spent over all its processes, so that a budget still holds when the run is resumed. And how many items
--- it has, so that flatout notices a file that another program changed. Unknown costs count by their estimates.
+-- What a run has spent over all its processes, so that a budget holds when it goes on; and how many items it has, so
+-- that a file which another program changed is noticed. Money whose amount is not known counts by its estimate.
 
 ALTER TABLE run ADD COLUMN spent REAL NOT NULL DEFAULT 0;
 ALTER TABLE run ADD COLUMN items INTEGER NOT NULL DEFAULT 0;
 
--- US dollars that the step's own calls cost; NULL means unknown. An item's cost includes those of its steps.
+-- US dollars that the step's own calls cost; NULL is "not known". An item's cost has those of its steps in it.
 ALTER TABLE journal ADD COLUMN cost REAL;
 
 UPDATE journal SET cost = json_extract(value, '$.cost') WHERE kind IN ('answered', 'failed') AND json_valid(value);
 
--- Attempts in flight are counted later, when the next process gives them up.
+-- What is in flight counts when the next process gives it up.
 UPDATE run SET
   items = (SELECT count(*) FROM items),
   spent = (SELECT total(cost) FROM items)
