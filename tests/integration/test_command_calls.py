@@ -347,7 +347,7 @@ def test_what_happens_is_told_as_much_as_is_wanted(tmp_path: Path) -> None:
     with provider(faults=Faults(server_error=0.5)) as server:
         command = ("run", "in.jsonl", "--fresh", *server.options(), *PLENTY, "--param", "temprature=0")
         said = flatout(*command, "-o", "a.jsonl", "-v", folder=tmp_path).err
-        assert said.count("temprature is not known, and sent as it is; did you mean temperature?") == 1
+        assert said.count("temprature is unknown, and sent as it is; did you mean temperature?") == 1
         assert "attempt 1 failed: ServerError" in said
         assert "was answered" not in said
         quiet = flatout(*command, "-o", "b.jsonl", folder=tmp_path).err

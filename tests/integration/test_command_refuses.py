@@ -116,10 +116,10 @@ CASES = {
         "--schema s.json: a JSON schema is an object, not a list", options="--schema s.json", files={"s.json": b"[1]"}
     ),
     "JSON that is no schema": Case(
-        "--schema s.json: no JSON schema: ", options="--schema s.json", files={"s.json": b'{"type": "person"}'}
+        "--schema s.json: not a JSON schema: ", options="--schema s.json", files={"s.json": b'{"type": "person"}'}
     ),
     "a schema elsewhere": Case(
-        "--schema s.json: no JSON schema: ",
+        "--schema s.json: not a JSON schema: ",
         options="--schema s.json",
         files={"s.json": b'{"$ref": "http://127.0.0.1:1/person.json"}'},
     ),

@@ -1,7 +1,7 @@
-"""Tools: Python functions described to the model, and its arguments checked before a function sees them.
+"""Tools: describe Python functions to the model, and check its arguments before a function gets them.
 
-A tool may be given as a dict, in OpenAI's shape or in the provider's own, or as a function: then its signature and
-its docstring are the description.
+A tool is a dict, in OpenAI's shape or in the provider's own, or a function, described by its signature and its
+docstring.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ENTRY = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)")
 
 
 class Described(dict[str, Any]):
-    """A function as a tool in OpenAI's shape, which knows its function: arguments get one verdict in either form."""
+    """A function's description in OpenAI's shape that remembers the function, so that it validates the arguments."""
 
     def __init__(self, function: Callable[..., Any], schema: Mapping[str, Any]) -> None:
         super().__init__(schema)
@@ -44,12 +44,12 @@ class Described(dict[str, Any]):
 def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
     """A function as a tool in OpenAI's shape: ``{"type": "function", "function": {"name", "description", …}}``.
 
-    The description is the docstring up to its first section; an ``Args:`` section (Google's style) describes the
+    The description is the docstring up to its first section. An ``Args:`` section (Google's style) describes the
     parameters.
 
     Raises:
         ConfigError: a parameter has no type hint, or one that JSON cannot describe; or the function takes ``*args``,
-            ``**kwargs`` or positional-only parameters, or has no name that a model can say.
+            ``**kwargs`` or positional-only parameters, or has no name that a model can use.
     """
     schema = _described(function)[0]
     inner = schema["function"]
@@ -57,17 +57,17 @@ def tool_schema(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> dict[str, Any]:
-    """A model's arguments for a function, as the types that its parameters ask for, defaults included.
+    """A model's arguments for a function, converted to the types of its parameters, defaults included.
 
     Args:
         function: the function that was given as the tool.
         arguments: the JSON text of a `ToolCall`, or its decoded object.
 
     Raises:
-        SchemaMismatch: they do not fit; the message says what is wrong where, for the model to read.
-        ConfigError: the function makes no tool.
+        SchemaMismatch: they do not fit; the message says what is wrong and where, for the model to read.
+        ConfigError: the function cannot be a tool.
     """
-    _described(function)  # what is wrong with the function is no fault of the arguments
+    _described(function)  # a fault of the function must not look like a fault of the arguments
     try:
         made = _adapted(function, arguments)
     except MISFITS as error:
@@ -76,14 +76,14 @@ def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[st
 
 
 def check_arguments(tools: Any, reply: Reply) -> None:
-    """Refuse an answer in which the arguments of a tool call are of no use.
+    """Refuse an answer with unusable tool arguments.
 
-    They must be a JSON object that fits the tool's schema, and the types of a function's parameters. A tool that was
-    not offered is left to the caller, as is one whose input is free text by its nature (``custom``).
+    They must be a JSON object that fits the tool's schema, and the types of a function's parameters. A call of a tool
+    that was not offered is left to the caller. So is a tool whose input is free text (``custom``).
 
     Raises:
-        SchemaMismatch: some do not fit; ``complaints`` says of each one what is wrong, and ``reply`` is attached.
-        Exception: what a validator of the user's raised, unless it says that the arguments do not fit.
+        SchemaMismatch: some do not fit; ``complaints`` says what is wrong with each, and ``reply`` is attached.
+        Exception: raised by one of the user's validators, unless it says that the arguments do not fit.
     """
     offered = {name: tool for tool in tools if (name := _name_of(tool)) is not None}
     complaints: dict[str, str] = {}
@@ -99,8 +99,8 @@ def tools_of(tools: Any) -> list[Mapping[str, Any]]:
     """A call's tools as dicts.
 
     Raises:
-        InvalidRequest: one is neither a dict nor a function that makes a tool, or its schema makes no sense; or two
-            have the same name.
+        InvalidRequest: one is neither a dict nor a usable function, or its schema makes no sense; or two have the same
+            name.
     """
     if not is_list(tools):
         raise InvalidRequest(f"tools takes a list, not {type(tools).__name__}")
@@ -111,7 +111,7 @@ def tools_of(tools: Any) -> list[Mapping[str, Any]]:
 
 
 def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a tool in OpenAI's shape says of its function; None for a tool of the provider's own.
+    """The description of the function of a tool in OpenAI's shape; None for a tool of the provider's own.
 
     Raises:
         InvalidRequest: the function has no name.
@@ -125,24 +125,24 @@ def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def chosen_tool(choice: Any) -> str | None:
-    """The name of the function that a ``tool_choice`` in OpenAI's shape asks for; None when it is of another shape."""
+    """The function that a ``tool_choice`` in OpenAI's shape names; None for any other shape."""
     function = choice.get("function") if isinstance(choice, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     return name if isinstance(name, str) else None
 
 
 def wants_tool(choice: Any) -> bool:
-    """Whether a ``tool_choice``, in any provider's shape, asks for a tool call, so that words alone are no answer."""
+    """Whether a ``tool_choice``, in any provider's shape, requires a tool call, so that text alone is not an answer."""
     if not isinstance(choice, Mapping):
         return choice in ("required", "any")
     return choice.get("type") in ("function", "tool", "any", "required")
 
 
 def check_called(choice: Any, reply: Reply) -> None:
-    """Refuse an answer without the tool call that ``tool_choice`` asks for: not every server keeps to it.
+    """Refuse an answer without the tool call that ``tool_choice`` requires: not every server enforces it.
 
     Raises:
-        SchemaMismatch: it has none, or not the one that was asked for; ``reply`` is attached.
+        SchemaMismatch: it has no tool call, or not the required one; ``reply`` is attached.
     """
     wanted = chosen_tool(choice) or (choice.get("name") if isinstance(choice, Mapping) else None)
     if (wanted is None and reply.tool_calls) or any(call.name == wanted for call in reply.tool_calls):
@@ -162,32 +162,32 @@ def _name_of(tool: Any) -> str | None:
 
 
 def _complaint(tool: Any, call: ToolCall) -> str | None:
-    """What is wrong with a tool call's arguments; None when nothing is."""
+    """What is wrong with a tool call's arguments; None if nothing is."""
     try:
         if (function := _function(tool)) is not None:
             _adapted(function, call.arguments)
             return None
         arguments = call.parsed()
         if not isinstance(arguments, dict):
-            return f"they are no JSON object, but a {type(arguments).__name__}"
+            return f"they are not a JSON object, but a {type(arguments).__name__}"
         if (validate := _validator(tool)) is not None:
             validate(arguments)
     except (ConfigError, InvalidRequest):
-        return None  # it makes no tool, so that it was not offered
+        return None  # this tool is unusable, so it was never offered
     except MISFITS as error:
         return reason(error)
     return None
 
 
 def _function(tool: Any) -> Callable[..., Any] | None:
-    """The function that a tool is, or describes; None for any other dict."""
+    """The function that a tool is or describes; None for any other dict."""
     if isinstance(tool, Described):
         return tool.function
     return None if isinstance(tool, Mapping) else tool
 
 
 def _validator(tool: Mapping[str, Any]) -> Callable[[Any], None] | None:
-    """What validates the arguments of a tool that is given as a dict; None where it has no schema.
+    """The validator for the arguments of a tool given as a dict; None if the tool has no schema.
 
     Raises:
         InvalidRequest: the schema makes no sense.
@@ -198,7 +198,7 @@ def _validator(tool: Mapping[str, Any]) -> Callable[[Any], None] | None:
 
 
 def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -> Any:
-    """A function's arguments, validated, as the dataclass that stands for its signature."""
+    """A function's arguments, validated, as an instance of the dataclass for its signature."""
     schema, adapter = _described(function)
     if isinstance(arguments, str):
         arguments = arguments or "{}"
@@ -206,8 +206,8 @@ def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -
     else:
         decoded = dict(arguments)
         made = adapter.validate_python(decoded)
-    # The types would take "3" for a number, and who looks at the ToolCall gets it as it came. Formats are left to the
-    # types, which know more of them.
+    # The types would accept "3" for a number, but readers of the ToolCall get the arguments as they came. Formats are
+    # left to the types, which know more about them.
     validator_of(schema["function"]["parameters"], "tools", formats=False)(decoded)
     return made
 
@@ -218,7 +218,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _tool(tool: Any) -> Mapping[str, Any]:
     if isinstance(tool, Mapping):
-        _validator(tool)  # before anything is paid for
+        _validator(tool)  # checked before anything is paid for
         return tool
     if not callable(tool):
         raise InvalidRequest(f"tools takes dicts as the provider defines them, or functions, not {type(tool).__name__}")
@@ -231,7 +231,7 @@ def _tool(tool: Any) -> Mapping[str, Any]:
 def _described(function: Callable[..., Any]) -> tuple[dict[str, Any], TypeAdapter[Any]]:
     try:
         return _describe(function)
-    except TypeError:  # not hashable, as a method of such an object is not
+    except TypeError:  # not hashable, such as a method of an unhashable object
         return _describe.__wrapped__(function)
 
 
@@ -258,8 +258,8 @@ def _describe(function: Callable[..., Any]) -> tuple[dict[str, Any], TypeAdapter
 
 
 def _adapter(name: str, function: Callable[..., Any], entries: Mapping[str, str]) -> TypeAdapter[Any]:
-    """What validates all arguments at once: a dataclass with a field for each parameter."""
-    from pydantic import ConfigDict, Field, TypeAdapter  # slow to import, and needed by calls with functions alone
+    """The validator for all arguments at once: a dataclass with a field for each parameter."""
+    from pydantic import ConfigDict, Field, TypeAdapter  # slow to import, and only calls with functions need it
 
     hints = _hints(name, function)
     fields: list[tuple[str, Any, Any]] = []
@@ -268,7 +268,7 @@ def _adapter(name: str, function: Callable[..., Any], entries: Mapping[str, str]
             raise ConfigError(f"the tool {name}: its parameter {parameter.name!r} has no type hint")
         hint = hints[parameter.name]
         if parameter.default is None:
-            hint = Optional[hint]  # noqa: UP045  # ``hint | None`` fails for a forward reference, say
+            hint = Optional[hint]  # noqa: UP045  # ``hint | None`` fails, for example for a forward reference
         if about := entries.get(parameter.name):
             hint = Annotated[hint, Field(description=about)]
         fields.append((parameter.name, hint, _default(parameter)))
@@ -302,13 +302,13 @@ def _parameters(name: str, function: Callable[..., Any]) -> list[inspect.Paramet
 def _default(parameter: inspect.Parameter) -> Any:
     if parameter.default is parameter.empty:
         return dataclasses.field()
-    if type(parameter.default).__hash__ is None:  # a dataclass takes no list or dict itself
+    if type(parameter.default).__hash__ is None:  # a dataclass field does not accept a mutable default
         return dataclasses.field(default_factory=functools.partial(copy.deepcopy, parameter.default))
     return dataclasses.field(default=parameter.default)
 
 
 def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """A docstring's text before its first section, and the entries of its section on the arguments."""
+    """A docstring's text before its first section, and the entries of its section on arguments."""
     about: list[str] = []
     entries: dict[str, str] = {}
     section = last = ""

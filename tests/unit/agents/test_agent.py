@@ -42,7 +42,7 @@ def pay(amount: int) -> int:
         ({"tools": [lambda x: x]}, "a tool needs a name"),
         ({"guardrails": [3]}, "a guardrail is a function, not int"),
         ({"guardrails": look_up}, "guardrails takes a list"),
-        ({"output": {"type": "interger"}}, 'output: no JSON schema: type: "interger"'),
+        ({"output": {"type": "interger"}}, 'output: not a JSON schema: type: "interger"'),
         ({"classify": {"$ref": "#/$defs/x"}}, "classify: no JSON schema"),
         ({"classify": "bill"}, "classify takes a type or a list of choices, not str"),
         ({"classify": []}, "classify takes"),

@@ -132,7 +132,7 @@ def test_headers_and_address() -> None:
         ),
         (
             Call(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}]),
-            "^messages: the arguments of the tool call 'f' are no JSON object",
+            "^messages: the arguments of the tool call 'f' are not a JSON object",
         ),
         (Call(messages=[{"role": "assistant", "tool_calls": [{"function": {}}]}]), "^messages: a tool call"),
     ],

@@ -133,7 +133,7 @@ def test_vectors_come_back_in_order() -> None:
 )  # fmt: skip
 def test_a_vector_too_few_is_an_error(entries: list[Any]) -> None:
     """A missing vector would shift all that follow, or be filled with nothing."""
-    with pytest.raises(errors.ProtocolError, match="no whole vector for each of 2 texts"):
+    with pytest.raises(errors.ProtocolError, match="did not send a complete vector for each of 2 texts"):
         decoded(OPENAI, {"data": entries})
 
 

@@ -17,7 +17,7 @@ CODEC = codec_for(Target(registry.find("mistral"), "m"))
     ("name", "level", "meant"),
     [
         ("temprature", "WARNING", "did you mean temperature?"),
-        ("max_completion_tokens", "INFO", "as max_tokens, flatout would know of it"),
+        ("max_completion_tokens", "INFO", "as max_tokens, flatout would know it"),
         ("stopSequences", "INFO", "as stop,"),
     ],
 )

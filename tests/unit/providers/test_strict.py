@@ -132,7 +132,7 @@ def test_a_schema_of_the_users_own_is_strict_only_as_it_stands() -> None:
     assert why_loose({**closed, "additionalProperties": True}, OPENAI) == ("$: additionalProperties (not false)",)
     defaulted = {**closed, "properties": {"a": {"type": "integer", "default": 1}}}
     assert why_loose(defaulted, OPENAI) == ("$.a: default",)
-    assert why_loose({"enum": ["a"]}, OPENAI) == ("$: its root is no object",)
+    assert why_loose({"enum": ["a"]}, OPENAI) == ("$: its root is not an object",)
 
 
 _LEAVES: list[Any] = [int, str, bool, None, Literal["a", "b"], Cat, Annotated[int, Field(ge=0)]]

@@ -340,7 +340,7 @@ def test_a_schema_that_is_not_strict_is_told_once(caplog: pytest.LogCaptureFixtu
             response_format({"type": "object", "properties": {}, "title": "mine"})
             schema_of(Tight, None)
     assert [record.getMessage() for record in caplog.records] == [
-        "the schema Tight is not strict, so that no provider guarantees it: $.word: maxLength",
+        "the schema Tight is not strict, so no provider guarantees it: $.word: maxLength",
         "the strict form of the schema Roomy asks for every field: $.word: required here",
-        "the schema mine is not strict, so that no provider guarantees it: $: additionalProperties (not false)",
+        "the schema mine is not strict, so no provider guarantees it: $: additionalProperties (not false)",
     ]

@@ -199,7 +199,7 @@ def test_a_tool_whose_schema_makes_no_sense_is_refused(name: str) -> None:
     """Whatever arguments a model wrote would be handed on unseen."""
     inner = {"name": "f", name: {"properties": {"n": {"type": "interger"}}}}
     for tool in (inner, {"type": "function", "function": inner}):
-        with pytest.raises(InvalidRequest, match=r'^tools: f: no JSON schema: properties\.n\.type: "interger"'):
+        with pytest.raises(InvalidRequest, match=r'^tools: f: not a JSON schema: properties\.n\.type: "interger"'):
             tools_of([tool])
 
 
@@ -231,7 +231,7 @@ def test_arguments_that_fit_pass() -> None:
         ("forecast", '{"place": {"city": "secret', "Invalid JSON"),
         ("count", '{"n": "secret"}', "n: "),
         ("count", "{}", "required"),
-        ("count", "[1]", "no JSON object, but a list"),
+        ("count", "[1]", "not a JSON object, but a list"),
         ("own", '{"n": "x"}', "n: "),
         ("free", "secret", "."),
     ],

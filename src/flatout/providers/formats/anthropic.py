@@ -1,8 +1,8 @@
 """Anthropic's Messages API.
 
-It takes a system prompt apart from the messages, tools' results as parts of the user's turn, and always a
-``max_tokens``. Its structured outputs guarantee schemas of the strict form alone, and none that hold themselves; any
-other schema becomes a tool that the model has to call, whose arguments are then the answer.
+It takes the system prompt apart from the messages, tool results as parts of the user's turn, and always requires
+``max_tokens``. Its structured outputs guarantee only schemas in the strict form, and no recursive ones. Any other
+schema becomes a tool that the model has to call; the tool's arguments are then the answer.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .anthropic_turns import ANSWER_TOOL, answer_in, joined, thought_is_missing,
 from .codec import JSONCodec
 
 VERSION = "2023-06-01"
-"""The API's version, which every request names."""
+"""The version of the API, which every request names."""
 
 MAX_TOKENS = 4_096
-"""Tokens of answer for a call without ``max_tokens``, which this API does not do without; thinking comes on top."""
+"""Answer tokens for a call without ``max_tokens``, which this API requires. The thinking budget is added to them."""
 
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
-"""Tokens of thinking by ``reasoning_effort``, for models that take a budget; flatout's own choice."""
+"""Thinking tokens by ``reasoning_effort``, for models that take a budget. The figures are flatout's own choice."""
 
 _MODEL = re.compile(r"claude-(?:(\d+)(?:-(\d))?-[a-z]+|[a-z]+-(\d+)(?:-(\d{1,2})(?!\d))?)")
 
@@ -59,7 +59,7 @@ _CHOICES = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"typ
 
 
 class Anthropic(JSONCodec):
-    """Encodes calls as requests for messages to one target, and decodes the answers.
+    """Encodes calls as Messages requests to one target, and decodes the answers.
 
     Raises:
         ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
@@ -102,7 +102,7 @@ class Anthropic(JSONCodec):
         return payload
 
     def _think(self, call: Call, payload: dict[str, Any]) -> None:
-        """Say how much to think, and how many tokens the answer may have."""
+        """Set how much to think, and how many tokens the answer may have."""
         effort: Any = call.reasoning_effort
         budget = 0
         if effort == "none":
@@ -136,14 +136,14 @@ class Anthropic(JSONCodec):
         if "tool_choice" not in payload:
             thinks = payload.get("thinking", {}).get("type") in ("enabled", "adaptive")
             forced = {"type": "tool", "name": ANSWER_TOOL} if len(tools) == 1 else {"type": "any"}
-            payload["tool_choice"] = {"type": "auto"} if thinks else forced  # thinking forbids to force a tool
+            payload["tool_choice"] = {"type": "auto"} if thinks else forced  # with thinking, no tool can be forced
 
     def _takes_format(self, schema: Schema) -> bool:
         known = self._version is None or self._version >= (4, 1)
         return known and schema.strict and not is_recursive(schema.schema)
 
     def _conversation(self, call: Call) -> tuple[Any, list[dict[str, Any]]]:
-        """The system prompt (all of them, wherever they stand; one text where they are plain), and the turns."""
+        """The system prompt (all system messages, joined if they are plain text), and the turns."""
         system: list[Any] = []
         turns: list[dict[str, Any]] = []
         for message in conversation(call, self._endpoint):
@@ -161,7 +161,7 @@ class Anthropic(JSONCodec):
                     turns[-1]["content"].extend(_as_blocks(content))
                 else:
                     turns.append({"role": role, "content": content})
-        # Only the last turn may be empty; a model that had nothing to add after a tool's result left such a one.
+        # Only the last turn may be empty. A model that had nothing to add after a tool's result leaves an empty turn.
         turns = [turn for turn in turns if turn["content"] or turn["role"] != "assistant" or turn is turns[-1]]
         texts = [message.get("content") for message in system]
         if all(isinstance(text, str) for text in texts) and not any("cache_control" in message for message in system):
@@ -169,7 +169,7 @@ class Anthropic(JSONCodec):
         return [block for message in system for block in _as_blocks(_content(message, []))], turns
 
     def _said(self, message: Mapping[str, Any]) -> Any:
-        """What the model said in a turn; as it was made, where this provider made it."""
+        """The content of the model's turn, unchanged if this provider made it."""
         made = self._own_turn(message)
         return list(made) if is_list(made) else _content(message, _tool_uses(message))
 
@@ -197,8 +197,8 @@ class Anthropic(JSONCodec):
         )
 
     def _may_be_silent(self, call: Call) -> bool:
-        """After a tool's result the model may have nothing to add: "Empty responses with end_turn" in the documentation
-        of stop reasons.
+        """After a tool's result the model may have nothing to add. Anthropic documents this under stop reasons, as
+        "Empty responses with end_turn".
         """
         last = call.messages[-1] if call.messages else None
         if not isinstance(last, Mapping):
@@ -213,7 +213,7 @@ class Anthropic(JSONCodec):
 
 
 def _version(model: str) -> tuple[int, int] | None:
-    """A model's version out of its name (``claude-sonnet-4-5`` is 4.5); None when the name does not tell."""
+    """A model's version from its name (``claude-sonnet-4-5`` is 4.5); None if the name does not contain it."""
     match = _MODEL.search(model)
     if match is None:
         return None
@@ -222,7 +222,7 @@ def _version(model: str) -> tuple[int, int] | None:
 
 
 def _within(budget: int, most: int | None) -> int:
-    """A budget for thinking that leaves as much for the answer; thinking counts towards ``max_tokens``."""
+    """A thinking budget that leaves at least as many tokens for the answer. Thinking counts towards ``max_tokens``."""
     if most is None:
         return budget
     if most < 2 * _BUDGETS["minimal"]:
@@ -258,14 +258,14 @@ def _choice(choice: Any) -> dict[str, Any]:
 
 
 def _one_at_a_time(payload: dict[str, Any]) -> None:
-    """Say that a turn may hold one tool call; where there can be none, nothing may be said of it."""
+    """Allow only one tool call per turn. The API refuses this setting if there can be none."""
     choice = payload.get("tool_choice", {"type": "auto"})
     if "tools" in payload and choice.get("type") != "none":
         payload["tool_choice"] = {**choice, "disable_parallel_tool_use": True}
 
 
 def _content(message: Mapping[str, Any], more: list[dict[str, Any]]) -> Any:
-    """A message's content: a text where it is one, blocks where it needs them."""
+    """A message's content: a string if possible, blocks if needed."""
     content = message.get("content")
     if isinstance(content, str) and not more and "cache_control" not in message:
         return content
@@ -280,7 +280,7 @@ def _as_blocks(content: Any) -> list[Any]:
 
 
 def _block(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part of a message; what is not of OpenAI's kinds is passed on, since it is of Anthropic's own."""
+    """A part of a message. A part of none of OpenAI's types is passed on: it is Anthropic's own."""
     if part.get("type") == "refusal":
         return {"type": "text", "text": part.get("refusal")}
     media = media_of(part)
@@ -302,7 +302,7 @@ def _source(media: Media) -> dict[str, Any]:
     if media.url:
         return {"type": "url", "url": media.url}
     if media.kind == "file" and media.mime and media.mime.startswith("text/"):
-        return {"type": "text", "media_type": "text/plain", "data": media.text()}  # the only type of text it knows
+        return {"type": "text", "media_type": "text/plain", "data": media.text()}  # the only text type of the API
     return {"type": "base64", "media_type": media.mime, "data": media.data}
 
 
@@ -314,7 +314,7 @@ def _tool_uses(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _add_result(turns: list[dict[str, Any]], message: Mapping[str, Any]) -> None:
-    """Put a tool's result into the user's turn: those of one round of calls have to stand in the same one."""
+    """Add a tool's result to the user's turn. All results of one round of calls have to be in the same turn."""
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": short_id(answered_call(message))}
     content = message.get("content")
     block["content"] = content if isinstance(content, str) else [_block(part) for part in parts_of(content)]
@@ -347,7 +347,7 @@ def _fault(data: dict[str, Any], reason: str | None) -> Fault | None:
     if reason == "pause_turn":
         return (
             errors.Truncated,
-            "paused in the middle of its turn; sent back as the last message, it goes on from there",
+            "paused in the middle of its turn; send the turn back as the last message to continue it",
         )
     return None
 

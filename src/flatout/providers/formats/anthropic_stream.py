@@ -11,10 +11,10 @@ from flatout.providers.wire.sse import ServerSentEvent
 
 
 class MessageBlocks:
-    """The content blocks of a streamed message, put together.
+    """Assembles the content blocks of a streamed message.
 
     Args:
-        answer_tool: the tool whose arguments are the answer's text; None when the text itself is.
+        answer_tool: the tool whose arguments are the answer's text; None if the text itself is the answer.
     """
 
     def __init__(self, *, answer_tool: str | None) -> None:
@@ -38,7 +38,7 @@ class MessageBlocks:
             self._whole.update(as_dict(data.get("delta")))
             told = {name: value for name, value in as_dict(data.get("usage")).items() if value is not None}
             self._whole["usage"] = {**as_dict(self._whole.get("usage")), **told}
-            # The last event says nothing more, and not every server that is like Anthropic's sends it.
+            # The message_stop event adds nothing, and not every Anthropic-compatible server sends it.
             self.complete = bool(self._whole.get("stop_reason"))
         elif kind == "message_stop":
             self.complete = True
@@ -70,6 +70,6 @@ class MessageBlocks:
             try:
                 made["input"] = msgspec.json.decode(arguments or "{}")
             except (ValueError, RecursionError):
-                made["input"] = arguments  # cut off; the text is kept as it came
+                made["input"] = arguments  # cut off; keep the text as it came
         begun = as_text(block.get("text"))
         return {**block, **made, **({"text": begun + made["text"]} if begun and "text" in made else {})}

@@ -1,6 +1,6 @@
-"""Turns that Anthropic's models made, as they go back to them.
+"""Turns that Anthropic's models made, in the form in which they are sent back.
 
-A turn with a thought has to come back with it, in its place and with its signature, before tools' results are taken.
+A turn with thinking must come back with it, in its place and with its signature. Otherwise tool results are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flatout.providers.wire.messages import short_id
 from flatout.values import ToolCall
 
 ANSWER_TOOL = "give_answer"
-"""The tool whose arguments are the answer, for schemas that structured outputs do not take."""
+"""The tool whose arguments are the answer, for schemas that structured outputs do not support."""
 
 _THOUGHTS = ("thinking", "redacted_thinking")
 
@@ -23,14 +23,14 @@ Blocks = list[dict[str, Any]]
 
 
 def joined(blocks: Blocks, kind: str) -> str:
-    """The texts of all blocks of a kind, ``text`` or ``thinking``."""
+    """The texts of all blocks of one kind, ``text`` or ``thinking``."""
     return "".join(as_text(block.get(kind)) or "" for block in blocks if block.get("type") == kind)
 
 
 def answer_in(blocks: Blocks) -> tuple[str, Blocks] | None:
-    """The arguments of the answer tool, and the blocks with them as a text; None where it was not called.
+    """The answer tool's arguments, and the blocks with them as a text block; None if the tool was not called.
 
-    It is a text in the turn that goes back, because nobody has a tool's result for it.
+    The turn that is sent back has a text block, because there is no tool result for that call.
     """
     place = next((place for place, block in enumerate(blocks) if _is_answer(block)), None)
     if place is None:
@@ -42,13 +42,13 @@ def answer_in(blocks: Blocks) -> tuple[str, Blocks] | None:
 
 
 def turn_of(blocks: Blocks, calls: tuple[ToolCall, ...]) -> Blocks | None:
-    """The blocks as they were made; None where text and tool calls are all of them.
+    """The blocks as they were made; None if they are only text and tool calls.
 
-    What the API refuses to take back is left out: empty texts, and a thought that nothing follows.
+    It leaves out what the API does not take back: empty texts, and thinking with nothing after it.
 
     Args:
         blocks: the blocks.
-        calls: the tool calls in them, as they were read.
+        calls: the tool calls in them, as they were decoded.
     """
     if all(block.get("type") in ("text", "tool_use") for block in blocks):
         return None
@@ -61,9 +61,9 @@ def turn_of(blocks: Blocks, calls: tuple[ToolCall, ...]) -> Blocks | None:
 
 
 def thought_is_missing(turns: Blocks) -> bool:
-    """Whether tools' results answer a turn without a thought, which another provider's model made, or a user wrote.
+    """Whether tool results follow a turn without thinking, one that another provider's model or a user wrote.
 
-    To think about such results is refused by models that take a budget for it.
+    Models with a thinking budget refuse to think after such results.
     """
     if len(turns) < 2 or turns[-1].get("role") != "user" or not _has(turns[-1], "tool_result"):
         return False
@@ -71,7 +71,7 @@ def thought_is_missing(turns: Blocks) -> bool:
 
 
 def _has(turn: dict[str, Any], *kinds: str) -> bool:
-    """Whether a turn begins with a block of one of these kinds."""
+    """Whether a turn begins with a block of one of the kinds."""
     content = turn.get("content")
     first = content[0] if isinstance(content, list) and content else None
     return isinstance(first, dict) and first.get("type") in kinds
@@ -82,7 +82,7 @@ def _is_answer(block: dict[str, Any]) -> bool:
 
 
 def _sendable(block: dict[str, Any], calls: Iterator[ToolCall]) -> dict[str, Any]:
-    """A tool call under the id that its result will name; nothing for one without a name."""
+    """A tool call under the id that its result will name; an empty dict for a call without a name."""
     if not as_text(block.get("name")):
         return {}
     call = next(calls)

@@ -1,7 +1,7 @@
-"""What all wire formats have in common: how a call becomes a request, and when an answer is a good one.
+"""What all wire formats share: how a call becomes a request, and when an answer is usable.
 
-A 200 is not yet an answer: it may hold an error, a refusal, half an answer or nothing, and each of those is an error
-by its own name. A wire format says only where in its JSON things stand.
+A 200 is not yet an answer. It may hold an error, a refusal, half an answer or nothing; each of them is an error of its
+own class. A wire format only says where things are in its JSON.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class JSONCodec(ABC):
-    """A wire format of JSON over POST, for one target. A format fills in the five methods without a body.
+    """A wire format of JSON over POST, for one target. A format implements the abstract methods.
 
     Raises:
         ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
     """
 
     merged: frozenset[str] = frozenset()
-    """Objects of the payload into which ``extra`` is merged, because they hold parameters of the call as well."""
+    """Objects of the payload that ``extra`` is merged into, because they also hold parameters of the call."""
 
     translated: frozenset[str] = frozenset()
-    """Parameters in ``extra`` that the payload already holds, under the format's own name."""
+    """Parameters in ``extra`` that the payload already holds under the format's own name."""
 
     def __init__(self, target: Target, **headers: str) -> None:
         self._endpoint = target.endpoint
@@ -57,23 +57,23 @@ class JSONCodec(ABC):
 
         Args:
             call: the call.
-            stream: whether the answer is to come in pieces, for `stream_decoder`.
+            stream: whether to ask for a streamed answer, for `stream_decoder`.
 
         Raises:
-            InvalidRequest: the call asks for what this provider cannot do, or for what cannot be sent.
+            InvalidRequest: the call asks for something that this provider cannot do, or that cannot be sent.
         """
         try:
             payload = self._payload(call, stream)
         except RecursionError:
-            raise InvalidRequest("the call is nested too deeply, or holds itself") from None
+            raise InvalidRequest("the call is nested too deeply, or contains itself") from None
         add_extra(payload, call, self.merged, self.translated)
         return Request("POST", self._urls[stream].reveal(), self._headers[stream], encode_json(payload))
 
     def decode(self, call: Call, response: Response, /) -> Reply:
-        """The answer in a response.
+        """The reply in a response.
 
         Raises:
-            CallError: the response holds no usable answer. Where one was paid for, the error's ``reply`` has it.
+            CallError: the response holds no usable answer. If an answer was paid for, the error's ``reply`` has it.
         """
         if not 200 <= response.status < 300:
             raise error_of(response.status, response.headers, response.body, self._endpoint)
@@ -85,11 +85,11 @@ class JSONCodec(ABC):
         return self._reply(call, response, data, body)
 
     def instead(self, call: Call, refused: Request, error: errors.CallError, /) -> Request | None:
-        """The request to send in place of a refused one: none, where a format adds nothing that could be left out."""
+        """The request to send in place of a refused one. None here: only some formats add something optional."""
         return None
 
     def stream_decoder(self, call: Call, headers: Mapping[str, str] = _NO_HEADERS, /) -> StreamReader:
-        """What takes the body of a streamed answer (of a status that says success) apart.
+        """The decoder for the body of a streamed answer whose status reports success.
 
         Args:
             call: the call.
@@ -105,47 +105,47 @@ class JSONCodec(ABC):
 
     @abstractmethod
     def _url(self, *, stream: bool) -> str:
-        """Where the requests go."""
+        """The address of the requests."""
 
     @abstractmethod
     def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
-        """The request's JSON, but for ``extra``."""
+        """The request's JSON, without ``extra``."""
 
     @abstractmethod
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
-        """What stands in an answer's JSON."""
+        """The content of an answer's JSON."""
 
     @abstractmethod
     def _assembly(self, call: Call) -> Assembly:
         """A new assembly for one streamed answer."""
 
     def _may_be_silent(self, call: Call) -> bool:
-        """Whether the model may answer this call with nothing at all. Elsewhere that is a failure, and tried again."""
+        """Whether the model may answer this call with nothing. Otherwise an empty answer is a failure and retried."""
         return False
 
     def _signed(self, turn: Any) -> bytes:
-        """A turn in this format, with who made it."""
+        """A turn in this format, with the provider that made it."""
         try:
             return msgspec.json.encode({**self._maker, "turn": turn})
-        except RecursionError:  # it was just shallow enough to be read, and has two levels more now
+        except RecursionError:  # the answer could just be read, but this adds two levels of nesting
             return b""
 
     def _own_turn(self, message: Message) -> Any:
-        """The turn of a message as this provider made it; None where another one did, or a user wrote or changed it."""
+        """The turn of a message as this provider made it. None if another provider made it, or a user changed it."""
         native = message.get(NATIVE)
         if not isinstance(native, Mapping) or any(native.get(name) != value for name, value in self._maker.items()):
             return None
         return native.get("turn") if native.get("of") == said_in(message) else None
 
     def _object(self, response: Response) -> tuple[dict[str, Any], bytes]:
-        """The answer decoded, and its bytes, mended where they were not quite JSON."""
+        """The decoded answer and its bytes, repaired if they were not quite JSON."""
         body = response.body
         try:
             data = msgspec.json.decode(body)
         except (ValueError, RecursionError):
             data, body = self._lenient(response)
         if not isinstance(data, dict):
-            text = f"sent JSON that is no answer: a {type(data).__name__}"
+            text = f"sent JSON that is not an answer: a {type(data).__name__}"
             raise unusable(errors.ProtocolError, text, response, self._endpoint)
         return data, body
 
@@ -155,7 +155,7 @@ class JSONCodec(ABC):
             return data, msgspec.json.encode(data)
         except (ValueError, RecursionError):
             kind = response.headers.get("content-type", "no content type")
-            text = f"sent no JSON, or half of it ({len(response.body)} bytes, {kind})"
+            text = f"sent invalid or incomplete JSON ({len(response.body)} bytes, {kind})"
             raise unusable(errors.ProtocolError, text, response, self._endpoint) from None
 
     def _reply(self, call: Call, response: Response, data: dict[str, Any], body: bytes) -> Reply:
@@ -188,7 +188,7 @@ class JSONCodec(ABC):
 
 
 def _whole(call: Call, reply: Reply) -> Reply | None:
-    """The answer that had come to its end when the tokens ran out; None where it had not."""
+    """The answer, if it was complete when the tokens ran out; else None."""
     if call.output is None or not reply.text.strip() or reply.tool_calls or wants_tool(call.tool_choice):
         return None
     try:
@@ -208,5 +208,5 @@ def _check_tools(call: Call, reply: Reply) -> None:
         check_arguments(call.tools, reply)
     except errors.FlatoutError:
         raise
-    except Exception as error:  # of a validator of the user's
+    except Exception as error:  # raised by one of the user's validators
         raise validator_raised(error, reply) from error

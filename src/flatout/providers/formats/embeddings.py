@@ -1,7 +1,7 @@
-"""Embeddings: many texts packed into few requests, and their vectors back in the texts' order.
+"""Embeddings: pack many texts into few requests, and return their vectors in the texts' order.
 
-Providers cap a request by its texts and by its tokens, and refuse it whole when one text is too long or empty. So a
-text that may be too long travels alone, where it can only fail itself.
+Providers limit the texts and the tokens of a request, and refuse the whole request if one text is too long or empty. So
+a text that may be too long travels alone, where it can fail only itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flatout.values.secret import Secret
 
 
 class Caps(Struct, frozen=True):
-    """What one request may hold: texts, tokens in all, and tokens of one text; None where there is no cap."""
+    """The limits of one request: texts, tokens in all, and tokens of one text. None means no limit."""
 
     texts: int
     tokens: int | None = None
@@ -39,14 +39,14 @@ CAPS = {
     "openai-responses": Caps(texts=2_048, tokens=300_000, tokens_of_text=8_192),
     "gemini": Caps(texts=100, tokens_of_text=2_048),
 }
-"""The caps by dialect, as the providers document them. Compatible servers differ: give their own."""
+"""The limits by dialect, as the providers document them. Compatible servers differ; callers can give their own."""
 
 
 class Embedding(Struct, frozen=True, kw_only=True):
     """One text's vector.
 
     Attributes:
-        index: the text's place in the input, from 0.
+        index: the text's position in the input, from 0.
         vector: single-precision floats, four bytes each; ``numpy.asarray`` takes them without a copy.
     """
 
@@ -55,7 +55,7 @@ class Embedding(Struct, frozen=True, kw_only=True):
 
 
 class Embedded(Struct, frozen=True, kw_only=True):
-    """The answer to one request: the embeddings of its texts, in the texts' order, and what they took."""
+    """The answer to one request: the embeddings in the texts' order, and their usage."""
 
     embeddings: tuple[Embedding, ...]
     usage: Usage = Usage()
@@ -65,7 +65,7 @@ class Embedded(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, frozen=True):
-    """The texts of one request, each with its place in the input."""
+    """The texts of one request, each with its position in the input."""
 
     indexes: tuple[int, ...]
     texts: tuple[str, ...]
@@ -92,19 +92,19 @@ class EmbeddingCodec(Protocol):
 
 
 def tokens_at_most(text: str) -> float:
-    """About the most tokens a text has: few texts take more than one for two bytes."""
+    """An upper estimate of a text's tokens: few texts have more than one token per two bytes."""
     size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return size / 2 + 1
 
 
 def pack(texts: Iterable[str], caps: Caps, tokens: Callable[[str], float] = tokens_at_most) -> Iterator[Batch]:
-    """Pack texts into batches that keep within a provider's caps; lazily, one batch in memory at a time.
+    """Pack texts into batches within a provider's limits; lazily, with one batch in memory at a time.
 
     Args:
         texts: the texts, in the input's order.
-        caps: what one request may hold.
-        tokens: an upper guess at a text's tokens. A text that it thinks too long, and an empty one, travel alone; so
-            does what is no string, for the sender to refuse.
+        caps: the limits of one request.
+        tokens: an upper estimate of a text's tokens. A text that is too long by it travels alone. So does an empty
+            text, and a value that is not a string: the sender refuses those.
     """
     indexes: list[int] = []
     held: list[str] = []
@@ -143,7 +143,7 @@ def embedding_codec(target: Target, *, dimensions: int | None = None) -> Embeddi
 
 
 class EmbeddingCalls:
-    """Embeddings in the shape of calls (a `flatout.layer.Codec`), so that they are paced, retried and paid like them.
+    """Embeddings in the shape of calls (a `flatout.layer.Codec`), which are then paced, retried and billed like calls.
 
     Such a call's messages are the texts; the reply's ``output`` holds their vectors.
     """
@@ -153,7 +153,7 @@ class EmbeddingCalls:
         self._codecs: dict[int | None, EmbeddingCodec] = {None: embedding_codec(target)}
 
     def encode(self, call: Call, /, *, stream: bool = False) -> Request:
-        """The request for the texts; vectors do not come in pieces, whatever ``stream`` says."""
+        """The request for the texts. Embeddings are not streamed, so ``stream`` is ignored."""
         return self._codec(call).encode(_batch(call))
 
     def decode(self, call: Call, response: Response, /) -> Reply:
@@ -173,11 +173,11 @@ class EmbeddingCalls:
         )
 
     def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
-        """Nothing is added to a request for vectors that could be left out."""
+        """None: a request for embeddings has no optional additions."""
         return None
 
     def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
-        """Refused: vectors do not come in pieces."""
+        """Refused: embeddings are not streamed."""
         raise InvalidRequest("embeddings are not streamed")
 
     def _codec(self, call: Call) -> EmbeddingCodec:
@@ -194,7 +194,7 @@ def _batch(call: Call) -> Batch:
 
 
 class _Embeddings:
-    """What both formats share: one address, one payload, and vectors that must be as many as the texts."""
+    """What both formats share: one address, one payload, and a check for one vector per text."""
 
     def __init__(self, target: Target, dimensions: int | None) -> None:
         self._endpoint = target.endpoint
@@ -216,12 +216,12 @@ class _Embeddings:
         except ValueError:
             data = None
         if not isinstance(data, dict):
-            raise unusable(errors.ProtocolError, "sent no JSON object, or half of one", response, self._endpoint)
+            raise unusable(errors.ProtocolError, "sent no complete JSON object", response, self._endpoint)
         if is_problem(data):
             raise error_in_answer(data, response, self._endpoint, None)
         vectors = self._vectors(data, len(batch.texts))
         if vectors is None or len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
-            text = f"sent no whole vector for each of {len(batch.texts)} texts"
+            text = f"did not send a complete vector for each of {len(batch.texts)} texts"
             raise unusable(errors.ProtocolError, text, response, self._endpoint)
         return Embedded(
             embeddings=tuple(
@@ -240,7 +240,7 @@ class _Embeddings:
         raise NotImplementedError
 
     def _vectors(self, data: dict[str, Any], count: int) -> list[array[float]] | None:
-        """The vectors in the texts' order; None when they are not as many, or not whole."""
+        """The vectors in the texts' order; None if any is missing or incomplete."""
         raise NotImplementedError
 
     def _usage(self, data: dict[str, Any]) -> Usage:
@@ -248,7 +248,7 @@ class _Embeddings:
 
 
 class OpenAIEmbeddings(_Embeddings):
-    """OpenAI's ``/embeddings``, and every server that is like it."""
+    """OpenAI's ``/embeddings``, and every compatible server."""
 
     def _address(self) -> str:
         base, query = split_address(self._endpoint)
@@ -260,7 +260,7 @@ class OpenAIEmbeddings(_Embeddings):
         if self._dimensions is not None:
             payload["dimensions"] = self._dimensions
         if self._endpoint.limit_headers in ("openai", "azure"):
-            payload["encoding_format"] = "base64"  # a quarter of the bytes, and a hundredth of the time to read them
+            payload["encoding_format"] = "base64"  # a quarter of the bytes, and a hundredth of the time to decode
         return payload
 
     def _vectors(self, data: dict[str, Any], count: int) -> list[array[float]] | None:
@@ -309,12 +309,12 @@ _CODECS: dict[str, Callable[[Target, int | None], EmbeddingCodec]] = {
 
 
 def _usage(tokens: Any) -> Usage:
-    """What embeddings take: input alone."""
+    """The usage of embeddings, which have input tokens only."""
     return Usage(input_tokens=as_count(tokens), output_tokens=0)
 
 
 def _vector(value: Any) -> array[float] | None:
-    """A vector out of numbers, or out of base64 with little-endian floats; None when it is neither."""
+    """A vector from a list of numbers, or from base64 of little-endian floats; None if it is neither."""
     vector = array("f")
     try:
         if isinstance(value, str):

@@ -1,9 +1,9 @@
 """Google's Gemini API, ``generateContent``.
 
-Its messages are contents made of parts, the system prompt stands apart, tools' results carry the function's name
-instead of an id, and most parameters live in ``generationConfig``.
+Its messages are contents made of parts. The system prompt is separate, tool results carry the function's name as well
+as the call's id, and most parameters are in ``generationConfig``.
 
-Newer models sign their tool calls and want the signature back when the conversation is sent on: it is the ``signature``
+Newer models sign their tool calls and want the signature back when the conversation continues. It is the ``signature``
 of a `ToolCall`, and of an entry in a message's ``tool_calls``.
 """
 
@@ -42,10 +42,10 @@ from .codec import JSONCodec
 _LEVELS = ("minimal", "low", "medium", "high")
 
 _BUDGETS = {"none": 0, "minimal": 1_024, "low": 1_024, "medium": 8_192, "high": 24_576}
-"""Tokens of thinking by ``reasoning_effort``, for models before Gemini 3: Google's own for its OpenAI-like API."""
+"""Thinking tokens by ``reasoning_effort``, for models before Gemini 3. Google's OpenAI-compatible API uses the same."""
 
 _UNSIGNED = "skip_thought_signature_validator"
-"""What Google documents for tool calls without a signature, from a conversation that began elsewhere."""
+"""The signature that Google documents for unsigned tool calls, from a conversation that began elsewhere."""
 
 _MODES = {"auto": "AUTO", "required": "ANY", "none": "NONE"}
 
@@ -60,7 +60,7 @@ _MALFORMED = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALF
 
 
 class Gemini(JSONCodec):
-    """Encodes calls as requests for content to one target, and decodes the answers.
+    """Encodes calls as ``generateContent`` requests to one target, and decodes the answers.
 
     Raises:
         ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
@@ -84,7 +84,7 @@ class Gemini(JSONCodec):
 
     def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
         if call.extra and call.extra.get("parallel_tool_calls") is False:
-            raise InvalidRequest("parallel_tool_calls: gemini cannot be kept from several tool calls at once")
+            raise InvalidRequest("parallel_tool_calls: gemini cannot be limited to one tool call at a time")
         payload: dict[str, Any] = {}
         system, payload["contents"] = self._conversation(call)
         if system:
@@ -146,7 +146,7 @@ class Gemini(JSONCodec):
         return [text for text in system if text], turns
 
     def _said(self, message: Mapping[str, Any], calls: list[ToolCall]) -> list[Any]:
-        """What the model said in a turn; as it was made, where this provider made it."""
+        """The parts of the model's turn, unchanged if this provider made it."""
         made = self._own_turn(message)
         if is_list(made):
             return list(made)
@@ -158,7 +158,7 @@ class Gemini(JSONCodec):
             signature = call.signature
             part: dict[str, Any] = {"functionCall": {"id": call.id, "name": call.name, "args": arguments_of(call)}}
             if not signature and place == 0 and self._signs:
-                signature = _UNSIGNED  # of several calls only the first one is signed
+                signature = _UNSIGNED  # of several parallel calls, only the first one is signed
             if signature:
                 part["thoughtSignature"] = signature
             parts.append(part)
@@ -187,13 +187,13 @@ class Gemini(JSONCodec):
 
 
 class _Parts:
-    """The parts of a streamed answer, put together. Of several candidates the first one counts."""
+    """Assembles the parts of a streamed answer. Only the first candidate counts."""
 
     def __init__(self) -> None:
         self.complete = False
         self._whole: dict[str, Any] = {}
         self._candidate: dict[str, Any] = {}
-        self._parts: list[tuple[dict[str, Any], list[str]]] = []  # each with the pieces of its text
+        self._parts: list[tuple[dict[str, Any], list[str]]] = []  # each part with the pieces of its text
 
     def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         self._whole.update((name, value) for name, value in data.items() if name != "candidates")
@@ -219,15 +219,15 @@ class _Parts:
         if text is None:
             self._parts.append((part, []))
             return ""
-        if self._parts and _goes_on(self._parts[-1], part):
+        if self._parts and _continues(self._parts[-1], part):
             self._parts[-1][1].append(text)
         else:
             self._parts.append((part, [text]))
         return "" if part.get("thought") else text
 
 
-def _goes_on(last: tuple[dict[str, Any], list[str]], part: dict[str, Any]) -> bool:
-    """Whether a piece of text is more of the part before it. What is signed has to stay a part by itself."""
+def _continues(last: tuple[dict[str, Any], list[str]], part: dict[str, Any]) -> bool:
+    """Whether a piece of text continues the part before it. A signed part has to stay separate."""
     before, pieces = last
     return (
         bool(pieces)
@@ -240,7 +240,7 @@ def _goes_on(last: tuple[dict[str, Any], list[str]], part: dict[str, Any]) -> bo
 
 
 def _add(turns: list[dict[str, Any]], role: str, parts: list[Any]) -> None:
-    """Add parts to the conversation, whose turns have to alternate."""
+    """Add parts to the conversation. Its turns have to alternate, so parts of the same role are joined."""
     if turns and turns[-1]["role"] == role:
         turns[-1]["parts"].extend(parts)
     elif parts:
@@ -248,7 +248,7 @@ def _add(turns: list[dict[str, Any]], role: str, parts: list[Any]) -> None:
 
 
 def _part(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part of a message; what has no type is passed on, since it is of Gemini's own."""
+    """A part of a message. A part without a type is passed on: it is Gemini's own."""
     kind = part.get("type")
     if kind is None:
         return part
@@ -270,7 +270,7 @@ def _media(media: Media) -> dict[str, Any]:
 
 
 def _result(message: Mapping[str, Any], asked: dict[str, str]) -> dict[str, Any]:
-    """A tool's result. Only the call that it answers, or its own ``name``, tells which function it is of."""
+    """A tool's result. The answered call, or the result's own ``name``, tells which function it is from."""
     identity = answered_call(message)
     name = asked.get(identity, message.get("name"))
     if not isinstance(name, str) or not name:
@@ -285,7 +285,7 @@ def _result(message: Mapping[str, Any], asked: dict[str, str]) -> dict[str, Any]
 
 
 def _tools(tools: list[Mapping[str, Any]]) -> list[Any]:
-    """All functions as one tool, and Gemini's own tools beside it."""
+    """All functions as one tool, followed by Gemini's own tools."""
     functions: list[dict[str, Any]] = []
     others: list[Any] = []
     for tool in tools:
@@ -311,7 +311,7 @@ def _choice(choice: Any) -> dict[str, Any]:
 
 
 def _bare_references(schema: Any) -> Any:
-    """A schema in which nothing stands beside a ``$ref``, which is all that Gemini allows there."""
+    """A schema in which every ``$ref`` stands alone, as Gemini requires."""
     if isinstance(schema, Mapping):
         if isinstance(schema.get("$ref"), str):
             return {name: _bare_references(value) for name, value in schema.items() if str(name).startswith("$")}
@@ -330,9 +330,9 @@ def _texts(parts: list[dict[str, Any]], *, thought: bool) -> str:
 
 
 def _turn(parts: list[dict[str, Any]], calls: tuple[ToolCall, ...]) -> list[dict[str, Any]] | None:
-    """The parts as they were made; None where text and tool calls are all of them.
+    """The parts as they were made; None if they are only text and tool calls.
 
-    Any part may be signed, also the last and empty one of a stream. A tool call gets the id that its result names.
+    Any part may be signed, even the empty last part of a stream. A tool call gets the id that its result will name.
     """
     if all(part.keys() <= {"text", "functionCall"} for part in parts):
         return None
@@ -371,11 +371,11 @@ def _fault(data: dict[str, Any], candidate: dict[str, Any], reason: str | None) 
     if reason in _FILTERED:
         return errors.ContentFiltered, f"stopped the answer by its content filter ({reason}){more}"
     if reason in _MALFORMED:
-        return errors.SchemaMismatch, f"reports that the model wrote a tool call of no use ({reason}){more}"
+        return errors.SchemaMismatch, f"reports that the model wrote an unusable tool call ({reason}){more}"
     if reason == "MISSING_THOUGHT_SIGNATURE":
-        return errors.InvalidRequest, f"misses the signature of an earlier tool call{more}"
+        return errors.InvalidRequest, f"requires the signature of an earlier tool call, which is missing{more}"
     if reason in ("OTHER", "TOO_MANY_TOOL_CALLS"):
-        return errors.ServerError, f"broke the answer off ({reason}){more}"
+        return errors.ServerError, f"broke off the answer ({reason}){more}"
     return None
 
 
@@ -386,7 +386,7 @@ def _usage(data: Any) -> Usage:
     thoughts = as_count(told.get("thoughtsTokenCount"))
     answer = as_count(told.get("candidatesTokenCount"))
     everything = as_count(told.get("totalTokenCount"))
-    if answer is None and everything is not None and prompt is not None:  # a count of 0 is left out
+    if answer is None and everything is not None and prompt is not None:  # Gemini leaves out a count of 0
         answer = max(0, everything - prompt - (tools or 0) - (thoughts or 0))
     return Usage(
         input_tokens=None if prompt is None else total(prompt, tools),

@@ -1,6 +1,6 @@
 """OpenAI's chat completions, the wire format that nearly every provider and server understands.
 
-What differs between them is data in their `Endpoint`.
+The differences between them are data in their `Endpoint`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .codec import JSONCodec
 from .openai_stream import Chunks, text_of
 
 _SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tool_choice")
-"""Parameters that a Call and the wire call alike."""
+"""Parameters with the same name in a Call and on the wire."""
 
 _AZURE_RESOURCE = re.compile(r"https://[\w-]+\.(?:openai|services\.ai|cognitiveservices)\.azure\.com")
-"""Azure's portal shows the bare address of a resource, which is not yet an API."""
+"""The bare address of a resource, as Azure's portal shows it. The API's path is missing."""
 
 _BROKEN_OFF: dict[str, Fault] = {
-    # DeepSeek ran out of capacity in the middle
-    "insufficient_system_resource": (errors.Overloaded, "broke the answer off for want of capacity"),
-    "error": (errors.ServerError, "broke the answer off"),  # OpenRouter
-    "abort": (errors.ServerError, "broke the answer off"),  # vLLM
+    # DeepSeek ran out of capacity in the middle of the answer.
+    "insufficient_system_resource": (errors.Overloaded, "broke off the answer for lack of capacity"),
+    "error": (errors.ServerError, "broke off the answer"),  # OpenRouter
+    "abort": (errors.ServerError, "broke off the answer"),  # vLLM
 }
-"""Reasons to finish that are none of the model's."""
+"""Finish reasons that are the server's failures, not the model's decisions."""
 
 
 class OpenAIChat(JSONCodec):
@@ -50,11 +50,11 @@ class OpenAIChat(JSONCodec):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        # Mistral tells the usage of a stream unasked, and refuses the question; others may turn out to.
+        # Mistral reports a stream's usage unasked, and refuses the question. Other servers may turn out to refuse it.
         self._asks_for_usage = target.endpoint.limit_headers != "mistral"
 
     def instead(self, call: Call, refused: Request, error: errors.CallError, /) -> Request | None:
-        """The request without the question for the usage, where that was what a server refused."""
+        """The request without ``stream_options``, if that was what the server refused."""
         if "stream_options" not in f"{error} {error.body or ''}":
             return None
         self._asks_for_usage = False
@@ -62,7 +62,7 @@ class OpenAIChat(JSONCodec):
         return None if request.body == refused.body else request
 
     def _url(self, *, stream: bool) -> str:
-        """Where the requests go. ``{model}`` in the address stands for the model (Azure's deployments)."""
+        """The address of the requests. ``{model}`` in the endpoint's address is replaced (Azure's deployments)."""
         base, query = split_address(self._endpoint)
         url = base.replace("{model}", quote(self._model, safe=""))
         if _AZURE_RESOURCE.fullmatch(url):
@@ -74,7 +74,7 @@ class OpenAIChat(JSONCodec):
     def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
         payload: dict[str, Any] = {"model": self._model, "messages": self._messages(call)}
         if not self._model:
-            del payload["model"]  # a server of one model needs no name
+            del payload["model"]  # a server of a single model needs no name
         if call.max_tokens is not None:
             payload[self._endpoint.max_tokens_field] = call.max_tokens
         for name in _SAME_NAME:
@@ -91,7 +91,7 @@ class OpenAIChat(JSONCodec):
             payload["response_format"] = self._format(call.output)
         if stream:
             payload["stream"] = True
-            if self._asks_for_usage or (call.extra and "stream_options" in call.extra):  # which then has the last word
+            if self._asks_for_usage or (call.extra and "stream_options" in call.extra):  # extra then overrides it
                 payload["stream_options"] = {"include_usage": True}
         return payload
 
@@ -113,7 +113,7 @@ class OpenAIChat(JSONCodec):
         return [self._sent(message) for message in messages]
 
     def _sent(self, message: Any) -> Any:
-        """A message as it is sent; a turn that the model made as it was made."""
+        """A message as it is sent. A turn that this provider's model made is sent unchanged."""
         if not isinstance(message, dict | Mapping):
             return message
         made = self._own_turn(message) if NATIVE in message else None
@@ -140,7 +140,7 @@ class OpenAIChat(JSONCodec):
             model=as_text(data.get("model")),
             service_tier=as_text(data.get("service_tier")),
             turn=turn,
-            failure=choice if is_problem(choice) else None,  # OpenRouter puts an upstream's failure there
+            failure=choice if is_problem(choice) else None,  # OpenRouter reports an upstream's failure there
             fault=fault,
         )
 
@@ -149,7 +149,7 @@ class OpenAIChat(JSONCodec):
 
 
 def _plain_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message in this API's own shape, which knows neither signatures of tool calls nor other providers' turns."""
+    """A message in this API's own shape, which has neither signatures of tool calls nor other providers' turns."""
     if NATIVE in message:
         message = {name: value for name, value in message.items() if name != NATIVE}
     asked: Any = message.get("tool_calls")
@@ -174,7 +174,7 @@ def _refusal(message: dict[str, Any]) -> str:
 
 
 _Asked = list[tuple[dict[str, Any], ToolCall]]
-"""The tool calls of a message, each as it stands there and as it is read."""
+"""The tool calls of a message, each as received and as decoded."""
 
 
 def _asked(message: dict[str, Any]) -> _Asked:
@@ -195,13 +195,16 @@ def _tool_call(item: dict[str, Any], index: int) -> ToolCall | None:
 
 
 _COMMON = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+"""The fields of a message that every server has."""
+
 _COMMON_OF_CALL = frozenset({"id", "type", "function", "index"})
+"""The fields of a tool call that every server has."""
 
 
 def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
-    """The message as it was made, without what is empty in it; None where text and tool calls are all of it.
+    """The message as it was made, without its empty fields; None if it is only text and tool calls.
 
-    Reasoning and signatures stand in it under names that differ from server to server.
+    It may hold reasoning and signatures, under names that differ from server to server.
     """
     more = {name: value for name, value in message.items() if value and name not in _COMMON}
     content = message.get("content")
@@ -225,7 +228,7 @@ def _made(item: dict[str, Any], call: ToolCall) -> dict[str, Any]:
 
 
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-"""Where servers put a thought as one text: DeepSeek and vLLM; OpenRouter, Groq and newer vLLM; Ollama."""
+"""Fields that hold the reasoning as one string: DeepSeek, vLLM; OpenRouter, Groq, newer vLLM; Ollama."""
 
 
 def _reasoning(message: dict[str, Any]) -> str:
@@ -253,6 +256,6 @@ def _usage(data: Any) -> Usage:
 
 
 def _counted_beside(data: dict[str, Any], prompt: int | None, answer: int | None, reasoning: int) -> bool:
-    """Whether reasoning is counted beside the answer instead of in it (xAI), which only the total shows."""
+    """Whether reasoning is counted in addition to the answer instead of within it (xAI). Only the total shows that."""
     total = as_count(data.get("total_tokens"))
     return prompt is not None and answer is not None and total == prompt + answer + reasoning

@@ -1,7 +1,7 @@
 """OpenAI's Responses API.
 
-A conversation is a list of items (messages, tool calls, tools' results), and so is the answer. Items of the API's own
-kinds are passed on as they are, so an answer's ``raw["output"]`` can be sent back.
+A conversation is a list of items (messages, tool calls, tool results), and so is the answer. Items of the API's own
+types are passed on unchanged, so an answer's ``raw["output"]`` can be sent back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flatout.values import Call, Target, ToolCall, Usage
 from .codec import JSONCodec
 
 _SAME_NAME = ("temperature", "top_p", "service_tier")
-"""Parameters that a Call and the wire call alike."""
+"""Parameters with the same name in a Call and on the wire."""
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
@@ -42,7 +42,7 @@ _CHAT = "openai/… (chat completions) has it"
 
 
 class OpenAIResponses(JSONCodec):
-    """Encodes calls as requests for responses to one target, and decodes the answers.
+    """Encodes calls as Responses requests to one target, and decodes the answers.
 
     Raises:
         ConfigError: the endpoint has no address, or its key or a header cannot be sent in a header.
@@ -60,7 +60,7 @@ class OpenAIResponses(JSONCodec):
     def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
         refuse(call, "openai-responses", seed=_CHAT, stop=_CHAT)
         if call.extra and call.extra.get("background"):
-            raise InvalidRequest("extra.background: flatout waits for the answer, and asks for it once")
+            raise InvalidRequest("extra.background: flatout waits for the answer, and does not poll for it")
         payload: dict[str, Any] = {"model": self._model, "input": self._input(call)}
         if call.max_tokens is not None:
             payload["max_output_tokens"] = call.max_tokens
@@ -92,7 +92,7 @@ class OpenAIResponses(JSONCodec):
 
     def _input(self, call: Call) -> list[Mapping[str, Any]]:
         items: list[Mapping[str, Any]] = []
-        custom: set[Any] = set()  # calls of tools that take free text: their results are items of another type
+        custom: set[Any] = set()  # ids of calls of free-text tools, whose results are items of another type
         for message in conversation(call, self._endpoint):
             role = message.get("role")
             if role is None:
@@ -107,7 +107,7 @@ class OpenAIResponses(JSONCodec):
                 custom.update(item.get("call_id") for item in as_dicts(made) if item.get("type") == "custom_tool_call")
             elif role == "assistant":
                 if content := _content(message, "output_text"):
-                    # Its type goes without saying, except to llama.cpp's server.
+                    # OpenAI assumes the type if it is missing, but llama.cpp's server does not.
                     items.append({"type": "message", "role": role, "content": content})
                 items.extend(_call_item(made) for made in tool_calls_of(message))
             else:
@@ -144,13 +144,13 @@ class OpenAIResponses(JSONCodec):
 
 
 class _OutputItems:
-    """A streamed response. Its last event holds all of it; what came before counts only for what that one lacks."""
+    """Assembles a streamed response. Its last event holds all of it; earlier events only fill in what it lacks."""
 
     def __init__(self) -> None:
         self.complete = False
         self._whole: dict[str, Any] = {}
         self._texts: list[str] = []
-        self._done: list[Any] = []  # the items that came whole
+        self._done: list[Any] = []  # the complete items
 
     def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
         kind = data.get("type")
@@ -180,13 +180,13 @@ class _OutputItems:
 
 
 def _content(message: Mapping[str, Any], text_type: str) -> Any:
-    """A message's content: a text where it is one, else parts of the API's own types."""
+    """A message's content: a string, or parts of the API's own types."""
     content = message.get("content")
     return content if isinstance(content, str) else [_part(part, text_type) for part in parts_of(content)]
 
 
 def _part(part: Mapping[str, Any], text_type: str) -> Mapping[str, Any]:
-    """A part of a message; what is not of the chat completions' kinds is passed on, since it is of this API's own."""
+    """A part of a message. A part of none of chat completions' types is passed on: it is this API's own."""
     if part.get("type") == "text":
         return {"type": text_type, "text": part.get("text")}
     media = media_of(part)
@@ -220,7 +220,7 @@ def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     if function.get("description"):
         described["description"] = function["description"]
     described["parameters"] = function.get("parameters")
-    described["strict"] = bool(function.get("strict"))  # here the default is strict, in chat completions it is not
+    described["strict"] = bool(function.get("strict"))  # strict is the default here, unlike in chat completions
     return described
 
 
@@ -228,7 +228,7 @@ def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 _Asked = list[tuple[dict[str, Any], ToolCall]]
-"""The tool calls of an answer, each as it stands there and as it is read."""
+"""The tool calls of an answer, each as received and as decoded."""
 
 
 def _asked(items: list[dict[str, Any]]) -> _Asked:
@@ -245,7 +245,7 @@ def _joined(parts: list[dict[str, Any]], kind: str) -> str:
 
 
 def _reasoning(items: list[dict[str, Any]]) -> str:
-    """The thought itself where a server shows it (gpt-oss), else its summary."""
+    """The reasoning itself if the server shows it (gpt-oss), otherwise its summary."""
     found: list[str] = []
     for item in items:
         if item.get("type") == "reasoning":
@@ -255,9 +255,9 @@ def _reasoning(items: list[dict[str, Any]]) -> str:
 
 
 def _turn(data: dict[str, Any], items: list[dict[str, Any]], asked: _Asked) -> list[dict[str, Any]] | None:
-    """The items as they were made; None where text and tool calls are all of them, or where they cannot be sent back.
+    """The items as they were made; None if they are only text and tool calls, or cannot be sent back.
 
-    An item is sent back with its id, so the provider must have kept it, or it must hold its thought encrypted.
+    An item is sent back with its id. So the provider must have stored it, or it must hold its reasoning encrypted.
     """
     if all(item.get("type") in ("message", "function_call") for item in items):
         return None
@@ -268,7 +268,7 @@ def _turn(data: dict[str, Any], items: list[dict[str, Any]], asked: _Asked) -> l
     sendable = (_sendable(item, calls.get(id(item))) for item in items)
     turn = [item for item in sendable if item is not None]
     while turn and turn[-1].get("type") == "reasoning":
-        turn.pop()  # it is refused where nothing follows it
+        turn.pop()  # the API refuses reasoning with nothing after it
     return turn
 
 
@@ -290,7 +290,7 @@ def _fault(data: dict[str, Any], status: str | None, why: str | None, refusal: s
     if status in ("queued", "in_progress"):
         return errors.ServerError, f"answered before it was done (status {status})"
     if status == "incomplete" and why not in ("max_output_tokens", "content_filter"):
-        return errors.ServerError, f"broke the answer off ({shown(why)})"
+        return errors.ServerError, f"broke off the answer ({shown(why)})"
     if "output" not in data:
         return errors.ProtocolError, "sent JSON without output"
     return None

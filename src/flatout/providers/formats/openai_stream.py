@@ -1,4 +1,4 @@
-"""Streamed chat completions: chunks of deltas, as OpenAI sends them and as servers that are like it do."""
+"""Streamed chat completions: chunks of deltas, as OpenAI and compatible servers send them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from flatout.providers.wire.growing import Growing
 from flatout.providers.wire.sse import ServerSentEvent
 
 _OF_CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
+"""The known fields of a choice."""
+
 _OF_CALL = frozenset({"index", "id", "type", "function", "custom"})
+"""The known fields of a tool call."""
 
 
 class Chunks:
-    """The chunks of a streamed completion, put together. Of several choices the first one counts."""
+    """Assembles the chunks of a streamed completion. Only the first choice counts."""
 
     def __init__(self) -> None:
         self.complete = False
         self._whole: dict[str, Any] = {}
         self._message = Growing(spoken=True)
-        self._more = Growing(spoken=False)  # what stands beside the message, such as log probabilities
+        self._more = Growing(spoken=False)  # fields beside the message, such as log probabilities
         self._calls: list[_GrowingToolCall] = []
         self._latest: dict[int, _GrowingToolCall] = {}  # by the index that the server gives
         self._reason: Any = None
@@ -33,7 +36,7 @@ class Chunks:
             self.complete = True
             return ""
         for name, value in data.items():
-            if value is not None and name != "choices":  # the usage comes last, and is null before
+            if value is not None and name != "choices":  # the usage comes in the last chunk, and is null before
                 self._whole[name] = value
         choices = data.get("choices")
         if not isinstance(choices, list):
@@ -56,7 +59,7 @@ class Chunks:
             self._whole["error"] = choice["error"] if choice.get("error") else choice
         if reason := choice.get("finish_reason"):
             self._reason = reason
-            self.complete = True  # not every server sends a [DONE] behind it
+            self.complete = True  # not every server sends [DONE] after it
         for name, value in choice.items():
             if value is not None and name not in _OF_CHOICE:
                 self._more.add({name: value})
@@ -81,7 +84,7 @@ class Chunks:
 
 
 class _GrowingToolCall:
-    """A tool call whose arguments come in pieces."""
+    """A tool call whose arguments arrive in pieces."""
 
     def __init__(self) -> None:
         self._id: str | None = None
@@ -91,9 +94,10 @@ class _GrowingToolCall:
         self._more = Growing(spoken=False)
 
     def ends_before(self, piece: dict[str, Any]) -> bool:
-        """Whether a piece at the same place begins another call, since some servers number all calls alike.
+        """Whether a piece at the same index begins another call: some servers give all calls the same index.
 
-        Only a piece with a name can: some give each piece an id of its own. The name itself may be repeated.
+        Only a piece with a name can begin a call, since some servers give each piece an id of its own. But the name
+        may also be repeated within one call.
         """
         identity, name, arguments = _of(piece)
         if not name:
@@ -124,7 +128,7 @@ class _GrowingToolCall:
 
 
 def _of(piece: dict[str, Any]) -> tuple[str | None, str, str]:
-    """A piece's id, name and arguments. The arguments may be an object, which is then all of them."""
+    """A piece's id, name and arguments. Arguments that are an object are complete."""
     function = as_dict(piece.get("function")) or as_dict(piece.get("custom"))
     given = function.get("arguments", function.get("input")) or ""
     arguments = given if isinstance(given, str) else msgspec.json.encode(given).decode()
@@ -132,7 +136,7 @@ def _of(piece: dict[str, Any]) -> tuple[str | None, str, str]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message, also where it comes in parts (Mistral, and answers that reason in the open)."""
+    """The text of a message, even if it comes in parts (from Mistral, and in answers with visible reasoning)."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

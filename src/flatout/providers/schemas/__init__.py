@@ -1,1 +1,1 @@
-"""Answers that fit a schema: asked for, read, and rescued."""
+"""Answers that fit a schema: how to ask for them, read them, and rescue them."""

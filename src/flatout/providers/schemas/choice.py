@@ -1,7 +1,7 @@
-"""One of several words, as models say it: in another case, emphasised, with a full stop, or in a sentence about it.
+"""Recognise one of several words as models write it: in another case, emphasised, with a full stop, or in a sentence.
 
-A wrong label is worse than another question. So a sentence is read only if it ends with one choice, and has no word
-beside it but those that lead to an answer: "not", "perhaps", or a word of another language, may turn its meaning.
+A wrong label is worse than asking again. So a sentence counts only if it ends with one choice, and every other word in
+it is a known lead-in. "not", "perhaps" or a word of another language might reverse its meaning.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST = 200
-"""Characters of a short answer."""
+"""Characters of a short answer. Longer ones are not searched for a choice."""
 
 _AROUND = " \t\r\n*_`\"'“”‘’.:"
-"""What stands around a word and changes nothing: emphasis, quotation marks, a final full stop."""
+"""Characters around a word that change nothing: emphasis, quotation marks, a final full stop."""
 
 _LEADS = frozenset({
     *("a", "an", "and", "here", "i", "i'd", "in", "is", "it", "it's", "my", "of", "that", "that's", "the", "this"),
@@ -24,11 +24,11 @@ _LEADS = frozenset({
     *("email", "mail", "message", "review", "sentence", "sentiment", "text", "verdict"),
     *("best", "clearly", "correct", "final", "therefore"),
 })  # fmt: skip
-"""Words that lead to an answer and leave its meaning alone."""
+"""Words that lead up to an answer without changing its meaning."""
 
 
 def choice_in(text: str, choices: Sequence[Any]) -> tuple[Any] | None:
-    """The choice that a short text names beyond mistake, in a tuple since it may be None; None where it names none."""
+    """The one choice that a short text names, in a tuple since the choice may be None; None if there is any doubt."""
     if len(text) > max(MOST, *(len(_word(choice)) for choice in choices)):
         return None
     by_word = {_word(choice): choice for choice in choices}
@@ -44,7 +44,7 @@ def choice_in(text: str, choices: Sequence[Any]) -> tuple[Any] | None:
 
 
 def _led_to(said: str, folded: dict[str, list[Any]]) -> list[Any] | None:
-    """What a sentence comes to; None where anything in it is in doubt."""
+    """The choice at the end of a sentence; None if anything in the sentence is in doubt."""
     words = "|".join(re.escape(word) for word in sorted(folded, key=len, reverse=True) if word)
     named = list(re.finditer(rf"(?<![\w-])(?:{words})(?![\w-])", said))
     if len(named) != 1 or said[named[0].end() :].strip(_AROUND):

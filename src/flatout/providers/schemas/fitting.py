@@ -1,4 +1,4 @@
-"""Reads an answer as what the call asks for, and says of one that does not fit what is wrong with it."""
+"""Read an answer as the type that the call asks for, and say what is wrong if it does not fit."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .salvage import readings
 from .structured import MISFITS, reader_of, reason, unfenced, wrapped_choices
 
 MOST_NAMED = 1_000
-"""Characters of the choices that a complaint names."""
+"""Characters of the list of choices in a complaint."""
 
 
 def fitted(call: Call, reply: Reply) -> Reply:
-    """The reply with its ``output``: of the type that ``call.output`` asks for, or decoded JSON for a dict schema.
+    """The reply with its ``output``: of the type of ``call.output``, or decoded JSON for a dict schema.
 
-    As it is when the call asks for no schema, or when the model asks for tools instead of answering. Thoughts that
-    stand in its text go to ``reasoning``. JSON in a Markdown fence is taken, and the reply marked as repaired.
+    The reply is unchanged if the call asks for no schema, or if the model asks for tools instead of answering. Thoughts
+    in its text move to ``reasoning``. JSON in a Markdown fence is accepted, and the reply marked as repaired.
 
     Raises:
-        SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached: it was paid for.
-        ValidatorRaised: a validator of the user's failed; the cause is chained.
+        SchemaMismatch: the answer is not JSON, or does not fit. ``reply`` is attached, since it was paid for.
+        ValidatorRaised: one of the user's validators failed; the cause is chained.
     """
     if call.output is None or reply.tool_calls:
         return reply
@@ -53,15 +53,15 @@ def _read(call: Call, reply: Reply) -> Reply:
 
 
 def validator_raised(error: Exception, reply: Reply) -> ValidatorRaised:
-    """A fault of a user's own validator, on its way out."""
+    """The error for a fault in one of the user's own validators."""
     note_path(error)
     return ValidatorRaised(f"a validator raised {type(error).__name__}", request_id=reply.request_id, reply=reply)
 
 
 def _complaint(output: Any, reply: Reply, error: Exception) -> str:
-    """What is wrong with an answer, so that the model can mend it, and the user see it."""
+    """What is wrong with an answer, in words for the model to correct it and for the user."""
     if not reply.text.strip():
-        return "the answer is missing" + (": there is a thought, and nothing after it" if reply.reasoning else "")
+        return "the answer is missing" + (": there is reasoning, and nothing after it" if reply.reasoning else "")
     if len(readings(output, reply.text)) > 1:
         return "it holds several answers that differ; give one"
     _, choices = wrapped_choices(output)

@@ -1,7 +1,7 @@
-"""What can be got out of an answer that did not fit: JSON amid prose or not quite JSON, a bare word, a part.
+"""Recover an answer that did not fit: from JSON amid prose, from not quite valid JSON, from a bare word, from a part.
 
-An answer that is readable is paid for, so it is read before another is asked for. Nothing is guessed: what is got out
-is validated in full, and of two different answers in one text neither is taken.
+A readable answer has been paid for, so flatout tries to read it before it asks again. It guesses nothing: whatever it
+recovers is validated in full, and if one text holds two different answers, it takes neither.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .wrap import WRAPPED
 
 
 def salvage(call: Call, reply: Reply) -> tuple[Reply, bool] | None:
-    """The reply with an ``output`` that fits ``call.output``, marked as ``repaired``; None when there is none in it.
+    """The reply with an ``output`` that fits ``call.output``, marked as ``repaired``; None if it holds no such answer.
 
-    For an answer that was refused as a `SchemaMismatch` or `Truncated`. It takes time in proportion to the text. What
-    a validator of the user's raises, unless it says that the answer does not fit, passes through.
+    For an answer that was refused as a `SchemaMismatch` or `Truncated`. The time is proportional to the text's length.
+    Exceptions of the user's validators pass through, except those that say that the answer does not fit.
 
     Args:
         call: the call, whose ``output`` says what is wanted.
         reply: the answer, as the error's ``reply`` has it.
 
     Returns:
-        The reply, and whether the model said it to its end: of one that was cut off, another may say more.
+        The reply, and whether its answer is complete. If it was cut off, another attempt may give more.
     """
     if call.output is None or reply.tool_calls or wants_tool(call.tool_choice):
         return None
@@ -51,7 +51,7 @@ def salvage(call: Call, reply: Reply) -> tuple[Reply, bool] | None:
 
 
 def readings(output: Any, text: str) -> list[tuple[Any, bool]]:
-    """The answers in a text that fit and differ, each with whether it is whole; more than two are not looked for."""
+    """The different fitting answers in a text, each with whether it is complete. The search stops at the second."""
     read = reader_of(output)
     wrapped, choices = wrapped_choices(output)
     found: list[tuple[Any, bool]] = []
@@ -70,7 +70,7 @@ def readings(output: Any, text: str) -> list[tuple[Any, bool]]:
 
 
 def _candidates(text: str, choices: Sequence[Any]) -> Iterator[Piece]:
-    """What may be the answer: all of the text, then the JSON in it."""
+    """The candidates for the answer: the whole text, then each JSON value in it."""
     bare = unfenced(text).strip()
     named = choice_in(bare, choices) if choices else None
     yield Piece(bare if named is None else json.dumps(named[0]), True)
@@ -81,7 +81,7 @@ def _candidates(text: str, choices: Sequence[Any]) -> Iterator[Piece]:
 
 
 def _inner(text: str) -> str:
-    """The text of a wrapped answer; "" where no text is wrapped."""
+    """The string in a wrapped answer; "" if there is none."""
     try:
         value = msgspec.json.decode(text)
     except MISFITS:

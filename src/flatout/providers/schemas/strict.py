@@ -1,9 +1,9 @@
-"""The strict form of a JSON schema: the narrow kind in which hosted providers guarantee an answer.
+"""The strict form of a JSON schema: the narrow kind for which hosted providers guarantee a fitting answer.
 
-Strict modes take a part of JSON Schema, and refuse a request that uses more. What a schema says must not get lost on
-the way, so nothing here is left out of it: a schema that says more than a mode understands has no strict form there,
-and the places that are in the way are named. Only these things are written otherwise, since they mean the same: a
-tagged union as an ``anyOf`` (its tags tell the alternatives apart), and words beside a reference around it.
+Strict modes support a part of JSON Schema, and refuse requests that use more. Nothing that a schema says may get lost
+on the way. So a schema that says more than a mode supports has no strict form there, and this module names the places
+that are in the way. It rewrites only two things, without changing their meaning: a tagged union becomes an ``anyOf``
+(the tags tell the alternatives apart), and keywords beside a reference move around it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _EVERYWHERE = frozenset({
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 
 _LOOKAROUNDS = ("(?=", "(?!", "(?<=", "(?<!")
-"""What the grammars behind strict modes cannot follow in a pattern."""
+"""Pattern syntax that the grammars behind strict modes do not support."""
 
 
 class Mode(Struct, frozen=True):
-    """What one provider's strict mode understands.
+    """What one provider's strict mode supports.
 
     Attributes:
-        keywords: the keywords that it takes.
-        formats: the formats of strings that it takes.
-        most_min_items: the largest ``minItems`` that it takes; None for any.
+        keywords: the supported keywords.
+        formats: the supported formats of strings.
+        most_min_items: the largest supported ``minItems``; None for any.
     """
 
     keywords: frozenset[str]
@@ -43,19 +43,19 @@ OPENAI = Mode(
     | {"pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
     | {"minItems", "maxItems"}
 )
-"""OpenAI's, and that of those who copied its API (its documentation of structured outputs, 2026)."""
+"""OpenAI's, also used by those who copied its API (its documentation of structured outputs, 2026)."""
 
 ANTHROPIC = Mode(_EVERYWHERE | {"format", "minItems"}, _FORMATS | {"uri"}, most_min_items=1)
-"""Anthropic's, which knows no bounds of numbers (its documentation of structured outputs, 2026)."""
+"""Anthropic's, which does not support bounds of numbers (its documentation of structured outputs, 2026)."""
 
 
 class Strict(Struct, frozen=True):
-    """What became of a schema.
+    """The result of bringing a schema into its strict form.
 
     Attributes:
-        schema: its strict form; None when it has none.
-        loose: what is in the way: paths and keywords, such as ``$.homes[*].zip: maxLength``.
-        tightened: the fields that may be left out, and that the strict form asks for all the same.
+        schema: the strict form; None if there is none.
+        loose: what is in the way, as paths and keywords, such as ``$.homes[*].zip: maxLength``.
+        tightened: optional fields that the strict form requires.
     """
 
     schema: Mapping[str, Any] | None
@@ -64,39 +64,39 @@ class Strict(Struct, frozen=True):
 
 
 def strict_form(schema: Mapping[str, Any], mode: Mode) -> Strict:
-    """A schema that pydantic made, in the form that a strict mode takes, as far as it has one.
+    """The strict form of a schema that pydantic made, if it has one.
 
-    Strict modes want every field required. That narrows the schema, and whatever fits the narrow one fits the user's
-    type. So a field that may be left out becomes required where the answer can still say "nothing" (null, an empty
-    list) or where the type has a default, whose place any value takes; that is OpenAI's own advice, and it is told in
-    ``tightened``. Any other field that may be left out would force the model to invent something, which is worse than
-    no guarantee: then there is no strict form. A model without a word on other fields ignores these, so that
-    forbidding them loses nothing.
+    Strict modes want every field required. That narrows the schema, and whatever fits the narrow schema fits the user's
+    type. So an optional field becomes required if the answer can still say "nothing" (null, an empty list), or if the
+    type has a default, since any valid value may replace a default. OpenAI's documentation advises the same;
+    ``tightened`` lists these fields. Requiring any other optional field would force the model to invent something,
+    which is worse than no guarantee: then there is no strict form. A type that does not mention other fields ignores
+    them, so forbidding them loses nothing.
     """
     rewrite = _Rewrite(mode, _mapping(schema.get("$defs")))
     root = root_of(schema)
-    if root is not schema:  # the root must be an object, not a reference to one (a type that holds itself)
+    if root is not schema:  # the root must be an object, not a reference to one (for a recursive type)
         schema = {**root, "$defs": schema.get("$defs")}
     if schema.get("type") != "object":
-        return Strict(None, ("$: its root is no object",))
+        return Strict(None, ("$: its root is not an object",))
     made = rewrite.part(schema, "$")
     return Strict(None, tuple(rewrite.loose)) if rewrite.loose else Strict(made, (), tuple(rewrite.tightened))
 
 
 def why_loose(schema: Mapping[str, Any], mode: Mode) -> tuple[str, ...]:
-    """What keeps a user's own schema, which is sent as it is, from being strict; nothing when it is strict already."""
+    """What keeps a user's own schema from being strict; empty if it is strict. Such a schema is sent unchanged."""
     if schema.get("type") != "object":
-        return ("$: its root is no object",)
+        return ("$: its root is not an object",)
     rewrite = _Rewrite(mode, _mapping(schema.get("$defs")), own=True)
     try:
         rewrite.part(schema, "$")
         return tuple(rewrite.loose)
     except (RecursionError, TypeError, ValueError, AttributeError):
-        return ("$: it is no schema that flatout understands",)  # the provider can say better what is wrong with it
+        return ("$: flatout does not understand this schema",)  # the provider can say better what is wrong with it
 
 
 def root_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the root of a schema says, also where it is a reference (a type that holds itself)."""
+    """The root of a schema, resolved if it is a reference (for a recursive type)."""
     reference = schema.get("$ref")
     if not isinstance(reference, str):
         return schema
@@ -105,7 +105,7 @@ def root_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Rewrite:
-    """One walk through a schema, collecting what is in the way; in a user's ``own`` schema, all that would change."""
+    """One walk through a schema that collects what is in the way. In a user's ``own`` schema, any change is."""
 
     def __init__(self, mode: Mode, definitions: Mapping[str, Any], *, own: bool = False) -> None:
         self._mode = mode
@@ -126,7 +126,7 @@ class _Rewrite:
             }
         if not {"type", "anyOf", "enum", "const"} & schema.keys():
             self.loose.append(f"{path}: anything goes there")
-        self._look_at_keywords(schema, path)
+        self._check_keywords(schema, path)
         strict = {name: value for name, value in schema.items() if name != "default"}
         if "anyOf" in schema:
             strict["anyOf"] = [self.part(part, path) for part in schema["anyOf"]]
@@ -140,15 +140,15 @@ class _Rewrite:
         return strict
 
     def _reference(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
-        self._look_at_keywords(schema, path)
+        self._check_keywords(schema, path)
         beside = {name: value for name, value in schema.items() if name not in ("$ref", "default")}
         if beside and self._own:
             self.loose.append(f"{path}: {', '.join(map(str, beside))} beside a $ref")
         reference = {"$ref": schema["$ref"]}
         return {"anyOf": [reference], **beside} if beside else reference
 
-    def _look_at_keywords(self, schema: Mapping[str, Any], path: str) -> None:
-        """Note what the mode does not know. A type's ``default`` is looked at where its field is (`_absent`)."""
+    def _check_keywords(self, schema: Mapping[str, Any], path: str) -> None:
+        """Note what the mode does not support. `_absent` handles the ``default`` of a type's field."""
         known = self._mode.keywords if self._own else self._mode.keywords | {"default"}
         self.loose.extend(f"{path}: {name}" for name in schema if name not in known)
         if "format" in schema and "format" in self._mode.keywords and schema["format"] not in self._mode.formats:
@@ -177,7 +177,7 @@ class _Rewrite:
         }
 
     def _absent(self, part: Any, path: str) -> None:
-        """Note a field that may be left out."""
+        """Note an optional field."""
         if not self._own and ("default" in _mapping(part) or self._can_be_empty(part)):
             self.tightened.append(f"{path}: required here")
         else:

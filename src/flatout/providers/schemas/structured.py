@@ -1,8 +1,7 @@
-"""Answers that fit a schema: what to ask for, and how to read what came back.
+"""Answers that fit a schema: what to ask for, and how to read the answer.
 
-Whatever Python type pydantic can describe is a schema: a model, a dataclass, a TypedDict, a Literal, an Enum, a
-``list[…]`` of one; and so is a dict with a JSON schema. The answer is validated in full, whatever the provider
-promised.
+A schema is any Python type that pydantic can describe (a model, a dataclass, a TypedDict, a Literal, an Enum, a
+``list[…]`` of one), or a dict with a JSON schema. Every answer is validated in full, whatever the provider promised.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flatout")
 
 MISFITS = (ValueError, AssertionError, RecursionError)
-"""What says that an answer does not fit. Anything else that a validator raises is a fault of the validator's own."""
+"""Exceptions that say that an answer does not fit. Any other exception is a fault of the validator itself."""
 
 
 class Schema(Struct, frozen=True):
     """What to ask a provider for.
 
     Attributes:
-        name: a name of the form that all providers take.
+        name: a name in the form that all providers accept.
         schema: the JSON schema; its root is an object.
-        strict: whether it has the narrow form that strict modes take (every field required, no others allowed), in
-            which hosted providers guarantee it.
-        loose: why it has not: the paths and keywords that such a mode cannot express.
-        tightened: the fields that the strict form requires, although the user's type lets them be left out.
+        strict: whether the schema has the narrow form that strict modes support (every field required, no others
+            allowed), for which hosted providers guarantee the answer.
+        loose: why it is not strict: the paths and keywords that such a mode does not support.
+        tightened: the fields that the strict form requires although the user's type makes them optional.
     """
 
     name: str
@@ -55,15 +54,15 @@ class Schema(Struct, frozen=True):
 def schema_of(output: Any, mode: Mode | None = OPENAI) -> Schema:
     """The schema that ``call.output`` asks for.
 
-    A Python type is brought into the strict form where it has one, and stays whole where not; a dict is sent as it
-    is. What the difference is, is logged once.
+    A Python type gets its strict form if it has one; otherwise its schema stays complete. A dict is sent unchanged. The
+    difference from the user's schema is logged once.
 
     Args:
         output: a type that pydantic can describe, or a dict with a JSON schema.
-        mode: what the provider's strict mode understands; None for providers without one, which get all of it.
+        mode: what the provider's strict mode supports; None for providers without one, which get the whole schema.
 
     Raises:
-        InvalidRequest: ``output`` is neither, its type has no JSON schema, or the dict is none.
+        InvalidRequest: ``output`` is neither, its type has no JSON schema, or the dict is not a valid schema.
     """
     if isinstance(output, Mapping):
         schema = _own(output, mode)
@@ -72,25 +71,25 @@ def schema_of(output: Any, mode: Mode | None = OPENAI) -> Schema:
         typed = _typed(output)
         schema = typed.forms.get(mode) or typed.forms.setdefault(mode, _strict(typed.whole, mode))
     if schema.loose or schema.tightened:
-        _say(schema.name, schema.loose, schema.tightened)
+        _log_once(schema.name, schema.loose, schema.tightened)
     return schema
 
 
 _first_time = Once()
 
 
-def _say(name: str, loose: tuple[str, ...], tightened: tuple[str, ...]) -> None:
-    """Tell the user what was made of a schema; once."""
+def _log_once(name: str, loose: tuple[str, ...], tightened: tuple[str, ...]) -> None:
+    """Tell the user how a schema is used, once per schema."""
     if not _first_time(name, loose, tightened):
         return
     if loose:
-        _log.info("the schema %s is not strict, so that no provider guarantees it: %s", name, "; ".join(loose))
+        _log.info("the schema %s is not strict, so no provider guarantees it: %s", name, "; ".join(loose))
     else:
         _log.info("the strict form of the schema %s asks for every field: %s", name, "; ".join(tightened))
 
 
 def instructions(output: Any) -> str:
-    """What a system prompt says of a schema, for providers that take none.
+    """The part of a system prompt that describes a schema, for providers without a schema parameter.
 
     Raises:
         InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
@@ -100,9 +99,9 @@ def instructions(output: Any) -> str:
 
 
 def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]:
-    """The ``response_format`` with which chat completions ask for an answer of a schema.
+    """The ``response_format`` with which chat completions ask for an answer that fits a schema.
 
-    Servers of one's own take any schema, and enforce all of it.
+    Self-hosted servers accept any schema, and enforce all of it.
 
     Raises:
         InvalidRequest: ``output`` is neither a type nor a dict with a JSON schema.
@@ -115,17 +114,17 @@ def response_format(output: Any, *, self_hosted: bool = False) -> dict[str, Any]
 
 
 def reader_of(output: Any) -> Callable[[str], Any]:
-    """What makes the object that ``call.output`` asks for of an answer's JSON, and raises whatever it does not fit."""
+    """A function that turns an answer's JSON into the requested object, and raises `MISFITS` if it does not fit."""
     return _dict_reader(output) if isinstance(output, Mapping) else _type_reader(output)
 
 
 def restored(output: Any, kept: bytes) -> Any:
-    """An object that was validated before, from its JSON: of the type ``output``, or decoded for a dict schema."""
+    """An already validated object from its JSON: of the type ``output``, or decoded for a dict schema."""
     return msgspec.json.decode(kept) if isinstance(output, Mapping) else _typed(output).adapter.validate_json(kept)
 
 
 def wrapped_choices(output: Any) -> tuple[bool, Sequence[Any]]:
-    """Whether the answer is wrapped in an object, and the words that it may be, where it is one of several."""
+    """Whether the answer is wrapped in an object, and the values it may have, if it is one of several."""
     if isinstance(output, Mapping):
         return not is_object(output), _choices(output, output)
     typed = _typed(output)
@@ -140,7 +139,7 @@ def _choices(schema: Any, whole: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def unfenced(text: str) -> str:
-    """Without the Markdown fence that models put around JSON when nothing forces them not to."""
+    """A text without the Markdown fence that models often put around JSON."""
     bare = text.strip()
     head, line_break, inner = bare[3:-3].partition("\n")
     fenced = bare.startswith("```") and bare.endswith("```") and line_break and head.strip().lower() in ("", "json")
@@ -148,7 +147,7 @@ def unfenced(text: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """A validator's first complaint, with its place but without the value, which may be long or private."""
+    """A validator's first complaint, with its place, but without the value, which may be long or private."""
     path = getattr(error, "instance_path", None)
     if isinstance(path, list):  # jsonschema_rs
         return _placed(path, str(getattr(error, "message", ""))[:200])
@@ -171,7 +170,7 @@ def _placed(path: Any, text: str) -> str:
 
 
 def _refuse_values(output: Any) -> None:
-    """Refuse what is no type before pydantic sees it, since it would take some values for one."""
+    """Refuse values that are not types. pydantic would take some of them for types."""
     if isinstance(output, type | GenericAlias | UnionType) or get_origin(output) is not None:
         return
     if type(output).__module__ in ("typing", "typing_extensions"):  # NewType, TypeAliasType, Any …
@@ -180,7 +179,7 @@ def _refuse_values(output: Any) -> None:
 
 
 class _Typed(Struct, frozen=True):
-    """What is known of a type: what validates it, what to ask for, and whether the answer is wrapped in an object."""
+    """What is known about a type: its validator, its schema, and whether its answers are wrapped in an object."""
 
     adapter: TypeAdapter[Any]
     whole: Schema
@@ -191,18 +190,18 @@ class _Typed(Struct, frozen=True):
 def _typed(kind: Any) -> _Typed:
     try:
         return _cached(kind)
-    except TypeError:  # not hashable, as an Annotated of odd values is not
+    except TypeError:  # not hashable, such as an Annotated with unhashable metadata
         return _cached.__wrapped__(kind)
 
 
 @lru_cache(maxsize=128)
 def _cached(kind: Any) -> _Typed:
-    from pydantic import TypeAdapter  # slow to import, and needed by calls with a schema alone
+    from pydantic import TypeAdapter  # slow to import, and only calls with a schema need it
 
     try:
         adapter = TypeAdapter(kind)
         schema = adapter.json_schema()
-    except Exception as error:  # pydantic raises several kinds of its own, and users' code runs in it
+    except Exception as error:  # pydantic raises several kinds of its own, and runs users' code
         raise InvalidRequest(f"output: {_title(kind)} has no JSON schema: {str(error)[:200]}") from error
     wrapped = not is_object(schema)
     if wrapped:
@@ -254,18 +253,18 @@ def _dict_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
 
 
 def validator_of(schema: Mapping[str, Any], what: str, *, formats: bool | None = None) -> Callable[[Any], None]:
-    """What validates against a JSON schema.
+    """A function that validates a value against a JSON schema.
 
-    References to other servers, or to files, are never followed. ``format`` is checked where the schema's dialect says
-    so (drafts 4, 6 and 7), and where the schema names no dialect; it then is of the newest in which it makes sense.
+    References to other servers or to files are never followed. ``format`` is checked if the schema's dialect says so
+    (drafts 4, 6 and 7), or if the schema names no dialect. Then the newest dialect that accepts the schema is used.
 
     Args:
         schema: the schema.
-        what: what it is the schema of, for the error.
-        formats: whether ``format`` is checked; None for what is said above.
+        what: what the schema is for, for the error.
+        formats: whether to check ``format``; None for the rule above.
 
     Raises:
-        InvalidRequest: it makes no sense: with a misspelt type, say, everything would be valid.
+        InvalidRequest: the schema makes no sense. With a misspelt type, for example, every value would be valid.
     """
     return _validator(_encoded(schema, what), what, formats)
 
@@ -279,13 +278,13 @@ def _encoded(schema: Mapping[str, Any], what: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _validator(schema: bytes, what: str, formats: bool | None = None) -> Callable[[Any], None]:
-    import jsonschema_rs  # large, and needed by calls with such a schema alone
+    import jsonschema_rs  # large, and only calls with such a schema need it
 
     decoded = msgspec.json.decode(schema)
     told = "$schema" in decoded
     formats = True if formats is None and not told else formats
-    dialects: list[Any] = [jsonschema_rs.validator_for]  # the newest where the schema does not say
-    if not told:  # many are written as they were before 2019: a list of items, exclusiveMinimum beside minimum
+    dialects: list[Any] = [jsonschema_rs.validator_for]  # the newest if the schema names none
+    if not told:  # many schemas follow drafts before 2019: a list of items, exclusiveMinimum beside minimum
         dialects += [jsonschema_rs.Draft7Validator, jsonschema_rs.Draft4Validator]
     for made_by in dialects:
         try:
@@ -294,24 +293,24 @@ def _validator(schema: bytes, what: str, formats: bool | None = None) -> Callabl
             continue
         validate: Callable[[Any], None] = made.validate
         return validate
-    raise InvalidRequest(f"{what}: no JSON schema: {_why_none(decoded)}")
+    raise InvalidRequest(f"{what}: not a JSON schema: {_why_none(decoded)}")
 
 
 def _why_none(schema: Any) -> str:
-    """Why a schema does not compile, in full: unlike an answer, it is the user's own."""
+    """Why a schema does not compile, in full: unlike an answer, it is the user's own text."""
     import jsonschema_rs
 
     try:
         jsonschema_rs.validator_for(schema, offline=True)
-    except Exception as error:  # the same as with a mask, but for its words
+    except Exception as error:  # the same error as with a mask, with more words
         return reason(error)
     return "it does not compile"
 
 
 def _own(schema: Mapping[str, Any], mode: Mode | None) -> Schema:
-    """A user's own schema, which is changed in nothing but where it stands, if it is no object."""
+    """A user's own schema, unchanged, except that it is wrapped if it does not describe an object."""
     encoded = _encoded(schema, "output")
-    _validator(encoded, "output")  # before anything is paid for
+    _validator(encoded, "output")  # checked before anything is paid for
     sent = schema if is_object(schema) else _own_wrapped(encoded)
     loose = () if mode is None else _known_loose(_encoded(sent, "output"), mode)
     return Schema(_name(sent), sent, mode is not None and not loose, loose)
@@ -335,7 +334,7 @@ def _name(schema: Mapping[str, Any]) -> str:
 
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:
-    """Whether a definition in a schema holds itself, which not every provider takes."""
+    """Whether a definition in a schema contains itself, which not every provider supports."""
     definitions = _mapping(schema.get("$defs"))
     open_names: list[str] = []
 

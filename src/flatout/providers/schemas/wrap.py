@@ -1,4 +1,4 @@
-"""Schemas of what is no object (a label, a list): wrapped in an object, since providers take objects alone."""
+"""Wrap schemas that do not describe an object (a label, a list) in an object: providers accept only objects."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from .strict import root_of
 
 WRAPPED = "answer"
-"""The property that holds the answer where its schema describes no object."""
+"""The property that holds the answer if its schema does not describe an object."""
 
 _OF_THE_ROOT = ("$schema", "$id", "$defs", "definitions")
-"""What stays at the root: references lead there, and the dialect is told there."""
+"""Keywords that stay at the root: references lead to them, or they name the dialect."""
 
 _OF_OBJECTS = frozenset({"properties", "required", "additionalProperties", "patternProperties"})
-"""Keywords that mean an object where no type is named."""
+"""Keywords that imply an object if no type is named."""
 
 
 def is_object(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema describes an object, and nothing else, so that its answers need not be wrapped."""
+    """Whether a schema describes only objects, so that its answers need no wrapper."""
     root = root_of(schema)
     return root["type"] == "object" if "type" in root else not _OF_OBJECTS.isdisjoint(root)
 
 
 def wrap(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
-    """The schema of an object whose only property has a schema. References within still lead where they led."""
+    """An object schema with one property, which has the given schema. References inside keep their meaning."""
     root = {name: _moved(schema[name]) for name in _OF_THE_ROOT if name in schema}
     inner = {name: _moved(part) if name != "$ref" else _led(part) for name, part in schema.items() if name not in root}
     return {
@@ -46,7 +46,7 @@ def _moved(part: Any) -> Any:
 
 
 def _led(reference: Any) -> Any:
-    """Where a reference leads, once the schema is a property; definitions stay where they are."""
+    """A reference, adjusted to the schema's new place in a property. Definitions stay at the root."""
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return reference
     if reference.startswith(("#/$defs/", "#/definitions/")):

@@ -1,7 +1,7 @@
-"""What a provider's answer says, read leniently, since a surprising one may be paid for already.
+"""The content of a provider's answer, read leniently: even a surprising answer may already be paid for.
 
-A wire format reads its JSON into an `Answer`; what then is a good one is the same for all of them and decided in
-`flatout.providers.formats.codec`.
+A wire format reads its JSON into an `Answer`. `flatout.providers.formats.codec` decides, for all formats alike, whether
+the answer is usable.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from flatout.errors import CallError
 from flatout.values import Call, Reply, ToolCall, Usage
 
 Fault = tuple[type[CallError], str]
-"""What is wrong with an answer: the error's class, and its sentence after the provider's name."""
+"""What is wrong with an answer: the error's class, and its sentence, which follows the provider's name."""
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
-    """What stands in an answer's JSON.
+    """The content of an answer's JSON.
 
     Attributes:
         text: the answer's text.
-        reasoning: what the model thought before it.
+        reasoning: the model's reasoning before it.
         tool_calls: the tools that the model asks for.
         finish_reason: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or the provider's own word.
-        usage: tokens, as far as the provider told.
+        usage: tokens, as far as the provider reported them.
         model: the model that answered.
         service_tier: the tier that served it.
-        turn: the model's turn in the format's own form, fit to be sent back; None where text and tool calls are all.
-        failure: the part of the JSON that is an error object; None when none is.
-        fault: what else is wrong, in the format's own terms; None when nothing is.
+        turn: the model's turn in the format's own form, ready to be sent back; None if it is only text and tool calls.
+        failure: the part of the JSON that is an error object, if any.
+        fault: what else is wrong, in the format's own terms; None if nothing is.
     """
 
     text: str = ""
@@ -49,12 +49,12 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def unfinished(call: Call, reply: Reply, *, may_be_silent: bool = False) -> Fault | None:
-    """Why an answer without an error is not usable all the same; None when it is.
+    """Why an answer without an error is still not usable; None if it is usable.
 
     Args:
         call: the call.
         reply: its answer.
-        may_be_silent: whether the provider documents that a turn may end here without a word.
+        may_be_silent: whether the provider documents that the model may answer here with nothing.
     """
     blank = not reply.text.strip() and not reply.tool_calls
     if reply.finish_reason == "content_filter":
@@ -70,19 +70,19 @@ def unfinished(call: Call, reply: Reply, *, may_be_silent: bool = False) -> Faul
 _EMPTY = "sent neither text nor a tool call"
 
 _ONLY_REASONED = (
-    "sent reasoning and no answer: if the answer stands in it (error.reply.reasoning), the server takes answers for "
-    "thoughts, so check its reasoning parser"
+    "sent reasoning and no answer: if the answer is in it (error.reply.reasoning), the server takes answers for "
+    "reasoning, so check its reasoning parser"
 )
 
 
 def tool_call(identity: Any, name: Any, arguments: Any, index: int) -> ToolCall | None:
-    """A tool call out of an answer's parts; None when it names no tool.
+    """A tool call from the parts of an answer; None if it names no tool.
 
     Args:
-        identity: the provider's id; one is made of the index where there is none.
+        identity: the provider's id. If there is none, an id is made from the index.
         name: the tool's name.
-        arguments: JSON as text, or the object itself.
-        index: the call's place among the answer's tool calls, from 0.
+        arguments: JSON as a string, or the object itself.
+        index: the call's position among the answer's tool calls, from 0.
     """
     if not isinstance(name, str) or not name:
         return None
@@ -92,28 +92,28 @@ def tool_call(identity: Any, name: Any, arguments: Any, index: int) -> ToolCall 
 
 
 def as_count(value: Any) -> int | None:
-    """A count of tokens; None for what can be none."""
+    """A count of tokens; None if the value cannot be one."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
 def total(*counts: int | None) -> int | None:
-    """The sum of the counts that are known; None when none is."""
+    """The sum of the known counts; None if none is known."""
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """The object that stands here, or an empty one."""
+    """The value if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects in the list that stands here."""
+    """The objects in the value, if it is a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str | None:
-    """The text that stands here, if one does."""
+    """The value if it is a string."""
     return value if isinstance(value, str) else None

@@ -1,7 +1,7 @@
-"""JSON objects that come in pieces: texts and lists grow, objects grow entry by entry, anything else is replaced.
+"""Assemble JSON objects from pieces: strings and lists grow, objects grow field by field, other values are replaced.
 
-Servers put much beside an answer's text into its pieces (reasoning, log probabilities, citations, signatures), each
-under names of its own. So a piece is put together by its shape, and what nobody knew of is kept as well.
+Beside an answer's text, servers send much else in pieces (reasoning, log probabilities, citations, signatures), each
+under its own names. So pieces are joined by their shape, and unknown fields are kept as well.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ _TEXTS = frozenset({
     *("content", "refusal", "text", "thinking", "reasoning", "reasoning_content", "summary"),
     *("data", "signature", "transcript"),
 })  # fmt: skip
-"""Names of texts that come in pieces, wherever they stand."""
+"""Names of strings that come in pieces, at any level."""
 
 _WHOLE = frozenset({"role", "id", "name", "type", "object", "format", "status"})
-"""Names of texts that come whole, and may be repeated in every piece."""
+"""Names of strings that come complete, and may be repeated in every piece."""
 
 _SPOKEN = frozenset({"text", "thinking"})
-"""Types of parts that go on from one piece to the next without an index that says so."""
+"""Types of parts that continue from one piece to the next without an index."""
 
 _DEPTH = 8
-"""Levels of objects that grow. No answer has as many."""
+"""Levels of objects that grow. No real answer has as many."""
 
 
 class _Text(list[str]):
-    """A text in pieces."""
+    """A string in pieces."""
 
 
 class Growing:
     """One object that comes in pieces.
 
     Args:
-        spoken: whether its own texts are pieces by themselves, whatever their names, as in a ``delta``; otherwise
-            only those that are known to be.
+        spoken: whether all strings of the object itself come in pieces, as in a ``delta``. Otherwise only those in
+            `_TEXTS` do.
     """
 
     __slots__ = ("_spoken", "_values")
@@ -44,11 +44,11 @@ class Growing:
         self._values: dict[str, Any] = {}
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        """Take the next piece in."""
+        """Add the next piece."""
         _grow(self._values, piece, spoken=self._spoken)
 
     def whole(self) -> dict[str, Any]:
-        """What came so far."""
+        """The object so far."""
         return {name: _settled(value) for name, value in self._values.items()}
 
 
@@ -62,7 +62,7 @@ def _grow(into: dict[str, Any], piece: Mapping[str, Any], *, spoken: bool = Fals
                 into[name] = _with_text(held, value)
         elif isinstance(value, list):
             parts = held if isinstance(held, list) else []
-            if isinstance(held, _Text):  # a text so far, and parts from now on
+            if isinstance(held, _Text):  # a string so far, and parts from now on
                 parts = [{"type": "text", "text": held}] if any(held) else []
             into[name] = parts
             for item in value:
@@ -86,13 +86,13 @@ def _add_part(parts: list[Any], item: Any, depth: int) -> None:
     if not isinstance(item, dict) or depth >= _DEPTH:
         parts.append(item)
         return
-    if not parts or not _goes_on(parts[-1], item):
+    if not parts or not _continues(parts[-1], item):
         parts.append({})
     _grow(parts[-1], item, depth=depth + 1)
 
 
-def _goes_on(last: Any, item: dict[str, Any]) -> bool:
-    """Whether a part is more of the one before it. What is signed is complete."""
+def _continues(last: Any, item: dict[str, Any]) -> bool:
+    """Whether a part continues the one before it. A signed part is complete."""
     if not isinstance(last, dict) or last.get("type") != item.get("type"):
         return False
     if "index" in item:
@@ -101,7 +101,7 @@ def _goes_on(last: Any, item: dict[str, Any]) -> bool:
 
 
 def _settled(value: Any, levels: int = 2 * _DEPTH + 2) -> Any:
-    """A value with its texts in one piece. Further down than ``levels``, lists included, nothing grew."""
+    """A value with its strings joined. Below ``levels``, lists included, nothing grew."""
     if isinstance(value, _Text):
         return "".join(value)
     if levels and isinstance(value, list):

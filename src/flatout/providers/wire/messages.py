@@ -1,8 +1,8 @@
-"""Read a call's conversation, written as OpenAI's chat completions have it, for formats that write it otherwise.
+"""Read a call's conversation, in the form of OpenAI's chat completions, for formats with another form.
 
-The field's common form goes in (``role``, ``content`` as text or parts, ``tool_calls``, role ``tool``); what it says
-comes out in small values, so that each format only decides how to say it. An `Image` or a `File` counts as the part of
-OpenAI's that it knows. Nothing is fetched: an address of an image or a file is passed on.
+It reads the field's common form (``role``, ``content`` as a string or parts, ``tool_calls``, role ``tool``) into small
+values, so that each format only decides how to write them. An `Image` or a `File` counts as OpenAI's equivalent part.
+Nothing is fetched: an address of an image or a file is passed on.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Media(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         kind: ``image``, ``file`` or ``audio``.
-        mime: its type; None when it is not known.
+        mime: its type; None if unknown.
         data: its bytes in base64.
         url: its address.
-        file_id: the id under which it was uploaded to the provider.
+        file_id: the provider's id for an uploaded file.
         name: the file's name.
-        detail: how closely an image is to be looked at.
+        detail: how closely to look at an image.
     """
 
     kind: str
@@ -52,12 +52,12 @@ class Media(Struct, frozen=True, kw_only=True, gc=False):
         """The data as text.
 
         Raises:
-            InvalidRequest: it is no base64.
+            InvalidRequest: it is not base64.
         """
         try:
             return base64.b64decode(self.data or "", validate=True).decode("utf-8", "replace")
         except ValueError:
-            raise InvalidRequest(f"messages: the data of the {self.kind} is no base64") from None
+            raise InvalidRequest(f"messages: the data of the {self.kind} is not base64") from None
 
 
 def is_system(message: Any) -> bool:
@@ -66,10 +66,10 @@ def is_system(message: Any) -> bool:
 
 
 def conversation(call: Call, endpoint: Endpoint) -> list[Message]:
-    """The call's messages, with the endpoint's system prompt where the call has none.
+    """The call's messages, with the endpoint's system prompt if the call has none.
 
     Raises:
-        InvalidRequest: they are no list of dicts.
+        InvalidRequest: the messages are not a list of dicts.
     """
     if call.messages is not None and not is_list(call.messages):
         raise InvalidRequest(f"messages takes a list of dicts, not {type(call.messages).__name__}")
@@ -83,10 +83,10 @@ def conversation(call: Call, endpoint: Endpoint) -> list[Message]:
 
 
 def parts_of(content: Any) -> list[Mapping[str, Any]]:
-    """A message's content as a list of parts; empty texts are left out, since providers refuse them.
+    """A message's content as a list of parts. Empty texts are left out, since providers refuse them.
 
     Raises:
-        InvalidRequest: it is neither a text nor a list of parts.
+        InvalidRequest: it is neither a string nor a list of parts.
     """
     if content is None:
         return []
@@ -102,7 +102,7 @@ def parts_of(content: Any) -> list[Mapping[str, Any]]:
 
 
 def spelt_out(message: Any) -> Any:
-    """A message with the texts, images and files of its content as OpenAI's parts; any other message as it is."""
+    """A message with its strings, images and files as OpenAI's parts; any other message unchanged."""
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, Attachment):
         content = [content]
@@ -112,10 +112,10 @@ def spelt_out(message: Any) -> Any:
 
 
 def text_of(content: Any, where: str) -> str:
-    """Content that has to be text alone, as one string.
+    """Content that has to be text only, as one string.
 
     Raises:
-        InvalidRequest: there is something else in it; ``where`` names the place.
+        InvalidRequest: it holds something else; ``where`` names the place.
     """
     texts: list[str] = []
     for part in parts_of(content):
@@ -127,9 +127,9 @@ def text_of(content: Any, where: str) -> str:
 
 
 def media_of(part: Mapping[str, Any]) -> Media | None:
-    """The image, file or sound in a part; None when it is of another type.
+    """The image, file or sound in a part; None if the part has another type.
 
-    An address has no type but the one that the part's ``media_type`` states.
+    The type of an address is only known from the part's ``media_type``.
 
     Raises:
         InvalidRequest: the part does not hold what its type says.
@@ -194,17 +194,17 @@ def tool_calls_of(message: Message) -> list[ToolCall]:
 
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
-    """A tool call's arguments as an object, for formats that do not take them as text.
+    """A tool call's arguments as an object, for formats that do not take them as a string.
 
     Raises:
-        InvalidRequest: they are no JSON object.
+        InvalidRequest: they are not a JSON object.
     """
     try:
         arguments = call.parsed()
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise InvalidRequest(f"messages: the arguments of the tool call {call.name!r} are no JSON object")
+        raise InvalidRequest(f"messages: the arguments of the tool call {call.name!r} are not a JSON object")
     return arguments
 
 
@@ -212,7 +212,7 @@ def answered_call(message: Message) -> str:
     """The id of the tool call that a ``tool`` message answers.
 
     Raises:
-        InvalidRequest: it names none.
+        InvalidRequest: it has none.
     """
     identity = message.get("tool_call_id")
     if not isinstance(identity, str) or not identity:
@@ -221,7 +221,7 @@ def answered_call(message: Message) -> str:
 
 
 def short_id(identity: str) -> str:
-    """An id in the form that all providers take, always the same one for the same id.
+    """An id in the form that all providers accept. Equal ids give equal results.
 
     A conversation may have begun at another provider, whose ids are longer or hold other characters.
     """
@@ -237,14 +237,14 @@ def _spelt(part: Any) -> Any:
 
 
 def _typed(attachment: Attachment) -> Mapping[str, Any]:
-    """An attachment as a part that also says the type of what stands at an address, for which OpenAI has no field."""
+    """An attachment as a part. For an address it adds the media type, for which OpenAI has no field."""
     if attachment.size is not None or attachment.media_type is None:
         return attachment.part
     return {**attachment.part, "media_type": attachment.media_type}
 
 
 def _located(kind: str, where: str | None, usual: str, stated: str | None, **more: str | None) -> Media:
-    """The media at an address, in a data URL, or in plain base64."""
+    """The media at an address, in a data: address, or in plain base64."""
     if not where:
         raise InvalidRequest(f"messages: a part with an {kind} has neither its data nor its address")
     head, comma, data = where[:200].partition(",")

@@ -1,7 +1,7 @@
-"""A request's body and headers, whatever the wire format: values to JSON, with what JSON cannot hold refused by name.
+"""A request's body and headers, for every wire format. Values that JSON cannot hold are refused by name.
 
-Requests are built with care, since a wrong one costs a round journey: NaN is not sent as null, a lone surrogate in one
-row of a million fails that row alone, and a parameter that cannot be sent is named.
+Requests are built with care, since a wrong one costs a round trip. NaN is not sent as null. A lone surrogate in one row
+of a million fails only that row. A parameter that cannot be sent is named.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def add_extra(
     nested: frozenset[str] = frozenset(),
     translated: frozenset[str] = frozenset(),
 ) -> None:
-    """Put ``call.extra`` into the payload, last, so that it wins: None takes out what stands there.
+    """Add ``call.extra`` to the payload, last, so that it wins. None removes a parameter.
 
     Args:
-        payload: what the call's own parameters made.
+        payload: made from the call's own parameters.
         call: the call.
-        nested: names of objects that are merged, not replaced: they hold parameters of the call too.
-        translated: names that are left out, since the payload has them under another one.
+        nested: names of objects that are merged instead of replaced, because they also hold the call's parameters.
+        translated: names that are skipped, because the payload has them under another name.
 
     Raises:
-        InvalidRequest: ``extra`` names a parameter by something else than a text, or asks for a stream.
+        InvalidRequest: a name in ``extra`` is not a string, or ``extra`` asks for a stream.
     """
     extra = call.extra
     if not extra:
@@ -76,12 +76,12 @@ def add_extra(
 
 
 def refuse(call: Call, provider: str, **advice: str) -> None:
-    """Refuse the parameters that a provider does not have, before anything is sent.
+    """Refuse parameters that a provider does not have, before anything is sent.
 
     Args:
         call: the call.
         provider: the name of the wire format.
-        advice: by the names of the parameters that it lacks, what to do instead.
+        advice: what to do instead, by the names of the missing parameters.
 
     Raises:
         InvalidRequest: the call uses one of them.
@@ -93,7 +93,7 @@ def refuse(call: Call, provider: str, **advice: str) -> None:
 
 
 def stop_list(stop: Any) -> list[Any]:
-    """The stop sequences as a list, for formats that take no single string."""
+    """The stop sequences as a list, for formats that do not take a single string."""
     if isinstance(stop, str):
         return [stop]
     if not is_list(stop):
@@ -102,14 +102,14 @@ def stop_list(stop: Any) -> list[Any]:
 
 
 def headers_of(endpoint: Endpoint, **more: str) -> Veiled:
-    """The headers of every request to an endpoint, its key among them; names in lower case.
+    """The headers of every request to an endpoint, including its key; names in lower case.
 
     Args:
         endpoint: the endpoint; its own headers win.
-        more: what the wire format asks for, with ``_`` for ``-``.
+        more: headers that the wire format needs, with ``_`` for ``-``.
 
     Raises:
-        ConfigError: one cannot be sent in a header. Its value stays untold: it may be the key.
+        ConfigError: a header cannot be sent. The message omits its value, which may be the key.
     """
     own = {"content-type": "application/json", "accept": "application/json", "user-agent": _user_agent()}
     own.update((name.replace("_", "-"), value) for name, value in more.items())
@@ -131,10 +131,11 @@ def check_headers(headers: Mapping[Any, Any], of: str) -> None:
 
     Args:
         headers: the headers.
-        of: whose they are, for people.
+        of: whose headers they are, for people.
 
     Raises:
-        ConfigError: one holds what no header can carry, or is no text. Its value stays untold: it may be the key.
+        ConfigError: a header holds unsendable characters, or is not a string. The message omits its value, which may
+            be the key.
     """
     faults = (_fault(name, value) for name, value in headers.items())
     if fault := next(filter(None, faults), None):
@@ -142,7 +143,7 @@ def check_headers(headers: Mapping[Any, Any], of: str) -> None:
 
 
 def _fault(name: Any, value: Any) -> str | None:
-    """Why a header cannot be sent. Apart, since the variables of what raises an error can be seen."""
+    """Why a header cannot be sent. A separate function, so that no traceback's variables hold the value."""
     if not (isinstance(name, str) and isinstance(value, str)):
         return f"headers are strings by their names, not a {type(value).__name__} by {shown(name)}"
     if not (can_be_sent(name) and can_be_sent(value)):
@@ -152,7 +153,7 @@ def _fault(name: Any, value: Any) -> str | None:
 
 
 UNSENDABLE = "a line break or a character beyond ASCII"
-"""What no header can carry. A key often is pasted with a line break."""
+"""What a header cannot carry. Keys are often pasted with a line break."""
 
 
 def can_be_sent(text: str) -> bool:
@@ -161,7 +162,7 @@ def can_be_sent(text: str) -> bool:
 
 
 def split_address(endpoint: Endpoint) -> tuple[str, str]:
-    """An endpoint's address without a slash at its end, and the query that all its URLs carry.
+    """An endpoint's address without a final slash, and the query that all its URLs carry.
 
     Raises:
         ConfigError: the endpoint has no address.
@@ -173,18 +174,18 @@ def split_address(endpoint: Endpoint) -> tuple[str, str]:
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: a short text as it is, of anything else the type."""
+    """A value as a message may show it: the start of a string, or the type of anything else."""
     return repr(value[:50]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def is_list(value: Any) -> bool:
-    """Whether a value is a sequence, and not a text."""
+    """Whether a value is a sequence, but not a string."""
     return isinstance(value, list | tuple) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
 
 
 @cache
 def _user_agent() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and needed once
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and needed only once
 
     try:
         return f"flatout/{version('flatout')}"
@@ -193,7 +194,7 @@ def _user_agent() -> str:
 
 
 def plain(value: Any) -> Any:
-    """What msgspec does not take by itself: mappings other than dicts, and subclasses such as numpy's numbers.
+    """Convert what msgspec does not encode itself: mappings other than dicts, and subclasses such as numpy's numbers.
 
     Raises:
         TypeError: the value has no form in JSON.
@@ -225,16 +226,16 @@ def _refuse_nan(payload: dict[str, Any]) -> None:
 
 
 def _encode_each(payload: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Encode a payload whose surrogate pairs stand as two halves; or name what in it cannot be encoded."""
+    """Encode a payload with split surrogate pairs, or name the parameter that cannot be encoded."""
     cleaned: dict[str, Any] = {}
     for name, value in payload.items():
         try:
             cleaned[name] = joined(value)
             _encoder.encode(cleaned[name])
         except UnicodeError:
-            raise InvalidRequest(f"{name} holds half of a surrogate pair, which is no character") from None
+            raise InvalidRequest(f"{name} holds half of a surrogate pair, which is not a character") from None
         except RecursionError:
-            raise InvalidRequest(f"{name} is nested too deeply, or holds itself") from None
+            raise InvalidRequest(f"{name} is nested too deeply, or contains itself") from None
         except (ValueError, TypeError, OverflowError) as error:
             raise InvalidRequest(f"{name} cannot be sent as JSON: {error}") from None
     try:

@@ -1,8 +1,8 @@
-"""Server-sent events, the framing of every streamed answer: bytes in, in whatever pieces, events out.
+"""Server-sent events, the framing of every streamed answer: takes bytes in any chunks, gives events.
 
-The format is WHATWG's (HTML, "Server-sent events"), read a little more leniently at its end: some servers close
-without the last blank line, and an answer should not be lost over that. Names that streams of answers have no use
-for (``id``, ``retry``) are skipped, and so are comments, which providers send to keep a connection alive.
+The format is WHATWG's (HTML, "Server-sent events"). The parser is more lenient at the end of the stream: some servers
+close without the last blank line, and an answer should not be lost over that. It skips fields that answers do not need
+(``id``, ``retry``), and comments, which providers send to keep a connection alive.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from msgspec import Struct
 from flatout.errors import ProtocolError
 
 MAX_EVENT = 16 * 2**20
-"""Bytes that one event may have. A whole answer in one event is far below; above it, something is wrong."""
+"""The largest event, in bytes. A whole answer in one event is far smaller; anything larger is an error."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class ServerSentEvent(Struct, frozen=True, gc=False):
-    """One event: its data, and the name that the server gave it ("" when it gave none)."""
+    """One event: its data, and the name that the server gave it ("" if none)."""
 
     data: bytes
     name: str = ""
 
 
 class EventParser:
-    """Takes a stream apart into events, the same ones however the bytes are cut.
+    """Splits a stream into events. The result does not depend on how the bytes are cut into chunks.
 
     Args:
-        max_event: bytes that one event may have, unfinished lines included.
+        max_event: the largest event, in bytes, unfinished lines included.
     """
 
     __slots__ = ("_data", "_first", "_held", "_max", "_name", "_pieces", "_waiting")
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self._max = max_event
-        self._pieces: list[bytes] = []  # the line that has not ended yet
-        self._data: list[bytes] = []  # the lines of the event that has not ended yet
+        self._pieces: list[bytes] = []  # of the unfinished line
+        self._data: list[bytes] = []  # lines of the unfinished event
         self._name = ""
         self._held = 0  # bytes of those lines, each with its line break
-        self._waiting = 0  # bytes of the line
+        self._waiting = 0  # bytes of the unfinished line
         self._first = True
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that end in this piece of the stream.
+        """The events that end in this chunk of the stream.
 
         Raises:
             ProtocolError: an event is larger than ``max_event``.
@@ -57,7 +57,7 @@ class EventParser:
             return []
         block = b"".join(self._pieces)
         lines = block.splitlines(keepends=True)
-        # A carriage return at the very end may be the first half of a line break, so its line waits for more.
+        # A carriage return at the very end may be the first half of a line break, so its line waits for more bytes.
         rest = lines.pop() if not lines[-1].endswith(b"\n") else b""
         self._pieces = [rest] if rest else []
         events = self._take(lines)
@@ -66,7 +66,7 @@ class EventParser:
         return events
 
     def close(self) -> list[ServerSentEvent]:
-        """The event that the end of the stream ends, if there is one."""
+        """The event that ends with the stream, if any."""
         rest = b"".join(self._pieces)
         self._pieces = []
         return self._take([*rest.splitlines(), b""])

@@ -1,8 +1,8 @@
-"""Answers that come in pieces: text as it arrives, and at the end the same Reply that a whole answer makes.
+"""Streamed answers: text as it arrives, and at the end the same Reply as for a complete answer.
 
-Each wire format has an `Assembly`, which puts its events together into the JSON that the provider would have sent in
-one piece. So everything that is known of whole answers (what is an error, a refusal, half an answer) holds for
-streamed ones without a second reading of it.
+Each wire format has an `Assembly`, which joins its events into the JSON that the provider would have sent in one piece.
+So the rules for complete answers (what is an error, a refusal, half an answer) apply to streamed ones without a second
+implementation.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from flatout.values import Endpoint, Reply
 from .sse import EventParser, ServerSentEvent
 
 _FIELDS = (b"data:", b"event:", b":", b"id:", b"retry:")
-"""How an event stream begins."""
+"""How an event stream starts."""
 
 _MARKUP = (b"{", b"[", b"<")
-"""How JSON and web pages begin, and no event does: some servers answer in one piece although a stream was asked for."""
+"""How JSON and web pages start, but no event. Some servers do not stream although they were asked to."""
 
 
 def is_stream(body: bytes) -> bool:
-    """Whether a body is an event stream, which some servers send although a whole answer was asked for."""
+    """Whether a body is an event stream. Some servers stream although they were not asked to."""
     return body[:1] != b"{" and body.lstrip().startswith(_FIELDS)
 
 
 class Assembly(Protocol):
-    """Puts the events of one answer together. Events that are errors never reach it.
+    """Joins the events of one answer. It never gets events that are errors.
 
     Attributes:
-        complete: whether nothing more has to come: the terminal frame did, or what ends an answer without one.
+        complete: whether the answer is complete: the terminal event came, or whatever else ends an answer.
     """
 
     complete: bool
 
     def add(self, event: ServerSentEvent, data: dict[str, Any]) -> str:
-        """Take an event in, and return the text in it."""
+        """Add an event, and return the text in it."""
         ...
 
     def whole(self) -> dict[str, Any]:
-        """What came so far, in the shape of a whole answer."""
+        """What came so far, in the shape of a complete answer."""
         ...
 
 
@@ -55,11 +55,11 @@ class StreamReader:
     """Decodes one streamed answer (a `flatout.layer.StreamDecoder`).
 
     Args:
-        assembly: the wire format's way of putting events together.
-        finish: makes a Reply of an answer's JSON.
-        decode: makes a Reply of a whole response, for a server that did not stream.
+        assembly: the wire format's way of joining events.
+        finish: makes a Reply from an answer's JSON.
+        decode: makes a Reply from a whole response, for a server that did not stream.
         headers: the response's headers, names in lower case.
-        endpoint: whose answer it is.
+        endpoint: where the answer comes from.
     """
 
     __slots__ = (
@@ -81,28 +81,28 @@ class StreamReader:
         self._headers = headers
         self._endpoint = endpoint
         self._parser = EventParser()
-        self._pieces: list[bytes] | None = None  # the body, where it is no stream
+        self._pieces: list[bytes] | None = None  # of the body, if it is not a stream
         self._begun = False
         self._broken: str | None = None
-        self._failure: Any = None  # the error that stands in the stream
+        self._failure: Any = None  # the error in the stream
 
     @property
     def broken(self) -> bool:
-        """Whether an event came that is none: what follows cannot make the answer whole any more."""
+        """Whether an invalid event came. Nothing that follows can make the answer complete."""
         return self._broken is not None
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more has to come, though the body has not ended yet."""
+        """Whether the answer is complete, even if the body has not ended yet."""
         return self._assembly.complete and self._broken is None
 
     def feed(self, data: bytes) -> list[str]:
         """The pieces of text in the next bytes of the body.
 
-        Errors that stand in the stream are raised by `reply`, after the text before them was handed out.
+        `reply` raises the errors in the stream, after the text before them was returned.
 
         Raises:
-            ProtocolError: one event is larger than any answer.
+            ProtocolError: an event is too large.
         """
         if not self._begun:
             data = data.lstrip(b"\r\n\t ")
@@ -117,10 +117,10 @@ class StreamReader:
         return self._texts(self._parser.feed(data))
 
     def reply(self) -> Reply:
-        """The whole answer, once the body has ended.
+        """The complete answer, once the body has ended.
 
         Raises:
-            CallError: the stream holds no usable answer, or it broke off before its end (ProtocolError).
+            CallError: the stream holds no usable answer, or broke off early (ProtocolError).
         """
         if self._pieces is not None:
             return self._decode(Response(200, self._headers, b"".join(self._pieces)))
@@ -137,7 +137,7 @@ class StreamReader:
 
     def _text(self, event: ServerSentEvent) -> str:
         if self._broken is not None or not event.data.strip() or event.data.startswith(b":"):
-            return ""  # a colon at its begin: a comment that was sent as data (Vertex)
+            return ""  # a leading colon: a comment that was sent as data (Vertex)
         if event.data == b"[DONE]":
             return self._assembly.add(event, {})
         try:
@@ -148,19 +148,19 @@ class StreamReader:
             self._failure = self._failure or _failure(event, data)
             return ""
         if not isinstance(data, dict):
-            self._broken = "sent an event that is no JSON object, or half of one"
+            self._broken = "sent an event that is not a complete JSON object"
             return ""
         return self._assembly.add(event, data)
 
     def _response(self, whole: dict[str, Any]) -> Response:
         try:
             body = msgspec.json.encode(whole)
-        except RecursionError:  # it was just shallow enough to be read, and has a level more now
+        except RecursionError:  # the events could just be read, but this adds a level of nesting
             body = b""
         return Response(200, self._headers, body)
 
     def _cut_off(self, whole: dict[str, Any], text: str) -> errors.CallError:
-        """The error for a stream that broke off. What came of the answer is kept: it was paid for."""
+        """The error for a stream that broke off. It keeps the part of the answer that came, which was paid for."""
         response = self._response(whole)
         partial: Reply | None = None
         try:
@@ -173,7 +173,7 @@ class StreamReader:
 
 
 def _failure(event: ServerSentEvent, data: Any) -> Any:
-    """The error in an event, as it stands under ``error`` in a whole answer."""
+    """The error in an event, in the shape of the ``error`` of a complete answer."""
     if isinstance(data, dict):
         return data.get("error") or data
     return {"message": event.data.decode("utf-8", "replace")}

@@ -1,6 +1,6 @@
-"""Thoughts that stand in an answer's text: models that reason in the open write ``<think>…</think>`` before it.
+"""Separate thoughts from an answer's text: some models write ``<think>…</think>`` before the answer.
 
-Many servers of one's own pass that on as it is. What is only thought of is no answer: not a draft, and not a label.
+Many self-hosted servers pass that on unchanged. A thought is not an answer: neither is a draft or a label in it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from flatout.text.jsonish import pieces
 from flatout.values import Reply
 
 _ENDS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
-"""What begins a thought, and what ends it: most open models, some of them, Mistral's."""
+"""The marks that begin and end a thought: of most open models, of some, and of Mistral's."""
 
 _MARK = re.compile("|".join(map(re.escape, _ENDS)) + r"|[{\[]")
 
 
 def thought_apart(reply: Reply) -> Reply:
-    """The reply with the thoughts of its text as ``reasoning``; the very same where it has none."""
+    """The reply with the thoughts in its text moved to ``reasoning``; the same object if there are none."""
     thought, said = split(reply.text)
     if said is reply.text:
         return reply
@@ -27,9 +27,9 @@ def thought_apart(reply: Reply) -> Reply:
 
 
 def split(text: str) -> tuple[str, str]:
-    """The thoughts in a text, and what is said beside them: the text itself where it has none.
+    """The thoughts in a text, and the text without them; the same object if there are none.
 
-    A mark within JSON belongs to it. A thought that does not end goes on to the text's end.
+    A mark inside JSON belongs to the JSON. A thought that does not end continues to the text's end.
     """
     position = _headless(text)
     thoughts = [text[:position].removesuffix("</think>")] if position else []
@@ -45,7 +45,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def _headless(text: str) -> int:
-    """Where a thought ends whose begin is not in the text, since the prompt's template has it; 0 for none."""
+    """The end of a thought that the prompt's template began, so that its opening mark is not in the text; 0 if none."""
     end = text.find("</think>")
     if end < 0 or text.find("<think>", 0, end) >= 0:
         return 0
