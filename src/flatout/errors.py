@@ -179,8 +179,8 @@ class ServerError(ProviderError):
     """The provider failed (a 5xx, or an error without a better class).
 
     What to do:
-        The message says whether other calls were answered meanwhile. If they were, the cause is this call: change it, or
-        report it with `request_id`. If not, run it again later.
+        The message says whether other calls were answered meanwhile. If they were, the cause is this call: change it,
+        or report it with `request_id`. If not, run it again later.
     """
 
 
@@ -233,7 +233,8 @@ class Truncated(OutputError):
     """The answer was cut off at the token limit, and only a complete one is useful.
 
     What to do:
-        Raise `max_tokens`. With a reasoning model, leave room for its reasoning as well. `reply` has the part that arrived.
+        Raise `max_tokens`. With a reasoning model, leave room for its reasoning as well. `reply` has the part that
+        arrived.
     """
 
 
@@ -392,5 +393,6 @@ class RunDamaged(StoreError):
     """The file is not a readable run file.
 
     What to do:
-        Recover what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another file.
+        Recover what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another
+        file.
     """

@@ -130,7 +130,7 @@ CASES = {
         "pictures.csv, line 3: cat.png cannot be read: No such file", options="--image {{f}} --prompt x", **PICTURES
     ),
     "a picture that is none": Case(
-        "pictures.csv, line 2: page.png is no image: it looks like an HTML page",
+        "pictures.csv, line 2: page.png is not an image: it looks like an HTML page",
         options="--image page.png --prompt x --same-prompt",
         **PICTURES,
     ),

@@ -1,8 +1,7 @@
 """The values that go in and come out: Call, Result (Answered or Failed), Reply, Limits, Endpoint.
 
-They are frozen msgspec structs: made in a fraction of a microsecond, compared by value, safe to share between
-tasks. Durations are float seconds, money is US dollars, tokens and counts are int. What is not known is None,
-never 0.
+They are frozen msgspec structs: created in a fraction of a microsecond, compared by value, safe to share between tasks.
+Durations are float seconds, money is US dollars, tokens and counts are int. What is unknown is None, never 0.
 """
 
 from .call import Call, CallLike, OutputType

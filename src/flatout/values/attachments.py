@@ -1,12 +1,11 @@
 """Images and files in messages: read and checked once, before anything is sent.
 
-An `Image` or a `File` stands in a message's content beside plain texts. It is made of a path, of bytes or of an
-address. What is there is read, checked and encoded when the object is made, so that a picture that is none is an
-error on the line that names it, and not a bill; and so that a call of several attempts encodes it once. The first
-bytes tell the type: a name's ending is only believed where they cannot tell. An address is passed on as it is, and
-never fetched.
+An `Image` or a `File` stands in a message's content beside plain strings. It is made from a path, from bytes or from an
+address. The content is read, checked and encoded when the object is created. So a file that is not an image raises an
+error on the line that names it and costs nothing, and a call with several attempts encodes it once. The first bytes
+decide the type; a name's ending counts only if they cannot tell. An address is passed on unchanged, and never fetched.
 
-``part`` is the same as a part of OpenAI's chat completions, from which every wire format translates.
+``part`` is the equivalent part of OpenAI's chat completions, which every wire format translates.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from flatout.errors import ConfigError
 
 MOST_BYTES = 20 * 1024 * 1024
-"""The largest attachment: 20 MB, what OpenAI's guide to images allows for one, and Gemini's for a request with all
-that is in it. Some take less (Anthropic's images 5 MB), and say so themselves."""
+"""The largest attachment, in bytes. OpenAI's guide to images allows 20 MB for one image, Gemini 20 MB for a whole
+request. Some providers allow less (Anthropic 5 MB for an image), and say so themselves."""
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
-"""A path, bytes, or an address: a text that begins with ``http://`` or ``https://``. A ``data:`` address is bytes."""
+"""A path, bytes, or an address: a string that begins with ``http://`` or ``https://``. A ``data:`` address is bytes."""
 
 IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/heic", "image/heif")
-"""The types of images that some provider takes. HEIC and HEIF only Gemini does."""
+"""Types of images that at least one provider accepts. Only Gemini accepts HEIC and HEIF."""
 
 _HEIF = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"), "image/heic"),
@@ -47,6 +46,7 @@ _BEGINNINGS = (
     (b"fLaC\0", "audio/flac"),
     (b"OggS\0", "audio/ogg"),
 )
+# In lower case. These marks are too short to rely on, but good enough for a message.
 _APPEARANCES = (
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
@@ -55,7 +55,7 @@ _APPEARANCES = (
     (b"ii*\0", "a TIFF image"),
     (b"mm\0*", "a TIFF image"),
     (b"pk\3\4", "a ZIP archive"),
-)  # in lower case; too short to go by, good enough for a message
+)
 _AUDIO = {
     "audio/mpeg": "mp3",
     "audio/wav": "wav",
@@ -64,7 +64,7 @@ _AUDIO = {
     "audio/mp4": "m4a",
     "audio/aac": "aac",
 }
-"""Sounds, and how OpenAI's ``input_audio`` calls them."""
+"""Types of sound, and OpenAI's names for them in ``input_audio``."""
 
 _SAME = {
     "image/jpg": "image/jpeg",
@@ -76,7 +76,7 @@ _SAME = {
     "application/x-pdf": "application/pdf",
 }
 _OFFICE = "application/vnd.openxmlformats-officedocument"
-_ENDINGS = {  # not the system's table, which differs between machines, and with it the calls' fingerprints
+_ENDINGS = {  # not the system's table: it differs between machines, and so would the calls' fingerprints
     ".txt": "text/plain",
     ".md": "text/markdown",
     ".csv": "text/csv",
@@ -90,19 +90,19 @@ _ENDINGS = {  # not the system's table, which differs between machines, and with
     ".pptx": f"{_OFFICE}.presentationml.presentation",
 }
 _TELLING = frozenset({*IMAGES, "application/pdf", *_AUDIO} - {"audio/aac"})
-"""Types that the first bytes always tell."""
+"""Types that the first bytes always reveal."""
 
 
 class Attachment:
-    """What an `Image` and a `File` have in common. Equal when they are the same content, sent in the same way.
+    """The base of `Image` and `File`. Two are equal if they have the same content and are sent in the same way.
 
     Attributes:
-        media_type: its type, such as ``image/png``; None for an address of which none was stated.
-        size: its bytes; None for an address.
+        media_type: its type, such as ``image/png``; None for an address without a stated type.
+        size: its size in bytes; None for an address.
         sha256: the digest of its bytes, or of its address, in hex.
         source: for people: the file's name without its folders, or the address without its query, which may hold a
             key; None for bytes.
-        part: the same as a part of OpenAI's chat completions. It is not to be changed.
+        part: the equivalent part of OpenAI's chat completions. Do not change it.
     """
 
     __slots__ = ("_sent_as", "media_type", "part", "sha256", "size", "source")
@@ -132,7 +132,7 @@ class Attachment:
         return self.kind, self.sha256, self.size, self.media_type, self._sent_as
 
     def described(self) -> dict[str, Any]:
-        """What tells it from any other, as JSON values: what a run file keeps in its place."""
+        """A description that identifies it, as JSON values. Run files store this in its place."""
         told = {"media_type": self.media_type, "sha256": self.sha256, "bytes": self.size, "source": self.source}
         return {self.kind: {**told, **self._sent_as}}
 
@@ -140,15 +140,15 @@ class Attachment:
 class Image(Attachment):
     """An image in a message: ``{"role": "user", "content": ["What is this?", Image("cat.png")]}``.
 
-    A file is read once, here, and kept in memory (as base64, a third more than its size) as long as the image is.
+    A file is read once, here. It stays in memory (as base64, a third larger than the file) as long as the image does.
 
     Args:
         source: a path, bytes, or an address (``https://…``), which is passed on and never fetched.
-        media_type: its type, to be held against what it looks like.
-        detail: how closely to look: ``low``, ``high`` or ``auto``, where the provider knows that (OpenAI's do).
+        media_type: its type, to be checked against the content.
+        detail: how closely to look: ``low``, ``high`` or ``auto``, for providers that support it (OpenAI's do).
 
     Raises:
-        ConfigError: the file is missing, empty, unreadable or above 20 MB, or it is no PNG, JPEG, GIF, WebP or HEIC.
+        ConfigError: the file is missing, empty, unreadable or above 20 MB, or it is not a PNG, JPEG, GIF, WebP or HEIC.
     """
 
     __slots__ = ()
@@ -161,9 +161,9 @@ class Image(Attachment):
         found = stated if taken.data is None else _begins_as(taken.data)
         if taken.data is not None and found not in IMAGES:
             known = "an image is a PNG, JPEG, GIF, WebP or HEIC"
-            raise ConfigError(f"{taken.shown} is no image: it looks like {_appearance(taken.data)}; {known}")
+            raise ConfigError(f"{taken.shown} is not an image: it looks like {_appearance(taken.data)}; {known}")
         if found is not None and not found.startswith("image/"):
-            raise ConfigError(f"{taken.shown}: {found} is no image; give it as a File")
+            raise ConfigError(f"{taken.shown}: {found} is not an image; give it as a File")
         _agree(taken, stated, found)
         if detail is not None and not isinstance(detail, str):
             raise ConfigError(f"an image's detail is low, high or auto, not {detail!r}")
@@ -172,18 +172,18 @@ class Image(Attachment):
 
 
 class File(Attachment):
-    """A document or a recording in a message: PDF, text or audio, and whatever else the provider takes.
+    """A document or a recording in a message: PDF, text, audio, or anything else that the provider accepts.
 
-    A file is read once, here, and kept in memory (as base64, a third more than its size) as long as the object is.
+    A file is read once, here. It stays in memory (as base64, a third larger than the file) as long as the object does.
 
     Args:
         source: a path, bytes, or an address (``https://…``), which is passed on and never fetched.
-        name: the name that the provider is told; the file's own, without its folders, when None.
-        media_type: its type, to be held against what it looks like; needed where neither the first bytes nor the
-            name's ending tell it.
+        name: the name that the provider gets; if None, the file's own, without its folders.
+        media_type: its type, to be checked against the content; needed if neither the first bytes nor the name's ending
+            reveal it.
 
     Raises:
-        ConfigError: the file is missing, empty, unreadable or above 20 MB, or not what it is said to be.
+        ConfigError: the file is missing, empty, unreadable or above 20 MB, or not of the stated type.
     """
 
     __slots__ = ("name",)
@@ -209,13 +209,13 @@ class File(Attachment):
 
 
 class _Taken(NamedTuple):
-    """What a source holds.
+    """The content of a source.
 
     Attributes:
-        shown: the source in messages.
-        source: the source in what is kept.
+        shown: the source, as messages show it.
+        source: the source, as run files store it.
         name: the file's name.
-        data: the bytes; None when there is but an address.
+        data: the bytes; None for an address.
         url: the address.
         stated: the type that a ``data:`` address states.
     """
@@ -229,7 +229,7 @@ class _Taken(NamedTuple):
 
 
 def _take(source: object) -> _Taken:
-    """What a source holds, read and not yet looked at."""
+    """Read a source, without checking its type."""
     if isinstance(source, bytes | bytearray | memoryview):
         return _sized(_Taken(f"an attachment of {memoryview(source).nbytes:,} bytes", data=bytes(source)))
     if isinstance(source, str):
@@ -249,8 +249,8 @@ def _file(path: str) -> _Taken:
         raise ConfigError("an attachment's path is empty, or holds a NUL")
     try:
         status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would hold up everything for ever
-            raise ConfigError(f"{shown} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
+            raise ConfigError(f"{shown} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}")
         _check_size(shown, status.st_size)
         with Path(path).open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -281,7 +281,7 @@ def _data_address(url: str) -> _Taken:
     except ValueError:
         comma = ""
     if not comma:
-        raise ConfigError("a data: address holds no data, or no base64")
+        raise ConfigError("a data: address holds no data, or invalid base64")
     return _Taken("a data: address", data=raw, stated=media_type or None)
 
 
@@ -300,19 +300,19 @@ def _check_size(shown: str, size: int) -> None:
 
 
 def _stated(media_type: object, taken: _Taken) -> str | None:
-    """The type that the user states, in the usual spelling."""
+    """The type that the user states, in its usual spelling."""
     if media_type is None:
         media_type = taken.stated
     if media_type is None:
         return None
     if not isinstance(media_type, str) or media_type.count("/") != 1 or not media_type.isascii():
-        raise ConfigError(f"{taken.shown}: a media_type is such as image/png, not {media_type!r}")
+        raise ConfigError(f"{taken.shown}: a media_type looks like image/png, not {media_type!r}")
     plain = media_type.partition(";")[0].strip().lower()
     return _SAME.get(plain, plain)
 
 
 def _begins_as(data: bytes) -> str | None:
-    """The type that the first bytes tell; None when they do not."""
+    """The type that the first bytes reveal; None if they do not."""
     head = data[:16]
     for beginning, media_type in _BEGINNINGS:
         if head.startswith(beginning):
@@ -328,7 +328,7 @@ def _begins_as(data: bytes) -> str | None:
 
 
 def _type_of(taken: _Taken, stated: str | None, name: str | None) -> str:
-    """A file's type, by its first bytes, by what is stated, by its name, or because it is text."""
+    """A file's type: from its first bytes, from the stated type, from its name, or because it is text."""
     data = taken.data or b""
     begun = _begins_as(data)
     endings = (Path(given).suffix.lower() for given in (taken.name, name) if given)
@@ -343,23 +343,23 @@ def _type_of(taken: _Taken, stated: str | None, name: str | None) -> str:
     if said is None:
         raise ConfigError(f"{taken.shown} looks like {_appearance(data)}: give its media_type")
     if said.startswith("text/") and not _is_text(data):
-        raise ConfigError(f"{taken.shown} should be {said}, but is no text in UTF-8")
+        raise ConfigError(f"{taken.shown} should be {said}, but is not text in UTF-8")
     return said
 
 
 def _agree(taken: _Taken, stated: str | None, found: str | None) -> None:
-    heif = {"image/heic", "image/heif"}  # one container, two names
+    heif = {"image/heic", "image/heif"}  # two names for one container format
     if stated is not None and stated != found and {stated, found} != heif:
         raise ConfigError(f"{taken.shown} should be {stated}, but looks like {found}")
 
 
 def _appearance(data: bytes) -> str:
-    """What data looks like, for a message."""
+    """What the data looks like, for a message."""
     if (found := _begins_as(data)) is not None:
         return found
     head = data[:256].lower().lstrip(b"\xef\xbb\xbf \t\r\n")
     named = (name for beginning, name in _APPEARANCES if head.startswith(beginning))
-    return next(named, "text" if _is_text(data) else "nothing that is known")
+    return next(named, "text" if _is_text(data) else "no known type")
 
 
 def _is_text(data: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""What a model answers: its text, its thought, the tools that it asks for, and its turn as a conversation goes on.
+"""A model's answer: its text, its reasoning, the tools that it asks for, and its turn in the conversation.
 
-A model's turn is more than its text. Reasoning models want their thought back with the results of the tools that they
-asked for, in the provider's own form and unchanged; so a Reply holds that form, and hands it on in its `message`.
+A model's turn is more than its text. Reasoning models want their reasoning back together with the tool results, in the
+provider's own form and unchanged. So a Reply holds that form, and its `message` passes it on.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ else:
 Message = Mapping[str, Any]
 """One chat message as the field writes it: ``{"role": "user", "content": "…"}``."""
 
-_AS_THEY_CAME = frozenset({"body", "headers", "native"})
-"""What a Reply's repr leaves out, beside what is not there: it says the rest once more, and some servers repeat the key
-in it."""
+_NOT_SHOWN = frozenset({"body", "headers", "native"})
+"""Fields that a Reply's repr leaves out, beside those with their defaults. They repeat the rest, and some servers
+repeat the key in them."""
 
 NATIVE = "native"
-"""The entry of a message that holds the turn in the form of the provider that made it. Opaque to all others."""
+"""The entry of a message that holds the turn in the form of the provider that made it. Other providers ignore it."""
 
 
 class Usage(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """Tokens as the provider counted them. None where it did not say.
+    """Tokens as the provider counted them; None if it did not report them.
 
     Attributes:
         input_tokens: the prompt, cached tokens included.
@@ -64,17 +64,17 @@ def _number(text: str) -> float:
 
 
 _ARGUMENTS = msgspec.json.Decoder(float_hook=_number)
-"""JSON Schema takes 3.0 for an integer (draft 6 and later), and some providers write all numbers so."""
+"""JSON Schema accepts 3.0 as an integer (draft 6 and later), and some providers write all numbers that way."""
 
 
 class ToolCall(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """A tool that the model asks for.
 
     Attributes:
-        id: the provider's name for this request; what the tool returns is sent back under it.
+        id: the provider's id for this request. The tool's result is sent back under it.
         name: the tool's name.
         arguments: the JSON text exactly as the model wrote it.
-        signature: what some providers want back with the tool's result, to go on with their reasoning; opaque.
+        signature: opaque data that some providers want back with the tool's result, to continue their reasoning.
     """
 
     id: str
@@ -83,15 +83,15 @@ class ToolCall(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     signature: str | None = None
 
     def parsed(self) -> Any:
-        """The arguments as Python values; a whole number as an int, also where it was written as 3.0.
+        """The arguments as Python values. A whole number is an int, even if it was written as 3.0.
 
         Raises:
-            ValueError: the model wrote no valid JSON.
+            ValueError: the model wrote invalid JSON.
         """
         return _ARGUMENTS.decode(self.arguments or "{}")
 
     def sendable(self) -> str:
-        """The arguments as they can be sent back: not every provider takes some that are no JSON object."""
+        """The arguments in a form that can be sent back. Some providers refuse any that are not a JSON object."""
         try:
             return self.arguments if isinstance(self.parsed(), dict) and self.arguments else "{}"
         except (ValueError, RecursionError):
@@ -108,23 +108,23 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     """A provider's answer to one attempt.
 
     Attributes:
-        text: the answer; "" when it consists of tool calls alone.
-        reasoning: what the model thought before, as far as the provider shows it; "" when it shows nothing. Where the
-            call asks for ``output``, also what stands in the text as ``<think>…</think>``.
+        text: the answer; "" if it consists only of tool calls.
+        reasoning: the model's reasoning before it, as far as the provider shows it; "" if it shows none. If the call
+            asks for ``output``, it includes any ``<think>…</think>`` from the text.
         tool_calls: the tools that the model asks for.
         finish_reason: ``stop``, ``length``, ``tool_calls``, or the provider's own word.
-        usage: tokens, as far as the provider told.
-        output: the validated object, where the call asked for one; None where the model asked for tools instead.
-        repaired: whether ``output`` was got out of an answer that was not quite JSON: fenced, amid prose, with a line
-            break in a text or a comma too many, or cut off.
-        service_tier: the tier that served it, where the provider told.
+        usage: tokens, as far as the provider reported them.
+        output: the validated object, if the call asked for one; None if the model asked for tools instead.
+        repaired: whether ``output`` was recovered from not quite valid JSON: fenced, amid prose, with a raw line break
+            in a string, with a trailing comma, or cut off.
+        service_tier: the tier that served the call, if the provider reported it.
         model: the model that answered, as the provider names it.
-        body: the answer as it came. `raw` is the same, decoded: kept as bytes because a hundred thousand kept
-            answers, decoded, would keep the garbage collector busier than the calls.
+        body: the answer's bytes as they came; `raw` decodes them. They are kept as bytes because a hundred thousand
+            decoded answers would keep the garbage collector busier than the calls.
         request_id: the provider's id for the request.
         headers: the answer's headers; look them up by lower-case names.
-        native: the model's turn in its provider's own form, as JSON, where text and tool calls are not all of it;
-            opaque, and a part of `message`.
+        native: the model's turn in its provider's own form, as JSON, if there is more to it than text and tool calls.
+            It is opaque, and a part of `message`.
     """
 
     text: str
@@ -145,7 +145,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
         yield "text", self.text
         for name, default in zip(self.__struct_fields__[1:], self.__struct_defaults__, strict=True):
             value = getattr(self, name)
-            if name not in _AS_THEY_CAME and value is not default:
+            if name not in _NOT_SHOWN and value is not default:
                 yield name, value
 
     def __repr__(self) -> str:
@@ -153,15 +153,16 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
 
     @property
     def raw(self) -> Any:
-        """The whole answer, decoded anew at each look; None when there is none."""
+        """The whole answer, decoded anew at each access; None if there is none."""
         return msgspec.json.decode(self.body) if self.body else None
 
     @property
     def message(self) -> Message:
-        """The answer as the assistant's turn of a conversation, to be put into the next call's ``messages`` as it is.
+        """The answer as the assistant's turn of a conversation. Put it into the next call's ``messages`` unchanged.
 
-        The provider that made it gets it back as it was made, reasoning and signatures included. Any other gets the
-        text and the tool calls, and so does every one once these were changed. It is JSON, so it can be stored.
+        The provider that made the turn gets it back as it was made, reasoning and signatures included. Any other
+        provider gets the text and the tool calls; so does every provider after you change either. The message is plain
+        JSON, so it can be stored.
         """
         message: dict[str, Any] = {"role": "assistant", "content": self.text or (None if self.tool_calls else "")}
         if self.tool_calls:
@@ -172,13 +173,14 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
 
 
 def said_in(message: Message) -> str:
-    """A digest of what a turn says to all, by which a provider's own form of it is known to say the same still.
+    """A digest of what a turn says, to notice later whether its text or tool calls have changed.
 
-    Whoever cuts a turn short, or takes a name or a tool call out of it, would otherwise find it sent as it was.
+    Without it, if a user cut a turn short, or removed a name or a tool call from it, the provider's own form of the
+    turn would still be sent unchanged.
     """
     said = message.get("content") or "", message.get("tool_calls") or ()
     try:
         kept = msgspec.json.encode(said, order="deterministic", enc_hook=repr)
-    except (ValueError, TypeError, RecursionError):  # none that a Reply has made
+    except (ValueError, TypeError, RecursionError):  # no Reply has made such a message
         return ""
     return blake2b(kept, digest_size=16).hexdigest()

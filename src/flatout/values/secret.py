@@ -1,9 +1,8 @@
 """Keys that do not show themselves, and errors that do not show where they have been.
 
-What a person or a tool prints shows more than one thinks: a debugger's tree of attributes, a traceback with the values
-of local variables, the error behind an error. So a key is a `Secret` from the moment it is read to the moment the
-request's bytes are made, headers are `Veiled`, and an error that comes back from there leaves its path behind
-(`forget`).
+Printed output shows more than one expects: a debugger's tree of attributes, a traceback with the values of local
+variables, the error behind an error. So a key is a `Secret` from when it is read until the request's bytes are made,
+headers are `Veiled`, and an error that comes back from there loses its traceback (`forget`).
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from flatout.errors import FlatoutError
 from flatout.text.shown import shown
 
 _SECRET_PARTS = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).+", re.DOTALL)
-"""The parts of an address in which keys stand: before the host, and the query."""
+"""The parts of an address that may hold keys: the part before the host, and the query."""
 
 
 class Secret:
-    """A key that does not show itself: not in a repr, a log line, a traceback's locals or a pickle."""
+    """A key that does not show itself: not in a repr, a log line, the local variables of a traceback, or a pickle."""
 
     __slots__ = ("_read",)
 
     def __init__(self, value: str) -> None:
-        self._read: Callable[[], str] = lambda: value  # not the value itself: there are tools that show every attribute
+        self._read: Callable[[], str] = lambda: value  # a function, because some tools show the value of any attribute
 
     def reveal(self) -> str:
-        """The key itself. Call this only where the request's headers are built, and keep it in no variable."""
+        """The key itself. Call this only where the request's headers are built, and do not store it in a variable."""
         return self._read()
 
     def __repr__(self) -> str:
@@ -49,7 +48,7 @@ class Secret:
 
 
 class Veiled(Mapping[str, str]):
-    """Headers, or the parameters of an address, that show their names alone. They cannot be changed."""
+    """Headers, or the parameters of an address, that show only their names. They cannot be changed."""
 
     __slots__ = ("_read",)
 
@@ -67,7 +66,7 @@ class Veiled(Mapping[str, str]):
         return len(self._read())
 
     def items(self) -> ItemsView[str, str]:
-        """The names and values; a dict's own view, since every request goes through it."""
+        """The names and values. This is a dict's own view, since every request goes through it."""
         return self._read().items()
 
     def __repr__(self) -> str:
@@ -78,7 +77,7 @@ class Veiled(Mapping[str, str]):
 
 
 class Reticent(Struct, frozen=True):
-    """A struct of an endpoint that shows no keys: not in its headers, its query or its address."""
+    """A struct of an endpoint that shows no keys from its headers, its query or its address."""
 
     def __post_init__(self) -> None:
         for name in ("headers", "query"):
@@ -95,33 +94,33 @@ class Reticent(Struct, frozen=True):
 
 
 def veiled_url(url: str) -> str:
-    """An address as a repr may show it: without what stands before its host, and without its query."""
+    """An address as a repr may show it: without the part before its host, and without its query."""
     return _SECRET_PARTS.sub("…", url)
 
 
 def conceal(key: str | Secret | None) -> Secret | None:
-    """A key as a Secret; anything else as it is.
+    """A key as a Secret; anything else unchanged.
 
-    A function that takes a key from outside begins with this, or with `veil`: its arguments stand in the traceback of
-    whatever is raised later.
+    A function that takes a key from outside begins with this, or with `veil`: the traceback of any later error holds
+    the function's arguments.
     """
     return Secret(key) if isinstance(key, str) else key
 
 
 def veil(headers: Mapping[str, str] | None) -> Veiled | None:
-    """Headers that do not show their values; anything else as it is."""
+    """Headers that do not show their values; anything else unchanged."""
     return Veiled(headers) if isinstance(headers, Mapping) and not isinstance(headers, Veiled) else headers
 
 
 def note_path(error: Exception) -> None:
-    """Keep an error's path as a note, without the variables, which may hold a key."""
+    """Keep an error's traceback as a note, without the variables, which may hold a key."""
     error.add_note("".join(["Raised in:\n", *traceback.format_tb(error.__traceback__)]).rstrip())
 
 
 def forget(error: BaseException) -> None:
-    """Cut off an error's path up to here, and the errors that it hides: the variables there hold the request's key.
+    """Remove an error's traceback up to here, and the errors hidden behind it: their variables hold the request's key.
 
-    A defect keeps its path as a note, without the variables.
+    An unexpected error keeps its traceback as a note, without the variables.
     """
     if isinstance(error, Exception) and not isinstance(error, FlatoutError):
         note_path(error)

@@ -1,4 +1,4 @@
-"""Where calls go: endpoints, targets, and what these allow."""
+"""Where calls go: endpoints, targets, and their limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .secret import Reticent, Secret, veiled_url
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
-    """What a target allows. None means that it is not known.
+    """The limits of a target. None means unknown.
 
     Args:
         rpm: requests per minute.
@@ -23,17 +23,17 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
         itpm: input tokens per minute.
         otpm: output tokens per minute.
         rpd: requests per day.
-        burst: seconds of each limit per minute that the provider takes at once when its bucket is full: 60 for a whole
-            minute's calls, 1.0 for none ahead of their time. When None, as far ahead as its headers say; where they say
-            nothing, up to a minute's are tried ahead, and never again once that was refused.
-        concurrency: most requests in flight.
-        adaptive: what to adapt where no limit is known: the ``"rate"`` (hosted providers) or the
-            ``"concurrency"`` (servers of your own); chosen by the provider when None.
-        shared: a name under which the processes of this machine keep to the limits together: those that are given, told
-            or found, and ``concurrency``.
+        burst: how many seconds' worth of each per-minute limit the provider accepts at once if its bucket is full: 60
+            for a whole minute's calls, 1.0 for none ahead of their time. If None, calls run ahead as far as the
+            headers allow. If the headers do not tell, up to a minute's worth is tried, and never again after a refusal.
+        concurrency: the most requests in flight.
+        adaptive: what to adapt if no limit is known: the ``"rate"`` (hosted providers) or the ``"concurrency"``
+            (self-hosted servers). If None, the provider decides.
+        shared: a name under which the processes of this machine obey the limits together: the given, reported or found
+            limits, and ``concurrency``.
 
     Raises:
-        ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is no name.
+        ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is not a name.
     """
 
     rpm: float | None = None
@@ -60,32 +60,33 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
             raise ConfigError(f"shared is a name, such as 'openai', not {shared!r}")
 
     def over(self, base: Limits) -> Limits:
-        """These limits, and ``base`` where these say nothing."""
+        """These limits, completed by those of ``base``."""
         return Limits(
             **{f: v if (v := getattr(self, f)) is not None else getattr(base, f) for f in self.__struct_fields__}
         )
 
 
 class Endpoint(Reticent, frozen=True, kw_only=True):
-    """A server that answers calls: where it is, how to speak to it, whose key it takes.
+    """A server that answers calls: its address, its wire format, and its key.
 
     Args:
         name: the first part of ``name/model``.
-        base_url: up to and including the version, such as ``https://api.openai.com/v1``.
+        base_url: the address up to and including the version, such as ``https://api.openai.com/v1``.
         dialect: the wire format; ``openai`` (chat completions) unless the provider has its own.
-        key_env: the environment variable that holds its key; None when it needs none.
+        key_env: the environment variable that holds its key; None if it needs none.
         api_key: the key itself. Wins over ``key_env``.
         key_header: the header that carries the key: ``Authorization`` (with ``Bearer``) or another name.
         key_required: whether a call without a key is pointless.
         headers: sent with every request.
-        limit_headers: the dialect of its rate-limit headers; "" when it sends none.
-        reserves: how it charges tokens per minute: by ``usage``, by ``max_tokens`` on admission, or ``input`` alone.
-        self_hosted: a server of one's own (vLLM, llama.cpp, Ollama): limited by concurrency, not by rate.
+        limit_headers: the dialect of its rate-limit headers; "" if it sends none.
+        reserves: how it charges tokens per minute: by ``usage``, by ``max_tokens`` on admission, or by ``input`` only.
+        self_hosted: whether it is the user's own server (vLLM, llama.cpp, Ollama), limited by concurrency and not by
+            rate.
         max_tokens_field: the wire's name for ``max_tokens``.
-        schema_mode: how it is asked for JSON: by a ``json_schema``, or by a ``json_object`` with the schema in the
-            system prompt, where it takes no schema.
+        schema_mode: how to ask it for JSON: by a ``json_schema``, or, if it takes no schema, by a ``json_object`` with
+            the schema in the system prompt.
         query: sent with every URL (Azure's ``api-version``).
-        limits: its limits, when known.
+        limits: its limits, if known.
         system: the system prompt for calls that have none; for models that need one.
     """
 
@@ -108,7 +109,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
 
 
 class Target(Struct, frozen=True):
-    """Endpoint, key and model: what limits, stops and prices belong to."""
+    """Endpoint, key and model. Limits, stops and prices belong to a target."""
 
     endpoint: Endpoint
     model: str
@@ -120,7 +121,7 @@ class Target(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """A name that tells two keys apart without showing either."""
+        """A name that distinguishes keys without showing them."""
         url, secret = self.endpoint.base_url, self.endpoint.api_key
         address = veiled_url(url)
         hidden = (secret.reveal() if secret else "") + (url if address != url else "")

@@ -43,7 +43,7 @@ def pay(amount: int) -> int:
         ({"guardrails": [3]}, "a guardrail is a function, not int"),
         ({"guardrails": look_up}, "guardrails takes a list"),
         ({"output": {"type": "interger"}}, 'output: not a JSON schema: type: "interger"'),
-        ({"classify": {"$ref": "#/$defs/x"}}, "classify: no JSON schema"),
+        ({"classify": {"$ref": "#/$defs/x"}}, "classify: not a JSON schema"),
         ({"classify": "bill"}, "classify takes a type or a list of choices, not str"),
         ({"classify": []}, "classify takes"),
         ({"classify": [1]}, "choices, which are texts"),
