@@ -117,16 +117,16 @@ FSYNC = disk_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", "disk I/O e
 @pytest.mark.parametrize(
     ("kind", "error", "after", "words"),
     [
-        ("COMMIT", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to go on"),
-        ("COMMIT", FSYNC, False, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to go on"),
-        ("COMMIT", FSYNC, True, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to go on"),
+        ("COMMIT", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to continue"),
+        ("COMMIT", FSYNC, False, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to continue"),
+        ("COMMIT", FSYNC, True, "the disk failed (SQLITE_IOERR_FSYNC): {} safe in {}; run it again to continue"),
         (
             "INSERT INTO items",
             WRITE,
             False,
             "the disk failed (SQLITE_IOERR_WRITE): {} safe in {}; run it again",
         ),
-        ("BEGIN", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to go on"),
+        ("BEGIN", FULL, False, "the disk is full: {} safe in {}; make room, and run it again to continue"),
         ("PRAGMA synchronous", FULL, False, "the disk is full: {} safe in {}; make room, and run it again"),
     ],
 )

@@ -272,7 +272,7 @@ def test_a_loop_that_is_held_open_says_how_to_close_it(path):
         async with client(Wire()) as made:
             held = made.as_completed(["a", "b"], store=path)
             await anext(held)
-            with pytest.raises(RunLocked, match=r"this very program.*contextlib\.aclosing"):
+            with pytest.raises(RunLocked, match=r"this program itself.*contextlib\.aclosing"):
                 await made.gather(["a", "b"], store=path)
             await held.aclose()
             assert all(result.ok for result in await made.gather(["a", "b"], store=path))

@@ -88,7 +88,7 @@ class Targets:
         if not rest:
             raise ConfigError(f"the model {model!r} names a provider only: write it as provider/model")
         if name == EMBEDDED and EMBEDDED not in self._config.endpoints:
-            raise ConfigError(f"there is one embedded model, and its name is local, not {model!r}")
+            raise ConfigError(f"the only embedded model is named local, not {model!r}")
         endpoint = self._endpoint(name)
         if self._headers:
             endpoint = msgspec.structs.replace(endpoint, headers={**endpoint.headers, **self._headers})
@@ -271,7 +271,7 @@ def _address(base_url: Secret) -> str:
     """
     bare = Secret(base_url.reveal().strip())  # a copied address may end with a blank or a line break
     if "@" in bare.reveal().partition("://")[2].partition("/")[0]:
-        raise ConfigError("the base URL holds a user name or password: give the key by itself instead")
+        raise ConfigError("the base URL contains a user name or password: give the key separately instead")
     if not _is_usable(bare.reveal()):
         raise ConfigError(f"the base URL {redact_url(bare.reveal())!r} is not an http:// or https:// address")
     return bare.reveal().rstrip("/")

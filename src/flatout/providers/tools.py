@@ -69,10 +69,10 @@ def validate_arguments(function: Callable[..., Any], arguments: str | Mapping[st
     """
     _described(function)  # a fault of the function must not look like a fault of the arguments
     try:
-        made = _adapted(function, arguments)
+        validated = _adapted(function, arguments)
     except MISFITS as error:
         raise SchemaMismatch(f"the arguments of {function.__name__} do not fit: {reason(error)}") from error
-    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    return {field.name: getattr(validated, field.name) for field in dataclasses.fields(validated)}
 
 
 def check_arguments(tools: Any, reply: Reply) -> None:
@@ -91,8 +91,8 @@ def check_arguments(tools: Any, reply: Reply) -> None:
         if call.name in offered and (complaint := _complaint(offered[call.name], call)) is not None:
             complaints[call.id] = f"the arguments of {call.name} do not fit: {complaint}"
     if complaints:
-        said = "; ".join(complaints.values())
-        raise SchemaMismatch(said, request_id=reply.request_id, reply=reply, complaints=complaints)
+        message = "; ".join(complaints.values())
+        raise SchemaMismatch(message, request_id=reply.request_id, reply=reply, complaints=complaints)
 
 
 def tools_of(tools: Any) -> list[Mapping[str, Any]]:
@@ -148,8 +148,8 @@ def check_called(choice: Any, reply: Reply) -> None:
     if (wanted is None and reply.tool_calls) or any(call.name == wanted for call in reply.tool_calls):
         return
     called = f"a call of {wanted}" if wanted else "a call of one of the tools"
-    said = f"the answer is not what tool_choice asks for, {called}"
-    raise SchemaMismatch(said, request_id=reply.request_id, reply=reply)
+    message = f"the answer is not what tool_choice asks for, {called}"
+    raise SchemaMismatch(message, request_id=reply.request_id, reply=reply)
 
 
 def _name_of(tool: Any) -> str | None:
@@ -202,14 +202,14 @@ def _adapted(function: Callable[..., Any], arguments: str | Mapping[str, Any]) -
     schema, adapter = _described(function)
     if isinstance(arguments, str):
         arguments = arguments or "{}"
-        made, decoded = adapter.validate_json(arguments), msgspec.json.decode(arguments)
+        validated, decoded = adapter.validate_json(arguments), msgspec.json.decode(arguments)
     else:
         decoded = dict(arguments)
-        made = adapter.validate_python(decoded)
+        validated = adapter.validate_python(decoded)
     # The types would accept "3" for a number, but readers of the ToolCall get the arguments as they came. Formats are
     # left to the types, which know more about them.
     validator_of(schema["function"]["parameters"], "tools", formats=False)(decoded)
-    return made
+    return validated
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -273,10 +273,10 @@ def _adapter(name: str, function: Callable[..., Any], entries: Mapping[str, str]
             hint = Annotated[hint, Field(description=about)]
         fields.append((parameter.name, hint, _default(parameter)))
     try:
-        made = dataclasses.make_dataclass(
+        signature = dataclasses.make_dataclass(
             name, fields, kw_only=True, namespace={"__pydantic_config__": ConfigDict(extra="forbid")}
         )
-        return TypeAdapter(made)
+        return TypeAdapter(signature)
     except Exception as error:  # pydantic raises several kinds of its own
         raise ConfigError(f"the tool {name} has a parameter that JSON cannot describe: {str(error)[:200]}") from error
 

@@ -207,7 +207,7 @@ def explain(error: sqlite3.Error, place: Place) -> StoreError:
     if code == sqlite3.SQLITE_NOTADB:
         return RunDamaged(f"{place.name} is not a run file")
     if is_damage(error):
-        return RunDamaged(f"{place.name} is damaged ({error}); flatout export --salvage gets out what is left")
+        return RunDamaged(f"{place.name} is damaged ({error}); flatout export --salvage recovers what is left")
     if code == sqlite3.SQLITE_BUSY:
         return StoreError(f"{place.name} is held by another program that reads or writes it")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):

@@ -156,7 +156,7 @@ def _writer(path: Path) -> str:
     if (facts.pid, facts.host) != (os.getpid(), socket.gethostname()):
         return str(facts)
     return (
-        f"{facts}, which is this very program: another loop over it is running, or was left and never closed. "
+        f"{facts}, which is this program itself: another loop over it is running, or was left and never closed. "
         "`async with contextlib.aclosing(…) as results` around a loop closes the file when the loop is left"
     )
 

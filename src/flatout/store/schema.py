@@ -55,19 +55,19 @@ def check_schema(connection: sqlite3.Connection, version: int, name: str, *, hal
     Raises:
         StoreError: it has something foreign, or lacks something; the message names it.
     """
-    made, found = made_by(version), DatabaseSchema.of(connection)
-    for (kind, what), sql in found.objects.items():
-        ours = made.objects.get((kind, what))
+    expected, actual = made_by(version), DatabaseSchema.of(connection)
+    for (kind, what), sql in actual.objects.items():
+        ours = expected.objects.get((kind, what))
         # SQLite rewrites the text of an altered table, so tables are compared by their columns.
         if ours is None or (kind != "table" and sql != ours):
             raise _foreign(name, f"{kind} {what!r}")
-    for table, columns in found.columns.items():
-        if more := columns - made.columns.get(table, columns):
+    for table, columns in actual.columns.items():
+        if more := columns - expected.columns.get(table, columns):
             raise _foreign(name, f"column {min(more)!r} of the table {table!r}")
-    if not half_upgraded and (missing := _missing(made, found)):
+    if not half_upgraded and (missing := _missing(expected, actual)):
         raise StoreError(
             f"{name} is half upgraded, by a flatout that was never released: it has no {missing}; "
-            "flatout export --salvage gets out what is left"
+            "flatout export --salvage recovers what is left"
         )
 
 
@@ -77,12 +77,12 @@ def _foreign(name: str, what: str) -> StoreError:
     )
 
 
-def _missing(made: DatabaseSchema, found: DatabaseSchema) -> str:
+def _missing(expected: DatabaseSchema, actual: DatabaseSchema) -> str:
     """The first thing that a file should have but lacks; "" if it has everything."""
-    for kind, name in sorted(made.objects.keys() - found.objects.keys()):
+    for kind, name in sorted(expected.objects.keys() - actual.objects.keys()):
         return f"{kind} {name}"
-    for table, columns in made.columns.items():
-        if less := columns - found.columns[table]:
+    for table, columns in expected.columns.items():
+        if less := columns - actual.columns[table]:
             return f"column {min(less)} in its table {table}"
     return ""
 

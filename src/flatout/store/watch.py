@@ -121,10 +121,10 @@ class Watch:
             self._remove_log()
             if not self._place.path.exists():
                 kept.rename(self._place.path)
-                return StoreError(f"{what}: it was put back, with all its answers; run it again to go on")
+                return StoreError(f"{what}: it was put back, with all its answers; run it again to continue")
         except (OSError, sqlite3.Error) as error:
             return StoreError(f"{what}, and what it held could not be kept ({error})")
-        return StoreError(f"{what}: what the run had is kept in {kept}; put it in its place to go on")
+        return StoreError(f"{what}: what the run had is kept in {kept}; move it to the old place to continue")
 
     def _remove_log(self) -> None:
         """Remove the log of the file that is gone. SQLite would take it for the log of the file that is there now."""

@@ -332,7 +332,7 @@ class Writer:
                 return explained
         what = database.what_failed(error, self._place)
         remedy = "make room, and run it" if what == "the disk is full" else "run it"
-        return StoreError(f"{what}: {self._what_is_safe()}; {remedy} again to go on")
+        return StoreError(f"{what}: {self._what_is_safe()}; {remedy} again to continue")
 
     def _what_is_safe(self) -> str:
         try:

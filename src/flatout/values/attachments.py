@@ -109,18 +109,18 @@ class Attachment:
 
     kind: ClassVar[str] = "attachment"
 
-    def __init__(self, taken: _Taken, media_type: str | None, part: dict[str, Any], **sent_as: str | None) -> None:
+    def __init__(self, content: _Content, media_type: str | None, part: dict[str, Any], **sent_as: str | None) -> None:
         self.media_type = media_type
-        self.size = None if taken.data is None else len(taken.data)
-        self.sha256 = sha256((taken.url or "").encode() if taken.data is None else taken.data).hexdigest()
-        self.source = taken.source
+        self.size = None if content.data is None else len(content.data)
+        self.sha256 = sha256((content.url or "").encode() if content.data is None else content.data).hexdigest()
+        self.source = content.source
         self.part = part
         self._sent_as = {name: value for name, value in sent_as.items() if value is not None}
 
     def __repr__(self) -> str:
         size = "address" if self.size is None else f"{self.size:,} bytes"
-        told = (self.source and repr(self.source), self.media_type, size)
-        return f"{type(self).__name__}({', '.join(word for word in told if word)})"
+        facts = (self.source and repr(self.source), self.media_type, size)
+        return f"{type(self).__name__}({', '.join(word for word in facts if word)})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Attachment) and self._identity() == other._identity()
@@ -133,8 +133,8 @@ class Attachment:
 
     def described(self) -> dict[str, Any]:
         """A description that identifies it, as JSON values. Run files store this in its place."""
-        told = {"media_type": self.media_type, "sha256": self.sha256, "bytes": self.size, "source": self.source}
-        return {self.kind: {**told, **self._sent_as}}
+        facts = {"media_type": self.media_type, "sha256": self.sha256, "bytes": self.size, "source": self.source}
+        return {self.kind: {**facts, **self._sent_as}}
 
 
 class Image(Attachment):
@@ -156,19 +156,19 @@ class Image(Attachment):
     kind = "image"
 
     def __init__(self, source: Source, *, media_type: str | None = None, detail: str | None = None) -> None:
-        taken = _take(source)
-        stated = _stated(media_type, taken)
-        found = stated if taken.data is None else _begins_as(taken.data)
-        if taken.data is not None and found not in IMAGES:
+        content = _read(source)
+        stated = _stated(media_type, content)
+        detected = stated if content.data is None else _detected_type(content.data)
+        if content.data is not None and detected not in IMAGES:
             known = "an image is a PNG, JPEG, GIF, WebP or HEIC"
-            raise ConfigError(f"{taken.shown} is not an image: it looks like {_appearance(taken.data)}; {known}")
-        if found is not None and not found.startswith("image/"):
-            raise ConfigError(f"{taken.shown}: {found} is not an image; give it as a File")
-        _agree(taken, stated, found)
+            raise ConfigError(f"{content.shown} is not an image: it looks like {_appearance(content.data)}; {known}")
+        if detected is not None and not detected.startswith("image/"):
+            raise ConfigError(f"{content.shown}: {detected} is not an image; give it as a File")
+        _check_type(content, stated, detected)
         if detail is not None and not isinstance(detail, str):
             raise ConfigError(f"an image's detail is low, high or auto, not {detail!r}")
-        part = {"url": _located(taken, found)} | ({} if detail is None else {"detail": detail})
-        super().__init__(taken, found, {"type": "image_url", "image_url": part}, detail=detail)
+        part = {"url": _url_of(content, detected)} | ({} if detail is None else {"detail": detail})
+        super().__init__(content, detected, {"type": "image_url", "image_url": part}, detail=detail)
 
 
 class File(Attachment):
@@ -191,24 +191,24 @@ class File(Attachment):
     kind = "file"
 
     def __init__(self, source: Source, *, name: str | None = None, media_type: str | None = None) -> None:
-        taken = _take(source)
+        content = _read(source)
         if name is not None and not isinstance(name, str):
             raise ConfigError(f"a file's name is a text, not {name!r}")
-        stated = _stated(media_type, taken)
-        found = stated if taken.data is None else _type_of(taken, stated, name)
-        if found in IMAGES:
-            raise ConfigError(f"{taken.shown} is an image ({found}); give it as an Image")
-        name = name or taken.name or f"file{_ending(found)}"
-        if found in _AUDIO and taken.data is not None:
-            sound = {"data": _base64(taken.data), "format": _AUDIO[found]}
-            super().__init__(taken, found, {"type": "input_audio", "input_audio": sound})
+        stated = _stated(media_type, content)
+        detected = stated if content.data is None else _type_of(content, stated, name)
+        if detected in IMAGES:
+            raise ConfigError(f"{content.shown} is an image ({detected}); give it as an Image")
+        name = name or content.name or f"file{_ending(detected)}"
+        if detected in _AUDIO and content.data is not None:
+            sound = {"data": _base64(content.data), "format": _AUDIO[detected]}
+            super().__init__(content, detected, {"type": "input_audio", "input_audio": sound})
         else:
-            part = {"filename": name, "file_data": _located(taken, found)}
-            super().__init__(taken, found, {"type": "file", "file": part}, name=name)
+            part = {"filename": name, "file_data": _url_of(content, detected)}
+            super().__init__(content, detected, {"type": "file", "file": part}, name=name)
         self.name = name
 
 
-class _Taken(NamedTuple):
+class _Content(NamedTuple):
     """The content of a source.
 
     Attributes:
@@ -228,10 +228,10 @@ class _Taken(NamedTuple):
     stated: str | None = None
 
 
-def _take(source: object) -> _Taken:
+def _read(source: object) -> _Content:
     """Read a source, without checking its type."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return _sized(_Taken(f"an attachment of {memoryview(source).nbytes:,} bytes", data=bytes(source)))
+        return _sized(_Content(f"an attachment of {memoryview(source).nbytes:,} bytes", data=bytes(source)))
     if isinstance(source, str):
         head = source[:8].lower()
         if head.startswith(("http://", "https://")):
@@ -243,7 +243,7 @@ def _take(source: object) -> _Taken:
     return _sized(_file(os.fsdecode(source)))
 
 
-def _file(path: str) -> _Taken:
+def _file(path: str) -> _Content:
     shown = path if len(path) <= 200 else f"{path[:200]}…"
     if not path or "\0" in path:
         raise ConfigError("an attachment's path is empty, or holds a NUL")
@@ -257,10 +257,10 @@ def _file(path: str) -> _Taken:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     name = Path(path).name
-    return _Taken(shown, source=name, name=name, data=data)
+    return _Content(shown, source=name, name=name, data=data)
 
 
-def _address(url: str) -> _Taken:
+def _address(url: str) -> _Content:
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -269,10 +269,10 @@ def _address(url: str) -> _Taken:
     if not host or any(character.isspace() or not character.isprintable() for character in url):
         raise ConfigError(f"an attachment's address has no host, or holds a space: {url[:50]!r}")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
-    return _Taken(shown, source=shown, name=parts.path.rpartition("/")[2] or None, url=url)
+    return _Content(shown, source=shown, name=parts.path.rpartition("/")[2] or None, url=url)
 
 
-def _data_address(url: str) -> _Taken:
+def _data_address(url: str) -> _Content:
     head, comma, data = url.partition(",")
     media_type, *options = head[len("data:") :].split(";")
     try:
@@ -282,15 +282,15 @@ def _data_address(url: str) -> _Taken:
         comma = ""
     if not comma:
         raise ConfigError("a data: address holds no data, or invalid base64")
-    return _Taken("a data: address", data=raw, stated=media_type or None)
+    return _Content("a data: address", data=raw, stated=media_type or None)
 
 
-def _sized(taken: _Taken) -> _Taken:
-    size = len(taken.data or b"")
+def _sized(content: _Content) -> _Content:
+    size = len(content.data or b"")
     if not size:
-        raise ConfigError(f"{taken.shown} is empty")
-    _check_size(taken.shown, size)
-    return taken
+        raise ConfigError(f"{content.shown} is empty")
+    _check_size(content.shown, size)
+    return content
 
 
 def _check_size(shown: str, size: int) -> None:
@@ -299,19 +299,19 @@ def _check_size(shown: str, size: int) -> None:
         raise ConfigError(f"{shown} has {size / 1024 / 1024:,.1f} MB; {most}: make it smaller, or give an address")
 
 
-def _stated(media_type: object, taken: _Taken) -> str | None:
+def _stated(media_type: object, content: _Content) -> str | None:
     """The type that the user states, in its usual spelling."""
     if media_type is None:
-        media_type = taken.stated
+        media_type = content.stated
     if media_type is None:
         return None
     if not isinstance(media_type, str) or media_type.count("/") != 1 or not media_type.isascii():
-        raise ConfigError(f"{taken.shown}: a media_type looks like image/png, not {media_type!r}")
+        raise ConfigError(f"{content.shown}: a media_type looks like image/png, not {media_type!r}")
     plain = media_type.partition(";")[0].strip().lower()
     return _SAME.get(plain, plain)
 
 
-def _begins_as(data: bytes) -> str | None:
+def _detected_type(data: bytes) -> str | None:
     """The type that the first bytes reveal; None if they do not."""
     head = data[:16]
     for beginning, media_type in _BEGINNINGS:
@@ -327,36 +327,36 @@ def _begins_as(data: bytes) -> str | None:
     return None
 
 
-def _type_of(taken: _Taken, stated: str | None, name: str | None) -> str:
+def _type_of(content: _Content, stated: str | None, name: str | None) -> str:
     """A file's type: from its first bytes, from the stated type, from its name, or because it is text."""
-    data = taken.data or b""
-    begun = _begins_as(data)
-    endings = (Path(given).suffix.lower() for given in (taken.name, name) if given)
-    said = stated or next((_ENDINGS[ending] for ending in endings if ending in _ENDINGS), None)
-    if begun is not None:
-        _agree(taken, stated, begun)
-        return begun
-    if said in _TELLING:
-        raise ConfigError(f"{taken.shown} should be {said}, but looks like {_appearance(data)}")
-    if said is None and _is_text(data):
+    data = content.data or b""
+    detected = _detected_type(data)
+    endings = (Path(given).suffix.lower() for given in (content.name, name) if given)
+    expected = stated or next((_ENDINGS[ending] for ending in endings if ending in _ENDINGS), None)
+    if detected is not None:
+        _check_type(content, stated, detected)
+        return detected
+    if expected in _TELLING:
+        raise ConfigError(f"{content.shown} should be {expected}, but looks like {_appearance(data)}")
+    if expected is None and _is_text(data):
         return "text/plain"
-    if said is None:
-        raise ConfigError(f"{taken.shown} looks like {_appearance(data)}: give its media_type")
-    if said.startswith("text/") and not _is_text(data):
-        raise ConfigError(f"{taken.shown} should be {said}, but is not text in UTF-8")
-    return said
+    if expected is None:
+        raise ConfigError(f"{content.shown} looks like {_appearance(data)}: give its media_type")
+    if expected.startswith("text/") and not _is_text(data):
+        raise ConfigError(f"{content.shown} should be {expected}, but is not text in UTF-8")
+    return expected
 
 
-def _agree(taken: _Taken, stated: str | None, found: str | None) -> None:
+def _check_type(content: _Content, stated: str | None, detected: str | None) -> None:
     heif = {"image/heic", "image/heif"}  # two names for one container format
-    if stated is not None and stated != found and {stated, found} != heif:
-        raise ConfigError(f"{taken.shown} should be {stated}, but looks like {found}")
+    if stated is not None and stated != detected and {stated, detected} != heif:
+        raise ConfigError(f"{content.shown} should be {stated}, but looks like {detected}")
 
 
 def _appearance(data: bytes) -> str:
     """What the data looks like, for a message."""
-    if (found := _begins_as(data)) is not None:
-        return found
+    if (detected := _detected_type(data)) is not None:
+        return detected
     head = data[:256].lower().lstrip(b"\xef\xbb\xbf \t\r\n")
     named = (name for beginning, name in _APPEARANCES if head.startswith(beginning))
     return next(named, "text" if _is_text(data) else "no known type")
@@ -373,8 +373,8 @@ def _ending(media_type: str | None) -> str:
     return next((ending for ending, known in _ENDINGS.items() if known == media_type), "")
 
 
-def _located(taken: _Taken, media_type: str | None) -> str:
-    return f"data:{media_type};base64,{_base64(taken.data)}" if taken.data is not None else taken.url or ""
+def _url_of(content: _Content, media_type: str | None) -> str:
+    return f"data:{media_type};base64,{_base64(content.data)}" if content.data is not None else content.url or ""
 
 
 def _base64(data: bytes) -> str:

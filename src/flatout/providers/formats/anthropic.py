@@ -154,7 +154,7 @@ class Anthropic(JSONCodec):
             if role == "tool":
                 _add_result(turns, message)
             elif role == "assistant":
-                turns.append({"role": role, "content": self._said(message)})
+                turns.append({"role": role, "content": self._model_content(message)})
             else:
                 content = _content(message, [])
                 if role == "user" and turns and _holds_results(turns[-1]):
@@ -168,10 +168,10 @@ class Anthropic(JSONCodec):
             return "\n\n".join(texts), turns
         return [block for message in system for block in _as_blocks(_content(message, []))], turns
 
-    def _said(self, message: Mapping[str, Any]) -> Any:
+    def _model_content(self, message: Mapping[str, Any]) -> Any:
         """The content of the model's turn, unchanged if this provider made it."""
-        made = self._own_turn(message)
-        return list(made) if is_list(made) else _content(message, _tool_uses(message))
+        own = self._own_turn(message)
+        return list(own) if is_list(own) else _content(message, _tool_uses(message))
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         blocks = as_dicts(data.get("content"))
@@ -181,18 +181,18 @@ class Anthropic(JSONCodec):
         given = answer_in(blocks) if call.output is not None else None
         if given is not None:
             text, blocks = given
-        asked = [block for block in blocks if block.get("type") == "tool_use"]
-        calls = [tool_call(b.get("id"), b.get("name"), b.get("input"), i) for i, b in enumerate(asked)]
-        made = tuple(call for call in calls if call is not None)
+        tool_uses = [block for block in blocks if block.get("type") == "tool_use"]
+        calls = [tool_call(b.get("id"), b.get("name"), b.get("input"), i) for i, b in enumerate(tool_uses)]
+        tool_calls = tuple(call for call in calls if call is not None)
         return Answer(
             text=text,
             reasoning=joined(blocks, "thinking"),
-            tool_calls=made,
-            finish_reason="stop" if given is not None and finish == "tool_calls" and not made else finish,
+            tool_calls=tool_calls,
+            finish_reason="stop" if given is not None and finish == "tool_calls" and not tool_calls else finish,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(as_dict(data.get("usage")).get("service_tier")),
-            turn=turn_of(blocks, made),
+            turn=turn_of(blocks, tool_calls),
             fault=_fault(data, reason),
         )
 
@@ -353,14 +353,14 @@ def _fault(data: dict[str, Any], reason: str | None) -> Fault | None:
 
 
 def _usage(data: Any) -> Usage:
-    told = as_dict(data)
-    cached = as_count(told.get("cache_read_input_tokens"))
-    written = as_count(told.get("cache_creation_input_tokens"))
-    fresh = as_count(told.get("input_tokens"))
+    usage = as_dict(data)
+    cached = as_count(usage.get("cache_read_input_tokens"))
+    written = as_count(usage.get("cache_creation_input_tokens"))
+    fresh = as_count(usage.get("input_tokens"))
     return Usage(
         input_tokens=None if fresh is None else total(fresh, cached, written),
-        output_tokens=as_count(told.get("output_tokens")),
+        output_tokens=as_count(usage.get("output_tokens")),
         cached_tokens=cached,
         cache_write_tokens=written,
-        reasoning_tokens=as_count(as_dict(told.get("output_tokens_details")).get("thinking_tokens")),
+        reasoning_tokens=as_count(as_dict(usage.get("output_tokens_details")).get("thinking_tokens")),
     )

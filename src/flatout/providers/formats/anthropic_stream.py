@@ -36,8 +36,8 @@ class MessageBlocks:
             self._whole = dict(as_dict(data.get("message")))
         elif kind == "message_delta":
             self._whole.update(as_dict(data.get("delta")))
-            told = {name: value for name, value in as_dict(data.get("usage")).items() if value is not None}
-            self._whole["usage"] = {**as_dict(self._whole.get("usage")), **told}
+            usage = {name: value for name, value in as_dict(data.get("usage")).items() if value is not None}
+            self._whole["usage"] = {**as_dict(self._whole.get("usage")), **usage}
             # The message_stop event adds nothing, and not every Anthropic-compatible server sends it.
             self.complete = bool(self._whole.get("stop_reason"))
         elif kind == "message_stop":
@@ -65,11 +65,11 @@ class MessageBlocks:
 
     def _block(self, index: int) -> dict[str, Any]:
         block = self._blocks[index]
-        made: dict[str, Any] = {name: "".join(pieces) for name, pieces in self._pieces.get(index, {}).items()}
-        if (arguments := made.pop("partial_json", None)) is not None:
+        fields: dict[str, Any] = {name: "".join(pieces) for name, pieces in self._pieces.get(index, {}).items()}
+        if (arguments := fields.pop("partial_json", None)) is not None:
             try:
-                made["input"] = msgspec.json.decode(arguments or "{}")
+                fields["input"] = msgspec.json.decode(arguments or "{}")
             except (ValueError, RecursionError):
-                made["input"] = arguments  # cut off; keep the text as it came
-        begun = as_text(block.get("text"))
-        return {**block, **made, **({"text": begun + made["text"]} if begun and "text" in made else {})}
+                fields["input"] = arguments  # cut off; keep the text as it came
+        start = as_text(block.get("text"))
+        return {**block, **fields, **({"text": start + fields["text"]} if start and "text" in fields else {})}

@@ -128,28 +128,28 @@ class Gemini(JSONCodec):
     def _conversation(self, call: Call) -> tuple[list[str], list[dict[str, Any]]]:
         system: list[str] = []
         turns: list[dict[str, Any]] = []
-        asked: dict[str, str] = {}
+        names: dict[str, str] = {}
         for message in conversation(call, self._endpoint):
             role = message.get("role")
             if is_system(message):
                 system.append(text_of(message.get("content"), "a system prompt"))
             elif role == "tool":
-                _add(turns, "user", [_result(message, asked)])
+                _add(turns, "user", [_result(message, names)])
             elif role == "assistant":
                 calls = tool_calls_of(message)
-                asked.update((made.id, made.name) for made in calls)
-                _add(turns, "model", self._said(message, calls))
+                names.update((each.id, each.name) for each in calls)
+                _add(turns, "model", self._model_parts(message, calls))
             elif role == "user":
                 _add(turns, "user", [_part(part) for part in parts_of(message.get("content"))])
             else:
                 raise InvalidRequest(f"messages: gemini knows no role {shown(role)}")
         return [text for text in system if text], turns
 
-    def _said(self, message: Mapping[str, Any], calls: list[ToolCall]) -> list[Any]:
+    def _model_parts(self, message: Mapping[str, Any], calls: list[ToolCall]) -> list[Any]:
         """The parts of the model's turn, unchanged if this provider made it."""
-        made = self._own_turn(message)
-        if is_list(made):
-            return list(made)
+        own = self._own_turn(message)
+        if is_list(own):
+            return list(own)
         return [_part(part) for part in parts_of(message.get("content"))] + self._function_calls(calls)
 
     def _function_calls(self, calls: list[ToolCall]) -> list[dict[str, Any]]:
@@ -269,10 +269,10 @@ def _media(media: Media) -> dict[str, Any]:
     return {"fileData": located}
 
 
-def _result(message: Mapping[str, Any], asked: dict[str, str]) -> dict[str, Any]:
+def _result(message: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """A tool's result. The answered call, or the result's own ``name``, tells which function it is from."""
     identity = answered_call(message)
-    name = asked.get(identity, message.get("name"))
+    name = names.get(identity, message.get("name"))
     if not isinstance(name, str) or not name:
         raise InvalidRequest("messages: a tool's result answers no tool call of an earlier message, and has no name")
     text = text_of(message.get("content"), "a tool's result")
@@ -339,9 +339,9 @@ def _turn(parts: list[dict[str, Any]], calls: tuple[ToolCall, ...]) -> list[dict
     left = iter(calls)
     turn: list[dict[str, Any]] = []
     for part in parts:
-        asked = as_dict(part.get("functionCall"))
-        if as_text(asked.get("name")):
-            turn.append({**part, "functionCall": {**asked, "id": next(left).id}})
+        function_call = as_dict(part.get("functionCall"))
+        if as_text(function_call.get("name")):
+            turn.append({**part, "functionCall": {**function_call, "id": next(left).id}})
         elif "functionCall" not in part:
             turn.append(part)
     return turn
@@ -350,8 +350,8 @@ def _turn(parts: list[dict[str, Any]], calls: tuple[ToolCall, ...]) -> list[dict
 def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
     calls: list[ToolCall] = []
     for part in parts:
-        asked = as_dict(part.get("functionCall"))
-        call = tool_call(asked.get("id"), asked.get("name"), asked.get("args"), len(calls))
+        function_call = as_dict(part.get("functionCall"))
+        call = tool_call(function_call.get("id"), function_call.get("name"), function_call.get("args"), len(calls))
         if call is None:
             continue
         if signature := as_text(part.get("thoughtSignature")):
@@ -361,8 +361,8 @@ def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
 
 
 def _fault(data: dict[str, Any], candidate: dict[str, Any], reason: str | None) -> Fault | None:
-    said = as_text(candidate.get("finishMessage"))
-    more = f": {said}" if said else ""
+    message = as_text(candidate.get("finishMessage"))
+    more = f": {message}" if message else ""
     if not candidate:
         if blocked := as_text(as_dict(data.get("promptFeedback")).get("blockReason")):
             return errors.ContentFiltered, f"blocked the prompt ({blocked})"
@@ -380,17 +380,17 @@ def _fault(data: dict[str, Any], candidate: dict[str, Any], reason: str | None) 
 
 
 def _usage(data: Any) -> Usage:
-    told = as_dict(data)
-    prompt = as_count(told.get("promptTokenCount"))
-    tools = as_count(told.get("toolUsePromptTokenCount"))
-    thoughts = as_count(told.get("thoughtsTokenCount"))
-    answer = as_count(told.get("candidatesTokenCount"))
-    everything = as_count(told.get("totalTokenCount"))
+    usage = as_dict(data)
+    prompt = as_count(usage.get("promptTokenCount"))
+    tools = as_count(usage.get("toolUsePromptTokenCount"))
+    thoughts = as_count(usage.get("thoughtsTokenCount"))
+    answer = as_count(usage.get("candidatesTokenCount"))
+    everything = as_count(usage.get("totalTokenCount"))
     if answer is None and everything is not None and prompt is not None:  # Gemini leaves out a count of 0
         answer = max(0, everything - prompt - (tools or 0) - (thoughts or 0))
     return Usage(
         input_tokens=None if prompt is None else total(prompt, tools),
         output_tokens=total(answer, thoughts),
-        cached_tokens=as_count(told.get("cachedContentTokenCount")),
+        cached_tokens=as_count(usage.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
     )

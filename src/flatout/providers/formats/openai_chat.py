@@ -116,16 +116,16 @@ class OpenAIChat(JSONCodec):
         """A message as it is sent. A turn that this provider's model made is sent unchanged."""
         if not isinstance(message, dict | Mapping):
             return message
-        made = self._own_turn(message) if NATIVE in message else None
-        return made if isinstance(made, Mapping) else _plain_calls(spelt_out(message))
+        own = self._own_turn(message) if NATIVE in message else None
+        return own if isinstance(own, Mapping) else _plain_calls(spelt_out(message))
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         choices = data.get("choices")
         choice = as_dict(choices[0]) if isinstance(choices, list) and choices else {}
         message = as_dict(choice.get("message"))
         reason = as_text(choice.get("finish_reason"))
-        asked = _asked(message)
-        turn = _turn(message, asked)
+        received = _received_calls(message)
+        turn = _turn(message, received)
         fault = _BROKEN_OFF.get(reason) if reason else None
         if refusal := _refusal(message):
             fault = errors.Refused, f"declined to answer: {refusal}"
@@ -134,7 +134,7 @@ class OpenAIChat(JSONCodec):
         return Answer(
             text=text_of(message.get("content")),
             reasoning=_reasoning(message) if turn is not None else "",
-            tool_calls=tuple(call for _, call in asked),
+            tool_calls=tuple(call for _, call in received),
             finish_reason="tool_calls" if reason == "function_call" else reason,
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
@@ -152,10 +152,10 @@ def _plain_calls(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message in this API's own shape, which has neither signatures of tool calls nor other providers' turns."""
     if NATIVE in message:
         message = {name: value for name, value in message.items() if name != NATIVE}
-    asked: Any = message.get("tool_calls")
-    if not is_list(asked):
+    calls: Any = message.get("tool_calls")
+    if not is_list(calls):
         return message
-    return {**message, "tool_calls": [_plain_call(item) for item in asked]}
+    return {**message, "tool_calls": [_plain_call(item) for item in calls]}
 
 
 def _plain_call(item: Any) -> Any:
@@ -173,11 +173,11 @@ def _refusal(message: dict[str, Any]) -> str:
     return next((refusal for refusal in found if refusal), "")
 
 
-_Asked = list[tuple[dict[str, Any], ToolCall]]
+_ReceivedCalls = list[tuple[dict[str, Any], ToolCall]]
 """The tool calls of a message, each as received and as decoded."""
 
 
-def _asked(message: dict[str, Any]) -> _Asked:
+def _received_calls(message: dict[str, Any]) -> _ReceivedCalls:
     items = as_dicts(message.get("tool_calls"))
     if not items:
         legacy = message.get("function_call")
@@ -201,7 +201,7 @@ _COMMON_OF_CALL = frozenset({"id", "type", "function", "index"})
 """The fields of a tool call that every server has."""
 
 
-def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
+def _turn(message: dict[str, Any], received: _ReceivedCalls) -> dict[str, Any] | None:
     """The message as it was made, without its empty fields; None if it is only text and tool calls.
 
     It may hold reasoning and signatures, under names that differ from server to server.
@@ -209,22 +209,22 @@ def _turn(message: dict[str, Any], asked: _Asked) -> dict[str, Any] | None:
     more = {name: value for name, value in message.items() if value and name not in _COMMON}
     content = message.get("content")
     in_parts = isinstance(content, list) and any(part.get("type") != "text" for part in as_dicts(content))
-    if not more and not in_parts and (not asked or all(_COMMON_OF_CALL.issuperset(item) for item, _ in asked)):
+    if not more and not in_parts and (not received or all(_COMMON_OF_CALL.issuperset(item) for item, _ in received)):
         return None
-    turn = {"role": "assistant", "content": content or (None if asked else ""), **more}
-    if asked:
-        turn["tool_calls"] = [_made(item, call) for item, call in asked]
+    turn = {"role": "assistant", "content": content or (None if received else ""), **more}
+    if received:
+        turn["tool_calls"] = [_sendable(item, call) for item, call in received]
     return turn
 
 
-def _made(item: dict[str, Any], call: ToolCall) -> dict[str, Any]:
+def _sendable(item: dict[str, Any], call: ToolCall) -> dict[str, Any]:
     """A tool call as it was made, under the id that its result will name, and with arguments that can be sent."""
-    made = {name: value for name, value in item.items() if name != "index"}
-    made.update(id=call.id)
+    entry = {name: value for name, value in item.items() if name != "index"}
+    entry.update(id=call.id)
     if "custom" not in item:
         function = {**as_dict(item.get("function")), "arguments": call.sendable()}
-        made.update(type="function", function=function)
-    return made
+        entry.update(type="function", function=function)
+    return entry
 
 
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")

@@ -102,14 +102,14 @@ class OpenAIResponses(JSONCodec):
                 identity = short_id(answered_call(message))
                 kind = "custom_tool_call_output" if identity in custom else "function_call_output"
                 items.append({"type": kind, "call_id": identity, "output": output})
-            elif role == "assistant" and is_list(made := self._own_turn(message)):
-                items.extend(made)
-                custom.update(item.get("call_id") for item in as_dicts(made) if item.get("type") == "custom_tool_call")
+            elif role == "assistant" and is_list(own := self._own_turn(message)):
+                items.extend(own)
+                custom.update(item.get("call_id") for item in as_dicts(own) if item.get("type") == "custom_tool_call")
             elif role == "assistant":
                 if content := _content(message, "output_text"):
                     # OpenAI assumes the type if it is missing, but llama.cpp's server does not.
                     items.append({"type": "message", "role": role, "content": content})
-                items.extend(_call_item(made) for made in tool_calls_of(message))
+                items.extend(_call_item(each) for each in tool_calls_of(message))
             else:
                 items.append({"role": role, "content": _content(message, "input_text")})
         return items
@@ -117,8 +117,8 @@ class OpenAIResponses(JSONCodec):
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         items = as_dicts(data.get("output"))
         parts = [part for item in items if item.get("type") == "message" for part in as_dicts(item.get("content"))]
-        asked = _asked(items)
-        calls = tuple(call for _, call in asked)
+        received = _received_calls(items)
+        calls = tuple(call for _, call in received)
         status = as_text(data.get("status"))
         why = as_text(as_dict(data.get("incomplete_details")).get("reason"))
         finish: str | None = status
@@ -135,7 +135,7 @@ class OpenAIResponses(JSONCodec):
             usage=_usage(data.get("usage")),
             model=as_text(data.get("model")),
             service_tier=as_text(data.get("service_tier")),
-            turn=_turn(data, items, asked),
+            turn=_turn(data, items, received),
             fault=_fault(data, status, why, refusal),
         )
 
@@ -227,17 +227,17 @@ def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-_Asked = list[tuple[dict[str, Any], ToolCall]]
+_ReceivedCalls = list[tuple[dict[str, Any], ToolCall]]
 """The tool calls of an answer, each as received and as decoded."""
 
 
-def _asked(items: list[dict[str, Any]]) -> _Asked:
-    asked = [item for item in items if item.get("type") in _TOOL_CALLS]
+def _received_calls(items: list[dict[str, Any]]) -> _ReceivedCalls:
+    calls = [item for item in items if item.get("type") in _TOOL_CALLS]
     read = (
         tool_call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments", item.get("input")), i)
-        for i, item in enumerate(asked)
+        for i, item in enumerate(calls)
     )
-    return [(item, call) for item, call in zip(asked, read, strict=True) if call is not None]
+    return [(item, call) for item, call in zip(calls, read, strict=True) if call is not None]
 
 
 def _joined(parts: list[dict[str, Any]], kind: str) -> str:
@@ -254,7 +254,7 @@ def _reasoning(items: list[dict[str, Any]]) -> str:
     return "".join(found)
 
 
-def _turn(data: dict[str, Any], items: list[dict[str, Any]], asked: _Asked) -> list[dict[str, Any]] | None:
+def _turn(data: dict[str, Any], items: list[dict[str, Any]], received: _ReceivedCalls) -> list[dict[str, Any]] | None:
     """The items as they were made; None if they are only text and tool calls, or cannot be sent back.
 
     An item is sent back with its id. So the provider must have stored it, or it must hold its reasoning encrypted.
@@ -264,7 +264,7 @@ def _turn(data: dict[str, Any], items: list[dict[str, Any]], asked: _Asked) -> l
     thoughts = [item for item in items if item.get("type") == "reasoning"]
     if data.get("store") is False and not all(item.get("encrypted_content") for item in thoughts):
         return None
-    calls = {id(item): call for item, call in asked}
+    calls = {id(item): call for item, call in received}
     sendable = (_sendable(item, calls.get(id(item))) for item in items)
     turn = [item for item in sendable if item is not None]
     while turn and turn[-1].get("type") == "reasoning":
@@ -278,8 +278,8 @@ def _sendable(item: dict[str, Any], call: ToolCall | None) -> dict[str, Any] | N
         return item
     if call is None:
         return None
-    made = {**item, "call_id": short_id(call.id)}
-    return {**made, "arguments": call.sendable()} if item.get("type") == "function_call" else made
+    sent = {**item, "call_id": short_id(call.id)}
+    return {**sent, "arguments": call.sendable()} if item.get("type") == "function_call" else sent
 
 
 def _fault(data: dict[str, Any], status: str | None, why: str | None, refusal: str) -> Fault | None:
@@ -297,10 +297,10 @@ def _fault(data: dict[str, Any], status: str | None, why: str | None, refusal: s
 
 
 def _usage(data: Any) -> Usage:
-    told = as_dict(data)
+    usage = as_dict(data)
     return Usage(
-        input_tokens=as_count(told.get("input_tokens")),
-        output_tokens=as_count(told.get("output_tokens")),
-        cached_tokens=as_count(as_dict(told.get("input_tokens_details")).get("cached_tokens")),
-        reasoning_tokens=as_count(as_dict(told.get("output_tokens_details")).get("reasoning_tokens")),
+        input_tokens=as_count(usage.get("input_tokens")),
+        output_tokens=as_count(usage.get("output_tokens")),
+        cached_tokens=as_count(as_dict(usage.get("input_tokens_details")).get("cached_tokens")),
+        reasoning_tokens=as_count(as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")),
     )

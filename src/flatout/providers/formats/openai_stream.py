@@ -67,8 +67,8 @@ class Chunks:
         if "tool_calls" in delta or "function_call" in delta:
             delta = dict(delta)
             legacy = as_dict(delta.pop("function_call", None))
-            asked = as_dicts(delta.pop("tool_calls", None)) or ([{"function": legacy}] if legacy else [])
-            for place, piece in enumerate(asked):
+            calls = as_dicts(delta.pop("tool_calls", None)) or ([{"function": legacy}] if legacy else [])
+            for place, piece in enumerate(calls):
                 self._tool_call(piece, place)
         self._message.add(delta)
         return text_of(delta.get("content"))
@@ -123,8 +123,8 @@ class _GrowingToolCall:
 
     def whole(self) -> dict[str, Any]:
         given = "input" if self._kind == "custom" else "arguments"
-        asked = {"name": self._name, given: "".join(self._arguments)}
-        return {"id": self._id, "type": self._kind, self._kind: asked, **self._more.whole()}
+        function = {"name": self._name, given: "".join(self._arguments)}
+        return {"id": self._id, "type": self._kind, self._kind: function, **self._more.whole()}
 
 
 def _of(piece: dict[str, Any]) -> tuple[str | None, str, str]:

@@ -38,18 +38,18 @@ def choice_in(text: str, choices: Sequence[Any]) -> tuple[Any] | None:
     folded: dict[str, list[Any]] = {}
     for word, choice in by_word.items():
         folded.setdefault(word.casefold(), []).append(choice)
-    said = bare.casefold()
-    alone = folded.get(said) or folded.get(said.strip(_AROUND)) or _led_to(said, folded)
+    answer = bare.casefold()
+    alone = folded.get(answer) or folded.get(answer.strip(_AROUND)) or _choice_at_end(answer, folded)
     return (alone[0],) if alone is not None and len(alone) == 1 else None
 
 
-def _led_to(said: str, folded: dict[str, list[Any]]) -> list[Any] | None:
+def _choice_at_end(answer: str, folded: dict[str, list[Any]]) -> list[Any] | None:
     """The choice at the end of a sentence; None if anything in the sentence is in doubt."""
     words = "|".join(re.escape(word) for word in sorted(folded, key=len, reverse=True) if word)
-    named = list(re.finditer(rf"(?<![\w-])(?:{words})(?![\w-])", said))
-    if len(named) != 1 or said[named[0].end() :].strip(_AROUND):
+    named = list(re.finditer(rf"(?<![\w-])(?:{words})(?![\w-])", answer))
+    if len(named) != 1 or answer[named[0].end() :].strip(_AROUND):
         return None
-    before = (word.strip(_AROUND + ",") for word in said[: named[0].start()].replace("’", "'").split())
+    before = (word.strip(_AROUND + ",") for word in answer[: named[0].start()].replace("’", "'").split())
     return folded[named[0][0]] if all(word in _LEADS for word in before if word) else None
 
 

@@ -47,8 +47,8 @@ def _read(call: Call, reply: Reply) -> Reply:
     try:
         output = reader_of(call.output)(text)
     except MISFITS as error:
-        said = f"the answer does not fit the schema: {_complaint(call.output, reply, error)}"
-        raise SchemaMismatch(said, request_id=reply.request_id, reply=reply) from error
+        message = f"the answer does not fit the schema: {_complaint(call.output, reply, error)}"
+        raise SchemaMismatch(message, request_id=reply.request_id, reply=reply) from error
     return structs.replace(reply, output=output, repaired=text is not reply.text)
 
 

@@ -79,8 +79,8 @@ def strict_form(schema: Mapping[str, Any], mode: Mode) -> Strict:
         schema = {**root, "$defs": schema.get("$defs")}
     if schema.get("type") != "object":
         return Strict(None, ("$: its root is not an object",))
-    made = rewrite.part(schema, "$")
-    return Strict(None, tuple(rewrite.loose)) if rewrite.loose else Strict(made, (), tuple(rewrite.tightened))
+    strict = rewrite.part(schema, "$")
+    return Strict(None, tuple(rewrite.loose)) if rewrite.loose else Strict(strict, (), tuple(rewrite.tightened))
 
 
 def why_loose(schema: Mapping[str, Any], mode: Mode) -> tuple[str, ...]:

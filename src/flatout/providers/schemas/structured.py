@@ -281,17 +281,17 @@ def _validator(schema: bytes, what: str, formats: bool | None = None) -> Callabl
     import jsonschema_rs  # large, and only calls with such a schema need it
 
     decoded = msgspec.json.decode(schema)
-    told = "$schema" in decoded
-    formats = True if formats is None and not told else formats
+    names_dialect = "$schema" in decoded
+    formats = True if formats is None and not names_dialect else formats
     dialects: list[Any] = [jsonschema_rs.validator_for]  # the newest if the schema names none
-    if not told:  # many schemas follow drafts before 2019: a list of items, exclusiveMinimum beside minimum
+    if not names_dialect:  # many schemas follow drafts before 2019: a list of items, exclusiveMinimum beside minimum
         dialects += [jsonschema_rs.Draft7Validator, jsonschema_rs.Draft4Validator]
-    for made_by in dialects:
+    for compile_ in dialects:
         try:
-            made = made_by(decoded, offline=True, mask="the value", validate_formats=formats)
+            validator = compile_(decoded, offline=True, mask="the value", validate_formats=formats)
         except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):
             continue
-        validate: Callable[[Any], None] = made.validate
+        validate: Callable[[Any], None] = validator.validate
         return validate
     raise InvalidRequest(f"{what}: not a JSON schema: {_why_none(decoded)}")
 

@@ -263,7 +263,7 @@ def _located(kind: str, where: str | None, usual: str, stated: str | None, **mor
 
 def _text(holder: Any, name: str, kind: Any) -> str | None:
     if not isinstance(holder, Mapping):
-        raise InvalidRequest(f"messages: a part of type {shown(kind)} holds a dict of that name")
+        raise InvalidRequest(f"messages: a part of type {shown(kind)} needs a dict under that name")
     value = holder.get(name)
     if value is not None and not isinstance(value, str):
         raise InvalidRequest(f"messages: {kind}.{name} is a text, not a {type(value).__name__}")

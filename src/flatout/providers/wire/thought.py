@@ -20,10 +20,10 @@ _MARK = re.compile("|".join(map(re.escape, _ENDS)) + r"|[{\[]")
 
 def thought_apart(reply: Reply) -> Reply:
     """The reply with the thoughts in its text moved to ``reasoning``; the same object if there are none."""
-    thought, said = split(reply.text)
-    if said is reply.text:
+    thought, rest = split(reply.text)
+    if rest is reply.text:
         return reply
-    return structs.replace(reply, text=said, reasoning="\n".join(filter(None, (reply.reasoning, thought))))
+    return structs.replace(reply, text=rest, reasoning="\n".join(filter(None, (reply.reasoning, thought))))
 
 
 def split(text: str) -> tuple[str, str]:
@@ -33,15 +33,15 @@ def split(text: str) -> tuple[str, str]:
     """
     position = _headless(text)
     thoughts = [text[:position].removesuffix("</think>")] if position else []
-    said: list[str] = []
+    rest: list[str] = []
     while (mark := _MARK.search(text, position)) is not None and (end := _ENDS.get(mark[0])) is not None:
-        said.append(text[position : mark.start()])
-        found = text.find(end, mark.end())
-        thoughts.append(text[mark.end() :] if found < 0 else text[mark.end() : found])
-        position = len(text) if found < 0 else found + len(end)
+        rest.append(text[position : mark.start()])
+        close = text.find(end, mark.end())
+        thoughts.append(text[mark.end() :] if close < 0 else text[mark.end() : close])
+        position = len(text) if close < 0 else close + len(end)
     if not thoughts:
         return "", text
-    return "\n".join(filter(None, map(str.strip, thoughts))), "".join([*said, text[position:]])
+    return "\n".join(filter(None, map(str.strip, thoughts))), "".join([*rest, text[position:]])
 
 
 def _headless(text: str) -> int:
