@@ -171,7 +171,7 @@ def test_a_stalled_stream_stops_in_the_middle():
 
 def test_malformed_and_empty_streams():
     """What is no JSON, or no answer, could only be played in one piece."""
-    with pytest.raises(ProtocolError, match="no JSON"):
+    with pytest.raises(ProtocolError, match="not a complete JSON object"):
         read(ask(ProviderModel(ProviderSettings(faults=Faults(malformed=1.0)))))
     empty = chunks_of(ask(ProviderModel(ProviderSettings(faults=Faults(empty=1.0)))))
     assert not any(chunk["choices"][0]["delta"].get("content") for chunk in empty)
