@@ -1,4 +1,4 @@
-"""How values show themselves in a repr: on a line or two, with what is known and nothing else."""
+"""Short reprs of values: one or two lines, with the known fields only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shown(name: str, fields: Iterable[tuple[str, Any]]) -> str:
 
 
 def beginning(value: Any) -> Any:
-    """The first characters of a text, or of what anything else shows of itself; for a repr."""
+    """For a repr: the first characters of a text, or of the repr of anything else."""
     if isinstance(value, str):
         return value if len(value) <= MOST else f"{value[: MOST - 1]}…"
     if isinstance(value, BaseException):
