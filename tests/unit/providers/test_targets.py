@@ -146,7 +146,7 @@ def test_the_embedded_model_is_called_local():
 
 def test_no_other_model_is_taken_for_the_embedded_one():
     """``-m local/llama-70b`` would be answered by a model of 135 million parameters, and nobody told."""
-    with pytest.raises(ConfigError, match="one embedded model, and its name is local, not 'local/llama-70b'"):
+    with pytest.raises(ConfigError, match="the only embedded model is named local, not 'local/llama-70b'"):
         targets("local/llama-70b")
 
 

@@ -126,7 +126,7 @@ def test_a_stale_log_of_a_deleted_file_is_no_hindrance(path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        (8192, r"is damaged \(database disk image is malformed\); flatout export --salvage gets out"),
+        (8192, r"is damaged \(database disk image is malformed\); flatout export --salvage recovers"),
         (-1, "is damaged: its end is cut off"),
     ],
 )
