@@ -84,20 +84,20 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Args:
         model: ``provider/model`` for calls that name none.
-        timeout: seconds for one attempt; 300 when left out.
-        deadline: seconds for a whole call, queueing and retries included; 3600 when left out.
-        first_byte: seconds from an attempt's start to the first byte of its answer. With it or ``between_bytes`` every
-            answer is asked for in pieces.
-        between_bytes: seconds from one piece of an answer to the next.
-        retries: attempts after the first; 5 when left out.
-        retry_share: the share of what is sent that may be retries while other calls wait; 0.2 when left out.
-        repeats: equal answers that cannot be used, after which a call is given up; 3 when left out.
-        give_up: seconds after which a target that was never reached is given up; 60 when left out.
-        reasks: how often the model is asked again when its answer does not fit; 1 when left out.
-        budget: the most US dollars to spend on a run; no bound when left out.
+        timeout: seconds for one attempt; 300 if left out.
+        deadline: seconds for a whole call, queueing and retries included; 3600 if left out.
+        first_byte: seconds from an attempt's start to the first byte of its answer. With it or ``between_bytes``, every
+            answer is streamed.
+        between_bytes: seconds from one chunk of an answer to the next.
+        retries: attempts after the first; 5 if left out.
+        retry_share: the largest share of sent requests that may be retries while other calls wait; 0.2 if left out.
+        repeats: after this many equal unusable answers, a call is given up; 3 if left out.
+        give_up: seconds after which a target that was never reached is given up; 60 if left out.
+        reasks: how often the model is asked again if its answer does not fit; 1 if left out.
+        budget: the most US dollars to spend on a run; no bound if left out.
         endpoints: servers by their names.
-        limits: what targets allow, by ``provider`` or ``provider/model``.
-        prices: what tokens cost, by ``provider/model`` or ``provider/model@tier``.
+        limits: the limits of targets, by ``provider`` or ``provider/model``.
+        prices: token prices, by ``provider/model`` or ``provider/model@tier``.
     """
 
     model: str | None = None

@@ -1,4 +1,4 @@
-"""Which event loop a program of ours runs on."""
+"""The event loop that flatout's own programs run on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes the event loop: uvloop where it is installed; None stands for Python's own."""
+    """The factory of the event loop: uvloop's if it is installed; None for Python's own loop."""
     try:
         import uvloop
     except ImportError:

@@ -1,1 +1,1 @@
-"""Text of others, made fit for people, logs and files: keys taken out, control characters shown, odd JSON read."""
+"""Handle other people's text: remove keys, show control characters, read odd JSON, describe changes."""

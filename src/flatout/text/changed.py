@@ -1,16 +1,16 @@
-"""What has changed, for people: the value before and the value now."""
+"""Describe a change for people: the value before and the value now."""
 
 from __future__ import annotations
 
 WIDTH = 60
-"""Characters of a value that are shown."""
+"""The most characters of a value that are shown."""
 
 
 def changed(was: str | None, now: str | None) -> str:
-    """``was 'a', is now 'b'``. Two long texts are shown from shortly before the place where they differ.
+    """``was 'a', is now 'b'``. Two long texts are shown from shortly before their first difference.
 
     Args:
-        was: the value before, in its own notation; None where it was not set.
+        was: the value before, in its own notation; None if it was not set.
         now: the value now.
     """
     start = 0

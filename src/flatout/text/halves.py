@@ -1,7 +1,7 @@
-"""Half of a surrogate pair: a character that some JSON decoders let into a text, and that UTF-8 cannot write.
+"""Write texts that hold half of a surrogate pair: some JSON decoders let one in, and UTF-8 cannot encode it.
 
-An answer or a row may hold one, and it was paid for, so it is written all the same: in JSON as the escape that it came
-from, and in a plain text as a question mark.
+An answer or a row may hold one, and it was paid for. So it is still written: in JSON as its escape, and in plain text
+as a question mark.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 
 
 class JsonWriter:
-    """Writes values as JSON. Fast where every text is whole, and slower where one holds half of a pair.
+    """Writes values as JSON: fast, or more slowly if a text holds half of a pair.
 
     Args:
-        hook: makes JSON's own types of what msgspec does not know.
-        order: ``deterministic`` writes equal values alike.
+        hook: converts values that msgspec does not know to JSON's own types.
+        order: ``deterministic`` writes equal values as equal bytes.
     """
 
     __slots__ = ("_encode", "_hook", "_sorts")
@@ -41,7 +41,7 @@ class JsonWriter:
 
 
 to_json = JsonWriter()
-"""A value of JSON's own types, and of msgspec's, as JSON."""
+"""Writes a value of JSON's or msgspec's own types as JSON."""
 
 
 def utf8(text: str) -> bytes:
@@ -50,5 +50,5 @@ def utf8(text: str) -> bytes:
 
 
 def readable(text: str) -> str:
-    """A text that UTF-8 can write."""
+    """The text, with any half of a pair replaced by a question mark."""
     return text if text.isascii() else utf8(text).decode()

@@ -1,15 +1,15 @@
-"""Saying something to the user once, however often it comes up."""
+"""Tell the user something only once, however often it comes up."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
 MOST = 1_024
-"""Different things that are remembered. After these, each may be said once more."""
+"""The most things that are remembered. After that, each may be said once more."""
 
 
 class Once:
-    """Tells whether something is said for the first time."""
+    """Remembers what was said, to tell whether something comes up for the first time."""
 
     __slots__ = ("_said",)
 
@@ -17,7 +17,7 @@ class Once:
         self._said: set[Hashable] = set()
 
     def __call__(self, *what: Hashable) -> bool:
-        """Whether this has not been asked about before."""
+        """Whether this comes up for the first time."""
         if what in self._said:
             return False
         if len(self._said) >= MOST:
@@ -26,5 +26,5 @@ class Once:
         return True
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._said.clear()
