@@ -271,7 +271,7 @@ def test_starting_over_says_where_the_run_before_is(tmp_path: Path) -> None:
         command = (*RUN, *server.options(), *PLENTY)
         assert "kept as" not in flatout(*command, "--fresh", folder=tmp_path).err
         assert (
-            "flatout: the run before is kept as out.jsonl.flatout.1\n"
+            "flatout: the previous run is kept as out.jsonl.flatout.1\n"
             in flatout(*command, "--fresh", folder=tmp_path).err
         )
 

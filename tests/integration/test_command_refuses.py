@@ -111,7 +111,7 @@ CASES = {
     "no samples": Case("invalid value for '--samples'", options="--samples 0"),
     # Schemas and pictures
     "no such schema": Case("--schema nowhere.json: No such file", options="--schema nowhere.json"),
-    "a schema that is no JSON": Case("--schema in.jsonl: no JSON: ", options="--schema in.jsonl"),
+    "a schema that is not JSON": Case("--schema in.jsonl: not JSON: ", options="--schema in.jsonl"),
     "a schema that is no object": Case(
         "--schema s.json: a JSON schema is an object, not a list", options="--schema s.json", files={"s.json": b"[1]"}
     ),
@@ -124,7 +124,7 @@ CASES = {
         files={"s.json": b'{"$ref": "http://127.0.0.1:1/person.json"}'},
     ),
     "one choice": Case("--choices takes the answers to choose from, such as spam,ham", options="--choices spam,,spam"),
-    "a schema and choices": Case("give one of them", options="--schema s.json --choices a,b", files={"s.json": b"{}"}),
+    "a schema and choices": Case("give only one", options="--schema s.json --choices a,b", files={"s.json": b"{}"}),
     "a negative count": Case("invalid value for '--reasks'", options="--reasks -1"),
     "no such picture": Case(
         "pictures.csv, line 3: cat.png cannot be read: No such file", options="--image {{f}} --prompt x", **PICTURES

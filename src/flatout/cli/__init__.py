@@ -1,8 +1,7 @@
-"""The command ``flatout``: parses, calls the library, shows what comes of it.
+"""The command ``flatout``: parses the command line, calls the library, and shows the result.
 
-This is the boundary behind which no traceback gets out: whatever fails is one sentence on standard error. The command
-line library is imported inside `main`, and the commands import the library inside their functions, so that
-``flatout --help`` stays quick.
+No traceback leaves this package: every failure is one sentence on standard error. `main` imports the command line
+library, and each command imports the library inside its function, so ``flatout --help`` stays quick.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from .terminal import clean, say, sentence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code. The arguments are this process' own by default.
+    """Run the command and return its exit code. The default arguments are this process's own.
 
-    0: done; 1: finished, but some rows have no answer, or a defect in flatout; 2: unusable options or input; 130:
-    interrupted.
+    0: done. 1: finished, but some rows have no answer, or there is a defect in flatout. 2: unusable options or input.
+    130: interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)
         if sys.stdout is not None:
-            sys.stdout.flush()  # here a reader that has gone can still be met in silence
-    except KeyboardInterrupt:  # before the run listens for it, or in a command that does not
+            sys.stdout.flush()  # the last place where a reader that has gone causes no message
+    except KeyboardInterrupt:  # before the run handles it, or in a command that does not
         say("flatout: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -49,10 +48,10 @@ def _run(arguments: list[str]) -> int:
     from .app import command
 
     if not _debugging():
-        # What fails in a destructor can be told to nobody; the interpreter would print a traceback all the same.
+        # An error in a destructor can be reported to nobody, but the interpreter would print a traceback.
         sys.unraisablehook = lambda _: None
 
-    # Its own main() would swallow broken pipes and interrupts, which are told apart here.
+    # Its own main() would swallow broken pipes and interrupts, which this function distinguishes.
     program = command()
     try:
         with program.make_context("flatout", arguments, obj=tuple(arguments)) as context:
@@ -63,7 +62,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
-    if hasattr(error, "format_message"):  # a usage error; its class lives in click or in typer, by typer's version
+    # a usage error; whether its class is in click or typer depends on typer's version
+    if hasattr(error, "format_message"):
         from .usage import explain
 
         explain(error, arguments)
@@ -91,7 +91,7 @@ def _debug() -> None:
 
 
 def _leave_quietly() -> int:
-    """Whoever read our output has gone (``| head``): the interpreter must not complain when it flushes at the end."""
+    """The reader of our output has gone (``| head``). Keep the interpreter from complaining when it flushes."""
     with suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED

@@ -1,4 +1,4 @@
-"""The commands and how they hang together."""
+"""The commands, put together."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def command() -> Any:
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="rich",
-        pretty_exceptions_enable=False,  # they would show the locals, and so what was read and asked
+        pretty_exceptions_enable=False,  # they would show local variables, and with them prompts and answers
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_top)

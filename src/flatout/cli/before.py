@@ -1,4 +1,4 @@
-"""What a run has behind it when the command is given once more."""
+"""The state of a run before this process, for a command that is given again."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """What earlier processes have done of this run: rows that need no asking, those of them that failed, the cost."""
+    """The work of earlier processes: rows that need no asking, how many of them failed, and the cost."""
 
     finished: int = 0
     failed: int = 0
     spent: Spent = Spent()
-    unfit: int = 0  # answers that were cut off, where those are to be failures
+    unfit: int = 0  # answers that were cut off, if those count as failures
 
     @classmethod
     def of(cls, runner: Runner, options: RunOptions, *, fail_truncated: bool = False) -> Before:
-        """Look into the run file. The runner counts on its way; this is wanted beforehand, and by outcome."""
+        """Read the run file. The runner counts as it goes; this is needed before it starts, and by outcome."""
         from flatout.store import RunReader
 
         again = ("unsent", "failed") if options.retry_failed else ("unsent",)

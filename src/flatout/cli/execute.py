@@ -1,4 +1,4 @@
-"""Running in this process: its event loop, its signals, its garbage collector and its file limit."""
+"""Runs a job in this process: the event loop, signals, the garbage collector and the limit on open files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MOST_FILES = 65_536  # more connections than one address has ports for
 
 
 def execute(runner: Runner, display: Display) -> RunEnd:
-    """Run to the end, showing progress, in an event loop of its own."""
+    """Run to the end in a new event loop, showing progress."""
     _tune_collector()
     _allow_many_files()
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
         try:
             return loop.run(_watched(runner, display))
-        except asyncio.CancelledError:  # no Exception: it would pass every boundary as a traceback
+        except asyncio.CancelledError:  # not an Exception, so it would pass every boundary and end as a traceback
             raise FlatoutError("the run was cancelled") from None
 
 
@@ -48,7 +48,7 @@ async def _watched(runner: Runner, display: Display) -> RunEnd:
 
 
 class _Stopping:
-    """Ctrl-C and its like: the first lets finish what is in flight, the second does not, the third kills."""
+    """Handles Ctrl-C and its like: the first waits for calls in flight, the second drops them, the third kills."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -56,7 +56,7 @@ class _Stopping:
         self._handled: list[signal.Signals] = []
 
     def listen(self) -> None:
-        """Take the signals, but for those that were ignored before us: nohup and background jobs mean it."""
+        """Handle the signals, except those that were ignored before: nohup and background jobs rely on that."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -64,20 +64,20 @@ class _Stopping:
                 self._handled.append(number)
 
     def leave(self) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         loop = asyncio.get_running_loop()
         while self._handled:
             loop.remove_signal_handler(self._handled.pop())
 
     def note(self) -> str:
-        """What the live line says about it."""
+        """The live line's note about stopping."""
         if not self._asked:
             return ""
-        return "stopping: waits for what is in flight; Ctrl-C again drops it" if self._asked == 1 else "stopping"
+        return "stopping: waits for calls in flight; Ctrl-C again drops them" if self._asked == 1 else "stopping"
 
     def _stop(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP and self._asked:
-            return  # a closing terminal may send it more than once, and nobody was impatient
+            return  # a closing terminal may send it more than once; that is not impatience
         self._asked += 1
         self._runner.stop()
         if self._asked > 1:
@@ -85,10 +85,10 @@ class _Stopping:
 
 
 def _tune_collector() -> None:
-    """Keep the garbage collector from going over every call in flight again and again.
+    """Keep the garbage collector from scanning every call in flight again and again.
 
     With 5,000 calls in flight, Python's default settings cost more than the calls themselves (480 against 200 µs a
-    call). This process is ours alone, so it may be set so; the library never does that to its host.
+    call). The command owns its process, so it may change them; the library never does that to its host.
     """
     gc.collect()
     gc.freeze()
@@ -96,7 +96,9 @@ def _tune_collector() -> None:
 
 
 def _allow_many_files() -> None:
-    """Every connection is an open file, and the usual soft limit of 1,024 is for programs that use select."""
+    """Raise the limit on open files. Every connection is one, and the usual soft limit of 1,024 is meant for programs
+    that use select.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""Numbers for people: counts, money, durations, rates. What is not known is said, never shown as 0."""
+"""Numbers for people: counts, money, durations, rates. An unknown figure is named as unknown, never shown as 0."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def count(number: int) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A count and what it counts: ``1 row``, ``12,345 rows``."""
+    """A count with its noun: ``1 row``, ``12,345 rows``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -72,7 +72,7 @@ def cost_in_words(known: float | None, unknown: int, what: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time: ``4.2 s``, ``46 s``, ``12 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    """A duration: ``4.2 s``, ``46 s``, ``12 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(seconds: float) -> str:
-    """A length of time where milliseconds count: ``0.4 ms``, ``12 ms``, ``0.85 s``; from 10 s on as `duration`."""
+    """A duration in which milliseconds matter: ``0.4 ms``, ``12 ms``, ``0.85 s``; from 10 s on as `duration`."""
     thousandths = max(seconds, 0.0) * 1_000
     if thousandths < 99.5:
         return f"{thousandths:.{1 if 0.05 <= thousandths < 0.95 else 0}f} ms"
@@ -94,7 +94,7 @@ def elapsed(seconds: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """How fast calls finish: ``812 calls/s``, ``4.5 calls/s``, ``12 calls/min``."""
+    """The speed at which calls finish: ``812 calls/s``, ``4.5 calls/s``, ``12 calls/min``."""
     if per_second >= 1:
         return f"{per_second:,.{0 if per_second >= 99.5 else 1}f} calls/s"
     return f"{per_second * 60:.{0 if per_second >= 0.15 else 1}f} calls/min"

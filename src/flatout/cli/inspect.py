@@ -1,4 +1,4 @@
-"""``flatout status`` and ``flatout export``: looking into a run file, at any time, without disturbing the run."""
+"""``flatout status`` and ``flatout export``: read a run file at any time, without disturbing the run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ $ flatout export damaged.flatout -o rescued.jsonl --salvage
 
 def status(
     run: RunName,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
-    """Show how far a run is, what failed and what it cost: while it goes on, after a crash, when it is done."""
+    """Show how far a run is, what failed and what it cost: during the run, after a crash, or at the end."""
     from flatout.store import RunReader
 
     place = find(run)
@@ -59,7 +59,7 @@ def export(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="jsonl, csv, tsv or parquet; told by the file's name when left out."),
+        typer.Option(metavar="NAME", help="jsonl, csv, tsv or parquet; by default the file's name tells."),
     ] = None,
     neutralise: Annotated[
         bool,
@@ -67,11 +67,10 @@ def export(
             "--neutralise", metavar="", help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV)."
         ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", metavar="", help="Replace a file that is there already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace a file that exists.")] = False,
     salvage: Annotated[
-        bool, typer.Option("--salvage", metavar="", help="Get out of a damaged run file what can still be read.")
+        bool,
+        typer.Option("--salvage", metavar="", help="Write everything that can still be read from a damaged run file."),
     ] = False,
 ) -> int:
     """Write the finished rows of a run to a file, in input order."""
@@ -98,7 +97,7 @@ def export(
 
 
 def look(reader: RunReader) -> dict[str, Any]:
-    """What there is to know about a run, as JSON can write it. What is not known is None."""
+    """The facts about a run, ready for JSON. An unknown fact is None."""
     info, summary, unsettled, holder = reader.info(), reader.summary(), reader.unsettled(), reader.holder()
     finished = summary.answered + summary.failed
     left = None if info.total is None else max(0, info.total - finished)
@@ -135,7 +134,7 @@ def look(reader: RunReader) -> dict[str, Any]:
 
 
 def describe(facts: dict[str, Any]) -> list[Fact]:
-    """The facts, for people."""
+    """The facts as labelled lines."""
     from flatout.runs.story.progress import Failure
 
     from .summary import by_class
@@ -198,7 +197,7 @@ def _unsettled(facts: dict[str, Any]) -> list[Fact]:
     if facts["cost"] is not None and facts["unknown_costs"]:
         cost += f", {figures.count(facts['unknown_costs'])} of them at unknown cost"
     attempts = figures.counted(facts["attempts"], "attempt")
-    what = f"{attempts} whose process stopped or died before it had kept an answer, in flight or just answered ({cost})"
+    what = f"{attempts} whose process stopped or died before it kept an answer, in flight or just answered ({cost})"
     return [("perhaps paid", what)]
 
 

@@ -24,7 +24,7 @@ $ flatout run p.jsonl -o out.jsonl -m any --base-url http://127.0.0.1:8080/v1
 """
 
 _MEGABYTE = 1_000_000
-_BETWEEN = 0.2  # seconds between two showings of the download's progress
+_BETWEEN = 0.2  # seconds between two updates of the download's progress
 
 
 def pull() -> int:
@@ -36,7 +36,7 @@ def pull() -> int:
     if is_live(sys.stderr):
         rewrite("")
     if path == present:
-        say("The embedded model is there already.")
+        say("The embedded model is installed already.")
     show(str(path))
     say("Use it with: flatout run prompts.jsonl -m local")
     return 0
@@ -61,14 +61,14 @@ def serve(
 
 
 class Download:
-    """Shows how far a download is: written over on a terminal, once a stage elsewhere."""
+    """Shows the progress of a download: in place on a terminal, one line for each stage elsewhere."""
 
     def __init__(self) -> None:
         self._stage = ""
         self._next = 0.0
 
     def show(self, stage: str, done: int, total: int) -> None:
-        """Show it, but not more often than anybody can read."""
+        """Show the progress, but not more often than anybody can read."""
         now = time.monotonic()
         live = is_live(sys.stderr)
         if stage == self._stage and (not live or now < self._next):

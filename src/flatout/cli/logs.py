@@ -1,7 +1,6 @@
-"""What the library logs, on standard error: warnings always, and with ``-v`` and ``-vv`` what happens.
+"""Shows the library's log on standard error: always warnings, and with ``-v`` and ``-vv`` also events.
 
-The lines are written by a thread of their own, as the live line is: a terminal that takes no output must not stop the
-calls.
+A separate thread writes the lines, as it does for the live line. A blocked terminal must not stop the calls.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class _TerminalHandler(logging.Handler):
-    """Says each record on one line."""
+    """Writes each record on one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(f"flatout: {clean(record.getMessage())}")
@@ -26,7 +25,7 @@ class _TerminalHandler(logging.Handler):
 
 @contextmanager
 def shown(verbosity: int = 0) -> Iterator[None]:
-    """Within the block, show what the library logs; what was logged is written when it ends."""
+    """Within the block, show the library's log. The end of the block waits until everything is written."""
     logger, others = logging.getLogger("flatout"), logging.getLogger()
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler, silence = QueueHandler(queue), logging.NullHandler()
@@ -34,7 +33,7 @@ def shown(verbosity: int = 0) -> Iterator[None]:
     before = logger.level
     logger.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
     logger.addHandler(handler)
-    others.addHandler(silence)  # else other libraries' warnings would tear up the live line
+    others.addHandler(silence)  # otherwise warnings of other libraries would tear up the live line
     listener.start()
     try:
         yield

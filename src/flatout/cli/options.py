@@ -1,4 +1,4 @@
-"""The options of ``flatout run``: what each takes, and its line of help."""
+"""The options of ``flatout run``, each with its type and its line of help."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="jsonl, json, csv, tsv, text or parquet; told by the file's name when left out.",
+        help="jsonl, json, csv, tsv, text or parquet; by default the file's name tells.",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -84,7 +84,7 @@ Format = Annotated[
 Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text's encoding.", rich_help_panel=_INPUT)]
 
 Limit = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Take the first N rows alone.", rich_help_panel=_INPUT)
+    int | None, typer.Option(metavar="N", min=1, help="Take only the first N rows.", rich_help_panel=_INPUT)
 ]
 
 Param = Annotated[
@@ -107,7 +107,7 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Any OpenAI-compatible server; every model name is then taken as it is.",
+        help="Any OpenAI-compatible server; every model name is then sent as it is.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -118,7 +118,7 @@ Header = Annotated[
 ]
 
 TrustEnv = Annotated[
-    bool, typer.Option("--trust-env", metavar="", help="Obey HTTPS_PROXY and its like.", rich_help_panel=_MODEL)
+    bool, typer.Option("--trust-env", metavar="", help="Use HTTPS_PROXY and similar variables.", rich_help_panel=_MODEL)
 ]
 
 Schema = Annotated[
@@ -138,7 +138,7 @@ FailTruncated = Annotated[
     typer.Option(
         "--fail-truncated",
         metavar="",
-        help="Take answers that were cut off at max_tokens for failures.",
+        help="Treat answers that were cut off at max_tokens as failures.",
         rich_help_panel=_ANSWERS,
     ),
 ]
@@ -148,7 +148,7 @@ Reasks = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        help="When an answer does not fit, say why and ask again, up to N times; 1 when left out.",
+        help="When an answer does not fit, say why and ask again, up to N times; default 1.",
         rich_help_panel=_ANSWERS,
     ),
 ]
@@ -160,12 +160,12 @@ Rpm = Annotated[
 
 Tpm = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Tokens per minute, in and out together: 2M.", rich_help_panel=_LIMITS),
+    typer.Option(metavar="N", help="Tokens per minute, input and output together: 2M.", rich_help_panel=_LIMITS),
 ]
 
 Itpm = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Input tokens per minute, where they count apart.", rich_help_panel=_LIMITS),
+    typer.Option(metavar="N", help="Input tokens per minute, if they have their own limit.", rich_help_panel=_LIMITS),
 ]
 
 Otpm = Annotated[
@@ -182,8 +182,8 @@ Burst = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="Seconds' worth of the limits that the provider takes at once: 60 for a whole minute's calls, 1 to go "
-        "evenly; when left out, as its headers say, or up to 60 on trial.",
+        help="How much of the limits the provider takes at once, in seconds: 60 for a whole minute's calls, 1 for "
+        "an even pace; by default as its headers say, or up to 60 on trial.",
         rich_help_panel=_LIMITS,
     ),
 ]
@@ -196,7 +196,7 @@ Adaptive = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
-        help="What to adapt where no limit is known: rate (hosted), or concurrency (a server of your own).",
+        help="What to adapt if no limit is known: rate (hosted), or concurrency (a server of your own).",
         rich_help_panel=_LIMITS,
     ),
 ]
@@ -205,7 +205,7 @@ Share = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Keep to the limits together with all runs on this machine that name the same; unknown ones, too.",
+        help="Share the limits, also unknown ones, with all runs on this machine that use the same name.",
         rich_help_panel=_LIMITS,
     ),
 ]
@@ -215,7 +215,7 @@ WaitForQuota = Annotated[
     typer.Option(
         "--wait-for-quota",
         metavar="",
-        help="When a quota is used up, wait for it instead of failing the rest.",
+        help="If a quota is used up, wait for it instead of failing the rest.",
         rich_help_panel=_LIMITS,
     ),
 ]
@@ -229,14 +229,14 @@ Budget = Annotated[
 
 Timeout = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="The most for one attempt; 300 when left out.", rich_help_panel=_TIME),
+    typer.Option(metavar="SECONDS", help="The most for one attempt; default 300.", rich_help_panel=_TIME),
 ]
 
 FirstByte = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="The most until an answer's first byte; answers then come in pieces.",
+        help="The most until an answer's first byte; answers are then streamed.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -254,7 +254,7 @@ Deadline = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="The most for a call, from when its row is taken up: waiting and retries included; 3600 when left out.",
+        help="The most for a whole call, waiting and retries included; default 3600.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -264,7 +264,7 @@ Retries = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        help="Attempts after the first; 5 when left out. Refusals for the rate (429) and outages do not count.",
+        help="Attempts after the first; default 5. Refusals for the rate (429) and outages do not count.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -273,7 +273,7 @@ GiveUp = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="How long to wait for a server that was never reached; 60 when left out.",
+        help="How long to wait for a server that was never reached; default 60.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -282,7 +282,7 @@ RetryShare = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Of what is sent, how much may be retries while other rows wait; 0.2 when left out.",
+        help="The share of retries among all requests while other rows wait; default 0.2.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -292,7 +292,7 @@ Repeats = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Equal answers that cannot be used after which a row is given up; 3 when left out.",
+        help="Give a row up after N equal answers that cannot be used; default 3.",
         rich_help_panel=_TIME,
     ),
 ]
@@ -307,7 +307,7 @@ Fresh = Annotated[
     typer.Option(
         "--fresh",
         metavar="",
-        help="Start over; the run file of before is kept, as .1, .2 and so on.",
+        help="Start over; the old run file is kept as .1, .2 and so on.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -316,7 +316,7 @@ RunFile = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="Where the run is kept; OUTPUT.flatout, or without -o a file in the cache folder.",
+        help="The run file; default OUTPUT.flatout, or without -o a file in the cache folder.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -361,12 +361,12 @@ Metrics = Annotated[
 
 Config = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Settings; flatout.toml from here upward when left out.", rich_help_panel=_RUN),
+    typer.Option(
+        metavar="FILE", help="Settings; default the flatout.toml here or in a folder above.", rich_help_panel=_RUN
+    ),
 ]
 
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_RUN)
-]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Print only errors.", rich_help_panel=_RUN)]
 
 Verbose = Annotated[
     int,
@@ -375,7 +375,7 @@ Verbose = Annotated[
         "-v",
         metavar="",
         count=True,
-        help="Say what happens: retries, pauses, limits found; -vv also every call.",
+        help="Print events: retries, pauses, limits found; -vv also every call.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -1,4 +1,4 @@
-"""How fast calls finish, and how long the rest takes: one time while the pace is steady, a range while it swings."""
+"""The speed of calls, and the time that the rest takes: one figure at a steady pace, a range at a changing one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from . import figures
 if TYPE_CHECKING:
     from flatout.runs.story.progress import Progress
 
-RECENT = 10.0  # seconds over which the shown rate is taken: the average since the start would hide a slowdown
-_STRETCHES = 6  # as long as that each; by them is judged how long the rest takes
-_STEADY = 1.5  # times the slowest stretch; a faster one is a swing
-_OVERDUE = 3.0  # times the mean time between two finished calls
-_CHANCE = 3.0  # standard deviations by which stretches differ by chance
+RECENT = 10.0  # seconds; the shown rate covers them, because the average since the start would hide a slowdown
+_STRETCHES = 6  # stretches of RECENT seconds from which the remaining time is estimated
+_STEADY = 1.5  # times the slowest stretch; up to that the pace is steady
+_OVERDUE = 3.0  # times the mean time between two finished calls; after that the rate tells nothing
+_CHANCE = 3.0  # standard deviations by which stretches may differ by chance
 
 
 class Speed(NamedTuple):
-    """Calls finished per second: of late, and in the slowest and the fastest stretch where the pace swings.
+    """Calls finished per second: recently, and in the slowest and the fastest stretch if the pace changes.
 
-    ``quiet`` is for how long nothing has finished, where that is so long that the rate tells nothing; else 0.
+    ``quiet`` is the time without any finished call, if it is so long that the rate tells nothing; otherwise 0.
     """
 
     rate: float | None
@@ -32,7 +32,7 @@ class Speed(NamedTuple):
     quiet: float = 0.0
 
     def left(self, calls: int) -> str:
-        """How long so many calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" when nothing tells."""
+        """The time that the calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" if unknown."""
         if not self.rate:
             return ""
         if not self.fastest:
@@ -44,7 +44,7 @@ class Speed(NamedTuple):
 
 
 class Pace:
-    """Watches a run's progress, as often as it is shown."""
+    """Watches a run's progress; call `look` each time it is shown."""
 
     def __init__(self, window: float = RECENT) -> None:
         self._window = window
@@ -53,7 +53,7 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_STRETCHES + 1)
 
     def look(self, progress: Progress) -> Speed:
-        """The speed now. The rate is that since the start, or the last outage, when none finished of late."""
+        """The speed now. If no call finished recently, the rate is that since the start or since the last outage."""
         now, done = progress.elapsed, progress.answered + progress.failed
         if done > self._last[1]:
             self._last = now, done
@@ -70,7 +70,7 @@ class Pace:
         return Speed(rate, _rate(self._marks[0], (now, done)), slowest, fastest, self._quiet(now))
 
     def _begin_anew(self, now: float, done: int) -> None:
-        """Forget what was before: an outage is no pace at which anything is left."""
+        """Forget everything before. The rate of an outage predicts nothing."""
         self._seen.clear()
         self._marks.clear()
         self._since = now, done
@@ -83,7 +83,7 @@ class Pace:
         return quiet if quiet > max(self._window, _OVERDUE * then / max(done, 1)) else 0.0
 
     def _swing(self) -> tuple[float, float] | tuple[None, None]:
-        """The slowest and the fastest stretch, if they differ by more than chance makes them."""
+        """The slowest and the fastest stretch, if they differ by more than chance explains."""
         counts = [after[1] - before[1] for before, after in pairwise(self._marks)]
         rates = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(self._marks)]
         if len(rates) < 2 or max(rates) <= _STEADY * min(rates):
@@ -93,5 +93,5 @@ class Pace:
 
 
 def _rate(before: tuple[float, int], now: tuple[float, int]) -> float | None:
-    """Calls a second between two looks; None when none finished."""
+    """Calls a second between two looks; None if none finished."""
     return (now[1] - before[1]) / (now[0] - before[0]) if now[1] > before[1] and now[0] > before[0] else None

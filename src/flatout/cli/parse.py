@@ -1,4 +1,4 @@
-"""From what was typed to values. Whatever cannot be meant is said in one sentence, before anything is sent."""
+"""From typed text to values. Each unusable value is one sentence of error before anything is sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALL_PARAMETERS = (
     "tool_choice",
     "tools",
 )
-"""What ``--param`` gives to the Call by name. Everything else is sent as it is, in ``extra``."""
+"""The ``--param`` names that are parameters of a Call. All others are sent as they are, in ``extra``."""
 
 _OWN_OPTION = {
     "prompt": "--prompt",
@@ -43,14 +43,14 @@ _KINDS = {
     "object": "an object",
 }
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 
 
 def number(option: str, text: str | None) -> float | None:
     """A number as people write it: ``500``, ``10_000``, ``10,000``, ``10k``, ``2.5M``.
 
     Raises:
-        ConfigError: it is none, or not above 0.
+        ConfigError: the text is not a number, or not above 0.
     """
     if text is None:
         return None
@@ -80,7 +80,7 @@ def share(option: str, text: str | None) -> float | None:
 
 
 def port(option: str, value: int | None) -> int | None:
-    """A port to serve on. Not 0, any free one, since nobody would know which.
+    """A port to serve on. 0, which means any free port, is refused, because nobody would learn which.
 
     Raises:
         ConfigError: there is no such port.
@@ -91,7 +91,7 @@ def port(option: str, value: int | None) -> int | None:
 
 
 def text_or_file(option: str, value: str | None) -> str | None:
-    """The text itself, or with ``@`` before it what that file holds. ``@@`` stands for a text that begins with ``@``.
+    """The text itself, or after ``@`` the content of that file. ``@@`` begins a text that starts with ``@``.
 
     Raises:
         ConfigError: the file cannot be read, or is not UTF-8.
@@ -102,7 +102,7 @@ def text_or_file(option: str, value: str | None) -> str | None:
 
 
 def params(given: Sequence[str]) -> dict[str, Any]:
-    """The parameters of every call, from ``name=value`` texts; what a Call does not know by name is in ``extra``.
+    """The parameters of every call, from ``name=value`` texts. Names that a Call does not know go into ``extra``.
 
     Raises:
         ConfigError: there is no ``=``, the name has an option of its own, or the value has the wrong type.
@@ -124,13 +124,13 @@ def params(given: Sequence[str]) -> dict[str, Any]:
 
 
 def output_of(schema: str | None, choices: str | None) -> dict[str, Any]:
-    """What ``--schema FILE`` and ``--choices A,B`` ask of every answer, as the Call's ``output``.
+    """The answer's form that ``--schema FILE`` or ``--choices A,B`` asks for, as the Call's ``output``.
 
     Raises:
         ConfigError: both are given, the file holds no JSON schema, or there are no two different choices.
     """
     if schema is not None and choices is not None:
-        raise ConfigError("--schema and --choices: give one of them")
+        raise ConfigError("--schema and --choices: give only one of them")
     if choices is not None:
         words = tuple(dict.fromkeys(word.strip() for word in choices.split(",") if word.strip()))
         if len(words) < 2:
@@ -148,7 +148,7 @@ def _schema(path: str) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(_text_of(path, f"--schema {path}"))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ConfigError(f"--schema {path}: no JSON: {error}") from None
+        raise ConfigError(f"--schema {path}: not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"--schema {path}: a JSON schema is an object, not a {type(found).__name__}")
     try:
@@ -162,7 +162,7 @@ def headers(given: Sequence[str]) -> dict[str, str]:
     """Headers from ``Name: value`` texts.
 
     Raises:
-        ConfigError: one is written otherwise. Its value is not repeated: it may be a key.
+        ConfigError: a text has another form. The message does not repeat it, because it may be a key.
     """
     found: dict[str, str] = {}
     for text in given:
@@ -175,10 +175,10 @@ def headers(given: Sequence[str]) -> dict[str, str]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command as it can be typed again to go on: quoted, without ``--fresh``, and without keys.
+    """The command to type again to resume: quoted, without ``--fresh``, and without keys.
 
-    It is printed and kept in the run file, so the values of headers are left out, the passwords in addresses, the
-    parameters that are secrets by their names, and whatever looks like a key.
+    It is printed and kept in the run file. So it leaves out header values, passwords in addresses, parameters whose
+    names mean secrets, and everything that looks like a key.
     """
     from flatout.text.redact import redact
 
@@ -195,12 +195,12 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what was said: options without a value are left to the library's own defaults."""
+    """Only the options with a value; the library's own defaults hold for the rest."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _text_of(path: str, said: str) -> str:
-    """What a file holds. ``said`` is what the user wrote, for messages."""
+    """The content of a file. ``said`` is the user's text, for messages."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -220,7 +220,7 @@ def _without_login(url: str) -> str:
 
 
 def _without_secret(param: str) -> str:
-    """A ``name=value`` in which nothing stands under a secret's name; a number is no secret (``max_tokens=60``)."""
+    """A ``name=value`` without the value if its name means a secret. A number is not a secret (``max_tokens=60``)."""
     from flatout.text.redact import mask
 
     name, equals, text = param.partition("=")
@@ -236,7 +236,7 @@ _VEILS = {
     "--image": _without_login,
     "--param": _without_secret,
 }
-"""What the command line shows of the options that may hold keys."""
+"""How the command line shows the options that may hold keys."""
 
 
 def _float(text: str) -> float | None:
@@ -257,7 +257,7 @@ def _json(text: str) -> Any:
 
 
 def _typed(name: str, text: str) -> Any:
-    """The value, checked against the Call's own type; ``stop=5`` can only mean the text."""
+    """The value, checked against the Call's own type. ``stop=5`` can only mean the text."""
     import msgspec
 
     from flatout.runs.prompts.recipe import Parameters
@@ -273,8 +273,8 @@ def _typed(name: str, text: str) -> Any:
 
 
 def _in_plain_words(name: str, message: str) -> str:
-    """What msgspec says it expected: ``a whole number`` for ``Expected `int | null`, got `str```."""
+    """The type that msgspec expected: ``a whole number`` for ``Expected `int | null`, got `str```."""
     found = re.search(r"Expected `([^`]+)`", message)
-    if found is None:  # the Call's own sentence, which ends with the value, too
+    if found is None:  # the Call's own message, which ends with the value, too
         return message.removeprefix(f"{name} is ").partition(", not ")[0]
     return " or ".join(_KINDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null")

@@ -1,8 +1,8 @@
-"""The live line: how far a run is, how fast, at what cost, and what it waits for.
+"""The live line: a run's progress, its speed, its cost, and what it waits for.
 
-On a terminal two lines are written over eight times a second; elsewhere a plain line appears every few seconds. The
-numbers are read in the event loop and written by a thread: a terminal that takes no output (Ctrl-S, a slow
-connection) must not stop the calls.
+On a terminal, two lines are updated in place eight times a second; elsewhere a plain line appears every few seconds.
+The numbers are read in the event loop and written by a thread. A blocked terminal (Ctrl-S, a slow connection) must not
+stop the calls.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from flatout.runs.story.progress import Progress
 
 PLAIN_SECONDS = 5.0
-"""Between two plain lines; the environment variable FLATOUT_PROGRESS_SECONDS says otherwise."""
+"""Seconds between two plain lines. The environment variable FLATOUT_PROGRESS_SECONDS overrides them."""
 
 _LIVE_SECONDS = 0.125
 _SEPARATOR = " · "
 _BAR = 24
-_LONG = 5.0  # seconds that an attempt has taken before it is named
+_LONG = 5.0  # seconds on the wire after which an attempt is named
 
 
 class Display(Protocol):
-    """Where progress is shown. ``seconds`` is the time between two showings."""
+    """Shows progress. ``seconds`` is the time between two updates."""
 
     seconds: float
 
     def show(self, progress: Progress, note: str = "") -> None:
-        """Show the numbers as they are now. The note says what is special now, such as that the run is stopping."""
+        """Show the current numbers. The note reports a special state, such as that the run is stopping."""
         ...
 
     def close(self) -> None:
-        """Take away what should not stay."""
+        """Remove everything temporary."""
         ...
 
 
@@ -54,11 +54,11 @@ def choose(*, quiet: bool, plain: bool, answers_on_stdout: bool) -> Display:
     """The display that fits: none, plain lines, or a live one.
 
     Raises:
-        ConfigError: FLATOUT_PROGRESS_SECONDS is no number above 0.
+        ConfigError: FLATOUT_PROGRESS_SECONDS is not a number above 0.
     """
     if quiet:
         return Silent()
-    # Answers that go to the same terminal would be written over.
+    # A live line would overwrite answers on the same terminal.
     mixed = answers_on_stdout and is_live(sys.stdout)
     return LiveLine() if is_live(sys.stderr) and not plain and not mixed else PlainLines(_plain_seconds())
 
@@ -69,8 +69,8 @@ async def watch(refresh: Callable[[], None], progress: Progress, display: Displa
     Args:
         refresh: brings ``progress`` up to date.
         progress: the numbers.
-        display: where they are shown.
-        note: what to say beside them.
+        display: shows them.
+        note: returns the note to show beside them.
     """
     while True:
         await asyncio.sleep(display.seconds)
@@ -79,7 +79,7 @@ async def watch(refresh: Callable[[], None], progress: Progress, display: Displa
 
 
 def how_far(progress: Progress) -> str:
-    """``1,234/10,000 (12 %)``, or how many are done when the end is not known."""
+    """``1,234/10,000 (12 %)``, or the number of finished rows if the total is unknown."""
     if progress.total is None:
         return f"{figures.count(progress.finished)} done"
     done = figures.percent(progress.finished, progress.total)
@@ -87,18 +87,18 @@ def how_far(progress: Progress) -> str:
 
 
 def how_fast(progress: Progress, speed: Speed) -> list[str]:
-    """The rate, and the time left; or, where that is up to a few calls, which of them is waited for."""
+    """The rate, and the time left. If only calls in flight are left, the longest of them instead."""
     left = 0 if progress.total is None else progress.total - progress.finished
     facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
     if speed.rate and not speed.quiet:
         facts.append(figures.rate(speed.rate))
-    if speed.quiet or 0 < left <= progress.in_flight:  # a rate does not tell when the last ones come
+    if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
         return facts + _longest(progress)
     return [*facts, speed.left(left)] if speed.rate and left > 0 else facts
 
 
 def _longest(progress: Progress) -> list[str]:
-    """``row 97 waits 1 min 02 s (timeout in 3 min 58 s)``, if any waits for long."""
+    """``row 97 waits 1 min 02 s (timeout in 3 min 58 s)``, if a row waits that long."""
     longest = progress.longest
     if longest is None or longest.seconds < _LONG:
         return []
@@ -107,7 +107,7 @@ def _longest(progress: Progress) -> list[str]:
 
 
 def state(progress: Progress) -> list[str]:
-    """What stands in the way, what fails, what is under way and what it cost: the most important first."""
+    """The obstacles, the failures, the work in progress and the cost, the most important first."""
     facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
     for target, why in progress.down.items():
         if target not in progress.stopped:
@@ -144,7 +144,7 @@ class Silent:
         """Show nothing."""
 
     def close(self) -> None:
-        """Nothing is there to close."""
+        """There is nothing to close."""
 
 
 class PlainLines:
@@ -160,11 +160,11 @@ class PlainLines:
         say(", ".join([*facts, note] if note else facts))
 
     def close(self) -> None:
-        """Nothing is there to close."""
+        """There is nothing to close."""
 
 
 class LiveLine:
-    """Two lines at the bottom of a terminal, written over in place."""
+    """Two lines at the bottom of a terminal, updated in place."""
 
     seconds = _LIVE_SECONDS
 
@@ -175,7 +175,7 @@ class LiveLine:
         self._lock = Lock()  # `show` runs in a thread, which may be late
 
     def show(self, progress: Progress, note: str = "") -> None:
-        """Write the two lines over."""
+        """Update the two lines."""
         from rich.text import Text
 
         with self._lock, suppress(OSError, ValueError):  # the terminal has gone; the run goes on
@@ -190,7 +190,7 @@ class LiveLine:
             live.update(text, refresh=True)
 
     def close(self) -> None:
-        """Take the lines away."""
+        """Remove the lines."""
         with self._lock, suppress(OSError, ValueError):
             self._closed = True
             if self._live is not None:
@@ -207,7 +207,7 @@ class LiveLine:
 
 
 def compose(progress: Progress, speed: Speed, note: str, width: int) -> tuple[str, str]:
-    """The two lines, at most ``width`` wide: what does not fit is left out, the least important first."""
+    """The two lines, each at most ``width`` wide. The least important facts are left out first."""
     facts = [how_far(progress), *how_fast(progress, speed)]
     first = _fitted(facts, width)
     if progress.total and len(first) + _BAR + 2 <= width:
@@ -236,7 +236,7 @@ def _held(progress: Progress) -> str:
 
 
 def _found(progress: Progress) -> str:
-    """What is known of a limit on requests that nobody gave: "" for nothing."""
+    """The finding about a request limit that the user did not give; "" if there is none."""
     if progress.holds != "requests" or progress.pace is None:
         return ""
     if progress.rising:

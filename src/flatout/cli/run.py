@@ -49,7 +49,7 @@ answer are never asked, or paid for, twice. See how a run is doing with: flatout
 nothing was sent; 130 interrupted.
 """
 
-_LARGE = 20_000_000  # bytes; below, checking takes less than a second or two
+_LARGE = 20_000_000  # bytes; checking a smaller file takes less than a second or two
 
 
 def run(
@@ -109,7 +109,7 @@ def run(
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
     One row in, one answer or named error out, in the same order.
-    A run can be interrupted at any time, and goes on where it was.
+    A run can be interrupted at any time, and resumes where it was.
     """
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
@@ -191,44 +191,44 @@ def run(
     with logs.shown(0 if quiet else verbose):
         runner.prepare()
         if runner.moved is not None and not quiet:
-            say(f"flatout: the run before is kept as {runner.moved}")
+            say(f"flatout: the previous run is kept as {runner.moved}")
         before = Before.of(runner, job, fail_truncated=fail_truncated)
         runner.progress.earlier = before.spent
         if not quiet:
             say(announcement(runner.progress, job, before, runner.destinations()))
         outcome = _executed(runner, job, display)
     if outcome is None:
-        return FAILED  # not the code for unusable job: calls were sent
+        return FAILED  # not the code for an unusable job, because calls were sent
     return conclude(runner.progress, job, outcome, before, quiet=quiet)
 
 
 def _executed(runner: Runner, job: RunOptions, display: Display) -> RunEnd | None:
-    """Run to the end; None when it broke off, which has been said."""
+    """Run to the end; None if an error ended the run, which this function has reported."""
     from .execute import execute
 
     try:
         return execute(runner, display)
     except FlatoutError as error:
         if isinstance(error, ConfigError | StoreError) and not runner.sent:
-            raise  # of stdin, what cannot be used is found only now: still before anything was sent
+            raise  # unusable standard input is found only now, still before anything was sent
         say(f"flatout: {sentence(error)}")
         say(_kept(runner, job))
         return None
     except BrokenPipeError:
-        raise  # who reads the answers has seen enough
+        raise  # the reader of the answers has seen enough
     except Exception:
         say(_kept(runner, job))
         raise
 
 
 def announcement(progress: Progress, options: RunOptions, before: Before, to: Sequence[str]) -> str:
-    """What is about to happen, in one line.
+    """One line that says what the run will do.
 
     Args:
         progress: the run's numbers.
-        options: what runs.
-        before: what was done before.
-        to: where the calls go.
+        options: the run's options.
+        before: the work of earlier processes.
+        to: the destinations of the calls.
     """
     from . import figures
 
@@ -247,7 +247,7 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
 
 
 def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: Before, *, quiet: bool) -> int:
-    """Say how it ended, and return the exit code."""
+    """Report how the run ended, and return the exit code."""
     from . import figures
     from .summary import details, failures, headline
 
@@ -267,14 +267,14 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         cut_off = figures.counted(before.unfit, "answer")
         say(f"{cut_off} cut off by then, without --fail-truncated, cannot be asked for again: start over with --fresh.")
     elif good and progress.resumed and not progress.answered and not quiet:
-        say("To ask for all of them anew, run the same command with --fresh.")
+        say("To ask all of them again, run the same command with --fresh.")
     if outcome.interrupted:
         return INTERRUPTED
     return 0 if good else FAILED
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:
-    return f"What was answered is kept in {runner.run_file}. To go on: {_go_on(options, str(runner.run_file))}"
+    return f"The answers so far are kept in {runner.run_file}. To go on: {_go_on(options, str(runner.run_file))}"
 
 
 def _go_on(options: RunOptions, run_file: str) -> str:
@@ -283,18 +283,18 @@ def _go_on(options: RunOptions, run_file: str) -> str:
 
 
 def _patience(source: str) -> str:
-    """What to say before something that takes its time."""
+    """The note before a step that takes long."""
     if source == "-":
         return "reads prompts from the keyboard; Ctrl-D ends them" if is_live(sys.stdin) else ""
     try:
         large = Path(source).stat().st_size > _LARGE
     except (OSError, ValueError):
-        return ""  # whoever opens it will say what is wrong
+        return ""  # opening the file will report the error
     return f"checks every row of {clean(source)} before the first call …" if large else ""
 
 
 def _client_maker(limits: dict[str, Any], options: dict[str, Any], *, quiet: bool) -> Callable[[], Any]:
-    """A function that makes the client, so that the runner decides when. It says which flatout.toml is in force."""
+    """A function that makes the client when the runner calls it. It reports which flatout.toml is in force."""
 
     def make() -> Any:
         from flatout.client import Client

@@ -1,4 +1,4 @@
-"""``flatout simulate``: a provider on this machine, with limits and faults of your choice, to try things against."""
+"""``flatout simulate``: a provider on this machine, with limits and faults of your choice, to test against."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MIX = {
     "late_error": 0.02,
     "schema": 0.02,
 }
-"""What ``--faults`` stands for. What hangs is rarer: each costs the client a whole timeout."""
+"""The shares that ``--faults`` sets. Hanging faults are rarer, because each costs the client a whole timeout."""
 
 _LIMITS, _SERVICE, _FAULTS = "Limits", "Service", "Faults"
 
@@ -56,7 +56,7 @@ def simulate(
         int, typer.Option(metavar="N", min=0, max=65_535, help="Where to listen; 0 takes a free one.")
     ] = 8100,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen at: this machine alone unless told otherwise.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen at; by default only this machine can connect.")
     ] = "127.0.0.1",
     rpm: Annotated[str | None, typer.Option(metavar="N", help="Requests per minute.", rich_help_panel=_LIMITS)] = None,
     tpm: Annotated[str | None, typer.Option(metavar="N", help="Tokens per minute.", rich_help_panel=_LIMITS)] = None,
@@ -64,14 +64,16 @@ def simulate(
         Literal["bucket", "sliding", "fixed"],
         typer.Option(
             metavar="KIND",
-            help="How they are enforced: a token bucket, a sliding or a fixed window.",
+            help="How the limits are enforced: a token bucket, a sliding or a fixed window.",
             rich_help_panel=_LIMITS,
         ),
     ] = "bucket",
     burst: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Seconds' worth of the limit that the bucket holds; 60.", rich_help_panel=_LIMITS
+            metavar="SECONDS",
+            help="How much of the limit the bucket holds, in seconds; default 60.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None,
     concurrency: Annotated[
@@ -82,13 +84,15 @@ def simulate(
     ] = 0.5,
     latency_p99: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Its 99th percentile; three times the median.", rich_help_panel=_SERVICE),
+        typer.Option(
+            metavar="SECONDS", help="Its 99th percentile; default three times the median.", rich_help_panel=_SERVICE
+        ),
     ] = None,
     first_token: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="The median time until a streamed answer begins; a fifth of the answer's.",
+            help="The median time until a streamed answer begins; default a fifth of --latency.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,
@@ -104,18 +108,22 @@ def simulate(
     key: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The only key that is accepted.", rich_help_panel=_SERVICE)
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Makes chances repeatable.", rich_help_panel=_SERVICE)] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Makes random choices repeatable.", rich_help_panel=_SERVICE)
+    ] = 0,
     change: Annotated[
         list[str] | None,
         typer.Option(
             metavar="AT:NAME=VALUE",
-            help="Change a setting after so many seconds: 60:rpm=300; repeatable.",
+            help="Change a setting AT seconds after the start: 60:rpm=300; repeatable.",
             rich_help_panel=_SERVICE,
         ),
     ] = None,
     outage: Annotated[
         str | None,
-        typer.Option(metavar="FROM:TO", help="Serve nothing between two seconds: 120:150.", rich_help_panel=_FAULTS),
+        typer.Option(
+            metavar="FROM:TO", help="Serve nothing from FROM to TO seconds: 120:150.", rich_help_panel=_FAULTS
+        ),
     ] = None,
     faults: Annotated[
         bool,
@@ -134,10 +142,10 @@ def simulate(
     hang: Annotated[str | None, _fault("Share of requests never answered.")] = None,
     stall: Annotated[str | None, _fault("Share of answers that stop in the middle, the connection open.")] = None,
     truncate: Annotated[str | None, _fault("Share of answers cut off in the middle.")] = None,
-    malformed: Annotated[str | None, _fault("Share of answers that are no JSON.")] = None,
+    malformed: Annotated[str | None, _fault("Share of answers that are not JSON.")] = None,
     empty: Annotated[str | None, _fault("Share of answers without text.")] = None,
     late_error: Annotated[
-        str | None, _fault("Share of errors that come after a 200, in a stream in the middle.")
+        str | None, _fault("Share of errors that come after a 200; in a stream, in the middle.")
     ] = None,
     misfit: Annotated[
         str | None, _fault("Share of conversations whose answer does not fit the schema asked for.")
@@ -145,8 +153,8 @@ def simulate(
 ) -> int:
     """Play a provider: an OpenAI-compatible server with limits and faults of your choice.
 
-    Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, calls
-    of tools, whole or streamed; and embeddings.
+    Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, tool
+    calls, whole or streamed; and embeddings.
     """
     drawn = {
         "rate_limited": share("--error-429", error_429),
@@ -185,7 +193,7 @@ def changes(given: Sequence[str]) -> tuple[tuple[float, dict[str, float | None]]
     """Changes from ``AT:name=value`` texts; ``none`` lifts a limit.
 
     Raises:
-        ConfigError: one is written otherwise.
+        ConfigError: a text has another form.
     """
     found: list[tuple[float, dict[str, float | None]]] = []
     for text in given:
@@ -199,10 +207,10 @@ def changes(given: Sequence[str]) -> tuple[tuple[float, dict[str, float | None]]
 
 
 def span(text: str | None) -> tuple[float, float] | None:
-    """From when until when, from ``FROM:TO``.
+    """The start and the end in ``FROM:TO``.
 
     Raises:
-        ConfigError: it is written otherwise, or ends before it begins.
+        ConfigError: the text has another form, or the end comes before the start.
     """
     if text is None:
         return None
@@ -213,7 +221,7 @@ def span(text: str | None) -> tuple[float, float] | None:
 
 
 def statistics(counts: dict[str, Any]) -> str:
-    """What the provider saw, in one line."""
+    """The provider's counts, in one line."""
     from . import figures
 
     parts = [f"{counts['received']:,} received", f"{counts['answered']:,} answered"]
@@ -244,7 +252,7 @@ def _settings(**values: Any) -> ProviderSettings:
     from flatout.testing import ProviderSettings
 
     settings = ProviderSettings(**given(values))
-    try:  # a struct does not check the types of what it is made of
+    try:  # a struct does not check the types of its values
         msgspec.convert({"headers": settings.headers}, ProviderSettings)
     except msgspec.ValidationError:
         raise ConfigError(
@@ -260,7 +268,7 @@ def _faults(shares: dict[str, float]) -> Faults:
 
 
 def _serve(settings: ProviderSettings, host: str, port: int, seed: int) -> dict[str, Any]:
-    """Serve until Ctrl-C; what was counted."""
+    """Serve until Ctrl-C and return the counts."""
     import asyncio
     import os
 

@@ -1,4 +1,4 @@
-"""The end of a run, for people: what was answered, what failed and what to do about it, what it cost."""
+"""The summary at the end of a run: answers, failures with advice, and cost."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 _EXAMPLE = 160  # characters of an error's example
 _MOST_CLASSES = 8
 _SHARES = 3
-_WORTH_TELLING = 1.5  # times faster than one call after another; below, the comparison says nothing
+_WORTH_TELLING = 1.5  # times faster than one call after another; a smaller factor says nothing
 
 
 def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str:
-    """How it ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.`` and its like.
+    """How the run ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.``, for example.
 
-    Done is a run that has nothing left to do, whether or not rows failed.
+    A run is done if nothing is left to do, whether or not rows failed.
 
     Args:
         progress: the run's numbers.
         outcome: how the run ended.
-        failed_before: how many of the rows that were finished before have no answer.
+        failed_before: how many of the rows finished earlier have no answer.
     """
     counts = []
     if progress.answered or not progress.resumed:
@@ -57,7 +57,7 @@ def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
 
 
 def failures(progress: Progress) -> list[Fact]:
-    """Why targets were stopped, whose limits others use, and the errors by class, each with what to do about it."""
+    """Why targets were stopped, whose limits others use too, and the errors by class, each with advice."""
     lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
     lines += [("limits", f"{clean(target)} {clean(why, 2 * _EXAMPLE)}") for target, why in progress.crowded.items()]
     ranked = sorted(progress.failures.items(), key=lambda item: -item[1].count)
@@ -65,7 +65,7 @@ def failures(progress: Progress) -> list[Fact]:
 
 
 def _without_echo(failure: Failure, reasons: Iterable[str]) -> Failure:
-    """A failure whose example is left out where a target's stop has told the same already."""
+    """The failure, without its example if the reason of a stopped target says the same."""
     if not any(reason in failure.example for reason in reasons):
         return failure
     return structs.replace(failure, example="")
@@ -88,7 +88,7 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Fact]:
 
 
 def _times(count: int, name: str) -> str:
-    """How often an error occurred; of what was not sent, that."""
+    """How often an error occurred, or how many calls it held back."""
     from flatout import errors
 
     kind = getattr(errors, name, None)
@@ -107,7 +107,7 @@ def _cut_off(progress: Progress) -> list[Fact]:
 
 
 def _money(progress: Progress) -> list[Fact]:
-    """Tokens and cost of the whole run, and what of the cost is of this process, where others had a part in it."""
+    """Tokens and cost of the whole run, and this process's part of the cost if there were others."""
     lines: list[Fact] = []
     whole = progress.whole
     if whole.input_tokens or whole.output_tokens:
@@ -147,7 +147,7 @@ def shares(waits: dict[str, float], searched: Set[str] = frozenset()) -> str:
 
     Args:
         waits: seconds by cause.
-        searched: the causes whose limit was not known.
+        searched: the causes whose limit was unknown.
     """
     from flatout.events import SEARCHED, WAITS
 

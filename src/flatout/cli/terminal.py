@@ -1,10 +1,10 @@
-"""Writing to people, and to whatever reads what we print. Nothing in ``cli`` writes in any other way.
+"""All output of the command. No other module of ``cli`` writes anything.
 
-Standard error is people's: `say`, `tell`, `rewrite`. Standard output is for what was asked for: `show` and `show_json`,
-and answers. Whatever is written may hold what others wrote, so here every character becomes one that can be seen (see
+Standard error carries messages for people: `say`, `tell`, `rewrite`. Standard output carries results: `show`,
+`show_json`, and answers. Any text may come from others, so control characters are made visible here (see
 `flatout.text.visible`).
 
-A run must not die because whoever watched it has gone: a closed terminal or pipe swallows what is said.
+A run must not die because its terminal or pipe has closed: the messages are then dropped.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from flatout.errors import RunMismatch
 from flatout.text.visible import visible, visible_lines
 
 Fact = tuple[str, str]
-"""A label and its text. Lines without a label go on with the one above."""
+"""A label and its text. A line without a label continues the one above."""
 
 _LABEL = 12
 _INDENT = 2
-_NARROWEST = 40  # columns; below, a line is left to the terminal
+_NARROWEST = 40  # columns; a narrower terminal breaks lines itself
 _COMMAND = re.compile(r"flatout (?:run|status|export|trace|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*")
 _GLUE = "\x00"
 
 
 def say(text: str) -> None:
-    """Write lines to standard error, if anybody is there; on a terminal in its width."""
+    """Write lines to standard error, if it is open; a terminal gets them in its width."""
     _write(sys.stderr, f"{_in_width_of(sys.stderr, visible_lines(text))}\n")
 
 
 def rewrite(text: str) -> None:
-    """Write over the last line of standard error, which is a terminal."""
+    """Replace the last line of standard error, which is a terminal."""
     _write(sys.stderr, f"\r\x1b[K{visible(text)}")
 
 
@@ -46,10 +46,10 @@ def show(text: str, *, fit: bool = False) -> None:
 
     Args:
         text: the lines.
-        fit: break them where a terminal has less room.
+        fit: break them to a terminal's width.
 
     Raises:
-        BrokenPipeError: whoever read it has gone.
+        BrokenPipeError: the reader has gone.
     """
     if sys.stdout is not None:
         lines = visible_lines(text)
@@ -57,7 +57,7 @@ def show(text: str, *, fit: bool = False) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Write a value to standard output as one line of JSON, in ASCII.
+    """Write a value to standard output as one line of ASCII JSON.
 
     Raises:
         BrokenPipeError: as for `show`.
@@ -77,14 +77,14 @@ def clean(text: str, most: int | None = None) -> str:
 
 
 def sentence(error: Exception) -> str:
-    """An error on one line, with what the command knows to do about it."""
+    """An error on one line, with the command's advice."""
     if isinstance(error, RunMismatch):
         return f"{clean(error.difference)}; use --fresh, or another file, to start over"
     return clean(str(error)) or type(error).__name__
 
 
 def is_live(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal that can be written over."""
+    """Whether a stream is a terminal on which lines can be replaced."""
     try:
         return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
     except ValueError:  # it is closed
@@ -92,13 +92,13 @@ def is_live(stream: TextIO | None) -> bool:
 
 
 def fitted(text: str, width: int) -> str:
-    """Lines in so many columns: broken between words, and never within a command, which is there to be copied."""
+    """Lines broken to a width between words, but never inside a command, so that it can be copied."""
     return "\n".join(line if len(line) <= width else _broken(line, width) for line in text.split("\n"))
 
 
 def _broken(line: str, width: int) -> str:
     begins = len(line) - len(line.lstrip())
-    # What goes on stands below its text: that of a label in the column of texts.
+    # Continuation lines align with the text; after a label, that is the column of texts.
     indent = _INDENT + _LABEL if begins == _INDENT and " " in line[_LABEL + 1 : _LABEL + 3] else begins + _INDENT
     whole = _COMMAND.sub(lambda command: command[0].replace(" ", _GLUE), line)
     first, *others = textwrap.wrap(
@@ -109,12 +109,12 @@ def _broken(line: str, width: int) -> str:
 
 
 def _in_width_of(stream: TextIO | None, text: str) -> str:
-    """Lines as a terminal has room for them; as they are for anything else."""
+    """Lines broken to the terminal's width; unchanged for any other stream."""
     if stream is None or not is_live(stream):
         return text
     try:
         width = os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):  # no terminal after all
+    except (OSError, ValueError):  # not a terminal after all
         return text
     return fitted(text, width) if width >= _NARROWEST else text
 
@@ -130,7 +130,7 @@ def tell(headline: str, lines: Sequence[Fact]) -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is not None:  # None when whoever started us has closed the descriptor
+    if stream is not None:  # None if our parent closed the descriptor
         with suppress(OSError, ValueError):
             stream.write(text)
             stream.flush()

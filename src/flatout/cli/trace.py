@@ -1,4 +1,4 @@
-"""``flatout trace``: what happened to one row, as a tree, from the run file alone; or which rows are worth a look."""
+"""``flatout trace``: the events of one row as a tree, from the run file alone; or a list of rows worth a look."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ $ flatout trace answers.jsonl 7            # what happened to row 7
 $ flatout trace answers.jsonl order-1138 --json
 """
 
-_SAME = 6  # rows of one id that a message names
+_SAME = 6  # rows with the same id that a message names
 
 
 def trace(
     run: RunName,
     item: Annotated[
-        str | None, typer.Argument(metavar="[ITEM]", help="A row: its number, from 1 as messages have it, or its id.")
+        str | None, typer.Argument(metavar="[ITEM]", help="A row: its number (from 1, as in messages) or its id.")
     ] = None,
     slowest: Annotated[
         bool, typer.Option("--slowest", metavar="", help="List the rows that took longest. This is the default.")
@@ -38,10 +38,8 @@ def trace(
     failed: Annotated[bool, typer.Option("--failed", metavar="", help="List the rows without an answer.")] = False,
     costliest: Annotated[bool, typer.Option("--costliest", metavar="", help="List the rows that cost most.")] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="The most rows to list.")] = 10,
-    plain: Annotated[
-        bool, typer.Option("--plain", metavar="", help="Indented lines, as if there were no terminal.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for machines.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", metavar="", help="Indented lines, even on a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
     """Show what happened to one row: stages, calls, attempts, waits, tokens, cost, times. Needs no collector."""
     from flatout.errors import ConfigError
@@ -107,7 +105,7 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
 
 
 def _history(reader: RunReader, item: str) -> History:
-    """What the run file has of the row that is meant: a number is a row's, unless there is none of that number.
+    """The records of one row. A number means the row of that number if there is one, otherwise an id.
 
     Raises:
         ConfigError: there is no such row, or there are several.
@@ -140,4 +138,4 @@ def _missing(reader: RunReader, item: str, number: int | None) -> str:
     total = reader.info().total
     if total is not None and number > total:
         return f"there is no row {number}: the run has {figures.counted(total, 'row')}"
-    return f"row {number} has not been begun"
+    return f"row {number} has not started"

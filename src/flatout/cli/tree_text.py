@@ -1,4 +1,4 @@
-"""How a trace looks: one line a node, its figures in columns; a drawn tree on a terminal, else indented lines."""
+"""The look of a trace: one line a node, figures in columns; a drawn tree on a terminal, indented lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from flatout.store import Counts, Ranked, Ranking
 
 _HEADINGS = ("start", "took", "tokens", "cost")
-_TIMES = 2  # the columns that are times; those behind them are left empty by most nodes
+_TIMES = 2  # leading columns that hold times; most nodes leave the others empty
 _MOST_NAME, _MOST_ID = 40, 24
 _GUIDE = 4  # cells that a drawn tree takes for a level
-_FELT = 0.001  # seconds; shorter waits are left out where there are longer ones
+_FELT = 0.001  # seconds; a shorter wait is left out if there are longer ones
 _NOTE_LINES = 3
 _NARROWEST_NOTE = 32
 _STYLES = {
@@ -46,7 +46,7 @@ _STYLES = {
 
 
 class TreeLine(Struct, frozen=True):
-    """A node as it is shown: its place in the tree, its figures as text, what is said of it."""
+    """A node as it is shown: its depth in the tree, its figures as text, and its note."""
 
     depth: int
     kind: str
@@ -61,14 +61,14 @@ class TreeLine(Struct, frozen=True):
 
     @property
     def columns(self) -> int:
-        """How many columns there are before the note, so that a line without figures has room for words."""
+        """The number of used columns before the note. A line without figures has room for words."""
         if any(self.cells[_TIMES:]):
             return len(self.cells)
         return _TIMES if any(self.cells) else 0
 
 
 class Layout(Struct, frozen=True):
-    """The widths of the columns. ``label`` is that of the deepest label, its indentation included."""
+    """The widths of the columns. ``label`` is the width of the deepest label with its indentation."""
 
     label: int
     cells: tuple[int, ...]
@@ -80,7 +80,7 @@ class Layout(Struct, frozen=True):
 
 
 def lines(root: Node) -> Iterator[str]:
-    """A tree as indented lines, as long as they are."""
+    """A tree as indented lines of any length."""
     shown = list(_flat(root))
     layout = _layout(shown, indent=2)
     yield _heading(layout)
@@ -115,15 +115,15 @@ def draw(root: Node, headline: str) -> None:
 def listing(
     rows: Sequence[Ranked], by: Ranking, counts: Counts, run: str, width: int | None, lost: Set[int]
 ) -> Iterator[str]:
-    """Rows in a table of at most ``width`` cells, and how to look at one of them.
+    """Rows in a table of at most ``width`` cells, and the command that shows one of them.
 
     Args:
         rows: the rows.
-        by: by what they were chosen.
+        by: the criterion that selected them.
         counts: how many there are in all.
         run: the run's name.
         width: the terminal's; None for no bound.
-        lost: the rows of which an attempt's cost is not known, since its process died.
+        lost: the rows with an attempt of unknown cost, because its process died.
     """
     from rich.cells import set_cell_size
 
@@ -157,7 +157,7 @@ def listing(
 
 
 def _flat(root: Node) -> Iterator[TreeLine]:
-    """The nodes as lines, in the order of the tree. Waits share a line; a target is named where it changes."""
+    """The nodes as lines, in the order of the tree. Waits share a line; a target is named only where it changes."""
     stack: list[tuple[Node | TreeLine, int]] = [(root, 0)]
     target: str | None = None
     while stack:
@@ -225,7 +225,7 @@ def _error(row: Ranked) -> str:
 
 
 def _words(error: str) -> str:
-    """An error without the name of its class, where its words say the same: what was not sent."""
+    """An error without its class name, if the text says the same: that the call was not sent."""
     name, _, words = error.partition(": ")
     return words if words.startswith("not sent") and name.isidentifier() else error
 
@@ -252,7 +252,7 @@ def _heading(layout: Layout) -> str:
 
 
 def _styled(line: TreeLine, layout: Layout, console: Console) -> Text:
-    """A line as a tree's label; a long note goes on below itself, or begins there where little room is left."""
+    """A line as a tree's label. A long note continues below itself, or on the next line if little room is left."""
     from rich.text import Text
 
     style = _STYLES.get(line.outcome, "")
@@ -271,7 +271,7 @@ def _styled(line: TreeLine, layout: Layout, console: Console) -> Text:
 
 
 def _hanging(note: Text, indent: int, width: int, console: Console) -> Text:
-    """A note on a few lines, the first of which stands at the indentation already."""
+    """A note on several lines; the cursor stands at the indentation of the first already."""
     from rich.text import Text
 
     parts = list(note.wrap(console, max(width, 1)))

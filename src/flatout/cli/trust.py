@@ -1,4 +1,4 @@
-"""``flatout trust``: the user's word for a flatout.toml that sends prompts or keys to where nobody expects them."""
+"""``flatout trust``: the user's permission for a flatout.toml that sends prompts or keys to unexpected places."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ $ flatout trust --revoke
 
 def trust(
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="The file; flatout.toml from here upward when left out.")
+        str | None,
+        typer.Argument(metavar="[FILE]", help="The file; default the flatout.toml here or in a folder above."),
     ] = None,
     revoke: Annotated[bool, typer.Option("--revoke", metavar="", help="Take it back.")] = False,
 ) -> int:
     """Let a flatout.toml send prompts and keys where it says, until it is edited.
 
-    Asked for when the file gives a built-in provider another address, or a variable of the environment to a server as
-    its key; or when it belongs to somebody else.
+    Needed if the file gives a built-in provider another address, sends an environment variable to a server as its key,
+    or belongs to somebody else.
     """
     from flatout.config import trust as kept
 
     path, content = _file(file)
     if revoke:
         known = kept.distrust(content)
-        say(f"flatout: {path} is trusted no longer" if known else f"flatout: {path} was not trusted")
+        say(f"flatout: {path} is no longer trusted" if known else f"flatout: {path} was not trusted")
         return 0
     does = _what_it_does(path, content)
     kept.trust(content, path)
@@ -52,7 +53,7 @@ def _file(given: str | None) -> tuple[Path, bytes]:
     try:
         path = Path(given).resolve() if given is not None else find()
         if path is None:
-            raise ConfigError(f"there is no {FILE_NAME} here, nor in a folder above")
+            raise ConfigError(f"there is no {FILE_NAME} here or in a folder above")
         return path, path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{given or FILE_NAME}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""Wrong usage, in a sentence: what is missing or wrong, and one example where the command was given too little."""
+"""Explains wrong usage in one sentence, with an example if the command was given too little."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PYDANTIC = re.compile(r"Value error, |, unable to parse[^;]*|Input(?= should)")
 
 
 def explain(error: Any, arguments: Sequence[str]) -> None:
-    """Say what is wrong with a command line.
+    """Explain what is wrong with a command line.
 
     Args:
         error: the command line library's own error.
@@ -31,7 +31,7 @@ def explain(error: Any, arguments: Sequence[str]) -> None:
 
 
 def _command(error: Any, arguments: Sequence[str]) -> tuple[str, Any]:
-    """The command that was meant, and how it is called."""
+    """The command that was meant, and its name with its parents'."""
     from .app import command
 
     if (context := getattr(error, "ctx", None)) is not None and context.parent is not None:

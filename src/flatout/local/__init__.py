@@ -1,9 +1,9 @@
 """The embedded model: real answers without a key and without a network, for trials, demos and tests.
 
-SmolLM2-135M-Instruct is small enough for any laptop and small enough to be wrong about most things. What it is
-good for is everything around the answers: whether a prompt file is read as meant, whether a run resumes, how
-flatout behaves against a real server. `pull` fetches its weights once, `LocalServer` runs llama.cpp's own HTTP
-server on them, in processes of their own.
+SmolLM2-135M-Instruct is small enough for any laptop, and too small to be right about most things. It is good for
+testing everything around the answers: whether a prompt file is read as meant, whether a run resumes, how flatout
+behaves with a real server. `pull` fetches the weights once. `LocalServer` runs llama.cpp's own HTTP server on them, in
+separate processes.
 """
 
 from __future__ import annotations

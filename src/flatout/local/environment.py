@@ -1,7 +1,7 @@
-"""What child processes get of this process' environment: what they need by name, and so none of its keys.
+"""The environment of child processes: only the variables they need, and so none of our keys.
 
-Environments hold the keys of everything that somebody works with. A program that does not get them cannot lose them;
-and llama.cpp's server would even take ``LLAMA_API_KEY`` for the key that it is to ask of its callers.
+An environment holds the keys of everything that somebody works with. A program that does not get them cannot leak them.
+And llama.cpp's server would take ``LLAMA_API_KEY`` for the key to ask of its callers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _NAMES = frozenset({"HOME", "LANG", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR
 _PREFIXES = ("DYLD_", "LC_", "LD_", "PYTHON")
 
 COMPUTING = ("CUDA_", "GGML_", "HIP_", "HSA_", "KMP_", "NVIDIA_", "OMP_", "OPENBLAS_", "ROCR_", "VK_", "ZE_")
-"""Prefixes of what libraries that compute are set up with."""
+"""Prefixes of variables that configure computing libraries."""
 
 FETCHING = ("HTTP", "PIP_", "XDG_", "CURL_CA", "REQUESTS_CA", "SSL_CERT", "NO_PROXY", "ALL_PROXY", "NETRC")
-"""Prefixes of what pip is set up with: the index, proxies, certificates."""
+"""Prefixes of variables that configure pip: the index, proxies, certificates."""
 
 
 def environment(also: Sequence[str], **own: str) -> dict[str, str]:
     """The environment of a child process.
 
     Args:
-        also: prefixes, in capitals, of more variables that it needs, such as `COMPUTING`.
-        own: variables of its own.
+        also: prefixes, in capitals, of more variables to pass on, such as `COMPUTING`.
+        own: variables to set.
     """
     prefixes = (*_PREFIXES, *also)
     kept = {name: value for name, value in os.environ.items() if name in _NAMES or name.upper().startswith(prefixes)}

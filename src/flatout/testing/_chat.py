@@ -1,4 +1,4 @@
-"""A chat completion request as a simulated provider reads it, and the message that it gets for an answer."""
+"""A chat completion request as a simulated provider reads it, and the message that answers it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ._schemas import BadSchema, fitting, misfitting
 from ._settings import ProviderSettings
 
 Script = Callable[[dict[str, Any]], "str | dict[str, Any]"]
-"""Gives the answer to a request body: its text, or the whole message (say with ``tool_calls``)."""
+"""Returns the answer to a request body: its text, or the whole message (for example with ``tool_calls``)."""
 
 _normal_quantile = NormalDist().inv_cdf
 _P99 = _normal_quantile(0.99)
-_SPREAD = math.log(4.0) / _P99  # of the length, when its 99th percentile is four times the median
+_SPREAD = math.log(4.0) / _P99  # spread of the length: its 99th percentile is four times the median
 _encode = msgspec.json.Encoder().encode
 
 
 class Written(Struct, gc=False):
-    """A message, why it ended, its tokens, and whether it is what the request's schema asks for."""
+    """A message, why it ended, its tokens, and whether it fits the request's schema."""
 
     message: dict[str, Any]
     finish: str
@@ -38,7 +38,7 @@ EMPTY = Written({"role": "assistant", "content": ""}, "stop", 0)
 
 
 class Chat(Struct, gc=False):
-    """A chat completion request that could be read."""
+    """A readable chat completion request."""
 
     body: bytes
     request: ChatRequest
@@ -55,11 +55,11 @@ class Chat(Struct, gc=False):
         return max(self.prompt_tokens, self.request.token_cap or 0) if reserve else self.prompt_tokens
 
     def marks(self) -> list[bytes]:
-        """What tells whether the prompt is never accepted."""
+        """The marks that decide whether the prompt is refused every time."""
         return [self.mark]
 
     def problem(self, settings: ProviderSettings) -> Rejection | None:
-        """Why the request gets a 400, if it does."""
+        """Why the request gets a 400; None if it does not."""
         if not self.request.messages:
             return answers.bad_request("messages is empty")
         longest = settings.context_tokens
@@ -71,7 +71,7 @@ class Chat(Struct, gc=False):
         """The answer.
 
         Raises:
-            BadSchema: no answer can have the form that the request asks for.
+            BadSchema: no answer can have the requested form.
         """
         request = self.request
         if script is not None:
@@ -99,7 +99,7 @@ class Chat(Struct, gc=False):
         return Written({"role": "assistant", "content": text}, finish, tokens, fits)
 
     def _fitting(self, schema: Any, settings: ProviderSettings, seed: int) -> tuple[str, bool]:
-        """JSON for a schema, and whether it fits, which the fault ``schema`` decides."""
+        """JSON for a schema, and whether it fits; the fault ``schema`` decides."""
         value = fitting(schema, self._random(seed))
         fits = fate(self.mark, 24, seed) >= settings.faults.schema
         return _json_text(value if fits else misfitting(value)), fits
@@ -112,12 +112,12 @@ class Chat(Struct, gc=False):
         return max(1, round(median * math.exp(spread * _normal_quantile(fate(self.mark, 8, seed)))))
 
     def _random(self, seed: int) -> Random:
-        """Chances that belong to the conversation."""
+        """A random generator that is fixed for the conversation."""
         return Random(f"{seed} {self.mark.hex()}")
 
 
 def _schema(form: Mapping[str, Any]) -> Any:
-    """The schema that a ``response_format`` asks for: {} for JSON of any kind, None for text."""
+    """The schema that a ``response_format`` asks for: {} for any JSON, None for text."""
     if form.get("type") == "json_object":
         return {}
     if form.get("type") != "json_schema":
@@ -129,12 +129,12 @@ def _schema(form: Mapping[str, Any]) -> Any:
 
 
 def _function(request: ChatRequest, random: Random) -> Mapping[str, Any] | None:
-    """The function that the request insists on; None when the answer may be text."""
+    """The function that the request forces; None if the answer may be text."""
     choice = request.tool_choice
     offered = [function for tool in request.tools or () if (function := _named(tool)) is not None]
     if choice == "required":
         if not offered:
-            raise BadSchema("tool_choice is required, and no tool is offered")
+            raise BadSchema("tool_choice is required, but no tool is offered")
         return random.choice(offered)
     wanted = _named(choice) if isinstance(choice, Mapping) else None
     if wanted is None:

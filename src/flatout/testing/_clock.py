@@ -1,14 +1,14 @@
-"""An event loop whose time is virtual: when nothing is left to do it jumps to the next timer.
+"""An event loop on virtual time: when nothing is left to do, the clock jumps to the next timer.
 
-Hours of traffic run in seconds, and the same seed gives the same run. Everything of asyncio that waits by the loop's
-clock works as it does in real time (`asyncio.sleep`, `asyncio.timeout`, ``call_later``, ``call_at``). Three things
-about it are unlike a real loop:
+Hours of traffic run in seconds, and the same seed gives the same run. Everything in asyncio that waits by the loop's
+clock works as in real time (`asyncio.sleep`, `asyncio.timeout`, ``call_later``, ``call_at``). Three things differ from
+a real loop:
 
-- Work in a thread (`asyncio.to_thread`, ``run_in_executor``) takes no virtual time: the clock stands still until the
-  thread is done. A thread that itself waits for a timer of the loop can therefore never end; that is an error after
-  `PATIENCE` real seconds.
+- Work in a thread (`asyncio.to_thread`, ``run_in_executor``) takes no virtual time: the clock stops until the thread is
+  done. A thread that itself waits for a timer of the loop can never end; that is an error after `PATIENCE` real
+  seconds.
 - Each turn of the loop takes `TICK`, so that a task which polls the clock with ``sleep(0)`` sees it move.
-- Real sockets have no place on it: it would jump to the next timeout before a packet could arrive.
+- Real sockets do not work on it: the clock would jump to the next timeout before a packet could arrive.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """The wall-clock time, in Unix seconds, at which a virtual loop's clock reads 0."""
 
 TICK = 1e-6
-"""Virtual seconds that a turn of the loop takes when something is ready to run."""
+"""Virtual seconds that a turn of the loop takes if something is ready to run."""
 
 PATIENCE = 30.0
 """Real seconds that the virtual clock waits for a thread."""
 
 LIMIT = 86_400.0
-"""Virtual seconds that a run may take, unless it says otherwise."""
+"""The default limit of a run, in virtual seconds."""
 
 _NAMED = 5  # tasks that a deadlock's message names
 
 
 class Deadlocked(RuntimeError):
-    """Every task waits for something that can never happen: no timer, no ready task, no thread is left."""
+    """Every task waits for something that can never happen: there is no timer, no ready task and no thread."""
 
 
 class TimeLimitReached(RuntimeError):
-    """The run went past its ``limit`` of virtual seconds."""
+    """The run exceeded its ``limit`` of virtual seconds."""
 
 
 def run_virtual(main: Coroutine[Any, Any, T], *, seed: int = 0, start: float = 0.0, limit: float = LIMIT) -> T:
@@ -55,19 +55,19 @@ def run_virtual(main: Coroutine[Any, Any, T], *, seed: int = 0, start: float = 0
     Args:
         main: the coroutine.
         seed: seeds the `random` module for the run; its state is restored afterwards.
-        start: what the loop's clock reads at first, in seconds.
+        start: the first reading of the loop's clock, in seconds.
         limit: the most virtual seconds that the run may take.
 
     Raises:
         Deadlocked: nothing can ever happen again, or a thread did not end.
-        TimeLimitReached: the next thing to happen lies beyond ``limit``.
+        TimeLimitReached: the next event lies beyond ``limit``.
     """
     with _seeded(seed), asyncio.Runner(loop_factory=lambda: VirtualLoop(start=start, limit=limit)) as runner:
         return runner.run(main)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The event loop behind `run_virtual`, for those who run it themselves (``asyncio.Runner(loop_factory=…)``)."""
+    """The event loop behind `run_virtual`, for programs that run it themselves (``asyncio.Runner(loop_factory=…)``)."""
 
     def __init__(self, *, start: float = 0.0, limit: float = LIMIT) -> None:
         self._virtual_now = start
@@ -86,14 +86,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*ArgumentsT], T], *args: *ArgumentsT
     ) -> asyncio.Future[T]:
-        """Run a function in a thread; the clock stands still until it is done."""
+        """Run a function in a thread; the clock stops until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_done)
         return future
 
     async def shutdown_default_executor(self, *args: float | None) -> None:
-        """Wait for the threads to end, which happens in real time and sets no timer."""
+        """Wait for the threads to end. That happens in real time and sets no timer."""
         self._threads += 1
         try:
             await super().shutdown_default_executor(*args)
@@ -126,7 +126,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """The place where an event loop waits; here it asks the virtual loop how long that is."""
+    """The selector in which an event loop waits; it makes the virtual clock jump instead."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         loop = self._loop
         if timeout is not None and timeout <= 0:
             loop._move(TICK)
-            return super().select(0) if loop._threads else []  # spares most turns a system call
+            return super().select(0) if loop._threads else []  # skipping the system call in most turns
         events = super().select(PATIENCE if loop._threads else 0)
         if events:
             return events

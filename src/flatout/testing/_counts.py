@@ -1,4 +1,4 @@
-"""What a simulated provider counted."""
+"""The counts of a simulated provider."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Statistics:
             self.most_in_flight = self.in_flight
 
     def admit(self, now: float, tokens: int, slots: ServerSlots) -> None:
-        """Count a request that the limits let through."""
+        """Count a request that the limits admitted."""
         self.admitted += 1
         self.tokens_admitted += tokens
         self._seconds[int(now)] += 1
@@ -70,7 +70,7 @@ class Statistics:
             self._answered_marks.add(outcome.mark)
 
     def as_dict(self, slots: ServerSlots) -> dict[str, Any]:
-        """All counts, as JSON can write them; times in seconds since the model's start."""
+        """All counts as JSON values; times in seconds since the model's start."""
         seconds = self._seconds
         return {
             "received": self.received,

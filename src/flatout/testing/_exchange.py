@@ -1,4 +1,4 @@
-"""One request against a provider model, in the event loop's time. What the transport and the server have in common."""
+"""One request to a provider model, in the event loop's time. The transport and the server share it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ._slots import Outcome
 async def begin(
     model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False
 ) -> SimulatedExchange:
-    """Let a request wait for its slot, and for its answer to begin. A hanging one waits until it is cancelled.
+    """Wait until a request gets its slot and its answer begins. A hanging request waits until it is cancelled.
 
-    Use what it gives as ``with await begin(…) as exchange``.
+    Use the result as ``with await begin(…) as exchange``.
     """
     loop = asyncio.get_running_loop()
     wall = loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
@@ -38,10 +38,10 @@ async def begin(
 
 
 class SimulatedExchange:
-    """A request whose answer has begun. The model hears of its end before the last piece of the answer is sent.
+    """A request whose answer has begun. The model learns of its end before the last piece of the answer is sent.
 
     Attributes:
-        outcome: what becomes of the request.
+        outcome: the outcome of the request.
     """
 
     __slots__ = ("_ended", "_model", "outcome")
@@ -60,7 +60,7 @@ class SimulatedExchange:
         self.end(delivered=False)
 
     def end(self, *, delivered: bool) -> None:
-        """Tell the model that the request is over, unless it has been told."""
+        """Report the end of the request to the model, once."""
         if self._ended:
             return
         self._ended = True
@@ -69,7 +69,7 @@ class SimulatedExchange:
                 started.on_start()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, in the pieces and at the times in which it comes. Of a broken one, the part that comes."""
+        """The body, in pieces at their times. A broken body ends early."""
         outcome = self.outcome
         pieces = outcome.pieces
         if pieces is None:
@@ -80,7 +80,7 @@ class SimulatedExchange:
                 await asyncio.sleep(delay)
             left -= 1
             if not left and outcome.wire != "stall":
-                self.end(delivered=True)  # before the piece goes out: many clients stop reading at ``[DONE]``
+                self.end(delivered=True)  # before the piece is sent, because many clients stop reading at ``[DONE]``
             yield data
         if outcome.wire == "stall":
             await asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""What goes wrong at a simulated provider, and how often."""
+"""The faults of a simulated provider, and their probabilities."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Faults(Struct, frozen=True, kw_only=True):
         rate_limited: a 429 although no limit was reached.
         server_error: a 500.
         overloaded: a 503.
-        reset: the connection is closed without a byte of an answer.
+        reset: the connection is closed before the first byte of an answer.
         hang: no answer, ever; the connection stays open.
         truncated: the body ends before its Content-Length; a stream ends in its middle, without ``[DONE]``.
         stall: the answer stops in its middle, and the connection stays open.
-        malformed: a whole 200 answer that is no valid JSON; in a stream one event.
-        late_error: an error object after the status has said 200; in a stream in place of the answer's second half.
+        malformed: a whole 200 answer that is not valid JSON; in a stream, one such event.
+        late_error: an error object after the status 200; in a stream, it replaces the answer's second half.
         empty: a 200 answer without text, or without vectors.
         invalid: a 400, drawn for each prompt and not for each request: the same prompt fails every time. One such text
             fails a whole request for embeddings.
-        schema: an answer, or the arguments of a tool, of the wrong types where the request has a schema for them. It
-            is drawn for each conversation, so a model that is asked again draws anew.
+        schema: an answer, or a tool's arguments, of the wrong types, if the request has a schema for them. It is drawn
+            for each conversation, so a reask draws anew.
 
     Raises:
-        ConfigError: not a probability, or those drawn for each request add up to more than 1.
+        ConfigError: a value is not a probability, or those drawn for each request add up to more than 1.
     """
 
     rate_limited: float = 0.0
@@ -61,7 +61,7 @@ DRAWN = tuple(name for name in Faults.__struct_fields__ if name not in ("invalid
 
 
 class FaultTable:
-    """The drawn faults of `Faults`, laid end to end on the way from 0 to 1."""
+    """Picks one of the drawn faults of `Faults` from a single random number."""
 
     __slots__ = ("_ends",)
 

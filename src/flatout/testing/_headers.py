@@ -24,7 +24,7 @@ class State(NamedTuple):
 
 
 class HeaderWriter:
-    """Writes the headers of one dialect, from the limits as they are or as they were some seconds ago."""
+    """Writes the headers of one dialect, from the current limits or from those some seconds ago."""
 
     __slots__ = ("_past", "_stale", "_write")
 
@@ -34,7 +34,7 @@ class HeaderWriter:
         self._past: deque[tuple[float, State]] = deque()
 
     def write(self, now: float, wall: float, limits: RateLimits, cost: int) -> Headers:
-        """The headers for an answer to a request that cost so many tokens."""
+        """The headers for an answer to a request that cost ``cost`` tokens."""
         if self._write is _silent:
             return {}
         state = State(wall, *limits.read(now))
@@ -51,7 +51,7 @@ class HeaderWriter:
 
 
 def retry_after(form: str, wait: float, wall: float) -> Headers:
-    """How a 429 says that it wants ``wait`` seconds: ``seconds``, ``ms``, ``both``, ``date``, or "" for not at all.
+    """How a 429 asks for ``wait`` seconds: as ``seconds``, ``ms``, ``both``, ``date``, or "" for not at all.
 
     Seconds and dates have no fractions, so they are rounded up.
     """
@@ -67,7 +67,7 @@ def retry_after(form: str, wait: float, wall: float) -> Headers:
 
 def duration(seconds: float) -> str:
     """A duration as OpenAI and Groq write it: ``12ms``, ``1s``, ``2m59.56s``, ``1h2m3s``."""
-    milliseconds = math.ceil(seconds * 1000 - 1e-6)  # what float arithmetic leaves over is no millisecond
+    milliseconds = math.ceil(seconds * 1000 - 1e-6)  # do not round a float error up to a millisecond
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds > 0 else "0s"
     minutes, rest = divmod(milliseconds, 60_000)

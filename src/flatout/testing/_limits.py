@@ -1,8 +1,8 @@
 """How providers enforce a limit per minute: a token bucket, a sliding window, a fixed window.
 
-All three are exact and pure: the caller says what time it is. An amount larger than what a window can hold, but not
-larger than a minute's limit, is let through when nothing else is in the window; so a bucket of one second does not
-shut out a prompt of two seconds' worth of tokens.
+All three are exact and pure: the caller passes the time. An amount larger than a window can hold, but not larger than a
+minute's limit, is admitted when nothing else is in the window. So a bucket of one second does not lock out a prompt of
+two seconds' worth of tokens.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ._settings import ProviderSettings
 
 DAY = 86_400.0
 
-_DUST = 1e-9  # what adding up floats may leave over
+_DUST = 1e-9  # tolerance for the errors of adding floats
 
 
 class LimitState(NamedTuple):
-    """What a limit's headers tell: the limit per minute, what is left, and the seconds until all of it is."""
+    """A limit's state for the headers: the limit per minute, what remains, and the seconds until it is full again."""
 
     limit: float
     remaining: float
@@ -32,7 +32,7 @@ class Window(Protocol):
     limit: float
 
     def wait(self, now: float, amount: float) -> float:
-        """Seconds until the amount fits; 0 when it does, infinity when it never will."""
+        """Seconds until the amount fits; 0 if it fits now, infinity if it never will."""
         ...
 
     def take(self, now: float, amount: float) -> None:
@@ -40,7 +40,7 @@ class Window(Protocol):
         ...
 
     def waste(self, now: float, amount: float) -> None:
-        """Charge for something that was refused. A storm of these keeps the limit used up."""
+        """Charge a refused request. A storm of them keeps the limit used up."""
         ...
 
     def read(self, now: float) -> LimitState:
@@ -99,7 +99,7 @@ class Bucket:
 
 
 class SlidingWindow:
-    """Everything charged within the last ``window`` seconds stays below that time's share of the limit."""
+    """A window that slides: the charges of the last ``window`` seconds stay below that time's share of the limit."""
 
     __slots__ = ("_allowed", "_charges", "_used", "_window", "limit")
 
@@ -146,7 +146,7 @@ class SlidingWindow:
 
 
 class FixedWindow:
-    """A count that starts anew with every ``window`` seconds. ``limit`` is per ``per`` seconds."""
+    """A count that restarts every ``window`` seconds. ``limit`` is per ``per`` seconds."""
 
     __slots__ = ("_allowed", "_index", "_per", "_used", "_window", "limit")
 
@@ -189,7 +189,7 @@ class FixedWindow:
 
 
 class Refusal(NamedTuple):
-    """Why a request was not let through: the limit's name on the wire, the limit, and the seconds to wait."""
+    """Why a request was refused: the limit's name on the wire, the limit, and the seconds to wait."""
 
     name: str
     limit: float
@@ -208,7 +208,7 @@ class RateLimits:
         self.day: Window | None = FixedWindow(settings.rpd, window=DAY, per=DAY) if settings.rpd else None
 
     def refusal(self, now: float, tokens: int) -> Refusal | None:
-        """Why a request of so many tokens does not fit now; None when it does."""
+        """Why a request of ``tokens`` tokens does not fit now; None if it does."""
         worst: Refusal | None = None
         for name, window, amount in (
             ("requests per day (RPD)", self.day, 1),
@@ -228,7 +228,7 @@ class RateLimits:
         self.take_tokens(now, tokens)
 
     def take_tokens(self, now: float, tokens: int) -> None:
-        """Charge tokens that are known only after the fact."""
+        """Charge tokens that are known only afterwards."""
         if self.tokens is not None:
             self.tokens.take(now, tokens)
 
@@ -248,7 +248,7 @@ class RateLimits:
         )
 
     def change(self, now: float, settings: ProviderSettings) -> None:
-        """Enforce changed settings from now on; what was charged stays charged."""
+        """Enforce changed settings from now on; earlier charges stay."""
         self.settings = settings
         self.requests = self._changed(self.requests, now, settings.rpm)
         self.tokens = self._changed(self.tokens, now, settings.tpm)

@@ -1,7 +1,7 @@
-"""A provider without a network: what an OpenAI-compatible server would do, as a pure function of time and seed.
+"""A provider without a network: the behaviour of an OpenAI-compatible server as a pure function of time and seed.
 
-No clock, no event loop, no I/O. Whoever drives the model says what time it is, waits as long as an `Outcome` says and
-hands it back. So the same model stands behind an in-memory transport on virtual time and behind a real HTTP server.
+It has no clock, no event loop and no I/O. The caller passes the time, waits as long as an `Outcome` says, and hands the
+outcome back. So the same model works behind an in-memory transport on virtual time and behind a real HTTP server.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ._slots import Outcome, ServerSlots, Wire
 from ._vectors import Texts
 
 SPURIOUS_WAIT = 1.0
-"""Seconds that a 429 asks to wait when no limit was reached."""
+"""Seconds that a 429 asks to wait if no limit was reached."""
 
 _P99 = NormalDist().inv_cdf(0.99)
-_SPREAD = math.log(3.0) / _P99  # of the time of service, when its 99th percentile is three times the median
+_SPREAD = math.log(3.0) / _P99  # spread of the service time: its 99th percentile is three times the median
 _JSON = {"content-type": "application/json"}
 _STREAM = {"content-type": "text/event-stream"}
 _WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated", "stall": "stall"}
@@ -44,7 +44,7 @@ class ProviderModel:
     Args:
         settings: how it behaves.
         seed: the same seed and the same requests at the same times give the same outcomes.
-        script: gives the answers instead of the words that the model makes up; such answers carry no digest.
+        script: returns the answers, instead of the words that the model makes up. Such answers carry no digest.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class ProviderModel:
         )
 
     def start(self, now: float) -> None:
-        """Say that the provider's time begins now, and not with the first request."""
+        """Start the provider's time now, instead of at the first request."""
         self._started = now
 
     def reset(self) -> None:
-        """Forget all that was counted and charged, as at the start. Open requests stay open."""
+        """Forget all counts and charges, as at the start. Open requests stay open."""
         self._begin(Statistics(self._counts.in_flight))
         self._slots.limit, self._slots.queue = self._given.slots, self._given.queue
         self._slots.slow_above = self._given.slow_above
@@ -77,7 +77,7 @@ class ProviderModel:
     def receive(
         self, now: float, wall: float, body: bytes, authorization: str = "", *, embeddings: bool = False
     ) -> Outcome:
-        """Decide what becomes of a request.
+        """Decide the outcome of a request.
 
         Args:
             now: a monotonic clock's seconds.
@@ -115,10 +115,10 @@ class ProviderModel:
         return self._admit(now, wall, outcome, cost)
 
     def finish(self, now: float, outcome: Outcome, *, delivered: bool = True) -> Sequence[Outcome]:
-        """Say that a request is over: delivered, or given up by its client.
+        """Report that a request is over: delivered, or abandoned by its client.
 
         Returns:
-            The queued requests that got their slot by it; their `Outcome.delay` begins now.
+            The queued requests that got a slot because of it; their `Outcome.delay` begins now.
         """
         now = self._advance(now)
         self._counts.in_flight -= 1
@@ -130,11 +130,11 @@ class ProviderModel:
         return self._slots.leave(outcome)
 
     def stats(self) -> dict[str, Any]:
-        """What was counted so far.
+        """The counts so far.
 
-        ``refused`` are the 429s of the provider's limits; ``faults`` counts everything else that went wrong, by name.
-        ``duplicates`` are answers to conversations that had been answered before. ``in_flight`` are the requests
-        being served or waiting, ``admitted_per_second`` those that the limits let through in each second.
+        ``refused`` counts the 429s of the provider's limits; ``faults`` counts all other failures, by name.
+        ``duplicates`` counts answers to conversations that had been answered before. ``in_flight`` counts the requests
+        being served or waiting, ``admitted_per_second`` the requests that the limits admitted in each second.
         """
         return self._counts.as_dict(self._slots)
 
@@ -154,7 +154,7 @@ class ProviderModel:
         self._now = 0.0
 
     def _advance(self, now: float) -> float:
-        """The model's own time, which never goes back; makes the changes that are due."""
+        """The model's own time, which never goes back. Makes the changes that are due."""
         if self._started is None:
             self._started = now
         self._now = max(self._now, now - self._started)
@@ -167,7 +167,7 @@ class ProviderModel:
         return self._now
 
     def _rejection(self, arrival: Chat | Texts, authorization: str) -> Rejection | None:
-        """What this request gets every time; None when it may succeed."""
+        """The permanent refusal of this request; None if it may succeed."""
         settings, model = self.settings, arrival.request.model
         if settings.key is not None and authorization != f"Bearer {settings.key}":
             return Rejection("unauthorized", 401, answers.error("the API key is not right", code="invalid_api_key"))
@@ -232,7 +232,7 @@ class ProviderModel:
         return outcome
 
     def _answer(self, wall: float, arrival: Chat | Texts, fault: str) -> Outcome:
-        """The answer to a request that is let through, with what its fault makes of it."""
+        """The answer to an admitted request, as its fault changes it."""
         if isinstance(arrival, Texts):
             body = arrival.answer(self.settings, empty=fault == "empty")
             return self._whole(arrival, body, fault, 0)
@@ -292,9 +292,9 @@ class ProviderModel:
         )
 
     def _pace(self, events: int) -> tuple[float, float]:
-        """Seconds until a stream of so many events begins, and between its words."""
+        """Seconds until a stream of ``events`` events begins, and between its words."""
         settings, service = self.settings, self._service_time()
-        drawn = service / settings.latency if settings.latency else 1.0  # how this one compares to the median
+        drawn = service / settings.latency if settings.latency else 1.0  # the ratio of this service time to the median
         first = service * streams.FIRST_SHARE if settings.first_token is None else settings.first_token * drawn
         if settings.word_gap is not None:
             return first, settings.word_gap * drawn

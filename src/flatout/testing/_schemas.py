@@ -1,7 +1,7 @@
-"""JSON made up to fit a schema, as a model with structured output would write it, and JSON that does not fit.
+"""Makes up JSON that fits a schema, as a model with structured output would write it, and JSON that does not fit.
 
-What a value may be is respected: types, ``enum``, ``const``, bounds, lengths, required properties, references. What
-only a person could make up (``pattern``, ``not``, ``if``) is not.
+It respects types, ``enum``, ``const``, bounds, lengths, required properties and references. It ignores ``pattern``,
+``not`` and ``if``, for which only a person could find values.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import unquote
 
 DEPTH = 5
-"""Levels of nesting after which only what the schema insists on is written, so that recursive schemas end."""
+"""Levels of nesting after which only required parts are written, so that recursive schemas end."""
 
 BOTTOM = 40
-"""Levels of nesting that are written at all."""
+"""The deepest level of nesting that is written."""
 
 LONGEST = 10_000
-"""Characters of a string, and values in all, that are written at most."""
+"""Most characters of a string, and most values in all."""
 
 _WORDS = ("river", "stone", "amber", "cloud", "lantern", "orchard", "signal", "harbour", "meadow", "copper")
 _TYPE_OF_KEYWORD = {
@@ -37,7 +37,7 @@ _WRONG_TEXT = "not what was asked for"
 
 
 class BadSchema(ValueError):
-    """The schema is none, or asks for what cannot be."""
+    """The schema is invalid, or asks for the impossible."""
 
 
 def fitting(schema: Any, random: Random) -> Any:
@@ -53,7 +53,7 @@ def fitting(schema: Any, random: Random) -> Any:
 
 
 def misfitting(value: Any) -> Any:
-    """A value of the same shape with wrong types: what does not fit the schema that the value fits."""
+    """A value of the same shape with wrong types, which does not fit the same schema."""
     if isinstance(value, dict) and value:
         return {name: _wrong(part) for name, part in value.items()}
     return _wrong(value)
@@ -64,7 +64,7 @@ def _wrong(value: Any) -> Any:
 
 
 class _Maker:
-    """Makes the values of one schema, to whose root the references in it lead."""
+    """Makes the values of one schema. ``root`` is the schema that references point into."""
 
     def __init__(self, root: Any, random: Random) -> None:
         self._root = root
@@ -87,7 +87,7 @@ class _Maker:
         return getattr(self, f"_{_type_of(schema, depth)}")(schema, depth)
 
     def _resolved(self, schema: Any, depth: int) -> Mapping[str, Any]:
-        """The schema without references and alternatives."""
+        """The schema with references and alternatives resolved."""
         for _ in range(BOTTOM - depth):
             if not isinstance(schema, Mapping):
                 raise BadSchema("a part of it is no object")
@@ -198,7 +198,7 @@ def _type_of(schema: Mapping[str, Any], depth: int) -> str:
 
 
 def _alternative(parts: list[Any], depth: int) -> Any:
-    """The first alternative; deep down the first that leads no deeper, if there is one."""
+    """The first alternative; at great depth the first that nests no deeper, if there is one."""
     if depth >= DEPTH:
         for part in parts:
             if isinstance(part, Mapping) and not part.keys() & {"$ref", "properties", "items", "anyOf", "oneOf"}:
@@ -207,7 +207,7 @@ def _alternative(parts: list[Any], depth: int) -> Any:
 
 
 def _merged(parts: Any) -> dict[str, Any]:
-    """Several schemas that hold together, as one."""
+    """Several schemas that must all hold, merged into one."""
     merged: dict[str, Any] = {}
     for part in parts:
         both = {**merged, **part}

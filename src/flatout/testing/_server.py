@@ -1,8 +1,8 @@
-"""A provider model over real HTTP: what `flatout simulate` starts, and what benchmarks run against.
+"""A provider model over real HTTP, for `flatout simulate` and benchmarks.
 
-It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, streamed ones too, its embeddings
-at ``/embeddings``, and besides ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. It binds to this machine
-only, unless told otherwise.
+It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, also streamed, embeddings at
+``/embeddings``, and ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. By default it listens on this machine
+only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ._settings import ProviderSettings
 from ._transport import CHAT, EMBEDDINGS, JSON, MODELS
 
 KEEPALIVE = 75.0
-BACKLOG = 4096  # clients that ramp up open thousands of connections at once
+BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
 MAX_BODY = 64 * 1024 * 1024
 GRACE = 0.2  # seconds that open requests get at shutdown; hanging ones would never end
 
@@ -34,7 +34,7 @@ class SimulatedServer:
 
     Attributes:
         model: the provider behind it.
-        host, port: where it listens.
+        host, port: the address it listens on.
         url: the base URL for clients, which ends in ``/v1``.
     """
 
@@ -71,9 +71,9 @@ async def serve(
 
     Args:
         model: the provider. Its time begins now.
-        host: the address to listen at; this machine only by default.
-        port: the port; any free one when 0.
-        keepalive: seconds after which an idle connection is closed. Short ones provoke the race between a client
+        host: the address to listen on; this machine only by default.
+        port: the port; 0 for any free one.
+        keepalive: seconds after which an idle connection is closed. A short time provokes the race between a client
             that sends on a connection and the server that closes it.
 
     Raises:
@@ -108,14 +108,14 @@ def simulate(
     keepalive: float = KEEPALIVE,
     announce: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM arrives. Blocks; runs on uvloop when that is installed.
+    """Serve until SIGINT or SIGTERM arrives. Blocks; runs on uvloop if that is installed.
 
     Args:
         settings: how the provider behaves.
-        port: the port; any free one when 0.
-        host: the address to listen at; this machine only by default.
+        port: the port; 0 for any free one.
+        host: the address to listen on; this machine only by default.
         keepalive: seconds after which an idle connection is closed.
-        seed: makes the provider's chances reproducible.
+        seed: makes the provider's random choices reproducible.
         announce: called once, with the base URL, when the server listens.
 
     Raises:
@@ -138,7 +138,7 @@ async def _serve_until_signalled(
 
 
 class _Handler:
-    """Answers one HTTP request. A plain function of the path: a router would cost more than the model does."""
+    """Answers one HTTP request. A plain function of the path, because a router would cost more than the model does."""
 
     def __init__(self, model: ProviderModel) -> None:
         self._model = model
@@ -167,13 +167,13 @@ class _Handler:
             if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
                 return await _in_pieces(request, exchange)
         if outcome.wire in ("reset", "refused") and request.transport is not None:
-            # A server that listens cannot refuse a connection; the client sees it closed instead.
+            # A listening server cannot refuse a connection; the client sees it closed instead.
             request.transport.abort()
         return web.Response(status=outcome.status or 503, body=outcome.body, headers=outcome.headers)
 
 
 async def _in_pieces(request: web.BaseRequest, exchange: SimulatedExchange) -> web.StreamResponse:
-    """Send an answer as it comes. One in a single piece promises its whole body, and breaks off in the middle."""
+    """Send an answer piece by piece. An answer in one piece promises its whole length and breaks off in the middle."""
     outcome = exchange.outcome
     response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
     if outcome.pieces is None:

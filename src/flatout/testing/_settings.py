@@ -14,7 +14,7 @@ from ._faults import Faults
 CHANGEABLE = frozenset(
     {"rpm", "tpm", "rpd", "slots", "queue", "slow_above", "latency", "latency_p99", "first_token", "word_gap"}
 )
-"""What ``changes`` may change while the provider runs."""
+"""The settings that ``changes`` may change while the provider runs."""
 
 _ABOVE_ZERO = ("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens", "embedding_dimensions")
 _FROM_ZERO = (
@@ -30,50 +30,50 @@ _FROM_ZERO = (
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
-    """How a simulated provider behaves. Without any it answers everything, in half a second.
+    """How a simulated provider behaves. With the defaults it answers every request in half a second.
 
     All times are seconds. ``changes`` and ``outage`` count from the model's start: the first request, unless
-    `ProviderModel.start` said otherwise.
+    `ProviderModel.start` was called before.
 
     Args:
-        rpm: requests per minute; unlimited when None.
-        tpm: tokens per minute; unlimited when None.
+        rpm: requests per minute; None for unlimited.
+        tpm: tokens per minute; None for unlimited.
         rpd: requests per day, in a fixed window.
         limit: how rpm and tpm are enforced: a token ``bucket``, a ``sliding`` window or a ``fixed`` one.
         window: seconds over which ``sliding`` and ``fixed`` count, with their share of the limit.
-        burst: seconds' worth of the limit that the bucket holds.
+        burst: how much of the limit the bucket holds, in seconds.
         burst_full: whether the bucket is full at the start.
         charge_failed: whether requests that are refused or fail count against the limit on requests.
         reserve_max_tokens: charge ``max(max_tokens, estimated prompt)`` on admission, and never correct it, as OpenAI
             does; otherwise charge the prompt on admission and the answer when it is ready.
-        slots: most requests served at once, as by a server of one's own; unlimited when None.
-        queue: most requests that wait for a slot; unlimited when None.
-        queue_status: the status for those that find the queue full.
-        slow_above: requests in flight above which service grows slower in proportion; never when None.
-        latency: the median time of service.
-        latency_p99: its 99th percentile; three times the median when None.
-        first_token: the median time until a streamed answer begins; a fifth of the time of service when None.
-        word_gap: the median time between the words of a streamed answer; what is left of the time of service, spread
-            evenly, when None. Both vary as the time of service does.
+        slots: most requests served at once, as by a self-hosted server; None for unlimited.
+        queue: most requests that wait for a slot; None for unlimited.
+        queue_status: the status for requests that find the queue full.
+        slow_above: requests in flight above which service slows down in proportion; None for never.
+        latency: the median service time.
+        latency_p99: its 99th percentile; None for three times the median.
+        first_token: the median time until a streamed answer begins; None for a fifth of the service time.
+        word_gap: the median time between the words of a streamed answer; None for the rest of the service time, spread
+            evenly. Both vary as the service time does.
         error_latency: the time until a refusal.
         output_tokens: the median length of an answer, cut at the request's ``max_tokens``.
-        output_tokens_p99: its 99th percentile; four times the median when None.
-        embedding_dimensions: the length of vectors, unless the request says another.
-        headers: the dialect of the rate-limit headers; none when "".
-        stale_headers: how old the state is that the headers tell.
+        output_tokens_p99: its 99th percentile; None for four times the median.
+        embedding_dimensions: the length of vectors, unless the request sets another.
+        headers: the dialect of the rate-limit headers; "" for none.
+        stale_headers: the age of the state that the headers report.
         retry_after: how a 429 says when to come back: ``seconds``, ``ms``, ``both``, an HTTP ``date``, or "" for not.
         names_limits: whether a 429 names the limit in its text, as OpenAI's does.
         retry_after_always: the same wait in every 429 instead of the right one.
         changes: ``(at, {name: new value})``, for `CHANGEABLE` settings.
-        faults: what goes wrong, and how often.
-        outage: from when until when nothing is served.
+        faults: the faults and their probabilities.
+        outage: the start and the end of an outage.
         outage_as: whether an outage is a 503 or a refused connection.
-        key: the only key that is accepted; any or none when None.
-        models: the only models that exist; any when empty.
+        key: the only key that is accepted; None for any key or none.
+        models: the only models that exist; empty for any.
         context_tokens: the longest prompt, or text to embed.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: a value makes no sense.
     """
 
     rpm: float | None = None
@@ -118,16 +118,16 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         for name in _FROM_ZERO:
             value = getattr(self, name)
             if value is not None and not value >= 0:
-                raise ConfigError(f"{name} is not negative, but {value!r} is")
+                raise ConfigError(f"{name} must not be negative, and {value!r} is")
         for p99, median in (("latency_p99", self.latency), ("output_tokens_p99", self.output_tokens)):
             value = getattr(self, p99)
             if value is not None and value < median:
-                raise ConfigError(f"{p99} is not below the median of {median!r}, but {value!r} is")
+                raise ConfigError(f"{p99} must not be below the median of {median!r}, and {value!r} is")
         later = self
         for _, change in self.schedule():
             if unknown := change.keys() - CHANGEABLE:
                 raise ConfigError(f"changes may change {', '.join(sorted(CHANGEABLE))}, not {min(unknown)}")
-            later = later.changed(change)  # so that nonsense shows now and not in the middle of a run
+            later = later.changed(change)  # so that an error shows now and not in the middle of a run
 
     def __repr__(self) -> str:
         default = ProviderSettings()

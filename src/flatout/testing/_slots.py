@@ -1,4 +1,4 @@
-"""The places at which a provider serves requests, and the queue in front of them."""
+"""The slots in which a provider serves requests, and the queue in front of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Wire = Literal["whole", "reset", "refused", "hang", "truncated", "stall"]
 """What happens on the connection: a whole answer, or how it fails."""
 
 BodyPart = tuple[float, bytes]
-"""A part of a streamed answer: the seconds that pass before it comes, and its bytes."""
+"""A part of a streamed answer: the seconds before it comes, and its bytes."""
 
 
 class Outcome(Struct, eq=False, kw_only=True):
-    """What becomes of one request. Hand it back to `ProviderModel.finish` when it is over, however it ended.
+    """The outcome of one request. Hand it back to `ProviderModel.finish` when it is over, however it ended.
 
     Attributes:
-        kind: what `ProviderModel.stats` counts it as: ``answered``, ``refused`` or the name of a fault.
+        kind: its name in `ProviderModel.stats`: ``answered``, ``refused`` or the name of a fault.
         status, headers, body: the HTTP answer.
-        pieces: the body of a streamed answer, in place of ``body``; None for an answer in one piece.
-        delay: seconds until the answer begins, from the moment at which the request has its slot.
+        pieces: the body of a streamed answer, instead of ``body``; None for an answer in one piece.
+        delay: seconds until the answer begins, counted from when the request gets its slot.
         wire: how the answer travels. A stream that is cut off needs no mark: its pieces end early.
-        queued: whether it still waits for a slot. While it does, ``delay`` has not begun.
-        on_start: called when a queued request gets its slot; set by whoever sends the answer.
+        queued: whether it still waits for a slot. Until then, ``delay`` has not begun.
+        on_start: called when a queued request gets its slot; the sender of the answer sets it.
         mark: the first eight bytes of the conversation's digest, as a number.
         prompt_tokens, output_tokens: its usage.
         holds: whether it holds or waits for a slot; False once it gave that back.
@@ -46,14 +46,14 @@ class Outcome(Struct, eq=False, kw_only=True):
     holds: bool = False
 
     def slow(self, factor: float) -> None:
-        """Let everything take so many times as long."""
+        """Multiply all times by a factor."""
         self.delay *= factor
         if self.pieces is not None:
             self.pieces = [(delay * factor, data) for delay, data in self.pieces]
 
 
 class ServerSlots:
-    """Serves at most ``limit`` requests at once, the others in the order in which they came."""
+    """Serves at most ``limit`` requests at once, and the others in order of arrival."""
 
     __slots__ = ("_line", "busy", "limit", "queue", "queued", "slow_above")
 
@@ -63,7 +63,7 @@ class ServerSlots:
         self.slow_above = slow_above
         self.busy = 0
         self.queued = 0
-        self._line: deque[Outcome] = deque()  # may hold some that have left; `queued` counts those that have not
+        self._line: deque[Outcome] = deque()  # may hold requests that have left; `queued` does not count those
 
     def full(self) -> bool:
         """Whether neither a slot nor a place in the queue is free."""
@@ -80,7 +80,7 @@ class ServerSlots:
             self._start(outcome)
 
     def leave(self, outcome: Outcome) -> Sequence[Outcome]:
-        """Take the request's slot or place in the queue back; returns those that got a slot by it."""
+        """Free the request's slot or its place in the queue; returns the requests that got a slot because of it."""
         if not outcome.holds:
             return ()
         outcome.holds = False

@@ -1,4 +1,4 @@
-"""A streamed chat completion: its events, how they break off, and when each of them comes."""
+"""A streamed chat completion: its events, their times, and how it may break off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import _answers as answers
 from ._slots import BodyPart
 
 FIRST_SHARE = 0.2
-"""The share of the time of service after which the first token comes, unless the settings say otherwise."""
+"""The share of the service time after which the first token comes by default."""
 
 DONE = b"data: [DONE]\n\n"
 
@@ -31,7 +31,7 @@ def events(
 ) -> list[bytes]:
     """The events of a stream: the role, the answer word by word, and how it ended.
 
-    ``usage`` is what a client that asked for it is told at the end.
+    ``usage`` is the last chunk's token count, if the client asked for it.
     """
     head: dict[str, Any] = {
         "id": f"chatcmpl-{number:012d}",
@@ -40,7 +40,7 @@ def events(
         "model": model,
     }
     if usage is not None:
-        head["usage"] = None  # as OpenAI does in all chunks but the last
+        head["usage"] = None  # OpenAI does so in all chunks but the last
     prefix = b"data: " + _encode(head)[:-1] + b',"choices":[{"index":0,"delta":'
     chunks = [prefix + _encode(delta) + b',"finish_reason":null}]}\n\n' for delta in _deltas(message)]
     chunks.append(prefix + b'{},"finish_reason":' + _encode(finish) + b"}]}\n\n")
@@ -51,7 +51,7 @@ def events(
 
 
 def broken(chunks: list[bytes], fault: str) -> list[bytes]:
-    """What comes of a stream that a fault meets in its middle."""
+    """The events of a stream that a fault hits in its middle."""
     middle = len(chunks) // 2
     if fault in ("truncated", "stall"):
         return chunks[:middle]
@@ -64,7 +64,7 @@ def broken(chunks: list[bytes], fault: str) -> list[bytes]:
 
 
 def paced(chunks: Sequence[bytes], gap: float) -> list[BodyPart]:
-    """The bytes that travel together, each with the seconds that pass before them.
+    """The bytes that travel together, each with the seconds before them.
 
     The role comes with the first word, and the end with the last one.
     """

@@ -1,4 +1,4 @@
-"""A transport that never leaves the process: requests go to a provider model, on virtual or on real time."""
+"""A transport that stays in the process: requests go to a provider model, on virtual or on real time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = {"content-type": "application/json"}
 class SimulatedTransport:
     """Carries requests to a provider model, and fails as the HTTP transport fails.
 
-    Several transports may share one model: then they are several clients of one provider.
+    Several transports may share one model; they then act as several clients of one provider.
 
     Args:
         model: the provider.
@@ -63,7 +63,7 @@ class SimulatedTransport:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[SimulatedStream]:
-        """Send a request, and give its answer as soon as it begins; leaving early ends the exchange.
+        """Send a request, and yield its answer as soon as it begins. Leaving early ends the exchange.
 
         Raises:
             ConnectError: the provider refuses connections, or the transport is closed.
@@ -91,11 +91,11 @@ class SimulatedTransport:
                     journey.account.waited("body", loop.time() - headed)
 
     async def close(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         self._closed = True
 
     def _unmodelled(self, request: Request, path: str) -> Response:
-        """The answer to what takes no time and no limit."""
+        """The answer to a request that uses no time and no limit."""
         if self._closed:
             raise ConnectError("the transport is closed")
         if path.endswith(MODELS) and request.method == "GET":
@@ -115,10 +115,10 @@ class SimulatedStream:
         return f"SimulatedStream({self.status})"
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come; they can be taken once.
+        """The body's bytes as they arrive. Iterate once.
 
         Raises:
-            ProtocolError: it broke off.
+            ProtocolError: the answer broke off.
         """
         return self._chunks
 

@@ -1,4 +1,4 @@
-"""Embeddings of a simulated provider: what it reads and writes at ``/embeddings``.
+"""Embeddings of a simulated provider: the requests and answers at ``/embeddings``.
 
 A text's vector follows from the text alone, so it is the same in every run, in every batch and in both encodings.
 """
@@ -38,7 +38,7 @@ _decode = msgspec.json.Decoder(EmbeddingRequest).decode
 
 
 class Texts(Struct, gc=False):
-    """An embedding request that could be read."""
+    """A readable embedding request."""
 
     request: EmbeddingRequest
     texts: list[str]
@@ -58,11 +58,11 @@ class Texts(Struct, gc=False):
         return self.prompt_tokens
 
     def marks(self) -> list[bytes]:
-        """What tells whether a text is never accepted."""
+        """The marks that decide whether a text is refused every time."""
         return [_mark(text) for text in self.texts]
 
     def problem(self, settings: ProviderSettings) -> Rejection | None:
-        """Why the whole request gets a 400, if it does."""
+        """Why the whole request gets a 400; None if it does not."""
         longest = settings.context_tokens
         if not 0 < len(self.texts) <= MOST_TEXTS:
             return answers.bad_request(f"input takes from 1 to {MOST_TEXTS} texts, not {len(self.texts)}")
@@ -76,7 +76,7 @@ class Texts(Struct, gc=False):
         return None
 
     def answer(self, settings: ProviderSettings, *, empty: bool) -> bytes:
-        """The body of the answer, without a vector in it when ``empty``."""
+        """The body of the answer; ``empty`` leaves the vectors out."""
         dimensions = self.request.dimensions or settings.embedding_dimensions
         rows = [
             {"object": "embedding", "index": index, "embedding": self._written(vector_of(text, dimensions))}
@@ -94,7 +94,7 @@ class Texts(Struct, gc=False):
 
 
 def vector_of(text: str, dimensions: int) -> array[float]:
-    """A text's vector, of length 1 and of single precision: always the same one for the same text."""
+    """A text's vector, of length 1 and single precision. The same text always has the same vector."""
     noise = array("h")
     noise.frombytes(shake_128(text.encode("utf-8", "surrogatepass")).digest(2 * dimensions))
     if sys.byteorder == "big":

@@ -1,7 +1,7 @@
 """The pytest plugin: one fixture that makes a simulated provider.
 
-It is loaded in every pytest run of everyone who has flatout installed, so nothing but pytest is imported here until
-the fixture is used.
+Every pytest run on a machine with flatout loads this module, so it imports nothing but pytest until the fixture is
+used.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from ._transport import SimulatedTransport
 
 ProviderFactory = Callable[..., "tuple[ProviderModel, SimulatedTransport]"]
-"""What `flatout_provider` gives: a function from settings to a model and a transport that speaks to it."""
+"""The value of `flatout_provider`: a function from settings to a model and a transport that speaks to it."""
 
 
 @pytest.fixture
 def flatout_provider() -> ProviderFactory:
     """A function that makes a provider in memory: no socket, no key, no cost.
 
-    Its keyword arguments are those of `flatout.testing.ProviderSettings`, and besides them ``seed`` and ``script``
-    as `flatout.testing.ProviderModel` has them::
+    Its keyword arguments are those of `flatout.testing.ProviderSettings`, plus ``seed`` and ``script`` as in
+    `flatout.testing.ProviderModel`::
 
         def test_it_copes_with_failures(flatout_provider):
             model, transport = flatout_provider(rpm=600, faults=Faults(server_error=0.1))

@@ -44,7 +44,7 @@ def test_a_model_that_is_there_is_not_fetched_again(
     monkeypatch.setattr("flatout.local.model_path", lambda: Path("m"))
     monkeypatch.setattr("flatout.local.pull", lambda _: Path("m"))
     assert main(["local", "pull"]) == 0
-    assert "there already" in capsys.readouterr().err
+    assert "installed already" in capsys.readouterr().err
 
 
 def test_a_pull_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

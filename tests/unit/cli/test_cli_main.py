@@ -135,7 +135,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(
         (["run"], "run needs SOURCE. Prompts: ", "flatout run prompts.jsonl -o "),
         (["run", "-o", "x"], "run needs SOURCE. Prompts: ", "flatout run prompts.jsonl -o "),
         (["export", "x"], "export needs -o FILE. Where to: ", "flatout export answers.jsonl -o "),
-        (["status"], "status needs RUN. The output, ", "flatout status answers.jsonl"),
+        (["status"], "status needs RUN. The output ", "flatout status answers.jsonl"),
     ],
 )
 def test_what_is_missing_is_said_with_one_example(

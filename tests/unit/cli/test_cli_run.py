@@ -160,7 +160,7 @@ def test_a_run_that_breaks_off_says_what_is_kept(runner: FakeRunner, capsys: pyt
     assert main(RUN) == 1
     _, second, third = capsys.readouterr().err.splitlines()
     assert second == "flatout: the disk is full"
-    assert third == "What was answered is kept in out.jsonl.flatout. To go on: " + " ".join(["flatout", *RUN])
+    assert third == "The answers so far are kept in out.jsonl.flatout. To go on: " + " ".join(["flatout", *RUN])
 
 
 def test_what_stdin_holds_may_be_found_unusable_only_later(
@@ -391,4 +391,4 @@ def test_what_is_all_there_already_says_how_to_ask_anew(runner: FakeRunner, caps
     before("answered")
     runner.progress.resumed = 1
     assert main(RUN) == 0
-    assert "To ask for all of them anew, run the same command with --fresh.\n" in capsys.readouterr().err
+    assert "To ask all of them again, run the same command with --fresh.\n" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_a_row_is_found_by_its_number_or_its_id(capsys: pytest.CaptureFixture[st
     [
         (("0",), "there is no row 0: rows are counted from 1"),
         (("10",), "there is no row 10: the run has 9 rows"),
-        (("9",), "row 9 has not been begun"),
+        (("9",), "row 9 has not started"),
         (("9" * 30,), "no finished row has the id 999"),
         (("no\x1b[31mbody",), "no finished row has the id no\\x1b[31mbody"),
         (("1", "--failed"), "give one of a row, --slowest, --failed and --costliest"),

@@ -44,7 +44,7 @@ def test_trust_is_taken_back(file: Path, capsys: pytest.CaptureFixture[str]) -> 
     """A word once given could not be taken back."""
     main(["trust"])
     assert main(["trust", "--revoke"]) == 0
-    assert "trusted no longer" in capsys.readouterr().err
+    assert "no longer trusted" in capsys.readouterr().err
     assert not is_trusted(file.read_bytes())
     assert main(["trust", "--revoke"]) == 0
     assert "was not trusted" in capsys.readouterr().err
