@@ -404,7 +404,7 @@ def test_a_budget_holds_without_max_tokens_by_an_assumption_that_is_told(caplog)
 
     run_virtual(main())
     assert [record.message for record in caplog.records] == [
-        "without max_tokens, an answer is taken to have 16,384 tokens at most to keep the budget; "
+        "without max_tokens, the budget assumes that an answer has at most 16,384 tokens; "
         "set it with max_tokens (--param max_tokens=…)"
     ]
 

@@ -1,1 +1,1 @@
-"""Calls and functions whose results a run file keeps."""
+"""Calls and functions whose results are kept in a run file."""

@@ -1,4 +1,4 @@
-"""The attempts of a call, as a run file notes them: so that a crash leaves no attempt that nobody knows of."""
+"""Notes a call's attempts in a run file, so that a crash leaves no unknown attempt."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from flatout.store import RunFile
 
 REASON = 200
-"""Most characters that are kept of why an attempt failed."""
+"""Most characters kept of the reason why an attempt failed."""
 
 
 class NotedAttempts:
-    """Notes each attempt before it is sent, and again if it failed and cost nothing; a `flatout.journey.AttemptNotes`.
+    """Notes each attempt before it is sent, and again if it failed at no cost; a `flatout.journey.AttemptNotes`.
 
     Args:
         store: the run file.
         index: the item that the call belongs to.
-        place: the call's place among those of a durable function; None where the item is one call.
+        place: the call's place among those of a durable function; None if the item is one call.
     """
 
     __slots__ = ("_index", "_place", "_store")
@@ -34,17 +34,17 @@ class NotedAttempts:
         self._place = place
 
     def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> Awaitable[None]:
-        """Note an attempt; awaited before it is sent."""
+        """Note an attempt. Await this before sending it."""
         why = None if after is None else _reason(after)
         return self._store.note_attempt(self._index, attempt, target, time.time(), estimate, self._place, why)
 
     def failed(self, attempt: int, error: CallError, /) -> None:
-        """Note that an attempt cost nothing, where that is sure."""
+        """Note that an attempt cost nothing, if that is certain."""
         if not may_have_billed(error):
             self._store.note_unpaid(self._index, attempt, self._place)
 
 
 def _reason(error: Exception) -> str:
-    """Why an attempt failed, on one line: its message may quote what was sent, so it is kept short and without keys."""
+    """Why an attempt failed, on one line. A message may quote the request, so it is shortened and keys are removed."""
     words = " ".join(excerpt(str(error), 2 * REASON).split())
     return f"{type(error).__name__}: {words}"[:REASON]

@@ -1,14 +1,19 @@
-"""Durable functions: the run file keeps each finished call, so a half-finished item pays only for what is missing.
+"""Durable functions: the run file keeps each finished call, so a resumed item pays only for the missing ones.
 
-How a call is found again. The calls of one item are numbered in the order in which they start: that number is a call's
-place. The journal is asked by a call's content first: calls of the same content are interchangeable, so it does not
-matter in which order the parallel ones among them start this time. A call that the journal does not have is either new
-work, or the function has changed since. Where every call of the item so far was made by the function's own task, one
-after another, now and then, there is no doubt: the journal's call at the same place is another one, and the run is
-refused before the new one is sent. Where calls ran in parallel, their order may be chance: the call is new work, and if
-the function ends without having made a call that the journal has, a warning says so.
+How a call is found again. The calls of one item are numbered in the order in which they start; that number is the
+call's place. The journal is searched by content first. Calls of the same content are interchangeable, so parallel calls
+may start in another order this time.
 
-Steps of the function that are no calls are journalled beside them; see `flatout.durable.steps`.
+If the journal has no call of that content, either the call is new work or the function has changed. There are two
+cases:
+
+- The function's own task made all calls of the item so far one after another, both then and now. Then the order is
+  certain, so the function has changed: the journal holds another call at the same place, and the run is refused before
+  the new call is sent.
+- Calls ran in parallel. Then their order may be chance, and the call counts as new work. If the function ends without
+  making a call that the journal has, a warning says so.
+
+Steps that are not calls are journalled beside them; see `flatout.durable.steps`.
 """
 
 from __future__ import annotations
@@ -42,25 +47,25 @@ if TYPE_CHECKING:
 
 ItemT = TypeVar("ItemT")
 RunItem = Callable[[int, Any, Journey], Awaitable[Result[Any]]]
-"""Runs the function for an item: its index, the item, the journey that its calls are counted on."""
+"""Runs the function for an item. Receives its index, the item, and the journey that counts its calls."""
 
 Restore = Callable[[Any], Any]
-"""Makes what a function returns of the JSON that a run file keeps of it."""
+"""Restores a function's return value from the JSON in the run file."""
 
 
-_NOTHING = msgspec.Raw()  # the same one always: a default is left out where it is this very object
+_NOTHING = msgspec.Raw()  # always the same object: msgspec omits a default only if it is this very object
 
 
 class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A journalled call: what was asked, and its reply or error.
+    """A journalled call: its content, and its reply or error.
 
     Attributes:
         call: the call's content.
-        alone: whether all calls of the item until then were made by the function's own task, one after another.
+        alone: whether the function's own task had made all calls of the item so far, one after another.
         within: the step in which it was made; "" for none.
-        replied: whether there is a reply behind the error.
+        replied: whether an error came with a reply.
         complaints: what was wrong with the arguments of the tool calls.
-        seconds: from the call's entry to its end, queueing and retries included.
+        seconds: the duration of the whole call, queueing and retries included.
         waits: where those seconds went, by cause.
     """
 
@@ -92,13 +97,13 @@ class ItemJournal:
     Args:
         store: the run file.
         name: its name, for messages.
-        index: the item's.
-        entries: what the run file has of it.
-        client: the client that was handed to the function; other clients' calls are not journalled.
+        index: the item's index.
+        entries: the item's entries in the run file.
+        client: the client that was passed to the function; calls of other clients are not journalled.
         retry_failed: ask again for calls that failed.
 
     Attributes:
-        fault: why the run cannot go on, should the function have swallowed it.
+        fault: why the run cannot go on, in case the function swallows the error.
     """
 
     def __init__(
@@ -134,10 +139,11 @@ class ItemJournal:
         self.fault: StoreError | None = None
 
     async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext) -> Reply:
-        """Answer a call from the journal, or ask and journal what comes of it."""
+        """Answer a call from the journal, or ask it and journal the result."""
         if asker is not self._client:
             return await ask(call)
-        alone = asyncio.current_task() is self._task and not within.get()  # a step may not run this time
+        # inside a step does not count, because the step may not run next time
+        alone = asyncio.current_task() is self._task and not within.get()
         self._alone = self._alone and not self._under_way and alone
         self._under_way += 1
         try:
@@ -161,7 +167,7 @@ class ItemJournal:
         once: bool = False,
         again: Callable[[str], Awaitable[bool]] | None = None,
     ) -> bytes:
-        """What a step came to, from the journal or by running it now."""
+        """The result of a step, from the journal or by running it now."""
         try:
             return await self._steps.step(name, made, run, once=once, again=again)
         except StoreError as error:
@@ -169,7 +175,7 @@ class ItemJournal:
             raise
 
     def check_all_made(self) -> None:
-        """Warn of journalled calls, and steps with effects, that the function has not made this time."""
+        """Warn about journalled calls, and steps with effects, that the function did not make this time."""
         for step in self._steps.not_run():
             warnings.warn(
                 f"{self._name}: item {self._index + 1} did {step} before, and not this time: has the function changed?",
@@ -188,10 +194,10 @@ class ItemJournal:
             )
 
     def _claim(self, made: bytes) -> str | None:
-        """The place of the journal's call of this content; None when it has none.
+        """The place of a journalled call with this content; None if there is none.
 
         Raises:
-            RunMismatch: the journal has certainly another call at this place.
+            RunMismatch: the journal certainly has another call at this place.
         """
         self._started += 1
         places = self._unclaimed.get(fingerprint(made))
@@ -260,7 +266,7 @@ def _replied(asked: KeptCall, reply: Reply) -> KeptCall:
 
 
 def _replayed(kept: KeptCall, call: Call, journey: Journey) -> Reply:
-    """What the call came to, with what it cost when it was made."""
+    """The reply of a journalled call, with its original cost."""
     journey.account.attempts += kept.attempts
     journey.account.spent(kept.cost)
     reply = Reply(
@@ -285,7 +291,7 @@ def _replayed(kept: KeptCall, call: Call, journey: Journey) -> Reply:
 
 
 class _ItemStep(Struct, frozen=True):
-    """One item that the function is to be run for."""
+    """One item to run the function for."""
 
     value: Any
     row: bytes
@@ -293,7 +299,7 @@ class _ItemStep(Struct, frozen=True):
 
 
 class _DurableItems(Durable[Any, _ItemStep]):
-    """Items that are finished come back from the file; for the others the function runs."""
+    """Finished items come back from the file; the function runs for the others."""
 
     def __init__(
         self, store: RunFile, name: str, retry_failed: bool, client: object, run: RunItem, restore: Restore | None
@@ -328,7 +334,7 @@ class _DurableItems(Durable[Any, _ItemStep]):
                     result.output, f"{what}, which cannot be kept as JSON: return lists, dicts, text, numbers"
                 )
             except ConfigError as error:
-                # Not kept: its calls are in the journal, and a mended function gets them for nothing.
+                # Not kept: its calls are in the journal, so a corrected function gets them for free.
                 return replace(result, output=None, error=error)
             result = replace(result, output=json.loads(kept))
         await keep(self.store, result, made=step.row, row=step.row)

@@ -1,4 +1,4 @@
-"""What a run file keeps of a call and its result, and how both come back from it."""
+"""Converts calls and results to what a run file keeps of them, and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CON
 
 
 def content(call: Call) -> bytes:
-    """What makes a call the call it is, as JSON: its messages, model and parameters; not its id or time limits."""
+    """The content that identifies a call, as JSON: its messages, model and parameters, not its id or time limits."""
     kept = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
     if call.extra:
         kept["extra"] = mask(call.extra, digest)
@@ -42,7 +42,7 @@ def content(call: Call) -> bytes:
 
 
 def digest(secret: str) -> str:
-    """What stands for a secret in a run file: another one is another call, and nobody can read it."""
+    """The stand-in for a secret in a run file. It changes with the secret and does not reveal it."""
     return f"sha256:{sha256(secret.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
@@ -52,13 +52,13 @@ def fingerprint(content: bytes) -> bytes:
 
 
 def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts: bool = True) -> Item:
-    """A result as the run file keeps it.
+    """A result in the form that the run file keeps.
 
     Args:
         result: the result.
         made: the call's `content`.
         row: the input's own row, as a JSON object.
-        keep_prompts: whether ``made`` and ``row`` are kept, not only their digest.
+        keep_prompts: whether to keep ``made`` and ``row`` themselves, not only their digest.
     """
     reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
     usage = reply.usage if reply is not None else Usage()
@@ -89,14 +89,14 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
 
 
 def _said(reply: Reply | None) -> str | None:
-    """What the model said in an answer that could not be used: it was paid for. None when it said nothing."""
+    """The text of an answer that could not be used but was paid for; None if it is empty."""
     if reply is None:
         return None
     return reply.text if reply.text.strip() else reply.reasoning or None
 
 
 def result_of(item: Item, call: Call | None = None) -> Result[Any]:
-    """The result that an item was made of, as far as the run file keeps it."""
+    """The result that an item was made from, as far as the run file keeps it."""
     output: Any = None
     error: Exception | None = None
     reply: Reply[Any] = Reply(
@@ -130,7 +130,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
 
 
 def output_of(kept: bytes | None, call: Call | None) -> Any:
-    """A validated object as it was: of the type that the call asked for, else decoded JSON."""
+    """A validated object in the type that the call asked for; plain decoded JSON without one."""
     if kept is None:
         return None
     wanted = getattr(call, "output", None)
@@ -138,17 +138,17 @@ def output_of(kept: bytes | None, call: Call | None) -> Any:
 
 
 class _SignedCall(ToolCall, frozen=True, kw_only=True):
-    """A tool call that bears the whole turn in its provider's own form.
+    """A tool call that carries the whole turn in its provider's own form.
 
-    A thought is wanted back with the results of the tools that it asked for, and with nothing else. So rows without
-    tool calls keep none.
+    Providers want a thought back only together with the results of the tools that it asked for. So rows without tool
+    calls keep none.
     """
 
     native: msgspec.Raw = _NO_TURN
 
 
 def _kept_calls(reply: Reply[Any]) -> bytes:
-    """The tools that the model asked for, as JSON; the first one bears the turn, where there is more to it."""
+    """The model's tool calls, as JSON. The first one carries the turn, if the turn holds more than the calls."""
     first, *others = reply.tool_calls
     if reply.native:
         fields = msgspec.structs.asdict(first)
@@ -157,18 +157,18 @@ def _kept_calls(reply: Reply[Any]) -> bytes:
 
 
 def _native_of(kept: bytes | None) -> bytes:
-    """The turn that the tool calls bear."""
+    """The turn that the tool calls carry."""
     calls = msgspec.json.decode(kept, type=tuple[_SignedCall, ...]) if kept is not None else ()
     return bytes(calls[0].native) if calls else b""
 
 
 def tool_calls_of(kept: bytes | None) -> tuple[ToolCall, ...]:
-    """The tools that the model asked for."""
+    """The model's tool calls."""
     return msgspec.json.decode(kept, type=tuple[ToolCall, ...]) if kept is not None else ()
 
 
 def error_of(name: str, message: str, attempts: int) -> Exception:
-    """The error of a class name that a run file holds; a `CallError` where the name is not one of ours."""
+    """The error of a class name in a run file; a `CallError` if the name is unknown."""
     from flatout import errors
 
     kind = getattr(errors, name, None)
@@ -178,7 +178,7 @@ def error_of(name: str, message: str, attempts: int) -> Exception:
 
 
 def may_go_again(error: Exception) -> bool:
-    """Whether a resumed run asks again by itself: nothing was sent, or what failed was the target, not the call."""
+    """Whether a resumed run asks the call again: nothing was sent, or the target failed and not the call."""
     if isinstance(error, DeadlineExceeded):
         return error.attempts == 0
     if isinstance(error, Exited):

@@ -1,7 +1,7 @@
-"""Calls whose results a run file keeps: those that are finished come from it, new ones when it has them.
+"""Calls whose results a run file keeps. Finished calls come from the file; new ones are reported once they are in it.
 
-Here is what every durable run shares, the command's and the library's: the input streams by, and each row is held
-against what the file has of it, one by one.
+This module holds everything that the command's and the library's durable runs share. The input streams past, and each
+row is compared with its record in the file.
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ StepT = TypeVar("StepT")
 
 StorePath = str | os.PathLike[str]
 
-AHEAD, AHEAD_WHOLE = 5_000, 200
-"""Rows of a run file that are read at once: without, and with their prompts and answers."""
+AHEAD = 5_000
+"""Rows of a run file that are read at once, without their prompts and answers."""
+
+AHEAD_WHOLE = 200
+"""Rows of a run file that are read at once, with their prompts and answers."""
 
 
 class Asker(Protocol):
-    """What asks the calls of a durable run: a Client."""
+    """Asks the calls of a durable run; a Client."""
 
     @property
     def window(self) -> int:
@@ -62,42 +65,43 @@ class Asker(Protocol):
         ...
 
     async def result(self, call: CallLike, /, *, index: int = 0, journey: Journey | None = None) -> Result[Any]:
-        """Answer one call; a failure stands in the result."""
+        """Answer one call. A failure is part of the result."""
         ...
 
     def go_on(self, run: Hashable, spent: float) -> None:
-        """Count what was spent on a run before, in US dollars."""
+        """Count the earlier spending of a run, in US dollars."""
         ...
 
 
 class Stored(Generic[FoundT]):
-    """What a run file has already, taken row by row as the input streams by.
+    """The records of a run file, taken row by row as the input streams past.
 
-    It is read a batch ahead. In an event loop, `look_ahead` does that in a thread: call it wherever `is_blind`.
+    Records are read in batches. In an event loop, await `read_ahead` whenever `must_read` is true, so that a thread
+    reads.
 
     Args:
-        found: what there is, in index order; reading it may wait for the disk.
-        ahead: how much is read at once.
+        found: the records, in index order; reading them may wait for the disk.
+        ahead: how many are read at once.
     """
 
     def __init__(self, found: Iterator[FoundT], ahead: int = AHEAD) -> None:
         self._found: Iterator[FoundT] = found
         self._ahead = ahead
         self._batch: deque[FoundT] = deque()
-        self._is_all = False
+        self._at_end = False
 
     @property
-    def is_blind(self) -> bool:
-        """Whether the next `take` reads."""
-        return not self._batch and not self._is_all
+    def must_read(self) -> bool:
+        """Whether the next `take` must read from the disk."""
+        return not self._batch and not self._at_end
 
-    async def look_ahead(self) -> None:
+    async def read_ahead(self) -> None:
         """Read the next batch, in a thread."""
-        if self.is_blind:
-            await asyncio.to_thread(self._look)
+        if self.must_read:
+            await asyncio.to_thread(self._read)
 
     def take(self, index: int) -> FoundT | None:
-        """What there is of a row; None when there is nothing. Every row must be asked for, in order."""
+        """The record of a row; None if there is none. Ask for every row, in order."""
         coming = self._next()
         return self._batch.popleft() if coming is not None and coming.index == index else None
 
@@ -105,7 +109,7 @@ class Stored(Generic[FoundT]):
         """Refuse an input that has become shorter.
 
         Raises:
-            RunMismatch: there are results for rows that the input has no more.
+            RunMismatch: there are results for rows that the input no longer has.
         """
         if (coming := self._next()) is not None:
             raise RunMismatch(
@@ -114,22 +118,22 @@ class Stored(Generic[FoundT]):
             )
 
     def _next(self) -> FoundT | None:
-        if self.is_blind:
-            self._look()
+        if self.must_read:
+            self._read()
         return self._batch[0] if self._batch else None
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         self._batch.extend(islice(self._found, self._ahead))
-        self._is_all = len(self._batch) < self._ahead
+        self._at_end = len(self._batch) < self._ahead
 
 
 async def keep(
     store: RunFile, result: Result[Any], *, made: bytes, row: bytes | None = None, keep_prompts: bool = True
 ) -> None:
-    """Put a result into the run file; return after its commit. See `item_of` for the arguments.
+    """Put a result into the run file and return after its commit. See `item_of` for the arguments.
 
     Raises:
-        StoreError: it is not there; or the call itself failed because the run file did.
+        StoreError: the result could not be kept, or the call itself failed because the run file did.
     """
     if isinstance(result.error, StoreError):
         raise result.error
@@ -137,14 +141,14 @@ async def keep(
 
 
 def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mapping[str, Any] | None) -> RunMismatch:
-    """The first difference between a row as it is now and what the run file has of it, in a sentence.
+    """An error that names the first difference between a row and its record in the run file.
 
     Args:
         name: the run file.
-        at: the row, for people.
-        item: what the file has.
+        at: the row, in words.
+        item: the record in the file.
         made: the call's `content` now; empty for an item of a durable function.
-        columns: the input's own row now; None when there is none.
+        columns: the input's own row now; None if there is none.
     """
     pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
     for where, old, new in pairs:
@@ -154,7 +158,7 @@ def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mappin
 
 
 def difference(old: Any, new: Any) -> str:
-    """The first name whose value differs, with both values; "" when there is none."""
+    """The first name whose value differs, with both values; "" if there is none."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         old, new = {"value": old}, {"value": new}
     for name in [*new, *(name for name in old if name not in new)]:
@@ -165,7 +169,7 @@ def difference(old: Any, new: Any) -> str:
 
 
 class Durable(Generic[ValueT, StepT]):
-    """A durable run in the library: makes a step of each value of the input, and a result of each step."""
+    """A durable run in the library. It makes a step of each value of the input, and a result of each step."""
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
         self.store = store
@@ -174,7 +178,7 @@ class Durable(Generic[ValueT, StepT]):
         self._again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def step(self, index: int, value: ValueT) -> StepT:
-        """What is to be done for a value, held against what the file has of it.
+        """The step for a value, compared with its record in the file.
 
         Raises:
             RunMismatch: they differ.
@@ -182,11 +186,11 @@ class Durable(Generic[ValueT, StepT]):
         raise NotImplementedError
 
     async def answer(self, index: int, step: StepT) -> Result[Any]:
-        """The step's result, from the file or anew; new ones are in the file."""
+        """The step's result, from the file or new. A new one is in the file."""
         raise NotImplementedError
 
     def found(self, index: int, made: bytes, columns: Mapping[str, Any] | None = None) -> Item | None:
-        """What the file has of a row, unless it is to be tried again.
+        """The record of a row, unless it will be tried again.
 
         Raises:
             RunMismatch: the row has changed since.
@@ -197,28 +201,28 @@ class Durable(Generic[ValueT, StepT]):
         return None if item is None or item.state in self._again else item
 
     async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
-        """The steps of all values, as they are pulled."""
+        """The steps of all values, made as they are pulled."""
         rows = 0
         async with reading(values) as source:
             async for value in source:
-                if self._stored.is_blind:
-                    await self._stored.look_ahead()
+                if self._stored.must_read:
+                    await self._stored.read_ahead()
                 yield self.step(rows, value)
                 rows += 1
-        await self._stored.look_ahead()
+        await self._stored.read_ahead()
         self._stored.check_nothing_left(self.name, rows, "the input has only")
         self.store.set_total(rows)
 
 
 _LEFT: WeakKeyDictionary[AbstractEventLoop, dict[str, asyncio.Future[None]]] = WeakKeyDictionary()
-"""The runs of each event loop that were left early and are being closed, by their files."""
+"""For each event loop, the runs that were left early and are still closing, by their files."""
 
 
 async def _opened(place: StorePath, job: Mapping[str, Any]) -> RunFile:
-    """Open a run file. One that a loop of this program was left over is waited for, until it is closed.
+    """Open a run file. If this event loop is still closing an earlier run on it, wait for that.
 
     Raises:
-        RunLocked: it is being written, and nothing says that this will end.
+        RunLocked: somebody else is writing it.
     """
     left = _LEFT.setdefault(asyncio.get_running_loop(), {})
     while True:
@@ -232,7 +236,7 @@ async def _opened(place: StorePath, job: Mapping[str, Any]) -> RunFile:
 
 
 async def _opened_at_once(place: StorePath, job: Mapping[str, Any]) -> RunFile:
-    """Open a run file in a thread; one that opens when it is wanted no more is closed again."""
+    """Open a run file in a thread. If the caller was cancelled meanwhile, close it again."""
     opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
     try:
         return await asyncio.shield(opening)
@@ -256,7 +260,7 @@ async def run_durably(
     job: Mapping[str, Any],
     asker: Asker,
 ) -> AsyncGenerator[Result[Any], None]:
-    """Open the run file, go through the values, and close it, however that ends."""
+    """Open the run file, go through the values, and close the file however that ends."""
     store = await _opened(place, job)
     loop, name = asyncio.get_running_loop(), os.fspath(place)
     left, ended = _LEFT[loop], loop.create_future()
@@ -281,7 +285,7 @@ async def run_durably(
 
 
 class _CallStep(Struct, frozen=True):
-    """One call that is to be answered. Without ``call``, the value is none, and fails by itself."""
+    """One call to answer. Without ``call``, the value is not a valid call and fails by itself."""
 
     value: Any
     call: Call | None = None
@@ -290,7 +294,7 @@ class _CallStep(Struct, frozen=True):
 
 
 class _DurableCalls(Durable[CallLike, _CallStep]):
-    """Calls that are finished come back from the file; the others are asked."""
+    """Finished calls come back from the file; the others are asked."""
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
         super().__init__(store, name, retry_failed)

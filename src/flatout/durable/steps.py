@@ -1,8 +1,8 @@
-"""Steps of a durable function that are no calls: a tool's run, a verdict, an action. What they came to is kept.
+"""Steps of a durable function that are not calls: a tool's run, a verdict, an action. Their results are kept.
 
-A step is found again as a call is, by its content: its name and what it was made of. Equal steps are interchangeable.
-One that takes effect in the world (``once``) is noted before it begins as well: if the note is there, and no end, then
-a process died in the middle, and nobody can tell whether it took effect. Such a step is never repeated by itself.
+A step is found again as a call is, by its content: its name and its input. Equal steps are interchangeable. A step with
+an effect in the world (``once``) is also noted before it begins. If there is such a note without an end, a process died
+in the middle, and it is unknown whether the effect happened. flatout never repeats such a step on its own.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ KINDS = frozenset({"started", "done"})
 """The kinds of journal entries that are steps."""
 
 within: ContextVar[str] = ContextVar("flatout_step", default="")
-"""The place of the step that runs; "" outside of one. What a step does is not done again when the step is replayed."""
+"""The place of the running step; "" outside of one. A replayed step does not repeat the work inside it."""
 
 
 class KeptStep(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A journalled step.
 
     Attributes:
-        name: what it is, for people.
-        once: whether it takes effect in the world.
+        name: its name, for people.
+        once: whether it has an effect in the world.
         within: the step in which it was run.
-        value: what it came to; empty while that is not known.
+        value: its result; empty while unknown.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Steps:
     Args:
         store: the run file.
         name: its name, for messages.
-        index: the item's.
-        entries: what the journal has of them, by place.
+        index: the item's index.
+        entries: their entries in the journal, by place.
     """
 
     def __init__(self, store: RunFile, name: str, index: int, entries: Mapping[str, JournalEntry]) -> None:
@@ -79,7 +79,7 @@ class Steps:
         once: bool = False,
         again: Callable[[str], Awaitable[bool]] | None = None,
     ) -> bytes:
-        """What a step came to, from the journal or by running it now; see `flatout.layer.Journal.step`."""
+        """The result of a step, from the journal or by running it now; see `flatout.journey.Journal.step`."""
         mark = fingerprint(name.encode() + b"\0" + made)
         key = self._key(mark)
         waiting = self._unclaimed.get(mark)
@@ -110,7 +110,7 @@ class Steps:
         return value
 
     def is_replayed(self, place: str) -> bool:
-        """Whether a step came from the journal, itself or because the one around it did."""
+        """Whether a step came from the journal, directly or because the step around it did."""
         while place:
             if place in self._replayed:
                 return True
@@ -119,7 +119,7 @@ class Steps:
         return False
 
     def not_run(self) -> Iterator[str]:
-        """The names of the steps with effects that the journal has, and that were not asked for this time."""
+        """The names of journalled steps with effects that were not asked for this time."""
         for places in self._unclaimed.values():
             for place in places:
                 kept = self._kept[place]
@@ -127,9 +127,9 @@ class Steps:
                     yield kept.name
 
     def _key(self, mark: bytes) -> str:
-        """The same in every process that works on this run file, and another one in every other run.
+        """A key that is the same in every process that works on this run file, and differs in every other run.
 
-        When the run was begun belongs to it: who starts over with a new file wants things done once more.
+        It includes when the run began: starting over with a new file means doing everything once more.
         """
         if not self._identity:
             self._identity = f"{self._store.created_at!r} {self._index}".encode()

@@ -1,4 +1,4 @@
-"""Money: reserves an attempt's worst case before it is sent, settles from its usage, and adds up what was spent."""
+"""Keeps the budget: reserves an attempt's worst case before it is sent, settles it by usage, and adds up the cost."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _log = logging.getLogger("flatout")
 
 
 class Purse:
-    """What a Client may spend and has spent, in US dollars, over all its targets.
+    """What a Client may spend and has spent over all its targets, in US dollars.
 
     Attributes:
         budget: the most that may be spent; None for no bound.
-        spent: what is known to be spent.
-        unknown: attempts that may have been billed an amount that is not known.
-        reckoned: what those may have cost, by their estimates.
-        earlier: what other processes have spent on the runs that this one goes on with.
+        spent: the known spending.
+        unknown: the number of attempts that may have been billed an unknown amount.
+        reckoned: the estimated cost of those attempts.
+        earlier: the spending of other processes on the runs that this one resumes.
     """
 
     __slots__ = (
@@ -60,26 +60,26 @@ class Purse:
 
     @property
     def left(self) -> float:
-        """What may still be set aside, where there is a budget."""
+        """The amount that may still be reserved, if there is a budget."""
         return (self.budget or 0.0) - self.earlier - self.spent - self.reckoned - self._reserved
 
     def go_on(self, run: Hashable, spent: float) -> None:
-        """Count what was spent on a run before; once, for when it is opened again the rest is this purse's own."""
+        """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own."""
         if run not in self._runs:
             self._runs.add(run)
             self.earlier += spent
 
     def worst_case(self, target: Target, call: Call, prices: Prices, longest: int = 0) -> float:
-        """The most US dollars that one attempt may cost. Says once when that rests on an assumption.
+        """The most US dollars that one attempt may cost. Logs once if that rests on an assumption.
 
         Args:
-            target: where it is sent.
-            call: what is asked.
-            prices: what tokens cost.
+            target: the target.
+            call: the call.
+            prices: the price list.
             longest: tokens of the longest answer that the target has given.
 
         Raises:
-            ConfigError: the price is not known, so that a budget cannot be kept.
+            ConfigError: the price is not known, so a budget cannot be kept.
         """
         output = most_output(call, longest)
         worst = prices.worst_case(target, most_input(call), output, service_tier=call.service_tier)
@@ -88,20 +88,19 @@ class Purse:
         if worst and call.max_tokens is None and not self._assumes:
             self._assumes = True
             _log.warning(
-                "without max_tokens, an answer is taken to have %s tokens at most to keep the budget; "
+                "without max_tokens, the budget assumes that an answer has at most %s tokens; "
                 "set it with max_tokens (--param max_tokens=…)",
                 f"{output:,}",
             )
         return worst
 
     async def reserve(self, worst: float) -> None:
-        """Set an attempt's worst case aside, first come, first served.
+        """Reserve an attempt's worst case, first come, first served.
 
-        Most attempts cost far less than that, so one that does not fit waits for others to be settled before it is
-        given up.
+        Most attempts cost far less. So an attempt that does not fit waits for others to be settled before it fails.
 
         Raises:
-            BudgetExceeded: nothing is under way that could make room.
+            BudgetExceeded: nothing is in flight that could make room.
         """
         async with self._turn:
             while worst > self.left:
@@ -117,14 +116,14 @@ class Purse:
         return f"${max(0.0, self.left):.4f} of the budget of ${self.budget:g} is left{earlier}"
 
     def release(self, worst: float) -> None:
-        """Give back what was set aside; what it cost is in ``spent`` by now."""
+        """Give back a reservation; the real cost is in ``spent`` by now."""
         self._open -= 1
         self._reserved = self._reserved - worst if self._open else 0.0
         self._settled.set()
 
 
 def _unpriced(target: Target, call: Call, prices: Prices) -> str:
-    known = prices.worst_case(target, 0, 0) is not None  # and it is the tier's alone that is not
+    known = prices.worst_case(target, 0, 0) is not None  # then only the tier's price is unknown
     name = f"{target.name}@{call.service_tier}" if known else target.name
     return (
         f"the price of {name} is not known, so a budget cannot be kept: "
@@ -138,8 +137,8 @@ class Budget:
     Args:
         target: the target.
         purse: the purse.
-        prices: what tokens cost.
-        estimate: guesses what an attempt costs, for those of which it is never told.
+        prices: the price list.
+        estimate: estimates the cost of an attempt whose cost is never reported.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Budget:
         return self._watched(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
-        """Send it only if it cannot exceed the budget."""
+        """Send the call only if it cannot exceed the budget."""
         worst = self._purse.worst_case(self._target, call, self._prices, self._longest)
         await self._purse.reserve(worst)
         try:
@@ -164,7 +163,7 @@ class Budget:
             self._purse.release(worst)
 
     async def _watched(self, call: Call, call_next: CallNext) -> Reply:
-        """Add up what the attempt costs, whatever its end."""
+        """Add up the cost of the attempt, however it ends."""
         journey = current_journey()
         before = journey.attempts
         try:
@@ -176,7 +175,7 @@ class Budget:
                 self._unknown(call)
             raise
         except BaseException:
-            if journey.attempts > before:  # else it was given up while it waited, and not sent
+            if journey.attempts > before:  # otherwise it was abandoned while it waited, and not sent
                 self._unknown(call)
             raise
         self._settle(call, reply)

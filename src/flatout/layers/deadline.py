@@ -12,10 +12,10 @@ from flatout.values import Call, Reply
 class Deadline:
     """Ends a call that is not answered in time, with `DeadlineExceeded`; the last failure is chained.
 
-    What was got out of an answer that did not fit (`Unfit.fallback`) is better than none: it is returned instead.
+    If part of an unfit answer could be used (`Unfit.fallback`), it is returned instead: it is better than nothing.
 
     Args:
-        seconds: for calls that name no deadline of their own.
+        seconds: the deadline of calls without their own.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -33,7 +33,8 @@ class Deadline:
                 raise
             if journey.unfit.fallback is not None:
                 return journey.unfit.fallback
-        # Raised out here, the error does not hold the one that ended the attempt, whose frames hold the request.
+        # Raised outside the block, the error does not hold the one that ended the attempt, whose frames hold the
+        # request.
         raise _exceeded(seconds, journey) from journey.last_error
 
 

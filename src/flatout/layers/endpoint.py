@@ -1,4 +1,4 @@
-"""Innermost: one attempt on the wire, by a codec over a transport."""
+"""The innermost layer: one attempt on the wire, by a codec over a transport."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flatout.values import Call, Reply
 from flatout.values.secret import forget
 
 LINGER = 5.0
-"""Seconds that a body may take to end, or to tell the usage, once the answer in it is whole."""
+"""Seconds that the body may take to end, or to report its usage, after the answer in it is complete."""
 
 SHORTLY = 0.1
-"""Seconds before the end of the attempt's time at which a whole answer is taken, whatever becomes of its body."""
+"""Seconds before the attempt's timeout at which a complete answer is accepted, whatever happens to its body."""
 
 
 def _unknown(_: Call) -> None:
@@ -25,15 +25,15 @@ def _unknown(_: Call) -> None:
 
 
 class Send:
-    """Encodes the call, sends it, decodes the answer. Where an attempt is counted: from here on it may be billed.
+    """Encodes the call, sends it and decodes the answer. Attempts are counted here: from here on they may be billed.
 
     Args:
         codec: the target's wire format.
         transport: carries the request.
-        target: the target's name, for the run file's note of the attempt.
-        estimate: what an attempt may cost, in US dollars; asked only where attempts are noted.
-        gaps: asks for every answer in pieces, so that a dead connection shows itself by its silence; None asks so
-            only for callers who want the text as it comes.
+        target: the target's name, for the note in the run file.
+        estimate: what an attempt may cost, in US dollars; asked only if attempts are noted.
+        gaps: streams every answer, so that silence reveals a dead connection; None streams only for callers who want
+            the text as it comes.
     """
 
     def __init__(
@@ -103,7 +103,8 @@ class Send:
                 raise
         if listening.whole is not None:
             return listening.whole.reply()
-        raise listening.complaint()  # out here, it does not hold the frames of what it ended, and so the request
+        # raised outside the block, so it does not hold the frames of the error, and with them the request
+        raise listening.complaint()
 
     async def _read(self, call: Call, answer: Streamed, journey: Journey, listening: _Listening) -> Reply:
         chunks = listening.to(answer.chunks())
@@ -126,11 +127,11 @@ class Send:
 
 
 class _Listening:
-    """Hears whether an answer still comes.
+    """Watches whether an answer is still coming.
 
     Attributes:
-        silence: the time that it may keep silent.
-        decoder: what takes the answer apart, once it has begun.
+        silence: the timeout that each piece of the answer restarts.
+        decoder: decodes the answer, once it has begun.
     """
 
     def __init__(self, gaps: Gaps) -> None:
@@ -146,7 +147,7 @@ class _Listening:
         return asyncio.get_running_loop().time() - self._began
 
     async def to(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks, each of which gives the next one its time."""
+        """The chunks; each one restarts the timeout."""
         gap = self._gaps.between_bytes
         loop = asyncio.get_running_loop()
         async for chunk in chunks:
@@ -156,14 +157,14 @@ class _Listening:
 
     @property
     def whole(self) -> StreamDecoder | None:
-        """What holds the answer once it is whole: what happens to its connection then does not matter any more."""
+        """The decoder once it holds a complete answer; the fate of the connection no longer matters then."""
         return self.decoder if self.decoder is not None and self.decoder.complete else None
 
     def expect_the_end(self, ends_at: float | None) -> None:
-        """Give the end of the body its time, once the answer is whole: some servers never end it.
+        """Set a timeout for the end of the body, once the answer is complete: some servers never end it.
 
         Args:
-            ends_at: when the attempt is given up, and with it all that came.
+            ends_at: the attempt's timeout, at which everything received would be lost.
         """
         if self._over is None:
             over = asyncio.get_running_loop().time() + LINGER
@@ -171,7 +172,7 @@ class _Listening:
         self.silence.reschedule(self._over)
 
     def complaint(self) -> AttemptTimeout:
-        """What to raise when it kept silent for too long; the code names the bound."""
+        """The error for too long a silence; its code names the bound."""
         if self._heard:
             text = f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
             return AttemptTimeout(text, code="between_bytes")

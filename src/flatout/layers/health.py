@@ -1,6 +1,6 @@
-"""Keeps calls from a target that refuses all of them: a wrong key, a used-up quota, an unknown model.
+"""Keeps calls away from a target that refuses all of them: a wrong key, a used-up quota, an unknown model.
 
-A target that is only down is not kept from: its calls wait, further in. See `flatout.policies.failures.health`.
+A target that is merely down does not fail calls: they wait, further in. See `flatout.policies.failures.health`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from flatout.values import Call, Reply
 
 
 class Health:
-    """Fails calls at once, with `CircuitOpen` and the one reason, while their target is stopped.
+    """Fails calls at once, with `CircuitOpen` and the reason, while their target is stopped.
 
     Args:
         target: its name, for people.
-        service: what is asked of it.
+        service: the state of the service that the target uses.
     """
 
     def __init__(self, target: str, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Outermost: tells subscribers what became of each call, once per call."""
+"""The outermost layer: tells subscribers the outcome of each call, once per call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flatout.values import Call, Reply
 
 
 class Observe:
-    """Emits one `CallFinished` a call, whatever its end."""
+    """Emits one `CallFinished` per call, however it ends."""
 
     def __init__(self, events: Events) -> None:
         self._events = events

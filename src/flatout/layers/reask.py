@@ -1,7 +1,8 @@
-"""Asks the model again when its answer does not fit, and tells it what is wrong: the same question would not.
+"""Asks the model again if its answer does not fit, and tells it what is wrong; repeating the same question would not
+help.
 
-Outside the retry: what is asked again is another question, with attempts of its own. What can be read is read before
-another answer is paid for, and an answer that was paid for is never lost: neither to a worse one, nor to an error.
+Outside the retry layer, because a reask is another question with its own attempts. Every answer is salvaged, if
+possible, before another is paid for. An answer that was paid for is never lost, neither to a worse one nor to an error.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from flatout.values import Call, Reply
 
 
 class Reask:
-    """Asks up to ``reasks`` times more, unless an answer can be read all the same.
+    """Asks up to ``reasks`` times more, unless the answer can be salvaged.
 
-    What can be got out of an answer that was cut off is kept for the case that no better one comes, be it for want of
-    time (`Unfit.fallback`).
+    The readable part of an answer that was cut off is kept as `Unfit.fallback`, in case no better answer comes before
+    the deadline.
 
     Args:
-        reasks: for calls that say nothing of it. Each is paid for, and counted among the attempts.
-        salvage: reads an answer that is not quite JSON, and says whether it is whole; None when nothing in it fits.
+        reasks: the default for calls. Each reask is paid for, and counts among the attempts.
+        salvage: reads an answer that is not quite JSON, and says whether it is complete; None if nothing in it fits.
     """
 
     def __init__(self, reasks: int, salvage: Callable[[Call, Reply], tuple[Reply, bool] | None]) -> None:
@@ -44,13 +45,13 @@ class Reask:
             try:
                 return await call_next(asked)
             except asyncio.CancelledError:
-                with suppress(Exception):  # a fault of a user's validator: the cancellation goes on all the same
-                    self._read(call, journey)  # the deadline takes the fallback
+                with suppress(Exception):  # a user's validator may fail; the cancellation goes on all the same
+                    self._read(call, journey)  # the deadline returns the fallback
                 raise
             except ValidatorRaised as error:
                 if error.__cause__ is None:
                     raise
-                raise error.__cause__ from None  # the user's own failure is no matter for the model
+                raise error.__cause__ from None  # the model can do nothing about a failure in the user's code
             except CallError as error:
                 if (readable := self._read(call, journey)) is not None:
                     return readable
@@ -58,7 +59,7 @@ class Reask:
                 if again is None:
                     if journey.unfit.fallback is not None:
                         return journey.unfit.fallback
-                    # What the model said is not lost to a failure after it.
+                    # A later failure must not lose the model's answer.
                     error.reply = error.reply or journey.unfit.last
                     raise
                 left -= 1
@@ -66,7 +67,7 @@ class Reask:
                 asked = again
 
     def _read(self, call: Call, journey: Journey) -> Reply | None:
-        """The first answer that is whole, of all that came since the last look; any before it become the fallback."""
+        """The first complete answer among the unread ones. Any before it become the fallback."""
         unread, journey.unfit.unread = journey.unfit.unread, ()
         for found in filter(None, (self._salvage(call, reply) for reply in unread)):
             journey.unfit.fallback, whole = found

@@ -1,4 +1,6 @@
-"""Tries again what may succeed. Outside the limiter: a sleeping retry holds no permit, every attempt is paced anew."""
+"""Retries failures that may pass. Outside the limiter: a sleeping retry holds no permit, and each attempt is paced
+anew.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ from flatout.values import Call, Reply
 class Retry:
     """Up to ``attempts`` attempts, with full jitter between them; a Retry-After is a floor.
 
-    What is the target's fault costs no attempt, nor do throttles (429): the limiter below holds everybody back, and the
-    call queues again until its deadline. On exhaustion the last error is raised, its ``attempts`` filled in, and its
-    text says what was tried when, and why no more.
+    Failures of the target cost no attempt, nor do throttles (429): the limiter below holds all calls back, and the call
+    queues again until its deadline. On exhaustion the last error is raised with its ``attempts`` filled in. Its text
+    says what was tried when, and why it was not tried again.
 
     Args:
-        attempts: the most attempts of one call, without those that cost none.
+        attempts: the most attempts of one call, not counting the free ones.
         random: the source of jitter.
-        events: hears of every failed attempt.
-        repeats: equal answers that cannot be used, after which a call is not tried again.
+        events: receives every failed attempt.
+        repeats: after this many equal answers that cannot be used, a call is not tried again.
     """
 
     def __init__(self, attempts: int, random: Random, events: Events, *, repeats: int = 3) -> None:
@@ -62,12 +64,12 @@ class Retry:
                 await asyncio.sleep(wait)
 
     def _next(self, error: CallError, journey: Journey, trouble: Trouble, repeats: Repeats) -> tuple[float | None, str]:
-        """Seconds to wait before the next attempt; or None, and why there is to be none, if that wants a word."""
+        """Seconds until the next attempt; or None, with the reason if it needs explaining."""
         now = asyncio.get_running_loop().time()
         trouble.note(error, now - journey.started)
         decision = decide(error)
         told = error.retry_after or 0.0
-        if journey.delivered:  # another answer would begin anew in the middle of the one that the caller has half of
+        if journey.delivered:  # a new answer would start over in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
         if trouble.over:
             return None, "its server is given up" if decision is Decision.RETRY else ""
@@ -99,13 +101,13 @@ class Retry:
 
 
 def _explain(error: CallError, trouble: Trouble, why: str) -> None:
-    """Let the error's text say why there was no other attempt, and what was tried when."""
+    """Add to the error's text why there was no other attempt, and what was tried when."""
     tried = trouble.tried()
     error.args = (f"{error} (not tried again: {why}{f'; tried: {tried}' if tried else ''})",)
 
 
 def _not_sent_again(error: NotSent, journey: Journey) -> None:
-    """Let the error's text say that the call was sent before, where it was."""
+    """Add to the error's text that the call was sent before, if it was."""
     error.attempts = journey.attempts
-    if journey.attempts:  # without when: calls that end for one reason say the same
+    if journey.attempts:  # without times, so that calls that end for one reason have the same text
         error.args = (str(error).replace("not sent:", "not sent again:", 1),)

@@ -1,4 +1,4 @@
-"""As many attempts at once as there can be connections."""
+"""Bounds the attempts in flight by the number of possible connections."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _log = logging.getLogger("flatout")
 
 
 class Sockets:
-    """Lets an attempt begin when there can be a connection for it; the others wait, first in, first out.
+    """Starts an attempt when a connection is possible; the others wait, first in, first out.
 
-    A call that waits here is not sent, so its attempt's timeout has not begun. That it must wait is said once.
+    A call that waits here is not sent, so its attempt's timeout has not begun. The first wait is logged, once.
 
     Args:
-        most: how many connections there can be, for all targets together.
-        events: hears of it.
+        most: the most connections, for all targets together.
+        events: receives the cap.
     """
 
     def __init__(self, most: int, events: Events) -> None:

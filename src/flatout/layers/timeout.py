@@ -15,7 +15,7 @@ class Timeout:
     """Ends an attempt that takes too long, with `AttemptTimeout`.
 
     Args:
-        seconds: for calls that name no timeout of their own.
+        seconds: the timeout of calls without their own.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -33,5 +33,6 @@ class Timeout:
         except TimeoutError:
             if not scope.expired():
                 raise
-        # Raised out here, the error does not hold the one that ended the attempt, whose frames hold the request.
+        # Raised outside the block, the error does not hold the one that ended the attempt, whose frames hold the
+        # request.
         raise AttemptTimeout(f"no answer within {seconds:g} s")

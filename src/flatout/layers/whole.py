@@ -1,4 +1,4 @@
-"""Refuses answers that were cut off at the token limit, for users to whom half a text is of no use."""
+"""Refuses answers that were cut off at the token limit, for users who cannot use half a text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from flatout.values import Call, Reply
 
 
 class Whole:
-    """Raises `Truncated` for an answer that ended at the token limit, whatever could be read of it.
+    """Raises `Truncated` for an answer that ended at the token limit, even if part of it could be used.
 
-    It stands in the call path only where it is asked for (``fail_truncated``).
+    It is in the call path only on request (``fail_truncated``).
     """
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:

@@ -276,8 +276,8 @@ class Runner:
         async for index, row in self._arriving(self._input):
             if self._under_way.stops:
                 return
-            if finished.is_blind:
-                await finished.look_ahead()
+            if finished.must_read:
+                await finished.read_ahead()
             if (known := finished.take(index)) is not None:
                 if self._pipe is not None:
                     compare(self._store, name, row, self._work(index, row).made, known)
@@ -293,7 +293,7 @@ class Runner:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
-                await finished.look_ahead()
+                await finished.read_ahead()
                 finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
 
     async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:

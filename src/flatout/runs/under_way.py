@@ -1,4 +1,4 @@
-"""The calls of a run that are under way, and how they end when the run is to stop."""
+"""The calls in flight of a run, and how they end when the run stops."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from flatout.journey import AttemptNotes, Journey
 from .story.progress import Longest
 
 GRACE = 30.0
-"""Seconds that calls in flight get to finish after an interrupt."""
+"""Seconds that calls in flight may take to finish after an interrupt."""
 
-_AGAIN_AFTER = 0.05  # seconds between two looks at what a stopping run still has in flight
+_AGAIN_AFTER = 0.05  # seconds between two checks of a stopping run's calls
 
 
 class UnderWay:
-    """Knows the calls under way by their tasks.
+    """Tracks the calls in flight by their tasks.
 
     Attributes:
         stops: how often the run was told to stop.
@@ -33,7 +33,7 @@ class UnderWay:
 
     @contextmanager
     def call(self, task: asyncio.Task[None], index: int, journey: Journey) -> Iterator[None]:
-        """A block in which a task makes a row's call. Once the run is to stop, no attempt of it begins."""
+        """A block in which a task makes a row's call. Once the run is stopping, the call starts no attempt."""
         journey.notes = _Counted(self, journey.notes)
         self._calls[task] = index, journey
         try:
@@ -42,14 +42,14 @@ class UnderWay:
             del self._calls[task]
 
     def longest(self, now: float) -> Longest | None:
-        """The attempt that has been on the wire longest; None when there is none."""
+        """The attempt that has been on the wire longest; None if there is none."""
         attempts = ((index, journey.attempt) for index, journey in self._calls.values())
         sent = ((attempt.sent_at, index, attempt.ends_at) for index, attempt in attempts if attempt.in_flight)
         since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
         return None if until is None else Longest(index + 1, now - since, until - now)
 
     def stop(self) -> None:
-        """Let what is in flight finish, and cancel the rest; after 30 s, or the next time, cancel everything."""
+        """Let attempts in flight finish, and cancel the rest; after 30 s, or at the second call, cancel everything."""
         self.stops += 1
         if self.stops == 1:
             self._drop_waiting()
@@ -59,9 +59,9 @@ class UnderWay:
             task.cancel()
 
     def _drop_waiting(self) -> None:
-        """Cancel the calls that only wait, be it for their turn or to try again.
+        """Cancel the calls that only wait, for admission or for a retry.
 
-        Again and again, since an attempt in flight may fail, and its call then waits too.
+        Repeated, because an attempt in flight may fail, and its call then waits too.
         """
         for task, (_, journey) in self._calls.items():
             if not (journey.attempt.in_flight or task.cancelling()):
@@ -71,7 +71,7 @@ class UnderWay:
 
 
 class _Counted:
-    """Counts a row's attempts, on the way to where they are noted. Once the run is to stop, none begins."""
+    """Counts a row's attempts and passes them on to be noted. Once the run is stopping, it lets none begin."""
 
     def __init__(self, under_way: UnderWay, notes: AttemptNotes | None) -> None:
         self._under_way = under_way
