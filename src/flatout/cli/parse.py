@@ -199,14 +199,14 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _text_of(path: str, said: str) -> str:
-    """The content of a file. ``said`` is the user's text, for messages."""
+def _text_of(path: str, shown: str) -> str:
+    """The content of a file. ``shown`` is the user's text, for messages."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError(f"{said}: the file is not UTF-8 text") from None
+        raise ConfigError(f"{shown}: the file is not UTF-8 text") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{said}: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigError(f"{shown}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _without_value(header: str) -> str:

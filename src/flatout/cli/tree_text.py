@@ -86,8 +86,8 @@ def lines(root: Node) -> Iterator[str]:
     yield _heading(layout)
     for line in shown:
         label = " " * (2 * line.depth) + line.label
-        said = " · ".join(part for part in (line.outcome, line.note) if part)
-        yield f"{_padded(label, layout.label)}{layout.figures(line)}  {said}".rstrip()
+        words = " · ".join(part for part in (line.outcome, line.note) if part)
+        yield f"{_padded(label, layout.label)}{layout.figures(line)}  {words}".rstrip()
     yield from _advice(root)
 
 
@@ -197,8 +197,8 @@ def _waited(waits: Sequence[Node], depth: int) -> TreeLine:
     from flatout.events import WAITS
 
     felt = [wait for wait in waits if wait.seconds is None or wait.seconds >= _FELT] or waits[:1]
-    said = (f"{WAITS.get(wait.name, clean(wait.name, _MOST_NAME))} {_seconds(wait.seconds)}" for wait in felt)
-    return TreeLine(depth, "waited for", "", ("",) * len(_HEADINGS), "", " · ".join(said))
+    words = (f"{WAITS.get(wait.name, clean(wait.name, _MOST_NAME))} {_seconds(wait.seconds)}" for wait in felt)
+    return TreeLine(depth, "waited for", "", ("",) * len(_HEADINGS), "", " · ".join(words))
 
 
 def _tokens(node: Node) -> str:
@@ -266,8 +266,8 @@ def _styled(line: TreeLine, layout: Layout, console: Console) -> Text:
     note = Text(line.note, style="red" if style == "red" else "")
     if line.note and text.cell_len + _NARROWEST_NOTE > room:
         return text + outcome + Text("\n" + " " * indent) + _hanging(note, indent, room - indent, console)
-    said = outcome + Text(" · ", style=note.style) + note if line.outcome and line.note else outcome + note
-    return text + _hanging(said, text.cell_len, room - text.cell_len, console)
+    words = outcome + Text(" · ", style=note.style) + note if line.outcome and line.note else outcome + note
+    return text + _hanging(words, text.cell_len, room - text.cell_len, console)
 
 
 def _hanging(note: Text, indent: int, width: int, console: Console) -> Text:

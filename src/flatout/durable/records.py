@@ -70,7 +70,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         input=row if keep_prompts else None,
         prompt=made if keep_prompts else None,
         state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
-        answer=result.text if error is None else _said(reply),
+        answer=result.text if error is None else _raw_answer(reply),
         output=plain(result.output) if result.output is not None else None,
         error=type(error).__name__ if error is not None else None,
         error_message=str(error) if error is not None else None,
@@ -88,7 +88,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
     )
 
 
-def _said(reply: Reply | None) -> str | None:
+def _raw_answer(reply: Reply | None) -> str | None:
     """The text of an answer that could not be used but was paid for; None if it is empty."""
     if reply is None:
         return None

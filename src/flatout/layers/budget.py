@@ -151,18 +151,18 @@ class Budget:
         self._estimate = estimate
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
-        return self._watched(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
+        return self._counted(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send the call only if it cannot exceed the budget."""
         worst = self._purse.worst_case(self._target, call, self._prices, self._longest)
         await self._purse.reserve(worst)
         try:
-            return await self._watched(call, call_next)
+            return await self._counted(call, call_next)
         finally:
             self._purse.release(worst)
 
-    async def _watched(self, call: Call, call_next: CallNext) -> Reply:
+    async def _counted(self, call: Call, call_next: CallNext) -> Reply:
         """Add up the cost of the attempt, however it ends."""
         journey = current_journey()
         before = journey.attempts

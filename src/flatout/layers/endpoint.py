@@ -91,42 +91,42 @@ class Send:
             journey.notes.failed(journey.attempts, error)
 
     async def _stream(self, call: Call, request: Request, journey: Journey) -> Reply:
-        listening = _Listening(self._gaps or Gaps())
+        listener = _Listener(self._gaps or Gaps())
         try:
-            async with listening.silence, self._transport.stream(request) as answer:
-                return await self._read(call, answer, journey, listening)
+            async with listener.silence, self._transport.stream(request) as answer:
+                return await self._read(call, answer, journey, listener)
         except TransportError:
-            if listening.whole is None:
+            if listener.whole is None:
                 raise
         except TimeoutError:
-            if not listening.silence.expired():
+            if not listener.silence.expired():
                 raise
-        if listening.whole is not None:
-            return listening.whole.reply()
+        if listener.whole is not None:
+            return listener.whole.reply()
         # raised outside the block, so it does not hold the frames of the error, and with them the request
-        raise listening.complaint()
+        raise listener.timeout()
 
-    async def _read(self, call: Call, answer: Streamed, journey: Journey, listening: _Listening) -> Reply:
-        chunks = listening.to(answer.chunks())
+    async def _read(self, call: Call, answer: Streamed, journey: Journey, listener: _Listener) -> Reply:
+        chunks = listener.to(answer.chunks())
         if not 200 <= answer.status < 300:
             body = b"".join([chunk async for chunk in chunks])
             return self._codec.decode(call, Response(answer.status, answer.headers, body))
-        decoder = listening.decoder = self._codec.stream_decoder(call, answer.headers)
+        decoder = listener.decoder = self._codec.stream_decoder(call, answer.headers)
         journey.attempt.first_chunk = None
         async for chunk in chunks:
             for text in decoder.feed(chunk):
                 if journey.attempt.first_chunk is None:
-                    journey.attempt.first_chunk = listening.elapsed()
+                    journey.attempt.first_chunk = listener.elapsed()
                 if journey.sink is not None:
                     journey.sink.take(text)
             if decoder.broken:
                 break
             if decoder.complete:
-                listening.expect_the_end(journey.attempt.ends_at)
+                listener.expect_the_end(journey.attempt.ends_at)
         return decoder.reply()
 
 
-class _Listening:
+class _Listener:
     """Watches whether an answer is still coming.
 
     Attributes:
@@ -137,7 +137,7 @@ class _Listening:
     def __init__(self, gaps: Gaps) -> None:
         self._gaps = gaps
         self._began = asyncio.get_running_loop().time()
-        self._heard = False
+        self._received = False
         self._over: float | None = None
         self.decoder: StreamDecoder | None = None
         self.silence = Patience(None if gaps.first_byte is None else self._began + gaps.first_byte)
@@ -151,7 +151,7 @@ class _Listening:
         gap = self._gaps.between_bytes
         loop = asyncio.get_running_loop()
         async for chunk in chunks:
-            self._heard = True
+            self._received = True
             self.silence.reschedule(None if gap is None else loop.time() + gap)
             yield chunk
 
@@ -171,9 +171,9 @@ class _Listening:
             self._over = over if ends_at is None else min(over, ends_at - SHORTLY)
         self.silence.reschedule(self._over)
 
-    def complaint(self) -> AttemptTimeout:
+    def timeout(self) -> AttemptTimeout:
         """The error for too long a silence; its code names the bound."""
-        if self._heard:
+        if self._received:
             text = f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
             return AttemptTimeout(text, code="between_bytes")
         return AttemptTimeout(f"not a byte of the answer within {self._gaps.first_byte:g} s", code="first_byte")

@@ -27,7 +27,7 @@ class Sockets:
         self._most = most
         self._free = asyncio.Semaphore(most)
         self._events = events
-        self._said = False
+        self._warned = False
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         if self._free.locked():
@@ -42,8 +42,8 @@ class Sockets:
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if not self._said:
-            self._said = True
+        if not self._warned:
+            self._warned = True
             reason = "this process may not open more files (ulimit -n)"
             _log.warning("at most %d requests at once: %s", self._most, reason)
             self._events.emit(InFlightCapped(at=began, most=self._most, reason=reason))

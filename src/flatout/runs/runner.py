@@ -45,7 +45,7 @@ from .work import Work, own_rows
 
 _log = logging.getLogger("flatout")
 
-_AT_ONCE = 100  # rows that are read from the input in one go
+_BATCH = 100  # rows that are read from the input in one go
 
 
 class Runner:
@@ -93,7 +93,7 @@ class Runner:
         self._pipe: Arrivals[tuple[int, Row]] | None = None
         self._checked = Findings(None)
         self._store: RunFile | None = None
-        self._found: RunState = "interrupted"  # the state that the run file had before this process
+        self._state_before: RunState = "interrupted"  # the state that the run file had before this process
         self._tally: Tally | None = None
 
     def prepare(self) -> None:
@@ -114,10 +114,10 @@ class Runner:
         source = open_input(options.source, format=options.format, encoding=options.encoding)
         self._input = self._recipe.variants.of(source)
         try:
-            self._look_through(self._input, self._client)
+            self._check_input(self._input, self._client)
         except BaseException:
             if self._store is not None:
-                self._store.mark(self._found)
+                self._store.mark(self._state_before)
                 self._store.close_now()
             self._discard()
             raise
@@ -186,7 +186,7 @@ class Runner:
             self._pipe.close()
         self._under_way.stop()
 
-    def _after_a_look(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
+    def _checked_first(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
         """The rows of a pipe. Before the first call, all variants of its first row are checked; they stand for the
         rest.
         """
@@ -195,7 +195,7 @@ class Runner:
             check_row(row, self._recipe, client.check)
         return chain(first, rows)
 
-    def _look_through(self, source: Input, client: Client) -> None:
+    def _check_input(self, source: Input, client: Client) -> None:
         """Open the run file and read the input once, checking each row and comparing it with the file."""
         options = self.options
         verification = None
@@ -221,7 +221,7 @@ class Runner:
 
     def _open_new_store(self, source: Input, client: Client) -> None:
         if not source.repeatable:
-            self._pipe = Arrivals(self._after_a_look(self._rows(source), client))
+            self._pipe = Arrivals(self._checked_first(self._rows(source), client))
         if self.options.run_file is None and self._output is None:
             prune(time.time())
         store = self._open_store()
@@ -232,7 +232,7 @@ class Runner:
         options = self.options
         if not options.fresh:
             with suppress(StoreError), RunReader.open(self.run_file) as reader:
-                self._found = reader.info().state
+                self._state_before = reader.info().state
         assert self._client is not None
         server = self._client.servers(self._recipe.variants.models or (self._recipe.model and [self._recipe.model]))
         self._store = RunFile.open(
@@ -302,7 +302,7 @@ class Runner:
                 yield pair
             return
         rows = self._rows(source)
-        while some := await asyncio.to_thread(lambda: list(islice(rows, _AT_ONCE))):
+        while some := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
             for pair in some:
                 yield pair
 

@@ -133,14 +133,14 @@ class _Transcoded(io.RawIOBase):
         try:
             text = self._decoder.decode(chunk, final=self._ended)
         except UnicodeError as error:
-            raise ConfigError(self._what(error)) from None
+            raise ConfigError(self._message(error)) from None
         if self._lines is None and text:
             text = text.removeprefix("\ufeff")
             self._lines = 0
         self._lines = (self._lines or 0) + text.count("\n") if text else self._lines
         return text
 
-    def _what(self, error: UnicodeError) -> str:
+    def _message(self, error: UnicodeError) -> str:
         if not isinstance(error, UnicodeDecodeError):
             return f"{self._name}: {error}"
         before = error.object[: error.start].decode(error.encoding, "ignore")

@@ -193,7 +193,7 @@ def write(
     """
     chosen = output_format(path, format)
     if columns is None:
-        columns = _taken(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
+        columns = _taken_names(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
     fields = (*ANSWER_COLUMNS, *(["repaired"] if parsed else []), *(["raw_answer"] if raw else []))
     names = answer_names(frozenset(columns), fields)
     try:
@@ -227,7 +227,7 @@ def is_stream(path: str | Path) -> bool:
     return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
 
 
-def _taken(rows: Iterable[AnsweredRow]) -> tuple[str, ...]:
+def _taken_names(rows: Iterable[AnsweredRow]) -> tuple[str, ...]:
     """The columns that `answer_names` must avoid. JSONL rows differ, but the answer has one name in all of them."""
     taken: set[str] = set()
     for row in rows:
@@ -280,7 +280,7 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str
     for row in rows:
         values = {**row.columns, **_answer_values(row, names)}
         if len(values) != len(row.columns) + len(names):
-            raise _strange(next(name for name in row.columns if name in names.values()))
+            raise _unexpected_column(next(name for name in row.columns if name in names.values()))
         file.write(to_json(values) + b"\n")
         total += 1
     return total
@@ -299,21 +299,21 @@ def _write_parquet(
     fixed = {names[field]: kind for field, kind in _FIXED_TYPES.items() if field in names}
     return write_rows(
         file,
-        lambda: ({**_own(row, known), **_answer_values(row, names)} for row in rows()),
+        lambda: ({**_own_columns(row, known), **_answer_values(row, names)} for row in rows()),
         [*columns, *names.values()],
         fixed,
         types,
     )
 
 
-def _own(row: AnsweredRow, columns: frozenset[str]) -> Mapping[str, Any]:
+def _own_columns(row: AnsweredRow, columns: frozenset[str]) -> Mapping[str, Any]:
     """The row's own values. None of them may be lost because its column is missing."""
     if not columns.issuperset(row.columns):
-        raise _strange(next(name for name in row.columns if name not in columns))
+        raise _unexpected_column(next(name for name in row.columns if name not in columns))
     return row.columns
 
 
-def _strange(name: str) -> ConfigError:
+def _unexpected_column(name: str) -> ConfigError:
     return ConfigError(f"a row has the column {name!r}, which the input did not have before: has it changed?")
 
 
@@ -346,7 +346,7 @@ def _write_delimited(
     known = frozenset(columns)
     total = 0
     for row in rows:
-        own = _own(row, known)
+        own = _own_columns(row, known)
         cells = [cell(own.get(name)) for name in columns]
         cells += [cell(getattr(row, field)) for field in names]
         writer.writerow(cells)

@@ -112,8 +112,10 @@ class Recipe(Struct, frozen=True, kw_only=True):
             ConfigError: the row has no prompt, or unusable values; the message names its line.
         """
         given: dict[str, Any]
-        given = {"prompt": self._rendered(self.prompt, "--prompt", row)} if self.prompt is not None else _own(row)
-        if not self.images and not _says_something(given):
+        given = (
+            {"prompt": self._rendered(self.prompt, "--prompt", row)} if self.prompt is not None else _own_question(row)
+        )
+        if not self.images and not _has_content(given):
             raise ConfigError(f"{row.at}: the prompt is empty")
         if self.system is not None:
             given["system"] = self._rendered(self.system, "--system", row)
@@ -121,7 +123,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         try:
             if self.images:
                 self._illustrate(given, row)
-            return self._made(given, row.variant)
+            return self._call_of(given, row.variant)
         except ConfigError as error:
             raise row.naming(error) from None
 
@@ -135,7 +137,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         shown = [Image(self._rendered(image, "--image", row)) for image in self.images]
         given["messages"] = [{"role": "user", "content": [given.pop("prompt"), *shown]}]
 
-    def _made(self, given: dict[str, Any], variant: Variant | None) -> Call:
+    def _call_of(self, given: dict[str, Any], variant: Variant | None) -> Call:
         if self.params:
             extra = {**(given.get("extra") or {}), **(self.params.get("extra") or {})}
             given.update({name: value for name, value in self.params.items() if value is not None})
@@ -228,7 +230,7 @@ def row_id(row: Row) -> str | None:
     return str(value)
 
 
-def _says_something(given: dict[str, Any]) -> bool:
+def _has_content(given: dict[str, Any]) -> bool:
     """Whether a prompt or messages contain anything."""
     if "prompt" in given:
         return bool(given["prompt"].strip())
@@ -236,7 +238,7 @@ def _says_something(given: dict[str, Any]) -> bool:
     return any(content.strip() if isinstance(content, str) else content for content in contents)
 
 
-def _own(row: Row) -> dict[str, Any]:
+def _own_question(row: Row) -> dict[str, Any]:
     """The question that a row brings itself."""
     columns = row.columns
     prompt, messages = columns.get("prompt"), columns.get("messages")

@@ -208,9 +208,9 @@ class _Tracer:
 
     def _with_journal(self, node: Node, noted: Noted, kept: KeptCall) -> Node:
         attempts = self._worth_telling(self._attempts(noted.place, noted.at))
-        said = (Node(kind="answer", detail=shortened(kept.text)),) if kept.text else ()
+        answer = (Node(kind="answer", detail=shortened(kept.text)),) if kept.text else ()
         name = f"{node.name} · {kept.model}" if kept.model else node.name
-        return replace(node, name=name, children=(*attempts, *node.children, *said))
+        return replace(node, name=name, children=(*attempts, *node.children, *answer))
 
 
 def _beginning(history: History, now: float) -> float:
@@ -251,18 +251,18 @@ def _asked(item: Item | None) -> tuple[Node, ...]:
 def _answer(item: Item | None, agent: AgentTrace | None) -> tuple[Node, ...]:
     if item is None:
         return ()
-    said = item.answer or (as_text(item.output) if item.output is not None else "")
+    text = item.answer or (as_text(item.output) if item.output is not None else "")
     outcome = "unusable" if item.state != "answered" else "repaired" if item.repaired else None
     if agent is not None:
-        said = as_text(agent.answer) if agent.answer is not None else ""
+        text = as_text(agent.answer) if agent.answer is not None else ""
         outcome = None if agent.verified is None else "verified" if agent.verified else "not verified"
     try:
         asked = msgspec.json.decode(item.tool_calls or b"[]", type=tuple[ToolCall, ...])
     except msgspec.MsgspecError:
         asked = ()
-    node = Node(kind="answer", name=_unless_usual(item.finish_reason) or "", outcome=outcome, detail=shortened(said))
+    node = Node(kind="answer", name=_unless_usual(item.finish_reason) or "", outcome=outcome, detail=shortened(text))
     wanted = (Node(kind="next action", name=shortened(agent.next_action)),) if agent and agent.next_action else ()
-    return (*_wanted(asked), *((node,) if said or node.name else ()), *wanted)
+    return (*_wanted(asked), *((node,) if text or node.name else ()), *wanted)
 
 
 def _wanted(asked: Iterable[ToolCall]) -> Iterable[Node]:
@@ -286,12 +286,12 @@ def _question(kept: bytes) -> str:
     if not isinstance(made, dict):
         return as_text(made)
     messages = made.get("messages")
-    said = made.get("prompt")
-    if said is None and isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        said = messages[-1].get("content")
-    if isinstance(said, list):
-        said = " ".join(map(_part, said))
-    return said if isinstance(said, str) else as_text(made["item"] if set(made) == {"item"} else made)
+    text = made.get("prompt")
+    if text is None and isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        text = messages[-1].get("content")
+    if isinstance(text, list):
+        text = " ".join(map(_part, text))
+    return text if isinstance(text, str) else as_text(made["item"] if set(made) == {"item"} else made)
 
 
 def _part(part: Any) -> str:
