@@ -1,4 +1,4 @@
-"""What the command's exit code says to a script."""
+"""The exit codes of the command."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ INTERRUPTED = 130
 """Stopped by Ctrl-C, as a shell reports it: 128 + SIGINT."""
 
 PIPE_CLOSED = 141
-"""Whoever read the output has gone, as a shell reports it: 128 + SIGPIPE."""
+"""The reader of the output has gone, as a shell reports it: 128 + SIGPIPE."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log10
 
 UNKNOWN = "unknown"
-"""Where nothing at all is known of a figure."""
+"""The text of a figure of which nothing is known."""
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
@@ -45,11 +45,11 @@ def dollars(amount: float) -> str:
 
 
 def cost(known: float | None, unknown: int) -> str:
-    """What was spent, as far as it is known: ``$0.1234``, ``≥ $0.1234``, ``unknown``.
+    """The spending, as far as it is known: ``$0.1234``, ``≥ $0.1234``, ``unknown``.
 
     Args:
         known: US dollars known to be spent.
-        unknown: attempts or items that may have cost an amount that is not known.
+        unknown: how many attempts or items may have cost an unknown amount.
     """
     if known is None or (unknown and not known):
         return UNKNOWN
@@ -57,12 +57,12 @@ def cost(known: float | None, unknown: int) -> str:
 
 
 def cost_in_words(known: float | None, unknown: int, what: str) -> str:
-    """The same with how much is not known: ``at least $0.1234, and 3 rows of unknown cost``.
+    """The spending, and how much of it is unknown: ``at least $0.1234, and 3 rows of unknown cost``.
 
     Args:
         known: US dollars known to be spent.
-        unknown: so many may have cost an amount that is not known.
-        what: one of these, in a word.
+        unknown: how many attempts or items may have cost an unknown amount.
+        what: the noun for one of them.
     """
     if known is None or (unknown and not known):
         return f"{UNKNOWN}: neither the provider nor the price list tells"

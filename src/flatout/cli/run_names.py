@@ -1,4 +1,4 @@
-"""How a run is named on the command line, and which file is meant."""
+"""The name of a run on the command line, and the run file that it means."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ RunName = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="The output, or the run file; of a run without -o its input, [bold]-[/bold] for standard input.",
+        help="The output or the run file; for a run without -o its input, [bold]-[/bold] for standard input.",
     ),
 ]
 
 
 def find(run: str) -> Path:
-    """The run file that is meant: the file itself, the one beside an output, or the latest of an input without one."""
+    """The run file that a name means: the file itself, the one beside an output, or the latest of an input."""
     from flatout.runs.output.place import SUFFIX, kept_runs
 
     if run.endswith(SUFFIX):

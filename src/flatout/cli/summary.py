@@ -117,8 +117,8 @@ def _money(progress: Progress) -> list[Fact]:
     if progress.answered or whole.cost or whole.unpriced:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
-        said = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
-        lines.append(("cost", said + (f" (this time: {own})" if others else "")))
+        cost = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
+        lines.append(("cost", cost + (f" (this time: {own})" if others else "")))
     return lines
 
 

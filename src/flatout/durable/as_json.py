@@ -1,4 +1,4 @@
-"""JSON as run files keep it: equal values are written alike, so that a step or a call is found again by its content."""
+"""JSON as run files keep it: equal values have equal text, so a step or a call can be found again by its content."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from flatout.values.attachments import Attachment
 
 
 def plain(value: Any) -> bytes:
-    """Any value as JSON; what JSON cannot hold by its name or its repr."""
+    """Any value as JSON. Values beyond JSON become their name or their repr."""
     try:
         return _plain(value)
-    except TypeError:  # keys that are no texts, say
+    except TypeError:  # for example keys that are not texts
         return json.dumps(jsonable(value, _described), sort_keys=True).encode()
 
 
 def as_json(value: Any, complaint: str) -> bytes:
-    """A value as JSON; what is no JSON as pydantic writes it.
+    """A value as JSON. Values beyond JSON are written as pydantic writes them.
 
     Raises:
-        ConfigError: it has none; the message begins with the complaint.
+        ConfigError: the value has no form in JSON; the message begins with the complaint.
     """
     try:
         try:
             return _strict(value)
-        except TypeError:  # keys that are no texts, say
+        except TypeError:  # for example keys that are not texts
             return json.dumps(jsonable(value), sort_keys=True).encode()
     except Exception as error:  # a user's own classes may raise anything
         raise ConfigError(f"{complaint} ({error})") from error
 
 
 def strict(value: Any) -> str:
-    """A value as JSON to be read: nan and infinity are no JSON, and not null.
+    """A value as JSON for a reader. NaN and infinity have no form in JSON, and do not become null.
 
     Raises:
-        Exception: it has none; a user's own classes may raise anything.
+        Exception: the value has no form in JSON; a user's own classes may raise anything.
     """
     return json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
-    """A value as JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are no texts.
+    """A value in JSON's own types, as pydantic writes it: dataclasses, dates, sets, keys that are not texts.
 
     Args:
-        value: the value. numpy's numbers and arrays, and their like, are Python's.
-        otherwise: makes something of what pydantic does not know; msgspec's and attrs' classes are known by default.
+        value: the value. Numbers and arrays of numpy and similar libraries become Python's.
+        otherwise: converts a value that pydantic does not know. By default msgspec's and attrs' classes are known.
 
     Raises:
-        ValueError, TypeError: it has no form in JSON.
+        ValueError, TypeError: the value has no form in JSON.
     """
-    from pydantic_core import to_jsonable_python  # comes with pydantic, which is slow to import
+    from pydantic_core import to_jsonable_python  # part of pydantic, which is slow to import
 
     def native(unknown: Any) -> Any:
         give = getattr(unknown, "tolist", None)
@@ -67,8 +67,8 @@ def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
 
 
 def _described(value: Any) -> Any:
-    """JSON for what a call or a result may hold beside JSON: a type is its schema, a pydantic value its fields,
-    a function its name, an image or a file its digest, a vector its numbers.
+    """The JSON form of values beyond JSON: a type is its schema, a pydantic value its fields, a function its name, an
+    image or a file its digest, a vector its numbers.
     """
     if isinstance(value, Attachment):
         return value.described()
@@ -81,7 +81,7 @@ def _described(value: Any) -> Any:
 
 
 def _schema(kind: Any) -> Any:
-    """A type by its JSON schema, so that it is another one when its fields change; by its name where it has none."""
+    """A type as its JSON schema, so that a change of its fields shows; its name if it has none."""
     try:
         return schema_of(kind, None).schema
     except InvalidRequest:
