@@ -1,7 +1,7 @@
-"""What one call collects on its way through the layers, and how they find it.
+"""The data that one call collects on its way through the layers.
 
-A `Journey` is made where a call enters the library: one per call. It is held by a context variable, so that a layer
-needs no argument for it: `current_journey()`.
+A `Journey` is made for each call when it enters the library. A context variable holds it, so a layer needs no argument
+for it: `current_journey()`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Account:
-    """What a call used: by itself, and by the calls that were made on its behalf.
+    """The usage of a call, including the calls made on its behalf.
 
     Attributes:
         attempts: how often it was tried.
         reasks: how often the model was asked again because its answer did not fit.
-        cost: US dollars; None when a price or a usage is not known.
-        waits: seconds by their cause; see `flatout.events.WAITS`.
+        cost: US dollars; None if a price or a usage is unknown.
+        waits: seconds by cause; see `flatout.events.WAITS`.
     """
 
     __slots__ = ("attempts", "cost", "reasks", "waits")
@@ -38,16 +38,16 @@ class Account:
         self.waits: dict[str, float] = {}
 
     def spent(self, cost: float | None) -> None:
-        """Add US dollars; None when it is not known how many."""
+        """Add US dollars; None for an unknown amount."""
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
     def waited(self, cause: str, seconds: float) -> None:
-        """Add to the time that went into a cause."""
+        """Add to the seconds of a cause."""
         if seconds > 0:
             self.waits[cause] = self.waits.get(cause, 0.0) + seconds
 
     def add(self, other: Account) -> None:
-        """Count a call that was made on this one's behalf."""
+        """Add the usage of a call that was made on this one's behalf."""
         self.attempts += other.attempts
         self.reasks += other.reasks
         self.spent(other.cost)
@@ -56,13 +56,13 @@ class Account:
 
 
 class Attempt:
-    """The attempt that is under way, or the last one.
+    """The attempt in progress, or the last one.
 
     Attributes:
         target: the target's name; "" before the first attempt.
-        in_flight: it is on the wire now, so that its answer may have arrived.
-        sent_at: when it was let go, on the event loop's clock.
-        ends_at: when it is given up, at the latest.
+        in_flight: whether it is on the wire now, so that its answer may have arrived.
+        sent_at: when it was admitted, on the event loop's clock.
+        ends_at: when it times out at the latest.
         first_chunk: seconds from its start to the first text of a streamed answer.
     """
 
@@ -85,8 +85,8 @@ class Unfit:
 
     Attributes:
         last: the last of them.
-        unread: those of which nobody has looked yet whether something can be got out.
-        fallback: what was got out of one, for when no better one comes.
+        unread: those not yet examined for usable parts.
+        fallback: the usable part of one, returned if no better answer comes.
     """
 
     __slots__ = ("fallback", "last", "unread")
@@ -98,13 +98,14 @@ class Unfit:
 
 
 class StreamSink:
-    """Takes the text of a streamed answer as it comes.
+    """Receives the text of a streamed answer as it comes.
 
     Args:
         write: called with each piece of text.
 
     Attributes:
-        delivered: some text has come. From then on nothing is tried again, since the caller has seen half an answer.
+        delivered: whether some text has come. From then on nothing is retried, because the caller has seen half an
+            answer.
     """
 
     __slots__ = ("_write", "delivered")
@@ -114,13 +115,13 @@ class StreamSink:
         self.delivered = False
 
     def take(self, text: str) -> None:
-        """Hand on a piece of text."""
+        """Pass a piece of text on."""
         self.delivered = True
         self._write(text)
 
 
 class AttemptNotes(Protocol):
-    """Where a call's attempts are noted. A run file does; see `flatout.durable.attempts`."""
+    """Notes a call's attempts. For a run file, see `flatout.durable.attempts`."""
 
     def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> Awaitable[None]:
         """Awaited before an attempt is sent.
@@ -128,21 +129,21 @@ class AttemptNotes(Protocol):
         Args:
             attempt: its number, from 1.
             target: the target's name.
-            estimate: US dollars that it may cost; None when that is not known.
+            estimate: US dollars that it may cost; None if unknown.
             after: why the attempt before it failed.
         """
         ...
 
     def failed(self, attempt: int, error: CallError, /) -> None:
-        """An attempt failed."""
+        """Note that an attempt failed."""
         ...
 
 
 class Journal(Protocol):
-    """Remembers the calls that are made on one item's behalf, and answers those that an earlier process finished."""
+    """Keeps the calls made on one item's behalf, and answers those that an earlier process finished."""
 
     async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext, /) -> Reply:
-        """Answer a call that ``asker`` (a client's engine) was given: from memory, or with ``ask``."""
+        """Answer a call that ``asker`` (a client's engine) was given, from the journal or with ``ask``."""
         ...
 
     async def step(
@@ -155,37 +156,38 @@ class Journal(Protocol):
         once: bool = False,
         again: Callable[[str], Awaitable[bool]] | None = None,
     ) -> bytes:
-        """What a step that is no call came to, as JSON: from memory, or by running it now.
+        """The result of a step that is not a call, as JSON, from the journal or by running it now.
 
         Args:
-            name: what it is, for people.
-            made: what it is made of: with the name, what tells it from other steps.
-            run: runs it; given a key that is the same each time this step is run, and no other step's.
-            once: it takes effect in the world: it is noted before it begins, and never repeated by itself.
-            again: asked whether to run one of which only the beginning is known; given the same key.
+            name: its name, for people.
+            made: the step's input; name and input together identify it.
+            run: runs the step. It receives a key that is the same each time this step runs, and that no other step has.
+            once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated on
+                its own.
+            again: asked, with the same key, whether to run a step of which only the beginning is known.
 
         Raises:
-            StepUnknown: only its beginning is known, and nobody said to run it again.
+            StepUnknown: only its beginning is known, and nobody allowed running it again.
         """
         ...
 
 
 class Journey:
-    """What one call collects on its way. Times are the event loop's clock.
+    """The data that one call collects on its way. Times are the event loop's clock.
 
     Attributes:
         started: when the call entered the library.
-        deadline_at: when it ends, at the latest; None before the deadline's layer has set it.
-        account: what it used.
-        attempt: the attempt that is under way, or the last one.
+        deadline_at: the call's deadline; None until the deadline layer sets it.
+        account: its usage.
+        attempt: the attempt in progress, or the last one.
         unfit: answers that could not be used.
         last_error: why the last attempt failed.
-        trouble: what went wrong so far; None as long as nothing did.
-        refusals: how often it was sent back to the queue: for coming too fast, or since its target was in trouble.
-        failures: the attempts that failed; kept only while somebody subscribes to events.
+        trouble: what went wrong so far; None if nothing did.
+        refusals: how often it was sent back to the queue, for coming too fast or because its target was in trouble.
+        failures: the failed attempts; kept only while somebody subscribes to events.
         notes: where its attempts are noted; None for nowhere.
         journal: answers the calls that are made on its behalf; None outside a durable function.
-        sink: takes the answer's text as it comes; None for a caller who wants the whole answer.
+        sink: receives the answer's text as it comes; None if the caller wants the whole answer.
     """
 
     __slots__ = (
@@ -224,12 +226,12 @@ class Journey:
 
     @property
     def cost(self) -> float | None:
-        """US dollars for all attempts; None when that is not known; for subscribers of events."""
+        """US dollars for all attempts; None if unknown; for subscribers of events."""
         return self.account.cost
 
     @property
     def waits(self) -> Mapping[str, float]:
-        """Seconds by their cause, see `flatout.events.WAITS`; for subscribers of events."""
+        """Seconds by cause, see `flatout.events.WAITS`; for subscribers of events."""
         return self.account.waits
 
     @property
@@ -238,7 +240,7 @@ class Journey:
         return self.sink is not None and self.sink.delivered
 
     def failed(self, error: CallError) -> None:
-        """Note that an attempt failed, and what the model said all the same."""
+        """Note that an attempt failed, with the model's answer if there was one."""
         self.last_error = error
         if error.reply is not None:
             self.unfit.last = error.reply

@@ -1,4 +1,4 @@
-"""Jinja's sandbox with a meter: a template may take only so many steps and make only so much text.
+"""Jinja's sandbox with a meter: a template takes a bounded number of steps and makes a bounded amount of text.
 
 Jinja keeps a template away from Python's insides, but not from the machine's time and memory: nested loops run for
 hours, and ``'x'.ljust(10**10)`` fills the memory in one call. While a template is rendered, this module counts three
