@@ -42,11 +42,11 @@ def test_a_wrong_key_stops_at_once(limits: tuple[str, ...], tmp_path: Path) -> N
         assert "Stopped after" in done.err
         assert "answered 401: the API key is not right" in done.err
         assert "500 still to do" in done.err
-        assert done.err.splitlines()[-1].startswith("To go on: flatout run in.jsonl -o out.jsonl -m any")
+        assert done.err.splitlines()[-1].startswith("To continue: flatout run in.jsonl -o out.jsonl -m any")
         assert "--retry-failed" not in done.err
         status = flatout("status", "out.jsonl", folder=tmp_path)
         assert "interrupted" in status.out
-        assert "500 held back, to be sent when the run goes on" in status.out
+        assert "500 held back, to be sent when the run resumes" in status.out
         assert [row["answer"] for row in rows_of(tmp_path / "out.jsonl")] == [None] * 500
         if limits:
             assert flatout(*command, folder=tmp_path, env=RIGHT).code == 0
@@ -163,7 +163,7 @@ def check_that_a_full_disk_loses_nothing(folder: Path, why: str, fill: Fill, mak
         assert done.code == 1
         told = next(line for line in done.err.splitlines() if "answers are safe in out.jsonl.flatout" in line)
         assert why in told
-        assert done.err.splitlines()[-1].endswith("To go on: flatout " + " ".join(command))
+        assert done.err.splitlines()[-1].endswith("To continue: flatout " + " ".join(command))
         safe = int(told.partition(" answers are safe")[0].split()[-1].replace(",", ""))
         facts = json.loads(flatout("status", "out.jsonl", "--json", folder=folder).out)
         assert facts["answered"] == safe > 0

@@ -37,8 +37,8 @@ SLOWLY = ("--rpm", "12k")  # 200 a second
 
 def again(said: str, folder: Path) -> None:
     """Give the command that was printed for going on, and see it succeed."""
-    (line,) = [line for line in said.splitlines() if line.startswith("To go on: ")]
-    program, *arguments = shlex.split(line.removeprefix("To go on: "))
+    (line,) = [line for line in said.splitlines() if line.startswith("To continue: ")]
+    program, *arguments = shlex.split(line.removeprefix("To continue: "))
     assert program == "flatout"
     done = flatout(*arguments, folder=folder)
     assert done.code == 0, done.err
@@ -308,7 +308,7 @@ def test_a_run_can_be_looked_at_while_it_goes_on_and_after(tmp_path: Path) -> No
         assert f"running (process {process.pid}" in status.out
         assert f" of {count:,} (" in status.out
         assert "calls/s" in status.out
-        assert "to go on" not in status.out
+        assert "to continue" not in status.out
         rows = rows_of(tmp_path / "so-far.jsonl")
         assert exported.err == f"flatout: {len(rows)} rows written to so-far.jsonl\n"
         assert len(rows) > 50
@@ -343,11 +343,11 @@ def test_a_slow_pipe_holds_nothing_up(tmp_path: Path) -> None:
         assert out is not None
         assert err is not None
         assert len(out.read().splitlines()) == 3
-        (line,) = [line for line in err.read().decode().splitlines() if line.startswith("To go on: ")]
+        (line,) = [line for line in err.read().decode().splitlines() if line.startswith("To continue: ")]
         process.stdin.close()
         out.close()
         err.close()
-        words, with_what = line.removeprefix("To go on: ").split("  ")
+        words, with_what = line.removeprefix("To continue: ").split("  ")
         assert with_what == "(with the same standard input)"
         content = questions(tmp_path, 5).read_bytes()
         done = flatout(*shlex.split(words)[1:], folder=tmp_path, stdin=content)
@@ -386,7 +386,7 @@ def test_a_bad_row_in_the_middle_of_a_pipe_loses_nothing(tmp_path: Path) -> None
         )
         assert done.code == 1
         assert "flatout: stdin, line 4: not JSON" in done.err
-        words = done.err.splitlines()[-1].partition("To go on: ")[2].partition("  ")[0]
+        words = done.err.splitlines()[-1].partition("To continue: ")[2].partition("  ")[0]
         assert flatout(*shlex.split(words)[1:], folder=tmp_path, stdin=content).code == 0
         assert server.received == 5
 

@@ -155,7 +155,7 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
         ago = max(0.0, time.time() - facts["last_finished_at"])
         lines.append(("last row", f"{figures.duration(ago)} ago"))
     if facts["left"] != 0 and facts["writer"] is None and facts["command"]:
-        lines.append(("to go on", facts["command"]))
+        lines.append(("to continue", facts["command"]))
     return lines
 
 
@@ -175,7 +175,7 @@ def _rows(facts: dict[str, Any]) -> str:
     )
     parts = [f"{facts[name]:,} {name}" for name in ("answered", "failed") if facts[name]]
     if facts["unsent"]:
-        parts.append(f"{facts['unsent']:,} held back, to be sent when the run goes on")
+        parts.append(f"{facts['unsent']:,} held back, to be sent when the run resumes")
     return f"{facts['finished']:,}{whole} finished" + (f": {', '.join(parts)}" if parts else "")
 
 

@@ -55,7 +55,7 @@ def serve(
         say(f"The embedded model answers at {url} until Ctrl-C. Point flatout at it with:")
         say(f"  flatout run prompts.jsonl -o answers.jsonl -m {local.MODEL_NAME} --base-url {url}")
 
-    say("flatout: loads the model …")
+    say("flatout: loading the model …")
     local.serve_forever(port=port, slots=slots, announce=announce)
     return 0
 
@@ -73,7 +73,7 @@ class Download:
         live = is_live(sys.stderr)
         if stage == self._stage and (not live or now < self._next):
             return
-        name = {"download": "fetches the embedded model", "unpack": "unpacks and verifies it"}.get(stage, stage)
+        name = {"download": "fetching the embedded model", "unpack": "unpacking and verifying it"}.get(stage, stage)
         if live:
             rewrite(f"flatout: {name}: {done / _MEGABYTE:.0f} of {total / _MEGABYTE:.0f} MB")
         else:

@@ -241,7 +241,7 @@ def _found(progress: Progress) -> str:
         return ""
     if progress.rising:
         return f"finding the limit: {figures.rate(progress.pace)} and rising"
-    return f"keeps to {figures.rate(progress.pace)}, found by trying"
+    return f"keeping to {figures.rate(progress.pace)}, found by trying"
 
 
 def _plain_seconds() -> float:

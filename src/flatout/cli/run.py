@@ -258,7 +258,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     elif not good:
         tell(f"flatout: {told}", failures(progress))
     if outcome.interrupted or outcome.unfinished:
-        say(f"To go on: {_go_on(options, outcome.run_file)}")
+        say(f"To continue: {_go_on(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and not quiet:
         if before.failed:
             say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")
@@ -274,7 +274,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:
-    return f"The answers so far are kept in {runner.run_file}. To go on: {_go_on(options, str(runner.run_file))}"
+    return f"The answers so far are kept in {runner.run_file}. To continue: {_go_on(options, str(runner.run_file))}"
 
 
 def _go_on(options: RunOptions, run_file: str) -> str:
@@ -285,12 +285,12 @@ def _go_on(options: RunOptions, run_file: str) -> str:
 def _patience(source: str) -> str:
     """The note before a step that takes long."""
     if source == "-":
-        return "reads prompts from the keyboard; Ctrl-D ends them" if is_live(sys.stdin) else ""
+        return "reading prompts from the keyboard; Ctrl-D ends them" if is_live(sys.stdin) else ""
     try:
         large = Path(source).stat().st_size > _LARGE
     except (OSError, ValueError):
         return ""  # opening the file will report the error
-    return f"checks every row of {clean(source)} before the first call …" if large else ""
+    return f"checking every row of {clean(source)} before the first call …" if large else ""
 
 
 def _client_maker(limits: dict[str, Any], options: dict[str, Any], *, quiet: bool) -> Callable[[], Any]:

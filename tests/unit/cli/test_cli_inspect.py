@@ -78,7 +78,7 @@ def test_status_of_a_run_that_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert "→ state your limits" in said
     assert "30 in, 6 out" in said
     assert "$0.7500" in said
-    assert "to go on" not in said
+    assert "to continue" not in said
 
 
 def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +87,8 @@ def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFi
         pass
     said = told(capsys)
     assert said.startswith("a.jsonl.flatout: interrupted\n")
-    assert f"to go on    {COMMAND}\n" in said
-    assert "1 held back, to be sent when the run goes on" in said
+    assert f"to continue {COMMAND}\n" in said
+    assert "1 held back, to be sent when the run resumes" in said
 
 
 def test_status_of_a_killed_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_status_of_a_finished_run(capsys: pytest.CaptureFixture[str]) -> None:
     said = told(capsys)
     assert said.startswith("a.jsonl.flatout: finished\n")
     assert "1 of 1 (100 %) finished: 1 answered" in said
-    assert "to go on" not in said
+    assert "to continue" not in said
     assert "RateLimited" not in said
 
 

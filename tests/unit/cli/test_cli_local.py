@@ -31,8 +31,8 @@ def test_pull_shows_where_the_model_is(monkeypatch: pytest.MonkeyPatch, capsys: 
     said = capsys.readouterr()
     assert said.out == "/cache/model.gguf\n"
     assert said.err.splitlines() == [
-        "flatout: fetches the embedded model (93 MB) …",
-        "flatout: unpacks and verifies it (98 MB) …",
+        "flatout: fetching the embedded model (93 MB) …",
+        "flatout: unpacking and verifying it (98 MB) …",
         "Use it with: flatout run prompts.jsonl -m local",
     ]
 
@@ -71,7 +71,7 @@ def test_the_download_is_written_over_on_a_terminal(monkeypatch: pytest.MonkeyPa
     for done in range(100):
         download.show("download", done * 1_000_000, 99_000_000)
     said = sys.stderr.getvalue()  # type: ignore[attr-defined]  # a Terminal
-    assert said.startswith("\r\x1b[Kflatout: fetches the embedded model: 0 of 99 MB")
+    assert said.startswith("\r\x1b[Kflatout: fetching the embedded model: 0 of 99 MB")
     assert "\n" not in said
     assert said.count("\r") < 10
 

@@ -59,7 +59,7 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
             {"pace": 40.0, "rising": True},
             "finding the limit: 40.0 calls/s and rising (--rpm or --concurrency skips this)",
         ),
-        ({"pace": 9.8}, "keeps to 9.8 calls/s, found by trying (--rpm or --concurrency skips this)"),
+        ({"pace": 9.8}, "keeping to 9.8 calls/s, found by trying (--rpm or --concurrency skips this)"),
         ({}, "finding the limit on requests (--rpm or --concurrency skips this)"),
     ],
 )

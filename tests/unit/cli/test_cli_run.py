@@ -54,7 +54,7 @@ def test_exit_0_when_every_row_has_an_answer(runner: FakeRunner, capsys: pytest.
     said = capsys.readouterr()
     assert said.err.startswith("flatout: 5 rows from in.jsonl, to openai/gpt-5-mini\n")
     assert "5 answered" in said.err
-    assert "To go on" not in said.err
+    assert "To continue" not in said.err
     assert said.out == ""
 
 
@@ -122,7 +122,7 @@ def test_exit_1_when_rows_have_no_result(runner: FakeRunner, capsys: pytest.Capt
     assert main(RUN) == 1
     said = capsys.readouterr().err
     assert "the key is wrong" in said
-    assert "To go on: flatout run in.jsonl -o out.jsonl -m openai/gpt-5-mini\n" in said
+    assert "To continue: flatout run in.jsonl -o out.jsonl -m openai/gpt-5-mini\n" in said
 
 
 def test_exit_130_and_how_to_go_on_when_interrupted(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +135,8 @@ def test_exit_130_and_how_to_go_on_when_interrupted(runner: FakeRunner, capsys: 
     assert "3 answered, 7 still to do" in said
     last = said.splitlines()[-1]
     assert (
-        last == """To go on: flatout run in.jsonl -o out.jsonl -m openai/gpt-5-mini --prompt 'Say '"'"'{{ x }}'"'"''"""
+        last
+        == """To continue: flatout run in.jsonl -o out.jsonl -m openai/gpt-5-mini --prompt 'Say '"'"'{{ x }}'"'"''"""
     )
 
 
@@ -146,7 +147,7 @@ def test_going_on_with_standard_input_names_the_run_file(
     runner.interrupted = True
     assert main(["run", "-", "-m", "local"]) == 130
     said = capsys.readouterr().err
-    assert "To go on: flatout run - -m local --run-file out.jsonl.flatout  (with the same standard input)" in said
+    assert "To continue: flatout run - -m local --run-file out.jsonl.flatout  (with the same standard input)" in said
 
 
 def test_a_run_that_breaks_off_says_what_is_kept(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +161,7 @@ def test_a_run_that_breaks_off_says_what_is_kept(runner: FakeRunner, capsys: pyt
     assert main(RUN) == 1
     _, second, third = capsys.readouterr().err.splitlines()
     assert second == "flatout: the disk is full"
-    assert third == "The answers so far are kept in out.jsonl.flatout. To go on: " + " ".join(["flatout", *RUN])
+    assert third == "The answers so far are kept in out.jsonl.flatout. To continue: " + " ".join(["flatout", *RUN])
 
 
 def test_what_stdin_holds_may_be_found_unusable_only_later(
@@ -187,11 +188,11 @@ def test_what_takes_its_time_is_announced(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert main(["run", "-", "-m", "local"]) == 0
-    assert "reads prompts from the keyboard; Ctrl-D ends them" in capsys.readouterr().err
+    assert "reading prompts from the keyboard; Ctrl-D ends them" in capsys.readouterr().err
     Path("in.jsonl").write_bytes(b"")
     os.truncate("in.jsonl", 30_000_000)
     assert main(RUN) == 0
-    assert "checks every row of in.jsonl before the first call" in capsys.readouterr().err
+    assert "checking every row of in.jsonl before the first call" in capsys.readouterr().err
 
 
 def test_quiet_says_nothing_when_all_is_well(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,7 +207,7 @@ def test_lines_are_broken_between_words() -> None:
 def test_a_command_is_never_broken() -> None:
     """Copied from the terminal, its first half would run, and ask something else."""
     command = "flatout run 'my mails. 2.csv' --prompt 'Spam; or ham? {{ text }}' -m openai/gpt-5-mini -o out.csv"
-    assert fitted(f"To go on: {command}", 60) == f"To go on:\n  {command}"
+    assert fitted(f"To continue: {command}", 60) == f"To continue:\n  {command}"
     said = f"flatout: it sends a key. If you mean it: {command}; or give the file by hand, with --config"
     assert fitted(said, 60).splitlines() == [
         "flatout: it sends a key. If you mean it:",
