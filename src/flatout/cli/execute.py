@@ -96,8 +96,9 @@ def _tune_collector() -> None:
 
 
 def _allow_many_files() -> None:
-    """Raise the limit on open files. Every connection is one, and the usual soft limit of 1,024 is meant for programs
-    that use select.
+    """Raise the limit on open files.
+
+    Every connection is one, and the usual soft limit of 1,024 is meant for programs that use select.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)

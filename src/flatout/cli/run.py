@@ -42,7 +42,7 @@ $ cat prompts.txt | flatout run - -m openai/gpt-5-mini > answers.jsonl
 [bold]Keys[/bold] are read from the environment, never from the command line: OPENAI_API_KEY, \
 ANTHROPIC_API_KEY, GEMINI_API_KEY and so on by provider; FLATOUT_API_KEY with --base-url.
 
-[bold]Going on[/bold]: after an interrupt, a crash or a used-up budget, run the same command again. Rows with an \
+[bold]Resuming[/bold]: after an interrupt, a crash or a used-up budget, run the same command again. Rows with an \
 answer are never asked, or paid for, twice. See how a run is doing with: flatout status OUTPUT
 
 [bold]Exit codes[/bold]: 0 all answered; 1 finished, but some rows have no answer; 2 unusable input or options, \

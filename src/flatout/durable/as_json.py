@@ -67,8 +67,10 @@ def jsonable(value: Any, otherwise: Callable[[Any], Any] | None = None) -> Any:
 
 
 def _described(value: Any) -> Any:
-    """The JSON form of values beyond JSON: a type is its schema, a pydantic value its fields, a function its name, an
-    image or a file its digest, a vector its numbers.
+    """The JSON form of a value beyond JSON.
+
+    A type is its schema, a pydantic value its fields, a function its name, an image or a file its digest, a vector its
+    numbers.
     """
     if isinstance(value, Attachment):
         return value.described()

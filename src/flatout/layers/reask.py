@@ -1,5 +1,4 @@
-"""Asks the model again if its answer does not fit, and tells it what is wrong; repeating the same question would not
-help.
+"""Asks the model again if its answer does not fit, and tells it what is wrong. The same question would fail again.
 
 Outside the retry layer, because a reask is another question with its own attempts. Every answer is salvaged, if
 possible, before another is paid for. An answer that was paid for is never lost, neither to a worse one nor to an error.

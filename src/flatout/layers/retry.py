@@ -1,6 +1,4 @@
-"""Retries failures that may pass. Outside the limiter: a sleeping retry holds no permit, and each attempt is paced
-anew.
-"""
+"""Retries failures that may pass. Outside the limiter: a sleeping retry holds no permit; each attempt is paced anew."""
 
 from __future__ import annotations
 

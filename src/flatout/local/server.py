@@ -125,8 +125,9 @@ class LocalServer:
         return endpoint(self._base_url, self.slots)
 
     def start(self) -> str:
-        """Start the server, wait until it answers (about a second), and return its base URL. A second start does
-        nothing.
+        """Start the server, wait until it answers (about a second), and return its base URL.
+
+        A second start does nothing.
 
         Raises:
             ConfigError: the extra or the model is missing, the port is taken, or the server does not answer in time.

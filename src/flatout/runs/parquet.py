@@ -183,9 +183,7 @@ def _unified(pa: Any, kind: Any, values: list[Any]) -> Any | None:
 
 
 def _storable(pa: Any, kind: Any) -> bool:
-    """Whether Parquet can store the type. It has no objects without keys, and a column of nulls is better written as
-    text.
-    """
+    """Whether Parquet should store the type. It has no objects without keys, and nulls alone are better as text."""
     if pa.types.is_null(kind) or (pa.types.is_struct(kind) and kind.num_fields == 0):
         return False
     return all(_storable(pa, kind.field(index).type) for index in range(kind.num_fields))

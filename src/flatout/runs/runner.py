@@ -179,17 +179,17 @@ class Runner:
             self.progress.longest = self._under_way.longest(self.progress.started + self.progress.elapsed)
 
     def stop(self) -> None:
-        """Stop the run. Attempts in flight may finish, but no new one starts. After 30 s, or at the second call,
-        everything in flight is cancelled. Rows without an answer are left for the next run. Call it in the event loop.
+        """Stop the run. Call it in the event loop.
+
+        Attempts in flight may finish, but no new one starts. After 30 s, or at the second call, everything in flight is
+        cancelled. Rows without an answer are left for the next run.
         """
         if self._pipe is not None:
             self._pipe.close()
         self._under_way.stop()
 
     def _checked_first(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
-        """The rows of a pipe. Before the first call, all variants of its first row are checked; they stand for the
-        rest.
-        """
+        """The rows of a pipe. All variants of its first row are checked before the first call, for all of them."""
         first = list(islice(rows, self._recipe.variants.count))
         for _, row in first:
             check_row(row, self._recipe, client.check)

@@ -32,9 +32,7 @@ def check_encoding(encoding: str) -> None:
 
 
 def not_utf8(error: UnicodeDecodeError, where: str, before: int = 0) -> str:
-    """The message for a line that is not UTF-8, with advice. ``before`` is the line's bytes before the part that
-    failed.
-    """
+    """The message for a line that is not UTF-8, with advice. ``before`` counts the line's bytes before the bad part."""
     return (
         f"{where}: byte {before + error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
         "if the file is Windows-1252, add --encoding cp1252"

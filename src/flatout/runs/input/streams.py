@@ -33,8 +33,9 @@ def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO |
 
 
 def _stdin() -> BinaryIO:
-    """This process's stdin, without Python's buffer. A thread that waits for input would hold the buffer's lock, and
-    that is a fatal error at exit.
+    """This process's stdin, without Python's buffer.
+
+    A thread that waits for input would hold the buffer's lock, and that is a fatal error at exit.
     """
     if sys.stdin is None:
         raise ConfigError("stdin: is closed")

@@ -140,8 +140,10 @@ class _Damage:
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
 ) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
-    """A reader of the items; whether some answers were unusable; whether answers were to be parsed; and the types of
-    the rows' columns.
+    """Open a run file for an export.
+
+    Yields a reader of the items, whether some answers were unusable, whether answers were to be parsed, and the types
+    of the rows' columns.
     """
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None

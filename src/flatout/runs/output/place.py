@@ -1,5 +1,7 @@
-"""Where a run is kept: beside its output, or in the user's cache folder if its answers go to standard output, a pipe or
-a device. A run in the cache folder is removed 30 days after its last write.
+"""The place of a run: beside its output, or in the user's cache folder.
+
+The cache folder serves runs whose answers go to standard output, a pipe or a device. A run there is removed 30 days
+after its last write.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ _PREFIX, _SUFFIX = ".flatout-", ".tmp"
 
 @contextmanager
 def whole(target: Path, ready: Callable[[Path], object] = lambda _: None) -> Iterator[BinaryIO]:
-    """A block that writes a file and puts it in its place at the end of the block. A new file has mode 0600, less the
-    umask; one that replaces another keeps that one's mode.
+    """A block that writes a file and puts it in its place at the end of the block.
+
+    A new file has mode 0600, less the umask; one that replaces another keeps that one's mode.
 
     Args:
         target: its place.

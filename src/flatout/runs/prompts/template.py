@@ -234,9 +234,7 @@ def _piece(node: Any) -> tuple[str, str | None] | None:
 
 @lru_cache(maxsize=1)
 def _environment() -> Sandbox:
-    """The sandbox. It is made at the first template, because importing jinja2 takes longer than `flatout --help`
-    should.
-    """
+    """The sandbox, made at the first template: importing jinja2 takes longer than `flatout --help` should."""
     from .sandbox import Sandbox
 
     return Sandbox()
