@@ -1,14 +1,14 @@
-"""Limits that the processes of one machine share: a small mapped file, no server.
+"""Limits that the processes of one machine share: a small memory-mapped file, no server.
 
 Every process paces by the same theoretical arrival times (see `flatout.policies.pacing.gcra`), and by the same log of
-what happened to requests (`shared_log`), under a lock of a few microseconds. So a process that dies, however it dies,
-leaves little to clean up: what it had not used is simply free, and what it had in flight is given back by the others
-(`shared_members`). Times are the system's monotonic clock, which all processes of a machine read alike.
+what happened to requests (`shared_log`), under a lock that is held for a few microseconds. So a process that dies,
+however it dies, leaves little to clean up: what it did not use is simply free, and the others give back what it had in
+flight (`shared_members`). Times are the system's monotonic clock, which is the same for all processes of a machine.
 
-A process that is stopped (Ctrl-Z) while it holds the lock keeps it, for days perhaps. The event loop never waits for
-that: whoever has found the lock taken for `PATIENCE` begins another *turn*, which has another lock, and everybody moves
-on to it. The one that was stopped finds out when it goes on; of what it still writes, nothing takes back what others
-were admitted meanwhile.
+A process that is stopped (Ctrl-Z) while it holds the lock keeps it, perhaps for days. The event loop never waits for
+that. A process that finds the lock taken for `PATIENCE` begins another *turn*, which has another lock, and all
+processes move on to it. The stopped process notices when it continues. Whatever it still writes can only raise a value,
+so it never takes back what others were admitted meanwhile.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .shared_log import SharedLog
 from .shared_members import SharedMembers
 
 PATIENCE = 0.02
-"""Seconds for which the lock is asked for before its holder is taken to be stopped. Others hold it for microseconds, or
-for as long as the system gives them no time to run."""
+"""Seconds to try for the lock before its holder is assumed to be stopped. A running holder keeps it for microseconds,
+or for as long as the system gives it no processor time."""
 
 LOCKS = 4
-"""Turns are locked by these, one after the other: so many processes but one may be stopped with a lock in hand."""
+"""Number of locks, which the turns use in rotation. Up to ``LOCKS - 1`` processes may be stopped while holding one."""
 
 _AXES = ("rpm", "rpd", "tpm", "itpm", "otpm")
 _NAMES = (
@@ -41,30 +41,36 @@ _NAMES = (
     *(f"{axis}{what}" for what in ("", "_taken", "_limit", "_window") for axis in _AXES),
 )
 _CELLS = {name: place for place, name in enumerate(_NAMES)}
+"""The numbers at the start of the file, doubles of 8 bytes, by name."""
 
 FORMAT = 2.0
-"""The layout of the file, and the rules of the search that reads the log in it. Change it with either: programs of
-different formats have different files."""
+"""The version of the file's layout, and of the rules of the search that reads the log in it. Raise it if either
+changes: programs with different versions use different files."""
 
 _MADE = 0x666C6174 * 1_000.0 + FORMAT
-"""What a file says that is whole."""
+"""The value of the ``format`` cell in a complete file."""
 
 _MEMBERS = 8 * 64
+"""Where the rows of the members begin, in bytes."""
+
 _LOG = _MEMBERS + SharedMembers.SIZE
+"""Where the log begins, in bytes."""
+
 _SIZE = _LOG + SharedLog.SIZE
+"""Bytes of the file."""
 
 _REBOOTED = 60.0
-"""Seconds by which the wall clock may be stepped before the file is taken to be from before a reboot."""
+"""Seconds. If the wall clock has moved further than this, the file is assumed to be older than the last reboot."""
 
 
 class SharedLimits:
-    """The shared state of one target's limits. Enter it to read and change without another process in between.
+    """The shared state of one target's limits. Within ``with``, no other process reads or changes it.
 
-    Making one reads and writes a file; afterwards nothing waits for the disk, nor for another process.
+    Creating one reads and writes a file. Afterwards it never waits for the disk or for another process.
 
     Args:
-        name: what the processes agreed on (``Limits(shared=…)``).
-        target: the target's own key: other targets under the same name share nothing.
+        name: the name that the processes agreed on (``Limits(shared=…)``).
+        target: the target's key. Other targets under the same name share nothing with it.
         folder: where the file is kept.
 
     Raises:
@@ -113,7 +119,7 @@ class SharedLimits:
 
     @property
     def paused_until(self) -> float:
-        """Until when nobody may go; the event loop's clock."""
+        """Until when nothing may be sent, by the event loop's clock."""
         return self.read("pause")
 
     @paused_until.setter
@@ -121,7 +127,7 @@ class SharedLimits:
         self.write("pause", until)
 
     def gcra(self, cell: str, rate: float, burst: float, now: float) -> Gcra:
-        """A GCRA whose theoretical arrival time is the shared one."""
+        """A GCRA whose theoretical arrival time is shared."""
         return _SharedGcra(self, cell, rate, burst, now)
 
     def read(self, cell: str) -> float:
@@ -130,22 +136,22 @@ class SharedLimits:
 
     def write(self, cell: str, value: float) -> None:
         """Change a cell."""
-        if not self.still_locked:  # this process was stopped, and others have gone on meanwhile
+        if not self.still_locked:  # this process was stopped, and others have moved on meanwhile
             value = max(value, self.read(cell))
         self._numbers[_CELLS[cell]] = value
 
     @property
     def still_locked(self) -> bool:
-        """Whether it is still the turn whose lock this process took last."""
+        """Whether the current turn is still the one whose lock this process took last."""
         return self._present() == self._turn
 
     def lock_again(self) -> None:
-        """Take the lock of the present turn, instead of one that has passed."""
+        """Take the lock of the current turn instead of a past one."""
         fcntl.flock(self._lock, fcntl.LOCK_UN)
         self._take()
 
     def close(self) -> None:
-        """Let the files go."""
+        """Close the files."""
         if self._map.closed:
             return
         with self:
@@ -155,7 +161,7 @@ class SharedLimits:
         self._let_go()
 
     def _renew(self) -> None:
-        """Begin with nothing where the file is new, damaged, or from before a reboot."""
+        """Reset the file if it is new, damaged, or from before a reboot."""
         born = time.time() - time.monotonic()
         if self.read("format") != _MADE or not abs(self.read("born") - born) <= _REBOOTED:
             self._map[8:] = bytes(_SIZE - 8)  # all but the turn
@@ -169,22 +175,22 @@ class SharedLimits:
         while self._locks:
             os.close(self._locks.pop())
 
-    # Whose turn it is
+    # The turns
 
     def _take(self) -> None:
-        """Take the lock. When nothing helps, go on without: a limit may be overrun then, but nothing stands still."""
+        """Take the lock. If nothing helps, continue without it: a limit may be exceeded, but nothing blocks."""
         for _ in range(2):
             ends = time.monotonic() + PATIENCE
             while not self._try():
                 if time.monotonic() > ends:
                     break
-                time.sleep(0)  # lets the holder run, where it waits for this very processor
+                time.sleep(0)  # lets the holder run, if it waits for this very processor
             else:
                 return
             self._pass_over()
 
     def _try(self) -> bool:
-        """Take the present turn's lock if it is free."""
+        """Take the current turn's lock if it is free."""
         turn = self._turn = self._present()
         if not _locked(self._lock):
             return False
@@ -194,7 +200,7 @@ class SharedLimits:
         return False
 
     def _pass_over(self) -> None:
-        """Begin another turn. Only who has its lock does, so that nobody begins one that is begun already."""
+        """Begin another turn. Only the holder of that turn's lock does, so that no turn begins twice."""
         stuck = self._turn
         for turn in range(stuck + 1, stuck + LOCKS):
             self._turn = turn
@@ -210,7 +216,7 @@ class SharedLimits:
 
     def _present(self) -> int:
         turn = self._numbers[0]
-        return int(turn) if 0.0 <= turn < 1e15 else 0  # else what stands there is no turn's number
+        return int(turn) if 0.0 <= turn < 1e15 else 0  # otherwise the cell holds no valid number
 
 
 def _opened(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The log in a shared file: a ring of the last events, and a state to go on from for those that come late."""
+"""The log in a shared file: a ring of the latest events, and a saved state from which latecomers continue."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ KEPT = 4_096
 """Events in the ring."""
 
 _EVENT = struct.Struct("6d")
-_STATE = KEPT * _EVENT.size  # where the kept state begins
-_MOST = 65_536  # its bytes
+_STATE = KEPT * _EVENT.size
+"""Where the saved state begins, in bytes from the log's start."""
+
+_MOST = 65_536
+"""The largest state, in bytes."""
 
 
 class Cells(Protocol):
-    """What a shared file offers beside the log."""
+    """What the shared file offers beside the log."""
 
     @property
     def still_locked(self) -> bool: ...
@@ -42,27 +45,27 @@ class SharedLog:
 
     @property
     def end(self) -> int:
-        """How many events there were so far."""
+        """How many events there have been so far."""
         end = self._cells.read("log_end")
         return int(end) if 0.0 <= end < 1e15 else 0
 
     def append(self, event: Event, /) -> None:
-        """One more has happened."""
-        if not self._cells.still_locked:  # this process was stopped, and others have gone on meanwhile
+        """Add an event."""
+        if not self._cells.still_locked:  # this process was stopped, and others have moved on meanwhile
             self._cells.lock_again()
         end = self.end
         _EVENT.pack_into(self._file, self._at(end), *event)
         self._cells.write("log_end", end + 1.0)
 
     def since(self, place: int, /) -> list[Event] | None:
-        """The events from one on; None when they are not all there any more."""
+        """The events from a number on; None if the ring no longer holds them all."""
         end = self.end
         if not end - KEPT <= place <= end:
             return None
         return [_EVENT.unpack_from(self._file, self._at(each)) for each in range(place, end)]
 
     def keep(self, state: bytes, /) -> None:
-        """Keep what all events so far have led to, unless that is too much."""
+        """Save the state after all events so far, unless it is too large."""
         if len(state) > _MOST:
             return
         begin = self._begin + _STATE
@@ -72,10 +75,10 @@ class SharedLog:
         self._cells.write("kept_check", float(zlib.crc32(state)))
 
     def kept(self) -> tuple[int, bytes]:
-        """After how many events a state was kept last, and which.
+        """The state that was saved last, and the number of events before it.
 
         Raises:
-            ValueError: none was, or it is damaged.
+            ValueError: no state was saved, or it is damaged.
         """
         begin, size = self._begin + _STATE, int(self._cells.read("kept_size"))
         state = self._file[begin : begin + max(0, min(size, _MOST))]

@@ -1,7 +1,7 @@
-"""Who shares a file, and how many requests each has in flight.
+"""Which programs share a file, and how many requests each has in flight.
 
-Each program locks a byte of a side file for as long as it lives. The system drops the lock when the program ends,
-however it ends. So the others see who has died, and take back what that program held.
+Each program locks one byte of a side file for as long as it lives. The system drops the lock when the program ends,
+however it ends. So the others see that it has died, and give back what it had in flight.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ from flatout.policies.pacing.sharing import Member
 from .shared_log import Cells
 
 MOST = 256
-"""Programs that share one target at a time."""
+"""The most programs that share one target at a time."""
 
 BURY_EVERY = 0.5
-"""Seconds from one look for the dead to the next, of all programs together."""
+"""Seconds between two checks for dead programs, over all programs together."""
 
-_HELD, _WAITS, _WENT, _PROCESS, _ROW = range(5)  # the columns, the last one 0 for a row that is free; and how many
-_FLOCK = struct.Struct("@hhqqi4x")  # type, whence, start, length, process: what `fcntl` takes on Linux
-_SET_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)  # of an open file: two clients in one process have two
+# The columns of a row, and their number. The process is 0 in a free row.
+_HELD, _WAITS, _WENT, _PROCESS, _ROW = range(5)
+
+_FLOCK = struct.Struct("@hhqqi4x")
+"""Type, whence, start, length, process: the ``struct flock`` that `fcntl` takes on Linux."""
+
+_SET_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+"""The command for a lock that belongs to the open file, so that two clients in one process have two locks."""
 
 
 class SharedMembers:
     """See `flatout.policies.pacing.sharing.Members`.
 
     Args:
-        rows: where the rows are.
+        rows: the rows of all members.
         cells: the other numbers of the shared file, which is locked now.
-        lives: the side file.
+        lives: the descriptor of the side file.
 
     Raises:
         ConfigError: too many programs share it.
@@ -56,39 +61,39 @@ class SharedMembers:
 
     @property
     def in_flight(self) -> float:
-        """How many requests all have in flight."""
+        """How many requests all programs have in flight."""
         return math.fsum(self._rows[_HELD : self._end : _ROW])
 
     @property
     def waits_until(self) -> float:
-        """Until when any of them is to be thought to wait."""
+        """Until when at least one of them counts as waiting."""
         return max(self._rows[_WAITS : self._end : _ROW])
 
     def own(self) -> Member:
-        """What this program has."""
+        """This program's row."""
         return self._member(self._own)
 
     def others(self) -> list[Member]:
-        """What the others have."""
+        """The rows of the other programs."""
         return [self._member(row) for row in self._others()]
 
     def sent(self, now: float, /) -> None:
-        """This program has sent a request, and does not wait."""
+        """Record that this program has sent a request, and so does not wait."""
         rows, own = self._rows, self._own
         rows[own] += 1.0
         rows[own + _WAITS] = 0.0
         rows[own + _WENT] = now
 
     def ended(self) -> None:
-        """One of its requests is over."""
+        """Record that one of its requests has ended."""
         self._rows[self._own] = max(0.0, self._rows[self._own] - 1.0)
 
     def waits(self, until: float, /) -> None:
-        """It waits."""
+        """Record that it waits."""
         self._rows[self._own + _WAITS] = until
 
     def bury(self, now: float, /) -> int:
-        """Take back what those held that have died, if nobody has just looked. Returns how many requests that were."""
+        """Give back what dead programs held, unless somebody has just checked. Returns the number of their requests."""
         if 0.0 <= now - self._cells.read("buried") < BURY_EVERY:
             return 0
         self._cells.write("buried", now)
@@ -100,7 +105,7 @@ class SharedMembers:
         return int(held)
 
     def leave(self) -> None:
-        """Give the row back, and the rows themselves."""
+        """Free the row, and release the memory."""
         self._clear(self._own)
         self._rows.release()
 
@@ -110,11 +115,11 @@ class SharedMembers:
         left = (row for row in rows if not self._lives_on(row))
         for row in chain(free, left):
             return row
-        raise ConfigError(f"{MOST} programs share these limits already, and more cannot")
+        raise ConfigError(f"{MOST} programs already share these limits, which is the most")
 
     @property
     def _end(self) -> int:
-        """Where the rows end that were ever used."""
+        """The end of the rows that were ever used."""
         end = self._cells.read("rows")
         return int(end) if _ROW <= end <= MOST * _ROW else MOST * _ROW
 
@@ -131,7 +136,7 @@ class SharedMembers:
             self._rows[row + column] = 0.0
 
     def _lives_on(self, row: int) -> bool:
-        """Whether the program of a row is alive, as far as can be seen."""
+        """Whether a row's program is alive, as far as this can be seen."""
         if _SET_LOCK is None:
             return _runs(int(self._rows[row + _PROCESS]))
         if not self._lock(row, fcntl.F_WRLCK):
@@ -140,7 +145,7 @@ class SharedMembers:
         return False
 
     def _lock(self, row: int, kind: int) -> bool:
-        """Lock or unlock a row's byte. Returns whether nobody else had it locked."""
+        """Lock or unlock a row's byte. False if somebody else has locked it."""
         assert _SET_LOCK is not None
         try:
             fcntl.fcntl(self._lives, _SET_LOCK, _FLOCK.pack(kind, os.SEEK_SET, row, 1, 0))
