@@ -64,9 +64,11 @@ class Attempt:
         sent_at: when it was admitted, on the event loop's clock.
         ends_at: when it times out at the latest.
         first_chunk: seconds from its start to the first text of a streamed answer.
+        opens: called when a connection is being opened for it (1), and when it is there, or will not be (-1); None
+            where nobody needs to know.
     """
 
-    __slots__ = ("ends_at", "first_chunk", "in_flight", "sent_at", "target")
+    __slots__ = ("ends_at", "first_chunk", "in_flight", "opens", "sent_at", "target")
 
     def __init__(self, started: float) -> None:
         self.target = ""
@@ -74,6 +76,7 @@ class Attempt:
         self.sent_at = started
         self.ends_at: float | None = None
         self.first_chunk: float | None = None
+        self.opens: Callable[[int], None] | None = None
 
     def is_in_flight(self) -> bool:
         """The same as ``in_flight``, as a function."""

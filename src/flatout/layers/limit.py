@@ -20,6 +20,7 @@ from flatout.policies.failures.service import Service
 from flatout.policies.pacing.line import Line
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator, Need
+from flatout.policies.pacing.way import Way
 from flatout.values import Call, Reply
 
 BYPASS = 16
@@ -33,6 +34,9 @@ OFTEN = 3
 
 RETRIES = 0.2
 """The share of what is sent that may be retries, while other calls wait."""
+
+AT_A_TIME = 8
+"""Attempts that are let go before the event loop has a turn: a busy computer would hear late of a refusal."""
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -128,6 +132,9 @@ class Limit:
         self._cause = ""
         self._cause_since = 0.0
         self._held: dict[str, float] = {}
+        self._let_go = 0  # since the event loop heard last
+        self._listens = False  # whether it is about to
+        self._way = Way()
         self._wall: Callable[[], float] = time.time
 
     def __repr__(self) -> str:
@@ -160,6 +167,7 @@ class Limit:
         if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
             raise refusal
         await self._admission(pacer, call, service, need, loop)
+        current_journey().attempt.opens = self._opens
         sent = loop.time()
         try:
             reply = await call_next(call)
@@ -206,11 +214,10 @@ class Limit:
     ) -> None:
         """Return with a permit, which the caller gives back through the pacer."""
         now = loop.time()
-        if not self._line:
+        if not (self._line or self._listens):
             with pacer.exclusive:
                 if self._ready_at(pacer, need, now)[0] <= now:
-                    pacer.admit(need, now)
-                    need.number = self.health.sent(now)
+                    self._admit(pacer, need, now, loop)
                     return
         journey = current_journey()
         if journey.deadline_at is not None and pacer.surely_paused_until >= journey.deadline_at:
@@ -240,11 +247,36 @@ class Limit:
                 journey.account.waited(cause, seconds - waiter.held.get(cause, 0.0))
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
-        """When a call may go, and what holds it: the target's limits, or its health."""
+        """When a call may go, and what holds it: the target's limits, or its health, or the way to it."""
+        if self._way.blocked(pacer.in_flight):
+            return math.inf, "connect"
         ready = pacer.ready_at(need, now)
         if self.health.troubled and (at := self.health.ready_at()) > max(now, ready[0]):
             return at, "outage"
         return ready
+
+    def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Let an attempt go. After some, the event loop has a turn."""
+        pacer.admit(need, now)
+        need.number = self.health.sent(now)
+        self._let_go += 1
+        if self._let_go == AT_A_TIME:
+            self._listen(pacer, loop)
+
+    def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._listens = True
+        loop.call_soon(self._go_on, pacer, loop)
+
+    def _go_on(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._let_go, self._listens = 0, False
+        self._drain(pacer, loop)
+        if self._let_go and not self._listens:  # those who come before these have sent must not overtake them
+            self._listen(pacer, loop)
+
+    def _opens(self, more: int) -> None:
+        """An attempt waits for a connection that is being opened (1), or waits no longer (-1)."""
+        if (pacer := self.pacer) is not None and self._way.opens(more, pacer.in_flight):
+            self._drain(pacer, asyncio.get_running_loop())
 
     def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
         """Queue a call: behind the others, or before them if it had its turn and was sent back."""
@@ -274,18 +306,20 @@ class Limit:
     def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         while queue := self._line.next():
+            if self._listens:
+                return
             head = queue[0]
             if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
                 queue.popleft()
                 continue
             at, cause = self._ready_at(pacer, head.need, now)
             if at > now:
-                passes_at = self._bypass(pacer, now) if cause == "tokens" and queue is self._line.first else at
+                passes_at = self._bypass(pacer, now, loop) if cause == "tokens" and queue is self._line.first else at
                 if passes_at > now:
                     self._sleep(pacer, min(at, passes_at), cause, now, loop)
                     return
                 continue
-            self._let_go(self._line.pop(queue), pacer, now)
+            self._release(self._line.pop(queue), pacer, now, loop)
         self._hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
@@ -299,7 +333,7 @@ class Limit:
             waiter.admitted.exception()
         return refusal is not None
 
-    def _bypass(self, pacer: Pacer, now: float) -> float:
+    def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
         """Admit the first small call behind a head that waits for tokens, if the head can bear it.
 
         Returns when one may go: a time that is not after now means that one went, infinity that none will.
@@ -317,15 +351,14 @@ class Limit:
             if ready <= now:
                 head.passed += 1
                 del queue[place]
-                self._let_go(waiter, pacer, now)
+                self._release(waiter, pacer, now, loop)
                 return now
             soonest = min(soonest, ready)
         return soonest
 
-    def _let_go(self, waiter: _Waiter, pacer: Pacer, now: float) -> None:
+    def _release(self, waiter: _Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
         if not waiter.admitted.done():
-            pacer.admit(waiter.need, now)
-            waiter.need.number = self.health.sent(now)
+            self._admit(pacer, waiter.need, now, loop)
             self._hold(self._cause, now)
             waiter.admitted.set_result(None)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from flatout.journey import current_journey
 from flatout.tasks.patience import Patience
 
 from .descriptors import NONE_LEFT
@@ -80,8 +81,16 @@ class Pool(aiohttp.TCPConnector):
         host = (req.url.host, req.url.port)
         gate = self._opening.get(host) or self._opening.setdefault(host, asyncio.Semaphore(CONNECTING))
         started = time.monotonic()
-        async with gate:
-            connection = await self._opened(req, *args, **kwargs)
+        journey = current_journey(None)
+        opens = journey.attempt.opens if journey is not None else None
+        if opens is not None:
+            opens(1)
+        try:
+            async with gate:
+                connection = await self._opened(req, *args, **kwargs)
+        finally:
+            if opens is not None:
+                opens(-1)
         timing.connect_seconds = time.monotonic() - started
         return connection
 

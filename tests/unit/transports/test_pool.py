@@ -12,6 +12,7 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
+from flatout.journey import Journey, reset_journey, set_journey
 from flatout.testing import run_virtual
 from flatout.transports import descriptors
 from flatout.transports.pool import FILES_WAIT, Exchange, Pool, exchange
@@ -72,3 +73,15 @@ def test_some_files_are_left_for_others(monkeypatch, soft, free):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if soft is None else soft, 4_096))
     monkeypatch.setattr(descriptors, "_open_now", lambda: 20)
     assert descriptors.free() == free
+
+
+@pytest.mark.parametrize("until", [0.0, 1_000.0])
+def test_the_queue_is_told_of_each_connection_that_is_being_opened(monkeypatch, until):
+    """Its calls would wait here by the hundred, and count as sent; or it would wait for one that nobody opens."""
+    told: list[int] = []
+    journey = Journey(0.0)
+    journey.attempt.opens = told.append
+    token = set_journey(journey)
+    opened(monkeypatch, errno.EMFILE, until)
+    reset_journey(token)
+    assert told == [1, -1]
