@@ -23,6 +23,7 @@ from flatout.layer import Request
 
 from . import drawn
 from .drawn import Counts, Outcome, Target
+from .machine import Machine
 from .pacing_http import OVERTIME, start
 from .server import in_own_process
 
@@ -41,9 +42,9 @@ def _slow() -> Iterator[int]:
     return (seed for seed in count(1, 2) if drawn.drawn(seed).attainable <= FASTEST)
 
 
-def outcomes(of: list[int], longest: float) -> list[asyncio.Task[Outcome]]:
+def outcomes(of: list[int], longest: float, machine: Machine) -> list[asyncio.Task[Outcome]]:
     """Begin a run on the server of each seed, for so many seconds at the most."""
-    return start([(drawn.drawn(seed).attainable, partial(outcome, seed, longest)) for seed in of])
+    return start([(drawn.drawn(seed).attainable, partial(outcome, seed, longest)) for seed in of], machine)
 
 
 def outcome(seed: int, longest: float) -> Outcome:

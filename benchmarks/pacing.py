@@ -28,6 +28,7 @@ from flatout.testing import Faults, ProviderSettings
 
 from . import drawn, drawn_http
 from . import pacing_http as http
+from .machine import Machine
 from .pacing_run import Case, Measured, run
 from .plot import Panel, svg
 
@@ -316,14 +317,16 @@ def _drawn(seeds: range, only: str) -> None:
 
 
 async def _drawn_over_http(virtual: dict[int, drawn.Outcome], longest: float) -> None:
-    tasks = drawn_http.outcomes(list(virtual), longest)
     over_http = []
-    for (seed, calm), task in zip(virtual.items(), tasks, strict=True):
-        over_http.append(await task)
-        _print(f"seed {seed:3} {drawn.row('HTTP', [over_http[-1]])}")
-        _print(f"         {drawn.row('virtual', [calm])}")
+    async with Machine().watched() as machine:
+        tasks = drawn_http.outcomes(list(virtual), longest, machine)
+        for (seed, calm), task in zip(virtual.items(), tasks, strict=True):
+            over_http.append(await task)
+            _print(f"seed {seed:3} {drawn.row('HTTP', [over_http[-1]])}")
+            _print(f"         {drawn.row('virtual', [calm])}")
     _print(f"all      {drawn.row('HTTP', over_http)}")
     _print(f"         {drawn.row('virtual', list(virtual.values()))}")
+    _print(f"{machine}")
 
 
 async def _over_http(tables: Runs, seeds: int) -> None:
@@ -333,17 +336,19 @@ async def _over_http(tables: Runs, seeds: int) -> None:
         for case, jobs in rows
         for seed, job in enumerate(jobs)
     ]
-    tasks = iter(http.start(runs))
-    for table, rows in tables.items():
-        _head(f"{table}, over HTTP", seeds)
-        for case, jobs in rows:
-            measured = await asyncio.gather(*(next(tasks) for _ in jobs), return_exceptions=True)
-            for error in measured:
-                if isinstance(error, BaseException):  # one that hangs is not to cost the hours of the others
-                    _print(f"{case.name:62} {error!r}")
-            if good := [one for one in measured if isinstance(one, Measured)]:
-                _print(_row(case, good))
-            _print(_row(case, [job.result() for job in jobs], "    on the virtual clock"))
+    async with Machine().watched() as machine:
+        tasks = iter(http.start(runs, machine))
+        for table, rows in tables.items():
+            _head(f"{table}, over HTTP", seeds)
+            for case, jobs in rows:
+                measured = await asyncio.gather(*(next(tasks) for _ in jobs), return_exceptions=True)
+                for error in measured:
+                    if isinstance(error, BaseException):  # one that hangs is not to cost the hours of the others
+                        _print(f"{case.name:62} {error!r}")
+                if good := [one for one in measured if isinstance(one, Measured)]:
+                    _print(_row(case, good))
+                _print(_row(case, [job.result() for job in jobs], "    on the virtual clock"))
+    _print(f"\n{machine}")
 
 
 def _head(title: str, seeds: int) -> None:

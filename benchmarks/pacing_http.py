@@ -1,7 +1,8 @@
 """The cases of `benchmarks.pacing` over HTTP and in real time, side by side.
 
 Each run has two processes to itself, the provider (`flatout.testing.simulate`) and the client: one that is busy for a
-second then delays no other. The provider's clock starts with the client's, through ``/__reset``.
+second then delays no other. The provider's clock starts with the client's, through ``/__reset``. No run begins while
+the machine is busy, or another has just begun: a climb in a process that gets no turn hears late of what is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from msgspec import structs
 import flatout.transports.http  # noqa: F401  # imported with the first call otherwise, and that takes half a second
 from flatout.testing import ProviderSettings, simulate
 
+from .machine import Machine
 from .pacing_run import Case, Measured, client, drive, wrong_by
 from .server import in_own_process
 
@@ -34,8 +36,8 @@ RATE = 250.0
 RUNS = 24
 """Runs side by side at most, each some 120 MB."""
 
-APART = 1.0
-"""Seconds between the beginnings of two runs: interpreters that start take the processor from those that run."""
+APART = 10.0
+"""Seconds between the beginnings of two runs, which take most: two interpreters start, and then the client climbs."""
 
 OVERTIME = 180.0
 """Seconds that a run may take beyond its time."""
@@ -47,14 +49,14 @@ def shortened(case: Case, minutes: float) -> Case:
     return structs.replace(case, seconds=min(case.seconds, max(least, minutes * 60.0)))
 
 
-def start(jobs: Sequence[tuple[float, Callable[[], RunT]]]) -> list[asyncio.Task[RunT]]:
-    """Begin runs, each with its requests per second, as many at a time as there is room for.
+def start(jobs: Sequence[tuple[float, Callable[[], RunT]]], machine: Machine) -> list[asyncio.Task[RunT]]:
+    """Begin runs, each with its requests per second, as many at a time as the machine has room for.
 
     Returns:
         A task for each, in their order. The busiest runs go first, the others fill the gaps; those about as busy go in
         the order given, so that the first results are there soon.
     """
-    room = _Room()
+    room = _Room(machine)
     order = sorted(range(len(jobs)), key=lambda index: -round(jobs[index][0], -1))
     tasks = {index: asyncio.create_task(_run(room, *jobs[index])) for index in order}
     return [tasks[index] for index in range(len(jobs))]
@@ -67,20 +69,27 @@ async def _run(room: _Room, rate: float, job: Callable[[], RunT]) -> RunT:
 
 
 class _Room:
-    """Keeps the runs side by side below `RATE` and `RUNS`."""
+    """Keeps the runs side by side below `RATE` and `RUNS`, and their beginnings apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._turn = asyncio.Condition()
+        self._begin = asyncio.Lock()
+        self._next_at = 0.0
         self._rate = 0.0
         self._runs = 0
 
     @asynccontextmanager
     async def share(self, rate: float) -> AsyncIterator[None]:
-        async with self._turn:
-            await self._turn.wait_for(lambda: not self._runs or (self._rate + rate <= RATE and self._runs < RUNS))
-            self._rate += rate
-            self._runs += 1
-            await asyncio.sleep(APART)
+        loop = asyncio.get_running_loop()
+        async with self._begin:
+            async with self._turn:
+                await self._turn.wait_for(lambda: not self._runs or (self._rate + rate <= RATE and self._runs < RUNS))
+                self._rate += rate
+                self._runs += 1
+            await asyncio.sleep(max(0.0, self._next_at - loop.time()))
+            await self._machine.calm()
+            self._next_at = loop.time() + APART
         try:
             yield
         finally:

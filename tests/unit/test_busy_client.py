@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 
+from flatout.testing.clock import VirtualLoop
+from flatout.testing.limits import Bucket
 from scripted_wire import client, completion, refusal
 
 from flatout import Limits
@@ -13,8 +15,6 @@ from flatout.layer import Request, Response
 from flatout.layers.limit import AT_A_TIME
 from flatout.policies.pacing.way import OPENING
 from flatout.testing import run_virtual
-from flatout.testing.clock import VirtualLoop
-from flatout.testing.limits import Bucket
 
 
 class Distant:

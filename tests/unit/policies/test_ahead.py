@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.ahead import BURST, LOT, MINUTE, TRIED, Trial, at_once
+from flatout.policies.pacing.ahead import LOT, MINUTE, TRIED, Trial, at_once
 from flatout.policies.pacing.axis import USE
-from flatout.policies.pacing.gcra import Gcra
+from flatout.policies.pacing.gcra import BURST, Gcra
 
 GAP = st.floats(0, 40)
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.policies.pacing.advertised import Quota
-from flatout.policies.pacing.ahead import BURST, Trial
+from flatout.policies.pacing.ahead import Trial
 from flatout.policies.pacing.axis import USE, Axis
+from flatout.policies.pacing.gcra import BURST
 
 limits = st.floats(1, 1e6)
 shares = st.lists(st.tuples(st.floats(0, 5), st.floats(0.0001, 0.5)), min_size=1, max_size=60)

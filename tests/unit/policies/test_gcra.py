@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.gcra import Gcra
+from flatout.policies.pacing.gcra import BURST, FASTER, MISSED, Gcra, Steady
 
 rates = st.floats(0.01, 10_000)
 bursts = st.floats(0.001, 60)
@@ -24,6 +24,44 @@ def admitted(gcra: Gcra, arrivals: list[tuple[float, float]]) -> list[tuple[floa
         gcra.take(cost, now)
         found.append((now, cost))
     return found
+
+
+def late(gcra: Gcra, cost: float, delays: list[float]) -> list[tuple[float, float]]:
+    """When each of many costs is let in by a sender who comes so much too late."""
+    now, found = 0.0, []
+    for delay in delays:
+        if (ready := gcra.ready_at(cost)) > now:
+            now = ready + delay
+        gcra.take(cost, now)
+        found.append((now, cost))
+    return found
+
+
+@pytest.mark.parametrize("stall", [0.05, 0.2, 0.4])
+def test_a_timer_that_wakes_up_late_costs_nothing(stall):
+    """On a busy computer a tenth of a known limit would lie idle."""
+    delays = [stall if number % 200 == 100 else 0.0 for number in range(2_000)]
+    ends = late(Steady(10.0, BURST, 0.0), 1.0, delays)[-1][0]
+    assert ends <= 200.0 + stall
+
+
+@given(st.floats(10, 10_000), st.lists(st.floats(0, 3), min_size=1, max_size=200))
+def test_what_is_made_up_for_is_bounded(rate, delays):
+    """A minute would get more than its limit after the computer has stood still."""
+    got = late(Steady(rate, BURST, 0.0), 1.0, delays)
+    for first in range(len(got)):
+        for number, (at, _) in enumerate(got[first:], 1):
+            seconds = at - got[first][0]
+            assert number - 1 <= rate * (seconds + BURST + MISSED) + 1e-6
+            assert number - 1 <= rate * (seconds * (1 + FASTER) + BURST) + 1e-6
+
+
+def test_what_was_missed_before_a_pause_is_forgotten():
+    """A provider that has just refused would get more than the limit's even pace."""
+    gcra = Steady(10.0, BURST, 0.0)
+    late(gcra, 1.0, [1.0] * 5)
+    gcra.empty(100.0)
+    assert gcra.missed == 0.0
 
 
 @given(rates, bursts, st.lists(st.tuples(gaps, costs), min_size=1, max_size=40))

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .gcra import Gcra
-
-BURST = 0.2
-"""Seconds of a rate that may go at once when it is spent evenly."""
+from .gcra import BURST, Steady
 
 TRIED = 2.0
 """Seconds of a rate that are tried ahead before the first answer: it may tell of a limit that is another."""
@@ -46,7 +43,7 @@ def at_once(burst: float) -> float:
     return min(burst, max(BURST, burst - SPARE))
 
 
-class Trial(Gcra):
+class Trial(Steady):
     """A GCRA that lets more go than is earned, until the first minute is over or it is ended.
 
     Args:
@@ -89,10 +86,8 @@ class Trial(Gcra):
         tries: bool = True,
         at_once: bool = True,
     ) -> None:
-        self.rate = rate
-        self.burst = max(burst, min(depth, idle)) if at_once else burst
+        super().__init__(rate, max(burst, min(depth, idle)) if at_once else burst, now)
         self.tat = now
-        self.taken = 0.0
         self.open = tries and idle >= MINUTE
         self.depth = depth
         self._evenly = burst
@@ -172,4 +167,4 @@ class Trial(Gcra):
             self._next = max(self._next, now) + self._apart * cost / self._usual
         self._last = now
         self._spent = max(self._spent, now) + cost / self.rate
-        self.tat = max(self.tat, now) + cost / self.rate
+        super().take(cost, now)

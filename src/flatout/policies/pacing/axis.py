@@ -14,12 +14,12 @@ from collections.abc import Callable
 from flatout.values import Limits
 
 from .advertised import Quota
-from .ahead import BURST, FULL, SHARE, SPARE, TRIED, Trial
-from .gcra import Gcra
+from .ahead import FULL, SHARE, SPARE, TRIED, Trial
+from .gcra import BURST, Gcra, Steady
 
 USE = 0.985
 """The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest.
-``USE × (60 + BURST) < 60``: no minute overruns."""
+``USE × (60 + BURST + MISSED) < 60``: no minute overruns."""
 
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
@@ -79,12 +79,12 @@ class Axis:
         burst: float = BURST,
         follows: bool = False,
         even: bool = False,
-        gcra: MakeGcra = Gcra,
+        gcra: MakeGcra = Steady,
     ) -> None:
         self.cause = cause
         self.limit = limit
         self.gcra = gcra(limit * USE / window, burst, now)
-        if known and gcra is Gcra:  # nobody else is at it: what may go at once may do so now
+        if known and gcra is Steady:  # nobody else is at it: what may go at once may do so now
             self.gcra.tat = now
         self.refills = True
         self._began = now
@@ -96,7 +96,7 @@ class Axis:
         self._reserved = self._used = 0.0  # of what was settled
         self._credit = 0.0
         self._credit_until = -math.inf
-        self._counted = known and window > MINUTE and gcra is Gcra  # a day's requests may go in an hour
+        self._counted = known and window > MINUTE and gcra is Steady  # a day's requests may go in an hour
         if self._counted:
             self._credit, self._credit_until = limit, now + window
             self.gcra.tat = self._credit_until + BURST
@@ -162,13 +162,13 @@ class Axis:
             return
         owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
         self.gcra.burst = min(self.gcra.burst, BURST)
-        self.gcra.tat = max(now + owed, self._guessed_until) + self.gcra.burst
+        self.gcra.begin(max(now + owed, self._guessed_until))
         self._guessed_until = -math.inf
 
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
         if not self._counted:
-            self.gcra.tat = max(self.gcra.tat, at + self.gcra.burst)
+            self.gcra.begin(max(self.gcra.tat - self.gcra.burst, at))
 
     def begin(self, now: float) -> None:
         """Go on from now, with nothing saved up, whatever `resume` said."""

@@ -7,6 +7,15 @@ true cost becomes known.
 
 from __future__ import annotations
 
+BURST = 0.2
+"""Seconds of a rate that may go at once when it is spent evenly."""
+
+MISSED = 0.3
+"""Seconds of a rate that are made up for at most, when they could not be used in time."""
+
+FASTER = 0.015
+"""By how much faster: what is paced is a share of a limit, and this is no more than the rest of it."""
+
 
 class Gcra:
     """Admits ``rate`` units a second, with at most ``burst`` seconds' worth at once. Starts empty.
@@ -54,3 +63,30 @@ class Gcra:
         if rate != self.rate:
             self.tat = now + (self.tat - now) * self.rate / rate if self.tat > now else self.tat
             self.rate = rate
+
+
+class Steady(Gcra):
+    """A GCRA that makes up for what could not go in time: timers wake up late, and a busy computer stands still.
+
+    In T seconds at most ``rate × (T + burst + MISSED)`` goes, and no more than ``rate × (T × (1 + FASTER) + burst)``.
+    A rate of which the burst holds no more than one cost makes up for nothing: its provider may have room for one, and
+    refuse what comes a moment too early.
+    """
+
+    __slots__ = ("missed",)
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        super().__init__(rate, burst, now)
+        self.missed = 0.0
+
+    def begin(self, at: float) -> None:
+        super().begin(at)
+        self.missed = 0.0
+
+    def take(self, cost: float, now: float) -> None:
+        seconds = cost / self.rate
+        if now > self.tat and seconds < self.burst <= BURST:
+            self.missed = min(MISSED, self.missed + now - self.tat)
+        gained = min(self.missed, FASTER * seconds)
+        self.missed -= gained
+        self.tat = max(self.tat, now) + seconds - gained

@@ -18,13 +18,13 @@ from typing import NamedTuple
 from flatout.values import Limits, Usage
 
 from .advertised import Quota, advertised, exaggerates
-from .ahead import BURST, LOT, Trial, at_once
+from .ahead import LOT, Trial, at_once
 from .aimd import Aimd
 from .axis import CAUSES, DAY, USE, Axis, MakeGcra, per_window
 from .backlog import Backlog
 from .charge import Charge, Reserve
 from .crowd import Crowd
-from .gcra import Gcra
+from .gcra import BURST, Steady
 from .joint import Joint
 from .pause import DOUBTFUL, FIRST_DOUBT, LONGEST_PAUSE, Pause
 from .sharing import Shared
@@ -485,7 +485,7 @@ class Pacer:
         gcra, burst = self._gcra(name), self.limits.burst
         counts = name == "rpm"  # what a call takes of it is known, and when
         depth = self._depths.get(name, 0.0)
-        if burst is None and gcra is Gcra and window == MINUTE and ((depth and counts) or not self.even):
+        if burst is None and gcra is Steady and window == MINUTE and ((depth and counts) or not self.even):
             gcra = partial(Trial, depth=depth, idle=self._idle, tries=not self.even, at_once=counts)
         return Axis(
             CAUSES[name],
@@ -580,7 +580,7 @@ class Pacer:
             self._joint.ended()
 
     def _gcra(self, name: str) -> MakeGcra:
-        return Gcra if self._shared is None else partial(self._shared.gcra, name)
+        return Steady if self._shared is None else partial(self._shared.gcra, name)
 
     def _hear(
         self,
