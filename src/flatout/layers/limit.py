@@ -260,7 +260,7 @@ class Limit:
         pacer.admit(need, now)
         need.number = self.health.sent(now)
         self._let_go += 1
-        if self._let_go == AT_A_TIME:
+        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # else each that ends lets one go, and no more
             self._listen(pacer, loop)
 
     def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
