@@ -64,6 +64,14 @@ def test_what_was_missed_before_a_pause_is_forgotten():
     assert gcra.missed == 0.0
 
 
+def test_what_had_to_rest_makes_up_for_nothing():
+    """Programs that use one limit without knowing of each other would press upon it."""
+    gcra = Steady(10.0, BURST, 0.0)
+    gcra.rest(1.0)
+    late(gcra, 1.0, [1.0] * 5)
+    assert gcra.missed == 0.0
+
+
 @given(rates, bursts, st.lists(st.tuples(gaps, costs), min_size=1, max_size=40))
 def test_no_window_exceeds_its_limit(rate, burst, arrivals):
     """The provider would refuse calls although the limit was told."""

@@ -168,7 +168,7 @@ class Axis:
     def resume(self, at: float) -> None:
         """Nothing goes before an instant, and then begins with nothing saved up."""
         if not self._counted:
-            self.gcra.begin(max(self.gcra.tat - self.gcra.burst, at))
+            self.gcra.rest(at)
 
     def begin(self, now: float) -> None:
         """Go on from now, with nothing saved up, whatever `resume` said."""

@@ -54,6 +54,10 @@ class Gcra:
         """Go on at an instant, with nothing saved up by then."""
         self.tat = at + self.burst
 
+    def rest(self, until: float) -> None:
+        """Nothing goes before an instant, for what should be allowed was refused; then begin with nothing saved up."""
+        self.tat = max(self.tat, until + self.burst)
+
     def give(self, cost: float) -> None:
         """Correct the past: hand back a cost that was not used, or (negative) take what was used beyond it."""
         self.tat -= cost / self.rate
@@ -70,23 +74,27 @@ class Steady(Gcra):
 
     In T seconds at most ``rate × (T + burst + MISSED)`` goes, and no more than ``rate × (T × (1 + FASTER) + burst)``.
     A rate of which the burst holds no more than one cost makes up for nothing: its provider may have room for one, and
-    refuse what comes a moment too early.
+    refuse what comes a moment too early. So does one that had to rest: others may use its limit, too.
     """
 
-    __slots__ = ("missed",)
+    __slots__ = ("_most", "missed")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         super().__init__(rate, burst, now)
-        self.missed = 0.0
+        self.missed, self._most = 0.0, MISSED
 
     def begin(self, at: float) -> None:
         super().begin(at)
         self.missed = 0.0
 
+    def rest(self, until: float) -> None:
+        super().rest(until)
+        self.missed = self._most = 0.0
+
     def take(self, cost: float, now: float) -> None:
         seconds = cost / self.rate
         if now > self.tat and seconds < self.burst <= BURST:
-            self.missed = min(MISSED, self.missed + now - self.tat)
+            self.missed = min(self._most, self.missed + now - self.tat)
         gained = min(self.missed, FASTER * seconds)
         self.missed -= gained
         self.tat = max(self.tat, now) + seconds - gained
