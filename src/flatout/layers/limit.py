@@ -132,8 +132,7 @@ class Limit:
         self._cause = ""
         self._cause_since = 0.0
         self._held: dict[str, float] = {}
-        self._let_go = 0  # since the event loop heard last
-        self._listens = False  # whether it is about to
+        self._let_go, self._listens = 0, False  # attempts since the event loop heard last, and whether it is about to
         self._way = Way()
         self._wall: Callable[[], float] = time.time
 
