@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 
-from flatout.testing.clock import VirtualLoop
-from flatout.testing.limits import Bucket
 from scripted_wire import client, completion, refusal
 
 from flatout import Limits
@@ -102,7 +100,7 @@ def test_a_busy_computer_hears_of_a_refusal_soon():
 def test_what_waits_for_a_connection_does_not_count_as_sent():
     """Hundreds of calls would wait for connections to a distant server, and be sent after its first refusal."""
     wire = Distant(connect=0.4)
-    assert refused(wire) <= 4 * refused(Distant())
+    assert refused(wire) <= 5 * refused(Distant())  # 36 times as many where they count
     assert wire.longest < 1.0
 
 

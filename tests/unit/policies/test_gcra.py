@@ -60,7 +60,7 @@ def test_what_was_missed_before_a_pause_is_forgotten():
     """A provider that has just refused would get more than the limit's even pace."""
     gcra = Steady(10.0, BURST, 0.0)
     late(gcra, 1.0, [1.0] * 5)
-    gcra.empty(100.0)
+    gcra.begin(100.0)
     assert gcra.missed == 0.0
 
 

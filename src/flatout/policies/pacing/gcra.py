@@ -77,11 +77,11 @@ class Steady(Gcra):
     refuse what comes a moment too early. So does one that had to rest: others may use its limit, too.
     """
 
-    __slots__ = ("_most", "missed")
+    __slots__ = ("_makes_up", "missed")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         super().__init__(rate, burst, now)
-        self.missed, self._most = 0.0, MISSED
+        self.missed, self._makes_up = 0.0, MISSED
 
     def begin(self, at: float) -> None:
         super().begin(at)
@@ -89,12 +89,12 @@ class Steady(Gcra):
 
     def rest(self, until: float) -> None:
         super().rest(until)
-        self.missed = self._most = 0.0
+        self.missed = self._makes_up = 0.0
 
     def take(self, cost: float, now: float) -> None:
         seconds = cost / self.rate
         if now > self.tat and seconds < self.burst <= BURST:
-            self.missed = min(self._most, self.missed + now - self.tat)
+            self.missed = min(self._makes_up, self.missed + now - self.tat)
         gained = min(self.missed, FASTER * seconds)
         self.missed -= gained
         self.tat = max(self.tat, now) + seconds - gained
