@@ -35,12 +35,13 @@ class Lossy(Phase):
             return self
         accepted = self.known.ledger.accepted - self._before
         brought = accepted / seconds
-        if not BEARABLE <= 1.0 - accepted / sent <= HOPELESS:
-            self.known.limit = brought
-            return None
-        if self._up and brought < GAIN * self._brought:
+        refused = 1.0 - accepted / sent
+        if self._up and (brought < GAIN * self._brought or refused > HOPELESS):
             self.rate /= 2.0
             self._up, self._rest = False, TIMES
+        elif not BEARABLE <= refused <= HOPELESS:
+            self.known.limit = brought
+            return None
         elif self._rest:
             self._rest -= 1
         else:
