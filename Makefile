@@ -67,7 +67,7 @@ bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
 soak: $(VENV)/.dev ## faults for MINUTES (30), watching what grows; then kill real runs, KILLS times (2,000)
-	$(BIN)/python tests/crash/soak.py --minutes $(MINUTES)
+	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 
 # Its tools stay apart from the project's: they bring other licences along.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from command_samples import PLENTY, check_answers, end, flatout, provider, questions, start
+from tests.support.command_samples import PLENTY, check_answers, end, flatout, provider, questions, start
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", *PLENTY)
 ROWS = 120

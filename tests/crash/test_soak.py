@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from soak import Sample, grown, table
+
+from tests.crash.soak import Sample, grown, table
 
 
 def soaked(**growth: float) -> list[Sample]:

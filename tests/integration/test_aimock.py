@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from foreign_servers import aimock, fetch, or_skip, running
 from pydantic import BaseModel
 
 from flatout import (
@@ -28,6 +27,7 @@ from flatout import (
     ServerError,
     TransportError,
 )
+from tests.support.foreign_servers import aimock, fetch, or_skip, running
 
 DoneT = TypeVar("DoneT")
 

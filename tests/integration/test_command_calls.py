@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_samples import (
+
+from flatout.testing import Faults
+from tests.support.command_samples import (
     PLENTY,
     Provider,
     end,
@@ -28,8 +30,6 @@ from command_samples import (
     side_by_side,
     start,
 )
-
-from flatout.testing import Faults
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 AT = ("requested_model", "sample")

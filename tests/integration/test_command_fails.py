@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_samples import (
+
+from flatout.testing import Faults
+from tests.support.command_samples import (
     PLENTY,
     check_answers,
     flatout,
@@ -22,8 +24,6 @@ from command_samples import (
     questions,
     rows_of,
 )
-
-from flatout.testing import Faults
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 Fill = Callable[[], object]

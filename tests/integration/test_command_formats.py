@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command_samples import PLENTY, Done, Provider, flatout, is_answer, provider, side_by_side
+
+from tests.support.command_samples import PLENTY, Done, Provider, flatout, is_answer, provider, side_by_side
 
 ANSWER = ["answer", "error", "finish_reason", "model", "input_tokens", "output_tokens", "cost", "attempts", "seconds"]
 TEXTS = ["How far is the Moon?", "Kolik váží slon? 🐘", 'He said: "a,b;\tc"', "two\nlines", "  spaces  ", "5"]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_samples import (
+
+from tests.support.command_samples import (
     PLENTY,
     Done,
     Provider,

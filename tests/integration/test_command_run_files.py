@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command_samples import (
+
+from flatout.store import RunFile, RunReader
+from tests.support.command_samples import (
     PLENTY,
     check_answers,
     end,
@@ -21,8 +23,6 @@ from command_samples import (
     rows_of,
     start,
 )
-
-from flatout.store import RunFile, RunReader
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", *PLENTY)
 

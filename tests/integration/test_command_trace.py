@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from command_samples import PLENTY, flatout, provider, questions
-
 from flatout.testing._faults import Faults
+from tests.support.command_samples import PLENTY, flatout, provider, questions
 
 
 def test_a_trace_tells_what_each_attempt_failed_of(tmp_path):

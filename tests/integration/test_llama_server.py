@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from foreign_servers import free_port
 from pydantic import BaseModel
 
 from flatout import Call, Client, ConnectError, Overloaded, Result, ServerError
 from flatout.events import AttemptFailed
 from flatout.local import LocalServer, pull
+from tests.support.foreign_servers import free_port
 
 pytest.importorskip("xllamacpp", reason="needs the extra 'local'")
 

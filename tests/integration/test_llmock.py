@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from foreign_servers import fetch, llmock, or_skip, running
 from pydantic import BaseModel
 
 from flatout import (
@@ -32,6 +31,7 @@ from flatout import (
     ServerError,
     TransportError,
 )
+from tests.support.foreign_servers import fetch, llmock, or_skip, running
 
 DoneT = TypeVar("DoneT")
 

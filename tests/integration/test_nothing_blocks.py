@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_samples import provider
 
-WATCH = [sys.executable, str(Path(__file__).parent / "loop_watch.py")]
+from tests.support.command_samples import provider
+
+WATCH = [sys.executable, str(Path(__file__).parents[1] / "support" / "loop_watch.py")]
 ROWS = 300
 
 SCRIPT = """

@@ -19,13 +19,13 @@ from uuid import UUID
 import pytest
 from annotated_types import MultipleOf
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
-from test_vendor_specs import MODELS, validator
 from typing_extensions import TypedDict
 
 from flatout import SchemaMismatch
 from flatout.agents import Tool, tool
 from flatout.providers import codec_for, registry
 from flatout.values import Call, Target
+from tests.integration.test_vendor_specs import MODELS, validator
 
 jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="the package jsonschema-rs is not installed")
 

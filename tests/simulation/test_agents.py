@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
-from recorded_telemetry import Recorded
 
 from flatout import Client, GuardrailTripped, Limits, Overloaded, SchemaMismatch, UsageLimitReached
 from flatout.agents import (
@@ -31,6 +30,7 @@ from flatout.agents import (
 )
 from flatout.telemetry import recording
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from tests.support.recorded_telemetry import Recorded
 
 
 class Provider:

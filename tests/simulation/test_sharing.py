@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from drawn_targets import LIMITS
-from several_searches import Minutes, side_by_side
-from sharing_programs import Programs
 
 from flatout import Limits
 from flatout.testing._limits import Bucket
+from tests.support.drawn_targets import LIMITS
+from tests.support.several_searches import Minutes, side_by_side
+from tests.support.sharing_programs import Programs
 
 AT_START = 64
 """Refusals that one program's search may cost at the start."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 
-from scripted_wire import client, completion, refusal
-
 from flatout import Limits
 from flatout.journey import current_journey
 from flatout.layer import Request, Response
@@ -14,6 +12,7 @@ from flatout.layers.limit import AT_A_TIME
 from flatout.policies.pacing.way import OPENING
 from flatout.testing import VirtualLoop, run_virtual
 from flatout.testing._limits import Bucket
+from tests.support.scripted_wire import client, completion, refusal
 
 
 class Distant:

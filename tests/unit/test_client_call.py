@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from scripted_wire import Wire, client, completion, refusal
 
 from flatout import (
     AttemptTimeout,
@@ -27,6 +26,7 @@ from flatout.layer import Response
 from flatout.policies.pacing.tokens import ASSUMED_OUTPUT
 from flatout.testing import digest_of, run_virtual
 from flatout.values import Endpoint
+from tests.support.scripted_wire import Wire, client, completion, refusal
 
 
 def call(wire, /, *given, options=None, **fields):

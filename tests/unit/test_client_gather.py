@@ -10,10 +10,10 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_wire import Wire, client, refusal
 
 from flatout import Call, CallError, Client, ConfigError, InvalidRequest, Limits, ProtocolError
 from flatout.testing import digest_of, run_virtual
+from tests.support.scripted_wire import Wire, client, refusal
 
 
 def others() -> set[asyncio.Task]:

@@ -10,10 +10,10 @@ from functools import partial
 from itertools import count
 
 import pytest
-from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Client, ConfigError, InvalidRequest, Limits
 from flatout.testing import digest_of, run_virtual
+from tests.support.scripted_wire import Wire, client, refusal
 
 
 def others() -> set[asyncio.Task]:

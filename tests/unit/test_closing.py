@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import Client
 from flatout.tasks.closing import close_all, reading
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client
 
 
 class Source:

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from scripted_wire import Wire, client, refusal
 
 from flatout import CallError, ConfigError, Exited, InvalidRequest, Limits, Result, RunMismatch
 from flatout.store import RunFile, RunReader
 from flatout.testing import digest_of
+from tests.support.scripted_wire import Wire, client, refusal
 
 
 @pytest.fixture(autouse=True)

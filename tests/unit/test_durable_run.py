@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from scripted_wire import Wire, client, completion, refusal
-from store_samples import copy_as_if_killed
 
 from flatout import (
     AuthenticationError,
@@ -32,6 +30,8 @@ from flatout.cli import main as command
 from flatout.layer import Response
 from flatout.store import RunFile, RunReader, database
 from flatout.testing import digest_of
+from tests.support.scripted_wire import Wire, client, completion, refusal
+from tests.support.store_samples import copy_as_if_killed
 
 
 @pytest.fixture(autouse=True)

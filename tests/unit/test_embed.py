@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from scripted_wire import client, refusal
 
 from flatout import ConfigError, InvalidRequest, Limits, ServerError
 from flatout.layer import Request, Response
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import client, refusal
 
 
 class Embeddings:

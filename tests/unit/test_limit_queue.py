@@ -7,12 +7,12 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_wire import Wire, client, completion
 
 from flatout import InvalidRequest, Limits
 from flatout.layer import Response
 from flatout.layers.limit import BYPASS, BYPASS_AGE
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client, completion
 
 LARGE, SMALL = "word " * 4_000, "hello"
 

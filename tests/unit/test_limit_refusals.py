@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, Client, Limits
 from flatout.events import LimitCrowded
@@ -13,6 +12,7 @@ from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
 from flatout.store.shared import SharedLimits
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from tests.support.scripted_wire import Wire, client, completion, refusal
 
 LONG = "word " * 800
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_wire import Wire, client, completion, refusal
 
 from flatout import AuthenticationError, Call, CallError, CircuitOpen, InvalidRequest, Limits, ProtocolError
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from tests.support.scripted_wire import Wire, client, completion, refusal
 
 
 def test_calls_go_first_in_first_out():

@@ -21,7 +21,6 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from recorded_telemetry import Recorded
 from rich.console import Console
 from rich.pretty import pretty_repr
 from rich.traceback import Traceback
@@ -36,6 +35,7 @@ from flatout.providers.targets import Targets
 from flatout.telemetry import trace_calls
 from flatout.testing import run_virtual
 from flatout.text.redact import redact
+from tests.support.recorded_telemetry import Recorded
 
 KEY = "canary/7f3a+9c1e=b5d2~Zq"
 HEADER = "canary.header.55aa66bb"

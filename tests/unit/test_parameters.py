@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client
 
 import flatout
 from flatout import Call, Client, ConfigError, Limits, RunMismatch
 from flatout.edge.parameters import CALL, CLIENT, LIMITS, UnknownOption
+from tests.support.scripted_wire import Wire, client
 
 KEY = "sk-" + "never-shown"
 SIM = {"base_url": "http://sim/v1", "config": {}}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from scripted_wire import client
 
 from flatout import AttemptTimeout, Call, DeadlineExceeded, Limits
 from flatout.journey import Journey, current_journey, set_journey
@@ -13,6 +12,7 @@ from flatout.layer import Request, Response
 from flatout.layers.deadline import Deadline
 from flatout.tasks.patience import TURNS, Patience
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from tests.support.scripted_wire import client
 
 
 def block(seconds: float) -> None:

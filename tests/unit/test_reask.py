@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
-from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, DeadlineExceeded, Reply, SchemaMismatch, Truncated
 from flatout.layer import Response
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client, completion, refusal
 
 
 class Person(BaseModel):

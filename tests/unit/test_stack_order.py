@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Limits, Reply
 from flatout.journey import Account, Journey, current_journey, reset_journey, set_journey
 from flatout.stack import compose
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from tests.support.scripted_wire import Wire, client, refusal
 
 
 class Named:

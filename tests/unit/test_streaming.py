@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from scripted_wire import client, completion, refusal
 
 from flatout import AttemptTimeout, Call, Client, InvalidRequest, ProtocolError, ServerError
 from flatout.layer import Request, Response
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import client, completion, refusal
 
 Piece = bytes | float | Exception
 

@@ -10,11 +10,11 @@ import sys
 import threading
 
 import pytest
-from scripted_wire import Wire, refusal
 
 import flatout
 from flatout import Call, ConfigError, InvalidRequest, Limits
 from flatout.testing import digest_of
+from tests.support.scripted_wire import Wire, refusal
 
 SIM = {"base_url": "http://sim/v1", "config": {}, "limits": Limits(concurrency=9)}
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator, BaseModel, field_validator
-from scripted_wire import Wire, client
 
 from flatout import Call, InvalidRequest, SchemaMismatch, Truncated
 from flatout.agents import Agent
 from flatout.layer import Response
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client
 
 CHOICES = Literal["spam", "ham"]
 

@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import Call, Client, ConfigError, run
 from flatout.durable.records import content, fingerprint
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client
 
 
 def gathered(calls: Any, wire: Wire, **options: Any) -> Any:

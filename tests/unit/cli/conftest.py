@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_samples import FakeRunner
 
 import flatout.cli.execute
 import flatout.runs.runner
+from tests.support.cli_samples import FakeRunner
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from cli_samples import FakeRunner
 
 import flatout
 from flatout import errors
 from flatout.cli import main
 from flatout.runs.story.progress import Failure
+from tests.support.cli_samples import FakeRunner
 
 RUN = ["run", "in.jsonl", "-o", "out.jsonl", "-m", "openai/gpt-5-mini"]
 OWN = sorted(

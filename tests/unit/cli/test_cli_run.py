@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
-from cli_samples import FakeRunner
 
 from flatout.cli import main
 from flatout.runs.story.progress import Failure
 from flatout.store import Item, RunFile
 from flatout.values import Limits
 from flatout.values.secret import Secret
+from tests.support.cli_samples import FakeRunner
 
 Client = partial(SimpleNamespace, config=None)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_samples import FakeRunner
 
 import flatout.cli
 from flatout import ConfigError
@@ -21,6 +20,7 @@ from flatout.cli.progress import LiveLine, PlainLines
 from flatout.cli.terminal import fitted
 from flatout.runs.story.progress import Failure, Progress
 from flatout.store import Item, RunFile
+from tests.support.cli_samples import FakeRunner
 
 HOSTILE = "a\x1b[2Jb\x9b31mc\u202ed\u200be\x07f\u2066g\u2069"
 """An escape sequence, one of eight bits, a right-to-left override, a letter of no width, the bell, an isolate."""

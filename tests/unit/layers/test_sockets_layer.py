@@ -6,11 +6,11 @@ import asyncio
 import logging
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import AttemptTimeout, Call, Limits
 from flatout.events import InFlightCapped
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client
 
 
 class Narrow(Wire):

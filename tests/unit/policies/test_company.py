@@ -6,11 +6,11 @@ from random import Random
 from statistics import mean
 
 import pytest
-from drawn_targets import LIMITS
-from several_searches import known_side_by_side, side_by_side
 
 from flatout.policies.pacing.unknown.company import Company
 from flatout.policies.pacing.unknown.twins import Suspicion, Twins
+from tests.support.drawn_targets import LIMITS
+from tests.support.several_searches import known_side_by_side, side_by_side
 
 
 @pytest.mark.parametrize("limit", LIMITS.values(), ids=LIMITS)

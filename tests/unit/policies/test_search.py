@@ -6,7 +6,6 @@ import math
 from random import Random
 
 import pytest
-from drawn_targets import LIMITS, Drawn, used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from flatout.policies.pacing.unknown import RateSearch
 from flatout.policies.pacing.unknown.climb import START
 from flatout.policies.pacing.unknown.known import ALARM, SLOWEST
 from flatout.testing._limits import Bucket, Window
+from tests.support.drawn_targets import LIMITS, Drawn, used
 
 
 def search_against(

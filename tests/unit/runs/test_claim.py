@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import ConfigError, Limits
 from flatout.runs.job import RunEnd, RunOptions
@@ -16,6 +15,7 @@ from flatout.runs.output.claim import OUTPUTS, Claim
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
+from tests.support.scripted_wire import Wire, client
 
 ROWS = "".join(json.dumps({"prompt": f"prompt {n}"}) + "\n" for n in range(3))
 THEIRS = "someone's only copy\n"

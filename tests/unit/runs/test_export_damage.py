@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_samples import item, open_run
 
 from flatout.errors import RunDamaged
 from flatout.runs.output.claim import Claim
 from flatout.runs.output.export import export
+from tests.support.store_samples import item, open_run
 
 HARM = {
     "a wrong type": "UPDATE items SET seconds = 'long' WHERE item_index = 3",

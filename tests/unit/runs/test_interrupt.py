@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client, refusal
 
 from flatout import ConnectError, Limits
 from flatout.journey import Journey
@@ -18,6 +17,7 @@ from flatout.runs.runner import Runner
 from flatout.runs.story.progress import Longest
 from flatout.runs.under_way import UnderWay
 from flatout.store import RunReader
+from tests.support.scripted_wire import Wire, client, refusal
 
 ROWS = 6
 

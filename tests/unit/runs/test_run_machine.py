@@ -13,8 +13,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from scripted_wire import Wire, client, refusal
-from store_samples import copy_as_if_killed
 
 from flatout import Limits
 from flatout.runs.job import RunOptions
@@ -23,6 +21,8 @@ from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
 from flatout.testing import digest_of
+from tests.support.scripted_wire import Wire, client, refusal
+from tests.support.store_samples import copy_as_if_killed
 
 MEMORY = Path("/dev/shm")  # a crash of the process needs no disk, and hundreds of fsyncs take seconds
 moments = st.integers(1, 12)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import ConfigError, Limits, RunMismatch, StoreError
 from flatout.runs import runner as runs
@@ -20,6 +19,7 @@ from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
+from tests.support.scripted_wire import Wire, client
 
 ROWS = [{"id": f"q{n}", "prompt": f"prompt {n}"} for n in range(6)]
 

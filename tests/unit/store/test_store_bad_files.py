@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_samples import copy_as_if_killed, item, open_run
 
 from flatout.errors import RunDamaged, StoreError
 from flatout.store import RunReader, reader
+from tests.support.store_samples import copy_as_if_killed, item, open_run
 
 
 @pytest.fixture

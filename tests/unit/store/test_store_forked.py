@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import item, open_run
 
 from flatout.errors import StoreError
 from flatout.store import RunReader, lock
+from tests.support.store_samples import item, open_run
 
 FORKS = """
 import asyncio, os, signal, sys, time
-from store_samples import *
+from tests.support.store_samples import *
 run = open_run(Path(sys.argv[1]))
 asyncio.run(run.finish(item(0)))
 if os.fork():

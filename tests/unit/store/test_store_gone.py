@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_samples import item, open_run
 
 from flatout.errors import StoreError
 from flatout.store import RunFile, RunReader
+from tests.support.store_samples import item, open_run
 
 
 @pytest.fixture

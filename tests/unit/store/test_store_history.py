@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_samples import item, open_run
 
 from flatout import Client, ServerError
 from flatout.store import History, Noted, Ranked, RunReader, Tried
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from tests.support.store_samples import item, open_run
 
 KEY = "sk-0123456789abcdef"
 

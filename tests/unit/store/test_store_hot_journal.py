@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_samples import item, open_run
 
 from flatout.store import RunReader
+from tests.support.store_samples import item, open_run
 
 
 @pytest.fixture

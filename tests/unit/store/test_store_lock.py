@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import open_run
 
 from flatout.errors import RunLocked, StoreError
 from flatout.store import RunReader, lock
+from tests.support.store_samples import open_run
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_a_second_writer_is_told_who_writes(path: Path) -> None:
 
 def test_another_process_is_told_too(path: Path) -> None:
     """The lock would hold within one program only."""
-    script = "import sys; from store_samples import *; open_run(Path(sys.argv[1]))"
+    script = "import sys; from tests.support.store_samples import *; open_run(Path(sys.argv[1]))"
     run = open_run(path)
-    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    here = {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], env=here, capture_output=True, text=True, timeout=30
     )

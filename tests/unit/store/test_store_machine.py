@@ -11,10 +11,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 from flatout.errors import StoreError
 from flatout.store import Item, ItemState, RunFile, RunReader, database
+from tests.support.store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 MEMORY = Path("/dev/shm")  # a crash of the process needs no disk, and hundreds of fsyncs take seconds
 

@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from store_samples import item, open_run
 
 from flatout.errors import StoreError
 from flatout.store import Item, RunReader, database, queries, schema
+from tests.support.store_samples import item, open_run
 
 TOPICS = sorted(
     entry.name.removesuffix(".sql")

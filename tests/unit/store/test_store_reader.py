@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_samples import item, open_run
 
 from flatout.errors import RunDamaged
 from flatout.store import ErrorCount, Item, RunReader, salvage
+from tests.support.store_samples import item, open_run
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 from flatout.errors import RunMismatch, StoreError
 from flatout.store import Attempt, Finished, Item, JournalEntry, RunFile, RunReader, database
+from tests.support.store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 
 @pytest.fixture
@@ -380,14 +380,14 @@ def test_closing_works_when_the_loop_is_gone(path: Path) -> None:
 def test_a_program_that_forgets_to_close_loses_nothing_and_ends(path: Path) -> None:
     """A script without `async with` would hang at its end, or lose its last answers."""
     script = (
-        "import asyncio, sys\nfrom store_samples import item, open_run\nfrom pathlib import Path\n"
+        "import asyncio, sys\nfrom tests.support.store_samples import item, open_run\nfrom pathlib import Path\n"
         "async def main():\n"
         "    run = open_run(Path(sys.argv[1]), group_seconds=60.0)\n"
         "    asyncio.ensure_future(run.finish(item(0)))\n"
         "    await asyncio.sleep(0)\n"
         "asyncio.run(main())\n"
     )
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[3])
     subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=30, env={"PYTHONPATH": here})
     assert len(written(path)) == 1
     assert len(list(path.parent.iterdir())) == 1

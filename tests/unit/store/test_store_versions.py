@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from store_samples import open_run
 
 from flatout.errors import StoreError
 from flatout.store import RunReader, queries, salvage, schema
+from tests.support.store_samples import open_run
 
 LANDED = {
     "0001_run_file.sql": "25c2b31c6cf0f76d",

@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 import pytest
-from scripted_wire import Wire, client, completion, refusal
 
 from flatout import Call, Limits
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client, completion, refusal
 
 
 def told(caplog: pytest.LogCaptureFixture, level: int, wire: Wire, call: Any = "hi", **options: Any) -> list[str]:

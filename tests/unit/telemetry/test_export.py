@@ -6,10 +6,10 @@ import asyncio
 import sys
 
 import pytest
-from scripted_wire import Wire, client
 
 from flatout import ConfigError
 from flatout.telemetry import exporting
+from tests.support.scripted_wire import Wire, client
 
 
 def enter(*given, **options) -> None:

@@ -7,14 +7,14 @@ import asyncio
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from recorded_telemetry import answer
-from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Limits
 from flatout.events import CallFinished
 from flatout.journey import Journey
 from flatout.telemetry import measure
 from flatout.testing import run_virtual
+from tests.support.recorded_telemetry import answer
+from tests.support.scripted_wire import Wire, client, refusal
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)

@@ -9,12 +9,12 @@ import sys
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
-from recorded_telemetry import KEY, Recorded
-from scripted_wire import Wire, client
 
 from flatout.telemetry import execute_tool, invoke_agent, recording, span, stage, trace_calls
 from flatout.telemetry._content import error_type
 from flatout.testing import run_virtual
+from tests.support.recorded_telemetry import KEY, Recorded
+from tests.support.scripted_wire import Wire, client
 
 
 def test_an_agents_run_is_one_tree():

@@ -12,8 +12,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
-from recorded_telemetry import KEY, Recorded, answer
-from scripted_wire import Wire, client, refusal
 
 from flatout import Call, Client
 from flatout.layer import Response
@@ -21,6 +19,8 @@ from flatout.telemetry import recording, trace_calls
 from flatout.telemetry._content import TEXT_CAP
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 from flatout.testing._clock import EPOCH
+from tests.support.recorded_telemetry import KEY, Recorded, answer
+from tests.support.scripted_wire import Wire, client, refusal
 
 
 def traced(wire: Wire, *calls, content: bool = False, **options):

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
-from several_searches import Minutes, Sender
-
 from flatout import Limits
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
 from flatout.store.shared import SharedLimits
 from flatout.testing._limits import Window
 from flatout.values import Usage
+
+from .several_searches import Minutes, Sender
 
 
 class Sharing:
