@@ -15,7 +15,7 @@ EXTRAS := .[local,uvloop,parquet,otel,mcp]
 LOCK := constraints.txt
 
 # Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
 
 # Those that can be run; the others are what they share.
 BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))

@@ -263,7 +263,7 @@ def test_an_unforeseen_failure_hangs_nobody(path: Path, faulty: type[Faulty]) ->
 FILLING = """
     import asyncio, json, resource, signal, sys
     sys.path.insert(0, {here!r})
-    from test_store_faults import *
+    from tests.crash.test_store_faults import *
     path, limit = Path(sys.argv[1]), int(sys.argv[2])
     async def main():
         run = RunFile.open(path, job=JOB, group_rows=20, group_seconds=0.001)
@@ -287,7 +287,7 @@ FILLING = """
 
 
 def fill(path: Path, limit: int) -> tuple[list[int], str]:
-    script = textwrap.dedent(FILLING).format(here=str(Path(__file__).parent))
+    script = textwrap.dedent(FILLING).format(here=str(Path(__file__).parents[2]))
     command = [sys.executable, "-c", script, str(path), str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     acknowledged, message = json.loads(done.stdout)
@@ -427,7 +427,7 @@ def test_a_log_cut_short_anywhere_leaves_whole_rows_in_order(tmp_path: Path, cra
 WORKING = """
     import asyncio, os, sys
     sys.path.insert(0, {here!r})
-    from test_store_faults import *
+    from tests.crash.test_store_faults import *
     async def main():
         run = RunFile.open(sys.argv[1], job=JOB, group_rows=16, group_seconds=0.002)
         done = {{found.index for found in run.finished()}}
@@ -447,7 +447,7 @@ WORKERS = 24
 
 def test_kill_9_at_any_instant_loses_nothing(path: Path) -> None:
     """The promise of the run file: what was reported as done survives, and only what was in flight is paid again."""
-    script = textwrap.dedent(WORKING).format(here=str(Path(__file__).parent), workers=WORKERS)
+    script = textwrap.dedent(WORKING).format(here=str(Path(__file__).parents[2]), workers=WORKERS)
     draw = random.Random(3)
     done: set[int] = set()
     sent: list[int] = []
