@@ -21,10 +21,9 @@ MINUTE = 60.0
 SURE = 0.9
 """The share of a bucket that was found by a refusal which goes at once the next time."""
 
-LOT, APART, LEAST_APART = 5, 0.02, 0.005
+LOT, APART = 5, 0.02
 """Calls that are tried at once, and the seconds between those that follow: five go until a refusal is heard of. Where
-calls differ in what they cost, five times the usual cost is tried at once. What was taken so far is tried again in
-each second: a refusal comes within a tenth of one, so it costs a tenth of what was gained."""
+calls differ in what they cost, five times the usual cost is tried at once."""
 
 SPARE = 0.3
 """Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead. What is spent opens
@@ -162,8 +161,7 @@ class Trial(Steady):
         elif self.open and cost and now < self.tat - max(0.0, self.burst - cost / self.rate):
             if self._most == MINUTE:
                 earned = self.rate / self._usual  # calls a second
-                more = min(1.0 / LEAST_APART, max(1.0 / APART, earned * max(1.0, self.depth)))
-                self._apart = 1.0 / (earned + more)
+                self._apart = 1.0 / (earned + 1.0 / APART)
             self._next = max(self._next, now) + self._apart * cost / self._usual
         self._last = now
         self._spent = max(self._spent, now) + cost / self.rate
