@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from msgspec.structs import replace
 
+from benchmarks.pacing_given import Yesterday
 from flatout import CircuitOpen, Client, Limits, QuotaExhausted
 from flatout.layer import Request, Response
-from flatout.store.memory import Learnt, Memory
+from flatout.store.memory import Memory
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 from flatout.testing import _answers as answers
 
@@ -26,13 +26,6 @@ def client(transport, **options) -> Client:
 
 def prompts(count: int) -> list[str]:
     return [f"prompt {n}" for n in range(count)]
-
-
-class Yesterday(Memory):
-    """Remembers each run as one of the day before: on the virtual clock the next one begins as soon as it ends."""
-
-    def keep(self, target: str, learnt: Learnt) -> None:
-        super().keep(target, replace(learnt, at=learnt.at - 86_400.0))
 
 
 def drive(

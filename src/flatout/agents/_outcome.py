@@ -84,7 +84,7 @@ class Outcome(Struct, Generic[OutputT], frozen=True, kw_only=True, omit_defaults
         waits: where the calls' seconds went, by cause; see `flatout.events.WAITS`.
     """
 
-    answer: OutputT = None  # type: ignore[assignment]  # there is none in the outcome of a run that failed
+    answer: OutputT = None  # type: ignore[assignment]  # a failed run has no answer
     next_action: str | None = None
     verified: bool | None = None
     executed: Any = None

@@ -127,7 +127,7 @@ class Record:
             self._add(step, account.attempts, account.cost, account.waits)
 
     def take(self, *, turns: int = 0, calls: int = 0, tool_calls: int = 0) -> None:
-        """Count so many more of these.
+        """Add to the counts.
 
         Raises:
             UsageLimitReached: they are too many.

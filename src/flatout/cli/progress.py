@@ -236,7 +236,7 @@ def _held(progress: Progress) -> str:
 
 
 def _found(progress: Progress) -> str:
-    """The finding about a request limit that the user did not give; "" if there is none."""
+    """What was found out about a request limit that the user did not give; "" if nothing was."""
     if progress.holds != "requests" or progress.pace is None:
         return ""
     if progress.rising:

@@ -143,7 +143,7 @@ def load(source: Config | Mapping[str, object] | str | os.PathLike[str] | None =
 
     Args:
         source: a file, a Config or a mapping of the same shape. None looks for flatout.toml in the working directory
-            and upward; the Config is empty if there is none. A file that others own or may write to is skipped, with
+            and upward; without a file the Config is empty. A file that others own or may write to is skipped, with
             a warning in the log.
 
     Raises:

@@ -194,7 +194,7 @@ class ItemJournal:
             )
 
     def _claim(self, made: bytes) -> str | None:
-        """The place of a journalled call with this content; None if there is none.
+        """The place of a journalled call with this content; None if no such call is journalled.
 
         Raises:
             RunMismatch: the journal certainly has another call at this place.

@@ -101,7 +101,7 @@ class Stored(Generic[FoundT]):
             await asyncio.to_thread(self._read)
 
     def take(self, index: int) -> FoundT | None:
-        """The record of a row; None if there is none. Ask for every row, in order."""
+        """The record of a row; None for a row without one. Ask for every row, in order."""
         coming = self._next()
         return self._batch.popleft() if coming is not None and coming.index == index else None
 
@@ -148,7 +148,7 @@ def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mappin
         at: the row, in words.
         item: the record in the file.
         made: the call's `content` now; empty for an item of a durable function.
-        columns: the input's own row now; None if there is none.
+        columns: the input's own row now; None for an item without a row.
     """
     pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
     for where, old, new in pairs:
@@ -158,7 +158,7 @@ def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mappin
 
 
 def difference(old: Any, new: Any) -> str:
-    """The first name whose value differs, with both values; "" if there is none."""
+    """The first name whose value differs, with both values; "" if all are equal."""
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         old, new = {"value": old}, {"value": new}
     for name in [*new, *(name for name in old if name not in new)]:

@@ -16,12 +16,10 @@ from typing import Any
 import aiohttp
 
 from flatout.journey import current_journey
+from flatout.policies.pacing.way import OPENING
 from flatout.tasks.patience import Patience
 
 from .descriptors import NONE_LEFT
-
-CONNECTING = 64
-"""The most connections to one host that are opened at the same time."""
 
 FILES_WAIT = 60.0
 """Seconds that a new connection waits for a free file descriptor."""
@@ -79,7 +77,7 @@ class Pool(aiohttp.TCPConnector):
         timing.opened = True
         # One gate per host: a host that does not answer must not hold up the others.
         host = (req.url.host, req.url.port)
-        gate = self._opening.get(host) or self._opening.setdefault(host, asyncio.Semaphore(CONNECTING))
+        gate = self._opening.get(host) or self._opening.setdefault(host, asyncio.Semaphore(OPENING))
         started = time.monotonic()
         journey = current_journey(None)
         opens = journey.attempt.opens if journey is not None else None

@@ -16,7 +16,7 @@ TRIED = 2.0
 """Seconds of a rate that are tried ahead before the first answer: it may tell of a limit that is another."""
 
 MINUTE = 60.0
-"""Seconds from the first call on within which what went ahead is earned."""
+"""Seconds over which most limits count. What goes ahead is earned so many seconds after the first call."""
 
 SURE = 0.9
 """The share of a bucket that was found by a refusal which goes at once the next time."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flatout.values import Limits
 
 from .advertised import Quota
-from .ahead import FULL, SHARE, SPARE, TRIED, Trial
+from .ahead import FULL, MINUTE, SHARE, SPARE, TRIED, Trial
 from .gcra import BURST, Gcra, Steady
 
 USE = 0.985
@@ -24,7 +24,7 @@ USE = 0.985
 SLACK = 1.2
 """Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
 
-MINUTE, DAY = 60.0, 86_400.0
+DAY = 86_400.0
 
 CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}
 

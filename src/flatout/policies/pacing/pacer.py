@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flatout.values import Limits, Usage
 
 from .advertised import Quota, advertised, exaggerates
-from .ahead import LOT, Trial, at_once
+from .ahead import LOT, MINUTE, Trial, at_once
 from .aimd import Aimd
 from .axis import CAUSES, DAY, USE, Axis, MakeGcra, per_window
 from .backlog import Backlog
@@ -31,8 +31,6 @@ from .sharing import Shared
 from .strays import CONFIRMED, FORGIVEN, FORGIVEN_UNKNOWN, Tolerance, own_wait
 from .tokens import Need
 from .unknown import RateSearch
-
-MINUTE = 60.0
 
 STRAY = 2.0
 """Most seconds that the refusal of what was tried ahead may name to be its call's own affair."""

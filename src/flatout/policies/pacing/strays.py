@@ -2,7 +2,7 @@
 
 Some providers and gateways send a 429 now and then whatever the rate. To slow everybody down for each of them would
 bring a run to a crawl; to overlook real ones would storm a limit. So one refusal among many answers is its call's own.
-Where no limit is given, `flatout.policies.unknown` tells the two apart by trying.
+Where no limit is given, `flatout.policies.pacing.unknown` tells the two apart by trying.
 """
 
 from __future__ import annotations

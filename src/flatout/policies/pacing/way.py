@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 OPENING = 64
-"""Connections being opened, from which on no more attempts are in flight than then: as many as the pool opens at a
-time."""
+"""The most connections to one host that are opened at the same time. While so many are, nothing more is in flight."""
 
 
 class Way:

@@ -38,7 +38,7 @@ class OwnRow(Struct, frozen=True):
     Attributes:
         index: its place in the input, from 0.
         at: its place in words.
-        fingerprint: the fingerprint of its question; see `flatout.durable.fingerprint`.
+        fingerprint: the fingerprint of its question; see `flatout.durable.records.fingerprint`.
         columns: its values, as JSON has them.
     """
 
