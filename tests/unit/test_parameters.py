@@ -12,6 +12,7 @@ import pytest
 
 import flatout
 from flatout import Call, Client, ConfigError, Limits, RunMismatch
+from flatout.agents import Agent
 from flatout.edge.parameters import CALL, CLIENT, LIMITS, UnknownOption
 from tests.support.scripted_wire import Wire, client
 
@@ -39,6 +40,37 @@ def bodies(wire: Wire) -> dict[str, Any]:
     """What was sent, by its prompt."""
     sent = [json.loads(request.body) for request in wire.requests]
     return {body["messages"][-1]["content"]: body for body in sent}
+
+
+def _run(**options: Any) -> Any:
+    return flatout.run(["a"], "m", transport=Wire(), **SIM, **options)
+
+
+def _client(**options: Any) -> Any:
+    return Client("m", transport=Wire(), **SIM, **options)
+
+
+def _gather(**options: Any) -> Any:
+    return gathered(["a"], Wire(), **options)
+
+
+def _call(**options: Any) -> Any:
+    return one(Wire(), "a", **options)
+
+
+def _stream(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            return made.stream("a", **options)
+
+    return asyncio.run(main())
+
+
+def _agent(**options: Any) -> Any:
+    return Agent(options=options)
+
+
+_ASKS = {"run": _run, "client": _client, "call": _call, "gather": _gather, "stream": _stream, "agent": _agent}
 
 
 def test_the_names_are_those_of_the_client_and_of_calls():
@@ -152,6 +184,7 @@ def test_a_limit_says_where_it_belongs(options, words):
         (_gather, "Client(…, "),
         (_call, "Client(…, "),
         (_stream, "Client(…, "),
+        (_agent, "Client(…, "),
     ):
         with pytest.raises(UnknownOption) as caught:
             ask(**options)
@@ -175,23 +208,25 @@ def test_a_limit_says_where_it_belongs(options, words):
         ("stream", {"max_token": 5}, "did you mean max_tokens?"),
         ("call", {"tool_choices": 5}, "did you mean tool_choice?"),
         ("gather", {"system_prompt": "x"}, "did you mean system?"),
+        ("agent", {"temprature": 0}, "did you mean temperature?"),
+        ("agent", {"key": KEY}, "write Client(…, api_key=…)"),
     ],
 )
 def test_a_slip_says_what_to_write(ask, options, words):
     """A misspelt option would be paid for in every call, and change nothing."""
     with pytest.raises(UnknownOption) as caught:
-        {"run": _run, "client": _client, "call": _call, "gather": _gather, "stream": _stream}[ask](**options)
+        _ASKS[ask](**options)
     assert words in str(caught.value)
     assert KEY not in str(caught.value)
     assert isinstance(caught.value, ConfigError)
     assert isinstance(caught.value, TypeError)
 
 
-@pytest.mark.parametrize("ask", ["run", "client", "call", "gather", "stream"])
+@pytest.mark.parametrize("ask", sorted(_ASKS))
 def test_a_refused_key_stands_in_no_traceback(ask):
     """``key=`` instead of ``api_key=`` would print the key, with the variables of every frame."""
     with pytest.raises(UnknownOption) as caught:
-        {"run": _run, "client": _client, "call": _call, "gather": _gather, "stream": _stream}[ask](key=KEY, rpm=5)
+        _ASKS[ask](key=KEY, rpm=5)
     frame = caught.value.__traceback__
     while frame is not None:
         if "flatout" in frame.tb_frame.f_code.co_filename and "tests" not in frame.tb_frame.f_code.co_filename:
@@ -233,6 +268,19 @@ def test_a_providers_own_parameter_is_sent(name):
     assert bodies(wire)["a"][name] == "x"
 
 
+def test_an_agents_options_may_be_a_providers_own_parameters():
+    """An agent could not set ``top_k``, which every other call can."""
+    wire = Wire()
+
+    async def main() -> None:
+        async with client(wire) as made:
+            await made.run_agent(Agent(options={"top_k": 5, "temperature": 0}), "a")
+
+    asyncio.run(main())
+    assert bodies(wire)["a"]["top_k"] == 5
+    assert bodies(wire)["a"]["temperature"] == 0
+
+
 @pytest.mark.parametrize("name", ["prompt", "messages", "id", "sample"])
 def test_what_tells_calls_apart_is_not_given_to_all(name):
     """A million rows would have one id."""
@@ -246,27 +294,3 @@ def test_wrong_values_are_told_before_anything_is_sent():
         _gather(max_tokens=-1)
     with pytest.raises(ConfigError, match="model or models"):
         _gather(model="a", models=["a", "b"])
-
-
-def _run(**options: Any) -> Any:
-    return flatout.run(["a"], "m", transport=Wire(), **SIM, **options)
-
-
-def _client(**options: Any) -> Any:
-    return Client("m", transport=Wire(), **SIM, **options)
-
-
-def _gather(**options: Any) -> Any:
-    return gathered(["a"], Wire(), **options)
-
-
-def _call(**options: Any) -> Any:
-    return one(Wire(), "a", **options)
-
-
-def _stream(**options: Any) -> Any:
-    async def main() -> Any:
-        async with client(Wire()) as made:
-            return made.stream("a", **options)
-
-    return asyncio.run(main())

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic
 import msgspec
 from msgspec import Struct
 
+from flatout.edge.parameters import CALL, check_names
 from flatout.errors import ConfigError, GuardrailTripped, SchemaMismatch, StoreError, UsageLimitReached
 from flatout.values import Call, Message, OutputT, OutputType, Reply
 from flatout.values.agent_step import Step
@@ -67,7 +68,8 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
             repeated of which nobody knows whether it took effect.
         limits: what a run may use.
         corrections: how often guardrails may send a run back.
-        options: parameters of the acting model's calls, such as ``{"temperature": 0}``.
+        options: parameters of the acting model's calls, such as ``{"temperature": 0}``. Names that flatout does not
+            know are sent to the provider as they are.
         name: its name in traces and run files.
 
     Raises:
@@ -107,9 +109,12 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
         check_kind("output", self.output)
         put(self, "classify", Classify.of(self.classify))
         put(self, "plan", Plan.of(self.plan))
-        if taken := sorted(_OWN & self.options.keys()):
-            raise ConfigError(f"options: {', '.join(taken)} is said by the agent itself")
-        Call("", **self.options)
+        options = _copied(self.options)
+        put(self, "options", options)  # so a key among refused names is concealed here too
+        if taken := sorted(_OWN & options.keys()):
+            raise ConfigError(f"options cannot set {', '.join(taken)}: the agent sets it itself")
+        check_names(options, CALL)
+        Call.of({"prompt": "", **options})
 
     async def __call__(self, intent: Any, client: Client) -> Outcome[OutputT]:
         """Run it for one intent.
@@ -165,6 +170,12 @@ def _listed(name: str, given: Any) -> Sequence[Any]:
     if isinstance(given, str | bytes) or not isinstance(given, Sequence):
         raise ConfigError(f"{name} takes a list, not {type(given).__name__}")
     return given
+
+
+def _copied(options: Any) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"options takes a dict of parameters by their names, not {type(options).__name__}")
+    return dict(options)
 
 
 class _Run:

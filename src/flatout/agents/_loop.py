@@ -48,7 +48,7 @@ async def _turn(
     # Without a schema there is nothing but arguments to ask again for, which the loop does itself: the other tools of
     # the turn need not wait for it.
     reasks = 0 if offered and question.get("output") is None else None
-    call = Call(messages=list(messages), tools=offered or None, reasks=reasks, **question)
+    call = Call.of({"messages": list(messages), "tools": offered or None, "reasks": reasks, **question})
     try:
         return await context.ask("turn", call), {}
     except SchemaMismatch as error:

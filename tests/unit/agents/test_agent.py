@@ -53,7 +53,9 @@ def pay(amount: int) -> int:
         ({"limits": 3}, "limits takes UsageLimits"),
         ({"corrections": -1}, "corrections is a whole number"),
         ({"instructions": 7}, "instructions are a text"),
-        ({"options": {"model": "x"}}, "model is said by the agent itself"),
+        ({"options": {"model": "x"}}, "options cannot set model: the agent sets it itself"),
+        ({"options": ["temperature"]}, "options takes a dict of parameters by their names, not list"),
+        ({"options": {"rpm": 600}}, r"rpm is a limit: write Client\(…, limits=Limits\(rpm=600\)\)"),
         ({"options": {"max_tokens": 0}}, "max_tokens is a whole number above 0"),
     ],
 )
