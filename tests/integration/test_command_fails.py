@@ -46,7 +46,7 @@ def test_a_wrong_key_stops_at_once(limits: tuple[str, ...], tmp_path: Path) -> N
         assert "--retry-failed" not in done.err
         status = flatout("status", "out.jsonl", folder=tmp_path)
         assert "interrupted" in status.out
-        assert "500 held back, to be sent when the run resumes" in status.out
+        assert "500 held back, to be sent when the run continues" in status.out
         assert [row["answer"] for row in rows_of(tmp_path / "out.jsonl")] == [None] * 500
         if limits:
             assert flatout(*command, folder=tmp_path, env=RIGHT).code == 0

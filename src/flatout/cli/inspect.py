@@ -175,7 +175,7 @@ def _rows(facts: dict[str, Any]) -> str:
     )
     parts = [f"{facts[name]:,} {name}" for name in ("answered", "failed") if facts[name]]
     if facts["unsent"]:
-        parts.append(f"{facts['unsent']:,} held back, to be sent when the run resumes")
+        parts.append(f"{facts['unsent']:,} held back, to be sent when the run continues")
     return f"{facts['finished']:,}{whole} finished" + (f": {', '.join(parts)}" if parts else "")
 
 

@@ -175,7 +175,7 @@ def headers(given: Sequence[str]) -> dict[str, str]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command to type again to resume: quoted, without ``--fresh``, and without keys.
+    """The command to type again to continue the run: quoted, without ``--fresh``, and without keys.
 
     It is printed and kept in the run file. So it leaves out header values, passwords in addresses, parameters whose
     names mean secrets, and everything that looks like a key.

@@ -109,7 +109,7 @@ def run(
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
     One row in, one answer or named error out, in the same order.
-    A run can be interrupted at any time, and resumes where it was.
+    A run can be interrupted at any time, and continues where it was.
     """
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
@@ -258,7 +258,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     elif not good:
         tell(f"flatout: {told}", failures(progress))
     if outcome.interrupted or outcome.unfinished:
-        say(f"To continue: {_go_on(options, outcome.run_file)}")
+        say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and not quiet:
         if before.failed:
             say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")
@@ -274,11 +274,12 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:
-    return f"The answers so far are kept in {runner.run_file}. To continue: {_go_on(options, str(runner.run_file))}"
+    command = _how_to_continue(options, str(runner.run_file))
+    return f"The answers so far are kept in {runner.run_file}. To continue: {command}"
 
 
-def _go_on(options: RunOptions, run_file: str) -> str:
-    command = options.to_go_on(run_file) or "run the same command again"
+def _how_to_continue(options: RunOptions, run_file: str) -> str:
+    command = options.to_continue(run_file) or "run the same command again"
     return f"{command}  (with the same standard input)" if options.source == "-" else command
 
 

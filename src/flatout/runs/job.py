@@ -38,7 +38,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         same_prompt: allow a template without placeholders, which asks every row the same.
         overwrite: allow the output to replace a file that this run did not write.
         neutralise: see `flatout.runs.output.write.write`.
-        command: the command line; it is kept in the run file and shown to resume the run.
+        command: the command line; it is kept in the run file and shown as the way to continue.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
         metrics: the port that serves metrics to Prometheus.
     """
@@ -73,8 +73,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         kept = self.run_file is not None or (self.output is not None and not is_stream(self.output))
         return self.source == "-" and not kept
 
-    def to_go_on(self, run_file: str) -> str | None:
-        """The command that resumes the run in a run file."""
+    def to_continue(self, run_file: str) -> str | None:
+        """The command that continues the run in a run file."""
         if self.command is None or not self.passes:
             return self.command
         return f"{self.command} --run-file {shlex.quote(run_file)}"

@@ -238,7 +238,7 @@ class Runner:
         self._store = RunFile.open(
             self.run_file,
             job={**self._recipe.describe(), "server": server},
-            command=options.to_go_on(str(self.run_file)),
+            command=options.to_continue(str(self.run_file)),
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,
         )

@@ -94,7 +94,7 @@ class RunReader:
         try:
             check_version(version, place)
             if version < _READABLE:
-                state = "was written by an older flatout; resume the run to update it" if version else _NOTHING
+                state = "was written by an older flatout; continue the run to update it" if version else _NOTHING
                 raise StoreError(f"{place.name} {state}")
             with explained(place):
                 check_schema(connection, version, place.name, half_upgraded=half_upgraded)

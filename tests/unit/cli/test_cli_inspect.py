@@ -88,7 +88,7 @@ def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFi
     said = told(capsys)
     assert said.startswith("a.jsonl.flatout: interrupted\n")
     assert f"to continue {COMMAND}\n" in said
-    assert "1 held back, to be sent when the run resumes" in said
+    assert "1 held back, to be sent when the run continues" in said
 
 
 def test_status_of_a_killed_run(capsys: pytest.CaptureFixture[str]) -> None:

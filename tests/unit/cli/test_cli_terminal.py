@@ -200,7 +200,7 @@ def test_lines_are_broken_between_words() -> None:
         "  waited for  finding the limit on requests 89 %,",
         "              the provider 10 %",
     ]
-    assert fitted(f"  to go on    {'x' * 60}", 60) == f"  to go on\n  {'x' * 60}"
+    assert fitted(f"  to continue  {'x' * 60}", 60) == f"  to continue\n  {'x' * 60}"
     assert fitted("one two\nthree", 7) == "one two\nthree"
 
 

@@ -64,7 +64,7 @@ class Progress(Struct):
         earlier: what those rows cost.
         answered, failed: rows finished by this process.
         held: rows left unfinished because their target was unusable: it stopped them, or they were never sent. They are
-            asked again when the run resumes.
+            asked again when the run continues.
         in_flight: attempts on the wire now.
         longest: the oldest of those attempts.
         waiting: attempts that wait for admission now.
