@@ -13,9 +13,9 @@ What is not an error is imported when it is first used, so ``import flatout`` co
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._lazy import lazy
 from .errors import (
     AttemptTimeout,
     AuthenticationError,
@@ -60,23 +60,6 @@ if TYPE_CHECKING:
     from .values.attachments import File, Image
 
 __version__ = "0.1.0"
-
-_LAZY = {
-    "Answered": "values",
-    "Call": "values",
-    "Client": "client",
-    "Config": "config.file",
-    "Endpoint": "values",
-    "Failed": "values",
-    "File": "values.attachments",
-    "Image": "values.attachments",
-    "Limits": "values",
-    "Reply": "values",
-    "Result": "values",
-    "ToolCall": "values",
-    "Usage": "values",
-    "run": "sync",
-}
 
 __all__ = [
     "Answered",
@@ -129,12 +112,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "client": ("Client",),
+        "config.file": ("Config",),
+        "sync": ("run",),
+        "values": ("Answered", "Call", "Endpoint", "Failed", "Limits", "Reply", "Result", "ToolCall", "Usage"),
+        "values.attachments": ("File", "Image"),
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ used: importing this package does not load SQLite.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flatout._lazy import lazy
 
 from .rows import (
     Attempt,
@@ -60,10 +61,7 @@ __all__ = [
     "salvage",
 ]
 
-_LAZY = {"Holder": "lock", "RunFile": "run_file", "RunReader": "reader", "remove": "run_file", "salvage": "damaged"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+__getattr__ = lazy(
+    __name__,
+    {"damaged": ("salvage",), "lock": ("Holder",), "reader": ("RunReader",), "run_file": ("RunFile", "remove")},
+)

@@ -10,8 +10,9 @@ imported when they are first used, so OpenTelemetry is loaded only where somebod
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flatout._lazy import lazy
 
 if TYPE_CHECKING:
     from ._calls import trace_calls
@@ -19,26 +20,17 @@ if TYPE_CHECKING:
     from ._metrics import measure
     from ._spans import execute_tool, invoke_agent, recording, span, stage
 
-_HOME_OF = {
-    "execute_tool": "_spans",
-    "exporting": "_export",
-    "invoke_agent": "_spans",
-    "measure": "_metrics",
-    "recording": "_spans",
-    "span": "_spans",
-    "stage": "_spans",
-    "trace_calls": "_calls",
-}
-
 __all__ = ["execute_tool", "exporting", "invoke_agent", "measure", "recording", "span", "stage", "trace_calls"]
 
-
-def __getattr__(name: str) -> Any:
-    module = _HOME_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "_calls": ("trace_calls",),
+        "_export": ("exporting",),
+        "_metrics": ("measure",),
+        "_spans": ("execute_tool", "invoke_agent", "recording", "span", "stage"),
+    },
+)
 
 
 def __dir__() -> list[str]:

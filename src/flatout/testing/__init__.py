@@ -11,8 +11,9 @@ Each name is imported at its first use, because pytest loads this package in eve
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from flatout._lazy import lazy
 
 if TYPE_CHECKING:
     from ._answers import digest, digest_of
@@ -41,24 +42,19 @@ __all__ = [
     "simulate",
 ]
 
-_HOMES = {
-    "_answers": ("digest", "digest_of"),
-    "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
-    "_faults": ("Faults",),
-    "_provider": ("ProviderModel",),
-    "_server": ("SimulatedServer", "serve", "simulate"),
-    "_settings": ("ProviderSettings",),
-    "_slots": ("Outcome",),
-    "_transport": ("SimulatedTransport",),
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "_answers": ("digest", "digest_of"),
+        "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
+        "_faults": ("Faults",),
+        "_provider": ("ProviderModel",),
+        "_server": ("SimulatedServer", "serve", "simulate"),
+        "_settings": ("ProviderSettings",),
+        "_slots": ("Outcome",),
+        "_transport": ("SimulatedTransport",),
+    },
+)
 
 
 def __dir__() -> list[str]:
