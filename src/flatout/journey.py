@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from .errors import OutputError
 from .layer import CallNext
 from .values import Call, Reply
 
 if TYPE_CHECKING:
     from .errors import CallError
-    from .events import AttemptFailed
     from .policies.failures.trouble import Trouble
 
 
@@ -123,6 +124,19 @@ class StreamSink:
         self._write(text)
 
 
+class FailedAttempt(Protocol):
+    """What is kept of a failed attempt: see `flatout.events.AttemptFailed`, which is one."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def error(self) -> Exception: ...
+    @property
+    def retry_in(self) -> float | None: ...
+
+
 class AttemptNotes(Protocol):
     """Notes a call's attempts. For a run file, see `flatout.durable.attempts`."""
 
@@ -142,6 +156,26 @@ class AttemptNotes(Protocol):
         ...
 
 
+class JournalStep(Struct, frozen=True):
+    """A step of a durable function that is not a call. Its result is kept.
+
+    Attributes:
+        name: its name, for people.
+        made: its input; name and input together identify it.
+        run: runs it, and returns its result as JSON. It receives a key that is the same each time this step runs, and
+            that no other step has.
+        once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated on its
+            own.
+        again: asked, with the same key, whether to run a step of which only the beginning is known.
+    """
+
+    name: str
+    made: bytes
+    run: Callable[[str], Awaitable[bytes]]
+    once: bool = False
+    again: Callable[[str], Awaitable[bool]] | None = None
+
+
 class Journal(Protocol):
     """Keeps the calls made on one item's behalf, and answers those that an earlier process finished."""
 
@@ -149,25 +183,8 @@ class Journal(Protocol):
         """Answer a call that ``asker`` (a client's engine) was given, from the journal or with ``ask``."""
         ...
 
-    async def step(
-        self,
-        name: str,
-        made: bytes,
-        run: Callable[[str], Awaitable[bytes]],
-        /,
-        *,
-        once: bool = False,
-        again: Callable[[str], Awaitable[bool]] | None = None,
-    ) -> bytes:
-        """The result of a step that is not a call, as JSON, from the journal or by running it now.
-
-        Args:
-            name: its name, for people.
-            made: the step's input; name and input together identify it.
-            run: runs the step. It receives a key that is the same each time this step runs, and that no other step has.
-            once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated on
-                its own.
-            again: asked, with the same key, whether to run a step of which only the beginning is known.
+    async def step(self, step: JournalStep, /) -> bytes:
+        """The result of a step, as JSON, from the journal or by running it now.
 
         Raises:
             StepUnknown: only its beginning is known, and nobody allowed running it again.
@@ -217,7 +234,7 @@ class Journey:
         self.last_error: Exception | None = None
         self.trouble: Trouble | None = None
         self.refusals = 0
-        self.failures: list[AttemptFailed] | None = None
+        self.failures: list[FailedAttempt] | None = None
         self.notes: AttemptNotes | None = None
         self.journal: Journal | None = None
         self.sink: StreamSink | None = None

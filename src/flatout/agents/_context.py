@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flatout.errors import ConfigError
-from flatout.journey import Journey, current_journey, reset_journey, set_journey
+from flatout.journey import JournalStep, Journey, current_journey, reset_journey, set_journey
 from flatout.values import Call, Reply
 from flatout.values.agent_step import Step
 
@@ -134,7 +134,7 @@ class RunContext:
                 self._steps += 1
                 return await go(f"{self._id}{self._steps:08x}")
             worked = msgspec.json.decode(
-                await journal.step(name, made, go_to_keep, once=once, again=again), type=_Worked
+                await journal.step(JournalStep(name, made, go_to_keep, once, again)), type=_Worked
             )
             account.attempts, account.cost, account.waits = worked.attempts, worked.cost, worked.waits
             return msgspec.json.decode(worked.value, type=into)
@@ -151,7 +151,7 @@ class RunContext:
         async def go(_key: str) -> bytes:
             return kept
 
-        await self._journey.journal.step(name, kept, go)
+        await self._journey.journal.step(JournalStep(name, kept, go))
 
 
 @contextmanager

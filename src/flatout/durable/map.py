@@ -30,7 +30,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flatout.errors import CallError, ConfigError, RunMismatch, SchemaMismatch, StoreError
-from flatout.journey import Journey
+from flatout.journey import JournalStep, Journey
 from flatout.layer import CallNext
 from flatout.store import Item
 from flatout.text.halves import readable
@@ -158,18 +158,10 @@ class ItemJournal:
         finally:
             self._under_way -= 1
 
-    async def step(
-        self,
-        name: str,
-        made: bytes,
-        run: Callable[[str], Awaitable[bytes]],
-        *,
-        once: bool = False,
-        again: Callable[[str], Awaitable[bool]] | None = None,
-    ) -> bytes:
+    async def step(self, step: JournalStep) -> bytes:
         """The result of a step, from the journal or by running it now."""
         try:
-            return await self._steps.step(name, made, run, once=once, again=again)
+            return await self._steps.step(step)
         except StoreError as error:
             self.fault = self.fault or error
             raise

@@ -8,7 +8,7 @@ in the middle, and it is unknown whether the effect happened. flatout never repe
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import StepUnknown
+from flatout.journey import JournalStep
 
 from .as_json import plain
 from .records import fingerprint
@@ -70,17 +71,9 @@ class Steps:
         self._replayed: set[str] = set()
         self._identity = b""
 
-    async def step(
-        self,
-        name: str,
-        made: bytes,
-        run: Callable[[str], Awaitable[bytes]],
-        *,
-        once: bool = False,
-        again: Callable[[str], Awaitable[bool]] | None = None,
-    ) -> bytes:
+    async def step(self, step: JournalStep) -> bytes:
         """The result of a step, from the journal or by running it now; see `flatout.journey.Journal.step`."""
-        mark = fingerprint(name.encode() + b"\0" + made)
+        mark = fingerprint(step.name.encode() + b"\0" + step.made)
         key = self._key(mark)
         waiting = self._unclaimed.get(mark)
         if waiting:
@@ -89,19 +82,20 @@ class Steps:
             if value := bytes(kept.value):
                 self._replayed.add(place)
                 return value
-            if again is None or not await again(key):
+            if step.again is None or not await step.again(key):
                 raise StepUnknown(
-                    f"{self._name}: item {self._index + 1} began {name} before, and nobody knows whether it took effect"
+                    f"{self._name}: item {self._index + 1} began {step.name} before, "
+                    "and nobody knows whether it took effect"
                 )
         else:
             self._taken += 1
             place = f"step {self._taken}"
-            kept = KeptStep(name=name, once=once, within=within.get())
-            if once:
+            kept = KeptStep(name=step.name, once=step.once, within=within.get())
+            if step.once:
                 await self._store.journal(self._index, place, mark, "started", plain(kept))
         token = within.set(place)
         try:
-            value = await run(key)
+            value = await step.run(key)
         finally:
             within.reset(token)
         await self._store.journal(

@@ -17,7 +17,8 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from flatout.events import AttemptFailed, CallFinished, Event
+from flatout.events import CallFinished, Event
+from flatout.journey import FailedAttempt
 from flatout.text.redact import redact as without_keys
 from flatout.values import Call, Reply
 
@@ -138,7 +139,7 @@ def _content(call: Call, reply: Reply | None, redact: Redact) -> Iterator[tuple[
         yield names.OUTPUT_MESSAGES, output_messages(reply, redact)
 
 
-def _failure(failure: AttemptFailed) -> tuple[str, dict[str, Any]]:
+def _failure(failure: FailedAttempt) -> tuple[str, dict[str, Any]]:
     """The event of a failed attempt: a retry, when there was to be another one."""
     attributes: dict[str, Any] = {names.ATTEMPT: failure.attempt, names.ERROR_TYPE: error_type(failure.error)}
     status = getattr(failure.error, "status", None)
