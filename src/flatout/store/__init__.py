@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flatout._lazy import lazy
 
 from .rows import (
-    Attempt,
+    BegunAttempt,
     Choice,
     Counts,
     ErrorCount,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .run_file import RunFile, remove
 
 __all__ = [
-    "Attempt",
+    "BegunAttempt",
     "Choice",
     "Counts",
     "ErrorCount",

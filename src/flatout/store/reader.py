@@ -22,7 +22,7 @@ from .database import Place, check_version, connect, explain, explained, version
 from .lock import Holder, holder
 from .queries import queries
 from .rows import (
-    Attempt,
+    BegunAttempt,
     Choice,
     Counts,
     ErrorCount,
@@ -172,7 +172,7 @@ class RunReader:
     def unsettled(self) -> Unsettled:
         """Attempts whose process died before they ended. They may have been paid for nothing."""
         rows = self._rows(_ATTEMPTS["unsettled"], {"in_flight": self.holder() is None})
-        return Unsettled(tuple(Attempt(*row) for row in rows))
+        return Unsettled(tuple(BegunAttempt(*row) for row in rows))
 
     # Its items
 

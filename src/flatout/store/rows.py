@@ -78,7 +78,7 @@ class Finished(Struct, frozen=True):
     input: bytes | None = None
 
 
-class Attempt(Struct, frozen=True):
+class BegunAttempt(Struct, frozen=True):
     """An attempt that was about to be sent."""
 
     index: int
@@ -88,7 +88,7 @@ class Attempt(Struct, frozen=True):
     estimated_cost: float | None
 
 
-class Tried(Attempt, frozen=True):
+class Tried(BegunAttempt, frozen=True):
     """An attempt, with what is known about its end.
 
     Attributes:
@@ -112,7 +112,7 @@ class Unsettled(Struct, frozen=True):
         unknown_costs: how many of them have no estimate.
     """
 
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[BegunAttempt, ...]
 
     @property
     def cost(self) -> float:

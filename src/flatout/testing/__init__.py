@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._provider import ProviderModel
     from ._server import SimulatedServer, serve, simulate
     from ._settings import ProviderSettings
-    from ._slots import Outcome
+    from ._slots import Outcome, SimulatedResponse
     from ._transport import SimulatedTransport
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Outcome",
     "ProviderModel",
     "ProviderSettings",
+    "SimulatedResponse",
     "SimulatedServer",
     "SimulatedTransport",
     "TimeLimitReached",
@@ -51,7 +52,7 @@ __getattr__ = lazy(
         "_provider": ("ProviderModel",),
         "_server": ("SimulatedServer", "serve", "simulate"),
         "_settings": ("ProviderSettings",),
-        "_slots": ("Outcome",),
+        "_slots": ("Outcome", "SimulatedResponse"),
         "_transport": ("SimulatedTransport",),
     },
 )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from ._limits import Refusal
+from ._limits import Exceeded
 
 MESSAGE_TOKENS = 4  # tokens for a message's role and separators
 PRIMING_TOKENS = 3  # tokens for the start of the answer
@@ -170,7 +170,7 @@ def too_long(limit: int, tokens: int, what: str) -> Rejection:
     return Rejection("context_length_exceeded", 400, error(message, code="context_length_exceeded"))
 
 
-def rate_limit_error(refusal: Refusal, requested: int, *, named: bool) -> bytes:
+def rate_limit_error(refusal: Exceeded, requested: int, *, named: bool) -> bytes:
     """The body of a 429 for a limit that was reached; it may name the limit, in OpenAI's words."""
     axis = refusal.name.partition(" ")[0]
     amount = requested if axis == "tokens" else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ._slots import Outcome, ServerSlots
+from ._slots import ServerSlots, SimulatedResponse
 
 
 class Statistics:
@@ -59,7 +59,7 @@ class Statistics:
         if slots.queued > self.most_queued:
             self.most_queued = slots.queued
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: SimulatedResponse) -> None:
         """Count an answer that was delivered."""
         self.answered += 1
         self.prompt_tokens += outcome.prompt_tokens

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from ._clock import VirtualLoop
 from ._provider import ProviderModel
-from ._slots import Outcome
+from ._slots import SimulatedResponse
 
 
 async def begin(
@@ -46,7 +46,7 @@ class SimulatedExchange:
 
     __slots__ = ("_ended", "_model", "outcome")
 
-    def __init__(self, model: ProviderModel, outcome: Outcome) -> None:
+    def __init__(self, model: ProviderModel, outcome: SimulatedResponse) -> None:
         self._model = model
         self.outcome = outcome
         self._ended = False
@@ -86,7 +86,7 @@ class SimulatedExchange:
             await asyncio.get_running_loop().create_future()
 
 
-async def _turn(loop: asyncio.AbstractEventLoop, outcome: Outcome) -> None:
+async def _turn(loop: asyncio.AbstractEventLoop, outcome: SimulatedResponse) -> None:
     turn: asyncio.Future[None] = loop.create_future()
 
     def start() -> None:

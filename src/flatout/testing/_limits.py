@@ -188,7 +188,7 @@ class FixedWindow:
             self._used = 0.0
 
 
-class Refusal(NamedTuple):
+class Exceeded(NamedTuple):
     """Why a request was refused: the limit's name on the wire, the limit, and the seconds to wait."""
 
     name: str
@@ -207,16 +207,16 @@ class RateLimits:
         self.tokens = self._window(settings.tpm)
         self.day: Window | None = FixedWindow(settings.rpd, window=DAY, per=DAY) if settings.rpd else None
 
-    def refusal(self, now: float, tokens: int) -> Refusal | None:
+    def refusal(self, now: float, tokens: int) -> Exceeded | None:
         """Why a request of ``tokens`` tokens does not fit now; None if it does."""
-        worst: Refusal | None = None
+        worst: Exceeded | None = None
         for name, window, amount in (
             ("requests per day (RPD)", self.day, 1),
             ("requests per min (RPM)", self.requests, 1),
             ("tokens per min (TPM)", self.tokens, tokens),
         ):
             if window is not None and (wait := window.wait(now, amount)) > 0 and (worst is None or wait > worst.wait):
-                worst = Refusal(name, window.limit, wait)
+                worst = Exceeded(name, window.limit, wait)
         return worst
 
     def take(self, now: float, tokens: int) -> None:

@@ -1,7 +1,7 @@
 """A provider without a network: the behaviour of an OpenAI-compatible server as a pure function of time and seed.
 
-It has no clock, no event loop and no I/O. The caller passes the time, waits as long as an `Outcome` says, and hands the
-outcome back. So the same model works behind an in-memory transport on virtual time and behind a real HTTP server.
+It has no clock, no event loop and no I/O. The caller passes the time, waits as long as a `SimulatedResponse` says, and
+hands that back. So the same model works behind an in-memory transport on virtual time and behind a real HTTP server.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ._chat import EMPTY, Chat, Script, Written
 from ._counts import Statistics
 from ._faults import FaultTable
 from ._headers import HeaderWriter, retry_after
-from ._limits import RateLimits, Refusal
+from ._limits import Exceeded, RateLimits
 from ._schemas import BadSchema
 from ._settings import ProviderSettings
-from ._slots import Outcome, ServerSlots, Wire
+from ._slots import ServerSlots, SimulatedResponse, Wire
 from ._vectors import Texts
 
 SPURIOUS_WAIT = 1.0
@@ -76,7 +76,7 @@ class ProviderModel:
 
     def receive(
         self, now: float, wall: float, body: bytes, authorization: str = "", *, embeddings: bool = False
-    ) -> Outcome:
+    ) -> SimulatedResponse:
         """Decide the outcome of a request.
 
         Args:
@@ -114,11 +114,11 @@ class ProviderModel:
             return self._fail(now, *answers.bad_request(str(problem)))
         return self._admit(now, wall, outcome, cost)
 
-    def finish(self, now: float, outcome: Outcome, *, delivered: bool = True) -> Sequence[Outcome]:
+    def finish(self, now: float, outcome: SimulatedResponse, *, delivered: bool = True) -> Sequence[SimulatedResponse]:
         """Report that a request is over: delivered, or abandoned by its client.
 
         Returns:
-            The queued requests that got a slot because of it; their `Outcome.delay` begins now.
+            The queued requests that got a slot because of it; their `SimulatedResponse.delay` begins now.
         """
         now = self._advance(now)
         self._counts.in_flight -= 1
@@ -181,14 +181,16 @@ class ProviderModel:
             return Rejection("invalid", 400, answers.error("this prompt is never accepted", code="invalid_value"))
         return None
 
-    def _outage(self) -> Outcome:
+    def _outage(self) -> SimulatedResponse:
         self._counts.faults["outage"] += 1
         if self.settings.outage_as == "refused":
-            return Outcome(kind="outage", status=0, headers={}, wire="refused")
+            return SimulatedResponse(kind="outage", status=0, headers={}, wire="refused")
         body = answers.error("the provider is down", "server_error")
-        return Outcome(kind="outage", status=503, headers=dict(_JSON), body=body, delay=self.settings.error_latency)
+        return SimulatedResponse(
+            kind="outage", status=503, headers=dict(_JSON), body=body, delay=self.settings.error_latency
+        )
 
-    def _fault(self, now: float, wall: float, fault: str) -> Outcome:
+    def _fault(self, now: float, wall: float, fault: str) -> SimulatedResponse:
         if fault == "server_error":
             outcome = self._fail(now, fault, 500, answers.error("the server failed", "server_error"))
             outcome.delay = self._service_time()
@@ -199,7 +201,7 @@ class ProviderModel:
         outcome.headers |= self._retry_after(SPURIOUS_WAIT, wall)
         return outcome
 
-    def _refuse(self, now: float, wall: float, refusal: Refusal, cost: int) -> Outcome:
+    def _refuse(self, now: float, wall: float, refusal: Exceeded, cost: int) -> SimulatedResponse:
         self._counts.refused += 1
         if self.settings.charge_failed:
             self._limits.waste(now)
@@ -207,7 +209,7 @@ class ProviderModel:
         headers = _JSON | self._headers.write(now, wall, self._limits, cost)
         if not too_large:
             headers |= self._retry_after(refusal.wait, wall)
-        return Outcome(
+        return SimulatedResponse(
             kind="refused",
             status=413 if too_large and self.settings.headers == "groq" else 429,
             headers=headers,
@@ -215,13 +217,15 @@ class ProviderModel:
             delay=self.settings.error_latency,
         )
 
-    def _fail(self, now: float, kind: str, status: int, body: bytes) -> Outcome:
+    def _fail(self, now: float, kind: str, status: int, body: bytes) -> SimulatedResponse:
         self._counts.faults[kind] += 1
         if self.settings.charge_failed:
             self._limits.waste(now)
-        return Outcome(kind=kind, status=status, headers=dict(_JSON), body=body, delay=self.settings.error_latency)
+        return SimulatedResponse(
+            kind=kind, status=status, headers=dict(_JSON), body=body, delay=self.settings.error_latency
+        )
 
-    def _admit(self, now: float, wall: float, outcome: Outcome, cost: int) -> Outcome:
+    def _admit(self, now: float, wall: float, outcome: SimulatedResponse, cost: int) -> SimulatedResponse:
         if outcome.kind != "answered":
             self._counts.faults[outcome.kind] += 1
         self._limits.take(now, cost)
@@ -231,7 +235,7 @@ class ProviderModel:
         self._counts.admit(now, cost, self._slots)
         return outcome
 
-    def _answer(self, wall: float, arrival: Chat | Texts, fault: str) -> Outcome:
+    def _answer(self, wall: float, arrival: Chat | Texts, fault: str) -> SimulatedResponse:
         """The answer to an admitted request, as its fault changes it."""
         if isinstance(arrival, Texts):
             body = arrival.answer(self.settings, empty=fault == "empty")
@@ -252,12 +256,12 @@ class ProviderModel:
         )
         return self._whole(arrival, body, fault, written.tokens)
 
-    def _whole(self, arrival: Chat | Texts, body: bytes, fault: str, output: int) -> Outcome:
+    def _whole(self, arrival: Chat | Texts, body: bytes, fault: str, output: int) -> SimulatedResponse:
         if fault == "malformed":
             body = body[: len(body) // 2]
         elif fault == "late_error":
             body = answers.error("the server failed", "server_error")
-        return Outcome(
+        return SimulatedResponse(
             kind=fault or "answered",
             headers=_JSON,
             body=body,
@@ -268,7 +272,7 @@ class ProviderModel:
             output_tokens=output,
         )
 
-    def _streamed(self, wall: float, chat: Chat, written: Written, fault: str) -> Outcome:
+    def _streamed(self, wall: float, chat: Chat, written: Written, fault: str) -> SimulatedResponse:
         options = chat.request.stream_options
         usage = answers.usage(chat.prompt_tokens, written.tokens) if options and options.include_usage else None
         events = streams.events(
@@ -280,7 +284,7 @@ class ProviderModel:
             usage=usage,
         )
         first, gap = self._pace(len(events))
-        return Outcome(
+        return SimulatedResponse(
             kind=fault or "answered",
             headers=_STREAM,
             pieces=streams.paced(streams.broken(events, fault), gap),

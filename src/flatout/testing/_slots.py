@@ -15,8 +15,8 @@ BodyPart = tuple[float, bytes]
 """A part of a streamed answer: the seconds before it comes, and its bytes."""
 
 
-class Outcome(Struct, eq=False, kw_only=True):
-    """The outcome of one request. Hand it back to `ProviderModel.finish` when it is over, however it ended.
+class SimulatedResponse(Struct, eq=False, kw_only=True):
+    """How one request is answered. Hand it back to `ProviderModel.finish` when it is over, however it ended.
 
     Attributes:
         kind: its name in `ProviderModel.stats`: ``answered``, ``refused`` or the name of a fault.
@@ -52,6 +52,10 @@ class Outcome(Struct, eq=False, kw_only=True):
             self.pieces = [(delay * factor, data) for delay, data in self.pieces]
 
 
+Outcome = SimulatedResponse
+"""The earlier name of `SimulatedResponse`."""
+
+
 class ServerSlots:
     """Serves at most ``limit`` requests at once, and the others in order of arrival."""
 
@@ -63,13 +67,13 @@ class ServerSlots:
         self.slow_above = slow_above
         self.busy = 0
         self.queued = 0
-        self._line: deque[Outcome] = deque()  # may hold requests that have left; `queued` does not count those
+        self._line: deque[SimulatedResponse] = deque()  # may hold some that have left; `queued` does not count those
 
     def full(self) -> bool:
         """Whether neither a slot nor a place in the queue is free."""
         return self._taken() and self.queue is not None and self.queued >= self.queue
 
-    def enter(self, outcome: Outcome) -> None:
+    def enter(self, outcome: SimulatedResponse) -> None:
         """Give the request a slot, or let it wait for one."""
         outcome.holds = True
         if self._taken():
@@ -79,7 +83,7 @@ class ServerSlots:
         else:
             self._start(outcome)
 
-    def leave(self, outcome: Outcome) -> Sequence[Outcome]:
+    def leave(self, outcome: SimulatedResponse) -> Sequence[SimulatedResponse]:
         """Free the request's slot or its place in the queue; returns the requests that got a slot because of it."""
         if not outcome.holds:
             return ()
@@ -93,7 +97,7 @@ class ServerSlots:
             return ()
         return self._advance()
 
-    def _advance(self) -> list[Outcome]:
+    def _advance(self) -> list[SimulatedResponse]:
         started = []
         while self.queued and not self._taken():
             outcome = self._line.popleft()
@@ -104,7 +108,7 @@ class ServerSlots:
                 started.append(outcome)
         return started
 
-    def _start(self, outcome: Outcome) -> None:
+    def _start(self, outcome: SimulatedResponse) -> None:
         self.busy += 1
         if self.slow_above is not None and self.busy > self.slow_above:
             outcome.slow(self.busy / self.slow_above)

@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from flatout.errors import RunMismatch, StoreError
-from flatout.store import Attempt, Finished, Item, JournalEntry, RunFile, RunReader, database
+from flatout.store import BegunAttempt, Finished, Item, JournalEntry, RunFile, RunReader, database
 from tests.support.store_samples import JOB, Watched, copy_as_if_killed, item, open_run
 
 
@@ -263,7 +263,7 @@ def test_attempts_that_a_crash_left_open_are_told(path: Path) -> None:
             return copy_as_if_killed(path, path.parent / "crashed" / path.name)
 
     crashed = asyncio.run(first())
-    lost = tuple(Attempt(index, 1, "openai/m", 10.0 + index, None if index == 3 else 0.5) for index in (1, 2, 3))
+    lost = tuple(BegunAttempt(index, 1, "openai/m", 10.0 + index, None if index == 3 else 0.5) for index in (1, 2, 3))
     with RunReader.open(crashed) as reader:
         assert reader.unsettled().attempts == lost
 

@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from flatout.errors import CallError
 from flatout.layer import Response
 from flatout.providers.formats.embeddings import Batch, embedding_codec
-from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedResponse, SimulatedTransport, run_virtual
 from flatout.testing._vectors import vector_of
 from flatout.values import Endpoint, Target
 
 WALL = 1_767_225_600.0
 
 
-def ask(model: ProviderModel, texts: Any, /, **fields: Any) -> Outcome:
+def ask(model: ProviderModel, texts: Any, /, **fields: Any) -> SimulatedResponse:
     body = json.dumps({"model": "e", "input": texts, **fields}).encode()
     outcome = model.receive(0.0, WALL, body, embeddings=True)
     model.finish(0.0, outcome)
     return outcome
 
 
-def vectors(outcome: Outcome) -> list[Any]:
+def vectors(outcome: SimulatedResponse) -> list[Any]:
     return [row["embedding"] for row in json.loads(outcome.body)["data"]]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, digest, digest_of
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedResponse, digest, digest_of
 from flatout.testing._answers import count_tokens
 from flatout.testing._faults import DRAWN
 
@@ -21,14 +21,14 @@ def body(prompt: str = "hello", **fields) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}], **fields}).encode()
 
 
-def ask(provider: ProviderModel, /, now: float = 0.0, prompt: str = "hello", **fields) -> Outcome:
+def ask(provider: ProviderModel, /, now: float = 0.0, prompt: str = "hello", **fields) -> SimulatedResponse:
     """Send a request and let it end at once."""
     outcome = provider.receive(now, WALL + now, body(prompt, **fields))
     provider.finish(now, outcome)
     return outcome
 
 
-def error_of(outcome: Outcome) -> dict:
+def error_of(outcome: SimulatedResponse) -> dict:
     return json.loads(outcome.body)["error"]
 
 
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_outcomes():
 def test_an_answer_follows_from_its_prompt_alone():
     """A resumed run would differ from one that was never interrupted."""
 
-    def text(outcome: Outcome) -> str:
+    def text(outcome: SimulatedResponse) -> str:
         return json.loads(outcome.body)["choices"][0]["message"]["content"]
 
     first, second = ProviderModel(seed=7), ProviderModel(seed=7)
@@ -307,7 +307,7 @@ def test_slots_serve_so_many_at_once_and_queue_the_rest():
 def test_slots_are_never_overfull_and_none_leaks(choices, slots, queue):
     """A simulated server would jam, or serve more than it can."""
     model = ProviderModel(ProviderSettings(slots=slots, queue=queue))
-    held: list[Outcome] = []
+    held: list[SimulatedResponse] = []
     for choice in choices:
         if choice < 10 or not held:
             held.append(model.receive(0.0, WALL, body()))

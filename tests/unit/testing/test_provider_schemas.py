@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from flatout.errors import SchemaMismatch
 from flatout.providers import codec_for
-from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, digest_of
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedResponse, digest_of
 from flatout.testing._schemas import BadSchema, fitting, misfitting
 from flatout.values import Call, Endpoint, Reply, Target
 
@@ -44,7 +44,7 @@ class Verdict(BaseModel):
     counts: dict[str, int]
 
 
-def ask(model: ProviderModel, prompt: str = "hello", /, **fields: Any) -> Outcome:
+def ask(model: ProviderModel, prompt: str = "hello", /, **fields: Any) -> SimulatedResponse:
     body = {"model": "m", "messages": [{"role": "user", "content": prompt}], **fields}
     outcome = model.receive(0.0, WALL, json.dumps(body).encode())
     model.finish(0.0, outcome)
@@ -66,7 +66,7 @@ def form(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
-def message_of(outcome: Outcome) -> dict[str, Any]:
+def message_of(outcome: SimulatedResponse) -> dict[str, Any]:
     return json.loads(outcome.body)["choices"][0]["message"]
 
 

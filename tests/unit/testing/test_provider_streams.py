@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flatout.errors import CallError, ProtocolError
 from flatout.providers import codec_for
-from flatout.testing import Faults, Outcome, ProviderModel, ProviderSettings, digest_of
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedResponse, digest_of
 from flatout.values import Call, Endpoint, Reply, Target
 
 WALL = 1_767_225_600.0
@@ -17,25 +17,25 @@ STEADY = {"latency": 1.0, "latency_p99": 1.0}
 CODEC = codec_for(Target(Endpoint(name="simulated", base_url="http://simulated/v1"), "m"))
 
 
-def ask(model: ProviderModel, prompt: str = "hello", /, **fields: Any) -> Outcome:
+def ask(model: ProviderModel, prompt: str = "hello", /, **fields: Any) -> SimulatedResponse:
     body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": True, **fields}
     outcome = model.receive(0.0, WALL, json.dumps(body).encode())
     model.finish(0.0, outcome)
     return outcome
 
 
-def streamed(outcome: Outcome) -> bytes:
+def streamed(outcome: SimulatedResponse) -> bytes:
     assert outcome.pieces is not None
     return b"".join(data for _, data in outcome.pieces)
 
 
-def chunks_of(outcome: Outcome) -> list[dict[str, Any]]:
+def chunks_of(outcome: SimulatedResponse) -> list[dict[str, Any]]:
     events = streamed(outcome).decode().split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
 
 
-def read(outcome: Outcome) -> Reply:
+def read(outcome: SimulatedResponse) -> Reply:
     """What the library makes of the stream."""
     decoder = CODEC.stream_decoder(Call("hello"), outcome.headers)
     for _, data in outcome.pieces or ():

@@ -29,7 +29,7 @@ _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 _NAMED = 5  # rows that a message names
 
-Look = Callable[[], Iterator[Item]]
+ReadItems = Callable[[], Iterator[Item]]
 
 
 class OwnRow(Struct, frozen=True):
@@ -139,7 +139,7 @@ class _Damage:
 @contextmanager
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
-) -> Iterator[tuple[Look, Callable[[], bool], bool, str | None]]:
+) -> Iterator[tuple[ReadItems, Callable[[], bool], bool, str | None]]:
     """Open a run file for an export.
 
     Yields a reader of the items, whether some answers were unusable, whether answers were to be parsed, and the types
@@ -174,7 +174,7 @@ class _Settled:
     One bit a row remembers.
     """
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: ReadItems) -> None:
         self._look = look
         self._met: bytearray | None = None
 

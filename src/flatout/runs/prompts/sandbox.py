@@ -137,7 +137,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def compiled(self, tree: nodes.Template) -> jinja2.Template:
         """The template of a syntax tree, with every operation counted."""
-        return jinja2.Template.from_code(self, self.compile(_Counted().visit(tree)), self.make_globals(None))
+        return jinja2.Template.from_code(self, self.compile(_Metered().visit(tree)), self.make_globals(None))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Count an operation, then perform it."""
@@ -183,7 +183,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return "".join(kept)
 
 
-class _Counted(NodeTransformer):
+class _Metered(NodeTransformer):
     """Wraps the operations that Jinja's sandbox cannot intercept, so that they are counted."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
@@ -254,7 +254,7 @@ def _texts(*values: Any) -> str:
 
 
 _OWN_FILTERS = {"(turn)": _turn, "(weighed)": _weighed, "(texts)": _texts, "(apart)": _apart}
-"""The filters that `_Counted` puts into templates. No template can write these names."""
+"""The filters that `_Metered` puts into templates. No template can write these names."""
 
 
 def _metered(name: str, function: Callable[..., Any], *, null: bool) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ SHOWN = 500
 
 _DEEPEST = 40  # levels; deeper nodes are shown at this depth
 
-Known = float | None | UnsetType
+Figure = float | None | UnsetType
 """A figure; None if unknown, unset if the node has none."""
 
 
@@ -75,7 +75,7 @@ def tree(nodes: Sequence[Node], parents: Sequence[int | None]) -> tuple[Node, ..
     return tuple(reversed(top))
 
 
-def summed(figures: Iterable[Known]) -> Any:
+def summed(figures: Iterable[Figure]) -> Any:
     """The sum of the figures: None if one is unknown, unset if there are none."""
     found = [figure for figure in figures if figure is not UNSET]
     if not found:
