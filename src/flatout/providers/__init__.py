@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from flatout.errors import ConfigError
 from flatout.layer import Codec
 from flatout.values import Target
 
-from .formats.anthropic import Anthropic
-from .formats.gemini import Gemini
-from .formats.openai_chat import OpenAIChat
-from .formats.openai_responses import OpenAIResponses
-
-_CODECS: dict[str, Callable[[Target], Codec]] = {
-    "openai": OpenAIChat,
-    "openai-responses": OpenAIResponses,
-    "anthropic": Anthropic,
-    "gemini": Gemini,
+_CODECS = {
+    "openai": ("openai_chat", "OpenAIChat"),
+    "openai-responses": ("openai_responses", "OpenAIResponses"),
+    "anthropic": ("anthropic", "Anthropic"),
+    "gemini": ("gemini", "Gemini"),
 }
-"""The codecs by dialect. A new wire format is a module and a row here."""
+"""The codecs by dialect: module and class. A new wire format is a module and a row here."""
 
 
 def codec_for(target: Target) -> Codec:
@@ -28,8 +24,10 @@ def codec_for(target: Target) -> Codec:
     Raises:
         ConfigError: no codec speaks the dialect, or the endpoint's address, key or headers cannot be used.
     """
-    codec = _CODECS.get(target.endpoint.dialect)
-    if codec is None:
+    found = _CODECS.get(target.endpoint.dialect)
+    if found is None:
         known = ", ".join(_CODECS)
         raise ConfigError(f"{target.endpoint.name} speaks {target.endpoint.dialect!r}; this version speaks {known}")
+    module, name = found
+    codec: Callable[[Target], Codec] = getattr(import_module(f".formats.{module}", __name__), name)
     return codec(target)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from numbers import Integral, Real
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
+from flatout import __version__
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.providers.failures.problem import joined
 from flatout.values import Call, Endpoint
@@ -111,7 +111,7 @@ def headers_of(endpoint: Endpoint, **more: str) -> Veiled:
     Raises:
         ConfigError: a header cannot be sent. The message omits its value, which may be the key.
     """
-    own = {"content-type": "application/json", "accept": "application/json", "user-agent": _user_agent()}
+    own = {"content-type": "application/json", "accept": "application/json", "user-agent": f"flatout/{__version__}"}
     own.update((name.replace("_", "-"), value) for name, value in more.items())
     headers = Veiled({**own, **_key_of(endpoint), **{name.lower(): it for name, it in endpoint.headers.items()}})
     check_headers(headers, endpoint.name)
@@ -181,16 +181,6 @@ def shown(value: Any) -> str:
 def is_list(value: Any) -> bool:
     """Whether a value is a sequence, but not a string."""
     return isinstance(value, list | tuple) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
-
-
-@cache
-def _user_agent() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and needed only once
-
-    try:
-        return f"flatout/{version('flatout')}"
-    except PackageNotFoundError:
-        return "flatout"
 
 
 def plain(value: Any) -> Any:
