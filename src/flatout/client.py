@@ -134,10 +134,7 @@ class Client(Overview):
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
             return "Client(not made)"  # its options were refused, and the error's traceback shows it
-        spent = f"${self.spent:.4f}"
-        if self.unpriced:
-            spent = f"at least {spent}" if self.spent else "unknown"
-        return f"Client(model={self.model!r}, spent={spent}, closed={self._engine.closed})"
+        return f"Client(model={self.model!r}, spent={self._engine.stack.purse.told()}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:
         self._engine.bind()
@@ -182,7 +179,8 @@ class Client(Overview):
         """
         self._engine.bind()
         check_names(options, CALL)
-        return await self._engine.answer(with_options(call, options), Journey(asyncio.get_running_loop().time()))
+        journey = Journey(asyncio.get_running_loop().time(), tells_cost=False)
+        return await self._engine.answer(with_options(call, options), journey)
 
     @overload
     def stream(self, call: CallLike, /, *, output: OutputType[OutputT], **options: Any) -> Stream[OutputT]: ...

@@ -166,6 +166,7 @@ class Engine:
 
     async def _answer(self, call: Call, journey: Journey, path: CallNext) -> Reply:
         outer = current_journey(None)
+        journey.tells_cost = journey.tells_cost or outer is not None or bool(self.events)
         token = set_journey(journey)
         try:
             if outer is not None and outer.journal is not None:

@@ -208,6 +208,7 @@ class Journey:
         notes: where its attempts are noted; None for nowhere.
         journal: answers the calls that are made on its behalf; None outside a durable function.
         sink: receives the answer's text as it comes; None if the caller wants the whole answer.
+        tells_cost: whether anybody is told its cost. If nobody is, the cost may stay unknown here (`Purse` has it).
     """
 
     __slots__ = (
@@ -221,12 +222,14 @@ class Journey:
         "refusals",
         "sink",
         "started",
+        "tells_cost",
         "trouble",
         "unfit",
     )
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, started: float, *, tells_cost: bool = True) -> None:
         self.started = started
+        self.tells_cost = tells_cost
         self.deadline_at: float | None = None
         self.account = Account()
         self.attempt = Attempt(started)

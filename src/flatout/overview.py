@@ -33,7 +33,10 @@ class Overview:
 
     @property
     def spent(self) -> float:
-        """US dollars known to be spent. See `unpriced` for what is not known."""
+        """US dollars known to be spent. See `unpriced` for what is not known.
+
+        After plain calls alone, this loads the price table, which takes 0.1 s.
+        """
         return self._engine.stack.purse.spent
 
     @property

@@ -3,10 +3,14 @@
 An unknown price is None, never 0: a bill of "unknown" is honest, a bill of 0 is wrong. A look-up in the table costs
 tens of microseconds. So each target's rates are resolved into plain floats once a minute (some prices change with the
 date or the hour); after that, a cost takes about one microsecond.
+
+To load the table takes 0.1 s of CPU, more than all the rest of a first call. So it is loaded only when a cost is wanted
+(`Prices.ready`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,6 +20,7 @@ from .errors import ConfigError
 from .values import Target, Usage
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelPrice
 
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
@@ -54,21 +59,40 @@ class Prices:
             Without an override, tokens of a self-hosted server cost 0.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
+    Attributes:
+        wall: the same.
+
     Raises:
         ConfigError: an override is not two numbers of 0 or more.
     """
 
-    __slots__ = ("_overrides", "_resolved", "_wall")
+    __slots__ = ("_loaded", "_overrides", "_resolved", "wall")
 
     def __init__(
         self, overrides: Mapping[str, tuple[float, float]] | None = None, *, wall: Callable[[], float]
     ) -> None:
         self._overrides = {name: _override(name, pair) for name, pair in (overrides or {}).items()}
-        self._wall = wall
+        self.wall = wall
+        self._loaded = False
         self._resolved: dict[tuple[str, str, str, str | None, str | None], tuple[int, tuple[Rates, ...]]] = {}
 
+    async def load(self) -> None:
+        """Load the table, in a thread."""
+        await asyncio.to_thread(_table)
+        self._loaded = True
+
+    def ready(self, target: Target) -> bool:
+        """Whether a target's costs are known without loading the table first."""
+        return self._loaded or target.endpoint.self_hosted or target.name in self._overrides
+
     def cost(
-        self, target: Target, usage: Usage, model_reported: str | None = None, *, service_tier: str | None = None
+        self,
+        target: Target,
+        usage: Usage,
+        model_reported: str | None = None,
+        *,
+        service_tier: str | None = None,
+        at: float | None = None,
     ) -> float | None:
         """What an attempt cost; None if its price or its token counts are unknown.
 
@@ -79,10 +103,11 @@ class Prices:
                 may be an alias or a deployment.
             service_tier: the tier that answered (``flex``, ``priority``). The standard price applies to the standard
                 tiers only. The price of a tier that the table does not have is unknown.
+            at: when it was answered, on the wall clock; None for now.
         """
         if usage.input_tokens is None or usage.output_tokens is None:
             return 0.0 if self.is_free(target) else None
-        rates = self._rates(target, usage.input_tokens, model_reported, service_tier)
+        rates = self._rates(target, usage.input_tokens, model_reported, service_tier, at)
         return _cost(rates, usage) if rates is not None else None
 
     def is_free(self, target: Target) -> bool:
@@ -113,9 +138,14 @@ class Prices:
         return worst
 
     def _rates(
-        self, target: Target, input_tokens: int, model_reported: str | None, service_tier: str | None
+        self,
+        target: Target,
+        input_tokens: int,
+        model_reported: str | None,
+        service_tier: str | None,
+        at: float | None = None,
     ) -> Rates | None:
-        minute = int(self._wall() // 60)
+        minute = int((self.wall() if at is None else at) // 60)
         endpoint = target.endpoint
         key = (endpoint.name, endpoint.base_url, target.model, model_reported, service_tier)
         known = self._resolved.get(key)
@@ -123,7 +153,10 @@ class Prices:
             if len(self._resolved) >= _MOST_CACHED:
                 self._resolved.clear()
             known = self._resolved[key] = (minute, self._resolve(target, model_reported, service_tier, minute * 60))
-        return next((step for step in known[1] if input_tokens > step.above), None)
+        for step in known[1]:
+            if input_tokens > step.above:
+                return step
+        return None
 
     def _resolve(self, target: Target, model_reported: str | None, tier: str | None, at: float) -> tuple[Rates, ...]:
         endpoint = target.endpoint
@@ -179,9 +212,7 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     None if the table has no such model. The address decides, not the endpoint's name: another server under a known
     name has another price list.
     """
-    from genai_prices.data_snapshot import get_snapshot  # 0.15 s to import; it never opens a connection
-
-    snapshot = get_snapshot()
+    snapshot = _table()
     try:
         provider = snapshot.find_provider(None, None, base_url)
         _, info = snapshot.find_provider_model(model, provider, None, None)
@@ -196,6 +227,12 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     if own and any(variant.when == context for variant in info.price_variants or ()):
         return info.get_prices(when, context), 1.0
     return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
+
+
+def _table() -> DataSnapshot:
+    from genai_prices.data_snapshot import get_snapshot  # 0.1 s to import; it never opens a connection
+
+    return get_snapshot()
 
 
 # In the order of Rates' fields.

@@ -153,9 +153,8 @@ class Stack:
         return target
 
     def _look_up(self, target: Target) -> None:
-        """Load what the first call to a target needs: its codec, the table of prices, the count of connections."""
+        """Load what the first call to a target needs: its codec, the count of connections, what is known of it."""
         codec_for(target)
-        self._prices.cost(target, Usage(input_tokens=1, output_tokens=1))
         self._for_all_targets()
         self.limiters.find(target)
 

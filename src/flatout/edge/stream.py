@@ -53,7 +53,7 @@ class Stream(Generic[OutputT]):
 
     async def _run(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> AsyncGenerator[str, None]:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        journey = Journey(asyncio.get_running_loop().time())
+        journey = Journey(asyncio.get_running_loop().time(), tells_cost=False)
         journey.sink = StreamSink(pieces.put_nowait)
         task = asyncio.ensure_future(ask(journey))
         task.add_done_callback(lambda _: pieces.put_nowait(None))

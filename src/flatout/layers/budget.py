@@ -1,10 +1,15 @@
-"""Keeps the budget: reserves an attempt's worst case before it is sent, settles it by usage, and adds up the cost."""
+"""Keeps the budget: reserves an attempt's worst case before it is sent, settles it by usage, and adds up the cost.
+
+To load the price table takes more CPU than all the rest of a first call. A plain call with no budget, whose cost nobody
+is told, does not load it: its bill is kept, and reckoned when `Purse.spent` is asked for.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.journey import current_journey
@@ -16,38 +21,41 @@ from flatout.values import Call, Reply, Target
 
 _log = logging.getLogger("flatout")
 
+MOST_BILLS = 50
+"""Bills that are kept without their costs. Each holds its answer, so their number needs a bound."""
+
 
 class Purse:
     """What a Client may spend and has spent over all its targets, in US dollars.
 
     Attributes:
         budget: the most that may be spent; None for no bound.
-        spent: the known spending.
-        unknown: the number of attempts that may have been billed an unknown amount.
-        reckoned: the estimated cost of those attempts.
         earlier: the spending of other processes on the runs that this one resumes.
+        bills: what adds an attempt to the sums, for attempts that were made before the price table was loaded.
     """
 
     __slots__ = (
         "_assumes",
         "_open",
+        "_reckoned",
         "_reserved",
         "_runs",
         "_settled",
+        "_spent",
         "_turn",
+        "_unknown",
+        "bills",
         "budget",
         "earlier",
-        "reckoned",
-        "spent",
-        "unknown",
     )
 
     def __init__(self, budget: float | None) -> None:
         self.budget = budget
-        self.spent = 0.0
-        self.unknown = 0
-        self.reckoned = 0.0
         self.earlier = 0.0
+        self.bills: list[Callable[[], object]] = []
+        self._spent = 0.0
+        self._unknown = 0
+        self._reckoned = 0.0
         self._runs: set[Hashable] = set()
         self._reserved = 0.0
         self._open = 0
@@ -56,12 +64,48 @@ class Purse:
         self._settled = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Purse(spent=${self.spent:.4f}, reserved=${self._reserved:.4f}, budget={self.budget})"
+        return f"Purse(spent=${self._spent:.4f}, reserved=${self._reserved:.4f}, budget={self.budget})"
+
+    @property
+    def spent(self) -> float:
+        """The known spending."""
+        self.reckon()
+        return self._spent
+
+    @property
+    def unknown(self) -> int:
+        """The number of attempts that may have been billed an unknown amount."""
+        self.reckon()
+        return self._unknown
 
     @property
     def left(self) -> float:
         """The amount that may still be reserved, if there is a budget."""
-        return (self.budget or 0.0) - self.earlier - self.spent - self.reckoned - self._reserved
+        return (self.budget or 0.0) - self.earlier - self._spent - self._reckoned - self._reserved
+
+    def told(self) -> str:
+        """The spending in words, as far as it is known without loading the price table."""
+        if self.bills:
+            return "not added up yet"
+        spent = f"${self._spent:.4f}"
+        if self._unknown:
+            return f"at least {spent}" if self._spent else "unknown"
+        return spent
+
+    def reckon(self) -> None:
+        """Add up the bills. If the price table is not loaded, this loads it, which takes 0.1 s."""
+        bills, self.bills = self.bills, []
+        for bill in bills:
+            bill()
+
+    def pay(self, cost: float) -> None:
+        """Add the cost of an attempt."""
+        self._spent += cost
+
+    def pay_unknown(self, estimate: float) -> None:
+        """Add an attempt that may have been billed an unknown amount."""
+        self._unknown += 1
+        self._reckoned += estimate
 
     def go_on(self, run: Hashable, spent: float) -> None:
         """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own."""
@@ -116,7 +160,7 @@ class Purse:
         return f"${max(0.0, self.left):.4f} of the budget of ${self.budget:g} is left{earlier}"
 
     def release(self, worst: float) -> None:
-        """Give back a reservation; the real cost is in ``spent`` by now."""
+        """Give back a reservation; the real cost is counted by now."""
         self._open -= 1
         self._reserved = self._reserved - worst if self._open else 0.0
         self._settled.set()
@@ -149,9 +193,24 @@ class Budget:
         self._prices = prices
         self._longest = 0
         self._estimate = estimate
+        self._loading = asyncio.Lock()
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
+        if not self._prices.ready(self._target) and self._wants_prices():
+            return self._with_prices(call, call_next)
         return self._counted(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
+
+    def _wants_prices(self) -> bool:
+        purse = self._purse
+        return current_journey().tells_cost or purse.budget is not None or len(purse.bills) >= MOST_BILLS
+
+    async def _with_prices(self, call: Call, call_next: CallNext) -> Reply:
+        """Load the price table first, before the call is sent: its answer must not wait for that."""
+        async with self._loading:
+            if not self._prices.ready(self._target):
+                await self._prices.load()
+        self._purse.reckon()
+        return await self(call, call_next)
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send the call only if it cannot exceed the budget."""
@@ -169,31 +228,37 @@ class Budget:
         try:
             reply = await call_next(call)
         except CallError as error:
-            if error.reply is not None:
+            if error.reply is not None or may_have_billed(error):
                 self._settle(call, error.reply)
-            elif may_have_billed(error):
-                self._unknown(call)
             raise
         except BaseException:
             if journey.attempts > before:  # otherwise it was abandoned while it waited, and not sent
-                self._unknown(call)
+                self._settle(call, None)
             raise
         self._settle(call, reply)
         return reply
 
-    def _settle(self, call: Call, reply: Reply) -> None:
-        self._longest = max(self._longest, reply.usage.output_tokens or 0)
-        tier = reply.service_tier or call.service_tier
-        cost = self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier)
-        if cost is None:
-            self._unknown(call)
-            return
-        self._purse.spent += cost
-        current_journey().account.spent(cost)
+    def _settle(self, call: Call, reply: Reply | None) -> None:
+        """Add up the cost of an attempt, or keep its bill; without a reply its cost is unknown."""
+        account = current_journey().account
+        if reply is not None:
+            self._longest = max(self._longest, reply.usage.output_tokens or 0)
+        if self._prices.ready(self._target):
+            account.spent(self._pay(call, reply))
+        else:
+            account.spent(None)
+            self._purse.bills.append(partial(self._pay, call, reply, self._prices.wall()))
 
-    def _unknown(self, call: Call) -> None:
-        if self._prices.is_free(self._target):
-            return
-        self._purse.unknown += 1
-        self._purse.reckoned += self._estimate(call) or 0.0
-        current_journey().account.spent(None)
+    def _pay(self, call: Call, reply: Reply | None, at: float | None = None) -> float | None:
+        cost = self._cost(call, reply, at) if reply is not None else None
+        if cost is None and self._prices.is_free(self._target):
+            cost = 0.0
+        if cost is None:
+            self._purse.pay_unknown(self._estimate(call) or 0.0)
+        else:
+            self._purse.pay(cost)
+        return cost
+
+    def _cost(self, call: Call, reply: Reply, at: float | None) -> float | None:
+        tier = reply.service_tier or call.service_tier
+        return self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier, at=at)
