@@ -18,6 +18,8 @@ from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 from msgspec import Struct
 
+from docs._site.layout import layout
+
 ROOT = Path(__file__).parents[2]
 ASKED = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", re.MULTILINE)
 
@@ -181,4 +183,4 @@ def changes() -> str:
     return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n")[2]
 
 
-GENERATORS = {"command": command, "errors": errors, "settings": settings, "changes": changes}
+GENERATORS = {"command": command, "errors": errors, "settings": settings, "changes": changes, "layout": layout}

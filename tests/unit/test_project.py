@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from runpy import run_path
 
 import yaml
 
@@ -46,3 +47,23 @@ def test_the_versions_are_one():
     from flatout import __version__
 
     assert __version__ == PROJECT["version"]
+
+
+MAP = run_path(str(ROOT / "docs/_site/layout.py"))
+
+
+def test_the_map_has_every_module_and_says_what_it_is_for():
+    """A newcomer would look for a module on the map in vain, or find no word about it."""
+    modules = sorted(MAP["SOURCE"].rglob("*.py"))
+    assert [each.name for each in modules if not re.fullmatch(r"[\w`].{5,160}[.]", MAP["purpose"](each))] == []
+    rows = re.findall(r"^\| (?:\[)?`([\w.]+)/?`", MAP["layout"](), re.MULTILINE)
+    own = [each.name for each in modules if each.name != "__init__.py"]
+    rooms = [each.name for each in MAP["rooms"]() if each.is_dir()]
+    assert sorted(rows) == sorted([*own, *rooms])
+
+
+def test_the_map_names_files_that_are_there():
+    """An answer to "where is …?" would lead nowhere after a module was moved."""
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/layout.md").read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (MAP["SOURCE"] / name).is_file()] == []
