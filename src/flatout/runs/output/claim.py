@@ -62,7 +62,7 @@ class Claim(Struct, frozen=True, kw_only=True):
         for other, what in ((self.source, "the input"), (self.run_file, "the run file")):
             if other is not None and _is_same(target, other):
                 raise ConfigError(f"{path}: is {what}; write to another file")
-        if self.overwrite or not target.exists() or not target.stat().st_size:
+        if self.overwrite or not _size(target):
             return
         if digest(target) not in self.mine:
             raise ConfigError(f"{path}: exists already; name another file, or add --overwrite to replace it")
@@ -71,6 +71,14 @@ class Claim(Struct, frozen=True, kw_only=True):
         """Note a new output that is complete but not in its place yet."""
         if self.note is not None:
             self.note([*self.mine, digest(file)][-_KEPT:])
+
+
+def _size(file: Path) -> int:
+    """Bytes; 0 if there is no such file."""
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def digest(file: Path) -> str:

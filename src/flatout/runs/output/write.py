@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -223,8 +224,18 @@ def _check_place(path: str | Path, claim: Claim) -> None:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether the output is not a file to replace: stdout, a device, a pipe."""
-    return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+    """Whether the output is not a file to replace: stdout, a device, a pipe.
+
+    Raises:
+        OSError: the path cannot be examined. `Path.exists` raises that only before Python 3.14.
+    """
+    if str(path) == "-":
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _taken_names(rows: Iterable[AnsweredRow]) -> tuple[str, ...]:
