@@ -194,10 +194,14 @@ class Budget:
         self._longest = 0
         self._estimate = estimate
         self._loading = asyncio.Lock()
+        self._behind = 0  # calls that wait for the price table
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
-        if not self._prices.ready(self._target) and self._wants_prices():
+        if self._behind or (not self._prices.ready(self._target) and self._wants_prices()):
             return self._with_prices(call, call_next)
+        return self._pass(call, call_next)
+
+    def _pass(self, call: Call, call_next: CallNext) -> Awaitable[Reply]:
         return self._counted(call, call_next) if self._purse.budget is None else self._reserved(call, call_next)
 
     def _wants_prices(self) -> bool:
@@ -205,12 +209,19 @@ class Budget:
         return current_journey().tells_cost or purse.budget is not None or len(purse.bills) >= MOST_BILLS
 
     async def _with_prices(self, call: Call, call_next: CallNext) -> Reply:
-        """Load the price table first, before the call is sent: its answer must not wait for that."""
-        async with self._loading:
-            if not self._prices.ready(self._target):
-                await self._prices.load()
+        """Load the price table first, before the call is sent: its answer must not wait for that.
+
+        The calls go on in the order in which they came. Those that come meanwhile wait behind them.
+        """
+        self._behind += 1
+        try:
+            async with self._loading:  # wakes them one by one, first in, first out
+                if not self._prices.ready(self._target):
+                    await self._prices.load()
+        finally:
+            self._behind -= 1
         self._purse.reckon()
-        return await self(call, call_next)
+        return await self._pass(call, call_next)
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send the call only if it cannot exceed the budget."""
