@@ -46,7 +46,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .values import Limits, Reply
+    from .values.limits import Limits
+    from .values.reply import Reply
 
 BODY_CAP = 2_000
 """Characters of a provider's error body that an error keeps."""

@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import Protocol
 
-from flatout.policies.pacing.sharing import Event
+from flatout.policies.pacing.sharing import LogEntry
 
 KEPT = 4_096
 """Events in the ring."""
@@ -49,7 +49,7 @@ class SharedLog:
         end = self._cells.read("log_end")
         return int(end) if 0.0 <= end < 1e15 else 0
 
-    def append(self, event: Event, /) -> None:
+    def append(self, event: LogEntry, /) -> None:
         """Add an event."""
         if not self._cells.still_locked:  # this process was stopped, and others have moved on meanwhile
             self._cells.lock_again()
@@ -57,7 +57,7 @@ class SharedLog:
         _EVENT.pack_into(self._file, self._at(end), *event)
         self._cells.write("log_end", end + 1.0)
 
-    def since(self, place: int, /) -> list[Event] | None:
+    def since(self, place: int, /) -> list[LogEntry] | None:
         """The events from a number on; None if the ring no longer holds them all."""
         end = self.end
         if not end - KEPT <= place <= end:

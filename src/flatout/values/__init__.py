@@ -5,9 +5,10 @@ Durations are float seconds, money is US dollars, tokens and counts are int. Wha
 """
 
 from .call import Call, CallLike, OutputType
+from .limits import Limits
 from .reply import Message, OutputT, Reply, ToolCall, Usage
 from .result import Answered, Failed, Result
-from .target import Endpoint, Limits, Target
+from .target import Endpoint, Target
 
 __all__ = [
     "Answered",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.sharing import Event
+from flatout.policies.pacing.sharing import LogEntry
 from flatout.policies.pacing.unknown.search import RateSearch
 from flatout.policies.pacing.unknown.state import from_bytes, to_bytes
 from flatout.policies.pacing.unknown.together import STALE, Together
@@ -19,7 +19,7 @@ class Kept:
     """A log in memory that holds the last `most` events."""
 
     def __init__(self, most: int = 4_000) -> None:
-        self.events: list[Event] = []
+        self.events: list[LogEntry] = []
         self.most = most
         self.state: tuple[int, bytes] | None = None
 
@@ -27,10 +27,10 @@ class Kept:
     def end(self) -> int:
         return len(self.events)
 
-    def append(self, event: Event, /) -> None:
+    def append(self, event: LogEntry, /) -> None:
         self.events.append(event)
 
-    def since(self, place: int, /) -> list[Event] | None:
+    def since(self, place: int, /) -> list[LogEntry] | None:
         return self.events[place:] if place >= self.end - self.most else None
 
     def keep(self, state: bytes, /) -> None:

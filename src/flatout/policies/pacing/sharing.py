@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from .gcra import Gcra
 
-Event = tuple[float, float, float, float, float, float]
+LogEntry = tuple[float, float, float, float, float, float]
 """What happened: its kind, when, and up to four figures more."""
 
 
@@ -29,11 +29,11 @@ class Log(Protocol):
         """How many events there were so far."""
         ...
 
-    def append(self, event: Event, /) -> None:
+    def append(self, event: LogEntry, /) -> None:
         """One more has happened."""
         ...
 
-    def since(self, place: int, /) -> Sequence[Event] | None:
+    def since(self, place: int, /) -> Sequence[LogEntry] | None:
         """The events from one on; None when they are not all there any more."""
         ...
 

@@ -15,7 +15,7 @@ ROUGH = 4  # requests that are accepted at each rate while only its order of mag
 FALLS, LESS = 4.0, 2.5  # a limit was divided by the first, and what is accepted then by the second: it was no limit
 
 
-class Steady(Phase):
+class AtLimit(Phase):
     """At a limit, or just above."""
 
     def fallen(self, limit: float, accepted: float, now: float) -> Phase:
@@ -29,7 +29,7 @@ class Steady(Phase):
         return Hold(known, now)
 
 
-class Hold(Steady):
+class Hold(AtLimit):
     """Send a margin below the limit.
 
     Where the limit was just met, a bucket is empty. What it refuses at first are no strays.
@@ -70,7 +70,7 @@ class Hold(Steady):
         return self.fallen(min(known.limit * (1.0 - MARGIN), refill), accepted, shut.sent)
 
 
-class Look(Steady):
+class Look(AtLimit):
     """Send a step faster, until that is refused or was accepted for long enough."""
 
     def __init__(self, hold: Hold, now: float) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from flatout.policies.pacing.aimd import Aimd
-from flatout.policies.pacing.sharing import Event, Log
+from flatout.policies.pacing.sharing import Log, LogEntry
 
 from .search import RateSearch
 from .state import from_bytes, into, to_bytes
@@ -62,7 +62,7 @@ class JointSearch(RateSearch):
         self._together.tell(REFUSED, now, mark, ended, sent, math.nan if retry_after is None else retry_after)
         return self.shut
 
-    def happened(self, event: Event) -> None:
+    def happened(self, event: LogEntry) -> None:
         """Do what follows from an event."""
         kind, now, mark, ended, sent, told = event
         if kind == TAKE:
@@ -102,7 +102,7 @@ class JointAimd(Aimd):
     def take_back(self, now: float) -> None:
         self._together.tell(TAKEN_BACK, now)
 
-    def happened(self, event: Event) -> None:
+    def happened(self, event: LogEntry) -> None:
         """Do what follows from an event."""
         kind, now, in_flight, seconds, _, _ = event
         if kind == ANSWERED:
@@ -174,7 +174,7 @@ class Together:
         self.catch_up(now)
         return not abs(now - self.last) <= STALE
 
-    def _news(self) -> Iterable[Event]:
+    def _news(self) -> Iterable[LogEntry]:
         """The events since the last look; a kept state stands for those that are there no more.
 
         Raises:
@@ -207,7 +207,7 @@ class Together:
         if aimd is not None:
             self.tell(ADAPT, now, aimd.most)
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: LogEntry) -> None:
         kind, self.last, figure, ceiling, _, _ = event
         if kind == BEGIN:
             self._begun += 1
