@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._lazy import lazy
+from ._version import __version__ as __version__
 from .errors import (
     AttemptTimeout,
     AuthenticationError,
@@ -58,8 +59,6 @@ if TYPE_CHECKING:
     from .sync import run
     from .values import Answered, Call, Endpoint, Failed, Limits, Reply, Result, ToolCall, Usage
     from .values.attachments import File, Image
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answered",

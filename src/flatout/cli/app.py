@@ -28,7 +28,7 @@ $ flatout status answers.jsonl
 
 def _version(asked: bool) -> None:
     if asked:
-        from flatout import __version__
+        from flatout._version import __version__
 
         show(f"flatout {__version__}")
         raise typer.Exit

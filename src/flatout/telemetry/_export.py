@@ -173,7 +173,7 @@ def _resource() -> Resource:
     """Who reports. The user's own ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
     from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 
-    from flatout import __version__
+    from flatout._version import __version__
 
     named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return Resource.create({} if named else {SERVICE_NAME: "flatout", SERVICE_VERSION: __version__})

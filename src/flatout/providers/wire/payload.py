@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from flatout import __version__
+from flatout._version import __version__
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.providers.failures.problem import joined
 from flatout.values import Call, Endpoint
