@@ -14,8 +14,12 @@ KILLS ?= 2000
 EXTRAS := .[local,uvloop,parquet,otel,mcp]
 LOCK := constraints.txt
 
-# Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
+# Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share,
+# and the slowest files come first (tests/crash): the last worker would else be left alone with one of them.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+# The tests start flatout hundreds of times: where the environment forbids to keep it compiled, they take much longer.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Those that can be run; the others are what they share.
 BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
@@ -66,7 +70,8 @@ lock: | $(BIN)/pip ## take the newest versions that are allowed into constraints
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
-soak: $(VENV)/.dev ## faults for MINUTES (30), watching what grows; then kill real runs, KILLS times (2,000)
+soak: $(VENV)/.dev ## the tests' rarer cases; faults for MINUTES (30), watching what grows; KILLS (2,000) of real runs
+	$(PYTEST) --hypothesis-profile soak -m 'soak or hypothesis'
 	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
 

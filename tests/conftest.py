@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("flatout", deadline=None)  # no absolute times: a busy machine would fail what is right
+# No deadline: a busy machine would fail what is right.
+settings.register_profile("flatout", deadline=None, max_examples=50)
+settings.register_profile("soak", deadline=None, max_examples=1_000)
 settings.load_profile("flatout")

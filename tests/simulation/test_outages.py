@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from functools import cache
+from itertools import cycle, product
 
 import pytest
 
@@ -82,59 +84,70 @@ def lost(results) -> Counter:
     return Counter(type(result.error).__name__ for result in results if not result.ok)
 
 
-def assert_outage_costs_its_length(wire: Wire, calls: int = CALLS, **options) -> None:
-    calm = Wire(0, 0, 0, seed=wire.model.seed)
-    _, ideal = gathered(calm, calls, **options)
-    results, seconds = gathered(wire, calls, **options)
+@cache
+def calm(limits: Limits | None, calls: int = CALLS, seed: int = 1) -> float:
+    """How long a batch takes while nothing is wrong."""
+    return gathered(Wire(0, 0, 0, seed=seed), calls, limits=limits)[1]
+
+
+def assert_outage_costs_its_length(wire: Wire, limits: Limits | None, calls: int = CALLS) -> None:
+    results, seconds = gathered(wire, calls, limits=limits)
     assert lost(results) == {}
-    assert seconds <= wire.ends - wire.begins + 1.3 * ideal
+    assert seconds <= wire.ends - wire.begins + 1.25 * calm(limits, calls, wire.model.seed)
     assert wire.noticed_late() <= 1 / FIRST_LOOK + 0.01
 
 
-@KINDS
-@pytest.mark.parametrize("kills", [False, True], ids=["lets finish", "kills"])
-@pytest.mark.parametrize("status", [500, 502, 503, 529, 0])
-@pytest.mark.parametrize("seconds", [3, 20])
-def test_an_outage_costs_no_call_and_only_its_length(status, seconds, kills, limits):
+STATUSES = (0, 500, 502, 503, 529)
+WAYS = list(product([3, 20], [False, True], [RPM, SLOTS, None]))  # seconds, whether it kills, what is known
+EACH_WAY = [(*way, status) for way, status in zip(WAYS, cycle(STATUSES), strict=False)]
+THE_REST = [case for case in ((*way, status) for way in WAYS for status in STATUSES) if case not in EACH_WAY]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kills", "limits", "status"),
+    [*EACH_WAY, *(pytest.param(*case, marks=pytest.mark.soak) for case in THE_REST)],
+)
+def test_an_outage_costs_no_call_and_only_its_length(seconds, kills, limits, status):
     """Every restart of a provider would lose hundreds of rows, that a semaphore and a loop of retries had kept."""
-    assert_outage_costs_its_length(Wire(5, 5 + seconds, status, kills=kills), limits=limits)
+    assert_outage_costs_its_length(Wire(5, 5 + seconds, status, kills=kills), limits)
 
 
 @KINDS
 @pytest.mark.parametrize("status", [500, 503, 0])
 def test_a_provider_that_is_not_there_yet_is_waited_for(status, limits):
     """A run that starts together with its server would lose all of its rows."""
-    assert_outage_costs_its_length(Wire(0, 5, status), limits=limits)
+    assert_outage_costs_its_length(Wire(0, 5, status), limits)
 
 
-@pytest.mark.parametrize("seed", range(1_000, 1_012))
+@pytest.mark.parametrize(
+    "seed", [*range(1_000, 1_003), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1_003, 1_012))]
+)
 def test_outages_at_random_cost_no_call_and_only_their_length(seed):
     """The rules would fit the outages that they were made for, and no others."""
     chance = random.Random(seed)
     begins, length = chance.uniform(1, 20), 10 ** chance.uniform(0, 2.778)
     wire = Wire(begins, begins + length, chance.choice([0, 500, 502, 503, 529]), kills=chance.random() < 0.5, seed=seed)
-    assert_outage_costs_its_length(wire, 4_000, limits=chance.choice([RPM, SLOTS]))
+    assert_outage_costs_its_length(wire, chance.choice([RPM, SLOTS]), 4_000)
 
 
-@pytest.mark.parametrize("limits", [None, Limits(concurrency=500)], ids=["none", "slots"])
-def test_a_server_without_room_for_more_is_kept_full_and_loses_nothing(limits):
+@pytest.mark.parametrize(("limits", "most"), [(None, 60), (Limits(concurrency=500), 480)], ids=["none", "slots"])
+def test_a_server_without_room_for_more_is_kept_full_and_loses_nothing(limits, most):
     """Behind a balancer a server of 64 places says 503 to all others: a third of the rows would be lost."""
     given = {"slots": 64, "queue": 64, "queue_status": 503}
     _, ideal = gathered(Wire(0, 0, 0, **given), limits=Limits(concurrency=64))
     wire = Wire(0, 0, 0, **given)
     results, seconds = gathered(wire, limits=limits)
     assert lost(results) == {}
-    assert seconds <= 1.1 * ideal
-    assert wire.model.stats()["faults"].get("queue_full", 0) <= 0.25 * CALLS
+    assert seconds <= 1.03 * ideal
+    assert wire.model.stats()["faults"].get("queue_full", 0) <= most
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_503s_whatever_is_in_flight_do_not_slow_a_run_to_a_crawl(share):
     """A provider that says 503 now and then would be sent one call at a time."""
-    _, ideal = gathered(Wire(0, 0, 0), limits=RPM)
     results, seconds = gathered(Wire(0, 0, 0, faults=Faults(overloaded=share)), limits=RPM)
     assert lost(results) == {}
-    assert seconds <= 2.0 * ideal / (1.0 - share)
+    assert seconds <= 1.2 * calm(RPM) / (1.0 - share)
 
 
 @pytest.mark.parametrize("fault", ["server_error", "reset"])
@@ -143,13 +156,13 @@ def test_calls_spend_their_own_attempts_while_others_are_answered(fault):
     results, _ = gathered(Wire(0, 0, 0, faults=Faults(**{fault: 0.3})), limits=RPM, retries=20)
     assert lost(results) == {}
     attempts = sum(result.attempts for result in results)
-    assert attempts == pytest.approx(CALLS / 0.7, rel=0.1)
+    assert attempts == pytest.approx(CALLS / 0.7, rel=0.03)
 
 
 def test_failures_at_random_lose_no_more_than_independent_attempts_would():
     """A user would compute how many retries are enough, and lose rows all the same."""
     results, _ = gathered(Wire(0, 0, 0, faults=Faults(server_error=0.4)), limits=RPM, retries=2)
-    assert sum(lost(results).values()) == pytest.approx(CALLS * 0.4**3, rel=0.35)
+    assert sum(lost(results).values()) == pytest.approx(CALLS * 0.4**3, rel=0.2)
     for result in results:
         if not result.ok:
             assert "sent meanwhile were answered, so it is this call" in str(result.error)
@@ -165,11 +178,10 @@ def test_a_row_that_always_fails_is_lost_and_holds_up_no_other():
                 return Response(500, {}, answers.error("crash", "server_error"))
             return await super().send(request)
 
-    _, ideal = gathered(Wire(0, 0, 0), limits=RPM)
     results, seconds = gathered(Crash(0, 0, 0), limits=RPM)
     assert [result.index for result in results if not result.ok] == [7]
     assert results[7].attempts == 6
-    assert seconds <= 1.05 * ideal
+    assert seconds <= 1.05 * calm(RPM)
 
 
 class Hanging(SimulatedTransport):
@@ -194,9 +206,9 @@ def test_a_server_that_hangs_costs_no_call(limits):
     wire = Hanging(until=1_000.0)
     results, seconds = gathered(wire, timeout=100.0, limits=limits)
     assert not lost(results)
-    assert seconds <= 1_000.0 + 200.0
+    assert seconds <= 1_000.0 + 100.0
     late = [at for at in wire.met if at >= 500.0]
-    assert len(late) <= 0.2 * 500.0
+    assert len(late) <= 0.04 * 500.0
 
 
 @KINDS
@@ -207,7 +219,7 @@ def test_rows_that_alone_hang_are_lost_by_their_own_fault(limits):
     assert {result.call.prompt for result in results if not result.ok} == prompts
     assert all("so it is this call" in str(results[number].error) for number in (7, 1000))
     assert all(result.attempts == 6 for result in results if not result.ok)
-    assert seconds <= 200.0
+    assert seconds <= 1.1 * calm(limits)
 
 
 @pytest.mark.parametrize("slots", [4, 7, 60])
@@ -216,7 +228,7 @@ def test_a_server_that_lets_calls_wait_gets_few_of_them(slots):
     wire = SimulatedTransport(ProviderModel(ProviderSettings(latency=8.0, latency_p99=60.0, slots=slots), 1))
     results, _ = gathered(wire, calls=40 * slots)
     assert not lost(results)
-    assert sum(result.attempts - 1 for result in results) <= 0.02 * len(results)
+    assert sum(result.attempts - 1 for result in results) <= 0.005 * len(results)
 
 
 def test_a_host_that_is_not_there_is_told_after_a_second_and_given_up_after_a_minute():
@@ -251,7 +263,7 @@ def test_calls_that_wait_for_a_target_end_with_their_deadline_and_say_so():
     assert len(waited) >= 30
     assert all("the provider is down" in str(result.error) for result in waited)
     assert sum("waiting for a server that was down" in str(result.error) for result in waited) > 20
-    assert max(result.waits.get("outage", 0.0) for result in waited) > 60
+    assert max(result.waits.get("outage", 0.0) for result in waited) > 100
 
 
 # -- stopped ----------------------------------------------------------------------------------------------------------

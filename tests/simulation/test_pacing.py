@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
+from itertools import product
+from statistics import mean
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.pacing_given import Yesterday
 from flatout import CircuitOpen, Client, Limits, QuotaExhausted
@@ -87,11 +91,17 @@ def test_a_known_limit_is_used_and_never_hit(server, rpm):
     assert refused == 0
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("rpm", [20_000, 600, 60])
+@pytest.mark.parametrize(
+    ("server", "rpm"),
+    [
+        *product(SERVERS, [600, 60]),
+        *product(["bucket 1 s", "sliding"], [3_000]),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in product(SERVERS, [20_000])),
+    ],
+)
 def test_a_known_limit_is_tried_ahead_once_and_never_again_after_a_refusal(server, rpm, tmp_path):
     """What is tried to be sooner would cost a storm, or some refusals in each run for ever."""
-    seconds = 70 if rpm > 10_000 else 130
+    seconds = 70 if rpm > 600 else 130
     shallow = server == "bucket 1 s"
     for most in (5 if shallow else 0, 0):
         admitted, _, stats = drive(
@@ -124,15 +134,15 @@ def test_a_known_limit_on_tokens_is_used_and_never_hit():
     results, seconds = gathered(model, 2_000, limits=Limits(tpm=120_000))
     assert all(result.ok for result in results)
     assert model.stats()["refused"] == 0
-    assert model.stats()["tokens_admitted"] / (2_000 * seconds) >= 0.93  # its first seconds and the last answers too
+    assert model.stats()["tokens_admitted"] / (2_000 * seconds) >= 0.97  # its first seconds and the last answers too
 
 
 @pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 @pytest.mark.parametrize("stale", [0.0, 5.0], ids=["fresh", "stale"])
 def test_an_advertised_limit_is_used_and_hardly_ever_hit(server, stale):
     """Who does not know the limit would be slower, or refused, although every answer tells it."""
-    admitted, _, stats = drive(180, rpm=600, headers="openai", stale_headers=stale, **server, **QUICK)
-    assert used(admitted, 60, 180, 10.0) >= 0.97
+    admitted, _, stats = drive(120, rpm=600, headers="openai", stale_headers=stale, **server, **QUICK)
+    assert used(admitted, 60, 120, 10.0) >= 0.97
     assert stats["refused"] <= FOUND_OUT
 
 
@@ -182,9 +192,9 @@ def test_tokens_are_reserved_as_they_are_charged(server, headers, given):
 @pytest.mark.parametrize("retry_after", ["seconds", ""], ids=["retry-after", "bare 429"])
 def test_a_limit_that_nobody_tells_is_found_and_kept_to(retry_after):
     """Who knows nothing of limits would be refused time after time, or wait for nothing."""
-    admitted, refused, _ = drive(180, rpm=6_000, retry_after=retry_after, **BUCKET)
-    assert used(admitted, 60, 180, 100.0) >= 0.965
-    assert refused <= 0.003
+    admitted, refused, _ = drive(180, rpm=3_000, retry_after=retry_after, **BUCKET)
+    assert used(admitted, 60, 180, 50.0) >= 0.98
+    assert refused <= 0.002
 
 
 @pytest.mark.parametrize("rpm", [60, 600])
@@ -199,7 +209,7 @@ def test_a_limit_that_a_refusal_names_is_kept_to_from_then_on(server, rpm):
 
 @pytest.mark.parametrize(
     ("limits", "more", "most"),
-    [(Limits(rpm=2_400), {}, 1.08), (None, {"headers": "openai"}, 1.05), (None, {"retry_after": ""}, 1.2)],
+    [(Limits(rpm=2_400), {}, 1.08), (None, {"headers": "openai"}, 1.05), (None, {"retry_after": ""}, 1.1)],
     ids=["known", "advertised", "bare 429s"],
 )
 def test_a_short_job_takes_little_more_than_it_must(limits, more, most):
@@ -217,22 +227,22 @@ def test_a_full_minute_s_bucket_is_spent_at_once():
 
 
 @pytest.mark.parametrize(
-    ("headers", "settled", "least"), [("", 60, 0.90), ("openai", 60, 0.97)], ids=["unknown", "advertised"]
+    ("headers", "settled", "least"), [("", 60, 0.95), ("openai", 60, 0.97)], ids=["unknown", "advertised"]
 )
 def test_a_limit_that_is_halved_is_followed(headers, settled, least):
     """A provider that lowers a limit at noon would be run into all afternoon."""
     change = ((120.0, {"rpm": 300.0}),)
     admitted, _, stats = drive(300, rpm=600, changes=change, headers=headers, **BUCKET)
-    assert stats["refused"] <= FOUND_OUT + 0.01 * stats["received"]
+    assert stats["refused"] <= FOUND_OUT + 0.005 * stats["received"]
     assert used(admitted, 120 + settled, 300, 5.0) >= least
 
 
 @pytest.mark.parametrize(("headers", "settled"), [("", 300), ("openai", 60)], ids=["unknown", "advertised"])
 def test_a_limit_that_is_doubled_is_followed(headers, settled):
     """A raised limit would be of no use until the next run."""
-    change = ((120.0, {"rpm": 1_200.0}),)
-    admitted, _, stats = drive(120 + settled + 60, rpm=600, changes=change, headers=headers, **BUCKET)
-    assert used(admitted, 120 + settled, 180 + settled, 20.0) >= 0.9
+    change = ((120.0, {"rpm": 600.0}),)
+    admitted, _, stats = drive(120 + settled + 60, rpm=300, changes=change, headers=headers, **BUCKET)
+    assert used(admitted, 120 + settled, 180 + settled, 10.0) >= 0.95
     assert stats["refused"] <= FOUND_OUT + 0.003 * stats["received"]
 
 
@@ -240,49 +250,64 @@ def test_a_limit_that_is_doubled_is_followed(headers, settled):
 def test_a_server_of_one_s_own_is_kept_busy(how):
     """Slots that are paid for by the hour would stand idle."""
     counts = {}
-    for name, limits in (("fixed", Limits(concurrency=32)), ("adaptive", Limits(adaptive="concurrency"))):
-        admitted, _, _ = drive(100, limits=limits, slots=32, latency=0.5, latency_p99=2.0, **how)
+    for name, limits in (("fixed", Limits(concurrency=16)), ("adaptive", Limits(adaptive="concurrency"))):
+        admitted, _, _ = drive(100, limits=limits, slots=16, latency=0.5, latency_p99=2.0, **how)
         counts[name] = sum(admitted[30:100])
-    assert counts["adaptive"] >= 0.95 * counts["fixed"]
+    assert counts["adaptive"] >= 0.98 * counts["fixed"]
 
 
 def test_stray_refusals_at_low_traffic_do_not_slow_a_run_for_ever():
     """One 429 in fifty that means nothing would turn minutes into hours."""
     settings = ProviderSettings(latency=0.5, faults=Faults(rate_limited=0.02), retry_after="")
+    times = []
     for seed in range(5):
         results, seconds = gathered(ProviderModel(settings, seed), 200, limits=Limits(concurrency=2))
         assert all(result.ok for result in results)
-        assert seconds < 600
+        times.append(seconds)
+    _, calm = gathered(ProviderModel(replace(settings, faults=Faults()), 1), 200, limits=Limits(concurrency=2))
+    assert max(times) <= 2.0 * calm
+    assert mean(times) <= 1.4 * calm
 
 
 def test_stray_refusals_do_not_hide_that_there_is_room():
     """Where no limit is known, each of them would be taken for it, until hardly anything goes."""
     settings = ProviderSettings(rpm=6_000, burst=1.0, latency=0.1, faults=Faults(rate_limited=0.02))
-    for seed in range(4):
+    for seed in range(2):
         results, seconds = gathered(ProviderModel(settings, seed), 2_000)
         assert all(result.ok for result in results)
-        assert seconds < 300
+        assert seconds < 1.2 * 20
 
 
-@pytest.mark.parametrize("share", [0.05, 0.15, 0.5])
 @pytest.mark.parametrize(
-    "limits", [None, Limits(rpm=6_000), Limits(concurrency=50)], ids=["none", "rpm", "concurrency"]
+    ("limits", "share", "most"),
+    [
+        (None, 0.05, 25),
+        (None, 0.15, 120),
+        (None, 0.5, 800),  # where half is refused and nothing is known, it takes long to tell that from a limit
+        (Limits(rpm=6_000), 0.05, 28),
+        (Limits(rpm=6_000), 0.15, 120),
+        (Limits(rpm=6_000), 0.5, 115),
+        (Limits(concurrency=50), 0.05, 21),
+        (Limits(concurrency=50), 0.15, 115),
+        (Limits(concurrency=50), 0.5, 80),
+    ],
 )
-def test_refusals_whatever_the_rate_do_not_bring_a_run_to_a_crawl(limits, share):
+def test_refusals_whatever_the_rate_do_not_bring_a_run_to_a_crawl(limits, share, most):
     """A provider that is half broken would be asked once a second: a thousand calls would take hours."""
     settings = ProviderSettings(rpm=6_000, burst=1.0, latency=0.5, faults=Faults(rate_limited=share))
     results, seconds = gathered(ProviderModel(settings, 1), 1_000, limits=limits, deadline=1e5)
     assert all(result.ok for result in results)
-    # Where half is refused and nothing is known, it takes long to tell that from a limit.
-    assert seconds < (150 if limits is not None or share < 0.5 else 1_500)
+    assert seconds <= most
 
 
-@pytest.mark.parametrize("limits", [Limits(rpm=6_000), Limits(rpm=780), Limits(concurrency=50)], ids=repr)
+@pytest.mark.parametrize(
+    ("limits", "seconds"), [(Limits(rpm=6_000), 180), (Limits(rpm=780), 300), (Limits(concurrency=50), 300)]
+)
 @pytest.mark.parametrize("server", ["bucket 1 s", "bucket 60 s"])
-def test_a_limit_that_was_given_too_high_is_not_stormed(server, limits):
+def test_a_limit_that_was_given_too_high_is_not_stormed(server, limits, seconds):
     """A figure that is out of date, or a key that others use, would have every second call refused."""
-    admitted, _, stats = drive(300, limits=limits, rpm=600, **SERVERS[server], **QUICK)
-    assert used(admitted, 60, 300, 10.0) >= 0.93
+    admitted, _, stats = drive(seconds, limits=limits, rpm=600, **SERVERS[server], **QUICK)
+    assert used(admitted, 60, seconds, 10.0) >= 0.93
     assert stats["refused"] <= FOUND_OUT + 0.02 * stats["received"]
 
 
@@ -290,7 +315,7 @@ def test_a_day_s_requests_may_go_in_a_minute():
     """Sixty calls under a limit of a hundred a day would take fourteen hours."""
     results, seconds = gathered(ProviderModel(ProviderSettings(), 1), 60, limits=Limits(rpm=600, rpd=100))
     assert all(result.ok for result in results)
-    assert seconds < 15
+    assert seconds < 7.5
 
 
 # -- pauses -----------------------------------------------------------------------------------------------------------
@@ -320,18 +345,18 @@ class Scripted:
 
 
 @pytest.mark.parametrize(
-    ("refuses", "most"),
+    ("refuses", "unknown", "known"),
     [
-        (lambda number: number == 3, 60),
-        (lambda number: number <= 5, 60),
-        (lambda number: number % 2 == 0, 60),
-        (lambda number: number % 3 == 0, 45),
-        (lambda number: number % 10 == 0, 45),
+        (lambda number: number == 3, 2, 4),
+        (lambda number: number <= 5, 25, 4),
+        (lambda number: number % 2 == 0, 24, 32),
+        (lambda number: number % 3 == 0, 20, 29),
+        (lambda number: number % 10 == 0, 4, 15),
     ],
     ids=["the third", "the first five", "every second", "every third", "every tenth"],
 )
 @pytest.mark.parametrize("limits", [None, Limits(rpm=6_000)], ids=["none", "rpm"])
-def test_refusals_by_number_do_not_bring_a_run_to_a_crawl(limits, refuses, most):
+def test_refusals_by_number_do_not_bring_a_run_to_a_crawl(limits, refuses, unknown, known):
     """A provider that counts oddly, or a test double, would have the run wait for minutes."""
     transport = Scripted(lambda now, number: throttle(1.0) if refuses(number) else None, latency=0.3)
 
@@ -341,7 +366,7 @@ def test_refusals_by_number_do_not_bring_a_run_to_a_crawl(limits, refuses, most)
 
     results, seconds = run_virtual(main(), limit=1e6)
     assert all(result.ok for result in results)
-    assert seconds < most
+    assert seconds <= (unknown if limits is None else known)
 
 
 @pytest.mark.parametrize("number", [20, 100])
@@ -355,7 +380,7 @@ def test_one_refusal_that_names_some_seconds_does_not_end_a_run_s_pace(number):
 
     results, seconds = run_virtual(main(), limit=1e6)
     assert all(result.ok for result in results)
-    assert seconds < 45
+    assert seconds < 8
 
 
 @pytest.mark.parametrize("limits", [None, Limits(rpm=6_000)], ids=["none", "rpm"])
@@ -375,7 +400,7 @@ def test_a_call_that_is_always_refused_holds_up_no_other(limits):
 
     results = run_virtual(main(), limit=1e6)
     assert [result.index for result in results if not result.ok] == [7]
-    assert max(result.elapsed for result in results if result.ok) < 60
+    assert max(result.elapsed for result in results if result.ok) < 2
 
 
 def throttle(retry_after: float, **headers: str) -> Response:
@@ -397,17 +422,19 @@ def batch(transport, count: int, **options):
     return run_virtual(main(), limit=1e6)
 
 
+@cache
+def last_sent(limits: Limits | None, told: float | None) -> float:
+    """When the last of four thousand calls is sent, where one in two hundred is refused if there is a time to tell."""
+    wire = Scripted(lambda now, number: throttle(told) if told and number % 200 == 100 else None, latency=2.0)
+    assert all(result.ok for result in batch(wire, 4_000, limits=limits))
+    return wire.times[-1]
+
+
 @pytest.mark.parametrize("told", [2.0, 30.0])
 @pytest.mark.parametrize("limits", [None, Limits(rpm=10_000), Limits(concurrency=400)], ids=["none", "rpm", "slots"])
 def test_one_stray_refusal_in_two_hundred_costs_a_run_next_to_nothing(limits, told):
     """Each of them would pause everybody: a minute of calls would take an hour."""
-    seconds = {}
-    for name, every in (("strays", 200), ("none", 10**9)):
-        wire = Scripted(lambda now, number, every=every: throttle(told) if number % every == 100 else None, latency=2.0)
-        results = batch(wire, 8_000, limits=limits)
-        assert all(result.ok for result in results)
-        seconds[name] = wire.times[-1]
-    assert seconds["strays"] <= 1.3 * seconds["none"] + told
+    assert last_sent(limits, told) <= 1.2 * last_sent(limits, None) + told
 
 
 def test_a_retry_after_that_one_call_hears_is_its_own_affair():
@@ -416,7 +443,7 @@ def test_a_retry_after_that_one_call_hears_is_its_own_affair():
     assert all(result.ok for result in batch(wire, 300))
     others = [at for at in wire.times if at < wire.times[19] + 29]
     assert len(others) == 300
-    assert others[-1] < 5
+    assert others[-1] < 1.5
 
 
 @pytest.mark.parametrize("limits", [Limits(rpm=6_000), Limits(concurrency=50)], ids=["rpm", "slots"])
@@ -434,7 +461,7 @@ def test_a_gateway_that_exaggerates_is_tried_early():
     """A minute would be lost for a place that is free again in two seconds."""
     wire = Scripted(lambda now, number: throttle(60, x_litellm_call_id="1") if 1.0 <= now < 2.5 else None)
     assert all(result.ok for result in batch(wire, 300, limits=Limits(rpm=6_000)))
-    assert wire.times[-1] < 12
+    assert wire.times[-1] < 9
 
 
 def test_a_long_retry_after_is_obeyed_to_the_end():
@@ -456,7 +483,7 @@ def test_an_absurd_wait_is_looked_at_before_it_ends(limits):
     """One header with a bug in it would stop a run for years, or fail all of its calls."""
     wire = Scripted(lambda now, number: throttle(1.8e8) if number in (20, 21) else None)
     assert all(result.ok for result in batch(wire, 300, limits=limits))
-    assert wire.times[-1] < 60
+    assert wire.times[-1] < 9
 
 
 @pytest.mark.parametrize("told", [0.0, 0.001])
@@ -465,7 +492,7 @@ def test_waits_that_are_always_too_short_grow(limits, told):
     """A gateway whose every 429 says 0 seconds would be asked forty times a second."""
     wire = Scripted(lambda now, number: throttle(told))
     assert not any(result.ok for result in batch(wire, 20, limits=limits, deadline=30.0))
-    assert len([at for at in wire.times if at > 0.5]) <= 16  # they double, up to 15 s
+    assert len([at for at in wire.times if at > 0.5]) <= 13  # they double, up to 15 s
 
 
 @pytest.mark.parametrize("retry_after", [None, 120.0], ids=["no time", "a time"])
@@ -474,7 +501,7 @@ def test_a_used_up_quota_is_waited_for_on_request(retry_after):
     wire = Scripted(lambda now, number: quota(retry_after) if 1.0 <= now < 3_600 else None)
     results = batch(wire, 300, limits=Limits(rpm=6_000), wait_for_quota=True)
     assert all(result.ok for result in results)
-    assert 3_600 <= wire.times[-1] <= 3_600 + 2 * (retry_after or 300)
+    assert 3_600 <= wire.times[-1] <= 3_600 + (retry_after or 300)
     assert len([at for at in wire.times if 2.0 < at < 3_600]) <= 3_600 / (retry_after or 300) + 1
 
 
@@ -485,7 +512,7 @@ def test_a_used_up_quota_fails_the_rest_fast_and_says_so_once():
     failed = [result.error for result in results if not result.ok]
     assert 800 < len(failed) < 1_000
     assert all(isinstance(error, QuotaExhausted | CircuitOpen) for error in failed)
-    assert sum(isinstance(error, CircuitOpen) for error in failed) >= len(failed) - 30
+    assert sum(isinstance(error, CircuitOpen) for error in failed) >= len(failed) - 10
     assert all("no credit" in str(error) for error in failed)
     assert wire.times[-1] < 1.5
 
@@ -497,7 +524,7 @@ def test_an_overloaded_provider_is_left_in_peace_and_its_limit_not_forgotten():
     results, _ = gathered(model, 3_000, retries=20)
     assert all(result.ok for result in results)
     admitted = model.stats()["admitted_per_second"]
-    assert model.stats()["faults"]["outage"] < 250
+    assert model.stats()["faults"]["outage"] < 100
     last = len(admitted) - 5
     assert used(admitted, last - 30, last, 20.0) >= 0.9
 

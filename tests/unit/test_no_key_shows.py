@@ -15,6 +15,7 @@ import pickle
 import pprint
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -240,8 +241,19 @@ def test_no_defect_shows_a_key_and_it_still_says_where_it_is(kind: type[Exceptio
     print_it(error)
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529])
-@pytest.mark.parametrize("code", ["", "insufficient_quota", "context_length_exceeded", "content_filter"])
+STATUSES = (301, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529)
+CODES = ("insufficient_quota", "context_length_exceeded", "content_filter")
+USUAL = (400, 429, 500)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *((status, "") for status in STATUSES),
+        *product(USUAL, CODES),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in product(sorted({*STATUSES} - {*USUAL}), CODES)),
+    ],
+)
 def test_no_refusal_shows_a_key(status: int, code: str) -> None:
     """A gateway that repeats the request in its error page would put the key into every log."""
     print_it(failure(lambda request: refusal(status, request, code)))

@@ -181,7 +181,9 @@ def test_it_never_sends_faster_than_the_ceiling():
     assert now >= 600 / 5.0 - 1
 
 
-@pytest.mark.parametrize("seed", range(0, 400, 2))
+@pytest.mark.parametrize(
+    "seed", [*range(0, 80, 2), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(80, 400, 2))]
+)
 def test_no_target_is_stormed_or_forgotten(seed):
     """On one kind of server a run would be refused without end, or stand still."""
     drawn = Drawn(seed)

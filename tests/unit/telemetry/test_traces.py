@@ -221,14 +221,14 @@ def test_content_is_cut():
 # -- many at once ------------------------------------------------------------------------------------------------------
 
 
-def test_ten_thousand_calls_keep_to_their_parents():
+def test_calls_of_many_runs_keep_to_their_parents():
     """Runs side by side would show each other's calls."""
     recorded = Recorded()
     tracer = recorded.provider.get_tracer("user")
 
     async def run(made: Client, number: int) -> None:
         with tracer.start_as_current_span(f"run {number}"):
-            results = await made.gather([Call(f"prompt {n}", id=f"{number}") for n in range(100)])
+            results = await made.gather([Call(f"prompt {n}", id=f"{number}") for n in range(50)])
         assert all(result.ok for result in results)
 
     async def main() -> None:
@@ -236,14 +236,14 @@ def test_ten_thousand_calls_keep_to_their_parents():
         async with Client("m", base_url="http://sim/v1", transport=SimulatedTransport(model), config={}) as made:
             trace_calls(made, tracer_provider=recorded.provider)
             async with asyncio.TaskGroup() as group:
-                for number in range(100):
+                for number in range(20):
                     group.create_task(run(made, number))
 
     run_virtual(main())
     parents = {span.context.span_id: span for span in recorded.spans if span.name.startswith("run")}
     chats = [span for span in recorded.spans if span.name == "chat m"]
-    assert len(parents) == 100
-    assert len(chats) == 10_000
+    assert len(parents) == 20
+    assert len(chats) == 1_000
     for span in chats:
         parent = parents[span.parent.span_id]
         assert parent.name == f"run {span.attributes['flatout.call.id']}"
