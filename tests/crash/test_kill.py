@@ -1,6 +1,6 @@
 """Real runs, killed with SIGKILL at random instants: what was reported is there, only what was in flight is paid twice.
 
-``FLATOUT_KILLS`` says how often; `make soak` kills ten times as often. ``FLATOUT_KILL_SEED`` repeats the instants, as
+``FLATOUT_KILLS`` says how often; `make soak` kills far more often. ``FLATOUT_KILL_SEED`` repeats the instants, as
 far as a machine can be repeated.
 """
 
@@ -29,7 +29,7 @@ from flatout.errors import StoreError
 from flatout.store import RunReader
 from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
 
-KILLS = int(os.environ.get("FLATOUT_KILLS", "200"))
+KILLS = int(os.environ.get("FLATOUT_KILLS", "60"))
 SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
 AT_ONCE = 3
 KILLS_PER_FILE = 10
@@ -196,7 +196,7 @@ def test_a_killed_command_loses_nothing(tmp_path: Path, provider: Provider) -> N
         duplicates(provider) - before,
     )
     say(f"{killed} kills: {lost} calls in flight at a kill, {paid_twice} of them paid twice")
-    assert killed >= kills * 0.9
+    assert killed >= 0.9 * len(jobs) * (kills // len(jobs))
     assert paid_twice <= lost <= killed * WINDOW
 
 

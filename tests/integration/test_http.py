@@ -39,6 +39,7 @@ from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layer import Request
 from flatout.testing import Faults, ProviderModel, ProviderSettings, digest_of, serve
 from flatout.transports.http import HttpTransport
+from tests.support.loop_turns import turns
 
 SECRET = "sk-" + "stays-at-home"
 PLENTY = Limits(concurrency=200)
@@ -327,9 +328,10 @@ def test_an_unreachable_host_is_given_up():
             free.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
             async with client(url, retries=5, give_up=1.0) as made:
-                began = time.monotonic()
-                results = await made.gather([f"{n}" for n in range(1_000)])
-                assert time.monotonic() - began < 5
+                async with turns(0.05) as turned:
+                    results = await made.gather([f"{n}" for n in range(1_000)])
+                assert turned() <= 2 * 1.0 / 0.05
+                assert sum(result.attempts for result in results) <= 100
                 assert not any(result.ok for result in results)
                 assert all(result.cost == 0 for result in results)
                 assert isinstance(results[0].error, CallError)
@@ -586,13 +588,14 @@ def test_a_timeout_bounds_every_stage_of_an_attempt(stage):
 
     async def main() -> None:
         async with raw(answer) as server, client(server.url, timeout=0.3) as made:
-            began = time.monotonic()
-            result = await made.result("x")
+            async with turns(0.05) as turned:
+                result = await made.result("x")
             assert isinstance(result.error, AttemptTimeout)
-            assert time.monotonic() - began < 2
-            result = await made.result(Call("x", timeout=9, deadline=0.2))
+            assert turned() <= 2 * 0.3 / 0.05
+            async with turns(0.05) as turned:
+                result = await made.result(Call("x", timeout=9, deadline=0.2))
             assert isinstance(result.error, DeadlineExceeded)
-            assert time.monotonic() - began < 3
+            assert turned() <= 2 * 0.2 / 0.05
             assert made.status()[0].in_flight == 0
 
     run(main)
@@ -609,10 +612,10 @@ def test_a_connection_attempt_is_bounded():
         filler.connect_ex(dead.getsockname())
 
     async def main() -> None:
-        began = time.monotonic()
-        with pytest.raises(ConnectError, match="connect timeout"):
-            await send(f"http://127.0.0.1:{dead.getsockname()[1]}", connect_timeout=0.3)
-        assert time.monotonic() - began < 2
+        async with turns(0.05) as turned:
+            with pytest.raises(ConnectError, match="connect timeout"):
+                await send(f"http://127.0.0.1:{dead.getsockname()[1]}", connect_timeout=0.3)
+        assert turned() <= 2 * 0.3 / 0.05
 
     try:
         run(main)
@@ -635,12 +638,14 @@ def test_the_time_on_the_wire_is_booked():
     async def main() -> None:
         async with raw(answer) as server:
             journey = Journey(0.0)
-            token = set_journey(journey)
+            token, began = set_journey(journey), time.monotonic()
             await send(server.url)
+            took = time.monotonic() - began
             reset_journey(token)
-            assert journey.waits["first_byte"] == pytest.approx(0.2, abs=0.1)
-            assert journey.waits["body"] == pytest.approx(0.1, abs=0.08)
-            assert 0 < journey.waits["connect"] < 0.1
+            assert journey.waits["first_byte"] >= 0.19
+            assert journey.waits["body"] >= 0.05
+            assert journey.waits["connect"] > 0
+            assert sum(journey.waits[name] for name in ("connect", "first_byte", "body")) <= took
 
     run(main)
 

@@ -131,17 +131,14 @@ def test_a_server_s_tools_are_an_agent_s(command, monkeypatch):
 def test_a_server_that_hangs_or_dies_is_told_to_the_model(command):
     """An agent would wait for ever, or end with the server."""
 
-    async def main() -> float:
-        async with mcp_tools(command=command, timeout=0.3, only=["slow", "die", "add"]) as tools:
-            began = time.monotonic()
+    async def main() -> None:
+        async with mcp_tools(command=command, timeout=0.3, only=["slow", "die", "add"]) as tools, asyncio.timeout(60):
             _, told = await use(tools, ("slow", {}), ("die", {}), ("add", {"a": 1}))
-            seconds = time.monotonic() - began
         assert told[0].startswith("slow did not end within 0.3 s; whether it took effect is not known")
         assert all(each.startswith("MCPError: ") for each in told[1:])
         assert len(told) == 3
-        return seconds
 
-    assert asyncio.run(main()) < 15
+    asyncio.run(main())
 
 
 def test_an_error_within_the_block_comes_out_as_it_is(command):

@@ -26,6 +26,9 @@ AT_ONCE = 4
 PLENTY = ("--rpm", "60k")
 """A known limit that no test reaches: without one the command would begin slowly, to find it."""
 
+PATIENCE = 120.0
+"""Seconds after which something hangs, on however busy a machine."""
+
 ItemT = TypeVar("ItemT")
 DoneT = TypeVar("DoneT")
 
@@ -62,7 +65,7 @@ class Provider:
         """What makes the command ask this provider."""
         return ["-m", model, "--base-url", self.url]
 
-    def wait_for(self, received: int, seconds: float = 20.0) -> None:
+    def wait_for(self, received: int, seconds: float = PATIENCE) -> None:
         """Wait until so many requests have come."""
         eventually(lambda: self.received >= received, seconds)
 
@@ -85,12 +88,12 @@ def provider(*, script: Any = None, **settings: Any) -> Iterator[Provider]:
 
     thread = threading.Thread(target=asyncio.run, args=(play(),))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE)
     try:
         yield ready[0]
     finally:
         stops[0]()
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def start(
@@ -128,7 +131,7 @@ def start(
     )
 
 
-def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: float = 30.0) -> Done:
+def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: float = PATIENCE) -> Done:
     """Wait until it has ended. Whatever happens, a user never sees a traceback."""
     try:
         out, err = process.communicate(stdin, timeout=seconds)
@@ -142,7 +145,9 @@ def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: f
     return done
 
 
-def flatout(*arguments: str, folder: Path, stdin: bytes | None = None, seconds: float = 30.0, **options: Any) -> Done:
+def flatout(
+    *arguments: str, folder: Path, stdin: bytes | None = None, seconds: float = PATIENCE, **options: Any
+) -> Done:
     """Run the command to its end, in so many seconds at most."""
     given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     return end(start(*arguments, folder=folder, stdin=given, **options), stdin, seconds)
@@ -154,7 +159,7 @@ def side_by_side(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> list
         return list(pool.map(work, items))
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():
