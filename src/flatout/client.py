@@ -27,6 +27,7 @@ from .layer import Transport
 from .overview import Overview
 from .providers.targets import Targets
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
+from .values.reply import without_raw
 from .values.secret import Secret, conceal, veil
 
 ItemT = TypeVar("ItemT")
@@ -67,6 +68,8 @@ class Client(Overview):
         transport: carries the requests instead of HTTP; see `flatout.testing`.
         wait_for_quota: wait when a target's quota is used up, instead of failing its calls; the default deadline is
             then a week.
+        keep_raw: keep the provider's whole answer and its headers (``reply.raw``, ``reply.headers``) in every result.
+            By default `call` and `stream` give them, and results keep them for calls with ``logprobs`` alone.
         fail_truncated: a text that was cut off at the token limit is a failure (`Truncated`), not an answer.
         seed: makes the jitter of retries repeatable.
         trust_env: obey ``HTTPS_PROXY`` and its like.
@@ -96,6 +99,7 @@ class Client(Overview):
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         wait_for_quota: bool = False,
+        keep_raw: bool = False,
         fail_truncated: bool = False,
         seed: int | None = None,
         trust_env: bool = False,
@@ -129,6 +133,7 @@ class Client(Overview):
             from .local import check
 
             check()
+        self._keep_raw = keep_raw
         self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed)
 
     def __repr__(self) -> str:
@@ -326,7 +331,7 @@ class Client(Overview):
             samples: ask each call (of each model) so many times; a result's ``call.sample`` counts them.
             store: a run file. Each result is yielded only when the file has it, so that it outlives a crash. When the
                 file is there, the run goes on: what is finished comes from it, without being asked again (as far as it
-                keeps a reply: without ``raw`` and ``headers``); calls that were added are new work.
+                keeps a reply: never with ``raw`` and ``headers``); calls that were added are new work.
             retry_failed: ask again for calls that failed; otherwise only for those that were never sent.
             output: what every answer must be, unless its call says otherwise.
             **options: parameters of all calls: what a `Call` takes by name, such as ``temperature=0``. A call's own
@@ -428,6 +433,8 @@ class Client(Overview):
         try:
             call = Call.of(value)
             reply = await self._engine.answer(call, journey)
+            if not (self._keep_raw or call.logprobs):
+                reply = without_raw(reply)
         except (Exception, SystemExit, KeyboardInterrupt) as caught:
             error = as_error(caught)
         return outcome(index, journey, call=call, reply=reply, output=reply and reply.output, error=error)

@@ -83,7 +83,8 @@ def test_the_client_takes_what_it_took():
     options = [
         *("base_url", "api_key", "limits", "timeout", "first_byte", "between_bytes", "deadline", "retries", "reasks"),
         *("budget", "headers", "config"),
-        *("transport", "wait_for_quota", "fail_truncated", "seed", "trust_env", "give_up", "retry_share", "repeats"),
+        *("transport", "wait_for_quota", "keep_raw", "fail_truncated", "seed", "trust_env", "give_up", "retry_share"),
+        "repeats",
     ]
     assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)

@@ -24,8 +24,8 @@ LIMITS = frozenset(Limits.__struct_fields__)
 CLIENT = frozenset(
     {
         *("model", "base_url", "api_key", "limits", "timeout", "first_byte", "between_bytes", "deadline", "retries"),
-        *("reasks", "budget", "headers", "config", "transport", "wait_for_quota", "fail_truncated", "seed"),
-        *("trust_env", "give_up", "retry_share", "repeats"),
+        *("reasks", "budget", "headers", "config", "transport", "wait_for_quota", "keep_raw", "fail_truncated"),
+        *("seed", "trust_env", "give_up", "retry_share", "repeats"),
     }
 )
 """What `Client` takes."""
@@ -46,6 +46,7 @@ _ALSO_CALLED = {
     "timeout": ("request_timeout", "max_time"),
     "budget": ("max_cost", "max_budget"),
     "headers": ("extra_headers", "default_headers"),
+    "keep_raw": ("include_raw", "return_raw"),
     "temperature": ("temp",),
     "system": ("system_prompt",),
     "output": ("response_model", "output_type", "output_schema"),

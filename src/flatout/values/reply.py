@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flatout.text.shown import shown
 
@@ -119,10 +120,10 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
             in a string, with a trailing comma, or cut off.
         service_tier: the tier that served the call, if the provider reported it.
         model: the model that answered, as the provider names it.
-        body: the answer's bytes as they came; `raw` decodes them. They are kept as bytes because a hundred thousand
-            decoded answers would keep the garbage collector busier than the calls.
+        body: the answer's bytes as they came; `raw` decodes them. b"" in a result, unless the client keeps them
+            (``keep_raw``): they are most of what a hundred thousand results would hold.
         request_id: the provider's id for the request.
-        headers: the answer's headers; look them up by lower-case names.
+        headers: the answer's headers; look them up by lower-case names. Empty in a result, like ``body``.
         native: the model's turn in its provider's own form, as JSON, if there is more to it than text and tool calls.
             It is opaque, and a part of `message`.
     """
@@ -153,7 +154,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
 
     @property
     def raw(self) -> Any:
-        """The whole answer, decoded anew at each access; None if there is none."""
+        """The whole answer, decoded anew at each access; None if it was not kept."""
         return msgspec.json.decode(self.body) if self.body else None
 
     @property
@@ -170,6 +171,15 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
         if self.native:
             message[NATIVE] = {**msgspec.json.decode(self.native), "of": said_in(message)}
         return message
+
+
+def without_raw(reply: Reply[OutputT]) -> Reply[OutputT]:
+    """A reply without what it repeats: the answer as it came, and its headers."""
+    return replace(reply, body=b"", headers=_NOT_KEPT)
+
+
+_NOT_KEPT: Mapping[str, str] = {}
+"""One for all replies: an empty dict takes 64 bytes."""
 
 
 def said_in(message: Message) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from sys import intern
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -164,10 +165,10 @@ class JSONCodec(ABC):
             text=answer.text,
             reasoning=answer.reasoning,
             tool_calls=answer.tool_calls,
-            finish_reason=answer.finish_reason,
+            finish_reason=_shared(answer.finish_reason),
             usage=answer.usage,
-            service_tier=answer.service_tier,
-            model=answer.model,
+            service_tier=_shared(answer.service_tier),
+            model=_shared(answer.model),
             body=body,
             request_id=request_id(response.headers),
             headers=response.headers,
@@ -185,6 +186,11 @@ class JSONCodec(ABC):
         if call.tools:
             _check_tools(call, reply)
         return fitted(call, reply)
+
+
+def _shared(word: str | None) -> str | None:
+    """One string for all answers: the same few words stand in each of them."""
+    return None if word is None else intern(word)
 
 
 def _whole(call: Call, reply: Reply) -> Reply | None:
