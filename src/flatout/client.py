@@ -437,4 +437,5 @@ class Client(Overview):
                 reply = without_raw(reply)
         except (Exception, SystemExit, KeyboardInterrupt) as caught:
             error = as_error(caught)
-        return outcome(index, journey, call=call, reply=reply, output=reply and reply.output, error=error)
+        output = reply and reply.output
+        return outcome(index, journey, call=call, given=value, reply=reply, output=output, error=error)

@@ -24,7 +24,7 @@ from flatout.providers.schemas.structured import restored
 from flatout.store import Item
 from flatout.text.redact import mask
 from flatout.values import Call, Reply, Result, ToolCall, Usage
-from flatout.values.result import make_result
+from flatout.values.result import make_result, small_waits
 
 from .as_json import plain
 
@@ -125,7 +125,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         attempts=item.attempts,
         cost=item.cost,
         elapsed=item.seconds or 0.0,
-        waits=msgspec.json.decode(item.waits) if item.waits else {},
+        waits=small_waits(msgspec.json.decode(item.waits) if item.waits else {}),
     )
 
 

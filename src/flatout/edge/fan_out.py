@@ -24,8 +24,8 @@ from typing import Any, Generic, TypeVar
 from flatout.errors import CallError, ConfigError, Exited
 from flatout.journey import Journey, current_journey, set_journey
 from flatout.tasks.closing import reading
-from flatout.values import Call, Reply, Result
-from flatout.values.result import make_result
+from flatout.values import Call, CallLike, Reply, Result
+from flatout.values.result import make_result, small_call, small_waits
 
 AT_ONCE = 50
 """Items begun in one turn of the event loop. With a window of thousands, beginning all of them would take a second, and
@@ -140,16 +140,17 @@ def outcome(
     journey: Journey,
     *,
     call: Call | None = None,
+    given: CallLike | None = None,
     item: Any = None,
     reply: Reply | None = None,
     output: Any = None,
     error: Exception | None = None,
 ) -> Result[Any]:
-    """The result of what has just ended, with what was collected on the way."""
+    """The result of what has just ended, with what was collected on the way; ``given`` is what the call was made of."""
     return make_result(
         index=index,
         id=call.id if call is not None else None,
-        call=call,
+        call=call if call is None or given is None else small_call(given, call),
         item=item,
         reply=reply,
         output=output,
@@ -157,7 +158,7 @@ def outcome(
         attempts=journey.attempts,
         cost=journey.cost,
         elapsed=asyncio.get_running_loop().time() - journey.started,
-        waits=journey.waits,
+        waits=small_waits(journey.waits),
     )
 
 

@@ -3,18 +3,21 @@
 For type checkers `Result` is the union of `Answered` and `Failed`, so that ``if result.ok:`` tells them what there is.
 When the program runs, it is one class: made at one price, pickled under one name, and known by its ``error`` alone for
 what it is. `Answered` and `Failed` then are how a result can be: `isinstance` and `match` ask for its ``ok``.
+
+Programs hold a hundred thousand results. So a result keeps two of its parts small, and makes them whole when they are
+asked for: a prompt alone stands for its Call, and the waits are packed (`small_call`, `small_waits`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeAlias, cast
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
 from flatout.text.shown import beginning, dollars, shown
 
-from .call import Call
+from .call import Call, CallLike
 from .reply import OutputT, Reply, Usage
 
 
@@ -145,6 +148,25 @@ else:
             waits: where those seconds went, by cause; see `flatout.events.WAITS`.
         """
 
+        @property
+        def call(self):
+            kept = _kept_call(self)
+            return Call(kept) if isinstance(kept, str) else kept
+
+        @property
+        def waits(self):
+            kept = _kept_waits(self)
+            return _unpacked(kept) if isinstance(kept, bytes) else kept
+
+        def __eq__(self, other):
+            if not isinstance(other, Result):
+                return NotImplemented
+            return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
+
+    # The properties hide the fields of the same names, so these read them.
+    _kept_call = _Result.call.__get__
+    _kept_waits = _Result.waits.__get__
+
     make_result = Result  # a union has no constructor, so for type checkers it has another name
 
     class _Half(type):
@@ -168,3 +190,17 @@ else:
         """A `Result` that is a failure."""
 
         _ok = False
+
+
+_packed = msgpack.Encoder().encode
+_unpacked = msgpack.Decoder().decode
+
+
+def small_call(given: CallLike, call: Call[Any]) -> Call[Any]:
+    """A call as `Result` keeps it: what was given, if that is a prompt alone. A Call takes 208 bytes."""
+    return cast("Call[Any]", given) if isinstance(given, str) else call
+
+
+def small_waits(waits: Mapping[str, float]) -> Mapping[str, float]:
+    """Waits as `Result` keeps them: 70 bytes for two causes, where a dict takes 230."""
+    return cast("Mapping[str, float]", _packed(waits))
