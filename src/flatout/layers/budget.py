@@ -265,10 +265,14 @@ class Budget:
         if cost is None and self._prices.is_free(self._target):
             cost = 0.0
         if cost is None:
-            self._purse.pay_unknown(self._estimate(call) or 0.0)
+            self._purse.pay_unknown(self._reckoned(call))
         else:
             self._purse.pay(cost)
         return cost
+
+    def _reckoned(self, call: Call) -> float:
+        """What an attempt of unknown cost counts against the budget. Without a budget nobody asks."""
+        return 0.0 if self._purse.budget is None else self._estimate(call) or 0.0
 
     def _cost(self, call: Call, reply: Reply, at: float | None) -> float | None:
         tier = reply.service_tier or call.service_tier
