@@ -84,27 +84,32 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         if (self.prompt is None) == (self.messages is None):
             what = "neither" if self.prompt is None else "both"
             raise ConfigError(f"a call takes a prompt or messages; this one has {what}")
-        texts: tuple[Any, ...] = (self.prompt, self.system, self.model)  # a dict's values may be of any type
-        for name, text in zip(("prompt", "system", "model"), texts, strict=True):
-            if text is not None and not isinstance(text, str):
-                raise ConfigError(f"a {name} is a string, not {type(text).__name__}")
-        if self.model is not None and not self.model.strip():
-            raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
+        if self.prompt is not None:
+            _check_text("prompt", self.prompt)
+        if self.system is not None:
+            _check_text("system", self.system)
+        if self.model is not None:
+            _check_text("model", self.model)
+            if not self.model.strip():
+                raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
         messages: Any = self.messages
         if messages is not None and (isinstance(messages, str | bytes) or not isinstance(messages, Sequence)):
             raise ConfigError(f"messages are a list of dicts, not {type(messages).__name__}")
-        if self.max_tokens is not None and not is_count(self.max_tokens):
-            raise ConfigError(f"max_tokens is a whole number above 0, not {self.max_tokens!r}")
         if self.extra is not None and not isinstance(self.extra, Mapping):
             raise ConfigError(f"extra is a dict of parameters by their names, not {type(self.extra).__name__}")
-        for name in ("reasks", "sample"):
-            number = getattr(self, name)
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
-                raise ConfigError(f"{name} is a whole number from 0 on, not {number!r}")
-        for name in ("timeout", "deadline"):
-            seconds = getattr(self, name)
-            if seconds is not None and not is_positive(seconds):
-                raise ConfigError(f"{name} is a number of seconds above 0, not {seconds!r}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if self.max_tokens is not None and not is_count(self.max_tokens):
+            raise ConfigError(f"max_tokens is a whole number above 0, not {self.max_tokens!r}")
+        if self.reasks is not None:
+            _check_number("reasks", self.reasks)
+        if self.sample is not None:
+            _check_number("sample", self.sample)
+        if self.timeout is not None:
+            _check_seconds("timeout", self.timeout)
+        if self.deadline is not None:
+            _check_seconds("deadline", self.deadline)
 
     @classmethod
     def of(cls, value: CallLike) -> Call[Any]:
@@ -141,6 +146,21 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         else:
             messages.append({"role": "user", "content": self.prompt})
         return messages
+
+
+def _check_text(name: str, text: Any) -> None:  # a dict's values may be of any type
+    if not isinstance(text, str):
+        raise ConfigError(f"a {name} is a string, not {type(text).__name__}")
+
+
+def _check_number(name: str, number: Any) -> None:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ConfigError(f"{name} is a whole number from 0 on, not {number!r}")
+
+
+def _check_seconds(name: str, seconds: Any) -> None:
+    if not is_positive(seconds):
+        raise ConfigError(f"{name} is a number of seconds above 0, not {seconds!r}")
 
 
 def _refuse_slips(names: Iterable[Any]) -> None:

@@ -110,7 +110,7 @@ class OpenAIChat(JSONCodec):
         if call.output is not None and self._endpoint.schema_mode == "json_object":
             behind = next((i for i, message in enumerate(messages) if not is_system(message)), len(messages))
             messages.insert(behind, {"role": "system", "content": instructions(call.output)})
-        return [self._sent(message) for message in messages]
+        return messages if call.messages is None else [self._sent(message) for message in messages]
 
     def _sent(self, message: Any) -> Any:
         """A message as it is sent. A turn that this provider's model made is sent unchanged."""
@@ -169,8 +169,10 @@ def _plain_call(item: Any) -> Any:
 def _refusal(message: dict[str, Any]) -> str:
     if refusal := as_text(message.get("refusal")):
         return refusal
-    found = (as_text(part.get("refusal")) for part in as_dicts(message.get("content")))
-    return next((refusal for refusal in found if refusal), "")
+    for part in as_dicts(message.get("content")):
+        if refusal := as_text(part.get("refusal")):
+            return refusal
+    return ""
 
 
 _ReceivedCalls = list[tuple[dict[str, Any], ToolCall]]

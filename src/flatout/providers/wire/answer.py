@@ -95,7 +95,7 @@ def as_count(value: Any) -> int | None:
     """A count of tokens; None if the value cannot be one."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+    return value if type(value) is int and 0 <= value < 2**53 else None
 
 
 def total(*counts: int | None) -> int | None:

@@ -180,7 +180,9 @@ def shown(value: Any) -> str:
 
 def is_list(value: Any) -> bool:
     """Whether a value is a sequence, but not a string."""
-    return isinstance(value, list | tuple) or (isinstance(value, Sequence) and not isinstance(value, str | bytes))
+    if value is None or isinstance(value, str | bytes):  # the usual ones: that they are no Sequence takes long to find
+        return False
+    return isinstance(value, (list, tuple, Sequence))
 
 
 def plain(value: Any) -> Any:
