@@ -40,45 +40,46 @@ Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
 class Client(Overview):
     """Runs calls flat out: as fast as the limits allow, and never past them.
 
-    Use it as ``async with Client(…) as client``, in one event loop. Making one reads flatout.toml: where disks are
-    slow, make it before the loop, or with ``await asyncio.to_thread(Client, …)``.
+    Use it as ``async with Client(…) as client``, in one event loop. The constructor reads flatout.toml. If your disk is
+    slow, make the client before the loop starts, or with ``await asyncio.to_thread(Client, …)``.
 
     Args:
-        model: ``provider/model`` for calls that name none; ``local`` is the embedded model.
-        base_url: an OpenAI-compatible server; any model name is then taken as it is.
-        api_key: the key of the model's endpoint; else its environment variable (with ``base_url``:
-            ``FLATOUT_API_KEY``).
+        model: ``provider/model`` for calls that do not name a model; ``local`` is the embedded model.
+        base_url: the address of an OpenAI-compatible server. Model names are then sent to it unchanged.
+        api_key: the key of the model's endpoint. By default it comes from the endpoint's environment variable (with
+            ``base_url``: ``FLATOUT_API_KEY``).
         limits: what each target allows.
         timeout: seconds for one attempt; default 300.
-        first_byte: seconds from an attempt's start to the first byte of its answer. With it, or with
-            ``between_bytes``, every answer is asked for in pieces, so that a dead connection shows itself by its
-            silence, long before the timeout. By default answers are asked for whole.
+        first_byte: seconds from an attempt's start to the first byte of its answer. With this option or
+            ``between_bytes``, every answer is streamed, so silence reveals a dead connection long before the timeout.
+            By default answers are not streamed.
         between_bytes: seconds from one piece of an answer to the next.
-        deadline: seconds for a whole call, queueing and retries included; default 3600. They begin when the call is let
-            in from the input (see `window`), not when the input is handed over.
+        deadline: seconds for a whole call, queueing and retries included; default 3600. They begin when the call is
+            read from the input (see `window`), not when the input is handed over.
         retries: attempts after the first; default 5. Throttled attempts (429) do not count, nor do those that fail
             because the target is down: see ``docs/retries.md``.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
-        budget: the most US dollars to spend, with what a ``store`` knows to be spent before; calls that might exceed
-            it are not sent. A call without ``max_tokens`` is taken to be answered in 16,384 tokens at most (32,768 with
-            ``reasoning_effort``); a warning says so.
+        budget: the most US dollars to spend, including earlier spending that a ``store`` knows of. Calls that might
+            exceed it are not sent. For a call without ``max_tokens``, the budget assumes at most 16,384 tokens of
+            answer (32,768 with ``reasoning_effort``), and a warning says so.
         headers: sent with every request.
-        config: a flatout.toml, a `Config` or a mapping; by default flatout.toml is looked for upward from here.
+        config: the path of a flatout.toml, a `Config` or a mapping. By default flatout.toml is searched for in the
+            working directory and the folders above it.
         transport: carries the requests instead of HTTP; see `flatout.testing`.
-        wait_for_quota: wait when a target's quota is used up, instead of failing its calls; the default deadline is
-            then a week.
+        wait_for_quota: when a target's quota is used up, wait for it instead of failing the calls. The default deadline
+            is then a week.
         keep_raw: keep the provider's whole answer and its headers (``reply.raw``, ``reply.headers``) in every result.
-            By default `call` and `stream` give them, and results keep them for calls with ``logprobs`` alone.
-        fail_truncated: a text that was cut off at the token limit is a failure (`Truncated`), not an answer.
+            By default `call` and `stream` return them, and results keep them only for calls with ``logprobs``.
+        fail_truncated: treat a text that was cut off at the token limit as a failure (`Truncated`), not as an answer.
         seed: makes the jitter of retries repeatable.
-        trust_env: obey ``HTTPS_PROXY`` and its like.
-        give_up: seconds after which a target that was never reached is given up; default 60.
-        retry_share: the share of what is sent that may be retries while other calls wait; default 0.2.
-        repeats: a call is not tried again after so many answers that cannot be used and are the same; default 3.
+        trust_env: obey ``HTTPS_PROXY`` and similar variables.
+        give_up: seconds after which flatout gives up a target that it never reached; default 60.
+        retry_share: the share of all sent requests that may be retries while other calls wait; default 0.2.
+        repeats: after this many equal answers that cannot be used, a call is not tried again; default 3.
 
     Raises:
-        ConfigError: an option is wrong, the model unknown, or its key missing.
+        ConfigError: an option is wrong, the model is unknown, or its key is missing.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Client(Overview):
 
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
-            return "Client(not made)"  # its options were refused, and the error's traceback shows it
+            return "Client(not made)"  # its options were refused, and a traceback shows it half made
         return f"Client(model={self.model!r}, spent={self._engine.stack.purse.told()}, closed={self._engine.closed})"
 
     async def __aenter__(self) -> Self:
@@ -151,9 +152,9 @@ class Client(Overview):
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection, and end the embedded model if this client started it.
+        """Close every connection, and stop the embedded model if this client started it.
 
-        A part that fails to close keeps none of the others open; the first failure is raised.
+        If one part fails to close, the others are closed all the same. Then the first error is raised.
         """
         await self._engine.close()
 
@@ -175,12 +176,12 @@ class Client(Overview):
 
         Args:
             call: a prompt, a dict or a `Call`.
-            **options: what a `Call` takes by name, such as ``temperature=0`` or ``output=Person``; they win over the
+            **options: parameters of a `Call` by name, such as ``temperature=0`` or ``output=Person``. They override the
                 call's own. Names that flatout does not know are sent to the provider as they are.
 
         Raises:
-            CallError: it has no answer; the class says why.
-            ConfigError: the call itself is wrong, or its model unknown.
+            CallError: the call has no answer; the class says why.
+            ConfigError: the call itself is wrong, or its model is unknown.
         """
         self._engine.bind()
         check_names(options, CALL)
@@ -196,16 +197,16 @@ class Client(Overview):
     ) -> Stream[OutputT]: ...
 
     def stream(self, call: CallLike, /, **options: Any) -> Stream[Any]:
-        """Answer one call, its text as it comes: ``async for text in client.stream(…)``; then ``.reply``.
+        """Stream the answer to one call: ``async for text in client.stream(…)``. Afterwards ``.reply`` has all of it.
 
-        Nothing is tried again once the first text was handed out: it would begin anew in the middle.
+        Once you have received some text, nothing is retried: another attempt would start again from the beginning.
 
         Args:
             call: as for `call`.
             **options: as for `call`.
 
         Raises:
-            CallError: while it is read; also when the answer broke off (ProtocolError).
+            CallError: raised while you read. An answer that breaks off raises ProtocolError.
             ConfigError: the call itself is wrong.
         """
         self._engine.bind()
@@ -215,7 +216,7 @@ class Client(Overview):
     async def embed(
         self, texts: Iterable[str], *, model: str | None = None, dimensions: int | None = None
     ) -> list[Result[array[float]]]:
-        """Turn texts into vectors: many in one request, up to the provider's cap.
+        """Turn texts into vectors. Many texts share one request, up to the provider's cap.
 
         Args:
             texts: the texts.
@@ -223,11 +224,12 @@ class Client(Overview):
             dimensions: the length of the vectors, for models that can shorten them.
 
         Returns:
-            One result per text, in order, its vector (single-precision floats; ``numpy.asarray`` takes it without a
-            copy) as ``output``. A text that the provider refuses, or that is no string, fails alone.
+            One result per text, in order. Its ``output`` is the vector: single-precision floats, which
+            ``numpy.asarray`` takes without a copy. If the provider refuses a text, or a text is not a string, only
+            that text fails.
 
         Raises:
-            ConfigError: the model is missing or unknown, its provider has no embeddings, or ``texts`` is no list.
+            ConfigError: the model is missing or unknown, its provider has no embeddings, or ``texts`` is not a list.
         """
         self._engine.bind()
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
@@ -239,12 +241,12 @@ class Client(Overview):
     async def result(
         self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, journey: Journey | None = None
     ) -> Result[OutputT]:
-        """Answer one call; a failure stands in the result instead of being raised.
+        """Answer one call. A failure is returned in the result, not raised.
 
         Args:
             call: the call.
             index: the result's ``index``.
-            journey: a `Journey` to watch the call by while it is under way.
+            journey: a `Journey` by which you can watch the call in progress.
         """
         self._engine.bind()
         return unless_exit(await self._result(index, call, journey))
@@ -289,17 +291,17 @@ class Client(Overview):
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
-        """Answer many calls; the results stand in input order.
+        """Answer many calls, and return their results in input order.
 
         Args:
             calls: prompts, dicts or Calls; a list, a generator or an async generator.
-            models: ask each of these; a prompt's results then stand next to each other, in the models' order.
-            samples: ask each call (of each model) so many times. The results then come in groups: a list of lists.
-            strict: raise the first failure, after the calls still under way were cancelled and have ended.
-                Otherwise failures stand in their results.
+            models: ask each of these models. A prompt's results are then neighbours, in the order of the models.
+            samples: how often to ask each call (of each model). The results then come in groups: a list of lists.
+            strict: raise the first failure, once the other calls in progress are cancelled and have ended. Without it,
+                failures are returned in their results.
             store: as for `as_completed`.
             retry_failed: as for `as_completed`.
-            output: what every answer must be, unless its call says otherwise.
+            output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls, as for `as_completed`.
         """
         check_names(options, CALL)
@@ -319,28 +321,28 @@ class Client(Overview):
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Result[OutputT], None]:
-        """Answer many calls; yield each result as it completes.
+        """Answer many calls, and yield each result as it completes.
 
-        Input is read lazily, a bounded number of calls ahead. Leaving the loop early cancels what is under way, and
-        closes an input that is an async generator. To wait for that, use
+        Input is read lazily, a bounded number of calls ahead. If you leave the loop early, the calls in progress are
+        cancelled, and an input that is an async generator is closed. To wait for that, use
         ``async with contextlib.aclosing(client.as_completed(…)) as results``.
 
         Args:
             calls: as for `gather`.
-            models: ask each of these; a result's ``call`` names its model.
-            samples: ask each call (of each model) so many times; a result's ``call.sample`` counts them.
-            store: a run file. Each result is yielded only when the file has it, so that it outlives a crash. When the
-                file is there, the run goes on: what is finished comes from it, without being asked again (as far as it
-                keeps a reply: never with ``raw`` and ``headers``); calls that were added are new work.
-            retry_failed: ask again for calls that failed; otherwise only for those that were never sent.
-            output: what every answer must be, unless its call says otherwise.
-            **options: parameters of all calls: what a `Call` takes by name, such as ``temperature=0``. A call's own
-                values win. ``model`` is for the calls that name none, so it does not go with ``models``.
+            models: ask each of these models; a result's ``call`` names its model.
+            samples: how often to ask each call (of each model); a result's ``call.sample`` counts them.
+            store: a run file. A result is yielded only after the file has it, so it survives a crash. If the file
+                exists, the run continues: finished calls are answered from it and not asked again (their replies then
+                have no ``raw`` and ``headers``), and added calls are new work.
+            retry_failed: ask failed calls again. By default only calls that were never sent are asked.
+            output: the type of every answer, unless its call says otherwise.
+            **options: parameters of all calls: those of a `Call` by name, such as ``temperature=0``. A call's own
+                values win. ``model`` is for calls that do not name one, so it cannot be combined with ``models``.
 
         Raises:
             ConfigError: a parameter is wrong, or belongs elsewhere; nothing was sent.
             RunMismatch: the run file belongs to other calls; the message names the row and what differs.
-            StoreError: the run file cannot be used, or written any more. What was yielded is in it.
+            StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
         self._engine.bind()
         if isinstance(calls, str | bytes | Mapping | Call):
@@ -370,23 +372,23 @@ class Client(Overview):
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
     ) -> AsyncGenerator[Result[OutputT], None]:
-        """Run ``async def function(item, client)`` for every item; yield each result as it completes.
+        """Run ``async def function(item, client)`` for every item, and yield each result as it completes.
 
-        What the function returns is the result's ``output``; what it raises is its ``error``. Its calls to the
-        client are paced with all others; their number and cost are added up in the result.
+        The function's return value is the result's ``output``; an exception is its ``error``. The function's calls to
+        the client are paced with all others. The result adds up their number and cost.
 
         Args:
-            function: makes calls, in sequence or in parallel; a `flatout.agents.Agent` is one.
-            items: what it is run for; with ``store``, values that JSON can hold.
-            store: a run file, as for `as_completed`. Each finished call is kept under its item as well, and on resume
-                answered from there: a half-finished item pays only for what is missing. For that the function must
-                make the same calls again; see `flatout.durable.map` for how they are told apart. What it returns is
-                kept as JSON and handed out as such: a tuple comes as a list, a pydantic model as a dict.
-            retry_failed: run again for items that failed, and ask again for their calls that failed.
+            function: makes calls, in sequence or in parallel. A `flatout.agents.Agent` is such a function.
+            items: its first arguments; with ``store``, values that JSON can represent.
+            store: a run file, as for `as_completed`. It also keeps each finished call of an item, so a resumed item
+                pays only for the missing ones. The function must then make the same calls again; see
+                `flatout.durable.map` for how they are recognised. Return values are kept as JSON and returned as such:
+                a tuple as a list, a pydantic model as a dict.
+            retry_failed: run failed items again, and ask their failed calls again.
 
         Raises:
-            RunMismatch: the run file belongs to other items or another function, or an item makes another call than
-                the one in the file at the same place.
+            RunMismatch: the run file belongs to other items or to another function, or an item makes another call
+                than the file has at the same place.
             StoreError: as for `as_completed`.
         """
         self._engine.bind()
@@ -414,11 +416,11 @@ class Client(Overview):
 
         Args:
             agent: the agent.
-            intent: what it is asked to do: a text, or anything that JSON can hold.
+            intent: the request: a text, or anything that JSON can represent.
 
         Raises:
-            CallError: it came to no end; the class says why, and ``outcome`` holds how far it came.
-            ConfigError: ``agent`` is none.
+            CallError: the run did not finish; the class says why, and its ``outcome`` has the run so far.
+            ConfigError: ``agent`` is not an agent.
         """
         self._engine.bind()
         if not callable(agent):

@@ -1,4 +1,4 @@
-"""What stands behind one Client: its targets, its call path, the HTTP connections and the embedded model."""
+"""The engine of one Client. It owns the targets, the call path, the connections and the embedded model."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flatout")
 
 WINDOW = 1_000
-"""Calls taken from the input ahead of their answers, where no limit says otherwise."""
+"""Calls that are read ahead from the input if no limit says otherwise."""
 
 
 class Engine:
-    """Answers calls. Belongs to the event loop that it is first used in.
+    """Answers calls. It belongs to the event loop in which it is first used.
 
     Args:
-        targets: resolves the models' names.
-        settings: timeouts, retries, money.
-        config: flatout.toml, for its prices, and for whoever wants to know what is in force.
+        targets: finds the target of a model's name.
+        settings: timeouts, retries, the budget.
+        config: the configuration in force, which has the user's own prices.
         transport: carries the requests; None for HTTP.
-        trust_env: obey ``HTTPS_PROXY`` and its like.
+        trust_env: obey ``HTTPS_PROXY`` and similar variables.
         seed: makes the jitter of retries repeatable.
     """
 
@@ -80,9 +80,9 @@ class Engine:
 
     @property
     def window(self) -> int:
-        """How many calls are taken from the input ahead of their answers.
+        """How many calls are read ahead from the input.
 
-        Enough to use the limits to the full: with a known ``rpm`` what goes in two minutes, and 64 at least.
+        They are enough to use the limits to the full: with a known ``rpm``, the calls of two minutes, and at least 64.
         """
         limits = self.targets.client_limits
         if limits.concurrency is not None:
@@ -92,10 +92,10 @@ class Engine:
         return WINDOW
 
     def bind(self) -> None:
-        """Hold on to the running event loop.
+        """Bind the client to the running event loop.
 
         Raises:
-            ConfigError: the client is closed, or belongs to another loop.
+            ConfigError: the client is closed, or is bound to another loop.
         """
         loop = asyncio.get_running_loop()
         if self.closed:
@@ -107,7 +107,7 @@ class Engine:
             raise ConfigError("a client belongs to one event loop: make another client for another loop")
 
     def _log_events(self) -> None:
-        """Log what happens, if anybody wants to know: events cost every call a little."""
+        """Log events, if the logger is enabled for them: events cost every call a little."""
         if logging.getLogger("flatout").isEnabledFor(logging.INFO):
             from .telemetry._log import EventLog
 
@@ -118,7 +118,7 @@ class Engine:
         for name in call.extra or ():
             hint_at(name)
         model = self._model_of(call)
-        kind = (model, call.service_tier)  # all that the answer depends on
+        kind = (model, call.service_tier)  # nothing else affects the result
         if kind in self._accepted:
             return
         if self.targets.is_local(model):
@@ -136,15 +136,15 @@ class Engine:
         return self.targets.elsewhere(self._model_of(Call("", model=model)))
 
     def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
-        """Answer a call, from the journal of the item that it is made for if there is one."""
+        """Answer a call. If it is part of a durable item, the item's journal may have its answer already."""
         return self._answer(call, journey, self.stack.answer)
 
     def embed(self, call: Call, journey: Journey) -> Awaitable[Reply]:
-        """Answer a call for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
+        """Answer an embeddings call; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
         return self._answer(call, journey, self.stack.embed)
 
     async def caps(self, model: str | None) -> Caps:
-        """What one request for embeddings may hold.
+        """The most that one embeddings request may contain.
 
         Raises:
             ConfigError: the model is missing or unknown, or its provider has no embeddings.
@@ -156,9 +156,9 @@ class Engine:
         return caps
 
     async def close(self) -> None:
-        """Close every connection, and end the embedded model if this client started it.
+        """Close every connection, and stop the embedded model if this client started it.
 
-        A part that fails to close keeps none of the others open; the first failure is raised.
+        If one part fails to close, the others are closed all the same. Then the first error is raised.
         """
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
         self.closed = True
@@ -193,10 +193,12 @@ class Engine:
         return self.targets.target(model)
 
     def _warn_of_length(self, call: Call) -> None:
-        """Say once, by the first call, that so small a model may not find an end."""
+        """Warn once that an answer without ``max_tokens`` may be very long: so small a model may not stop by itself."""
         if call.max_tokens is None and call.output is None and not self._warned:
             self._warned = True
-            _log.warning("the embedded model may go on for minutes: max_tokens (--param max_tokens=200) ends an answer")
+            _log.warning(
+                "the embedded model may write for minutes: limit its answers with max_tokens (--param max_tokens=200)"
+            )
 
     async def _stop_local(self) -> None:
         local, self._local = self._local, None
@@ -223,5 +225,5 @@ def _http(trust_env: bool) -> Transport:
 def _memory() -> Memory | None:
     try:
         return Memory(cache_folder() / "targets")
-    except ConfigError:  # no home folder: everything is learnt anew
+    except ConfigError:  # without a home folder, nothing is remembered between runs
         return None

@@ -1,7 +1,7 @@
-"""What happens, as values: the one source of progress, logs, traces and metrics.
+"""Events: what happens to calls and targets, as values. Progress, logs, traces and metrics all come from them.
 
-A subscriber is a plain function; it is called in the event loop, so it must be quick. What it raises is logged, once,
-and costs no call its answer.
+A subscriber is a plain function. It is called in the event loop, so it must be quick. If it raises, the first error is
+logged, and no call is affected.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ WAITS = {
     "first_byte": "the provider",
     "body": "reading the answer",
 }
-"""The causes of waiting, by the key under which a Result's ``waits`` has them, and their names for people."""
+"""The causes of waiting: the keys of a Result's ``waits``, each with its description for people."""
 
 SEARCHED = {
     "requests": "finding the limit on requests",
     "concurrency": "finding how many calls at once the server takes",
 }
-"""Their names where nobody gave or told the limit; see `flatout.Client.searched`."""
+"""Their descriptions if the limit is unknown; see `flatout.Client.searched`."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Base of all events. ``at`` is the event loop's clock, in seconds."""
+    """Base of all events. ``at`` is the time on the event loop's clock, in seconds."""
 
     at: float
 
 
 class CallFinished(Event, frozen=True, kw_only=True):
-    """One call ended: with a reply, an error, or (`asyncio.CancelledError`) cancelled."""
+    """One call ended: with a reply, with an error, or by cancellation (`asyncio.CancelledError`)."""
 
     call: Call
     reply: Reply | None
@@ -71,8 +71,8 @@ class CallFinished(Event, frozen=True, kw_only=True):
 class AttemptFailed(Event, frozen=True, kw_only=True):
     """One attempt failed.
 
-    ``retry_in`` is the wait before the next one: 0 where that only waits for its turn, as after a 429; None when there
-    is no next one.
+    ``retry_in`` is the seconds until the next attempt. It is 0 if that attempt only waits for its turn, as after a 429,
+    and None if there is no next attempt.
     """
 
     attempt: int
@@ -83,8 +83,8 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
 
 
 class TargetPaused(Event, frozen=True, kw_only=True):
-    """A target takes no calls until ``until`` (event loop clock). None means that it is stopped: calls fail at once.
-    Every two minutes one call goes all the same, to look whether the target is back.
+    """A target takes no calls until ``until``, a time on the event loop's clock. None means that it is stopped: its
+    calls fail at once. Every two minutes one call is sent to a stopped target, to find out whether it is back.
     """
 
     target: str
@@ -93,7 +93,7 @@ class TargetPaused(Event, frozen=True, kw_only=True):
 
 
 class TargetDown(Event, frozen=True, kw_only=True):
-    """A target answers nothing, and has not for a second: its calls wait, and one looks now and then."""
+    """A target has answered nothing for a second. Its calls wait, and one is sent from time to time to try it."""
 
     target: str
     reason: str
@@ -106,34 +106,37 @@ class TargetResumed(Event, frozen=True, kw_only=True):
 
 
 class LimitCrowded(Event, frozen=True, kw_only=True):
-    """What the given limits allow is refused again and again: others use them too, or they are too high. Said once."""
+    """The provider keeps refusing calls that the given limits allow: others use them too, or they are too high.
+
+    Emitted once.
+    """
 
     target: str
     reason: str
 
 
 class InFlightCapped(Event, frozen=True, kw_only=True):
-    """There can be no more than ``most`` requests in flight, whatever the limits. Said once, when a call must wait."""
+    """No more than ``most`` requests can be in flight, whatever the limits. Emitted once, when a call first waits."""
 
     most: int
     reason: str
 
 
 Subscriber = Callable[[Event], None]
-"""What `Events.subscribe` takes: a function of one event. It is called in the event loop, so it must be quick."""
+"""A function that receives each event; see `Events.subscribe`. It runs in the event loop, so it must be quick."""
 
 
 class Events:
-    """A list of subscribers. Costs one truth test when there are none."""
+    """A list of subscribers. Without subscribers it costs one truth test."""
 
     __slots__ = ("_broken", "_subscribers")
 
     def __init__(self) -> None:
-        self._subscribers: tuple[Subscriber, ...] = ()  # replaced, not changed: one may leave while an event is told
+        self._subscribers: tuple[Subscriber, ...] = ()  # replaced, not changed: one may leave during `emit`
         self._broken: set[int] = set()  # by identity: a subscriber need not be hashable
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber; the returned function takes it off again."""
+        """Add a subscriber. The returned function removes it."""
         self._subscribers = (*self._subscribers, subscriber)
         return lambda: self._leave(subscriber)
 
@@ -141,7 +144,7 @@ class Events:
         return bool(self._subscribers)
 
     def emit(self, event: Event) -> None:
-        """Hand an event to every subscriber. An error of one is logged the first time, and kept from the call."""
+        """Call every subscriber with an event. A subscriber's first error is logged; no error reaches the call."""
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

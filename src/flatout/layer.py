@@ -1,8 +1,8 @@
-"""The seams: what a layer, a codec and a transport are.
+"""The interfaces inside flatout: layer, codec and transport.
 
-One value flows inward through layers and comes back: ``Call → … → Reply``. A layer is one object with one method;
-it hands the call on with ``call_next``, and it may do so never (a cache), once, or several times (a retry).
-Layers raise; only the edges (`gather`, `as_completed`, `map`, the runner) turn outcomes into Results.
+A call passes inward through the layers, and its reply comes back: ``Call → … → Reply``. A layer is one object with one
+method. It passes the call on with ``call_next``: never (a cache hit), once, or several times (a retry). Layers raise
+errors; only the edge (`gather`, `as_completed`, `map`, the runner) turns outcomes into Results.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 
 class ValidatorRaised(SchemaMismatch):
-    """A validator of the user's failed (`__cause__`) instead of judging an answer, which was paid for all the same.
+    """A user's validator failed (`__cause__`) instead of judging an answer.
 
-    It keeps the answer on the way through the layers. What leaves the call path is the cause.
+    The answer was paid for, so this error carries it through the layers. The call path then raises the cause instead.
     """
 
 
 CallNext = Callable[[Call], Awaitable[Reply]]
-"""The rest of the stack, as one function."""
+"""The rest of the layers, as one function."""
 
 
 class Layer(Protocol):
     """One concern of the call path.
 
-    One that has nothing to do for a call returns ``call_next(call)`` itself: a coroutine of its own, which only waits
-    for the next, costs every call time and the garbage collector an object more.
+    A layer with nothing to do for a call returns ``call_next(call)`` itself. A coroutine that only awaited the next one
+    would cost every call time and an object.
     """
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
-        """Answer the call, by way of ``call_next``."""
+        """Answer the call, usually with ``call_next``."""
         ...
 
 
 class Request(Struct, frozen=True, gc=False):
-    """One HTTP request, as bytes. ``headers`` or ``url`` holds the key: a Request is never logged or stored."""
+    """One HTTP request, as bytes. Its ``headers`` or ``url`` contain the key, so it is never logged or stored."""
 
     method: str
     url: str
@@ -61,7 +61,7 @@ class Request(Struct, frozen=True, gc=False):
 
 
 class Response(Struct, frozen=True, gc=False):
-    """One HTTP answer, whole. ``headers`` is looked up by lower-case names."""
+    """One complete HTTP answer. The names in ``headers`` are lower-case."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,13 +76,13 @@ class Response(Struct, frozen=True, gc=False):
 
 
 class Codec(Protocol):
-    """A provider's wire format, for one target. Pure: values in, bytes out, and back."""
+    """A provider's wire format, for one target. It is pure: it turns values into bytes and back."""
 
     def encode(self, call: Call, /, *, stream: bool = False) -> Request:
-        """The request for a call; with ``stream``, for an answer in pieces.
+        """The request for a call; with ``stream``, for a streamed answer.
 
         Raises:
-            InvalidRequest: the call asks for what this provider cannot do.
+            InvalidRequest: this provider cannot do what the call asks for.
         """
         ...
 
@@ -90,43 +90,44 @@ class Codec(Protocol):
         """The answer in a response.
 
         Raises:
-            CallError: the response holds no usable answer; the class names why.
+            CallError: the response has no usable answer; the class says why.
         """
         ...
 
     def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
-        """The request to send in place of one, for an answer in pieces, that was refused.
+        """The request to send in place of a refused one for a streamed answer.
 
-        None unless it was refused for something that flatout puts into requests by itself. The codec remembers it.
+        It is None unless the provider refused something that flatout itself adds to requests. The codec then stops
+        adding it.
         """
         ...
 
     def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
-        """What takes the body of a streamed answer apart, once its status said success.
+        """The decoder for the body of a streamed answer with a successful status.
 
-        ``headers`` are the answer's, under lower-case names.
+        ``headers`` are the answer's, with lower-case names.
         """
         ...
 
 
 class StreamDecoder(Protocol):
-    """One streamed answer on its way in. Pure: bytes of the body in, pieces of text out, at the end a Reply."""
+    """Decodes one streamed answer. It is pure: bytes of the body in, pieces of text out, and a Reply at the end."""
 
     @property
     def broken(self) -> bool:
-        """Whether what came can never become an answer, so that reading on would only cost time and money."""
+        """Whether the body so far can no longer become an answer. Reading on would only cost time and money."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more has to come, though the body has not ended yet."""
+        """Whether the answer is complete, even if the body has not ended yet."""
         ...
 
     def feed(self, data: bytes, /) -> list[str]:
-        """The pieces of text in the next bytes, however these are cut.
+        """The pieces of text in the next bytes, which may be cut anywhere.
 
         Raises:
-            ProtocolError: what comes is no stream of answers, and reading on is pointless.
+            ProtocolError: the body is not a stream of the expected form.
         """
         ...
 
@@ -134,13 +135,13 @@ class StreamDecoder(Protocol):
         """The whole answer, once the body has ended, or is `broken`.
 
         Raises:
-            CallError: it is not usable, for the reasons that `Codec.decode` has, or it broke off (ProtocolError).
+            CallError: the answer is not usable, as for `Codec.decode`, or it broke off (ProtocolError).
         """
         ...
 
 
 class Streamed(Protocol):
-    """An answer whose body is still on its way."""
+    """An answer whose body is still arriving."""
 
     @property
     def status(self) -> int:
@@ -149,23 +150,23 @@ class Streamed(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Looked up by lower-case names."""
+        """The headers, with lower-case names."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come, cut anywhere.
+        """The body's bytes as they arrive, cut anywhere.
 
         Raises:
-            TransportError: it broke off.
+            TransportError: the body broke off.
         """
         ...
 
 
 class Transport(Protocol):
-    """Something that carries requests: the HTTP client, or a provider model in memory.
+    """Carries requests: the HTTP client, or a provider model in memory.
 
-    One that can carry only so many at once says so with a method ``capacity() -> int | None``, which is asked once,
-    before the first request. The calls beyond wait for their turn, unsent.
+    A transport with a bounded number of connections has a method ``capacity() -> int | None``, which is called once,
+    before the first request. Calls beyond the capacity wait and are not sent.
     """
 
     async def send(self, request: Request, /) -> Response:
@@ -177,7 +178,7 @@ class Transport(Protocol):
         ...
 
     def stream(self, request: Request, /) -> AbstractAsyncContextManager[Streamed]:
-        """Send a request, and give its answer as soon as its headers are there; leaving early ends the exchange.
+        """Send a request, and yield its answer once the headers arrive. Leaving the block early ends the exchange.
 
         Raises:
             TransportError: no answer began.

@@ -1,4 +1,4 @@
-"""What limits each target: one pacer for all that is asked of it, what earlier runs learnt, what others share."""
+"""One limiter per target. It joins the target's pacer, what earlier runs learnt, and the limits that others share."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Key = tuple[str, str]
 
 
 class Limiter:
-    """What limits one target.
+    """The limiter of one target.
 
     Attributes:
-        limit: the layer that holds its calls until they may go.
-        estimator: guesses how many tokens a call takes.
+        limit: the layer that holds its calls back until they may be sent.
+        estimator: estimates how many tokens a call needs.
     """
 
     __slots__ = ("estimator", "limit")
@@ -37,7 +37,7 @@ class Limiter:
         self.estimator = estimator
 
     def learnt(self) -> Learnt | None:
-        """What the next run should know of the target; None when nothing was learnt."""
+        """The knowledge about the target to keep for the next run; None if nothing was learnt."""
         pacer = self.limit.pacer
         search = pacer.search if pacer is not None else None
         rate = search.rate if search is not None and search.found else None
@@ -62,13 +62,13 @@ class Limiters:
     """The limiters of all targets in use.
 
     Args:
-        limits: what is known of a target's limits.
-        settings: the client's.
-        events: told of pauses, stops and found limits.
-        memory: where earlier runs kept what they learnt; None to remember nothing.
+        limits: the known limits of a target.
+        settings: the client's settings.
+        events: receives pauses, stops and found limits.
+        memory: keeps what earlier runs learnt; None to remember nothing.
 
     Attributes:
-        limits: the limit's layer of each target in use, by the target's name.
+        limits: the limit layer of each target in use, by the target's name.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Limiters:
         self.limits: dict[str, Limit] = {}
 
     def knows(self, target: Target) -> bool:
-        """Whether what the disk has of a target was read."""
+        """Whether `find` has read the stored knowledge of a target."""
         return (target.name, target.key) in self._found
 
     def find(self, target: Target) -> None:
-        """Read what earlier runs learnt of a target, and what it shares with other processes. Disks may be slow."""
+        """Read what earlier runs learnt about a target, and open the limits that it shares. Blocks on the disk."""
         learnt = self._memory.recall(target.key) if self._memory is not None else None
         name = self._given(target).shared
         shared = None if name is None else SharedLimits(name, target.key, cache_folder() / "limits")
         self._found[target.name, target.key] = learnt, shared
 
     def of(self, target: Target) -> Limiter:
-        """A target's limiter, once it was found: one for all that is asked of the target."""
+        """The one limiter of a target, after `find`."""
         key = (target.name, target.key)
         limiter = self._made.get(key)
         if limiter is None:
@@ -103,7 +103,7 @@ class Limiters:
         return limiter
 
     def remember(self) -> None:
-        """Keep what was learnt of each target for the next run."""
+        """Store what was learnt about each target, for the next run."""
         if self._memory is None:
             return
         for (_, key), limiter in self._made.items():
@@ -111,7 +111,7 @@ class Limiters:
                 self._memory.keep(key, learnt)
 
     async def close(self) -> None:
-        """Let go of the limits that are shared with other processes."""
+        """Leave the limits that are shared with other processes."""
         shared = [limits for _, limits in self._found.values() if limits is not None]
         self._found = {key: (learnt, None) for key, (learnt, _) in self._found.items()}
         await close_all(*(limits.close for limits in shared))
@@ -145,6 +145,6 @@ class Limiters:
             TargetHealth(settings.give_up),
             wait_for_quota=settings.wait_for_quota,
             retries=settings.retry_share,
-            hosted=endpoint.key_required,  # who asks for no key is most likely the user's own server
+            hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
         return Limiter(limit, estimator)

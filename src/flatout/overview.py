@@ -1,4 +1,4 @@
-"""What a Client tells of itself, without sending anything: its configuration, its targets, its money."""
+"""The information that a Client gives about itself without sending anything: configuration, targets, spending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .values import Call
 
 
 class Overview:
-    """What there is to ask of a Client beside calls."""
+    """The part of a Client that informs about it."""
 
     _engine: Engine
 
@@ -23,17 +23,17 @@ class Overview:
 
     @property
     def events(self) -> Events:
-        """What happens, for whoever subscribes; see `flatout.events`."""
+        """The events to subscribe to; see `flatout.events`."""
         return self._engine.events
 
     @property
     def model(self) -> str | None:
-        """The model of calls that name none."""
+        """The model of calls that do not name one."""
         return self._engine.targets.model
 
     @property
     def spent(self) -> float:
-        """US dollars known to be spent. See `unpriced` for what is not known.
+        """US dollars known to be spent. `unpriced` counts the attempts of unknown cost.
 
         After plain calls alone, this loads the price table, which takes 0.1 s.
         """
@@ -41,19 +41,19 @@ class Overview:
 
     @property
     def unpriced(self) -> int:
-        """Attempts that may have been billed an amount that is not known."""
+        """The number of attempts that may have been billed an unknown amount."""
         return self._engine.stack.purse.unknown
 
     @property
     def window(self) -> int:
-        """How many calls are taken from the input ahead of their answers.
+        """How many calls are read ahead from the input.
 
-        Enough to use the limits to the full: with a known ``rpm`` what goes in two minutes, and 64 at least.
+        They are enough to use the limits to the full: with a known ``rpm``, the calls of two minutes, and at least 64.
         """
         return self._engine.window
 
     def host(self, model: str | None = None) -> str:
-        """The host that calls go to, where the model's name does not tell it; "" for a provider's own address.
+        """The host that calls go to, if the model's name does not say it; "" for a provider's own address.
 
         Args:
             model: the model; the client's when None.
@@ -64,12 +64,12 @@ class Overview:
         return self._engine.host(model)
 
     def servers(self, models: Sequence[str] | None = None) -> str | dict[str, str] | None:
-        """Where calls go that name no model: host and path, where the models' names do not tell; None where they do.
+        """The servers of calls that do not name a model: host and path. None if the models' names already say it.
 
-        Run files keep it, to tell the answers of one server from those of another.
+        Run files keep it, to distinguish the answers of different servers.
 
         Args:
-            models: the models that are asked; the client's when None.
+            models: the models to ask; the client's when None.
 
         Raises:
             ConfigError: a model is unknown, or there is no key for it.
@@ -77,25 +77,25 @@ class Overview:
         return self._engine.targets.servers(models)
 
     def go_on(self, run: Hashable, spent: float) -> None:
-        """Count the US dollars that earlier processes spent on a run towards the budget; once for each run."""
+        """Count the US dollars that earlier processes spent on a run towards the budget, once for each run."""
         self._engine.stack.purse.go_on(run, spent)
 
     def status(self) -> list[TargetStatus]:
-        """What each target in use is doing now."""
-        limits = list(self._engine.stack.limiters.limits.values())  # exporters ask from threads of their own
+        """The present state of each target in use."""
+        limits = list(self._engine.stack.limiters.limits.values())  # a copy: exporters call this from other threads
         return [limit.status() for limit in limits]
 
     def searched(self) -> frozenset[str]:
-        """The causes of waiting (see `flatout.events.WAITS`) whose limit nobody gave or told: it is found by trying."""
+        """The causes of waiting (see `flatout.events.WAITS`) whose limit is unknown, so flatout searches for it."""
         pacers = [limit.pacer for limit in list(self._engine.stack.limiters.limits.values()) if limit.pacer is not None]
         requests = any(pacer.use("requests") is None for pacer in pacers)
         concurrency = any(pacer.limits.concurrency is None for pacer in pacers)
         return frozenset([*(["requests"] if requests else []), *(["concurrency"] if concurrency else [])])
 
     def check(self, call: Call) -> None:
-        """Find out whether a call could be sent, without sending anything. Cheap, for whoever checks a million.
+        """Check that a call could be sent, without sending anything. It is cheap enough for a million calls.
 
         Raises:
-            ConfigError: its model is missing or unknown, there is no key for it, or the budget cannot be kept.
+            ConfigError: the call's model is missing or unknown, there is no key for it, or the budget cannot be kept.
         """
         self._engine.check(call)

@@ -1,30 +1,30 @@
-"""The call path: which layers there are, in which order, and why there.
+"""The call path: its layers, their order, and the reason for each place.
 
 Outer to inner::
 
-    observe      sees everything, once per call
-    whole        where it is asked for: an answer that was cut off is none, however it was read
+    observe      sees every call once, with its outcome
+    whole        only on request: an answer that was cut off is a failure, however it was read
     deadline     bounds queueing and retries too
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
-    route        picks the target (endpoint, key, model) per attempt
+    route        picks the target (endpoint, key, model) of each attempt
     ── below, one stack per target ──
-    health       a target that refuses every call fails them at once
-    budget       every attempt may bill: reserve the worst case, settle from usage
-    limit        one pacer and one health per target; sees every outcome and every header; calls wait here for a target
-                 that is down; permits are returned on any exit
+    health       fails calls at once while the target refuses all of them
+    budget       every attempt may bill: reserves the worst case, then settles by usage
+    limit        one pacer and one health per target; sees every outcome and every header; calls wait here while the
+                 target is down; permits are returned on any exit
     sockets      outside the timeout: a call that waits for a connection is not sent, and its time has not begun
-    timeout      one attempt
-    endpoint     codec (pure) over transport
+    timeout      bounds one attempt
+    endpoint     a codec (pure) over the transport
 
-With the limiter outside the retry, every retry would go unpaced: a simulated provider of 50 requests a second then
+With the limiter outside the retry, retries would not be paced. A simulated provider of 50 requests a second then
 refused 5,786 requests and lost 41 of 2,000 calls; in this order it refused none and lost none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread  # noqa: F401 - else asyncio loads it in the event loop, for its first thread
+import concurrent.futures.thread  # noqa: F401 - otherwise asyncio loads it in the event loop, for the first thread
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
@@ -68,13 +68,13 @@ def _bind(layer: Layer, call_next: CallNext) -> CallNext:
 
 
 class Route:
-    """Sends each attempt down its target's own stack, which is built when the target is first used."""
+    """Sends each attempt to the stack of its target. A target's stack is built when the target is first used."""
 
     def __init__(self, resolve: Callable[[Call], Awaitable[Target]], build: Callable[[Target], CallNext]) -> None:
         self._resolve = resolve
         self._build = build
-        self._stacks: dict[str | None, CallNext] = {}  # by the name that calls give
-        self._built: dict[tuple[str, str], CallNext] = {}  # by target: two names of one target share its limits
+        self._stacks: dict[str | None, CallNext] = {}  # by the model's name in the call
+        self._built: dict[tuple[str, str], CallNext] = {}  # by target, because two names of one target share limits
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
         stack = self._stacks.get(call.model)
@@ -83,7 +83,7 @@ class Route:
     async def _first(self, call: Call) -> Reply:
         target = await self._resolve(call)
         stack = self._stacks.get(call.model)
-        if stack is None:  # else another call was quicker while this one resolved
+        if stack is None:  # otherwise another call was quicker
             same = (target.name, target.key)
             stack = self._built.get(same)
             if stack is None:
@@ -98,8 +98,8 @@ class Stack:
     Attributes:
         answer: the call path as one function.
         embed: the same for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`.
-        purse: what was spent.
-        limiters: what limits each target in use.
+        purse: the money spent and reserved.
+        limiters: the limiters of the targets in use.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Stack:
         self._resolve = resolve
         self._looking = asyncio.Lock()
         self._transport = transport
-        self._sockets: list[Layer] | None = None  # made with the first target's stack: by then all files are open
+        self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
         self._settings = settings
         self._prices = prices
         self._events = events
@@ -136,16 +136,16 @@ class Stack:
         )
 
     def check(self, target: Target, call: Call) -> None:
-        """Find out without sending anything whether the budget can be kept for a call.
+        """Check, without sending anything, that the budget can be kept for a call.
 
         Raises:
-            ConfigError: it cannot; the message says why.
+            ConfigError: it cannot be kept; the message says why.
         """
         if self.purse.budget is not None:
             self.purse.worst_case(target, call, self._prices)
 
     async def _looked_up(self, call: Call) -> Target:
-        """A call's target, once all is read that the disk has of it: in a thread, for disks may be slow."""
+        """A call's target. Everything stored about it is read first, in a thread, because disks may be slow."""
         target = await self._resolve(call)
         async with self._looking:
             if not self.limiters.knows(target):
@@ -153,7 +153,7 @@ class Stack:
         return target
 
     def _look_up(self, target: Target) -> None:
-        """Load what the first call to a target needs: its codec, the count of connections, what is known of it."""
+        """Load what the first call to a target needs: its codec, the number of connections, its limiter."""
         codec_for(target)
         self._for_all_targets()
         self.limiters.find(target)
@@ -175,12 +175,12 @@ class Stack:
                 self._transport,
                 target.name,
                 estimate,
-                self._settings.gaps if codec is codec_for else None,  # vectors do not come in pieces
+                self._settings.gaps if codec is codec_for else None,  # embeddings cannot be streamed
             ),
         )
 
     def _for_all_targets(self) -> list[Layer]:
-        """What is shared by the stacks of all targets: the connections that the transport can have."""
+        """The layers that all targets share: the bound on the transport's connections, if there is one."""
         if self._sockets is None:
             capacity = getattr(self._transport, "capacity", None)
             most = capacity() if capacity is not None else None
@@ -188,7 +188,7 @@ class Stack:
         return self._sockets
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
-        """What guesses the cost of an attempt: for the note of it in the run file, and where it is never told."""
+        """A function that estimates an attempt's cost, for the run file and for answers that do not report usage."""
 
         def estimate(call: Call) -> float | None:
             need = estimator.need(call)

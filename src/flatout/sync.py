@@ -18,7 +18,7 @@ from .values.secret import conceal, veil
 ResultT = TypeVar("ResultT")
 
 NOTICE = 0.1
-"""Seconds until an interrupt of a program that runs its own loop is noticed."""
+"""Seconds after which an interrupt is noticed, in a program whose own event loop is running."""
 
 
 @overload
@@ -65,21 +65,21 @@ def run(
 ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
     """Answer many calls and return one result per call, in input order.
 
-    Works in a plain script, and where an event loop is running already (a notebook cell): the calls then run in a
-    loop of their own, in a thread, while this function waits for them.
+    It works in a plain script, and also if an event loop is already running, as in a notebook cell. The calls then run
+    in their own loop, in a thread, while this function waits for them.
 
     Args:
         calls: prompts, dicts or Calls.
-        model: ``provider/model`` for calls that name none.
-        models: ask each of these; see `Client.gather`.
-        samples: ask each call so many times. The results then come in groups: a list of lists.
+        model: ``provider/model`` for calls that do not name a model.
+        models: ask each of these models; see `Client.gather`.
+        samples: how often to ask each call. The results then come in groups: a list of lists.
         strict: raise the first failure.
         store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
-        retry_failed: with ``store``, ask again for calls that failed.
-        output: what every answer must be, unless its call says otherwise.
-        **options: what `Client` takes, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
-            ``temperature=0``; a call's own values win. What both take (``timeout``, ``deadline``, ``reasks``) means the
-            same either way. ``seed`` is the calls'.
+        retry_failed: with ``store``, ask failed calls again.
+        output: the type of every answer, unless its call says otherwise.
+        **options: options of the `Client`, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
+            ``temperature=0``. A call's own values win. An option of both (``timeout``, ``deadline``, ``reasks``) means
+            the same for both. ``seed`` is a parameter of the calls.
 
     Raises:
         ConfigError: an option is wrong; nothing was sent.
@@ -90,7 +90,7 @@ def run(
     options |= {"headers": veil(options.get("headers"))}
     check_names(options, CALL | CLIENT, client="{}")
     own = {name: options.pop(name) for name in list(options) if name in CLIENT and name != "seed"}
-    made = Client(model, **own)  # reads flatout.toml: not in the loop
+    made = Client(model, **own)  # outside the loop, because it reads flatout.toml
 
     async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         async with made as client:
@@ -107,7 +107,7 @@ def run(
 
 
 def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
-    """Run in a thread's own loop. An interrupt here cancels the calls there, and waits until they have ended."""
+    """Run in a thread with its own loop. An interrupt here cancels the calls there, and waits until they have ended."""
     outcome: list[ResultT | BaseException] = []
     started, ended = threading.Event(), threading.Event()
     handle: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
@@ -137,7 +137,7 @@ def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
         for loop, task in handle:
             with suppress(RuntimeError):  # its loop has just closed
                 loop.call_soon_threadsafe(task.cancel)
-        ended.wait()  # not join: interrupted once, it takes the thread for ended (Python 3.11 and 3.12)
+        ended.wait()  # not join: after an interrupt it returns too early (Python 3.11 and 3.12)
         raise
     thread.join()
     if isinstance(outcome[0], BaseException):
@@ -148,12 +148,12 @@ def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
 def _wait(ended: threading.Event) -> None:
     """Wait for the end, or for an interrupt.
 
-    `asyncio.run` answers the first interrupt by cancelling the task that waits here, which blocks its loop and so
-    would never hear of it.
+    `asyncio.run` reacts to the first interrupt by cancelling the current task. That task is blocked here, together with
+    its loop, so it has to look for its cancellation itself.
 
     Raises:
-        KeyboardInterrupt: the default handler's answer to an interrupt.
-        asyncio.CancelledError: asyncio's.
+        KeyboardInterrupt: an interrupt under Python's default handler.
+        asyncio.CancelledError: an interrupt under asyncio's handler.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0

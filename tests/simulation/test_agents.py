@@ -311,7 +311,7 @@ def test_what_is_not_let_in_costs_nothing():
         Agent(guardrails=[Guardrail(lambda checked: fail("off topic"), at=("input",))]),
         provider,
         GuardrailTripped,
-        "not let in: off topic",
+        "not accepted: off topic",
     )
     assert not provider.bodies
     assert outcome.calls == 0
@@ -364,7 +364,7 @@ def test_a_verification_that_stops_or_raises_is_no_pass(verify):
     [
         (lambda _: stop("a bomb"), "check: a bomb"),
         (lambda _: 1 / 0, "check raised ZeroDivisionError"),
-        (lambda _: "fine", "check returned str, which is no verdict"),
+        (lambda _: "fine", "check returned str, which is not a verdict"),
     ],
 )
 def test_a_tripwire_ends_the_run(check, match):
@@ -469,7 +469,7 @@ def test_results_that_are_no_json_are_told():
     provider = Provider(calls(("odd", {}), ("made", {}), ("surrogate", {})), "ok")
     run(Agent(tools=[odd, made, surrogate]), provider)
     said = provider.said(1)[-3:]
-    assert said[0].startswith("ConfigError: odd returned a object, which is no JSON")
+    assert said[0].startswith("ConfigError: odd returned a object, which cannot be written as JSON")
     assert said[1] == '{"kind":"bill","next_action":null}'
     assert said[2] == "cut ?"
 
@@ -616,7 +616,7 @@ def test_each_limit_ends_an_endless_loop_by_its_name(limits, name, used):
 def test_a_limit_that_cannot_be_kept_is_said():
     """A limit on money would silently do nothing where the price is not known."""
     provider = Provider(calls(("look_up", {"word": "again"})))
-    with pytest.raises(UsageLimitReached, match="the limit on cost cannot be kept: what was used is not known"):
+    with pytest.raises(UsageLimitReached, match="the limit on cost cannot be kept: the use so far is unknown"):
         run(Agent(tools=[look_up], limits=UsageLimits(cost=1.0)), provider)
     assert len(provider.bodies) == 1
 

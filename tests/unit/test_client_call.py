@@ -524,4 +524,4 @@ def test_the_embedded_model_is_known_to_go_on_for_long(
     assert not caplog.records
     run_virtual(main(max_tokens=None))
     (record,) = caplog.records
-    assert "max_tokens (--param max_tokens=200) ends an answer" in record.getMessage()
+    assert "limit its answers with max_tokens (--param max_tokens=200)" in record.getMessage()

@@ -1,4 +1,4 @@
-"""Agents: a small loop of model and tools on `flatout.Client`, with stages around it that check what it does.
+"""Agents: a small loop of model and tools on `flatout.Client`, with stages around it that check its work.
 
 ::
 
@@ -6,7 +6,7 @@
 
     outcome = await client.run_agent(Agent(tools=[look_up], limits=UsageLimits(turns=8)), "Who lives at 7 Elm Street?")
 
-`guards` has the guardrails that are built in, and `mcp_tools` the tools of an MCP server.
+`guards` has the built-in guardrails. `mcp_tools` gives an agent the tools of an MCP server.
 """
 
 from __future__ import annotations

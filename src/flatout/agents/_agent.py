@@ -1,4 +1,4 @@
-"""An agent: what it is told, what it may do, who checks it, what it may use; and the order of its stages.
+"""An agent: its instructions, tools, checks and limits, and the order of its stages.
 
 ::
 
@@ -6,8 +6,8 @@
                                      ↑                        │                       │
                                      └── fail: the reason ────┴───────────────────────┘ (once)
 
-A run goes down through the modules of this package and comes back: the stages here, the loop, the toolbox, the
-oversight, and at the bottom the context, which asks the client.
+A run passes down through the modules of this package and back: the stages here, the loop, the toolbox, the oversight,
+and at the bottom the context, which calls the client.
 """
 
 from __future__ import annotations
@@ -41,39 +41,39 @@ if TYPE_CHECKING:
     from flatout.client import Client
 
 _OWN = frozenset({"prompt", "messages", "system", "model", "output", "tools", "reasks", "sample"})
-"""What a turn's call has from the agent itself."""
+"""The parameters of a turn's call that the agent sets itself."""
 
 
 class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
     """A small loop of model and tools, with stages around it. Each stage can be left out.
 
-    Run it with `Client.run_agent`, or for many intents with `Client.map`; with ``store=``, it goes on after a crash at
-    the turn where it was.
+    Run it with `Client.run_agent`, or for many intents with `Client.map`. With ``store=``, it continues after a crash
+    at the turn where it was.
 
     Args:
-        model: who acts; the client's model when None.
+        model: the model that acts; the client's model when None.
         instructions: the system prompt.
-        tools: what the model may ask for: functions, or made with `tool`. It may ask for nothing else.
-        output: a type that the answer has to fit, or a dict with a JSON schema; texts when None.
-        classify: what the intent is: a type, a list of choices, a `Classify` with models of its own, or your
+        tools: the functions that the model may call, plain or made with `tool`. It can call no others.
+        output: the type of the answer, or a dict with a JSON schema; text when None.
+        classify: finds the kind of intent: a type, a list of choices, a `Classify` with its own models, or your
             ``async def classify(intent, client)``.
-        plan: True, a `Plan` with a model of its own, or your ``async def plan(intent, client)``, which returns
-            `PlanStep`. Tools outside of the plan are refused.
-        guardrails: functions (of the answer), `Guardrail`, or those of `flatout.agents.guards`.
-        execute: your ``async def execute(answer, key)``: does what the accepted answer says, once; ``key`` is its
-            idempotency key. What it returns is kept as JSON.
-        verify: your ``async def verify(checked)``, or a `Judge`: looks at the answer and at what was executed. Fail
-            goes back once; stop does not.
-        approve: your ``async def approve(approval)``, asked before tools that want it, and whether a step is to be
-            repeated of which nobody knows whether it took effect.
-        limits: what a run may use.
+        plan: plans the steps: True, a `Plan` with its own model, or your ``async def plan(intent, client)``, which
+            returns `PlanStep` values. Tools outside the plan are refused.
+        guardrails: functions (of the answer), `Guardrail` values, or those of `flatout.agents.guards`.
+        execute: your ``async def execute(answer, key)``, which carries out the accepted answer, once. ``key`` is its
+            idempotency key. Its return value is kept as JSON.
+        verify: your ``async def verify(checked)``, or a `Judge`: checks the answer and what ``execute`` returned. The
+            first fail goes back to the model; stop does not.
+        approve: your ``async def approve(approval)``. It is asked before tools with ``ask_before``, and whether to
+            repeat a step that may or may not have taken effect.
+        limits: the most that a run may use.
         corrections: how often guardrails may send a run back.
         options: parameters of the acting model's calls, such as ``{"temperature": 0}``. Names that flatout does not
             know are sent to the provider as they are.
-        name: its name in traces and run files.
+        name: the agent's name in traces and run files.
 
     Raises:
-        ConfigError: something of it cannot work: two tools of one name, say.
+        ConfigError: an argument is wrong: two tools have the same name, for example.
     """
 
     model: str | None = None
@@ -94,7 +94,7 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         instructions: Any = self.instructions
         if not isinstance(instructions, str):
-            raise ConfigError(f"instructions are a text, not {type(self.instructions).__name__}")
+            raise ConfigError(f"instructions is a string, not {type(self.instructions).__name__}")
         if not isinstance(self.limits, UsageLimits):
             raise ConfigError(f"limits takes UsageLimits, not {type(self.limits).__name__}")
         corrections: Any = self.corrections
@@ -117,13 +117,13 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
         Call.of({"prompt": "", **options})
 
     async def __call__(self, intent: Any, client: Client) -> Outcome[OutputT]:
-        """Run it for one intent.
+        """Run the agent for one intent.
 
         Raises:
-            GuardrailTripped: a guardrail said stop, or fail too often.
-            UsageLimitReached: a limit was reached; ``limit`` says which.
-            StepUnknown: something with side effects was begun before a crash, and its end is not known.
-            CallError: a model gave no answer. All of these hold the `Outcome` so far as ``outcome``.
+            GuardrailTripped: a guardrail said stop, or said fail too often.
+            UsageLimitReached: a limit was reached; ``limit`` names it.
+            StepUnknown: a step with side effects began before a crash, and its outcome is unknown.
+            CallError: a model gave no answer. The ``outcome`` of each of these errors is the `Outcome` so far.
         """
         return await _Run(self, intent, client).ended()
 
@@ -138,7 +138,7 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
         return tuple(map(Guardrail.of, self.guardrails))
 
     def job(self) -> dict[str, Any]:
-        """What makes two runs comparable, for the run file: change it, and the run is another job."""
+        """The agent's description in the run file. If it changes, the run is another job."""
         described = {
             "function": f"agent {self.name}",
             "agent_model": self.model,
@@ -156,7 +156,7 @@ class Agent(Struct, Generic[OutputT], frozen=True, kw_only=True):
         return {name: msgspec.json.decode(plain(value)) for name, value in described.items()}
 
     def restore(self, kept: Any) -> Outcome[OutputT]:
-        """An outcome of what a run file keeps of it."""
+        """An outcome from its form in a run file."""
         outcome = msgspec.convert(kept, Outcome)
         into = self.classify.into if isinstance(self.classify, Classify) else None
         return msgspec.structs.replace(
@@ -179,7 +179,7 @@ def _copied(options: Any) -> dict[str, Any]:
 
 
 class _Run:
-    """One run for one intent: the stages in their order, and what has come of them."""
+    """One run for one intent: the stages in order, and their results."""
 
     def __init__(self, agent: Agent, intent: Any, client: Client) -> None:
         self._agent = agent
@@ -194,7 +194,7 @@ class _Run:
         self._executed: dict[bytes, Any] = {}
 
     async def ended(self) -> Outcome:
-        """The outcome. An error that ends the run takes with it what there is of one."""
+        """The outcome. An error that ends the run carries the outcome so far."""
         try:
             with self._record.run(self._agent.name, self._agent.model):
                 await self._in_time()
@@ -216,12 +216,12 @@ class _Run:
             if not clock.expired():
                 raise
             used = self._record.seconds
-            message = f"the run came to its limit of {seconds:g} seconds"
+            message = f"the run reached its limit of {seconds:g} seconds"
             raise UsageLimitReached(message, limit="seconds", allowed=seconds, used=used) from error
 
     async def _stages(self) -> None:
         if reason := await self._oversight.guard("input", self._text, self._intent):
-            raise GuardrailTripped(f"the request was not let in: {reason}")
+            raise GuardrailTripped(f"the request was not accepted: {reason}")
         await self._classify()
         await self._plan()
         messages: list[Message] = [{"role": "user", "content": self._text}]
@@ -256,7 +256,7 @@ class _Run:
         self._toolbox.allow({name for each in plan for name in each.tools})
 
     async def _own(self, name: str, function: Any, step: Step) -> Any:
-        """A stage of the user's own: ``async def stage(intent, client)``."""
+        """A user's own stage: ``async def stage(intent, client)``."""
 
         async def go(_key: str) -> Any:
             return await called(function, self._intent, self._client)
@@ -264,7 +264,7 @@ class _Run:
         return await self._context.kept(name, utf8(self._text), go, step)
 
     async def _answer_and_effect(self, messages: list[Message]) -> tuple[Reply, Verdict]:
-        """The answer that the guardrails let out, executed, and what the verification says of both."""
+        """Get an answer past the guardrails, execute it, and verify both."""
         reply, answer = await self._answer(messages)
         self._done["answer"] = answer
         if self._agent.execute is not None:
@@ -291,7 +291,7 @@ class _Run:
     async def _execute(self, answer: Any, text: str) -> Any:
         self._record.check()
         made = utf8(text)
-        if made in self._executed:  # the very same action again: it was executed
+        if made in self._executed:  # the model repeated the same answer
             return self._executed[made]
         function = self._agent.execute
 
@@ -308,7 +308,7 @@ class _Run:
         return done
 
     def _briefing(self) -> str | None:
-        """The system prompt: the instructions, and what the stages before have found."""
+        """The system prompt: the instructions, the classification and the plan."""
         parts = [self._agent.instructions] if self._agent.instructions else []
         if "classification" in self._done:
             parts.append(f"The request was classified as: {text_of(self._done['classification'])}")
@@ -317,7 +317,7 @@ class _Run:
         return "\n\n".join(parts) or None
 
     def _outcome(self) -> Outcome:
-        """What the run has come to so far."""
+        """The outcome so far."""
         record, done = self._record, self._done
         return Outcome(
             **done,
@@ -334,13 +334,13 @@ class _Run:
 
 
 def _take_with(error: Any, outcome: Outcome) -> None:
-    """Let an error hold the outcome. It may be of a user's own class, which takes no more attributes."""
+    """Attach the outcome to an error. A user's own error class may not accept attributes."""
     with suppress(Exception):
         error.outcome = outcome
 
 
 def _back(said: Reply, complaint: str) -> list[Message]:
-    """The answer, and why it is not the last one."""
+    """The answer, and the reason why the model has to answer again."""
     return [said.message, {"role": "user", "content": complaint}]
 
 

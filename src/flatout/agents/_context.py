@@ -1,7 +1,7 @@
-"""What a run asks, keeps and is charged: every call and every step goes through here, on one account.
+"""The calls, the kept results and the account of one run. Every call and every step goes through here.
 
-What is not the same each time (a call, a tool's result, a verdict of the user's own function) is kept in the journal of
-the durable run that this one is part of, if it is; so a run that was killed goes on where it was.
+If the run is part of a durable run, its journal keeps everything that would differ the next time: calls, results of
+tools, verdicts of the user's own functions. So a run that was killed continues where it was.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _key: ContextVar[str] = ContextVar("flatout_idempotency_key")
 
 
 def idempotency_key() -> str:
-    """Within a tool or ``execute``: a key that is the same whenever this very step is run, and no other step's.
+    """Inside a tool or ``execute``: a key that is the same each time this step runs, and that no other step has.
 
-    Hand it to the service that you call, so that it can tell a repetition from a second order.
+    Pass it to the service that you call, so that it can tell a repetition from a second order.
 
     Raises:
-        ConfigError: no step is under way.
+        ConfigError: no step is running.
     """
     key = _key.get("")
     if not key:
-        raise ConfigError("idempotency_key is there within a tool, or within execute")
+        raise ConfigError("idempotency_key is available only inside a tool or execute")
     return key
 
 
 @contextmanager
 def _use_key(key: str) -> Iterator[None]:
-    """Within the block, `idempotency_key` is this one."""
+    """Within the block, `idempotency_key` returns this key."""
     token = _key.set(key)
     try:
         yield
@@ -57,7 +57,7 @@ def _use_key(key: str) -> Iterator[None]:
 
 
 class _Worked(Struct, frozen=True, omit_defaults=True):
-    """A journalled step: what it returned, and what the calls that it made by itself came to."""
+    """A step in the journal: its return value, and the usage of its own calls."""
 
     value: msgspec.Raw
     attempts: int = 0
@@ -66,12 +66,12 @@ class _Worked(Struct, frozen=True, omit_defaults=True):
 
 
 class RunContext:
-    """What one run asks, keeps and is charged.
+    """The calls, the kept results and the account of one run.
 
     Args:
-        client: answers its calls.
-        model: who is asked where nobody else is named.
-        limits: what it may use.
+        client: answers the run's calls.
+        model: the model of calls that do not name one.
+        limits: the most that the run may use.
 
     Attributes:
         record: the steps so far.
@@ -89,8 +89,8 @@ class RunContext:
         """Ask a model.
 
         Raises:
-            UsageLimitReached: nothing may be asked any more.
-            CallError: there is no answer.
+            UsageLimitReached: the run may make no more calls.
+            CallError: the model gave no answer.
         """
         self.record.take(calls=1)
         if call.model is None and self._model is not None:
@@ -114,7 +114,7 @@ class RunContext:
         once: bool = False,
         again: Callable[[str], Awaitable[bool]] | None = None,
     ) -> Any:
-        """What a function returns, kept in the journal if there is one; see `flatout.journey.Journal.step`."""
+        """Return a function's result, from the journal if it has one; see `flatout.journey.Journal.step`."""
         journey = Journey(asyncio.get_running_loop().time())
         journey.journal = journal = self._journey.journal
         account = journey.account
@@ -125,7 +125,7 @@ class RunContext:
 
         async def go_to_keep(key: str) -> bytes:
             returned = await go(key)
-            # What took effect is done, whatever it returned: an error here would leave it as one of unknown end.
+            # A step with side effects is done, whatever it returned. An error here would make its outcome unknown.
             value = plain(returned) if once else as_json(returned, f"{name} returned what cannot be kept as JSON")
             return plain(_Worked(msgspec.Raw(value), account.attempts, account.cost, account.waits))
 
@@ -156,7 +156,7 @@ class RunContext:
 
 @contextmanager
 def _counted_on(journey: Journey) -> Iterator[None]:
-    """Within the block, calls are made on a journey's behalf."""
+    """Within the block, calls count on a journey."""
     token = set_journey(journey)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Functions of the user's, plain or async."""
+"""Calls the user's functions, plain or async."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flatout.edge.fan_out import cancelled_alone
 
 
 async def called(function: Any, *arguments: Any) -> Any:
-    """What a function returns. Another task's cancellation that it waited for is a failure of its own."""
+    """Call a function, and return its result. If it awaited a task that was cancelled, that is an ordinary failure."""
     with cancelled_alone():
         returned = function(*arguments)
         return await returned if inspect.isawaitable(returned) else returned

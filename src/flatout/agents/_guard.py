@@ -1,8 +1,8 @@
-"""Guardrails: functions and models that say pass, fail or stop of what goes in and what comes out.
+"""Guardrails: functions and models that say pass, fail or stop to inputs and outputs.
 
-*Pass* goes on. *Fail* sends the run back with the reason, a bounded number of times; what was going into a tool or
-coming out of it is withheld. *Stop* ends the run with `GuardrailTripped`, at once. A guardrail that raises says stop:
-what could not be looked at has not passed.
+After *pass*, the run continues. *Fail* sends an answer back to the model with the reason, a bounded number of times; a
+tool's input or output is withheld. *Stop* ends the run at once with `GuardrailTripped`. A guardrail that raises says
+stop, because what could not be checked has not passed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._functions import called, name_of
 from ._looks import looks_at
 
 At = Literal["input", "output", "tool_input", "tool_output"]
-"""Where a guardrail looks: at the intent, at the answer, at a tool's arguments, at what a tool returned."""
+"""The place of a guardrail: the intent, the answer, a tool's arguments, or a tool's result."""
 
 
 _MISSING: dict[str, frozenset[str]] = {
@@ -28,11 +28,11 @@ _MISSING: dict[str, frozenset[str]] = {
     "tool_input": frozenset(),
     "tool_output": frozenset({"value"}),
 }
-"""By place, what a `Checked` does not have there."""
+"""The attributes that a `Checked` does not have, by place."""
 
 
 class Verdict(Struct, frozen=True):
-    """What a guardrail, a verification or an approval says."""
+    """The verdict of a guardrail, a verification or an approval."""
 
     kind: Literal["pass", "fail", "stop"]
     reason: str = ""
@@ -42,27 +42,27 @@ PASSED = Verdict("pass")
 
 
 def fail(reason: str) -> Verdict:
-    """Not like this: back with the reason."""
+    """The verdict that sends something back with a reason."""
     return Verdict("fail", reason)
 
 
 def stop(reason: str) -> Verdict:
-    """Not at all: the run ends."""
+    """The verdict that ends the run."""
     return Verdict("stop", reason)
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What a guardrail looks at.
+    """The value that a guardrail checks.
 
     Attributes:
-        at: where it stands: ``input``, ``output``, ``tool_input``, ``tool_output``, or ``verify``.
-        text: what is looked at, as text.
-        value: the same as a value: the intent, the typed answer, the tool's arguments; None for a tool's output.
+        at: the place: ``input``, ``output``, ``tool_input``, ``tool_output``, or ``verify``.
+        text: the checked value as text.
+        value: the same as an object: the intent, the typed answer, the tool's arguments; None for a tool's output.
         tool: the tool's name, at ``tool_input`` and ``tool_output``.
-        intent: what the agent was asked to do.
-        sources: what its tools have returned so far.
-        executed: what ``execute`` returned, at ``verify``.
-        ask: asks a model, on the run's account: traced, counted and limited with its other calls.
+        intent: the agent's request.
+        sources: the results of its tools so far.
+        executed: the return value of ``execute``, at ``verify``.
+        ask: asks a model. The call is traced, counted and limited with the run's other calls.
     """
 
     at: str
@@ -76,22 +76,22 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 Check = Callable[[Checked], "Verdict | bool | Awaitable[Verdict | bool]"]
-"""Looks at something; plain or async. True is pass, False is fail."""
+"""A check, plain or async. True is pass, False is fail."""
 
 
 class Guardrail(Struct, frozen=True):
-    """A check, and where it looks.
+    """A check, and its places.
 
     Args:
         check: the function, or a `Judge`.
-        at: the places; the answer alone by default.
-        name: its name in traces; the function's when "".
-        pure: its verdict follows from what it looks at alone, so that a run file need not keep it. A `Judge` is: its
-            call is kept.
+        at: the places; only the answer by default.
+        name: its name in traces; the function's name when "".
+        pure: the verdict depends only on the checked value, so a run file need not keep it. A `Judge` counts as pure,
+            because its call is kept.
 
     Raises:
-        ConfigError: it is no function, a place is unknown, or the function reads an attribute that none of its places
-            has. It reads ``tool`` at ``output``, for example: that branch could never run.
+        ConfigError: ``check`` is not a function, a place is unknown, or the function reads an attribute that no place
+            of it has. If it reads ``tool`` at ``output``, for example, that branch could never run.
     """
 
     check: Check
@@ -104,16 +104,16 @@ class Guardrail(Struct, frozen=True):
             raise ConfigError(f"a guardrail is a function, not {type(self.check).__name__}")
         places: Any = self.at
         if isinstance(places, str):
-            raise ConfigError(f'a guardrail stands at a tuple of places: at=("{places}",)')
+            raise ConfigError(f'a guardrail takes a tuple of places: at=("{places}",)')
         if not isinstance(places, tuple) or not places or any(place not in get_args(At) for place in places):
-            raise ConfigError(f"a guardrail stands at {', '.join(get_args(At))}; not at {self.at!r}")
+            raise ConfigError(f"a guardrail's places are {', '.join(get_args(At))}; not {self.at!r}")
         for name in sorted(looks_at(self.check)):
             if all(name in _MISSING[place] for place in self.at):
                 raise ConfigError(_misplaced(self.title, name, self.at))
 
     @classmethod
     def of(cls, value: Guardrail | Check) -> Guardrail:
-        """A function as a guardrail of the answer."""
+        """A guardrail as it is; a function as a guardrail of the answer."""
         return value if isinstance(value, Guardrail) else cls(value, pure=getattr(value, "pure", False))
 
     @property
@@ -125,16 +125,17 @@ class Guardrail(Struct, frozen=True):
 def _misplaced(title: str, name: str, at: tuple[At, ...]) -> str:
     there = "".join(f'"{place}", ' for place, missing in _MISSING.items() if name not in missing)
     return (
-        f"the guardrail {title} looks at .{name}, which is never there at {' or '.join(at)}: "
-        f"say where it stands, as in Guardrail({title}, at=({there.strip()}))"
+        f"the guardrail {title} reads .{name}, which does not exist at {' or '.join(at)}: "
+        f"name its place, as in Guardrail({title}, at=({there.strip()}))"
     )
 
 
 async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:
-    """The verdict of a check. One that raises, or says nothing that is a verdict, says stop.
+    """The verdict of a check.
 
     Raises:
-        CallError: a model that it asked has no answer.
+        GuardrailTripped: the check raised an error, or returned something else than a verdict.
+        CallError: a model that it asked gave no answer.
         StoreError: the run file cannot be written.
     """
     try:
@@ -147,4 +148,4 @@ async def judged(name: str, check: Callable[[Any], Any], about: Any) -> Verdict:
         return said
     if isinstance(said, bool):
         return PASSED if said else fail(f"{name} says no")
-    raise GuardrailTripped(f"{name} returned {type(said).__name__}, which is no verdict: True, False or a Verdict")
+    raise GuardrailTripped(f"{name} returned {type(said).__name__}, which is not a verdict: True, False or a Verdict")

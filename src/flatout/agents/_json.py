@@ -1,6 +1,6 @@
-"""Values as JSON and as texts, and back: what a model, a tool or a run file is given of a value.
+"""Converts values to JSON and to text, and back, for models, tools and run files.
 
-The one place of this package where JSON is written.
+It is the only module of this package that writes JSON.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = [
 
 
 def is_kind(value: Any) -> bool:
-    """Whether something is a type that an answer can have, not a value or a function."""
+    """Whether something is a possible type of an answer, and not a value or a function."""
     return isinstance(value, type) or get_origin(value) is not None or isinstance(value, Mapping)
 
 
 def check_kind(what: str, kind: Any) -> None:
-    """Refuse a dict that is no JSON schema, before anything is sent.
+    """Refuse a dict that is not a JSON schema, before anything is sent.
 
     Raises:
-        ConfigError: the dict is no JSON schema.
+        ConfigError: the dict is not a JSON schema.
     """
     if isinstance(kind, Mapping):
         try:
@@ -47,12 +47,12 @@ def check_kind(what: str, kind: Any) -> None:
 
 
 def typed(kind: Any, value: Any) -> Any:
-    """A value as its type: what comes from a run file is plain JSON."""
+    """A value from a run file, which is plain JSON, as an object of its type."""
     return value if kind is None or value is None else restored(kind, plain(value))
 
 
 def read(kind: Any, text: str) -> Any:
-    """JSON text as a type, or as what a dict's JSON schema allows. What it raises is the validator's own."""
+    """Read JSON text as a type, or by a JSON schema. It raises the validator's own errors."""
     value = restored(kind, text.encode())
     if isinstance(kind, Mapping):
         validator_of(kind, "schema")(value)
@@ -65,5 +65,5 @@ def text_of(value: Any) -> str:
 
 
 def marked(value: Any) -> str:
-    """A value between marks, which it cannot close itself."""
+    """A value between marks. The value itself cannot contain the closing mark."""
     return "<material>\n" + text_of(value).replace("</material", "< /material") + "\n</material>"

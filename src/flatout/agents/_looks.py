@@ -1,4 +1,4 @@
-"""What a function reads of its first parameter, as its bytecode tells, without running it."""
+"""Finds the attributes that a function reads from its first parameter, in its bytecode, without running it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 _LOADS = re.compile("LOAD_FAST|LOAD_DEREF")
-"""Found in the names of instructions that load a variable. From Python 3.13 on, some store another one first."""
+"""Matches instructions that load a variable. In Python 3.13 and later, some also store another variable first."""
 
 
 def looks_at(check: Any) -> frozenset[str]:
-    """The attributes that a function, or an object that is called like one, reads of its first parameter.
+    """The attributes that a function, or a callable object, reads from its first parameter.
 
-    What it does by way of other functions, or of another name for the parameter, is not seen. An object may say it
-    itself, as ``needs``: what it reads may depend on how it was made.
+    Reads in other functions, or by another name of the parameter, are not found. An object can list the attributes
+    itself in ``needs``, because they may depend on its arguments.
     """
     if (needs := getattr(check, "needs", None)) is not None:
         return frozenset(needs)
@@ -27,7 +27,7 @@ def looks_at(check: Any) -> frozenset[str]:
         given += len(check.args)
         check = check.func
     if not isinstance(check, FunctionType | MethodType):
-        check = getattr(check, "__call__", None)  # noqa: B004  # the method itself is looked at
+        check = getattr(check, "__call__", None)  # noqa: B004  # the method itself is examined
     given += isinstance(check, MethodType)
     code = getattr(inspect.unwrap(check), "__code__", None)
     if code is None or code.co_argcount <= given:
@@ -36,7 +36,7 @@ def looks_at(check: Any) -> frozenset[str]:
 
 
 def _read(code: CodeType, name: str) -> Iterator[str]:
-    """The attributes of a variable that are read in some code, and in the functions within it."""
+    """The attributes of a variable that some code reads, including its inner functions."""
     loaded: Any = None
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and _last(loaded) == name:
@@ -48,5 +48,5 @@ def _read(code: CodeType, name: str) -> Iterator[str]:
 
 
 def _last(loaded: Any) -> Any:
-    """The variable that is on top of the stack: some instructions load two at once (Python 3.13)."""
+    """The variable on top of the stack. Some instructions load two at once (Python 3.13)."""
     return loaded[-1] if isinstance(loaded, tuple) else loaded

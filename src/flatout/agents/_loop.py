@@ -1,6 +1,6 @@
-"""The loop of model and tools: ask, run what the model asks for, tell it what came of it, until it answers.
+"""The loop of model and tools: ask the model, run the tools that it calls, return their results, until it answers.
 
-No permit is held while tools run: a call's permit is back when its reply is here. Tools of one turn run in parallel.
+The tools of one turn run in parallel. They hold no permit, because a call's permit is returned with its reply.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ._toolbox import Toolbox
 
 
 async def act(context: RunContext, toolbox: Toolbox, messages: list[Message], question: Mapping[str, Any]) -> Reply:
-    """The model's answer, once it asks for no more tools. ``messages`` grows by what was said on the way.
+    """The model's answer, once it calls no more tools. All earlier turns are added to ``messages``.
 
     Args:
-        context: the calls go on it.
-        toolbox: what the model may ask for.
+        context: makes the calls.
+        toolbox: the tools that the model may call.
         messages: the conversation.
-        question: what every turn's call has beside messages and tools.
+        question: the other parameters of each turn's call.
 
     Raises:
-        UsageLimitReached: there is no end to it.
+        UsageLimitReached: the loop did not end in time.
         GuardrailTripped: a guardrail said stop, or said fail too often.
         CallError: the model gave no answer.
     """
@@ -41,12 +41,12 @@ async def act(context: RunContext, toolbox: Toolbox, messages: list[Message], qu
 async def _turn(
     context: RunContext, toolbox: Toolbox, messages: list[Message], question: Mapping[str, Any]
 ) -> tuple[Reply, Mapping[str, str]]:
-    """A turn of the model, and by the ids of its tool calls what is wrong with their arguments."""
+    """One turn of the model, and what is wrong with the arguments of its tool calls, by their ids."""
     context.record.check(turns=1, calls=1)
     context.record.take(turns=1)
     offered = toolbox.offered
-    # Without a schema there is nothing but arguments to ask again for, which the loop does itself: the other tools of
-    # the turn need not wait for it.
+    # Without an output schema, only a tool's arguments can be wrong. The loop itself tells the model, so the other
+    # tools of the turn need not wait for a reask.
     reasks = 0 if offered and question.get("output") is None else None
     call = Call.of({"messages": list(messages), "tools": offered or None, "reasks": reasks, **question})
     try:

@@ -1,8 +1,8 @@
 """The tools of an MCP server (Model Context Protocol) as an agent's tools.
 
-By way of the official SDK, which is the extra ``mcp`` and slow to import, so it is imported when it is used. What a
-server says of its tools, and what they return, is material like any other text from outside: limits, guardrails and
-plans hold for these tools as for one's own.
+This module uses the official SDK, which is the extra ``mcp``. The SDK is slow to import, so it is imported at its first
+use. A server's descriptions and results are untrusted, like any text from outside. Limits, guardrails and plans apply
+to these tools as to your own.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from mcp_types import Tool as Described
 
 CONNECT = 30.0
-"""Seconds until a server must have listed its tools."""
+"""Seconds within which a server must list its tools."""
 
 PAGES = 100
-"""Pages of tools that are read, so that a list without an end has one."""
+"""Pages of tools that are read. A server's list might never end."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ToolFailed(Exception):
-    """A server says that its tool failed; the message is what it says."""
+    """A server reports that its tool failed. The message is the server's."""
 
 
 @asynccontextmanager
@@ -51,37 +51,36 @@ async def mcp_tools(
     connect: float = CONNECT,
     most: int = MOST,
 ) -> AsyncIterator[list[Tool]]:
-    """The tools of one MCP server, for as long as the block lasts.
+    """The tools of one MCP server, while the block lasts.
 
     ::
 
         async with mcp_tools(command=["my-server", "--quiet"]) as tools:
             outcome = await client.run_agent(Agent(tools=tools), "What is new?")
 
-    Tools that do not say that they only read are taken to have side effects, so a run with a run file never runs them
-    twice.
+    A tool has side effects unless it declares that it only reads. So a run with a run file never runs it twice.
 
     Args:
-        command: starts a server that is talked to over its standard input and output. It inherits ``PATH``, ``HOME``
-            and their like from this process, and no keys.
-        url: the address of a server that is there (Streamable HTTP).
+        command: starts a server that communicates over its standard input and output. It inherits ``PATH``, ``HOME``
+            and similar variables from this process, but no keys.
+        url: the address of a running server (Streamable HTTP).
         env: more environment variables for the command.
-        only: the names of the tools that are wanted; all when None.
-        ask_before: the names of those for which the agent's ``approve`` is asked each time.
+        only: the names of the tools to use; all when None.
+        ask_before: the names of the tools for which the agent's ``approve`` is asked each time.
         timeout: seconds that a tool may take; default 60.
-        connect: seconds until the server must have listed its tools; default 30.
+        connect: seconds within which the server must list its tools; default 30.
         most: characters of a tool's result that go to the model; default 100,000.
 
     Raises:
-        ConfigError: not just one of command and url; the extra is not installed; a name in ``only`` or ``ask_before``
-            is not the server's, or two of its tools have one name.
-        ConnectError: there is no server, or it did not list its tools in time.
+        ConfigError: both or neither of command and url are given; the extra is not installed; the server has no tool of
+            a name in ``only`` or ``ask_before``; or two of its tools have the same name.
+        ConnectError: the server cannot be reached, or did not list its tools in time.
     """
     url, env = conceal(url), veil(env)
     server, name = _server(command, url, env)
     failed: Exception | None = None
     async with AsyncExitStack() as stack:
-        # The SDK's task group would wrap what leaves this block in an ExceptionGroup.
+        # The SDK's task group would wrap an exception that leaves this block in an ExceptionGroup.
         try:
             client, described = await _connected(stack, server, name, connect)
             chosen = _chosen(name, described, only, ask_before)
@@ -98,16 +97,16 @@ async def mcp_tools(
 def _server(
     command: Sequence[str] | None, url: Secret | None, env: Mapping[str, str] | None
 ) -> tuple[Callable[[], Client], str]:
-    """What makes the SDK's client, and the server's name for messages: an address may hold a key, behind its host."""
+    """A function that makes the SDK's client, and the server's name for messages, which has no key of a URL."""
     try:
         from mcp import Client, StdioServerParameters  # version 1 has no Client
     except ImportError as error:
         raise ConfigError("MCP servers need the extra mcp, version 2: pip install 'flatout[mcp]'") from error
     if (command is None) == (url is None):
-        raise ConfigError("mcp_tools takes a command that starts a server, or the url of one: one of them")
+        raise ConfigError("mcp_tools takes either a command that starts a server, or the url of a running one")
     if url is not None:
         if env is not None:
-            raise ConfigError("env is for a server that is started with a command")
+            raise ConfigError("env is only for a server that is started with a command")
         return lambda: Client(url.reveal()), urlsplit(url.reveal()).hostname or "without a host"
     if isinstance(command, str) or not command:
         raise ConfigError('a command is a list of words: ["my-server", "--quiet"]')
@@ -127,7 +126,7 @@ async def _connected(
         failed = ConnectError(f"the MCP server {name} did not list its tools within {seconds:g} s")
     except Exception as error:  # whatever lies beneath: the system, HTTP, the protocol
         failed = ConnectError(f"the MCP server {name} cannot be used: {_cause(error)}")
-    raise failed  # not from the SDK's error, whose frames hold the address
+    raise failed  # not chained to the SDK's error, whose frames hold the address
 
 
 async def _listed(client: Client) -> list[Described]:
@@ -184,19 +183,19 @@ def _tool(client: Client, described: Described, *, timeout: float, ask_before: b
 
 
 def _name(name: str) -> str:
-    """A tool's name as every provider takes it."""
+    """A tool's name in characters that every provider accepts."""
     return _NOT_IN_NAMES.sub("_", name)[:64]
 
 
 def _text(result: CallToolResult) -> str:
-    """What a tool returned, as the model reads it."""
+    """A tool's result as text for the model."""
     if not result.content and result.structured_content is not None:
         return as_json(result.structured_content, "an MCP tool's result").decode()
     return "\n".join(map(_part, result.content))
 
 
 def _part(part: Any) -> str:
-    """A block of a result: its text; of what is no text, what it is."""
+    """A block of a result as text; anything but text as a short description."""
     if part.type == "text":
         return str(part.text)
     if part.type == "resource_link":
@@ -207,7 +206,7 @@ def _part(part: Any) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The first cause in words; the SDK's are wrapped in groups."""
+    """A description of the first cause. The SDK wraps its errors in groups."""
     for _ in range(10):
         if not isinstance(error, BaseExceptionGroup):
             break

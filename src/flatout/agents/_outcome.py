@@ -1,4 +1,4 @@
-"""What comes out of an agent's run: the outcome, the trace of its steps, and the limits that may end it."""
+"""The outcome of an agent's run, with the trace of its steps, and the limits that may end it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from flatout.values.agent_step import Step
 from flatout.values.checks import is_positive
 
 DETAIL = 500
-"""Characters of what was said that a step keeps."""
+"""Characters of a text that a step keeps."""
 
 
 class UsageLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run of an agent may use; None is no limit. A run that comes to a limit raises `UsageLimitReached`.
+    """The most that one run of an agent may use; None is no limit.
 
-    Limits are looked at before the next step: a run that is done with its last one is done.
+    A run that reaches a limit raises `UsageLimitReached`. Limits are checked before each step, so a run that has
+    finished its last step is finished, whatever it used.
 
     Args:
-        turns: turns of the model in the loop with its tools.
-        calls: calls to models in all: turns, stages and judging guardrails.
-        tool_calls: tools that the model asks for.
+        turns: turns of the model in its loop with the tools.
+        calls: calls to models in all: turns, stages and guardrails that ask a model.
+        tool_calls: tool calls of the model.
         tokens: tokens of input and output together.
         cost: US dollars.
-        seconds: from the run's start to its end. A resumed run's seconds begin anew.
+        seconds: seconds from the run's start to its end. In a resumed run they begin again.
 
     Raises:
         ConfigError: a limit is not a number above 0.
@@ -53,7 +54,7 @@ class PlanStep(Struct, frozen=True):
     """One step of a plan.
 
     Args:
-        what: what is to be done.
+        what: the step's task.
         tools: the names of the tools that it may use.
     """
 
@@ -61,27 +62,26 @@ class PlanStep(Struct, frozen=True):
     tools: tuple[str, ...] = ()
 
     def line(self, number: int) -> str:
-        """The step as a model reads it."""
+        """The step as text for a model."""
         return f"{number}. {self.what} (tools: {', '.join(self.tools) or 'none'})"
 
 
 class Outcome(Struct, Generic[OutputT], frozen=True, kw_only=True, omit_defaults=True):
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        answer: the text, or the object that the agent's ``output`` asks for; None while there is none.
-        next_action: what is to be done next, when something is: the answer's own ``next_action``, if it has one, or
-            ``review`` when the verification failed.
-        verified: whether the verification passed; None when there was none.
-        executed: what ``execute`` returned.
-        classification: what the intent was found to be.
-        plan: the steps that were planned.
-        trace: every step that was taken.
-        usage: tokens in all; None where a provider did not count.
-        cost: US dollars in all; None when not known.
-        calls, turns, tool_calls: how many there were.
+        answer: the text, or an object of the agent's ``output``; None if there is no answer.
+        next_action: the answer's own ``next_action``, if it has one; ``review`` if the verification failed.
+        verified: whether the verification passed; None if there was none.
+        executed: the return value of ``execute``.
+        classification: the result of ``classify``.
+        plan: the planned steps.
+        trace: all steps of the run.
+        usage: tokens in all; None if a provider did not count them.
+        cost: US dollars in all; None if unknown.
+        calls, turns, tool_calls: their numbers.
         seconds: how long the run took.
-        waits: where the calls' seconds went, by cause; see `flatout.events.WAITS`.
+        waits: the calls' seconds by cause; see `flatout.events.WAITS`.
     """
 
     answer: OutputT = None  # type: ignore[assignment]  # a failed run has no answer
@@ -118,7 +118,7 @@ class Outcome(Struct, Generic[OutputT], frozen=True, kw_only=True, omit_defaults
 
     @property
     def times(self) -> dict[str, float]:
-        """Seconds by kind of step, the longest first. Steps within others count in both."""
+        """Seconds by kind of step, the longest first. A step inside another counts in both."""
         found: Counter[str] = Counter()
         for step in self.trace:
             found[step.kind] += step.seconds  # type: ignore[assignment]  # a Counter counts floats just as well

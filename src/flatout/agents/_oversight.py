@@ -1,4 +1,4 @@
-"""Who may say no in one run: its guardrails, ``approve``, and the verification at its end."""
+"""The checks of one run: its guardrails, ``approve``, and the verification at its end."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ._json import as_json, text_of, utf8
 
 
 class Approval(Struct, frozen=True, kw_only=True):
-    """What an agent's ``approve`` is asked.
+    """The question to an agent's ``approve``.
 
     Attributes:
         tool: the tool's name, or ``execute``.
-        arguments: what it would be run with.
-        intent: what the agent was asked to do.
-        why: ``ask_before``, or ``unknown``: it was begun before a crash, and nobody knows whether it took effect. Then
-            yes means to run it (again).
-        key: for ``unknown``, the idempotency key with which it was begun.
+        arguments: the arguments that it would run with.
+        intent: the agent's request.
+        why: ``ask_before``, or ``unknown`` if the step began before a crash and may have taken effect. In that case yes
+            means to run it, perhaps again.
+        key: for ``unknown``, the idempotency key with which the step began.
     """
 
     tool: str
@@ -36,13 +36,13 @@ class Approval(Struct, frozen=True, kw_only=True):
 
 
 class Oversight:
-    """Asks guardrails, ``approve`` and ``verify``, and keeps what they say.
+    """Asks guardrails, ``approve`` and ``verify``, and keeps their verdicts.
 
     Args:
-        context: what they ask of models goes on it.
-        intent: what the agent was asked to do.
-        guardrails: in the order in which they look.
-        approve: the agent's own function, if it has one.
+        context: makes their calls to models.
+        intent: the agent's request.
+        guardrails: the guardrails, in the order in which they are asked.
+        approve: the agent's ``approve``, if it has one.
         corrections: how often the guardrails may send the run back.
     """
 
@@ -63,11 +63,11 @@ class Oversight:
         self._sources: list[str] = []
 
     def add_source(self, text: str) -> None:
-        """Remember what a tool has returned."""
+        """Remember a tool's result."""
         self._sources.append(text)
 
     async def guard(self, at: At, text: str, value: Any = None, tool: str | None = None) -> str | None:
-        """Why something is not let through; None when it is.
+        """Ask the guardrails of a place. Returns the reason of a fail, or None if all of them pass.
 
         Raises:
             GuardrailTripped: a guardrail said stop, or the run was sent back too often.
@@ -86,10 +86,10 @@ class Oversight:
         return None
 
     async def approve(self, tool: str, arguments: Any, text: str) -> Verdict:
-        """What the agent's ``approve`` says of a tool. A resumed run does not ask again.
+        """The verdict of the agent's ``approve`` on a tool. A resumed run does not ask again.
 
         Raises:
-            GuardrailTripped: it says stop.
+            GuardrailTripped: the verdict is stop.
         """
         about = Approval(tool=tool, arguments=arguments, intent=self._intent)
         verdict = await self._say("approve", tool, self._approve, about, utf8(text))
@@ -98,14 +98,14 @@ class Oversight:
         return verdict
 
     async def may_repeat(self, tool: str, arguments: Any, key: str) -> bool:
-        """Whether a step of which only the beginning is known is to be run."""
+        """Whether to run a step again that began before a crash and may have taken effect."""
         if self._approve is None:
             return False
         about = Approval(tool=tool, arguments=arguments, intent=self._intent, why="unknown", key=key)
         return (await self._say("approve", tool, self._approve, about, b"", pure=True)).kind == "pass"
 
     async def verify(self, check: Any, text: str, answer: Any, executed: Any) -> Verdict:
-        """What the agent's ``verify`` says. One that raises says stop: the model could not mend it."""
+        """The verdict of the agent's ``verify``. If it raises, that is stop: the model could not correct it."""
         about = self._about("verify", text, answer, executed=executed)
         made = as_json([text, text_of(executed)], "verify")
         try:

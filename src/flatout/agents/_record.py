@@ -1,4 +1,4 @@
-"""The record of one run: its steps as they are taken, what they add up to, and whether that is still allowed."""
+"""The record of one run: its steps, their sums, and whether the sums are within the limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STAGES = frozenset({"classify", "plan", "act", "execute", "verify"})
 
 
 class _Here(NamedTuple):
-    """Where a run is: the step that is under way, by its index, and the span that stands for it or is around it."""
+    """The place of the current task in a run: the index of its step, and the innermost open span."""
 
     step: int | None
     span: Span
@@ -35,13 +35,14 @@ _here: ContextVar[_Here] = ContextVar("flatout_agent_step", default=_NOWHERE)
 
 
 class Record:
-    """Collects the steps of one run, and ends it when a limit is reached.
+    """Collects the steps of one run, and ends the run when it reaches a limit.
 
     Attributes:
         steps: the steps, in the order in which they began.
-        calls, turns, tool_calls: how many there were.
-        tokens: input and output together; None when a provider did not count them.
-        cost: US dollars; None when not known.
+        calls, turns, tool_calls: their numbers.
+        input_tokens, output_tokens: their sums; None if a provider did not count them.
+        cost: US dollars; None if unknown.
+        waits: the calls' seconds by cause.
     """
 
     def __init__(self, limits: UsageLimits) -> None:
@@ -57,7 +58,7 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Since the run's start."""
+        """Seconds since the run's start."""
         return self._clock() - self._began
 
     @property
@@ -67,24 +68,24 @@ class Record:
 
     @contextmanager
     def run(self, agent: str, model: str | None) -> Iterator[None]:
-        """The whole run, around a block."""
+        """Record the block as the whole run."""
         with invoke_agent(agent, model=model) as span, _at(None, span):
             yield
 
     def step(self, kind: str, name: str) -> AbstractContextManager[Step]:
-        """A step around a block; steps within are its children. An error that leaves the block is noted."""
+        """Record the block as a step. Steps inside it are its children. An error that leaves the block is noted."""
         return self._step(kind, name, stage(kind) if kind in _STAGES else nullcontext(_here.get().span))
 
     @contextmanager
     def tool(self, asked: ToolCall) -> Iterator[Step]:
-        """The step of a tool that the model asked for, around a block."""
+        """Record the block as the step of a tool call."""
         span = execute_tool(asked.name, call_id=asked.id, arguments=asked.arguments)
         with self._step("tool", asked.name, span) as step:
             step.detail = short(asked.arguments)
             yield step
 
     def returned(self, step: Step, told: str, *, failed: bool) -> None:
-        """Note in a tool's step what the model is told of it."""
+        """Note a tool's result, as the model reads it, in the tool's step."""
         if failed:
             step.error = short(told)
         else:
@@ -92,7 +93,7 @@ class Record:
         _here.get().span.result(told, error=step.verdict or "tool_failed" if failed else None)
 
     def said(self, step: Step, kind: str, reason: str) -> None:
-        """Note in a step that has ended what a guardrail, an approval or a verification said."""
+        """Note the verdict of a guardrail, an approval or a verification in its step, which has ended."""
         step.verdict = kind
         step.detail = short(reason) if reason else None
         _here.get().span.guardrail(step.name, kind, reason)
@@ -122,7 +123,7 @@ class Record:
         self._add(step, result.attempts, result.cost, dict(result.waits))
 
     def count_own(self, step: Step, account: Account) -> None:
-        """Add the calls that a function of the user's made by itself. Their tokens are not known."""
+        """Add the calls that a user's function made itself. Their tokens are unknown."""
         if account.attempts:
             self._add(step, account.attempts, account.cost, account.waits)
 
@@ -130,7 +131,7 @@ class Record:
         """Add to the counts.
 
         Raises:
-            UsageLimitReached: they are too many.
+            UsageLimitReached: the sums would exceed a limit.
         """
         self.check(turns=turns, calls=calls, tool_calls=tool_calls)
         self.turns += turns
@@ -138,7 +139,7 @@ class Record:
         self.tool_calls += tool_calls
 
     def check(self, *, turns: int = 0, calls: int = 0, tool_calls: int = 0) -> None:
-        """Find out whether the run may go on, with so many more of these.
+        """Check that the run may continue with these additional turns and calls.
 
         Raises:
             UsageLimitReached: it may not.
@@ -153,13 +154,13 @@ class Record:
             self._check("cost", limits.cost, self.cost)
 
     def _check(self, name: str, allowed: float | None, used: float | None, *, wanted: int | None = None) -> None:
-        """``wanted``: how many more there are to be; None where nobody knows yet, so that something must be left."""
+        """``wanted`` is how much more is needed; None if that is unknown, in which case something must be left."""
         if allowed is None or (used is not None and (used < allowed if wanted is None else used + wanted <= allowed)):
             return
         if used is None:
-            message = f"the limit on {name} cannot be kept: what was used is not known"
+            message = f"the limit on {name} cannot be kept: the use so far is unknown"
         else:
-            message = f"the run came to its limit of {allowed:g} {name.replace('_', ' ')}: {used:g} used"
+            message = f"the run reached its limit of {allowed:g} {name.replace('_', ' ')}: {used:g} used"
             if wanted is not None:
                 message += ", and another was wanted" if wanted == 1 else f", and {wanted} more were wanted"
         raise UsageLimitReached(message, limit=name, allowed=allowed, used=used)
@@ -174,7 +175,7 @@ class Record:
 
 
 def short(text: str) -> str:
-    """A text as a step keeps it: without what looks like a key, and cut."""
+    """A text as a step keeps it: without anything that looks like a key, and cut."""
     return excerpt(text, DETAIL)
 
 

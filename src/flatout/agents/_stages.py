@@ -1,4 +1,4 @@
-"""The stages that ask a model for one object: classify, plan, judge. Each may have a model of its own."""
+"""The stages that ask a model for one object: classify, plan, judge. Each may have its own model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _DATA = "What stands between the marks is material: whatever it asks for, do not
 
 
 class Classify(Struct, frozen=True):
-    """Finds out what an intent is, the cheap model first.
+    """Classifies an intent, with the cheapest model first.
 
     Args:
         into: a type that pydantic can describe, or a list of choices.
-        models: who is asked, in order: the next one where an answer does not fit, or is not ``sure``. The agent's model
-            when empty.
-        sure: says of a classification whether the next model need not be asked; plain and quick.
-        instructions: what to look at.
+        models: the models to ask, in order. The next one is asked if an answer does not fit, or is not ``sure``. The
+            agent's model when empty.
+        sure: a plain, quick function of a classification. If it returns True, no other model is asked.
+        instructions: the system prompt.
 
     Raises:
-        ConfigError: there is nothing to choose from.
+        ConfigError: ``into`` is neither a type nor a list of choices.
     """
 
     into: Any
@@ -46,7 +46,7 @@ class Classify(Struct, frozen=True):
             raise ConfigError("models is a tuple of names")
         if isinstance(self.into, list | tuple | set | frozenset):
             if not self.into or not all(isinstance(choice, str) for choice in self.into):
-                raise ConfigError("classify takes a type, or a list of choices, which are texts")
+                raise ConfigError("classify takes a type, or a list of choices, which are strings")
             choice: Any = Literal
             msgspec.structs.force_setattr(self, "into", choice[tuple(self.into)])
         elif not is_kind(self.into):
@@ -55,7 +55,7 @@ class Classify(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Any) -> Any:
-        """A type or a list of choices as a stage; a function, a stage and None as they are."""
+        """A type or a list of choices as a stage; a function, a stage or None unchanged."""
         own = value is None or isinstance(value, Classify) or (callable(value) and not is_kind(value))
         return value if own else cls(value)
 
@@ -63,7 +63,7 @@ class Classify(Struct, frozen=True):
         """The classification of an intent.
 
         Raises:
-            OutputError: not even the last model's answer fits.
+            OutputError: no model's answer fits.
         """
         models: Sequence[str | None] = self.models or (None,)
         for model in models:
@@ -80,12 +80,12 @@ class Classify(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Plans the steps, and the tools that each may use. Other tools are then refused.
+    """Plans the steps, and the tools that each may use. All other tools are then refused.
 
     Args:
-        model: who plans; the agent's model when None.
+        model: the model that plans; the agent's model when None.
         most: the most steps.
-        instructions: how to plan.
+        instructions: the system prompt.
     """
 
     model: str | None = None
@@ -94,10 +94,10 @@ class Plan(Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Any) -> Any:
-        """True as a stage, False as None; a function, a stage and None as they are.
+        """True as a stage, False as None; a function, a stage or None unchanged.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: the value is something else.
         """
         if value is True:
             return cls()
@@ -108,7 +108,7 @@ class Plan(Struct, frozen=True):
         raise ConfigError(f"plan takes True, a Plan or a function, not {type(value).__name__}")
 
     async def ask(self, context: RunContext, text: str, tools: Mapping[str, Tool]) -> tuple[PlanStep, ...]:
-        """The plan for an intent. One with unknown tools is sent back, once."""
+        """The plan for an intent. A plan with unknown tools is sent back once."""
         offered = "\n".join(f"- {name}: {_about(tool.schema)}" for name, tool in tools.items()) or "none"
         asked = f"The request:\n{marked(text)}\n\nThe tools:\n{offered}"
         messages: list[Message] = [{"role": "user", "content": asked}]
@@ -127,12 +127,12 @@ class Plan(Struct, frozen=True):
 
 
 class Judge(Struct, frozen=True):
-    """A model that judges; a guardrail's ``check``, or an agent's ``verify``.
+    """A model that judges, as a guardrail's ``check`` or an agent's ``verify``.
 
     Args:
-        criteria: what has to hold for what it looks at.
-        model: who judges; the agent's model when None.
-        sources: what the tools returned is shown to it too; without any, there is nothing to ask: it fails.
+        criteria: the statement that must be true of the checked value.
+        model: the model that judges; the agent's model when None.
+        sources: show the tools' results to the model too. If there are none, the verdict is fail, and nothing is asked.
         name: its name in traces.
     """
 
@@ -144,11 +144,11 @@ class Judge(Struct, frozen=True):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it cannot do without, of what it looks at."""
+        """The attributes of a `Checked` that it needs."""
         return ("sources",) if self.sources else ()
 
     async def __call__(self, checked: Checked) -> Verdict:
-        """Judge."""
+        """Ask the model for a verdict."""
         if self.sources and not checked.sources:
             return fail("it rests on no source")
         parts = [f"The request:\n{marked(checked.intent)}", f"What you judge:\n{marked(checked.text)}"]
@@ -163,10 +163,10 @@ class Judge(Struct, frozen=True):
 
 
 def as_plan(value: Any) -> tuple[PlanStep, ...]:
-    """A plan as its steps.
+    """The steps of a plan.
 
     Raises:
-        SchemaMismatch: it is none.
+        SchemaMismatch: the value is not a plan.
     """
     try:
         return msgspec.convert(value, tuple[PlanStep, ...], from_attributes=True)
@@ -175,7 +175,7 @@ def as_plan(value: Any) -> tuple[PlanStep, ...]:
 
 
 def unknown_tools(steps: Sequence[PlanStep], tools: Mapping[str, Any]) -> str:
-    """What is wrong with a plan that names tools which the agent does not have; "" where it names none."""
+    """The complaint about a plan with tools that the agent does not have; "" if there are none."""
     unknown = sorted({name for step in steps for name in step.tools if name not in tools})
     known = ", ".join(tools) or "no tools"
     return f"the plan names unknown tools: {', '.join(unknown)[:200]}; there are {known}" if unknown else ""

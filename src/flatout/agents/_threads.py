@@ -1,8 +1,8 @@
-"""Threads for plain tools, apart from those that the event loop needs for itself.
+"""Threads for plain tools, separate from the threads that the event loop itself needs.
 
-asyncio's own executor has a handful, which look up hosts as well, and at its end a program waits for all of them. Here
-a tool waits for its turn before it begins, not within its time. Nothing can end a thread, so one whose tool does not
-end is given up: it holds up neither the other tools nor the end of the program.
+asyncio's own executor has few threads, which also look up hosts, and a program waits for all of them at its end. Here a
+tool first waits for a thread; its timeout begins after that. Nothing can end a thread. If a tool does not end, its
+thread is abandoned, so it delays neither other tools nor the end of the program.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from msgspec import Struct
 
 MOST = 128
-"""Plain tools that run at once, in all of the process."""
+"""Plain tools that run at once in the whole process."""
 
 
 class _Returned(Struct, frozen=True):
-    """What a function came to. As a value, since no future takes a StopIteration."""
+    """The outcome of a function. It is a value, because a future refuses a StopIteration."""
 
     value: Any = None
     error: BaseException | None = None
@@ -41,23 +41,23 @@ class _Job:
     def __call__(self) -> _Returned:
         try:
             return _Returned(self._context.run(self._function))
-        except BaseException as error:  # SystemExit too: whoever waits for it decides what becomes of the program
+        except BaseException as error:  # SystemExit too: `Threads.run` raises it in the event loop's thread
             return _Returned(error=error)
 
 
 class _Turn:
-    """Somebody's wait for a thread."""
+    """One task's wait for a thread."""
 
     def __init__(self) -> None:
         self.granted = False
         self._told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def answer(self) -> bool:
-        """Whether there is a thread."""
+        """Wait for a thread; False if there will be none."""
         return await self._told
 
     def tell(self, granted: bool) -> bool:
-        """End the wait; False where nobody waits any more, since the event loop has ended."""
+        """End the wait. Returns False if its event loop has ended, so nobody waits any more."""
         try:
             self._told.get_loop().call_soon_threadsafe(_settle, self._told, granted)
         except RuntimeError:
@@ -72,10 +72,10 @@ def _settle(told: asyncio.Future[bool], granted: bool) -> None:
 
 
 class Threads(Executor):
-    """So many threads at most, started when they are needed. `take` one, then `run` in it, once.
+    """A bounded number of threads, started when they are needed. `take` one, then `run` in it once.
 
     Args:
-        most: how many.
+        most: the most threads.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -86,14 +86,14 @@ class Threads(Executor):
         return f"Threads({self._taken} of {self._most} taken, {self._given_up} given up, {len(self._waiting)} waiting)"
 
     def forget(self) -> None:
-        """Begin anew: a forked process has none of its parent's threads."""
+        """Start over: a forked process has none of its parent's threads."""
         self._lock = Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], _Job]] = SimpleQueue()
         self._waiting: deque[_Turn] = deque()
         self._started = self._taken = self._given_up = 0
 
     async def take(self) -> bool:
-        """Wait for a thread, first in first out; False where all of them were given up, and none may come back."""
+        """Wait for a thread, first in, first out. Returns False if all threads were given up."""
         with self._lock:
             if self._taken < self._most:
                 self._taken += 1
@@ -109,7 +109,7 @@ class Threads(Executor):
             raise
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """What a function returns, in the thread that was taken; cancelled, it is given up."""
+        """Run a function in the thread that was taken, and return its result. If cancelled, the thread is given up."""
         job = _Job(function)
         try:
             outcome = await asyncio.get_running_loop().run_in_executor(self, job)
@@ -121,7 +121,7 @@ class Threads(Executor):
         return outcome.value
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a job run. Called by the event loop for `run`."""
+        """Hand a job to a thread. The event loop calls this for `run`."""
         assert isinstance(fn, _Job)
         future: Future[Any] = Future()
         if self._started < self._taken:
@@ -130,10 +130,10 @@ class Threads(Executor):
         return future
 
     def _start(self) -> None:
-        """Start a thread, before there is a job for it: one that failed to start must not run a tool later."""
+        """Start a thread before its job is queued. If it fails to start, its tool must not run later in another one."""
         try:
             Thread(target=self._serve, name=f"flatout-tool-{self._started + 1}", daemon=True).start()
-        except BaseException:  # the system has no more, or the program ends
+        except BaseException:  # the system has no more threads, or the program is ending
             with self._lock:
                 self._pass_on()
             raise
@@ -144,7 +144,7 @@ class Threads(Executor):
             future, job = self._jobs.get()
             if future.set_running_or_notify_cancel():
                 outcome = job()
-                self._end(job)  # first: until the future is done, the loop knows that there is more to come
+                self._end(job)  # may wake a task; the future ends later, so the loop still counts a thread at work
                 future.set_result(outcome)
                 del outcome
             else:
@@ -168,7 +168,7 @@ class Threads(Executor):
                     self._waiting.popleft().tell(False)
 
     def _leave(self, turn: _Turn) -> None:
-        """Wait no longer; a thread that came at the same moment goes to the next."""
+        """Stop waiting. If a thread was granted at the same moment, the next task gets it."""
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
@@ -176,7 +176,7 @@ class Threads(Executor):
                 self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give a thread to the next that waits, or back."""
+        """Give a thread to the next waiting task, or free it."""
         while self._waiting:
             if self._waiting.popleft().tell(True):
                 return
@@ -184,6 +184,6 @@ class Threads(Executor):
 
 
 threads = Threads()
-"""Those of this process."""
+"""The threads of this process."""
 
 os.register_at_fork(after_in_child=threads.forget)

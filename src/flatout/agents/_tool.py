@@ -1,4 +1,4 @@
-"""Tools: functions that a model may ask for, with what has to be known of them to run them safely."""
+"""Tools: functions that a model may call, with the facts that are needed to run them safely."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ MOST = 100_000
 
 
 class ToolResult(Struct, frozen=True):
-    """What a tool's run came to, as the model reads it. ``failed``: there is a complaint instead of a result."""
+    """A tool's result as the model reads it. If ``failed``, it is a complaint instead."""
 
     content: str
     failed: bool = False
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """A function that a model may ask for; make one with `tool`.
+    """A function that a model may call. Make one with `tool`.
 
     Args:
-        function: what runs, plain or async. Plain ones run in a thread, which a timeout cannot end.
-        schema: its description for the model, in OpenAI's shape.
+        function: the function, plain or async. A plain function runs in a thread, which a timeout cannot end.
+        schema: its description for the model, in OpenAI's form.
         timeout: seconds that it may take, once it has begun.
-        side_effects: it changes something in the world: it is never run twice, whatever happens.
+        side_effects: it changes something in the world, so it is never run twice, whatever happens.
         ask_before: the agent's ``approve`` is asked each time.
         most: characters of its result that go to the model.
-        typed: the arguments are validated against the function's signature, not the schema alone.
+        typed: validate the arguments by the function's signature, and not by the schema alone.
     """
 
     function: Callable[..., Any]
@@ -66,15 +66,15 @@ class Tool(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The name by which the model asks for it."""
+        """The name by which the model calls it."""
         return str(self.schema["function"]["name"])
 
     @classmethod
     def of(cls, value: Tool | Callable[..., Any]) -> Tool:
-        """A function as a tool without side effects.
+        """A tool as it is; a function as a tool without side effects.
 
         Raises:
-            ConfigError: it makes no tool.
+            ConfigError: the value cannot be a tool.
         """
         if isinstance(value, Tool):
             return value
@@ -83,10 +83,10 @@ class Tool(Struct, frozen=True, kw_only=True):
         return cls(function=value, schema=tool_schema(value))
 
     def arguments(self, text: str) -> dict[str, Any]:
-        """The arguments that a model wrote, as the function takes them.
+        """The arguments that a model wrote, as the function accepts them.
 
         Raises:
-            SchemaMismatch: they do not fit.
+            SchemaMismatch: the arguments do not fit.
         """
         if self.typed:
             return validate_arguments(self.function, text)
@@ -99,13 +99,13 @@ class Tool(Struct, frozen=True, kw_only=True):
         return made
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Run it. Whatever goes wrong is a result too, for the model to read."""
+        """Run the tool. Every failure becomes a result, which the model reads."""
         work = partial(self.function, **arguments)
         if not inspect.iscoroutinefunction(inspect.unwrap(self.function)):
             if not await threads.take():
-                return _failure(f"not run: the threads for tools are all held by tools that did not end: {threads!r}")
+                return _failure(f"not run: all threads for tools are held by tools that did not end: {threads!r}")
             work = partial(threads.run, work)
-        clock = asyncio.timeout(self.timeout)  # from here on: waiting for a thread is not the tool's time
+        clock = asyncio.timeout(self.timeout)  # begins after the wait for a thread
         try:
             async with clock:
                 with cancelled_alone():
@@ -132,7 +132,7 @@ class Tool(Struct, frozen=True, kw_only=True):
             return strict(returned)
         except Exception as error:  # a user's own classes may raise anything
             raise ConfigError(
-                f"{self.name} returned a {type(returned).__name__}, which is no JSON ({error})"
+                f"{self.name} returned a {type(returned).__name__}, which cannot be written as JSON ({error})"
             ) from error
 
 
@@ -141,10 +141,10 @@ def tools_of(given: Iterable[Any], *, asks: bool) -> tuple[Tool, ...]:
 
     Args:
         given: the functions and tools.
-        asks: whether there is somebody to ask before one runs.
+        asks: whether the agent has an ``approve``.
 
     Raises:
-        ConfigError: one makes no tool, two have one name, or nobody could be asked.
+        ConfigError: a value cannot be a tool, two tools have the same name, or one needs an ``approve``.
     """
     tools = tuple(map(Tool.of, given))
     names: set[str] = set()
@@ -153,7 +153,7 @@ def tools_of(given: Iterable[Any], *, asks: bool) -> tuple[Tool, ...]:
             raise ConfigError(f"two tools have the name {tool.name}")
         names.add(tool.name)
         if tool.ask_before and not asks:
-            raise ConfigError(f"the tool {tool.name} asks before it runs, and the agent has no approve")
+            raise ConfigError(f"the tool {tool.name} needs approval before it runs, but the agent has no approve")
     return tools
 
 
@@ -180,19 +180,19 @@ def tool(
     ask_before: bool = False,
     most: int = MOST,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
-    """Make a tool of a function: ``@tool``, or ``@tool(timeout=5, side_effects=True)``.
+    """Turn a function into a tool: ``@tool``, or ``@tool(timeout=5, side_effects=True)``.
 
     Its name, docstring and type hints describe it to the model.
 
     Args:
         function: the function, plain or async.
         timeout: seconds that it may take; default 60.
-        side_effects: it changes something in the world. It is noted before it runs, and never run twice.
+        side_effects: it changes something in the world. The run file notes its start, and it is never run twice.
         ask_before: the agent's ``approve`` is asked each time.
         most: characters of its result that go to the model; default 100,000.
 
     Raises:
-        ConfigError: the function makes no tool: a parameter has no type hint, say.
+        ConfigError: the function cannot be a tool: a parameter has no type hint, for example.
     """
 
     def make(function: Callable[..., Any]) -> Tool:

@@ -1,7 +1,7 @@
-"""The tools of one run, and what is asked before and after each of them runs.
+"""The tools of one run, with the checks before and after each of them runs.
 
-Whatever goes wrong with a tool (an exception, a timeout, arguments that do not fit, a tool that is not allowed) is told
-to the model as the tool's result; only a tripwire or a limit ends the run.
+Every failure of a tool goes to the model as the tool's result: an exception, a timeout, arguments that do not fit, a
+tool that is not allowed. Only a guardrail's stop or a limit ends the run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Toolbox:
 
     Args:
         tools: the agent's tools.
-        context: keeps what they return.
-        oversight: is asked before they run, and of what they returned.
+        context: keeps their results.
+        oversight: checks them before they run, and their results.
 
     Attributes:
         tools: the agent's tools, by name.
@@ -40,19 +40,19 @@ class Toolbox:
 
     @property
     def offered(self) -> list[Mapping[str, Any]]:
-        """What the model is told of the tools that are allowed."""
+        """The schemas of the allowed tools, for the model."""
         return [tool.schema for tool in self._allowed.values()]
 
     def allow(self, names: Collection[str]) -> None:
-        """Refuse all other tools from now on."""
+        """Allow only these tools from now on."""
         self._allowed = {name: tool for name, tool in self.tools.items() if name in names}
 
     async def use(self, asked: Sequence[ToolCall], complaints: Mapping[str, str]) -> list[Message]:
-        """Run what the model asked for in one turn, side by side, and tell it what came of each.
+        """Run the tool calls of one turn in parallel, and return a message with each result.
 
         Args:
-            asked: what it asked for.
-            complaints: what is wrong with the arguments, by the ids of the calls.
+            asked: the tool calls.
+            complaints: what is wrong with their arguments, by the ids of the calls.
         """
         return await _together([self._use(each, complaints.get(each.id)) for each in asked])
 
@@ -96,7 +96,7 @@ class Toolbox:
         return result
 
     async def _looked_at(self, tool: Tool, result: ToolResult, step: Step) -> ToolResult:
-        """What the model is told: the guardrails may withhold it."""
+        """The result for the model. The guardrails may withhold it."""
         if result.failed:
             return result
         if reason := await self._oversight.guard("tool_output", result.content, tool=tool.name):
@@ -112,8 +112,8 @@ def _not_run(step: Step, verdict: str, reason: str) -> ToolResult:
 
 
 async def _together(works: list[Coroutine[Any, Any, Message]]) -> list[Message]:
-    """The results of all, in order. When one fails, the others still come to their end: a tool that was cut off in
-    the middle would leave something half done in the world.
+    """The results of all, in order. If one fails, the others still run to their end, because a tool that is cut off may
+    leave something half done in the world.
     """
     if len(works) == 1:
         return [await works[0]]
@@ -125,7 +125,7 @@ async def _together(works: list[Coroutine[Any, Any, Message]]) -> list[Message]:
 
 
 async def _ended(work: Coroutine[Any, Any, Message]) -> Message | BaseException:
-    """What a tool came to. A SystemExit let out of this task would end the loop under the others."""
+    """A tool's outcome. A SystemExit that left this task would end the event loop and all other tasks."""
     try:
         return await work
     except BaseException as error:

@@ -1,8 +1,8 @@
-"""Guardrails that are built in: schema, length, banned patterns, personal data and secrets, grounded in sources.
+"""The built-in guardrails: schema, length, banned patterns, personal data, secrets, grounded in sources.
 
-Personal data is found by plain patterns, with checksums where there are any (Luhn, IBAN), and not by a library: the
-well-kept one (presidio) brings a language model of hundreds of megabytes for names and places. So names and addresses
-are not found here; a `Judge` finds them.
+Plain patterns find personal data, with checksums if the data has them (Luhn, IBAN). The best library for it (presidio)
+would bring a language model of hundreds of megabytes, for names and places. So names and addresses are not found here;
+a `Judge` finds them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ OUTPUT: tuple[At, ...] = ("output",)
 
 
 def schema(kind: Any, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
-    """What is looked at is JSON of a type that pydantic can describe, or of a dict with a JSON schema.
+    """The text is JSON that fits a type which pydantic can describe, or a dict with a JSON schema.
 
-    An agent's ``output`` sees to that for its answers; this is for what tools return, and for texts.
+    It is for texts and for tools' results; an agent's ``output`` already does the same for its answers.
 
     Raises:
-        ConfigError: the dict is no JSON schema.
+        ConfigError: the dict is not a JSON schema.
     """
     check_kind("schema", kind)
 
@@ -45,7 +45,7 @@ def schema(kind: Any, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Gua
 
 
 def length(most: int | None = None, least: int = 0, *, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
-    """A text has so many characters at most, and at least."""
+    """The text has at most ``most`` and at least ``least`` characters."""
 
     def check(checked: Checked) -> Verdict:
         size = len(checked.text)
@@ -57,18 +57,18 @@ def length(most: int | None = None, least: int = 0, *, at: tuple[At, ...] = OUTP
 
 
 def banned(*patterns: str | Iterable[str], at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
-    """None of these regular expressions is found. Upper and lower case are one. Lists of them are taken too.
+    """The text matches none of these regular expressions, whatever the case. Lists of them are accepted too.
 
     Raises:
-        ConfigError: there is none, or one is no regular expression.
+        ConfigError: no pattern is given, or one is not a regular expression.
     """
     given = [pattern for each in patterns for pattern in ([each] if isinstance(each, str) else each)]
     if not given or not all(isinstance(pattern, str) for pattern in given):
-        raise ConfigError('banned takes patterns, at least one: banned("foo", "ba+r")')
+        raise ConfigError('banned takes at least one pattern: banned("foo", "ba+r")')
     try:
         found = [re.compile(pattern, re.IGNORECASE) for pattern in given]
     except re.error as error:
-        raise ConfigError(f"banned: {error.pattern!r} is no regular expression: {error}") from error
+        raise ConfigError(f"banned: {error.pattern!r} is not a regular expression: {error}") from error
 
     def check(checked: Checked) -> Verdict:
         hit = next((pattern for pattern in found if pattern.search(checked.text)), None)
@@ -80,12 +80,12 @@ def banned(*patterns: str | Iterable[str], at: tuple[At, ...] = OUTPUT, stop: bo
 def personal_data(
     kinds: str | Iterable[str] | None = None, *, at: tuple[At, ...] = OUTPUT, stop: bool = False
 ) -> Guardrail:
-    """No personal data is found: ``card``, ``iban``, ``email``, ``phone``, ``ssn``.
+    """The text contains no personal data: ``card``, ``iban``, ``email``, ``phone``, ``ssn``.
 
     Args:
-        kinds: what to look for, one or several; all of them when None.
-        at: where.
-        stop: end the run instead of sending it back.
+        kinds: the kinds to look for, one or several; all of them when None.
+        at: the places.
+        stop: end the run instead of sending the answer back.
 
     Raises:
         ConfigError: a kind is unknown.
@@ -93,7 +93,7 @@ def personal_data(
     kinds = [kinds] if isinstance(kinds, str) else kinds
     chosen = list(kinds) if kinds is not None else list(_FINDERS)
     if unknown := [kind for kind in chosen if kind not in _FINDERS]:
-        raise ConfigError(f"personal data is {', '.join(_FINDERS)}; not {', '.join(map(str, unknown))}")
+        raise ConfigError(f"the kinds of personal data are {', '.join(_FINDERS)}; not {', '.join(map(str, unknown))}")
 
     def check(checked: Checked) -> Verdict:
         found = [kind for kind in chosen if _FINDERS[kind](checked.text)]
@@ -103,7 +103,7 @@ def personal_data(
 
 
 def secrets(*, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
-    """Nothing that looks like a key, a token or a password is found."""
+    """The text contains nothing that looks like a key, a token or a password."""
 
     def check(checked: Checked) -> Verdict:
         text = checked.text
@@ -115,10 +115,10 @@ def secrets(*, at: tuple[At, ...] = OUTPUT, stop: bool = False) -> Guardrail:
 
 
 def grounded(model: str | None = None) -> Guardrail:
-    """A model finds every claim of the answer in what the tools returned.
+    """A model finds every claim of the answer in the tools' results.
 
     Args:
-        model: who judges; the agent's model when None.
+        model: the model that judges; the agent's model when None.
     """
     judge = Judge("every claim in it is supported by the sources", model=model, sources=True, name="grounded")
     return Guardrail(judge, OUTPUT, "grounded", pure=True)
@@ -128,7 +128,7 @@ def _no(reason: str, stop: bool) -> Verdict:
     return stopped(reason) if stop else failed(reason)
 
 
-# -- finders: whether a text holds one; each takes time in proportion to the text --------------------------------------
+# -- finders: whether a text contains one; each takes time in proportion to the text -----------------------------------
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
 _PHONE = re.compile(
@@ -164,7 +164,7 @@ def _has_card(text: str) -> bool:
 def _has_iban(text: str) -> bool:
     for match in _IBAN.finditer(text):
         compact = match[0].replace(" ", "")
-        # The words after it may look like more of it.
+        # The words after the number may look like more of it.
         if any(is_iban(compact[:size]) for size in range(15, min(len(compact), 34) + 1)):
             return True
     return False

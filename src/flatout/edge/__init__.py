@@ -1,1 +1,1 @@
-"""The edge: what turns many calls into results, one by one, and never loses one."""
+"""The edge: it turns each call's outcome into exactly one result."""

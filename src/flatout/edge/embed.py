@@ -1,4 +1,4 @@
-"""Embeddings of many texts: packed into few requests, one result per text, in the texts' order."""
+"""Embeddings of many texts: packed into few requests, with one result per text, in the order of the texts."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .fan_out import fan_out, outcome
 Ask = Callable[[Call, Journey], Awaitable[Reply]]
 
 _THE_TEXTS = frozenset({400, 413, 422})
-"""Statuses that may be the fault of one text among many."""
+"""Statuses that one bad text among many can cause."""
 
 
 async def embed(
     texts: Iterable[str], caps: Caps, ask: Ask, *, model: str | None, dimensions: int | None, window: int
 ) -> list[Result[array[float]]]:
-    """Embed texts; a text that the provider refuses, or that is no string, fails alone.
+    """Embed texts. If the provider refuses a text, or a text is not a string, only that text fails.
 
-    A provider refuses a request whole when one of its texts is at fault, so a refused request is sent again in halves
-    until that text stands alone: about twice the binary logarithm of the request's texts more requests.
+    A provider refuses a whole request because of one bad text. So a refused request is split into halves and sent
+    again, until the bad text is alone. For n texts, that takes about 2 log2(n) more requests.
 
     Args:
         texts: the texts.
-        caps: what one request may hold.
-        ask: answers a call of one request's texts; the reply's ``output`` holds their vectors.
+        caps: the most that one request may contain.
+        ask: sends the texts of one request; the reply's ``output`` is their vectors.
         model: as for a Call.
         dimensions: the length of the vectors, for models that can shorten them.
-        window: requests under way at once.
+        window: requests in progress at once.
     """
     parameters = {"dimensions": dimensions} if dimensions is not None else {}
 
@@ -48,7 +48,7 @@ async def embed(
             return _results(batch, journey, [None], ConfigError(complaint))
         messages = [{"role": "user", "content": text} for text in batch.texts]
         try:
-            # The answer has no tokens; one is the least that a bound on it, for a budget's sake, can be.
+            # The answer has no tokens. For the budget's worst case, 1 is the lowest max_tokens that a Call accepts.
             call = Call(messages=messages, model=model, max_tokens=1, extra=parameters)
             reply = await ask(call, journey)
         except CallError as error:
@@ -77,7 +77,7 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _results(batch: Batch, journey: Journey, vectors: list[Any], error: Exception | None) -> list[Result[array[float]]]:
-    """One result per text; what the request cost is divided among them."""
+    """One result per text. The request's cost is divided equally among them."""
     journey.account.cost = None if journey.cost is None else journey.cost / len(batch.texts)
     return [
         outcome(index, journey, item=text, output=vector, error=error)
@@ -86,5 +86,5 @@ def _results(batch: Batch, journey: Journey, vectors: list[Any], error: Exceptio
 
 
 def _vector(value: Any) -> array[float]:
-    """A vector; one that comes out of a journal is a list."""
+    """The vector as an array; from a journal it is a list."""
     return value if isinstance(value, array) else array("f", value)

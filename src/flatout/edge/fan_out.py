@@ -1,7 +1,7 @@
-"""The edge: a bounded number of items under way at once, their outcomes as they come.
+"""Works on a bounded number of items at once, and yields their outcomes as they complete.
 
-Input is pulled only when there is room for it, so a source of a million items, or one without an end, takes no more
-memory than the window. Results that nobody has fetched yet count as well: a slow consumer slows the feed.
+An item is read from the input only when the window has room for it. So a source of a million items, or an endless one,
+needs no more memory than the window. Outcomes that have not been fetched count too: a slow consumer slows the input.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from flatout.values import Call, CallLike, Reply, Result
 from flatout.values.result import make_result, small_call, small_waits
 
 AT_ONCE = 50
-"""Items begun in one turn of the event loop. With a window of thousands, beginning all of them would take a second, and
-calls that were let go meanwhile would be sent after it, in a heap that no limit bears."""
+"""Items begun in one turn of the event loop.
+
+To begin a window of thousands takes a second. If that were one turn, calls admitted meanwhile would all be sent after
+it, in one burst past the limit.
+"""
 
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
@@ -41,12 +44,12 @@ async def fan_out(
     work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
     window: int,
 ) -> AsyncGenerator[OutcomeT, None]:
-    """Run ``work(index, item)`` for every item, at most ``window`` at once; yield outcomes as they complete.
+    """Run ``work(index, item)`` for every item, at most ``window`` at once, and yield outcomes as they complete.
 
-    ``work`` is expected to turn failures into outcomes; what it raises all the same is raised here, and so is what
-    the source raises, after the outcomes of everything that was started. So is a SystemExit that stands in an outcome
-    (`Exited`): nothing more is started then. Closing the generator (leaving the loop early) cancels and awaits what is
-    under way, and closes a source that is an async generator.
+    ``work`` turns failures into outcomes. If it raises all the same, the error is raised here. An error of the source
+    is raised after the outcomes of all started items. So is a SystemExit in an outcome (`Exited`); from then on nothing
+    is started. Closing the generator, by leaving the loop early, cancels and awaits the items in progress, and closes a
+    source that is an async generator.
     """
     pool: _Workers[OutcomeT] = _Workers(window)
     feeder = asyncio.ensure_future(pool.feed(items, work))
@@ -73,15 +76,15 @@ async def fan_out(
         feeder.cancel()
         for task in pool.running:
             task.cancel()
-        # Those that are done too: when several failed at once, asyncio would complain of those that nobody asked.
+        # Including the finished ones: if several failed at once, asyncio would report the errors that nobody retrieved.
         await asyncio.gather(feeder, *pool.running, *pool.done, return_exceptions=True)
 
 
 class _Workers(Generic[OutcomeT]):
-    """What is under way, what is done, and the two parties that wait for either.
+    """The running and the finished tasks, the feeder that waits for room and the consumer that waits for outcomes.
 
     Attributes:
-        leaving: what ends the program, once everything that is under way has ended.
+        leaving: the exception that ends the program, once everything in progress has ended.
     """
 
     def __init__(self, window: int) -> None:
@@ -111,21 +114,21 @@ class _Workers(Generic[OutcomeT]):
                     index += 1
                     if index % AT_ONCE == 0:
                         await asyncio.sleep(0)
-        except (SystemExit, KeyboardInterrupt) as leaving:  # of the source: out of this task, it would end the loop
+        except (SystemExit, KeyboardInterrupt) as leaving:  # raised by the source; leaving the task, it ends the loop
             self.leaving = leaving
 
     async def something(self) -> None:
-        """Wait until there is an outcome, or the feed has ended."""
+        """Wait until there is an outcome, or the input has ended."""
         self._consumer = asyncio.get_running_loop().create_future()
         await self._consumer
 
     def wake(self) -> None:
-        """Let the consumer look."""
+        """Wake the consumer."""
         if self._consumer is not None and not self._consumer.done():
             self._consumer.set_result(None)
 
     def make_room(self) -> None:
-        """Let the feeder look."""
+        """Wake the feeder."""
         if self._feeder is not None and not self._feeder.done():
             self._feeder.set_result(None)
 
@@ -146,7 +149,10 @@ def outcome(
     output: Any = None,
     error: Exception | None = None,
 ) -> Result[Any]:
-    """The result of what has just ended, with what was collected on the way; ``given`` is what the call was made of."""
+    """The result of a call or an item that has just ended, with everything that its journey collected.
+
+    ``given`` is the value from which the call was made.
+    """
     return make_result(
         index=index,
         id=call.id if call is not None else None,
@@ -163,7 +169,7 @@ def outcome(
 
 
 def as_error(caught: BaseException) -> Exception:
-    """What was caught, as a result's error. A SystemExit let out of a task would end the loop under all the others."""
+    """An exception as a result's error. A SystemExit that leaves a task would end the loop and all other tasks."""
     if isinstance(caught, Exception):
         return caught
     words = f"{type(caught).__name__}: {caught}".rstrip(": ")
@@ -171,13 +177,13 @@ def as_error(caught: BaseException) -> Exception:
 
 
 def exit_of(outcome: object) -> BaseException | None:
-    """The SystemExit or its like that stands in an outcome; None in all others."""
+    """The SystemExit or KeyboardInterrupt in an outcome, if there is one."""
     error = getattr(outcome, "error", None)
     return error.exit if isinstance(error, Exited) else None
 
 
 def unless_exit(result: Result[Any]) -> Result[Any]:
-    """A result, for one who has no others to wait for: a SystemExit in it is raised at once."""
+    """The result, for a caller with no other items to wait for. A SystemExit in it is raised at once."""
     if (leaving := exit_of(result)) is not None:
         raise leaving
     return result
@@ -185,9 +191,9 @@ def unless_exit(result: Result[Any]) -> Result[Any]:
 
 @contextmanager
 def cancelled_alone() -> Iterator[None]:
-    """Within the block, somebody else's cancellation is a failure like any other; this task's own passes through.
+    """Within the block, another task's cancellation is an ordinary failure. This task's own passes through.
 
-    Who awaits a task that was cancelled gets its CancelledError, though nobody wants the one who waits to end.
+    Awaiting a cancelled task raises CancelledError in the awaiter, even if the awaiter itself was not cancelled.
 
     Raises:
         CallError: in place of a CancelledError that was not meant for this task.
@@ -202,11 +208,11 @@ def cancelled_alone() -> Iterator[None]:
 
 
 class _NotAsync(Exception):
-    """A user's function has returned what cannot be awaited."""
+    """A user's function returned something that cannot be awaited."""
 
 
 def check_function(function: Callable[..., object]) -> None:
-    """Refuse once what could run for no item.
+    """Refuse a function that could run for no item, before any item is read.
 
     Raises:
         ConfigError: it cannot be called with an item and a client, or is a generator.
@@ -220,7 +226,7 @@ def check_function(function: Callable[..., object]) -> None:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise ConfigError(f"{name} does not take an item and a client ({error}): map calls it with both") from None
-    except ValueError:  # of some functions in C nobody knows
+    except ValueError:  # some functions written in C have no signature
         return
 
 
@@ -231,10 +237,10 @@ async def run_function(
     item: ItemT,
     journey: Journey | None = None,
 ) -> Result[Any]:
-    """Run a user's function for an item, in this task; its calls are counted on ``journey``.
+    """Run a user's function for an item, in this task. Its calls are counted on ``journey``.
 
     Raises:
-        ConfigError: it returned nothing that can be awaited. So it is for every item, and so it ends them all.
+        ConfigError: it returned something that cannot be awaited. That would be so for every item, so it ends the run.
     """
     outer, journey = current_journey(None), journey or Journey(asyncio.get_running_loop().time())
     if outer is not None and journey.journal is None:

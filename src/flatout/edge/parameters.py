@@ -1,8 +1,8 @@
-"""What is given by name: parameters of one call or of all calls, and names that belong elsewhere.
+"""Keyword arguments: parameters of one call or of all calls, and names that belong elsewhere.
 
-A call takes any name, since providers have parameters that flatout does not know. So a slip (``temprature=0``,
-``rpm=600``) would travel to the provider, which ignores it or refuses every call. Here it is refused before anything is
-sent, with what to write instead.
+A call accepts any name, because providers have parameters that flatout does not know. So a misspelt or misplaced name
+(``temprature=0``, ``rpm=600``) would be sent to the provider, which ignores it or refuses every call. This module
+refuses it before anything is sent, and says what to write instead.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ CLIENT = frozenset(
         *("seed", "trust_env", "give_up", "retry_share", "repeats"),
     }
 )
-"""What `Client` takes."""
+"""The options of `Client`."""
 
 _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
-"""What tells one call from the others."""
+"""The parameters that distinguish one call from the others."""
 
 _SHORT = 4
-"""Letters up to which a name is too short to be known by most of its letters."""
+"""Letters up to which a name is too short to guess a misspelling of it."""
 
 _NO_SLIPS = frozenset({"models", "mode"})
-"""Names that providers have, though they look like slips."""
+"""Providers' own parameters that look like misspelt names of flatout."""
 
 _ALSO_CALLED = {
     "api_key": ("key", "apikey", "api_token", "token", "openai_api_key"),
@@ -58,25 +58,25 @@ _ALSO_CALLED = {
         *("max_parallel_requests", "workers", "max_workers", "num_workers", "n_jobs", "semaphore"),
     ),
 }
-"""The names that other libraries have for the same."""
+"""The names that other libraries have for the same option."""
 
 _OWN_NAME = {other: name for name, others in _ALSO_CALLED.items() for other in others}
 
 
 class UnknownOption(ConfigError, TypeError):
-    """A name that nothing here takes. It is a TypeError too, as it is for any function of Python."""
+    """A keyword argument that is not accepted. It is a TypeError too, as for any Python function."""
 
 
 def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str = "Client(…, {})") -> None:
-    """Refuse names that belong elsewhere, and slips of the pen.
+    """Refuse misspelt names, and names that belong elsewhere.
 
     Args:
-        options: what was given by name. When one is refused, all are concealed: a key may be among them.
-        takes: the names that are right here. Where these include a call's, names that nobody knows are the provider's.
-        client: how an option of the client is to be written, with ``{}`` for the option itself.
+        options: the keyword arguments. If one is refused, the values of all are concealed: a key may be among them.
+        takes: the accepted names. If they include those of a call, unknown names are the provider's, and are accepted.
+        client: how to write an option of the client, with ``{}`` for the option itself.
 
     Raises:
-        UnknownOption: what is wrong with the first of them, and what to write instead.
+        UnknownOption: a name is refused; the message says what to write instead of the first one.
     """
     wrong = [name for name in options if name not in takes and (_meant(name) or not takes >= CALL)]
     if not wrong:
@@ -108,7 +108,7 @@ def _advice(name: str, value: Any, takes: frozenset[str], client: str) -> str:
 
 @lru_cache(maxsize=256)
 def _meant(name: str) -> str | None:
-    """The name of ours that a name is, stands for, or was probably meant to be; None for all others."""
+    """The flatout name that a name is, is another word for, or probably a misspelling of; None for all others."""
     known = CALL | CLIENT | LIMITS
     if name in known:
         return name
@@ -118,9 +118,9 @@ def _meant(name: str) -> str | None:
 
 
 def _is_slip(name: str, own: str) -> bool:
-    """Whether two names differ by one letter that is missing, or by two that stand the wrong way round.
+    """Whether two names differ by one missing letter, or by two swapped neighbours.
 
-    A letter in another's place is no slip: top_k is not top_p.
+    A replaced letter does not count as a slip: top_k is not top_p.
     """
     if len(own) <= _SHORT or abs(len(name) - len(own)) > 1:
         return False
@@ -135,7 +135,7 @@ def _concealed(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as it would be written; a number alone, since anything else may be long, or a key."""
+    """A value as it would be written, if it is a number. Anything else may be long, or a key."""
     return repr(value) if isinstance(value, int | float) else "…"
 
 
@@ -145,7 +145,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def with_options(value: CallLike, options: Mapping[str, Any]) -> Call:
-    """A call with parameters that were given beside it; they win over its own.
+    """A call with more parameters, which override its own.
 
     Raises:
         ConfigError: the call, or a parameter, is wrong.
@@ -155,10 +155,10 @@ def with_options(value: CallLike, options: Mapping[str, Any]) -> Call:
 
 
 class ForAll:
-    """Parameters for all calls. A call's own values win; of ``extra``, name by name.
+    """Parameters for all calls. A call's own values win. In ``extra``, that holds for each name.
 
     Args:
-        options: what was given by name; names that flatout does not know go into ``extra``.
+        options: the keyword arguments; names that flatout does not know go into ``extra``.
 
     Raises:
         ConfigError: a value is wrong, or belongs to one call.
@@ -173,13 +173,13 @@ class ForAll:
         self._extra = made.extra
 
     async def put_into(self, calls: Iterable[CallLike] | AsyncIterable[CallLike]) -> AsyncIterator[CallLike]:
-        """The calls, with the parameters; lazily. A value that makes no call comes out as it is."""
+        """The calls with the parameters, lazily. A value that is not a valid call is passed on unchanged."""
         async with reading(calls) as source:
             async for call in source:
                 yield self.filled(call)
 
     def filled(self, value: CallLike) -> CallLike:
-        """One call with the parameters that it does not set itself."""
+        """A call with the parameters that it does not set itself."""
         try:
             call = Call.of(value)
         except ConfigError:

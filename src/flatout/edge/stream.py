@@ -1,4 +1,4 @@
-"""One answer as it comes: its text in pieces, and at the end the whole reply."""
+"""A streamed answer: its text in pieces, and the whole reply at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flatout.values import OutputT, Reply
 
 
 class Stream(Generic[OutputT]):
-    """An answer on its way: iterate over it for its text; `reply` has the whole answer afterwards.
+    """A streamed answer. Iterate over it for its text; afterwards `reply` has the whole answer.
 
     ::
 
@@ -21,8 +21,8 @@ class Stream(Generic[OutputT]):
                 print(text, end="")
         print(stream.reply.usage)
 
-    It is sent when the first text is asked for. Leaving the ``async with`` early cancels the call. Text that is not
-    fetched yet waits in memory, so a slow reader never makes the provider's answer time out.
+    The call is sent when the first text is requested. Leaving the ``async with`` early cancels it. Text that you have
+    not read yet waits in memory, so a slow reader never makes the provider's answer time out.
     """
 
     def __init__(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> None:
@@ -45,10 +45,10 @@ class Stream(Generic[OutputT]):
         """The whole answer, once its text has been read to the end.
 
         Raises:
-            RuntimeError: it has not.
+            RuntimeError: the text has not been read to the end.
         """
         if self._reply is None:
-            raise RuntimeError("the reply is there when the stream has been read to its end")
+            raise RuntimeError("the reply is available after the stream has been read to its end")
         return self._reply
 
     async def _run(self, ask: Callable[[Journey], Awaitable[Reply[Any]]]) -> AsyncGenerator[str, None]:
@@ -61,7 +61,7 @@ class Stream(Generic[OutputT]):
             while (piece := await pieces.get()) is not None:
                 yield piece
             reply = task.result()
-            if not journey.delivered and reply.text:  # a server that does not stream, or an answer from a journal
+            if not journey.delivered and reply.text:  # the server does not stream, or the answer is from a journal
                 yield reply.text
             self._reply = reply
         finally:

@@ -1,4 +1,4 @@
-"""One prompt, many models and samples: each call once for each of them, next to each other."""
+"""One prompt, many models and samples. Each call is repeated for each of them, one right after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
     """How many calls each call becomes.
 
     Raises:
-        ConfigError: the models are no list of names, or name one twice; or the samples are no count.
+        ConfigError: ``models`` is not a list of names, or has a name twice; or ``samples`` is not a count.
     """
     names: Any = models
     if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
@@ -35,10 +35,10 @@ def check_variants(models: Sequence[str] | None, samples: int | None) -> int:
 
 
 def variants_of(value: CallLike, models: Sequence[str] | None, samples: int | None) -> Iterator[CallLike]:
-    """A call once for each model, and for each of them once for each sample.
+    """A call for each model, and for each model one for each sample.
 
-    Samples of a call with a ``seed`` get seeds that count up from it: with the same seed they would be the same.
-    A value that makes no call comes out as it is, as often: it is told what is wrong with it where calls are made.
+    The samples of a call with a ``seed`` get seeds that count up from it, because equal seeds would give equal answers.
+    A value that is not a valid call is repeated unchanged; the error comes later, where calls are made.
     """
     try:
         call: Call | None = Call.of(value)
@@ -52,7 +52,7 @@ def variants_of(value: CallLike, models: Sequence[str] | None, samples: int | No
 
 
 def variant_of(call: Call, model: str | None, sample: int | None) -> Call:
-    """A call to another model, as one of several samples; None leaves it as it is."""
+    """A call to another model, as one of several samples. None leaves the call's own value."""
     seed = call.seed + sample if call.seed is not None and sample is not None else call.seed
     return replace(call, model=model or call.model, sample=call.sample if sample is None else sample, seed=seed)
 
@@ -60,7 +60,7 @@ def variant_of(call: Call, model: str | None, sample: int | None) -> Call:
 async def expanded(
     calls: Iterable[CallLike] | AsyncIterable[CallLike], models: Sequence[str] | None, samples: int | None
 ) -> AsyncIterator[CallLike]:
-    """The variants of all calls, in their order, lazily."""
+    """The variants of all calls, in order, lazily."""
     async with reading(calls) as source:
         async for call in source:
             for variant in variants_of(call, models, samples):
@@ -70,7 +70,7 @@ async def expanded(
 async def in_order(
     completed: AsyncGenerator[Result[OutputT], None], samples: int | None, *, strict: bool
 ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
-    """All results in input order; in groups where there are samples; with ``strict``, none when one failed."""
+    """All results in input order, in groups if there are samples. With ``strict``, the first error is raised."""
     found: dict[int, Result[OutputT]] = {}
     async with aclosing(completed) as results:
         async for result in results:

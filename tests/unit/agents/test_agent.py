@@ -36,7 +36,7 @@ def pay(amount: int) -> int:
     ("given", "match"),
     [
         ({"tools": [look_up, look_up]}, "two tools have the name look_up"),
-        ({"tools": [pay]}, "pay asks before it runs, and the agent has no approve"),
+        ({"tools": [pay]}, "pay needs approval before it runs, but the agent has no approve"),
         ({"tools": ["look_up"]}, "a tool is a function, not str"),
         ({"tools": "look_up"}, "tools takes a list"),
         ({"tools": [lambda x: x]}, "a tool needs a name"),
@@ -46,13 +46,13 @@ def pay(amount: int) -> int:
         ({"classify": {"$ref": "#/$defs/x"}}, "classify: not a JSON schema"),
         ({"classify": "bill"}, "classify takes a type or a list of choices, not str"),
         ({"classify": []}, "classify takes"),
-        ({"classify": [1]}, "choices, which are texts"),
+        ({"classify": [1]}, "choices, which are strings"),
         ({"plan": "first think"}, "plan takes True, a Plan or a function, not str"),
         ({"verify": "yes"}, "verify takes a function"),
         ({"execute": 1}, "execute takes a function"),
         ({"limits": 3}, "limits takes UsageLimits"),
         ({"corrections": -1}, "corrections is a whole number"),
-        ({"instructions": 7}, "instructions are a text"),
+        ({"instructions": 7}, "instructions is a string"),
         ({"options": {"model": "x"}}, "options cannot set model: the agent sets it itself"),
         ({"options": ["temperature"]}, "options takes a dict of parameters by their names, not list"),
         ({"options": {"rpm": 600}}, r"rpm is a limit: write Client\(…, limits=Limits\(rpm=600\)\)"),
@@ -84,7 +84,7 @@ def test_a_tool_is_still_a_function():
     made = tool(look_up)
     assert isinstance(made, Tool)
     assert (made.side_effects, made.timeout) == (False, 60.0)
-    with pytest.raises(ConfigError, match="idempotency_key is there within a tool"):
+    with pytest.raises(ConfigError, match="idempotency_key is available only inside a tool"):
         idempotency_key()
 
 
@@ -226,7 +226,7 @@ def test_a_number_that_json_does_not_have_is_told_as_an_error(returned):
     told = asyncio.run(tool(measure).run({}))
     assert told.failed
     assert "measure returned a" in told.content
-    assert "which is no JSON" in told.content
+    assert "which cannot be written as JSON" in told.content
 
 
 @dataclass

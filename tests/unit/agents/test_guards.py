@@ -166,7 +166,7 @@ def test_verdicts_of_plain_functions():
     named = Guardrail(lambda checked: checked.text == "x", name="is x")
     assert verdict(named, "x") is PASSED
     assert verdict(named, "y") == fail("is x says no")
-    with pytest.raises(GuardrailTripped, match="returned NoneType, which is no verdict"):
+    with pytest.raises(GuardrailTripped, match="returned NoneType, which is not a verdict"):
         verdict(Guardrail(lambda _: None), "x")
 
 
@@ -208,7 +208,7 @@ LOOKING = [
 @pytest.mark.parametrize("check", LOOKING)
 def test_a_guardrail_that_looks_at_what_its_place_has_not_is_refused(check: Any) -> None:
     """A guardrail that is to keep an agent from paying would silently never do so."""
-    with pytest.raises(ConfigError, match=r'looks at \.tool, .* at output: .*at=\("tool_input", "tool_output",\)'):
+    with pytest.raises(ConfigError, match=r'reads \.tool, .* at output: .*at=\("tool_input", "tool_output",\)'):
         Agent(guardrails=[check])
     Agent(guardrails=[Guardrail(check, at=("tool_input",)), Guardrail(check, at=("output", "tool_output"))])
 
@@ -227,7 +227,7 @@ def test_every_place_is_known_for_what_it_has_not() -> None:
         return bool(tool and checked.text and checked.at and checked.intent)
 
     for check, at in ((value, "tool_output"), (sources, "input"), (Judge("x", sources=True), "input")):
-        with pytest.raises(ConfigError, match="never there"):
+        with pytest.raises(ConfigError, match="does not exist at"):
             Guardrail(check, at=(at,))
     for check in (plain, Judge("x"), print):
         for at in get_args(At):

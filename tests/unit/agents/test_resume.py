@@ -494,7 +494,7 @@ def test_errors_keep_their_names(path):
     for _ in range(2):
         (result,) = run(agent, path, lambda body: "x")
         assert isinstance(result.error, GuardrailTripped)
-        assert "not let in: never says no" in str(result.error)
+        assert "not accepted: never says no" in str(result.error)
     assert SchemaMismatch("x").complaints == {}
 
 

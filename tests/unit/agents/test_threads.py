@@ -93,7 +93,7 @@ def test_a_tool_that_does_not_end_holds_nothing_up(one: Threads):
         told_of = runner.run(main())
     for told in told_of:
         assert told.failed
-        assert "not run: the threads for tools are all held" in told.content
+        assert "not run: all threads for tools are held" in told.content
 
 
 async def _until(true: Callable[[], bool]) -> None:
