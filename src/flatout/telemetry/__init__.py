@@ -1,11 +1,11 @@
-"""Traces and metrics, by OpenTelemetry.
+"""Traces and metrics with OpenTelemetry.
 
-- `trace_calls` makes a span of each of a client's calls, `measure` keeps its metrics.
-- `span`, `invoke_agent`, `stage` and `execute_tool` are spans around what happens between the calls.
+- `trace_calls` makes a span for each call of a client. `measure` keeps the client's metrics.
+- `span`, `invoke_agent`, `stage` and `execute_tool` are spans around the work between calls.
 - `exporting` sends both to a collector, and serves the metrics to Prometheus.
 
-The rest of the library knows nothing of this room: it hears the client's events and looks at its status. The names are
-imported when they are first used, so OpenTelemetry is loaded only where somebody asks for it.
+This package reads the client's events and status; the client knows nothing about it. Each name is imported at its first
+use, so a program that does not ask for telemetry does not load OpenTelemetry.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One span a call, made when the call has ended.
+"""One span per call, made when the call has ended.
 
-The event that ends a call comes in the call's own task, so the span that is current there (the user's, an agent's) is
-the right parent however many runs are under way. Made at the end, a span costs the call nothing on its way, and it is
-whole: attempts, waits, tokens and cost are known. The price: while a call is under way no span of its own is current,
-so an instrumented HTTP client puts its spans beside it and not below.
+The event that ends a call is emitted in the call's own task. So the current span there (the user's, or an agent's) is
+the right parent, however many runs are in progress. A span that is made at the end costs the call nothing, and it is
+complete: attempts, waits, tokens and cost are known. The drawback: during a call, its own span does not exist yet, so
+the spans of an instrumented HTTP client are its siblings, not its children.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ._observed import Observed
 from ._spans import provider_here
 
 _ID_CAP = 200
+"""Characters of a call's id that a span keeps."""
 
 
 def trace_calls(
@@ -37,17 +38,17 @@ def trace_calls(
     content: bool = False,
     redact: Redact = without_keys,
 ) -> Callable[[], None]:
-    """Make a span of each of a client's calls.
+    """Make a span for each call of a client.
 
     Args:
         client: the client.
-        tracer_provider: where the spans go; OpenTelemetry's global provider when None.
-        content: keep prompts and answers as well (also asked for by the environment variable
-            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true``): redacted, and cut to 8,000 characters each.
-        redact: takes secrets out of every text; by default whatever looks like a key.
+        tracer_provider: receives the spans; OpenTelemetry's global provider when None.
+        content: record prompts and answers too, redacted and cut to 8,000 characters each. The environment variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true`` does the same.
+        redact: removes secrets from a text; by default everything that looks like a key.
 
     Returns:
-        what ends it.
+        A function that stops it.
     """
     tracer = trace.get_tracer(
         names.SCOPE, tracer_provider=tracer_provider or provider_here(), schema_url=names.SCHEMA_URL
@@ -83,7 +84,7 @@ def _record(tracer: trace.Tracer, end: CallFinished, content: bool, redact: Reda
 
 @lru_cache(maxsize=1_000)
 def _identity(target: str) -> tuple[str, dict[str, str | int]]:
-    """A span's name and what samplers are to know: the same for all calls to a target."""
+    """A span's name, and the attributes that samplers see. They are the same for all calls to a target."""
     known = names.target_attributes(target)
     model = known.get(names.REQUEST_MODEL)
     known |= {names.OPERATION: names.CHAT, names.TARGET: target}
@@ -91,7 +92,7 @@ def _identity(target: str) -> tuple[str, dict[str, str | int]]:
 
 
 def _attributes(end: CallFinished, redact: Redact) -> Iterator[tuple[str, Any]]:
-    """What is known of a call at its end. What is not known is left out, never 0."""
+    """The known facts about a call at its end. An unknown fact is left out, and never 0."""
     call, journey = end.call, end.journey
     reply = end.reply or getattr(end.error, "reply", None)
     yield names.ATTEMPTS, journey.attempts
@@ -140,7 +141,7 @@ def _content(call: Call, reply: Reply | None, redact: Redact) -> Iterator[tuple[
 
 
 def _failure(failure: FailedAttempt) -> tuple[str, dict[str, Any]]:
-    """The event of a failed attempt: a retry, when there was to be another one."""
+    """The event of a failed attempt. It is a retry event if another attempt was planned."""
     attributes: dict[str, Any] = {names.ATTEMPT: failure.attempt, names.ERROR_TYPE: error_type(failure.error)}
     status = getattr(failure.error, "status", None)
     if status is not None:
@@ -151,9 +152,9 @@ def _failure(failure: FailedAttempt) -> tuple[str, dict[str, Any]]:
 
 
 def _wall_offset() -> float:
-    """What is to be added to the loop's clock for Unix time; asked anew for each call, since wall clocks are set."""
+    """Unix time minus the loop's clock, in seconds. It is read for each call, because wall clocks are adjusted."""
     loop = asyncio.get_running_loop()
-    wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+    wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own wall clock
     return wall() - loop.time()
 
 

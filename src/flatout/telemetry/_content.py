@@ -1,7 +1,7 @@
-"""Prompts, answers and error texts as traces may keep them: only when asked for, without keys, and cut.
+"""Prompts, answers and error texts in traces: recorded only on request, without keys, and cut.
 
-A trace leaves the process and is read by people who were never meant to read the prompts. So nothing of what was said
-is recorded by default, error messages included wherever a provider or a tool may have quoted it in them.
+A trace leaves the process, and people read it who were never meant to see the prompts. So by default no content is
+recorded. That includes error messages in which a provider or a tool may have quoted content.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ TEXT_CAP = 8_000
 """Characters of one prompt, answer, argument or result that a span keeps."""
 
 MESSAGES_CAP = 32
-"""Messages of one conversation that a span keeps: the last ones."""
+"""Messages of one conversation that a span keeps, counted from its end."""
 
 _ERROR_CAP = 500
+"""Characters of an error's message that a span keeps."""
 
 _FLATOUT_S_OWN_WORDS = (AttemptTimeout, ConnectError, DeadlineExceeded, NotSent)
 """Errors whose messages quote neither prompt nor answer."""
@@ -32,36 +33,36 @@ Redact = Callable[[str], str]
 
 
 def asked_for(content: bool) -> bool:
-    """Whether content is to be recorded: the program says so, or the conventions' environment variable does."""
+    """Whether to record content: the program asks for it, or the conventions' environment variable does."""
     return content or os.environ.get(CAPTURE_CONTENT_ENV, "").strip().lower() in CAPTURE_CONTENT_VALUES
 
 
 def kept(text: str, redact: Redact = redact, cap: int = TEXT_CAP) -> str:
-    """A text without keys, and not longer than ``cap`` characters."""
+    """A text without keys, cut to ``cap`` characters."""
     return excerpt(text, cap, redact)
 
 
 def error_type(error: BaseException) -> str:
-    """The name of an error's class, as ``error.type`` has it: ``RateLimited``, ``json.JSONDecodeError``."""
+    """The value of ``error.type``: the error's class, such as ``RateLimited`` or ``json.JSONDecodeError``."""
     kind = type(error)
     home = kind.__module__.partition(".")[0]
     return kind.__qualname__ if home in ("builtins", "flatout", "asyncio") else f"{home}.{kind.__qualname__}"
 
 
 def error_text(error: BaseException, content: bool, redact: Redact = redact) -> str | None:
-    """An error's message; None when it may quote what was said and nobody asked for that."""
+    """An error's message; None if it may quote content and content is not recorded."""
     if not content and not isinstance(error, _FLATOUT_S_OWN_WORDS):
         return None
     return kept(str(error), redact, _ERROR_CAP)
 
 
 def instructions(call: Call, redact: Redact) -> str | None:
-    """The system prompt as ``gen_ai.system_instructions`` has it."""
+    """The system prompt in the form of ``gen_ai.system_instructions``."""
     return None if call.system is None else _json([_text(call.system, redact)])
 
 
 def input_messages(call: Call, redact: Redact) -> str:
-    """A call's conversation as ``gen_ai.input.messages`` has it."""
+    """A call's conversation in the form of ``gen_ai.input.messages``."""
     messages: list[Message] = [{"role": "user", "content": call.prompt}]
     if call.messages is not None:
         messages = list(call.messages[-MESSAGES_CAP:])
@@ -69,7 +70,7 @@ def input_messages(call: Call, redact: Redact) -> str:
 
 
 def output_messages(reply: Reply, redact: Redact) -> str:
-    """A reply as ``gen_ai.output.messages`` has it."""
+    """A reply in the form of ``gen_ai.output.messages``."""
     parts = [{"type": "reasoning", "content": kept(reply.reasoning, redact)}] if reply.reasoning else []
     parts += [_text(reply.text, redact)] if reply.text else []
     parts += [_tool_call(tool.id, tool.name, tool.arguments, redact) for tool in reply.tool_calls]
@@ -93,7 +94,7 @@ def _parts(message: Message, redact: Redact) -> list[dict[str, Any]]:
 
 
 def _part(part: Any, redact: Redact) -> dict[str, Any]:
-    """One part of a message. Of what is no text (an image, a file) only the kind is kept."""
+    """One part of a message. Of a part that is not text (an image, a file), only the type is kept."""
     if isinstance(part, str):
         return _text(part, redact)
     if not isinstance(part, Mapping):

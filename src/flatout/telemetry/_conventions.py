@@ -1,12 +1,12 @@
-"""Every name that flatout's traces and metrics use.
+"""Every name in flatout's traces and metrics.
 
-They follow OpenTelemetry's conventions for generative AI, which are still being developed: names move from version to
-version, so one version is followed, here, until somebody moves to the next on purpose.
+The names follow OpenTelemetry's conventions for generative AI. These are still in development, and names change between
+versions. So flatout follows one version, and moves to the next only on purpose.
 
 Source: github.com/open-telemetry/semantic-conventions-genai, schema gen-ai/1.42.0 (docs/gen-ai/gen-ai-spans.md,
 gen-ai-agent-spans.md, gen-ai-metrics.md; model/gen-ai/*.yaml; gen-ai-input-messages.json). Its changelog announces
 counters (``gen_ai.client.inference.tokens``) in place of ``gen_ai.client.token.usage``; they are in no version yet.
-What the conventions have no name for is called ``flatout.…``.
+Names that the conventions do not have begin with ``flatout.``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ SCOPE = "flatout"
 """The name under which flatout's tracer and meter report."""
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/gen-ai/1.42.0"
-"""The version of the conventions that the names below are of."""
+"""The version of the conventions that the names below come from."""
 
 CAPTURE_CONTENT_ENV = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-"""The variable by which a user asks every instrumentation for prompts and answers."""
+"""The environment variable that asks every instrumentation to record prompts and answers."""
 
 CAPTURE_CONTENT_VALUES = frozenset({"1", "true", "span_only", "span_and_event"})
-"""Its values that ask for content on spans."""
+"""The values of that variable which ask for content on spans."""
 
 # -- operations: the first word of a span's name -----------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 
 CONTENT = frozenset({SYSTEM_INSTRUCTIONS, INPUT_MESSAGES, OUTPUT_MESSAGES, TOOL_ARGUMENTS, TOOL_RESULT})
-"""What people said and models answered: recorded only for those who ask."""
+"""The attributes with prompts and answers. They are recorded only on request."""
 
 CALL_ID = "flatout.call.id"
 REQUEST_ID = "flatout.request.id"
@@ -113,10 +113,10 @@ METRIC_WAITING = "flatout.waiting"
 METRIC_LIMIT_USE = "flatout.limit.use"
 
 SECONDS_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-"""What the conventions ask for durations and for the time to the first chunk."""
+"""The conventions' histogram buckets for durations and for the time to the first chunk, in seconds."""
 
 TOKENS_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-"""What the conventions ask for counts of tokens."""
+"""The conventions' histogram buckets for counts of tokens."""
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
@@ -129,20 +129,20 @@ _PROVIDERS: Mapping[str, str] = {
     "openai-responses": "openai",
     "xai": "x_ai",
 }
-"""The conventions' names for providers that flatout calls otherwise; the others are named alike."""
+"""The conventions' names of providers, if flatout's name is another."""
 
 
 def target_attributes(target: str) -> dict[str, str | int]:
-    """What the name of a target (``openai/gpt-5-mini``, ``localhost:8000/any``) tells of provider, model and server.
+    """The provider, model and server in the name of a target, such as ``openai/gpt-5-mini`` or ``localhost:8000/any``.
 
-    An endpoint that the conventions do not know goes by its own name: they allow that, and it is the truth.
+    An endpoint that the conventions do not know keeps its own name, which they allow.
     """
     endpoint, _, model = target.partition("/")
     known: dict[str, str | int] = {PROVIDER: _PROVIDERS.get(endpoint, endpoint)}
     if model:
         known[REQUEST_MODEL] = model
     host, _, port = endpoint.rpartition(":")
-    if host and port.isdecimal():  # `base_url=` names its endpoint by the server
+    if host and port.isdecimal():  # with `base_url=`, the endpoint is named after the server
         known[SERVER_ADDRESS] = host
         known[SERVER_PORT] = int(port)
     return known

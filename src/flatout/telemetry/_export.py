@@ -1,7 +1,7 @@
 """Sends traces and metrics to a collector, and serves the metrics to Prometheus: ``--otlp URL``, ``--metrics PORT``.
 
-Telemetry is never worth a run. Everything goes out from threads of its own, a collector that is down costs one line of
-warning, and the last flush has its seconds and no more.
+Telemetry must never harm a run. Its own threads send everything, a collector that is down causes a single warning, and
+the last flush is bounded in time.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 FLUSH = 5.0
-"""Seconds that the last telemetry of a run has to get out."""
+"""Seconds for sending the last telemetry of a run."""
 
 _QUEUE = 65_536
-"""Spans that wait to be sent; more are dropped. A burst of ten thousand calls fits in."""
+"""The most spans that wait to be sent; further ones are dropped. A burst of ten thousand calls fits in."""
 
-_EVERY = 10.0  # seconds between two exports of the metrics
-_SEND_TIMEOUT = 5.0  # seconds for one request to the collector, its retries included
+_EVERY = 10.0
+"""Seconds between two exports of the metrics."""
+
+_SEND_TIMEOUT = 5.0
+"""Seconds for one request to the collector, its retries included."""
 
 _EXPORT_LOGS = (
     "opentelemetry.exporter.otlp.common.http",
@@ -45,7 +48,7 @@ _EXPORT_LOGS = (
     "opentelemetry.sdk._shared_internal",
     "opentelemetry.sdk.metrics._internal.export",
 )
-"""The loggers by which the SDK says that an export failed: at length, and again and again."""
+"""The loggers of the SDK that report failed exports, at length and repeatedly."""
 
 _NEEDED = (
     "opentelemetry.sdk",
@@ -53,17 +56,19 @@ _NEEDED = (
     "opentelemetry.exporter.prometheus",
     "prometheus_client",
 )
+"""The modules of the extra ``otel``."""
 
 _REASON_CAP = 200
+"""Characters of the reason in the warning about a failed export."""
 
 _log = logging.getLogger("flatout")
 
 
 class Exporting:
-    """What is being exported.
+    """The export in progress.
 
     Attributes:
-        metrics_url: where Prometheus finds the metrics; None when they are not served.
+        metrics_url: the address of the metrics for Prometheus; None if they are not served.
     """
 
     def __init__(self) -> None:
@@ -81,20 +86,20 @@ async def exporting(
     flush: float = FLUSH,
     warn: Callable[[str], None] = _log.warning,
 ) -> AsyncIterator[Exporting]:
-    """Within the block, export a client's traces and metrics, and those of `span` and its kin.
+    """Within the block, export a client's traces and metrics, and the spans of `span` and its relatives.
 
     Args:
         client: the client.
         otlp: the base URL of an OTLP/HTTP collector, such as ``http://localhost:4318``; its headers come from
             ``OTEL_EXPORTER_OTLP_HEADERS``.
-        metrics: the port on which Prometheus finds the metrics; 0 for any free one.
-        host: the address of that port.
-        content: keep prompts and answers in the traces; see `trace_calls`.
-        flush: seconds that what is left has to get out at the end.
-        warn: is told, once, when the collector does not take what is sent.
+        metrics: the port that serves the metrics to Prometheus; 0 for any free one.
+        host: the address that this port listens on.
+        content: record prompts and answers in the traces; see `trace_calls`.
+        flush: seconds for sending the rest at the end.
+        warn: called once, with a sentence, if the collector does not accept the telemetry.
 
     Raises:
-        ConfigError: the extra ``otel`` is not installed, ``otlp`` is no URL, or the port cannot be had.
+        ConfigError: the extra ``otel`` is not installed, ``otlp`` is not a URL, or the port is not available.
     """
     otlp = conceal(otlp)  # it may hold a password
     exported = Exporting()
@@ -115,7 +120,7 @@ def _start(
     flush: float,
     warn: Callable[[str], None],
 ) -> None:
-    """Start all that was asked for; the stack ends it in the opposite order."""
+    """Start the requested exports. The stack ends them in the opposite order."""
     _check_installed()
     from ._calls import trace_calls
     from ._metrics import measure
@@ -152,7 +157,7 @@ def _check_installed() -> None:
 
 
 def _collector(url: Secret | None) -> Secret | None:
-    """The collector's base URL: without the path of a signal, which is put behind it."""
+    """The collector's base URL. The path of a signal is removed, because it is appended later."""
     if url is None:
         return None
     if not _is_address(url.reveal()):
@@ -164,13 +169,13 @@ def _collector(url: Secret | None) -> Secret | None:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-    except ValueError:  # brackets that make no sense
+    except ValueError:  # invalid brackets
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _resource() -> Resource:
-    """Who reports. The user's own ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
+    """The service that reports. The user's ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
     from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 
     from flatout._version import __version__
@@ -184,7 +189,7 @@ def _tracer_provider(otlp: Secret, resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its end has no bound; ours has
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its own shutdown has no time limit
     sender = OTLPSpanExporter(f"{otlp.reveal()}/v1/traces", timeout=_SEND_TIMEOUT)
     provider.add_span_processor(BatchSpanProcessor(sender, max_queue_size=_QUEUE))
     return provider
@@ -205,11 +210,11 @@ def _meter_provider(readers: list[MetricReader], resource: Resource) -> MeterPro
 
 
 def _serve(stack: AsyncExitStack, host: str, port: int) -> tuple[MetricReader, str]:
-    """Serve the metrics as Prometheus' text, from a thread; the reader to feed, and the address."""
+    """Serve the metrics as Prometheus' text, from a thread. Returns the reader to feed, and the address."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
-    registry = CollectorRegistry()  # not the global one: only flatout's own is served
+    registry = CollectorRegistry()  # not the global one, so that only flatout's metrics are served
     reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
     try:
         server, thread = start_http_server(port, host, registry)
@@ -226,7 +231,7 @@ def _stop(server: Any, thread: threading.Thread) -> None:
 
 
 class _Hush:
-    """Puts one line in place of all that the SDK logs about failed exports."""
+    """Replaces everything that the SDK logs about failed exports with one warning."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -248,12 +253,12 @@ class _Hush:
         if not self._told:
             self._told = True
             reason = excerpt(record.getMessage().partition("\n")[0], _REASON_CAP)
-            self._warn(f"telemetry does not reach {self._server}: {reason} (not told again)")
+            self._warn(f"telemetry does not reach {self._server}: {reason} (further failures are not reported)")
         return False
 
 
 async def _flush(flushes: list[Callable[[], object]], seconds: float, hush: _Hush) -> None:
-    """Flush each in a thread of its own, and wait for them all so long and no longer."""
+    """Flush each in its own thread, and wait for all of them, at most ``seconds``."""
     loop = asyncio.get_running_loop()
     ends = [loop.create_future() for _ in flushes]
 
@@ -262,15 +267,15 @@ async def _flush(flushes: list[Callable[[], object]], seconds: float, hush: _Hus
             flush()
         except Exception as error:
             _log.debug("the last telemetry was lost: %s", type(error).__name__)
-        with suppress(RuntimeError):  # the loop was not waiting any longer, and is closed
+        with suppress(RuntimeError):  # the loop stopped waiting, and is closed
             loop.call_soon_threadsafe(_set, end)
 
     for flush, end in zip(flushes, ends, strict=True):
-        # A daemon, since the loop's own pool is joined at the end of the program, however long that takes.
+        # A daemon thread: the program would wait for the loop's own pool at its end, however long that takes.
         threading.Thread(target=run, args=(flush, end), name="flatout-telemetry", daemon=True).start()
     if ends:
         await asyncio.wait(ends, timeout=seconds)
-    if all(end.done() for end in ends):  # else what is still trying would be heard after all
+    if all(end.done() for end in ends):  # otherwise, later failures would be logged after all
         hush.end()
 
 

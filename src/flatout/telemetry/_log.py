@@ -1,8 +1,8 @@
-"""Events as lines of the logger ``flatout``: what a program that sets up `logging` is told.
+"""Writes events to the logger ``flatout``.
 
-WARNING is a target that is stopped; INFO are pauses, retries, limits that were found, calls without an answer; DEBUG is
-every call and every throttled attempt. A client looks at the logger's level when it is first used: events cost every
-call a little, so nothing is subscribed while nobody wants INFO.
+WARNING: a target is stopped. INFO: pauses, retries, found limits, calls without an answer. DEBUG: every call and every
+throttled attempt. A client checks the logger's level at its first use. Events cost every call a little, so nothing
+subscribes to them unless INFO is enabled.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flatout")
 
-_LONGEST = 300  # characters of an error's message
-_CHANGED = 0.2  # by what share a limit differs from the one told last, to be told again
+_LONGEST = 300
+"""Characters of an error's message that are logged."""
+
+_CHANGED = 0.2
+"""A found limit is logged again if it differs from the last logged one by more than this share."""
+
 _UNITS = {
     "rpm": "requests per minute",
     "rpd": "requests per day",
@@ -83,7 +87,7 @@ def _ended(event: CallFinished) -> None:
 
 def _failed(event: AttemptFailed) -> None:
     if event.retry_in is None:
-        return  # the call has ended with it, which is told
+        return  # the call has ended with it, and `_ended` logs that
     level = logging.DEBUG if isinstance(event.error, RateLimited) else logging.INFO
     when = f"in {event.retry_in:.1f} s" if event.retry_in else "when its turn comes"
     target, why = event.journey.attempt.target, _said(event.error)

@@ -1,7 +1,7 @@
-"""What a client does, as metrics: the conventions' own, and flatout's for what only it knows.
+"""A client's metrics: those of the conventions, and flatout's own.
 
-Counters and histograms are fed when a call ends; what is true only now (in flight, waiting, the use of limits) is
-looked up when somebody reads the metrics.
+Counters and histograms are updated when a call ends. Gauges (in flight, waiting, the use of limits) are read when
+somebody reads the metrics.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._observed import Observed, TargetState
 Labels = dict[str, str | int]
 
 _LOOKS = 3
-"""Looks at a client's status before giving up: another thread reads it, and a target may be added just then."""
+"""Tries to read a client's status. It is read in another thread, and fails if a target is added just then."""
 
 
 def measure(client: Observed, *, meter_provider: MeterProvider | None = None) -> Callable[[], None]:
@@ -31,10 +31,10 @@ def measure(client: Observed, *, meter_provider: MeterProvider | None = None) ->
 
     Args:
         client: the client.
-        meter_provider: where the metrics go; OpenTelemetry's global provider when None.
+        meter_provider: receives the metrics; OpenTelemetry's global provider when None.
 
     Returns:
-        what ends it.
+        A function that stops it.
     """
     provider = meter_provider or metrics.get_meter_provider()
     meter = metrics.get_meter(names.SCOPE, meter_provider=provider, schema_url=names.SCHEMA_URL)
@@ -52,7 +52,7 @@ def measure(client: Observed, *, meter_provider: MeterProvider | None = None) ->
 
 
 class _Instruments:
-    """The instruments that are fed when a call ends."""
+    """The instruments that are updated when a call ends."""
 
     def __init__(self, meter: Meter) -> None:
         seconds, tokens = names.SECONDS_BUCKETS, names.TOKENS_BUCKETS
@@ -72,7 +72,7 @@ class _Instruments:
         self._unpriced = meter.create_counter(names.METRIC_UNPRICED, "{call}", "Calls whose cost is not known.")
 
     def hear(self, event: Event) -> None:
-        """Feed the instruments with a call that has ended."""
+        """Update the instruments with a call that has ended."""
         if not isinstance(event, CallFinished):
             return
         journey = event.journey
@@ -106,7 +106,7 @@ class _Instruments:
 
 @lru_cache(maxsize=10_000)
 def _labels(target: str, model: str, failed: str = "", token: str = "") -> Labels:
-    """The conventions' attributes; made once, since building them costs more than recording."""
+    """The conventions' attributes. They are cached, because building them costs more than recording."""
     labels = names.target_attributes(target) | {names.OPERATION: names.CHAT}
     for name, value in ((names.RESPONSE_MODEL, model), (names.ERROR_TYPE, failed), (names.TOKEN_TYPE, token)):
         if value:
@@ -128,13 +128,13 @@ def _outcomes(end: CallFinished) -> dict[str, int]:
     found: dict[str, int] = {}
     counted = 0
     for failure in journey.failures or ():
-        if failure.attempt > counted:  # else it failed before it was sent, and was no attempt
+        if failure.attempt > counted:  # otherwise it failed before it was sent, and does not count
             counted = failure.attempt
             _add(found, error_type(failure.error), 1)
     rest = journey.attempts - sum(found.values())
     if rest > 0 and end.error is None:
         _add(found, names.ANSWERED, 1)
-    elif rest > 0 and end.error is not None:  # cut off from outside: by the deadline, a cancellation
+    elif rest > 0 and end.error is not None:  # ended from outside: by the deadline or a cancellation
         _add(found, error_type(end.error), rest)
     return found
 
@@ -149,7 +149,7 @@ _watched: WeakKeyDictionary[MeterProvider, list[Observed]] = WeakKeyDictionary()
 
 
 def _watched_by(provider: MeterProvider, meter: Meter) -> list[Observed]:
-    """The clients that a provider's gauges look at: one list a provider, since a callback is never taken back."""
+    """The clients that a provider's gauges read. There is one list per provider, as a callback cannot be removed."""
     clients = _watched.get(provider)
     if clients is None:
         clients = _watched[provider] = []

@@ -1,4 +1,4 @@
-"""What traces and metrics need of a client. The client stands above this room, so it is described, not imported."""
+"""The parts of a client that traces and metrics need. The client is described here because it cannot be imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flatout.events import Events
 
 
 class TargetState(Protocol):
-    """What one target is doing now; see `flatout.layers.limit.TargetStatus`."""
+    """The present state of one target; see `flatout.layers.limit.TargetStatus`."""
 
     @property
     def target(self) -> str: ...
@@ -30,5 +30,5 @@ class Observed(Protocol):
     def events(self) -> Events: ...
 
     def status(self) -> Sequence[TargetState]:
-        """What each target in use is doing now."""
+        """The present state of each target in use."""
         ...

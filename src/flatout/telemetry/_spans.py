@@ -1,8 +1,8 @@
-"""Spans around what happens between the calls: an agent, its stages, its tools.
+"""Spans around the work between calls: an agent, its stages, its tools.
 
-A thin skin over OpenTelemetry's API, for two reasons. Where nobody has loaded OpenTelemetry there is nothing to record,
-and a span then costs one look (the API is not even imported for it). And what was said passes through one door, where
-it is left out unless asked for, and freed of keys.
+This is a thin layer over OpenTelemetry's API, for two reasons. If the program has not loaded OpenTelemetry, a span
+costs one dictionary lookup, and the API is not imported. And all content passes through one place, which records it
+only on request, and removes keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SpanKind = Literal["internal", "client"]
 
 
 class _Recording(Struct, frozen=True):
-    """Where spans of this context go, and whether they keep what was said."""
+    """The provider for spans of this context, and whether they record content."""
 
     provider: trace.TracerProvider | None = None
     content: bool = False
@@ -39,7 +39,7 @@ _recording: ContextVar[_Recording] = ContextVar("flatout_recording", default=_AS
 
 
 class Span:
-    """A span that is open. Everything may be said to it, whether it is recorded or not."""
+    """An open span. It accepts everything, whether it is recorded or not."""
 
     __slots__ = ("_content", "_span")
 
@@ -49,21 +49,21 @@ class Span:
 
     @property
     def is_recording(self) -> bool:
-        """Whether what it is told goes anywhere. Look here before you compute something dear."""
+        """Whether the span is recorded. Check it before you compute something expensive."""
         return self._span is not None
 
     def set(self, name: str, value: Any) -> None:
-        """Set an attribute. Content (see `conventions.CONTENT`) is kept only when asked for, redacted and cut."""
+        """Set an attribute. Content (see `_conventions.CONTENT`) is recorded only on request, redacted and cut."""
         if self._span is not None and value is not None and (self._content or name not in names.CONTENT):
             self._span.set_attribute(name, kept(value) if isinstance(value, str) else value)
 
     def event(self, name: str, attributes: Attributes | None = None) -> None:
-        """Note that something happened now."""
+        """Add an event that happens now."""
         if self._span is not None:
             self._span.add_event(name, _clean(attributes))
 
     def guardrail(self, name: str, outcome: str, reason: str | None = None) -> None:
-        """Note what a guardrail decided. The reason may quote what was said: it is kept as content is."""
+        """Add a guardrail's verdict. The reason may quote content, so it is treated as content."""
         if self._span is not None:
             attributes = {names.GUARDRAIL_NAME: name, names.GUARDRAIL_OUTCOME: outcome}
             if reason is not None and self._content:
@@ -71,17 +71,17 @@ class Span:
             self.event(names.EVENT_GUARDRAIL, attributes)
 
     def result(self, told: str, *, error: str | None = None) -> None:
-        """Note what a tool's execution came to. It may quote anything: it is kept as content is.
+        """Set a tool's result. It may quote anything, so it is treated as content.
 
         Args:
-            told: what the model is told of it.
-            error: what kind of failure it was, in a word; None when it was none.
+            told: the result as the model reads it.
+            error: the kind of failure, in one word; None if the tool did not fail.
         """
         self.set(names.TOOL_RESULT, told)
         self.set(names.ERROR_TYPE, error)
 
     def failed(self, error: BaseException) -> None:
-        """Mark the span as failed; `span` does so for every error that leaves its block."""
+        """Mark the span as failed. `span` does that for every error that leaves its block."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -98,7 +98,7 @@ def recording(provider: trace.TracerProvider | None = None, *, content: bool = F
 
     Args:
         provider: the tracer provider; the global one when None.
-        content: keep what was said (redacted and cut) as well.
+        content: record content too, redacted and cut.
     """
     token = _recording.set(_Recording(provider, asked_for(content)))
     try:
@@ -109,16 +109,16 @@ def recording(provider: trace.TracerProvider | None = None, *, content: bool = F
 
 @contextmanager
 def span(name: str, kind: SpanKind = "internal", attributes: Attributes | None = None) -> Iterator[Span]:
-    """A span around a block; spans and calls within are its children. An error that leaves the block marks it.
+    """A span around a block. Spans and calls inside the block are its children. An error that leaves it marks the span.
 
     Args:
-        name: the span's name, of few kinds: no ids, nothing that was said.
-        kind: ``internal``, or ``client`` for what another process does.
-        attributes: what is known at the start (samplers see it); no content.
+        name: the span's name, from a small set: without ids and without content.
+        kind: ``internal``, or ``client`` for work that another process does.
+        attributes: the attributes known at the start, which samplers see; no content.
     """
     where = _recording.get()
     if where.provider is None and "opentelemetry.trace" not in sys.modules:
-        yield _SILENT  # nobody in this process can have set up OpenTelemetry
+        yield _SILENT  # OpenTelemetry cannot have been set up in this process
         return
     from opentelemetry import trace
 
@@ -128,7 +128,7 @@ def span(name: str, kind: SpanKind = "internal", attributes: Attributes | None =
     if not opened.is_recording() and not opened.get_span_context().is_valid:
         yield _SILENT
         return
-    # A span that the sampler left out is made current all the same, so that its children are left out with it.
+    # A span that the sampler dropped becomes current all the same, so that its children are dropped too.
     made = Span(opened, asked_for(where.content)) if opened.is_recording() else _SILENT
     with trace.use_span(opened, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
@@ -143,8 +143,8 @@ def invoke_agent(name: str, *, provider: str = names.SCOPE, model: str | None = 
 
     Args:
         name: the agent's name.
-        provider: what runs it; flatout itself, unless it is a provider's.
-        model: the model it works with, when it is one alone.
+        provider: the system that runs the agent; flatout itself by default.
+        model: the agent's model, if it uses only one.
     """
     attributes = {names.OPERATION: names.INVOKE_AGENT, names.PROVIDER: provider, names.AGENT_NAME: name}
     if model is not None:
@@ -153,18 +153,18 @@ def invoke_agent(name: str, *, provider: str = names.SCOPE, model: str | None = 
 
 
 def stage(name: str) -> AbstractContextManager[Span]:
-    """The span of one stage of an agent. The conventions have none such: it is called ``stage {name}``."""
+    """The span of one stage of an agent, called ``stage {name}``. The conventions have no name for it."""
     return span(f"stage {name}", attributes={names.STAGE: name})
 
 
 @contextmanager
 def execute_tool(name: str, *, call_id: str | None = None, arguments: str | None = None) -> Iterator[Span]:
-    """The span of one execution of a tool; tell it what came of it with `Span.result`.
+    """The span of one execution of a tool. Set its result with `Span.result`.
 
     Args:
         name: the tool's name.
-        call_id: the id under which the model asked for it.
-        arguments: the JSON that the model wrote; kept as content is.
+        call_id: the id of the model's tool call.
+        arguments: the JSON that the model wrote; treated as content.
     """
     with span(
         f"{names.EXECUTE_TOOL} {name}", attributes={names.OPERATION: names.EXECUTE_TOOL, names.TOOL_NAME: name}
@@ -175,7 +175,7 @@ def execute_tool(name: str, *, call_id: str | None = None, arguments: str | None
 
 
 def provider_here() -> trace.TracerProvider | None:
-    """The provider that `recording` set in this context."""
+    """The tracer provider that `recording` set in this context."""
     return _recording.get().provider
 
 
@@ -186,7 +186,7 @@ def _tracer(provider: trace.TracerProvider | None) -> trace.Tracer:
 
 
 def _clean(attributes: Attributes | None) -> dict[str, Any] | None:
-    """Attributes with their texts freed of keys and cut."""
+    """Attributes whose texts are without keys, and cut."""
     if attributes is None:
         return None
     return {name: kept(value) if isinstance(value, str) else value for name, value in attributes.items()}
