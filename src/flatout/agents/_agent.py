@@ -200,7 +200,7 @@ class _Run:
                 await self._in_time()
         except Exception as error:
             outcome = self._outcome()
-            _take_with(error, outcome)
+            _attach(error, outcome)
             if not isinstance(error, StoreError):
                 await self._context.note("trace", outcome)
             raise
@@ -227,7 +227,7 @@ class _Run:
         messages: list[Message] = [{"role": "user", "content": self._text}]
         reply, verdict = await self._answer_and_effect(messages)
         if verdict.kind == "fail":
-            messages += _back(reply, f"What came of it did not pass verification: {verdict.reason}. Mend it.")
+            messages += _sent_back_with(reply, f"What came of it did not pass verification: {verdict.reason}. Mend it.")
             await self._answer_and_effect(messages)
 
     async def _classify(self) -> None:
@@ -286,13 +286,13 @@ class _Run:
                 reason = await self._oversight.guard("output", reply.text, answer)
                 if reason is None:
                     return reply, answer
-                messages += _back(reply, f"That was not accepted: {reason}. Answer again.")
+                messages += _sent_back_with(reply, f"That was not accepted: {reason}. Answer again.")
 
     async def _execute(self, answer: Any, text: str) -> Any:
         self._record.check()
-        made = utf8(text)
-        if made in self._executed:  # the model repeated the same answer
-            return self._executed[made]
+        step_input = utf8(text)
+        if step_input in self._executed:  # the model repeated the same answer
+            return self._executed[step_input]
         function = self._agent.execute
 
         async def go(key: str) -> Any:
@@ -302,9 +302,9 @@ class _Run:
             return await self._oversight.may_repeat("execute", answer, key)
 
         with self._record.step("execute", name_of(function)) as step:
-            done = await self._context.kept("execute", made, go, step, once=True, again=again)
+            done = await self._context.kept("execute", step_input, go, step, once=True, again=again)
             step.detail = short(text_of(done))
-        self._executed[made] = done
+        self._executed[step_input] = done
         return done
 
     def _briefing(self) -> str | None:
@@ -333,15 +333,15 @@ class _Run:
         )
 
 
-def _take_with(error: Any, outcome: Outcome) -> None:
+def _attach(error: Any, outcome: Outcome) -> None:
     """Attach the outcome to an error. A user's own error class may not accept attributes."""
     with suppress(Exception):
         error.outcome = outcome
 
 
-def _back(said: Reply, complaint: str) -> list[Message]:
+def _sent_back_with(reply: Reply, complaint: str) -> list[Message]:
     """The answer, and the reason why the model has to answer again."""
-    return [said.message, {"role": "user", "content": complaint}]
+    return [reply.message, {"role": "user", "content": complaint}]
 
 
 def _next_action(answer: Any) -> str | None:

@@ -56,7 +56,7 @@ def _use_key(key: str) -> Iterator[None]:
         _key.reset(token)
 
 
-class _Worked(Struct, frozen=True, omit_defaults=True):
+class _StepResult(Struct, frozen=True, omit_defaults=True):
     """A step in the journal: its return value, and the usage of its own calls."""
 
     value: msgspec.Raw
@@ -106,7 +106,7 @@ class RunContext:
     async def kept(
         self,
         name: str,
-        made: bytes,
+        step_input: bytes,
         function: Callable[[str], Awaitable[Any]],
         step: Step,
         *,
@@ -127,17 +127,17 @@ class RunContext:
             returned = await go(key)
             # A step with side effects is done, whatever it returned. An error here would make its outcome unknown.
             value = plain(returned) if once else as_json(returned, f"{name} returned what cannot be kept as JSON")
-            return plain(_Worked(msgspec.Raw(value), account.attempts, account.cost, account.waits))
+            return plain(_StepResult(msgspec.Raw(value), account.attempts, account.cost, account.waits))
 
         try:
             if journal is None:
                 self._steps += 1
                 return await go(f"{self._id}{self._steps:08x}")
-            worked = msgspec.json.decode(
-                await journal.step(JournalStep(name, made, go_to_keep, once, again)), type=_Worked
+            kept = msgspec.json.decode(
+                await journal.step(JournalStep(name, step_input, go_to_keep, once, again)), type=_StepResult
             )
-            account.attempts, account.cost, account.waits = worked.attempts, worked.cost, worked.waits
-            return msgspec.json.decode(worked.value, type=into)
+            account.attempts, account.cost, account.waits = kept.attempts, kept.cost, kept.waits
+            return msgspec.json.decode(kept.value, type=into)
         finally:
             self._journey.account.add(account)
             self.record.count_own(step, account)

@@ -16,7 +16,7 @@ from flatout.errors import CallError, ConfigError, GuardrailTripped, StoreError
 from flatout.values import Call, Reply
 
 from ._functions import called, name_of
-from ._looks import looks_at
+from ._reads import attributes_read
 
 At = Literal["input", "output", "tool_input", "tool_output"]
 """The place of a guardrail: the intent, the answer, a tool's arguments, or a tool's result."""
@@ -107,7 +107,7 @@ class Guardrail(Struct, frozen=True):
             raise ConfigError(f'a guardrail takes a tuple of places: at=("{places}",)')
         if not isinstance(places, tuple) or not places or any(place not in get_args(At) for place in places):
             raise ConfigError(f"a guardrail's places are {', '.join(get_args(At))}; not {self.at!r}")
-        for name in sorted(looks_at(self.check)):
+        for name in sorted(attributes_read(self.check)):
             if all(name in _MISSING[place] for place in self.at):
                 raise ConfigError(_misplaced(self.title, name, self.at))
 

@@ -76,9 +76,9 @@ class Oversight:
         if not standing:
             return None
         about = self._about(at, text, value, tool=tool)
-        made = as_json([at, tool, text], "guard")
+        given = as_json([at, tool, text], "guard")
         for guardrail in standing:
-            verdict = await self._say("guard", guardrail.title, guardrail.check, about, made, pure=guardrail.pure)
+            verdict = await self._ask("guard", guardrail.title, guardrail.check, about, given, pure=guardrail.pure)
             if verdict.kind == "stop":
                 raise GuardrailTripped(f"{guardrail.title}: {verdict.reason}")
             if verdict.kind == "fail":
@@ -92,7 +92,7 @@ class Oversight:
             GuardrailTripped: the verdict is stop.
         """
         about = Approval(tool=tool, arguments=arguments, intent=self._intent)
-        verdict = await self._say("approve", tool, self._approve, about, utf8(text))
+        verdict = await self._ask("approve", tool, self._approve, about, utf8(text))
         if verdict.kind == "stop":
             raise GuardrailTripped(f"{tool} was not approved: {verdict.reason}")
         return verdict
@@ -102,14 +102,14 @@ class Oversight:
         if self._approve is None:
             return False
         about = Approval(tool=tool, arguments=arguments, intent=self._intent, why="unknown", key=key)
-        return (await self._say("approve", tool, self._approve, about, b"", pure=True)).kind == "pass"
+        return (await self._ask("approve", tool, self._approve, about, b"", pure=True)).kind == "pass"
 
     async def verify(self, check: Any, text: str, answer: Any, executed: Any) -> Verdict:
         """The verdict of the agent's ``verify``. If it raises, that is stop: the model could not correct it."""
         about = self._about("verify", text, answer, executed=executed)
-        made = as_json([text, text_of(executed)], "verify")
+        given = as_json([text, text_of(executed)], "verify")
         try:
-            return await self._say("verify", name_of(check), check, about, made, pure=getattr(check, "pure", False))
+            return await self._ask("verify", name_of(check), check, about, given, pure=getattr(check, "pure", False))
         except GuardrailTripped as error:
             return stop(str(error))
 
@@ -119,16 +119,16 @@ class Oversight:
         self._sent_back += 1
         return reason
 
-    async def _say(self, kind: str, name: str, check: Any, about: Any, made: bytes, *, pure: bool = False) -> Verdict:
+    async def _ask(self, kind: str, name: str, check: Any, about: Any, given: bytes, *, pure: bool = False) -> Verdict:
         async def go(_key: str) -> Verdict:
             return await judged(name, check, about)
 
         record = self._context.record
         with record.step(kind, name) as step:
             verdict: Verdict = (
-                await go("") if pure else await self._context.kept(f"{kind} {name}", made, go, step, into=Verdict)
+                await go("") if pure else await self._context.kept(f"{kind} {name}", given, go, step, into=Verdict)
             )
-        record.said(step, verdict.kind, verdict.reason)
+        record.note_verdict(step, verdict.kind, verdict.reason)
         return verdict
 
     def _about(self, at: str, text: str, value: Any, **more: Any) -> Checked:

@@ -84,7 +84,7 @@ class Record:
             step.detail = short(asked.arguments)
             yield step
 
-    def returned(self, step: Step, told: str, *, failed: bool) -> None:
+    def note_result(self, step: Step, told: str, *, failed: bool) -> None:
         """Note a tool's result, as the model reads it, in the tool's step."""
         if failed:
             step.error = short(told)
@@ -92,7 +92,7 @@ class Record:
             step.result = short(told)
         _here.get().span.result(told, error=step.verdict or "tool_failed" if failed else None)
 
-    def said(self, step: Step, kind: str, reason: str) -> None:
+    def note_verdict(self, step: Step, kind: str, reason: str) -> None:
         """Note the verdict of a guardrail, an approval or a verification in its step, which has ended."""
         step.verdict = kind
         step.detail = short(reason) if reason else None

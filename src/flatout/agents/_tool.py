@@ -91,12 +91,12 @@ class Tool(Struct, frozen=True, kw_only=True):
         if self.typed:
             return validate_arguments(self.function, text)
         try:
-            made = msgspec.json.decode(text or "{}")
+            decoded = msgspec.json.decode(text or "{}")
         except ValueError as error:
             raise SchemaMismatch(f"the arguments of {self.name} are no JSON: {error}") from error
-        if not isinstance(made, dict):
+        if not isinstance(decoded, dict):
             raise SchemaMismatch(f"the arguments of {self.name} are no JSON object")
-        return made
+        return decoded
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Run the tool. Every failure becomes a result, which the model reads."""

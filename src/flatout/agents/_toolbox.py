@@ -60,7 +60,7 @@ class Toolbox:
         record = self._context.record
         with record.tool(asked) as step:
             result = await self._result(asked, complaint, step)
-            record.returned(step, result.content, failed=result.failed)
+            record.note_result(step, result.content, failed=result.failed)
         return {"role": "tool", "tool_call_id": asked.id, "content": result.content}
 
     async def _result(self, asked: ToolCall, complaint: str | None, step: Step) -> ToolResult:
@@ -80,7 +80,7 @@ class Toolbox:
             verdict = await self._oversight.approve(tool.name, arguments, asked.arguments)
             if verdict.kind != "pass":
                 return _not_run(step, "denied", verdict.reason or "it was not approved")
-        return await self._looked_at(tool, await self._run(tool, asked, arguments, step), step)
+        return await self._guarded(tool, await self._run(tool, asked, arguments, step), step)
 
     async def _run(self, tool: Tool, asked: ToolCall, arguments: Mapping[str, Any], step: Step) -> ToolResult:
         async def go(_key: str) -> ToolResult:
@@ -89,13 +89,13 @@ class Toolbox:
         async def again(key: str) -> bool:
             return await self._oversight.may_repeat(tool.name, arguments, key)
 
-        name, made = f"tool {tool.name}", utf8(asked.arguments)
+        name, step_input = f"tool {tool.name}", utf8(asked.arguments)
         result: ToolResult = await self._context.kept(
-            name, made, go, step, into=ToolResult, once=tool.side_effects, again=again
+            name, step_input, go, step, into=ToolResult, once=tool.side_effects, again=again
         )
         return result
 
-    async def _looked_at(self, tool: Tool, result: ToolResult, step: Step) -> ToolResult:
+    async def _guarded(self, tool: Tool, result: ToolResult, step: Step) -> ToolResult:
         """The result for the model. The guardrails may withhold it."""
         if result.failed:
             return result

@@ -44,7 +44,7 @@ class EventLog:
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
-        self._told: dict[tuple[str, str], float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def hear(self, event: Event) -> None:
         """Log an event."""
@@ -66,9 +66,9 @@ class EventLog:
         if limit is None or limit.pacer is None:
             return
         for name, amount in limit.pacer.found().items():
-            told = self._told.get((target, name))
-            if told is None or abs(amount - told) > _CHANGED * told:
-                self._told[target, name] = amount
+            logged = self._logged.get((target, name))
+            if logged is None or abs(amount - logged) > _CHANGED * logged:
+                self._logged[target, name] = amount
                 _log.info("%s: the limit was found to be %s %s", target, f"{amount:,.0f}", _UNITS[name])
 
 

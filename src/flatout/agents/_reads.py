@@ -14,7 +14,7 @@ _LOADS = re.compile("LOAD_FAST|LOAD_DEREF")
 """Matches instructions that load a variable. In Python 3.13 and later, some also store another variable first."""
 
 
-def looks_at(check: Any) -> frozenset[str]:
+def attributes_read(check: Any) -> frozenset[str]:
     """The attributes that a function, or a callable object, reads from its first parameter.
 
     Reads in other functions, or by another name of the parameter, are not found. An object can list the attributes
