@@ -1,4 +1,4 @@
-"""A runner that does what a test sets."""
+"""A fake runner for tests of the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flatout.runs.story.progress import Progress
 
 
 class FakeRunner:
-    """Stands where the runner does: does what a test sets, and remembers what it was given."""
+    """Replaces the runner: it does what a test sets, and records its arguments."""
 
     def __init__(self) -> None:
         self.progress = Progress()

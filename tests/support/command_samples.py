@@ -1,4 +1,4 @@
-"""The real command, in processes of its own, and a simulated provider for it to talk to, in a thread of this one."""
+"""The real command in its own processes, and a simulated provider for it in a thread of this process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
 
 FAST = {"latency": 0.01, "error_latency": 0.0, "output_tokens": 20}
 AT_ONCE = 4
-"""Processes that run side by side: most of their time is start-up."""
+"""Processes that run at once. Most of their time is start-up."""
 
 PLENTY = ("--rpm", "60k")
-"""A known limit that no test reaches: without one the command would begin slowly, to find it."""
+"""A known limit that no test reaches. Without one, the command would start slowly and search for the limit."""
 
 PATIENCE = 120.0
 """Seconds after which something hangs, on however busy a machine."""
@@ -42,7 +42,7 @@ class Done(NamedTuple):
 
 
 class Provider:
-    """A simulated provider that is being served."""
+    """A simulated provider with a running server."""
 
     def __init__(self, model: ProviderModel, url: str, loop: asyncio.AbstractEventLoop) -> None:
         self.model = model
@@ -50,7 +50,7 @@ class Provider:
         self._loop = loop
 
     def stats(self) -> dict[str, Any]:
-        """What it has seen so far."""
+        """The provider's counts so far."""
 
         async def look() -> dict[str, Any]:
             return self.model.stats()
@@ -62,11 +62,11 @@ class Provider:
         return int(self.stats()["received"])
 
     def options(self, model: str = "any") -> list[str]:
-        """What makes the command ask this provider."""
+        """The options with which the command uses this provider."""
         return ["-m", model, "--base-url", self.url]
 
     def wait_for(self, received: int, seconds: float = PATIENCE) -> None:
-        """Wait until so many requests have come."""
+        """Wait until a number of requests have arrived."""
         eventually(lambda: self.received >= received, seconds)
 
 
@@ -104,19 +104,19 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start the command in a folder, with no key in its environment but those given.
+    """Start the command in a folder. Its environment has no keys except those in ``env``.
 
     Args:
         arguments: the command line.
         folder: its working directory.
         env: variables to add.
         prepare: called in the new process before the command starts.
-        stdin, stdout: as `subprocess.Popen` has them.
+        stdin, stdout: as for `subprocess.Popen`.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
 
     def begin() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs hand it down ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs inherit it ignored
         if prepare is not None:
             prepare()
 
@@ -132,7 +132,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: float = PATIENCE) -> Done:
-    """Wait until it has ended. Whatever happens, a user never sees a traceback."""
+    """Wait until the process has ended, and check that it showed no traceback."""
     try:
         out, err = process.communicate(stdin, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -148,7 +148,7 @@ def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: f
 def flatout(
     *arguments: str, folder: Path, stdin: bytes | None = None, seconds: float = PATIENCE, **options: Any
 ) -> Done:
-    """Run the command to its end, in so many seconds at most."""
+    """Run the command to its end, within a number of seconds."""
     given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     return end(start(*arguments, folder=folder, stdin=given, **options), stdin, seconds)
 
@@ -160,7 +160,7 @@ def side_by_side(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> list
 
 
 def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
@@ -168,7 +168,7 @@ def eventually(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
 
 
 def questions(folder: Path, count: int, name: str = "in.jsonl") -> Path:
-    """An input of so many rows, no two alike."""
+    """An input with a number of rows, all different."""
     path = folder / name
     rows = ({"id": f"q{number}", "prompt": f"question {number}"} for number in range(count))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -181,7 +181,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def is_answer(answer: Any, prompt: Any, system: str | None = None) -> bool:
-    """Whether an answer was given to this very prompt."""
+    """Whether an answer belongs to this prompt."""
     return isinstance(answer, str) and answer.startswith(f"digest:{digest_of(prompt, system=system)}")
 
 
@@ -193,6 +193,6 @@ def check_answers(output: Path, count: int) -> None:
 
 
 def obey_permissions() -> None:
-    """In a new process of root's: give up the right to write where permissions forbid it."""
+    """In a new process of root: give up the right to ignore file permissions."""
     drop_from_bounding_set, override = 24, 1
     ctypes.CDLL(None).prctl(drop_from_bounding_set, override, 0, 0, 0)

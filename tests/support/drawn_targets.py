@@ -1,4 +1,4 @@
-"""Targets drawn from wide ranges, and a search that sends to them flat out: a small event simulation."""
+"""Targets with random settings from wide ranges, and a search that sends to them at full speed: an event simulation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LIMITS = {
     "sliding": SlidingWindow,
     "fixed": FixedWindow,
 }
-"""Limits of so many requests a minute, by their names."""
+"""Limits with a number of requests per minute, by their names."""
 
 
 class Drawn:
-    """What one target is like, from its seed."""
+    """The settings of one target, drawn from its seed."""
 
     def __init__(self, seed: int) -> None:
         random = Random(seed * 7919 + 13)
@@ -58,14 +58,14 @@ class Drawn:
 
 
 class Target:
-    """One drawn target, which others use too."""
+    """One drawn target. Others may use it too."""
 
     def __init__(self, drawn: Drawn) -> None:
         self.drawn, self.limit, self.random = drawn, drawn.limit(), Random(drawn.seed)
         self.others_at = 0.0
 
     def receive(self, now: float) -> tuple[bool, float, float | None]:
-        """Whether a request is accepted, after how many seconds that is known, and the Retry-After of a refusal."""
+        """Whether a request is accepted, the seconds until the client knows it, and the Retry-After of a refusal."""
         drawn = self.drawn
         while drawn.others and self.others_at < now:
             self._charge(self.others_at)
@@ -86,7 +86,7 @@ class Target:
 
 
 def used(drawn: Drawn, seconds: float, most: int = 1_000) -> tuple[int, int, int]:
-    """Send flat out for so long. Returns how many requests were sent, accepted and refused."""
+    """Send at full speed for some seconds. Returns how many requests were sent, accepted and refused."""
     search, target, now = RateSearch(0.0), Target(drawn), 0.0
     ends: list[tuple[float, int, int, float, bool, float | None]] = []
     accepted = refused = 0

@@ -1,8 +1,8 @@
-"""Servers that nobody here wrote: installed once per machine, in a version that is pinned, and started on a free port.
+"""Servers by other authors: installed once per machine, in a pinned version, and started on a free port.
 
-Our own simulator speaks the wire formats as we understand them, so it cannot find what we misunderstand; these can.
-They are kept in the user's cache folder, away from the environment of the tests (llmock is a pytest plugin as well).
-Where one cannot be installed, its tests are skipped and say why.
+Our own simulator speaks the wire formats as we understand them, so it cannot reveal a misunderstanding. These servers
+can. They are installed in the user's cache folder, apart from the tests' environment, because llmock is also a pytest
+plugin. If a server cannot be installed, its tests are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ import pytest
 LLMOCK = "llmock==0.2.2"
 AIMOCK = "@copilotkit/aimock@1.43.0"
 
-INSTALLATION = 240.0  # seconds; measured: 17 for llmock, 3 for aimock
-START = 40.0  # seconds until a server must answer
-GRACE = 2.0  # seconds that one has to leave
+INSTALLATION = 240.0
+"""Seconds for an installation. Measured: 17 for llmock, 3 for aimock."""
+
+START = 40.0
+"""Seconds within which a server must answer."""
+
+GRACE = 2.0
+"""Seconds that a server gets to stop."""
 
 
 class Unavailable(Exception):
-    """A server cannot be had on this machine."""
+    """A server cannot be installed on this machine."""
 
 
 # -- installation -----------------------------------------------------------------------------------------------------
@@ -43,10 +48,10 @@ class Unavailable(Exception):
 
 @functools.cache
 def llmock() -> Path:
-    """The folder with llmock and all that it imports.
+    """The folder with llmock and its dependencies.
 
     Raises:
-        Unavailable: pip cannot bring it.
+        Unavailable: pip cannot install it.
     """
     pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--only-binary", ":all:"]
     return _installed(LLMOCK, lambda folder: [*pip, "--target", str(folder), LLMOCK])
@@ -57,7 +62,7 @@ def aimock() -> Path:
     """The folder of aimock's package.
 
     Raises:
-        Unavailable: there is no Node.js, or npm cannot bring it.
+        Unavailable: Node.js is missing, or npm cannot install it.
     """
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
@@ -67,7 +72,7 @@ def aimock() -> Path:
 
 
 def _installed(requirement: str, command: Callable[[Path], Sequence[str]]) -> Path:
-    """The folder of an installation, made unless it is there. It appears whole, or not at all."""
+    """The folder of an installation, which is made if it does not exist. It appears complete or not at all."""
     place = _cache() / requirement.replace("/", "+")
     if place.is_dir():
         return place
@@ -94,7 +99,7 @@ def _cache() -> Path:
 
 
 def or_skip(installation: Callable[[], Path]) -> Path:
-    """An installation, or the test is skipped with the reason why there is none."""
+    """An installation. If there is none, the test is skipped with the reason."""
     try:
         return installation()
     except Unavailable as error:
@@ -105,7 +110,7 @@ def or_skip(installation: Callable[[], Path]) -> Path:
 
 
 def free_port() -> int:
-    """A port below 10000 that nobody listens on."""
+    """A free port below 10000."""
     for _ in range(100):
         port = random.randrange(7000, 10_000)
         with socket.socket() as probe:
@@ -122,11 +127,11 @@ def running(command: Callable[[int], Sequence[str]], log: Path, **environment: s
     """Start a server that answers ``/health``, and end it afterwards.
 
     Args:
-        command: makes the command line of a port.
-        log: where its output goes.
-        environment: variables for it, beside those of this process.
+        command: makes the command line for a port.
+        log: the file for its output.
+        environment: variables to add to those of this process.
     """
-    for _ in range(3):  # somebody may take the port between our look and the start
+    for _ in range(3):  # another process may take the port before the server does
         port = free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -163,7 +168,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def fetch(url: str, body: Any = None) -> Any:
-    """A server's JSON: by GET, or by POST with a body."""
+    """Get JSON from a server: by GET, or by POST with a body."""
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as answer:
         return json.load(answer)

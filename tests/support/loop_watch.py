@@ -1,11 +1,11 @@
-"""Watches that nothing blocks an event loop: in this process, or in a command that is run under it.
+"""Finds whatever blocks an event loop, in this process or in a command that runs under this script.
 
     python loop_watch.py REPORT flatout run …
 
-Two witnesses. An audit hook sees every call of the interpreter that may wait for a disk, a lock, a name server or a
-process, and notes those that are made in the thread of a running loop. A watchdog thread sees what no hook tells: a
-loop's thread that sleeps in the kernel, for `STALL` seconds in one and the same wait, anywhere but where a loop waits
-for its events. Neither depends on how busy the machine is: a thread that waits for a processor does not sleep.
+It has two witnesses. An audit hook sees every call of the interpreter that may wait for a disk, a lock, a name server
+or a process, and notes those in the thread of a running loop. A watchdog thread finds what the hook cannot: a loop's
+thread that sleeps in the kernel for `STALL` seconds in one wait, other than the wait for its events. Neither depends on
+how busy the machine is, because a thread that waits for a processor does not sleep.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STALL = 0.1  # seconds
-_LOOK = 0.02  # seconds between two looks
+STALL = 0.1
+"""Seconds of sleep in the kernel that count as blocking."""
+
+_LOOK = 0.02
+"""Seconds between two looks of the watchdog."""
 _IDLE = ("selectors.py", "asyncio/runners.py", "asyncio/base_events.py")
 
 Note = Callable[[str], None]
 
 
 class LoopWatch:
-    """Notes what blocks a loop, once for each place, from `start` to the end of the process.
+    """Notes what blocks a loop, once for each place, from `start` until `stop`.
 
     Attributes:
-        blocked: what blocked, each with the last calls that led to it.
+        blocked: the blocking calls, each with the last frames that led to it.
     """
 
     def __init__(self) -> None:
@@ -44,14 +47,14 @@ class LoopWatch:
         self._notes = False
 
     def start(self) -> None:
-        """Begin to watch. A hook cannot be taken out again: `stop` makes it do nothing."""
+        """Begin to watch. An audit hook cannot be removed, so `stop` only makes it do nothing."""
         self._notes = True
         sys.addaudithook(self._hear)
         _watch_calls(self._seen)
         threading.Thread(target=self._watch, daemon=True, name="watches the loop").start()
 
     def stop(self) -> None:
-        """Note nothing any more."""
+        """Stop noting."""
         self._notes = False
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -63,7 +66,7 @@ class LoopWatch:
             self._note(what, sys._getframe(2))
 
     def _note(self, what: str, frame: FrameType | None) -> None:
-        self._notes, was = False, self._notes  # looking at the sources opens files
+        self._notes, was = False, self._notes  # reading the source lines opens files
         try:
             stack = traceback.extract_stack(frame, limit=12)
             self.blocked.setdefault(what, " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(stack)))
@@ -134,7 +137,7 @@ def _shown(arguments: tuple[Any, ...]) -> str:
 
 
 def _watch_calls(seen: Note) -> None:
-    """Have a look at what the interpreter does not tell of: fsync, sleeps, and each statement of a database."""
+    """Wrap the calls without an audit event: fsync, sleeps, and database statements."""
     fsync, sleep = os.fsync, time.sleep
 
     def watched_fsync(descriptor: int) -> None:
@@ -159,7 +162,7 @@ def _watch_calls(seen: Note) -> None:
 
 
 def _sleep(thread: int) -> str | None:
-    """Tells one sleep of a thread in the kernel from the next; None while it runs, or waits to run."""
+    """A value that identifies one sleep of a thread in the kernel; None while it runs, or waits to run."""
     try:
         status = dict(
             line.split(":\t", 1)

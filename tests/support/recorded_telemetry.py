@@ -1,4 +1,4 @@
-"""Traces that are kept in memory, and an answer with all that a trace can tell of one."""
+"""Traces in memory, and an answer with everything that a trace can record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "sk-abcdefghijklmnop1234567890"
 
 
 class Recorded:
-    """A tracer provider that remembers."""
+    """A tracer provider that keeps its spans in memory."""
 
     def __init__(self, **options) -> None:
         self.exporter = InMemorySpanExporter()

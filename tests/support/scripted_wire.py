@@ -1,4 +1,4 @@
-"""A transport that answers as a test tells it, for the tests of the client."""
+"""A transport whose answers a test scripts, for tests of the client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flatout.layer import Request, Response
 from flatout.testing import digest_of
 
 Answer = Callable[[str], Any]
-"""From a prompt to a text, a `Response`, seconds to wait, or something to raise; plain or async."""
+"""A function of a prompt, plain or async. It returns a text, a `Response`, seconds to wait, or an error to raise."""
 
 
 def completion(text: str, tokens: int = 1, headers: Mapping[str, str] | None = None) -> Response:
@@ -30,7 +30,7 @@ def refusal(status: int, **headers: str) -> Response:
 
 
 class Wire:
-    """Counts what is on it: the prompts in the order of their arrival, those under way, and the most at once."""
+    """Counts its requests: the prompts in order of arrival, those in progress, and the most at once."""
 
     def __init__(self, answer: Answer = lambda prompt: digest_of(prompt)) -> None:
         self.answer = answer
@@ -68,6 +68,6 @@ class Wire:
 
 
 def client(wire: Any, **options: Any) -> Client:
-    """A client whose requests go to the wire. It reads no flatout.toml, and always draws the same jitter."""
+    """A client whose requests go to the wire. It reads no flatout.toml, and its jitter is always the same."""
     given = {"base_url": "http://sim/v1", "config": {}, "seed": 1, **options}
     return Client("m", transport=wire, **given)

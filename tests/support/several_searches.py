@@ -1,4 +1,4 @@
-"""Several searches that send to one target flat out, and know nothing of each other: a small event simulation."""
+"""Several independent searches that send to one target at full speed: an event simulation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flatout.values import Usage
 
 
 class Minutes:
-    """What each of them had accepted and refused, minute by minute."""
+    """The accepted and refused requests of each search, minute by minute."""
 
     def __init__(self, count: int, minutes: int) -> None:
         self.accepted = [[0] * count for _ in range(minutes)]
@@ -32,13 +32,13 @@ class Minutes:
         return refused / (refused + sum(map(sum, self.accepted[since:])))
 
     def fairness(self, since: int) -> float:
-        """Jain's index of the shares: 1.0 when they are equal, 1 / n when one of n has all."""
+        """Jain's index of the shares: 1.0 if they are equal, 1 / n if one of n has everything."""
         shares = [sum(each) for each in zip(*self.accepted[since:], strict=True)]
         return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
 
 
 class Enforces(Protocol):
-    """What takes requests, or refuses them."""
+    """A target: it accepts or refuses requests."""
 
     def wait(self, now: float, amount: float, /) -> float: ...
 
@@ -46,7 +46,7 @@ class Enforces(Protocol):
 
 
 class Sends(Protocol):
-    """What decides when one of them sends."""
+    """Decides when a sender may send."""
 
     def ready_at(self, now: float) -> float: ...
 
@@ -56,7 +56,7 @@ class Sends(Protocol):
 
 
 class Searching:
-    """One that is told nothing of the limit."""
+    """A sender that does not know the limit."""
 
     def __init__(self) -> None:
         self.search = RateSearch(0.0)
@@ -78,7 +78,7 @@ class Searching:
 
 
 class Knowing:
-    """One that is given a limit on requests."""
+    """A sender with a given limit on requests."""
 
     def __init__(self, rpm: float) -> None:
         self.pacer = Pacer(Limits(rpm=rpm), 0.0, even=False)
@@ -100,7 +100,7 @@ class Knowing:
 
 
 class Sender:
-    """One of them, with what it has in flight."""
+    """One sender, with its requests in flight."""
 
     def __init__(self, sends: Sends, limit: Enforces, random: Random) -> None:
         self._sends, self._limit, self._random = sends, limit, random
@@ -109,7 +109,7 @@ class Sender:
 
     @property
     def busy(self) -> int:
-        """Its requests that were accepted and are not answered yet."""
+        """The number of accepted requests that are not answered yet."""
         return sum(fine for _, _, _, _, fine, _ in self._ends)
 
     def next_at(self, now: float) -> float:
@@ -117,7 +117,7 @@ class Sender:
         return min(first, max(now, self._sends.ready_at(now)))
 
     def go_on(self, now: float) -> tuple[int, int]:
-        """Do all that is due. Returns how many were accepted, and refused."""
+        """Process everything that is due. Returns how many requests were accepted and refused."""
         while self._ends and self._ends[0][0] <= now:
             _, _, request, sent, fine, told = heapq.heappop(self._ends)
             self._sends.ended(request, sent, now, fine=fine, told=told)
@@ -139,12 +139,12 @@ class Sender:
 
 
 def side_by_side(count: int, limit: Window, minutes: int) -> Minutes:
-    """Let so many search at once. Answers take a second, refusals a twentieth."""
+    """Let a number of senders search at once. Answers take a second, refusals 0.05 s."""
     return _run([Searching() for _ in range(count)], limit, minutes)
 
 
 def known_side_by_side(count: int, limit: Window, rpm: float, minutes: int, seed: int = 1) -> tuple[Minutes, bool]:
-    """Let so many be given one limit each. Returns also whether all of them noticed that it is not theirs alone."""
+    """Give the same limit to a number of senders. Also returns whether all of them noticed that others use it too."""
     knowing = [Knowing(rpm) for _ in range(count)]
     seen = _run(knowing, limit, minutes, seed)
     return seen, all(each.pacer.overruled for each in knowing)

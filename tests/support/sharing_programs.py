@@ -1,4 +1,4 @@
-"""Programs that share one name, each with its own pacer on one shared file: a small event simulation."""
+"""Programs that share one name, each with its own pacer on one shared file: an event simulation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .several_searches import Minutes, Sender
 
 
 class Sharing:
-    """One program, which looks again as often as the layer above the pacer does.
+    """One program. It asks its pacer again as often as the limit layer does.
 
     Args:
-        folder: where the shared file is.
-        limits: what it is given.
-        now: when it begins.
-        headers: what each answer tells.
+        folder: the folder of the shared file.
+        limits: the limits that it is given.
+        now: the time at which it begins.
+        headers: the headers of each answer.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Sharing:
                 self.pacer.refused(request, told, {}, sent, now, now)
 
     def die(self) -> None:
-        """End as by kill -9: nothing is given back, but the system lets go of all locks."""
+        """End as by kill -9: nothing is returned, but the system releases all locks."""
         self.shared._numbers.release()
         self.shared.members._rows.release()
         self.shared._map.close()
@@ -62,12 +62,12 @@ class Sharing:
 
 
 class Programs:
-    """Several of them, flat out.
+    """Several programs that send at full speed.
 
     Args:
-        folder: where the shared file is.
-        limit: what the target enforces; it may be replaced.
-        limits: what each is given.
+        folder: the folder of the shared file.
+        limit: the limit that the target enforces; it may be replaced.
+        limits: the limits that each program is given.
     """
 
     def __init__(self, folder: Path, limit: Window, limits: Limits = Limits()) -> None:  # noqa: B008
@@ -85,7 +85,7 @@ class Programs:
 
     @property
     def busy(self) -> int:
-        """Requests of all that were accepted and are not answered yet."""
+        """The number of accepted requests of all programs that are not answered yet."""
         return sum(each.busy for each in self._senders)
 
     def wait(self, now: float, amount: float) -> float:
@@ -95,14 +95,14 @@ class Programs:
         self.limit.take(now, amount)
 
     def join(self, count: int = 1, headers: Mapping[str, str] | None = None) -> None:
-        """So many more begin now."""
+        """Start more programs now."""
         for _ in range(count):
             self.all.append(Sharing(self._folder, self._limits, self.now, headers))
             self._senders.append(Sender(self.all[-1], self, self._random))
             heapq.heappush(self._due, (self.now, self._ties.random(), len(self.all) - 1))
 
     def die(self, number: int) -> None:
-        """One dies."""
+        """Let one program die."""
         self.all[number].die()
         self.all[number].pacer.in_flight = 0
         self._senders[number] = Sender(self.all[number], self, self._random)
@@ -110,7 +110,7 @@ class Programs:
         heapq.heapify(self._due)
 
     def run(self, seconds: float) -> Minutes:
-        """Go on for some time. Returns what each had accepted and refused, minute by minute."""
+        """Run for some seconds. Returns the accepted and refused requests of each program, minute by minute."""
         began = self.now
         seen = Minutes(len(self.all), max(1, round(seconds / 60.0)))
         while self._due[0][0] < began + seconds:

@@ -1,4 +1,4 @@
-"""Rows to store, and ways to look over the store's shoulder."""
+"""Rows to store, and ways to watch the store at work."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def item(index: int, state: ItemState = "answered", **changes: Any) -> Item:
 
 
 def open_run(path: Path, **options: Any) -> RunFile:
-    """A run that gathers for an instant only, so that tests are fast."""
+    """A run whose writer waits only an instant for more rows, so that tests are fast."""
     return RunFile.open(path, **{"job": JOB, "group_seconds": 0.0} | options)
 
 
 def copy_as_if_killed(path: Path, to: Path) -> Path:
-    """The files as a kill -9 would leave them at this instant."""
+    """Copy the files as a kill -9 would leave them now."""
     to.parent.mkdir(exist_ok=True)
     for suffix in ("", "-wal"):
         source = path.with_name(path.name + suffix)
@@ -54,10 +54,10 @@ def copy_as_if_killed(path: Path, to: Path) -> Path:
 
 
 class Watched(sqlite3.Connection):
-    """A connection that shows each statement to `watch` before it runs; what that raises, the statement raises."""
+    """A connection that calls `watch` with each statement before it runs. If `watch` raises, so does the statement."""
 
     def watch(self, statement: str) -> None:
-        """What tests put in place of this."""
+        """Tests replace this method."""
 
     def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
         self.watch(statement)
