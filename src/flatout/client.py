@@ -140,7 +140,9 @@ class Client(Overview):
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
             return "Client(not made)"  # its options were refused, and a traceback shows it half made
-        return f"Client(model={self.model!r}, spent={self._engine.stack.purse.told()}, closed={self._engine.closed})"
+        return (
+            f"Client(model={self.model!r}, spent={self._engine.stack.purse.in_words()}, closed={self._engine.closed})"
+        )
 
     async def __aenter__(self) -> Self:
         self._engine.bind()

@@ -65,8 +65,8 @@ class Attempt:
         sent_at: when it was admitted, on the event loop's clock.
         ends_at: when it times out at the latest.
         first_chunk: seconds from its start to the first text of a streamed answer.
-        opens: called when a connection is being opened for it (1), and when it is there, or will not be (-1); None
-            where nobody needs to know.
+        opens: called with 1 when a connection is being opened for it, and with -1 when it is open or has failed; None
+            if it is not needed.
     """
 
     __slots__ = ("ends_at", "first_chunk", "in_flight", "opens", "sent_at", "target")
@@ -125,7 +125,7 @@ class StreamSink:
 
 
 class FailedAttempt(Protocol):
-    """What is kept of a failed attempt: see `flatout.events.AttemptFailed`, which is one."""
+    """The record of a failed attempt, such as `flatout.events.AttemptFailed`."""
 
     @property
     def at(self) -> float: ...
@@ -164,9 +164,9 @@ class JournalStep(Struct, frozen=True):
         made: its input; name and input together identify it.
         run: runs it, and returns its result as JSON. It receives a key that is the same each time this step runs, and
             that no other step has.
-        once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated on its
-            own.
-        again: asked, with the same key, whether to run a step of which only the beginning is known.
+        once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated
+            automatically.
+        again: asked, with the same key, whether to run a step that began before a crash and may have taken effect.
     """
 
     name: str
@@ -187,7 +187,7 @@ class Journal(Protocol):
         """The result of a step, as JSON, from the journal or by running it now.
 
         Raises:
-            StepUnknown: only its beginning is known, and nobody allowed running it again.
+            StepUnknown: it began before a crash, and ``again`` did not allow running it again.
         """
         ...
 
@@ -208,7 +208,7 @@ class Journey:
         notes: where its attempts are noted; None for nowhere.
         journal: answers the calls that are made on its behalf; None outside a durable function.
         sink: receives the answer's text as it comes; None if the caller wants the whole answer.
-        tells_cost: whether anybody is told its cost. If nobody is, the cost may stay unknown here (`Purse` has it).
+        tells_cost: whether somebody sees its cost. Otherwise the cost may stay unknown here; `Purse` has it.
     """
 
     __slots__ = (

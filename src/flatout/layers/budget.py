@@ -1,7 +1,7 @@
 """Keeps the budget: reserves an attempt's worst case before it is sent, settles it by usage, and adds up the cost.
 
-To load the price table takes more CPU than all the rest of a first call. A plain call with no budget, whose cost nobody
-is told, does not load it: its bill is kept, and reckoned when `Purse.spent` is asked for.
+Loading the price table takes more CPU than everything else in a first call. So a plain call does not load it, if there
+is no budget and nobody sees the call's cost. Its bill is kept, and added up when somebody reads `Purse.spent`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flatout.values import Call, Reply, Target
 _log = logging.getLogger("flatout")
 
 MOST_BILLS = 50
-"""Bills that are kept without their costs. Each holds its answer, so their number needs a bound."""
+"""The most bills that are kept without their costs. Each one holds an answer in memory."""
 
 
 class Purse:
@@ -31,7 +31,7 @@ class Purse:
     Attributes:
         budget: the most that may be spent; None for no bound.
         earlier: the spending of other processes on the runs that this one resumes.
-        bills: what adds an attempt to the sums, for attempts that were made before the price table was loaded.
+        bills: functions that add an attempt to the sums, for attempts from before the price table was loaded.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Purse:
         """The amount that may still be reserved, if there is a budget."""
         return (self.budget or 0.0) - self.earlier - self._spent - self._reckoned - self._reserved
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The spending in words, as far as it is known without loading the price table."""
         if self.bills:
             return "not added up yet"
@@ -93,7 +93,7 @@ class Purse:
         return spent
 
     def reckon(self) -> None:
-        """Add up the bills. If the price table is not loaded, this loads it, which takes 0.1 s."""
+        """Add up the bills. This loads the price table if necessary, which takes 0.1 s."""
         bills, self.bills = self.bills, []
         for bill in bills:
             bill()
@@ -209,9 +209,9 @@ class Budget:
         return current_journey().tells_cost or purse.budget is not None or len(purse.bills) >= MOST_BILLS
 
     async def _with_prices(self, call: Call, call_next: CallNext) -> Reply:
-        """Load the price table first, before the call is sent: its answer must not wait for that.
+        """Load the price table before the call is sent, so that its answer does not wait for that.
 
-        The calls go on in the order in which they came. Those that come meanwhile wait behind them.
+        The calls continue in order of arrival. A call that arrives meanwhile waits behind them.
         """
         self._behind += 1
         try:
@@ -250,7 +250,7 @@ class Budget:
         return reply
 
     def _settle(self, call: Call, reply: Reply | None) -> None:
-        """Add up the cost of an attempt, or keep its bill; without a reply its cost is unknown."""
+        """Add up the cost of an attempt, or keep its bill. Without a reply, its cost is unknown."""
         account = current_journey().account
         if reply is not None:
             self._longest = max(self._longest, reply.usage.output_tokens or 0)
