@@ -26,7 +26,7 @@ MESSAGES_CAP = 32
 _ERROR_CAP = 500
 """Characters of an error's message that a span keeps."""
 
-_FLATOUT_S_OWN_WORDS = (AttemptTimeout, ConnectError, DeadlineExceeded, NotSent)
+_WITHOUT_CONTENT = (AttemptTimeout, ConnectError, DeadlineExceeded, NotSent)
 """Errors whose messages quote neither prompt nor answer."""
 
 Redact = Callable[[str], str]
@@ -51,7 +51,7 @@ def error_type(error: BaseException) -> str:
 
 def error_text(error: BaseException, content: bool, redact: Redact = redact) -> str | None:
     """An error's message; None if it may quote content and content is not recorded."""
-    if not content and not isinstance(error, _FLATOUT_S_OWN_WORDS):
+    if not content and not isinstance(error, _WITHOUT_CONTENT):
         return None
     return kept(str(error), redact, _ERROR_CAP)
 

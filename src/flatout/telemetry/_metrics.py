@@ -22,7 +22,7 @@ from ._observed import Observed, TargetState
 
 Labels = dict[str, str | int]
 
-_LOOKS = 3
+_TRIES = 3
 """Tries to read a client's status. It is read in another thread, and fails if a target is added just then."""
 
 
@@ -188,7 +188,7 @@ def _states(clients: list[Observed]) -> list[TargetState]:
 
 
 def _status(client: Observed) -> Iterable[TargetState]:
-    for _ in range(_LOOKS):
+    for _ in range(_TRIES):
         try:
             return client.status()
         except RuntimeError:  # a target was added while its dict was read
