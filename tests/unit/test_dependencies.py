@@ -46,6 +46,13 @@ def test_aiohttps_pool_is_as_ours_extends_it() -> None:
     assert "url" in ClientRequest.__annotations__ or hasattr(ClientRequest, "url")
 
 
+def test_asyncios_tls_is_as_ours_extends_it() -> None:
+    """Each TLS connection would hold 256 KB again."""
+    from flatout.transports import tls
+
+    assert tls._USES_THE_BUFFER
+
+
 def test_the_price_table_is_looked_up_as_we_do() -> None:
     """Every cost would be unknown, or an error."""
     from genai_prices.data_snapshot import get_snapshot

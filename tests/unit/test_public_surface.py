@@ -25,7 +25,18 @@ NAMES = [
     "Usage", "UsageLimitReached", "run",
 ]  # fmt: skip
 
-HEAVY = ("aiohttp", "pydantic", "typer", "rich", "jinja2", "sqlite3", "genai_prices", "opentelemetry", "xllamacpp")
+HEAVY = (
+    "aiohttp",
+    "httptools",
+    "pydantic",
+    "typer",
+    "rich",
+    "jinja2",
+    "sqlite3",
+    "genai_prices",
+    "opentelemetry",
+    "xllamacpp",
+)
 
 
 def parameters(function: object) -> list[str]:

@@ -1,30 +1,35 @@
-"""The HTTP client: one aiohttp session, shared by every target of one Client.
+"""The HTTP client: sends requests over connections that every target of one Client shares.
 
-Only this folder imports aiohttp's client. This module sends requests and reads answers. `flatout.transports.pool` has
-the connections, `flatout.transports.failures` the errors.
+`flatout.transports.http1` is one connection, `flatout.transports.pool` keeps those to one origin,
+`flatout.transports.dial` opens them, and `flatout.transports.failures` names what fails.
 """
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - otherwise the first host look-up would load it from the disk
-import io
+import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import lru_cache
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING
 
 from flatout.errors import ConnectError, ProtocolError
 from flatout.journey import current_journey
 from flatout.layer import Request, Response, Streamed
 from flatout.text.redact import redact_url
+from flatout.values.secret import Veiled
 
 from . import descriptors
+from .address import Address, Origin, address_of
+from .dial import Dialer
 from .failures import FAILED, named, quoted
-from .pool import Exchange, Pool, exchange
+from .http1 import Answer, Connection, Sink
+from .pool import Pool
+from .proxy import proxy_for
 from .room import Room, Share
+from .unpack import unpacker
+
+if TYPE_CHECKING:
+    from .tls import Tls
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
@@ -41,14 +46,11 @@ MAX_REFUSAL = 1024 * 1024
 MAX_HELD = 1024 * 1024 * 1024
 """The most bytes that all bodies together may hold; see `flatout.transports.room`."""
 
-LARGE = 256 * 1024
-"""Bytes from which a body is sent or read in chunks. A connection buffers this much of an answer that is not read."""
+_MOST_ROUTES = 1_024
+"""Beginnings of requests that are remembered."""
 
-MAX_LINE = 64 * 1024
-"""The most bytes of the status line, or of one header."""
-
-MAX_HEADERS = 1_000
-"""The most headers of one answer."""
+_ALWAYS = {"accept": "*/*", "accept-encoding": "identity"}
+"""Headers of every request, unless it has its own."""
 
 
 class HttpTransport:
@@ -62,6 +64,7 @@ class HttpTransport:
         max_body: the most bytes of an answer, after decompression.
         max_held: the most bytes of all answers that are being read. Beyond it, answers wait for each other.
         trust_env: whether to use ``HTTPS_PROXY`` and similar variables.
+        tls: decides whom to trust. By default the system's authorities, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
     """
 
     def __init__(
@@ -72,19 +75,23 @@ class HttpTransport:
         max_body: int = MAX_BODY,
         max_held: int = MAX_HELD,
         trust_env: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
         self._max_body = max_body
         self._room = Room(max_held)
         self._trust_env = trust_env
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}
+        self._context = tls
+        self._tls: Tls | None = None
+        self._pools: dict[Origin, Pool] = {}
+        self._routes: dict[tuple[str, int], _Route] = {}
         self._closed = False
 
     def __repr__(self) -> str:
-        connector = self._session.connector if self._session is not None else None
-        return f"HttpTransport({connector!r})"
+        in_use = sum(pool.in_use for pool in self._pools.values())
+        idle = sum(pool.idle for pool in self._pools.values())
+        return f"HttpTransport({in_use} connections in use, {idle} idle)"
 
     def capacity(self) -> int | None:
         """How many requests can run at once, by the number of files this process may open; None for no bound."""
@@ -113,88 +120,187 @@ class HttpTransport:
         """
         failure = None
         try:
-            answer = await self._begin(request)
+            answer = await self._ask(request, whole=False)
         except FAILED as error:
             failure = named(error, request, trust_env=self._trust_env)
         if failure is not None:
             raise failure
-        began = time.monotonic()
-        with self._room.share() as share:
-            try:
+        try:
+            with self._room.share() as share:
                 yield _StreamedAnswer(request, answer, self._max_body, share)
-            finally:
-                answer.close()
-                _record_wait("body", time.monotonic() - began)
+        finally:
+            _end(answer)
 
     async def close(self) -> None:
         """Close every connection, and refuse further requests."""
         self._closed = True
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        for pool in self._pools.values():
+            await pool.close()
 
     async def _exchange(self, request: Request) -> Response:
-        answer = await self._begin(request)
-        began = time.monotonic()
+        answer = await self._ask(request, whole=True)
         try:
-            content = await self._body(answer)
+            body = answer.body() if answer.is_whole(self._max_body) else await self._rest(answer)
         finally:
-            answer.close()  # harmless after a complete read: the connection is back in the pool by then
-        _record_wait("body", time.monotonic() - began)
-        return Response(answer.status, _plain(answer.headers), content)
+            _end(answer)
+        return Response(answer.status, answer.headers, body)
 
-    async def _begin(self, request: Request) -> aiohttp.ClientResponse:
-        """Send the request, and return its answer once the headers have arrived."""
+    async def _rest(self, answer: Answer) -> bytes:
+        """The body of an answer that is large, or compressed."""
+        with self._room.share() as share:
+            return b"".join([piece async for piece in _Body(answer, self._max_body, share).pieces()])
+
+    async def _ask(self, request: Request, *, whole: bool) -> Answer:
+        """Send the request, and return its answer once the head has arrived."""
         if self._closed:
             raise ConnectError("the client is closed", should_retry=False)
-        session = self._session
-        if session is None:
-            session = self._session = self._open()
-        url = self._urls.get(request.url)
-        if url is None:
-            url = self._urls[request.url] = URL(request.url)
-        timing = Exchange()
-        exchange.set(timing)
-        began = time.monotonic()
-        body: bytes | io.BytesIO = request.body
-        if len(request.body) > LARGE:
-            body = io.BytesIO(request.body)  # sent in chunks, so that a large prompt does not hold up other calls
-        answer = await session.request(request.method, url, data=body, headers=request.headers, allow_redirects=False)
-        _record_wait("connect", timing.connect_seconds)
-        _record_wait("first_byte", time.monotonic() - began - timing.connect_seconds)
+        route = self._routes.get((request.url, id(request.headers)))
+        if route is None:
+            route = self._route(request)
+        connection = route.pool.take() or await _opened(route.pool)
+        sent_at = connection.time()
+        answer = await connection.ask(route.head(len(request.body)), request.body, whole=whole)
+        _record_wait("first_byte", answer.headed_at - sent_at)
         if 300 <= answer.status < 400:
-            answer.close()
+            answer.end()
             raise _redirected(request, answer)
         return answer
 
-    async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
-        length = answer.content_length
-        if length is not None and length <= min(LARGE, self._max_body) and "content-encoding" not in answer.headers:
-            return await answer.read()
-        with self._room.share() as share:
-            return b"".join([chunk async for chunk in _chunks(answer, self._max_body, share)])
+    def _route(self, request: Request) -> _Route:
+        """Where a request goes and how it begins. It is remembered for headers that cannot change."""
+        address = address_of(request.url)
+        pool = self._pools.get(address.origin)
+        if pool is None:
+            pool = self._pools[address.origin] = self._pool(address.origin)
+        route = _Route(pool, request, address)
+        if isinstance(request.headers, Veiled):
+            if len(self._routes) >= _MOST_ROUTES:
+                self._routes.clear()
+            self._routes[request.url, id(request.headers)] = route
+        return route
 
-    def _open(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=Pool(connect_timeout=self._connect_timeout, keepalive=self._keepalive),
-            timeout=aiohttp.ClientTimeout(),  # none: the pool and the layers above have their own
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent",),
-            headers={"Accept-Encoding": "identity"},
-            trust_env=self._trust_env,
-            read_bufsize=LARGE,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_HEADERS,
-        )
+    def _pool(self, origin: Origin) -> Pool:
+        proxy = proxy_for(origin.scheme, origin.host, origin.port) if self._trust_env else None
+        dialer = Dialer(origin, proxy, self._shared_tls() if origin.scheme == "https" else None)
+        return Pool(dialer, connect_timeout=self._connect_timeout, keepalive=self._keepalive)
+
+    def _shared_tls(self) -> Tls:
+        if self._tls is None:
+            from .tls import Tls
+
+            self._tls = Tls(self._context)
+        return self._tls
+
+
+class _Route:
+    """Where requests with the same URL and headers go, and how they begin."""
+
+    __slots__ = ("_head", "_headers", "pool")
+
+    def __init__(self, pool: Pool, request: Request, address: Address) -> None:
+        self.pool = pool
+        self._headers = request.headers  # kept, so that no other headers can have the same id
+        self._head = _head(request, address, pool)
+
+    def head(self, size: int) -> bytes:
+        """The request line and all headers, for a body of some bytes."""
+        return b"%bcontent-length: %d\r\n\r\n" % (self._head, size)
+
+
+def _head(request: Request, address: Address, pool: Pool) -> bytes:
+    path = f"{address.origin.scheme}://{address.authority}{address.path}" if pool.absolute else address.path
+    given = {name.lower(): value for name, value in request.headers.items()}
+    headers = {"host": address.authority, **_ALWAYS, **pool.headers, **given}
+    lines = [f"{request.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), ""]
+    if any(ord(character) < 32 and character != "\t" for line in lines for character in line):
+        raise ConnectError("a header contains a line break or another control character", should_retry=False)
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+async def _opened(pool: Pool) -> Connection:
+    """A new connection. The attempt's limiter is told of it, since attempts that wait for one are not sent yet."""
+    journey = current_journey(None)
+    opens = journey.attempt.opens if journey is not None else None
+    started = time.monotonic()
+    if opens is not None:
+        opens(1)
+    try:
+        return await pool.open()
+    finally:
+        if opens is not None:
+            opens(-1)
+        _record_wait("connect", time.monotonic() - started)
+
+
+def _end(answer: Answer) -> None:
+    _record_wait("body", answer.seconds_since_head())
+    answer.end()
+
+
+class _Body:
+    """A body with its caps: unpacked, counted, and read no faster than there is room for it."""
+
+    def __init__(self, answer: Answer, most: int, share: Share) -> None:
+        self._answer = answer
+        self._most = MAX_REFUSAL if answer.status >= 300 else most
+        self._share = share
+        self._size = 0
+        coding = answer.headers.get("content-encoding")
+        self._packed = unpacker(coding) if coding is not None else None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives.
+
+        Raises:
+            ProtocolError: the answer broke off, or is too large.
+        """
+        async for data in self._answer.chunks():
+            for piece in self._unpacked(data):
+                kept = self._counted(piece)
+                if kept:
+                    yield kept
+                if len(kept) < len(piece):
+                    return
+                if not self._share.add(len(piece)):
+                    await self._share.turn()
+        self._check_end()
+
+    async def pour(self, sink: Sink) -> None:
+        """Hand the pieces to a function as they arrive; see `Answer.pour`."""
+
+        def take(data: bytes) -> bool:
+            for piece in self._unpacked(data):
+                kept = self._counted(piece)
+                if not sink(kept) or len(kept) < len(piece):
+                    return False
+            return True
+
+        await self._answer.pour(take)
+
+    def _unpacked(self, data: bytes) -> Iterable[bytes]:
+        return (data,) if self._packed is None else self._packed.feed(data)
+
+    def _counted(self, piece: bytes) -> bytes:
+        """The part of a piece that is wanted. Of a refusal, only the beginning is."""
+        self._size += len(piece)
+        beyond = self._size - self._most
+        if beyond <= 0:
+            return piece
+        if self._answer.status >= 300:
+            return piece[: len(piece) - beyond]
+        raise ProtocolError(f"the answer is larger than {self._most:,} bytes", should_retry=False)
+
+    def _check_end(self) -> None:
+        if self._packed is not None:
+            self._packed.check_end()
 
 
 class _StreamedAnswer:
     """An answer that is still arriving (a `flatout.layer.Streamed`)."""
 
-    def __init__(self, request: Request, answer: aiohttp.ClientResponse, max_body: int, share: Share) -> None:
+    def __init__(self, request: Request, answer: Answer, max_body: int, share: Share) -> None:
         self.status = answer.status
-        self.headers = _plain(answer.headers)
+        self.headers = answer.headers
         self._request = request
         self._answer = answer
         self._max_body = max_body
@@ -207,8 +313,8 @@ class _StreamedAnswer:
             ProtocolError: the answer broke off, or is too large.
         """
         try:
-            async for chunk in _chunks(self._answer, self._max_body, self._share):
-                yield chunk
+            async for piece in _Body(self._answer, self._max_body, self._share).pieces():
+                yield piece
         except FAILED as error:
             failure = named(error, self._request)
         else:
@@ -216,45 +322,13 @@ class _StreamedAnswer:
         raise failure
 
 
-async def _chunks(answer: aiohttp.ClientResponse, most: int, share: Share) -> AsyncIterator[bytes]:
-    size = 0
-    refused = answer.status >= 300
-    async for chunk in answer.content.iter_any():
-        size += len(chunk)
-        if refused and size > MAX_REFUSAL:
-            yield chunk[: len(chunk) - (size - MAX_REFUSAL)]
-            return
-        if size > most:
-            raise ProtocolError(f"the answer is larger than {most:,} bytes", should_retry=False)
-        yield chunk
-        if not share.add(len(chunk)):
-            await share.turn()
-
-
-def _redirected(request: Request, answer: aiohttp.ClientResponse) -> ProtocolError:
+def _redirected(request: Request, answer: Answer) -> ProtocolError:
     where = quoted(redact_url(answer.headers.get("location", "nowhere").partition("?")[0]), request)
     return ProtocolError(
         f"the server answered with a redirect to {where}; redirects are not followed: give that as base URL",
         status=answer.status,
         should_retry=False,
     )
-
-
-def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers under lower-case names, as a plain dict. Of headers with the same name it keeps the first.
-
-    A reply keeps the headers. The garbage collector need not scan a plain dict of strings, unlike aiohttp's type.
-    """
-    plain: dict[str, str] = {}
-    for name, value in headers.items():
-        plain.setdefault(_lower(name), value)
-    return plain
-
-
-@lru_cache(maxsize=1024)
-def _lower(name: str) -> str:
-    """The lower-case name, as one string shared by all answers."""
-    return name.lower()
 
 
 def _record_wait(cause: str, seconds: float) -> None:

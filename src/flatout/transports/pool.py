@@ -1,4 +1,4 @@
-"""The pool of connections, which also reports how long connecting took.
+"""The connections to one origin. They are used again, the most recently used first.
 
 flatout's limiter admits requests, so the pool has no limit of its own. It opens a bounded number of connections at a
 time: a TLS handshake costs about a millisecond of CPU, and thousands at once starve everything else. If the process may
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-import time
-from contextvars import ContextVar
-from typing import Any
 
-import aiohttp
-
-from flatout.journey import current_journey
+from flatout.errors import ConnectError
 from flatout.policies.pacing.way import OPENING
 from flatout.tasks.patience import Patience
 
 from .descriptors import NONE_LEFT
+from .dial import Dialer
+from .failures import Unreached
+from .http1 import Connection
 
 FILES_WAIT = 60.0
 """Seconds that a new connection waits for a free file descriptor."""
@@ -27,100 +25,143 @@ FILES_WAIT = 60.0
 FILES_PAUSE = 0.05
 """Seconds between two checks for a free file descriptor."""
 
-
-class Exchange:
-    """What the pool reports about one request: whether it opened a connection, and how long that took."""
-
-    __slots__ = ("connect_seconds", "opened")
-
-    def __init__(self) -> None:
-        self.opened = False
-        self.connect_seconds = 0.0
+MARGIN = 1.0
+"""Seconds before the end that the server announced at which an idle connection is closed."""
 
 
-exchange: ContextVar[Exchange] = ContextVar("flatout_exchange")
-"""Where the pool reports. aiohttp's own tracing could do the same, at 40 µs a request."""
-
-
-class Pool(aiohttp.TCPConnector):
-    """Connections to any number of hosts.
+class Pool:
+    """Connections to one origin.
 
     Args:
-        connect_timeout: seconds for a connection to be made, look-up and TLS included.
+        dialer: opens them.
+        connect_timeout: seconds for a connection to be opened, look-up and TLS included.
         keepalive: seconds that an idle connection is kept.
     """
 
-    def __init__(self, *, connect_timeout: float, keepalive: float) -> None:
-        super().__init__(limit=0, ttl_dns_cache=60, keepalive_timeout=keepalive)
+    def __init__(self, dialer: Dialer, *, connect_timeout: float, keepalive: float) -> None:
+        self._dialer = dialer
         self._connect_timeout = connect_timeout
-        self._opening: dict[tuple[str | None, int | None], asyncio.Semaphore] = {}
+        self._keepalive = keepalive
+        self._loop = asyncio.get_running_loop()
+        self._gate = asyncio.Semaphore(OPENING)
+        self._open: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}  # the most recently used last
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
-        idle = sum(map(len, self._conns.values()))
-        return f"Pool({len(self._acquired)} connections in use, {idle} idle)"
+        return f"Pool({self._dialer.origin}: {self.in_use} connections in use, {self.idle} idle)"
 
-    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        """A connection for a request: an idle one if its server has not closed it, otherwise a new one.
+    @property
+    def absolute(self) -> bool:
+        """Whether request lines name the whole address: a proxy reads them."""
+        return self._dialer.proxy is not None and not self._dialer.tunnels
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that a proxy wants with every request."""
+        authorization = self._dialer.proxy.authorization if self.absolute and self._dialer.proxy else None
+        return {} if authorization is None else {"proxy-authorization": authorization}
+
+    @property
+    def in_use(self) -> int:
+        """How many connections carry an exchange."""
+        return len(self._open) - len(self._idle)
+
+    @property
+    def idle(self) -> int:
+        """How many connections wait for the next exchange."""
+        return len(self._idle)
+
+    def take(self) -> Connection | None:
+        """An idle connection that its server has not closed; None if there is none.
 
         The server may have read a request before it closed the connection. So a request that was written to a closed
         connection cannot be sent again safely. Checking before the write takes two microseconds.
         """
-        timing = exchange.get()
-        while True:
-            connection = await super().connect(req, *args, **kwargs)
-            if timing.opened or not _hung_up(connection):
+        now = self._loop.time()
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if connection.idle_since + self._patience(connection) > now and not _hung_up(connection.fileno()):
                 return connection
-            connection.close()
+            connection.abort()
+        return None
 
-    async def _create_connection(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        timing = exchange.get()
-        timing.opened = True
-        # One gate per host: a host that does not answer must not hold up the others.
-        host = (req.url.host, req.url.port)
-        gate = self._opening.get(host) or self._opening.setdefault(host, asyncio.Semaphore(OPENING))
-        started = time.monotonic()
-        journey = current_journey(None)
-        opens = journey.attempt.opens if journey is not None else None
-        if opens is not None:
-            opens(1)
-        try:
-            async with gate:
-                connection = await self._opened(req, *args, **kwargs)
-        finally:
-            if opens is not None:
-                opens(-1)
-        timing.connect_seconds = time.monotonic() - started
-        return connection
+    async def open(self) -> Connection:
+        """A new connection, once a file descriptor is free.
 
-    async def _opened(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Any:
-        """A new connection, once a file descriptor is free."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + FILES_WAIT
+        Raises:
+            Unreached: no connection.
+            ConnectError: a proxy refused, or the pool is closed.
+        """
+        give_up = self._loop.time() + FILES_WAIT
         while True:
-            try:
-                async with Patience(loop.time() + self._connect_timeout):
-                    return await super()._create_connection(req, *args, **kwargs)
+            try:  # one gate per origin: a host that does not answer must not hold up the others
+                async with self._gate, Patience(self._loop.time() + self._connect_timeout):
+                    return await self._dial()
             except OSError as error:
-                if error.errno not in NONE_LEFT or loop.time() >= give_up:
-                    raise
+                if error.errno not in NONE_LEFT or self._loop.time() >= give_up:
+                    raise Unreached(self._dialer.origin, self._dialer.first_hop, error) from None
             self._drop_idle()
             await asyncio.sleep(FILES_PAUSE)
 
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._open):
+            connection.abort()
+        for _ in range(_TURNS):
+            if not self._open:
+                return
+            await asyncio.sleep(0)
+
+    async def _dial(self) -> Connection:
+        connection = await self._dialer.dial(lambda: Connection(self._freed, self._lost))
+        if self._closed:
+            connection.abort()
+            raise ConnectError("the client is closed", should_retry=False)
+        self._open.add(connection)
+        return connection
+
+    def _freed(self, connection: Connection) -> None:
+        if self._closed:
+            connection.abort()
+            return
+        self._idle[connection] = None
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._keepalive, self._close_old)
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
+
+    def _patience(self, connection: Connection) -> float:
+        keeps = connection.keeps
+        return self._keepalive if keeps is None else min(self._keepalive, keeps - MARGIN)
+
+    def _close_old(self) -> None:
+        now = self._loop.time()
+        for connection in [idle for idle in self._idle if idle.idle_since + self._patience(idle) <= now]:
+            del self._idle[connection]
+            connection.abort()
+        self._sweep = self._loop.call_later(self._keepalive / 2, self._close_old) if self._idle else None
+
     def _drop_idle(self) -> None:
         """Close all idle connections: each holds a file descriptor."""
-        for idle in self._conns.values():
-            while idle:
-                idle.popleft()[0].close()
+        while self._idle:
+            self._idle.popitem()[0].abort()
 
 
-def _hung_up(connection: Any) -> bool:
+_TURNS = 16
+"""Turns of the event loop within which closed connections are gone. A plain one needs one, TLS up to three."""
+
+
+def _hung_up(fileno: int) -> bool:
     """Whether an idle connection has something to read: its end, or unrequested data. Both make it useless."""
-    transport = connection.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    return sock is None or _is_readable(sock.fileno())
-
-
-def _is_readable(fileno: int) -> bool:
+    if fileno < 0:
+        return True
     if not hasattr(select, "poll"):  # on Windows, where select takes any descriptor number
         return bool(select.select([fileno], [], [], 0)[0])
     poll = select.poll()

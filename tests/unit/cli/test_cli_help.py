@@ -97,7 +97,7 @@ def test_there_is_no_option_for_a_key(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_help_loads_nothing_heavy() -> None:
     """`flatout --help` would take a second instead of an eye's blink."""
-    heavy = ["asyncio", "aiohttp", "pydantic", "jinja2", "msgspec", "sqlite3", "genai_prices", "uvloop"]
+    heavy = ["asyncio", "httptools", "aiohttp", "pydantic", "jinja2", "msgspec", "sqlite3", "genai_prices", "uvloop"]
     program = (
         "import sys; from flatout.cli import main; assert main(['--help']) == 0;"
         f"print([name for name in {heavy} if name in sys.modules])"

@@ -11,7 +11,7 @@ import sys, pytest
 sys.argv = ["pytest"]
 code = pytest.main(["-q", "-p", "no:cacheprovider", "test_it.py"])
 print("LOADED", sorted(name for name in sys.modules if name.partition(".")[0] == "flatout"))
-heavy = ("aiohttp", "msgspec", "pydantic", "jinja2", "rich", "sqlite3")
+heavy = ("aiohttp", "httptools", "msgspec", "pydantic", "jinja2", "rich", "sqlite3")
 print("HEAVY", [name for name in heavy if name in sys.modules])
 sys.exit(code)
 """

@@ -32,6 +32,9 @@ CERTIFICATE = "certificate"
 PROXY_IGNORED = "proxy_ignored"
 """The code of a `ConnectError` where the environment names a proxy that was not used."""
 
+PROXY_REFUSED = "proxy_refused"
+"""The code of the error if a proxy opens no tunnel to the host."""
+
 OPEN_FILES = "open_files"
 """The code of a `ConnectError` for which this process could open no file."""
 
@@ -224,6 +227,7 @@ _CODE_ADVICE = {
     "between_bytes": "raise between_bytes= (--between-bytes)",
     CERTIFICATE: "name your proxy's or company's own certificate in SSL_CERT_FILE; if there is none, check the address",
     PROXY_IGNORED: "pass trust_env=True (--trust-env) to use the proxy that the environment names",
+    PROXY_REFUSED: "check the proxy's address, user and password, and whether it may connect to this host",
     OPEN_FILES: "raise the limit on open files (ulimit -n), or keep fewer calls in flight (concurrency)",
     CONNECTION_LOST: "run again: the connection failed, not the call; if it stays, keep fewer calls in flight",
 }

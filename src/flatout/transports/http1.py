@@ -1,0 +1,465 @@
+"""One HTTP/1.1 connection: writes a request, and gathers the answer from the bytes that arrive.
+
+`Connection` is an asyncio protocol: it owns the socket's transport and the flow of bytes. `Answer` is one answer on its
+way in: llhttp (through httptools) takes the bytes apart, and the answer keeps them. A small answer is gathered whole
+before anybody is woken. A large or streamed one is read piece by piece, and the socket is not read while nobody reads
+the pieces.
+
+An error here means that the request may have been sent. What fails before that is in `flatout.transports.dial`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+import httptools
+
+from flatout.errors import ProtocolError
+from flatout.policies.failures.decision import CONNECTION_LOST
+
+LARGE = 256 * 1024
+"""Bytes from which a body is sent or read in pieces. A connection holds about this much of an unread answer."""
+
+MAX_HEAD = 64 * 1024
+"""The most bytes of an answer's head, interim answers (1xx) included."""
+
+MAX_HEADERS = 1_000
+"""The most headers of one answer, under different names."""
+
+_MOST_NAMES = 1_024
+"""Header names that are remembered in lower case."""
+
+_names: dict[bytes, str] = {}
+
+Sink = Callable[[bytes], bool]
+"""Takes the pieces of a body. It returns False once it wants no more of them."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a server. It carries one exchange at a time.
+
+    Args:
+        on_free: called when it can carry another exchange.
+        on_lost: called once, when it was closed by either side.
+
+    Attributes:
+        idle_since: the loop time at which its last answer was complete.
+        keeps: seconds that the server keeps it open without a request, if it said so; None if it did not.
+        used: whether it has carried an exchange.
+    """
+
+    __slots__ = ("_answer", "_drained", "_loop", "_on_free", "_on_lost", "_transport", "idle_since", "keeps", "used")
+
+    def __init__(self, on_free: Callable[[Connection], None], on_lost: Callable[[Connection], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.idle_since = 0.0
+        self.keeps: float | None = None
+        self.used = False
+
+    async def ask(self, head: bytes, body: bytes, *, whole: bool) -> Answer:
+        """Send a request, and return its answer once its head has arrived. `Answer.end` ends the exchange.
+
+        Args:
+            head: the request line and headers, up to and including the empty line.
+            body: the request's body.
+            whole: whether to wait for the body as well, up to `LARGE` bytes of it.
+
+        Raises:
+            ProtocolError: no well-formed answer arrived.
+        """
+        answer = self._answer = Answer(self, self._loop, whole=whole)
+        try:
+            await self._write(head, body, answer)
+            await answer.arrived
+        except BaseException:
+            answer.arrived.cancel()  # nobody waits for it any longer
+            self.abort()
+            raise
+        self.used = True
+        return answer
+
+    def release(self) -> None:
+        """End the exchange. The connection is free for another one, or it is closed."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        if answer.reusable and self._is_clear():
+            self.idle_since = self._loop.time()
+            self.keeps = answer.keeps
+            self._on_free(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the connection now. Whatever was not yet sent is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def time(self) -> float:
+        """The event loop's clock."""
+        return self._loop.time()
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once it is closed."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if sock is None else cast("int", sock.fileno())
+
+    def pause_reading(self) -> None:
+        """Stop reading the socket, so that the server stops sending."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read the socket again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _is_clear(self) -> bool:
+        """Whether the connection is open, and the whole request has been sent."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
+
+    async def _write(self, head: bytes, body: bytes, answer: Answer) -> None:
+        transport = self._transport
+        if transport is None:
+            raise answer.cut_off()
+        if len(body) <= LARGE:
+            transport.write(head + body)
+            return
+        transport.write(head)
+        rest = memoryview(body)
+        while rest and not answer.arrived.done():  # a server may refuse a large body before it has read it
+            transport.write(rest[:LARGE])
+            rest = rest[LARGE:]
+            if self._drained is not None:
+                await self._drained
+        answer.reusable = answer.reusable and not rest
+
+    def _unblock_write(self) -> None:
+        if self._drained is not None:
+            drained, self._drained = self._drained, None
+            if not drained.done():
+                drained.set_result(None)
+
+    # -- called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the answer. Bytes that no request asked for make the connection useless."""
+        answer = self._answer
+        if answer is None or not answer.feed(data):
+            self.abort()
+        if self._drained is not None and answer is not None and answer.arrived.done():
+            self._unblock_write()
+
+    def pause_writing(self) -> None:
+        """Hold back the rest of a large request."""
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Send the rest of a large request."""
+        self._unblock_write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+        self._transport = None
+        if self._answer is not None:
+            self._answer.closed(clean=exc is None)
+        self._unblock_write()
+        self._on_lost(self)
+
+
+class Answer:
+    """One answer on its way in.
+
+    Attributes:
+        status: the HTTP status; 0 until the head has arrived.
+        headers: by lower-case names; of headers with the same name, the first.
+        arrived: done once the head has arrived, and if the answer is wanted whole also its body, up to `LARGE` bytes.
+        headed_at: the loop time at which the head arrived.
+        complete: whether the whole answer has arrived.
+        reusable: whether the connection can carry another exchange after this one.
+    """
+
+    __slots__ = (
+        *(
+            "_chunks",
+            "_connection",
+            "_error",
+            "_fed",
+            "_framed",
+            "_head",
+            "_held",
+            "_loop",
+            "_parser",
+            "_paused",
+            "_sink",
+        ),
+        *("_wake", "_whole", "arrived", "complete", "headed_at", "headers", "reusable", "status"),
+    )
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, *, whole: bool) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._whole = whole
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._chunks: list[bytes] = []
+        self._held = 0  # bytes in _chunks
+        self._fed = 0  # bytes that have arrived before the head was complete
+        self._head = 0  # bytes of the headers
+        self._framed = False  # whether the head says where the body ends; otherwise the connection's end is its end
+        self._paused = False
+        self._error: Exception | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self.arrived: asyncio.Future[None] = loop.create_future()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.headed_at = 0.0
+        self.complete = False
+        self.reusable = False
+
+    @property
+    def keeps(self) -> float | None:
+        """Seconds that the server keeps the connection open, by its ``Keep-Alive`` header; None if it does not say."""
+        said = self.headers.get("keep-alive")
+        if said is None:
+            return None
+        seconds = said.lower().partition("timeout=")[2].partition(",")[0].strip()
+        return float(seconds) if seconds.isdecimal() else None
+
+    def body(self) -> bytes:
+        """The body of a complete answer."""
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def is_whole(self, most: int) -> bool:
+        """Whether the body has arrived, is not compressed, and has no more than some bytes."""
+        return self.complete and self._held <= most and not self.is_packed
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the body is compressed."""
+        return "content-encoding" in self.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. While nobody asks for the next piece, the socket is not read for long.
+
+        Raises:
+            ProtocolError: the answer broke off, or is not valid HTTP.
+        """
+        while True:
+            if self._chunks:
+                yield self._take()
+            elif self._error is not None:
+                raise self._error
+            elif self.complete:
+                return
+            else:
+                self._wake = self._loop.create_future()
+                await self._wake
+
+    async def pour(self, sink: Sink) -> None:
+        """Hand each piece of the body to a function as it arrives, until the body ends or the function wants no more.
+
+        The function is called from the event loop, while this task sleeps. To wake a task for each piece costs as much
+        as to decode it.
+
+        Raises:
+            ProtocolError: the answer broke off, or is not valid HTTP.
+            Exception: whatever the function raised.
+        """
+        if self._chunks and not sink(self._take()):
+            return
+        self._sink = sink
+        while not self._is_poured():
+            self._wake = self._loop.create_future()
+            await self._wake
+        self._sink = None
+        if self._error is not None:
+            raise self._error
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes apart. Returns False if the connection must not be used any longer."""
+        if self.complete or self._error is not None:
+            self.reusable = False
+            return False
+        headed = self.status >= 200
+        parser = self._parser
+        assert parser is not None, "an answer that was let go is complete, or has failed"
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._invalid(error)
+        if not headed:
+            self._fed += len(data)
+            if self.status < 200 and self._fed > MAX_HEAD:
+                self._fail(_head_too_large())
+        return self._is_sound()
+
+    def seconds_since_head(self) -> float:
+        """Seconds since the head arrived."""
+        return self._loop.time() - self.headed_at
+
+    def end(self) -> None:
+        """End the exchange. Whatever of the answer has not arrived is not wanted."""
+        self._parser = None  # it refers to this answer: the garbage collector need not look for such circles
+        self._connection.release()
+
+    def closed(self, *, clean: bool) -> None:
+        """Note that the connection is closed."""
+        if self.complete or self._error is not None:
+            return
+        if clean and self.status >= 200 and not self._framed:
+            self.on_message_complete()
+            self.reusable = False
+        else:
+            self._fail(self.cut_off())
+
+    def cut_off(self) -> ProtocolError:
+        """The error for a connection that was closed too early."""
+        if self.status >= 200:
+            return ProtocolError("the answer was cut off", code=CONNECTION_LOST)
+        return ProtocolError("the server closed the connection without an answer", code=CONNECTION_LOST)
+
+    def _take(self) -> bytes:
+        data = self.body()
+        self._chunks = []
+        self._held = 0
+        if self._paused:
+            self._paused = False
+            self._connection.resume_reading()
+        return data
+
+    def _is_poured(self) -> bool:
+        return self._sink is None or self.complete or self._error is not None
+
+    def _pour(self, sink: Sink, data: bytes) -> None:
+        try:
+            wants_more = sink(data)
+        except Exception as error:
+            self._error = error
+            wants_more = False
+        if not wants_more:
+            self._sink = None
+            self._wake_reader()
+            raise _StopParsing
+
+    def _is_sound(self) -> bool:
+        """Whether what has arrived leaves the connection usable."""
+        return self._error is None and (self.reusable or not self.complete)
+
+    def _invalid(self, error: Exception) -> None:
+        if self.complete:  # more bytes than the answer has: the answer stands, the connection is useless
+            self.reusable = False
+        elif self._error is None:
+            self._fail(ProtocolError(f"the answer is not valid HTTP: {error}"))
+
+    def _fail(self, error: ProtocolError) -> None:
+        self._error = error
+        if not self.arrived.done():
+            self.arrived.set_exception(error)
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._wake is not None:
+            wake, self._wake = self._wake, None
+            if not wake.done():
+                wake.set_result(None)
+
+    def _arrive(self) -> None:
+        if not self.arrived.done():
+            self.arrived.set_result(None)
+
+    # -- called by llhttp. An exception stops it.
+
+    def on_message_begin(self) -> None:
+        """Begin an answer; the one after an interim answer (1xx) takes its place."""
+        if self.complete:
+            raise _StopParsing
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header. Those behind the body are not kept."""
+        headers = self.headers
+        if self.status >= 200:
+            return
+        key = _names.get(name) or _lower(name)
+        if key not in headers:
+            headers[key] = value.decode("utf-8", "surrogateescape")
+        self._head += len(name) + len(value)
+        if self._head > MAX_HEAD or len(headers) > MAX_HEADERS:
+            self._fail(_head_too_large())
+            raise _StopParsing
+
+    def on_headers_complete(self) -> None:
+        """Note the status, and how the body ends."""
+        status = self._parser.get_status_code()  # type: ignore[union-attr]  # it is the parser that calls
+        headers = self.headers
+        if status < 200:
+            if status == 101:
+                self._fail(ProtocolError("the answer is not valid HTTP: it switches to another protocol"))
+                raise _StopParsing
+            headers.clear()
+            return
+        self.status = status
+        self.headed_at = self._loop.time()
+        coding = headers.get("transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            self._fail(ProtocolError("the answer is not valid HTTP: its transfer coding was not asked for"))
+            raise _StopParsing
+        self._framed = coding is not None or "content-length" in headers or status in {204, 304}
+        if not self._whole or self.is_packed:
+            self._whole = False
+            self._arrive()
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body, or hand it on."""
+        if self._sink is not None:
+            self._pour(self._sink, data)
+            return
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held > LARGE:
+            self._whole = False
+            self._arrive()
+            if not self._paused:
+                self._paused = True
+                self._connection.pause_reading()
+        if self._wake is not None:
+            self._wake_reader()
+
+    def on_message_complete(self) -> None:
+        """Note the end of the answer."""
+        if self.status < 200:
+            return
+        self.complete = True
+        parser = self._parser
+        self.reusable = parser is not None and parser.should_keep_alive()
+        self._arrive()
+        self._wake_reader()
+
+
+class _StopParsing(Exception):
+    """Stops llhttp. The reason is in the answer."""
+
+
+def _head_too_large() -> ProtocolError:
+    return ProtocolError("the answer is not valid HTTP: its head is too large")
+
+
+def _lower(name: bytes) -> str:
+    """A header's name in lower case, as one string that all answers share."""
+    lower = name.decode("latin-1").lower()
+    if len(_names) < _MOST_NAMES:
+        _names[name] = lower
+    return lower
