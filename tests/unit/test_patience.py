@@ -55,7 +55,7 @@ def test_a_blocked_loop_ends_no_answer_in_pieces_that_has_come():
         piece = asyncio.Event()
         loop.call_later(1.0, block, 60.0)
         loop.call_later(2.0, piece.set)
-        async with Patience(loop.time() + 5.0) as silence:
+        with Patience(loop.time() + 5.0) as silence:
             await piece.wait()
             heard.append(loop.time())
             silence.reschedule(loop.time() + 5.0)
@@ -107,14 +107,13 @@ def test_it_ends_nothing_after_it_was_left():
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        async with Patience(loop.time() + 1.0) as scope:
+        with Patience(loop.time() + 1.0) as scope:
             await asyncio.sleep(0.5)
         await asyncio.sleep(2.0)
-        with pytest.raises(TimeoutError):
-            async with Patience(loop.time()) as scope:
-                await asyncio.sleep(2.0)
+        with pytest.raises(TimeoutError), Patience(loop.time()) as scope:
+            await asyncio.sleep(2.0)
         assert scope.expired()
-        async with Patience(None):
+        with Patience(None):
             await asyncio.sleep(1_000.0)
 
     run_virtual(main())
@@ -126,7 +125,7 @@ def test_who_cancels_the_task_wins_over_its_timeout(first):
 
     async def main() -> None:
         async def work() -> None:
-            async with Patience(asyncio.get_running_loop().time() + 1.0):
+            with Patience(asyncio.get_running_loop().time() + 1.0):
                 await asyncio.sleep(10.0)
 
         task = asyncio.create_task(work())
@@ -143,7 +142,7 @@ def test_an_error_of_the_code_inside_passes_and_the_task_goes_on():
 
     async def main() -> None:
         async def refused(scope: Patience) -> None:
-            async with scope:
+            with scope:
                 try:
                     await asyncio.sleep(10.0)
                 except asyncio.CancelledError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from flatout.config.settings import Gaps
 from flatout.errors import AttemptTimeout, CallError, InvalidRequest, TransportError
@@ -93,8 +93,9 @@ class Send:
     async def _stream(self, call: Call, request: Request, journey: Journey) -> Reply:
         listener = _Listener(self._gaps or Gaps())
         try:
-            async with listener.silence, self._transport.stream(request) as answer:
-                return await self._read(call, answer, journey, listener)
+            with listener.silence:
+                async with self._transport.stream(request) as answer:
+                    return await self._read(call, answer, journey, listener)
         except TransportError:
             if listener.whole is None:
                 raise
@@ -107,23 +108,47 @@ class Send:
         raise listener.timeout()
 
     async def _read(self, call: Call, answer: Streamed, journey: Journey, listener: _Listener) -> Reply:
-        chunks = listener.to(answer.chunks())
         if not 200 <= answer.status < 300:
-            body = b"".join([chunk async for chunk in chunks])
-            return self._codec.decode(call, Response(answer.status, answer.headers, body))
+            return self._codec.decode(call, await _refusal(answer, listener))
         decoder = listener.decoder = self._codec.stream_decoder(call, answer.headers)
         journey.attempt.first_chunk = None
-        async for chunk in chunks:
+
+        def take(chunk: bytes) -> bool:
+            listener.heard()
             for text in decoder.feed(chunk):
                 if journey.attempt.first_chunk is None:
                     journey.attempt.first_chunk = listener.elapsed()
                 if journey.sink is not None:
                     journey.sink.take(text)
-            if decoder.broken:
-                break
             if decoder.complete:
                 listener.expect_the_end(journey.attempt.ends_at)
+            return not decoder.broken
+
+        await _pour(answer, take)
         return decoder.reply()
+
+
+async def _refusal(answer: Streamed, listener: _Listener) -> Response:
+    parts: list[bytes] = []
+
+    def take(chunk: bytes) -> bool:
+        listener.heard()
+        parts.append(chunk)
+        return True
+
+    await _pour(answer, take)
+    return Response(answer.status, answer.headers, b"".join(parts))
+
+
+async def _pour(answer: Streamed, sink: Callable[[bytes], bool]) -> None:
+    """Hand each piece of a body to a function, until the body ends or the function returns False."""
+    pour = getattr(answer, "pour", None)
+    if pour is not None:
+        await pour(sink)
+        return
+    async for chunk in answer.chunks():
+        if not sink(chunk):
+            return
 
 
 class _Listener:
@@ -136,7 +161,8 @@ class _Listener:
 
     def __init__(self, gaps: Gaps) -> None:
         self._gaps = gaps
-        self._began = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._received = False
         self._over: float | None = None
         self.decoder: StreamDecoder | None = None
@@ -144,16 +170,13 @@ class _Listener:
 
     def elapsed(self) -> float:
         """Seconds since the attempt began."""
-        return asyncio.get_running_loop().time() - self._began
+        return self._loop.time() - self._began
 
-    async def to(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks; each one restarts the timeout."""
+    def heard(self) -> None:
+        """Note a piece of the answer, which restarts the timeout."""
+        self._received = True
         gap = self._gaps.between_bytes
-        loop = asyncio.get_running_loop()
-        async for chunk in chunks:
-            self._received = True
-            self.silence.reschedule(None if gap is None else loop.time() + gap)
-            yield chunk
+        self.silence.reschedule(None if gap is None else self._loop.time() + gap)
 
     @property
     def whole(self) -> StreamDecoder | None:
@@ -167,7 +190,7 @@ class _Listener:
             ends_at: the attempt's timeout, at which everything received would be lost.
         """
         if self._over is None:
-            over = asyncio.get_running_loop().time() + LINGER
+            over = self._loop.time() + LINGER
             self._over = over if ends_at is None else min(over, ends_at - SHORTLY)
         self.silence.reschedule(self._over)
 

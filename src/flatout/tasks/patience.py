@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
+
+from .wheel import Slot, wheel_of
 
 TURNS = 64
 """Turns of the event loop between the timer and the cancellation. Each turn reads every socket once, up to 256 kB. So
 64 turns read all that the system buffers of an unread answer (up to 6 MB on Linux)."""
+
+
+FAR = 30.0
+"""Seconds. A timeout that is farther away shares its timer with others, and may come a quarter of a second late."""
 
 
 def _always() -> bool:
@@ -22,55 +29,83 @@ def _always() -> bool:
 
 class Patience:
     """A timeout like `asyncio.timeout_at`, which cancels the code inside and raises TimeoutError, but only after
-    everything that arrived in time was processed.
+    everything that arrived in time was processed. Use it with ``with``, in a task.
 
     Args:
         when: the loop time of the timeout; None for no timeout.
         hopeful: whether an answer may have arrived. If not, the timeout takes effect at once.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_hopeful", "_loop", "_task", "_timer", "_turns", "_when")
+    __slots__ = (
+        *("_armed", "_cancelling", "_expired", "_hopeful", "_loop", "_slot", "_task", "_timer", "_turns", "_when"),
+    )
 
     def __init__(self, when: float | None, hopeful: Callable[[], bool] = _always) -> None:
         self._when = when
         self._hopeful = hopeful
+        self._armed: float | None = None  # when the timer comes; not later than _when
         self._timer: asyncio.Handle | None = None
+        self._slot: Slot | None = None
         self._turns = TURNS
         self._expired = False
 
-    async def __aenter__(self) -> Patience:
+    def __enter__(self) -> Patience:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a timeout works only inside a task")
         self._task = task
         self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
-        self.reschedule(self._when)
+        if self._when is not None:
+            self._arm(self._when)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._disarm()
         # If somebody else cancelled the task as well, their cancellation wins.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError
 
     def reschedule(self, when: float | None) -> None:
-        """Move the timeout."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Move the timeout. To move it to a later time costs nothing: its timer looks again when it comes."""
+        self._when = when
         self._turns = TURNS
-        self._timer = self._loop.call_at(when, self._due) if when is not None else None
+        if when is not None and (self._armed is None or when < self._armed):
+            self._disarm()
+            self._arm(when)
 
     def expired(self) -> bool:
         """Whether it cancelled the code inside."""
         return self._expired
 
-    def _due(self) -> None:
-        if self._turns and self._hopeful():
+    def due(self) -> None:
+        """The timer has come."""
+        self._armed = self._slot = self._timer = None
+        when = self._when
+        if when is None or self._expired:
+            return
+        if when > self._loop.time():
+            self._arm(when)
+        elif self._turns and self._hopeful():
             self._turns -= 1
-            self._timer = self._loop.call_soon(self._due)
-        elif not self._expired:
-            self._timer = None
+            self._armed = when
+            self._timer = self._loop.call_soon(self.due)
+        else:
             self._expired = True
             self._task.cancel()
+
+    def _arm(self, when: float) -> None:
+        self._armed = when
+        if when - self._loop.time() > FAR:
+            self._slot = wheel_of(self._loop).add(when, self)
+        else:
+            self._timer = self._loop.call_at(when, self.due)
+
+    def _disarm(self) -> None:
+        self._armed = None
+        if self._slot is not None:
+            self._slot.remove(self)
+            self._slot = None
+        elif self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

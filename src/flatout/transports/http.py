@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from flatout.errors import ConnectError, ProtocolError
+from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.journey import current_journey
 from flatout.layer import Request, Response, Streamed
 from flatout.text.redact import redact_url
@@ -266,16 +266,30 @@ class _Body:
         self._check_end()
 
     async def pour(self, sink: Sink) -> None:
-        """Hand the pieces to a function as they arrive; see `Answer.pour`."""
+        """Hand the pieces to a function as they arrive, until the body ends or the function returns False.
+
+        Raises:
+            ProtocolError: the answer broke off, or is too large.
+        """
+        wanted = True
 
         def take(data: bytes) -> bool:
+            nonlocal wanted
+            has_place = True
             for piece in self._unpacked(data):
                 kept = self._counted(piece)
-                if not sink(kept) or len(kept) < len(piece):
+                wanted = sink(kept) and len(kept) == len(piece)
+                has_place = self._share.add(len(piece))
+                if not wanted:
                     return False
-            return True
+            return has_place
 
         await self._answer.pour(take)
+        while wanted and not self._answer.is_read():
+            await self._share.turn()
+            await self._answer.pour(take)
+        if wanted:
+            self._check_end()
 
     def _unpacked(self, data: bytes) -> Iterable[bytes]:
         return (data,) if self._packed is None else self._packed.feed(data)
@@ -316,6 +330,20 @@ class _StreamedAnswer:
             async for piece in _Body(self._answer, self._max_body, self._share).pieces():
                 yield piece
         except FAILED as error:
+            failure = named(error, self._request)
+        else:
+            return
+        raise failure
+
+    async def pour(self, sink: Sink) -> None:
+        """Hand the body's bytes to a function as they arrive, until they end or the function returns False.
+
+        Raises:
+            ProtocolError: the answer broke off, or is too large.
+        """
+        try:
+            await _Body(self._answer, self._max_body, self._share).pour(sink)
+        except (CallError, OSError) as error:
             failure = named(error, self._request)
         else:
             return

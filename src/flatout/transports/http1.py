@@ -34,7 +34,7 @@ _MOST_NAMES = 1_024
 _names: dict[bytes, str] = {}
 
 Sink = Callable[[bytes], bool]
-"""Takes the pieces of a body. It returns False once it wants no more of them."""
+"""Takes the pieces of a body. It returns False if it wants no more for now."""
 
 
 class Connection(asyncio.Protocol):
@@ -247,6 +247,10 @@ class Answer:
         """Whether the body has arrived, is not compressed, and has no more than some bytes."""
         return self.complete and self._held <= most and not self.is_packed
 
+    def is_read(self) -> bool:
+        """Whether the whole body has arrived, and was read."""
+        return self.complete and not self._chunks
+
     @property
     def is_packed(self) -> bool:
         """Whether the body is compressed."""
@@ -270,7 +274,8 @@ class Answer:
                 await self._wake
 
     async def pour(self, sink: Sink) -> None:
-        """Hand each piece of the body to a function as it arrives, until the body ends or the function wants no more.
+        """Hand each piece of the body to a function as it arrives, until the body ends or the function returns False.
+        What arrives after that waits for another `pour`, or for `chunks`.
 
         The function is called from the event loop, while this task sleeps. To wake a task for each piece costs as much
         as to decode it.
@@ -346,13 +351,13 @@ class Answer:
 
     def _pour(self, sink: Sink, data: bytes) -> None:
         try:
-            wants_more = sink(data)
+            if sink(data):
+                return
         except Exception as error:
             self._error = error
-            wants_more = False
-        if not wants_more:
-            self._sink = None
-            self._wake_reader()
+        self._sink = None
+        self._wake_reader()
+        if self._error is not None:
             raise _StopParsing
 
     def _is_sound(self) -> bool:

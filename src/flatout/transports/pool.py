@@ -97,8 +97,9 @@ class Pool:
         give_up = self._loop.time() + FILES_WAIT
         while True:
             try:  # one gate per origin: a host that does not answer must not hold up the others
-                async with self._gate, Patience(self._loop.time() + self._connect_timeout):
-                    return await self._dial()
+                async with self._gate:
+                    with Patience(self._loop.time() + self._connect_timeout):
+                        return await self._dial()
             except OSError as error:
                 if error.errno not in NONE_LEFT or self._loop.time() >= give_up:
                     raise Unreached(self._dialer.origin, self._dialer.first_hop, error) from None

@@ -97,7 +97,7 @@ class Pool(aiohttp.TCPConnector):
         give_up = loop.time() + FILES_WAIT
         while True:
             try:
-                async with Patience(loop.time() + self._connect_timeout):
+                with Patience(loop.time() + self._connect_timeout):
                     return await super()._create_connection(req, *args, **kwargs)
             except OSError as error:
                 if error.errno not in NONE_LEFT or loop.time() >= give_up:
