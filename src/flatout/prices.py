@@ -110,6 +110,10 @@ class Prices:
         rates = self._rates(target, usage.input_tokens, model_reported, service_tier, at)
         return _cost(rates, usage) if rates is not None else None
 
+    def is_known(self, target: Target) -> bool:
+        """Whether the target's tokens have a price."""
+        return self._rates(target, 0, None, None) is not None
+
     def is_free(self, target: Target) -> bool:
         """Whether the target's tokens cost nothing, however many they are."""
         return self._rates(target, 0, None, None) == _FREE

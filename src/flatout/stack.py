@@ -191,6 +191,8 @@ class Stack:
         """A function that estimates an attempt's cost, for the run file and for answers that do not report usage."""
 
         def estimate(call: Call) -> float | None:
+            if not self._prices.is_known(target):
+                return None
             need = estimator.need(call)
             return self._prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from hashlib import blake2b, sha256
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,11 +32,12 @@ from .as_json import plain
 _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
+_values = attrgetter(*_CONTENT)
 
 
 def content(call: Call) -> bytes:
     """The content that identifies a call, as JSON: its messages, model and parameters, not its id or time limits."""
-    kept = {name: value for name in _CONTENT if (value := getattr(call, name)) is not None}
+    kept = {name: value for name, value in zip(_CONTENT, _values(call), strict=True) if value is not None}
     if call.extra:
         kept["extra"] = mask(call.extra, digest)
     return plain(kept)
