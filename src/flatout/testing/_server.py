@@ -11,21 +11,19 @@ import asyncio
 import signal
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from flatout.tasks.loop import loop_factory
 
 from ._exchange import SimulatedExchange, begin
+from ._http import Answer, HttpServer
 from ._provider import ProviderModel
+from ._requests import Request
 from ._settings import ProviderSettings
-from ._transport import CHAT, EMBEDDINGS, JSON, MODELS
+from ._transport import EMBEDDINGS, JSON, MODELLED, MODELS
 
 KEEPALIVE = 75.0
-BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
-MAX_BODY = 64 * 1024 * 1024
 GRACE = 0.2  # seconds that open requests get at shutdown; hanging ones would never end
 
 
@@ -38,11 +36,11 @@ class SimulatedServer:
         url: the base URL for clients, which ends in ``/v1``.
     """
 
-    def __init__(self, model: ProviderModel, runner: web.ServerRunner, host: str, port: int) -> None:
+    def __init__(self, model: ProviderModel, server: HttpServer, host: str, port: int) -> None:
         self.model = model
         self.host = host
         self.port = port
-        self._runner = runner
+        self._server = server
 
     @property
     def url(self) -> str:
@@ -53,7 +51,7 @@ class SimulatedServer:
 
     async def close(self) -> None:
         """Stop listening, and end every open request and connection."""
-        await self._runner.cleanup()
+        await self._server.close(GRACE)
 
     async def __aenter__(self) -> SimulatedServer:
         return self
@@ -80,23 +78,8 @@ async def serve(
         OSError: the port is taken.
     """
     model.start(asyncio.get_running_loop().time())
-    runner = web.ServerRunner(
-        web.Server(
-            _Handler(model),
-            request_factory=_request,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=keepalive,
-        ),
-        shutdown_timeout=GRACE,
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return SimulatedServer(model, runner, host, runner.addresses[0][1])
+    server = HttpServer(_Provider(model), keepalive)
+    return SimulatedServer(model, server, host, await server.listen(host, port))
 
 
 def simulate(
@@ -137,55 +120,44 @@ async def _serve_until_signalled(
         await stopped.wait()
 
 
-class _Handler:
-    """Answers one HTTP request. A plain function of the path, because a router would cost more than the model does."""
+class _Provider:
+    """Answers the requests. A plain function of the path, because a router would cost more than the model does."""
 
     def __init__(self, model: ProviderModel) -> None:
         self._model = model
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Request, answer: Answer) -> None:
         path = request.path
-        if path.endswith(CHAT) and request.method == "POST":
-            return await self._answer(request, embeddings=False)
-        if path.endswith(EMBEDDINGS) and request.method == "POST":
-            return await self._answer(request, embeddings=True)
-        if path.endswith(MODELS) and request.method == "GET":
-            return web.Response(body=self._model.model_list(), headers=JSON)
-        if path == "/__stats" and request.method == "GET":
-            return web.Response(body=msgspec.json.encode(self._model.stats()), headers=JSON)
-        if path == "/__reset" and request.method == "POST":
+        if path.endswith(MODELLED) and request.method == "POST":
+            await self._exchange(request, answer)
+        elif path.endswith(MODELS) and request.method == "GET":
+            answer.send(200, JSON, self._model.model_list())
+        elif path == "/__stats" and request.method == "GET":
+            answer.send(200, JSON, msgspec.json.encode(self._model.stats()))
+        elif path == "/__reset" and request.method == "POST":
             self._model.reset()
             self._model.start(asyncio.get_running_loop().time())
-            return web.Response(status=204)
-        return web.Response(status=404, body=b'{"error":{"message":"no such path"}}', headers=JSON)
+            answer.send(204)
+        else:
+            answer.send(404, JSON, b'{"error":{"message":"no such path"}}')
 
-    async def _answer(self, request: web.BaseRequest, *, embeddings: bool) -> web.StreamResponse:
-        body = await request.read()
-        key = request.headers.get("Authorization", "")
-        with await begin(self._model, body, key, embeddings=embeddings) as exchange:
+    async def _exchange(self, request: Request, answer: Answer) -> None:
+        key = request.headers.get(b"authorization", b"").decode("utf-8", "surrogateescape")
+        embeddings = request.path.endswith(EMBEDDINGS)
+        with await begin(self._model, request.body, key, embeddings=embeddings) as exchange:
             outcome = exchange.outcome
             if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
-                return await _in_pieces(request, exchange)
-        if outcome.wire in ("reset", "refused") and request.transport is not None:
-            # A listening server cannot refuse a connection; the client sees it closed instead.
-            request.transport.abort()
-        return web.Response(status=outcome.status or 503, body=outcome.body, headers=outcome.headers)
+                await _in_pieces(answer, exchange)
+            elif outcome.wire in ("reset", "refused"):
+                # A listening server cannot refuse a connection; the client sees it closed instead.
+                answer.abort()
+            else:
+                answer.send(outcome.status, outcome.headers, outcome.body)
 
 
-async def _in_pieces(request: web.BaseRequest, exchange: SimulatedExchange) -> web.StreamResponse:
+async def _in_pieces(answer: Answer, exchange: SimulatedExchange) -> None:
     """Send an answer piece by piece. An answer in one piece promises its whole length and breaks off in the middle."""
     outcome = exchange.outcome
-    response = web.StreamResponse(status=outcome.status, headers=outcome.headers)
-    if outcome.pieces is None:
-        response.content_length = len(outcome.body)
-    await response.prepare(request)
+    answer.begin(outcome.status, outcome.headers, length=len(outcome.body) if outcome.pieces is None else None)
     async for chunk in exchange.chunks():
-        await response.write(chunk)
-    if outcome.pieces is None and request.transport is not None:
-        request.transport.close()
-    return response
-
-
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+        await answer.write(chunk)

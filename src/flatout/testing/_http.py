@@ -1,0 +1,364 @@
+"""A small HTTP/1.1 server for the simulator: asyncio carries the bytes, `RequestReader` finds the requests in them.
+
+It costs less than a framework, and does what a framework hides: it can break off an answer, or close a connection
+without one. A connection's requests are answered one after the other, in a task that lives while there are any. The
+task is cancelled when the client hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import cast
+
+import msgspec
+
+from ._requests import Refusal, Request, RequestReader
+from ._transport import JSON
+
+BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
+LINGER = 2.0  # seconds that a refused client may go on sending, because a reset would take its answer away
+
+MAX_AHEAD = 1024 * 1024
+"""The most bytes that a client may send while it waits for an answer."""
+
+_NOTHING: Mapping[str, str] = {}
+
+Handler = Callable[[Request, "Answer"], Awaitable[None]]
+"""Answers a request. It is cancelled when the client hangs up."""
+
+
+class Answer:
+    """The answer to one request: `send` it whole, or `begin` it and `write` its pieces.
+
+    Attributes:
+        keeps: whether the connection can carry another request after it.
+    """
+
+    __slots__ = ("_begun", "_bodiless", "_chunked", "_connection", "_left", "_version", "keeps")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._version = request.version
+        self._bodiless = request.method == "HEAD"
+        self._begun = False
+        self._chunked = False
+        self._left = 0  # bytes of the body that the head promises and nobody has written
+        self.keeps = request.keeps
+
+    def send(self, status: int, headers: Mapping[str, str] = _NOTHING, body: bytes = b"") -> None:
+        """Send a whole answer."""
+        head = self._head(status, headers, len(body))
+        self._left = 0
+        self._connection.write(head if self._bodiless else head + body)
+
+    def begin(self, status: int, headers: Mapping[str, str] = _NOTHING, *, length: int | None = None) -> None:
+        """Send the head of an answer.
+
+        Args:
+            status: the HTTP status.
+            headers: the headers.
+            length: the bytes of the body. If fewer are written, the connection is closed, as if the server had died.
+                None if nobody knows it: the body is chunked.
+        """
+        self._connection.write(self._head(status, headers, length))
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body, and wait while the client does not read."""
+        if piece and not self._bodiless:
+            self._left -= len(piece)
+            self._connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+        await self._connection.drained()
+
+    def abort(self) -> None:
+        """Close the connection without a further byte."""
+        self._begun = True
+        self.keeps = False
+        self._connection.abort()
+
+    def end(self) -> None:
+        """End the answer. A handler that has sent none has failed."""
+        if not self._begun:
+            self.keeps = False
+            self.send(500, JSON, _error("the server failed"))
+        elif self._left > 0:
+            self.keeps = False
+        elif self._chunked:
+            self._connection.write(b"0\r\n\r\n")
+
+    def fail(self) -> None:
+        """End the answer of a handler that raised."""
+        self.keeps = False
+        if not self._begun:
+            self.end()
+
+    def _head(self, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
+        self._begun = True
+        self.keeps = self.keeps and not self._connection.leaves
+        lines = [_status_line(status), f"date: {_date(int(time.time()))}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+        lines += self._framing(status, length)
+        if not self.keeps:
+            lines.append("connection: close\r\n")
+        elif self._version == "1.0":
+            lines.append("connection: keep-alive\r\n")
+        lines.append("\r\n")
+        return "".join(lines).encode("utf-8", "surrogateescape")
+
+    def _framing(self, status: int, length: int | None) -> Sequence[str]:
+        """Say how the body ends."""
+        if status == HTTPStatus.NO_CONTENT:
+            self._bodiless = True
+            return ()
+        if length is not None:
+            self._left = 0 if self._bodiless else length
+            return (f"content-length: {length}\r\n",)
+        if self._version == "1.0":  # the end of the connection is the end of the body
+            self.keeps = False
+            return ()
+        self._chunked = not self._bodiless
+        return ("transfer-encoding: chunked\r\n",)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection.
+
+    Args:
+        server: the server that accepted it.
+    """
+
+    __slots__ = (
+        *("_ahead", "_drained", "_loop", "_reader", "_refused", "_seen", "_server", "_task", "_timer", "_transport"),
+        *("_waiting",),
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader()
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # asyncio gives it before all else
+        self._waiting: deque[Request] = deque()
+        self._ahead = 0  # bytes received while the task works
+        self._task: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._seen = 0.0  # the loop time of the last byte received, or of the end of the last answer
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the server closes, and with it each connection after the answer at which it works."""
+        return self._server.closing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the connection is closed."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait while the client does not read."""
+        if self._drained is not None:
+            await self._drained
+
+    def abort(self) -> None:
+        """Close the connection now. Whatever was not yet sent is dropped."""
+        self._transport.abort()
+
+    def leave(self) -> asyncio.Task[None] | None:
+        """Close the connection at once if it is idle. Otherwise returns the task that works; it `leaves` by itself."""
+        if self._task is None:
+            self._transport.close()
+        return self._task
+
+    async def _work(self) -> None:
+        """Answer the requests that have arrived, until none waits."""
+        keeps = True
+        while keeps and self._waiting:
+            keeps = await self._answer(self._waiting.popleft())
+            await self.drained()
+        self._task = None
+        self._ahead = 0
+        if keeps:
+            self._rest()
+        else:
+            self._transport.close()
+
+    async def _answer(self, request: Request) -> bool:
+        """Answer a request. Returns whether the connection can carry another one."""
+        answer = Answer(self, request)
+        try:
+            await self._server.handler(request, answer)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": f"the answer to {request} failed", "exception": error})
+            answer.fail()
+        else:
+            answer.end()
+        return answer.keeps and not self.leaves
+
+    def _rest(self) -> None:
+        """Wait for bytes: everything before them has been answered."""
+        self._seen = self._loop.time()
+        reader = self._reader
+        if reader.refusal is not None:
+            self._refuse(reader.refusal)
+        elif reader.expects:
+            reader.expects = False
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Say so, and close the connection once the client has, or after `LINGER` seconds."""
+        self._refused = True
+        answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
+        answer.send(refusal.status, JSON, _error(str(refusal)))
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(LINGER, self.abort)
+
+    def _look(self) -> None:
+        """Close the connection if it has been idle for long."""
+        now = self._loop.time()
+        due = self._server.keepalive + (self._seen if self._task is None else now)
+        if due <= now:
+            self._transport.close()
+        else:
+            self._timer = self._loop.call_at(due, self._look)
+
+    # -- called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.opened(self)
+        self._rest()
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of requests."""
+        if self._refused:
+            return
+        if self._task is not None:
+            self._ahead += len(data)
+            if self._ahead > MAX_AHEAD:
+                self._reader.refuse(503, f"more than {MAX_AHEAD:,} bytes came before their turn")
+        self._waiting.extend(self._reader.feed(data))
+        if self._task is not None:
+            return
+        if self._waiting:
+            self._task = self._loop.create_task(self._work())
+        else:
+            self._rest()
+
+    def pause_writing(self) -> None:
+        """Hold back the rest of an answer."""
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Send the rest of an answer."""
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the work for a client that is gone."""
+        self._reader.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._server.lost(self)
+
+
+class HttpServer:
+    """Listens, and knows its connections.
+
+    Args:
+        handler: answers each request.
+        keepalive: seconds after which an idle connection is closed.
+
+    Attributes:
+        closing: whether it has begun to close.
+    """
+
+    def __init__(self, handler: Handler, keepalive: float) -> None:
+        self.handler = handler
+        self.keepalive = keepalive
+        self._connections: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.closing = False
+        self._listening: asyncio.Server | None = None
+
+    def opened(self, connection: Connection) -> None:
+        """Know a connection. One that was accepted while the server closed is closed, too."""
+        self._connections.add(connection)
+        self._empty.clear()
+        if self.closing:
+            connection.abort()
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"HttpServer({len(self._connections)} connections{', closing' if self.closing else ''})"
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections. Returns the port.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        return cast("int", self._listening.sockets[0].getsockname()[1])
+
+    async def wait_empty(self) -> None:
+        """Return when no connection is open."""
+        await self._empty.wait()
+
+    async def close(self, grace: float) -> None:
+        """Stop listening, close idle connections, and end all others.
+
+        Args:
+            grace: seconds that open requests get until they are cancelled.
+        """
+        self.closing = True
+        if self._listening is not None:
+            self._listening.close()
+        tasks = [task for connection in tuple(self._connections) if (task := connection.leave()) is not None]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=grace)
+        finally:
+            for connection in tuple(self._connections):
+                connection.abort()
+        await self.wait_empty()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _error(message: str) -> bytes:
+    return msgspec.json.encode({"error": {"message": message}})
+
+
+@lru_cache(maxsize=64)
+def _status_line(status: int) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # such as 529
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\nserver: flatout\r\n"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
