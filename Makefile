@@ -11,7 +11,7 @@ ANSWERS := examples/out/answers.jsonl
 MINUTES ?= 30
 KILLS ?= 2000
 
-EXTRAS := .[local,uvloop,parquet,otel,mcp,compression,aiohttp]
+EXTRAS := .[all]
 LOCK := constraints.txt
 
 # Two at a time: much of the time is spent waiting for servers. A file's tests stay together, with the servers they share,

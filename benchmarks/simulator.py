@@ -23,7 +23,8 @@ from flatout.tasks.loop import loop_factory
 from .server import in_own_process
 
 PROMPT = "Explain the CAP theorem in three sentences. " * 9
-PIECES = 60  # of a streamed answer of the other server; the simulator's answers have about as many words
+PIECES = 73  # of a streamed answer; as many as the simulator's answers have
+GAP = 0.001  # seconds between them
 PIECE = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'
 
 Serve = Callable[[Connection, Connection], None]
@@ -33,7 +34,7 @@ def simulator(ready: Connection, asked: Connection) -> None:
     from flatout.testing import ProviderModel, ProviderSettings, serve
 
     async def main() -> None:
-        server = await serve(ProviderModel(ProviderSettings(latency=0.0)))
+        server = await serve(ProviderModel(ProviderSettings(latency=0.0, word_gap=GAP)))
         await _tell_cpu(ready, asked, server.port)
 
     _run(main)
@@ -50,6 +51,7 @@ def aiohttp(ready: Connection, asked: Connection) -> None:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for _ in range(PIECES):
+            await asyncio.sleep(GAP)
             await response.write(PIECE)
         return response
 

@@ -26,6 +26,13 @@ def requirements() -> dict[str, str]:
     return {name: rest for line in lines for name, rest in re.findall(r"^([\w.-]+)(.*)$", line)}
 
 
+def test_the_extra_all_has_every_other_one() -> None:
+    """Whoever installs everything would be told to install something."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    [everything] = extras.pop("all")
+    assert set(re.fullmatch(r"flatout\[(.*)\]", everything)[1].split(",")) == set(extras)
+
+
 @pytest.mark.parametrize("name", INTERNALS_USED)
 def test_a_dependency_whose_internals_are_used_has_an_upper_bound(name: str) -> None:
     """An upgrade of somebody else's package would break flatout on the day that it is released."""
