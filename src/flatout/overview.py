@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from .config.file import Config
 from .engine import Engine
 from .events import Events
+from .layers.budget import Purse
 from .layers.limit import TargetStatus
 from .values import Call
 
@@ -79,6 +80,20 @@ class Overview:
     def go_on(self, run: Hashable, spent: float) -> None:
         """Count the US dollars that earlier processes spent on a run towards the budget, once for each run."""
         self._engine.stack.purse.go_on(run, spent)
+
+    @property
+    def purse(self) -> Purse:
+        """The money: what may be spent, and what was. Before the first call, a shared one may replace it."""
+        return self._engine.stack.purse
+
+    @purse.setter
+    def purse(self, purse: Purse) -> None:
+        self._engine.stack.purse = purse
+
+    def embeds(self, model: str | None = None) -> bool:
+        """Whether a model is the embedded one, which a client starts itself; the client's own model when None."""
+        name = self.model if model is None else model
+        return name is not None and self._engine.targets.is_local(name)
 
     def status(self) -> list[TargetStatus]:
         """The present state of each target in use."""

@@ -27,7 +27,7 @@ class FakeRunner:
         self.moved: Path | None = None
         self.while_running: Callable[[], Awaitable[None]] | None = None
 
-    def __call__(self, options: RunOptions, make_client: Callable[[], Any]) -> FakeRunner:
+    def __call__(self, options: RunOptions, make_client: Callable[[], Any], **_: object) -> FakeRunner:
         self.options, self.make_client = options, make_client
         return self
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import resource
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flatout.errors import FlatoutError
+from flatout.runs.process import allow_many_files, tune_collector
 from flatout.tasks.loop import loop_factory
 
 from .progress import watch
@@ -20,13 +18,11 @@ if TYPE_CHECKING:
 
     from .progress import Display
 
-_MOST_FILES = 65_536  # more connections than one address has ports for
-
 
 def execute(runner: Runner, display: Display) -> RunEnd:
     """Run to the end in a new event loop, showing progress."""
-    _tune_collector()
-    _allow_many_files()
+    tune_collector()
+    allow_many_files()
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
         try:
             return loop.run(_watched(runner, display))
@@ -82,26 +78,3 @@ class _Stopping:
         self._runner.stop()
         if self._asked > 1:
             self.leave()
-
-
-def _tune_collector() -> None:
-    """Keep the garbage collector from scanning every call in flight again and again.
-
-    With 5,000 calls in flight, Python's default settings cost more than the calls themselves (480 against 200 µs a
-    call). The command owns its process, so it may change them; the library never does that to its host.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-
-
-def _allow_many_files() -> None:
-    """Raise the limit on open files.
-
-    Every connection is one, and the usual soft limit of 1,024 is meant for programs that use select.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -23,16 +23,39 @@ class _TerminalHandler(logging.Handler):
         say(f"flatout: {clean(record.getMessage())}")
 
 
+class _OnceEach(logging.Filter):
+    """Lets each warning pass once: each of several workers would give the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        text = record.getMessage()
+        first = text not in self._given
+        self._given.add(text)
+        return first
+
+
 @contextmanager
-def shown(verbosity: int = 0) -> Iterator[None]:
-    """Within the block, show the library's log. The end of the block waits until everything is written."""
+def shown(verbosity: int = 0, *, once: bool = False) -> Iterator[None]:
+    """Within the block, show the library's log. The end of the block waits until everything is written.
+
+    Args:
+        verbosity: 0 for warnings only, 1 for events, 2 for every call.
+        once: show each warning once, however many processes give it.
+    """
     logger, others = logging.getLogger("flatout"), logging.getLogger()
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler, silence = QueueHandler(queue), logging.NullHandler()
     listener = QueueListener(queue, _TerminalHandler())
-    before = logger.level
+    before, repeats = logger.level, _OnceEach()
     logger.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
     logger.addHandler(handler)
+    if once:
+        logger.addFilter(repeats)
     others.addHandler(silence)  # otherwise warnings of other libraries would tear up the live line
     listener.start()
     try:
@@ -40,5 +63,6 @@ def shown(verbosity: int = 0) -> Iterator[None]:
     finally:
         listener.stop()
         others.removeHandler(silence)
+        logger.removeFilter(repeats)
         logger.removeHandler(handler)
         logger.setLevel(before)

@@ -192,6 +192,17 @@ Concurrency = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
 ]
 
+Workers = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=64,
+        help="Processes that ask; for a server that takes more than 5,000 calls a second.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Adaptive = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,7 @@ from .parse import command_line, given, headers, number, output_of, params, port
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
+    from flatout.runs.client_options import ClientOptions
     from flatout.runs.job import RunEnd, RunOptions
     from flatout.runs.runner import Runner
     from flatout.runs.story.progress import Progress
@@ -99,6 +100,7 @@ def run(
     no_prompts: options.NoPrompts = False,
     overwrite: options.Overwrite = False,
     neutralise: options.Neutralise = False,
+    workers: options.Workers = 1,
     otlp: options.Otlp = None,
     metrics: options.Metrics = None,
     config: options.Config = None,
@@ -144,8 +146,9 @@ def run(
         command=command_line(context.obj or ()),
         otlp=conceal(otlp),
         metrics=port("--metrics", metrics),
+        workers=workers,
     )
-    make_client = _client_maker(
+    made_with = _client_options(
         limits=given(
             {
                 "rpm": number("--rpm", rpm),
@@ -180,15 +183,14 @@ def run(
                 "fail_truncated": fail_truncated or None,
             }
         ),
-        quiet=quiet,
     )
     display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
-    runner = Runner(job, make_client)
+    runner = Runner(job, _client_maker(made_with, quiet=quiet), made_with=made_with)
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")
-    with logs.shown(0 if quiet else verbose):
+    with logs.shown(0 if quiet else verbose, once=workers > 1):
         runner.prepare()
         if runner.moved is not None and not quiet:
             say(f"flatout: the previous run is kept as {runner.moved}")
@@ -294,15 +296,21 @@ def _patience(source: str) -> str:
     return f"checking every row of {clean(source)} before the first call …" if large else ""
 
 
-def _client_maker(limits: dict[str, Any], options: dict[str, Any], *, quiet: bool) -> Callable[[], Any]:
+def _client_options(limits: dict[str, Any], options: dict[str, Any]) -> ClientOptions:
+    """The options of the client, and of each worker's."""
+    from flatout.runs.client_options import ClientOptions
+    from flatout.values import Limits
+
+    return ClientOptions(options, Limits(**limits) if limits else None)
+
+
+def _client_maker(made_with: ClientOptions, *, quiet: bool) -> Callable[[], Any]:
     """A function that makes the client when the runner calls it. It reports which flatout.toml is in force."""
 
     def make() -> Any:
-        from flatout.client import Client
         from flatout.config.file import FoundConfig
-        from flatout.values import Limits
 
-        client = Client(**options, limits=Limits(**limits) if limits else None)
+        client = made_with.make()
         if not quiet and isinstance(client.config, FoundConfig):
             say(f"flatout: {clean(str(client.config))}")
         return client

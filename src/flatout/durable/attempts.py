@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from flatout.errors import CallError
 from flatout.policies.failures.decision import may_have_billed
 from flatout.text.redact import excerpt
 
-if TYPE_CHECKING:
-    from flatout.store import RunFile
-
 REASON = 200
 """Most characters kept of the reason why an attempt failed."""
+
+
+class AttemptFile(Protocol):
+    """Where attempts are noted: a `flatout.store.RunFile`, or the way to one in another process."""
+
+    def note_attempt(
+        self,
+        index: int,
+        attempt: int,
+        target: str,
+        started_at: float,
+        estimated_cost: float | None,
+        place: str | None = None,
+        after: str | None = None,
+    ) -> Awaitable[None]:
+        """See `flatout.store.RunFile.note_attempt`."""
+        ...
+
+    def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
+        """See `flatout.store.RunFile.note_unpaid`."""
+        ...
 
 
 class NotedAttempts:
@@ -28,7 +46,7 @@ class NotedAttempts:
 
     __slots__ = ("_index", "_place", "_store")
 
-    def __init__(self, store: RunFile, index: int, place: str | None = None) -> None:
+    def __init__(self, store: AttemptFile, index: int, place: str | None = None) -> None:
         self._store = store
         self._index = index
         self._place = place

@@ -107,6 +107,18 @@ class Purse:
         self._unknown += 1
         self._reckoned += estimate
 
+    @property
+    def reckoned(self) -> float:
+        """The estimated cost of the attempts whose cost is unknown."""
+        self.reckon()
+        return self._reckoned
+
+    def add(self, spent: float, unknown: int, reckoned: float) -> None:
+        """Add what another process has spent: known, and unknown by the number of attempts and their estimated cost."""
+        self._spent += spent
+        self._unknown += unknown
+        self._reckoned += reckoned
+
     def go_on(self, run: Hashable, spent: float) -> None:
         """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own."""
         if run not in self._runs:

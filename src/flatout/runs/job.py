@@ -40,7 +40,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         neutralise: see `flatout.runs.output.write.write`.
         command: the command line; it is kept in the run file and shown as the way to continue.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
-        metrics: the port that serves metrics to Prometheus.
+        metrics: the port that serves metrics to Prometheus; of several workers, each serves its own from there on.
+        workers: how many processes ask the rows.
     """
 
     source: str
@@ -66,6 +67,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     command: str | None = None
     otlp: str | Secret | None = None
     metrics: int | None = None
+    workers: int = 1
 
     @property
     def passes(self) -> bool:

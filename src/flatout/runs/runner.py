@@ -10,22 +10,23 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from flatout.client import Client
-from flatout.durable.attempts import NotedAttempts
-from flatout.durable.run import AHEAD_WHOLE, Stored, keep
-from flatout.edge.fan_out import fan_out
-from flatout.errors import StoreError
-from flatout.journey import Journey
+from flatout.durable.run import AHEAD_WHOLE, Stored
+from flatout.errors import ConfigError, StoreError
 from flatout.store import RunFile, RunReader, RunState, remove
 from flatout.tasks.closing import close_all
+from flatout.values import Call
 
+from .alone import Alone
+from .client_options import ClientOptions
 from .input.arrivals import Arrivals
 from .input.check import Findings, check, check_row
 from .input.read import Input, open_input
@@ -39,9 +40,10 @@ from .output.place import prune, run_file_of
 from .output.write import check_output, is_stream
 from .prompts.recipe import Recipe
 from .story.progress import Progress
-from .story.tally import Tally
-from .under_way import UnderWay
 from .work import Work, own_rows
+
+if TYPE_CHECKING:
+    from .workers.team import Team
 
 _log = logging.getLogger("flatout")
 
@@ -55,6 +57,7 @@ class Runner:
         options: what to run.
         make_client: makes the client. `prepare` calls it first, so a missing key is found before the input is read.
         warn: receives problems beside the run, such as a collector that accepts no data.
+        made_with: what ``make_client`` makes it with, for the clients of several workers.
 
     Attributes:
         progress: the counters; see `refresh`.
@@ -63,11 +66,16 @@ class Runner:
     """
 
     def __init__(
-        self, options: RunOptions, make_client: Callable[[], Client], warn: Callable[[str], None] = _log.warning
+        self,
+        options: RunOptions,
+        make_client: Callable[[], Client],
+        warn: Callable[[str], None] = _log.warning,
+        made_with: ClientOptions | None = None,
     ) -> None:
         self.options = options
         self.progress = Progress()
         self._make_client = make_client
+        self._made_with = made_with
         self._warn = warn
         self._output = None if options.output is None or is_stream(options.output) else options.output
         self.moved: Path | None = None
@@ -84,7 +92,8 @@ class Runner:
         self.run_file = run_file_of(options.source, options.output, options.run_file, self._recipe.describe())
         self._claim = Claim()
         self._limit = options.limit and options.limit * variants.count
-        self._under_way = UnderWay()
+        self._stops = 0
+        self._asks: Alone | Team | None = None
         self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
         self._outdated = False
@@ -94,7 +103,6 @@ class Runner:
         self._checked = Findings(None)
         self._store: RunFile | None = None
         self._state_before: RunState = "interrupted"  # the state that the run file had before this process
-        self._tally: Tally | None = None
 
     def prepare(self) -> None:
         """Find every error before the first call: options, key, output, every row, the run file.
@@ -131,16 +139,12 @@ class Runner:
         assert self._client is not None
         assert self._store is not None
         store = self._store
-        loop = asyncio.get_running_loop()
-        self.progress.started = loop.time()
+        self.progress.started = asyncio.get_running_loop().time()
         try:
             try:
-                async with self._client as client, self._exporting(client):
-                    self._tally = Tally(self.progress, client)
-                    async with aclosing(fan_out(self._pending(), self._ask, client.window)) as outcomes:
-                        async for _ in outcomes:
-                            pass
-                    self.refresh()
+                self._asks = self._asking(self._client, store)
+                await self._asks.ask(self._pending())
+                self.refresh()
                 outcome = await asyncio.to_thread(self._finish)
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
@@ -153,8 +157,8 @@ class Runner:
 
     @property
     def sent(self) -> int:
-        """How many attempts this process has sent."""
-        return self._under_way.sent
+        """How many attempts this process has sent, or its workers."""
+        return self._asks.sent if self._asks is not None else 0
 
     def destinations(self) -> list[str]:
         """The models that rows go to unless they name one, each with its host where the name alone does not tell it."""
@@ -164,19 +168,19 @@ class Runner:
             by_host.setdefault(self._client.host(model), []).append(model)
         return [" and ".join(models) + (f" at {host}" if host else "") for host, models in by_host.items()]
 
-    def _exporting(self, client: Client) -> AbstractAsyncContextManager[object]:
-        otlp, metrics = self.options.otlp, self.options.metrics
-        if otlp is None and metrics is None:
-            return nullcontext()
-        from flatout.telemetry import exporting  # importing OpenTelemetry is slow
+    def _asking(self, client: Client, store: RunFile) -> Alone | Team:
+        """Who asks the rows: this process, or several."""
+        if self.options.workers == 1:
+            return Alone(client, store, self.options, self.progress, self._warn)
+        from .workers.assembly import team_for  # loaded for those who want it
 
-        return exporting(client, otlp, metrics, warn=self._warn)
+        assert self._made_with is not None
+        return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file))
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
-        if self._tally is not None:
-            self._tally.refresh()
-            self.progress.longest = self._under_way.longest(self.progress.started + self.progress.elapsed)
+        if self._asks is not None:
+            self._asks.refresh()
 
     def stop(self) -> None:
         """Stop the run. Call it in the event loop.
@@ -184,15 +188,24 @@ class Runner:
         Attempts in flight may finish, but no new one starts. After 30 s, or at the second call, everything in flight is
         cancelled. Rows without an answer are left for the next run.
         """
+        self._stops += 1
         if self._pipe is not None:
             self._pipe.close()
-        self._under_way.stop()
+        if self._asks is not None:
+            self._asks.stop()
 
-    def _checked_first(self, rows: Iterator[tuple[int, Row]], client: Client) -> Iterator[tuple[int, Row]]:
+    def _accept(self, call: Call) -> None:
+        """Refuse a call that cannot be made."""
+        assert self._client is not None
+        self._client.check(call)
+        if self.options.workers > 1 and self._client.embeds(call.model):
+            raise ConfigError("the embedded model computes in processes of its own: leave --workers out")
+
+    def _checked_first(self, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
         """The rows of a pipe. All variants of its first row are checked before the first call, for all of them."""
         first = list(islice(rows, self._recipe.variants.count))
         for _, row in first:
-            check_row(row, self._recipe, client.check)
+            check_row(row, self._recipe, self._accept)
         return chain(first, rows)
 
     def _check_input(self, source: Input, client: Client) -> None:
@@ -203,7 +216,7 @@ class Runner:
             store = self._open_store()
             rows = options.keep_prompts
             verification = Verification(store, str(self.run_file), self._recipe, self._again, rows=rows)
-        self._checked = check(source, self._recipe, limit=self._limit, accept=client.check, verify=verification)
+        self._checked = check(source, self._recipe, limit=self._limit, accept=self._accept, verify=verification)
         total = self.progress.total = self._checked.rows
         if verification is not None:
             verification.conclude(source.name, total if options.limit is None else None)
@@ -211,7 +224,7 @@ class Runner:
             self._nothing_left = verification.kept == total and not verification.outdated
         else:
             # Only now, so that an unusable input neither creates a file nor moves one aside.
-            self._open_new_store(source, client)
+            self._open_new_store(source)
         assert self._store is not None
         self._store.set_total(total)
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
@@ -219,9 +232,9 @@ class Runner:
         self._store.set_fact(OUTPUTS, self._claim.mine)
         client.go_on(self._store.created_at, self._store.spent_before)
 
-    def _open_new_store(self, source: Input, client: Client) -> None:
+    def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:
-            self._pipe = Arrivals(self._checked_first(self._rows(source), client))
+            self._pipe = Arrivals(self._checked_first(self._rows(source)))
         if self.options.run_file is None and self._output is None:
             prune(time.time())
         store = self._open_store()
@@ -274,7 +287,7 @@ class Runner:
         finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
-            if self._under_way.stops:
+            if self._stops:
                 return
             if finished.must_read:
                 await finished.read_ahead()
@@ -289,7 +302,7 @@ class Runner:
             yield self._work(index, row)
         if revision is not None:
             await revision.write()
-        if self._pipe is not None and not self._under_way.stops:
+        if self._pipe is not None and not self._stops:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
@@ -306,24 +319,6 @@ class Runner:
             for pair in some:
                 yield pair
 
-    async def _ask(self, _: int, work: Work) -> None:
-        assert self._client is not None
-        assert self._store is not None
-        task = asyncio.current_task()
-        assert task is not None
-        journey = Journey(asyncio.get_running_loop().time())
-        journey.notes = NotedAttempts(self._store, work.index)
-        try:
-            with self._under_way.call(task, work.index, journey):
-                result = await self._client.result(work.call, index=work.index, journey=journey)
-        except asyncio.CancelledError:
-            if self._under_way.stops:
-                return
-            raise
-        await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self.options.keep_prompts)
-        assert self._tally is not None
-        self._tally.finished(result, work.index)
-
     def _left(self) -> int | None:
         total = self.progress.total
         return None if total is None else max(0, total - self.progress.finished)
@@ -332,7 +327,7 @@ class Runner:
         assert self._input is not None
         assert self._store is not None
         left = self._left()
-        interrupted = self._under_way.stops > 0 and left != 0
+        interrupted = self._stops > 0 and left != 0
         if not interrupted or self.options.passes:  # rows from a pipe cannot be read again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(

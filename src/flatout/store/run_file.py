@@ -19,7 +19,7 @@ import atexit
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -166,9 +166,41 @@ class RunFile:
             place: the step of a durable function that it is for; the step's journal entry settles it.
             after: why the attempt before it failed. It is stored, so it must not hold secrets.
         """
-        await self._writer.put(
-            "note", (index, attempt, target, started_at, estimated_cost, place, after), durable=False
-        )
+        await self.noting(index, attempt, target, started_at, estimated_cost, place, after)
+
+    def noting(
+        self,
+        index: int,
+        attempt: int,
+        target: str,
+        started_at: float,
+        estimated_cost: float | None,
+        place: str | None = None,
+        after: str | None = None,
+    ) -> asyncio.Future[None]:
+        """`note_attempt` for whoever notes many: the future is done when the operating system has the record."""
+        note = (index, attempt, target, started_at, estimated_cost, place, after)
+        return self._writer.hand_in("note", note, durable=False)
+
+    def finishing(self, values: tuple[Any, ...]) -> asyncio.Future[None]:
+        """`finish` for whoever finishes many: the future is done when the disk has the item.
+
+        Args:
+            values: an Item's values, in their order; without the prompt if the file keeps none.
+        """
+        return self._writer.hand_in("item", values)
+
+    async def lose(self, attempts: Iterable[tuple[int, int]]) -> None:
+        """Record that attempts were in flight when their process died; return once the disk has it.
+
+        They are settled with that: they may have been paid for, so they count by their estimates.
+
+        Args:
+            attempts: each item's index, and the attempt's number. Each was recorded, and is not settled.
+        """
+        commits = [self._writer.hand_in(kind, attempt) for attempt in attempts for kind in ("owe", "lose")]
+        for commit in commits:
+            await commit
 
     def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
         """Record that an attempt failed and cost nothing, so it is no longer in doubt. It is written soon.

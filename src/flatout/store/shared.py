@@ -78,7 +78,7 @@ class SharedLimits:
     """
 
     def __init__(self, name: str, target: str, folder: Path) -> None:
-        mark = hashlib.sha256(f"{FORMAT}\0{name}\0{target}".encode()).hexdigest()[:24]  # names never become paths
+        mark = f"{_mark(name)}{_digest(target)}"
         self._depth = 0
         self._turn = 0
         self._locks: list[int] = []
@@ -217,6 +217,21 @@ class SharedLimits:
     def _present(self) -> int:
         turn = self._numbers[0]
         return int(turn) if 0.0 <= turn < 1e15 else 0  # otherwise the cell holds no valid number
+
+
+def forget(name: str, folder: Path) -> None:
+    """Remove the shared state of all targets under a name that nobody uses any longer."""
+    for file in folder.glob(f"{_mark(name)}*"):
+        file.unlink(missing_ok=True)
+
+
+def _mark(name: str) -> str:
+    """The beginning of all file names under a name, which itself never becomes a path."""
+    return _digest(f"{FORMAT}\0{name}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _opened(path: Path) -> int:

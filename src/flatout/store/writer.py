@@ -30,7 +30,7 @@ from .database import Place
 from .queries import queries
 from .watch import Watch
 
-ChangeKind = Literal["note", "unpaid", "item", "entry", "row", "total", "fact", "mark"]
+ChangeKind = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
 Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and the future of the caller that waits for it."""
 
@@ -39,6 +39,8 @@ Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 _STATEMENTS: dict[ChangeKind, str] = {
     "note": queries("attempts")["note"],
     "unpaid": queries("attempts")["unpaid"],
+    "owe": queries("run")["owe"],
+    "lose": queries("attempts")["lose"],
     "item": queries("items")["finish"],
     "entry": queries("journal")["enter"],
     "row": queries("items")["revise"],
@@ -132,11 +134,19 @@ class Writer:
         Raises:
             StoreError: the row was refused, or the machine failed; then the row may or may not be in the file.
         """
+        await self.hand_in(kind, parameters, durable=durable)
+
+    def hand_in(self, kind: ChangeKind, parameters: tuple[Any, ...], *, durable: bool = True) -> asyncio.Future[None]:
+        """Write one row, as `put` does, without waiting: the future is done after the commit that holds it.
+
+        Raises:
+            StoreError: the machine failed before.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._gate:
             self._check_open()
             self._gather(kind, (parameters, future), durable)
-        await future
+        return future
 
     def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write a row that nobody waits for, with the next light group. After a fault it is dropped."""
@@ -353,6 +363,7 @@ def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreErr
                 future.set_result(None)
             else:
                 future.set_exception(error)
+                future.exception()  # whoever waits for many looks at the first failure only
 
 
 def _copy_of(error: StoreError) -> StoreError:

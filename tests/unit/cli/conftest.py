@@ -15,8 +15,8 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRunner:
     """A fake runner in the real one's place, in an empty working directory."""
     fake = FakeRunner()
     monkeypatch.setattr(flatout.runs.runner, "Runner", fake)
-    monkeypatch.setattr(flatout.cli.execute, "_tune_collector", lambda: None)
-    monkeypatch.setattr(flatout.cli.execute, "_allow_many_files", lambda: None)
+    monkeypatch.setattr(flatout.cli.execute, "tune_collector", lambda: None)
+    monkeypatch.setattr(flatout.cli.execute, "allow_many_files", lambda: None)
     monkeypatch.chdir(tmp_path)
     return fake
 

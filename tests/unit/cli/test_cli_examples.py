@@ -131,8 +131,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
     monkeypatch.setattr("flatout.telemetry.exporting", lambda *_, **__: nullcontext())  # opens sockets
-    monkeypatch.setattr(execute, "_tune_collector", lambda: None)
-    monkeypatch.setattr(execute, "_allow_many_files", lambda: None)
+    monkeypatch.setattr(execute, "tune_collector", lambda: None)
+    monkeypatch.setattr(execute, "allow_many_files", lambda: None)
     for key in KEYS:
         monkeypatch.setenv(key, "sk-0123456789")
     for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):

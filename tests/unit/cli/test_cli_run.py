@@ -382,8 +382,8 @@ def test_the_process_is_set_up_for_many_calls(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gc, "set_threshold", lambda *values: called.append(values))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 4_096))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: called.append(limits))
-    execute._tune_collector()
-    execute._allow_many_files()
+    execute.tune_collector()
+    execute.allow_many_files()
     assert called == ["freeze", (100_000, 20, 100), (4_096, 4_096)]
 
 

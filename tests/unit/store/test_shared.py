@@ -21,7 +21,7 @@ from flatout.errors import ConfigError
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
 from flatout.store import shared_members
-from flatout.store.shared import LOCKS, SharedLimits
+from flatout.store.shared import LOCKS, SharedLimits, forget
 from flatout.store.shared_log import KEPT
 from flatout.values import Limits
 
@@ -110,6 +110,17 @@ def test_names_never_become_paths(tmp_path_factory, name):
         assert set(file.stem) <= set("0123456789abcdef")
         assert file.stat().st_mode & 0o077 == 0
     assert [entry.name for entry in folder.parent.iterdir()] == ["inner"]
+
+
+def test_a_name_is_forgotten_with_all_its_targets_and_no_other(folder):
+    """Every run with workers would leave files behind, or take those of programs that share a limit."""
+    for name, target in (("name", "a"), ("name", "b"), ("other", "a")):
+        SharedLimits(name, target, folder).close()
+    forget("name", folder)
+    left = {file.stem[:16] for file in folder.iterdir()}
+    assert len(left) == 1
+    forget("other", folder)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_process_that_is_killed_lets_go_of_the_lock(folder):

@@ -9,6 +9,10 @@ WHERE item_index = ? AND attempt = ? AND place IS ? AND outcome IS NULL;
 -- give_up: Mark the attempts that an earlier process had in flight when it died.
 UPDATE attempts SET outcome = 'lost' WHERE outcome IS NULL;
 
+-- lose: Mark an attempt that a worker had in flight when it died.
+UPDATE attempts SET outcome = 'lost'
+WHERE item_index = ? AND attempt = ? AND place IS NULL AND outcome IS NULL;
+
 -- unsettled: Read attempts that may have been paid for nothing, optionally with those in flight.
 SELECT item_index, attempt, target, started_at, estimated_cost FROM attempts
 WHERE outcome = 'lost' OR (:in_flight AND outcome IS NULL)

@@ -13,6 +13,12 @@ UPDATE run SET
   state = 'running', opened_at = ?, keep_prompts = ?, ended_at = NULL,
   spent = spent + (SELECT total(estimated_cost) FROM attempts WHERE outcome IS NULL);
 
+-- owe: Count what an attempt may have cost that a worker had in flight when it died.
+UPDATE run SET spent = spent + (
+  SELECT total(estimated_cost) FROM attempts
+  WHERE item_index = ? AND attempt = ? AND place IS NULL AND outcome IS NULL
+);
+
 -- whole: Count the results in the file, and those that were ever written.
 SELECT (SELECT count(*) FROM items), (SELECT items FROM run);
 

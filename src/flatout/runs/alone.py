@@ -1,0 +1,90 @@
+"""Asks the rows of a run in this process. `flatout.runs.workers` does it in several."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import TYPE_CHECKING
+
+from flatout.client import Client
+from flatout.durable.attempts import NotedAttempts
+from flatout.durable.run import keep
+from flatout.edge.fan_out import fan_out
+
+from .asking import ask
+from .job import RunOptions
+from .story.progress import Progress
+from .story.tally import Tally
+from .under_way import UnderWay
+from .work import Work
+
+if TYPE_CHECKING:
+    from flatout.store import RunFile
+
+
+class Alone:
+    """Asks rows with one client.
+
+    Args:
+        client: makes the calls.
+        store: the run file.
+        options: the run's.
+        progress: the run's counters.
+        warn: receives problems beside the run.
+    """
+
+    def __init__(
+        self, client: Client, store: RunFile, options: RunOptions, progress: Progress, warn: Callable[[str], None]
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._options = options
+        self._progress = progress
+        self._warn = warn
+        self._under_way = UnderWay()
+        self._tally: Tally | None = None
+
+    @property
+    def sent(self) -> int:
+        """How many attempts were sent."""
+        return self._under_way.sent
+
+    async def ask(self, works: AsyncIterator[Work]) -> None:
+        """Ask all rows; return when each of them is in the run file, or dropped.
+
+        Raises:
+            StoreError: the run file can no longer be written.
+        """
+        async with self._client as client, self._exporting():
+            self._tally = Tally(self._progress, client)
+            async with aclosing(fan_out(works, self._ask, client.window)) as outcomes:
+                async for _ in outcomes:
+                    pass
+            self.refresh()
+
+    def stop(self) -> None:
+        """Stop: see `UnderWay.stop`."""
+        self._under_way.stop()
+
+    def refresh(self) -> None:
+        """Bring the live counters up to date."""
+        if self._tally is not None:
+            self._tally.refresh()
+            self._progress.longest = self._under_way.longest(self._progress.started + self._progress.elapsed)
+
+    async def _ask(self, _: int, work: Work) -> None:
+        notes = NotedAttempts(self._store, work.index)
+        result = await ask(self._client, work.call, work.index, under_way=self._under_way, notes=notes)
+        if result is None:
+            return
+        await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self._options.keep_prompts)
+        assert self._tally is not None
+        self._tally.finished(result, work.index)
+
+    def _exporting(self) -> AbstractAsyncContextManager[object]:
+        otlp, metrics = self._options.otlp, self._options.metrics
+        if otlp is None and metrics is None:
+            return nullcontext()
+        from flatout.telemetry import exporting  # importing OpenTelemetry is slow
+
+        return exporting(self._client, otlp, metrics, warn=self._warn)

@@ -1,0 +1,40 @@
+"""Asks one row in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from flatout.client import Client
+from flatout.journey import AttemptNotes, Journey
+from flatout.values import Call, Result
+
+from .under_way import UnderWay
+
+
+async def ask(
+    client: Client, call: Call, index: int, *, under_way: UnderWay, notes: AttemptNotes
+) -> Result[Any] | None:
+    """Make a row's call, in this task. A failure is part of the result.
+
+    Args:
+        client: makes it.
+        call: the call.
+        index: the row's index.
+        under_way: the calls in flight, which end when the run stops.
+        notes: where its attempts are noted.
+
+    Returns:
+        The result; None if the run stops, and the row is left for the next.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    journey = Journey(asyncio.get_running_loop().time())
+    journey.notes = notes
+    try:
+        with under_way.call(task, index, journey):
+            return await client.result(call, index=index, journey=journey)
+    except asyncio.CancelledError:
+        if under_way.stops:
+            return None
+        raise

@@ -1,0 +1,63 @@
+"""Adds up the counters of all workers, for a live line and a summary as of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flatout.runs.story.progress import Failure, Progress
+
+_SUMS = ("cut_off", "input_tokens", "output_tokens", "retries", "throttled", "call_seconds", "in_flight", "waiting")
+_NOW = ("in_flight", "waiting")
+_STATES = ("stopped", "paused", "down", "crowded")
+
+
+def add_up(parts: Sequence[Progress], into: Progress) -> None:
+    """Set the counters of a run to the sum of its workers'.
+
+    How many rows ended, and in which way, is left alone, and so is the money: the parent counts both itself.
+    """
+    for name in _SUMS:
+        setattr(into, name, sum(getattr(part, name) for part in parts))
+    for name in _STATES:
+        setattr(into, name, {target: why for part in parts for target, why in getattr(part, name).items()})
+    into.waits = _summed(part.waits for part in parts)
+    into.failures = _failures(part.failures for part in parts)
+    into.searched = frozenset(cause for part in parts for cause in part.searched)
+    into.hosted = all(part.hosted for part in parts)
+    capped = [part.in_flight if part.capped is None else part.capped for part in parts]
+    into.capped = sum(capped) if any(part.capped is not None for part in parts) else None
+    longest = (part.longest for part in parts if part.longest is not None)
+    into.longest = max(longest, key=lambda each: each.seconds, default=None)
+    busiest = max(parts, key=lambda part: part.waiting, default=Progress())
+    into.holds, into.use, into.pace, into.rising = busiest.holds, busiest.use, busiest.pace, busiest.rising
+
+
+def over(part: Progress) -> Progress:
+    """The counters of a worker that is no more: what it did, without what it was doing."""
+    for name in _NOW:
+        setattr(part, name, 0)
+    for name in _STATES:
+        setattr(part, name, {})
+    part.longest = part.capped = None
+    part.holds = ""
+    return part
+
+
+def _summed(all_waits: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for waits in all_waits:
+        for cause, seconds in waits.items():
+            total[cause] = total.get(cause, 0.0) + seconds
+    return total
+
+
+def _failures(all_failures: Iterable[dict[str, Failure]]) -> dict[str, Failure]:
+    """All failures by class, each with the example of the first row."""
+    total: dict[str, Failure] = {}
+    for failures in all_failures:
+        for name, failure in failures.items():
+            known = total.get(name)
+            count = failure.count + (known.count if known is not None else 0)
+            earlier = known if known is not None and (known.row or 0) <= (failure.row or 0) else failure
+            total[name] = Failure(count, earlier.example, earlier.row, earlier.advice)
+    return total

@@ -1,0 +1,341 @@
+"""The parent's side: gives rows to workers, writes what they answer, and replaces those that die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from flatout import errors
+from flatout.errors import BudgetExceeded, FlatoutError
+from flatout.layers.budget import Purse
+from flatout.runs.story.progress import Progress
+from flatout.runs.work import Work
+from flatout.store import RunFile
+from flatout.tasks.closing import reading
+
+from .counters import add_up, over
+from .given import MOST_DEATHS, STATE, Given
+from .member import GRACE, Answers, Member
+from .messages import Account, Report
+from .outset import Outset
+
+AHEAD = 64
+"""Rows that a worker has beyond its window: those that wait for their turn, and those on their way to the disk."""
+
+DYING = 1.0
+"""Seconds that a worker has to end after it has closed its socket."""
+
+HURRY = 5.0
+"""Seconds that workers have to drop their calls at a second interrupt."""
+
+_log, _own_log = logging.getLogger("flatout"), logging.getLogger("flatout.workers")
+
+
+class Team:
+    """The workers of one run.
+
+    Args:
+        most: how many workers there are at most; each row needs one at least.
+        window: the most rows under way at once, over all of them.
+        outset: describes how a worker begins, by its number and its window.
+        store: the run file.
+        purse: the money of the run.
+        progress: the run's counters.
+        keep_prompts: whether the run file keeps the rows and the rendered calls.
+        leave: removes what the workers shared; called last of all.
+
+    Attributes:
+        sent: how many attempts were sent.
+        counts: how many rows ended in each state.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        window: int,
+        outset: Callable[[int, int], Outset],
+        *,
+        store: RunFile,
+        purse: Purse,
+        progress: Progress,
+        keep_prompts: bool,
+        leave: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.sent = 0
+        self.counts = {"answered": 0, "failed": 0, "unsent": 0}
+        self._most = most
+        self._windows = [max(1, window // most + (number < window % most)) for number in range(most)]
+        self._outset = outset
+        self._store = store
+        self._purse = purse
+        self._progress = progress
+        self._keep_prompts = keep_prompts
+        self._leave = leave
+        self._members: dict[int, Member] = {}  # by their numbers
+        self._past: list[Member] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stops = 0
+        self._still_born = 0
+        self._fault: BaseException | None = None
+        self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ask(self, works: AsyncIterator[Work]) -> None:
+        """Ask all rows; return when each of them is in the run file, or dropped.
+
+        Raises:
+            StoreError: the run file can no longer be written.
+            FlatoutError: the workers cannot go on.
+        """
+        feeder = self._feeder = asyncio.ensure_future(self._feed(works))
+        feeder.add_done_callback(lambda _: self._changed())
+        try:
+            await self._until(feeder.done)
+            feeder.result()
+            await self._until(lambda: not any(member.load for member in self._all()))
+            await self._dismiss()
+        finally:
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+            await self._end()
+
+    def stop(self) -> None:
+        """Stop the run, as `flatout.runs.under_way.UnderWay.stop` does; at the second call, drop everything."""
+        self._stops += 1
+        for member in self._members.values():
+            member.order.stops = self._stops
+            member.dismiss()
+        if self._stops == 2:
+            asyncio.get_running_loop().call_later(HURRY, self._kill_all)
+        self._changed()
+
+    def refresh(self) -> None:
+        """Bring the run's counters up to date."""
+        progress = self._progress
+        add_up([*(over(member.told) for member in self._past), *(m.told for m in self._members.values())], progress)
+        progress.elapsed = asyncio.get_running_loop().time() - progress.started
+        progress.answered, progress.failed = self.counts["answered"], self.counts["failed"]
+        progress.held = self.counts["unsent"]
+        progress.cost, progress.unpriced = self._purse.spent, self._purse.unknown
+
+    # Giving rows
+
+    async def _feed(self, works: AsyncIterator[Work]) -> None:
+        async with reading(works) as source:
+            async for work in source:
+                if (member := self._free()) is None:
+                    await self._until(lambda: self._stops or self._free() is not None)
+                    member = self._free()
+                if self._stops or member is None:
+                    return
+                member.give(Given(work))
+
+    def _free(self) -> Member | None:
+        """The worker that has the fewest rows, if it can take another one."""
+        if len(self._members) < self._most:
+            return self._add(len(self._members))
+        living = (member for member in self._members.values() if not member.ended.done())
+        member = min(living, key=lambda member: member.load, default=None)
+        return member if member is not None and member.load < self._windows[member.number] + AHEAD else None
+
+    def _add(self, number: int) -> Member:
+        member = self._members[number] = Member(number, self._hear, self._lost)
+        self._begin(member.start(self._outset(number, self._windows[number])))
+        self._begin(self._commit(member))
+        return member
+
+    async def _dismiss(self) -> None:
+        """Let every worker end by itself."""
+        for member in self._members.values():
+            member.dismiss()
+        late = asyncio.get_running_loop().call_later(GRACE, self._kill_all)
+        await self._until(lambda: all(member.ended.done() for member in self._members.values()))
+        late.cancel()
+
+    async def _end(self) -> None:
+        """Leave no process and no task behind."""
+        if not all(member.ended.done() for member in self._members.values()):
+            self._kill_all()
+        await asyncio.gather(*(member.bury() for member in self._all()))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._leave)
+
+    def _kill_all(self) -> None:
+        for member in self._members.values():
+            member.kill()
+
+    def _all(self) -> list[Member]:
+        return [*self._past, *self._members.values()]
+
+    # Hearing of them
+
+    def _hear(self, member: Member, report: Report) -> None:
+        try:
+            self._take(member, report)
+        except Exception as error:  # out of here, it would end the channel and no more
+            self._fail(error)
+
+    def _take(self, member: Member, report: Report) -> None:
+        self._still_born = 0
+        self._settle(member, report.account)
+        for level, text in report.logged:
+            _log.log(level, "%s", text)
+        if report.failure is not None:
+            self._fail(_error(*report.failure))
+        if report.notes:
+            self._begin(self._note(member, report))
+        for index, attempt in report.unpaid:
+            self._store.note_unpaid(index, attempt)
+            if (given := member.rows.get(index)) is not None:
+                given.tries.pop(attempt, None)
+        for index in report.dropped:
+            member.rows.pop(index, None)
+        for amount in report.released:
+            self._release(member, amount)
+        for ticket, amount in report.reserves:
+            self._begin(self._reserve(member, ticket, amount))
+        if report.items or report.progress is not None:
+            self._write(member, report)
+        self._changed()
+
+    async def _note(self, member: Member, report: Report) -> None:
+        """Write attempts down, and let them go."""
+        commits = [self._store.noting(*note) for note in report.notes]
+        for note in report.notes:
+            if (given := member.rows.get(note[0])) is not None:
+                given.tries[note[1]] = note[4]
+        for commit in commits:
+            await commit
+        self.sent += len(commits)
+        member.order.noted.extend(note[0] for note in report.notes)
+
+    def _write(self, member: Member, report: Report) -> None:
+        """Write rows down that have ended."""
+        commits: list[asyncio.Future[None]] = []
+        states: list[str] = []
+        for values in report.items:
+            given = member.rows.pop(values[0])
+            commits.append(self._store.finishing(given.complete(values, keep_prompts=self._keep_prompts)))
+            states.append(values[STATE])
+        member.uncommitted += len(commits)
+        member.answers.put_nowait(Answers(commits, states, report.progress))
+
+    async def _commit(self, member: Member) -> None:
+        """Count a worker's answers when they are in the run file, in their order."""
+        while True:
+            answers = await member.answers.get()
+            for commit in answers.commits:
+                await commit
+            member.uncommitted -= len(answers.commits)
+            for state in answers.states:
+                self.counts[state] += 1
+            if answers.progress is not None:
+                member.told = answers.progress
+            self._changed()
+
+    # Money
+
+    def _settle(self, member: Member, account: Account) -> None:
+        """Take over what a worker has spent since its last report."""
+        before, member.account = member.account, account
+        spent, reckoned = account.spent - before.spent, account.reckoned - before.reckoned
+        self._purse.add(spent, account.unknown - before.unknown, reckoned)
+
+    async def _reserve(self, member: Member, ticket: int, amount: float) -> None:
+        try:
+            await self._purse.reserve(amount)
+        except BudgetExceeded as error:
+            member.order.refused.append((ticket, str(error)))
+            return
+        if member.ended.done():
+            self._purse.release(amount)
+        else:
+            member.open[amount] += 1
+            member.order.granted.append(ticket)
+
+    def _release(self, member: Member, amount: float) -> None:
+        member.open[amount] -= 1
+        self._purse.release(amount)
+
+    # The end of a worker
+
+    def _lost(self, member: Member) -> None:
+        """A worker has ended: as it was told to, or it is dead."""
+        self._changed()
+        if not member.dismissed or member.rows:
+            self._begin(self._replace(member))
+
+    async def _replace(self, member: Member) -> None:
+        """Give a dead worker's rows to another one. What it had in flight may have been paid for."""
+        how = await member.bury(DYING)
+        self._still_born += 1
+        rows = dict(member.rows)
+        await self._write_off(member, rows)
+        member.rows.clear()
+        self._changed()
+        if self._fault is not None or self._stops or (not rows and self._feeder.done()):
+            return
+        if self._still_born >= MOST_DEATHS or any(given.deaths >= MOST_DEATHS for given in rows.values()):
+            self._fail(FlatoutError(f"{MOST_DEATHS} worker processes died one after another: {how}"))
+            return
+        _own_log.warning("a worker process has died: %s; another one takes its %d rows", how, len(rows))
+        self._past.append(member)
+        successor = self._add(member.number)
+        for given in rows.values():
+            successor.give(given)
+
+    async def _write_off(self, member: Member, rows: dict[int, Given]) -> None:
+        """Count what a dead worker had in flight as spent, and free what it had reserved."""
+        lost: list[tuple[int, int]] = []
+        for index, given in rows.items():
+            given.deaths += 1
+            lost.extend((index, attempt) for attempt in given.tries)
+            known = [cost for cost in given.tries.values() if cost != 0.0]  # 0.0: the model costs nothing
+            self._purse.add(0.0, len(known), sum(cost or 0.0 for cost in known))
+            given.tries.clear()
+        for amount, times in member.open.items():
+            for _ in range(times):
+                self._purse.release(amount)
+        member.open.clear()
+        await self._store.lose(lost)
+
+    # Waiting
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, fault: BaseException) -> None:
+        self._fault = self._fault or fault
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self._change.done():
+            self._change.set_result(None)
+
+    async def _until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds.
+
+        Raises:
+            FlatoutError: the team cannot go on.
+        """
+        while not condition():
+            if self._fault is not None:
+                raise self._fault
+            if self._change.done():
+                self._change = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._change)  # several may wait for it
+
+
+def _error(name: str, message: str) -> FlatoutError:
+    kind = getattr(errors, name, None)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, FlatoutError) else FlatoutError(message)

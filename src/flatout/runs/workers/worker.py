@@ -1,0 +1,188 @@
+"""The program of one worker: ``python -m flatout.runs.workers.worker DESCRIPTOR``.
+
+It asks the rows that the parent gives it over the socket with that descriptor. It ends when the parent says so, and at
+once when the parent is gone: what it would still pay for, nobody could write down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from functools import partial
+from typing import Any
+
+from flatout.client import Client
+from flatout.durable.attempts import NotedAttempts
+from flatout.durable.records import item_of
+from flatout.edge.fan_out import fan_out
+from flatout.errors import FlatoutError, StoreError
+from flatout.runs.asking import ask
+from flatout.runs.process import allow_many_files, tune_collector
+from flatout.runs.story.progress import Progress
+from flatout.runs.story.tally import Tally
+from flatout.runs.under_way import UnderWay
+from flatout.tasks.loop import loop_factory
+
+from .calls import call_of, from_data
+from .channel import Channel
+from .messages import Report, decode_order
+from .outset import Outset
+from .remote import LentPurse, Outbox, RemoteFile, RemoteLog
+
+TOLD_EVERY = 0.1
+"""Seconds between two reports of the counters while no row finishes."""
+
+LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a terminal or a supervisor sends to all processes of a run; the parent decides what they mean."""
+
+_ATTRIBUTES, _INSTANCE = "OTEL_RESOURCE_ATTRIBUTES", "service.instance.id"
+
+Given = tuple[int, bytes]
+"""A row to ask: its index, and its call as JSON."""
+
+
+class Worker:
+    """One worker, from its first order to its last report.
+
+    Args:
+        end: the socket to the parent.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._began: asyncio.Future[Outset] = asyncio.get_running_loop().create_future()
+        self._given: asyncio.Queue[Given | None] = asyncio.Queue()
+        self._under_way = UnderWay()
+        self._outbox = Outbox(self._send, lambda: self._purse.account)
+        self._file = RemoteFile(self._outbox)
+        self._purse = LentPurse(None, self._outbox)
+        self._progress = Progress()
+        self._ends = False
+
+    async def work(self) -> None:
+        """Ask what is given until no more comes."""
+        self._channel = await Channel.over(self._end, self._hear, self._lost)
+        try:
+            await self._ask_all(await self._began)
+        except FlatoutError as error:
+            self._outbox.report.failure = type(error).__name__, str(error)
+        except Exception as error:
+            self._outbox.report.failure = FlatoutError.__name__, f"a worker failed: {type(error).__name__}: {error}"
+            if os.environ.get("FLATOUT_DEBUG"):
+                raise
+        finally:
+            self._ends = True
+            self._outbox.flush()
+            await self._channel.close()
+
+    async def _ask_all(self, outset: Outset) -> None:
+        self._log_to_parent(outset.level)
+        client = outset.make_client()
+        self._purse.budget = client.purse.budget
+        client.purse = self._purse
+        async with client, _exporting(client, outset):
+            tally = Tally(self._progress, client)
+            telling = asyncio.ensure_future(self._tell(tally))
+            try:
+                asking = partial(self._ask, client, tally, from_data(outset.output))
+                async with aclosing(fan_out(self._rows(), asking, outset.window)) as outcomes:
+                    async for _ in outcomes:
+                        pass
+                tally.refresh()
+            finally:
+                telling.cancel()
+        self._outbox.report.progress = self._progress
+
+    def _log_to_parent(self, level: int) -> None:
+        logger = logging.getLogger("flatout")
+        logger.setLevel(level)
+        logger.addHandler(RemoteLog(self._outbox, asyncio.get_running_loop()))
+        logging.getLogger().addHandler(logging.NullHandler())  # as in the parent: nothing may tear up its live line
+
+    async def _rows(self) -> AsyncIterator[Given]:
+        """The rows that come, until the run stops. Those that came and will not be asked go back."""
+        while (given := await self._given.get()) is not None:
+            if self._under_way.stops:
+                self._outbox.report.dropped.append(given[0])
+            else:
+                yield given
+
+    async def _ask(self, client: Client, tally: Tally, output: Any, _: int, given: Given) -> None:
+        index, encoded = given
+        notes = NotedAttempts(self._file, index)
+        result = await ask(client, call_of(encoded, output), index, under_way=self._under_way, notes=notes)
+        if result is None:
+            self._outbox.report.dropped.append(index)
+            return
+        if isinstance(result.error, StoreError):
+            raise result.error
+        tally.finished(result, index)
+        self._file.finish(item_of(result, made=b"", row=None, keep_prompts=False), self._progress)
+
+    async def _tell(self, tally: Tally) -> None:
+        """Tell the parent how it goes."""
+        while True:
+            await asyncio.sleep(TOLD_EVERY)
+            tally.refresh()
+            now = asyncio.get_running_loop().time()
+            self._progress.longest = self._under_way.longest(now)
+            self._outbox.report.progress = self._progress
+
+    # What the parent says
+
+    def _send(self, report: Report) -> None:
+        self._channel.send(report)
+
+    def _hear(self, body: bytes) -> None:
+        order = decode_order(body)
+        if order.outset is not None:
+            self._began.set_result(order.outset)
+        for given in order.calls:
+            self._given.put_nowait(given)
+        self._file.hear(order)
+        self._purse.hear(order)
+        while self._under_way.stops < order.stops:
+            self._under_way.stop()
+        if order.last:
+            self._given.put_nowait(None)
+
+    def _lost(self) -> None:
+        """The parent is gone, and with it everything that an answer could be written to."""
+        if not self._ends:
+            os._exit(1)
+
+
+def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[object]:
+    if outset.otlp is None and outset.metrics is None:
+        return nullcontext()
+    from flatout.telemetry import exporting  # importing OpenTelemetry is slow
+
+    attributes = os.environ.get(_ATTRIBUTES, "")
+    if _INSTANCE not in attributes:  # otherwise a collector would take the workers' counters for one process's
+        os.environ[_ATTRIBUTES] = f"{attributes}{',' if attributes else ''}{_INSTANCE}={os.getpid()}"
+    return exporting(client, outset.otlp, outset.metrics)
+
+
+def main() -> None:
+    """Be a worker."""
+    for number in LEFT_TO_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_PARENT)
+    tune_collector()
+    allow_many_files()
+    with socket.socket(fileno=int(sys.argv[1])) as end, asyncio.Runner(loop_factory=loop_factory()) as loop:
+        loop.run(_work(end))
+
+
+async def _work(end: socket.socket) -> None:
+    await Worker(end).work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Several workers: what they and their parent say to each other, and what the parent makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout import BudgetExceeded, Call, Config, ConfigError, Image, Limits
+from flatout.config.file import EndpointConfig, FoundConfig
+from flatout.durable.records import fingerprint
+from flatout.layers.budget import Purse
+from flatout.runs.client_options import ClientOptions
+from flatout.runs.input.rows import Row
+from flatout.runs.prompts.recipe import Recipe
+from flatout.runs.story.progress import Failure, Longest, Progress
+from flatout.runs.work import Work
+from flatout.runs.workers.calls import as_data, call_of, encoded, from_data
+from flatout.runs.workers.counters import add_up, over
+from flatout.runs.workers.given import Given
+from flatout.runs.workers.messages import Account, Incoming, Order, Report, decode_order, decode_report, encode
+from flatout.runs.workers.outset import Outset
+from flatout.runs.workers.remote import LentPurse, Outbox, RemoteFile
+from flatout.store import Item, RunFile
+from flatout.values.secret import Secret
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+
+
+def item(index: int = 0, **values: Any) -> Item:
+    return Item(index=index, fingerprint=b"f" * 16, state="answered", answer="yes", finished_at=1.0, **values)
+
+
+# Messages
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8), st.randoms())
+def test_messages_arrive_whole_however_they_are_cut(calls: list[bytes], chance: random.Random) -> None:
+    """A row would be lost or torn when the socket delivers half a message."""
+    sent = [Order(calls=[(place, call)], noted=[place]) for place, call in enumerate(calls)]
+    stream, incoming, arrived = b"".join(map(encode, sent)), Incoming(), []
+    while stream:
+        size = chance.randint(1, len(stream))
+        piece, stream = stream[:size], stream[size:]
+        arrived += [decode_order(body) for body in incoming.take(piece)]
+    assert arrived == sent
+
+
+def test_a_report_comes_back_as_it_was() -> None:
+    """The parent would write another answer, count or cost than the worker had."""
+    progress = Progress(answered=2, longest=Longest(3, 1.5, 8.5), failures={"Truncated": Failure(1, "cut", 4, "more")})
+    progress.searched = frozenset({"requests"})
+    report = Report(
+        account=Account(1.25, 2, 0.5),
+        notes=[(7, 1, "openai/gpt", 12.5, None, None, "RateLimited: slow down")],
+        unpaid=[(7, 1)],
+        items=[list(msgspec.structs.astuple(item(7, cost=0.25)))],
+        dropped=[8],
+        reserves=[(0, 0.125)],
+        released=[0.125],
+        progress=progress,
+        logged=[(30, "a warning")],
+        failure=("ConfigError", "wrong"),
+    )
+    (body,) = Incoming().take(encode(report))
+    assert decode_report(body) == report
+
+
+def test_half_of_a_surrogate_pair_ends_no_worker() -> None:
+    """An answer that was paid for would be lost for one strange character, and its worker with it."""
+    values = list(msgspec.structs.astuple(item(1)))
+    values[6] = "half \ud83d"
+    (body,) = Incoming().take(encode(Report(items=[values], account=Account(0.5))))
+    report = decode_report(body)
+    assert report.items[0][6] == "half ?"
+    assert report.items[0][2] == b"f" * 16
+    assert report.account.spent == 0.5
+
+
+# Calls
+
+
+def test_a_worker_makes_the_very_call_of_the_row() -> None:
+    """The prompt, a parameter or the schema would be another one than the run file says."""
+    row = Row(3, 4, {"id": "a", "prompt": "half \ud83d, whole 😀", "temperature": 0.5, "stop": ["x"]})
+    for output in (None, {"type": "object"}, Literal["spam", "ham"]):
+        call = Recipe(params={"max_tokens": 5, "output": output, "extra": {"top_k": 3}}).call(row)
+        described = msgspec.json.decode(msgspec.json.encode(as_data(output)))
+        assert call_of(encoded(call), from_data(described)) == call
+    with pytest.raises(ConfigError, match="choices"):
+        as_data(int)
+
+
+def test_a_picture_goes_as_the_part_that_is_sent() -> None:
+    """A worker would have to find the file again, or send its name."""
+    picture = Image(PNG)
+    call = call_of(encoded(Call(messages=[{"role": "user", "content": ["what is it?", picture]}])))
+    assert call.messages is not None
+    assert call.messages[0]["content"] == ["what is it?", picture.part]
+
+
+@pytest.mark.parametrize("keep_prompts", [True, False])
+def test_the_parent_completes_an_answer(keep_prompts: bool) -> None:
+    """The run file would hold no question beside the answer, or one although none is to be kept."""
+    work = Work.of(5, Row(5, 6, {"prompt": "why?"}), Recipe())
+    values = list(msgspec.structs.astuple(item(5)))
+    values[2:5] = [None, None, None]
+    found = Item(
+        **dict(zip(Item.__struct_fields__, Given(work).complete(values, keep_prompts=keep_prompts), strict=True))
+    )
+    assert found.fingerprint == fingerprint(work.made)
+    assert (found.input, found.prompt) == ((work.kept, work.made) if keep_prompts else (None, None))
+    assert found.answer == "yes"
+
+
+# How a worker begins
+
+
+def begun(options: dict[str, Any], limits: Limits | None = None, config: Config | None = None) -> Any:
+    described = Outset.of(ClientOptions(options, limits), config or Config(), "the workers of x")
+    assert "secret-key" not in repr(described) + repr(ClientOptions(options, limits))
+    (body,) = Incoming().take(encode(Order(outset=described)))
+    outset = decode_order(body).outset
+    assert outset is not None
+    return outset.make_client()
+
+
+def shared_by(client: Any, model: str) -> Limits:
+    targets = client._engine.targets
+    return targets.limits_of(targets.target(model))  # type: ignore[no-any-return]
+
+
+def test_a_worker_has_the_parents_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would ask another server, without the headers, or with other limits."""
+    monkeypatch.setenv("MINE", "key")
+    table = EndpointConfig(base_url="http://127.0.0.1:1/v1", key_env="MINE", headers={"Authorization": "secret-key"})
+    config = Config(endpoints={"mine": table}, limits={"mine": Limits(rpm=60)}, budget=3.0, timeout=7.0)
+    client = begun({"model": "mine/m", "headers": {"X-Key": "secret-key"}, "config": "elsewhere.toml"}, None, config)
+    target = client._engine.targets.target("mine/m")
+    assert target.endpoint.headers == {"Authorization": "secret-key", "X-Key": "secret-key"}
+    assert shared_by(client, "mine/m") == Limits(rpm=60, shared="the workers of x")
+    assert client.purse.budget == 3.0
+
+
+def test_targets_that_share_their_limits_already_go_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers would keep to a limit among themselves, and past it with the other programs of the team."""
+    monkeypatch.setenv("GROQ_API_KEY", "key")
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    client = begun({"model": "groq/m"}, None, Config(limits={"openai": Limits(shared="team")}))
+    assert shared_by(client, "openai/m").shared == "team"
+    assert shared_by(client, "groq/m").shared == "the workers of x"
+    assert shared_by(begun({"model": "groq/m"}, Limits(shared="all")), "groq/m").shared == "all"
+
+
+def test_what_the_user_has_not_approved_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would send prompts where the parent refuses to."""
+    config = FoundConfig(
+        endpoints={"openai": EndpointConfig(base_url="http://127.0.0.1:1/v1")}, path="/x/flatout.toml", trusted=False
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    with pytest.raises(Exception, match="flatout trust"):
+        begun({"model": "openai/m"}, None, config)
+
+
+def test_addresses_go_whole() -> None:
+    """A worker would ask a server without the key in its address."""
+    client = begun({"model": "m", "base_url": Secret("http://127.0.0.1:1/secret-key/v1")})
+    assert "secret-key" in client._engine.targets.target("m").endpoint.base_url
+
+
+# The run file and the purse from afar
+
+
+def test_an_attempt_waits_until_the_parent_has_noted_it() -> None:
+    """After a crash nobody would know of a call that was paid for."""
+
+    async def main() -> None:
+        reports: list[Report] = []
+        file = RemoteFile(outbox := Outbox(reports.append, Account))
+        noting = asyncio.ensure_future(file.note_attempt(4, 1, "t", 1.0, None))
+        cancelled = asyncio.ensure_future(file.note_attempt(5, 1, "t", 1.0, None))
+        await asyncio.sleep(0)
+        outbox.flush()
+        assert [note[0] for note in reports[0].notes] == [4, 5]
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        assert not noting.done()
+        file.hear(Order(noted=[4, 5]))
+        await noting
+
+    asyncio.run(main())
+
+
+def test_the_purse_is_the_parents() -> None:
+    """Each worker would spend the whole budget; a cancelled call would hold its money for ever."""
+
+    async def main() -> None:
+        reports: list[Report] = []
+        purse = LentPurse(5.0, outbox := Outbox(reports.append, lambda: purse.account))
+        granted, refused, late = (asyncio.ensure_future(purse.reserve(worst)) for worst in (1.0, 2.0, 3.0))
+        await asyncio.sleep(0)
+        purse.add(0.5, 1, 0.25)
+        outbox.flush()
+        assert reports[0].reserves == [(0, 1.0), (1, 2.0), (2, 3.0)]
+        assert reports[0].account == Account(0.5, 1, 0.25)
+        late.cancel()
+        await asyncio.sleep(0)
+        purse.hear(Order(granted=[0, 2], refused=[(1, "nothing is left")]))
+        await granted
+        with pytest.raises(BudgetExceeded, match="nothing is left"):
+            await refused
+        purse.release(1.0)
+        outbox.flush()
+        assert sorted(reports[1].released) == [1.0, 3.0]
+
+    asyncio.run(main())
+
+
+def test_a_client_may_spend_from_another_purse() -> None:
+    """The workers' money would be counted twice, or not at all."""
+    client = begun({"model": "m", "base_url": "http://127.0.0.1:1/v1"})
+    client.purse = purse = Purse(None)
+    purse.add(0.75, 0, 0.0)
+    assert client.spent == 0.75
+
+
+# Counters
+
+
+def test_counters_add_up() -> None:
+    """The live line and the summary would show one worker's numbers for the whole run's."""
+    first = Progress(input_tokens=10, retries=1, in_flight=3, waiting=5, holds="requests", pace=7.0)
+    first.waits, first.failures = {"body": 1.0}, {"Truncated": Failure(2, "late", 9, "")}
+    first.paused, first.longest, first.capped = {"a": "busy"}, Longest(1, 2.0, 3.0), 3
+    second = Progress(input_tokens=5, in_flight=2, waiting=1, holds="tokens", hosted=False)
+    second.waits, second.failures = {"body": 0.5, "pause": 2.0}, {"Truncated": Failure(1, "early", 2, "")}
+    second.longest = Longest(8, 4.0, 1.0)
+    total = Progress(total=100, answered=4)
+    add_up([first, second], total)
+    assert (total.total, total.answered, total.input_tokens, total.retries) == (100, 4, 15, 1)
+    assert (total.in_flight, total.waiting, total.holds, total.pace) == (5, 6, "requests", 7.0)
+    assert total.waits == {"body": 1.5, "pause": 2.0}
+    assert total.failures == {"Truncated": Failure(3, "early", 2, "")}
+    assert (total.paused, total.longest, total.capped) == ({"a": "busy"}, second.longest, 5)
+    assert not total.hosted
+    add_up([over(first), over(second)], total)
+    assert (total.input_tokens, total.in_flight, total.paused, total.longest, total.capped) == (15, 0, {}, None, None)
+
+
+# The run file
+
+
+def test_what_a_dead_worker_had_in_flight_counts_by_its_estimate(tmp_path: Path) -> None:
+    """A budget would be exceeded by what dead workers have paid for; the next try would look like the lost one."""
+
+    async def main() -> None:
+        async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
+            for attempt, cost in ((1, 0.25), (2, 0.5)):
+                await run.note_attempt(3, attempt, "t", 1.0, cost)
+            await run.note_attempt(4, 1, "t", 1.0, 1.0)
+            await run.lose([(3, 1), (3, 2)])
+            await run.note_attempt(3, 1, "t", 2.0, 0.25)
+            await run.finishing(msgspec.structs.astuple(item(3, cost=0.125, attempts=1)))
+            assert [(lost.index, lost.attempt) for lost in run.unsettled().attempts] == [(3, 1), (3, 2)]
+        async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
+            assert run.spent_before == 0.25 + 0.5 + 0.125 + 1.0
+
+    asyncio.run(main())
