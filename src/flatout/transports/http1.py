@@ -5,7 +5,7 @@ way in: llhttp (through httptools) takes the bytes apart, and the answer keeps t
 before anybody is woken. A large or streamed one is read piece by piece, and the socket is not read while nobody reads
 the pieces.
 
-An error here means that the request may have been sent. What fails before that is in `flatout.transports.dial`.
+A ProtocolError means that the request may have been sent. What fails before that is a ConnectError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import cast
 
 import httptools
 
-from flatout.errors import ProtocolError
+from flatout.errors import ConnectError, ProtocolError
 from flatout.policies.failures.decision import CONNECTION_LOST
 
 LARGE = 256 * 1024
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
             whole: whether to wait for the body as well, up to `LARGE` bytes of it.
 
         Raises:
+            ConnectError: the connection was closed before anything was sent.
             ProtocolError: no well-formed answer arrived.
         """
         answer = self._answer = Answer(self, self._loop, whole=whole)
@@ -128,8 +129,8 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, head: bytes, body: bytes, answer: Answer) -> None:
         transport = self._transport
-        if transport is None:
-            raise answer.cut_off()
+        if transport is None or transport.is_closing():
+            raise ConnectError("the server closed the connection as soon as it was open")
         if len(body) <= LARGE:
             transport.write(head + body)
             return

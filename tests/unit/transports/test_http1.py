@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.errors import ProtocolError
+from flatout.errors import ConnectError, ProtocolError
 from flatout.testing import run_virtual
 from flatout.transports.http1 import LARGE, MAX_HEAD, Answer, Connection
 
@@ -292,6 +292,21 @@ def test_a_request_that_is_given_up_closes_the_connection():
             await asyncio.sleep(0)
             assert talk.lost == [talk.connection]
             talk = Talk(takes=LARGE)
+
+    in_loop(scenario)
+
+
+def test_nothing_was_sent_on_a_connection_that_was_closed_before():
+    """A call that was never sent would count as one that may have been paid for."""
+
+    async def scenario() -> None:
+        talk = Talk()
+        talk.wire.abort()
+        for _ in range(2):  # closing, and then closed
+            with pytest.raises(ConnectError):
+                await talk.connection.ask(HEAD, b"", whole=True)
+            await asyncio.sleep(0)
+        assert talk.wire.written == b""
 
     in_loop(scenario)
 
