@@ -78,6 +78,9 @@ class JSONCodec(ABC):
         """
         if not 200 <= response.status < 300:
             raise error_of(response.status, response.headers, response.body, self._endpoint)
+        usual = self._usual(response.body)
+        if usual is not None:
+            return self._judged(call, response, usual, response.body)
         if is_stream(response.body):
             unasked = self.stream_decoder(call, response.headers)
             unasked.feed(response.body)
@@ -111,6 +114,10 @@ class JSONCodec(ABC):
     @abstractmethod
     def _payload(self, call: Call, stream: bool) -> dict[str, Any]:
         """The request's JSON, without ``extra``."""
+
+    def _usual(self, body: bytes) -> Answer | None:
+        """The content of an answer that has the usual shape, quickly; None for `_read` to read it leniently."""
+        return None
 
     @abstractmethod
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
@@ -161,6 +168,12 @@ class JSONCodec(ABC):
 
     def _reply(self, call: Call, response: Response, data: dict[str, Any], body: bytes) -> Reply:
         answer = self._read(call, data)
+        return self._judged(call, response, answer, body, data if is_problem(data) else answer.failure)
+
+    def _judged(
+        self, call: Call, response: Response, answer: Answer, body: bytes, failure: Mapping[str, Any] | None = None
+    ) -> Reply:
+        """The reply, if the answer is usable."""
         reply = Reply(
             text=answer.text,
             reasoning=answer.reasoning,
@@ -175,7 +188,7 @@ class JSONCodec(ABC):
             native=b"" if answer.turn is None else self._signed(answer.turn),
         )
         paid = reply if reply.usage.input_tokens is not None or reply.text.strip() else None
-        if (failure := data if is_problem(data) else answer.failure) is not None:
+        if failure is not None:
             raise error_in_answer(failure, response, self._endpoint, paid)
         if (fault := answer.fault or unfinished(call, reply, may_be_silent=self._may_be_silent(call))) is not None:
             kind, text = fault

@@ -25,6 +25,7 @@ from flatout.values.reply import NATIVE
 
 from .codec import JSONCodec
 from .openai_stream import Chunks, text_of
+from .openai_usual import usage_of, usual
 
 _SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tool_choice")
 """Parameters with the same name in a Call and on the wire."""
@@ -118,6 +119,9 @@ class OpenAIChat(JSONCodec):
             return message
         own = self._own_turn(message) if NATIVE in message else None
         return own if isinstance(own, Mapping) else _plain_calls(spelt_out(message))
+
+    def _usual(self, body: bytes) -> Answer | None:
+        return usual(body)
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         choices = data.get("choices")
@@ -252,12 +256,4 @@ def _usage(data: Any) -> Usage:
     cached = as_count(as_dict(data.get("prompt_tokens_details")).get("cached_tokens"))
     if cached is None:
         cached = as_count(data.get("prompt_cache_hit_tokens"))  # DeepSeek
-    if reasoning and _counted_beside(data, prompt, answer, reasoning):
-        answer = (answer or 0) + reasoning
-    return Usage(input_tokens=prompt, output_tokens=answer, cached_tokens=cached, reasoning_tokens=reasoning)
-
-
-def _counted_beside(data: dict[str, Any], prompt: int | None, answer: int | None, reasoning: int) -> bool:
-    """Whether reasoning is counted in addition to the answer instead of within it (xAI). Only the total shows that."""
-    total = as_count(data.get("total_tokens"))
-    return prompt is not None and answer is not None and total == prompt + answer + reasoning
+    return usage_of(prompt, answer, as_count(data.get("total_tokens")), cached=cached, reasoning=reasoning)
