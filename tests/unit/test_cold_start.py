@@ -42,7 +42,7 @@ async def gather(client):
 
 HEAVY = (
     *("genai_prices", "pydantic", "jsonschema_rs", "jinja2", "opentelemetry", "sqlite3", "typer", "rich"),
-    *("email", "importlib.metadata", "xllamacpp", "pyarrow", "mcp"),
+    *("aiohttp", "email", "importlib.metadata", "xllamacpp", "pyarrow", "mcp"),
     *(f"flatout.providers.formats.{name}" for name in ("anthropic", "gemini", "openai_responses")),
     *("flatout.agents", "flatout.runs", "flatout.local", "flatout.telemetry", "flatout.testing", "flatout.cli"),
 )
@@ -55,7 +55,7 @@ def loaded(program: str) -> list[str]:
     return said.stdout.split()
 
 
-@pytest.mark.parametrize("ask", ["", "asyncio.run(main(call))"])
+@pytest.mark.parametrize("ask", ["", "asyncio.run(main(call))", "Client('openai/gpt-5-mini', api_key='x', config={})"])
 def test_a_plain_call_loads_only_what_it_needs(ask: str):
     """A command-line tool or a serverless function that makes one call would wait four times as long for it."""
     assert loaded(ASK + ask) == []
