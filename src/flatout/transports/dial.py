@@ -6,6 +6,7 @@ Whatever fails here fails before anything of a request was sent.
 from __future__ import annotations
 
 import asyncio
+import encodings.idna  # noqa: F401 - otherwise the first connection would load it from the disk
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
