@@ -63,8 +63,8 @@ class Answer:
         Args:
             status: the HTTP status.
             headers: the headers.
-            length: the bytes of the body. If fewer are written, the connection is closed, as if the server had died.
-                None if nobody knows it: the body is chunked.
+            length: the bytes of the body. If others are written, the connection is closed after them, as if the server
+                had died. None if nobody knows it: the body is chunked.
         """
         self._connection.write(self._head(status, headers, length))
 
@@ -86,10 +86,10 @@ class Answer:
         if not self._begun:
             self.keeps = False
             self.send(500, JSON, _error("the server failed"))
-        elif self._left > 0:
-            self.keeps = False
         elif self._chunked:
             self._connection.write(b"0\r\n\r\n")
+        elif self._left:
+            self.keeps = False
 
     def fail(self) -> None:
         """End the answer of a handler that raised."""
