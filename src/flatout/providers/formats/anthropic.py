@@ -16,7 +16,7 @@ from flatout.errors import InvalidRequest
 from flatout.providers.schemas.strict import ANTHROPIC
 from flatout.providers.schemas.structured import Schema, is_recursive, schema_of
 from flatout.providers.tools import chosen_tool, function_of, tools_of
-from flatout.providers.wire.answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call, total
+from flatout.providers.wire.answer import Answer, Fault, as_count, as_dict, as_dicts, as_text, tool_call
 from flatout.providers.wire.messages import (
     Media,
     answered_call,
@@ -34,6 +34,7 @@ from flatout.values import Call, Target, Usage
 
 from .anthropic_stream import MessageBlocks
 from .anthropic_turns import ANSWER_TOOL, answer_in, joined, thought_is_missing, turn_of
+from .anthropic_usual import usage_of, usual
 from .codec import JSONCodec
 
 VERSION = "2023-06-01"
@@ -172,6 +173,9 @@ class Anthropic(JSONCodec):
         """The content of the model's turn, unchanged if this provider made it."""
         own = self._own_turn(message)
         return list(own) if is_list(own) else _content(message, _tool_uses(message))
+
+    def _usual(self, body: bytes) -> Answer | None:
+        return usual(body)
 
     def _read(self, call: Call, data: dict[str, Any]) -> Answer:
         blocks = as_dicts(data.get("content"))
@@ -354,13 +358,10 @@ def _fault(data: dict[str, Any], reason: str | None) -> Fault | None:
 
 def _usage(data: Any) -> Usage:
     usage = as_dict(data)
-    cached = as_count(usage.get("cache_read_input_tokens"))
-    written = as_count(usage.get("cache_creation_input_tokens"))
-    fresh = as_count(usage.get("input_tokens"))
-    return Usage(
-        input_tokens=None if fresh is None else total(fresh, cached, written),
-        output_tokens=as_count(usage.get("output_tokens")),
-        cached_tokens=cached,
-        cache_write_tokens=written,
-        reasoning_tokens=as_count(as_dict(usage.get("output_tokens_details")).get("thinking_tokens")),
+    return usage_of(
+        as_count(usage.get("input_tokens")),
+        as_count(usage.get("output_tokens")),
+        cached=as_count(usage.get("cache_read_input_tokens")),
+        written=as_count(usage.get("cache_creation_input_tokens")),
+        reasoning=as_count(as_dict(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
