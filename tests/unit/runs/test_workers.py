@@ -18,9 +18,11 @@ from flatout.durable.records import fingerprint
 from flatout.layers.budget import Purse
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.input.rows import Row
+from flatout.runs.job import RunOptions
 from flatout.runs.prompts.recipe import Recipe
 from flatout.runs.story.progress import Failure, Longest, Progress
 from flatout.runs.work import Work
+from flatout.runs.workers.assembly import team_for
 from flatout.runs.workers.calls import as_data, call_of, encoded, from_data
 from flatout.runs.workers.counters import add_up, over
 from flatout.runs.workers.given import Given
@@ -172,6 +174,37 @@ def test_addresses_go_whole() -> None:
     """A worker would ask a server without the key in its address."""
     client = begun({"model": "m", "base_url": Secret("http://127.0.0.1:1/secret-key/v1")})
     assert "secret-key" in client._engine.targets.target("m").endpoint.base_url
+
+
+def divided(tmp_path: Path, workers: int, limits: Limits | None, **others: Any) -> list[tuple[Limits | None, Any]]:
+    """The limits of each worker, and whether it shares them."""
+    made_with = ClientOptions({"model": "m", "base_url": "http://127.0.0.1:1/v1", **others}, limits)
+    options = RunOptions(source="in.jsonl", workers=workers)
+
+    async def main() -> list[tuple[Limits | None, Any]]:
+        async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
+            team = team_for(options, made_with, made_with.make(), run, Progress(), "r.flatout")
+            outsets = [team._outset(number, 1) for number in range(team._most)]
+        return [(outset.limits, outset.shares is not None) for outset in outsets]
+
+    return asyncio.run(main())
+
+
+def test_a_concurrency_alone_is_divided(tmp_path: Path) -> None:
+    """Each worker would take all of it; or a server of one's own be asked at half the pace, for nothing."""
+    assert divided(tmp_path, 3, Limits(concurrency=8)) == [
+        (Limits(concurrency=3), False), (Limits(concurrency=3), False), (Limits(concurrency=2), False),
+    ]  # fmt: skip
+    assert divided(tmp_path, 4, Limits(concurrency=2)) == [(Limits(concurrency=1), False)] * 2
+
+
+def test_whatever_else_may_be_limited_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers would each take a whole limit that counts by the minute."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    for limits in (None, Limits(rpm=60), Limits(rpm=60, concurrency=4), Limits(concurrency=4, shared="team")):
+        assert divided(tmp_path, 2, limits) == [(limits, True)] * 2
+    hosted = {"model": "openai/gpt-5-mini", "base_url": None}
+    assert divided(tmp_path, 2, Limits(concurrency=4), **hosted) == [(Limits(concurrency=4), True)] * 2
 
 
 # The run file and the purse from afar

@@ -28,7 +28,7 @@ class Outset(Struct, array_like=True):
         config: the settings in force, as flatout.toml has them.
         found: where flatout found that file, and whether the user trusts it; None for one that the user named.
         output: what the answers must be; see `flatout.runs.workers.calls.as_data`.
-        shares: the name under which the workers share the limits of targets that share no other.
+        shares: the name under which the workers share the limits of targets that share no other; None for no sharing.
         window: the most rows under way at once.
         level: the level of the log.
         otlp: the collector for telemetry.
@@ -39,7 +39,7 @@ class Outset(Struct, array_like=True):
     limits: Limits | None
     config: dict[str, Any]
     found: tuple[str, bool] | None
-    shares: str
+    shares: str | None
     output: list[Any] | dict[str, Any] | None = None
     window: int = 1
     level: int = 0
@@ -50,7 +50,7 @@ class Outset(Struct, array_like=True):
         return "Outset(…)"  # headers and addresses may hold keys
 
     @classmethod
-    def of(cls, made_with: ClientOptions, config: Config, shares: str, **others: Any) -> Outset:
+    def of(cls, made_with: ClientOptions, config: Config, shares: str | None, **others: Any) -> Outset:
         """Describe a client that was made with these options and has this configuration."""
         given = {name: _revealed(value) for name, value in made_with.client.items() if name != "config"}
         found = (config.path, config.trusted) if isinstance(config, FoundConfig) else None
@@ -71,7 +71,7 @@ class Outset(Struct, array_like=True):
 class _Together(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a worker: targets that share their limits with nobody else share them among the workers."""
 
-    shares: str
+    shares: str | None = None
 
     def limits_for(self, endpoint: str, model: str) -> Limits:
         return Config.limits_for(self, endpoint, model).over(Limits(shared=self.shares))
@@ -80,7 +80,7 @@ class _Together(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class _FoundTogether(FoundConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same for a flatout.toml that flatout found itself."""
 
-    shares: str
+    shares: str | None = None
 
     def limits_for(self, endpoint: str, model: str) -> Limits:
         return Config.limits_for(self, endpoint, model).over(Limits(shared=self.shares))

@@ -17,7 +17,7 @@ from flatout.store import Item
 
 from .messages import Account, Order, Report
 
-TOGETHER = 0.001
+TOGETHER = 0.003
 """Seconds for which a worker gathers what it has to say."""
 
 OWN = slice(2, 5)
