@@ -143,7 +143,8 @@ class Job:
 
 def command(folder: Path, number: int, url: str, rows: int) -> Job:
     program = ["-m", "flatout", "run", "in.jsonl", "-o", "out.jsonl", "-q", "-m", "any", "--base-url", url]
-    job = Job(folder, [*program, "--rpm", "600k", "--concurrency", str(IN_FLIGHT)], "out.jsonl.flatout")
+    program += ["--rpm", "600k", "--concurrency", str(IN_FLIGHT), "--workers", str(1 + number % 2)]
+    job = Job(folder, program, "out.jsonl.flatout")
     with (folder / "in.jsonl").open("w") as file:
         for row in range(rows):
             file.write(json.dumps({"id": row, "prompt": f"job {number} row {row}"}) + "\n")

@@ -183,6 +183,18 @@ def test_workers_keep_to_one_limit(tmp_path: Path) -> None:
         assert stats["refused"] == 0
 
 
+def test_a_bad_row_in_a_pipe_ends_workers_that_have_just_begun(tmp_path: Path) -> None:
+    """What was answered before it would be gone; a worker that was being started would die with a traceback."""
+    rows = b'"question 0"\n"question 1"\nnonsense\n'
+    with provider() as server:
+        given = ("run", "-", "-o", "out.jsonl", *server.options(), *PLENTY, *TWO)
+        done = flatout(*given, folder=tmp_path, stdin=rows)
+        assert server.stats()["answered"] == 2
+    assert done.code == 1
+    assert "stdin, line 3: not JSON" in done.err
+    assert "died" not in done.err
+
+
 def test_the_embedded_model_wants_no_workers(tmp_path: Path) -> None:
     """Each worker would start a server of its own, and the machine compute everything at a crawl."""
     questions(tmp_path, 3)

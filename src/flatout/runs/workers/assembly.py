@@ -63,6 +63,7 @@ def team_for(
             config,
             shares=name if slots is None else None,
             output=output,
+            number=number,
             window=window,
             level=level,
             otlp=None if otlp is None else otlp.reveal(),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from flatout.errors import FlatoutError
 from flatout.runs.story.progress import Progress
 
 from .calls import encoded
@@ -77,10 +78,17 @@ class Member:
         self._order: Order | None = None
 
     async def start(self, outset: Outset) -> None:
-        """Start the process, and tell it how to begin."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.to_thread(_started, theirs)
+        """Start the process, and tell it how to begin. To be waited for: it must not be cancelled.
+
+        Raises:
+            FlatoutError: the system allows no more processes or files.
+        """
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._process = await asyncio.to_thread(_started, theirs)
+        except OSError as error:
+            raise FlatoutError(f"a worker process cannot be started: {error.strerror or error}") from None
         self._channel = await Channel.over(ours, self._heard, self._has_ended)
         self._channel.send(Order(outset=outset))
         self._flush()

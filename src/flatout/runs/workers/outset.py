@@ -29,6 +29,7 @@ class Outset(Struct, array_like=True):
         found: where flatout found that file, and whether the user trusts it; None for one that the user named.
         output: what the answers must be; see `flatout.runs.workers.calls.as_data`.
         shares: the name under which the workers share the limits of targets that share no other; None for no sharing.
+        number: the worker's place among the workers.
         window: the most rows under way at once.
         level: the level of the log.
         otlp: the collector for telemetry.
@@ -41,6 +42,7 @@ class Outset(Struct, array_like=True):
     found: tuple[str, bool] | None
     shares: str | None
     output: list[Any] | dict[str, Any] | None = None
+    number: int = 0
     window: int = 1
     level: int = 0
     otlp: str | None = None

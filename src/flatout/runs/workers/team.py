@@ -76,7 +76,9 @@ class Team:
         self._members: dict[int, Member] = {}  # by their numbers
         self._past: list[Member] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()
         self._stops = 0
+        self._ends = False
         self._still_born = 0
         self._fault: BaseException | None = None
         self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -91,9 +93,8 @@ class Team:
         feeder = self._feeder = asyncio.ensure_future(self._feed(works))
         feeder.add_done_callback(lambda _: self._changed())
         try:
-            await self._until(feeder.done)
-            feeder.result()
-            await self._until(lambda: not any(member.load for member in self._all()))
+            await self._until(lambda: feeder.done() and not any(member.load for member in self._all()))
+            feeder.result()  # what the input raises, after everything that was given has ended
             await self._dismiss()
         finally:
             feeder.cancel()
@@ -141,7 +142,7 @@ class Team:
 
     def _add(self, number: int) -> Member:
         member = self._members[number] = Member(number, self._hear, self._lost)
-        self._begin(member.start(self._outset(number, self._windows[number])))
+        self._starting.add(self._begin(member.start(self._outset(number, self._windows[number]))))
         self._begin(self._commit(member))
         return member
 
@@ -155,6 +156,8 @@ class Team:
 
     async def _end(self) -> None:
         """Leave no process and no task behind."""
+        self._ends = True
+        await asyncio.gather(*self._starting, return_exceptions=True)  # a process that is half started cannot be ended
         if not all(member.ended.done() for member in self._members.values()):
             self._kill_all()
         await asyncio.gather(*(member.bury() for member in self._all()))
@@ -265,7 +268,7 @@ class Team:
     def _lost(self, member: Member) -> None:
         """A worker has ended: as it was told to, or it is dead."""
         self._changed()
-        if not member.dismissed or member.rows:
+        if not self._ends and (not member.dismissed or member.rows):
             self._begin(self._replace(member))
 
     async def _replace(self, member: Member) -> None:
@@ -304,13 +307,15 @@ class Team:
 
     # Waiting
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._starting.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 

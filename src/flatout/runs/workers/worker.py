@@ -41,6 +41,8 @@ TOLD_EVERY = 0.1
 LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a terminal or a supervisor sends to all processes of a run; the parent decides what they mean."""
 
+_log = logging.getLogger("flatout")
+
 _ATTRIBUTES, _INSTANCE = "OTEL_RESOURCE_ATTRIBUTES", "service.instance.id"
 
 Given = tuple[int, bytes]
@@ -166,7 +168,8 @@ def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[ob
     attributes = os.environ.get(_ATTRIBUTES, "")
     if _INSTANCE not in attributes:  # otherwise a collector would take the workers' counters for one process's
         os.environ[_ATTRIBUTES] = f"{attributes}{',' if attributes else ''}{_INSTANCE}={os.getpid()}"
-    return exporting(client, outset.otlp, outset.metrics)
+    warn = _log.warning if outset.number == 0 else _log.debug  # one collector, one warning
+    return exporting(client, outset.otlp, outset.metrics, warn=warn)
 
 
 def main() -> None:
