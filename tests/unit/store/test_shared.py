@@ -23,7 +23,7 @@ from flatout.policies.pacing.tokens import Need
 from flatout.store import shared_members
 from flatout.store.shared import LOCKS, SharedLimits, forget
 from flatout.store.shared_log import KEPT
-from flatout.values import Limits
+from flatout.values import Limits, Usage
 
 HOLD = """
 import sys, time
@@ -89,6 +89,17 @@ def test_one_s_refusal_pauses_the_others(folder):
         first.admit(need, 1.0)
         first.refused(need, 30.0, None, 1.0, 1.0, 0.0)
         assert second.ready_at(Need(), 2.0) == (pytest.approx(31.0, abs=0.3), "pause")
+
+
+def test_who_joins_keeps_as_many_in_flight_as_those_who_were_told_the_limit(folder):
+    """Whoever joins a run whose limit is known would never have more than a thousand requests in flight."""
+    with closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)) as two:
+        first, need = Pacer(Limits(), 0.0, shared=one), Need()
+        first.admit(need, 0.0)
+        first.answered(need, Usage(), {"x-ratelimit-limit-requests": "600000"}, 0.0, 0.1, 0.1)
+        late = Pacer(Limits(), 0.2, shared=two)
+        assert late.found() == first.found() == {"rpm": 600_000.0}
+        assert late.use("concurrency") is first.use("concurrency") is None
 
 
 def test_other_names_and_other_targets_share_nothing(folder):

@@ -139,6 +139,7 @@ class Pacer:
         self._searches = adaptive == "rate"
         self._bare = bare  # whether nothing bounds what is sent but a search
         self._joint = Joint(shared) if shared is not None else None
+        self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         if bare:
             self._begin(now, None if learnt is None else learnt * TRUST)
         self._answered = 0
@@ -147,7 +148,6 @@ class Pacer:
         self._before = 0  # answers before it
         self._unused, self._noted_at = 0, now  # how often running limits were refused that were not used up
         self._noted = {name: axis.taken for name, axis in self._axes.items()}  # what was taken of each by then
-        self._most = limits.concurrency or (math.inf if rate_known else IN_FLIGHT)
         self._tolerates = rate_known or limits.concurrency is not None
         self._tolerance = Tolerance(FORGIVEN, CONFIRMED - 1.0) if rate_known else Tolerance(FORGIVEN_UNKNOWN)
         self._probe = probe and self.search is None
