@@ -65,7 +65,7 @@ def among_others() -> tuple[Pacer, float]:
     """A pacer that has found that others use its limit, too: half of it, and now more, now less."""
     pacer, now = Pacer(Limits(), 0.0, learnt=60.0), 0.0
     room, since = 20.0, 0.0
-    while "among others" not in repr(pacer):
+    while ", among" not in repr(pacer):
         need = Need()
         now = max(now, pacer.ready_at(need, now)[0])
         pacer.admit(need, now)
