@@ -104,7 +104,7 @@ class Programs:
     def die(self, number: int) -> None:
         """Let one program die."""
         self.all[number].die()
-        self.all[number].pacer.in_flight = 0
+        self.all[number].pacer._in_flight.own = 0
         self._senders[number] = Sender(self.all[number], self, self._random)
         self._due = [each for each in self._due if each[2] != number]
         heapq.heapify(self._due)

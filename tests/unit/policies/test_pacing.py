@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.pacer import PROBE, Pacer, Wait
-from flatout.policies.pacing.pause import FIRST_DOUBT
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.pause import FIRST_DOUBT, Wait
+from flatout.policies.pacing.probe import ALONE
 from flatout.policies.pacing.tokens import Need
 from flatout.policies.pacing.unknown.climb import START
 from flatout.values import Limits, Usage
@@ -177,7 +178,7 @@ def test_the_first_call_goes_alone_where_asked_to():
     """A wrong key would cost as many requests as the limit allows at once."""
     made = pacer(Limits(rpm=6_000), probe=True)
     go(made, 0.0)
-    assert made.ready_at(Need(), 0.0) == (PROBE, "probe")
+    assert made.ready_at(Need(), 0.0) == (ALONE, "probe")
 
 
 def test_an_advertised_limit_ends_the_search():
@@ -250,13 +251,13 @@ def push_back(made, count, *, every=1):
 def test_a_server_without_capacity_gets_fewer_at_once_and_the_limits_stay():
     """A server with 64 places would be sent 500; or one full moment cost the rest of the run its speed."""
     made = pacer(Limits(rpm=6_000))
-    rate = made._axes["rpm"].gcra.rate
+    rate = made._axes.by_name["rpm"].gcra.rate
     for _ in range(20):
         go(made, 50.0)
     push_back(made, 6)
     assert made.in_flight == 20
     assert made.ready_at(Need(), 102.0)[1] == "concurrency"
-    assert made._axes["rpm"].gcra.rate == rate
+    assert made._axes.by_name["rpm"].gcra.rate == rate
 
 
 def test_some_503s_among_others_say_nothing_of_capacity():

@@ -119,6 +119,10 @@ class Trial(Steady):
         self.depth = min(SURE * ahead, max(0.0, ahead - max(SPARE, 1.0 / self.rate)))
         self.begin(now)
 
+    def forget(self) -> None:
+        """What was taken ahead will not be there the next time."""
+        self.depth = 0.0
+
     def end(self) -> None:
         """Spend evenly from now on. What went ahead is earned first."""
         if self.open or self.runs:

@@ -132,6 +132,10 @@ class Axis:
         else:
             self.gcra.take(cost, now)
 
+    def count(self, cost: float) -> None:
+        """Count a cost that was admitted before this axis was known."""
+        self.gcra.taken += cost
+
     def settle(self, cost: float, used: float, now: float) -> None:
         """A call for which a cost was admitted turned out to use more or less."""
         self._reserved += cost

@@ -9,6 +9,7 @@ were answered that had been sent after the refused call.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from .sharing import Shared
 from .strays import FIRST_PAUSE
@@ -24,6 +25,18 @@ LONGEST_PAUSE = 3_600.0
 
 DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
 """A pause above so many seconds, where there is a reason to doubt it, is doubted after so many."""
+
+
+class Wait(NamedTuple):
+    """Who waits after a refusal.
+
+    Attributes:
+        alone: seconds that the refused call waits by itself.
+        until: when everybody may go on; `-inf` when that has not changed.
+    """
+
+    alone: float = 0.0
+    until: float = -math.inf
 
 
 class Pause:
@@ -56,14 +69,23 @@ class Pause:
         """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
         return self.until if self.early_at == math.inf else -math.inf
 
-    def seconds(self, retry_after: float | None, sent: float) -> float:
-        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
-        own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
-        told = own if retry_after is None else retry_after
-        seconds = max(told, own) if self._throttles >= TOO_SHORT else told
-        if sent >= self.began:
-            self._throttles += 1
-        return seconds
+    def refused(self, retry_after: float | None, sent: float, now: float, *, by_day: bool, exaggerated: bool) -> bool:
+        """A call was refused, and all calls have to wait. Returns whether that begins a pause.
+
+        Args:
+            retry_after: seconds that the provider asked to wait.
+            sent: when the call was sent.
+            now: the present.
+            by_day: whether a limit counts by the day, so that waits of hours are true.
+            exaggerated: whether the answer came from a gateway that names a minute for what frees in seconds.
+        """
+        again = self.early_at != math.inf and sent >= self.began
+        absurd = retry_after is not None and retry_after > LONGEST_PAUSE and not by_day
+        seconds = self.seconds(None if absurd else retry_after, sent)
+        news = self.begin(now + (LONGEST_PAUSE if absurd else seconds), sent, now)
+        if absurd or again or (seconds > DOUBTFUL and exaggerated):
+            self.doubt(now)
+        return news
 
     def begin(self, until: float, sent: float, now: float) -> bool:
         """Nobody goes before an instant, for a call was refused that had been sent then. Returns whether it is news."""
@@ -72,11 +94,6 @@ class Pause:
         self._set(until)
         self.began, self._refused = now, sent
         return True
-
-    def doubt(self, now: float) -> None:
-        """Try with one call before the end: after a moment, and each time after twice as long."""
-        self._early_wait = FIRST_DOUBT if self.early_at == math.inf else self._early_wait * 2.0
-        self.early_at = now + self._early_wait
 
     def answered(self, sent: float, now: float) -> bool:
         """A call was answered that had been sent then. Returns whether that ends a pause that was doubted."""
@@ -91,6 +108,20 @@ class Pause:
             self.early_at = max(now, self.began + FIRST_DOUBT)
             self._early_wait = FIRST_DOUBT
         return False
+
+    def seconds(self, retry_after: float | None, sent: float) -> float:
+        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
+        own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
+        told = own if retry_after is None else retry_after
+        seconds = max(told, own) if self._throttles >= TOO_SHORT else told
+        if sent >= self.began:
+            self._throttles += 1
+        return seconds
+
+    def doubt(self, now: float) -> None:
+        """Try with one call before the end: after a moment, and each time after twice as long."""
+        self._early_wait = FIRST_DOUBT if self.early_at == math.inf else self._early_wait * 2.0
+        self.early_at = now + self._early_wait
 
     def _set(self, until: float) -> None:
         if self._shared is None:

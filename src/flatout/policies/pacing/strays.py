@@ -7,6 +7,8 @@ Where no limit is given, `flatout.policies.pacing.unknown` tells the two apart b
 
 from __future__ import annotations
 
+from flatout.values import Limits
+
 CONFIRMED = 3.0
 FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
 """Below a limit that the user gave, a 429 is its call's own affair until there are this many more of them than one in
@@ -20,6 +22,18 @@ FIRST_PAUSE = 0.5
 def own_wait(retry_after: float | None) -> float:
     """Seconds that a refused call waits by itself."""
     return FIRST_PAUSE if retry_after is None else retry_after
+
+
+def tolerance(limits: Limits, *, paced: bool) -> Tolerance | None:
+    """How many refusals are borne below the limits that the user gave; None where there are none.
+
+    Args:
+        limits: what the user gave.
+        paced: whether that includes a rate. Then one refusal is enough at the beginning.
+    """
+    if paced:
+        return Tolerance(FORGIVEN, CONFIRMED - 1.0)
+    return Tolerance(FORGIVEN_UNKNOWN) if limits.concurrency is not None else None
 
 
 class Tolerance:

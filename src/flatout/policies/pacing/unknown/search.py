@@ -73,6 +73,13 @@ class RateSearch:
         return self._shut is not None
 
     @property
+    def cause(self) -> str:
+        """What a call waits for; see `flatout.events.WAITS`."""
+        if self.slots is not None:
+            return "concurrency"
+        return "pause" if self.shut else "requests"
+
+    @property
     def mark(self) -> int:
         """Requests sent so far; hand it back with `accepted` and `refused`."""
         return self._known.ledger.sent

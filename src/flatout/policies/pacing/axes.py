@@ -1,0 +1,240 @@
+"""The limits of one target that are known: one axis for each that the user gave, or that headers tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from flatout.values import Limits, Usage
+
+from .advertised import Quota, advertised
+from .ahead import MINUTE, at_once
+from .axis import CAUSES, DAY, Axis, MakeGcra, per_window
+from .charge import Charge
+from .gcra import BURST, Steady
+from .sharing import Shared
+from .tokens import Need
+from .told import Told
+from .trials import Trials
+
+GUESSED = 1.3
+"""Where its need is a guess, a call fails unsent only if it needs this many times what a limit allows."""
+
+
+class Axes:
+    """All known limits of one target. The pacer asks them together.
+
+    Args:
+        limits: what the user gave.
+        now: the present.
+        charge: how the provider charges tokens.
+        trials: what is tried ahead of the limits.
+        requests_per_day: whether the provider's headers on requests count by the day.
+        shared: what other programs hold in common with this one.
+
+    Attributes:
+        by_name: the axes, by the names of `flatout.Limits`. Only this class changes it.
+    """
+
+    __slots__ = ("_burst", "_charge", "_requests_per_day", "_shared", "_told", "_trials", "by_name")
+
+    def __init__(
+        self,
+        limits: Limits,
+        now: float,
+        charge: Charge,
+        trials: Trials,
+        *,
+        requests_per_day: bool = False,
+        shared: Shared | None = None,
+    ) -> None:
+        self._charge = charge
+        self._trials = trials
+        self._requests_per_day = requests_per_day
+        self._shared = shared
+        self._told = Told(shared) if shared is not None else None
+        self._burst = limits.burst
+        self.by_name: dict[str, Axis] = {}
+        for name, limit, window in per_window(limits):
+            self.by_name[name] = self._given(name, limit, window, now)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether any limit counts tokens."""
+        return any(name in self.by_name for name in ("tpm", "itpm", "otpm"))
+
+    def never(self, need: Need) -> str | None:
+        """Why a call can never be admitted; None when it can."""
+        for name, axis in self.by_name.items():
+            cost = self._charge.cost(name, need)
+            most = axis.most if cost == need.max_tokens else axis.most * GUESSED
+            if name not in ("rpm", "rpd") and cost > most:
+                return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
+        return None
+
+    def ready_at(self, need: Need, now: float, at: float, cause: str) -> tuple[float, str]:
+        """When a call may go that something else holds until ``at``: then, or later for a cause of one of the axes."""
+        for name, axis in self.by_name.items():
+            if (ready := axis.ready_at(self._charge.cost(name, need), now)) > at:
+                at, cause = ready, axis.cause
+        return at, cause
+
+    def take(self, need: Need, now: float) -> None:
+        """A call goes: take its share of every axis."""
+        need.costs = costs = {}
+        need.marks = marks = {}
+        for name, axis in self.by_name.items():
+            costs[name] = cost = self._charge.cost(name, need)
+            axis.take(cost, now)
+            marks[name] = axis.taken
+        if "tpm" in costs:
+            self._charge.sent(need)
+
+    def settle(self, need: Need, usage: Usage, now: float) -> None:
+        """A call was answered: correct what was taken for it."""
+        if "tpm" in need.costs:
+            self._charge.answered(need, usage)
+        for name in need.costs:
+            if name not in ("rpm", "rpd") and (used := self._charge.used(name, need, usage)) is not None:
+                self.by_name[name].settle(need.costs[name], used, now)
+
+    def refused(self, now: float) -> None:
+        """A call was refused for its rate: spend every axis smoothly from now on, beginning with nothing."""
+        for axis in self.by_name.values():
+            axis.refused(now)
+
+    def resume(self, at: float) -> None:
+        """Nothing goes before an instant, and then begins with nothing saved up."""
+        for axis in self.by_name.values():
+            axis.resume(at)
+
+    def begin(self, now: float) -> None:
+        """Go on from now, with nothing saved up, whatever `resume` said."""
+        for axis in self.by_name.values():
+            axis.begin(now)
+
+    def requests_per_second(self, need: Need) -> float:
+        """How many calls like this one the axes admit per second; `inf` when none bounds it."""
+        rates = (
+            axis.gcra.rate / max(1.0, need.costs[name]) for name, axis in self.by_name.items() if name in need.costs
+        )
+        return min(rates, default=math.inf)
+
+    def rates(self) -> dict[str, float]:
+        """The limits in force, per minute or day."""
+        return {name: axis.per(DAY if name == "rpd" else MINUTE) for name, axis in self.by_name.items()}
+
+    def holds(self, cause: str) -> bool:
+        """Whether any axis is that cause of a wait."""
+        return any(axis.cause == cause for axis in self.by_name.values())
+
+    # What is told of limits: each method returns whether a limit became known that was not.
+
+    def hear(
+        self,
+        headers: Mapping[str, str],
+        need: Need,
+        sent: float,
+        now: float,
+        wall: float,
+        in_flight: int,
+        *,
+        fits: bool = False,
+        refused: bool = False,
+    ) -> bool:
+        """Follow an answer's headers.
+
+        Args:
+            headers: the answer's headers.
+            need: the call's need, as it was admitted.
+            sent: when the call was sent.
+            now: the present.
+            wall: the wall clock, in seconds since the epoch.
+            in_flight: this program's requests in flight.
+            fits: whether the limits must allow this very call: it was answered, or asked to come back.
+            refused: whether the call was refused for its speed.
+        """
+        then = wall - (now - sent)  # the headers describe the moment of admission, not that of the answer
+        told = advertised(headers, then, requests_per_day=self._requests_per_day)
+        if told is None:
+            return False
+        return self._follow_all(told.quotas(), need, sent, now, in_flight, fits=fits, refused=refused)
+
+    def name(self, named: Limits, need: Need, sent: float, now: float, in_flight: int) -> bool:
+        """Follow the limits that a refusal names in its text."""
+        quotas = [(name, Quota(limit, None, None, window)) for name, limit, window in per_window(named)]
+        return self._follow_all(quotas, need, sent, now, in_flight, fits=True, refused=True)
+
+    def catch_up(self, now: float) -> bool:
+        """Follow what headers told other programs."""
+        before = len(self.by_name)
+        for name, quota in self._told.news(now) if self._told is not None else ():
+            assert quota.limit is not None
+            axis = self.by_name.get(name) or self._add(name, quota.limit, quota.window, now)
+            axis.heard(quota, axis.taken, now, now)
+        return len(self.by_name) > before
+
+    def _follow_all(
+        self,
+        quotas: Iterable[tuple[str, Quota]],
+        need: Need,
+        sent: float,
+        now: float,
+        in_flight: int,
+        *,
+        fits: bool,
+        refused: bool,
+    ) -> bool:
+        before = len(self.by_name)
+        for name, quota in quotas:
+            least = self._charge.cost(name, need) if fits else 1.0
+            if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
+                continue  # garbage
+            if (axis := self.by_name.get(name)) is None:
+                if quota.limit is None:
+                    continue
+                axis = self._add(name, quota.limit, quota.window, now)
+                need.marks[name] = axis.taken
+                axis.count(in_flight * self._charge.cost(name, need))  # sent meanwhile
+            self._follow(name, axis, quota, need, sent, now, refused=refused)
+        return len(self.by_name) > before
+
+    def _follow(
+        self, name: str, axis: Axis, quota: Quota, need: Need, sent: float, now: float, *, refused: bool
+    ) -> None:
+        caution = self._charge.caution if name == "tpm" else 1.0
+        tried = axis.trial is not None and axis.trial.open
+        axis.heard(quota, need.marks.get(name, axis.taken), sent, now, caution=caution)
+        if self._told is not None:
+            self._told.pass_on(name, quota, now)
+        if tried and axis.trial is None:
+            self._trials.ended(now)
+        if name == "tpm" and quota.remaining is not None and self._shared is None:
+            if refused:
+                self._charge.refused(need, quota.remaining)
+            else:
+                self._charge.told(need, quota.remaining, axis.per(MINUTE), sent, refills=axis.refills)
+
+    def _given(self, name: str, limit: float, window: float, now: float) -> Axis:
+        """The axis of a limit that the user gave."""
+        burst, spends_ahead = self._burst, self._burst is None and self._shared is None and window == MINUTE
+        return Axis(
+            CAUSES[name],
+            limit,
+            window,
+            now,
+            known=True,
+            burst=BURST if burst is None or window > MINUTE else at_once(burst),
+            follows=spends_ahead,
+            gcra=(self._trials.gcra(name) if spends_ahead else None) or self._gcra(name),
+        )
+
+    def _add(self, name: str, limit: float, window: float, now: float) -> Axis:
+        """Add the axis of a limit that was told and not given."""
+        axis = Axis(CAUSES[name], limit, window, now, known=False, even=self._shared is not None, gcra=self._gcra(name))
+        self.by_name[name] = axis
+        return axis
+
+    def _gcra(self, name: str) -> MakeGcra:
+        return Steady if self._shared is None else partial(self._shared.gcra, name)

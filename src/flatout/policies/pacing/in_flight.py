@@ -1,0 +1,155 @@
+"""How many requests are in flight to one target, and whether one more may be.
+
+Up to five bounds hold at once. Programs that share a bound share the count.
+
+- the user's;
+- `aimd`: the number that is adapted to a server of one's own;
+- `slots`: a limit that turned out to be on requests in flight;
+- `backlog`: what keeps the line short at a server that lets calls wait;
+- `crowd`: what a server without capacity was seen to take.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .aimd import Aimd
+from .backlog import Backlog
+from .crowd import Crowd
+from .discovery import IN_FLIGHT, Discovery
+from .permits import fits
+from .sharing import Members
+from .tokens import Need
+
+
+class InFlight:
+    """The requests in flight.
+
+    Args:
+        concurrency: how many the user allows; None when not given.
+        discovery: the search that is at work.
+        bounded: whether a limit per time bounds them, too.
+        backlog: keeps the line short at the server; None where limits do.
+        members: the programs that share the limits.
+
+    Attributes:
+        own: how many this program has.
+    """
+
+    __slots__ = ("_backlog", "_concurrency", "_crowd", "_discovery", "_members", "_most", "own")
+
+    def __init__(
+        self,
+        concurrency: int | None,
+        discovery: Discovery,
+        *,
+        bounded: bool,
+        backlog: Backlog | None = None,
+        members: Members | None = None,
+    ) -> None:
+        self.own = 0
+        self._concurrency = concurrency
+        self._discovery = discovery
+        self._most = concurrency or (math.inf if bounded else IN_FLIGHT)
+        self._backlog = backlog
+        self._members = members
+        self._crowd: Crowd | None = None  # from the first push-back on
+
+    @property
+    def count(self) -> int:
+        """How many requests are in flight: of all programs, where a bound holds for all together."""
+        if self._members is not None and self._are_shared:
+            return int(self._members.in_flight)
+        return self.own
+
+    def has_room(self, now: float) -> bool:
+        """Whether one more request may be in flight."""
+        return self._fits(now) and (self._backlog is None or self.own + 1 <= self._backlog.limit)
+
+    def use(self) -> float | None:
+        """How much of the tightest bound is used, 0 to 1; None when there is none."""
+        search = self._discovery.search
+        slots = search.slots if search is not None else None
+        bounds = (self._discovery.aimd, self._backlog, slots, self._crowd.aimd if self._crowd is not None else None)
+        most = min(self._most if each is None else each.limit for each in bounds)
+        return min(1.0, self.count / most) if most != math.inf else None
+
+    def sent(self, need: Need, now: float) -> None:
+        """A request goes."""
+        self.own += 1
+        if self._members is not None:
+            self._members.sent(now)
+        need.at = self.count
+        if self._backlog is not None:
+            self._backlog.sent(need)
+
+    def answered(self, need: Need, seconds: float, now: float) -> None:
+        """A request was answered after so many seconds."""
+        aimd, crowd = self._discovery.aimd, self._crowd
+        if aimd is not None:
+            aimd.answered(self.count, seconds, now)
+        if crowd is not None:
+            crowd.answered(need, now)
+            if crowd.aimd is not aimd:
+                crowd.aimd.answered(self.own, seconds, now)
+        if self._backlog is not None:
+            self._backlog.answered(need, seconds)
+        self._end()
+
+    def ended(self, need: Need) -> None:
+        """A request is over without an answer."""
+        self._end()
+        if self._backlog is not None:
+            self._backlog.over(need)
+
+    def pushed_back(self, need: Need, sent: float, now: float) -> bool:
+        """A request that is over met a server without capacity. Returns whether fewer in flight would be no help."""
+        if self._crowd is None:
+            most = min(self._most, IN_FLIGHT)
+            self._crowd = Crowd(self._discovery.aimd or Aimd(sent, most, limit=most))
+        return self._crowd.pushed_back(need, self.count, sent, now)
+
+    def take_back(self, now: float) -> None:
+        """The push-backs of late did not mean that the server wants capacity."""
+        if self._crowd is not None:
+            self._crowd.take_back(now)
+
+    def unbind(self) -> None:
+        """A limit per time became known: only the user's bound stays."""
+        self._backlog = None
+        self._most = self._concurrency or math.inf
+
+    @property
+    def _are_shared(self) -> bool:
+        """Whether a bound holds for all programs together."""
+        return self._concurrency is not None or self._discovery.aimd is not None
+
+    def _fits(self, now: float) -> bool:
+        discovery, crowd = self._discovery, self._crowd
+        count = self.own if self._members is None else self.count
+        most = self._most if discovery.aimd is None else discovery.aimd.limit
+        if crowd is not None and count + 1 > crowd.aimd.limit:
+            return False
+        if self._members is None:
+            return count + 1 <= most
+        search = discovery.search
+        slots = search.slots if search is not None else None
+        if search is not None and slots is not None:
+            most = min(most, count + slots.limit - search.in_flight)
+        if slots is None and not self._are_shared:
+            return count + 1 <= most
+        return self._fits_among(self._members, most - count, now)
+
+    def _fits_among(self, members: Members, free: float, now: float) -> bool:
+        """Whether this program may take one of the free places. Those of programs that died become free later."""
+        if fits(members, free, now):
+            return True
+        for _ in range(members.bury(now)):
+            if self._discovery.search is not None:
+                self._discovery.search.over()
+        return False
+
+    def _end(self) -> None:
+        self.own -= 1
+        if self._members is not None:
+            self._members.ended()
