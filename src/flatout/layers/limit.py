@@ -24,19 +24,19 @@ from flatout.policies.pacing.way import Way
 from flatout.values import Call, Reply
 
 BYPASS = 16
-"""How many small calls may pass one that waits for tokens, and how many places behind it they are looked for."""
+"""Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
 
 BYPASS_AGE = 2.0
-"""Seconds of waiting after which nothing passes a call."""
+"""Seconds of waiting after which no call passes this one."""
 
 OFTEN = 3
-"""A call that was refused so often lets all others go first: it may be this call that is refused, and not the pace."""
+"""After this many refusals a call goes to the back: the provider may be refusing this call, and not the rate."""
 
 RETRIES = 0.2
-"""The share of what is sent that may be retries, while other calls wait."""
+"""The share of what is sent that may be retries while other calls wait."""
 
 AT_A_TIME = 8
-"""Attempts that are let go before the event loop has a turn: a busy computer would hear late of a refusal."""
+"""Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -46,11 +46,11 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         target: its name.
         in_flight: attempts on the wire.
         waiting: attempts that wait for admission.
-        holds: what they wait for (a key of `flatout.events.WAITS`); "" when nothing waits.
+        holds: what they wait for (a key of `flatout.events.WAITS`); "" when none waits.
         use: how much of that limit is used, 0 to 1; None when it is not known.
-        pace: requests per second that are let go while their limit is found by trying; None when it is known.
-        rising: whether that limit was not met yet.
-        hosted: whether it is a provider's, and not a server of one's own, which is slower the more it is asked.
+        pace: requests per second that go while flatout searches for the limit; None when there is no search.
+        rising: whether that search has not met the limit yet.
+        hosted: whether it is a provider's. A server of one's own gets slower the more it is asked.
     """
 
     target: str
@@ -90,16 +90,16 @@ class _Waiter:
 
 
 class Limit:
-    """One target's queue and permits. Sees every answer and every failure, and tells the pacer and the target's health.
+    """One target's queue and permits. It reports every answer and failure to the pacer and to the target's health.
 
-    A permit is given back on any exit: answer, error or cancellation. One timer serves the whole queue. Retries that
-    cost an attempt have a queue of their own: while others wait, they are a share of what is sent.
+    Every exit gives the permit back: answer, error or cancellation. One timer serves the whole queue. Retries that cost
+    an attempt have a queue of their own: while other calls wait, they are only a share of what is sent.
 
     Args:
         target: its name, for people.
-        pacer: makes the pacer when the first call comes; takes the event loop's time.
+        pacer: makes the pacer when the first call comes, given the event loop's time.
         estimator: guesses tokens before a call is sent, and learns from each usage.
-        events: hears of pauses, and of the target's health.
+        events: where pauses and changes of the target's health are emitted.
         health: the target's health.
         wait_for_quota: pause when a quota is used up, instead of stopping the target.
         retries: the share of what is sent that may be retries, while other calls wait.
@@ -132,7 +132,7 @@ class Limit:
         self._cause = ""
         self._cause_since = 0.0
         self._held: dict[str, float] = {}
-        self._let_go, self._listens = 0, False  # attempts since the event loop heard last, and whether it is about to
+        self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
         self._way = Way()
         self._wall: Callable[[], float] = time.time
 
@@ -196,14 +196,14 @@ class Limit:
                 self._drain(pacer, loop)
 
     def _flush(self, service: Service) -> None:
-        """Fail all that waits for a service that is stopped: waiting longer helps nobody."""
+        """Fail all calls that wait for a stopped service: waiting longer would not help them."""
         for waiter in self._line.leave(lambda waiter: waiter.service is service):
             if not waiter.admitted.done():
                 waiter.admitted.set_exception(service.refusal(self.target))
-                waiter.admitted.exception()  # a waiter cancelled in this very turn never looks: that is no loss
+                waiter.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
 
     def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
-        """Guess a call's tokens. Returns what is wrong if no limit of the target can ever let it go."""
+        """Guess a call's tokens. Returns the error if the target's limits can never admit it."""
         self._estimator.guess(need, call)
         reason = pacer.never(need)
         return InvalidRequest(f"not sent: {reason}") if reason is not None else None
@@ -211,7 +211,7 @@ class Limit:
     async def _admission(
         self, pacer: Pacer, call: Call, service: Service, need: Need, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Return with a permit, which the caller gives back through the pacer."""
+        """Wait for a permit. The caller gives it back through the pacer."""
         now = loop.time()
         if not (self._line or self._listens):
             with pacer.exclusive:
@@ -246,7 +246,7 @@ class Limit:
                 journey.account.waited(cause, seconds - waiter.held.get(cause, 0.0))
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
-        """When a call may go, and what holds it: the target's limits, or its health, or the way to it."""
+        """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
         if self._way.blocked(pacer.in_flight):
             return math.inf, "connect"
         ready = pacer.ready_at(need, now)
@@ -255,11 +255,11 @@ class Limit:
         return ready
 
     def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Let an attempt go. After some, the event loop has a turn."""
+        """Let an attempt go. After `AT_A_TIME` of them the event loop has a turn."""
         pacer.admit(need, now)
         need.number = self.health.sent(now)
         self._let_go += 1
-        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # else each that ends lets one go, and no more
+        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
             self._listen(pacer, loop)
 
     def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
@@ -269,7 +269,7 @@ class Limit:
     def _go_on(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         self._let_go, self._listens = 0, False
         self._drain(pacer, loop)
-        if self._let_go and not self._listens:  # those who come before these have sent must not overtake them
+        if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
             self._listen(pacer, loop)
 
     def _opens(self, more: int) -> None:
@@ -278,7 +278,7 @@ class Limit:
             self._drain(pacer, asyncio.get_running_loop())
 
     def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
-        """Queue a call: behind the others, or before them if it had its turn and was sent back."""
+        """Queue a call: at the back, or in front if it had its turn and was sent back."""
         trouble = journey.trouble
         sent_back = isinstance(journey.last_error, RateLimited) or (trouble is not None and trouble.excused)
         journey.refusals += sent_back
@@ -290,7 +290,7 @@ class Limit:
             self._line.first.append(waiter)
 
     async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait out a refusal that is this call's alone; its permit is back already."""
+        """Wait out a refusal that concerns this call alone. Its permit is given back already."""
         self._drain(pacer, loop)
         journey = current_journey()
         if journey.deadline_at is None or loop.time() + seconds < journey.deadline_at:
@@ -298,7 +298,7 @@ class Limit:
             await asyncio.sleep(seconds)
 
     def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        """Admit all that may go now, and set the timer for the next."""
+        """Admit all calls that may go now, and set the timer for the next."""
         with pacer.exclusive:
             self._drain_exclusively(pacer, loop)
 
@@ -322,8 +322,9 @@ class Limit:
         self._hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
-        """Guess a waiter's tokens as late as can be: by then the limit may be known, and more was learnt of the model.
-        Fails it, and says so, if no limit can ever let it go.
+        """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
+
+        Fails the waiter if the limits can never admit it. Returns whether it did.
         """
         waiter.guessed = True
         refusal = self._guess(pacer, waiter.need, waiter.call)
@@ -333,9 +334,9 @@ class Limit:
         return refusal is not None
 
     def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
-        """Admit the first small call behind a head that waits for tokens, if the head can bear it.
+        """Admit the first small call behind a head that waits for tokens, unless too many have passed the head.
 
-        Returns when one may go: a time that is not after now means that one went, infinity that none will.
+        Returns when one may go: a time up to now means that one went, infinity that none may.
         """
         queue = self._line.first
         head, soonest = queue[0], math.inf
@@ -369,7 +370,7 @@ class Limit:
                 return
             self._timer.cancel()
             self._timer = None
-        if at != float("inf"):  # else only another call's end helps, and that drains
+        if at != float("inf"):  # else only another call's end helps, and it drains the queue
             self._timer = loop.call_at(at, self._wake, pacer, loop)
             self._timer_at = at
 
@@ -378,14 +379,14 @@ class Limit:
         self._drain(pacer, loop)
 
     def _hold(self, cause: str, now: float) -> None:
-        """Book the time since the last change under the cause that held the queue, and go on with this one."""
+        """The queue is held by another cause now: book the time since the last change under the one before."""
         if self._cause:
             self._held[self._cause] = self._held.get(self._cause, 0.0) + now - self._cause_since
         self._cause = cause
         self._cause_since = now
 
     def _tell(self, now: float) -> None:
-        """Tell what is new about the target, and fail what waits for a service that is stopped."""
+        """Emit what changed at the target, and fail the calls that wait for a stopped service."""
         news, self.health.news = self.health.news, []
         for each in news:
             if each.service is not None and each.what == "stopped":

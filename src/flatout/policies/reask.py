@@ -1,6 +1,6 @@
-"""The follow-up to an answer that did not fit: the conversation so far, the answer, and what is wrong with it.
+"""The follow-up to an answer that does not fit the schema: the conversation, the answer, and what is wrong with it.
 
-Asked the same question again, a model tends to give the same answer; told what is wrong, it mends it.
+A model that is asked the same question again tends to give the same answer. Told what is wrong, it corrects it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from flatout.errors import CallError, SchemaMismatch
 from flatout.values import Call, Message, ToolCall
 
 QUOTED = 500
-"""Characters of malformed arguments that are shown to the model again."""
+"""Characters of malformed arguments that the model is shown again."""
 
 
 def reask(call: Call, error: CallError) -> Call | None:
-    """The call to make next, with the same id, model and parameters; None where asking again is pointless.
+    """The call to make next, with the same id, model and parameters; None if it is pointless to ask again.
 
     Args:
-        call: the call that was answered; for a second follow-up, the first follow-up: the conversation grows.
-        error: why its answer is not usable. Only a `SchemaMismatch` that has its ``reply`` is asked again: what was
-            cut off would be cut off again.
+        call: the call that was answered. For a second follow-up this is the first follow-up, so the conversation grows.
+        error: why its answer cannot be used. Only a `SchemaMismatch` with its ``reply`` leads to a follow-up: a
+            truncated answer would be truncated again.
     """
     if not isinstance(error, SchemaMismatch) or error.reply is None:
         return None

@@ -1,6 +1,6 @@
-"""How large the description of a schema or a tool is at most, to keep a budget by.
+"""A bound on the size of a schema's or a tool's description in a prompt, to keep a budget.
 
-A type and a function say nothing of their size themselves: what is sent for them is a JSON schema, made further in.
+Types and functions have no size themselves: the request carries a JSON schema for them, which is made later.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from functools import lru_cache
 from typing import Any, get_type_hints
 
 ROOM = 512
-"""Bytes for what a wire format writes around one schema."""
+"""Bytes that a wire format adds around one schema."""
 
 SPARE = 2
-"""A strict form names every field once more and closes every object: it is never twice as long."""
+"""The factor that a strict form may add: it names every field again and closes every object, but never doubles."""
 
 
 def schema_size(output: Any) -> int:
     """The most bytes that a call's ``output`` takes in a prompt; 0 for None."""
     if output is None:
         return 0
-    if isinstance(output, Mapping):  # a user's own, and sent as it is
+    if isinstance(output, Mapping):  # the user's own schema, sent as it is
         return _bytes(output) + ROOM
     return _known(_type, output) + ROOM
 
@@ -54,11 +54,11 @@ def _function(function: Any) -> int:
 
 
 def _type(kind: Any) -> int:
-    from pydantic import TypeAdapter  # slow to import, and needed by calls with a schema alone
+    from pydantic import TypeAdapter  # slow to import, and only calls with a schema need it
 
     try:
         return SPARE * _bytes(TypeAdapter(kind).json_schema())
-    except Exception:  # pydantic raises several kinds of its own; such a type is refused before it is sent
+    except Exception:  # pydantic raises errors of several kinds; such a call is refused before it is sent
         return _bytes(kind)
 
 

@@ -1,1 +1,1 @@
-"""What a failed attempt means: for the call, and for its target."""
+"""What a failed attempt means for its call, and for its target."""

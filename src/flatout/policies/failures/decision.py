@@ -1,8 +1,8 @@
 """What to do about a failure.
 
-An error's class says what happened; this module alone says what to do: retry, slow down, wait out an overload, stop
-the whole target, or give up on the call. The facts behind each choice are the providers' documentation and captured
-traffic; the table is tested row by row.
+An error's class says what happened. Only this module says what to do: retry, slow down, wait out an overload, stop the
+whole target, or give up on the call. The facts behind each choice come from the providers' documentation and captured
+traffic. Tests check the table row by row.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ T = TypeVar("T")
 UNKNOWN_MODEL = frozenset(
     {"model_not_found", "model_not_available", "invalid_model", "unknown_model", "deploymentnotfound"}
 )
-"""Codes (lower case) that say that the model does not exist or is not open to this key."""
+"""Codes, in lower case, for a model that does not exist or is not open to this key."""
 
 WRONG_PATH = "path_not_found"
-"""The code of an `InvalidRequest` that says that the server has nothing at the request's path."""
+"""The code of an `InvalidRequest` whose path does not exist on the server."""
 
 UNKNOWN_HOST = "unknown_host"
-"""The code of a `ConnectError` that says that nobody knows the host's name."""
+"""The code of a `ConnectError` whose host name is unknown."""
 
 CERTIFICATE = "certificate"
-"""The code of a `ConnectError` whose server showed a certificate that nobody vouches for."""
+"""The code of a `ConnectError` whose server showed a certificate that is not trusted."""
 
 PROXY_IGNORED = "proxy_ignored"
-"""The code of a `ConnectError` where the environment names a proxy that was not used."""
+"""The code of a `ConnectError` for which flatout did not use the proxy that the environment names."""
 
 PROXY_REFUSED = "proxy_refused"
 """The code of the error if a proxy opens no tunnel to the host."""
 
 OPEN_FILES = "open_files"
-"""The code of a `ConnectError` for which this process could open no file."""
+"""The code of a `ConnectError` because this process may open no more files."""
 
 CONNECTION_LOST = "connection_lost"
-"""The code of a `ProtocolError` whose connection ended before its answer."""
+"""The code of a `ProtocolError` whose connection ended before the answer."""
 
 
 class Decision(Enum):
@@ -48,11 +48,11 @@ class Decision(Enum):
     RETRY = "retry"
     """Try again after a backoff; costs one of the call's attempts."""
     THROTTLE = "throttle"
-    """Cut the rate and try again; costs time up to the deadline, but no attempt."""
+    """Cut the rate and try again; costs time, up to the deadline, but no attempt."""
     OVERLOADED = "overloaded"
-    """Back off for longer and try again; what was learnt about the limits stays."""
+    """Back off for longer and try again; what is known of the limits stays."""
     STOP_TARGET = "stop_target"
-    """Final for every call to this target: stop it and say so."""
+    """Final for every call to this target: stop the target and say so."""
     FAIL = "fail"
     """Final for this call alone."""
 
@@ -66,19 +66,19 @@ _DECISIONS: dict[type[CallError], Decision] = {
     errors.TransportError: Decision.RETRY,
     errors.OutputError: Decision.RETRY,
     errors.Truncated: Decision.FAIL,  # it would be cut off again
-    errors.SchemaMismatch: Decision.FAIL,  # the same question gets the same answer: the model is told what is wrong
+    errors.SchemaMismatch: Decision.FAIL,  # the model has to be told what is wrong; see `reask`
     errors.GuardrailTripped: Decision.FAIL,
     errors.ProviderError: Decision.FAIL,
     errors.CallError: Decision.FAIL,
 }
-"""By class, the nearest in the error's own ancestry."""
+"""By class. The nearest class among the error's ancestors counts."""
 
 
 def decide(error: CallError) -> Decision:
     """What to do about a failed attempt.
 
-    The provider's ``x-should-retry`` wins over the class, except that a stopped target stays stopped: a retry does
-    not mend a wrong key or an empty account.
+    The provider's ``x-should-retry`` wins over the class, with one exception: a stopped target stays stopped, because a
+    retry does not mend a wrong key or an empty account.
     """
     usual = _usual(error)
     if usual is Decision.STOP_TARGET or error.should_retry is None:
@@ -90,11 +90,11 @@ def decide(error: CallError) -> Decision:
 
 def _usual(error: CallError) -> Decision:
     if isinstance(error, errors.QuotaExhausted) and error.status == 402 and error.retry_after is not None:
-        return Decision.RETRY  # OpenRouter: credit is only reserved by other calls in flight; without the header, final
+        return Decision.RETRY  # OpenRouter: other calls in flight reserve the credit; without Retry-After it is final
     if is_wrong_path(error) or _is_unknown_model(error):
         return Decision.STOP_TARGET
     if _is_redirect(error):
-        return Decision.FAIL  # the address is wrong, and stays so
+        return Decision.FAIL  # the address is wrong and stays wrong
     return _nearest(_DECISIONS, type(error))
 
 
@@ -112,7 +112,7 @@ def _is_redirect(error: CallError) -> bool:
 
 
 def may_have_billed(error: CallError) -> bool:
-    """Whether the failed attempt may have been executed, and so be paid for, although there is no answer.
+    """Whether the provider may have run the failed attempt, and charge for it, although there is no answer.
 
     No provider honours an idempotency key on inference, so every doubtful case counts as yes.
     """
@@ -129,19 +129,19 @@ class Sign(Enum):
     """What a failed attempt says of its target."""
 
     ALIVE = "alive"
-    """It is at work: it refused this call for what it is, or its answer cannot be used."""
+    """The target works: it refused this one call for its content, or sent an answer that cannot be used."""
     NOTHING = "nothing"
-    """Nothing: the call was not sent, or refused for our speed."""
+    """Nothing: the call was not sent, or was refused for our speed."""
     DOUBTFUL = "doubtful"
-    """It failed, or this call made it fail. A call that takes too long may wait there behind others, or be too long."""
+    """The target failed, or this call made it fail. A slow call may wait there behind others, or be too long itself."""
     DOWN = "down"
-    """It failed, whatever the call."""
+    """The target failed, whatever the call."""
     CLOSED = "closed"
-    """It refuses every call."""
+    """The target refuses every call."""
 
 
 _GATEWAY = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})
-"""Statuses by which a gateway, or the server itself, says that there is nobody to answer."""
+"""Statuses by which a gateway, or the server itself, says that no server is there to answer."""
 
 
 def sign(error: CallError) -> Sign:
@@ -165,12 +165,12 @@ def sign(error: CallError) -> Sign:
 
 
 class Repeats:
-    """Tells answers that are no use and come back the same, time after time, for the same call: each was paid for.
+    """Notices when one call gets the same unusable answer again and again. Each of them costs money.
 
     One instance per call.
 
     Args:
-        most: how many equal ones are final.
+        most: equal answers that are final.
     """
 
     __slots__ = ("_count", "_last", "_most")
@@ -181,7 +181,7 @@ class Repeats:
         self._count = 0
 
     def final(self, error: CallError) -> bool:
-        """Note a failure. True when it is the same answer for the ``most``-th time."""
+        """Note a failure. Returns True if it is the same answer for the ``most``-th time."""
         if not isinstance(error, errors.OutputError):
             return False
         mark = type(error), error.reply.text if error.reply is not None else str(error)
@@ -231,11 +231,11 @@ _CODE_ADVICE = {
     OPEN_FILES: "raise the limit on open files (ulimit -n), or keep fewer calls in flight (concurrency)",
     CONNECTION_LOST: "run again: the connection failed, not the call; if it stays, keep fewer calls in flight",
 }
-"""By the code of a `TransportError`, where its class says less."""
+"""By the code of a `TransportError`, where the code says more than the class."""
 
 
 def advice(error: CallError | type[CallError]) -> str:
-    """One line that says what a user can do about an error, or about a class of errors."""
+    """What a user can do about an error, or a class of errors, in one line."""
     if isinstance(error, type):
         return _nearest(_ADVICE, error)
     if is_wrong_path(error):
@@ -248,7 +248,7 @@ def advice(error: CallError | type[CallError]) -> str:
 
 
 def advice_on(name: str) -> str:
-    """What to do about a class of errors, by its name in the run file: data, which may be anything."""
+    """What to do about a class of errors, by its name in a run file. Such a name may be any text."""
     kind = getattr(errors, name, None)
     return advice(kind) if isinstance(kind, type) and issubclass(kind, CallError) else ""
 

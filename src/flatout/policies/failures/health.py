@@ -1,17 +1,17 @@
-"""Whether a target is in trouble, from the outcomes of all calls to it.
+"""Tells whether a target is in trouble, from the outcomes of all calls to it.
 
-Failures slow the target, never the row: when nearly all calls fail, it is the target, so its calls wait for it and
-spend none of their attempts. There are four cases:
+When nearly all calls fail, the target is at fault. Then its calls wait for it and spend none of their attempts: trouble
+costs time, and no rows. There are four cases:
 
 - *healthy*: calls are answered.
-- *degraded*: some fail, others are answered. Each call spends its own attempts.
-- *down*: one call after the other fails, and none that was sent later is answered. Nobody spends attempts: calls wait,
-  one looks, and when it is answered the others follow (see `flatout.policies.failures.gate`).
-- *stopped*: a refusal that every call would share (a wrong key, a used-up quota). Calls fail at once with that reason,
+- *degraded*: some calls fail, others are answered. Each call spends its own attempts.
+- *down*: one call after the other fails, and no later call is answered. No call spends attempts: all wait, one looks,
+  and once it is answered the others follow (see `flatout.policies.failures.gate`).
+- *stopped*: a refusal that every call would meet (a wrong key, a used-up quota). Calls fail at once with that reason,
   and one looks every few minutes.
 
-Outcomes are put in the order in which their calls were sent, since failures are quicker than answers: while the last
-answers of before an outage still come in, everything that was sent after them fails.
+Failures come sooner than answers: while the last answers from before an outage still arrive, everything sent after them
+fails. So outcomes are judged in the order in which their calls were sent.
 """
 
 from __future__ import annotations
@@ -29,19 +29,27 @@ from .decision import CERTIFICATE, UNKNOWN_HOST, Sign, sign
 from .gate import NEVER_MET, PATIENCE, Gate
 from .service import Service, Whose
 
-RUN, LONGEST_RUN, CHANCE = 5, 30, 1e-4
-"""Failures one after the other that show that a target is down: as many as are less likely than `CHANCE` where as many
-fail as did lately, within these bounds."""
+CHANCE = 1e-4
+"""A target is down when its failures in a row are less likely than this, given the share that failed lately."""
+
+RUN = 5
+"""Least failures in a row that show that a target is down."""
+
+LONGEST_RUN = 30
+"""Failures in a row that show it whatever the share."""
 
 LATELY = 400
-"""Outcomes after which half of what is known of the share that fails is forgotten. And calls between two that find a
-server full, within which it is."""
+"""Outcomes after which the counts behind that share are halved. Also the calls between two that found a server full,
+within which it counts as full."""
 
 SOME = 0.05
-"""The share of calls that fails lately from which on a target is called degraded."""
+"""The share of failed calls above which a target is called degraded."""
 
-GIVE_UP, NO_HOPE = 60.0, 5.0
-"""Seconds after which a target that was never reached is given up; and one whose name or certificate is wrong."""
+GIVE_UP = 60.0
+"""Seconds after which a target that was never reached is given up."""
+
+NO_HOPE = 5.0
+"""The same if its name or certificate is wrong."""
 
 WRONG = frozenset({UNKNOWN_HOST, CERTIFICATE})
 """Codes of a `ConnectError` that time does not mend."""
@@ -53,16 +61,16 @@ WORD = 1.0
 """Seconds of an outage before anybody is told: most are over by then."""
 
 CONFIRM = 0.4
-"""Seconds before a target that has answered is asked again whether it really refuses every call."""
+"""Seconds until a target that has answered before is asked again whether it really refuses every call."""
 
 
 class News(Struct, frozen=True):
-    """Something has changed.
+    """Something that changed.
 
     Attributes:
         what: the target is down, or answers again; it is paused; others use its limits too; or one of its services is
             stopped, or answers again.
-        service: the service that it is about; None for all.
+        service: the service concerned; None for all.
         reason: why, in words.
         until: when a pause ends.
     """
@@ -74,15 +82,15 @@ class News(Struct, frozen=True):
 
 
 class TargetHealth:
-    """The health of one target. Calls are known by their numbers, in the order in which they were sent.
+    """The health of one target. A call's number is its place in the order of sending.
 
     Args:
         give_up: seconds after which a target that was never reached is given up.
 
     Attributes:
-        answers: how many calls were answered so far.
-        troubled: whether anything is wrong; while nothing is, `ready_at` need not be asked.
-        news: what has changed and was not told yet; whoever tells it clears it.
+        answers: calls answered so far.
+        troubled: whether anything is wrong; if not, callers may skip `ready_at`.
+        news: changes that were not told yet; whoever tells them clears the list.
         reason: the last failure of the target.
     """
 
@@ -119,23 +127,23 @@ class TargetHealth:
         self._gate = Gate()
         self._sent = 0
         self._reached = False
-        self._recent: deque[int] = deque(maxlen=RECENT)  # the last that were answered
-        self._latest = 0  # the last call, by its number, that is known to be answered
-        self._run: list[tuple[int, object]] = []  # those that failed since, by number, and whose failure each may be
-        self._mark = 0  # the last call that was sent when the target went down
-        self._forgiven = 0  # and when it came back
-        self._moment = 0  # the last call that was sent when the first of those that failed was heard of
+        self._recent: deque[int] = deque(maxlen=RECENT)  # the last answered calls
+        self._latest = 0  # the highest number of an answered call
+        self._run: list[tuple[int, object]] = []  # calls that failed after it: number, and whose failure it may be
+        self._mark = 0  # the last call sent when the target went down
+        self._forgiven = 0  # the last call sent when it came back
+        self._moment = 0  # the last call sent when the first failure of the run arrived
         self._full: tuple[object, int] = (None, -LATELY)  # the last call that found it full, and its number
-        self._full_before = -LATELY  # and that of the last before it that was another call
-        self._told = False  # whether anybody knows that it is down
-        self._bad, self._answers_before = 0.0, 0.0  # failures lately, and how many were answered before them
+        self._full_before = -LATELY  # the number of the last other call that found it full
+        self._told = False  # whether it was told that the target is down
+        self._bad, self._answers_before = 0.0, 0.0  # failures lately, and answers before that
 
     def __repr__(self) -> str:
         return f"TargetHealth({self.state}, {self._sent} sent, {self.answers} answered)"
 
     @property
     def state(self) -> Literal["healthy", "degraded", "down"]:
-        """How it is, apart from services that are stopped."""
+        """The target's state, apart from stopped services."""
         if not self._gate.open:
             return "down"
         good = self.answers - self._answers_before
@@ -143,7 +151,7 @@ class TargetHealth:
 
     @property
     def down(self) -> bool:
-        """Whether calls only look whether it is back."""
+        """Whether calls only go to look whether the target is back."""
         return self._gate.shut
 
     def service(self, name: str) -> Service:
@@ -151,7 +159,7 @@ class TargetHealth:
         return self._services.setdefault(name, Service(name))
 
     def answered_since(self, number: int) -> int:
-        """How many calls were answered that were sent after another one; of more than `RECENT` some are not counted."""
+        """How many calls sent after this one were answered, out of the last `RECENT` answered calls."""
         return sum(recent > number for recent in self._recent)
 
     def ready_at(self) -> float:
@@ -168,7 +176,7 @@ class TargetHealth:
         return self._sent
 
     def answered(self, service: Service, number: int, now: float) -> None:
-        """A call was answered, or what came is an answer that cannot be used."""
+        """A call was answered, even if the answer cannot be used."""
         self.answers += 1
         self._recent.append(number)
         service.answered = True
@@ -180,7 +188,7 @@ class TargetHealth:
             self._latest = number
 
     def alive(self, number: int, now: float) -> None:
-        """A call was refused for what it is, so the target is at work."""
+        """A call was refused for its content, so the target works."""
         self._reached = True
         done = bisect_right(self._run, number, key=_number)
         self._count(sum(whose is not None for _, whose in self._run[:done]))
@@ -191,7 +199,7 @@ class TargetHealth:
         self._settle()
 
     def passed(self, number: int, now: float, *, throttled: bool = False) -> None:
-        """A call ended in a way that says nothing of the target: it was cancelled, or refused for our speed."""
+        """A call ended in a way that says nothing about the target: it was cancelled, or refused for our speed."""
         if throttled and self._gate.shut:
             self.alive(number, now)
         elif self._run and number > self._latest:
@@ -201,14 +209,14 @@ class TargetHealth:
         """A call failed in a way that may be the target's fault.
 
         Args:
-            call: the call; anything that tells it from others.
+            call: any object that identifies the call.
             error: how it failed.
             number: its number.
             now: the present.
-            full: whether the server is only full, which is answered by having fewer in flight.
+            full: whether the server is only full. The answer to that is fewer calls in flight.
 
         Returns:
-            Whether the target is at fault: then the call spends no attempt by it.
+            Whether the target is at fault. Then the failure costs the call no attempt.
         """
         self._reached = self._reached or error.status is not None
         self.reason = error
@@ -232,7 +240,7 @@ class TargetHealth:
         return excused
 
     def refused(self, service: Service, call: object, number: int, now: float, *, again: bool) -> Whose:
-        """A call was refused as every call would be; see `Service.refused`. While that is doubted, few are sent."""
+        """A call met a refusal that every call would meet; see `Service.refused`. While it is doubted, few calls go."""
         self.alive(number, now)
         whose = service.refused(call, number, self._sent, again=again)
         if whose == "doubted" and self._gate.open:
@@ -241,22 +249,22 @@ class TargetHealth:
         return whose
 
     def rejected(self, service: Service, error: InvalidRequest, number: int, now: float) -> None:
-        """A call was refused for what it is. When the first `SAME` all are, in the same words, none will do better."""
+        """A call was refused for its content. If all of the first `SAME` are, in the same words, stop the service."""
         self.alive(number, now)
         if service.rejected(f"{error.status} {error}"):
             self.stop(service, error, now)
 
     def stop(self, service: Service, error: CallError, now: float) -> None:
-        """No call to a service can be answered: send none but looks."""
+        """No call to a service can be answered: let only looks through."""
         if service.stop is None:
             self.news.append(News("stopped", service, str(error)))
         service.close(error, self._sent, now)
         self.troubled = True
 
     def _length(self, number: int, whose: object) -> int:
-        """Add a failure. How many different ones failed one directly after the other, this one included.
+        """Add a failure. Returns the length of the run around it: calls that failed directly one after the other.
 
-        All that was under way when the first was heard of may have met the same moment, and counts once.
+        Calls in flight when the run's first failure arrived may all have met the same moment, and count as one.
         """
         run = self._run
         at = bisect_left(run, number, key=_number)
@@ -271,8 +279,9 @@ class TargetHealth:
         return len({whose for _, whose in run[first : last + 1] if whose is not None})
 
     def _is_free(self, call: object, error: CallError, number: int) -> bool:
-        """Whether a failure costs no attempt even while its target is well: nothing was sent, or it was only full, as
-        another call has found, too.
+        """Whether a failure costs no attempt even while its target is well.
+
+        Either nothing was sent, or the target was only full, and another call found that too.
         """
         if isinstance(error, Overloaded):
             by, at = self._full
@@ -282,11 +291,11 @@ class TargetHealth:
         return isinstance(error, ConnectError)
 
     def _enough(self) -> float:
-        """How many failures one after the other are more than chance."""
+        """Failures in a row that are more than chance."""
         return min(LONGEST_RUN, max(RUN, math.log(CHANCE) / math.log(self._share())))
 
     def _share(self) -> float:
-        """The share of calls that failed lately, while others were answered."""
+        """The share of calls that failed lately while others were answered."""
         good = self.answers - self._answers_before
         return min(0.99, (self._bad + 1.0) / (self._bad + good + 10.0))
 
@@ -318,7 +327,7 @@ class TargetHealth:
             self.news.append(News("down", reason=str(self.reason)))
 
     def _give_up(self, error: CallError, now: float) -> None:
-        """Stop a target that nobody ever reached."""
+        """Stop a target that was never reached."""
         if self._reached or self.answers or not isinstance(error, ConnectError):
             return
         seconds = min(self.give_up, NO_HOPE) if error.code in WRONG else self.give_up

@@ -1,4 +1,4 @@
-"""What a failed attempt means: for the call, for its target's pace and for its target's health."""
+"""What a failed attempt means for its call, for its target's pace and for its target's health."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .service import Service
 from .trouble import Trouble
 
 QUOTA_WAIT = 300.0
-"""Seconds between two looks at a quota that is used up and says no time."""
+"""Seconds between two looks at a used-up quota, if the provider names no time."""
 
 CROWDED = (
     "refuses what the given limits allow: others seem to use them too. "
     'Give all of them the same name (--share NAME, shared="NAME"), or each a smaller limit (--rpm)'
 )
-"""What is said, once, where limits that were given are refused again and again."""
+"""The message, given once, when the given limits are refused again and again."""
 
 
 class Outcomes:
-    """Hears of one target's failures, and tells its pacer and its health. What is new stands in the health's news.
+    """Passes one target's failures on to its pacer and its health. The health's ``news`` then has what changed.
 
     Args:
         pacer: the target's pacer.
@@ -37,7 +37,7 @@ class Outcomes:
         self._pacer = pacer
         self._health = health
         self._wait_for_quota = wait_for_quota
-        self._crowded = False  # whether it was said that others use the limits too
+        self._crowded = False  # whether `CROWDED` was told
 
     def failed(
         self, journey: Journey, service: Service, need: Need, error: CallError, sent: float, now: float, wall: float
@@ -46,7 +46,7 @@ class Outcomes:
 
         Args:
             journey: the call's journey; its ``trouble`` then says whose fault it was.
-            service: what was asked.
+            service: the kind of request.
             need: the call's need, as it was admitted.
             error: how it failed.
             sent: when it was sent.
@@ -54,7 +54,7 @@ class Outcomes:
             wall: the wall clock, in seconds since the epoch.
 
         Returns:
-            The seconds that this call is to wait by itself, if any.
+            Seconds that this call waits alone, if any.
         """
         trouble = journey.trouble
         if trouble is None:
@@ -75,7 +75,7 @@ class Outcomes:
         return None
 
     def _other(self, journey: Journey, service: Service, need: Need, error: CallError, sent: float, now: float) -> bool:
-        """A failure of this call, or of the target. Returns whether it is the target's."""
+        """This call failed, or its target did. Returns whether it was the target."""
         health, said = self._health, sign(error)
         if said is Sign.NOTHING:
             health.passed(need.number, now)
@@ -96,7 +96,7 @@ class Outcomes:
         full = (
             isinstance(error, Overloaded)
             and not was_down
-            and (health.answers > 0 or pacer.in_flight > 0)  # else nothing says that it takes any
+            and (health.answers > 0 or pacer.in_flight > 0)  # else nothing shows that it takes any call
             and not pacer.pushed_back(need, sent, now)
         )
         excused = health.failed(journey, error, need.number, now, full=full)
@@ -107,7 +107,7 @@ class Outcomes:
     def _closed(
         self, journey: Journey, service: Service, need: Need, error: CallError, now: float, *, again: bool
     ) -> bool:
-        """A refusal that every call would share. Returns whether it is doubted, or waited out."""
+        """A refusal that every call would meet. Returns whether it is doubted, or waited out."""
         whose = self._health.refused(service, journey, need.number, now, again=again)
         if whose == "doubted":
             return True
@@ -133,7 +133,7 @@ class Outcomes:
 
 
 def _told(error: CallError, wall: float) -> float | None:
-    """Seconds that a refusal asks to wait; None when it does not say, or says 0, which is no wait."""
+    """Seconds that a refusal asks to wait; None when it names no time, or names 0, which is no wait."""
     if error.retry_after is None and error.headers is not None:
         return retry_after(error.headers, wall) or None  # an instant, in an answer without a date
     return error.retry_after or None

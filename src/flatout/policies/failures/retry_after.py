@@ -1,7 +1,7 @@
 """Read how long a provider asks to wait.
 
-Providers, gateways and proxies say it in several headers and notations. A value that makes no sense counts as no
-value: a wrong pause of hours hurts more than a missing one.
+Providers, gateways and proxies use several headers and notations. A value that makes no sense counts as absent: a wrong
+pause of hours hurts more than a missing one.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Mapping
 from datetime import UTC
 
 _HEADERS = (("retry-after-ms", 1e-3), ("retry-after", 1.0), ("llm_provider-retry-after", 1.0))
-"""Headers and the seconds in their unit, the best first. The last is LiteLLM's copy of its upstream's."""
+"""The headers, best first, each with its unit in seconds. The last is LiteLLM's copy of its upstream's."""
 
 INSTANT = 1e9
-"""A number from here on is no wait but an instant: 32 years as a wait, the year 2001 in seconds since the epoch."""
+"""A number from here on is an instant and no wait: 32 years as a wait, the year 2001 in seconds since the epoch."""
 
 MILLISECONDS = 1e11
-"""An instant from here on is one in milliseconds: in seconds it lies in the year 5138."""
+"""An instant from here on is in milliseconds: in seconds it would lie in the year 5138."""
 
 
 def retry_after(headers: Mapping[str, str], wall: float | None = None) -> float | None:
-    """Seconds that an answer asks to wait, 0 or more; None when it does not say so in a way that makes sense.
+    """Seconds that an answer asks to wait, 0 or more; None when it names no time that makes sense.
 
     ``retry-after-ms`` (OpenAI, Azure) is finer and wins over ``retry-after`` (RFC 9110: seconds or an HTTP date). Some
-    gateways send the instant at which to come back instead, in seconds or milliseconds since the epoch.
-    Long waits, even of days, are returned as they are: what to make of them is for the pacer to decide.
+    gateways send the instant at which to come back instead, in seconds or milliseconds since the epoch. Long waits,
+    even of days, are returned as they are; the pacer decides whether to believe them.
 
     Args:
         headers: the answer's headers, names in lower case.
-        wall: now, in seconds since the epoch. An instant is measured against the answer's own ``date``, which a
-            wrong clock on this side does not disturb, and against ``wall`` only where there is none.
+        wall: now, in seconds since the epoch. An instant is measured against the answer's own ``date``, which a wrong
+            clock on this side does not disturb; ``wall`` serves if there is none.
     """
     for name, unit in _HEADERS:
         value = headers.get(name)
@@ -64,7 +64,7 @@ def _until(instant: str | float, date: str | None, wall: float | None) -> float 
 
 
 def _epoch(value: str) -> float | None:
-    from email.utils import parsedate_to_datetime  # 8 ms to import, and dates are rare
+    from email.utils import parsedate_to_datetime  # the import takes 8 ms, and dates are rare
 
     try:
         parsed = parsedate_to_datetime(value)

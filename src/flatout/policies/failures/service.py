@@ -1,7 +1,7 @@
 """Whether one kind of request to a target is stopped: by a wrong key, a used-up quota, an unknown model.
 
-Where calls have been answered, such a refusal is doubted until another call meets it, too: some gateways send a stray
-401 or 404, and hundreds of calls would fail by it.
+After a first answer such a refusal is doubted until another call meets it too. Some gateways send a stray 401 or 404,
+which would otherwise fail hundreds of calls.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Literal
 from flatout.errors import CallError, CircuitOpen
 
 LOOK_AGAIN = 120.0
-"""Seconds between two looks at a target that is stopped."""
+"""Seconds between two looks at a service that is stopped."""
 
 SAME = 20
-"""When the first so many calls are all refused with the same words, so would be the others."""
+"""If all of the first SAME calls are refused with the same words, the others would be too."""
 
 Whose = Literal["doubted", "own", "all"]
-"""Whose a refusal is: the call's own, everybody's, or not known yet."""
+"""Whom a refusal concerns: not known yet, this call alone, or all calls."""
 
 
 class Service:
-    """One kind of request to a target: chat, or embeddings. What stops one says nothing of the other.
+    """One kind of request to a target: chat or embeddings. What stops one says nothing about the other.
 
     Attributes:
-        name: what it is.
+        name: the kind.
         answered: whether it ever answered.
-        stop: the failure that stopped it; None while it is not.
+        stop: the failure that stopped it; None while it runs.
     """
 
     __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "name", "stop")
@@ -35,10 +35,10 @@ class Service:
         self.name = name
         self.answered = False
         self.stop: CallError | None = None
-        self._stopped_at = 0  # the last call that was sent by then
+        self._stopped_at = 0  # the number of the last call sent by then
         self._look_at = 0.0
-        self._suspect: tuple[int, object] | None = None  # the last call sent, and the one that was refused
-        self._same: tuple[str, int] = ("", 0)  # the words of refusals so far, and how many there were
+        self._suspect: tuple[int, object] | None = None  # the last call sent by a doubted refusal, and its call
+        self._same: tuple[str, int] = ("", 0)  # the words of the refusals so far, and their number
 
     def __repr__(self) -> str:
         return f"Service({self.name}, {'stopped' if self.stop is not None else 'running'})"
@@ -49,36 +49,36 @@ class Service:
         return self.stop is not None or self._suspect is not None
 
     def looks(self, now: float) -> bool:
-        """Whether a call may go although it is stopped: one, every few minutes."""
+        """Whether a call may go to look although the service is stopped: one every few minutes."""
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_AGAIN
         return True
 
     def refusal(self, target: str) -> CircuitOpen:
-        """The error of a call that is not sent, since it is stopped."""
+        """The error of a call that is not sent because the service is stopped."""
         refusal = CircuitOpen(f"not sent: {target} is stopped: {self.stop}")
         refusal.__cause__ = self.stop
         return refusal
 
     def close(self, error: CallError, number: int, now: float) -> None:
-        """Stop it, so many calls having been sent."""
+        """Stop the service. ``number`` is that of the last call sent."""
         self.stop = error
         self._stopped_at = number
         self._look_at = now + LOOK_AGAIN
         self._suspect = None
 
     def refused(self, call: object, number: int, sent: int, *, again: bool) -> Whose:
-        """A call was refused as every call would be. Whose refusal that is.
+        """A call met a refusal that every call would meet. Returns whom it concerns.
 
-        Before anything was answered it is everybody's. Later it is doubted, until another call that was sent after it
-        is refused, too. A call that is refused twice while nobody else is, is refused for something of its own.
+        Before the first answer it concerns all. Later it is doubted until another call, sent after it, is refused too.
+        If the same call is refused twice and no other is, the refusal concerns it alone.
 
         Args:
             call: the call.
-            number: its place in the order of sending.
-            sent: how many have been sent by now.
-            again: whether its last attempt was refused so, too.
+            number: its number in the order of sending.
+            sent: calls sent so far.
+            again: whether its last attempt was refused in the same way.
         """
         if not self.answered:
             return "all"
@@ -91,7 +91,7 @@ class Service:
         return "doubted"
 
     def rejected(self, words: str) -> bool:
-        """A call was refused for what it is. Whether all were, and with the same words."""
+        """A call was refused for its content. Returns whether all calls so far were, with the same words."""
         if self.answered or self.stop is not None:
             return False
         same, count = self._same
@@ -99,7 +99,7 @@ class Service:
         return self._same[1] >= SAME
 
     def heard(self, number: int) -> bool:
-        """A call was answered. Whether that ends a stop."""
+        """A call was answered. Returns whether that ends a stop."""
         if self._suspect is not None and number > self._suspect[0]:
             self._suspect = None
         if self.stop is None or number <= self._stopped_at:

@@ -1,4 +1,4 @@
-"""What went wrong with one call so far: how often, when, and whose fault it was. Made when its first attempt fails."""
+"""What went wrong with one call so far: how often, when, and whose fault it was. It begins with the first failure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from itertools import groupby
 from flatout.errors import CallError, RateLimited
 
 SHOWN = 8
-"""Attempts that are listed one by one."""
+"""Most attempts that a message lists one by one."""
 
 
 class Trouble:
     """The failed attempts of one call.
 
     Args:
-        first: the first of them, by its number among all calls to its target.
+        first: the number of the first of them, among all calls to its target.
 
     Attributes:
-        spent: how many of its attempts they have cost.
-        excused: whether the last one was the target's fault, and cost none.
+        spent: attempts of the call that they cost.
+        excused: whether the last failure was the target's fault, and cost no attempt.
         times_excused: how many were.
-        over: whether the last one made its target be given up.
-        closed: whether the last one was refused as every call's would be.
-        others: how many calls that were sent since the first one were answered; of many, some are not counted.
+        over: whether the last failure made flatout give up the target.
+        closed: whether the last failure was a refusal that every call would meet.
+        others: calls sent since the first failed one that were answered; if there are many, not all are counted.
     """
 
     __slots__ = ("_failed", "closed", "excused", "first", "others", "over", "spent", "times_excused")
@@ -42,13 +42,13 @@ class Trouble:
         return f"Trouble(spent={self.spent}, excused={self.times_excused}, {self.others} others answered)"
 
     def note(self, error: CallError, seconds: float) -> None:
-        """An attempt failed, so many seconds after the call began."""
+        """An attempt failed, this many seconds after the call began."""
         if not isinstance(error, RateLimited):
             self._failed.append((seconds, str(error.status) if error.status else type(error).__name__))
             self.times_excused += self.excused
 
     def tried(self) -> str:
-        """When it was tried, and how that ended: ``500 at 0.1, 0.7 s; ConnectError at 2.3 s``. "" for nothing."""
+        """The attempts and how they ended: ``500 at 0.1, 0.7 s; ConnectError at 2.3 s``; "" if there were none."""
         shown = self._failed
         if len(shown) > SHOWN:
             shown = [*shown[: SHOWN // 2], *shown[-SHOWN // 2 :]]
@@ -56,7 +56,7 @@ class Trouble:
         return f"{text} ({len(self._failed)} in all)" if len(self._failed) > SHOWN else text
 
     def whose(self) -> str:
-        """Whose fault it is, as far as others tell: the call's own when at least as many others were answered."""
+        """Whose fault it seems to be. It is the call's own if at least as many other calls were answered."""
         answered = f"{self.others} other {'call' if self.others == 1 else 'calls'}"
         if self.others >= max(1, self.spent):
             return f"at least {answered} sent meanwhile {_were(self.others)} answered, so it is this call"

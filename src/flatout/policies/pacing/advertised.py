@@ -1,11 +1,11 @@
 """Read the limits that a provider advertises in its answers' headers.
 
-Nobody need state limits that the provider tells anyway, and what it tells is newer than what anybody wrote down. Every
-provider has its own names and notations; they are one table here, told apart by the names alone. A value that makes
-no sense counts as not told: a wrong limit hurts more than a missing one.
+Users need not state a limit that the provider advertises, and headers are newer than anybody's notes. Every provider
+has its own names and notations. One table here holds them all; the names alone tell which provider's they are. A value
+that makes no sense counts as absent: a wrong limit hurts more than a missing one.
 
-Every answer passes here, and the answers of one provider carry the same names time after time, so what the names
-mean is looked up by the whole list of them and remembered; so is what a text such as ``6m0s`` means.
+Every answer passes here, and one provider's answers carry the same names each time. So this module caches what a whole
+list of names means, and what a text such as ``6m0s`` means.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3_600.0, 86_400.0
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3_600.0, 86_400.0  # in seconds
 
 LONGEST = 366 * DAY
-"""A reset that is further away than this many seconds, before or after now, is no reset."""
+"""Seconds. A reset further from now than this, before or after, makes no sense."""
 
 SKEW = 300.0
-"""Seconds by which a provider's clock and ours may differ before a limit is taken for one of the next longer window."""
+"""Seconds by which the provider's clock and ours may differ. Beyond, a reset belongs to the next longer window."""
 
 EPOCH = 1e9
-"""From here (September 2001, in seconds) a bare number is an instant, not a wait."""
+"""From this many seconds (September 2001) a bare number is an instant, not a wait."""
 
 EPOCH_MS = 1e11
-"""From here (March 1973, in milliseconds) that instant is in milliseconds."""
+"""From this number (March 1973, in milliseconds) such an instant is in milliseconds."""
 
 GATEWAY = "llm_provider-"
-"""What LiteLLM puts before its upstream's headers."""
+"""The prefix that LiteLLM puts before the names of its upstream's headers."""
 
 
 class _Source(NamedTuple):
-    """Where one limit stands: a field of `Advertised`, the names of three headers, the seconds it counts over."""
+    """Where to read one limit: a field of `Advertised`, the names of three headers, and the window in seconds."""
 
     field: str
     limit: str
@@ -49,20 +49,20 @@ class _Source(NamedTuple):
 
 _PER_MINUTE_OR_DAY = "x-ratelimit-{}-requests"
 
-# The first that is there counts, field by field.
+# For each field, the first row that is present counts.
 _SPELLINGS: tuple[tuple[str, str, float | None], ...] = (
     ("requests", _PER_MINUTE_OR_DAY, MINUTE),  # OpenAI, Azure, xAI; Groq, there per day
     ("requests", "anthropic-ratelimit-requests-{}", MINUTE),
     ("requests", "x-ratelimit-{}-req-minute", MINUTE),  # Mistral
     ("requests", "x-ratelimit-{}-requests-minute", MINUTE),  # Cerebras
     ("requests", "x-ratelimit-{}-requests-day", DAY),  # Cerebras
-    ("requests", "x-ratelimit-{}", None),  # OpenRouter, Together; the name does not tell the window, see `_window`
+    ("requests", "x-ratelimit-{}", None),  # OpenRouter, Together; the name does not show the window, see `_window`
     ("tokens", "x-ratelimit-{}-tokens", MINUTE),
     ("tokens", "anthropic-ratelimit-tokens-{}", MINUTE),
     ("tokens", "x-ratelimit-{}-tokens-minute", MINUTE),  # Mistral, Cerebras
     ("tokens", "x-ratelimitbysize-{}-minute", MINUTE),  # Mistral's older ones
     ("tokens", "x-tokenlimit-{}", SECOND),  # Together
-    # Fireworks' documentation says per second, but what was measured on the wire is per minute.
+    # Fireworks' documentation says per second, but measurements on the wire show per minute.
     ("input_tokens", "x-ratelimit-{}-tokens-prompt", MINUTE),
     ("input_tokens", "anthropic-ratelimit-input-tokens-{}", MINUTE),
     ("output_tokens", "x-ratelimit-{}-tokens-generated", MINUTE),
@@ -90,14 +90,14 @@ _LONGEST_TEXT = 48  # the longest sensible reset, an instant with nanoseconds an
 
 
 class Quota(Struct, frozen=True):
-    """One limit as a provider advertises it. None is what it did not tell, or not in a way that makes sense.
+    """One limit as a provider advertises it. None stands for a value that is absent or makes no sense.
 
     Attributes:
         limit: units per window, above 0.
-        remaining: units left. Anthropic rounds tokens to thousands. A 0 without a limit is Azure's way to say that it
-            does not know, so it counts as not told.
+        remaining: units left. Anthropic rounds tokens to thousands. A 0 without a limit counts as absent: Azure sends
+            it when it does not know.
         reset: seconds from now until the limit is full again (a bucket) or starts anew (a fixed window), 0 or more.
-            Together's is the wait that it suggests.
+            Together sends the wait that it suggests.
         window: seconds that the limit counts over.
     """
 
@@ -108,11 +108,11 @@ class Quota(Struct, frozen=True):
 
 
 class Advertised(Struct, frozen=True):
-    """What one answer's headers tell of the limits; None where they are silent.
+    """The limits in one answer's headers; None where they are silent.
 
     Attributes:
         requests: requests.
-        tokens: tokens, input and output together. Anthropic's is whichever of its token limits is tightest.
+        tokens: input and output tokens together. Anthropic sends the tightest of its token limits here.
         input_tokens: input tokens alone.
         output_tokens: output tokens alone.
     """
@@ -123,8 +123,9 @@ class Advertised(Struct, frozen=True):
     output_tokens: Quota | None = None
 
     def quotas(self) -> list[tuple[str, Quota]]:
-        """What is told, by the names of `flatout.Limits`. Where input tokens have a limit of their own, one on both
-        together says nothing more: it is Anthropic's, and whichever of the two is tighter.
+        """The quotas, by the names of `flatout.Limits`.
+
+        Beside a limit on input tokens, a limit on all tokens adds nothing: it is Anthropic's, and repeats the tightest.
         """
         found: list[tuple[str, Quota]] = []
         if self.requests is not None:
@@ -136,12 +137,12 @@ class Advertised(Struct, frozen=True):
 
 
 def advertised(headers: Mapping[str, str], wall: float, *, requests_per_day: bool = False) -> Advertised | None:
-    """The limits that an answer's headers tell; None when they tell none. Never raises.
+    """The limits in an answer's headers; None when there are none. Never raises.
 
     Args:
         headers: the answer's headers, looked up by lower-case names.
-        wall: now, in seconds since the epoch; best the server's own ``date``, which a wrong clock here does not
-            disturb. Resets that are instants are measured against it.
+        wall: now, in seconds since the epoch, to measure resets that are instants against. The server's own ``date``
+            is best: a wrong clock here does not disturb it.
         requests_per_day: whether ``x-ratelimit-limit-requests`` counts over a day (Groq), not a minute. No header
             says so reliably.
     """
@@ -156,9 +157,9 @@ def advertised(headers: Mapping[str, str], wall: float, *, requests_per_day: boo
 def seconds_until(text: str, wall: float) -> float | None:
     """Seconds from now until a reset, 0 or more; None when the text makes no sense or is over 366 days from now.
 
-    It may be a duration (``12ms``, ``6m0s``, ``2m59.56s``), bare seconds, seconds or milliseconds since the epoch
-    (numbers from 10⁹ and 10¹¹ on), or an RFC 3339 instant (UTC when it names no zone). An instant that is past is 0;
-    a negative wait is not known.
+    The text may be a duration (``12ms``, ``6m0s``, ``2m59.56s``), bare seconds, seconds or milliseconds since the epoch
+    (from 10⁹ and 10¹¹ on), or an RFC 3339 instant (UTC when it names no zone). A past instant gives 0, a negative wait
+    None.
 
     Args:
         text: the header's value.
@@ -175,7 +176,7 @@ def seconds_until(text: str, wall: float) -> float | None:
 
 @lru_cache(maxsize=128)
 def _sources(names: str, requests_per_day: bool) -> tuple[_Source, ...]:
-    """Where the limits stand among the names of an answer's headers, one a line."""
+    """Where to read each limit, given the names of an answer's headers, one a line."""
     present = set(names.lower().split("\n"))
     for table in _TABLES:
         found: dict[str, _Source] = {}
@@ -188,7 +189,7 @@ def _sources(names: str, requests_per_day: bool) -> tuple[_Source, ...]:
 
 
 def _timed(source: _Source, present: set[str], requests_per_day: bool) -> _Source:
-    """A source with the window that the caller, or another header, knows."""
+    """A source with its window corrected by what the caller, or another header, knows."""
     if requests_per_day and source.limit.endswith(_PER_MINUTE_OR_DAY.format("limit")):
         return source._replace(window=DAY)
     if source.window is None and any(name.endswith("x-tokenlimit-limit") for name in present):
@@ -210,7 +211,7 @@ def _quota(
 
 
 def exaggerates(headers: Mapping[str, str]) -> bool:
-    """Whether a gateway answered that names a minute for what frees in seconds (LiteLLM does)."""
+    """Whether the answer comes from a gateway that asks to wait a minute for what is free in seconds (LiteLLM)."""
     return any(name.lower().startswith(("x-litellm-", GATEWAY)) for name in headers)
 
 
@@ -225,10 +226,10 @@ def _count(text: str | None) -> float | None:
 
 
 def _window(reset_text: str | None, reset: float | None) -> float:
-    """What a limit counts over when its name does not tell: only the reset gives a hint.
+    """The window in seconds of a limit whose name does not show it. Only the reset gives a hint.
 
-    Together's limits are per second, and its waits alone are written as a fraction of seconds. Else it is a minute,
-    unless the limit starts anew only later (OpenRouter's free models are limited per day).
+    Together limits per second, and nobody else writes waits as a fraction of seconds. Otherwise it is a minute, unless
+    the reset lies further away (OpenRouter limits its free models per day).
     """
     if reset_text is None or reset is None:
         return MINUTE
@@ -239,7 +240,7 @@ def _window(reset_text: str | None, reset: float | None) -> float:
 
 @lru_cache(maxsize=1024)
 def _reset(text: str) -> tuple[float, bool]:
-    """A reset's seconds, NaN when it makes no sense, and whether they count from the epoch, not from now."""
+    """A reset's seconds (NaN when it makes no sense), and whether they count from the epoch and not from now."""
     text = text.strip()
     try:
         if text[-1:] in _UNITS:
@@ -255,7 +256,7 @@ def _reset(text: str) -> tuple[float, bool]:
 
 
 def _duration(text: str) -> float:
-    """Seconds in a duration as Go writes it, with days besides."""
+    """Seconds in a duration as Go writes it; days are allowed, too."""
     seconds, end = 0.0, 0
     for part in _DURATION_PART.finditer(text):
         if part.start() != end:

@@ -1,9 +1,9 @@
-"""How a known limit is spent ahead where nobody tells how much may go at once: it is tried, once.
+"""Tries, once, how much of a known limit may go at once, where neither user nor provider says it.
 
 A provider that counts by the minute takes a whole minute's calls at once; one that counts by the second does not. So
-more goes than is earned, a few calls at a time. A refusal comes within a tenth of a second, so no more than these few
-are refused. The minute that begins with the first call gets no more than the limit: what went ahead of it is missing at
-its end. What was taken so is remembered, and goes at once the next time.
+the trial sends more than is earned, a few calls at a time. A refusal comes within a tenth of a second, so the provider
+refuses only these few. The minute that begins with the first call still gets no more than the limit: calls that went
+ahead are missing at its end. The next run remembers how much the provider took, and sends that at once.
 """
 
 from __future__ import annotations
@@ -13,51 +13,52 @@ import math
 from .gcra import BURST, Steady
 
 TRIED = 2.0
-"""Seconds of a rate that are tried ahead before the first answer: it may tell of a limit that is another."""
+"""Seconds of a rate that are tried ahead before the first answer. Its headers may show another limit than the given."""
 
 MINUTE = 60.0
-"""Seconds over which most limits count. What goes ahead is earned so many seconds after the first call."""
+"""Seconds over which most limits count, and in which calls that went ahead are earned."""
 
 SURE = 0.9
-"""The share of a bucket that was found by a refusal which goes at once the next time."""
+"""A refusal shows how deep a bucket is. This share of it goes at once the next time."""
 
-LOT, APART = 5, 0.02
-"""Calls that are tried at once, and the seconds between those that follow: five go until a refusal is heard of. Where
-calls differ in what they cost, five times the usual cost is tried at once."""
+LOT = 5
+"""Calls of the usual cost that are tried at once."""
+
+APART = 0.02
+"""Seconds between calls that are tried after those. Five go until a refusal arrives."""
 
 SPARE = 0.3
-"""Seconds of a rate, and at least one unit, that are left in a bucket that is spent ahead. What is spent opens
-connections first and arrives late; until then the bucket is full, and what would refill is lost.
-"""
+"""Seconds of a rate, and at least one unit, that stay in a bucket that is spent ahead. The first calls open connections
+and arrive late; until then the bucket is full and its refill is lost."""
 
 SHARE = 1.02
-"""Where headers tell more than so many times the given limit, a share was given. A share is spent evenly."""
+"""If headers name more than SHARE times the given limit, the user gave a share of it. A share is spent evenly."""
 
 FULL = 0.95
-"""Where nothing tells when a limit resets: what is left above this share of it is a whole minute's."""
+"""Where headers name no reset, a remaining amount above this share of the limit counts as a whole minute's."""
 
 
 def at_once(burst: float) -> float:
-    """Seconds of a rate that are let go at once where the user says how many may."""
+    """Seconds of a rate that go at once where the user gave that number; a little less, for connections that open."""
     return min(burst, max(BURST, burst - SPARE))
 
 
 class Trial(Steady):
-    """A GCRA that lets more go than is earned, until the first minute is over or it is ended.
+    """A GCRA that admits more than is earned, until the first minute is over or something ends it.
 
     Args:
         rate: units per second.
         burst: seconds of the rate that may go at once when the trial is over.
         now: the present.
-        depth: seconds of the rate that an earlier run found to be taken ahead.
-        idle: seconds since all that it sent was earned.
-        tries: whether more than that is tried.
-        at_once: whether what was taken goes at once, and not a few calls at a time.
+        depth: seconds of the rate that an earlier run could take ahead.
+        idle: seconds since everything that it sent was earned.
+        tries: whether to try more than that.
+        at_once: whether ``depth`` goes at once, and not a few calls at a time.
 
     Attributes:
         burst: seconds of the rate that may go at once.
-        open: whether more is tried.
-        depth: seconds of the rate that were taken ahead.
+        open: whether the trial still tries more.
+        depth: seconds of the rate that the provider took ahead.
     """
 
     __slots__ = (
@@ -92,7 +93,7 @@ class Trial(Steady):
         self._evenly = burst
         self._most = MINUTE if depth > TRIED else TRIED  # seconds of the rate that are tried ahead
         self._apart = APART
-        self._spent = now  # when all that went is earned, whatever was forgiven
+        self._spent = now  # when all calls so far are earned, including those that the GCRA forgave
         self._last = now  # when the last call went
         self._next = -math.inf  # the theoretical arrival time of calls that are tried ahead
         self._until = math.inf  # when the first minute is over
@@ -100,38 +101,38 @@ class Trial(Steady):
 
     @property
     def runs(self) -> bool:
-        """Whether it has begun, and the first minute is not known to be over."""
+        """Whether the first call went, and the first minute is not known to be over."""
         return self._until < math.inf
 
     @property
     def owes(self) -> float:
-        """Seconds from the last call on until all that went is earned."""
+        """Seconds from the last call until all calls so far are earned."""
         return max(0.0, self._spent - self._last)
 
     def answered(self, ahead: float) -> None:
-        """A call was answered that had been sent so many seconds ahead, and the answer told nothing of the limit."""
+        """A call that went ``ahead`` seconds early was answered, and the answer said nothing of the limit."""
         if self.open:
             self.depth = max(self.depth, ahead)
             self._most = MINUTE
 
     def refused(self, ahead: float, now: float) -> None:
-        """A call was refused that had been sent so many seconds ahead: the bucket is so deep, and empty now."""
+        """A call that went ``ahead`` seconds early was refused: that is the bucket's depth, and it is empty now."""
         self.depth = min(SURE * ahead, max(0.0, ahead - max(SPARE, 1.0 / self.rate)))
         self.begin(now)
 
     def forget(self) -> None:
-        """What was taken ahead will not be there the next time."""
+        """The next run cannot take ahead what this one took."""
         self.depth = 0.0
 
     def end(self) -> None:
-        """Spend evenly from now on. What went ahead is earned first."""
+        """Spend evenly from now on, once the calls that went ahead are earned."""
         if self.open or self.runs:
             self.open = False
             self.burst = self._evenly
             self._until = math.inf
 
     def begin(self, at: float) -> None:
-        """Go on evenly. What went ahead is made up for at the end of the first minute, and not at once."""
+        """Spend evenly from now on. Calls that went ahead are missing at the end of the first minute, not at once."""
         self.open = False
         self.burst = self._evenly
         super().begin(at)
@@ -141,7 +142,7 @@ class Trial(Steady):
         super().give(cost)
 
     def ready_at(self, cost: float) -> float:
-        """When a cost may be admitted: as soon as it is earned, or ahead of that in its turn."""
+        """When a cost may be admitted: once it is earned, or earlier when its turn to be tried comes."""
         seconds = cost / self.rate
         earned = super().ready_at(cost)
         if self._spent + seconds > self._until:

@@ -1,6 +1,6 @@
 """Finds how many requests a server of one's own takes at once: additive increase, multiplicative decrease (AIMD).
 
-Such servers have no rate limit but a number of slots. More in flight than slots only waits there, or is pushed back.
+Such a server has slots instead of a rate limit. Requests beyond its slots wait there, or the server pushes them back.
 The count doubles while that brings more throughput, falls by a fifth at a push-back, and creeps up again when used.
 """
 
@@ -9,25 +9,34 @@ from __future__ import annotations
 import math
 
 START = 4.0
+"""Requests in flight at the beginning."""
+
 CUT = 0.8
+"""A push-back cuts the count to this share of it."""
+
 CREEP = 0.05
-"""What a round adds, as a share of the count. Above the count that was last refused each round adds twice as much as
-the one before: it may have been a passing want of capacity. Below it, half of the gap."""
+"""The share of the count that a round adds to it. Below the last refused count, a round adds half of the gap; above it,
+twice what the round before added, because the server may only have been short of capacity for a moment."""
 
 USED = 0.8
+"""The share of the count that must have been in flight for a round to raise it."""
+
 GAIN = 1.1
 """Throughput must grow by this factor for a doubled count to be worth it."""
 
 WAITING = 1.5
-"""Requests that take so much longer than they did at best wait for a slot: more of them bring nothing. A server that
-pushes back says so itself."""
+"""Requests that take this many times the best time wait for a slot: more of them bring nothing. A server that pushes
+back says so itself."""
 
-DIP, DIP_EVERY = 0.6, 60
-"""After so many rounds fewer are allowed for a moment, to see how long a request takes that does not wait. Without
-it what is held to be best would drift up together with the count. (``WAITING × DIP × FORGET ** DIP_EVERY < 1``.)"""
+DIP = 0.6
+"""The share of the count that is allowed during a dip, to measure how long a request takes that does not wait. Without
+dips the best time would drift up together with the count. (``WAITING × DIP × FORGET ** DIP_EVERY < 1``.)"""
+
+DIP_EVERY = 60
+"""Rounds from one dip to the next."""
 
 FORGET = 1.001
-"""What was best long ago may not be any more."""
+"""The factor by which the best time grows each round: it may be out of date."""
 
 
 class Aimd:
@@ -36,11 +45,11 @@ class Aimd:
     Args:
         now: the present.
         most: never more than this.
-        limit: what to begin with, where the count is known to be borne; else it is looked for from `START` on.
+        limit: the count to begin with, if the server is known to bear it; else the search begins at `START`.
 
     Attributes:
         limit: how many may be in flight.
-        cut_at: when that was last lowered.
+        cut_at: when a push-back last lowered the limit.
         ceiling: how many were in flight when requests were pushed back last.
     """
 
@@ -67,10 +76,10 @@ class Aimd:
         self.limit = min(START if limit is None else limit, most)
         self._most = most
         self._doubling = limit is None
-        self._before = self.limit  # and what it was before the last cuts
+        self._before = self.limit  # the limit before the last cuts
         self.ceiling = math.inf  # the count that was last refused
         self._quiet = 0  # rounds above it
-        self._cuts = 0  # how many there were since the last round without a push-back
+        self._cuts = 0  # since the last round without a push-back
         self._done = 0
         self._busy = 0.0
         self._peak = 0
@@ -79,7 +88,7 @@ class Aimd:
         self._best = 0.0
         self.cut_at = now
         self._rounds = 0
-        self._dipped: float | None = None  # the count to go back to
+        self._dipped: float | None = None  # the count after the dip
 
     def __repr__(self) -> str:
         return f"Aimd({self.limit:.1f} in flight)"
@@ -88,7 +97,7 @@ class Aimd:
         """A request was answered.
 
         Args:
-            in_flight: how many were, this one included.
+            in_flight: requests in flight, including this one.
             seconds: how long it took.
             now: the present.
         """
@@ -99,18 +108,18 @@ class Aimd:
             self._round(now)
 
     def pushed_back(self, sent: float, now: float, in_flight: float = math.inf) -> bool:
-        """The server took a request no more; one cut answers all that were sent before it. A 5xx is no push-back.
+        """The server pushed a request back. One cut answers all requests that were sent before it.
 
         Args:
             sent: when the request was sent.
             now: the present.
-            in_flight: how many were in flight when it was sent, or still are, whichever is more; if that is known.
+            in_flight: requests in flight when it was sent, or now, whichever is more; if that is known.
 
         Returns:
-            Whether that was news.
+            Whether that cut the limit.
         """
         if sent < self.cut_at:
-            if self._cuts and in_flight < self.ceiling:  # the last that it refuses says best what it holds
+            if self._cuts and in_flight < self.ceiling:  # the last request that it refuses shows best what it holds
                 self.ceiling = in_flight
                 self.limit = max(1.0, in_flight * CUT)
             return False
@@ -127,14 +136,14 @@ class Aimd:
         return True
 
     def take_back(self, now: float) -> None:
-        """The last cuts were for nothing."""
+        """Undo the last cuts: they had no reason."""
         if self._cuts:
             self._cuts, self.cut_at = 0, now
             self.limit, self._dipped = self._before, None
             self._begin(now)
 
     def _round(self, now: float) -> None:
-        """So many answers without a push-back: more may be tried, if what is allowed was used."""
+        """A round of answers without a push-back is over: allow more, if the present count was used."""
         self._rounds += 1
         self._cuts = 0
         if self._dip():
@@ -157,7 +166,7 @@ class Aimd:
         self._begin(now)
 
     def _step(self) -> float:
-        """By how much more may be tried."""
+        """How much a round adds to the count."""
         creep = max(0.5, CREEP * self.limit)
         if self.ceiling == math.inf:
             return creep
@@ -167,7 +176,7 @@ class Aimd:
         return min(self.limit, creep * 2.0**self._quiet)
 
     def _dip(self) -> bool:
-        """Whether this round is part of a dip. Its first is not measured: its answers had waited before."""
+        """Whether this round is part of a dip. Its first round is not measured: those answers had waited before it."""
         stage = self._rounds % DIP_EVERY
         if stage == 0 and not self._doubling:
             self._dipped, self.limit = self.limit, max(1.0, self.limit * DIP)

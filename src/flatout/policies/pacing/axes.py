@@ -1,4 +1,4 @@
-"""The limits of one target that are known: one axis for each that the user gave, or that headers tell."""
+"""The known limits of one target: one axis for each limit that the user gave or that headers name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Axes:
         return None
 
     def ready_at(self, need: Need, now: float, at: float, cause: str) -> tuple[float, str]:
-        """When a call may go that something else holds until ``at``: then, or later for a cause of one of the axes."""
+        """When a call may go, and what holds it: ``at`` and ``cause``, or a later axis and its cause."""
         for name, axis in self.by_name.items():
             if (ready := axis.ready_at(self._charge.cost(name, need), now)) > at:
                 at, cause = ready, axis.cause
@@ -105,12 +105,12 @@ class Axes:
             axis.refused(now)
 
     def resume(self, at: float) -> None:
-        """Nothing goes before an instant, and then begins with nothing saved up."""
+        """Admit nothing before an instant; then begin with nothing saved up."""
         for axis in self.by_name.values():
             axis.resume(at)
 
     def begin(self, now: float) -> None:
-        """Go on from now, with nothing saved up, whatever `resume` said."""
+        """Go on from now with nothing saved up, even if `resume` named a later instant."""
         for axis in self.by_name.values():
             axis.begin(now)
 
@@ -126,10 +126,10 @@ class Axes:
         return {name: axis.per(DAY if name == "rpd" else MINUTE) for name, axis in self.by_name.items()}
 
     def holds(self, cause: str) -> bool:
-        """Whether any axis is that cause of a wait."""
+        """Whether calls may wait for an axis under this cause."""
         return any(axis.cause == cause for axis in self.by_name.values())
 
-    # What is told of limits: each method returns whether a limit became known that was not.
+    # What the provider says of its limits. Each method returns whether a new limit became known.
 
     def hear(
         self,
@@ -152,7 +152,7 @@ class Axes:
             now: the present.
             wall: the wall clock, in seconds since the epoch.
             in_flight: this program's requests in flight.
-            fits: whether the limits must allow this very call: it was answered, or asked to come back.
+            fits: whether a true limit must allow this very call: it was answered, or asked to come back.
             refused: whether the call was refused for its speed.
         """
         then = wall - (now - sent)  # the headers describe the moment of admission, not that of the answer
@@ -190,13 +190,13 @@ class Axes:
         for name, quota in quotas:
             least = self._charge.cost(name, need) if fits else 1.0
             if quota.limit is not None and quota.limit * max(1.0, MINUTE / quota.window) < least:
-                continue  # garbage
+                continue  # such a limit is garbage
             if (axis := self.by_name.get(name)) is None:
                 if quota.limit is None:
                     continue
                 axis = self._add(name, quota.limit, quota.window, now)
                 need.marks[name] = axis.taken
-                axis.count(in_flight * self._charge.cost(name, need))  # sent meanwhile
+                axis.count(in_flight * self._charge.cost(name, need))  # those in flight count, too
             self._follow(name, axis, quota, need, sent, now, refused=refused)
         return len(self.by_name) > before
 
@@ -231,7 +231,7 @@ class Axes:
         )
 
     def _add(self, name: str, limit: float, window: float, now: float) -> Axis:
-        """Add the axis of a limit that was told and not given."""
+        """Add the axis of a limit that the user did not give."""
         axis = Axis(CAUSES[name], limit, window, now, known=False, even=self._shared is not None, gcra=self._gcra(name))
         self.by_name[name] = axis
         return axis

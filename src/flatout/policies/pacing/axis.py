@@ -1,9 +1,11 @@
 """One limited quantity of a target: requests, tokens, input tokens or output tokens per minute; requests per day.
 
-Its rate is known from the user, or advertised by the provider. Either way it is paced by one GCRA. What differs is how
-much may go at once: as far ahead as the provider says is left, until the first refusal shows that its headers promise
-more than it enforces; where it says nothing, a little is tried ahead (`ahead`). A known limit that is a share of the
-provider's, or shared, is spent smoothly, but all of a day's may go at once.
+The user gives its rate, or the provider advertises it. Either way one GCRA paces it. Three cases differ in how much
+may go at once:
+
+- Headers say how much is left: that much, until a first refusal shows that they promise more than they should.
+- Headers say nothing: a little is tried ahead (`ahead`).
+- The limit is shared, or is a share of the provider's: nothing goes ahead. But all of a day's requests may go at once.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ from .ahead import FULL, MINUTE, SHARE, SPARE, TRIED, Trial
 from .gcra import BURST, Gcra, Steady
 
 USE = 0.985
-"""The share of a limit that is used: what a provider's clock and ours disagree about must fit in the rest.
-``USE × (60 + BURST + MISSED) < 60``: no minute overruns."""
+"""The share of a limit that is used. The rest covers what our clock and the provider's disagree about.
+``USE × (60 + BURST + MISSED) < 60``, so no minute exceeds the limit."""
 
 SLACK = 1.2
-"""Above this share of the limit, what is left plus what refills until the reset is no bucket but a window."""
+"""If what is left plus the refill until the reset exceeds SLACK times the limit, it is a window and not a bucket."""
 
 DAY = 86_400.0
+"""Seconds of a day."""
 
 CAUSES = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "itpm": "tokens", "otpm": "tokens"}
+"""What a call that waits for a limit waits for, by the names of `flatout.Limits`; see `flatout.events.WAITS`."""
 
 MakeGcra = Callable[[float, float, float], Gcra]
 
@@ -39,14 +43,14 @@ class Axis:
         limit: units per window.
         window: seconds that the limit counts over.
         now: the present.
-        known: whether the user gave the limit. Then headers may lower it, never raise it.
+        known: whether the user gave the limit. Headers may then lower it, but never raise it.
         burst: seconds of the rate that may go at once.
-        follows: whether a known limit is spent ahead where headers tell the same, and how much is left of it.
-        even: whether a limit that headers told is spent evenly: what is left goes to other processes, too.
-        gcra: makes the GCRA; one that other processes share, say.
+        follows: whether a known limit is spent ahead if headers confirm it and say how much is left.
+        even: whether a limit from headers is spent evenly, because other processes use what is left, too.
+        gcra: makes the GCRA, such as one that other processes share.
 
     Attributes:
-        refills: whether what is left may grow all the time, for all that headers tell; False for a window.
+        refills: whether the limit may refill all the time, as far as headers show; False for a window.
     """
 
     __slots__ = (
@@ -84,7 +88,7 @@ class Axis:
         self.cause = cause
         self.limit = limit
         self.gcra = gcra(limit * USE / window, burst, now)
-        if known and gcra is Steady:  # nobody else is at it: what may go at once may do so now
+        if known and gcra is Steady:  # no other program uses it: a full burst may go now
             self.gcra.tat = now
         self.refills = True
         self._began = now
@@ -92,7 +96,7 @@ class Axis:
         self._known = limit / window if known else math.inf  # per second
         self._smooth = not follows if known else even
         self._heard = self._cautious = False
-        self._guessed_until = -math.inf  # when a window ends that may be a bucket, for all that headers tell
+        self._guessed_until = -math.inf  # when a window ends that may also be a bucket, as far as headers show
         self._reserved = self._used = 0.0  # of what was settled
         self._credit = 0.0
         self._credit_until = -math.inf
@@ -106,11 +110,11 @@ class Axis:
 
     @property
     def taken(self) -> float:
-        """Units admitted so far, ever. What was admitted since an instant is a difference of two of these."""
+        """Units admitted so far. The difference of two readings is what was admitted between them."""
         return self.gcra.taken
 
     def per(self, seconds: float) -> float:
-        """The limit in so many seconds."""
+        """The limit, converted to this many seconds."""
         return self.limit * (seconds / self._window)
 
     @property
@@ -119,7 +123,7 @@ class Axis:
         return self.limit * max(1.0, MINUTE / self._window)
 
     def ready_at(self, cost: float, now: float) -> float:
-        """When a cost may be admitted; any time that is not after now means at once."""
+        """When a cost may be admitted; a time up to now means at once."""
         if now < self._credit_until and self._credit >= cost:
             return now
         return self.gcra.ready_at(cost)
@@ -147,11 +151,17 @@ class Axis:
 
     @property
     def trial(self) -> Trial | None:
-        """The trial of how much goes ahead, from the first call on until a minute is over, or headers tell."""
+        """The trial of how much goes ahead: from the first call until a minute is over, or until headers say so."""
         return self.gcra if isinstance(self.gcra, Trial) and self.gcra.runs else None
 
     def ahead(self, mark: float, cost: float, sent: float) -> float:
-        """Seconds of the rate by which a call went ahead of what was earned: one that was marked, and sent, so."""
+        """Seconds of the rate by which a call went before it was earned.
+
+        Args:
+            mark: `taken` when the call was admitted, including its cost.
+            cost: its cost.
+            sent: when it was sent.
+        """
         return self.gcra.tat - (self.taken - mark + cost) / self.gcra.rate - sent
 
     def refused(self, now: float) -> None:
@@ -164,18 +174,18 @@ class Axis:
         if self.trial is not None and (self.trial.open or self.trial.burst > BURST):
             self.trial.begin(now)
             return
-        owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an empty bucket of a minute owes nothing
+        owed = max(0.0, self.gcra.tat - now - self.gcra.burst)  # an emptied bucket of a minute owes nothing
         self.gcra.burst = min(self.gcra.burst, BURST)
         self.gcra.begin(max(now + owed, self._guessed_until))
         self._guessed_until = -math.inf
 
     def resume(self, at: float) -> None:
-        """Nothing goes before an instant, and then begins with nothing saved up."""
+        """Admit nothing before an instant; then begin with nothing saved up."""
         if not self._counted:
             self.gcra.rest(at)
 
     def begin(self, now: float) -> None:
-        """Go on from now, with nothing saved up, whatever `resume` said."""
+        """Go on from now with nothing saved up, even if `resume` named a later instant."""
         if not self._counted:
             self.gcra.begin(now)
 
@@ -187,8 +197,8 @@ class Axis:
             mark: `taken` when its request was sent.
             sent: when that was.
             now: the present.
-            caution: how many times what is reckoned may be charged. Until it is 1, no more than that part of what is
-                left is spent ahead.
+            caution: the provider may charge this many times our own count. While it is above 1, only the first
+                ``1 / caution`` of what is left is spent ahead.
         """
         if quota.limit is not None:
             self._end_trial()
@@ -211,12 +221,12 @@ class Axis:
             if self._smooth or not first or (self._known < math.inf and capacity < TRIED * rate):
                 self._lower(left + rate * (now - sent), now)
                 self._credit = min(self._credit, max(0.0, left))
-            else:  # all but a little, and not what was refilled: when it was counted between then and now, nobody knows
+            else:  # all but a little, without the refill: when between then and now it was counted is unknown
                 spare = max(1.0, SPARE * rate)
                 self.gcra.burst = max(BURST, 1.0 / rate, min(self._window, (capacity - spare) / rate))
                 self.gcra.tat = -math.inf
                 self._lower(left - spare, now)
-        elif not self._smooth:  # a window: what is left is all there is until it ends; then on smoothly
+        elif not self._smooth:  # a window: only what is left may go until it ends; smoothly afterwards
             if first and (self._credit_until == -math.inf or now < self._credit_until):
                 if now < self._began + self._window:
                     left = min(left, max(0.0, self.limit - self.taken))  # headers may be some seconds old
@@ -229,9 +239,9 @@ class Axis:
         self._heard = True
 
     def _reset(self, quota: Quota, mark: float) -> float | None:
-        """Seconds until a limit is full again, by its headers; None when they leave that open."""
+        """Seconds until a limit is full again, according to headers; None when they do not show it."""
         if quota.reset is not None:
-            return min(quota.reset, self._window)  # further away it is garbage, or a clock is wrong
+            return min(quota.reset, self._window)  # a later reset is garbage, or a clock is wrong
         whole = quota.remaining is not None and quota.remaining + mark >= FULL * self.limit
         return self._window if whole else None
 
@@ -240,18 +250,18 @@ class Axis:
             self.gcra.end()
 
     def _follow(self, rate: float, now: float) -> None:
-        """Go on at another rate. A far lower one makes no more of what is owed than a whole window."""
+        """Change the rate. At a far lower rate, the debt grows to no more than a whole window."""
         if rate != self.gcra.rate:
             self.gcra.set_rate(rate, now)
             self.gcra.tat = min(self.gcra.tat, now + max(self._window, MINUTE) + BURST)
 
     def _lower(self, level: float, now: float) -> None:
-        """Hold no more to be left than the provider says."""
+        """Leave no more than the provider says is left."""
         gcra = self.gcra
         gcra.tat = max(gcra.tat, now + gcra.burst - max(0.0, level) / gcra.rate)
 
 
 def per_window(limits: Limits) -> list[tuple[str, float, float]]:
-    """The names, amounts and windows in seconds of all limits per time."""
+    """All limits per time: their names, amounts, and windows in seconds."""
     found = ((name, getattr(limits, name), DAY if name == "rpd" else MINUTE) for name in CAUSES)
     return [(name, limit, window) for name, limit, window in found if limit is not None]

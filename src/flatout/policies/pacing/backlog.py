@@ -1,14 +1,14 @@
 """Keeps the line short at a server that lets calls wait instead of refusing them.
 
-Such a server never says that it is full. The more is in flight, the longer each call takes, and no more are answered.
-Two signs show it, and both must be there:
+Such a server never says that it is full. With more calls in flight each takes longer, and the server answers no more of
+them. Two signs together show it:
 
-- *Order.* The server takes calls in the order in which they came. So a call overtakes none but those that are at work.
-  Where nothing waits, a short answer overtakes about half of what is in flight.
-- *Time.* A call that has waited takes longer than calls did at best. This tells the server from one where all answers
-  take equally long, so that none overtakes any.
+- *Order.* The server takes calls in the order in which they came. So a call overtakes only calls that are at work.
+  Where none waits, a short answer overtakes about half of the calls in flight.
+- *Time.* A call that waited takes longer than the best time. Without this sign, a server whose answers all take equally
+  long would look the same, since no call overtakes another there.
 
-The larger of the two is how many are at work. A bound of twice as many keeps every slot busy.
+Each sign estimates the calls at work; the larger estimate counts. A bound of twice as many keeps every slot busy.
 """
 
 from __future__ import annotations
@@ -17,24 +17,35 @@ from bisect import bisect_left
 
 from .tokens import Need
 
-START, AHEAD = 64, 8.0
-"""Calls in flight before any was answered; and how many times what is seen at work, until a line is seen."""
+START = 64
+"""Calls in flight before the first answer."""
 
-ENOUGH, LONG = 2.0, 3.0
-"""How many times what is at work is in flight at a server with a line; and from which on the line is too long."""
+AHEAD = 8.0
+"""Calls in flight per call at work, while no line shows."""
+
+ENOUGH = 2.0
+"""Calls in flight per call at work, at a server with a line."""
+
+LONG = 3.0
+"""Calls in flight per call at work from which on the line is too long."""
 
 SURE = 32
-"""Answers one after the other that have stood in too long a line before it is shortened."""
+"""Answers in a row after too long a line that shorten it."""
 
-RECENT, FIRST = 8, 4
-"""Answers over which their time is averaged; and the first ones, of which only the average may be the best."""
+RECENT = 8
+"""Answers over which their time is averaged."""
 
-JUDGED, SAME = 24, 0.8
-"""Answers of calls that were sent after the line was shortened, by which that is judged; and the share of their
-time before that is no less time."""
+FIRST = 4
+"""The first answers, none of which alone counts as the best time; only their average does."""
+
+JUDGED = 24
+"""Answers to calls sent after the line was shortened, by which that is judged."""
+
+SAME = 0.8
+"""If answers still take more than this share of their former time, shortening the line was no help."""
 
 SHORTEST = 1e-6
-"""Seconds that an answer takes at least."""
+"""Least seconds that an answer counts as, to avoid dividing by 0."""
 
 
 class Backlog:
@@ -42,7 +53,7 @@ class Backlog:
 
     Args:
         most: never more than this.
-        limit: what to begin with.
+        limit: how many at the beginning.
 
     Attributes:
         limit: how many may be in flight.
@@ -70,13 +81,13 @@ class Backlog:
         self._sent = 0
         self._in_flight: list[int] = []  # calls, by their place in the order of sending
         self._answers = 0
-        self._at = 0.0  # calls in flight when those were sent that are answered now
-        self._seconds = self._best = 0.0  # how long these take, and such took at best
-        self._long, self._working = 0, 0.0  # answers in a row after too long a line, and the most at work with them
-        self._line = False  # whether there is a line, as far as is known
-        # The last call before the line was shortened, how many were in flight then, and how long answers took.
+        self._at = 0.0  # average calls in flight when the calls answered lately were sent
+        self._seconds = self._best = 0.0  # how long answers take lately, and took at best
+        self._long, self._working = 0, 0.0  # answers in a row after too long a line, and most calls at work meanwhile
+        self._line = False  # whether there seems to be a line
+        # When the line was shortened: the last call, the calls in flight, and how long answers took.
         self._before: tuple[int, int, float] | None = None
-        self._judged = 0  # answers since
+        self._judged = 0  # answers since that
 
     def __repr__(self) -> str:
         return f"Backlog({self.limit:.0f} in flight{', a line' * self._line})"
@@ -88,13 +99,13 @@ class Backlog:
         self._in_flight.append(self._sent)
 
     def over(self, need: Need) -> int:
-        """A call has ended. Returns how many that were sent before it have not."""
+        """A call has ended. Returns how many calls sent before it are still in flight."""
         at = bisect_left(self._in_flight, need.place)
         del self._in_flight[at]
         return at
 
     def answered(self, need: Need, seconds: float) -> None:
-        """A call was answered, after so many seconds."""
+        """A call was answered after this many seconds."""
         earlier = self.over(need)
         self._average(need.at, seconds)
         working = max(earlier + 1.0, self._at * self._best / self._seconds)
@@ -112,7 +123,7 @@ class Backlog:
             self._judge(need)
 
     def _average(self, in_flight: int, seconds: float) -> None:
-        """Average how long answers take. The very first may be the shortest of many, and no measure of the best."""
+        """Average how long answers take. The very first answer may be the shortest of many, so it is no best time."""
         self._answers += 1
         share = 1.0 / min(RECENT, self._answers)
         self._at += share * (in_flight - self._at)
@@ -120,7 +131,7 @@ class Backlog:
         self._best = min(self._best, self._seconds) if self._answers > FIRST else self._seconds
 
     def _shorten(self, in_flight: int) -> None:
-        """Too many stand in line."""
+        """Too many calls stand in line: allow fewer."""
         self.limit = max(1.0, min(self.limit, ENOUGH * self._working))
         self._line = True
         if self._before is None or in_flight >= self._before[1]:
@@ -128,7 +139,7 @@ class Backlog:
         self._long, self._working = 0, 0.0
 
     def _judge(self, need: Need) -> None:
-        """Whether answers are quicker since fewer are in flight. If not, there was no line: they take longer now."""
+        """Judge whether answers are quicker with fewer in flight. If not, there was no line: answers became slower."""
         assert self._before is not None
         last, in_flight, seconds = self._before
         if need.place <= last or 2 * need.at > in_flight:

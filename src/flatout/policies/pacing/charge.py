@@ -1,7 +1,7 @@
-"""What a call is charged on each limit, by the provider's own rule: when it is sent, and when it is answered.
+"""What a provider charges for a call on each limit, when the call is sent and when it is answered.
 
-Behind a gateway the rule may be another than the provider's name tells. What headers say is left tells it: `Charge`
-compares by how much that falls with what each rule would have charged in the same time.
+Behind a gateway another rule may apply than the provider's name suggests. Headers say how much is left: `Charge`
+compares how much that falls with what each rule would have charged in the same time.
 """
 
 from __future__ import annotations
@@ -14,27 +14,35 @@ from flatout.values import Usage
 from .tokens import Need
 
 Reserve = Literal["usage", "max_tokens", "input"]
-"""What a provider charges against tokens per minute: what was used; ``max(max_tokens, input)`` on admission; input."""
-
+"""What a provider charges against tokens per minute: tokens used; ``max(max_tokens, input)`` on admission; input."""
 
 RULES: tuple[Reserve, ...] = ("usage", "max_tokens", "input")
+"""All of them."""
 
-SPAN, PART = 5, 0.02
-"""Calls between two readings of what is left that are compared, and the share of a minute's limit that they cost."""
+SPAN = 5
+"""Least calls between two readings of what is left that are compared."""
 
-STEADY, AGREES, NEAR = 3, 1.1, 1.2
-"""Comparisons running that have to agree, and the factor by which they may differ. A rule that then comes as near as
-the last factor to what was charged is the provider's."""
+PART = 0.02
+"""Least share of a minute's limit that those calls cost."""
+
+STEADY = 3
+"""Comparisons in a row that must agree."""
+
+AGREES = 1.1
+"""The factor by which such comparisons may differ."""
+
+NEAR = 1.2
+"""A rule applies if it comes within this factor of what was charged."""
 
 REFUSED = 2
-"""Calls refused although more was left than they need, after which another rule is taken for the provider's."""
+"""Calls refused although more was left than they need, after which another rule must apply."""
 
 UNSURE = 100
-"""Readings after which a rule is trusted that could not be compared."""
+"""Readings after which a rule is trusted even if no comparison was possible."""
 
 
 def cost_of(limit: str, need: Need, reserve: Reserve) -> float:
-    """What a call is reserved on one limit, a field of `flatout.Limits`."""
+    """What to reserve for a call on one limit, a field of `flatout.Limits`."""
     if limit in ("rpm", "rpd"):
         return 1.0
     if limit == "itpm" or (limit == "tpm" and reserve == "input"):
@@ -47,7 +55,7 @@ def cost_of(limit: str, need: Need, reserve: Reserve) -> float:
 
 
 def used_of(limit: str, need: Need, usage: Usage, reserve: Reserve) -> float | None:
-    """What a call turned out to be charged on a limit of tokens; None when that is not known."""
+    """What the provider charged for a call on a limit of tokens; None when that is not known."""
     given, taken = usage.input_tokens, usage.output_tokens
     if limit == "otpm":
         return float(taken) if taken is not None else None
@@ -58,12 +66,12 @@ def used_of(limit: str, need: Need, usage: Usage, reserve: Reserve) -> float | N
     if reserve == "input":
         return float(given)
     if reserve == "max_tokens" and need.max_tokens is not None:
-        return float(max(given, need.max_tokens))  # charged on admission, and never handed back
+        return float(max(given, need.max_tokens))  # charged on admission, and never given back
     return float(given + taken) if taken is not None else None
 
 
 class _Reading(NamedTuple):
-    """What had been sent and answered by a rule's reckoning when a call was sent, and what its answer said was left."""
+    """What each rule had charged when a call was sent, and what the call's answer said was left."""
 
     calls: int
     totals: tuple[float, float, float]  # by each of RULES
@@ -75,10 +83,10 @@ class Charge:
     """How a provider charges tokens per minute.
 
     Args:
-        rule: what is thought at first.
+        rule: the rule to begin with.
 
     Attributes:
-        rule: what is thought now.
+        rule: the rule that seems to apply.
     """
 
     __slots__ = (
@@ -100,27 +108,27 @@ class Charge:
         self._calls = 0
         self._sent = (0.0, 0.0)  # tokens by ``max_tokens`` and by ``input``, charged when a call is sent
         self._output = 0.0  # tokens of answers, charged when a call is answered
-        self._fullest = 0.0  # the most that was ever left
+        self._fullest = 0.0  # the most that was left so far
         self._unsure = UNSURE
-        self._most = self._reckoned = 0.0  # of calls with ``max_tokens``: by these, and by the rule
-        self._refusals = 0  # that another rule explains
+        self._most = self._reckoned = 0.0  # the cost of calls with ``max_tokens``: by that, and by the rule
+        self._refusals = 0  # those that another rule explains
         self._last: _Reading | None = None
-        self._seen: dict[tuple[Reserve, bool], tuple[float, int]] = {}  # a factor, and how often running it was seen
+        self._seen: dict[tuple[Reserve, bool], tuple[float, int]] = {}  # a factor, and how often in a row it was seen
 
     def __repr__(self) -> str:
         return f"Charge({self.rule})"
 
     def cost(self, limit: str, need: Need) -> float:
-        """What a call is reserved on one limit."""
+        """What to reserve for a call on one limit."""
         return cost_of(limit, need, self.rule)
 
     def used(self, limit: str, need: Need, usage: Usage) -> float | None:
-        """What a call turned out to be charged on a limit of tokens; None when that is not known."""
+        """What the provider charged for a call on a limit of tokens; None when that is not known."""
         return used_of(limit, need, usage, self.rule)
 
     @property
     def caution(self) -> float:
-        """How many times what is reckoned may be charged, so long as nothing was compared: for ``max_tokens``."""
+        """The provider may charge this many times our own count: while no comparison was made, by ``max_tokens``."""
         return self._most / self._reckoned if self._unsure > 0 and self._most > self._reckoned else 1.0
 
     def sent(self, need: Need) -> None:
@@ -138,14 +146,14 @@ class Charge:
         self._output += usage.output_tokens if usage.output_tokens is not None else need.output
 
     def told(self, need: Need, left: float, limit: float, sent: float, *, refills: bool) -> None:
-        """An answer tells what was left when its call was let in.
+        """An answer tells how much was left when its call was admitted.
 
         Args:
             need: the call's need, as it was admitted.
             left: tokens.
             limit: tokens per minute.
             sent: when the call was sent.
-            refills: whether what is left may grow all the time, as in a bucket, and not in a window.
+            refills: whether the limit may refill all the time, as a bucket does and a window does not.
         """
         if need.charged is None:
             return
@@ -160,12 +168,12 @@ class Charge:
             self._compare(last, new, 0.0, refills=False)
             if refills and refilled <= self._fullest - last.left:
                 self._compare(last, new, refilled, refills=True)
-            else:  # it may have been full, and what would have been refilled was lost
+            else:  # the bucket may have been full, so part of the refill was lost
                 self._seen = {key: seen for key, seen in self._seen.items() if not key[1]}
             self._decide()
 
     def refused(self, need: Need, left: float) -> None:
-        """A call was refused although so much was left: where that is more than it needs, more is charged."""
+        """A call was refused with this much left. If it needs less, the provider charges more than the rule says."""
         if cost_of("tpm", need, self.rule) * NEAR >= left:
             return
         dearer = [rule for rule in RULES if cost_of("tpm", need, rule) > left]
@@ -175,7 +183,7 @@ class Charge:
                 self.rule, self._refusals = dearer[0], 0
 
     def _compare(self, last: _Reading, new: _Reading, refilled: float, *, refills: bool) -> None:
-        """Compare what was charged, if so much was refilled meanwhile, with what each rule says."""
+        """Compare what was charged, given this refill, with what each rule says."""
         charged = last.left - new.left + refilled
         for rule, before, after in zip(RULES, last.totals, new.totals, strict=True):
             factor = charged / (after - before) if after > before else 0.0

@@ -1,8 +1,8 @@
 """How many calls may be in flight at a server that says that it has no capacity for more (503, 529).
 
-Nothing bounds them until it says so. A server that is full takes up to a number of calls, and pushes back all others:
-that number is what was in flight, so a little less is sent from then on, and more again while nothing is pushed back.
-Where others are taken meanwhile with more in flight, it is not the number: some say 503 now and then, whatever it is.
+Nothing bounds them before that. A full server takes a number of calls and pushes back all others. That number is what
+was in flight, so from then on a little less is sent, and more again while nothing is pushed back. But if the server
+takes other calls meanwhile with more in flight, the number is not the reason: some servers answer 503 now and then.
 """
 
 from __future__ import annotations
@@ -10,22 +10,31 @@ from __future__ import annotations
 from .aimd import Aimd
 from .tokens import Need
 
-FULL, FADES = 4.0, 0.9
-"""Push-backs that say that a server is full, and what one counts after each call that was sent since. So five that come
-one after the other do, and a tenth of all calls, whatever is in flight, hardly ever."""
+FULL = 4.0
+"""Push-backs, faded by `FADES`, that show that a server is full. Five in a row do. Push-backs of a tenth of all calls,
+whatever is in flight, hardly ever do."""
 
-SOON, FEWER = 50, 0.9
-"""Calls after a cut within which a full server is not found full again with fewer in flight than this share of what it
-took before."""
+FADES = 0.9
+"""The factor by which a push-back counts less with each call sent since."""
+
+SOON = 50
+"""Calls after a cut within which a second cut must make sense; see `FEWER`."""
+
+FEWER = 0.9
+"""A second cut soon after the first makes no sense below this share of what the server took before."""
 
 TAKEN = 8
-"""Calls that were sent among those that were pushed back, with more in flight, and taken: then it is not the number."""
+"""Answered calls that show that the number in flight is not the reason: they were sent among those pushed back, with
+more in flight."""
 
-DEAF, DEAFEST = 400, 3_200
-"""Calls for which push-backs are overlooked after a cut that was of no use; twice as many each time, up to so many."""
+DEAF = 400
+"""Calls for which push-backs are ignored after a cut that was no help. This doubles each time."""
+
+DEAFEST = 3_200
+"""Most calls for which they are ignored."""
 
 QUICK = 2.0
-"""Seconds within which a server that is full says so. What fails later was taken before, and is no measure of it."""
+"""Seconds within which a full server says so. A call that fails later had been taken, so it does not measure this."""
 
 
 class Crowd:
@@ -51,11 +60,11 @@ class Crowd:
 
     def __init__(self, aimd: Aimd) -> None:
         self.aimd = aimd
-        self._full, self._last = 0.0, 0  # how full it seems, and the last call that was pushed back
-        self._first = self._least = self._count = 0  # the first of them, and the fewest and most in flight with them
-        self._taken = 0  # how many were taken among them
-        self._tested: tuple[int, int] | None = None  # such a first and fewest, as they were at the last cut
-        self._cut = -SOON  # the call, by its number, at which there was the last cut
+        self._full, self._last = 0.0, 0  # faded push-backs, and the last call that was pushed back
+        self._first = self._least = self._count = 0  # the first of them; the fewest and the most in flight with them
+        self._taken = 0  # calls that the server took among them
+        self._tested: tuple[int, int] | None = None  # ``_first`` and ``_least`` at the last cut
+        self._cut = -SOON  # the number of the call that caused the last cut
         self._deaf_until, self._deafness = 0, DEAF
 
     def __repr__(self) -> str:
@@ -66,12 +75,12 @@ class Crowd:
 
         Args:
             need: the call's need, as it was admitted.
-            in_flight: how many are in flight without it.
+            in_flight: how many other calls are in flight.
             sent: when it was sent.
             now: the present.
 
         Returns:
-            Whether there is another reason than the number in flight, as far as is known.
+            Whether the reason seems to be another than the number in flight.
         """
         if need.number <= self._deaf_until:
             return True
@@ -90,7 +99,7 @@ class Crowd:
         return not self._cuts(need.number, count, sent, now)
 
     def answered(self, need: Need, now: float) -> None:
-        """A call was answered. It shows a cut to be of no use, if it was sent as the others were, and was taken."""
+        """A call was answered. If it was sent among those that were pushed back, the cut seems to be no help."""
         if self._tested is None or not self._tested[0] < need.number < self._cut or need.at <= self._tested[1]:
             return
         self._taken += 1
@@ -98,11 +107,11 @@ class Crowd:
             self._overlook(self._cut, now)
 
     def take_back(self, now: float) -> None:
-        """The last cut was for nothing."""
+        """Undo the last cut: it had no reason."""
         self.aimd.take_back(now)
 
     def _cuts(self, number: int, count: int, sent: float, now: float) -> bool:
-        """Have fewer in flight; or as many as before, where fewer are no help. Returns which."""
+        """Cut the number in flight, or undo the last cut if fewer were no help. Returns whether it cut."""
         if number - self._cut > SOON or count >= FEWER * self.aimd.ceiling:
             self._cut = number
             self._tested, self._taken = (self._first, self._least), 0

@@ -1,7 +1,7 @@
-"""Finds by trying what nobody told of a target: its rate, or how many requests it takes at once.
+"""Which search is at work, where a target's limit is not known.
 
-A program does so alone, or together with those that share its limits. What is found is `RateSearch`'s and `Aimd`'s
-affair; here is which of them is at work.
+`RateSearch` finds a rate by trying; `Aimd` finds how many requests a server of one's own takes at once. A program
+searches alone, or together with the programs that share its limits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Discovery:
     """The search that is at work, if any.
 
     Args:
-        by_rate: whether a rate is searched for, and not a number in flight.
-        together: the searches that other programs share; None when nobody does.
+        by_rate: whether to search for a rate, and not for a number in flight.
+        together: the searches that other programs share; None without such programs.
 
     Attributes:
         by_rate: see above.
@@ -35,10 +35,10 @@ class Discovery:
         self.search: RateSearch | None = None
         self.aimd: Aimd | None = None
         self._together = together
-        self._alone = False  # whether nothing but a search bounds what is sent
+        self._alone = False  # whether only a search bounds what is sent
 
     def begin(self, now: float, rate: float | None) -> None:
-        """Nothing is known: begin, at a rate if an earlier run found one, or join those who search already."""
+        """Nothing is known: begin a search, at the rate that an earlier run found, or join that of other programs."""
         self._alone = True
         if self._together is None:
             self._begin_alone(now, rate, math.inf)
@@ -48,7 +48,7 @@ class Discovery:
             self._together.adapt(now, IN_FLIGHT)
 
     def begin_below(self, now: float, rate: float, ceiling: float) -> None:
-        """The limits that are known are refused: search for a rate below a ceiling of requests per second."""
+        """The provider refuses what known limits allow: search for a rate below a ceiling of requests per second."""
         if self._together is None:
             self._begin_alone(now, rate, ceiling)
         elif ceiling == math.inf:
@@ -69,7 +69,7 @@ class Discovery:
             self.aimd = together.aimd
 
     def end(self) -> None:
-        """A limit became known: nothing need be searched for."""
+        """A limit became known: end the search."""
         self.search = self.aimd = None
         self._alone = False
 

@@ -1,33 +1,33 @@
 """One limited quantity (requests, tokens), paced by the generic cell rate algorithm (GCRA, ITU-T I.371).
 
-A GCRA keeps one number, the theoretical arrival time: the instant at which all that was admitted so far would have
-been earned at the steady rate. It needs no timer and no refill, is exact for any cost, and corrects itself when the
-true cost becomes known.
+A GCRA keeps one number, the theoretical arrival time (`tat`): the instant at which the steady rate has earned
+everything that was admitted so far. It needs no timer and no refill, it is exact for any cost, and the true cost can
+correct it later.
 """
 
 from __future__ import annotations
 
 BURST = 0.2
-"""Seconds of a rate that may go at once when it is spent evenly."""
+"""Seconds of a rate that may go at once when the rate is spent evenly."""
 
 MISSED = 0.3
-"""Seconds of a rate that are made up for at most, when they could not be used in time."""
+"""Most seconds of a rate that are made up for, when calls could not go in time."""
 
 FASTER = 0.015
-"""By how much faster: what is paced is a share of a limit, and this is no more than the rest of it."""
+"""The share by which the rate is exceeded to make up for that. It fits in the part of the limit that is never used."""
 
 
 class Gcra:
-    """Admits ``rate`` units a second, with at most ``burst`` seconds' worth at once. Starts empty.
+    """Admits ``rate`` units a second, and at most ``burst`` seconds' worth at once. It starts empty.
 
     Args:
         rate: units per second.
-        burst: seconds of the rate that may be admitted at once. A cost above that waits until everything before it
-            is earned, and is earned after.
+        burst: seconds of the rate that may be admitted at once. A cost above that goes when everything before it is
+            earned, and is earned afterwards.
         now: the present, in seconds of any monotonic clock.
 
     Attributes:
-        taken: units admitted so far, ever, be it by the rate or not.
+        taken: units admitted so far, including those that the axis admitted beside the rate.
     """
 
     __slots__ = ("burst", "rate", "taken", "tat")
@@ -42,39 +42,39 @@ class Gcra:
         return f"Gcra(rate={self.rate:.4g}/s, burst={self.burst:.3g}s, tat={self.tat:.3f})"
 
     def ready_at(self, cost: float) -> float:
-        """When a cost may be admitted; any time that is not after now means at once."""
+        """When a cost may be admitted; a time up to now means at once."""
         room = self.burst - cost / self.rate
         return self.tat - room if room > 0 else self.tat
 
     def take(self, cost: float, now: float) -> None:
-        """Admit a cost. The caller has seen to `ready_at`."""
+        """Admit a cost. The caller has asked `ready_at`."""
         self.tat = max(self.tat, now) + cost / self.rate
 
     def begin(self, at: float) -> None:
-        """Go on at an instant, with nothing saved up by then."""
+        """Go on at an instant, with nothing saved up."""
         self.tat = at + self.burst
 
     def rest(self, until: float) -> None:
-        """Nothing goes before an instant, for what should be allowed was refused; then begin with nothing saved up."""
+        """Admit nothing before an instant, after a refusal; then begin with nothing saved up."""
         self.tat = max(self.tat, until + self.burst)
 
     def give(self, cost: float) -> None:
-        """Correct the past: hand back a cost that was not used, or (negative) take what was used beyond it."""
+        """Correct the past: give back a cost that was not used, or (negative) take what was used beyond it."""
         self.tat -= cost / self.rate
 
     def set_rate(self, rate: float, now: float) -> None:
-        """Change the rate; what is owed is owed at the new one."""
+        """Change the rate. Debt stays the same in units."""
         if rate != self.rate:
             self.tat = now + (self.tat - now) * self.rate / rate if self.tat > now else self.tat
             self.rate = rate
 
 
 class Steady(Gcra):
-    """A GCRA that makes up for what could not go in time: timers wake up late, and a busy computer stands still.
+    """A GCRA that makes up for calls that could not go in time: timers wake up late, and a busy computer stands still.
 
-    In T seconds at most ``rate × (T + burst + MISSED)`` goes, and no more than ``rate × (T × (1 + FASTER) + burst)``.
-    A rate of which the burst holds no more than one cost makes up for nothing: its provider may have room for one, and
-    refuse what comes a moment too early. So does one that had to rest: others may use its limit, too.
+    In T seconds it admits at most ``rate × (T + burst + MISSED)``, and at most ``rate × (T × (1 + FASTER) + burst)``.
+    It makes up for nothing if the burst holds only one cost: the provider may have room for one, and refuse a call that
+    comes a moment too early. Nor does it after `rest`: others may use the limit, too.
     """
 
     __slots__ = ("_makes_up", "missed")

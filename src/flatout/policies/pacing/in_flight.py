@@ -29,7 +29,7 @@ class InFlight:
         concurrency: how many the user allows; None when not given.
         discovery: the search that is at work.
         bounded: whether a limit per time bounds them, too.
-        backlog: keeps the line short at the server; None where limits do.
+        backlog: keeps the line short at the server; None if limits do that.
         members: the programs that share the limits.
 
     Attributes:
@@ -84,7 +84,7 @@ class InFlight:
             self._backlog.sent(need)
 
     def answered(self, need: Need, seconds: float, now: float) -> None:
-        """A request was answered after so many seconds."""
+        """A request was answered after this many seconds."""
         aimd, crowd = self._discovery.aimd, self._crowd
         if aimd is not None:
             aimd.answered(self.count, seconds, now)
@@ -110,12 +110,12 @@ class InFlight:
         return self._crowd.pushed_back(need, self.count, sent, now)
 
     def take_back(self, now: float) -> None:
-        """The push-backs of late did not mean that the server wants capacity."""
+        """Undo what recent push-backs changed: the server was down, and not full."""
         if self._crowd is not None:
             self._crowd.take_back(now)
 
     def unbind(self) -> None:
-        """A limit per time became known: only the user's bound stays."""
+        """A limit per time became known: keep only the user's bound."""
         self._backlog = None
         self._most = self._concurrency or math.inf
 

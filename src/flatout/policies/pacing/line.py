@@ -1,8 +1,8 @@
 """The order in which the calls to one target go: first in, first out, with two exceptions.
 
-A call that was sent back (refused for its speed, or met an outage) had its turn already, and goes before those that had
-none. A retry that costs an attempt waits with its like: while others wait, retries are a share of what is sent, so
-that a target that fails half of its calls is not kept busy with those alone.
+A call that was sent back (refused for its speed, or it met an outage) had its turn already. It goes before calls that
+had none. Retries that cost an attempt have a queue of their own. While other calls wait, retries are only a share of
+what is sent; otherwise a target that fails half of its calls would be busy with these alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Entry(Protocol):
-    """A call in the line: whether it was sent back, and when it began."""
+    """A call in the line.
+
+    Attributes:
+        sent_back: whether it had its turn already.
+        started: when the call began.
+    """
 
     sent_back: bool
     started: float
@@ -38,14 +43,14 @@ class Line(Generic[EntryT]):
     def __init__(self, retries: float) -> None:
         self.first: deque[EntryT] = deque()
         self.again: deque[EntryT] = deque()
-        self._between = (1.0 - retries) / retries  # others that go between two retries
-        self._others = 0.0  # that have gone since the last one
+        self._between = (1.0 - retries) / retries  # other calls that go between two retries
+        self._others = 0.0  # other calls since the last retry
 
     def __len__(self) -> int:
         return len(self.first) + len(self.again)
 
     def put_back(self, entry: EntryT, started: float) -> None:
-        """Queue a call that was sent back: before all that were not, the oldest first."""
+        """Queue a call that was sent back: before all that were not, and the oldest first."""
         entry.sent_back, entry.started = True, started
         place = 0
         for other in self.first:
@@ -55,23 +60,23 @@ class Line(Generic[EntryT]):
         self.first.insert(place, entry)
 
     def next(self) -> deque[EntryT]:
-        """The queue whose head is next; an empty one when nobody waits."""
+        """The queue whose head goes next; an empty one when no call waits."""
         retry = self.again and (not self.first or self._others >= self._between)
         return self.again if retry else self.first
 
     def pop(self, queue: deque[EntryT]) -> EntryT:
-        """Take the head of a queue, which is to go."""
+        """Take the head of a queue: it goes now."""
         self._others = max(0.0, self._others - self._between) if queue is self.again else self._others + 1.0
         return queue.popleft()
 
     def remove(self, entry: EntryT) -> None:
-        """Take a call out, wherever it is; one that has gone already is no error."""
+        """Take a call out of its queue, if it is still there."""
         for queue in (self.first, self.again):
             if entry in queue:
                 queue.remove(entry)
 
     def leave(self, which: Callable[[EntryT], bool]) -> list[EntryT]:
-        """Take out all calls of a kind. Returns them in their order."""
+        """Take out all calls for which ``which`` is true. Returns them in their order."""
         left = [entry for queue in (self.first, self.again) for entry in queue if which(entry)]
         for queue in (self.first, self.again):
             kept = [entry for entry in queue if not which(entry)]

@@ -4,14 +4,14 @@ Why not back off call by call: with hundreds of workers that each sleep out thei
 requests are refused, because the workers know nothing of each other. A limit belongs to a target, so one pacer holds it
 for all callers. Its parts:
 
-- `axes`: the limits that are known, given or advertised; `trials` of how much of them may go ahead;
-- `discovery`: the search for what is not known;
-- `in_flight`: how many requests may be under way at once;
-- `pause` and `probe`: after a refusal nobody goes, and then one call first;
-- `reliance`: whether what is known can be relied on.
+- `axes`: the known limits, given or advertised; `trials`: how much of them may go before it is earned;
+- `discovery`: the search for an unknown limit;
+- `in_flight`: how many requests may be in flight at once;
+- `pause` and `probe`: after a refusal no call goes for a time, and then one goes first;
+- `reliance`: whether the known limits can be relied on.
 
-The life of an attempt is here: it asks (`ready_at`), is admitted (`admit`), and then it is answered, has failed or was
-refused.
+This module tells the life of one attempt. It asks (`ready_at`) and goes (`admit`); then it was answered, has failed or
+was refused.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ LEAST_WAIT = 0.1
 """Fewest seconds that a refused call waits by itself, whatever the provider names."""
 
 TRUST = 0.9
-"""The share of a rate that an earlier run found, at which the search begins."""
+"""The search begins at this share of a rate that an earlier run found."""
 
 TIMID = 1.0 / 8.0
-"""Where no limit per time is known and the rate is refused, the search begins at this share of what was sent before."""
+"""If no limit per time is known and the rate is refused, the search begins at this share of the present rate."""
 
 RECHECK = 0.025
 """Seconds after which a waiting call asks again where other programs may have changed what it waits for."""
@@ -68,7 +68,7 @@ class Pacer:
         requests_per_day: whether the provider's headers on requests count by the day.
         shared: what other processes hold in common with this one.
         learnt: requests per second that an earlier run found, where no limit is known.
-        even: whether nothing is tried ahead of the limits: an earlier run was refused, or nobody would remember.
+        even: whether to try nothing ahead of the limits: an earlier run was refused that, or runs remember nothing.
         depths: seconds of each limit's rate that earlier runs could take ahead.
         idle: seconds since everything that they sent was earned.
 
@@ -140,22 +140,22 @@ class Pacer:
 
     @property
     def paused_until(self) -> float:
-        """Until when nobody may go."""
+        """Until when no call may go."""
         return self._pause.until
 
     @property
     def surely_paused_until(self) -> float:
-        """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
+        """Until when surely no call may go; `-inf` for a doubted pause, which may end at any time."""
         return self._pause.surely_until
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether a call's tokens matter; else nobody need estimate them."""
+        """Whether a call's tokens matter; if not, callers need not estimate them."""
         return self._axes.counts_tokens
 
     @property
     def overruled(self) -> bool:
-        """Whether less than the known limits allow is refused again and again: others seem to use them too."""
+        """Whether the provider refuses again and again what known limits allow: others seem to use them too."""
         return bool(self._axes.by_name) and (self.search is not None or self._reliance.others_use_them)
 
     @property
@@ -174,9 +174,9 @@ class Pacer:
         return USE if self._axes.holds(cause) else None
 
     def found(self) -> dict[str, float]:
-        """The limits that are in force and not the given ones: told by the provider, or found by trying.
+        """The limits in force that the user did not give: advertised, or found by trying.
 
-        By their names in `Limits`, per minute or day.
+        Their names are those in `Limits`; they count per minute, or per day.
         """
         given = {name: limit for name, limit, _ in per_window(self.limits)}
         rates = self._axes.rates()
@@ -212,7 +212,7 @@ class Pacer:
         return at, cause
 
     def admit(self, need: Need, now: float) -> None:
-        """Take a call's share of every limit. The caller has seen to `ready_at`."""
+        """Take a call's share of every limit. The caller has asked `ready_at`."""
         self._in_flight.sent(need, now)
         self._probe.sent(now)
         self._axes.take(need, now)
@@ -262,7 +262,7 @@ class Pacer:
         sent: float = 0.0,
         wall: float = 0.0,
     ) -> None:
-        """An admitted call failed, or was cancelled, for a reason that is not our speed."""
+        """An admitted call failed or was cancelled, for another reason than our speed."""
         self._catch_up(now)
         self._in_flight.ended(need)
         if self.search is not None and need.search is self.search:
@@ -275,7 +275,7 @@ class Pacer:
         return self._in_flight.pushed_back(need, sent, now)
 
     def went_down(self, now: float) -> None:
-        """The target answers nothing: its push-backs of late did not mean that it wants capacity."""
+        """The target answers nothing: its recent push-backs meant that it was going down, and not that it was full."""
         self._in_flight.take_back(now)
 
     def rest(self, seconds: float, now: float) -> float:
@@ -330,7 +330,7 @@ class Pacer:
         return Wait(until=self._refused_known(retry_after, sent, now, exaggerated=exaggerated))
 
     def _slow_down(self, need: Need, sent: float, now: float) -> None:
-        """A refusal concerns all calls: what is known no longer holds."""
+        """A refusal concerns all calls: correct what is known of the limits."""
         news = sent >= self._pause.began
         if news:
             self._reliance.note_use(self._axes.by_name, now)
@@ -341,7 +341,7 @@ class Pacer:
             self._search_below(need, sent, now)
 
     def _are_wrong(self, news: bool) -> bool:
-        """Whether what is known, if anything, is not to be relied on."""
+        """Whether the known limits, if any, cannot be relied on."""
         return self._reliance.refused(news=news) or not self._axes.by_name
 
     def _search_below(self, need: Need, sent: float, now: float) -> None:
@@ -353,12 +353,10 @@ class Pacer:
         self._catch_up(now)
 
     def _refused_known(self, retry_after: float | None, sent: float, now: float, *, exaggerated: bool) -> float:
-        """A call was refused within the limits that are known: everybody waits. Returns until when."""
-        freed = (
-            retry_after is None and self.aimd is not None and self.in_flight
-        )  # a slot will be, and says when to go on
-        answered = retry_after is None and sent < self._pause.began  # by the pause that has begun already
-        if not freed and not answered:
+        """A call was refused within known limits: all calls wait. Returns until when."""
+        slot_frees = retry_after is None and self.aimd is not None and self.in_flight  # which says when to go on
+        paused = retry_after is None and sent < self._pause.began  # already, by the same refusals
+        if not slot_frees and not paused:
             by_day = "rpd" in self._axes.by_name
             if self._pause.refused(retry_after, sent, now, by_day=by_day, exaggerated=exaggerated):
                 self._rest()
@@ -379,7 +377,7 @@ class Pacer:
             self._discovery.catch_up(now)
 
     def _know_more(self) -> None:
-        """A limit was told that was not known: nothing need be searched for."""
+        """A new limit became known: end the search for it."""
         self._discovery.end()
         self._in_flight.unbind()
 

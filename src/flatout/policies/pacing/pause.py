@@ -1,9 +1,8 @@
-"""The pause of a target: nobody goes before an instant.
+"""The pause of a target: no call goes before an instant.
 
-Where limits are known a pause is everybody's affair, so that one refusal is heard by all at once. It ends when the
-provider said. Where the provider's own word is worth little, it is doubted: one call is tried after 2, 4, 8 … seconds,
-and its answer ends the pause. That is so when a gateway is known to exaggerate, when it names hours, and when others
-were answered that had been sent after the refused call.
+Where limits are known, one refusal pauses all calls, until the time that the provider named. If there is reason to
+doubt that time, one call is tried after 2, 4, 8 … seconds, and its answer ends the pause. Reasons for doubt are: the
+gateway is known to exaggerate; it named hours; or calls were answered that had been sent after the refused one.
 """
 
 from __future__ import annotations
@@ -15,16 +14,19 @@ from .sharing import Shared
 from .strays import FIRST_PAUSE
 
 LAST_PAUSE = 10.0
-"""Most seconds of the pause after a refusal that names none. It doubles while nothing is accepted in between."""
+"""Most seconds of a pause after a refusal that names no time. Pauses double while nothing is accepted in between."""
 
 TOO_SHORT = 2
-"""After so many pauses with nothing accepted in between, the waits that a provider names are too short, and grow."""
+"""Pauses without an answer in between after which the waits that the provider names count as too short, and grow."""
 
 LONGEST_PAUSE = 3_600.0
-"""Seconds that a refusal may ask to wait unless it names a day's limit. More is cut to this, and doubted."""
+"""Most seconds that a refusal may ask to wait, unless there is a limit per day. More is cut to this, and doubted."""
 
-DOUBTFUL, FIRST_DOUBT = 5.0, 2.0
-"""A pause above so many seconds, where there is a reason to doubt it, is doubted after so many."""
+DOUBTFUL = 5.0
+"""Seconds. Only a longer pause is doubted."""
+
+FIRST_DOUBT = 2.0
+"""Seconds until the first call is tried in a pause that is doubted. This doubles each time."""
 
 
 class Wait(NamedTuple):
@@ -40,14 +42,14 @@ class Wait(NamedTuple):
 
 
 class Pause:
-    """Until when nobody may go.
+    """One target's pause.
 
     Args:
-        shared: what other processes hold in common with this one; they pause, too.
+        shared: what other processes share with this one; they pause, too.
 
     Attributes:
-        began: when the last pause did.
-        early_at: when one call may be tried before its end; `inf` for never.
+        began: when the last pause began.
+        early_at: when one call may be tried before its end; `inf` while it is not doubted.
     """
 
     __slots__ = ("_early_wait", "_own", "_refused", "_shared", "_throttles", "began", "early_at")
@@ -61,12 +63,12 @@ class Pause:
 
     @property
     def until(self) -> float:
-        """Until when nobody may go."""
+        """Until when no call may go."""
         return self._own if self._shared is None else self._shared.paused_until
 
     @property
     def surely_until(self) -> float:
-        """Until when nobody may go, as far as that is certain: a pause that is doubted may end at any time."""
+        """Until when surely no call may go; `-inf` for a doubted pause, which may end at any time."""
         return self.until if self.early_at == math.inf else -math.inf
 
     def refused(self, retry_after: float | None, sent: float, now: float, *, by_day: bool, exaggerated: bool) -> bool:
@@ -88,7 +90,7 @@ class Pause:
         return news
 
     def begin(self, until: float, sent: float, now: float) -> bool:
-        """Nobody goes before an instant, for a call was refused that had been sent then. Returns whether it is news."""
+        """Pause until an instant, because a call sent at ``sent`` was refused. Returns whether that begins a pause."""
         if until <= self.until:
             return False
         self._set(until)
@@ -96,7 +98,7 @@ class Pause:
         return True
 
     def answered(self, sent: float, now: float) -> bool:
-        """A call was answered that had been sent then. Returns whether that ends a pause that was doubted."""
+        """A call was answered. Returns whether that ends a pause that was doubted."""
         if sent >= self.until:
             self._throttles = 0
         if self.early_at != math.inf:
@@ -110,7 +112,7 @@ class Pause:
         return False
 
     def seconds(self, retry_after: float | None, sent: float) -> float:
-        """How long to pause after a refusal: as long as it says, or longer each time when it says nothing of use."""
+        """Seconds to pause after a refusal: those that it names, or else more each time."""
         own = min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._throttles, 6))
         told = own if retry_after is None else retry_after
         seconds = max(told, own) if self._throttles >= TOO_SHORT else told
@@ -119,7 +121,7 @@ class Pause:
         return seconds
 
     def doubt(self, now: float) -> None:
-        """Try with one call before the end: after a moment, and each time after twice as long."""
+        """Doubt the pause: try one call before its end, and wait twice as long each time."""
         self._early_wait = FIRST_DOUBT if self.early_at == math.inf else self._early_wait * 2.0
         self.early_at = now + self._early_wait
 

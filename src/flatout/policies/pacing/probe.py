@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 ALONE = 0.25
-"""Seconds for which the first call goes alone, if nothing answers it before."""
+"""Seconds for which the first call goes alone, unless it is answered before."""
 
 
 class Probe:
@@ -19,7 +19,7 @@ class Probe:
 
     Attributes:
         on: whether the next call is a first one, or that call is still on its way.
-        until: when the others may go at the latest; `-inf` while it has not gone.
+        until: when the others may go at the latest; `-inf` before the first call goes.
     """
 
     __slots__ = ("on", "until")

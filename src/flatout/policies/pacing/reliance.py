@@ -1,4 +1,4 @@
-"""Whether the limits that are known can be relied on, by the refusals of what they allow.
+"""Tells from refusals whether the known limits can be relied on.
 
 A refusal now and then concerns its own call alone (`strays`). But refusals that come again and again mean that the
 limits are wrong, or that others use them too. Then the pacer searches for a rate below them.
@@ -12,19 +12,19 @@ from .axis import Axis
 from .strays import Tolerance
 
 OVERRULED = 3
-"""Pauses, each soon after the one before, after which the known limits count as wrong."""
+"""Pauses in quick succession after which the known limits count as wrong."""
 
 SOON_AGAIN = 100
-"""Answers from one such pause to the next, at most."""
+"""Most answers from one such pause to the next."""
 
 UNUSED = 0.7
-"""The share of a limit below which it was not used up."""
+"""A limit of which less than this share was used was not used up."""
 
 LEAST_SHARE = 1.0 / 32.0
 """The least share of the known limits at which a search below them begins."""
 
 MOST_SHARE = 0.5
-"""The largest."""
+"""The largest such share."""
 
 
 class Reliance:
@@ -60,7 +60,7 @@ class Reliance:
 
     @property
     def others_use_them(self) -> bool:
-        """Whether limits that were not used up are refused again and again."""
+        """Whether the provider refuses again and again although the limits were not used up."""
         return self._unused >= OVERRULED
 
     @property
@@ -95,7 +95,7 @@ class Reliance:
         return self._overruled >= OVERRULED
 
     def note_use(self, axes: Mapping[str, Axis], now: float) -> None:
-        """A refusal makes all calls wait, and is news: note whether the limits were used up since the last such one."""
+        """A refusal makes all calls wait, and is news. Note whether the limits were used up since the last one."""
         if now <= self._noted_at:
             return
         seconds = now - self._noted_at

@@ -1,12 +1,12 @@
-"""What several programs hold in common, for them to pace one target as one program would.
+"""What several programs share in order to pace one target as one program would.
 
-Where it is kept is another's affair (a file of this machine: `flatout.store.shared`). Four things are held in common:
+This module has only the protocols; `flatout.store.shared` keeps the data in a file of this machine. Programs share:
 
-- *cells*, each a number: theoretical arrival times, a pause, the limits that headers told;
-- a *log* of what happened to requests, in one order for all. A search for an unknown limit is pure: whoever is told the
-  same, in the same order, comes to the same. So each program runs the whole search, and none of them leads;
-- *kept states* of that search, from which those go on who come late;
-- *members*: how many requests each program has in flight. What a program that died had in flight is free again.
+- *cells*, each a number: theoretical arrival times, a pause, the limits in headers;
+- a *log* of what happened to requests, in one order for all. A search for an unknown limit is pure: the same events in
+  the same order give the same result. So each program runs the whole search, and none of them leads;
+- *kept states* of that search, where programs that come late begin;
+- *members*: how many requests each program has in flight. When a program dies, its requests become free.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from typing import NamedTuple, Protocol
 from .gcra import Gcra
 
 LogEntry = tuple[float, float, float, float, float, float]
-"""What happened: its kind, when, and up to four figures more."""
+"""One event: its kind, when it happened, and up to four more figures."""
 
 
 class Log(Protocol):
-    """What happened, in one order for all."""
+    """The events, in one order for all programs."""
 
     @property
     def end(self) -> int:
-        """How many events there were so far."""
+        """The number of events so far."""
         ...
 
     def append(self, event: LogEntry, /) -> None:
-        """One more has happened."""
+        """Add an event."""
         ...
 
     def since(self, place: int, /) -> Sequence[LogEntry] | None:
-        """The events from one on; None when they are not all there any more."""
+        """The events from this number on; None when the log no longer has all of them."""
         ...
 
     def keep(self, state: bytes, /) -> None:
-        """Keep what all events so far have led to."""
+        """Keep the state after all events so far."""
         ...
 
     def kept(self) -> tuple[int, bytes]:
-        """After how many events a state was kept last, and which.
+        """The state that was kept last, after the number of events that led to it.
 
         Raises:
-            ValueError: none was, or it is damaged.
+            ValueError: no state was kept, or it is damaged.
         """
         ...
 
@@ -54,9 +54,9 @@ class Member(NamedTuple):
     """A program.
 
     Attributes:
-        held: requests that it has in flight.
-        waits_until: until when it is to be thought to wait for more.
-        went_at: when it sent the last one.
+        held: its requests in flight.
+        waits_until: until when it counts as waiting for room.
+        went_at: when it sent its last request.
     """
 
     held: float
@@ -65,45 +65,45 @@ class Member(NamedTuple):
 
 
 class Members(Protocol):
-    """Who is at it."""
+    """The programs."""
 
     @property
     def in_flight(self) -> float:
-        """How many requests all have in flight."""
+        """The requests in flight of all programs."""
         ...
 
     @property
     def waits_until(self) -> float:
-        """Until when any of them is to be thought to wait."""
+        """Until when any program counts as waiting."""
         ...
 
     def own(self) -> Member:
-        """What this program has."""
+        """This program."""
         ...
 
     def others(self) -> Sequence[Member]:
-        """What the others have."""
+        """The other programs."""
         ...
 
     def sent(self, now: float, /) -> None:
-        """This program has sent a request, and does not wait."""
+        """This program sent a request, so it does not wait."""
         ...
 
     def ended(self) -> None:
-        """One of its requests is over."""
+        """One of this program's requests is over."""
         ...
 
     def waits(self, until: float, /) -> None:
-        """It waits."""
+        """This program waits."""
         ...
 
     def bury(self, now: float, /) -> int:
-        """Take back what those held that have died, if nobody has just looked. Returns how many requests that were."""
+        """Free the requests of programs that died, unless another program looked just now. Returns how many."""
         ...
 
 
 class Shared(AbstractContextManager[None], Protocol):
-    """What several pacers hold in common. Entered, nobody else reads or changes it."""
+    """What several pacers share. While one program has entered it, no other reads or changes it."""
 
     paused_until: float
 
@@ -114,11 +114,11 @@ class Shared(AbstractContextManager[None], Protocol):
     def members(self) -> Members: ...
 
     def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
-        """A GCRA that all of them share."""
+        """A GCRA that all programs share."""
         ...
 
     def read(self, cell: str, /) -> float:
-        """A cell's number; 0.0 when nobody wrote it."""
+        """A cell's number; 0.0 before the first write."""
         ...
 
     def write(self, cell: str, value: float, /) -> None:

@@ -1,8 +1,8 @@
-"""Refusals below a limit that was given: how many are borne before they are everybody's affair.
+"""How many refusals below a given limit to bear before they concern all calls.
 
-Some providers and gateways send a 429 now and then whatever the rate. To slow everybody down for each of them would
-bring a run to a crawl; to overlook real ones would storm a limit. So one refusal among many answers is its call's own.
-Where no limit is given, `flatout.policies.pacing.unknown` tells the two apart by trying.
+Some providers and gateways send a 429 now and then, whatever the rate. If each of these strays slowed all calls down, a
+run would crawl; if real refusals were ignored, it would storm a limit. So one refusal among many answers concerns its
+call alone. Where no limit is given, `flatout.policies.pacing.unknown` tells the two apart by trying.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ from __future__ import annotations
 from flatout.values import Limits
 
 CONFIRMED = 3.0
-FORGIVEN, FORGIVEN_UNKNOWN = 1.0 / 12.0, 1.0 / 30.0
-"""Below a limit that the user gave, a 429 is its call's own affair until there are this many more of them than one in
-12 answers; one in 30, if that limit is of calls in flight, and says nothing of the rate. At the beginning of a known
-rate one is enough."""
+"""Refusals, less those that answers made up for, that concern all calls. At the beginning of a known rate one is
+enough."""
+
+FORGIVEN = 1.0 / 12.0
+"""Refusals that one answer makes up for, below a given rate."""
+
+FORGIVEN_UNKNOWN = 1.0 / 30.0
+"""The same, where only the number of calls in flight is given, which says nothing of the rate."""
 
 FIRST_PAUSE = 0.5
-"""Seconds that a refused call waits when it was not told how long."""
+"""Seconds that a refused call waits if the provider names no time."""
 
 
 def own_wait(retry_after: float | None) -> float:
-    """Seconds that a refused call waits by itself."""
+    """Seconds that a refused call waits alone."""
     return FIRST_PAUSE if retry_after is None else retry_after
 
 
 def tolerance(limits: Limits, *, paced: bool) -> Tolerance | None:
-    """How many refusals are borne below the limits that the user gave; None where there are none.
+    """Bears refusals below the limits that the user gave; None where none is given.
 
     Args:
         limits: what the user gave.
@@ -37,11 +41,11 @@ def tolerance(limits: Limits, *, paced: bool) -> Tolerance | None:
 
 
 class Tolerance:
-    """How many refusals are borne before they are everybody's affair.
+    """Counts refusals until they concern all calls.
 
     Args:
-        forgiven: of how many refusals an answer makes up for.
-        refusals: how many there are to begin with.
+        forgiven: refusals that one answer makes up for.
+        refusals: the count to begin with.
     """
 
     __slots__ = ("_forgiven", "_refusals")
@@ -55,6 +59,6 @@ class Tolerance:
         self._refusals = max(0.0, self._refusals - self._forgiven)
 
     def alone(self, retry_after: float | None) -> float | None:
-        """A call was refused: the seconds that it is to wait by itself; None when that is everybody's affair."""
+        """A call was refused. Returns the seconds that it waits alone; None when its refusal concerns all calls."""
         self._refusals += 1.0
         return own_wait(retry_after) if self._refusals < CONFIRMED else None

@@ -1,11 +1,11 @@
-"""Guesses how many tokens a call will take, before it is sent, and learns from every answer.
+"""Guesses how many tokens a call will take before it is sent, and learns from every answer.
 
-Tokens are a nearly linear function of what is cheap to count in a text: its characters, its extra UTF-8 bytes, its
-digits and its white space; the weights differ by tokenizer. Recursive least squares (Plackett 1950) finds them from
-the ``usage`` of each answer, one small matrix update at a time. No vocabulary is downloaded.
+The number of tokens is nearly linear in figures that are cheap to count in a text: its characters, extra UTF-8 bytes,
+digits and white space. The weights differ by tokenizer. Recursive least squares (Plackett 1950) finds them from the
+``usage`` of each answer, one small matrix update at a time. No vocabulary is downloaded.
 
-An image or a file is no text: it counts a fixed guess, whatever its size in bytes. How many times its guess it really
-takes is learnt apart, so that pictures do not spoil what is known of texts.
+An image or a file counts as a fixed guess, whatever its size in bytes. The factor by which the true count differs from
+the guess is learnt apart, so that pictures do not distort the weights of texts.
 """
 
 from __future__ import annotations
@@ -19,40 +19,46 @@ from flatout.values.attachments import File
 from flatout.values.reply import NATIVE
 
 FEATURES = 4
+"""The figures of a text: characters, extra UTF-8 bytes, digits, white space."""
+
 PRIOR = (0.24, 0.30, 0.30, 0.0)
-"""Tokens per character, extra byte, digit and white space before anything was learnt: usual for English."""
+"""Tokens per character, extra byte, digit and white space before anything is learnt: usual for English."""
 
 MARGIN = 1.3
-"""By how much a guess is raised until `TRUSTED` answers were seen."""
+"""The factor by which a guess is raised until `TRUSTED` answers came."""
 
 TRUSTED = 50
+"""Answers after which a guess is used as it is."""
+
 FORGET = 0.999
+"""The factor by which an answer counts less with each later one, in the least squares."""
+
 USUAL_OUTPUT = 256.0
-"""Output tokens of a call of which nothing is known."""
+"""Output tokens to expect of a call whose like was not answered yet."""
 
 ASSUMED_OUTPUT = 16_384
-"""Tokens that an answer without ``max_tokens`` is taken to have at most: many hosted models' own cap (gpt-4o's). Other
-models may write more, but hardly do."""
+"""Most tokens to expect of an answer without ``max_tokens``: the cap of many hosted models (gpt-4o's). Other models may
+write more, but hardly do."""
 
 FRAME = 32
-"""Tokens that no chat format exceeds around one message."""
+"""Most tokens that a chat format adds to one message."""
 
 USUAL_PART = 1_000.0
-"""Tokens to expect of a part that is no text, such as an image, before anything was learnt: a guess. An image of a
-megapixel takes 258 (Gemini) to 1,600 (Anthropic); of a PDF's pages nothing is known."""
+"""Tokens to expect of a part other than text, such as an image, before anything is learnt. This is a guess: an image of
+a megapixel takes 258 (Gemini) to 1,600 (Anthropic); for a PDF's pages there is no figure."""
 
 PART = 4_000
-"""Tokens to expect at most of a part that is no text, such as an image."""
+"""Most tokens to expect of a part other than text, such as an image."""
 
 FILE = 1_000_000
-"""Tokens to expect at most of a file: no more than most models read at once."""
+"""Most tokens to expect of a file: most models read no more at once."""
 
 SHAPES = 256
-"""Prompt shapes whose outputs are learnt apart."""
+"""Most shapes of prompts for which the output's length is learnt separately."""
 
 
 class Need:
-    """What one attempt takes, as estimated before it is sent."""
+    """What one attempt takes, as estimated before it is sent. Pacer and health note their figures of it here."""
 
     __slots__ = (
         *(
@@ -90,15 +96,15 @@ class Need:
         self.features = features
         self.media = media
         self.shape = shape
-        self.costs: dict[str, float] = {}  # what the pacer took for it, by axis, and
-        self.marks: dict[str, float] = {}  # what it had taken by then
+        self.costs: dict[str, float] = {}  # by axis: what was taken for it,
+        self.marks: dict[str, float] = {}  # and all that was taken up to then
         self.charged: tuple[int, tuple[float, float, float]] | None = None  # see `charge.Charge`
-        self.search: object = None  # the search for an unknown limit that let it go,
-        self.mark = 0  # how many had been sent by then, itself included,
+        self.search: object = None  # the search for an unknown limit that admitted it,
+        self.mark = 0  # how many that search had sent, including this one,
         self.ended = 0  # and how many of them were over
-        self.number = 0  # its place in the order of sending
-        self.at = 0  # how many were in flight when it was sent, itself included
-        self.place = 0  # its place in the order of sending, for `flatout.policies.pacing.backlog`
+        self.number = 0  # its number among all calls to the target; see `failures.health`
+        self.at = 0  # calls in flight when it was sent, including this one
+        self.place = 0  # its number in the order of sending; see `backlog`
 
     def __repr__(self) -> str:
         return f"Need(input={self.input:.0f}, output={self.output:.0f})"
@@ -110,7 +116,7 @@ class Need:
 
 
 class Estimator:
-    """Guesses the tokens of one target's calls. Within a few per cent on mixed text after some dozen answers."""
+    """Guesses the tokens of one target's calls, within a few per cent on mixed text after some dozen answers."""
 
     __slots__ = ("_covariance", "_media", "_outputs", "_seen", "_weights")
 
@@ -119,7 +125,7 @@ class Estimator:
         self._covariance = [[1e-3 if row == column else 0.0 for column in range(FEATURES)] for row in range(FEATURES)]
         self._outputs: dict[Any, tuple[float, int]] = {}
         self._seen = 0
-        self._media = (1.0, 0)  # how many times its guess a part takes that is no text, and from how many answers
+        self._media = (1.0, 0)  # the true count of parts other than text per guess, and from how many answers
 
     def __repr__(self) -> str:
         return f"Estimator(weights={[round(w, 4) for w in self._weights]}, seen={self._seen})"
@@ -142,7 +148,7 @@ class Estimator:
         return need
 
     def guess(self, need: Need, call: Call) -> None:
-        """Guess what the call will take, by what has been learnt by now. Its text is measured the first time alone."""
+        """Guess what the call will take, from what is learnt by now. Only the first guess measures its text."""
         if not need.features:
             need.features = _features(call)
             need.media = _media(call) if call.messages is not None else 0.0
@@ -158,7 +164,7 @@ class Estimator:
         need.output = min(output, float(call.max_tokens)) if call.max_tokens is not None else output
 
     def learn(self, need: Need, usage: Usage) -> None:
-        """Hear what the call really took."""
+        """Learn from what the call really took."""
         if usage.output_tokens is not None:
             mean, count = self._outputs.get(need.shape, (0.0, 0))
             weight = 1.0 / min(count + 1, 50)
@@ -178,7 +184,7 @@ class Estimator:
         return sum(map(float.__mul__, self._weights, features)) if features and features[0] else 0.0
 
     def _update(self, x: tuple[float, ...], tokens: float) -> None:
-        """One step of recursive least squares; errors count relative to a text's length, so long texts do not rule."""
+        """One step of recursive least squares. Errors count relative to a text's length, else long texts dominate."""
         scale = 1.0 / x[0]
         x = tuple(value * scale for value in x)
         error = tokens * scale - sum(map(float.__mul__, self._weights, x))
@@ -194,10 +200,10 @@ class Estimator:
 
 
 def most_output(call: Call, longest: int = 0) -> int:
-    """A bound on the tokens of a call's answer, to keep a budget by: ``max_tokens``.
+    """A bound on the tokens of a call's answer, to keep a budget: ``max_tokens``.
 
-    Where that is not given, it is an assumption: `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``), or the
-    ``longest`` answer seen so far where that was longer.
+    Without ``max_tokens`` it is an assumption: `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``), or the
+    ``longest`` answer so far if that was longer.
     """
     if call.max_tokens is not None:
         return int(call.max_tokens)
@@ -205,10 +211,10 @@ def most_output(call: Call, longest: int = 0) -> int:
 
 
 def most_input(call: Call) -> int:
-    """A bound on the tokens of a call's input, to keep a budget by: no tokenizer makes more than one of a byte.
+    """A bound on the tokens of a call's input, to keep a budget: no tokenizer makes more than one token of a byte.
 
-    An image counts `PART`, a file its bytes, but `FILE` at most: for text that is a bound, for a PDF or a recording
-    it is one in all likelihood. A file at an address may be of any size, and counts `FILE`.
+    An image counts `PART`. A file counts its bytes, but `FILE` at most: that surely bounds text, and most probably a
+    PDF or a recording. A file at an address may have any size, and counts `FILE`.
     """
     texts = _texts(call) if call.prompt is None else [call.system or "", call.prompt]
     texts.append(str(call.extra or ""))
@@ -241,12 +247,12 @@ def _texts(call: Call) -> list[str]:
 
 
 def _others(call: Call) -> list[Any]:
-    """The parts of a conversation that are no text."""
+    """The parts of a conversation other than text."""
     return [part for message in call.messages or () for part in _parts(message) if _text_of(part) is None]
 
 
 def _media(call: Call) -> float:
-    """Tokens to expect of all that is no text, before anything was learnt."""
+    """Tokens to expect of all parts other than text, before anything is learnt."""
     return float(sum(map(_usual, _others(call))))
 
 
@@ -263,7 +269,7 @@ def _most(part: Any) -> int:
 
 
 def _made(message: Any) -> list[Any]:
-    """What a model's turn holds beside its text: tool calls, and its thought in the form of its provider."""
+    """What a model's turn holds beside its text: tool calls, and its reasoning in the provider's own form."""
     found = (message.get("tool_calls"), message.get(NATIVE)) if hasattr(message, "get") else ()
     return [made for made in found if made]
 

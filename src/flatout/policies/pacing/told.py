@@ -1,4 +1,4 @@
-"""The limits that headers told any of the programs that share them."""
+"""The limits that programs learnt from headers, for those that share them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .axis import CAUSES
 from .sharing import Shared
 
 KEPT = 600.0
-"""Seconds for which a program keeps to a limit that headers told another one."""
+"""Seconds for which a program keeps to a limit that another one learnt from headers."""
 
 
 class Told:
-    """One program's view of what headers told all of them.
+    """One program's view of those limits.
 
     Args:
         shared: what the programs hold in common.
@@ -24,7 +24,7 @@ class Told:
         self._seen = 0.0  # the count of changes when this program looked last
 
     def news(self, now: float) -> list[tuple[str, Quota]]:
-        """The limits that headers told, if any of them changed since the last look."""
+        """The limits that the programs learnt, if any of them changed since the last look."""
         shared = self._shared
         if shared.read("told") == self._seen:
             return []
@@ -35,7 +35,7 @@ class Told:
         return [(name, Quota(limit, None, None, window)) for name, limit, window in quotas if limit and window]
 
     def pass_on(self, name: str, quota: Quota, now: float) -> None:
-        """Tell the others what headers told this program of one limit."""
+        """Tell the other programs what headers said of one limit."""
         if quota.limit is None:
             return
         shared, told = self._shared, (quota.limit, quota.window)

@@ -1,4 +1,4 @@
-"""How much of each known limit goes ahead of what is earned: tried once, then remembered (see `ahead`)."""
+"""One target's trials of how much of each known limit may go before it is earned (see `ahead`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .axis import Axis, MakeGcra
 from .tokens import Need
 
 NO_DEPTHS: Mapping[str, float] = MappingProxyType({})
-"""Nothing is known of how much goes ahead."""
+"""What earlier runs found, if there were none."""
 
 
 class Trials:
@@ -24,7 +24,7 @@ class Trials:
         idle: seconds since everything that they sent was earned.
 
     Attributes:
-        even: whether the next run should try nothing: a trial was refused, or nobody would remember its outcome.
+        even: whether the next run should try nothing: a trial was refused, or runs remember nothing.
     """
 
     __slots__ = ("_depths", "_idle", "_refused_at", "_unheard", "even")
@@ -37,7 +37,7 @@ class Trials:
         self._unheard = LOT  # refusals that it may still explain
 
     def gcra(self, name: str) -> MakeGcra | None:
-        """Makes the GCRA that tries one limit; None where nothing is tried, and nothing known."""
+        """What makes the GCRA that tries one limit; None if there is nothing to try and nothing known."""
         counts = name == "rpm"  # the cost of a call is known, and when it is charged
         depth = self._depths.get(name, 0.0)
         if self.even and not (depth and counts):

@@ -1,7 +1,7 @@
-"""The way to a target: the connections that are being opened to it.
+"""The connections that are being opened to a target.
 
-An attempt that waits for its connection is not sent yet. Where many wait, more would only wait behind them, and then
-all arrive at once, after a refusal perhaps that says to wait.
+An attempt that waits for its connection is not sent yet. More attempts would only wait behind it, and then all would
+arrive at once, perhaps after a refusal that says to wait.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 OPENING = 64
-"""The most connections to one host that are opened at the same time. While so many are, nothing more is in flight."""
+"""Most connections to one host that are opened at the same time. Meanwhile no further attempt goes."""
 
 
 class Way:
@@ -19,10 +19,10 @@ class Way:
 
     def __init__(self) -> None:
         self._opening = 0
-        self._most = math.inf  # attempts in flight while many are being opened
+        self._most = math.inf  # most attempts in flight while `OPENING` are being opened
 
     def opens(self, more: int, in_flight: int) -> bool:
-        """One is being opened (1), or it is there, or will not be (-1). Returns whether the way is free again."""
+        """A connection is being opened (1), or is open or has failed (-1). Returns whether the way became free."""
         was_blocked = self._most < math.inf
         self._opening += more
         if self._opening < OPENING:
@@ -32,5 +32,5 @@ class Way:
         return was_blocked and self._most == math.inf
 
     def blocked(self, in_flight: int) -> bool:
-        """Whether one more attempt would only wait. One that takes the place of another may have its connection."""
+        """Whether one more attempt would only wait. An attempt that replaces another may take its connection."""
         return in_flight >= self._most

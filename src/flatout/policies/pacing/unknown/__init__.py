@@ -1,4 +1,4 @@
-"""The limit of a target that tells none: found by trying."""
+"""Finds by trying the limit of a target that advertises none."""
 
 from .search import RateSearch
 from .together import Together

@@ -1,4 +1,4 @@
-"""Nothing is known of the limit: send faster until requests are refused in a row."""
+"""The first phase, when nothing is known of the limit: send faster until requests are refused in a row."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import math
 from .known import AHEAD, ALARM, WINDOW, Known, Phase, Refusal
 from .shut import Shut
 
-FIRST, START = 20, 64
-"""Requests that go at once; and the most before the first outcome, or the first second: a wrong key costs no more."""
-GROWTH, TOP = 20.0, 100.0
-"""The growth in a second; and the requests per second above which it grows by as much, not by as many times."""
+FIRST = 20
+"""Requests that go at once at the beginning."""
+
+START = 64
+"""Most requests before the first outcome, or the first second: a wrong key costs no more."""
+
+GROWTH = 20.0
+"""The factor by which the rate grows in a second."""
+
+TOP = 100.0
+"""Requests per second above which the rate grows linearly, and no longer exponentially."""
 
 
 class Climb(Phase):
@@ -35,7 +42,7 @@ class Climb(Phase):
         known = self.known
         self._began = min(self._began, now)
         heard = known.left(known.ledger.sent)
-        if known.ledger.sent > FIRST and heard < 0.5 and now - known.tat < AHEAD:  # no faster than requests really go
+        if known.ledger.sent > FIRST and heard < 0.5 and now - known.tat < AHEAD:  # only if requests really go so fast
             gentle = min(1.0, TOP / self.rate)
             self.rate = min(known.ceiling, self.rate * GROWTH ** (gentle * (now - self._grown)))
         self._grown = now
@@ -45,7 +52,7 @@ class Climb(Phase):
         return self.shut(refusal) if self.known.run >= ALARM else self
 
     def reopened(self, shut: Shut) -> None:
-        """The order of magnitude of the limit is known."""
+        """A request was accepted again: the order of magnitude of the limit is known."""
         (first, before), (last, after) = self.known.recent[0], self.known.recent[-1]
         refill = (after - before) / max(1e-3, last - first) if after - before >= 4 else 0.0
         least = shut.accepted / (shut.since - self._began + 2.0 * WINDOW)

@@ -1,11 +1,11 @@
-"""A limit that others use too: they search for it as well, and nobody knows of the others.
+"""The phase at a limit that others use too: they also search for it, and none knows of the others.
 
-What one of them leaves, the others take. So a program that holds just below what was accepted lately only shrinks,
-while the others grow into its share. Shares become equal when all grow by the same part, and each gives way by a part
-at a refusal: the program that sends more is refused more often.
+The others take what one program leaves. So a program that holds just below what was accepted lately only shrinks, while
+the others grow into its share. Shares become equal if every program grows by the same part per second and gives up a
+part of its rate at a refusal: the program that sends more is refused more often.
 
-Seen from one program, such refusals look like strays, for they hardly depend on its own rate. Two things tell them
-apart: `twins`, and that a rate that was given up for nothing is refused no more often when it is tried again.
+To one program such refusals look like strays, because they hardly depend on its own rate. Two things tell them apart:
+`twins`; and a second try at the first rate, which is refused no more often than lower rates if nobody else is there.
 """
 
 from __future__ import annotations
@@ -16,45 +16,59 @@ from .known import ALARM, LONGEST, SLOWEST, STAND, Known, Phase, Refusal
 from .shut import Shut
 from .twins import Twins
 
-GROWTH, SLOW = 1.0 / 240.0, 1.0 / 960.0
-"""The parts by which a rate grows in a second, and by which a low one does. So shares become equal within minutes."""
+GROWTH = 1.0 / 240.0
+"""The part of itself by which a rate grows in a second. So shares become equal within minutes."""
 
-GIVE_WAY, REST = 0.25, 5.0
-"""The part of a rate that is given up at a refusal; and seconds until the next one counts: the others give way too."""
+SLOW = 1.0 / 960.0
+"""The same for a low rate."""
+
+GIVE_WAY = 0.25
+"""The part of a rate that is given up at a refusal."""
+
+REST = 5.0
+"""Seconds from such a refusal until the next one counts: meanwhile the others give way too."""
 
 REFUSED = 0.02
-"""The share of refusals that is too many. Growth is slower where it would cost more than that."""
+"""The largest share of refusals that is acceptable. Growth is slower where it would cost more."""
 
 QUIET = 150.0
-"""Seconds without a refusal from which on a rate grows faster and faster: others have left."""
+"""Seconds without a refusal after which a rate grows faster and faster: the others have left."""
 
-SAME, TIMES = 0.04, 5
-"""The part by which rates may differ and be the same, and refusals in a row at the same rate that show that nobody else
-uses the limit."""
+SAME = 0.04
+"""The part by which two rates may differ and still count as the same."""
 
-FALLS, LEAST, CHANCE = 4.0, 32, 3.0
-"""A rate that has fallen to so small a part is tried again as it was, for so many requests at least. If no more than
-twice as many are refused, and these few, it is no limit that refuses."""
+TIMES = 5
+"""Refusals in a row at the same rate that show that nobody else uses the limit."""
+
+FALLS = 4.0
+"""When a rate has fallen by this factor, the first rate is tried again. If that is refused hardly more often than the
+lower rates, no limit refuses."""
+
+LEAST = 32
+"""Least requests of that test."""
+
+CHANCE = 3.0
+"""Refusals that the test allows beyond twice the share at the lower rates."""
 
 SOONEST = 20.0
-"""Seconds until then, in which the others give way, too."""
+"""Least seconds until that test, so that the others give way first."""
 
 
 class Company:
-    """The rate of one of several.
+    """The rate of one program among several.
 
     Args:
         rate: requests per second to begin with.
-        least: the fewest.
+        least: the lowest rate.
         sent: requests sent so far.
         now: the present.
 
     Attributes:
         rate: requests per second.
-        limit: what the limit seems to be, once it is over.
-        strays: the share of requests that are refused for nothing, once that is known.
-        over: whether nobody else seems to be there.
-        twins: its requests go two at a time.
+        limit: what the limit seems to be, once ``over``.
+        strays: the share of requests that no limit refuses, once that is known.
+        over: whether nobody else seems to use the limit.
+        twins: judges refusals by requests that go two at a time.
     """
 
     __slots__ = (
@@ -81,7 +95,7 @@ class Company:
         self._least = least
         self.strays, self.over = 0.0, False
         self._same = 0
-        self._share = 0.0  # of refusals, at the lower rates
+        self._share = 0.0  # the share of refusals at the lower rates
         self._grown, self._cut_at = now, now - REST
         self._begin(rate, sent, now)
 
@@ -95,7 +109,7 @@ class Company:
         self._grown = now
 
     def refused(self, mark: int, sent: int, now: float) -> None:
-        """A request was refused, and as many had been sent by then."""
+        """A request was refused."""
         self.twins.refused(mark)
         if mark <= self._cut:
             return
@@ -107,14 +121,14 @@ class Company:
             self._give_way(sent, now)
 
     def _begin(self, top: float, sent: int, now: float) -> None:
-        """Go on from a rate, and remember nothing of others."""
+        """Begin anew at a rate, and forget what earlier rates showed."""
         self._top, self._began = top, now
         self._tests = False
         self._refused, self._since, self._cut = 0, sent, sent
         self.twins = Twins(sent)
 
     def _growth(self, now: float) -> float:
-        """The part by which the rate grows in a second."""
+        """The part of itself by which the rate grows in a second."""
         growth = max(SLOW, min(GROWTH, REFUSED * GIVE_WAY * self.rate))
         return growth * max(1.0, (now - self._cut_at) / QUIET)
 
@@ -128,7 +142,7 @@ class Company:
             self._test(sent)
 
     def _test(self, sent: int) -> None:
-        """Try whether the first rate is refused more often than those since."""
+        """Test whether the first rate is refused more often than the lower ones since."""
         self._share = self._refused / max(1, sent - self._since)
         self._tests = True
         self._refused, self._since = 0, sent
@@ -142,10 +156,10 @@ class Company:
 
 
 class Among(Phase):
-    """Send one's share.
+    """Send this program's share.
 
     Args:
-        known: what is known.
+        known: what the search knows.
         rate: requests per second to begin with.
         now: the present.
     """

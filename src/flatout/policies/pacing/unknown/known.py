@@ -1,4 +1,4 @@
-"""What is known of a target's limit while it is searched for, and the shape of a phase of the search."""
+"""What the search for a target's limit knows, and the interface of its phases."""
 
 from __future__ import annotations
 
@@ -11,19 +11,43 @@ from .shut import Shut
 from .slots import Signs
 from .twins import Suspicion, Twins
 
-ALARM, MOST = 3.0, 0.15
-"""Refusals in a run that are everybody's affair, of which every accepted request takes back this share. So it is also
-the largest share of strays that can be borne."""
-AHEAD = 0.02  # seconds by which a request may be early, since timers wake up late
-SLOWEST = 1.0 / 60.0  # requests per second below which no rate is ever held
-WINDOW = 60.0  # seconds over which providers count; the deepest bucket holds the refill of two
-STAND, TIMES, LONGEST = 32, 8, 4_000
-"""Requests from the first refusals to a look above; how many times as many after each look that found the limit where
-it was; and the most."""
+ALARM = 3.0
+"""Refusals in a run that concern all requests."""
+
+MOST = 0.15
+"""Each accepted request takes this many refusals back from the run. So this is also the largest share of strays that
+the search can bear."""
+
+AHEAD = 0.02
+"""Seconds by which a request may be early, because timers wake up late."""
+
+SLOWEST = 1.0 / 60.0
+"""Requests per second. No rate is ever lower."""
+
+WINDOW = 60.0
+"""Seconds over which providers count. The deepest bucket holds the refill of two windows."""
+
+STAND = 32
+"""Requests from the first refusals to the first look above the limit."""
+
+TIMES = 8
+"""The factor by which that grows with each look that found the limit unchanged."""
+
+LONGEST = 4_000
+"""Most requests from one look to the next."""
 
 
 class Refusal(NamedTuple):
-    """A request that was refused: when it went, and how many had been accepted and were in flight by then."""
+    """A request that was refused.
+
+    Attributes:
+        mark: its number in the order of sending.
+        sent: when it was sent.
+        accepted: how many requests before it were accepted.
+        in_flight: how many were in flight when it was sent.
+        retry_after: seconds that the provider asked to wait.
+        now: when the refusal came.
+    """
 
     mark: int
     sent: float
@@ -34,79 +58,79 @@ class Refusal(NamedTuple):
 
 
 class Known:
-    """What the phases know together: the limit, in requests per second, and what was refused."""
+    """What all phases share: the limit, in requests per second, and the refusals."""
 
     def __init__(self, now: float, limit: float, ceiling: float) -> None:
         self.ledger = Ledger(now)
         self.ceiling = ceiling
         self.limit = min(ceiling, limit)
-        self.rough = False  # whether only its order of magnitude is known
+        self.rough = False  # whether only the limit's order of magnitude is known
         self.window = 0  # requests that a window allows; 0 for a limit without windows
-        self.used_up = (-math.inf, 0)  # when the limit was last known to be used up, and what had been accepted by then
+        self.used_up = (-math.inf, 0)  # when the limit was last surely used up, and how many were accepted by then
         self.stand = STAND  # requests of the next hold
         self.tat = now  # when the next request may go
         self.rtt = 0.1  # seconds until a refusal comes
         self.met = False  # whether any request had an outcome
-        self.cut = 0  # the last request that was sent before the rate changed: its refusal is no news
-        # The run of refusals: those that accepted requests have not made up for.
+        self.cut = 0  # the last request before the rate changed; refusals up to it are no news
+        # The run of refusals: those that accepted requests did not make up for.
         self.run, self._last = 0.0, 0  # how many, and the mark of the last
-        self.first = (now, 0)  # when it began, and what had been accepted by then
-        self.recent: deque[tuple[float, int]] = deque(maxlen=9)  # the same of the last refusals
-        self._strays = self._borne = 0.0  # refusals that were shown to be strays, and of how many requests
-        self.top = (0.0, 0.0)  # the limit before it fell several times, and the requests accepted per second then
+        self.first = (now, 0)  # when it began, and how many were accepted by then
+        self.recent: deque[tuple[float, int]] = deque(maxlen=9)  # the same figures of the last refusals
+        self._strays = self._borne = 0.0  # refusals that proved to be strays, and among how many requests
+        self.top = (0.0, 0.0)  # the limit before it fell several times, and the requests per second accepted then
         self.signs = Signs()
         self.suspicion = Suspicion()
 
     @property
     def grace(self) -> float:
-        """Seconds after which a request that was not refused is held to be accepted."""
+        """Seconds after which a request counts as accepted if no refusal has come."""
         return max(0.1, 2.5 * self.rtt)
 
     @property
     def share(self) -> float:
-        """The share of strays."""
+        """The share of requests that are refused as strays."""
         return min(MOST, self._strays / max(50.0, self._borne))
 
     def for_accepted(self, rate: float) -> float:
-        """The rate at which to send so that as many are accepted: a stray uses nothing up."""
+        """The rate to send so that this rate is accepted: a stray uses up nothing of the limit."""
         return min(self.ceiling, max(SLOWEST, rate / (1.0 - self.share)))
 
     def bear(self, strays: float, requests: float) -> None:
-        """What was refused of the last requests was no limit's."""
+        """The refusals among the last requests were strays."""
         self._strays += strays
         self._borne += requests
 
     def bear_none(self) -> None:
-        """What was taken for strays was the limit's."""
+        """The refusals that counted as strays were the limit's after all."""
         self._strays = self._borne = 0.0
 
     def count(self, refusal: Refusal) -> None:
-        """A request was refused: the run goes on, or begins."""
+        """A request was refused: the run continues or begins."""
         self.run = self.left(refusal.mark - 1) + 1.0
         self._last = refusal.mark
         if self.run == 1.0:
             self.first = (refusal.sent, refusal.accepted)
 
     def left(self, mark: int) -> float:
-        """Refusals that the requests up to one have not made up for."""
+        """Refusals of the run that the requests up to this one did not make up for."""
         return max(0.0, self.run - MOST * (mark - self._last))
 
     def begin(self) -> None:
-        """The rate changes."""
+        """The rate changes: begin a new run."""
         self.run, self._last = 0.0, self.ledger.sent
 
     def refill(self, at: float, accepted: int) -> tuple[float, int]:
-        """What was accepted per second since the limit was last used up, and how much that was."""
+        """Requests accepted per second since the limit was last used up, and how many that were."""
         since, before = self.used_up
         return (accepted - before) / max(1e-3, at - since), accepted - before
 
     def wait_longer(self) -> None:
-        """Look above later, for the limit was found where it was."""
+        """The limit was found unchanged: wait longer until the next look above it."""
         self.stand = min(LONGEST, self.stand * TIMES)
 
 
 class Phase:
-    """A rate of requests per second, and what changes it."""
+    """One phase of the search: its rate in requests per second, and what ends it."""
 
     rate: float
 
@@ -118,7 +142,7 @@ class Phase:
         return self.known.tat - AHEAD
 
     def apart(self) -> float:
-        """After how many times the usual interval the next request goes: twins go two at a time."""
+        """The usual intervals until the next request: 1, except that twins go two at a time."""
         twins = self.twins
         if twins is None or not twins.paired:
             return 1.0
@@ -126,15 +150,15 @@ class Phase:
 
     @property
     def twins(self) -> Twins | None:
-        """Requests that go two at a time."""
+        """Judges refusals by requests that go two at a time, while there is a reason."""
         return self.known.suspicion.twins
 
     def take(self, now: float) -> Phase | None:
-        """A request goes, and is counted already. Returns the next phase; None for a hold, since the limit is known."""
+        """A request goes; it is counted already. Returns the next phase; None for a hold, if the limit is known."""
         return self
 
     def refused(self, refusal: Refusal) -> Phase | Shut:
-        """A request was refused. Returns what follows."""
+        """A request was refused. Returns the next phase, or that the target is shut."""
         return self
 
     def reopened(self, shut: Shut) -> Phase | None:
@@ -142,6 +166,6 @@ class Phase:
         return self
 
     def shut(self, refusal: Refusal) -> Shut:
-        """Refusals are everybody's affair."""
+        """Refusals concern all requests: the target is shut."""
         wait = min(2.0, max(0.1, 1.0 / self.rate))
         return Shut(refusal.sent, refusal.accepted, wait, refusal.retry_after, refusal.now)

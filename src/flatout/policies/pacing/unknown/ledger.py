@@ -1,6 +1,7 @@
-"""What became of the requests to one target. They are known by marks: how many had been sent, themselves included.
+"""What became of the requests to one target.
 
-What was sent and not refused counts as accepted, for refusals come sooner than answers.
+A request's mark is its number in the order of sending, from 1. A request that was sent and not refused counts as
+accepted, because refusals come sooner than answers.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 
-KEPT = 4_000  # refusals that are remembered one by one; of older ones only how many there were
+KEPT = 4_000
+"""Refusals that are remembered one by one. Of older ones only the number is kept."""
 
 
 class Ledger:
@@ -19,14 +21,14 @@ class Ledger:
 
     Attributes:
         sent: requests that went.
-        ended: those that are over, and were not refused.
+        ended: requests that are over, without those that were refused.
     """
 
     def __init__(self, now: float) -> None:
         self.sent = self.ended = 0
-        self._refused: list[int] = []  # the marks of those that were refused, in order
+        self._refused: list[int] = []  # the marks of refused requests, in order
         self._old = 0  # how many were refused before these
-        self._notes = deque([(now, 0)], maxlen=240)  # how many had been sent, at most four times a second
+        self._notes = deque([(now, 0)], maxlen=240)  # how many were sent by when; at most four notes a second
 
     @property
     def accepted(self) -> int:
@@ -35,7 +37,7 @@ class Ledger:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are under way, as far as is known."""
+        """Requests that are in flight, as far as is known."""
         return self.accepted - self.ended
 
     @property
@@ -45,7 +47,7 @@ class Ledger:
 
     @property
     def began(self) -> float:
-        """The first instant that is still remembered: at least a minute ago, or the beginning."""
+        """The first instant that the notes still cover: at least a minute ago, or the beginning."""
         return self._notes[0][0]
 
     def note(self, now: float) -> None:
@@ -66,5 +68,5 @@ class Ledger:
         return mark - 1 - self._old - bisect_left(self._refused, mark)
 
     def accepted_until(self, at: float) -> int:
-        """How many of the requests before an instant were accepted; all of them where it is later than the notes."""
+        """How many of the requests before an instant were accepted; of all requests if it is later than the notes."""
         return self.accepted_before(next((mark for noted, mark in self._notes if noted >= at), self.sent + 1))

@@ -1,19 +1,26 @@
-"""A target that refuses many requests whatever their rate: a broken gateway, or one that serves others first.
+"""The phase at a target that refuses many requests whatever their rate: a broken gateway, or one that serves others
+first.
 
-A limit accepts as many of what is sent slower; such a target accepts fewer. So the rate is what still brings more: it
-is doubled while that brings more accepted requests per second, and tried again now and then.
+At a limit, a slower program has as many requests accepted; at such a target it has fewer. So the rate doubles while
+that brings more accepted requests per second, and a higher rate is tried again now and then.
 """
 
 from __future__ import annotations
 
 from .known import STAND, TIMES, Known, Phase
 
-GAIN = 1.3  # a doubled rate must bring that many times as many accepted requests
-BEARABLE, HOPELESS = 0.1, 0.75  # the shares of refusals below which it has recovered, and above which there is a limit
+GAIN = 1.3
+"""The factor by which a doubled rate must raise the accepted requests per second."""
+
+BEARABLE = 0.1
+"""The share of refusals below which the target has recovered."""
+
+HOPELESS = 0.75
+"""The share of refusals above which there is a limit after all."""
 
 
 class Lossy(Phase):
-    """Send faster while that brings more."""
+    """Send faster while that brings more accepted requests."""
 
     twins = None
 
@@ -22,14 +29,14 @@ class Lossy(Phase):
         self.rate = rate
         self._brought = 0.0  # accepted requests per second at the rate before
         self._up = False  # whether the rate was doubled last
-        self._rest = 0  # judgements until it is doubled again
+        self._rest = 0  # judgements until the rate is doubled again
         self._begin(now)
 
     def _begin(self, now: float) -> None:
         self._since, self._before, self._began = self.known.ledger.sent, self.known.ledger.accepted, now
 
     def take(self, now: float) -> Phase | None:
-        """Judge the rate when enough was sent at it."""
+        """Judge the rate once enough was sent at it."""
         sent, seconds = self.known.ledger.sent - self._since, now - self._began
         if sent < STAND or seconds < 3.0 * self.known.grace:
             return self

@@ -1,18 +1,22 @@
-"""Finds the rate of a target that tells no limit: climb until it refuses, hold just below, look above at times.
+"""Finds the rate of a target that advertises no limit: climb until it refuses, hold just below, look above at times.
 
 Four ideas carry it:
 
-- *What a limit accepts between two refusals, over the time between them, is its refill*, however deep its bucket.
-- *A window shows itself by a long time in which nothing is accepted.* What it accepted before is its limit.
-- *A limit refuses more of what is sent faster; strays do not.* So lone refusals are borne, and in a look some requests
-  go faster: if most of those are refused, it was the limit.
-- *A number of slots refuses whatever comes while as many are in flight*, whatever the rate: see `slots`.
+- *The requests accepted between two refusals, per second, are the limit's refill*, however deep its bucket is.
+- *A window accepts nothing for a long time when it is used up.* What it accepted before that is its limit.
+- *A limit refuses a larger share at a higher rate; strays do not.* So the search bears lone refusals. In a look some
+  requests go faster: if most of those are refused, it was the limit.
+- *A limit on requests in flight refuses while that many are in flight*, whatever the rate: see `slots`.
 
-The search is in one phase at a time. In a `climb` the rate grows until refusals come in a row. In a *hold* it stays a
-margin below what is known; in a *look* it is a step higher, until that is refused or was accepted for long enough
-(both: `steady`). In `company` it is a share. Where refusals have nothing to do with it (`lossy`), it is what still
-brings more. What the phases know together is `known`. And while nothing is accepted the target is `shut`: one request
-at a time goes to see.
+The search is in one phase at a time:
+
+- `climb`: the rate grows until refusals come in a row;
+- *hold* (`steady`): the rate stays a margin below the known limit;
+- *look* (`steady`): the rate is a step higher, until that is refused or accepted for long enough;
+- `company`: others use the limit too, and the rate is a share of it;
+- `lossy`: refusals do not depend on the rate, which grows while that brings more.
+
+The phases share what is `known`. While nothing is accepted, the target is `shut`: one request at a time goes to see.
 """
 
 from __future__ import annotations
@@ -32,11 +36,11 @@ class RateSearch:
 
     Args:
         now: the present.
-        rate: requests per second that are known to be borne; None when nothing is known.
-        ceiling: the most that limits allow that are known, whatever is found.
+        rate: requests per second that the target is known to bear; None when nothing is known.
+        ceiling: most requests per second that known limits allow. The search never exceeds it.
 
     Attributes:
-        slots: what bounds the requests in flight, where that is the limit; else None.
+        slots: bounds the requests in flight, where that is the limit; else None.
     """
 
     def __init__(self, now: float, rate: float | None = None, *, ceiling: float = math.inf) -> None:
@@ -59,17 +63,17 @@ class RateSearch:
 
     @property
     def found(self) -> bool:
-        """Whether the target's limit of a rate was met."""
+        """Whether the target's limit on the rate was met."""
         return self._known.ledger.any_refused and not self.climbs and self.slots is None
 
     @property
     def climbs(self) -> bool:
-        """Whether the limit is still to be found."""
+        """Whether the limit was not met yet."""
         return isinstance(self._phase, Climb)
 
     @property
     def shut(self) -> bool:
-        """Whether nothing is accepted, as far as is known."""
+        """Whether the target seems to accept nothing."""
         return self._shut is not None
 
     @property
@@ -86,16 +90,16 @@ class RateSearch:
 
     @property
     def ended(self) -> int:
-        """Requests that are over, and were not refused; hand it back with `accepted` and `refused`."""
+        """Requests that are over, without those refused; hand it back with `accepted` and `refused`."""
         return self._known.ledger.ended
 
     @property
     def in_flight(self) -> int:
-        """Requests that are under way, as far as is known."""
+        """Requests that are in flight, as far as is known."""
         return self._known.ledger.in_flight
 
     def ready_at(self, now: float) -> float:
-        """When the next request may go. Notices, too, that a request that went to see was not refused in time.
+        """When the next request may go. Also notices when a request that went to see was not refused in time.
 
         `inf` means that only another request's end helps.
         """
@@ -123,11 +127,11 @@ class RateSearch:
             known.ledger.note(now)
 
     def over(self) -> None:
-        """A request has ended that was neither answered nor refused."""
+        """A request has ended without an answer or a refusal."""
         self._known.ledger.ended += 1
 
     def accepted(self, mark: int, ended: int, now: float) -> None:
-        """A request was answered. Its `mark` is that after it went, `ended` that before."""
+        """A request was answered. ``mark`` was read after its `take`, and ``ended`` before."""
         known = self._known
         known.met = True
         known.ledger.ended += 1
@@ -139,7 +143,7 @@ class RateSearch:
             self._open(self._shut, now)
 
     def refused(self, mark: int, ended: int, sent: float, retry_after: float | None, now: float) -> bool:
-        """A request was refused that was sent at an instant. Returns whether that is everybody's affair."""
+        """A request was refused. Returns whether that concerns all requests. Marks are as for `accepted`."""
         known = self._known
         known.met = True
         known.rtt += (0.2 if known.ledger.any_refused else 1.0) * (now - sent - known.rtt)
@@ -156,7 +160,7 @@ class RateSearch:
         return self.shut
 
     def _follow(self, refusal: Refusal) -> None:
-        """Do what follows from a refusal: nothing, another rate, a pause, or another kind of limit."""
+        """Draw the conclusion from a refusal: nothing, another rate, a pause, or another kind of limit."""
         known = self._known
         known.count(refusal)
         slots = 0
@@ -170,7 +174,7 @@ class RateSearch:
             self._phase = after
 
     def _give_up_slots(self, now: float) -> None:
-        """It was no number in flight."""
+        """The limit is not on requests in flight."""
         known, self.slots = self._known, None
         known.signs.were_wrong()
         self._phase = Hold(known, now)
@@ -188,7 +192,7 @@ class RateSearch:
         known.tat = max(now, shut.sent + 1.0 / self.rate)
 
     def _begin_window(self, shut: Shut, accepted: int) -> None:
-        """A window has begun after one that had accepted so many."""
+        """A new window began; the one before accepted this many requests."""
         known = self._known
         if isinstance(self._phase, Look) and known.window:
             self._phase.reopened(shut)

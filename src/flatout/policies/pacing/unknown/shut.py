@@ -1,28 +1,32 @@
-"""A target that accepts nothing: one request at a time goes to see, after waits that double."""
+"""While a target accepts nothing: one request at a time goes to see, after waits that double."""
 
 from __future__ import annotations
 
-TOO_SHORT = 5  # refused looks after which a told wait is no longer believed to be long enough
-DOUBTED, LONGEST = 2.0, 15.0
-"""Seconds of a told wait after which it is doubted: gateways name a minute for what is free in two seconds. And the
-most between two looks."""
+TOO_SHORT = 5
+"""Refused looks after which the waits that the provider names count as too short."""
+
+DOUBTED = 2.0
+"""Seconds of such a wait after which it is doubted: gateways name a minute for what is free in two seconds."""
+
+LONGEST = 15.0
+"""Most seconds between two looks."""
 
 
 class Shut:
-    """While nothing is accepted.
+    """A time in which nothing is accepted.
 
     Args:
-        since: when the first request was sent that was refused.
-        accepted: how many had been accepted by then.
-        wait: seconds until the first look, where none are told.
+        since: when the first refused request was sent.
+        accepted: how many were accepted by then.
+        wait: seconds until the first look, if the provider names no time.
         retry_after: seconds that the provider asked to wait.
         now: the present.
 
     Attributes:
         mark: the last request that went to see.
-        sent: when it went.
-        out: whether its outcome is open.
-        looks: how many were refused.
+        sent: when it was sent.
+        out: whether its outcome is still open.
+        looks: how many such requests were refused.
     """
 
     def __init__(self, since: float, accepted: int, wait: float, retry_after: float | None, now: float) -> None:
@@ -33,11 +37,11 @@ class Shut:
 
     @property
     def seconds(self) -> float:
-        """For how long nothing was accepted, as far as is known."""
+        """Seconds from the first refused request to the last that went to see."""
         return self.sent - self.since
 
     def ready_at(self, grace: float) -> float:
-        """When the next request may go to see, or when the one that went is held to be accepted."""
+        """When the next request may go to see, or when the one on its way counts as accepted."""
         return self.sent + grace if self.out else self._at
 
     def look(self, mark: int, now: float) -> None:
@@ -45,7 +49,7 @@ class Shut:
         self.mark, self.sent, self.out = mark, now, True
 
     def refused(self, retry_after: float | None, now: float) -> None:
-        """It was refused."""
+        """The request that went to see was refused."""
         self.out = False
         self.looks += 1
         self._wait = min(LONGEST, 2.0 * self._wait)

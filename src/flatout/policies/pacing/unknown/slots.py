@@ -1,7 +1,7 @@
-"""A target that limits how many requests are in flight, and says so by refusing all others.
+"""A target that limits how many requests are in flight, and refuses all others.
 
-Such a limit shows itself by always being met with as many in flight, whatever the rate. It is exact: as many as were in
-flight when a request was refused are always taken. So that many are sent, and one more now and then.
+Such a limit refuses always at the same number in flight, whatever the rate. It is exact: the target always takes as
+many as were in flight when it refused a request. So that many are sent, and now and then one more to try.
 """
 
 from __future__ import annotations
@@ -10,61 +10,74 @@ import math
 from collections import deque
 
 SURE = 5.0
-"""Logarithm of the odds, for a number in flight against a rate, from which on that is believed."""
+"""Logarithm of the odds, of a limit on requests in flight against one on the rate, that is taken as proof."""
 
 LIKELY = 2.5
-"""The same, from which on it is likely enough to look for no other cause."""
+"""The same, at which it is likely enough to look for no other cause."""
 
 AT_TOP = 0.8
-"""The share of refusals that come at the very number, or nearly, where that is the limit. Others are strays."""
+"""The share of refusals that come at about the limit, if there is such a limit. The others are strays."""
 
-ABOUT, RECENT = 0.1, 100
-"""The share by which a number in flight may differ and be about the same; and answers that are remembered."""
+ABOUT = 0.1
+"""The share by which two numbers in flight may differ and still count as about the same."""
 
-ALARM, WRONG, MADE_UP = 4.0, 8.0, 0.15
-"""Refusals below the limit that lower it, of which every request that was taken makes up for this share."""
+RECENT = 100
+"""Answers that are remembered."""
 
-OFTEN, SOON = 3, 400
-"""Times that a limit may be lowered, each within so many requests of the last. More often, and it is no limit."""
+ALARM = 4.0
+"""Refusals just below the limit that lower it."""
 
-STAND, LONGEST_STAND = 32, 4_096
-"""Requests from a refusal to the next try with more in flight; doubled each time that is refused, up to so many."""
+WRONG = 8.0
+"""Refusals far below the limit that show that there is no such limit."""
+
+MADE_UP = 0.15
+"""Refusals that each request between them makes up for."""
+
+OFTEN = 3
+"""Times that the limit may be lowered soon after the last time. If it has to be lowered more often, it is no limit."""
+
+SOON = 400
+"""Requests within which that is soon."""
+
+STAND = 32
+"""Requests from a refusal to the next try with more in flight. This doubles each time that the try is refused."""
+
+LONGEST_STAND = 4_096
+"""Most requests until the next try."""
 
 TRIED = 8
 """Answers without a refusal after which a try has succeeded. The next one then tries twice as many more."""
 
 
 class Signs:
-    """Whether it is a number in flight at which a target refuses.
+    """Judges whether a target limits requests in flight.
 
-    Where it is, nearly all refusals come with as many in flight as are ever taken. Where it is a rate, they come with
-    as many in flight as other requests have. The odds of the two are followed, refusal by refusal.
+    If it does, nearly all refusals come with as many in flight as it ever takes. If it limits the rate, refusals come
+    at any number in flight, like answers. Each refusal changes the odds of the two.
     """
 
     __slots__ = ("_odds", "_sure", "_taken")
 
     def __init__(self) -> None:
-        self._taken: deque[int] = deque(maxlen=RECENT)  # how many were in flight when requests were taken
+        self._taken: deque[int] = deque(maxlen=RECENT)  # requests in flight when accepted ones were sent
         self._odds = 0.0
         self._sure = SURE
 
     @property
     def likely(self) -> bool:
-        """Whether it is, likely enough to look for no other cause."""
+        """Whether such a limit is likely enough to look for no other cause."""
         return self._odds > LIKELY
 
     def taken(self, in_flight: int) -> None:
-        """A request was answered that was sent with so many others in flight."""
+        """A request was answered that was sent with this many others in flight."""
         self._taken.append(in_flight)
 
     def refused(self, in_flight: int) -> int:
-        """A request was refused that was sent with so many others in flight. Returns how many are taken at once; 0 when
-        that seems to be no limit.
-        """
+        """A request with this many others in flight was refused. Returns the limit; 0 while there seems to be none."""
         taken = self._taken
         most = max(taken, default=0)
         room = 1.0 + ABOUT * most
-        if in_flight > most + 2.0 * room:  # the answers from before are not there yet
+        if in_flight > most + 2.0 * room:  # answers to the requests before it are still to come
             return 0
         share = (sum(each > most - room for each in taken) + 1) / (len(taken) + 2)
         at_top = in_flight > most - room
@@ -72,17 +85,17 @@ class Signs:
         return most + 1 if self._odds >= self._sure else 0
 
     def were_wrong(self) -> None:
-        """It was no number in flight."""
+        """There was no such limit: ask for stronger signs the next time."""
         self._sure *= 2.0
         self._odds = 0.0
 
 
 class Slots:
-    """How many requests may be in flight.
+    """A limit on requests in flight.
 
     Args:
-        limit: how many were when one was refused.
-        sent: how many requests were sent so far.
+        limit: how many were in flight when one was refused.
+        sent: requests sent so far.
 
     Attributes:
         limit: how many may be in flight now.
@@ -114,7 +127,7 @@ class Slots:
         return f"Slots({self.limit})"
 
     def sent(self, mark: int, in_flight: int) -> None:
-        """A request goes, with so many others in flight."""
+        """A request goes, with this many others in flight."""
         if self.limit == self._base and mark >= self._try_at and in_flight + 1 >= self.limit:
             self.limit = self._base + self._step
             self._ended = 0
@@ -128,7 +141,7 @@ class Slots:
             self._stand = STAND
 
     def refused(self, mark: int, in_flight: int) -> bool:
-        """A request was refused that was sent with so many others in flight. Returns whether it is no such limit."""
+        """A request sent with this many others in flight was refused. Returns whether there is no such limit."""
         if self.limit > self._base and in_flight >= self._base:
             self._stand = min(LONGEST_STAND, 2 * self._stand)
             self._hold(self._base, mark)

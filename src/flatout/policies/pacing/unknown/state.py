@@ -1,4 +1,4 @@
-"""Searches as bytes, and back: for programs that go on with a search that others began."""
+"""Turns searches into bytes and back, so that a program can go on with a search that others began."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def _attributes(value: Any) -> dict[str, Any]:
 _CLASSES: dict[type[Any], str] = {type(each): type(each).__name__ for each in _one_of_each()}
 _KINDS = {type(each).__name__: (type(each), _attributes(each).keys()) for each in _one_of_each()}
 _KIND, _SAME = "", "="
-"""The keys of an object's class, and of the number of an object that was written before. No attribute is named so."""
+"""The keys of an object's class, and of the number of an object written before. No attribute has such a name."""
 
 
 def to_bytes(state: list[Any]) -> bytes:
-    """What searches know."""
+    """The searches' state as bytes."""
     written: dict[int, int] = {}
     return msgspec.msgpack.encode([_plain(each, written) for each in state])
 
 
 def from_bytes(data: bytes) -> list[Any]:
-    """What searches knew.
+    """The searches' state from bytes.
 
     Raises:
-        ValueError: it is no state of this version's searches.
+        ValueError: the bytes are no state of this version's searches.
     """
     made: list[Any] = []
     try:
@@ -64,13 +64,13 @@ def from_bytes(data: bytes) -> list[Any]:
 
 
 def into(search: RateSearch | Aimd, state: Any) -> None:
-    """Let a search know what another knew."""
+    """Copy a state into a search."""
     for name, value in _attributes(state).items():
         setattr(search, name, value)
 
 
 def _plain(value: Any, written: dict[int, int]) -> Any:
-    """A value as msgpack's own types. The phases of a search know the same things: each object is written once."""
+    """A value in msgpack's own types. The phases of a search share objects, so each object is written once."""
     kind = next((_CLASSES[each] for each in type(value).__mro__ if each in _CLASSES), None)
     if isinstance(value, deque):
         return {_KIND: "deque", "items": list(value), "most": value.maxlen}

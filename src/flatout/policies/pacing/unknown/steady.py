@@ -1,4 +1,4 @@
-"""The limit is known: *hold* just below it, and at times *look* whether more is accepted."""
+"""The phases while the limit is known: *hold* just below it, and at times *look* whether more is accepted."""
 
 from __future__ import annotations
 
@@ -9,17 +9,30 @@ from .known import ALARM, STAND, WINDOW, Known, Phase, Refusal
 from .lossy import Lossy
 from .shut import Shut
 
-MARGIN = 0.02  # the share of a limit that is left unused
-STEP, LEAP = 2.0 * MARGIN, 0.5  # how much more is sent in a look, at least and at most
-ROUGH = 4  # requests that are accepted at each rate while only its order of magnitude is known; it is then doubled
-FALLS, LESS = 4.0, 2.5  # a limit was divided by the first, and what is accepted then by the second: it was no limit
+MARGIN = 0.02
+"""The share of a limit that a hold leaves unused."""
+
+STEP = 2.0 * MARGIN
+"""The least share by which a look sends more."""
+
+LEAP = 0.5
+"""The largest such share."""
+
+ROUGH = 4
+"""Requests accepted at a rate after which it doubles, while only the limit's order of magnitude is known."""
+
+FALLS = 4.0
+"""If the limit fell by this factor, and what is accepted by `LESS`, then no limit refuses."""
+
+LESS = 2.5
+"""See `FALLS`."""
 
 
 class AtLimit(Phase):
-    """At a limit, or just above."""
+    """At a limit, or just above it."""
 
     def fallen(self, limit: float, accepted: float, now: float) -> Phase:
-        """The limit is lower. Where fewer are accepted per second each time that it falls, it is none that refuses."""
+        """The limit seems lower. If fewer are accepted per second each time that it falls, no limit refuses."""
         known, was, (top, most) = self.known, self.known.limit, self.known.top
         known.limit, known.stand = limit, STAND
         if was * FALLS < top and accepted * LESS < most:
@@ -32,7 +45,7 @@ class AtLimit(Phase):
 class Hold(AtLimit):
     """Send a margin below the limit.
 
-    Where the limit was just met, a bucket is empty. What it refuses at first are no strays.
+    If the limit was just met, a bucket is empty. Its first refusals are no strays.
     """
 
     def __init__(self, known: Known, now: float, *, emptied: bool = False) -> None:
@@ -42,7 +55,7 @@ class Hold(AtLimit):
         self.base = known.cut = known.ledger.sent
         self.began, self.heard = now, 0
         known.begin()
-        self._deaf = self.base + STAND * emptied  # the last request that is no stray if it is refused
+        self._deaf = self.base + STAND * emptied  # a refusal up to this request is no stray
         known.tat = max(known.tat, now + (1 + emptied) / self.rate)
 
     def take(self, now: float) -> Phase:
@@ -58,7 +71,7 @@ class Hold(AtLimit):
         return self.shut(refusal) if known.run >= ALARM else self
 
     def reopened(self, shut: Shut) -> Phase:
-        """The limit has fallen, unless that was chance."""
+        """A request was accepted again: the limit has fallen, unless that was chance."""
         known = self.known
         refill, count = known.refill(shut.since, shut.accepted)
         refill = max(0.5 * known.limit, refill if count >= 5 * ROUGH else 0.7 * known.limit)
@@ -71,20 +84,20 @@ class Hold(AtLimit):
 
 
 class Look(AtLimit):
-    """Send a step faster, until that is refused or was accepted for long enough."""
+    """Send a step faster, until that is refused or accepted for long enough."""
 
     def __init__(self, hold: Hold, now: float) -> None:
         super().__init__(known := hold.known)
-        self._limit = known.limit  # before it
+        self._limit = known.limit  # before the look
         self._heard, self._held = hold.heard, known.ledger.sent - hold.base  # refusals and requests of the hold
-        self._doubtless = not hold.heard and not known.share  # whether one refusal ends it
+        self._doubtless = not hold.heard and not known.share  # whether one refusal ends the look
         self._step = self._first_step()
         self._unused = 0.0 if known.window else self._saved(now)
         known.begin()
         self._begin_step(now, self._unused)
 
     def _first_step(self) -> float:
-        """A small one, but not where that takes long, unless it may be others' share that is taken."""
+        """How much faster to send first: little, but more where that would take long and takes nobody's share."""
         known = self.known
         if known.window or known.rough:
             return STEP if known.window else 1.0
@@ -92,7 +105,7 @@ class Look(AtLimit):
         return min(LEAP, max(STEP, quick)) if self._doubtless else LEAP
 
     def _saved(self, now: float) -> float:
-        """Requests that the hold has left unused, and a bucket may have saved up."""
+        """Requests that the hold left unused, and that a bucket may have saved up."""
         known, (since, before) = self.known, self.known.used_up
         saved = known.limit * (now - since) - (known.ledger.accepted - before)
         return 0.0 if since == -math.inf else max(0.0, min(2.0 * WINDOW * known.limit, saved))
@@ -101,13 +114,13 @@ class Look(AtLimit):
         known = self.known
         self._began, self._before = now, known.ledger.accepted
         self.rate = known.for_accepted(known.limit * (1.0 + self._step))
-        # Requests above the limit that show that it is higher: a window's share, where it comes in windows.
+        # Accepted requests above the limit that show that it is higher; of a limit by windows, a window's share.
         self._excess = unused + (self._step * known.window or ALARM)
         self._least = ROUGH if known.rough else STAND
         self._ends = math.inf if known.rough else known.ledger.sent + self._least + 2.0 * self._excess / self._step
 
     def take(self, now: float) -> Phase:
-        """Raise the limit when more than it allows was accepted, and look further; end when that takes too long."""
+        """Raise the limit if more than it allows was accepted, and look further. End if that takes too long."""
         known = self.known
         seconds, accepted = now - self._began, known.ledger.accepted - self._before
         enough = accepted >= self._least and seconds > max(1.0, 2.0 * known.grace)
@@ -128,7 +141,7 @@ class Look(AtLimit):
         self._begin_step(now, 0.0)
 
     def _end(self, now: float) -> Phase:
-        """No more is accepted at a higher rate."""
+        """The higher rate brings no more: go back to the limit before the look."""
         self.known.limit = self._limit
         self.known.wait_longer()
         return Hold(self.known, now)
@@ -143,7 +156,7 @@ class Look(AtLimit):
         return self._end(shut.sent)
 
     def _meet(self, refusal: Refusal) -> Phase:
-        """The limit is met: what was accepted since the last time is its refill."""
+        """The limit is met: what was accepted since it was last met is its refill."""
         known, raised = self.known, self.known.limit > self._limit
         refill, count = known.refill(refusal.sent, refusal.accepted)
         refill = min(self.rate, refill)
@@ -167,7 +180,7 @@ class Look(AtLimit):
         return Hold(known, refusal.now, emptied=True)
 
     def _met_early(self) -> bool:
-        """Whether what the hold had left unused was not there, so that its refusals were the limit's."""
+        """Whether the bucket had not saved what the hold left unused, so that the hold's refusals were the limit's."""
         at, accepted = self.known.first
         above = accepted - self._before - self._limit * (at - self._began)
         return self._heard >= ALARM and above < 0.5 * self._unused

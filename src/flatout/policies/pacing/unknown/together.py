@@ -1,7 +1,7 @@
-"""One search for several programs: each is told what happened to everybody's requests, in the same order.
+"""One search for several programs: each reads what happened to everybody's requests, in the same order.
 
-A search is pure. So all programs come to the same, at once, and none of them leads. A program that dies takes nothing
-with it; one that comes late goes on from what was kept last.
+A search is pure, so all programs reach the same result at the same time, and none of them leads. A program that dies
+takes nothing with it. One that comes late goes on from the state that was kept last.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from .search import RateSearch
 from .state import from_bytes, into, to_bytes
 
 BEGIN, TAKE, OPEN, ACCEPTED, REFUSED, OVER = 1.0, 2.0, 3.0, 4.0, 5.0, 6.0
-"""What may happen in the search for a rate: it begins, a request goes, one that went to see is held to be accepted, one
-was accepted, was refused, is over."""
+"""Events of the search for a rate: it begins; a request goes; one that went to see counts as accepted; one was
+accepted; was refused; is over."""
+
 ADAPT, ANSWERED, PUSHED_BACK, TAKEN_BACK = 7.0, 8.0, 9.0, 10.0
-"""And in that for a number in flight."""
+"""Events of the search for a number in flight: it begins; a request was answered; was pushed back; a cut is undone."""
 
 KEEP_EVERY = 512
 """Events from one kept state to the next."""
 
 STALE = 600.0
-"""Seconds after the last event from which on a search begins anew: nobody was there."""
+"""Seconds after the last event after which a search begins anew: no program was there."""
 
 
 class JointSearch(RateSearch):
-    """A search that several programs run as one. What one of them sees, it tells all, itself included."""
+    """A search that several programs run as one. Each writes what it sees to the log, and all follow the log."""
 
     __slots__ = ("_together",)
 
@@ -39,7 +40,7 @@ class JointSearch(RateSearch):
 
     @property
     def bounded(self) -> bool:
-        """Whether it is for a limit below others that are known."""
+        """Whether it searches below limits that are known."""
         return self._known.ceiling < math.inf
 
     def ready_at(self, now: float) -> float:
@@ -63,7 +64,7 @@ class JointSearch(RateSearch):
         return self.shut
 
     def happened(self, event: LogEntry) -> None:
-        """Do what follows from an event."""
+        """Follow an event of the log."""
         kind, now, mark, ended, sent, told = event
         if kind == TAKE:
             super().ready_at(now)
@@ -89,7 +90,7 @@ class JointAimd(Aimd):
 
     @property
     def most(self) -> float:
-        """The most that it may be."""
+        """The upper bound of the number."""
         return self._most
 
     def answered(self, in_flight: int, seconds: float, now: float) -> None:
@@ -103,7 +104,7 @@ class JointAimd(Aimd):
         self._together.tell(TAKEN_BACK, now)
 
     def happened(self, event: LogEntry) -> None:
-        """Do what follows from an event."""
+        """Follow an event of the log."""
         kind, now, in_flight, seconds, _, _ = event
         if kind == ANSWERED:
             super().answered(int(in_flight), seconds, now)
@@ -114,15 +115,15 @@ class JointAimd(Aimd):
 
 
 class Together:
-    """What one program knows of the searches of all.
+    """One program's copy of the searches that all share.
 
     Args:
         log: what happened to everybody's requests.
 
     Attributes:
         last: when the last event happened.
-        rate: the search for a rate; None when nobody searches.
-        aimd: the number in flight that is adapted; None when nobody does that.
+        rate: the search for a rate; None when there is none.
+        aimd: adapts the number in flight; None when nothing does.
     """
 
     __slots__ = ("_begun", "_log", "_place", "aimd", "last", "rate")
@@ -131,12 +132,12 @@ class Together:
         self._log = log
         self._place = 0
         self.last = -math.inf
-        self._begun = 0  # how many searches there were: a kept state of the same one changes this one's
+        self._begun = 0  # how many searches began: tells whether a kept state is of the present one
         self.rate: JointSearch | None = None
         self.aimd: JointAimd | None = None
 
     def join(self, now: float, rate: float | None) -> None:
-        """Take part in the search for a rate, or begin it where nobody searches."""
+        """Take part in the search for a rate, or begin it."""
         if self._is_stale(now) or self.rate is None:
             self.begin(now, rate)
 
@@ -146,11 +147,11 @@ class Together:
             self.tell(ADAPT, now, most)
 
     def begin(self, now: float, rate: float | None, ceiling: float = math.inf) -> None:
-        """Begin a search for a rate anew, for all."""
+        """Begin a search for a rate anew, for all programs."""
         self.tell(BEGIN, now, math.nan if rate is None else rate, ceiling)
 
     def tell(self, kind: float, now: float, *figures: float) -> None:
-        """Something has happened: all are to know."""
+        """Write an event to the log, and follow it."""
         a, b, c, d = (*figures, 0.0, 0.0, 0.0, 0.0)[:4]
         self._log.append((kind, now, a, b, c, d))
         self.catch_up(now)
@@ -158,7 +159,7 @@ class Together:
             self._log.keep(to_bytes([self._begun, self.last, self.rate, self.aimd]))
 
     def catch_up(self, now: float) -> None:
-        """Learn what has happened meanwhile. Where that is not to be had, searches begin anew, for all."""
+        """Follow the events since the last look. If they are lost, the searches begin anew, for all programs."""
         end = self._log.end
         if end == self._place:
             return
@@ -166,7 +167,7 @@ class Together:
             for event in self._news():
                 self._happened(event)
             self._place = end
-        except (ValueError, OverflowError):  # nobody kept it, or the file is damaged
+        except (ValueError, OverflowError):  # events are lost, or the file is damaged
             self._place = end
             self._begin_again(now)
 
@@ -175,10 +176,10 @@ class Together:
         return not abs(now - self.last) <= STALE
 
     def _news(self) -> Iterable[LogEntry]:
-        """The events since the last look; a kept state stands for those that are there no more.
+        """The events since the last look. If the log no longer has them all, go on from the state kept last.
 
         Raises:
-            ValueError: neither is there.
+            ValueError: the log and the kept state leave a gap.
         """
         news = self._log.since(self._place)
         if news is None:
@@ -190,7 +191,7 @@ class Together:
         return news
 
     def _recall(self, state: bytes) -> None:
-        """Go on from a state that was kept."""
+        """Go on from a kept state."""
         begun, self.last, search, aimd = from_bytes(state)
         again, self._begun = begun == self._begun, begun
         if search is not None:
