@@ -11,8 +11,8 @@ from .aimd import Aimd
 from .tokens import Need
 
 FULL = 4.0
-"""Push-backs, faded by `FADES`, that show that a server is full. Five in a row do. Push-backs of a tenth of all calls,
-whatever is in flight, hardly ever do."""
+"""Push-backs, faded by `FADES`, that show that a server is full. Five in a row do. Where a tenth of all calls is
+pushed back at random, they hardly ever do."""
 
 FADES = 0.9
 """The factor by which a push-back counts less with each call sent since."""
