@@ -208,7 +208,7 @@ def test_a_gateways_own_limits_win_over_its_upstreams() -> None:
 
 
 def test_a_limit_per_minute_wins_over_one_per_day() -> None:
-    """With both told, the day's requests would be spread over it at a fraction of the allowed rate."""
+    """With both limits in the headers, requests would be spread over the day at a fraction of the allowed rate."""
     headers = {"x-ratelimit-limit-requests-day": "1500", "x-ratelimit-limit-requests": "30"}
     assert advertised(headers, WALL) == Advertised(requests=Quota(30, None, None))
 

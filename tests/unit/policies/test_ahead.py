@@ -1,4 +1,4 @@
-"""A known limit of which nobody tells how much may go at once: what is tried ahead, and what never is."""
+"""A known limit, where nobody says how much may go at once: what is tried ahead, and what never is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_some_seconds_of_a_rate_go_ahead():
 
 
 def test_what_goes_ahead_goes_a_few_calls_at_a_time():
-    """A provider that counts by the second would refuse hundreds before the first refusal is heard of."""
+    """A provider that counts by the second would refuse hundreds before the first refusal arrives."""
     rate = 500.0
     times = spend(Trial(rate, BURST, 0.0), [1.0] * 400)
     for begin in (0.0, 0.1, 0.3):
@@ -85,7 +85,7 @@ def test_a_given_burst_is_used_but_for_a_little(given, expected):
 
 
 def silent(rate: float = 10.0, **more: Any) -> Trial:
-    """A trial that has begun, and whose first answer told nothing of the limit."""
+    """A trial that has begun, and whose first answer said nothing of the limit."""
     trial = Trial(rate, BURST, 0.0, **more)
     trial.take(1.0, 0.0)
     trial.answered(0.0)
@@ -93,7 +93,7 @@ def silent(rate: float = 10.0, **more: Any) -> Trial:
 
 
 def test_a_whole_minute_goes_ahead_where_nothing_is_told_and_nothing_refused():
-    """Who states the right limit would wait a minute for what goes in seconds when nothing is stated."""
+    """Users who state the right limit would wait a minute for a job that takes seconds if they state nothing."""
     times = spend(silent(), [1.0] * 500, 0.5)
     assert times[-1] <= 10.0
 

@@ -9,7 +9,7 @@ from flatout.policies.pacing.aimd import CUT, START, Aimd
 
 
 def serve(aimd: Aimd, slots: int, answers: int, now: float = 0.0, *, queue: int | None = None) -> float:
-    """Calls by as many workers as are allowed, against a server with so many slots; returns when they are done."""
+    """Calls by as many workers as are allowed, against a server with this many slots. Returns when they are done."""
     while answers > 0:
         busy = int(aimd.limit)
         refused = 0 if queue is None else max(0, busy - slots - queue)
@@ -40,7 +40,7 @@ def test_it_settles_near_the_slots_of_a_server_that_queues():
 
 
 def test_it_settles_below_a_full_queue():
-    """Every tenth call would be refused, for ever."""
+    """Every tenth call would be refused, as long as the run lasts."""
     aimd = Aimd(0.0, 1_000)
     serve(aimd, slots=32, answers=20_000, queue=8)
     assert 32 <= aimd.limit <= 48

@@ -34,7 +34,7 @@ def advertised(limit: float = 600.0) -> Axis:
 
 @given(limits, shares)
 def test_no_window_gets_more_than_a_known_limit(limit, arrivals):
-    """The provider would refuse calls although it was told how many it takes."""
+    """The provider would refuse calls although the user said how many it takes."""
     got = spend(Axis("tokens", limit, 60.0, 0.0, known=True), arrivals)
     for first, (begin, cost) in enumerate(got):
         inside = sum(spent for at, spent in got[first:] if at < begin + 60)
@@ -60,7 +60,7 @@ def test_a_known_limit_is_used(limit):
 
 @given(st.floats(1, 1e6), st.floats(1, 1e9), st.sampled_from([1.0, 60.0, 3600.0]))
 def test_headers_may_lower_a_known_limit_but_never_raise_it(known, told, window):
-    """Who keeps a share of a key for others would be overruled by the provider."""
+    """The provider's headers would overrule users who keep a share of a key for others."""
     axis = Axis("requests", known, 60.0, 0.0, known=True)
     axis.heard(Quota(told, None, None, window), 0.0, 0.0, 0.0)
     assert axis.gcra.rate == pytest.approx(USE * min(known / 60, told / window))
@@ -89,7 +89,7 @@ def followed(limit: float = 600.0) -> Axis:
 
 @pytest.mark.parametrize("reset", [0.1, 60.0, None], ids=["bucket", "window", "no reset told"])
 def test_a_known_limit_is_spent_ahead_where_headers_tell_the_same_and_that_it_is_full(reset):
-    """Who states the right limit would wait a minute longer than who states nothing."""
+    """Users who state the right limit would wait a minute longer than users who state nothing."""
     axis = followed()
     axis.take(1.0, 0.0)
     axis.heard(Quota(600.0, 599.0, reset), axis.taken, 0.0, 0.1)
@@ -99,7 +99,7 @@ def test_a_known_limit_is_spent_ahead_where_headers_tell_the_same_and_that_it_is
 
 @pytest.mark.parametrize("told", [6_000.0, 700.0])
 def test_a_share_of_what_headers_tell_is_spent_evenly(told):
-    """The others who use the key would find it used up each minute."""
+    """Others who use the same key would find it used up each minute."""
     axis = followed()
     axis.take(1.0, 0.0)
     axis.heard(Quota(told, told - 1.0, 0.1), axis.taken, 0.0, 0.1)
@@ -234,7 +234,7 @@ def test_a_clock_that_steps_makes_no_harm(steps, known):
 
 
 def test_the_largest_cost_is_a_minute_of_a_limit_by_the_second():
-    """Where limits are told by the second, every long prompt would be turned away."""
+    """Where headers name limits by the second, every long prompt would fail."""
     assert Axis("tokens", 100.0, 1.0, 0.0, known=False).most == 6_000
     assert Axis("tokens", 100.0, 86_400.0, 0.0, known=False).most == 100
 

@@ -38,7 +38,7 @@ class Server:
         self._order: Iterator[int] = count()
 
     def run(self, seconds: float) -> float:
-        """Go on for so long. Returns the share of their time for which slots were idle."""
+        """Go on for this long. Returns the share of their time for which slots were idle."""
         until, before = self.now + seconds, self.idle
         while self.now < until:
             while self.in_flight + 1 <= min(MOST, self.backlog.limit):

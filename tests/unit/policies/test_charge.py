@@ -1,4 +1,4 @@
-"""By which rule a provider charges tokens, told from what it says is left."""
+"""The rule by which a provider charges tokens, inferred from what it says is left."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_rule_is_told_from_what_is_left(thought, rule, bucket):
 
 
 def test_a_lump_whose_answers_are_still_to_come_changes_nothing():
-    """Prompts alone are charged by then: answers would be counted for nothing, and the next minute be refused."""
+    """Only prompts are charged by then: answers would count as free, and the provider would refuse the next minute."""
     charge = Charge("usage")
     run(charge, "usage", bucket=True, apart=0.001, calls=100)
     assert charge.rule == "usage"
@@ -74,7 +74,7 @@ def test_a_bucket_that_is_full_tells_nothing(thought):
 
 
 def test_a_rule_is_not_told_from_what_none_explains():
-    """Others who use the key would have every call reserved for the longest answer."""
+    """Because others use the same key, every call would be reserved for the longest answer."""
     charge = Charge("usage")
     run(charge, "usage", bucket=False, apart=0.2, times=7.0)
     assert charge.rule == "usage"

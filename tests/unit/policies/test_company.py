@@ -114,7 +114,7 @@ def test_a_rate_grows_faster_when_nobody_else_is_left():
 
 
 def test_a_limit_that_is_always_met_at_the_same_rate_is_ones_own():
-    """A run that is alone at last would go on giving way to nobody."""
+    """A run that is alone at last would still leave room for others that are gone."""
     company, now, sent = Company(50.0, 0.1, 0, 0.0), 0.0, 0
     while not company.over and now < 3_600.0:
         sent, now = sent + 1, now + 1.0 / company.rate

@@ -14,7 +14,7 @@ MOST = 1_000
 
 
 class Server:
-    """Calls as fast as they may go, at a server that holds so many and takes a second for each."""
+    """Calls flat out, at a server that holds this many and takes a second for each."""
 
     def __init__(self, holds: int, *, refuses: float = 0.0) -> None:
         self.aimd = Aimd(0.0, MOST, limit=MOST)
@@ -23,7 +23,7 @@ class Server:
         self.chance, self.number, self.pushed_back = random.Random(1), 0, 0
 
     def run(self, seconds: int, *, at_once: int = 300) -> list[int]:
-        """How many were in flight in each second, with never more than so many at once."""
+        """How many were in flight in each second, with never more than this many at once."""
         counts = []
         for second in range(seconds):
             counts.append(self._second(float(second), at_once))

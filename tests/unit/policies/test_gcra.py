@@ -27,7 +27,7 @@ def admitted(gcra: Gcra, arrivals: list[tuple[float, float]]) -> list[tuple[floa
 
 
 def late(gcra: Gcra, cost: float, delays: list[float]) -> list[tuple[float, float]]:
-    """When each of many costs is let in by a sender who comes so much too late."""
+    """When each of many costs is admitted, for a sender that comes this much too late."""
     now, found = 0.0, []
     for delay in delays:
         if (ready := gcra.ready_at(cost)) > now:
@@ -74,7 +74,7 @@ def test_what_had_to_rest_makes_up_for_nothing():
 
 @given(rates, bursts, st.lists(st.tuples(gaps, costs), min_size=1, max_size=40))
 def test_no_window_exceeds_its_limit(rate, burst, arrivals):
-    """The provider would refuse calls although the limit was told."""
+    """The provider would refuse calls although its headers named the limit."""
     got = admitted(Gcra(rate, burst, 0.0), arrivals)
     for first in range(len(got)):
         total = 0.0

@@ -1,4 +1,4 @@
-"""Whether a target is in trouble, told from the outcomes of all its calls in the order in which they were sent."""
+"""Whether a target is in trouble, from the outcomes of all its calls in the order in which they were sent."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_answers_to_what_was_sent_before_an_outage_do_not_hide_it():
 
 
 def test_quick_failures_among_slow_answers_are_no_outage():
-    """A tenth of the calls fails at once, and nothing is answered for seconds: all would be held up for nothing."""
+    """A tenth of the calls fails at once, and nothing is answered for seconds: all calls would wait needlessly."""
     target = Target()
     numbers = target.send(500)
     target.fail(*numbers[::10])
@@ -191,7 +191,7 @@ def test_an_answer_to_what_was_sent_before_it_went_down_does_not_end_an_outage()
 
 
 def test_an_outage_is_told_after_a_second_and_its_end_too():
-    """A user would wonder what a run waits for; or be told of every hiccup."""
+    """Users would wonder what a run waits for, or hear of every hiccup."""
     target = Target()
     target.answer(*target.send())
     target.go_down()
@@ -212,7 +212,7 @@ def test_an_outage_of_a_moment_is_not_told():
 
 
 def test_no_connection_costs_no_attempt_nor_does_a_server_that_is_full():
-    """Nothing was sent, and nothing was done: a call would lose its attempts for nothing."""
+    """Calls would lose their attempts although nothing was sent."""
     target = Target()
     target.answer(*target.send(50))
     assert target.call(REFUSED) is True
@@ -284,7 +284,7 @@ def refuse(target: Target, call: object, *, again: bool = False) -> str:
 
 
 def test_a_wrong_key_is_known_by_the_first_refusal():
-    """Ten thousand calls would each be sent to be told that the key is wrong."""
+    """Ten thousand calls would each be sent, only to hear that the key is wrong."""
     target = Target()
     assert refuse(target, object()) == "all"
     assert target.told() == ["stopped"]

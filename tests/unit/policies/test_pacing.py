@@ -323,7 +323,7 @@ def at_once(made: Pacer, now: float = 0.0) -> int:
 
 
 def test_a_refusal_of_what_is_tried_ahead_is_its_call_s_own_affair_and_ends_the_trial():
-    """All would pause for what five calls were told, or the next minute begin with five more refusals."""
+    """All calls would pause for the refusal of five, or the next minute would begin with five more refusals."""
     made = pacer(Limits(rpm=600), even=False)
     needs = [go(made, 0.0)[0] for _ in range(12)]
     assert made.refused(needs[11], 1.0, None, 0.0, 0.05, 0.0) == Wait(1.0)
@@ -367,7 +367,7 @@ def test_a_given_burst_goes_at_once():
 
 
 def test_headers_do_not_overrule_a_given_burst():
-    """Who forbids lumps would see them all the same."""
+    """Users who forbid bursts would see them nevertheless."""
     made = pacer(Limits(rpm=600, burst=1.0))
     need, now = go(made, 0.0)
     full = {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"}

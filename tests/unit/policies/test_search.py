@@ -1,4 +1,4 @@
-"""A rate that nobody tells, found by trying."""
+"""Finding by trying a rate that no header names."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_it_begins_where_an_earlier_run_ended():
 
 
 def test_a_lone_refusal_is_its_calls_own_affair_whatever_it_tells():
-    """One 429 that names half a minute would stop a run of thousands for so long."""
+    """One 429 that names half a minute would stop a run of thousands for half a minute."""
     search, now = RateSearch(0.0), 0.0
     for number in range(400):
         now = max(now, search.ready_at(now))

@@ -1,4 +1,4 @@
-"""Refusals without a reason: borne, while those of a limit are not."""
+"""Refusals without a reason are ignored; those of a limit are not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flatout.policies.pacing.strays import CONFIRMED, FORGIVEN, Tolerance
 
 
 def test_one_refusal_among_many_answers_is_its_calls_own():
-    """A run would be slowed down for everybody by a gateway's hiccup."""
+    """One hiccup of a gateway would slow down all calls of a run."""
     tolerance = Tolerance(FORGIVEN)
     for _ in range(50):
         assert tolerance.alone(1.0) == 1.0
@@ -25,5 +25,5 @@ def test_several_at_once_are_everybodys():
 
 
 def test_how_long_it_is_to_wait_does_not_make_a_refusal_everybodys():
-    """One 429 that names half a minute would stop a run of thousands for so long."""
+    """One 429 that names half a minute would stop a run of thousands for half a minute."""
     assert Tolerance(FORGIVEN).alone(30.0) == 30.0

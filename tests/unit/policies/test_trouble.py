@@ -17,7 +17,7 @@ def test_it_says_what_was_tried_when():
 
 
 def test_it_stays_short():
-    """An outage of an hour would be told attempt by attempt."""
+    """The message would list every attempt of an hour's outage."""
     trouble = Trouble()
     for number in range(200):
         trouble.note(ServerError("x", status=500), float(number))

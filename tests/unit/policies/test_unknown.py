@@ -17,7 +17,7 @@ from flatout.policies.pacing.unknown.slots import ALARM, OFTEN, TRIED, Signs, Sl
 
 
 def served(slots: int, seconds: float, *, strays: float = 0.0, latency: float = 2.0) -> tuple[RateSearch, int, int]:
-    """Send flat out to a server of so many slots, which refuses all others. Returns late answers and refusals."""
+    """Send flat out to a server that takes this many at once and refuses others. Returns late answers and refusals."""
     search, random, now = RateSearch(0.0), Random(1), 0.0
     ends: list[tuple[float, int, int, float, bool]] = []
     busy = answered = refused = 0
