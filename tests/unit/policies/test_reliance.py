@@ -68,3 +68,11 @@ def test_a_stray_refusal_concerns_its_call_alone_until_there_are_several():
     reliance = Reliance(Tolerance(0.0), {}, 0.0)
     assert [reliance.alone(2.0) for _ in range(3)] == [2.0, 2.0, None]
     assert Reliance(None, {}, 0.0).alone(2.0) is None
+
+
+def test_two_refusals_in_one_moment_are_borne():
+    """A run would end with a division by zero when a clock hardly moves between two refusals."""
+    axes, now = {"rpm": axis()}, 5e-324
+    reliance = Reliance(None, axes, 0.0)
+    reliance.note_use(axes, now)
+    assert not reliance.others_use_them

@@ -99,8 +99,8 @@ class Reliance:
         if now <= self._noted_at:
             return
         seconds = now - self._noted_at
-        used = [(axis.taken - self._taken.get(name, 0.0)) / axis.per(seconds) for name, axis in axes.items()]
-        self._unused = self._unused + 1 if max(used, default=1.0) < UNUSED else 0
+        spare = (axis.taken - self._taken.get(name, 0.0) < UNUSED * axis.per(seconds) for name, axis in axes.items())
+        self._unused = self._unused + 1 if axes and all(spare) else 0
         self._noted_at, self._taken = now, _taken(axes)
 
 
