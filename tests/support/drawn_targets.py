@@ -1,13 +1,13 @@
-"""Targets with random settings from wide ranges, and a search that sends to them at full speed: an event simulation."""
+"""Targets with random settings from wide ranges, and a search that sends to them at full speed."""
 
 from __future__ import annotations
 
-import heapq
 import math
 from random import Random
 
-from flatout.policies.pacing.unknown.search import RateSearch
 from flatout.testing._limits import Bucket, FixedWindow, SlidingWindow, Window
+
+from .flat_out import FlatOut, Searching, Sender
 
 LIMITS = {
     "bucket 1 s": lambda rpm: Bucket(rpm, burst=1.0, full=True),
@@ -87,23 +87,6 @@ class Target:
 
 def used(drawn: Drawn, seconds: float, most: int = 1_000) -> tuple[int, int, int]:
     """Send at full speed for some seconds. Returns how many requests were sent, accepted and refused."""
-    search, target, now = RateSearch(0.0), Target(drawn), 0.0
-    ends: list[tuple[float, int, int, float, bool, float | None]] = []
-    accepted = refused = 0
-    while now < seconds:
-        at = search.ready_at(now) if len(ends) < most else math.inf
-        if at <= now:
-            ended = search.ended
-            search.take(now)
-            fine, after, told = target.receive(now)
-            accepted, refused = accepted + fine, refused + (not fine)
-            heapq.heappush(ends, (now + after, search.mark, ended, now, fine, told))
-            continue
-        now = min(at, ends[0][0] if ends else math.inf)
-        while ends and ends[0][0] <= now:
-            _, mark, ended, sent, fine, told = heapq.heappop(ends)
-            if fine:
-                search.accepted(mark, ended, now)
-            else:
-                search.refused(mark, ended, sent, told, now)
+    outcomes = list(FlatOut(Sender(Searching(), Target(drawn), most)).run(seconds))
+    accepted, refused = (sum(counts) for counts in list(zip(*outcomes, strict=True))[1:])
     return accepted + refused, accepted, refused

@@ -1,8 +1,7 @@
-"""Programs that share one name, each with its own pacer on one shared file: an event simulation."""
+"""Programs that share one name, each with its own pacer on one shared file."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -14,7 +13,8 @@ from flatout.store.shared import SharedLimits
 from flatout.testing._limits import Window
 from flatout.values import Usage
 
-from .several_searches import Minutes, Sender
+from .flat_out import FlatOut, Sender
+from .several_searches import Limited, Minutes
 
 
 class Sharing:
@@ -73,12 +73,9 @@ class Programs:
     def __init__(self, folder: Path, limit: Window, limits: Limits = Limits()) -> None:  # noqa: B008
         self._folder, self._limits = folder, limits
         self.limit = limit
-        self._random, self._ties = Random(1), Random(2)
-        self._due: list[tuple[float, float, int]] = []
-        self._senders: list[Sender] = []
         self.all: list[Sharing] = []
-        self.now = 0.0
         self.most_in_flight = 0
+        self._together, self._target = FlatOut(), Limited(self, Random(1))
 
     seconds = 1.26
     """How long a request takes, on average."""
@@ -86,7 +83,7 @@ class Programs:
     @property
     def busy(self) -> int:
         """The number of accepted requests of all programs that are not answered yet."""
-        return sum(each.busy for each in self._senders)
+        return sum(each.busy for each in self._together.senders)
 
     def wait(self, now: float, amount: float) -> float:
         return self.limit.wait(now, amount)
@@ -97,29 +94,20 @@ class Programs:
     def join(self, count: int = 1, headers: Mapping[str, str] | None = None) -> None:
         """Start more programs now."""
         for _ in range(count):
-            self.all.append(Sharing(self._folder, self._limits, self.now, headers))
-            self._senders.append(Sender(self.all[-1], self, self._random))
-            heapq.heappush(self._due, (self.now, self._ties.random(), len(self.all) - 1))
+            self.all.append(Sharing(self._folder, self._limits, self._together.now, headers))
+            self._together.join(Sender(self.all[-1], self._target))
 
     def die(self, number: int) -> None:
         """Let one program die."""
         self.all[number].die()
         self.all[number].pacer._in_flight.own = 0
-        self._senders[number] = Sender(self.all[number], self, self._random)
-        self._due = [each for each in self._due if each[2] != number]
-        heapq.heapify(self._due)
+        self._together.leave(number)
 
     def run(self, seconds: float) -> Minutes:
         """Run for some seconds. Returns the accepted and refused requests of each program, minute by minute."""
-        began = self.now
+        began = self._together.now
         seen = Minutes(len(self.all), max(1, round(seconds / 60.0)))
-        while self._due[0][0] < began + seconds:
-            self.now, _, number = heapq.heappop(self._due)
-            outcomes = self._senders[number].go_on(self.now)
-            minute = min(len(seen.accepted) - 1, int((self.now - began) // 60))
-            seen.accepted[minute][number] += outcomes[0]
-            seen.refused[minute][number] += outcomes[1]
+        for number, accepted, refused in self._together.run(began + seconds):
+            seen.count(self._together.now - began, number, accepted, refused)
             self.most_in_flight = max(self.most_in_flight, sum(each.pacer.in_flight for each in self.all))
-            heapq.heappush(self._due, (self._senders[number].next_at(self.now), self._ties.random(), number))
-        self.now = began + seconds
         return seen

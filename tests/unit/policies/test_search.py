@@ -67,7 +67,7 @@ def test_a_limit_is_used_and_seldom_hit(server, rpm, told):
 def test_strays_do_not_slow_a_run_down(server, strays):
     """A gateway that refuses one in twenty at random would bring a run to a crawl."""
     _, accepted, refused = search_against(server(3_000), 660.0, strays=strays)
-    assert after(accepted, 60.0) >= 0.9 * 30_000 * (1 - strays)
+    assert after(accepted, 60.0) >= 0.97 * 30_000 * (1 - strays)
     assert after(refused, 60.0) <= (strays + 0.02) * 30_000
 
 
@@ -78,7 +78,7 @@ def test_without_limits_a_job_of_a_thousand_calls_is_sent_in_seconds():
         now = max(now, search.ready_at(now))
         search.take(now)
         search.accepted(search.mark, search.ended, now)
-    assert now < 4.0
+    assert now < 3.0
 
 
 def test_nobody_gets_more_than_64_before_the_first_word():
@@ -96,7 +96,7 @@ def test_nobody_gets_more_than_64_before_the_first_word():
 def test_the_first_refusals_of_a_low_limit_are_few(rpm, burst):
     """A limit of twenty a minute would be stormed by sixty requests."""
     _, _, refused = search_against(Bucket(rpm, burst=burst, full=True), 5.0)
-    assert len(refused) <= 20
+    assert len(refused) <= 6
 
 
 def test_a_limit_that_doubles_is_found_within_five_minutes():
@@ -105,7 +105,7 @@ def test_a_limit_that_doubles_is_found_within_five_minutes():
     search, _, _ = search_against(limit, 120.0)
     limit.change(120.0, 2_400)
     search_against(limit, 300.0, search=search, began=120.0)
-    assert search.rate >= 0.9 * 40
+    assert search.rate >= 0.95 * 40
 
 
 def test_a_limit_that_halves_is_followed_within_a_minute():
@@ -114,8 +114,8 @@ def test_a_limit_that_halves_is_followed_within_a_minute():
     search, _, _ = search_against(limit, 300.0)
     limit.change(300.0, 600)
     _, _, refused = search_against(limit, 300.0, search=search, began=300.0)
-    assert after(refused, 360.0) <= 0.01 * 2_400
-    assert 0.8 * 10 <= search.rate <= 1.05 * 10
+    assert after(refused, 360.0) <= 0.004 * 2_400
+    assert 0.9 * 10 <= search.rate <= 1.05 * 10
 
 
 def test_it_begins_where_an_earlier_run_ended():
@@ -135,7 +135,7 @@ def test_a_lone_refusal_is_its_calls_own_affair_whatever_it_tells():
             assert not search.refused(search.mark, search.ended, now, 30.0, now + 0.05)
         else:
             search.accepted(search.mark, search.ended, now)
-    assert now < 5.0
+    assert now < 2.0
 
 
 def test_refusals_in_a_row_are_everybodys_and_one_goes_to_see():
@@ -167,7 +167,7 @@ def test_one_change_answers_a_whole_episode():
     now = search.ready_at(now)
     search.take(now)
     search.accepted(search.mark, search.ended, now)
-    assert search.rate >= 0.4 * 100
+    assert search.rate >= 0.9 * 100
 
 
 def test_it_never_sends_faster_than_the_ceiling():

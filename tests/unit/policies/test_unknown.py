@@ -14,34 +14,35 @@ from flatout.policies.pacing.unknown.known import STAND, Known, Phase
 from flatout.policies.pacing.unknown.ledger import Ledger
 from flatout.policies.pacing.unknown.lossy import Lossy
 from flatout.policies.pacing.unknown.slots import ALARM, OFTEN, TRIED, Signs, Slots
+from tests.support.flat_out import FlatOut, Searching, Sender
 
 
-def served(slots: int, seconds: float, *, strays: float = 0.0, latency: float = 2.0) -> tuple[RateSearch, int, int]:
-    """Send flat out to a server that takes this many at once and refuses others. Returns late answers and refusals."""
-    search, random, now = RateSearch(0.0), Random(1), 0.0
-    ends: list[tuple[float, int, int, float, bool]] = []
-    busy = answered = refused = 0
-    while now < seconds:
-        at = search.ready_at(now)
-        if at <= now:
-            ended = search.ended
-            search.take(now)
-            fine = busy < slots and random.random() >= strays
-            busy += fine
-            after = latency * random.lognormvariate(0.0, 0.5) if fine else 0.05
-            heapq.heappush(ends, (now + after, search.mark, ended, now, fine))
-            continue
-        now = min(at, ends[0][0] if ends else at)
-        while ends and ends[0][0] <= now:
-            _, mark, ended, sent, fine = heapq.heappop(ends)
-            busy -= fine
-            if fine:
-                search.accepted(mark, ended, now)
-                answered += now > seconds / 4
-            else:
-                search.refused(mark, ended, sent, None, now)
-                refused += now > seconds / 4
-    return search, answered, refused
+class Places:
+    """A server of so many slots, which refuses all others, and some for no reason."""
+
+    def __init__(self, slots: int, strays: float) -> None:
+        self._slots, self._strays, self._random = slots, strays, Random(1)
+        self._ends: list[float] = []
+
+    def receive(self, now: float) -> tuple[bool, float, None]:
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+        if len(self._ends) >= self._slots or self._random.random() < self._strays:
+            return False, 0.05, None
+        after = 2.0 * self._random.lognormvariate(0.0, 0.5)
+        heapq.heappush(self._ends, now + after)
+        return True, after, None
+
+
+def served(slots: int, seconds: float, *, strays: float = 0.0) -> tuple[RateSearch, int, int]:
+    """Send flat out. Returns how many were accepted and refused in the last three quarters of the time."""
+    searching = Searching()
+    together = FlatOut(Sender(searching, Places(slots, strays)))
+    for _ in together.run(seconds / 4):
+        pass
+    outcomes = list(together.run(seconds))
+    accepted, refused = (sum(counts) for counts in list(zip(*outcomes, strict=True))[1:])
+    return searching.search, accepted, refused
 
 
 @pytest.mark.parametrize("slots", [8, 32, 128])
