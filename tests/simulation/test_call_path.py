@@ -23,6 +23,7 @@ from flatout import (
 )
 from flatout.layer import Request, Response
 from flatout.policies.pacing.unknown.climb import START
+from flatout.tasks.wheel import SLOT
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 
 CALLS = 2_000
@@ -199,7 +200,7 @@ def test_an_outage_without_an_end_ends_every_call():
     model = provider(outage=(0, 1e9), outage_as="503")
     results, seconds = gathered(model, 500, deadline=600.0)
     assert not any(result.ok for result in results)
-    assert seconds <= 600.1
+    assert seconds <= 600.1 + SLOT
     assert model.stats()["received"] <= 500 * 1.2 + 101
 
 
@@ -207,7 +208,7 @@ def test_every_call_hangs_and_every_call_ends():
     """A provider that accepts and never answers would hold a batch for ever."""
     model = provider(faults=Faults(hang=1.0))
     results, seconds = gathered(model, 50, deadline=60.0, timeout=20.0)
-    assert seconds <= 60.1
+    assert seconds <= 60.1 + SLOT
     assert set(kinds(results)) <= {"DeadlineExceeded", "AttemptTimeout"}
     assert all(result.cost is None for result in results)
 
@@ -337,7 +338,7 @@ def assert_right_at(result, place: int) -> None:
 def test_a_run_repeats_itself():
     """A failure seen once could not be looked into."""
     behaviour = {"rpm": 6_000, "burst": 1, "faults": Faults(server_error=0.1, rate_limited=0.05)}
-    gathered(provider(), 1)  # a process' first calls wait for the price table, later ones find it there
+    gathered(provider(**behaviour), 300)  # the first calls of a process may wait for the price table
     runs = [gathered(provider(**behaviour), 300) for _ in range(2)]
     assert runs[0][1] == runs[1][1]
     assert [result.attempts for result in runs[0][0]] == [result.attempts for result in runs[1][0]]

@@ -14,6 +14,7 @@ from flatout import AuthenticationError, CircuitOpen, Client, ConnectError, Limi
 from flatout.events import CallFinished, TargetDown, TargetPaused, TargetResumed
 from flatout.layer import Request, Response
 from flatout.policies.failures.gate import FIRST_LOOK
+from flatout.tasks.wheel import SLOT
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 from flatout.testing import _answers as answers
 
@@ -258,7 +259,7 @@ def test_calls_that_wait_for_a_target_end_with_their_deadline_and_say_so():
     """A batch would wait for ever; or its rows fail without a word of what held them up."""
     wire = Wire(0.5, 1e9, 503)
     results, seconds = gathered(wire, 300, limits=Limits(concurrency=250), deadline=120.0)
-    assert seconds <= 120.1
+    assert seconds <= 120.1 + SLOT
     waited = [result for result in results if not result.ok]
     assert len(waited) >= 30
     assert all("the provider is down" in str(result.error) for result in waited)

@@ -306,9 +306,13 @@ def test_refusals_whatever_the_rate_do_not_bring_a_run_to_a_crawl(limits, share,
 @pytest.mark.parametrize("server", ["bucket 1 s", "bucket 60 s"])
 def test_a_limit_that_was_given_too_high_is_not_stormed(server, limits, seconds):
     """A figure that is out of date, or a key that others use, would have every second call refused."""
-    admitted, _, stats = drive(seconds, limits=limits, rpm=600, **SERVERS[server], **QUICK)
-    assert used(admitted, 60, seconds, 10.0) >= 0.93
-    assert stats["refused"] <= FOUND_OUT + 0.02 * stats["received"]
+    beyond = []  # what finding out does not explain
+    for seed in (1, 2, 3):
+        admitted, _, stats = drive(seconds, seed=seed, limits=limits, rpm=600, **SERVERS[server], **QUICK)
+        assert used(admitted, 60, seconds, 10.0) >= 0.93
+        beyond.append((stats["refused"] - FOUND_OUT) / stats["received"])
+    assert sorted(beyond)[1] <= 0.02
+    assert max(beyond) <= 0.15  # a limit that refuses as rarely as strays may be taken for them
 
 
 def test_a_day_s_requests_may_go_in_a_minute():
