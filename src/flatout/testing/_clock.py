@@ -19,7 +19,7 @@ import math
 import random
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -34,6 +34,9 @@ TICK = 1e-6
 
 PATIENCE = 30.0
 """Real seconds that the virtual clock waits for a thread."""
+
+SOON = 0.5
+"""Real seconds that the whole loop waits for a thread of its own, before it goes on with what is ready."""
 
 LIMIT = 86_400.0
 """The default limit of a run, in virtual seconds."""
@@ -73,6 +76,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual_now = start
         self._ends_at = start + limit
         self._threads = 0
+        self._threads_of_its_own: ThreadPoolExecutor | None = None
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -86,8 +90,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*ArgumentsT], T], *args: *ArgumentsT
     ) -> asyncio.Future[T]:
-        """Run a function in a thread; the clock stops until it is done."""
-        future = super().run_in_executor(executor, func, *args)
+        """Run a function in a thread; the clock stops until it is done.
+
+        For a thread of the loop's own, the whole loop stands still for a moment, so that what is ready meanwhile goes on
+        before or behind it, but always in the same order.
+        """
+        if executor is None:
+            work = self._own_threads().submit(func, *args)
+            wait([work], SOON)
+            future = asyncio.wrap_future(work, loop=self)
+        else:
+            future = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_done)
         return future
@@ -99,6 +112,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             await super().shutdown_default_executor(*args)
         finally:
             self._threads -= 1
+
+    def _own_threads(self) -> ThreadPoolExecutor:
+        if self._threads_of_its_own is None:
+            self._threads_of_its_own = ThreadPoolExecutor(thread_name_prefix="virtual")
+            self.set_default_executor(self._threads_of_its_own)
+        return self._threads_of_its_own
 
     def _thread_done(self, _future: asyncio.Future[Any]) -> None:
         self._threads -= 1
