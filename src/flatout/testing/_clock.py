@@ -92,8 +92,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[T]:
         """Run a function in a thread; the clock stops until it is done.
 
-        For a thread of the loop's own, the whole loop stands still for a moment, so that what is ready meanwhile goes on
-        before or behind it, but always in the same order.
+        For a thread of the loop's own, the whole loop stands still for a moment: what is ready meanwhile goes on
+        behind it, in the same order every time.
         """
         if executor is None:
             work = self._own_threads().submit(func, *args)
