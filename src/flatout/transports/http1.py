@@ -23,7 +23,8 @@ LARGE = 256 * 1024
 """Bytes from which a body is sent or read in pieces. A connection holds about this much of an unread answer."""
 
 MAX_HEAD = 64 * 1024
-"""The most bytes of an answer's head, interim answers (1xx) included."""
+"""The most bytes of an answer's head, interim answers (1xx) included. Also the most that follow the head without a byte
+of the body."""
 
 MAX_HEADERS = 1_000
 """The most headers of one answer, under different names."""
@@ -50,7 +51,10 @@ class Connection(asyncio.Protocol):
         used: whether it has carried an exchange.
     """
 
-    __slots__ = ("_answer", "_drained", "_loop", "_on_free", "_on_lost", "_transport", "idle_since", "keeps", "used")
+    __slots__ = (
+        *("_answer", "_drained", "_ended", "_loop", "_on_free", "_on_lost", "_sent", "_transport"),
+        *("idle_since", "keeps", "used"),
+    )
 
     def __init__(self, on_free: Callable[[Connection], None], on_lost: Callable[[Connection], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -59,6 +63,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._drained: asyncio.Future[None] | None = None
+        self._sent = True  # the whole request
+        self._ended = False  # the server sends no more
         self.idle_since = 0.0
         self.keeps: float | None = None
         self.used = False
@@ -79,8 +85,9 @@ class Connection(asyncio.Protocol):
         try:
             await self._write(head, body, answer)
             await answer.arrived
+            answer.check()
         except BaseException:
-            answer.arrived.cancel()  # nobody waits for it any longer
+            self._answer = None
             self.abort()
             raise
         self.used = True
@@ -102,6 +109,11 @@ class Connection(asyncio.Protocol):
         """Close the connection now. Whatever was not yet sent is dropped."""
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can carry an exchange, as far as is known here. The server may have closed it unnoticed."""
+        return self._transport is not None and not self._ended and not self._transport.is_closing()
 
     def time(self) -> float:
         """The event loop's clock."""
@@ -125,23 +137,24 @@ class Connection(asyncio.Protocol):
     def _is_clear(self) -> bool:
         """Whether the connection is open, and the whole request has been sent."""
         transport = self._transport
-        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
+        return self.is_open and self._sent and transport is not None and not transport.get_write_buffer_size()
 
     async def _write(self, head: bytes, body: bytes, answer: Answer) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or not self.is_open:
             raise ConnectError("the server closed the connection as soon as it was open")
         if len(body) <= LARGE:
             transport.write(head + body)
             return
+        self._sent = False
         transport.write(head)
         rest = memoryview(body)
-        while rest and not answer.arrived.done():  # a server may refuse a large body before it has read it
+        while rest and not answer.ends_request:
             transport.write(rest[:LARGE])
             rest = rest[LARGE:]
             if self._drained is not None:
                 await self._drained
-        answer.reusable = answer.reusable and not rest
+        self._sent = not rest
 
     def _unblock_write(self) -> None:
         if self._drained is not None:
@@ -160,8 +173,15 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is None or not answer.feed(data):
             self.abort()
-        if self._drained is not None and answer is not None and answer.arrived.done():
+        if self._drained is not None and answer is not None and answer.ends_request:
             self._unblock_write()
+
+    def eof_received(self) -> None:
+        """Note that the server sends no more. The rest of a request is not worth sending then."""
+        self._ended = True
+        if self._answer is not None:
+            self._answer.ended()
+        self.abort()
 
     def pause_writing(self) -> None:
         """Hold back the rest of a large request."""
@@ -175,7 +195,7 @@ class Connection(asyncio.Protocol):
         """Note the end of the connection."""
         self._transport = None
         if self._answer is not None:
-            self._answer.closed(clean=exc is None)
+            self._answer.lost()
         self._unblock_write()
         self._on_lost(self)
 
@@ -186,7 +206,8 @@ class Answer:
     Attributes:
         status: the HTTP status; 0 until the head has arrived.
         headers: by lower-case names; of headers with the same name, the first.
-        arrived: done once the head has arrived, and if the answer is wanted whole also its body, up to `LARGE` bytes.
+        arrived: done once the head has arrived, and if the answer is wanted whole also its body, up to `LARGE` bytes;
+            or once it has failed.
         headed_at: the loop time at which the head arrived.
         complete: whether the whole answer has arrived.
         reusable: whether the connection can carry another exchange after this one.
@@ -194,12 +215,11 @@ class Answer:
 
     __slots__ = (
         *(
+            "_bare",
             "_chunks",
             "_connection",
             "_error",
-            "_fed",
             "_framed",
-            "_head",
             "_held",
             "_loop",
             "_parser",
@@ -216,8 +236,7 @@ class Answer:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._chunks: list[bytes] = []
         self._held = 0  # bytes in _chunks
-        self._fed = 0  # bytes that have arrived before the head was complete
-        self._head = 0  # bytes of the headers
+        self._bare = 0  # bytes that have arrived before the head was complete, and then since the last of the body
         self._framed = False  # whether the head says where the body ends; otherwise the connection's end is its end
         self._paused = False
         self._error: Exception | None = None
@@ -229,6 +248,20 @@ class Answer:
         self.headed_at = 0.0
         self.complete = False
         self.reusable = False
+
+    @property
+    def ends_request(self) -> bool:
+        """Whether the rest of the request need not be sent: the server refuses it, or has answered all the same."""
+        return self.complete or self._error is not None or self.status >= 300
+
+    def check(self) -> None:
+        """Check that nothing has gone wrong so far.
+
+        Raises:
+            ProtocolError: the answer broke off, or is not valid HTTP.
+        """
+        if self._error is not None:
+            raise self._error
 
     @property
     def keeps(self) -> float | None:
@@ -300,17 +333,14 @@ class Answer:
         if self.complete or self._error is not None:
             self.reusable = False
             return False
-        headed = self.status >= 200
-        parser = self._parser
-        assert parser is not None, "an answer that was let go is complete, or has failed"
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._invalid(error)
-        if not headed:
-            self._fed += len(data)
-            if self.status < 200 and self._fed > MAX_HEAD:
-                self._fail(_head_too_large())
+        room = MAX_HEAD - self._bare
+        if self.status < 200 and len(data) > room:
+            self._parse(data[:room])
+            data = data[room:]
+            if self.status < 200 and self._error is None:
+                self._fail(_too_large("head"))
+        if self._error is None:
+            self._parse(data)
         return self._is_sound()
 
     def seconds_since_head(self) -> float:
@@ -320,32 +350,46 @@ class Answer:
     def end(self) -> None:
         """End the exchange. Whatever of the answer has not arrived is not wanted."""
         self._parser = None  # it refers to this answer: the garbage collector need not look for such circles
+        self._resume()
         self._connection.release()
 
-    def closed(self, *, clean: bool) -> None:
-        """Note that the connection is closed."""
-        if self.complete or self._error is not None:
-            return
-        if clean and self.status >= 200 and not self._framed:
+    def ended(self) -> None:
+        """Note that the server sends no more."""
+        if self.status >= 200 and not self._framed and self._error is None:
             self.on_message_complete()
             self.reusable = False
         else:
-            self._fail(self.cut_off())
+            self.lost()
 
-    def cut_off(self) -> ProtocolError:
-        """The error for a connection that was closed too early."""
-        if self.status >= 200:
-            return ProtocolError("the answer was cut off", code=CONNECTION_LOST)
-        return ProtocolError("the server closed the connection without an answer", code=CONNECTION_LOST)
+    def lost(self) -> None:
+        """Note that the connection is gone."""
+        if self.complete or self._error is not None:
+            return
+        text = "the answer was cut off" if self.status else "the server closed the connection without an answer"
+        self._fail(ProtocolError(text, code=CONNECTION_LOST))
+
+    def _parse(self, data: bytes) -> None:
+        parser = self._parser
+        assert parser is not None, "an answer that was let go is complete, or has failed"
+        self._bare += len(data)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._invalid(error)
+        if self._bare > MAX_HEAD and not self.complete and self._error is None:
+            self._fail(_too_large("trailer"))
 
     def _take(self) -> bytes:
         data = self.body()
         self._chunks = []
         self._held = 0
+        self._resume()
+        return data
+
+    def _resume(self) -> None:
         if self._paused:
             self._paused = False
             self._connection.resume_reading()
-        return data
 
     def _is_poured(self) -> bool:
         return self._sink is None or self.complete or self._error is not None
@@ -373,8 +417,7 @@ class Answer:
 
     def _fail(self, error: ProtocolError) -> None:
         self._error = error
-        if not self.arrived.done():
-            self.arrived.set_exception(error)
+        self._arrive()
         self._wake_reader()
 
     def _wake_reader(self) -> None:
@@ -402,9 +445,8 @@ class Answer:
         key = _names.get(name) or _lower(name)
         if key not in headers:
             headers[key] = value.decode("utf-8", "surrogateescape")
-        self._head += len(name) + len(value)
-        if self._head > MAX_HEAD or len(headers) > MAX_HEADERS:
-            self._fail(_head_too_large())
+        if len(headers) > MAX_HEADERS:
+            self._fail(_too_large("head"))
             raise _StopParsing
 
     def on_headers_complete(self) -> None:
@@ -412,12 +454,14 @@ class Answer:
         status = self._parser.get_status_code()  # type: ignore[union-attr]  # it is the parser that calls
         headers = self.headers
         if status < 200:
-            if status == 101:
-                self._fail(ProtocolError("the answer is not valid HTTP: it switches to another protocol"))
+            if status == 101 or status < 100:
+                why = "it switches to another protocol" if status == 101 else f"there is no status {status}"
+                self._fail(ProtocolError(f"the answer is not valid HTTP: {why}"))
                 raise _StopParsing
             headers.clear()
             return
         self.status = status
+        self._bare = 0
         self.headed_at = self._loop.time()
         coding = headers.get("transfer-encoding")
         if coding is not None and coding.strip().lower() != "chunked":
@@ -430,6 +474,7 @@ class Answer:
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body, or hand it on."""
+        self._bare = 0
         if self._sink is not None:
             self._pour(self._sink, data)
             return
@@ -459,8 +504,8 @@ class _StopParsing(Exception):
     """Stops llhttp. The reason is in the answer."""
 
 
-def _head_too_large() -> ProtocolError:
-    return ProtocolError("the answer is not valid HTTP: its head is too large")
+def _too_large(part: str) -> ProtocolError:
+    return ProtocolError(f"the answer is not valid HTTP: its {part} is too large")
 
 
 def _lower(name: bytes) -> str:

@@ -8,6 +8,7 @@ open no more files, the pool waits. It never hands out a connection that the ser
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 
 from flatout.errors import ConnectError
@@ -82,7 +83,7 @@ class Pool:
         now = self._loop.time()
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.idle_since + self._patience(connection) > now and not _hung_up(connection.fileno()):
+            if connection.idle_since + self._patience(connection) > now and _is_silent(connection):
                 return connection
             connection.abort()
         return None
@@ -123,6 +124,8 @@ class Pool:
         if self._closed:
             connection.abort()
             raise ConnectError("the client is closed", should_retry=False)
+        if not connection.is_open:
+            raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection at once")
         self._open.add(connection)
         return connection
 
@@ -159,8 +162,12 @@ _TURNS = 16
 """Turns of the event loop within which closed connections are gone. A plain one needs one, TLS up to three."""
 
 
-def _hung_up(fileno: int) -> bool:
-    """Whether an idle connection has something to read: its end, or unrequested data. Both make it useless."""
+def _is_silent(connection: Connection) -> bool:
+    """Whether an idle connection is open, and has nothing to read. Its end, or unrequested data, make it useless."""
+    return connection.is_open and not _is_readable(connection.fileno())
+
+
+def _is_readable(fileno: int) -> bool:
     if fileno < 0:
         return True
     if not hasattr(select, "poll"):  # on Windows, where select takes any descriptor number

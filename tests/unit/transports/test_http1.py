@@ -70,7 +70,7 @@ class Talk:
         for piece in pieces:
             self.connection.data_received(piece)
         if closes:
-            self.connection.connection_lost(None)
+            self.connection.eof_received()
         return await task
 
 

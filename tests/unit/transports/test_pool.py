@@ -10,10 +10,18 @@ import pytest
 
 from flatout.testing import run_virtual
 from flatout.transports import descriptors
+from flatout.transports import pool as pool_module
 from flatout.transports.address import Origin
 from flatout.transports.failures import Unreached
 from flatout.transports.http1 import Connection
 from flatout.transports.pool import FILES_WAIT, Pool
+from tests.support.byte_wire import Wire
+
+
+def connected(make) -> Connection:
+    connection = make()
+    Wire(connection)
+    return connection
 
 
 class Dialer:
@@ -32,7 +40,7 @@ class Dialer:
         if asyncio.get_running_loop().time() < self.until:
             raise OSError(self.number, os.strerror(self.number))
         self.dialled += 1
-        return make()
+        return connected(make)
 
 
 def opened(number: int, until: float) -> tuple[OSError | None, float]:
@@ -84,7 +92,7 @@ def test_no_more_than_a_bounded_number_are_opened_at_the_same_time():
             self.most = max(self.most, self.now)
             await asyncio.sleep(1)
             self.now -= 1
-            return make()
+            return connected(make)
 
     async def main() -> None:
         dialer = Slow()
@@ -103,3 +111,38 @@ def test_some_files_are_left_for_others(monkeypatch, soft, free):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY if soft is None else soft, 4_096))
     monkeypatch.setattr(descriptors, "_open_now", lambda: 20)
     assert descriptors.free() == free
+
+
+def test_a_connection_that_is_being_closed_is_not_handed_out(monkeypatch):
+    """The request would be lost with it, and count as one that may have been sent."""
+    monkeypatch.setattr(pool_module, "_is_readable", lambda _: False)
+
+    async def main() -> None:
+        pool = Pool(Dialer(), connect_timeout=10.0, keepalive=4.0)
+        for closed in (False, True):
+            connection = await pool.open()
+            pool._freed(connection)
+            if closed:
+                connection.data_received(b"nobody asked")  # it is gone in the next turn of the loop
+            assert pool.take() is (None if closed else connection)
+        await pool.close()
+
+    run_virtual(main())
+
+
+def test_a_connection_that_is_closed_at_once_has_sent_nothing():
+    """A server that accepts and closes, as an overloaded one does, would cost an attempt that may have been paid."""
+
+    class Closing(Dialer):
+        async def dial(self, make) -> Connection:
+            connection = connected(make)
+            connection.eof_received()
+            return connection
+
+    async def main() -> None:
+        pool = Pool(Closing(), connect_timeout=10.0, keepalive=4.0)
+        with pytest.raises(Unreached):
+            await pool.open()
+        assert (pool.in_use, pool.idle) == (0, 0)
+
+    run_virtual(main())
