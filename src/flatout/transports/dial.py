@@ -84,7 +84,11 @@ class Dialer:
             return await _unix_socket(self.origin.host)
         addresses = await self._look_up()
         self._addresses = [*addresses[1:], addresses[0]]  # the next connection begins with the next address
-        return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, loop=loop)
+        try:
+            return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=SECOND_TRY, loop=loop)
+        except OSError:
+            self._known_until = 0.0  # the host may have moved
+            raise
 
     async def _look_up(self) -> list[AddressInfo]:
         """The host's addresses. Many connections at once share one look-up."""

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from flatout.errors import ConnectError
 from flatout.policies.failures.decision import PROXY_REFUSED
 
+from .address import UNIX
+
 DEFAULT_PORT = 80
 
 MAX_HEAD = 16 * 1024
@@ -33,7 +35,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
-    """The proxy that the environment names for an address; None if it is reached directly.
+    """The proxy that the environment names for an address; None if it is reached directly, as a Unix socket always is.
 
     It reads ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, in lower case too.
 
@@ -42,11 +44,18 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     """
     from urllib.request import getproxies, proxy_bypass
 
+    if scheme == UNIX:
+        return None
     named = getproxies()
     address = named.get(scheme) or named.get("all")
-    if not address or proxy_bypass(f"{host}:{port}") or proxy_bypass(host):
+    shown = _shown(host)
+    if not address or any(map(proxy_bypass, (host, shown, f"{shown}:{port}"))):
         return None
     return _proxy(address if "://" in address else f"http://{address}")
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _proxy(address: str) -> Proxy:
@@ -71,7 +80,7 @@ async def open_tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -
         OSError: the connection broke.
     """
     loop = asyncio.get_running_loop()
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    target = f"{_shown(host)}:{port}"
     lines = [f"CONNECT {target} HTTP/1.1", f"host: {target}"]
     if proxy.authorization is not None:
         lines.append(f"proxy-authorization: {proxy.authorization}")
@@ -86,8 +95,9 @@ async def open_tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -
 
 
 def _check(head: bytes, proxy: Proxy, target: str) -> None:
-    status, _, reason = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
-    if not status.isdecimal():
+    protocol, _, said = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    status, _, reason = said.partition(" ")
+    if not protocol.startswith("HTTP/1.") or not status.isdecimal():
         raise ConnectError(f"the proxy {proxy.host}:{proxy.port} does not speak HTTP")
     if not 200 <= int(status) < 300:
         said = f"{status} {reason}".strip()

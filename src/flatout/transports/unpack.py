@@ -39,10 +39,13 @@ class Unpacker(Protocol):
 def unpacker(coding: str) -> Unpacker:
     """What unpacks a body with this ``Content-Encoding``.
 
+    Some servers put a character set there, or nothing. Such a body is not compressed.
+
     Raises:
         ProtocolError: it is none that flatout knows, or its package is not installed.
     """
-    name = coding.strip().lower()
+    names = [name for each in coding.lower().split(",") if (name := each.strip()) in _REGISTERED]
+    name = names[0] if len(names) == 1 else "identity" if not names else ", ".join(names)
     make = _CODINGS.get(name)
     if make is None:
         raise _not_valid(f"its content-encoding {name[:20]!r} was not asked for")
@@ -170,3 +173,6 @@ _CODINGS: dict[str, Callable[[], Unpacker]] = {
     "br": _Brotli,
     "zstd": _Zstd,
 }
+
+_REGISTERED = frozenset(_CODINGS) - {"identity"} | {"compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip"}
+"""The content codings that a body may really have (IANA's registry), without aes128gcm, which is for messages."""

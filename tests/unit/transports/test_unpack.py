@@ -75,7 +75,19 @@ def test_a_body_that_is_not_what_it_says_is_a_named_error(coding):
             unpack(coding, wrong)
 
 
-@pytest.mark.parametrize("coding", ["compress", "gzip, br", "x" * 1_000])
+@pytest.mark.parametrize("coding", ["utf-8", "", " ", "none", "identity, UTF-8", "x" * 1_000])
+def test_what_is_no_coding_changes_nothing(coding):
+    """An answer would be lost, though paid for and readable, since its server misunderstands a header."""
+    assert unpack(coding, b"plain") == b"plain"
+
+
+@pytest.mark.parametrize("coding", ["identity, gzip", "gzip,", "GZIP "])
+def test_one_coding_among_none_is_unpacked(coding):
+    """A gateway that names each of its steps would make every answer unreadable."""
+    assert unpack(coding, gzip.compress(b"plain")) == b"plain"
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, br", "gzip, " * 1_000 + "gzip"])
 def test_an_unknown_coding_is_named(coding):
     """Compressed bytes would be read as text."""
     with pytest.raises(ProtocolError, match="was not asked for") as caught:
