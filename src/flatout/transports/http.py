@@ -245,6 +245,7 @@ class _Body:
         self._most = MAX_REFUSAL if answer.status >= 300 else most
         self._share = share
         self._size = 0
+        self._begun = False  # whether there is a body at all; a refusal may have none, and say how it is packed
         coding = answer.headers.get("content-encoding")
         self._packed = unpacker(coding) if coding is not None else None
 
@@ -292,6 +293,7 @@ class _Body:
             self._check_end()
 
     def _unpacked(self, data: bytes) -> Iterable[bytes]:
+        self._begun = True
         return (data,) if self._packed is None else self._packed.feed(data)
 
     def _counted(self, piece: bytes) -> bytes:
@@ -305,7 +307,7 @@ class _Body:
         raise ProtocolError(f"the answer is larger than {self._most:,} bytes", should_retry=False)
 
     def _check_end(self) -> None:
-        if self._packed is not None:
+        if self._packed is not None and self._begun:
             self._packed.check_end()
 
 

@@ -29,6 +29,9 @@ of the body."""
 MAX_HEADERS = 1_000
 """The most headers of one answer, under different names."""
 
+_READ_TOGETHER = frozenset({"content-encoding", "transfer-encoding"})
+"""Headers that say how to read the body. Given twice, both count (RFC 9110, section 5.3)."""
+
 _MOST_NAMES = 1_024
 """Header names that are remembered in lower case."""
 
@@ -205,7 +208,7 @@ class Answer:
 
     Attributes:
         status: the HTTP status; 0 until the head has arrived.
-        headers: by lower-case names; of headers with the same name, the first.
+        headers: by lower-case names; of headers with the same name, the first. `_READ_TOGETHER` names the exceptions.
         arrived: done once the head has arrived, and if the answer is wanted whole also its body, up to `LARGE` bytes;
             or once it has failed.
         headed_at: the loop time at which the head arrived.
@@ -443,8 +446,11 @@ class Answer:
         if self.status >= 200:
             return
         key = _names.get(name) or _lower(name)
+        text = value.decode("utf-8", "surrogateescape").strip(" \t")
         if key not in headers:
-            headers[key] = value.decode("utf-8", "surrogateescape")
+            headers[key] = text
+        elif key in _READ_TOGETHER:
+            headers[key] += f", {text}"
         if len(headers) > MAX_HEADERS:
             self._fail(_too_large("head"))
             raise _StopParsing
@@ -464,7 +470,7 @@ class Answer:
         self._bare = 0
         self.headed_at = self._loop.time()
         coding = headers.get("transfer-encoding")
-        if coding is not None and coding.strip().lower() != "chunked":
+        if coding is not None and coding.lower() != "chunked":
             self._fail(ProtocolError("the answer is not valid HTTP: its transfer coding was not asked for"))
             raise _StopParsing
         self._framed = coding is not None or "content-length" in headers or status in {204, 304}
