@@ -132,6 +132,22 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     check_answers(tmp_path / "out.jsonl", count)
 
 
+def test_a_row_that_kills_its_workers_ends_the_run(tmp_path: Path) -> None:
+    """A row that needs too much memory would kill one worker after another, and be paid for each time."""
+    questions(tmp_path, 1)
+    with provider(latency=60.0) as server:
+        process = start(*RUN, *server.options(), *PLENTY, *TWO, folder=tmp_path)
+        for deaths in range(3):
+            server.wait_for(deaths + 1)
+            (worker,) = workers_of(process)
+            os.kill(worker, signal.SIGKILL)
+            eventually(lambda gone=worker: not is_running(gone))
+        done = end(process)
+    assert done.code == 1
+    assert "3 worker processes died one after another: it was killed by SIGKILL" in done.err
+    assert "To continue: flatout run" in done.err
+
+
 def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
     """After kill -9 of the run, its workers would go on paying for answers that nobody writes down."""
     count = 800

@@ -284,7 +284,7 @@ class Team:
         if self._still_born >= MOST_DEATHS or any(given.deaths >= MOST_DEATHS for given in rows.values()):
             self._fail(FlatoutError(f"{MOST_DEATHS} worker processes died one after another: {how}"))
             return
-        _own_log.warning("a worker process has died: %s; another one takes its %d rows", how, len(rows))
+        _own_log.warning("a worker process has died: %s; another one takes its rows", how)
         self._past.append(member)
         successor = self._add(member.number)
         for given in rows.values():
@@ -333,9 +333,11 @@ class Team:
         Raises:
             FlatoutError: the team cannot go on.
         """
-        while not condition():
+        while True:
             if self._fault is not None:
                 raise self._fault
+            if condition():
+                return
             if self._change.done():
                 self._change = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._change)  # several may wait for it
