@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from flatout.errors import ConfigError
 from flatout.values import Endpoint
@@ -112,22 +112,33 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Host names of this machine."""
 
 
+UNIX = "http+unix"
+"""The scheme of a server at a Unix socket, whose path is percent-encoded: ``http+unix://%2Frun%2Fllm.sock/v1``."""
+
+
+def socket_of(url: str) -> str:
+    """The path of an address's Unix socket; "" if it has none. It is absolute, so that it means the same everywhere."""
+    parts = urlsplit(url)
+    path = unquote(parts.netloc) if parts.scheme == UNIX else ""
+    return path if path.startswith("/") and "\0" not in path else ""
+
+
 def at_home(key_env: str | None, url: str) -> bool:
     """Whether a key may go to an address, for a provider whose addresses differ from account to account.
 
-    Loopback counts as home: it is the user's own tunnel or recorder.
+    This machine counts as home: it is the user's own tunnel or recorder.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    if key_env not in _HOMES or host in LOOPBACK:
+    if key_env not in _HOMES or host in LOOPBACK or parts.scheme == UNIX:
         return True
     return parts.scheme == "https" and host.endswith(_HOMES[key_env])
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of an address."""
+    """Scheme, host and port of an address, or its Unix socket."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{quote(socket_of(url), safe='') or parts.netloc}"
 
 
 def is_own_place(endpoint: Endpoint, url: str) -> bool:

@@ -282,6 +282,8 @@ def _is_usable(url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
+        if parts.scheme == registry.UNIX:
+            return bool(registry.socket_of(url))
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # malformed brackets or port
         return False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flatout import ConfigError, Limits
-from flatout.config.file import load
+from flatout.config.file import Config, load
+from flatout.providers import registry
 from flatout.providers.targets import Targets
 
 OPENAI = "https://api.openai.com/v1"
@@ -190,6 +191,29 @@ def test_a_providers_key_never_goes_to_another_origin(url):
             assert key_of(made, f"{name}/gpt") is None
         with pytest.raises(ConfigError, match="belongs to"):
             targets(endpoints={"mine": {**table, "key_env": "OPENAI_API_KEY"}}).target("mine/gpt")
+
+
+@pytest.mark.parametrize("url", ["http+unix://%2Frun%2Fllm.sock/v1", "http+unix://%2frun%2fllm.sock/v1/"])
+def test_a_server_may_be_at_a_unix_socket(url):
+    """A local server that listens at no port could not be used."""
+    made = Targets(model="m", base_url=url, api_key=None, headers=None, limits=None, config=Config())
+    assert made.target("m").endpoint.base_url == url.rstrip("/")
+    assert registry.origin(url) == "http+unix://%2Frun%2Fllm.sock"
+
+
+def test_two_sockets_are_two_origins():
+    """A flatout.toml in a cloned repository could send a key to its author's socket."""
+    assert registry.origin("http+unix://%2Frun%2Fa/v1") != registry.origin("http+unix://%2Frun%2Fb/v1")
+    for url in ("http+unix://%2Frun%2Fa/v1", "http+unix://api.openai.com/v1"):
+        with pytest.raises(ConfigError, match=r"belongs to|not an http"):
+            targets(endpoints={"mine": {"base_url": url, "key_env": "OPENAI_API_KEY"}}).target("mine/gpt")
+
+
+@pytest.mark.parametrize("url", ["http+unix:///v1", "http+unix://run%2Fx/v1", "http+unix://%2Frun%00/v1", "unix:///x"])
+def test_an_address_of_no_socket_is_refused(url):
+    """Each call would fail, and none say why."""
+    with pytest.raises(ConfigError, match="not an http"):
+        Targets(model="m", base_url=url, api_key=None, headers=None, limits=None, config=Config())
 
 
 def test_the_same_origin_keeps_the_key():
