@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Never, Self, TypeVar, overload
 
 from .config.file import Config, load
-from .config.settings import settings_of
+from .config.settings import Settings, settings_of
 from .durable.map import durable_map
 from .durable.run import durable_calls
 from .edge.embed import embed
@@ -26,6 +26,7 @@ from .journey import Journey
 from .layer import Transport
 from .overview import Overview
 from .providers.targets import Targets
+from .stack import KeptAnswers
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
 from .values.reply import without_raw
 from .values.secret import Secret, conceal, veil
@@ -77,9 +78,14 @@ class Client(Overview):
         give_up: seconds after which flatout gives up a target that it never reached; default 60.
         retry_share: the share of all sent requests that may be retries while other calls wait; default 0.2.
         repeats: after this many equal answers that cannot be used, a call is not tried again; default 3.
+        cache: True keeps answers in the user's cache folder, a path in that file; an equal call is then answered from
+            there, at no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
+        cache_max_age: the age from which a kept answer is not used any more: seconds, or a text such as ``"7d"``.
+        reuse: a run file of an earlier run, whose answers are used for equal calls. It is only read.
 
     Raises:
-        ConfigError: an option is wrong, the model is unknown, or its key is missing.
+        ConfigError: an option is wrong, the model is unknown, its key is missing, or the cache cannot be used.
+        StoreError: the run file of ``reuse`` cannot be read.
     """
 
     def __init__(
@@ -107,6 +113,9 @@ class Client(Overview):
         give_up: float | None = None,
         retry_share: float | None = None,
         repeats: int | None = None,
+        cache: bool | str | os.PathLike[str] | None = None,
+        cache_max_age: float | str | None = None,
+        reuse: str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
@@ -129,13 +138,16 @@ class Client(Overview):
             budget=budget,
             wait_for_quota=wait_for_quota,
             fail_truncated=fail_truncated,
+            cache=cache,
+            cache_max_age=cache_max_age,
         )
         if targets.model is not None and targets.is_local(targets.model):
             from .local import check
 
             check()
         self._keep_raw = keep_raw
-        self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed)
+        kept = _kept_answers(targets, settings, reuse)
+        self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed, kept=kept)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):
@@ -443,3 +455,19 @@ class Client(Overview):
             error = as_error(caught)
         output = reply and reply.output
         return outcome(index, journey, call=call, given=value, reply=reply, output=output, error=error)
+
+
+def _kept_answers(targets: Targets, settings: Settings, reuse: str | os.PathLike[str] | None) -> KeptAnswers | None:
+    """The answers that calls may be answered from; None if the user wants none."""
+    if settings.cache is None and reuse is None:
+        return None
+    from .durable.asked import asked
+    from .durable.reuse import RunAnswers
+
+    older = None if reuse is None else RunAnswers(reuse, targets.model, targets.servers)
+    describe = partial(asked, model=targets.model, servers=targets.servers)
+    if settings.cache is None:
+        return KeptAnswers(None, older, describe)
+    from .store.answers import Answers  # loads SQLite
+
+    return KeptAnswers(Answers(settings.cache), older, describe)

@@ -21,7 +21,7 @@ from .prices import Prices
 from .providers.formats.embeddings import CAPS, Caps
 from .providers.targets import Targets
 from .providers.wire.hints import hint_at
-from .stack import Stack
+from .stack import KeptAnswers, Stack
 from .store.memory import Memory
 from .tasks.closing import close_all
 from .values import Call, Endpoint, Reply, Target
@@ -45,6 +45,7 @@ class Engine:
         transport: carries the requests; None for HTTP.
         trust_env: obey ``HTTPS_PROXY`` and similar variables.
         seed: makes the jitter of retries repeatable.
+        kept: answers that may be used again; None for none.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Engine:
         transport: Transport | None,
         trust_env: bool,
         seed: int | None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         self.targets = targets
         self.config = config
@@ -63,6 +65,7 @@ class Engine:
         self.closed = False
         self.events = Events()
         self._transport = transport or _http(trust_env)
+        self._kept = kept
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._warned = False
@@ -76,6 +79,7 @@ class Engine:
             events=self.events,
             random=random.Random(seed),
             memory=_memory() if transport is None else None,
+            kept=kept,
         )
 
     @property
@@ -161,8 +165,9 @@ class Engine:
         If one part fails to close, the others are closed all the same. Then the first error is raised.
         """
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
+        kept = () if self.closed or self._kept is None else self._kept.closing()
         self.closed = True
-        await close_all(*remember, self._transport.close, self.stack.limiters.close, self._stop_local)
+        await close_all(*remember, *kept, self._transport.close, self.stack.limiters.close, self._stop_local)
 
     async def _answer(self, call: Call, journey: Journey, path: CallNext) -> Reply:
         outer = current_journey(None)

@@ -5,6 +5,7 @@ Outer to inner::
     observe      sees every call once, with its outcome
     whole        only on request: an answer that was cut off is a failure, however it was read
     deadline     bounds queueing and retries too
+    cache        only on request: a hit costs nothing, not even budget; equal calls are asked once
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) of each attempt
@@ -25,14 +26,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - otherwise asyncio loads it in the event loop, for the first thread
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
 from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.budget import Budget, Purse
+from .layers.cache import Answers, Cache, KeyOf, Older
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.health import Health
@@ -47,6 +50,8 @@ from .policies.pacing.tokens import Estimator
 from .prices import Prices
 from .providers import codec_for
 from .providers.formats.embeddings import EmbeddingCalls
+from .providers.kept import read_again
+from .providers.question import Questions
 from .providers.schemas.salvage import salvage
 from .store.memory import Memory
 from .values import Call, Limits, Reply, Target, Usage
@@ -92,6 +97,24 @@ class Route:
         return await stack(call)
 
 
+class KeptAnswers(NamedTuple):
+    """The answers that a call path may use again.
+
+    Attributes:
+        answers: the cache; None for none.
+        older: the answers of an earlier run; None for none.
+        describe: says what a call asks, for people, as JSON.
+    """
+
+    answers: Answers | None
+    older: Older | None
+    describe: Callable[[Call], bytes]
+
+    def closing(self) -> Iterator[Callable[[], Awaitable[object]]]:
+        """What closes their files."""
+        return (part.close for part in (self.answers, self.older) if part is not None)
+
+
 class Stack:
     """The whole call path of one Client.
 
@@ -113,6 +136,7 @@ class Stack:
         events: Events,
         random: Random,
         memory: Memory | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         self._resolve = resolve
         self._looking = asyncio.Lock()
@@ -126,14 +150,31 @@ class Stack:
         retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
         whole = [Whole()] if settings.fail_truncated else []
+        cache = [] if kept is None else [self._cache(kept, settings.cache_max_age)]
         self.answer = compose(
-            [observe, *whole, deadline, Reask(settings.reasks, salvage), retry],
+            [observe, *whole, deadline, *cache, Reask(settings.reasks, salvage), retry],
             Route(self._looked_up, partial(self._for_target, "chat", codec_for)),
         )
         self.embed = compose(
             [observe, deadline, retry],
             Route(self._looked_up, partial(self._for_target, "embeddings", EmbeddingCalls)),
         )
+
+    def _cache(self, kept: KeptAnswers, max_age: float | None) -> Cache:
+        return Cache(
+            kept.answers,
+            kept.older,
+            find=self._key_of,
+            read=read_again,
+            describe=kept.describe,
+            wall=self._prices.wall,
+            max_age=max_age,
+        )
+
+    async def _key_of(self, call: Call) -> KeyOf:
+        """The function that makes the keys of calls to a call's target."""
+        target = await self._looked_up(call)
+        return Questions(target, codec_for(target)).key
 
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything, that the budget can be kept for a call.

@@ -96,6 +96,9 @@ def test_the_client_takes_what_it_took():
         *("budget", "headers", "config"),
         *("transport", "wait_for_quota", "keep_raw", "fail_truncated", "seed", "trust_env", "give_up", "retry_share"),
         "repeats",
+        "cache",
+        "cache_max_age",
+        "reuse",
     ]
     assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)

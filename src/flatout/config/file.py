@@ -95,6 +95,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         give_up: seconds after which a target that was never reached is given up; 60 if left out.
         reasks: how often the model is asked again if its answer does not fit; 1 if left out.
         budget: the most US dollars to spend on a run; no bound if left out.
+        cache: true keeps answers in the user's cache folder and uses them again; or the path of another file.
+        cache_max_age: the age from which a kept answer is not used: seconds, or a text such as ``12h`` or ``7d``.
         endpoints: servers by their names.
         limits: the limits of targets, by ``provider`` or ``provider/model``.
         prices: token prices, by ``provider/model`` or ``provider/model@tier``.
@@ -111,6 +113,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     give_up: float | None = None
     reasks: int | None = None
     budget: float | None = None
+    cache: bool | str | None = None
+    cache_max_age: float | str | None = None
     endpoints: dict[str, EndpointConfig] = {}
     limits: dict[str, Limits] = {}
     prices: dict[str, Price] = {}

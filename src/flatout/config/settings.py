@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -9,7 +12,11 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 from flatout.values.checks import is_positive
 
-from .file import Config
+from .file import Config, FoundConfig
+from .folders import cache_folder
+
+CACHE_FILE = "answers.cache"
+"""The name of the cache of answers in the user's cache folder."""
 
 WEEK = 7 * 86_400.0
 """Seconds. The default deadline of a client that waits for quotas."""
@@ -42,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         budget: the most to spend; None for no bound.
         wait_for_quota: wait if a quota is used up.
         fail_truncated: treat texts that were cut off at the token limit as failures.
+        cache: the file of the cache of answers; None for no cache.
+        cache_max_age: seconds after which a kept answer is not used any more; None for no bound.
     """
 
     timeout: float = 300.0
@@ -55,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     budget: float | None = None
     wait_for_quota: bool = False
     fail_truncated: bool = False
+    cache: str | os.PathLike[str] | None = None
+    cache_max_age: float | None = None
 
 
 def settings_of(
@@ -89,7 +100,57 @@ def settings_of(
         budget=_optional("budget", chosen("budget")),
         wait_for_quota=wait_for_quota,
         fail_truncated=fail_truncated,
+        cache=_cache(given.get("cache"), config),
+        cache_max_age=age("cache_max_age", chosen("cache_max_age")),
     )
+
+
+def _cache(given: Any, config: Config) -> str | os.PathLike[str] | None:
+    """The cache's file, from the argument, or else from the configuration."""
+    wanted = config.cache if given is None else given
+    if given is None and isinstance(wanted, str) and isinstance(config, FoundConfig) and not config.trusted:
+        raise ConfigError(
+            f"{config.path} takes answers from {wanted}. If you mean it, say so once: flatout trust {config.path}; "
+            "or write cache = true, for your own cache"
+        )
+    if wanted is None or wanted is False:
+        return None
+    if wanted is True:
+        return default_cache()
+    if not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted):
+        raise ConfigError(f"cache is True or the path of a file, not {wanted!r}")
+    return wanted
+
+
+def default_cache() -> Path:
+    """The cache of answers in the user's cache folder, which is made if it is missing.
+
+    Raises:
+        ConfigError: there is no such folder, and none can be made.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"no cache can be kept in {folder}: {error.strerror or error}") from None
+    return folder / CACHE_FILE
+
+
+def age(name: str, value: Any) -> float | None:
+    """Seconds from a number, or from a text with a unit: ``45s``, ``30m``, ``12h``, ``7d``, ``2w``.
+
+    Raises:
+        ConfigError: it is neither; the message begins with the option's ``name``.
+    """
+    if isinstance(value, str) and (match := _AGE.fullmatch(value.strip().lower())):
+        value = float(match[1]) * _SECONDS[match[2]]
+    if value is not None and not is_positive(value):
+        raise ConfigError(f"{name} is a time such as 12h or 7d, or a number of seconds above 0, not {value!r}")
+    return None if value is None else float(value)
+
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": WEEK}
 
 
 def _optional(name: str, value: Any) -> float | None:

@@ -24,7 +24,7 @@ from flatout.policies.failures.decision import is_wrong_path
 from flatout.providers.schemas.structured import restored
 from flatout.store import Item
 from flatout.text.redact import mask
-from flatout.values import Call, Reply, Result, ToolCall, Usage
+from flatout.values import Cached, Call, Reply, Result, ToolCall, Usage
 from flatout.values.result import make_result, small_waits
 
 from .as_json import plain
@@ -109,6 +109,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         usage=Usage(input_tokens=item.input_tokens, output_tokens=item.output_tokens),
         model=item.model,
         repaired=bool(item.repaired),
+        cached=Cached() if is_cached(item) else None,
     )
     if item.state == "answered":
         output = output_of(item.output, call)
@@ -129,6 +130,11 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         elapsed=item.seconds or 0.0,
         waits=small_waits(msgspec.json.decode(item.waits) if item.waits else {}),
     )
+
+
+def is_cached(item: Item) -> bool:
+    """Whether an item's answer came from a cache: there is one, and it took no attempt."""
+    return item.state == "answered" and item.answer is not None and item.attempts == 0
 
 
 def output_of(kept: bytes | None, call: Call | None) -> Any:

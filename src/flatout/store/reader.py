@@ -165,6 +165,10 @@ class RunReader:
         """Whether a model said something in at least one item that has no usable answer."""
         return bool(self._one(_ITEMS["unusable"])[0])
 
+    def has_cached(self) -> bool:
+        """Whether an answer of at least one item came from a cache: it took no attempt."""
+        return bool(self._one(_ITEMS["has_cached"])[0])
+
     def errors(self) -> list[ErrorCount]:
         """Failures by class, most frequent first, each with its first example."""
         return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"])]
@@ -257,6 +261,17 @@ class RunReader:
     def named(self, id: str, most: int = 10) -> list[int]:
         """The indices of the finished items with an id. Reads all items."""
         return [index for (index,) in self._rows(_ITEMS["named"], (id, most))]
+
+    def index_answers(self) -> None:
+        """Prepare for `answered`. The index is temporary: nothing is written to the file."""
+        with explained(self._place):
+            for statement in ("list_answers", "index_answers"):
+                self._connection.execute(_ITEMS[statement])
+
+    def answered(self, fingerprint: bytes) -> Item | None:
+        """The first answered item with a fingerprint; None if there is none. Call `index_answers` first."""
+        found = self._rows(_ITEMS["answered"], (fingerprint,))
+        return self.item(found[0][0]) if found else None
 
     def highest_index(self) -> int:
         """The highest index of a finished item; -1 if there is none."""

@@ -6,12 +6,13 @@ Durations are float seconds, money is US dollars, tokens and counts are int. Wha
 
 from .call import Call, CallLike, OutputType
 from .limits import Limits
-from .reply import Message, OutputT, Reply, ToolCall, Usage
+from .reply import Cached, Message, OutputT, Reply, ToolCall, Usage
 from .result import Answered, Failed, Result
 from .target import Endpoint, Target
 
 __all__ = [
     "Answered",
+    "Cached",
     "Call",
     "CallLike",
     "Endpoint",

@@ -105,6 +105,18 @@ class ToolCall(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         return entry if self.signature is None else {**entry, "signature": self.signature}
 
 
+class Cached(Struct, frozen=True, kw_only=True, gc=False):
+    """Where an answer from a cache comes from.
+
+    Attributes:
+        at: when the model gave it, in Unix seconds; None if unknown.
+        cost: US dollars that it cost then; None if unknown.
+    """
+
+    at: float | None = None
+    cost: float | None = None
+
+
 class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     """A provider's answer to one attempt.
 
@@ -126,6 +138,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
         headers: the answer's headers; look them up by lower-case names. Empty in a result, like ``body``.
         native: the model's turn in its provider's own form, as JSON, if there is more to it than text and tool calls.
             It is opaque, and a part of `message`.
+        cached: where it comes from, if it comes from a cache and nothing was sent; ``usage`` is then that of the time.
     """
 
     text: str
@@ -141,6 +154,7 @@ class Reply(Struct, Generic[OutputT], frozen=True, kw_only=True, gc=False):
     request_id: str | None = None
     headers: Mapping[str, str] = {}
     native: bytes = b""
+    cached: Cached | None = None
 
     def __rich_repr__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # any iterable is what rich wants
         yield "text", self.text

@@ -44,6 +44,11 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
         """The answer's text; None when the call failed, and for items of `Client.map` and texts of `Client.embed`."""
         return self.reply.text if self.reply is not None else None
 
+    @property
+    def cached(self) -> bool:
+        """Whether the answer comes from a cache; ``reply.cached`` then says what it cost when it was asked."""
+        return self.reply is not None and self.reply.cached is not None
+
     def unwrap(self) -> Any:
         """The output where one was asked for, else the text; the error of a failed call is raised."""
         if self.error is not None:
@@ -133,6 +138,7 @@ else:
         Attributes:
             ok: whether there is an answer.
             text: the answer's text; None when the call failed, and for `Client.map` and `Client.embed`.
+            cached: whether the answer comes from a cache; ``reply.cached`` then says what it cost when it was asked.
             index: the call's place in the input, from 0.
             id: the call's id, if it had one.
             call: the call; None for a `Client.map` item.
@@ -143,7 +149,8 @@ else:
                 for `Client.map`, what the function returned.
             error: why there is no answer.
             attempts: how many times the call was tried.
-            cost: US dollars for all attempts that reported usage; None when the price or the usage is not known.
+            cost: US dollars for all attempts that reported usage, so 0 for a cached answer; None when the price or the
+                usage is not known.
             elapsed: seconds from the call's entry to its end, queueing and retries included.
             waits: where those seconds went, by cause; see `flatout.events.WAITS`.
         """

@@ -197,7 +197,7 @@ class JSONCodec(ABC):
                 return whole
             raise unusable(kind, text, response, self._endpoint, kept)
         if call.tools:
-            _check_tools(call, reply)
+            check_tools(call, reply)
         return fitted(call, reply)
 
 
@@ -218,7 +218,12 @@ def _whole(call: Call, reply: Reply) -> Reply | None:
         return None
 
 
-def _check_tools(call: Call, reply: Reply) -> None:
+def check_tools(call: Call, reply: Reply) -> None:
+    """Check the tools that an answer asks for.
+
+    Raises:
+        CallError: they do not fit the call; `ValidatorRaised` if one of the user's validators failed.
+    """
     if call.tool_choice is not None and wants_tool(call.tool_choice):
         check_called(call.tool_choice, reply)
     if not reply.tool_calls:

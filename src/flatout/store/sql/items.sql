@@ -65,6 +65,9 @@ FROM items;
 -- unusable: Check whether a model said something in an item that has no answer.
 SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
 
+-- has_cached: Check whether an answer took no attempt, because it came from a cache.
+SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND answer IS NOT NULL);
+
 -- errors: Count failures by class, each with its first example.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
 FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
@@ -80,3 +83,12 @@ LIMIT :most;
 
 -- named: Find the items with an id.
 SELECT item_index FROM items WHERE id = ? ORDER BY item_index LIMIT ?;
+
+-- list_answers: List the answered items beside the file, which may be read-only.
+CREATE TEMP TABLE answered AS SELECT fingerprint, item_index FROM items WHERE state = 'answered';
+
+-- index_answers: Make the list quick to search.
+CREATE INDEX temp.by_fingerprint ON answered (fingerprint, item_index);
+
+-- answered: Find the first answered item with a fingerprint.
+SELECT item_index FROM temp.answered WHERE fingerprint = ? ORDER BY item_index LIMIT 1;

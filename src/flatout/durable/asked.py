@@ -1,0 +1,82 @@
+"""The question of a call for people: what a cache shows of it, and compares to say why an answer was not used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from msgspec.structs import replace
+
+from flatout.values import Call
+
+from .as_json import plain
+from .records import content
+
+LONG = 400
+"""Characters from which a text is shortened to its beginning and a digest."""
+
+_BEGINNING = 160
+
+
+Server = str | Mapping[str, str] | None
+"""Where calls go, as run files say it; see `flatout.providers.targets.Targets.servers`."""
+
+
+def asked(call: Call, model: str | None, servers: Callable[[Sequence[str] | None], Server]) -> bytes:
+    """What a call asks and where, as JSON: its model, its messages and parameters, with long texts shortened.
+
+    Args:
+        call: the call.
+        model: the model of calls that name none.
+        servers: where the calls to some models go.
+    """
+    named = call if call.model is not None else replace(call, model=model)
+    made = shortened(json.loads(content(named)))
+    return plain(located(made, servers([named.model]) if named.model is not None else None))
+
+
+def located(made: Mapping[str, Any], server: Server) -> Mapping[str, Any]:
+    """A question with the address that it goes to, unless the model's name says it."""
+    where = server_of(server, made.get("model"))
+    return made if where is None else {**made, "server": where}
+
+
+def server_of(server: Server, model: str | None) -> str | None:
+    """Where the calls to one model go; None if the model's name says it."""
+    return server.get(model or "") if isinstance(server, Mapping) else server
+
+
+def shortened(value: Any) -> Any:
+    """A JSON value in which every long text is its beginning, its length and a digest: equal for equal texts only."""
+    if isinstance(value, str) and len(value) > LONG:
+        digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        return f"{value[:_BEGINNING]}… ({len(value):,} characters, {digest})"
+    if isinstance(value, Mapping):
+        return {name: shortened(item) for name, item in value.items()}
+    return [shortened(item) for item in value] if isinstance(value, list) else value
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """The first field in which two JSON values differ: its path and both values; None if they are equal.
+
+    A field that is missing is None.
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*new, *(name for name in old if name not in new)]
+        pairs = [(f"{path}.{name}" if path else str(name), old.get(name), new.get(name)) for name in names]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{path}[{place}]", *pair) for place, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        return None if old == new else (path, old, new)
+    return next((found for pair in pairs if (found := first_difference(pair[1], pair[2], pair[0]))), None)
+
+
+def differences(old: Any, new: Any) -> int:
+    """In how many fields two JSON values differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return sum(differences(old.get(name), new.get(name)) for name in {*old, *new})
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return sum(map(differences, old, new))
+    return int(old != new)

@@ -1,0 +1,230 @@
+"""Answers a call that was answered before, and asks equal calls once.
+
+It stands outside everything that costs something: a hit takes no permit, no attempt and no budget. It stands inside the
+deadline, because a call that waits for another one's answer must still end in time.
+
+What is kept is the end of a call, reasks included. Errors, refusals and answers that were cut off are never kept: asked
+again, the model may do better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from flatout.journey import current_journey
+from flatout.layer import CallNext
+from flatout.values import Call, Reply
+from flatout.values.kept import Kept
+
+ONE_BY_ONE = 2
+"""Failures after which all calls that wait for an equal one go at once.
+
+One after another, a thousand equal calls that all fail would take a thousand times as long as together.
+"""
+
+KeyOf = Callable[[Call], bytes | None]
+"""The key of a call: equal for calls that ask the same. None for calls that cannot be sent."""
+
+
+class Answers(Protocol):
+    """Where answers are kept."""
+
+    def get(self, key: bytes, /) -> Awaitable[Kept | None]:
+        """The answer of a key; None if there is none, or if it cannot be read."""
+        ...
+
+    def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes], /) -> None:
+        """Keep an answer, soon. ``describe`` says later, in any thread, what was asked."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is not written yet, and close."""
+        ...
+
+
+class Older(Protocol):
+    """Answers of an earlier run, to be used as they are."""
+
+    def get(self, call: Call, /) -> Awaitable[Kept | None]:
+        """The answer of an equal call; None if there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Close."""
+        ...
+
+
+class Flight:
+    """Equal calls, of which one is being answered and the others wait.
+
+    Attributes:
+        over: whether the others have been released. Later calls need a flight of their own.
+    """
+
+    __slots__ = ("_failures", "_waiting", "over")
+
+    def __init__(self) -> None:
+        self.over = False
+        self._waiting: deque[asyncio.Future[Kept | None]] = deque()
+        self._failures = 0
+
+    async def turn(self) -> Kept | None:
+        """Wait for the answer. None means that there is none, and that the caller is the next to ask."""
+        waiting: asyncio.Future[Kept | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.result() is None:
+                self.abandoned()  # its turn had just come
+            raise
+
+    def landed(self, kept: Kept) -> None:
+        """Give the answer to all who wait."""
+        self._release(kept)
+
+    def failed(self) -> None:
+        """Let the next one ask, or all of them if asking has failed too often."""
+        self._failures += 1
+        if self._failures >= ONE_BY_ONE:
+            self._release(None)
+        else:
+            self.abandoned()
+
+    def abandoned(self) -> None:
+        """Let the next one ask."""
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+        self.over = True
+
+    def _release(self, kept: Kept | None) -> None:
+        self.over = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(kept)
+        self._waiting.clear()
+
+
+class Cache:
+    """Looks a call up before it is asked, and keeps its answer.
+
+    Args:
+        answers: where answers are kept; None to keep none.
+        older: an earlier run's answers, looked at last.
+        find: the function that makes the keys of a call's target; awaited for the first call of each model.
+        read: reads a kept answer for a call; None if it does not fit the call.
+        describe: says what a call asks, for people, as JSON.
+        wall: the wall clock, in Unix seconds.
+        max_age: seconds after which an answer is not used any more; None for no bound.
+    """
+
+    def __init__(
+        self,
+        answers: Answers | None,
+        older: Older | None,
+        *,
+        find: Callable[[Call], Awaitable[KeyOf]],
+        read: Callable[[Call, Reply], Reply | None],
+        describe: Callable[[Call], bytes],
+        wall: Callable[[], float],
+        max_age: float | None = None,
+    ) -> None:
+        self._answers = answers
+        self._older = older
+        self._find = find
+        self._read = read
+        self._describe = describe
+        self._wall = wall
+        self._max_age = max_age
+        self._keys: dict[str | None, KeyOf] = {}  # by the model's name in the call
+        self._flights: dict[bytes, Flight] = {}
+
+    async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
+        key_of = self._keys.get(call.model)
+        if key_of is None:
+            key_of = self._keys[call.model] = await self._find(call)
+        key = key_of(call)
+        if key is None:
+            return await call_next(call)
+        flight = self._flights.get(key)
+        if flight is None or flight.over:
+            flight = self._flights[key] = Flight()
+        elif (kept := await self._turn(key, flight)) is not None:
+            known = self._fitting(call, kept)
+            return known if known is not None else await call_next(call)
+        return await self._lead(call, call_next, key, flight)
+
+    async def _turn(self, key: bytes, flight: Flight) -> Kept | None:
+        try:
+            return await flight.turn()
+        except asyncio.CancelledError:
+            self._forget(key, flight)
+            raise
+
+    def _forget(self, key: bytes, flight: Flight) -> None:
+        if flight.over and self._flights.get(key) is flight:
+            del self._flights[key]
+
+    async def _lead(self, call: Call, call_next: CallNext, key: bytes, flight: Flight) -> Reply:
+        """Find or ask the answer, while equal calls wait."""
+        kept: Kept | None = None
+        try:
+            kept = await self._known(call, key)
+            reply = self._fitting(call, kept) if kept is not None else None
+            if reply is None:
+                current_journey().tells_cost = True  # it is kept with the answer
+                reply = await call_next(call)
+                kept = self._keep(call, key, reply)
+        except asyncio.CancelledError:
+            flight.abandoned()
+            raise
+        except BaseException:
+            flight.failed()
+            raise
+        else:
+            if kept is not None:
+                flight.landed(kept)
+            else:
+                flight.failed()
+        finally:
+            self._forget(key, flight)
+        return reply
+
+    async def _known(self, call: Call, key: bytes) -> Kept | None:
+        if self._answers is not None:
+            kept = await self._answers.get(key)
+            if kept is not None and not self._is_old(kept):
+                return kept
+        kept = await self._older.get(call) if self._older is not None else None
+        return None if kept is None or self._is_old(kept) else kept
+
+    def _is_old(self, kept: Kept) -> bool:
+        return self._max_age is not None and self._wall() - kept.at > self._max_age
+
+    def _fitting(self, call: Call, kept: Kept) -> Reply | None:
+        try:
+            return self._read(call, kept.reply())
+        except msgspec.MsgspecError:  # damaged, or from another version
+            return None
+
+    def _keep(self, call: Call, key: bytes, reply: Reply) -> Kept | None:
+        """Keep an answer, if it is one to be used again."""
+        if reply.finish_reason == "length":
+            return None
+        cost = current_journey().account.cost
+        try:
+            kept = Kept.of(reply, at=self._wall(), cost=cost, whole=bool(call.logprobs))
+        except ValueError:  # half a character, which has no form in UTF-8
+            return None
+        if self._answers is not None:
+            self._answers.put(key, kept, partial(self._describe, call))
+        return kept

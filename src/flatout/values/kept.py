@@ -1,0 +1,62 @@
+"""An answer as a cache keeps it: what the model said, and what it cost when it was asked."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from .reply import Cached, Reply, ToolCall, Usage
+
+
+class Kept(Struct, frozen=True, kw_only=True, gc=False):
+    """One kept answer.
+
+    Attributes:
+        at: when it was given, in Unix seconds.
+        cost: US dollars that it cost, with all its attempts; None if unknown.
+        said: the answer itself, as JSON.
+    """
+
+    at: float
+    cost: float | None
+    said: bytes
+
+    @classmethod
+    def of(cls, reply: Reply, *, at: float, cost: float | None, whole: bool) -> Kept:
+        """Keep a reply, without its output, which is validated anew for each call that gets it.
+
+        Args:
+            reply: the reply.
+            at: the time now, in Unix seconds.
+            cost: US dollars.
+            whole: keep the provider's own answer too, for calls that ask for tokens' probabilities.
+        """
+        return cls(at=at, cost=cost, said=_encoded(_Said(**{name: getattr(reply, name) for name in _KEPT[whole]})))
+
+    def reply(self) -> Reply:
+        """The reply, still without its output.
+
+        Raises:
+            msgspec.MsgspecError: the bytes are not those of a kept answer.
+        """
+        said = _decoded(self.said)
+        cached = Cached(at=self.at, cost=self.cost)
+        return Reply(cached=cached, **{name: getattr(said, name) for name in _KEPT[True]})
+
+
+class _Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    text: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    service_tier: str | None = None
+    model: str | None = None
+    request_id: str | None = None
+    native: bytes = b""
+    body: bytes = b""
+
+
+_KEPT = {True: _Said.__struct_fields__, False: _Said.__struct_fields__[:-1]}
+_encoded = msgspec.json.Encoder().encode
+_decoded = msgspec.json.Decoder(_Said).decode
