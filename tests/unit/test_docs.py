@@ -43,6 +43,7 @@ SHOWN = {
     "embeddings.md": ("The cat sat on the mat. 256", "[256, 256, 256]"),
     "../README.md": ("digest:",),
     "compare.md": ("openai/gpt-5-mini digest:", "groq/llama-3.3-70b-versatile digest:", "Lunch at 12? [('"),
+    "cache.md": ("True 0.0\nTrue 0.0\nFalse ",),
     "durability.md": ("digest:",),
     "moving.md": ("['digest:", "[Person("),
     "quickstart.md": ("digest:", "Lunch at 12? ", "['digest:"),

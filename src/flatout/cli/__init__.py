@@ -46,6 +46,7 @@ def _run(arguments: list[str]) -> int:
     import typer
 
     from .app import command
+    from .parse import with_cache_folder
 
     if not _debugging():
         # An error in a destructor can be reported to nobody, but the interpreter would print a traceback.
@@ -54,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     # Its own main() would swallow broken pipes and interrupts, which this function distinguishes.
     program = command()
     try:
-        with program.make_context("flatout", arguments, obj=tuple(arguments)) as context:
+        with program.make_context("flatout", with_cache_folder(arguments), obj=tuple(arguments)) as context:
             code = program.invoke(context)
     except typer.Exit as early:  # --help and --version
         return early.exit_code

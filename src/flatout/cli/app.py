@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import inspect, local, run, simulate, trace, trust
+from . import cache, inspect, local, run, simulate, trace, trust
 from .terminal import show
 
 HELP = """\
@@ -62,6 +62,12 @@ def command() -> Any:
     app.command("trace", epilog=trace.EPILOG)(trace.trace)
     app.command("trust", epilog=trust.EPILOG)(trust.trust)
     app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+    kept = typer.Typer(help=cache.HELP, no_args_is_help=True, rich_markup_mode="rich")
+    kept.command("ls", epilog=cache.LS_EPILOG)(cache.ls)
+    kept.command("why", epilog=cache.WHY_EPILOG)(cache.why)
+    kept.command("prune", epilog=cache.PRUNE_EPILOG)(cache.prune)
+    kept.command("export", epilog=cache.EXPORT_EPILOG)(cache.export)
+    app.add_typer(kept, name="cache")
     group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
     group.command("pull")(local.pull)
     group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)

@@ -238,6 +238,34 @@ Budget = Annotated[
     ),
 ]
 
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="[FILE]",
+        help="Use kept answers again, and keep new ones: in this file, or in the cache folder.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+CacheMaxAge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Use only kept answers that are younger: 12h, 7d.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+Reuse = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Use the answers of an earlier run for equal calls; it is only read.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 Timeout = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="The most for one attempt; default 300.", rich_help_panel=_TIME),

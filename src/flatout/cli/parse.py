@@ -26,6 +26,9 @@ CALL_PARAMETERS = (
 )
 """The ``--param`` names that are parameters of a Call. All others are sent as they are, in ``extra``."""
 
+CACHE_FOLDER = "the cache folder"
+"""The value of ``--cache`` without a file."""
+
 _OWN_OPTION = {
     "prompt": "--prompt",
     "messages": "--prompt",
@@ -44,6 +47,15 @@ _KINDS = {
 }
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
+
+
+def with_cache_folder(arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which a ``--cache`` without a file has a value: Typer knows no options with optional values."""
+    following = [*arguments, "-"][1:]
+    return [
+        f"{argument}={CACHE_FOLDER}" if argument == "--cache" and after.startswith("-") else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
 
 
 def number(option: str, text: str | None) -> float | None:

@@ -114,6 +114,8 @@ def state(progress: Progress) -> list[str]:
             facts.append(f"{clean(target)} is down: {clean(why, 80)}; waits, Ctrl-C ends")
     facts += [f"{clean(target)}: others use its limits too?" for target in progress.crowded]
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
+    if progress.cached:
+        facts.append(f"{figures.count(progress.cached)} from the cache")
     if progress.failed:
         facts.append(f"{figures.count(progress.failed)} failed")
     if progress.held:

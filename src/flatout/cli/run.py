@@ -14,7 +14,7 @@ from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import options
 from .exit_codes import FAILED, INTERRUPTED
-from .parse import command_line, given, headers, number, output_of, params, port, text_or_file
+from .parse import CACHE_FOLDER, command_line, given, headers, number, output_of, params, port, text_or_file
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ def run(
     retry_share: options.RetryShare = None,
     repeats: options.Repeats = None,
     retry_failed: options.RetryFailed = False,
+    cache: options.Cache = None,
+    cache_max_age: options.CacheMaxAge = None,
+    reuse: options.Reuse = None,
     fresh: options.Fresh = False,
     run_file: options.RunFile = None,
     no_prompts: options.NoPrompts = False,
@@ -120,6 +123,7 @@ def run(
     from . import logs
     from .before import Before
     from .progress import choose
+    from .run_names import find
 
     models = tuple(model or ())
     job = RunOptions(
@@ -181,6 +185,9 @@ def run(
                 "trust_env": trust_env,
                 "wait_for_quota": wait_for_quota or None,
                 "fail_truncated": fail_truncated or None,
+                "cache": cache if cache != CACHE_FOLDER else True,
+                "cache_max_age": cache_max_age,
+                "reuse": None if reuse is None else str(find(reuse)),
             }
         ),
     )

@@ -33,7 +33,8 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     """
     counts = []
     if progress.answered or not progress.resumed:
-        counts.append(f"{figures.count(progress.answered)} answered")
+        cached = f" ({figures.count(progress.cached)} from the cache)" if progress.cached else ""
+        counts.append(f"{figures.count(progress.answered)} answered{cached}")
     if progress.failed:
         counts.append(f"{figures.count(progress.failed)} failed")
     if progress.resumed:
@@ -112,13 +113,16 @@ def _money(progress: Progress) -> list[Fact]:
     whole = progress.whole
     if whole.input_tokens or whole.output_tokens:
         lines.append(("tokens", f"{figures.count(whole.input_tokens)} in, {figures.count(whole.output_tokens)} out"))
-    elif progress.answered:
+    elif progress.answered > progress.cached:
         lines.append(("tokens", "unknown: the provider did not tell"))
     if progress.answered or whole.cost or whole.unpriced:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
         cost = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
         lines.append(("cost", cost + (f" (this time: {own})" if others else "")))
+    if progress.cached:
+        then = f", which had cost {figures.cost(progress.saved, 0)}" if progress.saved else ""
+        lines.append(("cached", f"{figures.counted(progress.cached, 'answer')}{then}"))
     return lines
 
 

@@ -76,10 +76,15 @@ def clean(text: str, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
+_START_OVER = (
+    "use --fresh, or another file, to start over (with --cache or --reuse, only what changed is paid for again)"
+)
+
+
 def sentence(error: Exception) -> str:
     """An error on one line, with the command's advice."""
     if isinstance(error, RunMismatch):
-        return f"{clean(error.difference)}; use --fresh, or another file, to start over"
+        return f"{clean(error.difference)}; {_START_OVER}"
     return clean(str(error)) or type(error).__name__
 
 

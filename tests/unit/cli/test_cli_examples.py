@@ -152,6 +152,9 @@ def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
             if not Path(output).exists():
                 assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
         shutil.copy("answers.jsonl.flatout", "damaged.flatout")
+    if example.words[0] == "cache" and not (world / "answers.cache").exists():
+        asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
+        assert [main([*asked, cache]) for cache in ("--cache", "--cache=answers.cache")] == [0, 0]
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
     return main(example.words)

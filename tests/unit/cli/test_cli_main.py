@@ -9,7 +9,7 @@ import pytest
 
 import flatout
 from flatout import errors
-from flatout.cli import main
+from flatout.cli import main, terminal
 from flatout.runs.story.progress import Failure
 from tests.support.cli_samples import FakeRunner
 
@@ -39,7 +39,7 @@ def test_every_error_of_flatout_is_one_sentence_and_exit_2(
     runner.fails_to_prepare = kind("what is\nwrong \x1b[31m")
     assert main(RUN) == 2
     said = capsys.readouterr()
-    todo = "; use --fresh, or another file, to start over" if kind is errors.RunMismatch else ""
+    todo = f"; {terminal._START_OVER}" if kind is errors.RunMismatch else ""
     assert said.err == f"flatout: what is wrong \\x1b[31m{todo}\n"
     assert said.out == ""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from flatout.durable.records import is_cached
 from flatout.errors import RunDamaged, RunMismatch
 from flatout.runs.stored import restored
 from flatout.store import Choice, Item, RunReader, salvage
@@ -97,7 +99,7 @@ def export(
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
     damage, last = _Damage(), LAST if rows is None else rows - 1
-    with _opened(run_file, select, last, at_least, salvaged, damage) as (look, has_raw, parsed, known):
+    with _opened(run_file, select, last, at_least, salvaged, damage) as (look, has_raw, has_cached, parsed, known):
         settled = _Settled(look)
         raw = select != "answered" and has_raw()
         shown = (
@@ -109,6 +111,7 @@ def export(
             columns,
             format=format,
             neutralise=neutralise,
+            cached=select != "failed" and has_cached(),
             parsed=parsed,
             raw=raw,
             types=types or known,
@@ -139,11 +142,11 @@ class _Damage:
 @contextmanager
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
-) -> Iterator[tuple[ReadItems, Callable[[], bool], bool, str | None]]:
+) -> Iterator[tuple[ReadItems, Callable[[], bool], Callable[[], bool], bool, str | None]]:
     """Open a run file for an export.
 
-    Yields a reader of the items, whether some answers were unusable, whether answers were to be parsed, and the types
-    of the rows' columns.
+    Yields a reader of the items, whether some answers were unusable, whether some come from a cache, whether answers
+    were to be parsed, and the types of the rows' columns.
     """
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
@@ -154,6 +157,7 @@ def _opened(
                 if item.index <= last and (states is None or item.state in states)
             ),
             lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
+            lambda: any(map(is_cached, salvage(run_file))),
             False,
             None,
         )
@@ -164,7 +168,8 @@ def _opened(
                 f"{run_file} has {found:,} of this run's {at_least:,} results: another program replaced it"
             )
         parsed = "output" in (reader.info().job.get("params") or {})
-        yield lambda: reader.items(select, last=last, damaged=damage), reader.unusable, parsed, reader.fact(TYPES)
+        look = partial(reader.items, select, last=last, damaged=damage)
+        yield look, reader.unusable, reader.has_cached, parsed, reader.fact(TYPES)
 
 
 class _Settled:
@@ -253,6 +258,7 @@ def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> AnsweredR
         cost=item.cost,
         attempts=item.attempts,
         seconds=round(item.seconds, 3) if item.seconds is not None else None,
+        cached=is_cached(item),
         repaired=bool(item.repaired),
         raw_answer=unusable,
     )

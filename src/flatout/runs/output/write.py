@@ -43,6 +43,7 @@ _FIXED_TYPES = {
     "cost": "double",
     "attempts": "int64",
     "seconds": "double",
+    "cached": "bool",
     "repaired": "bool",
     "raw_answer": "string",
 }
@@ -62,6 +63,7 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
         cost: US dollars.
         attempts: how many times the call was tried.
         seconds: from the call's start, queueing included, to its end.
+        cached: whether the answer comes from a cache.
         repaired: whether the parsed object comes from an answer that was not valid JSON as it stood.
         raw_answer: the model's text, if it could not be used.
     """
@@ -76,15 +78,17 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     attempts: int | None = None
     seconds: float | None = None
+    cached: bool | None = None
     repaired: bool | None = None
     raw_answer: str | None = None
 
 
 ALL_COLUMNS = AnsweredRow.__struct_fields__[1:]
-"""The columns that a run may add, in order. ``repaired`` and ``raw_answer`` appear only if they have something to say.
+"""The columns that a run may add, in order. ``cached``, ``repaired`` and ``raw_answer`` appear only if they have
+something to say.
 """
 
-ANSWER_COLUMNS = ALL_COLUMNS[:-2]
+ANSWER_COLUMNS = ALL_COLUMNS[:-3]
 """The columns that every run adds."""
 
 ANYTHING = Claim(overwrite=True)
@@ -165,6 +169,7 @@ def write(
     *,
     format: str | None = None,
     neutralise: bool = False,
+    cached: bool = False,
     parsed: bool = False,
     raw: bool = False,
     types: str | None = None,
@@ -181,6 +186,7 @@ def write(
         columns: all the input's columns, in order; None if unknown.
         format: one of `OUTPUT_FORMATS`; overrides the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
+        cached: whether some answers come from a cache; adds the column ``cached``.
         parsed: whether answers were to be parsed; adds the column ``repaired``.
         raw: whether some answers could not be used; adds the column ``raw_answer`` with their text.
         types: the types of the input's columns, for Parquet; the values then come as JSON has them.
@@ -195,7 +201,8 @@ def write(
     chosen = output_format(path, format)
     if columns is None:
         columns = _taken_names(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
-    fields = (*ANSWER_COLUMNS, *(["repaired"] if parsed else []), *(["raw_answer"] if raw else []))
+    extra = {"cached": cached, "repaired": parsed, "raw_answer": raw}
+    fields = (*ANSWER_COLUMNS, *(name for name, wanted in extra.items() if wanted))
     names = answer_names(frozenset(columns), fields)
     try:
         with _opened(path, claim) as file:

@@ -63,6 +63,8 @@ class Progress(Struct):
         resumed: rows that were finished before this process started.
         earlier: what those rows cost.
         answered, failed: rows finished by this process.
+        cached: how many of the answered rows came from a cache.
+        saved: US dollars that those answers had cost when they were asked, as far as it is known.
         held: rows left unfinished because their target was unusable: it stopped them, or they were never sent. They are
             asked again when the run continues.
         in_flight: attempts on the wire now.
@@ -95,6 +97,8 @@ class Progress(Struct):
     resumed: int = 0
     earlier: Spent = Spent()
     answered: int = 0
+    cached: int = 0
+    saved: float = 0.0
     cut_off: int = 0
     failed: int = 0
     held: int = 0

@@ -35,7 +35,10 @@ class Tally:
             if cause in _ON_THE_WIRE:
                 progress.call_seconds += seconds
         reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
-        if reply is not None:
+        if reply is not None and reply.cached is not None:
+            progress.cached += 1
+            progress.saved += reply.cached.cost or 0.0
+        elif reply is not None:
             progress.input_tokens += reply.usage.input_tokens or 0
             progress.output_tokens += reply.usage.output_tokens or 0
         if result.error is None:

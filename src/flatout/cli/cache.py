@@ -1,0 +1,214 @@
+"""``flatout cache``: what is in the cache of answers, why a row was not answered from it, and how to shrink it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import figures
+from .run_names import RunName, find
+from .terminal import Fact, clean, lay_out, say, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flatout.store import Item
+    from flatout.store.answers import Entry, Size
+
+HELP = "Look into the cache of answers (--cache), and make it smaller."
+
+LS_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout cache ls                     # the cache in your cache folder
+$ flatout cache ls answers.cache
+"""
+
+WHY_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout cache why answers.jsonl 3    # why row 3 was asked
+$ flatout cache why answers.jsonl 3 --cache answers.cache
+"""
+
+PRUNE_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout cache prune --older-than 30d
+$ flatout cache prune answers.cache --older-than 12h
+"""
+
+EXPORT_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout cache export
+$ flatout cache export answers.cache -o kept.jsonl
+"""
+
+File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="The cache; default the one in your cache folder.")]
+
+_SHOWN = 10  # entries that `ls` lists
+_WIDTH = 60  # characters of a question in that list
+
+
+def ls(
+    file: File = None,
+) -> int:
+    """Show how many answers are kept, what they cost, and the newest of them."""
+    from itertools import islice
+
+    from flatout.store.answers import AnswersReader
+
+    place = _place(file)
+    with AnswersReader(place) as reader:
+        size = reader.size()
+        newest = list(islice(reader.entries(), _SHOWN))
+    show(f"{clean(str(place))}: {figures.counted(size.answers, 'answer')}", fit=True)
+    if size.answers:
+        show("\n".join(lay_out(_facts(size, place))), fit=True)
+    for entry in newest:
+        show(f"  {_line(entry)}")
+    return 0
+
+
+def why(
+    run: RunName,
+    row: Annotated[int, typer.Argument(metavar="ROW", min=1, help="The row's number in the output, from 1.")],
+    cache: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The cache; default the one in your cache folder.")
+    ] = None,
+) -> int:
+    """Say why a row of a run was not answered from the cache: the first field that differs from the nearest answer."""
+    from flatout.durable.asked import differences
+    from flatout.durable.records import is_cached
+    from flatout.errors import ConfigError
+    from flatout.store import RunReader
+    from flatout.store.answers import AnswersReader
+
+    place = find(run)
+    with RunReader.open(place) as reader:
+        item, job = reader.item(row - 1), reader.info().job
+    if item is None:
+        raise ConfigError(f"{place} has no result for row {row}")
+    if is_cached(item):
+        show(f"Row {row} was answered from a cache.")
+        return 0
+    question = _question(item, job, str(place))
+    with AnswersReader(_place(cache)) as kept:
+        began = item.finished_at - (item.seconds or 0.0)  # its own answer was kept after that
+        before = (entry for entry in kept.entries() if entry.kept.at <= began)
+        nearest = min(before, key=lambda entry: differences(_asked(entry), question), default=None)
+    show(_reason(row, question, nearest), fit=True)
+    return 0
+
+
+def prune(
+    file: File = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Remove what is older: 12h, 30d; without it, everything.")
+    ] = None,
+) -> int:
+    """Remove old answers, and give their space back."""
+    from flatout.config.settings import age
+    from flatout.store.answers import AnswersReader
+
+    limit = age("--older-than", older_than)
+    place = _place(file)
+    with AnswersReader(place) as reader:
+        removed = reader.prune(time.time() - limit if limit is not None else float("inf"))
+        left = reader.size().answers
+    say(f"flatout: removed {figures.counted(removed, 'answer')} from {clean(str(place))}; {figures.count(left)} left")
+    return 0
+
+
+def export(
+    file: File = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to; by default to standard output.")
+    ] = "-",
+) -> int:
+    """Write every kept answer as one line of JSON, the newest first: its question, answer, age and cost."""
+    from flatout.store.answers import AnswersReader
+
+    with AnswersReader(_place(file)) as reader:
+        lines = (_exported(entry) for entry in reader.entries())
+        if output == "-":
+            for line in lines:
+                show(line)
+        else:
+            _write(output, lines)
+    return 0
+
+
+def _exported(entry: Entry) -> str:
+    answer = json.loads(entry.kept.said)
+    return json.dumps({"at": entry.kept.at, "cost": entry.kept.cost, "asked": _asked(entry), "answer": answer})
+
+
+def _write(output: str, lines: Iterable[str]) -> None:
+    from flatout.errors import ConfigError
+
+    try:
+        with Path(output).open("x", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from None
+
+
+def _place(file: str | None) -> Path:
+    from flatout.config.settings import default_cache
+
+    return default_cache() if file is None else Path(file)
+
+
+def _facts(size: Size, place: Path) -> Iterable[Fact]:
+    yield "cost", figures.cost_in_words(size.cost, size.unpriced, "answer")
+    now = time.time()
+    if size.oldest is not None and size.newest is not None:
+        yield "age", f"{figures.duration(now - size.newest)} to {figures.duration(now - size.oldest)}"
+    yield "size", f"{figures.short(place.stat().st_size)} bytes"
+    yield "newest", ""
+
+
+def _line(entry: Entry) -> str:
+    asked = _asked(entry)
+    question = asked.get("prompt") or json.dumps(asked.get("messages"), ensure_ascii=False)
+    model = clean(str(asked.get("model", "")), _WIDTH)
+    return f"{figures.duration(time.time() - entry.kept.at)} ago  {model}  {clean(str(question), _WIDTH)}"
+
+
+def _asked(entry: Entry) -> dict[str, Any]:
+    asked = json.loads(entry.asked)
+    return asked if isinstance(asked, dict) else {}
+
+
+def _question(item: Item, job: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a row asked, in the form of the cache."""
+    from flatout.durable.asked import located, shortened
+    from flatout.errors import ConfigError
+
+    if item.prompt is None:
+        raise ConfigError(f"{place} holds no prompts (--no-prompts), so there is nothing to compare")
+    made = json.loads(item.prompt)
+    made.setdefault("model", job.get("model"))
+    return dict(located(shortened(made), job.get("server")))
+
+
+def _reason(row: int, question: Mapping[str, Any], nearest: Entry | None) -> str:
+    from flatout.durable.asked import first_difference
+    from flatout.text.changed import changed
+
+    if nearest is None:
+        return f"The cache held nothing when row {row} was asked."
+    asked = _asked(nearest)
+    ago = figures.duration(time.time() - nearest.kept.at)
+    found = first_difference(asked, question)
+    if found is None:
+        return f"The cache has an answer to the question of row {row}, kept {ago} ago: was it given, and young enough?"
+    path, old, new = found
+    was, now = (None if value is None else json.dumps(value, ensure_ascii=False) for value in (old, new))
+    return f"The nearest kept question ({ago} ago) differs in {clean(path)}: {clean(changed(was, now))}"
