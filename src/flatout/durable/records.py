@@ -133,8 +133,8 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
 
 
 def is_cached(item: Item) -> bool:
-    """Whether an item's answer came from a cache: there is one, and it took no attempt."""
-    return item.state == "answered" and item.answer is not None and item.attempts == 0
+    """Whether an item's answer came from a cache: there is one, it took no attempt and cost nothing."""
+    return item.state == "answered" and item.answer is not None and item.attempts == 0 and item.cost == 0
 
 
 def output_of(kept: bytes | None, call: Call | None) -> Any:

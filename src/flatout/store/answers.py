@@ -91,6 +91,7 @@ class Answers:
         self._thread = ThreadPoolExecutor(1, "flatout cache")
         self._broken = False
         self._asked: list[_Asked] = []
+        self._reading = False
         self._new: list[_New] = []
         self._unwritten: dict[bytes, Kept] = {}
 
@@ -104,7 +105,7 @@ class Answers:
         if self._broken or key in self._unwritten:
             found.set_result(self._unwritten.get(key))
             return found
-        if not self._asked:
+        if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
         self._asked.append((key, found))
         return found
@@ -127,9 +128,17 @@ class Answers:
         self._thread.shutdown(wait=False)
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the thread what was asked since it was given something last."""
         asked, self._asked = self._asked, []
-        reading = loop.run_in_executor(self._thread, self._read, [key for key, _ in asked])
-        reading.add_done_callback(lambda done: _hand_out(asked, [] if done.cancelled() else done.result()))
+        self._reading = True
+
+        def done(reading: asyncio.Future[list[Kept | None]]) -> None:
+            self._reading = False
+            _hand_out(asked, [] if reading.cancelled() or reading.exception() else reading.result())
+            if self._asked:
+                self._look_up(loop)
+
+        loop.run_in_executor(self._thread, self._read, [key for key, _ in asked]).add_done_callback(done)
 
     def _write(self) -> None:
         if not self._new:

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from flatout.events import CallFinished, Event
 from flatout.journey import FailedAttempt
 from flatout.text.redact import redact as without_keys
-from flatout.values import Call, Reply
+from flatout.values import Call, Reply, Usage
 
 from . import _conventions as names
 from ._content import Redact, asked_for, error_text, error_type, input_messages, instructions, kept, output_messages
@@ -118,8 +118,9 @@ def _attributes(end: CallFinished, redact: Redact) -> Iterator[tuple[str, Any]]:
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
-    usage = reply.usage
+    usage = reply.usage if reply.cached is None else Usage()  # a cached answer used its tokens earlier
     return {
+        names.CACHED: True if reply.cached is not None else None,
         names.RESPONSE_MODEL: reply.model,
         names.REQUEST_ID: reply.request_id,
         names.RESPONSE_FINISH_REASONS: None if reply.finish_reason is None else (reply.finish_reason,),

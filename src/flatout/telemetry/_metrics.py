@@ -83,7 +83,7 @@ class _Instruments:
         self._duration.record(event.at - journey.started, _labels(target, model, failed))
         if journey.attempt.first_chunk is not None:
             self._first_chunk.record(journey.attempt.first_chunk, _labels(target, model))
-        if reply is not None:
+        if reply is not None and reply.cached is None:  # a cached answer used its tokens earlier
             self._count_tokens(target, model, reply)
         for outcome, count in _outcomes(event).items():
             self._attempts.add(count, _own_labels(target, names.OUTCOME, outcome))

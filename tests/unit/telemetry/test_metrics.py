@@ -206,3 +206,12 @@ def test_a_target_that_appears_while_metrics_are_read(caplog):
 
     run_virtual(main())
     assert not caplog.records
+
+
+def test_the_tokens_of_a_cached_answer_are_not_used_again(tmp_path):
+    """A run that costs nothing would look as dear as the first."""
+    made = measured(Wire(lambda _: answer()), "hello", "hello", "hello", cache=tmp_path / "a.cache")
+    found = made.read()
+    tokens = found["gen_ai.client.token.usage"].data.data_points
+    assert {p.attributes["gen_ai.token.type"]: p.sum for p in tokens} == {"input": 10, "output": 5}
+    assert made.values("flatout.attempts", "flatout.outcome") == {"answered": 1}

@@ -40,13 +40,13 @@ WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 -- revise: Replace the input's row by the current one; question and answer stay.
 UPDATE items SET id = ?, input = CAST(? AS TEXT) WHERE item_index = ?;
 
--- summary: Sum up items, tokens and money, and count the unknown ones.
+-- summary: Sum up items, tokens and money, and count the unknown ones. Tokens of cached answers were used earlier.
 SELECT
   count(*) FILTER (WHERE items.state = 'answered') AS answered,
   count(*) FILTER (WHERE items.state = 'failed') AS failed,
   count(*) FILTER (WHERE items.state = 'unsent') AS unsent,
-  sum(input_tokens) AS input_tokens,
-  sum(output_tokens) AS output_tokens,
+  sum(iif(attempts = 0 AND cost = 0, min(input_tokens, 0), input_tokens)) AS input_tokens,
+  sum(iif(attempts = 0 AND cost = 0, min(output_tokens, 0), output_tokens)) AS output_tokens,
   sum(cost) AS cost,
   count(*) FILTER (WHERE input_tokens IS NULL AND items.state = 'answered') AS unknown_tokens,
   count(*) FILTER (WHERE cost IS NULL AND items.state <> 'unsent') AS unknown_costs,
@@ -66,7 +66,7 @@ FROM items;
 SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
 
 -- has_cached: Check whether an answer took no attempt, because it came from a cache.
-SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND answer IS NOT NULL);
+SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND cost = 0 AND answer IS NOT NULL);
 
 -- errors: Count failures by class, each with its first example.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message

@@ -1,0 +1,112 @@
+"""``--cache``, ``--reuse`` and ``flatout cache``, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flatout.cli import execute, main
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+
+TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1"]
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderModel:
+    model = ProviderModel(ProviderSettings(latency=0.0))
+    monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda **_: SimulatedTransport(model))
+    monkeypatch.setattr(execute, "_tune_collector", lambda: None)
+    monkeypatch.setattr(execute, "_allow_many_files", lambda: None)
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    return model
+
+
+def run(prompts: list[str], output: str, *options: str) -> None:
+    Path("in.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    assert main(["run", "in.jsonl", "-o", output, *TO, *options]) == 0
+
+
+def rows(output: str) -> list[dict]:
+    return [json.loads(line) for line in Path(output).read_text().splitlines()]
+
+
+def test_an_edited_input_pays_for_what_changed(provider, capsys):
+    """One edited row would mean paying for all again."""
+    run(["a", "b", "c"], "out.jsonl", "--cache")
+    asked = provider.stats()["received"]
+    assert "cached" not in rows("out.jsonl")[0]
+    capsys.readouterr()
+    run(["a", "new", "b", "c"], "out.jsonl", "--cache", "--fresh")
+    assert provider.stats()["received"] == asked + 1
+    assert [row["cached"] for row in rows("out.jsonl")] == [True, False, True, True]
+    said = capsys.readouterr().err
+    assert "4 answered (3 from the cache)" in said
+    assert "cached      3 answers" in said
+
+
+def test_a_changed_input_is_told_of_the_cache(provider, capsys):
+    """Somebody who has paid for a million rows would not learn that they can be used again."""
+    run(["a"], "out.jsonl")
+    Path("in.jsonl").write_text('{"prompt": "b"}\n')
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", *TO]) == 2
+    assert "--reuse" in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_used_as_a_cache_even_when_it_is_started_over(provider):
+    """Without a cache, everything would be paid for again."""
+    run(["a", "b"], "out.jsonl")
+    asked = provider.stats()["received"]
+    run(["new", "a", "b"], "out.jsonl", "--reuse", "out.jsonl", "--fresh")
+    assert provider.stats()["received"] == asked + 1
+    assert [row["cached"] for row in rows("out.jsonl")] == [False, True, True]
+
+
+def test_why_names_the_first_field_that_differs(provider, capsys):
+    """A cache that misses could not be told from one that does not work."""
+    run(["a", "b"], "one.jsonl", "--cache=a.cache")
+    run(["a", "b"], "two.jsonl", "--cache", "a.cache", "--param", "temperature=0.5")
+    capsys.readouterr()
+    assert main(["cache", "why", "two.jsonl", "2", "--cache", "a.cache"]) == 0
+    assert "differs in temperature: was not set, is now 0.5" in capsys.readouterr().out
+    run(["b"], "three.jsonl", "--cache", "a.cache")
+    capsys.readouterr()
+    assert main(["cache", "why", "three.jsonl", "1", "--cache", "a.cache"]) == 0
+    assert "was answered from a cache" in capsys.readouterr().out
+
+
+def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
+    """Nobody could see what is kept, or get rid of it."""
+    run(["a", "b"], "out.jsonl", "--cache", "a.cache", "--quiet")
+    assert main(["cache", "ls", "a.cache"]) == 0
+    assert "a.cache: 2 answers" in capsys.readouterr().out
+    assert main(["cache", "export", "a.cache", "-o", "kept.jsonl"]) == 0
+    assert {row["asked"]["prompt"] for row in rows("kept.jsonl")} == {"a", "b"}
+    assert main(["cache", "export", "a.cache", "-o", "kept.jsonl"]) == 2
+    assert main(["cache", "prune", "a.cache", "--older-than", "1h"]) == 0
+    assert main(["cache", "prune", "a.cache"]) == 0
+    assert "removed 2 answers from a.cache; 0 left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["cache", "ls", "nothing.cache"], "there is no cache nothing.cache"),
+        (["cache", "ls", "in.jsonl"], "it is no database"),
+        (["cache", "prune", "in.jsonl", "--older-than", "soon"], "--older-than is a time"),
+        (["cache", "why", "nothing.jsonl", "1"], "there is no run file"),
+        (["run", "in.jsonl", *TO, "--cache", "in.jsonl"], "it is no database"),
+        (["run", "in.jsonl", *TO, "--reuse", "in.jsonl"], "is not a run file"),
+        (["run", "in.jsonl", *TO, "--cache", "--cache-max-age", "soon"], "cache_max_age is a time"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(provider, capsys, words, told):
+    """A wrong name would end in a traceback, or in a paid run without its cache."""
+    Path("in.jsonl").write_text('{"prompt": "a long enough text to be no database"}\n' * 20)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
