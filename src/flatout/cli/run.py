@@ -152,6 +152,7 @@ def run(
         metrics=port("--metrics", metrics),
         workers=workers,
     )
+    earlier = None if reuse is None else find(reuse)
     made_with = _client_options(
         limits=given(
             {
@@ -187,7 +188,7 @@ def run(
                 "fail_truncated": fail_truncated or None,
                 "cache": cache if cache != CACHE_FOLDER else True,
                 "cache_max_age": cache_max_age,
-                "reuse": None if reuse is None else str(find(reuse)),
+                "reuse": earlier and str(earlier),
             }
         ),
     )
@@ -195,6 +196,8 @@ def run(
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
     runner = Runner(job, _client_maker(made_with, quiet=quiet), made_with=made_with)
+    if earlier is not None and earlier.resolve() == Path(runner.run_file).resolve():
+        raise ConfigError(f"--reuse {reuse} is this run itself: write the new answers to another file, with -o")
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")
     with logs.shown(0 if quiet else verbose, once=workers > 1):

@@ -77,7 +77,8 @@ def clean(text: str, most: int | None = None) -> str:
 
 
 _START_OVER = (
-    "use --fresh, or another file, to start over (with --cache or --reuse, only what changed is paid for again)"
+    "use --fresh, or another file, to start over; with --cache, or --reuse and another file, "
+    "only what changed is paid for again"
 )
 
 

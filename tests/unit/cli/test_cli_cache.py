@@ -17,8 +17,8 @@ TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1"]
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderModel:
     model = ProviderModel(ProviderSettings(latency=0.0))
     monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda **_: SimulatedTransport(model))
-    monkeypatch.setattr(execute, "_tune_collector", lambda: None)
-    monkeypatch.setattr(execute, "_allow_many_files", lambda: None)
+    monkeypatch.setattr(execute, "tune_collector", lambda: None)
+    monkeypatch.setattr(execute, "allow_many_files", lambda: None)
     for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     monkeypatch.chdir(tmp_path)
@@ -56,13 +56,22 @@ def test_a_changed_input_is_told_of_the_cache(provider, capsys):
     assert "--reuse" in capsys.readouterr().err
 
 
-def test_an_earlier_run_is_used_as_a_cache_even_when_it_is_started_over(provider):
+def test_an_earlier_run_is_used_as_a_cache(provider):
     """Without a cache, everything would be paid for again."""
     run(["a", "b"], "out.jsonl")
     asked = provider.stats()["received"]
-    run(["new", "a", "b"], "out.jsonl", "--reuse", "out.jsonl", "--fresh")
+    run(["new", "a", "b"], "more.jsonl", "--reuse", "out.jsonl")
     assert provider.stats()["received"] == asked + 1
-    assert [row["cached"] for row in rows("out.jsonl")] == [False, True, True]
+    assert [row["cached"] for row in rows("more.jsonl")] == [False, True, True]
+
+
+def test_a_run_is_not_its_own_cache(provider, capsys):
+    """Continued after an interrupt, it would look for its answers in the file that has none, and pay again."""
+    run(["a", "b"], "out.jsonl")
+    Path("in.jsonl").write_text('{"prompt": "b"}\n')
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", *TO, "--reuse", "out.jsonl", "--fresh"]) == 2
+    assert "is this run itself" in capsys.readouterr().err
+    assert len(rows("out.jsonl")) == 2
 
 
 def test_why_names_the_first_field_that_differs(provider, capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from flatout.errors import RunDamaged
 from flatout.store import ErrorCount, Item, RunReader, salvage
@@ -218,3 +219,15 @@ def test_salvage_of_what_is_no_run_file(path: Path, content: bytes) -> None:
     with pytest.raises(RunDamaged, match=r"answers\.flatout is (not a run file|damaged)") as caught:
         list(salvage(path))
     assert str(path) in str(caught.value)
+
+
+def test_the_tokens_of_cached_answers_are_not_counted_again(path: Path) -> None:
+    """A run that sent nothing would be shown as one that used a million tokens."""
+    asked, cached = replace(item(0), attempts=1, cost=0.5), replace(item(1), attempts=0, cost=0.0)
+    assert asked.input_tokens
+    fill(path, asked, cached)
+    with RunReader.open(path) as reader:
+        assert reader.has_cached()
+        assert reader.summary().input_tokens == asked.input_tokens
+        assert reader.summary().output_tokens == asked.output_tokens
+        assert reader.summary().unknown_tokens == 0

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from flatout.runs.story.progress import Failure, Progress
 
-_SUMS = ("cut_off", "input_tokens", "output_tokens", "retries", "throttled", "call_seconds", "in_flight", "waiting")
+_SUMS = (
+    *("cached", "saved", "cut_off", "input_tokens", "output_tokens", "retries", "throttled", "call_seconds"),
+    *("in_flight", "waiting"),
+)
 _NOW = ("in_flight", "waiting")
 _STATES = ("stopped", "paused", "down", "crowded")
 
