@@ -1,11 +1,12 @@
 """One long-lived process that works without a pause against a provider that misbehaves, watched for what grows.
 
-    python tests/crash/soak.py [--minutes 30] [--leak memory|files|tasks]
+    python -m tests.crash.soak [--minutes 30] [--leak memory|files|tasks]
 
 A client asks a ``flatout simulate`` process over real HTTP: refusals, errors, connections that are reset, answers that
 are cut off, answers that never come. It answers batch after batch, with and without run files, half of them broken off
-and gone on with. Every result is checked. Once per batch the memory, the open files and the tasks are looked at, and at
-the end the last quarter of the time is held against the first: exit code 1 when something grew.
+and gone on with. After each, the connections alone meet resets, garbage, silence and halves of answers, and calls are
+given up at any moment. Every result is checked. Once per batch the memory, the open files and the tasks are looked at,
+and at the end the last quarter of the time is held against the first: exit code 1 when something grew.
 
 ``--leak`` grows something on purpose, to see that it would be noticed.
 """
@@ -16,20 +17,24 @@ import argparse
 import asyncio
 import gc
 import os
+import random
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from flatout import Client, Limits, Result, ServerError
+from flatout import Client, Limits, Result, ServerError, TransportError
+from flatout.layer import Request
 from flatout.testing import digest_of
+from flatout.transports.http import HttpTransport
+from tests.support.raw_server import Server, reset, serving
 
 ROWS = 200
 CONCURRENCY = 32
@@ -181,6 +186,59 @@ async def fresh_client(_: Client, batch: int, place: Path, *, url: str) -> None:
         await with_a_file(client, batch, place)
 
 
+# -- connections alone ------------------------------------------------------------------------------------------------
+
+ANSWER = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n"
+drawn = random.Random(1)
+
+
+async def misbehaves(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Each answer is a right one, or something else that networks and servers do."""
+    while True:
+        await server.read(reader)
+        server.requests.clear()
+        match drawn.choice(
+            ("right", "right", "right", "hints", "slow", "half", "reset", "garbage", "more", "close", "never")
+        ):
+            case "right":
+                writer.write(ANSWER)
+            case "hints":
+                writer.write(b"HTTP/1.1 103 Hints\r\n\r\n" * 100 + ANSWER)
+            case "slow":
+                for byte in ANSWER:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+            case "half":
+                return writer.write(ANSWER[: drawn.randrange(len(ANSWER))])
+            case "reset":
+                writer.write(ANSWER[: drawn.randrange(len(ANSWER))])
+                return reset(writer)
+            case "garbage":
+                writer.write(drawn.randbytes(1_000))
+            case "more":
+                writer.write(ANSWER + ANSWER.replace(b"fine", b"evil"))
+            case "close":
+                return writer.write(ANSWER)
+            case "never":
+                await reader.read(1)
+                return None
+
+
+async def connections(transport: HttpTransport, server: Server) -> None:
+    """Requests of all sizes; some are given up at any moment. What is answered is answered rightly, and no connection
+    is kept for longer than it should be."""
+
+    async def ask() -> None:
+        body = bytes(drawn.choice((2, 2, 2, 1_000_000)))
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(drawn.choice((0.0, 0.001, 0.01, TIMEOUT))):
+                answer = await transport.send(Request("POST", server.url, {}, body))
+            assert answer.body == b"fine"
+
+    await asyncio.gather(*(ask() for _ in range(ROWS)))
+    await server.has_open(0)
+
+
 BATCHES = (without_a_file, with_a_file, broken_off, functions)
 
 
@@ -194,7 +252,8 @@ async def soak(url: str, folder: Path, seconds: float, leak: str | None) -> list
     samples: list[Sample] = []
     kept: list[Any] = []  # what `leak` asks for
     began = said = time.monotonic()
-    async with make_client(url) as client:
+    transport = HttpTransport(connect_timeout=1.0, keepalive=0.2)
+    async with make_client(url) as client, serving(misbehaves) as server:
         for batch in count():
             if time.monotonic() - began > seconds:
                 break
@@ -204,12 +263,14 @@ async def soak(url: str, folder: Path, seconds: float, leak: str | None) -> list
             else:
                 await BATCHES[batch % len(BATCHES)](client, batch, place)
             clear(folder, place)
+            await connections(transport, server)
             if leak is not None:
                 kept.append(leaked(leak))
             samples.append(Sample.take(began))
             if time.monotonic() - said > 60:
                 said = time.monotonic()
                 say(f"{samples[-1].at / 60:5.1f} min, {batch + 1:,} batches, {samples[-1].memory:.1f} MB")
+        await transport.close()
     return samples
 
 
