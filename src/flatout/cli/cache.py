@@ -108,14 +108,16 @@ def why(
 
 def prune(
     file: File = None,
-    older_than: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Remove what is older: 12h, 30d; without it, everything.")
-    ] = None,
+    older_than: Annotated[str | None, typer.Option(metavar="TIME", help="Remove what is older: 12h, 30d.")] = None,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
 ) -> int:
     """Remove old answers, and give their space back."""
     from flatout.config.settings import age
+    from flatout.errors import ConfigError
     from flatout.store.answers import AnswersReader
 
+    if (older_than is None) is not everything:
+        raise ConfigError("say what to remove: --older-than 30d, for example, or --all")
     limit = age("--older-than", older_than)
     place = _place(file)
     with AnswersReader(place) as reader:

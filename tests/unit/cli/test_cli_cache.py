@@ -96,7 +96,8 @@ def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
     assert {row["asked"]["prompt"] for row in rows("kept.jsonl")} == {"a", "b"}
     assert main(["cache", "export", "a.cache", "-o", "kept.jsonl"]) == 2
     assert main(["cache", "prune", "a.cache", "--older-than", "1h"]) == 0
-    assert main(["cache", "prune", "a.cache"]) == 0
+    assert main(["cache", "prune", "a.cache"]) == 2  # a typing slip would remove what was paid for
+    assert main(["cache", "prune", "a.cache", "--all"]) == 0
     assert "removed 2 answers from a.cache; 0 left" in capsys.readouterr().err
 
 
