@@ -57,13 +57,14 @@ if TYPE_CHECKING:
     from .client import Client
     from .config.file import Config
     from .sync import run
-    from .values import Answered, Call, Endpoint, Failed, Limits, Reply, Result, ToolCall, Usage
+    from .values import Answered, Budget, Call, Endpoint, Failed, Limits, Reply, Result, ToolCall, Usage
     from .values.attachments import File, Image
 
 __all__ = [
     "Answered",
     "AttemptTimeout",
     "AuthenticationError",
+    "Budget",
     "BudgetExceeded",
     "Call",
     "CallError",
@@ -117,7 +118,18 @@ __getattr__ = lazy(
         "client": ("Client",),
         "config.file": ("Config",),
         "sync": ("run",),
-        "values": ("Answered", "Call", "Endpoint", "Failed", "Limits", "Reply", "Result", "ToolCall", "Usage"),
+        "values": (
+            "Answered",
+            "Budget",
+            "Call",
+            "Endpoint",
+            "Failed",
+            "Limits",
+            "Reply",
+            "Result",
+            "ToolCall",
+            "Usage",
+        ),
         "values.attachments": ("File", "Image"),
     },
 )

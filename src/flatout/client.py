@@ -28,6 +28,7 @@ from .overview import Overview
 from .providers.targets import Targets
 from .stack import KeptAnswers
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
+from .values.budget import Budget
 from .values.reply import without_raw
 from .values.secret import Secret, conceal, veil
 
@@ -61,8 +62,9 @@ class Client(Overview):
             because the target is down: see ``docs/retries.md``.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
-        budget: the most US dollars to spend, including earlier spending that a ``store`` knows of. Calls that might
-            exceed it are not sent. For a call without ``max_tokens``, the budget assumes at most 16,384 tokens of
+        budget: the most US dollars to spend, including earlier spending that a ``store`` knows of; or a `Budget` for a
+            day or a month, which processes may share. Calls that might exceed it are not sent: see
+            ``docs/budgets.md``. For a call without ``max_tokens``, the budget first assumes at most 16,384 tokens of
             answer (32,768 with ``reasoning_effort``), and a warning says so.
         headers: sent with every request.
         config: the path of a flatout.toml, a `Config` or a mapping. By default flatout.toml is searched for in the
@@ -82,6 +84,7 @@ class Client(Overview):
             there, at no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
         cache_max_age: the age from which a kept answer is not used any more: seconds, or a text such as ``"7d"``.
         reuse: a run file of an earlier run, whose answers are used for equal calls. It is only read.
+        allow_unknown_price: with a budget, also send calls whose price is not known; they are not counted.
 
     Raises:
         ConfigError: an option is wrong, the model is unknown, its key is missing, or the cache cannot be used.
@@ -101,7 +104,7 @@ class Client(Overview):
         deadline: float | None = None,
         retries: int | None = None,
         reasks: int | None = None,
-        budget: float | None = None,
+        budget: float | Budget | None = None,
         headers: Mapping[str, str] | None = None,
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
@@ -116,6 +119,7 @@ class Client(Overview):
         cache: bool | str | os.PathLike[str] | None = None,
         cache_max_age: float | str | None = None,
         reuse: str | os.PathLike[str] | None = None,
+        allow_unknown_price: bool = False,
         **unknown: Never,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
@@ -140,6 +144,7 @@ class Client(Overview):
             fail_truncated=fail_truncated,
             cache=cache,
             cache_max_age=cache_max_age,
+            allow_unknown_price=allow_unknown_price,
         )
         if targets.model is not None and targets.is_local(targets.model):
             from .local import check

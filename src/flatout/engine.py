@@ -167,7 +167,10 @@ class Engine:
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
         kept = () if self.closed or self._kept is None else self._kept.closing()
         self.closed = True
-        await close_all(*remember, *kept, self._transport.close, self.stack.limiters.close, self._stop_local)
+        stack = self.stack
+        await close_all(
+            *remember, *kept, self._transport.close, stack.limiters.close, stack.purse.close, self._stop_local
+        )
 
     async def _answer(self, call: Call, journey: Journey, path: CallNext) -> Reply:
         outer = current_journey(None)

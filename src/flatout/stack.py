@@ -11,7 +11,7 @@ Outer to inner::
     route        picks the target (endpoint, key, model) of each attempt
     ── below, one stack per target ──
     health       fails calls at once while the target refuses all of them
-    budget       every attempt may bill: reserves the worst case, then settles by usage
+    budget       every attempt may bill: reserves the worst case or a learnt bound, then settles by usage
     limit        one pacer and one health per target; sees every outcome and every header; calls wait here while the
                  target is down; permits are returned on any exit
     sockets      outside the timeout: a call that waits for a connection is not sent, and its time has not begun
@@ -31,10 +31,11 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
+from .config.folders import state_folder
 from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
-from .layers.budget import Budget, Purse
+from .layers.budget import Budget, Lender, Purse
 from .layers.cache import Answers, Cache, KeyOf, Older
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
@@ -55,6 +56,7 @@ from .providers.question import Questions
 from .providers.schemas.salvage import salvage
 from .store.memory import Memory
 from .values import Call, Limits, Reply, Target, Usage
+from .values.budget import Budget as Allowed
 
 
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
@@ -145,7 +147,9 @@ class Stack:
         self._settings = settings
         self._prices = prices
         self._events = events
-        self.purse = Purse(settings.budget)
+        self.purse = Purse(
+            settings.budget, lender=_lender(settings.budget), allow_unknown_price=settings.allow_unknown_price
+        )
         self.limiters = Limiters(limits, settings, events, memory)
         retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
@@ -238,3 +242,12 @@ class Stack:
             return self._prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
 
         return estimate
+
+
+def _lender(budget: Allowed | None) -> Lender | None:
+    """The keeper of a budget that processes share; None if the budget is one run's."""
+    if budget is None or budget.shared is None:
+        return None
+    from .store.scope import Scope  # loads SQLite
+
+    return Scope(budget, state_folder() / "budgets")

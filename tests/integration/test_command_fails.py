@@ -135,6 +135,9 @@ def test_a_budget_ends_a_run_that_a_larger_one_goes_on_with(tmp_path: Path) -> N
         assert "held back by the budget" in done.err
         assert "raise the budget" in done.err
         assert "still to do" in done.err
+        flatout(*command, "--budget", "0.5", folder=tmp_path)  # goes on with what is left, and no more
+        spent = server.stats()
+        assert (spent["prompt_tokens"] + spent["output_tokens"]) * 0.001 <= 0.5
         assert flatout(*command, "--budget", "5", folder=tmp_path).code == 0
         assert server.stats()["received"] == server.stats()["answered"] == 40
     check_answers(tmp_path / "out.jsonl", 40)

@@ -404,8 +404,8 @@ def test_a_budget_holds_without_max_tokens_by_an_assumption_that_is_told(caplog)
 
     run_virtual(main())
     assert [record.message for record in caplog.records] == [
-        "without max_tokens, the budget assumes that an answer has at most 16,384 tokens; "
-        "set it with max_tokens (--param max_tokens=…)"
+        "without max_tokens, the budget assumes that an answer has at most 16,384 tokens, until 30 answers have "
+        "shown how long they are; set it with max_tokens (--param max_tokens=…)"
     ]
 
 

@@ -119,6 +119,7 @@ def answered(tmp_path, monkeypatch):
     statuses: list[int] = []
     monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda *_, **__: Recorder(statuses))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for key in KEYS:
         monkeypatch.setenv(key, "sk-0123456789")
     for name, data in FILES.items():

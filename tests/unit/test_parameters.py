@@ -201,7 +201,7 @@ def test_a_limit_says_where_it_belongs(options, words):
         ("client", {"max_retries": 2}, "max_retries is no option; did you mean retries?"),
         ("client", {"temperature": 0}, "temperature is a parameter of calls: write client.call(…, temperature=0)"),
         ("client", {"whatever": 0}, "a call takes deadline, extra"),
-        ("client", {"whatever": 0}, "The client takes api_key, base_url"),
+        ("client", {"whatever": 0}, "The client takes allow_unknown_price, api_key, base_url"),
         ("call", {"retries": 2}, "retries is an option of the client: write Client(…, retries=2)"),
         ("call", {"key": KEY}, "write Client(…, api_key=…)"),
         ("gather", {"budget": 5.0}, "write Client(…, budget=5.0)"),

@@ -16,7 +16,8 @@ import flatout
 from flatout import Call, Client, Limits, errors
 
 NAMES = [
-    "Answered", "AttemptTimeout", "AuthenticationError", "BudgetExceeded", "Call", "CallError", "CircuitOpen",
+    "Answered", "AttemptTimeout", "AuthenticationError", "Budget", "BudgetExceeded", "Call", "CallError",
+    "CircuitOpen",
     "Client", "Config", "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded",
     "EmptyAnswer", "Endpoint", "Exited", "Failed", "File", "FlatoutError", "GuardrailTripped", "Image",
     "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "ProtocolError", "ProviderError",
@@ -99,6 +100,7 @@ def test_the_client_takes_what_it_took():
         "cache",
         "cache_max_age",
         "reuse",
+        "allow_unknown_price",
     ]
     assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)

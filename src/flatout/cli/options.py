@@ -232,9 +232,21 @@ WaitForQuota = Annotated[
 ]
 
 Budget = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="USD", help="The most to spend; calls that might exceed it are not sent.", rich_help_panel=_LIMITS
+        metavar="USD[/day|/month][:SCOPE]",
+        help="The most to spend on this run; 20/day or 20/month: on all runs. Runs that name the same SCOPE share it.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+
+AllowUnknownPrice = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unknown-price",
+        metavar="",
+        help="With --budget, also send calls whose price is not known.",
+        rich_help_panel=_LIMITS,
     ),
 ]
 

@@ -8,9 +8,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatout.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flatout.values.budget import Budget
 
 CALL_PARAMETERS = (
     "max_tokens",
@@ -72,6 +75,26 @@ def number(option: str, text: str | None) -> float | None:
     if value is None or value <= 0:
         raise ConfigError(f"{option} is a number above 0, such as 500, 10_000, 10k or 2M, not {text!r}")
     return value * _TIMES[suffix]
+
+
+def budget_of(text: str | None) -> float | Budget | None:
+    """The budget as people write it: ``5``, ``20/day``, ``100/month:team``.
+
+    Raises:
+        ConfigError: the amount, the period or the scope is wrong.
+    """
+    if text is None:
+        return None
+    amount, colon, scope = text.partition(":")
+    amount, slash, per = amount.partition("/")
+    usd = _float(amount.strip().removeprefix("$").replace("_", "").replace(",", ""))
+    if usd is None or usd <= 0 or (slash and per not in ("run", "day", "month")) or (colon and not scope.strip()):
+        raise ConfigError(f"--budget is a number above 0, such as 5, 20/day, 100/month or 20/day:team, not {text!r}")
+    if not slash and not colon:
+        return usd
+    from flatout.values.budget import Budget
+
+    return Budget(usd, per or "run", scope or None)  # type: ignore[arg-type]
 
 
 def share(option: str, text: str | None) -> float | None:

@@ -14,7 +14,18 @@ from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import options
 from .exit_codes import FAILED, INTERRUPTED
-from .parse import CACHE_FOLDER, command_line, given, headers, number, output_of, params, port, text_or_file
+from .parse import (
+    CACHE_FOLDER,
+    budget_of,
+    command_line,
+    given,
+    headers,
+    number,
+    output_of,
+    params,
+    port,
+    text_or_file,
+)
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
@@ -86,6 +97,7 @@ def run(
     share: options.Share = None,
     wait_for_quota: options.WaitForQuota = False,
     budget: options.Budget = None,
+    allow_unknown_price: options.AllowUnknownPrice = False,
     timeout: options.Timeout = None,
     first_byte: options.FirstByte = None,
     between_bytes: options.BetweenBytes = None,
@@ -180,7 +192,8 @@ def run(
                 "retry_share": retry_share,
                 "repeats": repeats,
                 "reasks": reasks,
-                "budget": budget,
+                "budget": budget_of(budget),
+                "allow_unknown_price": allow_unknown_price or None,
                 "headers": headers(header or ()) or None,
                 "config": config,
                 "trust_env": trust_env,

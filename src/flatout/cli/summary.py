@@ -51,7 +51,13 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
 
 def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
     """Everything else that is worth a line."""
-    lines = [*failures(progress), *_cut_off(progress), *_money(progress), *_effort(progress)]
+    lines = [
+        *failures(progress),
+        *_cut_off(progress),
+        *_money(progress),
+        *_left_to_pay(progress, outcome),
+        *_effort(progress),
+    ]
     if outcome.output is not None and not outcome.interrupted:
         lines.append(("answers", outcome.output))
     return [*lines, ("run file", outcome.run_file)]
@@ -124,6 +130,17 @@ def _money(progress: Progress) -> list[Fact]:
         then = f", which had cost {figures.cost(progress.saved, 0)}" if progress.saved else ""
         lines.append(("cached", f"{figures.counted(progress.cached, 'answer')}{then}"))
     return lines
+
+
+def _left_to_pay(progress: Progress, outcome: RunEnd) -> list[Fact]:
+    """What the rows that a used-up budget held back would cost, if they cost what the others did."""
+    whole, done = progress.whole, progress.answered + progress.failed + progress.resumed
+    if "BudgetExceeded" not in progress.failures or not outcome.unfinished:
+        return []
+    rows = figures.counted(outcome.unfinished, "row")
+    if not (whole.cost and done):
+        return [("left to do", rows)]
+    return [("left to do", f"{rows}, for about {figures.dollars(whole.cost / done * outcome.unfinished)} more")]
 
 
 def _effort(progress: Progress) -> list[Fact]:

@@ -10,6 +10,11 @@
     provider = "vllm"                     # behaves like this built-in provider; OpenAI-compatible when absent
     key_env = "MINE_API_KEY"
 
+    [budget]                              # or budget = 5 for each run
+    usd = 20
+    per = "day"
+    scope = "team"
+
     [limits."openai/gpt-5-mini"]          # or [limits.openai] for all its models
     rpm = 10_000
     tpm = 2_000_000
@@ -38,6 +43,7 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 from flatout.text.visible import visible
 from flatout.values import Limits
+from flatout.values.budget import Budget
 from flatout.values.secret import Reticent
 
 from .trust import is_trusted, read_owned
@@ -94,7 +100,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         repeats: after this many equal unusable answers, a call is given up; 3 if left out.
         give_up: seconds after which a target that was never reached is given up; 60 if left out.
         reasks: how often the model is asked again if its answer does not fit; 1 if left out.
-        budget: the most US dollars to spend on a run; no bound if left out.
+        budget: the most US dollars to spend on a run, or a table with ``usd``, ``per`` and ``scope`` (see
+            `flatout.Budget`); no bound if left out.
         cache: true keeps answers in the user's cache folder and uses them again; or the path of another file.
         cache_max_age: the age from which a kept answer is not used: seconds, or a text such as ``12h`` or ``7d``.
         endpoints: servers by their names.
@@ -112,7 +119,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repeats: int | None = None
     give_up: float | None = None
     reasks: int | None = None
-    budget: float | None = None
+    budget: float | Budget | None = None
     cache: bool | str | None = None
     cache_max_age: float | str | None = None
     endpoints: dict[str, EndpointConfig] = {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError
+from flatout.values.budget import Budget
 from flatout.values.checks import is_positive
 
 from .file import Config, FoundConfig
@@ -47,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         reasks: how often the model is asked again if its answer does not fit the schema.
         gaps: streams every answer, and bounds its silences. None asks for complete answers.
         budget: the most to spend; None for no bound.
+        allow_unknown_price: whether calls without a known price are sent although there is a budget.
         wait_for_quota: wait if a quota is used up.
         fail_truncated: treat texts that were cut off at the token limit as failures.
         cache: the file of the cache of answers; None for no cache.
@@ -61,7 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     give_up: float = 60.0
     reasks: int = 1
     gaps: Gaps | None = None
-    budget: float | None = None
+    budget: Budget | None = None
+    allow_unknown_price: bool = False
     wait_for_quota: bool = False
     fail_truncated: bool = False
     cache: str | os.PathLike[str] | None = None
@@ -69,7 +74,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def settings_of(
-    config: Config, *, wait_for_quota: bool = False, fail_truncated: bool = False, **given: Any
+    config: Config,
+    *,
+    wait_for_quota: bool = False,
+    fail_truncated: bool = False,
+    allow_unknown_price: bool = False,
+    **given: Any,
 ) -> Settings:
     """The settings from the arguments, then the configuration, then the defaults.
 
@@ -77,6 +87,7 @@ def settings_of(
         config: flatout.toml.
         wait_for_quota: whether to wait if a quota is used up; the default deadline is then a week.
         fail_truncated: see `Settings`.
+        allow_unknown_price: see `Settings`.
         **given: the other settings, by the names of the Client's keyword arguments; None if not given.
 
     Raises:
@@ -97,12 +108,22 @@ def settings_of(
         give_up=_positive("give_up", chosen("give_up", 60.0)),
         reasks=_count("reasks", chosen("reasks", 1)),
         gaps=Gaps(*silences) if any(silences) else None,
-        budget=_optional("budget", chosen("budget")),
+        budget=_budget(chosen("budget")),
+        allow_unknown_price=allow_unknown_price,
         wait_for_quota=wait_for_quota,
         fail_truncated=fail_truncated,
         cache=_cache(given.get("cache"), config),
         cache_max_age=age("cache_max_age", chosen("cache_max_age")),
     )
+
+
+def _budget(value: Any) -> Budget | None:
+    if isinstance(value, Mapping):
+        try:
+            return msgspec.convert(value, Budget)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"budget: {error}") from None
+    return value if value is None or isinstance(value, Budget) else Budget(_positive("budget", value))
 
 
 def _cache(given: Any, config: Config) -> str | os.PathLike[str] | None:

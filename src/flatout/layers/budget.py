@@ -1,4 +1,6 @@
-"""Keeps the budget: reserves an attempt's worst case before it is sent, settles it by usage, and adds up the cost.
+"""Keeps the budget: reserves an attempt's money before it is sent, settles it by usage, and adds up the cost.
+
+How much is reserved, and whether that is left, is decided by `flatout.policies.spending`.
 
 Loading the price table takes more CPU than everything else in a first call. So a plain call does not load it, if there
 is no budget and nobody sees the call's cost. Its bill is kept, and added up when somebody reads `Purse.spent`.
@@ -10,19 +12,39 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
+from typing import Protocol
 
 from flatout.errors import BudgetExceeded, CallError, ConfigError
 from flatout.journey import current_journey
 from flatout.layer import CallNext
 from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input, most_output
+from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
 from flatout.prices import Prices
 from flatout.values import Call, Reply, Target
+from flatout.values.budget import Budget as Allowed
 
 _log = logging.getLogger("flatout")
 
 MOST_BILLS = 50
 """The most bills that are kept without their costs. Each one holds an answer in memory."""
+
+
+class Lender(Protocol):
+    """Lends money from a budget that processes share, such as `flatout.store.scope.Scope`."""
+
+    async def lend(self, need: float, used: float) -> Loan:
+        """Lend at least ``need`` US dollars, or nothing.
+
+        Args:
+            need: the least that is of use.
+            used: what this process has spent, and has reserved for attempts in flight.
+        """
+        ...
+
+    async def close(self, used: float) -> None:
+        """Take back what was lent and not used."""
+        ...
 
 
 class Purse:
@@ -36,35 +58,50 @@ class Purse:
 
     __slots__ = (
         "_assumes",
-        "_open",
+        "_funds",
+        "_lender",
         "_reckoned",
-        "_reserved",
         "_runs",
         "_settled",
+        "_shapes",
+        "_shared_left",
         "_spent",
         "_turn",
         "_unknown",
+        "_waiting",
+        "allow_unknown_price",
         "bills",
         "budget",
         "earlier",
     )
 
-    def __init__(self, budget: float | None) -> None:
-        self.budget = budget
+    def __init__(
+        self,
+        budget: Allowed | float | None,
+        *,
+        lender: Lender | None = None,
+        allow_unknown_price: bool = False,
+    ) -> None:
+        self.budget = Allowed(budget) if isinstance(budget, int | float) else budget
+        self.allow_unknown_price = allow_unknown_price
         self.earlier = 0.0
         self.bills: list[Callable[[], object]] = []
+        self._lender = lender
+        self._shared_left = 0.0
+        usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
+        self._funds = Funds(usd, over)
+        self._shapes = Shapes()
         self._spent = 0.0
         self._unknown = 0
         self._reckoned = 0.0
         self._runs: set[Hashable] = set()
-        self._reserved = 0.0
-        self._open = 0
         self._assumes = False
         self._turn = asyncio.Lock()
+        self._waiting = 0  # calls that wait for their turn, or for money
         self._settled = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Purse(spent=${self._spent:.4f}, reserved=${self._reserved:.4f}, budget={self.budget})"
+        return f"Purse(spent=${self._spent:.4f}, reserved=${self._funds.reserved:.4f}, budget={self.budget})"
 
     @property
     def spent(self) -> float:
@@ -79,9 +116,9 @@ class Purse:
         return self._unknown
 
     @property
-    def left(self) -> float:
-        """The amount that may still be reserved, if there is a budget."""
-        return (self.budget or 0.0) - self.earlier - self._spent - self._reckoned - self._reserved
+    def exposed(self) -> float:
+        """By how much the budget could have been exceeded, had all answers in flight been the longest possible."""
+        return self._funds.exposed
 
     def in_words(self) -> str:
         """The spending in words, as far as it is known without loading the price table."""
@@ -101,11 +138,13 @@ class Purse:
     def pay(self, cost: float) -> None:
         """Add the cost of an attempt."""
         self._spent += cost
+        self._funds.spent += cost
 
     def pay_unknown(self, estimate: float) -> None:
         """Add an attempt that may have been billed an unknown amount."""
         self._unknown += 1
         self._reckoned += estimate
+        self._funds.spent += estimate
 
     @property
     def reckoned(self) -> float:
@@ -118,14 +157,22 @@ class Purse:
         self._spent += spent
         self._unknown += unknown
         self._reckoned += reckoned
+        self._funds.spent += spent + reckoned
 
     def go_on(self, run: Hashable, spent: float) -> None:
-        """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own."""
+        """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own.
+
+        A budget that processes share knows of it already.
+        """
         if run not in self._runs:
             self._runs.add(run)
-            self.earlier += spent
+            if self._lender is None:
+                self.earlier += spent
+                self._funds.spent += spent
 
-    def worst_case(self, target: Target, call: Call, prices: Prices, longest: int = 0) -> float:
+    def worst_case(
+        self, target: Target, call: Call, prices: Prices, longest: int = 0, tokens: int | None = None
+    ) -> float:
         """The most US dollars that one attempt may cost. Logs once if that rests on an assumption.
 
         Args:
@@ -133,49 +180,85 @@ class Purse:
             call: the call.
             prices: the price list.
             longest: tokens of the longest answer that the target has given.
+            tokens: the most tokens of the call's input, if they are known.
 
         Raises:
             ConfigError: the price is not known, so a budget cannot be kept.
         """
         output = most_output(call, longest)
-        worst = prices.worst_case(target, most_input(call), output, service_tier=call.service_tier)
+        tokens = most_input(call) if tokens is None else tokens
+        worst = prices.worst_case(target, tokens, output, service_tier=call.service_tier)
         if worst is None:
+            if self.allow_unknown_price:
+                return 0.0
             raise ConfigError(_unpriced(target, call, prices))
         if worst and call.max_tokens is None and not self._assumes:
             self._assumes = True
             _log.warning(
-                "without max_tokens, the budget assumes that an answer has at most %s tokens; "
-                "set it with max_tokens (--param max_tokens=…)",
+                "without max_tokens, the budget assumes that an answer has at most %s tokens, until %s answers have "
+                "shown how long they are; set it with max_tokens (--param max_tokens=…)",
                 f"{output:,}",
+                ENOUGH,
             )
         return worst
 
-    async def reserve(self, worst: float) -> None:
-        """Reserve an attempt's worst case, first come, first served.
+    def take(self, kind: Hashable, worst: float) -> Reservation | None:
+        """Reserve an attempt's money without waiting; None if it has to wait. See `reserve`."""
+        return None if self._waiting else self._funds.take(self._shapes.of(kind), worst)
 
-        Most attempts cost far less. So an attempt that does not fit waits for others to be settled before it fails.
+    async def reserve(self, kind: Hashable, worst: float) -> Reservation:
+        """Reserve an attempt's money, first come, first served.
+
+        Most attempts cost far less than they might. So an attempt that does not fit waits for others to be settled
+        before it fails.
+
+        Args:
+            kind: what tells it from attempts that cost another share of their worst case.
+            worst: the most US dollars that it may cost.
 
         Raises:
             BudgetExceeded: nothing is in flight that could make room.
         """
-        async with self._turn:
-            while worst > self.left:
-                if not self._open:
-                    raise BudgetExceeded(f"not sent: it may cost ${worst:.4f}, and {self._account()}")
-                self._settled.clear()
-                await self._settled.wait()
-            self._open += 1
-            self._reserved += worst
+        shape = self._shapes.of(kind)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while (held := self._funds.take(shape, worst)) is None:
+                    if await self._borrowed(shape, worst):
+                        continue
+                    if not self._funds.open:
+                        raise BudgetExceeded(f"not sent: it may cost ${worst:.4f}, and {self._account()}")
+                    self._settled.clear()
+                    await self._settled.wait()
+                return held
+        finally:
+            self._waiting -= 1
+
+    async def _borrowed(self, shape: Shape, worst: float) -> bool:
+        """Borrow what an attempt lacks, from a budget that processes share."""
+        if self._lender is None:
+            return False
+        funds = self._funds
+        loan = await self._lender.lend(funds.lacks(shape, worst), funds.spent + funds.reserved)
+        funds.amount += loan.usd
+        self._shared_left = loan.left
+        return loan.usd > 0.0
 
     def _account(self) -> str:
+        if self._lender is not None:
+            return f"${max(0.0, self._shared_left):.4f} of the budget of {self.budget} is left"
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
-        return f"${max(0.0, self.left):.4f} of the budget of ${self.budget:g} is left{earlier}"
+        return f"${max(0.0, self._funds.left):.4f} of the budget of {self.budget} is left{earlier}"
 
-    def release(self, worst: float) -> None:
+    def release(self, held: Reservation, cost: float | None) -> None:
         """Give back a reservation; the real cost is counted by now."""
-        self._open -= 1
-        self._reserved = self._reserved - worst if self._open else 0.0
+        self._funds.release(held, cost)
         self._settled.set()
+
+    async def close(self) -> None:
+        """Give back what was borrowed and not used."""
+        if self._lender is not None:
+            await self._lender.close(self._funds.spent + self._funds.reserved)
 
 
 def _unpriced(target: Target, call: Call, prices: Prices) -> str:
@@ -183,7 +266,8 @@ def _unpriced(target: Target, call: Call, prices: Prices) -> str:
     name = f"{target.name}@{call.service_tier}" if known else target.name
     return (
         f"the price of {name} is not known, so a budget cannot be kept: "
-        f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own'
+        f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own; '
+        "or leave such calls out of the budget with allow_unknown_price=True (--allow-unknown-price)"
     )
 
 
@@ -236,13 +320,26 @@ class Budget:
         return await self._pass(call, call_next)
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
-        """Send the call only if it cannot exceed the budget."""
-        worst = self._purse.worst_case(self._target, call, self._prices, self._longest)
-        await self._purse.reserve(worst)
+        """Send the call only if it fits into the budget."""
+        purse, tokens = self._purse, most_input(call)
+        worst = purse.worst_case(self._target, call, self._prices, self._longest, tokens)
+        size = tokens.bit_length()
+        kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
+        held = purse.take(kind, worst) or await purse.reserve(kind, worst)
+        account = current_journey().account
+        before = account.cost
+        cost: float | None = None
         try:
-            return await self._counted(call, call_next)
+            reply = await self._counted(call, call_next)
+        except CallError as error:
+            if error.reply is not None:  # an answer that cannot be used costs what others cost
+                cost = _between(before, account.cost)
+            raise
+        else:
+            cost = _between(before, account.cost)
+            return reply
         finally:
-            self._purse.release(worst)
+            purse.release(held, cost)
 
     async def _counted(self, call: Call, call_next: CallNext) -> Reply:
         """Add up the cost of the attempt, however it ends."""
@@ -289,3 +386,7 @@ class Budget:
     def _cost(self, call: Call, reply: Reply, at: float | None) -> float | None:
         tier = reply.service_tier or call.service_tier
         return self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier, at=at)
+
+
+def _between(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before

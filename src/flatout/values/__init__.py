@@ -4,6 +4,7 @@ They are frozen msgspec structs: created in a fraction of a microsecond, compare
 Durations are float seconds, money is US dollars, tokens and counts are int. What is unknown is None, never 0.
 """
 
+from .budget import Budget
 from .call import Call, CallLike, OutputType
 from .limits import Limits
 from .reply import Cached, Message, OutputT, Reply, ToolCall, Usage
@@ -12,6 +13,7 @@ from .target import Endpoint, Target
 
 __all__ = [
     "Answered",
+    "Budget",
     "Cached",
     "Call",
     "CallLike",

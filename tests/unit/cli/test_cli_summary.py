@@ -163,3 +163,14 @@ def test_a_limit_that_nobody_gave_is_said_to_be_searched_for() -> None:
     assert "requests per minute 75 %, concurrency 25 %" in known
     found = text(Progress(answered=1, elapsed=1.0, waits=waits, searched={"requests"}))
     assert "finding the limit on requests 75 %, concurrency 25 %" in found
+
+
+def test_a_used_up_budget_says_what_is_left_and_what_it_would_cost() -> None:
+    """Nobody could tell what to raise the budget to."""
+    progress = Progress(answered=400, cost=5.0, failures={"BudgetExceeded": Failure(600, "not sent", None, "raise it")})
+    stopped = RunEnd(interrupted=False, unfinished=600, run_file="a.flatout", output="a.jsonl")
+    assert "600 rows, for about $7.50 more" in text(progress, stopped)
+    progress.cost = 0.0
+    assert "left to do" in text(progress, stopped)
+    assert "more" not in text(progress, stopped).split("left to do")[1].split("\n")[0]
+    assert "left to do" not in text(full(), BROKEN)

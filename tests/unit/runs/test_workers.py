@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout import BudgetExceeded, Call, Config, ConfigError, Image, Limits
+from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Limits
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
 from flatout.layers.budget import Purse
@@ -64,8 +64,8 @@ def test_a_report_comes_back_as_it_was() -> None:
         unpaid=[(7, 1)],
         items=[list(msgspec.structs.astuple(item(7, cost=0.25)))],
         dropped=[8],
-        reserves=[(0, 0.125)],
-        released=[0.125],
+        reserves=[(0, "m 30", 0.125)],
+        released=[(0, 0.125)],
         progress=progress,
         logged=[(30, "a warning")],
         failure=("ConfigError", "wrong"),
@@ -147,7 +147,7 @@ def test_a_worker_has_the_parents_settings(monkeypatch: pytest.MonkeyPatch) -> N
     target = client._engine.targets.target("mine/m")
     assert target.endpoint.headers == {"Authorization": "secret-key", "X-Key": "secret-key"}
     assert shared_by(client, "mine/m") == Limits(rpm=60, shared="the workers of x")
-    assert client.purse.budget == 3.0
+    assert client.purse.budget == Budget(3.0)
 
 
 def test_targets_that_share_their_limits_already_go_on_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,21 +236,21 @@ def test_the_purse_is_the_parents() -> None:
     async def main() -> None:
         reports: list[Report] = []
         purse = LentPurse(5.0, outbox := Outbox(reports.append, lambda: purse.account))
-        granted, refused, late = (asyncio.ensure_future(purse.reserve(worst)) for worst in (1.0, 2.0, 3.0))
+        granted, refused, late = (asyncio.ensure_future(purse.reserve("m", worst)) for worst in (1.0, 2.0, 3.0))
         await asyncio.sleep(0)
         purse.add(0.5, 1, 0.25)
         outbox.flush()
-        assert reports[0].reserves == [(0, 1.0), (1, 2.0), (2, 3.0)]
+        assert reports[0].reserves == [(0, "m", 1.0), (1, "m", 2.0), (2, "m", 3.0)]
         assert reports[0].account == Account(0.5, 1, 0.25)
         late.cancel()
         await asyncio.sleep(0)
         purse.hear(Order(granted=[0, 2], refused=[(1, "nothing is left")]))
-        await granted
+        held = await granted
         with pytest.raises(BudgetExceeded, match="nothing is left"):
             await refused
-        purse.release(1.0)
+        purse.release(held, 0.5)
         outbox.flush()
-        assert sorted(reports[1].released) == [1.0, 3.0]
+        assert sorted(reports[1].released) == [(0, 0.5), (2, None)]
 
     asyncio.run(main())
 

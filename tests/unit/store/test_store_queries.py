@@ -42,7 +42,7 @@ def test_every_statement_fits_the_tables() -> None:
         database.migrate(connection, 0)
         for topic in TOPICS:
             for statement in queries.queries(topic).values():
-                if statement.startswith("CREATE"):
+                if statement.startswith("CREATE"):  # tables of a file of their own
                     connection.execute(statement)
                 elif not statement.startswith(("PRAGMA", "BEGIN", "COMMIT", "ROLLBACK")):
                     names = dict.fromkeys(re.findall(r":(\w+)", statement))

@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from flatout.errors import FlatoutError
+from flatout.policies.spending import Reservation
 from flatout.runs.story.progress import Progress
 
 from .calls import encoded
@@ -54,7 +54,7 @@ class Member:
         rows: the rows that it has, by their indices.
         answers: its answers that are not in the run file yet.
         uncommitted: how many rows those are.
-        open: the reservations that it holds, by their amounts.
+        open: the reservations that it holds, by their tickets.
         account: what it has spent so far.
         told: its counters, up to its last answer in the run file.
         dismissed: whether it was told that no more rows come.
@@ -66,7 +66,7 @@ class Member:
         self.rows: dict[int, Given] = {}
         self.answers: asyncio.Queue[Answers] = asyncio.Queue()
         self.uncommitted = 0
-        self.open: Counter[float] = Counter()
+        self.open: dict[int, Reservation] = {}
         self.account = Account()
         self.told = Progress()
         self.dismissed = False

@@ -63,8 +63,8 @@ class Report(Struct, array_like=True, omit_defaults=True):
         unpaid: attempts that failed and cost nothing: the row's index, and the attempt's number.
         items: finished rows: the values of an `flatout.store.Item`, without what the parent knows itself.
         dropped: the indices of rows that were given and will not be asked, because the run is stopping.
-        reserves: reservations: a ticket, and the most US dollars that the attempt may cost.
-        released: the amounts of reservations that ended.
+        reserves: reservations: a ticket, the kind of attempt, and the most US dollars that it may cost.
+        released: reservations that ended: the ticket, and what the attempt cost; None if that is unknown.
         progress: the worker's counters, with ``items`` counted.
         logged: lines of the log: the level, and the text.
         failure: what ended the worker: the error's class and message.
@@ -75,8 +75,8 @@ class Report(Struct, array_like=True, omit_defaults=True):
     unpaid: list[tuple[int, int]] = []
     items: list[list[Any]] = []
     dropped: list[int] = []
-    reserves: list[tuple[int, float]] = []
-    released: list[float] = []
+    reserves: list[tuple[int, str, float]] = []
+    released: list[tuple[int, float | None]] = []
     progress: Progress | None = None
     logged: list[tuple[int, str]] = []
     failure: tuple[str, str] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from itertools import count
 
@@ -12,8 +12,10 @@ import msgspec
 
 from flatout.errors import BudgetExceeded
 from flatout.layers.budget import Purse
+from flatout.policies.spending import Reservation, Shape
 from flatout.runs.story.progress import Progress
 from flatout.store import Item
+from flatout.values import Budget
 
 from .messages import Account, Order, Report
 
@@ -22,6 +24,10 @@ TOGETHER = 0.003
 
 OWN = slice(2, 5)
 """The values of an Item that the parent fills in: the fingerprint, the input's row and the rendered call."""
+
+
+_NOT_HERE = Shape()
+"""Stands for the shapes that the parent learns."""
 
 
 class Outbox:
@@ -96,48 +102,64 @@ class RemoteFile:
                 noted.set_result(None)
 
 
+class Ticket(Reservation):
+    """A reservation that lies with the parent."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, worst: float) -> None:
+        super().__init__(_NOT_HERE, worst)
+        self.number = number
+
+
 class LentPurse(Purse):
     """A purse whose money lies with the parent, because all workers spend it."""
 
     __slots__ = ("_asked", "_outbox", "_tickets")
 
-    def __init__(self, budget: float | None, outbox: Outbox) -> None:
+    def __init__(self, budget: Budget | float | None, outbox: Outbox) -> None:
         super().__init__(budget)
         self._outbox = outbox
         self._tickets = count()
-        self._asked: dict[int, tuple[float, asyncio.Future[None]]] = {}
+        self._asked: dict[int, tuple[Ticket, asyncio.Future[None]]] = {}
 
     @property
     def account(self) -> Account:
         """What this worker has spent so far."""
         return Account(self.spent, self.unknown, self.reckoned)
 
-    async def reserve(self, worst: float) -> None:
+    def take(self, kind: Hashable, worst: float) -> Reservation | None:
+        """Nothing can be reserved without waiting for the parent."""
+        return None
+
+    async def reserve(self, kind: Hashable, worst: float) -> Reservation:
         """See `Purse.reserve`."""
-        ticket, granted = next(self._tickets), asyncio.get_running_loop().create_future()
-        self._asked[ticket] = worst, granted
-        self._outbox.report.reserves.append((ticket, worst))
+        ticket, granted = Ticket(next(self._tickets), worst), asyncio.get_running_loop().create_future()
+        self._asked[ticket.number] = ticket, granted
+        self._outbox.report.reserves.append((ticket.number, str(kind), worst))
         try:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
-                self.release(worst)  # granted and cancelled in one turn of the loop
+                self.release(ticket, None)  # granted and cancelled in one turn of the loop
             raise
+        return ticket
 
-    def release(self, worst: float) -> None:
+    def release(self, held: Reservation, cost: float | None) -> None:
         """See `Purse.release`."""
-        self._outbox.report.released.append(worst)
+        assert isinstance(held, Ticket)
+        self._outbox.report.released.append((held.number, cost))
 
     def hear(self, order: Order) -> None:
         """Let the attempts go that the budget has room for, and fail the others."""
-        for ticket in order.granted:
-            worst, granted = self._asked.pop(ticket)
+        for number in order.granted:
+            ticket, granted = self._asked.pop(number)
             if granted.done():  # cancelled
-                self.release(worst)
+                self.release(ticket, None)
             else:
                 granted.set_result(None)
-        for ticket, why in order.refused:
-            _, granted = self._asked.pop(ticket)
+        for number, why in order.refused:
+            _, granted = self._asked.pop(number)
             if not granted.done():
                 granted.set_exception(BudgetExceeded(why))
 

@@ -196,10 +196,10 @@ class Team:
                 given.tries.pop(attempt, None)
         for index in report.dropped:
             member.rows.pop(index, None)
-        for amount in report.released:
-            self._release(member, amount)
-        for ticket, amount in report.reserves:
-            self._begin(self._reserve(member, ticket, amount))
+        for ticket, cost in report.released:
+            self._purse.release(member.open.pop(ticket), cost)
+        for ticket, kind, worst in report.reserves:
+            self._begin(self._reserve(member, ticket, kind, worst))
         if report.items or report.progress is not None:
             self._write(member, report)
         self._changed()
@@ -247,21 +247,17 @@ class Team:
         spent, reckoned = account.spent - before.spent, account.reckoned - before.reckoned
         self._purse.add(spent, account.unknown - before.unknown, reckoned)
 
-    async def _reserve(self, member: Member, ticket: int, amount: float) -> None:
+    async def _reserve(self, member: Member, ticket: int, kind: str, worst: float) -> None:
         try:
-            await self._purse.reserve(amount)
+            held = await self._purse.reserve(kind, worst)
         except BudgetExceeded as error:
             member.order.refused.append((ticket, str(error)))
             return
         if member.ended.done():
-            self._purse.release(amount)
+            self._purse.release(held, None)
         else:
-            member.open[amount] += 1
+            member.open[ticket] = held
             member.order.granted.append(ticket)
-
-    def _release(self, member: Member, amount: float) -> None:
-        member.open[amount] -= 1
-        self._purse.release(amount)
 
     # The end of a worker
 
@@ -299,9 +295,8 @@ class Team:
             known = [cost for cost in given.tries.values() if cost != 0.0]  # 0.0: the model costs nothing
             self._purse.add(0.0, len(known), sum(cost or 0.0 for cost in known))
             given.tries.clear()
-        for amount, times in member.open.items():
-            for _ in range(times):
-                self._purse.release(amount)
+        for held in member.open.values():
+            self._purse.release(held, None)
         member.open.clear()
         await self._store.lose(lost)
 

@@ -87,6 +87,7 @@ class Worker:
         self._log_to_parent(outset.level)
         client = outset.make_client()
         self._purse.budget = client.purse.budget
+        self._purse.allow_unknown_price = client.purse.allow_unknown_price
         client.purse = self._purse
         async with client, _exporting(client, outset):
             tally = Tally(self._progress, client)

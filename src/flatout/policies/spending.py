@@ -1,0 +1,280 @@
+"""Decides whether an attempt fits into what is left of a budget.
+
+The worst case of an attempt is far above what it costs: a tokenizer makes one token of four bytes, and few answers
+reach `max_tokens`. If the worst case of everything in flight is reserved, few calls are in flight at a time, long
+before the budget is used. So each kind of call (a *shape*) is watched: what *share* of its worst case does an attempt
+really cost? An attempt fits in one of two ways:
+
+- The worst cases of everything in flight together exceed what is left by no more than ``over``. This is certain,
+  whatever the answers are. It decides at the end of a budget, where few attempts are in flight.
+- An upper quantile of what everything in flight will cost together is left: the mean plus `DEVIATIONS` standard
+  deviations, and `LONG` attempts that reach their worst case.
+
+What is in flight is no fair sample: short answers are over soon, long ones remain (the inspection paradox). So the
+quantile is that of a *cohort*: all attempts since the oldest one in flight, those that are over included. Their costs
+are as the shape's costs are, whichever of them are over; what is already paid is subtracted. An attempt that is
+overtaken by many others leaves the cohort, and counts its worst case from then on. Shares are learnt in the order
+of the cohort, and beside that as they come, so that a change of the lengths is noticed soon: the higher mean counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Hashable
+from typing import NamedTuple
+
+ENOUGH = 30
+"""Answers of a shape after which its shares are used."""
+
+UNSEEN = 3.0
+"""Worst cases that are assumed to be among the answers seen: of what happens to 3 in n calls, n calls show at least one
+in 95 % of cases (the rule of three; Hanley and Lippman-Hand 1983)."""
+
+DEVIATIONS = 4.0
+"""Standard deviations to reserve beyond the mean."""
+
+LONG = 4
+"""Attempts in flight that may reach their worst case beyond that."""
+
+OVERTAKEN = 8
+"""A cohort has at most this many times as many attempts as are in flight."""
+
+SHAPES = 256
+"""Shapes that are learnt apart; calls of further shapes reserve their worst case."""
+
+_FORGET = 1.0 - 1.0 / 1_000
+"""The weight that an answer keeps when the next one comes."""
+
+_LATELY = 1.0 / 50
+"""The weight of the newest answer in the mean of late."""
+
+
+class Shape:
+    """The attempts of one shape: what they cost, and what those in flight will cost.
+
+    Attributes:
+        seen: the answers whose costs are known.
+        likely: US dollars that its attempts in flight cost on average.
+        variance: of that.
+    """
+
+    __slots__ = (
+        *("_cohort", "_flying", "_late", "_lately", "_mean", "_open", "_paid", "_square", "_sums", "_whole"),
+        *("likely", "seen", "variance"),
+    )
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.likely = 0.0
+        self.variance = 0.0
+        self._mean = 1.0
+        self._square = 0.0  # the variance of a share
+        self._sums = (0.0, 0.0, 0.0)  # weights, shares, squares of shares
+        self._lately = 0.0
+        self._cohort: deque[Reservation] = deque()
+        self._whole = [0.0, 0.0]  # worst cases of the cohort, and their squares
+        self._paid = 0.0  # by the cohort
+        self._open = 0.0  # worst cases of its attempts in flight
+        self._flying = 0  # and their number
+        self._late = 0.0  # worst cases of attempts that left the cohort in flight
+
+    def __repr__(self) -> str:
+        return f"Shape(mean={self._mean:.4f}, seen={self.seen})"
+
+    def expects(self, more: float = 0.0) -> tuple[float, float]:
+        """The mean and the variance of what the attempts in flight cost, together with one more of this worst case."""
+        whole, squares = self._whole
+        if self.seen < ENOUGH:
+            return self._open + more + self._late, 0.0
+        share = max(self._mean, self._lately)
+        mean = max((self._open + more) * share, (whole + more) * share - self._paid)
+        return mean + self._late, (squares + more * more) * self._square
+
+    def begin(self, held: Reservation) -> None:
+        """Hear that an attempt is reserved."""
+        most = held.most
+        self._cohort.append(held)
+        self._whole[0] += most
+        self._whole[1] += most * most
+        self._flying += 1
+        self._open += most
+        if len(self._cohort) > OVERTAKEN * (self._flying + 1):
+            first = self._leave()
+            first.late = True
+            self._flying -= 1
+            self._open -= first.most
+            self._late += first.most
+            self._shrink()
+
+    def end(self, held: Reservation, cost: float | None) -> None:
+        """Hear that an attempt is over, and what it cost."""
+        held.cost = cost
+        held.ended = True
+        if cost is not None and held.most > 0.0:
+            self._lately += (cost / held.most - self._lately) * _LATELY
+        if held.late:
+            self._late -= held.most
+            self._learn(held)
+            return
+        self._flying -= 1
+        self._open -= held.most
+        if cost is None:  # it was not answered, so nothing is to be expected in its place
+            self._whole[0] -= held.most
+            self._whole[1] -= held.most * held.most
+            held.most = 0.0
+        self._paid += cost or 0.0
+        self._shrink()
+
+    def _shrink(self) -> None:
+        cohort = self._cohort
+        while cohort and cohort[0].ended:
+            self._learn(self._leave())
+        if not cohort:
+            self._whole, self._open, self._paid = [0.0, 0.0], 0.0, 0.0
+
+    def _leave(self) -> Reservation:
+        first = self._cohort.popleft()
+        self._whole[0] -= first.most
+        self._whole[1] -= first.most * first.most
+        self._paid -= first.cost or 0.0
+        return first
+
+    def _learn(self, held: Reservation) -> None:
+        if held.cost is None or held.most <= 0.0:
+            return
+        share = held.cost / held.most
+        weight, total, squares = self._sums
+        self._sums = weight * _FORGET + 1.0, total * _FORGET + share, squares * _FORGET + share * share
+        self.seen += 1
+        if self.seen >= ENOUGH:
+            weight, total, squares = (value + UNSEEN for value in self._sums)
+            self._mean = total / weight
+            self._square = max(0.0, squares / weight - self._mean * self._mean)
+
+
+class Reservation:
+    """The money reserved for one attempt.
+
+    Attributes:
+        shape: the shape of its call; None if that is not learnt.
+        most: its worst case, in US dollars.
+        cost: what it cost; None if unknown.
+        ended: whether it is over.
+        late: whether it was overtaken by many others.
+    """
+
+    __slots__ = ("cost", "ended", "late", "most", "shape")
+
+    def __init__(self, shape: Shape, most: float) -> None:
+        self.shape = shape
+        self.most = most
+        self.cost: float | None = None
+        self.ended = False
+        self.late = False
+
+
+class Loan(NamedTuple):
+    """The answer to a request for money.
+
+    Attributes:
+        usd: how much was granted; 0 for none.
+        left: how much nobody holds after that.
+    """
+
+    usd: float
+    left: float
+
+
+class Funds:
+    """What is spent and reserved of an amount of money, in US dollars.
+
+    Attributes:
+        amount: what may be spent.
+        over: by how much the amount may be exceeded.
+        spent: what was spent; unknown costs count by their estimates.
+        open: the number of attempts in flight.
+        exposed: the most by which the amount could ever have been exceeded, had all answers in flight been the longest
+            possible at once.
+    """
+
+    __slots__ = ("_largest", "_likely", "_most", "_variance", "amount", "exposed", "open", "over", "spent")
+
+    def __init__(self, amount: float, over: float = 0.0) -> None:
+        self.amount = amount
+        self.over = over
+        self.spent = 0.0
+        self.open = 0
+        self.exposed = 0.0
+        self._likely = self._variance = self._most = self._largest = 0.0
+
+    def __repr__(self) -> str:
+        return f"Funds(spent=${self.spent:.4f}, reserved=${self._likely:.4f}, amount=${self.amount:g})"
+
+    @property
+    def reserved(self) -> float:
+        """What the attempts in flight are likely to cost."""
+        return self._likely
+
+    @property
+    def left(self) -> float:
+        """What is neither spent nor likely to be spent by what is in flight."""
+        return self.amount - self.spent - self._likely
+
+    def lacks(self, shape: Shape, most: float) -> float:
+        """How much too little is left for an attempt with this worst case; 0 or less if it fits."""
+        free = self.amount - self.spent
+        likely, variance = shape.expects(most)
+        likely += self._likely - shape.likely - free
+        certain = max(likely, self._most + most - free - self.over)
+        if certain <= 0.0:
+            return certain
+        spread = DEVIATIONS * math.sqrt(max(0.0, variance + self._variance - shape.variance))
+        return min(certain, likely + spread + LONG * max(self._largest, most))
+
+    def take(self, shape: Shape, most: float) -> Reservation | None:
+        """Reserve an attempt's money; None if it does not fit."""
+        if self.lacks(shape, most) > 0.0:
+            return None
+        held = Reservation(shape, most)
+        self.open += 1
+        self._most += most
+        self._largest = max(most, self._largest * 0.999)  # a large call that is over is forgotten slowly
+        self.exposed = max(self.exposed, self.spent + self._most - self.amount)
+        shape.begin(held)
+        self._reckon(shape)
+        return held
+
+    def release(self, held: Reservation, cost: float | None) -> None:
+        """Give a reservation back. What the attempt has cost is in ``spent`` by now."""
+        self.open -= 1
+        self._most -= held.most
+        held.shape.end(held, cost)
+        self._reckon(held.shape)
+        if not self.open:
+            self._likely = self._variance = self._most = self._largest = 0.0
+
+    def _reckon(self, shape: Shape) -> None:
+        """Renew a shape's part of the sums."""
+        likely, variance = shape.expects()
+        self._likely += likely - shape.likely
+        self._variance += variance - shape.variance
+        shape.likely, shape.variance = likely, variance
+
+
+class Shapes:
+    """The shapes of one target's calls."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Shape] = {}
+
+    def of(self, key: Hashable) -> Shape:
+        """The shape with a key. All keys beyond the first `SHAPES` share one."""
+        shape = self._known.get(key)
+        if shape is None:
+            if len(self._known) >= SHAPES:
+                key = None
+            shape = self._known.setdefault(key, Shape())
+        return shape

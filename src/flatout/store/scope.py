@@ -1,0 +1,149 @@
+"""A budget that the processes of one machine share: a small SQLite file for each scope.
+
+A process borrows some money, spends it without looking at the file again, and borrows more before it runs out. So a
+call costs nothing extra. What is lent is committed before it is spent, and only its borrower gives it back. So all
+processes together never spend more than the budget, whenever one of them is killed: what it had borrowed counts as
+spent, because nobody knows how much of it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from flatout.errors import ConfigError
+from flatout.policies.spending import Loan
+from flatout.values.budget import Budget
+
+from .database import transaction
+from .queries import queries
+
+_SQL = queries("scope")
+_APPLICATION_ID = 0x464C4142
+"""SQLite's field for the program that owns a file: "FLAB"."""
+
+_PORTION = 0.02
+"""The share of a budget to borrow at a time, if less is needed."""
+
+_REST = 0.25
+"""The largest share of what is left to borrow at a time, if less is needed: others want to go on, too."""
+
+_BUSY = 10.0
+"""Seconds to wait for other processes. Each one holds the file for a few milliseconds."""
+
+
+class Scope:
+    """Lends money from a shared budget.
+
+    Args:
+        budget: the budget; its ``shared`` is not None.
+        folder: where the file is kept.
+        wall: the wall clock, in seconds since the epoch.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+
+    def __init__(self, budget: Budget, folder: Path, wall: Callable[[], float] = time.time) -> None:
+        self._budget = budget
+        self._wall = wall
+        self._process = uuid.uuid4().hex
+        self._period = ""  # of the last loan
+        self._borrowed = 0.0  # in all
+        self._turn = asyncio.Lock()
+        # Names never become paths. Each kind of period has a file of its own.
+        mark = hashlib.sha256(f"{budget.per}\0{budget.shared}".encode()).hexdigest()[:24]
+        self._path = folder / f"{mark}.budget"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            with closing(self._opened()) as file:
+                application, version = file.execute(_SQL["identity"]).fetchone()
+                if application not in (0, _APPLICATION_ID) or version != 0:
+                    raise ConfigError(f"the budget {budget} cannot be kept: {self._path} is not a file of this flatout")
+                file.execute(_SQL["create"])
+                file.execute(_SQL["name"])
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+
+    def __repr__(self) -> str:
+        return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
+
+    async def lend(self, need: float, used: float) -> Loan:
+        """See `flatout.layers.budget.Lender`."""
+        async with self._turn:
+            return await asyncio.to_thread(self._lend, need, used)
+
+    async def close(self, used: float) -> None:
+        """See `flatout.layers.budget.Lender`. A scope that lent nothing does not touch its file."""
+        if not self._period:
+            return
+        async with self._turn:
+            await asyncio.to_thread(self._settle, used)
+
+    def left(self) -> float:
+        """US dollars that nobody holds in this period."""
+        try:
+            with closing(self._opened()) as file:
+                return self._left(file, self._now())
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def _lend(self, need: float, used: float) -> Loan:
+        period = self._now()
+        try:
+            with closing(self._opened()) as file, transaction(file):
+                if self._period not in ("", period):
+                    self._move(file, period, max(0.0, self._borrowed - used))
+                self._period = period
+                left = self._left(file, period)
+                if need > left:
+                    return Loan(0.0, left)
+                usd = max(need, min(_PORTION * self._budget.usd, _REST * left))
+                file.execute(_SQL["lend"], (period, self._process, usd))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        self._borrowed += usd
+        return Loan(usd, left - usd)
+
+    def _settle(self, used: float) -> None:
+        """Give back what is not used, and keep what is used in one row for all processes."""
+        try:
+            with closing(self._opened()) as file, transaction(file):
+                self._move(file, self._period, 0.0, max(0.0, self._borrowed - used))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        self._period = ""
+        self._borrowed = used
+
+    def _move(self, file: sqlite3.Connection, period: str, rest: float, given: float = 0.0) -> None:
+        """Close the account of the last loan's period. The rest of the money goes to ``period``, or is given back."""
+        (own,) = file.execute(_SQL["own"], (self._period, self._process)).fetchone()
+        file.execute(_SQL["leave"], (self._period, self._process))
+        file.execute(_SQL["lend"], (self._period, "", max(0.0, own - rest - given)))
+        if rest:
+            file.execute(_SQL["lend"], (period, self._process, rest))
+
+    def _left(self, file: sqlite3.Connection, period: str) -> float:
+        (held,) = file.execute(_SQL["held"], (period,)).fetchone()
+        return self._budget.usd - float(held)
+
+    def _now(self) -> str:
+        shape = {"run": "all", "day": "%Y-%m-%d", "month": "%Y-%m"}[self._budget.per]
+        return time.strftime(shape, time.gmtime(self._wall()))
+
+    def _opened(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY)
+        file.execute(_SQL["durable"])
+        return file
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        why = getattr(error, "strerror", None) or error
+        return ConfigError(f"the budget {self._budget} cannot be kept in {self._path}: {why}")

@@ -1,0 +1,58 @@
+"""A budget: how much money, for how long, and who shares it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+
+from .checks import is_positive
+
+OVER = 0.004
+"""The stated bound on an overshoot, as a share of the budget: 2 cents of 5 dollars."""
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True):
+    """The most to spend, in US dollars.
+
+    Args:
+        usd: the amount.
+        per: what it is for: one ``"run"`` (and the processes that continue it), a ``"day"`` or a ``"month"``. Days and
+            months are those of UTC.
+        scope: a name. All processes of this user on this machine that use the same scope share one budget. Days and
+            months without a name share the scope ``"default"``. A run with a scope never starts anew: everything ever
+            spent under that name counts.
+
+    Raises:
+        ConfigError: the amount, the period or the scope is wrong.
+    """
+
+    usd: float
+    per: Literal["run", "day", "month"] = "run"
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_positive(self.usd):
+            raise ConfigError(f"budget is a number above 0, not {self.usd!r}")
+        if self.per not in ("run", "day", "month"):
+            raise ConfigError(f"a budget is per 'run', 'day' or 'month', not {self.per!r}")
+        scope: Any = self.scope
+        if scope is not None and not (isinstance(scope, str) and scope.strip() and scope.isprintable()):
+            raise ConfigError(f"a budget's scope is a name, such as 'team', not {scope!r}")
+
+    @property
+    def over(self) -> float:
+        """The stated bound on an overshoot, in US dollars."""
+        return OVER * self.usd
+
+    @property
+    def shared(self) -> str | None:
+        """The name under which processes share it; None if it belongs to one run."""
+        return self.scope or (None if self.per == "run" else "default")
+
+    def __str__(self) -> str:
+        """The amount, the period and the scope in words: ``$20 a day (team)``."""
+        period = "" if self.per == "run" else f" a {self.per}"
+        return f"${self.usd:g}{period}" + (f" ({self.shared})" if self.shared else "")

@@ -1,0 +1,34 @@
+"""One budget over several processes, of which some are killed."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.support.command_samples import PLENTY, end, flatout, provider, questions, start
+
+PER_TOKEN = 0.001
+
+
+def test_processes_share_a_budget_whichever_of_them_is_killed(tmp_path: Path) -> None:
+    """Two runs side by side would spend twice what was allowed, and each kill give the budget back what was billed."""
+    questions(tmp_path, 300)
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with provider(latency=0.1) as server:
+        name = f"{server.url.removeprefix('http://').removesuffix('/v1')}/any"
+        prices = f'[prices."{name}"]\ninput = {PER_TOKEN * 1e6}\noutput = {PER_TOKEN * 1e6}\n'
+        (tmp_path / "flatout.toml").write_text(prices)
+        rest = (*server.options(), *PLENTY, "--param", "max_tokens=20", "--budget", "4/day:team")
+        killed = start("run", "in.jsonl", "-o", "a.jsonl", *rest, folder=tmp_path, env=env)
+        other = start("run", "in.jsonl", "-o", "b.jsonl", *rest, folder=tmp_path, env=env)
+        server.wait_for(20)
+        killed.send_signal(signal.SIGKILL)
+        end(killed)
+        done = end(other)
+        assert done.code == 1
+        assert "of the budget of $4 a day (team) is left" in done.err
+        assert "left to do" in done.err
+        again = flatout("run", "in.jsonl", "-o", "a.jsonl", *rest, folder=tmp_path, env=env)
+        assert again.code == 1
+        stats = server.stats()
+        assert 1.0 < (stats["prompt_tokens"] + stats["output_tokens"]) * PER_TOKEN <= 4.0

@@ -1,0 +1,155 @@
+"""A budget that processes share."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
+from flatout.store.scope import Scope
+from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client, completion
+
+PRICES = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}
+NOON = 1_795_176_000.0  # 2026-11-20, in UTC
+DAY = 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "flatout" / "budgets"
+
+
+def scope(home: Path, at: float = NOON, **what: Any) -> Scope:
+    return Scope(Budget(**{"usd": 10, "per": "day", "scope": "team", **what}), home, lambda: at)
+
+
+def lend(asked: Scope, need: float, used: float = 0.0) -> float:
+    return asyncio.run(asked.lend(need, used)).usd
+
+
+def test_all_processes_together_keep_it(home: Path):
+    """Each process would spend the whole budget."""
+    chance = Random(1)
+    lent = 0.0
+    for _ in range(100):
+        lent += lend(scope(home), chance.uniform(0.01, 0.5))  # each is killed: nothing comes back
+    assert 9.5 <= lent <= 10.0 + 1e-9
+    assert scope(home).left() == pytest.approx(10.0 - lent, abs=1e-9)
+
+
+def test_what_was_not_used_comes_back(home: Path):
+    """Short runs would use up a budget without spending it."""
+    for _ in range(50):
+        one = scope(home)
+        lend(one, 1.0)
+        lend(one, 1.0, used=0.05)
+        asyncio.run(one.close(0.1))
+    assert scope(home).left() == pytest.approx(10.0 - 50 * 0.1)
+
+
+def test_a_new_day_has_a_new_budget(home: Path):
+    """A budget for a day would be one for ever, or money lent at night count for two days."""
+    now = [NOON]
+    one = Scope(Budget(10, "day", "team"), home, lambda: now[0])
+    assert lend(one, 9.0) == 9.0
+    assert lend(one, 2.0, used=8.0) == 0.0
+    now[0] += DAY
+    assert lend(one, 2.0, used=8.0) == 2.0
+    assert one.left() == pytest.approx(10 - 1.0 - 2.0)  # a dollar of yesterday's loan is still to be spent
+    now[0] -= DAY
+    assert one.left() == pytest.approx(2.0)
+
+
+def test_scopes_and_periods_are_apart(home: Path):
+    """One team's runs would be stopped by another's."""
+    assert lend(scope(home), 10.0) == 10.0
+    assert lend(scope(home), 1.0) == 0.0
+    assert lend(scope(home, scope="../other"), 1.0) == 1.0
+    assert lend(scope(home, per="month"), 1.0) == 1.0
+    assert all(path.parent == home for path in home.rglob("*"))
+
+
+def test_a_client_spends_no_more_than_the_scope_has(home: Path):
+    """A budget for a day would be kept by one run, and begin anew with the next."""
+
+    async def main() -> tuple[int, Any, float]:
+        wire = Wire(lambda _: completion("x", tokens=30))  # 0.09 each
+        async with client(wire, budget=Budget(1, "day", "team"), config=PRICES) as made:
+            results = await made.gather([Call(f"p{n}", max_tokens=30) for n in range(8)])
+            refused = [result.error for result in results if not result.ok]
+            return len(wire.prompts), refused[0] if refused else None, made.spent
+
+    first, second = run_virtual(main()), run_virtual(main())
+    assert first[:2] == (8, None)
+    assert first[2] + second[2] <= 1.0
+    assert second[0] < 8
+    assert isinstance(second[1], BudgetExceeded)
+    assert "of the budget of $1 a day (team) is left" in str(second[1])
+
+
+def test_a_file_that_is_none_is_told(home: Path):
+    """A damaged file would end the run with a traceback, or the budget not be kept."""
+    lend(scope(home), 1.0)
+    (path,) = home.glob("*.budget")
+    path.write_bytes(b"x" * 5_000)
+    with pytest.raises(ConfigError, match=r"the budget \$10 a day \(team\) cannot be kept in .*not a database"):
+        scope(home)
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 9")
+    with pytest.raises(ConfigError, match="is not a file of this flatout"):
+        scope(home)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match="cannot be kept in"):
+        scope(home)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"usd": 0}, "budget is a number above 0, not 0"),
+        ({"usd": float("nan")}, "budget is a number above 0, not nan"),
+        ({"usd": True}, "budget is a number above 0, not True"),
+        ({"usd": 5, "per": "week"}, "a budget is per 'run', 'day' or 'month', not 'week'"),
+        ({"usd": 5, "scope": " "}, "a budget's scope is a name, such as 'team', not ' '"),
+        ({"usd": 5, "scope": "a\nb"}, "a budget's scope is a name"),
+        ({"usd": 5, "scope": 3}, "a budget's scope is a name"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(wrong: dict[str, Any], said: str):
+    """It would be kept as another one than was meant."""
+    with pytest.raises(ConfigError, match=said):
+        Budget(**wrong)
+
+
+def test_flatout_toml_has_budgets_of_both_forms():
+    """A budget in the file would be refused, or not be kept."""
+    for given in (5, 5.0, {"usd": 5}, {"usd": 5, "per": "month", "scope": "team"}):
+        made = Client("local", config={"budget": given}, transport=Wire())
+        budget = made._engine.stack.purse.budget
+        assert budget == (Budget(**given) if isinstance(given, dict) else Budget(5))
+    with pytest.raises(ConfigError, match="per"):
+        Client("local", config={"budget": {"usd": 5, "per": "week"}}, transport=Wire())
+
+
+def test_calls_of_unknown_price_are_sent_only_if_that_is_allowed():
+    """A run with a budget would be impossible with a new model, or spend what nobody counts without a word."""
+
+    async def main() -> None:
+        async with client(Wire(), budget=1.0, allow_unknown_price=True) as made:
+            assert (await made.result(Call("x", max_tokens=5))).ok
+            assert (made.spent, made.unpriced) == (0.0, 1)
+        async with client(Wire(), budget=1.0) as made:
+            refused = (await made.result(Call("x", max_tokens=5))).error
+            assert isinstance(refused, ConfigError)
+            assert "--allow-unknown-price" in str(refused)
+
+    run_virtual(main())
