@@ -21,6 +21,9 @@ from .trials import Trials
 GUESSED = 1.3
 """Where its need is a guess, a call fails unsent only if it needs this many times what a limit allows."""
 
+_TOKENS = frozenset({"tpm", "itpm", "otpm"})
+"""The names of the limits that count tokens."""
+
 
 class Axes:
     """All known limits of one target. The pacer asks them together.
@@ -62,7 +65,7 @@ class Axes:
     @property
     def counts_tokens(self) -> bool:
         """Whether any limit counts tokens."""
-        return any(name in self.by_name for name in ("tpm", "itpm", "otpm"))
+        return not _TOKENS.isdisjoint(self.by_name)
 
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
