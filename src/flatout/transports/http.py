@@ -1,6 +1,6 @@
 """The HTTP client: sends requests over connections that every target of one Client shares.
 
-`flatout.transports.http1` is one connection, `flatout.transports.pool` keeps those to one origin,
+`flatout.transports.http1` is one connection, `.answer` one answer, `flatout.transports.pool` keeps those to one origin,
 `flatout.transports.dial` opens them, and `flatout.transports.failures` names what fails.
 """
 
@@ -20,9 +20,10 @@ from flatout.values.secret import Veiled
 
 from . import descriptors
 from .address import Address, Origin, address_of
+from .answer import Answer, Sink
 from .dial import Dialer
 from .failures import FAILED, named, quoted
-from .http1 import Answer, Connection, Sink
+from .http1 import Connection
 from .pool import Pool
 from .proxy import proxy_for
 from .room import Room, Share

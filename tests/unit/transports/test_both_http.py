@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from flatout.errors import CallError
 from flatout.layer import Request
 from flatout.transports.address import Origin
+from flatout.transports.answer import _READ_TOGETHER
 from flatout.transports.http import HttpTransport
-from flatout.transports.http1 import _READ_TOGETHER, Connection
+from flatout.transports.http1 import Connection
 from flatout.transports.over_aiohttp import AiohttpTransport
 from flatout.transports.pool import Pool
 from tests.support.byte_wire import Wire, cut, turns

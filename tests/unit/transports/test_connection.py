@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from flatout.errors import ProtocolError
-from flatout.transports.http1 import LARGE, MAX_HEAD, Answer, Connection
+from flatout.transports.answer import LARGE, MAX_HEAD, Answer
+from flatout.transports.http1 import Connection
 from tests.support.byte_wire import Wire, cut, turns
 
 HEAD = b"POST / HTTP/1.1\r\n\r\n"

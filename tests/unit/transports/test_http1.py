@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from flatout.errors import ConnectError, ProtocolError
 from flatout.testing import run_virtual
-from flatout.transports.http1 import LARGE, MAX_HEAD, Answer, Connection
+from flatout.transports.answer import LARGE, MAX_HEAD, Answer
+from flatout.transports.http1 import Connection
 
 HEAD = b"POST /v1 HTTP/1.1\r\nhost: x\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
