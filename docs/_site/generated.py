@@ -88,7 +88,7 @@ def _names(one: Any) -> str:
     if one.param_type_name == "argument":
         return f"`{value}`"
     names = ", ".join(f"`{name}`" for name in one.opts)
-    return names + (f" <code>{_cell(value)}</code>" if value else "")
+    return names + (f" <code>{_cell(value).replace('[', '&#91;')}</code>" if value else "")  # else a link in Markdown
 
 
 def _meaning(one: Any) -> str:
