@@ -75,7 +75,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
             assert not (tmp_path / "out.jsonl").exists()
         facts = json.loads(flatout("status", "out.jsonl", "--json", folder=tmp_path).out)
         assert facts["state"] == "broken off"
-        assert facts["answered"] > 200
+        stats = server.stats()
+        assert facts["answered"] >= stats["received"] - stats["most_in_flight"] * len(killed_at) > 0
         assert flatout(*command, folder=tmp_path).code == 0
         stats = server.stats()
         assert stats["received"] - count <= stats["most_in_flight"] * len(killed_at)

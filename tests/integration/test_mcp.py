@@ -182,11 +182,11 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConnectError, match=r"127\.0\.0\.1 cannot be used") as caught:
         enter(url="http://me:hunter2@127.0.0.1:9/mcp?key=hunter2")
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(ConfigError, match="one of them"):
+    with pytest.raises(ConfigError, match="takes either a command"):
         enter()
     with pytest.raises(ConfigError, match="list of words"):
         enter(command="my-server")
-    with pytest.raises(ConfigError, match="env is for"):
+    with pytest.raises(ConfigError, match="env is only for"):
         enter(url="http://127.0.0.1:9/", env={})
 
 
