@@ -16,7 +16,10 @@ from flatout.errors import ProtocolError
 from flatout.policies.failures.decision import CONNECTION_LOST
 
 LARGE = 256 * 1024
-"""Bytes from which a body is sent or read in pieces. A connection holds about this much of an unread answer."""
+"""Bytes from which a body is sent or read in pieces."""
+
+AHEAD = 64 * 1024
+"""Bytes of a body that is read in pieces after which the socket is not read until somebody has taken them."""
 
 MAX_HEAD = 64 * 1024
 """The most bytes of an answer's head, interim answers (1xx) included. Also the most that follow the head without a byte
@@ -27,6 +30,8 @@ MAX_HEADERS = 1_000
 
 _READ_TOGETHER = frozenset({"content-encoding", "transfer-encoding"})
 """Headers that say how to read the body. Given twice, both count (RFC 9110, section 5.3)."""
+
+_DIGITS = len(str(LARGE))
 
 _MOST_NAMES = 1_024
 """Header names that are remembered in lower case."""
@@ -137,6 +142,10 @@ class Answer:
     def is_read(self) -> bool:
         """Whether the whole body has arrived, and was read."""
         return self.complete and not self._chunks
+
+    def _is_large(self) -> bool:
+        length = self.headers.get("content-length", "")
+        return len(length) > _DIGITS or (len(length) == _DIGITS and int(length) > LARGE)
 
     @property
     def is_packed(self) -> bool:
@@ -324,7 +333,7 @@ class Answer:
             self._fail(ProtocolError("the answer is not valid HTTP: its transfer coding was not asked for"))
             raise _StopParsing
         self._framed = coding is not None or "content-length" in headers or status in {204, 304}
-        if not self._whole or self.is_packed:
+        if not self._whole or self.is_packed or self._is_large():
             self._whole = False
             self._arrive()
 
@@ -336,7 +345,7 @@ class Answer:
             return
         self._chunks.append(data)
         self._held += len(data)
-        if self._held > LARGE:
+        if self._held > (LARGE if self._whole else AHEAD):
             self._whole = False
             self._arrive()
             if not self._paused:
