@@ -30,7 +30,7 @@ Fill = Callable[[], object]
 RIGHT, WRONG = {"FLATOUT_API_KEY": "right"}, {"FLATOUT_API_KEY": "wrong"}
 
 
-@pytest.mark.parametrize("limits", [PLENTY, ()], ids=["known limits", "unknown limits"])
+@pytest.mark.parametrize("limits", [("--concurrency", "8"), ()], ids=["known concurrency", "unknown limits"])
 def test_a_wrong_key_stops_at_once(limits: tuple[str, ...], tmp_path: Path) -> None:
     """A mistyped key would be met with hundreds of refusals, which get accounts blocked; or the rows be lost."""
     questions(tmp_path, 500)
@@ -58,7 +58,7 @@ def test_an_unknown_model_stops_at_once(tmp_path: Path) -> None:
     """A mistyped model would cost one request for every row."""
     questions(tmp_path, 500)
     with provider(models=("good",)) as server:
-        done = flatout(*RUN, *server.options("god"), *PLENTY, folder=tmp_path, env=RIGHT)
+        done = flatout(*RUN, *server.options("god"), "--concurrency", "8", folder=tmp_path, env=RIGHT)
         assert done.code == 1
         assert server.received <= 10
         assert "answered 404: The model `god` does not exist" in done.err
