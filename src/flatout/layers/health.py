@@ -29,6 +29,6 @@ class Health:
         return f"Health({self._target}, {self._service!r})"
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
-        if self._service.stop is not None and not self._service.looks(asyncio.get_running_loop().time()):
+        if self._service.stop is not None and not self._service.looks(asyncio.get_running_loop().time(), call):
             raise self._service.refusal(self._target)
         return call_next(call)

@@ -162,6 +162,8 @@ class Limit:
             pacer = self.pacer = self._make_pacer(loop.time())
             self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
             self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        if service.bars(call):  # stopped while the call waited for money, or for the price table
+            raise service.refusal(self.target)
         need = Need()
         if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
             raise refusal

@@ -20,7 +20,7 @@ from flatout.errors import (
 from flatout.policies.failures.decision import UNKNOWN_HOST
 from flatout.policies.failures.gate import FIRST_LOOK, RAMP
 from flatout.policies.failures.health import GIVE_UP, NO_HOPE, RUN, WORD, TargetHealth
-from flatout.policies.failures.service import LOOK_AGAIN, SAME
+from flatout.policies.failures.service import LOOK_AGAIN, SAME, Service
 
 FAILED = ServerError("it failed", status=500)
 FULL = Overloaded("no capacity", status=503)
@@ -393,3 +393,17 @@ def test_its_repr_shows_its_state():
     target.go_down(ProtocolError("reset"))
     assert repr(target.health).startswith("TargetHealth(down, ")
     assert repr(target.chat) == "Service(chat, running)"
+
+
+def test_a_call_that_waited_while_the_service_was_stopped_does_not_go():
+    """Calls that wait for money would each meet the wrong key, hundreds of times."""
+    service = Service("chat")
+    waited, looking = object(), object()
+    assert not service.bars(waited)
+    service.close(AuthenticationError("the key is wrong", status=401), 1, 0.0)
+    assert service.bars(waited)
+    assert service.looks(LOOK_AGAIN, looking)
+    assert not service.bars(looking)
+    assert service.bars(waited)
+    assert service.heard(2)
+    assert not service.bars(waited)

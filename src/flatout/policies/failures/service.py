@@ -27,14 +27,16 @@ class Service:
         name: the kind.
         answered: whether it ever answered.
         stop: the failure that stopped it; None while it runs.
+        looker: the call that went to look last.
     """
 
-    __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "name", "stop")
+    __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "looker", "name", "stop")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.answered = False
         self.stop: CallError | None = None
+        self.looker: object = None
         self._stopped_at = 0  # the number of the last call sent by then
         self._look_at = 0.0
         self._suspect: tuple[int, object] | None = None  # the last call sent by a doubted refusal, and its call
@@ -48,12 +50,17 @@ class Service:
         """Whether it is stopped, or may be soon."""
         return self.stop is not None or self._suspect is not None
 
-    def looks(self, now: float) -> bool:
+    def looks(self, now: float, call: object = None) -> bool:
         """Whether a call may go to look although the service is stopped: one every few minutes."""
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_AGAIN
+        self.looker = call
         return True
+
+    def bars(self, call: object) -> bool:
+        """Whether a call must not go: the service is stopped, and this is not the call that looks."""
+        return self.stop is not None and call is not self.looker
 
     def refusal(self, target: str) -> CircuitOpen:
         """The error of a call that is not sent because the service is stopped."""
