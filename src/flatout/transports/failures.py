@@ -14,7 +14,7 @@ from functools import partial
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.layer import Request
 from flatout.policies.failures.decision import CERTIFICATE, CONNECTION_LOST, OPEN_FILES, PROXY_IGNORED, UNKNOWN_HOST
-from flatout.text.redact import excerpt, redact, secrets_in
+from flatout.text.redact import excerpt, redact, redact_url, secrets_in
 
 from .address import Origin
 from .descriptors import NONE_LEFT
@@ -60,7 +60,7 @@ def named(error: Exception, request: Request, *, trust_env: bool = False) -> Cal
         return error.with_traceback(None)
     if isinstance(error, Unreached):
         return _not_reached(error, request, trust_env)
-    reason = quoted(_reason(error), request)
+    reason = quoted(reason_of(error), request)
     if isinstance(error, ValueError):
         return ConnectError(f"no usable URL: {reason}", should_retry=False)
     return ProtocolError(f"the connection failed: {reason}", code=CONNECTION_LOST)
@@ -73,20 +73,20 @@ def quoted(text: str, request: Request) -> str:
 
 def _not_reached(failure: Unreached, request: Request, trust_env: bool) -> ConnectError:
     error = failure.reason
-    reason = quoted(_reason(error), request)
+    reason = quoted(reason_of(error), request)
     if error.errno in NONE_LEFT:
         return ConnectError(f"no connection: {reason}", code=OPEN_FILES)
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectError(f"the certificate of {failure.origin} does not verify: {reason}", code=CERTIFICATE)
     if isinstance(error, socket.gaierror):
         host = failure.first_hop.rpartition(":")[0]
-        return _unreachable(f"the host {host} is not known: {reason}", request, trust_env, UNKNOWN_HOST)
+        return unreachable(f"the host {host} is not known: {reason}", request, trust_env, UNKNOWN_HOST)
     if isinstance(error, TimeoutError) and error.errno is None:  # ours; the system's own has a number
-        return _unreachable("no connection within the connect timeout", request, trust_env)
-    return _unreachable(f"no connection to {failure.first_hop}: {reason}", request, trust_env)
+        return unreachable("no connection within the connect timeout", request, trust_env)
+    return unreachable(f"no connection to {failure.first_hop}: {reason}", request, trust_env)
 
 
-def _unreachable(text: str, request: Request, trust_env: bool, code: str | None = None) -> ConnectError:
+def unreachable(text: str, request: Request, trust_env: bool, code: str | None = None) -> ConnectError:
     """The error for an unreachable host. It mentions a proxy that is configured but not used: that may be the cause."""
     from urllib.request import getproxies_environment, proxy_bypass
 
@@ -98,11 +98,22 @@ def _unreachable(text: str, request: Request, trust_env: bool, code: str | None 
     return ConnectError(f"{text}; {scheme.upper()}_PROXY is set but not used", code=PROXY_IGNORED)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What the system, or TLS, says of an error."""
     text = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
     if "Connect call failed" in text and isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()  # asyncio's text repeats the address instead of the reason
     return text or type(error).__name__
+
+
+def redirected(request: Request, status: int, location: str) -> ProtocolError:
+    """The error for an answer that sends the client elsewhere."""
+    where = quoted(redact_url(location.partition("?")[0]), request)
+    return ProtocolError(
+        f"the server answered with a redirect to {where}; redirects are not followed: give that as base URL",
+        status=status,
+        should_retry=False,
+    )
 
 
 def _secrets(request: Request) -> Iterator[str]:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.journey import current_journey
 from flatout.layer import Request, Response, Streamed
-from flatout.text.redact import redact_url
 from flatout.values.secret import Veiled
 
 from . import descriptors
 from .address import Address, Origin, address_of
 from .answer import Answer, Sink
 from .dial import Dialer
-from .failures import FAILED, named, quoted
+from .failures import FAILED, named, redirected
 from .http1 import Connection
 from .pool import Pool
 from .proxy import proxy_for
@@ -161,10 +160,10 @@ class HttpTransport:
         connection = route.pool.take() or await _opened(route.pool)
         sent_at = connection.time()
         answer = await connection.ask(route.head(len(request.body)), request.body, whole=whole)
-        _record_wait("first_byte", answer.headed_at - sent_at)
+        record_wait("first_byte", answer.headed_at - sent_at)
         if 300 <= answer.status < 400:
             answer.end()
-            raise _redirected(request, answer)
+            raise redirected(request, answer.status, answer.headers.get("location", "nowhere"))
         return answer
 
     def _route(self, request: Request) -> _Route:
@@ -230,11 +229,11 @@ async def _opened(pool: Pool) -> Connection:
     finally:
         if opens is not None:
             opens(-1)
-        _record_wait("connect", time.monotonic() - started)
+        record_wait("connect", time.monotonic() - started)
 
 
 def _end(answer: Answer) -> None:
-    _record_wait("body", answer.seconds_since_head())
+    record_wait("body", answer.seconds_since_head())
     answer.end()
 
 
@@ -353,16 +352,8 @@ class _StreamedAnswer:
         raise failure
 
 
-def _redirected(request: Request, answer: Answer) -> ProtocolError:
-    where = quoted(redact_url(answer.headers.get("location", "nowhere").partition("?")[0]), request)
-    return ProtocolError(
-        f"the server answered with a redirect to {where}; redirects are not followed: give that as base URL",
-        status=answer.status,
-        should_retry=False,
-    )
-
-
-def _record_wait(cause: str, seconds: float) -> None:
+def record_wait(cause: str, seconds: float) -> None:
+    """Book seconds of the present call under a cause; see `flatout.events.WAITS`."""
     journey = current_journey(None)
     if journey is not None:
         journey.account.waited(cause, seconds)

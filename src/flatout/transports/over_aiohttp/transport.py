@@ -17,13 +17,13 @@ import aiohttp
 from yarl import URL
 
 from flatout.errors import ConnectError, ProtocolError
-from flatout.journey import current_journey
 from flatout.layer import Request, Response, Streamed
-from flatout.text.redact import redact_url
 from flatout.transports import descriptors
+from flatout.transports.failures import redirected
+from flatout.transports.http import record_wait
 from flatout.transports.room import Room, Share
 
-from .failures import FAILED, named, quoted
+from .failures import FAILED, named
 from .pool import Exchange, Pool, exchange
 
 CONNECT_TIMEOUT = 10.0
@@ -124,7 +124,7 @@ class AiohttpTransport:
                 yield _StreamedAnswer(request, answer, self._max_body, share)
             finally:
                 answer.close()
-                _record_wait("body", time.monotonic() - began)
+                record_wait("body", time.monotonic() - began)
 
     async def close(self) -> None:
         """Close every connection, and refuse further requests."""
@@ -140,7 +140,7 @@ class AiohttpTransport:
             content = await self._body(answer)
         finally:
             answer.close()  # harmless after a complete read: the connection is back in the pool by then
-        _record_wait("body", time.monotonic() - began)
+        record_wait("body", time.monotonic() - began)
         return Response(answer.status, _plain(answer.headers), content)
 
     async def _begin(self, request: Request) -> aiohttp.ClientResponse:
@@ -160,11 +160,11 @@ class AiohttpTransport:
         if len(request.body) > LARGE:
             body = io.BytesIO(request.body)  # sent in chunks, so that a large prompt does not hold up other calls
         answer = await session.request(request.method, url, data=body, headers=request.headers, allow_redirects=False)
-        _record_wait("connect", timing.connect_seconds)
-        _record_wait("first_byte", time.monotonic() - began - timing.connect_seconds)
+        record_wait("connect", timing.connect_seconds)
+        record_wait("first_byte", time.monotonic() - began - timing.connect_seconds)
         if 300 <= answer.status < 400:
             answer.close()
-            raise _redirected(request, answer)
+            raise redirected(request, answer.status, answer.headers.get("location", "nowhere"))
         return answer
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -231,15 +231,6 @@ async def _chunks(answer: aiohttp.ClientResponse, most: int, share: Share) -> As
             await share.turn()
 
 
-def _redirected(request: Request, answer: aiohttp.ClientResponse) -> ProtocolError:
-    where = quoted(redact_url(answer.headers.get("location", "nowhere").partition("?")[0]), request)
-    return ProtocolError(
-        f"the server answered with a redirect to {where}; redirects are not followed: give that as base URL",
-        status=answer.status,
-        should_retry=False,
-    )
-
-
 def _plain(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers under lower-case names, as a plain dict. Of headers with the same name it keeps the first.
 
@@ -255,9 +246,3 @@ def _plain(headers: Mapping[str, str]) -> dict[str, str]:
 def _lower(name: str) -> str:
     """The lower-case name, as one string shared by all answers."""
     return name.lower()
-
-
-def _record_wait(cause: str, seconds: float) -> None:
-    journey = current_journey(None)
-    if journey is not None:
-        journey.account.waited(cause, seconds)
