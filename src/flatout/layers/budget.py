@@ -289,7 +289,7 @@ class Budget:
         self._prices = prices
         self._longest = 0
         self._estimate = estimate
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Event | None = None  # set when a call has loaded the price table, or failed to
         self._behind = 0  # calls that wait for the price table
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
@@ -307,17 +307,31 @@ class Budget:
     async def _with_prices(self, call: Call, call_next: CallNext) -> Reply:
         """Load the price table before the call is sent, so that its answer does not wait for that.
 
-        The calls continue in order of arrival. A call that arrives meanwhile waits behind them.
+        The calls continue in order of arrival, all in one turn of the event loop. A call that arrives meanwhile waits
+        behind them.
         """
         self._behind += 1
         try:
-            async with self._loading:  # wakes them one by one, first in, first out
-                if not self._prices.ready(self._target):
-                    await self._prices.load()
+            if self._prices.ready(self._target):  # those that waited for that are awake, and have their turn first
+                await asyncio.sleep(0)
+            while not self._prices.ready(self._target):
+                await self._load_prices()
         finally:
             self._behind -= 1
         self._purse.reckon()
         return await self._pass(call, call_next)
+
+    async def _load_prices(self) -> None:
+        """Load the price table, or wait until another call has loaded it. That call may be cancelled meanwhile."""
+        if self._loading is not None:
+            await self._loading.wait()
+            return
+        self._loading = asyncio.Event()
+        try:
+            await self._prices.load()
+        finally:
+            self._loading.set()
+            self._loading = None
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send the call only if it fits into the budget."""
