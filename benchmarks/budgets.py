@@ -35,6 +35,10 @@ def _lognormal(median: float, sigma: float) -> Callable[[Random, float], float]:
     return lambda chance, _: chance.lognormvariate(math.log(median), sigma)
 
 
+def _suddenly(when: float, times: int) -> Callable[[Random, float], float]:
+    return lambda chance, used: chance.lognormvariate(math.log(200 if used < when else 200 * times), 0.7)
+
+
 KINDS: dict[str, Callable[[Random, float], float]] = {
     "labels of one word": lambda chance, _: chance.randint(2, 6),
     "summaries": _lognormal(180, 0.4),
@@ -44,7 +48,10 @@ KINDS: dict[str, Callable[[Random, float], float]] = {
     "code or a line": lambda chance, _: 40 if chance.random() < 0.9 else chance.uniform(2_000, 9_000),
     "1 in 300 endless": lambda chance, _: 150 if chance.random() > 1 / 300 else ASSUMED_OUTPUT,
     "twice as long at the end": lambda chance, used: chance.lognormvariate(math.log(200 * (1 + used)), 0.7),
-    "suddenly 10 times": lambda chance, used: chance.lognormvariate(math.log(200 if used < 0.5 else 2_000), 0.7),
+    **{
+        f"{times} times from {when:.0%} on": _suddenly(when, times)
+        for when, times in ((0.5, 10), (0.7, 10), (0.8, 10), (0.9, 10), (0.95, 10), (0.99, 10), (0.8, 30))
+    },
 }
 
 

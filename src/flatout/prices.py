@@ -21,7 +21,7 @@ from .values import Target, Usage
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
 """Names of the normal service tier, which has the standard price: as providers report it, or as callers ask for it."""
@@ -66,7 +66,7 @@ class Prices:
         ConfigError: an override is not two numbers of 0 or more.
     """
 
-    __slots__ = ("_loaded", "_overrides", "_resolved", "wall")
+    __slots__ = ("_contexts", "_loaded", "_overrides", "_resolved", "wall")
 
     def __init__(
         self, overrides: Mapping[str, tuple[float, float]] | None = None, *, wall: Callable[[], float]
@@ -74,6 +74,7 @@ class Prices:
         self._overrides = {name: _override(name, pair) for name, pair in (overrides or {}).items()}
         self.wall = wall
         self._loaded = False
+        self._contexts: dict[tuple[str, str], int | None] = {}
         self._resolved: dict[tuple[str, str, str, str | None, str | None], tuple[int, tuple[Rates, ...]]] = {}
 
     async def load(self) -> None:
@@ -129,7 +130,7 @@ class Prices:
         if max_tokens is None:
             return None
         worst = 0.0
-        for tier in dict.fromkeys((None, service_tier)):
+        for tier in (None,) if service_tier is None else (None, service_tier):
             rates = self._rates(target, input_tokens, None, tier)
             if rates is None or rates.input is None or rates.output is None:
                 return None
@@ -140,6 +141,16 @@ class Prices:
                 + rates.request,
             )
         return worst
+
+    def context(self, target: Target) -> int | None:
+        """The most tokens of prompt and answer together that a model can take; None if the table does not say."""
+        if target.endpoint.self_hosted or (target.name in self._overrides and not self._loaded):
+            return None
+        key = (target.endpoint.base_url, target.model)
+        if key not in self._contexts:
+            found = _find(*key)
+            self._contexts[key] = found and found[1].context_window
+        return self._contexts[key]
 
     def _rates(
         self,
@@ -216,12 +227,10 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     None if the table has no such model. The address decides, not the endpoint's name: another server under a known
     name has another price list.
     """
-    snapshot = _table()
-    try:
-        provider = snapshot.find_provider(None, None, base_url)
-        _, info = snapshot.find_provider_model(model, provider, None, None)
-    except LookupError:
+    found = _find(base_url, model)
+    if found is None:
         return None
+    provider, info = found
     when = datetime.fromtimestamp(at, UTC)
     if tier is None:
         return info.get_prices(when), 1.0
@@ -231,6 +240,16 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     if own and any(variant.when == context for variant in info.price_variants or ()):
         return info.get_prices(when, context), 1.0
     return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
+
+
+def _find(base_url: str, model: str) -> tuple[Provider, ModelInfo] | None:
+    """The table's entries of a server and of its model."""
+    snapshot = _table()
+    try:
+        provider = snapshot.find_provider(None, None, base_url)
+        return provider, snapshot.find_provider_model(model, provider, None, None)[1]
+    except LookupError:
+        return None
 
 
 def _table() -> DataSnapshot:

@@ -7,8 +7,10 @@ really cost? An attempt fits in one of two ways:
 
 - The worst cases of everything in flight together exceed what is left by no more than ``over``. This is certain,
   whatever the answers are. It decides at the end of a budget, where few attempts are in flight.
-- An upper quantile of what everything in flight will cost together is left: the mean plus `DEVIATIONS` standard
-  deviations, and `LONG` attempts that reach their worst case.
+- What is left holds two sums. One is an upper quantile of what everything in flight will cost together: the mean plus
+  `DEVIATIONS` standard deviations, and `LONG` attempts that reach their worst case. The other is `GROWS` times the
+  mean, and as many times one standard deviation: answers may become longer from one call to the next, and what is in
+  flight then cannot be called back. It binds late in a budget: early, much more than that is left.
 
 What is in flight is no fair sample: short answers are over soon, long ones remain (the inspection paradox). So the
 quantile is that of a *cohort*: all attempts since the oldest one in flight, those that are over included. Their costs
@@ -37,6 +39,10 @@ DEVIATIONS = 4.0
 LONG = 4
 """Attempts in flight that may reach their worst case beyond that."""
 
+GROWS = 10.0
+"""The factor by which all answers in flight may become longer at once. When those of the benchmark became 10 times as
+long, 10 exceeded a budget of $5 by 0.2 % at most; 6 by 1.4 %; 1, which is no reserve, by 14 %."""
+
 OVERTAKEN = 8
 """A cohort has at most this many times as many attempts as are in flight."""
 
@@ -50,53 +56,68 @@ _LATELY = 1.0 / 50
 """The weight of the newest answer in the mean of late."""
 
 
+class Sums(NamedTuple):
+    """What some attempts in flight will cost together, in US dollars.
+
+    Attributes:
+        likely: on average.
+        variance: of that.
+        grown: on average, if all answers are `GROWS` times as long as before.
+    """
+
+    likely: float
+    variance: float
+    grown: float
+
+
+NOTHING = Sums(0.0, 0.0, 0.0)
+
+
 class Shape:
     """The attempts of one shape: what they cost, and what those in flight will cost.
 
     Attributes:
         seen: the answers whose costs are known.
-        likely: US dollars that its attempts in flight cost on average.
-        variance: of that.
+        sums: the shape's part of the sums of its `Funds`, as it was last added up.
     """
 
     __slots__ = (
-        *("_cohort", "_flying", "_late", "_lately", "_mean", "_open", "_paid", "_square", "_sums", "_whole"),
-        *("likely", "seen", "variance"),
+        *("_cohort", "_flying", "_late", "_lately", "_open", "_paid", "_shares", "_squares", "_weight", "_whole"),
+        *("_whole_squares", "seen", "sums"),
     )
 
     def __init__(self) -> None:
         self.seen = 0
-        self.likely = 0.0
-        self.variance = 0.0
-        self._mean = 1.0
-        self._square = 0.0  # the variance of a share
-        self._sums = (0.0, 0.0, 0.0)  # weights, shares, squares of shares
+        self.sums = NOTHING
+        self._weight = self._shares = self._squares = 0.0  # of the answers seen: weights, shares, squares of shares
         self._lately = 0.0
         self._cohort: deque[Reservation] = deque()
-        self._whole = [0.0, 0.0]  # worst cases of the cohort, and their squares
+        self._whole = self._whole_squares = 0.0  # worst cases of the cohort, and their squares
         self._paid = 0.0  # by the cohort
         self._open = 0.0  # worst cases of its attempts in flight
         self._flying = 0  # and their number
         self._late = 0.0  # worst cases of attempts that left the cohort in flight
 
     def __repr__(self) -> str:
-        return f"Shape(mean={self._mean:.4f}, seen={self.seen})"
+        return f"Shape(mean={self._share()[0]:.4f}, seen={self.seen})"
 
-    def expects(self, more: float = 0.0) -> tuple[float, float]:
-        """The mean and the variance of what the attempts in flight cost, together with one more of this worst case."""
-        whole, squares = self._whole
+    def expects(self, more: float = 0.0) -> Sums:
+        """What the attempts in flight cost, together with one more of this worst case."""
+        most = self._open + more
         if self.seen < ENOUGH:
-            return self._open + more + self._late, 0.0
-        share = max(self._mean, self._lately)
-        mean = max((self._open + more) * share, (whole + more) * share - self._paid)
-        return mean + self._late, (squares + more * more) * self._square
+            return Sums(most + self._late, 0.0, most + self._late)
+        mean, variance = self._share()
+        share = max(mean, self._lately)
+        likely = max(most * share, (self._whole + more) * share - self._paid)
+        grown = min(most, likely * GROWS)
+        return Sums(likely + self._late, (self._whole_squares + more * more) * variance, grown + self._late)
 
     def begin(self, held: Reservation) -> None:
         """Hear that an attempt is reserved."""
         most = held.most
         self._cohort.append(held)
-        self._whole[0] += most
-        self._whole[1] += most * most
+        self._whole += most
+        self._whole_squares += most * most
         self._flying += 1
         self._open += most
         if len(self._cohort) > OVERTAKEN * (self._flying + 1):
@@ -111,32 +132,43 @@ class Shape:
         """Hear that an attempt is over, and what it cost."""
         held.cost = cost
         held.ended = True
-        if cost is not None and held.most > 0.0:
-            self._lately += (cost / held.most - self._lately) * _LATELY
+        most = held.most
+        if cost is not None and most > 0.0:
+            self._lately += (cost / most - self._lately) * _LATELY
         if held.late:
-            self._late -= held.most
+            self._late -= most
             self._learn(held)
             return
         self._flying -= 1
-        self._open -= held.most
+        self._open -= most
         if cost is None:  # it was not answered, so nothing is to be expected in its place
-            self._whole[0] -= held.most
-            self._whole[1] -= held.most * held.most
+            self._whole -= most
+            self._whole_squares -= most * most
             held.most = 0.0
-        self._paid += cost or 0.0
-        self._shrink()
+        else:
+            self._paid += cost
+        if self._cohort[0].ended:
+            self._shrink()
+
+    def _share(self) -> tuple[float, float]:
+        """The mean and the variance of the shares."""
+        if self.seen < ENOUGH:
+            return 1.0, 0.0
+        weight = self._weight + UNSEEN
+        mean = (self._shares + UNSEEN) / weight
+        return mean, max(0.0, (self._squares + UNSEEN) / weight - mean * mean)
 
     def _shrink(self) -> None:
         cohort = self._cohort
         while cohort and cohort[0].ended:
             self._learn(self._leave())
         if not cohort:
-            self._whole, self._open, self._paid = [0.0, 0.0], 0.0, 0.0
+            self._whole = self._whole_squares = self._open = self._paid = 0.0
 
     def _leave(self) -> Reservation:
         first = self._cohort.popleft()
-        self._whole[0] -= first.most
-        self._whole[1] -= first.most * first.most
+        self._whole -= first.most
+        self._whole_squares -= first.most * first.most
         self._paid -= first.cost or 0.0
         return first
 
@@ -144,13 +176,10 @@ class Shape:
         if held.cost is None or held.most <= 0.0:
             return
         share = held.cost / held.most
-        weight, total, squares = self._sums
-        self._sums = weight * _FORGET + 1.0, total * _FORGET + share, squares * _FORGET + share * share
+        self._weight = self._weight * _FORGET + 1.0
+        self._shares = self._shares * _FORGET + share
+        self._squares = self._squares * _FORGET + share * share
         self.seen += 1
-        if self.seen >= ENOUGH:
-            weight, total, squares = (value + UNSEEN for value in self._sums)
-            self._mean = total / weight
-            self._square = max(0.0, squares / weight - self._mean * self._mean)
 
 
 class Reservation:
@@ -198,7 +227,10 @@ class Funds:
             possible at once.
     """
 
-    __slots__ = ("_largest", "_likely", "_most", "_variance", "amount", "exposed", "open", "over", "spent")
+    __slots__ = (
+        *("_changed", "_grown", "_largest", "_likely", "_most", "_variance"),
+        *("amount", "exposed", "open", "over", "spent"),
+    )
 
     def __init__(self, amount: float, over: float = 0.0) -> None:
         self.amount = amount
@@ -206,60 +238,80 @@ class Funds:
         self.spent = 0.0
         self.open = 0
         self.exposed = 0.0
-        self._likely = self._variance = self._most = self._largest = 0.0
+        self._most = self._largest = 0.0
+        self._likely = self._variance = self._grown = 0.0
+        self._changed: set[Shape] = set()  # shapes whose sums are to be added up anew
 
     def __repr__(self) -> str:
-        return f"Funds(spent=${self.spent:.4f}, reserved=${self._likely:.4f}, amount=${self.amount:g})"
+        return f"Funds(spent=${self.spent:.4f}, reserved=${self.reserved:.4f}, amount=${self.amount:g})"
 
     @property
     def reserved(self) -> float:
         """What the attempts in flight are likely to cost."""
+        self._add_up()
         return self._likely
 
     @property
     def left(self) -> float:
         """What is neither spent nor likely to be spent by what is in flight."""
-        return self.amount - self.spent - self._likely
+        return self.amount - self.spent - self.reserved
 
     def lacks(self, shape: Shape, most: float) -> float:
         """How much too little is left for an attempt with this worst case; 0 or less if it fits."""
+        self._add_up()
         free = self.amount - self.spent
-        likely, variance = shape.expects(most)
-        likely += self._likely - shape.likely - free
+        now, then = shape.sums, shape.expects(most)
+        likely = self._likely - now.likely + then.likely - free
         certain = max(likely, self._most + most - free - self.over)
         if certain <= 0.0:
             return certain
-        spread = DEVIATIONS * math.sqrt(max(0.0, variance + self._variance - shape.variance))
-        return min(certain, likely + spread + LONG * max(self._largest, most))
+        deviation = math.sqrt(max(0.0, self._variance - now.variance + then.variance))
+        usual = likely + DEVIATIONS * deviation + LONG * max(self._largest, most)
+        grown = self._grown - now.grown + then.grown + GROWS * deviation - free
+        return min(certain, max(usual, grown))
 
     def take(self, shape: Shape, most: float) -> Reservation | None:
         """Reserve an attempt's money; None if it does not fit."""
-        if self.lacks(shape, most) > 0.0:
-            return None
+        worst = self._most + most
+        over = worst + self.spent - self.amount
+        if over > 0.0:  # otherwise even the worst fits, and nothing needs to be added up
+            if self.lacks(shape, most) > 0.0:
+                return None
+            self.exposed = max(self.exposed, over)
         held = Reservation(shape, most)
         self.open += 1
-        self._most += most
+        self._most = worst
         self._largest = max(most, self._largest * 0.999)  # a large call that is over is forgotten slowly
-        self.exposed = max(self.exposed, self.spent + self._most - self.amount)
         shape.begin(held)
-        self._reckon(shape)
+        self._changed.add(shape)
         return held
 
     def release(self, held: Reservation, cost: float | None) -> None:
         """Give a reservation back. What the attempt has cost is in ``spent`` by now."""
+        shape = held.shape
         self.open -= 1
         self._most -= held.most
-        held.shape.end(held, cost)
-        self._reckon(held.shape)
+        shape.end(held, cost)
+        self._changed.add(shape)
         if not self.open:
-            self._likely = self._variance = self._most = self._largest = 0.0
+            self._begin_anew()
 
-    def _reckon(self, shape: Shape) -> None:
-        """Renew a shape's part of the sums."""
-        likely, variance = shape.expects()
-        self._likely += likely - shape.likely
-        self._variance += variance - shape.variance
-        shape.likely, shape.variance = likely, variance
+    def _add_up(self) -> None:
+        """Renew the sums. Most attempts need none of them: see `take`."""
+        for shape in self._changed:
+            now, then = shape.sums, shape.expects()
+            self._likely += then.likely - now.likely
+            self._variance += then.variance - now.variance
+            self._grown += then.grown - now.grown
+            shape.sums = then
+        self._changed.clear()
+
+    def _begin_anew(self) -> None:
+        """Nothing is in flight: drop what rounding has left in the sums."""
+        for shape in self._changed:
+            shape.sums = NOTHING
+        self._changed.clear()
+        self._likely = self._variance = self._grown = self._most = self._largest = 0.0
 
 
 class Shapes:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.spending import ENOUGH, SHAPES, Funds, Shape, Shapes
+from flatout.policies.spending import ENOUGH, GROWS, SHAPES, Funds, Shape, Shapes
 from flatout.values.budget import OVER
 
 MOST = 1.0
@@ -103,6 +103,34 @@ def test_longer_answers_are_noticed():
     """A run whose rows become harder would overspend by what it had learnt from the easy ones."""
     job = Job(500.0, 100, lambda number: min(1.0, 0.01 + number / 20_000))
     assert 499.0 <= job.funds.spent <= 500.0 * (1 + OVER)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(0.0, 1.0),
+    st.floats(0.002, 0.1),
+    st.floats(0.0, 0.5),
+    st.sampled_from([(100.0, 30), (100.0, 200), (500.0, 500)]),
+    st.integers(0, 1_000),
+)
+def test_answers_that_are_ten_times_as_long_all_at_once_are_within_the_stated_bound(when, before, spread, job, seed):
+    """A run whose rows suddenly become hard would exceed its budget by what is in flight then, a seventh of it."""
+    (amount, at_once), chance = job, Random(seed)
+    change = when * amount / before
+
+    def share(number: int) -> float:
+        usual = before if number < change else 10 * before
+        return min(1.0, usual * chance.lognormvariate(-spread * spread / 2, spread))
+
+    assert Job(amount, at_once, share).funds.spent <= amount * (1 + OVER)
+
+
+def test_early_in_a_budget_as_many_are_in_flight_as_may_be():
+    """Calls would wait for money while most of it is left."""
+    job = Job(500.0, 200, lambda _: 0.02)
+    assert job.most_at_once == 200
+    assert job.blocked_at is not None
+    assert job.blocked_at >= 500.0 - 1.5 * 200 * 0.02 * GROWS
 
 
 def test_one_that_was_never_answered_frees_all_it_held():

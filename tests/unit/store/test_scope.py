@@ -9,10 +9,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
+from flatout.layers.budget import Purse
 from flatout.store.scope import Scope
 from flatout.testing import run_virtual
+from flatout.values.budget import OVER
 from tests.support.scripted_wire import Wire, client, completion
 
 PRICES = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}
@@ -94,6 +98,47 @@ def test_a_client_spends_no_more_than_the_scope_has(home: Path):
     assert "of the budget of $1 a day (team) is left" in str(second[1])
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), min_size=1, max_size=6),  # when each ends; by a kill?
+    st.floats(0.3, 3.0),
+    st.integers(1, 12),
+    st.integers(0, 1_000),
+)
+def test_however_many_processes_spend_and_are_killed_the_budget_is_kept(tmp_path_factory, ends, usd, at_once, seed):
+    """A team's budget would be exceeded by what several processes have in flight, or by what killed ones had."""
+    chance, billed = Random(seed), [0.0]
+    budget, home = Budget(usd, "day", "team"), tmp_path_factory.mktemp("budgets")
+
+    async def spend(purse: Purse) -> None:
+        while True:
+            held = purse.take("kind", 0.05) or await purse.reserve("kind", 0.05)
+            cost = chance.choice((0.002, 0.004, 0.05))
+            billed[0] += cost  # it is sent: whatever becomes of the process, the provider bills it
+            await asyncio.sleep(cost)
+            purse.pay(cost)
+            purse.release(held, cost)
+
+    async def process(end: float, killed: bool) -> None:
+        purse = Purse(budget, lender=Scope(budget, home, lambda: NOON))
+        calls = [asyncio.create_task(spend(purse)) for _ in range(at_once)]
+        done, going = await asyncio.wait(calls, timeout=end)
+        for call in going:
+            call.cancel()
+        ended = [*await asyncio.gather(*going, return_exceptions=True), *(call.exception() for call in done)]
+        assert all(isinstance(error, BudgetExceeded | asyncio.CancelledError) for error in ended)
+        if not killed and not going:
+            await purse.close()
+
+    async def main() -> None:
+        await asyncio.gather(*(process(*end) for end in ends))
+        for end in ends:  # and again, one after another
+            await process(*end)
+
+    run_virtual(main())
+    assert billed[0] <= usd * (1 + OVER)
+
+
 def test_a_file_that_is_none_is_told(home: Path):
     """A damaged file would end the run with a traceback, or the budget not be kept."""
     lend(scope(home), 1.0)
@@ -132,10 +177,10 @@ def test_a_budget_that_is_none_is_refused(wrong: dict[str, Any], said: str):
 
 def test_flatout_toml_has_budgets_of_both_forms():
     """A budget in the file would be refused, or not be kept."""
-    for given in (5, 5.0, {"usd": 5}, {"usd": 5, "per": "month", "scope": "team"}):
-        made = Client("local", config={"budget": given}, transport=Wire())
+    for form in (5, 5.0, {"usd": 5}, {"usd": 5, "per": "month", "scope": "team"}):
+        made = Client("local", config={"budget": form}, transport=Wire())
         budget = made._engine.stack.purse.budget
-        assert budget == (Budget(**given) if isinstance(given, dict) else Budget(5))
+        assert budget == (Budget(**form) if isinstance(form, dict) else Budget(5))
     with pytest.raises(ConfigError, match="per"):
         Client("local", config={"budget": {"usd": 5, "per": "week"}}, transport=Wire())
 

@@ -199,15 +199,21 @@ class Estimator:
                 row[j] = (row[j] - gain * px[j]) / FORGET if row[j] < 1.0 else row[j]
 
 
-def most_output(call: Call, longest: int = 0) -> int:
+def most_output(call: Call, longest: int = 0, cap: int | None = None) -> int:
     """A bound on the tokens of a call's answer, to keep a budget: ``max_tokens``.
 
-    Without ``max_tokens`` it is an assumption: `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``), or the
-    ``longest`` answer so far if that was longer.
+    Without ``max_tokens`` it is the target's own ``cap``, if that is known and lower than the assumption: else
+    `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``). The ``longest`` answer so far corrects both.
     """
     if call.max_tokens is not None:
         return int(call.max_tokens)
-    return max(longest, ASSUMED_OUTPUT * (1 if call.reasoning_effort is None else 2))
+    assumed = assumed_output(call)
+    return max(longest, assumed if cap is None else min(assumed, cap))
+
+
+def assumed_output(call: Call) -> int:
+    """The most tokens to expect of an answer if nothing says how long it may be."""
+    return ASSUMED_OUTPUT * (1 if call.reasoning_effort is None else 2)
 
 
 def most_input(call: Call) -> int:
@@ -216,14 +222,35 @@ def most_input(call: Call) -> int:
     An image counts `PART`. A file counts its bytes, but `FILE` at most: that surely bounds text, and most probably a
     PDF or a recording. A file at an address may have any size, and counts `FILE`.
     """
-    texts = _texts(call) if call.prompt is None else [call.system or "", call.prompt]
-    texts.append(str(call.extra or ""))
-    texts.extend(str(made) for message in call.messages or () for made in _made(message))
-    others = sum(map(_most, _others(call)))
-    frames = FRAME * (2 + len(call.messages or ()))
-    tools = call.tools if isinstance(call.tools, list | tuple) else ()
-    described = schema_size(call.output) + sum(map(tool_size, tools))
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) + others + described + frames
+    size = 2 * FRAME
+    if call.prompt is not None:
+        size += _bytes(call.prompt)
+    if call.system is not None:
+        size += _bytes(call.system)
+    if call.messages is not None:
+        size += _most_of(call.messages)
+    if call.extra:
+        size += _bytes(str(call.extra))
+    if call.output is not None:
+        size += schema_size(call.output)
+    if isinstance(call.tools, list | tuple):
+        size += sum(map(tool_size, call.tools))
+    return size
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _most_of(messages: Sequence[Any]) -> int:
+    """The same for a conversation."""
+    size = FRAME * len(messages)
+    for message in messages:
+        for part in _parts(message):
+            text = _text_of(part)
+            size += _most(part) if text is None else _bytes(text)
+        size += sum(_bytes(str(made)) for made in _made(message))
+    return size
 
 
 def _features(call: Call) -> tuple[float, ...]:
