@@ -49,7 +49,7 @@ from .layers.whole import Whole
 from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
 from .prices import Prices
-from .providers import codec_for
+from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls
 from .providers.kept import read_again
 from .providers.question import Questions
@@ -187,7 +187,7 @@ class Stack:
             ConfigError: it cannot be kept; the message says why.
         """
         if self.purse.budget is not None:
-            self.purse.worst_case(target, call, self._prices)
+            self.purse.worst_case(target, call, self._prices, cap=self._cap(target)(call))
 
     async def _looked_up(self, call: Call) -> Target:
         """A call's target. Everything stored about it is read first, in a thread, because disks may be slow."""
@@ -210,7 +210,7 @@ class Stack:
         return compose(
             [
                 Health(target.name, service),
-                Budget(target, self.purse, self._prices, estimate),
+                Budget(target, self.purse, self._prices, estimate, self._cap(target)),
                 partial(limit, service=service),
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
@@ -231,6 +231,11 @@ class Stack:
             most = capacity() if capacity is not None else None
             self._sockets = [Sockets(most, self._events)] if most is not None else []
         return self._sockets
+
+    def _cap(self, target: Target) -> Callable[[Call], int | None]:
+        """A function that tells the most tokens of an answer without ``max_tokens``, if they are known."""
+        asked, prices = unasked_tokens(target), self._prices
+        return lambda call: prices.context(target) if (most := asked(call)) is None else most
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
         """A function that estimates an attempt's cost, for the run file and for answers that do not report usage."""

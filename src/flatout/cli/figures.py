@@ -71,6 +71,19 @@ def cost_in_words(known: float | None, unknown: int, what: str) -> str:
     return f"at least {dollars(known)}, and {counted(unknown, what)} of unknown cost"
 
 
+def overshoot(over: float, exposed: float) -> str:
+    """By how much a budget may be exceeded: ``may be exceeded by $0.02; by $1.66 if …``.
+
+    Args:
+        over: the stated bound, in US dollars; 0 for none.
+        exposed: the bound had all answers in flight been the longest possible at once; 0 or less if it was kept.
+    """
+    stated = [f"may be exceeded by {dollars(over)}"] if over > 0 else []
+    if exposed > over:
+        stated.append(f"by {dollars(exposed)} had all answers in flight been the longest possible")
+    return "; ".join(stated)
+
+
 def duration(seconds: float) -> str:
     """A duration: ``4.2 s``, ``46 s``, ``12 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 9.95:

@@ -98,6 +98,8 @@ def export(
 
 def look(reader: RunReader) -> dict[str, Any]:
     """The facts about a run, ready for JSON. An unknown fact is None."""
+    from flatout.runs.job import BUDGET
+
     info, summary, unsettled, holder = reader.info(), reader.summary(), reader.unsettled(), reader.holder()
     finished = summary.answered + summary.failed
     left = None if info.total is None else max(0, info.total - finished)
@@ -120,6 +122,8 @@ def look(reader: RunReader) -> dict[str, Any]:
         "cost": summary.cost,
         "unknown_costs": summary.unknown_costs,
         "cut_off": summary.cut_off,
+        "cached": summary.cached,
+        "budget": _standing(reader.fact(BUDGET)),
         "errors": [_error(error) for error in reader.errors()],
         "unsettled": {
             "attempts": len(unsettled.attempts),
@@ -187,7 +191,26 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
         tokens = f"{facts['input_tokens'] or 0:,} in, {facts['output_tokens'] or 0:,} out"
         if facts["unknown_tokens"]:
             tokens += f", and those of {figures.counted(facts['unknown_tokens'], 'row')} unknown"
-    return [("tokens", tokens), ("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row"))]
+    lines = [("tokens", tokens), ("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row"))]
+    if (budget := facts["budget"]) is not None:
+        bound = figures.overshoot(budget["over"], budget["exposed"])
+        lines.append(("budget", "; ".join(filter(None, (clean(budget["budget"]), bound)))))
+    if facts["cached"]:
+        lines.append(("cached", figures.counted(facts["cached"], "answer")))
+    return lines
+
+
+def _standing(fact: Any) -> dict[str, Any] | None:
+    """How the budget stood when the run file last said so; None if it does not say, or nothing of sense."""
+    import msgspec
+
+    from flatout.values.budget import Standing
+
+    try:
+        standing = msgspec.convert(fact, Standing | None)
+    except msgspec.ValidationError:
+        return None
+    return None if standing is None else msgspec.to_builtins(standing)
 
 
 def _unsettled(facts: dict[str, Any]) -> list[Fact]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flatout.runs.job import RunEnd
     from flatout.runs.story.progress import Failure, Progress
+    from flatout.values.budget import Standing
 
 _EXAMPLE = 160  # characters of an error's example
 _MOST_CLASSES = 8
@@ -126,10 +127,18 @@ def _money(progress: Progress) -> list[Fact]:
         others = progress.earlier.cost or progress.earlier.unpriced
         cost = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
         lines.append(("cost", cost + (f" (this time: {own})" if others else "")))
+    if progress.budget is not None:
+        lines.append(("budget", _budget(progress.budget)))
     if progress.cached:
         then = f", which had cost {figures.cost(progress.saved, 0)}" if progress.saved else ""
         lines.append(("cached", f"{figures.counted(progress.cached, 'answer')}{then}"))
     return lines
+
+
+def _budget(standing: Standing) -> str:
+    """How the budget stands: ``$0.0130 of $5 left; may be exceeded by $0.02``, for example."""
+    whole = standing.budget if standing.left is None else f"{figures.dollars(standing.left)} of {standing.budget} left"
+    return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed))))
 
 
 def _left_to_pay(progress: Progress, outcome: RunEnd) -> list[Fact]:

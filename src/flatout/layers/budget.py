@@ -23,6 +23,7 @@ from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, S
 from flatout.prices import Prices
 from flatout.values import Call, Reply, Target
 from flatout.values.budget import Budget as Allowed
+from flatout.values.budget import Standing
 
 _log = logging.getLogger("flatout")
 
@@ -87,7 +88,7 @@ class Purse:
         self.earlier = 0.0
         self.bills: list[Callable[[], object]] = []
         self._lender = lender
-        self._shared_left = 0.0
+        self._shared_left: float | None = None  # when money was borrowed last
         usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
         self._funds = Funds(usd, over)
         self._shapes = Shapes()
@@ -119,6 +120,15 @@ class Purse:
     def exposed(self) -> float:
         """By how much the budget could have been exceeded, had all answers in flight been the longest possible."""
         return self._funds.exposed
+
+    def standing(self) -> Standing | None:
+        """How the budget stands; None without one."""
+        if self.budget is None:
+            return None
+        left: float | None = self._funds.left
+        if self._lender is not None:
+            left = None if self._shared_left is None else self._shared_left + self._funds.left
+        return Standing(str(self.budget), left, self._funds.over, self.exposed)
 
     def in_words(self) -> str:
         """The spending in words, as far as it is known without loading the price table."""
@@ -171,7 +181,13 @@ class Purse:
                 self._funds.spent += spent
 
     def worst_case(
-        self, target: Target, call: Call, prices: Prices, longest: int = 0, tokens: int | None = None
+        self,
+        target: Target,
+        call: Call,
+        prices: Prices,
+        longest: int = 0,
+        tokens: int | None = None,
+        cap: int | None = None,
     ) -> float:
         """The most US dollars that one attempt may cost. Logs once if that rests on an assumption.
 
@@ -181,18 +197,19 @@ class Purse:
             prices: the price list.
             longest: tokens of the longest answer that the target has given.
             tokens: the most tokens of the call's input, if they are known.
+            cap: the most tokens of an answer without ``max_tokens``, if they are known.
 
         Raises:
             ConfigError: the price is not known, so a budget cannot be kept.
         """
-        output = most_output(call, longest)
+        output = most_output(call, longest, cap)
         tokens = most_input(call) if tokens is None else tokens
         worst = prices.worst_case(target, tokens, output, service_tier=call.service_tier)
         if worst is None:
             if self.allow_unknown_price:
                 return 0.0
             raise ConfigError(_unpriced(target, call, prices))
-        if worst and call.max_tokens is None and not self._assumes:
+        if call.max_tokens is None and worst and not self._assumes and (cap is None or cap > output):
             self._assumes = True
             _log.warning(
                 "without max_tokens, the budget assumes that an answer has at most %s tokens, until %s answers have "
@@ -246,7 +263,7 @@ class Purse:
 
     def _account(self) -> str:
         if self._lender is not None:
-            return f"${max(0.0, self._shared_left):.4f} of the budget of {self.budget} is left"
+            return f"${max(0.0, self._shared_left or 0.0):.4f} of the budget of {self.budget} is left"
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
         return f"${max(0.0, self._funds.left):.4f} of the budget of {self.budget} is left{earlier}"
 
@@ -279,16 +296,23 @@ class Budget:
         purse: the purse.
         prices: the price list.
         estimate: estimates the cost of an attempt whose cost is never reported.
+        cap: the most tokens of a call's answer, if it has no ``max_tokens``; None if that is not known.
     """
 
     def __init__(
-        self, target: Target, purse: Purse, prices: Prices, estimate: Callable[[Call], float | None] = lambda _: None
+        self,
+        target: Target,
+        purse: Purse,
+        prices: Prices,
+        estimate: Callable[[Call], float | None] = lambda _: None,
+        cap: Callable[[Call], int | None] = lambda _: None,
     ) -> None:
         self._target = target
         self._purse = purse
         self._prices = prices
         self._longest = 0
         self._estimate = estimate
+        self._cap = cap
         self._loading: asyncio.Event | None = None  # set when a call has loaded the price table, or failed to
         self._behind = 0  # calls that wait for the price table
 
@@ -336,7 +360,8 @@ class Budget:
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
         """Send the call only if it fits into the budget."""
         purse, tokens = self._purse, most_input(call)
-        worst = purse.worst_case(self._target, call, self._prices, self._longest, tokens)
+        cap = self._cap(call) if call.max_tokens is None else None
+        worst = purse.worst_case(self._target, call, self._prices, self._longest, tokens, cap)
         size = tokens.bit_length()
         kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
         held = purse.take(kind, worst) or await purse.reserve(kind, worst)

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from flatout.errors import ConfigError
 from flatout.layer import Codec
-from flatout.values import Target
+from flatout.values import Call, Target
 
 _CODECS = {
     "openai": ("openai_chat", "OpenAIChat"),
@@ -16,6 +16,18 @@ _CODECS = {
     "gemini": ("gemini", "Gemini"),
 }
 """The codecs by dialect: module and class. A new wire format is a module and a row here."""
+
+
+def unasked_tokens(target: Target) -> Callable[[Call], int | None]:
+    """A function that tells how many answer tokens a target's format asks for if a call has no ``max_tokens``.
+
+    It returns None if the format then asks for no number.
+    """
+    if target.endpoint.dialect != "anthropic":
+        return lambda _: None
+    from .formats.anthropic import unasked_tokens
+
+    return unasked_tokens
 
 
 def codec_for(target: Target) -> Codec:

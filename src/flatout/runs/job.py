@@ -13,6 +13,10 @@ from flatout.values.secret import Secret
 from .output.write import is_stream
 from .prompts.template import Nulls
 
+BUDGET = "budget"
+"""The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
+the end."""
+
 
 class RunOptions(Struct, frozen=True, kw_only=True):
     """What to run.

@@ -33,7 +33,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Revision, Verification, compare
-from .job import RunEnd, RunOptions
+from .job import BUDGET, RunEnd, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES, OwnRow, export
 from .output.place import prune, run_file_of
@@ -145,6 +145,7 @@ class Runner:
                 self._asks = self._asking(self._client, store)
                 await self._asks.ask(self._pending())
                 self.refresh()
+                store.set_fact(BUDGET, self.progress.budget)
                 outcome = await asyncio.to_thread(self._finish)
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
@@ -179,8 +180,9 @@ class Runner:
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
-        if self._asks is not None:
+        if self._asks is not None and self._client is not None:
             self._asks.refresh()
+            self.progress.budget = self._client.purse.standing()
 
     def stop(self) -> None:
         """Stop the run. Call it in the event loop.
@@ -230,6 +232,7 @@ class Runner:
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)
+        self._store.set_fact(BUDGET, client.purse.standing())
         client.go_on(self._store.created_at, self._store.spent_before)
 
     def _open_new_store(self, source: Input) -> None:

@@ -144,6 +144,7 @@ class Summary(Counts, frozen=True):
         unknown_tokens: answered items whose tokens the provider did not report.
         unknown_costs: sent items whose cost is unknown; ``cost`` is too low by theirs.
         cut_off: answered items whose answer was cut off at the token limit.
+        cached: answered items whose answer came from a cache.
         last_finished_at: when the latest item finished.
         rate: items per second since the latest process took up the run.
     """
@@ -154,6 +155,7 @@ class Summary(Counts, frozen=True):
     unknown_tokens: int
     unknown_costs: int
     cut_off: int
+    cached: int
     last_finished_at: float | None
     rate: float | None
 

@@ -14,6 +14,22 @@ OVER = 0.004
 """The stated bound on an overshoot, as a share of the budget: 2 cents of 5 dollars."""
 
 
+class Standing(Struct, frozen=True):
+    """How a budget stands.
+
+    Attributes:
+        budget: the budget in words, such as ``$20 a day (team)``.
+        left: US dollars that nobody has spent or reserved; None if not known yet.
+        over: the stated bound on an overshoot, in US dollars; 0 for a budget that processes share.
+        exposed: by how much it could have been exceeded, had all answers in flight been the longest possible at once.
+    """
+
+    budget: str
+    left: float | None
+    over: float
+    exposed: float
+
+
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
     """The most to spend, in US dollars.
 

@@ -46,6 +46,12 @@ def test_an_edited_input_pays_for_what_changed(provider, capsys):
     said = capsys.readouterr().err
     assert "4 answered (3 from the cache)" in said
     assert "cached      3 answers" in said
+    assert main(["status", "out.jsonl"]) == 0
+    assert "cached      3 answers" in capsys.readouterr().out
+    assert main(["trace", "out.jsonl", "1"]) == 0
+    assert "answered · from the cache" in capsys.readouterr().out
+    assert main(["trace", "out.jsonl", "2"]) == 0
+    assert "from the cache" not in capsys.readouterr().out
 
 
 def test_a_changed_input_is_told_of_the_cache(provider, capsys):

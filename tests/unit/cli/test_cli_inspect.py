@@ -11,19 +11,22 @@ import pytest
 
 from flatout.cli import main
 from flatout.cli.terminal import lay_out
+from flatout.runs.job import BUDGET
 from flatout.runs.output.claim import Claim
 from flatout.store import Item, RunFile
+from flatout.values.budget import Standing
 
 COMMAND = "flatout run in.jsonl -o a.jsonl"
 
 
 @contextmanager
-def writing(*items: Item, total: int | None = 10, state: str | None = None) -> Iterator[None]:
+def writing(*items: Item, total: int | None = 10, state: str | None = None, fact: Any = None) -> Iterator[None]:
     """A run file a.jsonl.flatout that is being written while the context is open."""
 
     async def begin() -> RunFile:
         run = RunFile.open("a.jsonl.flatout", job={}, command=COMMAND)
         run.set_total(total)
+        run.set_fact(BUDGET, fact)
         for item in items:
             await run.finish(item)
         return run
@@ -127,6 +130,27 @@ def test_status_says_what_is_known_in_part(capsys: pytest.CaptureFixture[str]) -
     said = told(capsys)
     assert "10 in, 2 out, and those of 1 row unknown" in said
     assert "at least $0.2500, and 1 row of unknown cost" in said
+
+
+def test_status_says_how_many_answers_came_from_the_cache_and_how_the_budget_stands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A user would take a cheap run for a small one, and not know what a budget may be exceeded by."""
+    cached = item(1, attempts=0, cost=0.0)
+    with writing(item(0, attempts=1), cached, fact=Standing("$5", 4.75, 0.02, 1.66)):
+        said = told(capsys)
+        facts = json.loads(told(capsys, "--json"))
+    assert "cached      1 answer\n" in said
+    assert "budget      $5; may be exceeded by $0.0200; by $1.66 had all answers in flight been the longest" in said
+    assert facts["cached"] == 1
+    assert facts["budget"] == {"budget": "$5", "left": 4.75, "over": 0.02, "exposed": 1.66}
+
+
+@pytest.mark.parametrize("fact", [None, {"budget": "$5"}, [1], "\x1b[31m"])
+def test_a_budget_of_no_sense_is_not_shown(capsys: pytest.CaptureFixture[str], fact: Any) -> None:
+    """A run file of somebody else's would break the command, or the terminal."""
+    with writing(item(0), fact=fact):
+        assert "budget" not in told(capsys)
 
 
 def test_status_for_machines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
 from flatout.runs.job import RunEnd
 from flatout.runs.story.progress import Failure, Progress, Spent
+from flatout.values.budget import Standing
 
 DONE = RunEnd(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
 BROKEN = RunEnd(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
@@ -163,6 +164,17 @@ def test_a_limit_that_nobody_gave_is_said_to_be_searched_for() -> None:
     assert "requests per minute 75 %, concurrency 25 %" in known
     found = text(Progress(answered=1, elapsed=1.0, waits=waits, searched={"requests"}))
     assert "finding the limit on requests 75 %, concurrency 25 %" in found
+
+
+def test_by_how_much_a_budget_may_be_exceeded_is_told() -> None:
+    """Somebody who gave $5 would not know whether $5.02 is a fault, or what could have happened."""
+    standing = Standing("$5", 0.013, 0.02, 1.657)
+    assert "budget      $0.0130 of $5 left; may be exceeded by $0.0200; by $1.66 had all answers" in text(
+        Progress(answered=1, budget=standing)
+    )
+    kept = text(Progress(answered=1, budget=Standing("$20 a day (team)", None, 0.0, -3.0)))
+    assert "budget      $20 a day (team)\n" in kept + "\n"
+    assert "budget" not in text(Progress(answered=1))
 
 
 def test_a_used_up_budget_says_what_is_left_and_what_it_would_cost() -> None:

@@ -120,7 +120,7 @@ class Anthropic(JSONCodec):
             elif not thought_is_missing(payload["messages"]):
                 payload["thinking"] = {"type": "enabled", "budget_tokens": _within(budget, call.max_tokens)}
         if call.max_tokens is None:
-            payload["max_tokens"] = MAX_TOKENS + budget
+            payload["max_tokens"] = unasked_tokens(call)
 
     def _ask_for(self, schema: Schema, payload: dict[str, Any]) -> None:
         if self._takes_format(schema):
@@ -223,6 +223,11 @@ def _version(model: str) -> tuple[int, int] | None:
         return None
     major, minor = (match[1], match[2]) if match[1] else (match[3], match[4])
     return int(major), int(minor or 0)
+
+
+def unasked_tokens(call: Call) -> int:
+    """The answer tokens, thinking included, that a call without ``max_tokens`` asks for."""
+    return MAX_TOKENS + _BUDGETS.get(str(call.reasoning_effort), 0)
 
 
 def _within(budget: int, most: int | None) -> int:

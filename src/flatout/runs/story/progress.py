@@ -6,6 +6,8 @@ from collections.abc import Set
 
 from msgspec import Struct
 
+from flatout.values.budget import Standing
+
 
 class Failure(Struct):
     """All failures of one class.
@@ -77,6 +79,7 @@ class Progress(Struct):
         input_tokens, output_tokens: of this process, as far as providers report them.
         cost: US dollars that this process is known to have spent.
         unpriced: attempts that may have been billed an unknown amount.
+        budget: how the budget stands; None without one.
         retries: attempts beyond each call's first.
         throttled: attempts refused for their rate (429).
         started, elapsed: the event loop's clock at the start, and seconds since.
@@ -113,6 +116,7 @@ class Progress(Struct):
     output_tokens: int = 0
     cost: float = 0.0
     unpriced: int = 0
+    budget: Standing | None = None
     retries: int = 0
     throttled: int = 0
     started: float = 0.0

@@ -16,12 +16,15 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from flatout.durable.map import KeptCall
+from flatout.durable.records import is_cached
 from flatout.durable.steps import KINDS, KeptStep
 from flatout.store import History, Item, Noted, Tried
 from flatout.values import ToolCall
 
 from .agent import AgentTrace, agent_steps, is_trace, trace_of
 from .node import Node, as_text, shortened, summed, tree, waited
+
+_CACHED = "from the cache"
 
 
 def trace(history: History, *, live: bool, now: float) -> Node:
@@ -66,7 +69,7 @@ class _Tracer:
             cost=item.cost if item is not None else summed(node.cost for node in middle),
             may_cost=summed(one.estimated_cost for one in self._history.attempts if self._is_lost(one)),
             outcome=self._state(),
-            detail=_error(item),
+            detail=_error(item) or (_CACHED if item is not None and is_cached(item) else None),
             children=(*_asked(item), *middle, *_waits(item), *_answer(item, agent)),
         )
 
@@ -155,7 +158,7 @@ class _Tracer:
             output_tokens=kept.usage.output_tokens,
             cost=kept.cost,
             outcome=noted.kind,
-            detail=error if error is not None else _unless_usual(kept.finish_reason),
+            detail=error or (_CACHED if _was_free(noted, kept) else _unless_usual(kept.finish_reason)),
             children=(
                 Node(kind="asked", detail=shortened(_question(bytes(kept.call)))),
                 *self._worth_telling(self._attempts(noted.place, noted.at)),
@@ -211,6 +214,11 @@ class _Tracer:
         answer = (Node(kind="answer", detail=shortened(kept.text)),) if kept.text else ()
         name = f"{node.name} · {kept.model}" if kept.model else node.name
         return replace(node, name=name, children=(*attempts, *node.children, *answer))
+
+
+def _was_free(noted: Noted, kept: KeptCall) -> bool:
+    """Whether a call's answer came from a cache."""
+    return noted.kind == "answered" and kept.attempts == 0 and kept.cost == 0
 
 
 def _beginning(history: History, now: float) -> float:

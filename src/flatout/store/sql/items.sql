@@ -51,6 +51,7 @@ SELECT
   count(*) FILTER (WHERE input_tokens IS NULL AND items.state = 'answered') AS unknown_tokens,
   count(*) FILTER (WHERE cost IS NULL AND items.state <> 'unsent') AS unknown_costs,
   count(*) FILTER (WHERE finish_reason = 'length' AND items.state = 'answered') AS cut_off,
+  count(*) FILTER (WHERE items.state = 'answered' AND attempts = 0 AND cost = 0 AND answer IS NOT NULL) AS cached,
   max(finished_at) AS last_finished_at,
   count(*) FILTER (WHERE finished_at >= run.opened_at) / (max(finished_at) - max(run.opened_at)) AS rate
 FROM run LEFT JOIN items;
