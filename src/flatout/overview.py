@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 from .config.file import Config
 from .engine import Engine
 from .events import Events
-from .layers.budget import Purse
 from .layers.limit import TargetStatus
+from .purse import Purse
 from .values import Call
 
 

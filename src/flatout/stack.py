@@ -35,7 +35,7 @@ from .config.folders import state_folder
 from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
-from .layers.budget import Budget, Lender, Purse
+from .layers.budget import Budget
 from .layers.cache import Answers, Cache, KeyOf, Older
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
@@ -54,6 +54,7 @@ from .providers.formats.embeddings import EmbeddingCalls
 from .providers.kept import read_again
 from .providers.question import Questions
 from .providers.schemas.salvage import salvage
+from .purse import Lender, Purse
 from .store.memory import Memory
 from .values import Call, Limits, Reply, Target, Usage
 from .values.budget import Budget as Allowed

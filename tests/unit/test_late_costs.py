@@ -11,8 +11,9 @@ from flatout import Call, CallError, Client, prices
 from flatout.errors import AttemptTimeout
 from flatout.events import CallFinished
 from flatout.journey import Journey, reset_journey, set_journey
-from flatout.layers.budget import MOST_BILLS, Budget, Purse
+from flatout.layers.budget import MOST_BILLS, Budget
 from flatout.providers import registry
+from flatout.purse import Purse
 from flatout.testing import run_virtual
 from flatout.values import Reply, Target, Usage
 from tests.support.scripted_wire import Wire, completion

@@ -77,12 +77,12 @@ class Scope:
         return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
 
     async def lend(self, need: float, used: float) -> Loan:
-        """See `flatout.layers.budget.Lender`."""
+        """See `flatout.purse.Lender`."""
         async with self._turn:
             return await asyncio.to_thread(self._lend, need, used)
 
     async def close(self, used: float) -> None:
-        """See `flatout.layers.budget.Lender`. A scope that lent nothing does not touch its file."""
+        """See `flatout.purse.Lender`. A scope that lent nothing does not touch its file."""
         if not self._period:
             return
         async with self._turn:

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from flatout.journey import Journey, set_journey
-from flatout.layers.budget import Budget, Purse
+from flatout.layers.budget import Budget
 from flatout.prices import Prices
 from flatout.providers import registry
+from flatout.purse import Purse
 from flatout.values import Call, Reply, Target
 
 TARGET = Target(registry.find("openai"), "gpt-5-mini")

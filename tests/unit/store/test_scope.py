@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
-from flatout.layers.budget import Purse
+from flatout.purse import Purse
 from flatout.store.scope import Scope
 from flatout.testing import run_virtual
 from flatout.values.budget import OVER

@@ -11,8 +11,8 @@ from itertools import count
 import msgspec
 
 from flatout.errors import BudgetExceeded
-from flatout.layers.budget import Purse
 from flatout.policies.spending import Reservation, Shape
+from flatout.purse import Purse
 from flatout.runs.story.progress import Progress
 from flatout.store import Item
 from flatout.values import Budget

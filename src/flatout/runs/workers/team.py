@@ -9,7 +9,7 @@ from typing import Any
 
 from flatout import errors
 from flatout.errors import BudgetExceeded, FlatoutError
-from flatout.layers.budget import Purse
+from flatout.purse import Purse
 from flatout.runs.story.progress import Progress
 from flatout.runs.work import Work
 from flatout.store import RunFile

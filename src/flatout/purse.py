@@ -1,0 +1,279 @@
+"""The money of one Client: what it may spend, and what it has spent, over all its targets.
+
+Loading the price table takes more CPU than everything else in a first call. So a plain call does not load it, if there
+is no budget and nobody sees the call's cost. Its bill is kept, and added up when somebody reads `Purse.spent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from flatout.errors import BudgetExceeded, ConfigError
+from flatout.policies.pacing.tokens import most_input, most_output
+from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
+from flatout.prices import Prices
+from flatout.values import Call, Target
+from flatout.values.budget import Budget as Allowed
+from flatout.values.budget import Standing
+
+_log = logging.getLogger("flatout")
+
+
+class Lender(Protocol):
+    """Lends money from a budget that processes share, such as `flatout.store.scope.Scope`."""
+
+    async def lend(self, need: float, used: float) -> Loan:
+        """Lend at least ``need`` US dollars, or nothing.
+
+        Args:
+            need: the least that is of use.
+            used: what this process has spent, and has reserved for attempts in flight.
+        """
+        ...
+
+    async def close(self, used: float) -> None:
+        """Take back what was lent and not used."""
+        ...
+
+
+class Purse:
+    """What a Client may spend and has spent over all its targets, in US dollars.
+
+    Attributes:
+        budget: the most that may be spent; None for no bound.
+        earlier: the spending of other processes on the runs that this one resumes.
+        bills: functions that add an attempt to the sums, for attempts from before the price table was loaded.
+    """
+
+    __slots__ = (
+        "_assumes",
+        "_funds",
+        "_lender",
+        "_reckoned",
+        "_runs",
+        "_settled",
+        "_shapes",
+        "_shared_left",
+        "_spent",
+        "_turn",
+        "_unknown",
+        "_waiting",
+        "allow_unknown_price",
+        "bills",
+        "budget",
+        "earlier",
+    )
+
+    def __init__(
+        self,
+        budget: Allowed | float | None,
+        *,
+        lender: Lender | None = None,
+        allow_unknown_price: bool = False,
+    ) -> None:
+        self.budget = Allowed(budget) if isinstance(budget, int | float) else budget
+        self.allow_unknown_price = allow_unknown_price
+        self.earlier = 0.0
+        self.bills: list[Callable[[], object]] = []
+        self._lender = lender
+        self._shared_left: float | None = None  # when money was borrowed last
+        usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
+        self._funds = Funds(usd, over)
+        self._shapes = Shapes()
+        self._spent = 0.0
+        self._unknown = 0
+        self._reckoned = 0.0
+        self._runs: set[Hashable] = set()
+        self._assumes = False
+        self._turn = asyncio.Lock()
+        self._waiting = 0  # calls that wait for their turn, or for money
+        self._settled = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Purse(spent=${self._spent:.4f}, reserved=${self._funds.reserved:.4f}, budget={self.budget})"
+
+    @property
+    def spent(self) -> float:
+        """The known spending."""
+        self.reckon()
+        return self._spent
+
+    @property
+    def unknown(self) -> int:
+        """The number of attempts that may have been billed an unknown amount."""
+        self.reckon()
+        return self._unknown
+
+    @property
+    def exposed(self) -> float:
+        """By how much the budget could have been exceeded, had all answers in flight been the longest possible."""
+        return self._funds.exposed
+
+    def standing(self) -> Standing | None:
+        """How the budget stands; None without one."""
+        if self.budget is None:
+            return None
+        left: float | None = self._funds.left
+        if self._lender is not None:
+            left = None if self._shared_left is None else self._shared_left + self._funds.left
+        return Standing(str(self.budget), left, self._funds.over, self.exposed)
+
+    def in_words(self) -> str:
+        """The spending in words, as far as it is known without loading the price table."""
+        if self.bills:
+            return "not added up yet"
+        spent = f"${self._spent:.4f}"
+        if self._unknown:
+            return f"at least {spent}" if self._spent else "unknown"
+        return spent
+
+    def reckon(self) -> None:
+        """Add up the bills. This loads the price table if necessary, which takes 0.1 s."""
+        bills, self.bills = self.bills, []
+        for bill in bills:
+            bill()
+
+    def pay(self, cost: float) -> None:
+        """Add the cost of an attempt."""
+        self._spent += cost
+        self._funds.spent += cost
+
+    def pay_unknown(self, estimate: float) -> None:
+        """Add an attempt that may have been billed an unknown amount."""
+        self._unknown += 1
+        self._reckoned += estimate
+        self._funds.spent += estimate
+
+    @property
+    def reckoned(self) -> float:
+        """The estimated cost of the attempts whose cost is unknown."""
+        self.reckon()
+        return self._reckoned
+
+    def add(self, spent: float, unknown: int, reckoned: float) -> None:
+        """Add what another process has spent: known, and unknown by the number of attempts and their estimated cost."""
+        self._spent += spent
+        self._unknown += unknown
+        self._reckoned += reckoned
+        self._funds.spent += spent + reckoned
+
+    def go_on(self, run: Hashable, spent: float) -> None:
+        """Count a run's earlier spending. Only once for each run: the spending after that is this purse's own.
+
+        A budget that processes share knows of it already.
+        """
+        if run not in self._runs:
+            self._runs.add(run)
+            if self._lender is None:
+                self.earlier += spent
+                self._funds.spent += spent
+
+    def worst_case(
+        self,
+        target: Target,
+        call: Call,
+        prices: Prices,
+        longest: int = 0,
+        tokens: int | None = None,
+        cap: int | None = None,
+    ) -> float:
+        """The most US dollars that one attempt may cost. Logs once if that rests on an assumption.
+
+        Args:
+            target: the target.
+            call: the call.
+            prices: the price list.
+            longest: tokens of the longest answer that the target has given.
+            tokens: the most tokens of the call's input, if they are known.
+            cap: the most tokens of an answer without ``max_tokens``, if they are known.
+
+        Raises:
+            ConfigError: the price is not known, so a budget cannot be kept.
+        """
+        output = most_output(call, longest, cap)
+        tokens = most_input(call) if tokens is None else tokens
+        worst = prices.worst_case(target, tokens, output, service_tier=call.service_tier)
+        if worst is None:
+            if self.allow_unknown_price:
+                return 0.0
+            raise ConfigError(_unpriced(target, call, prices))
+        if call.max_tokens is None and worst and not self._assumes and (cap is None or cap > output):
+            self._assumes = True
+            _log.warning(
+                "without max_tokens, the budget assumes that an answer has at most %s tokens, until %s answers have "
+                "shown how long they are; set it with max_tokens (--param max_tokens=…)",
+                f"{output:,}",
+                ENOUGH,
+            )
+        return worst
+
+    def take(self, kind: Hashable, worst: float) -> Reservation | None:
+        """Reserve an attempt's money without waiting; None if it has to wait. See `reserve`."""
+        return None if self._waiting else self._funds.take(self._shapes.of(kind), worst)
+
+    async def reserve(self, kind: Hashable, worst: float) -> Reservation:
+        """Reserve an attempt's money, first come, first served.
+
+        Most attempts cost far less than they might. So an attempt that does not fit waits for others to be settled
+        before it fails.
+
+        Args:
+            kind: what tells it from attempts that cost another share of their worst case.
+            worst: the most US dollars that it may cost.
+
+        Raises:
+            BudgetExceeded: nothing is in flight that could make room.
+        """
+        shape = self._shapes.of(kind)
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while (held := self._funds.take(shape, worst)) is None:
+                    if await self._borrowed(shape, worst):
+                        continue
+                    if not self._funds.open:
+                        raise BudgetExceeded(f"not sent: it may cost ${worst:.4f}, and {self._account()}")
+                    self._settled.clear()
+                    await self._settled.wait()
+                return held
+        finally:
+            self._waiting -= 1
+
+    async def _borrowed(self, shape: Shape, worst: float) -> bool:
+        """Borrow what an attempt lacks, from a budget that processes share."""
+        if self._lender is None:
+            return False
+        funds = self._funds
+        loan = await self._lender.lend(funds.lacks(shape, worst), funds.spent + funds.reserved)
+        funds.amount += loan.usd
+        self._shared_left = loan.left
+        return loan.usd > 0.0
+
+    def _account(self) -> str:
+        if self._lender is not None:
+            return f"${max(0.0, self._shared_left or 0.0):.4f} of the budget of {self.budget} is left"
+        earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
+        return f"${max(0.0, self._funds.left):.4f} of the budget of {self.budget} is left{earlier}"
+
+    def release(self, held: Reservation, cost: float | None) -> None:
+        """Give back a reservation; the real cost is counted by now."""
+        self._funds.release(held, cost)
+        self._settled.set()
+
+    async def close(self) -> None:
+        """Give back what was borrowed and not used."""
+        if self._lender is not None:
+            await self._lender.close(self._funds.spent + self._funds.reserved)
+
+
+def _unpriced(target: Target, call: Call, prices: Prices) -> str:
+    known = prices.worst_case(target, 0, 0) is not None  # then only the tier's price is unknown
+    name = f"{target.name}@{call.service_tier}" if known else target.name
+    return (
+        f"the price of {name} is not known, so a budget cannot be kept: "
+        f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own; '
+        "or leave such calls out of the budget with allow_unknown_price=True (--allow-unknown-price)"
+    )
