@@ -2,6 +2,9 @@
 
 A `Journey` is made for each call when it enters the library. A context variable holds it, so a layer needs no argument
 for it: `current_journey()`.
+
+Thousands of journeys are under way at once. The garbage collector does not visit the parts with ``gc=False``: nothing
+that they hold refers back to them. A journey itself may be part of a circle, through an error's traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from .errors import OutputError
 from .layer import CallNext
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from .policies.failures.trouble import Trouble
 
 
-class Account:
+class Account(Struct, eq=False, gc=False):
     """The usage of a call, including the calls made on its behalf.
 
     Attributes:
@@ -31,12 +34,10 @@ class Account:
         waits: seconds by cause; see `flatout.events.WAITS`.
     """
 
-    __slots__ = ("attempts", "cost", "reasks", "waits")
-
-    def __init__(self) -> None:
-        self.attempts = self.reasks = 0
-        self.cost: float | None = 0.0
-        self.waits: dict[str, float] = {}
+    attempts: int = 0
+    reasks: int = 0
+    cost: float | None = 0.0
+    waits: dict[str, float] = {}
 
     def spent(self, cost: float | None) -> None:
         """Add US dollars; None for an unknown amount."""
@@ -56,35 +57,28 @@ class Account:
             self.waited(cause, seconds)
 
 
-class Attempt:
+class Attempt(Struct, eq=False):
     """The attempt in progress, or the last one.
 
     Attributes:
         target: the target's name; "" before the first attempt.
         in_flight: whether it is on the wire now, so that its answer may have arrived.
-        sent_at: when it was admitted, on the event loop's clock.
+        sent_at: when it was admitted, on the event loop's clock; 0 before the first attempt.
         ends_at: when it times out at the latest.
         first_chunk: seconds from its start to the first text of a streamed answer.
         opens: called with 1 when a connection is being opened for it, and with -1 when it is open or has failed; None
             if it is not needed.
     """
 
-    __slots__ = ("ends_at", "first_chunk", "in_flight", "opens", "sent_at", "target")
-
-    def __init__(self, started: float) -> None:
-        self.target = ""
-        self.in_flight = False
-        self.sent_at = started
-        self.ends_at: float | None = None
-        self.first_chunk: float | None = None
-        self.opens: Callable[[int], None] | None = None
-
-    def is_in_flight(self) -> bool:
-        """The same as ``in_flight``, as a function."""
-        return self.in_flight
+    target: str = ""
+    in_flight: bool = False
+    sent_at: float = 0.0
+    ends_at: float | None = None
+    first_chunk: float | None = None
+    opens: Callable[[int], None] | None = None
 
 
-class Unfit:
+class Unfit(Struct, eq=False, gc=False):
     """Answers that could not be used as they are. They were paid for all the same.
 
     Attributes:
@@ -93,12 +87,9 @@ class Unfit:
         fallback: the usable part of one, returned if no better answer comes.
     """
 
-    __slots__ = ("fallback", "last", "unread")
-
-    def __init__(self) -> None:
-        self.last: Reply | None = None
-        self.unread: tuple[Reply, ...] = ()
-        self.fallback: Reply | None = None
+    last: Reply | None = None
+    unread: tuple[Reply, ...] = ()
+    fallback: Reply | None = None
 
 
 class StreamSink:
@@ -192,7 +183,7 @@ class Journal(Protocol):
         ...
 
 
-class Journey:
+class Journey(Struct, eq=False, repr_omit_defaults=True):
     """The data that one call collects on its way. Times are the event loop's clock.
 
     Attributes:
@@ -211,36 +202,19 @@ class Journey:
         tells_cost: whether somebody sees its cost. Otherwise the cost may stay unknown here; `Purse` has it.
     """
 
-    __slots__ = (
-        "account",
-        "attempt",
-        "deadline_at",
-        "failures",
-        "journal",
-        "last_error",
-        "notes",
-        "refusals",
-        "sink",
-        "started",
-        "tells_cost",
-        "trouble",
-        "unfit",
-    )
-
-    def __init__(self, started: float, *, tells_cost: bool = True) -> None:
-        self.started = started
-        self.tells_cost = tells_cost
-        self.deadline_at: float | None = None
-        self.account = Account()
-        self.attempt = Attempt(started)
-        self.unfit = Unfit()
-        self.last_error: Exception | None = None
-        self.trouble: Trouble | None = None
-        self.refusals = 0
-        self.failures: list[FailedAttempt] | None = None
-        self.notes: AttemptNotes | None = None
-        self.journal: Journal | None = None
-        self.sink: StreamSink | None = None
+    started: float
+    tells_cost: bool = True
+    deadline_at: float | None = None
+    account: Account = field(default_factory=Account)
+    attempt: Attempt = field(default_factory=Attempt)
+    unfit: Unfit = field(default_factory=Unfit)
+    last_error: Exception | None = None
+    trouble: Trouble | None = None
+    refusals: int = 0
+    failures: list[FailedAttempt] | None = None
+    notes: AttemptNotes | None = None
+    journal: Journal | None = None
+    sink: StreamSink | None = None
 
     @property
     def attempts(self) -> int:

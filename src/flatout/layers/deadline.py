@@ -26,7 +26,7 @@ class Deadline:
         journey = current_journey()
         journey.deadline_at = journey.started + seconds
         try:
-            with Patience(journey.deadline_at, journey.attempt.is_in_flight) as scope:
+            with Patience(journey.deadline_at, journey.attempt) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():

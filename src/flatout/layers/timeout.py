@@ -28,7 +28,7 @@ class Timeout:
         until = now + seconds
         journey.attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
         try:
-            with Patience(until, journey.attempt.is_in_flight) as scope:
+            with Patience(until, journey.attempt) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():

@@ -9,8 +9,8 @@ socket is read and every task with an answer has run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from .wheel import Slot, wheel_of
 
@@ -23,8 +23,14 @@ FAR = 30.0
 """Seconds. A timeout that is farther away shares its timer with others, and may come a quarter of a second late."""
 
 
-def _always() -> bool:
-    return True
+class Hope(Protocol):
+    """What a timeout waits for.
+
+    Attributes:
+        in_flight: whether it may have arrived already.
+    """
+
+    in_flight: bool
 
 
 class Patience:
@@ -33,16 +39,16 @@ class Patience:
 
     Args:
         when: the loop time of the timeout; None for no timeout.
-        hopeful: whether an answer may have arrived. If not, the timeout takes effect at once.
+        hope: what it waits for. If that cannot have arrived, the timeout takes effect at once. None if it always may.
     """
 
     __slots__ = (
-        *("_armed", "_cancelling", "_expired", "_hopeful", "_loop", "_slot", "_task", "_timer", "_turns", "_when"),
+        *("_armed", "_cancelling", "_expired", "_hope", "_loop", "_slot", "_task", "_timer", "_turns", "_when"),
     )
 
-    def __init__(self, when: float | None, hopeful: Callable[[], bool] = _always) -> None:
+    def __init__(self, when: float | None, hope: Hope | None = None) -> None:
         self._when = when
-        self._hopeful = hopeful
+        self._hope = hope
         self._armed: float | None = None  # when the timer comes; not later than _when
         self._timer: asyncio.Handle | None = None
         self._slot: Slot | None = None
@@ -50,12 +56,12 @@ class Patience:
         self._expired = False
 
     def __enter__(self) -> Patience:
-        task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a timeout works only inside a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._loop = asyncio.get_running_loop()
         if self._when is not None:
             self._arm(self._when)
         return self
@@ -86,7 +92,7 @@ class Patience:
             return
         if when > self._loop.time():
             self._arm(when)
-        elif self._turns and self._hopeful():
+        elif self._turns and (self._hope is None or self._hope.in_flight):
             self._turns -= 1
             self._armed = when
             self._timer = self._loop.call_soon(self.due)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from flatout.policies.schema_size import schema_size, tool_size
 from flatout.values import Call, Usage
 from flatout.values.attachments import File
@@ -57,54 +59,36 @@ SHAPES = 256
 """Most shapes of prompts for which the output's length is learnt separately."""
 
 
-class Need:
-    """What one attempt takes, as estimated before it is sent. Pacer and health note their figures of it here."""
+class Need(Struct, eq=False, gc=False):
+    """What one attempt takes, as estimated before it is sent. Pacer and health note their figures of it here.
 
-    __slots__ = (
-        *(
-            "at",
-            "charged",
-            "costs",
-            "ended",
-            "features",
-            "input",
-            "mark",
-            "marks",
-            "max_tokens",
-            "media",
-            "number",
-            "output",
-            "place",
-            "search",
-            "shape",
-        ),
-    )
+    Attributes:
+        costs: by axis, what was taken for it.
+        marks: by axis, all that was taken up to then.
+        charged: see `charge.Charge`.
+        search: the search for an unknown limit that admitted it.
+        mark: how many that search had sent, including this one.
+        ended: how many of them were over.
+        number: its number among all calls to the target; see `failures.health`.
+        at: calls in flight when it was sent, including this one.
+        place: its number in the order of sending; see `backlog`.
+    """
 
-    def __init__(
-        self,
-        tokens_in: float = 0.0,
-        tokens_out: float = 0.0,
-        max_tokens: int | None = None,
-        *,
-        features: tuple[float, ...] = (),
-        media: float = 0.0,
-        shape: Any = None,
-    ) -> None:
-        self.input = tokens_in
-        self.output = tokens_out
-        self.max_tokens = max_tokens
-        self.features = features
-        self.media = media
-        self.shape = shape
-        self.costs: dict[str, float] = {}  # by axis: what was taken for it,
-        self.marks: dict[str, float] = {}  # and all that was taken up to then
-        self.charged: tuple[int, tuple[float, float, float]] | None = None  # see `charge.Charge`
-        self.search: object = None  # the search for an unknown limit that admitted it,
-        self.mark = 0  # how many that search had sent, including this one,
-        self.ended = 0  # and how many of them were over
-        self.number = 0  # its number among all calls to the target; see `failures.health`
-        self.at = 0  # calls in flight when it was sent, including this one
-        self.place = 0  # its number in the order of sending; see `backlog`
+    input: float = 0.0
+    output: float = 0.0
+    max_tokens: int | None = None
+    features: tuple[float, ...] = ()
+    media: float = 0.0
+    shape: Any = None
+    costs: dict[str, float] = {}
+    marks: dict[str, float] = {}
+    charged: tuple[int, tuple[float, float, float]] | None = None
+    search: object = None
+    mark: int = 0
+    ended: int = 0
+    number: int = 0
+    at: int = 0
+    place: int = 0
 
     def __repr__(self) -> str:
         return f"Need(input={self.input:.0f}, output={self.output:.0f})"
