@@ -91,7 +91,7 @@ class Answer:
         self._connection = connection
         self._loop = loop
         self._whole = whole
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None  # from the first byte on: most time passes before that
         self._chunks: list[bytes] = []
         self._held = 0  # bytes in _chunks
         self._bare = 0  # bytes that have arrived before the head was complete, and then since the last of the body
@@ -232,7 +232,8 @@ class Answer:
 
     def _parse(self, data: bytes) -> None:
         parser = self._parser
-        assert parser is not None, "an answer that was let go is complete, or has failed"
+        if parser is None:
+            parser = self._parser = httptools.HttpResponseParser(self)
         self._bare += len(data)
         try:
             parser.feed_data(data)

@@ -104,10 +104,16 @@ class HttpTransport:
             ConnectError: no connection; nothing was sent.
             ProtocolError: no complete, well-formed answer arrived.
         """
+        answer: Answer | None = None
         try:
-            return await self._exchange(request)
+            answer = await self._ask(request, whole=True)
+            body = answer.body() if answer.is_whole(self._max_body) else await self._rest(answer)
+            return Response(answer.status, answer.headers, body)
         except FAILED as error:
             failure = named(error, request, trust_env=self._trust_env)
+        finally:
+            if answer is not None:
+                _end(answer)
         raise failure  # outside the except: it must not refer to the original error, whose frames hold the key
 
     @asynccontextmanager
@@ -136,14 +142,6 @@ class HttpTransport:
         self._closed = True
         for pool in self._pools.values():
             await pool.close()
-
-    async def _exchange(self, request: Request) -> Response:
-        answer = await self._ask(request, whole=True)
-        try:
-            body = answer.body() if answer.is_whole(self._max_body) else await self._rest(answer)
-        finally:
-            _end(answer)
-        return Response(answer.status, answer.headers, body)
 
     async def _rest(self, answer: Answer) -> bytes:
         """The body of an answer that is large, or compressed."""

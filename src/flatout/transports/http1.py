@@ -62,7 +62,10 @@ class Connection(asyncio.Protocol):
         """
         answer = self._answer = Answer(self, self._loop, whole=whole)
         try:
-            await self._write(head, body, answer)
+            if len(body) <= LARGE:
+                self._opened().write(head + body)
+            else:
+                await self._write(head, body, answer)
             await answer.arrived
             answer.check()
         except BaseException:
@@ -118,13 +121,15 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return self.is_open and self._sent and transport is not None and not transport.get_write_buffer_size()
 
-    async def _write(self, head: bytes, body: bytes, answer: Answer) -> None:
+    def _opened(self) -> asyncio.Transport:
         transport = self._transport
         if transport is None or not self.is_open:
             raise ConnectError("the server closed the connection as soon as it was open")
-        if len(body) <= LARGE:
-            transport.write(head + body)
-            return
+        return transport
+
+    async def _write(self, head: bytes, body: bytes, answer: Answer) -> None:
+        """Write a large request, no faster than the server reads it."""
+        transport = self._opened()
         self._sent = False
         transport.write(head)
         rest = memoryview(body)
