@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from flatout.events import Events, InFlightCapped
 from flatout.journey import current_journey
@@ -25,29 +26,46 @@ class Sockets:
 
     def __init__(self, most: int, events: Events) -> None:
         self._most = most
-        self._free = asyncio.Semaphore(most)
+        self._free = most
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._events = events
         self._warned = False
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        if self._free.locked():
-            await self._wait()
+        if self._free:
+            self._free -= 1
         else:
-            await self._free.acquire()
+            await self._wait()
         try:
             return await call_next(call)
         finally:
-            self._free.release()
+            self._release()
+
+    def _release(self) -> None:
+        """Give a connection to the call that has waited longest, or keep it free."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     async def _wait(self) -> None:
+        """Wait for another call's connection."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        turn = loop.create_future()
+        self._waiting.append(turn)
         if not self._warned:
             self._warned = True
             reason = "this process may not open more files (ulimit -n)"
             _log.warning("at most %d requests at once: %s", self._most, reason)
             self._events.emit(InFlightCapped(at=began, most=self._most, reason=reason))
         try:
-            await self._free.acquire()
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # given and cancelled in one turn of the loop
+                self._release()
+            raise
         finally:
             current_journey().account.waited("sockets", loop.time() - began)

@@ -7,8 +7,10 @@ import logging
 
 import pytest
 
-from flatout import AttemptTimeout, Call, Limits
-from flatout.events import InFlightCapped
+from flatout import AttemptTimeout, Call, Limits, Reply
+from flatout.events import Events, InFlightCapped
+from flatout.journey import Journey, set_journey
+from flatout.layers.sockets import Sockets
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client
 
@@ -77,3 +79,36 @@ def test_a_connection_is_given_back_on_any_exit():
 
     run_virtual(main())
     assert wire.most == 3
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_call_that_is_cancelled_while_it_waits_keeps_no_connection(given):
+    """One connection fewer would be used from then on, and with the last of them nothing more be sent."""
+
+    async def main() -> None:
+        layer, sent = Sockets(1, Events()), []
+        answers = {name: asyncio.get_running_loop().create_future() for name in ("first", "second", "third")}
+
+        async def send(call: Call) -> Reply:
+            sent.append(call.prompt)
+            await answers[call.prompt]
+            return Reply(text="x")
+
+        async def ask(name: str) -> None:
+            set_journey(Journey(0.0))
+            await layer(Call(name), send)
+            if given and name == "first":  # the second has been told that it may go, and has not run since
+                tasks[1].cancel()
+
+        tasks = [asyncio.create_task(ask(name)) for name in answers]
+        await asyncio.sleep(0)
+        if not given:
+            tasks[1].cancel()
+            await asyncio.sleep(0)
+        answers["first"].set_result(None)
+        answers["third"].set_result(None)
+        await asyncio.wait(tasks)
+        assert (sent, tasks[1].cancelled()) == (["first", "third"], True)
+        assert layer._free == 1
+
+    run_virtual(main())
