@@ -69,8 +69,10 @@ def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
 
 
 def _bind(layer: Layer, call_next: CallNext) -> CallNext:
+    own = layer.__call__  # Python calls a method faster than an object
+
     def answer(call: Call) -> Awaitable[Reply]:
-        return layer(call, call_next)
+        return own(call, call_next)
 
     return answer
 

@@ -19,6 +19,7 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 from flatout.errors import CallError, ConfigError, Exited
@@ -101,6 +102,7 @@ class _Workers(Generic[OutcomeT]):
         work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
     ) -> None:
         loop = asyncio.get_running_loop()
+        finished, context = self._finished, copy_context()  # one for all: else each task makes its own
         index = 0
         try:
             async with reading(items) as source:
@@ -110,7 +112,7 @@ class _Workers(Generic[OutcomeT]):
                         await self._feeder
                     task = loop.create_task(work(index, item))
                     self.running.add(task)
-                    task.add_done_callback(self._finished)
+                    task.add_done_callback(finished, context=context)
                     index += 1
                     if index % AT_ONCE == 0:
                         await asyncio.sleep(0)

@@ -38,9 +38,10 @@ class Axes:
 
     Attributes:
         by_name: the axes, by the names of `flatout.Limits`. Only this class changes it.
+        counts_tokens: whether any of them counts tokens.
     """
 
-    __slots__ = ("_burst", "_charge", "_requests_per_day", "_shared", "_told", "_trials", "by_name")
+    __slots__ = ("_burst", "_charge", "_requests_per_day", "_shared", "_told", "_trials", "by_name", "counts_tokens")
 
     def __init__(
         self,
@@ -59,13 +60,9 @@ class Axes:
         self._told = Told(shared) if shared is not None else None
         self._burst = limits.burst
         self.by_name: dict[str, Axis] = {}
+        self.counts_tokens = False
         for name, limit, window in per_window(limits):
-            self.by_name[name] = self._given(name, limit, window, now)
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether any limit counts tokens."""
-        return not _TOKENS.isdisjoint(self.by_name)
+            self._put(name, self._given(name, limit, window, now))
 
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
@@ -236,8 +233,12 @@ class Axes:
     def _add(self, name: str, limit: float, window: float, now: float) -> Axis:
         """Add the axis of a limit that the user did not give."""
         axis = Axis(CAUSES[name], limit, window, now, known=False, even=self._shared is not None, gcra=self._gcra(name))
-        self.by_name[name] = axis
+        self._put(name, axis)
         return axis
+
+    def _put(self, name: str, axis: Axis) -> None:
+        self.by_name[name] = axis
+        self.counts_tokens = self.counts_tokens or name in _TOKENS
 
     def _gcra(self, name: str) -> MakeGcra:
         return Steady if self._shared is None else partial(self._shared.gcra, name)
