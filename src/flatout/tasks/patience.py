@@ -20,7 +20,7 @@ TURNS = 64
 
 
 FAR = 30.0
-"""Seconds. A timeout that is farther away shares its timer with others, and may come a quarter of a second late."""
+"""Seconds. A timeout that is farther away shares a timer with others until shortly before it comes."""
 
 
 class Hope(Protocol):
@@ -85,7 +85,7 @@ class Patience:
         return self._expired
 
     def due(self) -> None:
-        """The timer has come."""
+        """The timer has come, or will shortly."""
         self._armed = self._slot = self._timer = None
         when = self._when
         if when is None or self._expired:

@@ -2,6 +2,7 @@
 
 Every call has two timeouts, which nearly never come. asyncio keeps each timer in a heap, and compares timers in Python:
 with a thousand calls in flight, two timers cost as much as to decode the answer. Here, a timer is a place in a set.
+The few that come are woken a little early, and wait for the rest of their time by a timer of their own.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 SLOT = 0.25
-"""Seconds that share a timer: a callback runs so much too late at most, and never too early."""
+"""Seconds that share a timer: a callback runs so much too early at most, and never too late."""
 
 
 class Due(Protocol):
-    """Something that is called when its time has come."""
+    """Something that is called when its time comes."""
 
     def due(self) -> None:
-        """Its time has come."""
+        """Its time comes within `SLOT` seconds."""
         ...
 
 
@@ -36,8 +37,8 @@ class Wheel:
         return f"Wheel({sum(map(len, self._slots.values()))} timers in {len(self._slots)} slots)"
 
     def add(self, when: float, item: Due) -> Slot:
-        """Call an item once a loop time has passed. `Slot.remove` takes it out again."""
-        number = math.ceil(when / SLOT)
+        """Call an item shortly before a loop time, or at it. `Slot.remove` takes it out again."""
+        number = math.floor(when / SLOT)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = Slot(self, number)
