@@ -166,29 +166,24 @@ class RunFile:
             place: the step of a durable function that it is for; the step's journal entry settles it.
             after: why the attempt before it failed. It is stored, so it must not hold secrets.
         """
-        await self.noting(index, attempt, target, started_at, estimated_cost, place, after)
-
-    def noting(
-        self,
-        index: int,
-        attempt: int,
-        target: str,
-        started_at: float,
-        estimated_cost: float | None,
-        place: str | None = None,
-        after: str | None = None,
-    ) -> asyncio.Future[None]:
-        """`note_attempt` for whoever notes many: the future is done when the operating system has the record."""
         note = (index, attempt, target, started_at, estimated_cost, place, after)
-        return self._writer.hand_in("note", note, durable=False)
+        await self._writer.put("note", note, durable=False)
 
-    def finishing(self, values: tuple[Any, ...]) -> asyncio.Future[None]:
-        """`finish` for whoever finishes many: the future is done when the disk has the item.
+    def note_all(self, notes: Iterable[tuple[Any, ...]]) -> asyncio.Future[None]:
+        """`note_attempt` for many: the future is done when the operating system has all records.
 
         Args:
-            values: an Item's values, in their order; without the prompt if the file keeps none.
+            notes: the parameters of `note_attempt`, in their order, all of them.
         """
-        return self._writer.hand_in("item", values)
+        return self._writer.hand_in("note", *notes, durable=False)
+
+    def finish_all(self, items: Iterable[tuple[Any, ...]]) -> asyncio.Future[None]:
+        """`finish` for many: the future is done when the disk has all items.
+
+        Args:
+            items: each Item's values, in their order; without the prompt if the file keeps none.
+        """
+        return self._writer.hand_in("item", *items)
 
     async def lose(self, attempts: Iterable[tuple[int, int]]) -> None:
         """Record that attempts were in flight when their process died; return once the disk has it.
@@ -198,8 +193,8 @@ class RunFile:
         Args:
             attempts: each item's index, and the attempt's number. Each was recorded, and is not settled.
         """
-        commits = [self._writer.hand_in(kind, attempt) for attempt in attempts for kind in ("owe", "lose")]
-        for commit in commits:
+        lost = list(attempts)
+        for commit in [self._writer.hand_in(kind, *lost) for kind in ("owe", "lose")]:
             await commit
 
     def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:

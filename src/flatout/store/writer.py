@@ -6,7 +6,8 @@ group goes to the thread at once and comes back at once, so threads are switched
 
 There are two sorts of group. A *durable* group holds finished items and journal entries; its commit returns once the
 disk has it. A *light* group holds only records of attempts. Its commit returns once the operating system has it, which
-survives this process but not the machine. It is gathered for only 2 ms, because the attempts wait for it.
+survives this process but not the machine. It is gathered for only 2 ms, because the attempts wait for it, and it is
+committed before the durable groups that wait with it.
 
 If the machine fails (a full disk, a failed write or fsync), nothing is tried again. After a failed fsync nobody knows
 what the disk has. So every waiting caller gets the error, and the writer accepts nothing further.
@@ -84,9 +85,9 @@ class _Group:
         self.pieces: dict[ChangeKind, list[Change]] = {}
         self.size = 0
 
-    def add(self, kind: ChangeKind, piece: Change) -> None:
-        self.pieces.setdefault(kind, []).append(piece)
-        self.size += 1
+    def add(self, kind: ChangeKind, pieces: list[Change]) -> None:
+        self.pieces.setdefault(kind, []).extend(pieces)
+        self.size += len(pieces)
 
 
 class Writer:
@@ -136,8 +137,10 @@ class Writer:
         """
         await self.hand_in(kind, parameters, durable=durable)
 
-    def hand_in(self, kind: ChangeKind, parameters: tuple[Any, ...], *, durable: bool = True) -> asyncio.Future[None]:
-        """Write one row, as `put` does, without waiting: the future is done after the commit that holds it.
+    def hand_in(self, kind: ChangeKind, *rows: tuple[Any, ...], durable: bool = True) -> asyncio.Future[None]:
+        """Write rows, as `put` does, without waiting: the future is done after the one commit that holds them all.
+
+        If some are refused, the future has the error of the first; the others are written.
 
         Raises:
             StoreError: the machine failed before.
@@ -145,30 +148,33 @@ class Writer:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._gate:
             self._check_open()
-            self._gather(kind, (parameters, future), durable)
+            if rows:
+                self._gather(kind, [(parameters, future) for parameters in rows], durable)
+            else:
+                future.set_result(None)
         return future
 
     def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write a row that nobody waits for, with the next light group. After a fault it is dropped."""
         with self._gate:
             if not self._closed and self._fault is None:
-                self._gather(kind, (parameters, None), durable=False)
+                self._gather(kind, [(parameters, None)], durable=False)
 
-    def _gather(self, kind: ChangeKind, piece: Change, durable: bool) -> None:
+    def _gather(self, kind: ChangeKind, pieces: list[Change], durable: bool) -> None:
         loop = asyncio.get_running_loop()
         group = self._open[durable]
         if group is None or group.loop is not loop:
             self._hand_over(group)
             group = self._open[durable] = _Group(loop, durable)
             loop.call_later(self._seconds[durable], self._time_is_up, group)
-        group.add(kind, piece)
-        if group.size >= self._rows:
+        group.add(kind, pieces)
+        if group.size >= self._rows or (len(pieces) > 1 and not durable):  # somebody else has gathered those
             self._hand_over(group)
 
     def change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write a row that nobody waits for, at once. After a fault it is dropped."""
         group = _Group(None, durable=True)
-        group.add(kind, (parameters, None))
+        group.add(kind, [(parameters, None)])
         with self._gate:
             if not self._closed:
                 self._hand_over_all()
@@ -227,9 +233,11 @@ class Writer:
             more = True
             while more:
                 groups, more = self._next()
-                rejected = self._commit(groups)
-                for group in groups:
-                    self._notify(group, rejected)
+                for durable in False, True:
+                    together = [group for group in groups if group.durable is durable]
+                    rejected = self._commit(together)
+                    for group in together:
+                        self._notify(group, rejected)
         finally:
             self._check_at_end()
             if self._fault is None:
@@ -311,7 +319,8 @@ class Writer:
             try:
                 self._write_one(kind, parameters)
             except _ROW_FAULTS as error:
-                rejected[future] = StoreError(f"{self._place.name} does not take {_subject(kind, parameters)}: {error}")
+                refusal = StoreError(f"{self._place.name} does not take {_subject(kind, parameters)}: {error}")
+                rejected.setdefault(future, refusal)
         return rejected
 
     def _write_one(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:

@@ -26,6 +26,7 @@ from flatout.runs.workers.assembly import team_for
 from flatout.runs.workers.calls import as_data, call_of, encoded, from_data
 from flatout.runs.workers.counters import add_up, over
 from flatout.runs.workers.given import Given
+from flatout.runs.workers.member import AHEAD, Member
 from flatout.runs.workers.messages import Account, Incoming, Order, Report, decode_order, decode_report, encode
 from flatout.runs.workers.outset import Outset
 from flatout.runs.workers.remote import LentPurse, Outbox, RemoteFile
@@ -286,6 +287,27 @@ def test_counters_add_up() -> None:
     assert (total.input_tokens, total.in_flight, total.paused, total.longest, total.capped) == (15, 0, {}, None, None)
 
 
+# Giving rows
+
+
+def test_answers_on_their_way_to_the_disk_take_the_place_of_no_rows() -> None:
+    """Workers would run dry while their answers wait for a commit, or a slow disk would fill the memory with them."""
+
+    async def main() -> None:
+        member = Member(0, 10, lambda *_: None, lambda _: None)
+        member.uncommitted = AHEAD
+        for index in range(10 + AHEAD):
+            assert member.has_room
+            member.rows[index] = Given(Work.of(index, Row(index, index + 1, {"prompt": "why?"}), Recipe()))
+        assert not member.has_room
+        member.rows.clear()
+        assert not member.is_idle
+        member.uncommitted = 10 + AHEAD
+        assert not member.has_room
+
+    asyncio.run(main())
+
+
 # The run file
 
 
@@ -299,7 +321,7 @@ def test_what_a_dead_worker_had_in_flight_counts_by_its_estimate(tmp_path: Path)
             await run.note_attempt(4, 1, "t", 1.0, 1.0)
             await run.lose([(3, 1), (3, 2)])
             await run.note_attempt(3, 1, "t", 2.0, 0.25)
-            await run.finishing(msgspec.structs.astuple(item(3, cost=0.125, attempts=1)))
+            await run.finish_all([msgspec.structs.astuple(item(3, cost=0.125, attempts=1))])
             assert [(lost.index, lost.attempt) for lost in run.unsettled().attempts] == [(3, 1), (3, 2)]
         async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
             assert run.spent_before == 0.25 + 0.5 + 0.125 + 1.0

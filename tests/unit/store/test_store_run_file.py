@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from flatout.errors import RunMismatch, StoreError
 from flatout.store import BegunAttempt, Finished, Item, JournalEntry, RunFile, RunReader, database
@@ -316,6 +316,45 @@ def test_a_note_is_written_before_the_item_that_settles_it(path: Path) -> None:
             assert run.unsettled().attempts == ()
 
     asyncio.run(main())
+
+
+def test_a_note_goes_before_the_answers_that_wait_with_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls would wait for the disk, behind hundreds of answers, before each attempt."""
+    free, order = threading.Event(), []
+    monkeypatch.setattr(database, "connection_class", Watched)
+
+    def hold(_: Watched, statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            free.wait(20)
+
+    async def main() -> None:
+        async with open_run(path, group_rows=2) as run:
+            monkeypatch.setattr(Watched, "watch", hold)
+            held = run.note_all([(9, 1, "t", 1.0, None, None, None), (9, 2, "t", 1.0, None, None, None)])
+            answers = run.finish_all([astuple(item(0)), astuple(item(1))])
+            notes = run.note_all([(2, 1, "t", 1.0, None, None, None), (3, 1, "t", 1.0, None, None, None)])
+            for name, future in {"answers": answers, "notes": notes}.items():
+                future.add_done_callback(lambda _, name=name: order.append(name))
+            free.set()
+            await asyncio.gather(held, answers, notes)
+
+    asyncio.run(main())
+    assert order == ["notes", "answers"]
+
+
+def test_rows_that_are_handed_in_together_are_committed_together(path: Path) -> None:
+    """Several workers' answers would be reported before the disk has them, or a refused one would go unnoticed."""
+
+    async def main() -> None:
+        async with open_run(path, group_rows=2) as run:
+            await asyncio.wait_for(run.finish_all([]), 20)
+            await run.finish_all([astuple(item(index)) for index in range(5)])
+            assert list(written(copy_as_if_killed(path, path.parent / "copy" / path.name))) == list(range(5))
+            with pytest.raises(StoreError, match="item 2: it already has an answer"):
+                await run.finish_all([astuple(item(index)) for index in (2, 3, 7)])
+
+    asyncio.run(main())
+    assert list(written(path)) == [0, 1, 2, 3, 4, 7]
 
 
 def test_the_journal_of_a_durable_function(path: Path) -> None:

@@ -24,6 +24,9 @@ from .worker import LEFT_TO_THE_PARENT
 
 PROGRAM = "flatout.runs.workers.worker"
 
+AHEAD = 64
+"""Rows that a worker has beyond its window, which wait for their turn."""
+
 GRACE = 10.0
 """Seconds that a worker has to end after its last row, telemetry included, before it is killed."""
 
@@ -32,12 +35,12 @@ class Answers(NamedTuple):
     """The rows of a report, on their way to the disk.
 
     Attributes:
-        commits: done when the run file has them.
+        commit: done when the run file has them all.
         states: how they ended.
         progress: the worker's counters, with these rows in them.
     """
 
-    commits: list[asyncio.Future[None]]
+    commit: asyncio.Future[None]
     states: list[str]
     progress: Progress | None
 
@@ -47,6 +50,7 @@ class Member:
 
     Args:
         number: its place among the workers, from 0. A worker that replaces it has the same.
+        window: the most rows that it has under way at once.
         hear: called with each of its reports.
         lost: called once when it has ended, or has been killed.
 
@@ -61,8 +65,11 @@ class Member:
         ended: done when it has closed its socket, or is dead.
     """
 
-    def __init__(self, number: int, hear: Callable[[Member, Report], None], lost: Callable[[Member], None]) -> None:
+    def __init__(
+        self, number: int, window: int, hear: Callable[[Member, Report], None], lost: Callable[[Member], None]
+    ) -> None:
         self.number = number
+        self._room = window + AHEAD
         self.rows: dict[int, Given] = {}
         self.answers: asyncio.Queue[Answers] = asyncio.Queue()
         self.uncommitted = 0
@@ -102,9 +109,18 @@ class Member:
         return self._order
 
     @property
-    def load(self) -> int:
-        """How many rows it has whose answers are not in the run file."""
-        return len(self.rows) + self.uncommitted
+    def is_idle(self) -> bool:
+        """Whether all rows that it was given have ended, and are in the run file."""
+        return not self.rows and not self.uncommitted
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can take one more row.
+
+        Answers on their way to the disk take the place of no rows. Otherwise a worker would run dry while they wait for
+        their commit. But they have a bound of their own, in case the disk is slower than the workers.
+        """
+        return max(len(self.rows), self.uncommitted) < self._room and not self.ended.done()
 
     def give(self, given: Given) -> None:
         """Give it a row."""

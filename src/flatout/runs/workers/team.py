@@ -21,9 +21,6 @@ from .member import GRACE, Answers, Member
 from .messages import Account, Report
 from .outset import Outset
 
-AHEAD = 64
-"""Rows that a worker has beyond its window: those that wait for their turn, and those on their way to the disk."""
-
 DYING = 1.0
 """Seconds that a worker has to end after it has closed its socket."""
 
@@ -93,7 +90,7 @@ class Team:
         feeder = self._feeder = asyncio.ensure_future(self._feed(works))
         feeder.add_done_callback(lambda _: self._changed())
         try:
-            await self._until(lambda: feeder.done() and not any(member.load for member in self._all()))
+            await self._until(lambda: feeder.done() and all(member.is_idle for member in self._all()))
             feeder.result()  # what the input raises, after everything that was given has ended
             await self._dismiss()
         finally:
@@ -133,16 +130,16 @@ class Team:
                 member.give(Given(work))
 
     def _free(self) -> Member | None:
-        """The worker that has the fewest rows, if it can take another one."""
+        """The worker that has the fewest rows among those that can take another one; None if there is none."""
         if len(self._members) < self._most:
             return self._add(len(self._members))
-        living = (member for member in self._members.values() if not member.ended.done())
-        member = min(living, key=lambda member: member.load, default=None)
-        return member if member is not None and member.load < self._windows[member.number] + AHEAD else None
+        free = (member for member in self._members.values() if member.has_room)
+        return min(free, key=lambda member: len(member.rows), default=None)
 
     def _add(self, number: int) -> Member:
-        member = self._members[number] = Member(number, self._hear, self._lost)
-        self._starting.add(self._begin(member.start(self._outset(number, self._windows[number]))))
+        window = self._windows[number]
+        member = self._members[number] = Member(number, window, self._hear, self._lost)
+        self._starting.add(self._begin(member.start(self._outset(number, window))))
         self._begin(self._commit(member))
         return member
 
@@ -206,33 +203,28 @@ class Team:
 
     async def _note(self, member: Member, report: Report) -> None:
         """Write attempts down, and let them go."""
-        commits = [self._store.noting(*note) for note in report.notes]
-        for note in report.notes:
-            if (given := member.rows.get(note[0])) is not None:
-                given.tries[note[1]] = note[4]
-        for commit in commits:
-            await commit
-        self.sent += len(commits)
-        member.order.noted.extend(note[0] for note in report.notes)
+        commit = self._store.note_all(report.notes)
+        for index, attempt, _, _, estimate, *_ in report.notes:
+            if (given := member.rows.get(index)) is not None:
+                given.tries[attempt] = estimate
+        await commit
+        self.sent += len(report.notes)
+        member.order.noted.extend(index for index, *_ in report.notes)
 
     def _write(self, member: Member, report: Report) -> None:
         """Write rows down that have ended."""
-        commits: list[asyncio.Future[None]] = []
-        states: list[str] = []
-        for values in report.items:
-            given = member.rows.pop(values[0])
-            commits.append(self._store.finishing(given.complete(values, keep_prompts=self._keep_prompts)))
-            states.append(values[STATE])
-        member.uncommitted += len(commits)
-        member.answers.put_nowait(Answers(commits, states, report.progress))
+        rows, keep = member.rows, self._keep_prompts
+        commit = self._store.finish_all([rows.pop(item[0]).complete(item, keep_prompts=keep) for item in report.items])
+        states = [item[STATE] for item in report.items]
+        member.uncommitted += len(states)
+        member.answers.put_nowait(Answers(commit, states, report.progress))
 
     async def _commit(self, member: Member) -> None:
         """Count a worker's answers when they are in the run file, in their order."""
         while True:
             answers = await member.answers.get()
-            for commit in answers.commits:
-                await commit
-            member.uncommitted -= len(answers.commits)
+            await answers.commit
+            member.uncommitted -= len(answers.states)
             for state in answers.states:
                 self.counts[state] += 1
             if answers.progress is not None:
