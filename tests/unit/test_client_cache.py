@@ -16,7 +16,7 @@ from flatout import Call, Client, ConfigError, StoreError
 from flatout.config import settings as config_settings
 from flatout.config.file import FoundConfig
 from flatout.layer import Response
-from flatout.store.answers import AnswersReader
+from flatout.store.answers_reader import AnswersReader
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client, completion, refusal
 

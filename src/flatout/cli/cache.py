@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flatout.store import Item
-    from flatout.store.answers import Entry, Size
+    from flatout.store.answers_reader import Entry, Size
 
 HELP = "Look into the cache of answers (--cache), and make it smaller."
 
@@ -61,7 +61,7 @@ def ls(
     """Show how many answers are kept, what they cost, and the newest of them."""
     from itertools import islice
 
-    from flatout.store.answers import AnswersReader
+    from flatout.store.answers_reader import AnswersReader
 
     place = _place(file)
     with AnswersReader(place) as reader:
@@ -87,7 +87,7 @@ def why(
     from flatout.durable.records import is_cached
     from flatout.errors import ConfigError
     from flatout.store import RunReader
-    from flatout.store.answers import AnswersReader
+    from flatout.store.answers_reader import AnswersReader
 
     place = find(run)
     with RunReader.open(place) as reader:
@@ -114,14 +114,15 @@ def prune(
     """Remove old answers, and give their space back."""
     from flatout.config.settings import age
     from flatout.errors import ConfigError
-    from flatout.store.answers import AnswersReader
+    from flatout.store.answers_reader import AnswersReader
+    from flatout.store.answers_reader import prune as remove
 
     if (older_than is None) is not everything:
         raise ConfigError("say what to remove: --older-than 30d, for example, or --all")
     limit = age("--older-than", older_than)
     place = _place(file)
+    removed = remove(place, time.time() - limit if limit is not None else float("inf"))
     with AnswersReader(place) as reader:
-        removed = reader.prune(time.time() - limit if limit is not None else float("inf"))
         left = reader.size().answers
     say(f"flatout: removed {figures.counted(removed, 'answer')} from {clean(str(place))}; {figures.count(left)} left")
     return 0
@@ -134,7 +135,7 @@ def export(
     ] = "-",
 ) -> int:
     """Write every kept answer as one line of JSON, the newest first: its question, answer, age and cost."""
-    from flatout.store.answers import AnswersReader
+    from flatout.store.answers_reader import AnswersReader
 
     with AnswersReader(_place(file)) as reader:
         lines = (_exported(entry) for entry in reader.entries())
@@ -147,8 +148,8 @@ def export(
 
 
 def _exported(entry: Entry) -> str:
-    answer = json.loads(entry.kept.said)
-    return json.dumps({"at": entry.kept.at, "cost": entry.kept.cost, "asked": _asked(entry), "answer": answer})
+    kept = entry.kept
+    return json.dumps({"at": kept.at, "cost": kept.cost, "asked": _asked(entry), "answer": _decoded(kept.said)})
 
 
 def _write(output: str, lines: Iterable[str]) -> None:
@@ -184,8 +185,16 @@ def _line(entry: Entry) -> str:
 
 
 def _asked(entry: Entry) -> dict[str, Any]:
-    asked = json.loads(entry.asked)
+    asked = _decoded(entry.asked)
     return asked if isinstance(asked, dict) else {}
+
+
+def _decoded(data: bytes) -> Any:
+    """A JSON value; None for what is none, because the file may come from anybody."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _question(item: Item, job: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -209,7 +210,7 @@ def run(
     if output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
     runner = Runner(job, _client_maker(made_with, quiet=quiet), made_with=made_with)
-    if earlier is not None and earlier.resolve() == Path(runner.run_file).resolve():
+    if earlier is not None and os.path.realpath(earlier) == os.path.realpath(runner.run_file):
         raise ConfigError(f"--reuse {reuse} is this run itself: write the new answers to another file, with -o")
     if not quiet and (what := _patience(source)):
         say(f"flatout: {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def _file(given: str | None) -> tuple[Path, bytes]:
     from flatout.errors import ConfigError
 
     try:
-        path = Path(given).resolve() if given is not None else find()
+        path = Path(os.path.realpath(given)) if given is not None else find()
         if path is None:
             raise ConfigError(f"there is no {FILE_NAME} here or in a folder above")
         return path, path.read_bytes()

@@ -10,6 +10,7 @@ again, the model may do better.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -35,8 +36,15 @@ KeyOf = Callable[[Call], bytes | None]
 class Answers(Protocol):
     """Where answers are kept."""
 
-    def get(self, key: bytes, /) -> Awaitable[Kept | None]:
-        """The answer of a key; None if there is none, or if it cannot be read."""
+    def get(self, key: bytes, since: float, /, *, claims: bool = True) -> Awaitable[Kept | None]:
+        """The answer of a key, not from before ``since``. None if there is none, or if it cannot be read.
+
+        With ``claims``, other processes wait after None until the caller calls `put` or `let_go`.
+        """
+        ...
+
+    def let_go(self, key: bytes, /) -> None:
+        """Let other processes ask: there is no answer to keep."""
         ...
 
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes], /) -> None:
@@ -197,18 +205,23 @@ class Cache:
                 flight.failed()
         finally:
             self._forget(key, flight)
+            if kept is None:
+                self._let_go(key)
         return reply
 
     async def _known(self, call: Call, key: bytes) -> Kept | None:
-        if self._answers is not None:
-            kept = await self._answers.get(key)
-            if kept is not None and not self._is_old(kept):
-                return kept
+        since = -math.inf if self._max_age is None else self._wall() - self._max_age
+        if self._answers is not None and (kept := await self._answers.get(key, since)) is not None:
+            return kept
         kept = await self._older.get(call) if self._older is not None else None
-        return None if kept is None or self._is_old(kept) else kept
+        if kept is None or kept.at < since:
+            return None
+        self._let_go(key)
+        return kept
 
-    def _is_old(self, kept: Kept) -> bool:
-        return self._max_age is not None and self._wall() - kept.at > self._max_age
+    def _let_go(self, key: bytes) -> None:
+        if self._answers is not None:
+            self._answers.let_go(key)
 
     def _fitting(self, call: Call, kept: Kept) -> Reply | None:
         try:

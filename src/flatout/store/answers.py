@@ -3,31 +3,32 @@
 The event loop never waits for it. Lookups of one turn of the loop go to a thread together. New answers are gathered and
 written behind the calls, because losing the last of them in a crash costs only asking again. For the same reason a
 cache that fails is given up with one warning, and never fails a call.
+
+A question without an answer is claimed by the first process that looks it up (see `claims`). The others look again
+every `POLL` seconds. They find the answer, or that the claim is free: then its process has ended, or had no answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from itertools import zip_longest
+from typing import NamedTuple
 
 from flatout.errors import ConfigError
 from flatout.values.kept import Kept
 
 from . import database
+from .answers_file import kept_of, opened, reason
+from .claims import Claims
 from .database import Place
 from .queries import queries
-
-APPLICATION_ID = 0x464C4143
-"""SQLite's field for the program that owns a file: "FLAC"."""
-
-VERSION = 1
 
 GATHER = 0.05
 """Seconds for which new answers are gathered before they are written."""
@@ -35,43 +36,42 @@ GATHER = 0.05
 MOST = 500
 """New answers that are written at once."""
 
+POLL = 0.25
+"""Seconds between two looks at a question that another process asks."""
+
+PATIENCE = 300.0
+"""Seconds after which a question is asked although another process asks it: the usual timeout of an attempt. The other
+process may be stopped, or far slower."""
+
 _SQL = queries("answers")
-_CONNECTION = queries("connection")
 _log = logging.getLogger("flatout")
 
-_Asked = tuple[bytes, "asyncio.Future[Kept | None]"]
 _New = tuple[bytes, Kept, Callable[[], bytes]]
 
 
-class Entry(NamedTuple):
-    """One answer of the cache, with its question.
+class Asked(NamedTuple):
+    """A question that is looked up.
 
     Attributes:
-        key: the digest of the question.
-        kept: the answer.
-        asked: the question, as JSON.
+        key: its digest.
+        since: answers from before that are not wanted, in Unix seconds.
+        claims: whether to claim it, if there is no answer.
+        until: when it no longer waits for another process, on the event loop's clock.
+        found: receives the answer.
     """
 
     key: bytes
-    kept: Kept
-    asked: bytes
+    since: float
+    claims: bool
+    until: float
+    found: asyncio.Future[Kept | None]
 
 
-class Size(NamedTuple):
-    """How much is in a cache.
+class Elsewhere:
+    """The result of looking up a question that another process asks now."""
 
-    Attributes:
-        answers: how many.
-        cost: US dollars that they cost together, as far as it is known.
-        unpriced: how many of them have an unknown cost.
-        oldest, newest: when they were given, in Unix seconds; None if there are none.
-    """
 
-    answers: int
-    cost: float | None
-    unpriced: int
-    oldest: float | None
-    newest: float | None
+_ELSEWHERE = Elsewhere()
 
 
 class Answers:
@@ -85,21 +85,34 @@ class Answers:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._place = Place(os.fspath(path), Path(path).resolve())
+        self._place = Place.to(path)
         opened(self._place).close()  # so that an unusable file is known before anything is sent
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "flatout cache")
         self._broken = False
-        self._asked: list[_Asked] = []
+        self._claims = Claims(self._place.beside("-claims"))
+        self._asked: list[Asked] = []
         self._reading = False
+        self._elsewhere: list[Asked] = []
+        self._polling: asyncio.TimerHandle | None = None
         self._new: list[_New] = []
         self._unwritten: dict[bytes, Kept] = {}
 
     def __repr__(self) -> str:
         return f"Answers({self._place.name!r})"
 
-    def get(self, key: bytes) -> asyncio.Future[Kept | None]:
-        """The answer of a key; None if there is none, or if it cannot be read."""
+    def get(self, key: bytes, since: float = -math.inf, *, claims: bool = True) -> asyncio.Future[Kept | None]:
+        """The answer of a key; None if there is none, or if it cannot be read.
+
+        None with ``claims`` means that the caller asks, and ends that with `put` or `let_go`. Other processes wait for
+        it. While another process asks, this waits.
+
+        Args:
+            key: the digest of the question.
+            since: answers from before that are not wanted, in Unix seconds.
+            claims: whether to claim the question. Whoever waits for several answers at once must not: two processes
+                could wait for each other.
+        """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Kept | None] = loop.create_future()
         if self._broken or key in self._unwritten:
@@ -107,12 +120,17 @@ class Answers:
             return found
         if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
-        self._asked.append((key, found))
+        self._asked.append(Asked(key, since, claims, loop.time() + PATIENCE, found))
         return found
+
+    def let_go(self, key: bytes) -> None:
+        """Give up a question that has no answer to keep. The next process asks it."""
+        self._claims.free(key)
 
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes]) -> None:
         """Keep an answer, soon. ``describe`` is called in the cache's thread."""
         if self._broken:
+            self._claims.free(key)
             return
         self._unwritten[key] = kept
         self._new.append((key, kept, describe))
@@ -124,21 +142,51 @@ class Answers:
     async def close(self) -> None:
         """Write what is not written yet, and close the file."""
         self._write()
+        if self._polling is not None:
+            self._polling.cancel()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
         self._thread.shutdown(wait=False)
+        self._claims.close()
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread what was asked since it was given something last."""
+        if self._reading or not self._asked:
+            return
         asked, self._asked = self._asked, []
         self._reading = True
 
-        def done(reading: asyncio.Future[list[Kept | None]]) -> None:
+        def done(reading: asyncio.Future[list[Kept | Elsewhere | None]]) -> None:
             self._reading = False
-            _hand_out(asked, [] if reading.cancelled() or reading.exception() else reading.result())
-            if self._asked:
-                self._look_up(loop)
+            self._hand_out(asked, [] if reading.cancelled() or reading.exception() else reading.result())
+            self._look_up(loop)
 
-        loop.run_in_executor(self._thread, self._read, [key for key, _ in asked]).add_done_callback(done)
+        loop.run_in_executor(self._thread, self._read, asked).add_done_callback(done)
+
+    def _hand_out(self, asked: list[Asked], found: list[Kept | Elsewhere | None]) -> None:
+        """Give each caller its answer; None to all those for whom nothing could be read."""
+        for one, kept in zip_longest(asked, found):
+            if isinstance(kept, Elsewhere):
+                self._elsewhere.append(one)
+            elif not one.found.done():
+                one.found.set_result(kept)
+            elif kept is None and one.claims:
+                self._claims.free(one.key)  # its caller was cancelled
+        if self._elsewhere and self._polling is None:
+            self._polling = asyncio.get_running_loop().call_later(POLL, self._look_again)
+
+    def _look_again(self) -> None:
+        """Look up what other processes were asking, and let those ask that have waited long enough."""
+        self._polling = None
+        loop = asyncio.get_running_loop()
+        waiting, self._elsewhere = self._elsewhere, []
+        for one in waiting:
+            if one.found.done():
+                continue
+            if loop.time() < one.until:
+                self._asked.append(one)
+            else:
+                one.found.set_result(None)
+        self._look_up(loop)
 
     def _write(self) -> None:
         if not self._new:
@@ -164,32 +212,44 @@ class Answers:
             self._connection = opened(self._place)
         return self._connection
 
-    def _read(self, keys: list[bytes]) -> list[Kept | None]:
-        found: list[Kept | None] = []
+    def _read(self, asked: list[Asked]) -> list[Kept | Elsewhere | None]:
+        found: list[Kept | Elsewhere | None] = []
         try:
             connection = self._open()
-            for key in keys:
-                row = connection.execute(_SQL["get"], (key,)).fetchone()
-                found.append(None if row is None else _kept(*row))
+            for one in asked:
+                found.append(self._find(connection, one))  # noqa: PERF401 - what was found counts when the next fails
         except (sqlite3.Error, ConfigError, TypeError, ValueError) as error:
             self._give_up(error)
         return found
 
+    def _find(self, connection: sqlite3.Connection, one: Asked) -> Kept | Elsewhere | None:
+        kept = _selected(connection, one)
+        if kept is not None or not one.claims:
+            return kept
+        if not self._claims.take(one.key):
+            return _ELSEWHERE
+        kept = _selected(connection, one)  # it may have been answered, and the claim given up, just before
+        if kept is not None:
+            self._claims.free(one.key)
+        return kept
+
     def _insert(self, new: list[_New]) -> None:
-        if self._broken:
-            return
         try:
-            rows = [(key, kept.at, kept.cost, kept.said, _described(describe)) for key, kept, describe in new]
-            connection = self._open()
-            with database.transaction(connection):
-                connection.executemany(_SQL["put"], rows)
+            if not self._broken:
+                rows = [(key, kept.at, kept.cost, kept.said, _described(describe)) for key, kept, describe in new]
+                connection = self._open()
+                with database.transaction(connection):
+                    connection.executemany(_SQL["put"], rows)
         except Exception as error:  # whatever it is, calls go on without the cache
             self._give_up(error)
+        finally:
+            for key, _, _ in new:
+                self._claims.free(key)
 
     def _give_up(self, error: Exception) -> None:
         if not self._broken:
             self._broken = True
-            _log.warning("the cache %s is not used any more: %s", self._place.name, _reason(error, self._place))
+            _log.warning("the cache %s is not used any more: %s", self._place.name, reason(error, self._place))
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -197,8 +257,9 @@ class Answers:
             self._connection = None
 
 
-def _kept(at: Any, cost: Any, said: Any) -> Kept:
-    return Kept(at=float(at), cost=None if cost is None else float(cost), said=bytes(said))
+def _selected(connection: sqlite3.Connection, one: Asked) -> Kept | None:
+    row = connection.execute(_SQL["get"], (one.key, one.since)).fetchone()
+    return None if row is None else kept_of(*row)
 
 
 def _described(describe: Callable[[], bytes]) -> bytes:
@@ -207,120 +268,3 @@ def _described(describe: Callable[[], bytes]) -> bytes:
         return describe()
     except Exception:
         return b"{}"
-
-
-def _hand_out(asked: list[_Asked], found: list[Kept | None]) -> None:
-    """Give each caller its answer; None to all those for whom nothing could be read."""
-    for place, (_, waiting) in enumerate(asked):
-        if not waiting.done():
-            waiting.set_result(found[place] if place < len(found) else None)
-
-
-class AnswersReader:
-    """A cache of answers, for commands. Use it with ``with``.
-
-    Args:
-        path: the file.
-
-    Raises:
-        ConfigError: there is no such file, or it is not a cache.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        place = Place(os.fspath(path), Path(path).resolve())
-        if not place.path.exists():
-            raise ConfigError(f"there is no cache {place.name}")
-        self._connection = opened(place)
-
-    def __enter__(self) -> AnswersReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def size(self) -> Size:
-        """How much is in it."""
-        return Size(*self._connection.execute(_SQL["size"]).fetchone())
-
-    def entries(self) -> Iterator[Entry]:
-        """All answers, the newest first."""
-        for key, at, cost, said, asked in self._connection.execute(_SQL["all"]):
-            yield Entry(key, _kept(at, cost, said), asked)
-
-    def prune(self, before: float) -> int:
-        """Remove the answers from before a time, and return their number."""
-        removed = self._connection.execute(_SQL["prune"], (before,)).rowcount
-        if removed:
-            self._connection.execute(_SQL["shrink"])
-        return removed
-
-
-def opened(place: Place) -> sqlite3.Connection:
-    """A connection to a cache that can be written.
-
-    Raises:
-        ConfigError: it cannot be used; the message says why.
-    """
-    if place.path.is_dir():
-        raise ConfigError(f"{place.name} is a folder; a cache is one file")
-    if not place.path.parent.is_dir():
-        raise ConfigError(f"there is no folder {place.path.parent} to keep {place.path.name} in")
-    try:
-        connection = database.connect(place, "rwc")
-    except (sqlite3.Error, OSError) as error:
-        raise ConfigError(f"{place.name} cannot be used as a cache: {_reason(error, place)}") from None
-    try:
-        _make_ready(connection, place)
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise ConfigError(f"{place.name} cannot be used as a cache: {_reason(error, place)}") from None
-        raise
-    return connection
-
-
-def _make_ready(connection: sqlite3.Connection, place: Place) -> None:
-    _check(connection, place)
-    (mode,) = connection.execute(_CONNECTION["write_ahead"]).fetchone()
-    if mode != "wal":
-        raise ConfigError(f"{place.name} cannot be used as a cache: its file system allows no log; use a local disk")
-    connection.execute(_CONNECTION["handed_over"])
-    with database.transaction(connection):
-        if not _check(connection, place):
-            for statement in ("make", "claim"):
-                connection.execute(_SQL[statement])
-        connection.execute(_SQL["version"])  # each time, to see whether the file can be written
-
-
-def _check(connection: sqlite3.Connection, place: Place) -> bool:
-    """Whether the file is a cache; False if it is empty.
-
-    Raises:
-        ConfigError: it is something else, or a newer flatout wrote it.
-    """
-    application, version, tables, _ = connection.execute(_CONNECTION["identity"]).fetchone()
-    if application == 0 and tables == 0:
-        return False
-    if application == database.APPLICATION_ID:
-        raise ConfigError(f"{place.name} is a run file, not a cache: use its answers with --reuse, or reuse=")
-    if application != APPLICATION_ID:
-        raise ConfigError(f"{place.name} is an SQLite database of another program, not a cache")
-    if version > VERSION:
-        raise ConfigError(
-            f"{place.name} was written by a newer flatout (version {version} of the cache; this one knows {VERSION}): "
-            "upgrade flatout, or use another file"
-        )
-    return True
-
-
-def _reason(error: Exception, place: Place) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_NOTADB:
-        return "it is no database"
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) or isinstance(
-        error, PermissionError
-    ):
-        return "the file or its folder is read-only, or not yours"
-    if isinstance(error, sqlite3.Error):
-        return f"it is damaged ({error})" if database.is_damage(error) else database.what_failed(error, place)
-    return str(error)

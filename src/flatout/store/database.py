@@ -37,9 +37,13 @@ class Place(NamedTuple):
     path: Path
 
     @classmethod
+    def to(cls, path: str | os.PathLike[str]) -> Place:
+        """The place, whatever is there. Links are resolved: all names of a file lead to the same lock and log."""
+        return cls(os.fspath(path), Path(os.path.realpath(path)))  # `Path.resolve` fails at a link to itself
+
+    @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Place:
-        # Symlinks are resolved, so that all names of a file lead to the same lock and the same log.
-        place = cls(os.fspath(path), Path(path).resolve())
+        place = cls.to(path)
         if place.path.is_dir():
             raise StoreError(f"{place.name} is a folder; a run is kept in a file")
         if not place.path.parent.is_dir():

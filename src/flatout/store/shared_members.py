@@ -6,16 +6,16 @@ however it ends. So the others see that it has died, and give back what it had i
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 
 from flatout.errors import ConfigError
 from flatout.policies.pacing.sharing import Member
 
+from . import byte_locks
 from .shared_log import Cells
 
 MOST = 256
@@ -26,12 +26,6 @@ BURY_EVERY = 0.5
 
 # The columns of a row, and their number. The process is 0 in a free row.
 _HELD, _WAITS, _WENT, _PROCESS, _ROW = range(5)
-
-_FLOCK = struct.Struct("@hhqqi4x")
-"""Type, whence, start, length, process: the ``struct flock`` that `fcntl` takes on Linux."""
-
-_SET_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
-"""The command for a lock that belongs to the open file, so that two clients in one process have two locks."""
 
 
 class SharedMembers:
@@ -53,8 +47,8 @@ class SharedMembers:
         self._cells = cells
         self._lives = lives
         self._own = self._free_row()
-        if _SET_LOCK is not None:
-            self._lock(self._own, fcntl.F_WRLCK)
+        if byte_locks.SET_LOCK is not None:
+            self._lock(self._own)
         self._clear(self._own)
         self._rows[self._own + _PROCESS] = os.getpid()
         self._cells.write("rows", max(self._cells.read("rows"), self._own + float(_ROW)))
@@ -137,21 +131,20 @@ class SharedMembers:
 
     def _lives_on(self, row: int) -> bool:
         """Whether a row's program is alive, as far as this can be seen."""
-        if _SET_LOCK is None:
+        if byte_locks.SET_LOCK is None:
             return _runs(int(self._rows[row + _PROCESS]))
-        if not self._lock(row, fcntl.F_WRLCK):
+        if not self._lock(row):
             return True
-        self._lock(row, fcntl.F_UNLCK)
+        with suppress(OSError):
+            byte_locks.unlock(self._lives, row)
         return False
 
-    def _lock(self, row: int, kind: int) -> bool:
-        """Lock or unlock a row's byte. False if somebody else has locked it."""
-        assert _SET_LOCK is not None
+    def _lock(self, row: int) -> bool:
+        """Lock a row's byte. False if somebody else has locked it, or if it cannot be locked."""
         try:
-            fcntl.fcntl(self._lives, _SET_LOCK, _FLOCK.pack(kind, os.SEEK_SET, row, 1, 0))
+            return byte_locks.lock(self._lives, row)
         except OSError:
             return False
-        return True
 
 
 def _runs(process: int) -> bool:

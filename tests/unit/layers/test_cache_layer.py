@@ -22,13 +22,17 @@ class Memory:
         self.kept: dict[bytes, Kept] = {}
         self.looked_up = 0
 
-    async def get(self, key: bytes) -> Kept | None:
+    async def get(self, key: bytes, since: float, *, claims: bool = True) -> Kept | None:
         self.looked_up += 1
         await asyncio.sleep(0.001)
-        return self.kept.get(key)
+        kept = self.kept.get(key)
+        return None if kept is None or kept.at < since else kept
 
     def put(self, key, kept, describe) -> None:
         self.kept[key] = kept
+
+    def let_go(self, key: bytes) -> None:
+        pass
 
     async def close(self) -> None:
         pass

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from flatout.errors import ConfigError
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
-from flatout.store import shared_members
+from flatout.store import byte_locks, shared_members
 from flatout.store.shared import LOCKS, SharedLimits, forget
 from flatout.store.shared_log import KEPT
 from flatout.values import Limits, Usage
@@ -312,7 +312,7 @@ time.sleep(60)
 def test_what_a_killed_program_held_is_taken_back_and_no_one_else_s(folder, monkeypatch, locks):
     """Its slots would be gone for good, or those of a program that is alive be given to others."""
     if not locks:
-        monkeypatch.setattr(shared_members, "_SET_LOCK", None)
+        monkeypatch.setattr(byte_locks, "SET_LOCK", None)
     child = subprocess.Popen([sys.executable, "-c", MEMBER, str(folder)], stdout=subprocess.PIPE)
     with child, closing(SharedLimits("name", "target", folder)) as one, closing(SharedLimits("name", "target", folder)):
         assert child.stdout is not None

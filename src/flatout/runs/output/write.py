@@ -219,7 +219,7 @@ def write(
 
 
 def _check_place(path: str | Path, claim: Claim) -> None:
-    target = Path(path).resolve()
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise ConfigError(f"{path}: the folder {Path(path).parent} does not exist")
     if not is_stream(path):
@@ -278,7 +278,7 @@ def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
         claim.check(path)  # again, because hours may have passed
         claim.written(temporary)
 
-    with whole(Path(path).resolve(), ready) as file:  # a link stays a link; the file it points to is replaced
+    with whole(Path(os.path.realpath(path)), ready) as file:  # a link stays a link; the file it points to is replaced
         yield file
 
 

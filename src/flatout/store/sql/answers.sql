@@ -13,13 +13,12 @@ PRAGMA application_id = 0x464C4143;
 -- version: The version of the tables.
 PRAGMA user_version = 1;
 
--- get: Read the answer of a question.
-SELECT at, cost, CAST(said AS BLOB) FROM answers WHERE key = ?;
+-- get: Read the answer of a question, unless it is too old.
+SELECT at, cost, CAST(said AS BLOB) FROM answers WHERE key = ? AND at >= ?;
 
 -- put: Keep an answer; a newer one replaces it.
 INSERT INTO answers (key, at, cost, said, asked) VALUES (?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
-ON CONFLICT (key) DO UPDATE SET at = excluded.at, cost = excluded.cost, said = excluded.said, asked = excluded.asked
-WHERE excluded.at >= answers.at;
+ON CONFLICT (key) DO UPDATE SET at = excluded.at, cost = excluded.cost, said = excluded.said, asked = excluded.asked;
 
 -- size: Count the answers, and sum up what they cost.
 SELECT count(*), sum(cost), count(*) - count(cost), min(at), max(at) FROM answers;
