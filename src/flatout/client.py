@@ -17,6 +17,7 @@ from .durable.map import durable_map
 from .durable.run import durable_calls
 from .edge.embed import embed
 from .edge.fan_out import as_error, check_function, fan_out, outcome, run_function, unless_exit
+from .edge.kept_vectors import vectors_of
 from .edge.parameters import CALL, CLIENT, ForAll, check_names, with_options
 from .edge.stream import Stream
 from .edge.variants import check_variants, expanded, in_order
@@ -152,6 +153,7 @@ class Client(Overview):
             check()
         self._keep_raw = keep_raw
         kept = _kept_answers(targets, settings, reuse)
+        self._vectors = partial(vectors_of, kept=kept, max_age=settings.cache_max_age)
         self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed, kept=kept)
 
     def __repr__(self) -> str:
@@ -255,7 +257,10 @@ class Client(Overview):
             raise ConfigError(f"give a list of texts, not a {type(texts).__name__}")
         caps = await self._engine.caps(model)
         window = self._engine.window
-        return await embed(texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window)
+        kept = partial(self._vectors, self._engine, model=model)
+        return await embed(
+            texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window, kept=kept
+        )
 
     async def result(
         self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, journey: Journey | None = None

@@ -147,13 +147,21 @@ class Engine:
         """Answer an embeddings call; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
         return self._answer(call, journey, self.stack.embed)
 
+    async def target(self, model: str | None) -> Target:
+        """The target of a model; the client's own when None.
+
+        Raises:
+            ConfigError: the model is missing or unknown.
+        """
+        return await self._resolve(Call("", model=model))
+
     async def caps(self, model: str | None) -> Caps:
         """The most that one embeddings request may contain.
 
         Raises:
             ConfigError: the model is missing or unknown, or its provider has no embeddings.
         """
-        target = await self._resolve(Call("", model=model))
+        target = await self.target(model)
         caps = CAPS.get(target.endpoint.dialect)
         if caps is None:
             raise ConfigError(f"{target.endpoint.name} has no embeddings")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -169,3 +171,53 @@ def test_vectors_in_a_durable_function_come_back_from_its_journal(tmp_path):
     broken = False
     assert asyncio.run(main())[0].output == 9.0
     assert len(server.requests) == 1
+
+
+def test_a_vector_that_is_kept_is_not_asked_again(tmp_path):
+    """Embedding a million texts again after ten were added would cost as much as at first."""
+    prices = {"prices": {"sim/m": {"input": 1_000.0, "output": 0.0}}}
+    with_cache = {"options": {"cache": tmp_path / "answers.cache", "config": prices}}
+    server = Embeddings()
+    first = embedded(["a", "bb", "a", "", 3, "ccc"], server, **with_cache)
+    assert [result.ok for result in first] == [True, True, True, False, False, True]
+    assert "number 5 is a int" in str(first[4].error)
+    assert json.loads(server.requests[0].body)["input"] == ["a", "bb", "ccc"]  # equal texts once
+    assert [result.cached for result in first] == [False, False, True, False, False, False]
+    assert first[2].cost == 0
+    again = embedded(["ccc", "new", "a"], server, **with_cache)
+    assert json.loads(server.requests[-1].body)["input"] == ["new"]
+    assert [list(result.output) for result in again] == [[3.0, 3.0], [3.0, 3.0], [1.0, 1.0]]
+    assert [(result.index, result.cached) for result in again] == [(0, True), (1, False), (2, True)]
+    assert [result.attempts for result in again] == [0, 1, 0]
+    assert [result.item for result in again] == ["ccc", "new", "a"]
+    assert again[0].reply.cached.cost == first[5].cost
+    assert again[0].cost == 0
+
+
+def test_other_dimensions_and_other_models_are_other_vectors(tmp_path):
+    """Vectors that cannot be compared would be mixed."""
+    with_cache = {"options": {"cache": tmp_path / "answers.cache"}}
+    server = Embeddings()
+    embedded(["a"], server, **with_cache)
+    embedded(["a"], server, dimensions=8, **with_cache)
+    assert len(embedded(["a"], server, dimensions=8, **with_cache)[0].output) == 8
+    embedded(["a"], server, model="other", **with_cache)
+    assert len(server.requests) == 3
+
+
+def test_a_kept_vector_that_cannot_be_read_is_asked_again(tmp_path):
+    """A damaged entry would fail its text for ever."""
+    file = tmp_path / "answers.cache"
+    server = Embeddings()
+    embedded(["a"], server, options={"cache": file})
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute('UPDATE answers SET said = \'{"vector": "AAA="}\'')
+    assert embedded(["a"], server, options={"cache": file})[0].output[0] == 1.0
+    assert len(server.requests) == 2
+
+
+def test_failures_of_equal_texts_are_told_for_each_of_them(tmp_path):
+    """A text that stands in two rows would have no result in one of them."""
+    results = embedded(["bad", "fine", "bad"], Embeddings(), options={"cache": tmp_path / "answers.cache"})
+    assert [result.ok for result in results] == [False, True, False]
+    assert [result.index for result in results] == [0, 1, 2]

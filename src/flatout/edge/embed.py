@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.journey import Journey
 from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.formats.embeddings import Batch, Caps, pack
 from flatout.values import Call, Reply, Result
+from flatout.values.kept import Kept
 
 from .fan_out import fan_out, outcome
+from .kept_vectors import KeptVectors, known
 
 Ask = Callable[[Call, Journey], Awaitable[Reply]]
+CallOf = Callable[[Sequence[str]], Call]
+"""Makes the call for the texts of one request."""
 
 _THE_TEXTS = frozenset({400, 413, 422})
 """Statuses that one bad text among many can cause."""
 
 
 async def embed(
-    texts: Iterable[str], caps: Caps, ask: Ask, *, model: str | None, dimensions: int | None, window: int
+    texts: Iterable[str],
+    caps: Caps,
+    ask: Ask,
+    *,
+    model: str | None,
+    dimensions: int | None,
+    window: int,
+    kept: Callable[[CallOf], Awaitable[KeptVectors | None]],
 ) -> list[Result[array[float]]]:
     """Embed texts. If the provider refuses a text, or a text is not a string, only that text fails.
 
@@ -37,20 +51,69 @@ async def embed(
         model: as for a Call.
         dimensions: the length of the vectors, for models that can shorten them.
         window: requests in progress at once.
+        kept: finds the vectors that a cache keeps; None without a cache.
     """
     parameters = {"dimensions": dimensions} if dimensions is not None else {}
+    call_of = partial(_call, model=model, parameters=parameters)
+    request = partial(_request, caps=caps, ask=ask, call_of=call_of, window=window)
+    vectors = await kept(call_of)
+    return await request(texts) if vectors is None else await _with(vectors, list(texts), request)
 
+
+async def _with(
+    vectors: KeptVectors,
+    texts: list[Any],
+    request: Callable[[list[Any]], Awaitable[list[Result[array[float]]]]],
+) -> list[Result[array[float]]]:
+    """Embed the texts whose vectors are not kept, equal ones once, and keep the new vectors."""
+    found = await vectors.find(texts)
+    results: dict[int, Result[array[float]]] = {}
+    first: dict[str, int] = {}  # the places of the texts to ask for
+    asked: list[int] = []
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            results[place] = _no_text(place, text)
+        elif text in found and (one := known(place, text, found[text])) is not None:
+            results[place] = one
+        elif first.setdefault(text, place) == place:
+            asked.append(place)
+    for place, result in zip(asked, await request([texts[place] for place in asked]), strict=True):
+        results[place] = replace(result, index=place)
+        if result.output is not None and (kept := vectors.keep(texts[place], result.output, result.cost)) is not None:
+            found[texts[place]] = kept
+    for place, text in enumerate(texts):
+        if place not in results:  # an earlier one is equal
+            results[place] = _again(place, results[first[text]], found.get(text))
+    return [results[place] for place in range(len(texts))]
+
+
+def _again(place: int, result: Result[array[float]], kept: Kept | None) -> Result[array[float]]:
+    one = known(place, result.item, kept) if kept is not None else None
+    return one if one is not None else replace(result, index=place, attempts=0, cost=0.0)
+
+
+def _no_text(place: int, value: Any) -> Result[array[float]]:
+    complaint = f"embeddings are made of strings; number {place + 1} is a {type(value).__name__}"
+    journey = Journey(asyncio.get_running_loop().time())
+    return outcome(place, journey, item=value, error=ConfigError(complaint))
+
+
+def _call(texts: Sequence[str], model: str | None, parameters: dict[str, Any]) -> Call:
+    messages = [{"role": "user", "content": text} for text in texts]
+    # The answer has no tokens. For the budget's worst case, 1 is the lowest max_tokens that a Call accepts.
+    return Call(messages=messages, model=model, max_tokens=1, extra=parameters)
+
+
+async def _request(
+    texts: Iterable[str], *, caps: Caps, ask: Ask, call_of: CallOf, window: int
+) -> list[Result[array[float]]]:
     async def answer(batch: Batch) -> list[Result[array[float]]]:
-        journey = Journey(asyncio.get_running_loop().time())
         alone: Any = batch.texts[0]
         if not isinstance(alone, str):
-            complaint = f"embeddings are made of strings; number {batch.indexes[0] + 1} is a {type(alone).__name__}"
-            return _results(batch, journey, [None], ConfigError(complaint))
-        messages = [{"role": "user", "content": text} for text in batch.texts]
+            return [_no_text(batch.indexes[0], alone)]
+        journey = Journey(asyncio.get_running_loop().time())
         try:
-            # The answer has no tokens. For the budget's worst case, 1 is the lowest max_tokens that a Call accepts.
-            call = Call(messages=messages, model=model, max_tokens=1, extra=parameters)
-            reply = await ask(call, journey)
+            reply = await ask(call_of(batch.texts), journey)
         except CallError as error:
             unsent = isinstance(error, InvalidRequest) and error.status is None
             if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and decide(error) is Decision.FAIL)):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+
 import msgspec
 from msgspec import Struct
 
@@ -40,8 +43,38 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
             msgspec.MsgspecError: the bytes are not those of a kept answer.
         """
         said = _decoded(self.said)
-        cached = Cached(at=self.at, cost=self.cost)
-        return Reply(cached=cached, **{name: getattr(said, name) for name in _KEPT[True]})
+        return Reply(cached=self.cached(), **{name: getattr(said, name) for name in _KEPT[True]})
+
+    @classmethod
+    def of_vector(cls, vector: array[float], *, at: float, cost: float | None) -> Kept:
+        """Keep the vector of a text; see `of`."""
+        return cls(at=at, cost=cost, said=_encoded(_Vector(vector=_swapped(vector).tobytes())))
+
+    def vector(self) -> array[float] | None:
+        """The vector; None if the bytes are not those of one."""
+        vector = array("f")
+        try:
+            vector.frombytes(msgspec.json.decode(self.said, type=_Vector).vector)
+        except (msgspec.MsgspecError, ValueError):
+            return None
+        return _swapped(vector)
+
+    def cached(self) -> Cached:
+        """What a reply says of it."""
+        return Cached(at=self.at, cost=self.cost)
+
+
+class _Vector(Struct, frozen=True):
+    """Single-precision floats, little-endian: on every machine the same."""
+
+    vector: bytes
+
+
+def _swapped(vector: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        vector = vector[:]
+        vector.byteswap()
+    return vector
 
 
 class _Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
