@@ -64,7 +64,7 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self.events = Events()
-        self._transport = transport or _http(trust_env)
+        self._transport = transport or _http(trust_env, config)
         self._kept = kept
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
@@ -232,10 +232,10 @@ class Engine:
         return self._local.endpoint()
 
 
-def _http(trust_env: bool) -> Transport:
-    from .transports.http import HttpTransport
+def _http(trust_env: bool, config: Config) -> Transport:
+    from .transports.http import MAX_HELD, HttpTransport
 
-    return HttpTransport(trust_env=trust_env)
+    return HttpTransport(trust_env=trust_env, max_held=config.part_of(MAX_HELD))
 
 
 def _memory() -> Memory | None:

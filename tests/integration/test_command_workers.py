@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -197,6 +200,32 @@ def test_workers_keep_to_one_limit(tmp_path: Path) -> None:
         assert stats["most_in_flight"] <= 8
         assert stats["received"] == 150
         assert stats["refused"] == 0
+
+
+def test_metrics_of_all_workers_are_served_as_one(tmp_path: Path) -> None:
+    """Prometheus would have to read a port for each worker; after one has died, counters would fall."""
+    pytest.importorskip("prometheus_client")
+    count = 400
+    questions(tmp_path, count)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def counted() -> float:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            lines = page.read().decode().splitlines()
+            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("flatout_attempts_total{"))
+        return 0.0
+
+    with provider(latency=0.2) as server:
+        options = (*RUN, *server.options(), "--rpm", "4800", "--metrics", str(port))
+        process = start(*options, *TWO, folder=tmp_path)
+        eventually(lambda: counted() > 80)
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        before = counted()
+        eventually(lambda: counted() > before + 50)
+        assert counted() <= server.received
+        assert end(process).code == 0
+    assert counted() == 0.0
 
 
 def test_a_bad_row_in_a_pipe_ends_workers_that_have_just_begun(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The limits of one target: those of ``endpoint/model``, completed by those of ``endpoint``."""
         return self.limits.get(f"{endpoint}/{model}", Limits()).over(self.limits.get(endpoint, Limits()))
 
+    def part_of(self, whole: int) -> int:
+        """This process's part of what all processes of a run may use: everything, unless others take their parts."""
+        return whole
+
 
 class FoundConfig(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A flatout.toml that flatout found itself, as opposed to one that the user named.

@@ -44,7 +44,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         neutralise: see `flatout.runs.output.write.write`.
         command: the command line; it is kept in the run file and shown as the way to continue.
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
-        metrics: the port that serves metrics to Prometheus; of several workers, each serves its own from there on.
+        metrics: the port that serves metrics to Prometheus, those of several workers added up.
         workers: how many processes ask the rows.
     """
 

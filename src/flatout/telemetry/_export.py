@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
+    from prometheus_client import CollectorRegistry
 
 FLUSH = 5.0
 """Seconds for sending the last telemetry of a run."""
@@ -121,12 +122,12 @@ def _start(
     warn: Callable[[str], None],
 ) -> None:
     """Start the requested exports. The stack ends them in the opposite order."""
-    _check_installed()
+    check_installed()
     from ._calls import trace_calls
     from ._metrics import measure
     from ._spans import recording
 
-    resource = _resource()
+    about = resource()
     readers: list[MetricReader] = []
     flushes: list[Callable[[], object]] = []
     hush = _Hush(warn)
@@ -137,16 +138,21 @@ def _start(
     if otlp is not None:
         hush.start(otlp)
         readers.append(_metric_sender(otlp))
-        tracer_provider = _tracer_provider(otlp, resource)
+        tracer_provider = _tracer_provider(otlp, about)
         flushes.append(tracer_provider.shutdown)
         stack.callback(trace_calls(client, tracer_provider=tracer_provider, content=content))
         stack.enter_context(recording(tracer_provider, content=content))
-    meter_provider = _meter_provider(readers, resource)
+    meter_provider = meter_provider_of(readers, about)
     flushes.append(partial(meter_provider.shutdown, timeout_millis=flush * 1000))
     stack.callback(measure(client, meter_provider=meter_provider))
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Check that the extra is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
     try:
         for needed in _NEEDED:
             import_module(needed)
@@ -174,7 +180,7 @@ def _is_address(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _resource() -> Resource:
+def resource() -> Resource:
     """The service that reports. The user's ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
     from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 
@@ -203,7 +209,7 @@ def _metric_sender(otlp: Secret) -> MetricReader:
     return PeriodicExportingMetricReader(sender, export_interval_millis=_EVERY * 1000)
 
 
-def _meter_provider(readers: list[MetricReader], resource: Resource) -> MeterProvider:
+def meter_provider_of(readers: list[MetricReader], resource: Resource) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
 
     return MeterProvider(readers, resource=resource, shutdown_on_exit=False)
@@ -212,16 +218,27 @@ def _meter_provider(readers: list[MetricReader], resource: Resource) -> MeterPro
 def _serve(stack: AsyncExitStack, host: str, port: int) -> tuple[MetricReader, str]:
     """Serve the metrics as Prometheus' text, from a thread. Returns the reader to feed, and the address."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()  # not the global one, so that only flatout's metrics are served
     reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
+    return reader, listen(stack, host, port, registry)
+
+
+def listen(stack: AsyncExitStack, host: str, port: int, registry: CollectorRegistry) -> str:
+    """Serve what is in a registry, until the stack ends. Returns the address.
+
+    Raises:
+        ConfigError: the port is not available.
+    """
+    from prometheus_client import start_http_server
+
     try:
         server, thread = start_http_server(port, host, registry)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"metrics cannot be served on {host}:{port}: {error}") from error
     stack.push_async_callback(asyncio.to_thread, _stop, server, thread)
-    return reader, f"http://{host}:{server.server_port}/metrics"
+    return f"http://{host}:{server.server_port}/metrics"
 
 
 def _stop(server: Any, thread: threading.Thread) -> None:

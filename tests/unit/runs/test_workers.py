@@ -31,6 +31,7 @@ from flatout.runs.workers.messages import Account, Incoming, Order, Report, deco
 from flatout.runs.workers.outset import Outset
 from flatout.runs.workers.remote import LentPurse, Outbox, RemoteFile
 from flatout.store import Item, RunFile
+from flatout.transports.http import MAX_HELD, HttpTransport
 from flatout.values.secret import Secret
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -149,6 +150,16 @@ def test_a_worker_has_the_parents_settings(monkeypatch: pytest.MonkeyPatch) -> N
     assert target.endpoint.headers == {"Authorization": "secret-key", "X-Key": "secret-key"}
     assert shared_by(client, "mine/m") == Limits(rpm=60, shared="the workers of x")
     assert client.purse.budget == Budget(3.0)
+
+
+def test_workers_divide_the_memory_for_answers() -> None:
+    """Eight workers would take eight times the memory for the answers that arrive."""
+    described = Outset.of(ClientOptions({}), Config(), "the workers of x", workers=8)
+    transport = described.make_client()._engine._transport
+    assert isinstance(transport, HttpTransport)
+    assert transport._room._most == MAX_HELD // 8
+    found = FoundConfig(path="flatout.toml", trusted=True)
+    assert Outset.of(ClientOptions({}), found, None, workers=8).make_client()._engine.config.part_of(80) == 10
 
 
 def test_targets_that_share_their_limits_already_go_on_to(monkeypatch: pytest.MonkeyPatch) -> None:

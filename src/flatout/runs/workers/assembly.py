@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.config.file import Config
 from flatout.config.folders import cache_folder
-from flatout.errors import ConfigError
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.job import RunOptions
 from flatout.runs.story.progress import Progress
@@ -48,9 +46,6 @@ def team_for(
     most, slots = options.workers, _own_slots(made_with, config)
     if slots is not None:
         most = min(most, slots)
-    if options.metrics is not None:
-        for number in range(most):
-            _check_port(options.metrics + number)
     name = f"the workers of {Path(name).absolute()}"
 
     def outset(number: int, window: int) -> Outset:
@@ -67,7 +62,8 @@ def team_for(
             window=window,
             level=level,
             otlp=None if otlp is None else otlp.reveal(),
-            metrics=None if options.metrics is None else options.metrics + number,
+            metrics=options.metrics is not None,
+            workers=most,
         )
 
     return Team(
@@ -78,6 +74,7 @@ def team_for(
         purse=client.purse,
         progress=progress,
         keep_prompts=options.keep_prompts,
+        metrics=options.metrics,
         leave=partial(forget, name, cache_folder() / "limits"),
     )
 
@@ -91,16 +88,3 @@ def _own_slots(made_with: ClientOptions, config: Config) -> int | None:
     given = made_with.limits or Limits()
     bare = given == Limits(concurrency=given.concurrency) and not config.limits
     return given.concurrency if bare and made_with.client.get("base_url") is not None else None
-
-
-def _check_port(port: int) -> None:
-    """Check that a worker will be able to serve its metrics, before another one has sent something.
-
-    Raises:
-        ConfigError: the port is taken, or there is no such port.
-    """
-    try:
-        with socket.create_server(("127.0.0.1", port)):
-            pass
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"metrics cannot be served on 127.0.0.1:{port}: {error}") from None

@@ -66,6 +66,7 @@ class Report(Struct, array_like=True, omit_defaults=True):
         reserves: reservations: a ticket, the kind of attempt, and the most US dollars that it may cost.
         released: reservations that ended: the ticket, and what the attempt cost; None if that is unknown.
         progress: the worker's counters, with ``items`` counted.
+        metrics: its metrics, as Prometheus' text.
         logged: lines of the log: the level, and the text.
         failure: what ended the worker: the error's class and message.
     """
@@ -80,6 +81,7 @@ class Report(Struct, array_like=True, omit_defaults=True):
     progress: Progress | None = None
     logged: list[tuple[int, str]] = []
     failure: tuple[str, str] | None = None
+    metrics: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -33,7 +33,8 @@ class Outset(Struct, array_like=True):
         window: the most rows under way at once.
         level: the level of the log.
         otlp: the collector for telemetry.
-        metrics: the port that serves this worker's metrics.
+        metrics: whether to tell the parent the metrics.
+        workers: how many workers there are, which divide what one process may use.
     """
 
     client: dict[str, Any]
@@ -46,7 +47,8 @@ class Outset(Struct, array_like=True):
     window: int = 1
     level: int = 0
     otlp: str | None = None
-    metrics: int | None = None
+    metrics: bool = False
+    workers: int = 1
 
     def __repr__(self) -> str:
         return "Outset(…)"  # headers and addresses may hold keys
@@ -66,7 +68,7 @@ class Outset(Struct, array_like=True):
         """
         found = {} if self.found is None else {"path": self.found[0], "trusted": self.found[1]}
         kind = _Together if self.found is None else _FoundTogether
-        config = msgspec.convert({**self.config, **found, "shares": self.shares}, kind)
+        config = msgspec.convert({**self.config, **found, "shares": self.shares, "workers": self.workers}, kind)
         return Client(**self.client, limits=self.limits, config=config)
 
 
@@ -74,18 +76,26 @@ class _Together(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a worker: targets that share their limits with nobody else share them among the workers."""
 
     shares: str | None = None
+    workers: int = 1
 
     def limits_for(self, endpoint: str, model: str) -> Limits:
         return Config.limits_for(self, endpoint, model).over(Limits(shared=self.shares))
+
+    def part_of(self, whole: int) -> int:
+        return whole // self.workers
 
 
 class _FoundTogether(FoundConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The same for a flatout.toml that flatout found itself."""
 
     shares: str | None = None
+    workers: int = 1
 
     def limits_for(self, endpoint: str, model: str) -> Limits:
         return Config.limits_for(self, endpoint, model).over(Limits(shared=self.shares))
+
+    def part_of(self, whole: int) -> int:
+        return whole // self.workers
 
 
 def _revealed(value: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from flatout import errors
 from flatout.errors import BudgetExceeded, FlatoutError
@@ -20,6 +21,9 @@ from .given import MOST_DEATHS, STATE, Given
 from .member import GRACE, Answers, Member
 from .messages import Account, Report
 from .outset import Outset
+
+if TYPE_CHECKING:
+    from flatout.telemetry._together import Together
 
 DYING = 1.0
 """Seconds that a worker has to end after it has closed its socket."""
@@ -41,6 +45,7 @@ class Team:
         purse: the money of the run.
         progress: the run's counters.
         keep_prompts: whether the run file keeps the rows and the rendered calls.
+        metrics: the port that serves the workers' metrics to Prometheus, added up.
         leave: removes what the workers shared; called last of all.
 
     Attributes:
@@ -58,6 +63,7 @@ class Team:
         purse: Purse,
         progress: Progress,
         keep_prompts: bool,
+        metrics: int | None = None,
         leave: Callable[[], object] = lambda: None,
     ) -> None:
         self.sent = 0
@@ -69,6 +75,8 @@ class Team:
         self._purse = purse
         self._progress = progress
         self._keep_prompts = keep_prompts
+        self._port = metrics
+        self._metrics: Together | None = None
         self._leave = leave
         self._members: dict[int, Member] = {}  # by their numbers
         self._past: list[Member] = []
@@ -86,7 +94,20 @@ class Team:
         Raises:
             StoreError: the run file can no longer be written.
             FlatoutError: the workers cannot go on.
+            ConfigError: the metrics cannot be served.
         """
+        async with self._serving():
+            await self._ask_all(works)
+
+    def _serving(self) -> AbstractAsyncContextManager[object]:
+        if self._port is None:
+            return nullcontext()
+        from flatout.telemetry._together import Together
+
+        self._metrics = Together()
+        return self._metrics.served(self._port)
+
+    async def _ask_all(self, works: AsyncIterator[Work]) -> None:
         feeder = self._feeder = asyncio.ensure_future(self._feed(works))
         feeder.add_done_callback(lambda _: self._changed())
         try:
@@ -185,6 +206,8 @@ class Team:
             _log.log(level, "%s", text)
         if report.failure is not None:
             self._fail(_error(*report.failure))
+        if report.metrics and self._metrics is not None:
+            self._metrics.hear(member, report.metrics)
         if report.notes:
             self._begin(self._note(member, report))
         for index, attempt in report.unpaid:
@@ -255,6 +278,8 @@ class Team:
 
     def _lost(self, member: Member) -> None:
         """A worker has ended: as it was told to, or it is dead."""
+        if self._metrics is not None:
+            self._metrics.over(member)
         self._changed()
         if not self._ends and (not member.dismissed or member.rows):
             self._begin(self._replace(member))

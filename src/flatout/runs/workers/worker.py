@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from functools import partial
+from itertools import count
 from typing import Any
 
 from flatout.client import Client
@@ -37,6 +38,9 @@ from .remote import LentPurse, Outbox, RemoteFile, RemoteLog
 
 TOLD_EVERY = 0.1
 """Seconds between two reports of the counters while no row finishes."""
+
+METRICS_EVERY = 10
+"""Of those reports, one in ten tells the metrics too."""
 
 LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a terminal or a supervisor sends to all processes of a run; the parent decides what they mean."""
@@ -90,17 +94,23 @@ class Worker:
         self._purse.allow_unknown_price = client.purse.allow_unknown_price
         client.purse = self._purse
         async with client, _exporting(client, outset):
-            tally = Tally(self._progress, client)
-            telling = asyncio.ensure_future(self._tell(tally))
-            try:
-                asking = partial(self._ask, client, tally, from_data(outset.output))
-                async with aclosing(fan_out(self._rows(), asking, outset.window)) as outcomes:
-                    async for _ in outcomes:
-                        pass
-                tally.refresh()
-            finally:
-                telling.cancel()
+            with _metrics_of(client, outset) as metrics:
+                await self._ask_rows(client, outset, metrics)
         self._outbox.report.progress = self._progress
+
+    async def _ask_rows(self, client: Client, outset: Outset, metrics: Callable[[], bytes] | None) -> None:
+        tally = Tally(self._progress, client)
+        telling = asyncio.ensure_future(self._tell(tally, metrics))
+        try:
+            asking = partial(self._ask, client, tally, from_data(outset.output))
+            async with aclosing(fan_out(self._rows(), asking, outset.window)) as outcomes:
+                async for _ in outcomes:
+                    pass
+            tally.refresh()
+        finally:
+            telling.cancel()
+        if metrics is not None:
+            self._outbox.report.metrics = metrics()
 
     def _log_to_parent(self, level: int) -> None:
         logger = logging.getLogger("flatout")
@@ -128,14 +138,16 @@ class Worker:
         tally.finished(result, index)
         self._file.finish(item_of(result, made=b"", row=None, keep_prompts=False), self._progress)
 
-    async def _tell(self, tally: Tally) -> None:
+    async def _tell(self, tally: Tally, metrics: Callable[[], bytes] | None) -> None:
         """Tell the parent how it goes."""
-        while True:
+        for told in count(1):
             await asyncio.sleep(TOLD_EVERY)
             tally.refresh()
             now = asyncio.get_running_loop().time()
             self._progress.longest = self._under_way.longest(now)
             self._outbox.report.progress = self._progress
+            if metrics is not None and told % METRICS_EVERY == 0:
+                self._outbox.report.metrics = metrics()
 
     # What the parent says
 
@@ -162,7 +174,7 @@ class Worker:
 
 
 def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[object]:
-    if outset.otlp is None and outset.metrics is None:
+    if outset.otlp is None:
         return nullcontext()
     from flatout.telemetry import exporting  # importing OpenTelemetry is slow
 
@@ -170,7 +182,15 @@ def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[ob
     if _INSTANCE not in attributes:  # otherwise a collector would take the workers' counters for one process's
         os.environ[_ATTRIBUTES] = f"{attributes}{',' if attributes else ''}{_INSTANCE}={os.getpid()}"
     warn = _log.warning if outset.number == 0 else _log.debug  # one collector, one warning
-    return exporting(client, outset.otlp, outset.metrics, warn=warn)
+    return exporting(client, outset.otlp, warn=warn)
+
+
+def _metrics_of(client: Client, outset: Outset) -> AbstractContextManager[Callable[[], bytes] | None]:
+    if not outset.metrics:
+        return nullcontext()
+    from flatout.telemetry._together import kept  # importing OpenTelemetry is slow
+
+    return kept(client)
 
 
 def main() -> None:
