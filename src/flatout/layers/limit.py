@@ -63,30 +63,19 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     hosted: bool = True
 
 
-class _Waiter:
+class _Waiter(Struct, eq=False):
     """One attempt in the queue."""
 
-    __slots__ = ("admitted", "call", "guessed", "held", "need", "passed", "sent_back", "service", "since", "started")
-
-    def __init__(
-        self,
-        call: Call,
-        service: Service,
-        need: Need,
-        admitted: asyncio.Future[None],
-        since: float,
-        held: dict[str, float],
-    ) -> None:
-        self.call = call
-        self.service = service
-        self.need = need
-        self.guessed = False
-        self.admitted = admitted
-        self.since = since
-        self.held = held
-        self.passed = 0
-        self.started = 0.0
-        self.sent_back = False
+    call: Call
+    service: Service
+    need: Need
+    admitted: asyncio.Future[None]
+    since: float
+    held: dict[str, float]
+    guessed: bool = False
+    passed: int = 0
+    started: float = 0.0
+    sent_back: bool = False
 
 
 class Limit:
@@ -229,7 +218,8 @@ class Limit:
         self._hold(self._cause, now)
         waiter = _Waiter(call, service, need, loop.create_future(), now, dict(self._held))
         self._enqueue(waiter, journey)
-        self._drain(pacer, loop)
+        if self._cause == "tokens" or self._line.next()[0] is waiter:  # else it changes nothing: others wait before it
+            self._drain(pacer, loop)
         try:
             await waiter.admitted
         except asyncio.CancelledError:
