@@ -14,7 +14,9 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from .errors import ConfigError
 from .values import Target, Usage
@@ -84,7 +86,8 @@ class Prices:
 
     def ready(self, target: Target) -> bool:
         """Whether a target's costs are known without loading the table first."""
-        return self._loaded or target.endpoint.self_hosted or target.name in self._overrides
+        endpoint = target.endpoint
+        return self._loaded or endpoint.self_hosted or target.name in self._overrides or _is_here(endpoint.base_url)
 
     def cost(
         self,
@@ -244,12 +247,20 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
 
 def _find(base_url: str, model: str) -> tuple[Provider, ModelInfo] | None:
     """The table's entries of a server and of its model."""
+    if _is_here(base_url):
+        return None
     snapshot = _table()
     try:
         provider = snapshot.find_provider(None, None, base_url)
         return provider, snapshot.find_provider_model(model, provider, None, None)[1]
     except LookupError:
         return None
+
+
+@lru_cache(maxsize=64)
+def _is_here(base_url: str) -> bool:
+    """Whether a server runs on this computer: no list has its price, so the table need not be loaded to know that."""
+    return urlsplit(base_url).hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 def _table() -> DataSnapshot:

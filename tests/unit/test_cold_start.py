@@ -61,6 +61,13 @@ def test_a_plain_call_loads_only_what_it_needs(ask: str):
     assert loaded(ASK + ask) == []
 
 
+def test_calls_to_a_server_on_this_computer_do_not_load_the_prices():
+    """Each run against one's own server would begin by loading a list that cannot name it."""
+    here = ASK.replace('"openai/gpt-5-mini", ', '"m", base_url="http://localhost:8000/v1", ')
+    here = here.replace(".cost > 0", ".cost is None")
+    assert loaded(here + "asyncio.run(main(gather))") == []
+
+
 def test_what_a_result_costs_is_known_all_the_same():
     """Results would come without their costs, or the witness would not see what is loaded."""
     assert "genai_prices" in loaded(ASK + "asyncio.run(main(gather))")

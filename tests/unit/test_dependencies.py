@@ -71,6 +71,9 @@ def test_the_price_table_is_looked_up_as_we_do() -> None:
     assert info.get_prices(datetime.now(UTC), {"service_tier": "flex"}).input_mtok
     assert any(info is one for one in provider.models)
     assert hasattr(info, "price_variants")
+    for here in ("localhost", "127.0.0.1", "[::1]"):  # else their costs would be left out
+        with pytest.raises(LookupError):
+            snapshot.find_provider(None, None, f"http://{here}:8000/v1")
 
 
 def test_schemas_are_compiled_as_we_ask() -> None:
