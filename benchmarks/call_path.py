@@ -2,69 +2,29 @@
 
 ``bare`` is an aiohttp session, a semaphore and ``json``: the least that could work, without any of the guarantees.
 ``naive`` is the tutorial: one shared httpx client and ``asyncio.gather``. The server runs in a process of its own; CPU
-is this process' own. Rounds alternate; the figures are medians.
+is this process' own. Rounds alternate; the figures are medians. One table starts a new process for each run, and counts
+its imports and its first connections.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
-import aiohttp
-
-from flatout import Client, Limits
 from flatout.tasks.loop import loop_factory
 
+from .contenders import bare, flat, naive
 from .server import serving
 
-PROMPTS = [f"{i}: " + "Explain the CAP theorem in three sentences. " * 9 for i in range(1_000)]
-
-
-def prompts(count: int) -> list[str]:
-    return [PROMPTS[i % len(PROMPTS)] for i in range(count)]
-
-
-async def bare(url: str, count: int, concurrency: int) -> int:
-    gate = asyncio.Semaphore(concurrency)
-    good = 0
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers={"authorization": "Bearer x"}) as session:
-
-        async def one(prompt: str) -> None:
-            nonlocal good
-            async with gate:
-                body = {"model": "bench", "messages": [{"role": "user", "content": prompt}]}
-                async with session.post(f"{url}/chat/completions", json=body) as answer:
-                    data = json.loads(await answer.read())
-            good += bool(data["choices"][0]["message"]["content"])
-
-        await asyncio.gather(*(one(prompt) for prompt in prompts(count)))
-    return good
-
-
-async def flat(url: str, count: int, concurrency: int) -> int:
-    limits = Limits(concurrency=concurrency)
-    async with Client("bench", base_url=url, api_key="x", limits=limits) as client:
-        return sum(result.ok for result in await client.gather(prompts(count)))
-
-
-async def naive(url: str, count: int, concurrency: int) -> int:
-    import httpx
-
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(limits=limits, timeout=None) as client:
-
-        async def one(prompt: str) -> bool:
-            body = {"model": "bench", "messages": [{"role": "user", "content": prompt}]}
-            answer = await client.post(f"{url}/chat/completions", json=body)
-            return bool(answer.json()["choices"][0]["message"]["content"])
-
-        return sum(await asyncio.gather(*(one(prompt) for prompt in prompts(count))))
+COLD = (
+    "import asyncio, sys; from benchmarks.contenders import {name}; asyncio.run({name}(sys.argv[1], {count}, {most}))"
+)
 
 
 def measure(
@@ -108,6 +68,34 @@ def table(
     print(f"(medians; ratios are medians of the rounds' own; bare: {base_cpu:.0f} µs, {base_wall:.2f} s)")
 
 
+def cold_table(count: int, concurrency: int, rounds: int) -> None:
+    """The same with everything that comes before: each run is a process of its own, from its start to its end."""
+    cpu: dict[str, list[float]] = {"bare": [], "flat": []}
+    wall: dict[str, list[float]] = {"bare": [], "flat": []}
+    with serving() as url:
+        for number in range(rounds + 1):
+            for name in cpu:
+                used, took = cold(name, url, count, concurrency)
+                if number:  # the first round compiles the modules
+                    cpu[name].append(used)
+                    wall[name].append(took)
+    print(f"\nA new process each: {count:,} calls, {concurrency:,} in flight, {rounds} rounds")
+    for name in cpu:
+        c = statistics.median(a / b for a, b in zip(cpu[name], cpu["bare"], strict=True))
+        w = statistics.median(a / b for a, b in zip(wall[name], wall["bare"], strict=True))
+        mine, took = statistics.median(cpu[name]), statistics.median(wall[name])
+        print(f"{name:10}{mine * 1e3:>9.0f} ms of CPU{c:>8.2f} ×{took * 1e3:>9.0f} ms{w:>8.2f} ×")
+
+
+def cold(name: str, url: str, count: int, concurrency: int) -> tuple[float, float]:
+    """CPU and wall seconds of a process that makes one run."""
+    program = COLD.format(name=name, count=count, most=concurrency)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-c", program, url], check=True)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -119,6 +107,7 @@ def main() -> None:
     table("CPU a call", 20_000, 500, 0.0, options.rounds, ["bare", "flatout"])
     table("CPU a call, both on uvloop", 20_000, 500, 0.0, options.rounds, ["bare", "flatout"], fast=True)
     table("Wide", 5_000, 5_000, 1.0, min(options.rounds, 3), ["bare", "flatout"])
+    cold_table(2_000, 64, options.rounds)
     table("The tutorial's script", 1_000, 200, 0.0, 1, ["bare", "flatout", *others])
 
 

@@ -24,7 +24,7 @@ from flatout.layer import CallNext, Layer, Request, Response, Streamed
 from flatout.stack import compose
 from flatout.values import Call
 
-from .call_path import prompts
+from .contenders import prompts
 from .server import ANSWER
 
 IN_FLIGHT = 500
