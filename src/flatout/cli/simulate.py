@@ -105,6 +105,14 @@ def simulate(
             rich_help_panel=_SERVICE,
         ),
     ] = "none",
+    prompt_cache: Annotated[
+        Literal["none", "prefix", "breakpoints"],
+        typer.Option(
+            metavar="KIND",
+            help="How prompts are cached: as by OpenAI's earlier models (prefix), or up to markers (breakpoints).",
+            rich_help_panel=_SERVICE,
+        ),
+    ] = "none",
     key: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The only key that is accepted.", rich_help_panel=_SERVICE)
     ] = None,
@@ -151,7 +159,7 @@ def simulate(
         str | None, _fault("Share of conversations whose answer does not fit the schema asked for.")
     ] = None,
 ) -> int:
-    """Play a provider: an OpenAI-compatible server with limits and faults of your choice.
+    """Play a provider: a server of OpenAI's and Anthropic's formats, with limits and faults of your choice.
 
     Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, tool
     calls, whole or streamed; and embeddings.
@@ -180,6 +188,7 @@ def simulate(
         latency_p99=latency_p99,
         first_token=first_token,
         headers="" if headers == "none" else headers,
+        prompt_cache="" if prompt_cache == "none" else prompt_cache,
         key=key,
         changes=changes(change or ()) or None,
         outage=span(outage),
@@ -231,7 +240,8 @@ def statistics(counts: dict[str, Any]) -> str:
     if counts["duplicates"]:
         parts.append(f"{counts['duplicates']:,} answered more than once")
     if tokens := counts["prompt_tokens"] + counts["output_tokens"]:
-        parts.append(f"{figures.short(tokens)} tokens")
+        cached = f" ({figures.short(counts['cached_tokens'])} from the prompt cache)" if counts["cached_tokens"] else ""
+        parts.append(f"{figures.short(tokens)} tokens{cached}")
     parts.append(f"{counts['most_in_flight']:,} in flight at most")
     return f"flatout: {', '.join(parts)}"
 

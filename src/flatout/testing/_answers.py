@@ -45,6 +45,8 @@ class ChatRequest(Struct, gc=False):
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
 
     @property
     def token_cap(self) -> int | None:
@@ -89,7 +91,22 @@ def digest_of(conversation: str | Sequence[Mapping[str, Any]], *, system: str | 
 
 def fingerprint(messages: Sequence[ChatMessage]) -> bytes:
     """The 32-byte hash that the digest abbreviates to its first eight bytes."""
-    return sha256(_canonical([[message.role, message.content] for message in messages])).digest()
+    return sha256(_canonical([[message.role, plain_content(message.content)] for message in messages])).digest()
+
+
+MARKERS = ("cache_control", "prompt_cache_breakpoint")
+"""The fields of a block at which a cached beginning ends: Anthropic's and OpenAI's."""
+
+
+def plain_content(content: Any) -> Any:
+    """A message's content as the model reads it: without markers, and one string if it is nothing but text."""
+    if not isinstance(content, list):
+        return content
+    if any(not isinstance(part, dict) for part in content):
+        return content
+    if content and all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in content):
+        return "".join(part["text"] for part in content)
+    return [{name: value for name, value in part.items() if name not in MARKERS} for part in content]
 
 
 def fate(mark: bytes, place: int, seed: int) -> float:
@@ -112,11 +129,14 @@ def count_prompt(messages: Sequence[ChatMessage]) -> int:
     """Tokens of a conversation."""
     total = PRIMING_TOKENS
     for message in messages:
-        content = message.content
-        if not isinstance(content, str):
-            content = "" if content is None else _encode(content).decode()
-        total += MESSAGE_TOKENS + count_tokens(content)
+        content = plain_content(message.content)
+        total += MESSAGE_TOKENS + (0 if content is None else count_block(content))
     return total
+
+
+def count_block(block: Any) -> int:
+    """Tokens of a content, or of a block of it."""
+    return count_tokens(block if isinstance(block, str) else _encode(block).decode())
 
 
 _FILLER = (
@@ -134,7 +154,7 @@ def text_of(tokens: int, mark: str) -> str:
 
 
 def completion(
-    *, number: int, model: str, message: Mapping[str, Any], finish: str, wall: float, prompt: int, output: int
+    *, number: int, model: str, message: Mapping[str, Any], finish: str, wall: float, usage: Mapping[str, Any]
 ) -> bytes:
     """A whole chat completion."""
     return _encode(
@@ -144,14 +164,15 @@ def completion(
             "created": int(wall),
             "model": model,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-            "usage": usage(prompt, output),
+            "usage": usage,
         }
     )
 
 
-def usage(prompt: int, output: int) -> dict[str, int]:
-    """The tokens of an exchange, as OpenAI writes them."""
-    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+def usage(prompt: int, output: int, cached: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The tokens of an exchange, as OpenAI writes them; ``cached`` are those of the prompt cache, if there is one."""
+    told = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    return told if cached is None else {**told, "prompt_tokens_details": cached}
 
 
 def error(message: str, kind: str = "invalid_request_error", code: str | None = None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 from statistics import NormalDist
 from typing import Any
@@ -12,7 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from . import _answers as answers
-from ._answers import ChatRequest, Rejection, fate
+from ._answers import MARKERS, MESSAGE_TOKENS, ChatRequest, Rejection, fate
+from ._messages import MessagesRequest, decode_messages
+from ._prompt_cache import CacheUse, Piece, PromptCache, Scope, routed
 from ._schemas import BadSchema, fitting, misfitting
 from ._settings import ProviderSettings
 
@@ -38,21 +40,46 @@ EMPTY = Written({"role": "assistant", "content": ""}, "stop", 0)
 
 
 class Chat(Struct, gc=False):
-    """A readable chat completion request."""
+    """A readable chat completion request, or a Messages request in its form."""
 
     body: bytes
     request: ChatRequest
     mark: bytes
     prompt_tokens: int
+    messages: MessagesRequest | None = None
+    use: CacheUse = CacheUse()
 
     @classmethod
     def of(cls, body: bytes) -> Chat:
         request = answers.decode_request(body)
         return cls(body, request, answers.fingerprint(request.messages), answers.count_prompt(request.messages))
 
+    @classmethod
+    def of_messages(cls, body: bytes) -> Chat:
+        asked = decode_messages(body)
+        request = asked.as_chat()
+        mark, tokens = answers.fingerprint(request.messages), answers.count_prompt(request.messages)
+        return cls(body, request, mark, tokens, asked)
+
     def cost(self, *, reserve: bool) -> int:
-        """Tokens that are charged on admission."""
-        return max(self.prompt_tokens, self.request.token_cap or 0) if reserve else self.prompt_tokens
+        """Tokens that are charged on admission. Anthropic does not charge what is read from the cache."""
+        tokens = self.prompt_tokens - (self.use.read if self.messages is not None else 0)
+        return max(tokens, self.request.token_cap or 0) if reserve else tokens
+
+    def look(self, now: float, settings: ProviderSettings, organisation: str, cache: PromptCache) -> None:
+        """Find out what the request takes from the prompt cache, and what it will put there."""
+        scope: Scope = (organisation, self.request.model)
+        if self.messages is not None:
+            use = cache.marked(now, settings, scope, list(_pieces(self.messages.blocks())))
+        else:
+            pieces = list(_pieces(_blocks(self.request)))
+            scope = cache.machine(now, settings, (*scope, self.request.prompt_cache_key or "", routed(pieces)))
+            if settings.prompt_cache == "prefix":
+                use = cache.unmarked(now, settings, scope, pieces)
+            else:
+                use = cache.marked(now, settings, scope, _with_implicit(self.request, pieces))
+        read = min(use.read, self.prompt_tokens)
+        self.use = CacheUse(read, min(use.written, self.prompt_tokens - read), use.writes)
 
     def marks(self) -> list[bytes]:
         """The marks that decide whether the prompt is refused every time."""
@@ -114,6 +141,34 @@ class Chat(Struct, gc=False):
     def _random(self, seed: int) -> Random:
         """A random generator that is fixed for the conversation."""
         return Random(f"{seed} {self.mark.hex()}")
+
+
+def _blocks(request: ChatRequest) -> Iterator[tuple[str, Any]]:
+    """The blocks of a prompt in the order in which the model reads them, each with the role that it begins, or ""."""
+    for tool in request.tools or ():
+        yield "", tool
+    if request.response_format is not None:
+        yield "", request.response_format
+    for message in request.messages:
+        content = message.content
+        for place, block in enumerate(content if isinstance(content, list) else [content]):
+            yield "" if place else message.role, block
+
+
+def _pieces(blocks: Iterable[tuple[str, Any]]) -> Iterator[Piece]:
+    for role, block in blocks:
+        marked = isinstance(block, dict) and any(block.get(name) for name in MARKERS)
+        plain = block if isinstance(block, str) else answers.plain_content([block])
+        plain = plain if isinstance(plain, str) else _encode(plain).decode()
+        tokens = answers.count_tokens(plain) + (MESSAGE_TOKENS if role else 0)
+        yield Piece(f"{role}\0{plain}" if role else plain, tokens, marked)
+
+
+def _with_implicit(request: ChatRequest, pieces: list[Piece]) -> list[Piece]:
+    """The pieces with the marker that OpenAI itself puts at the end of the latest message, unless it is told not to."""
+    if (request.prompt_cache_options or {}).get("mode") == "explicit":
+        return pieces
+    return [*pieces[:-1], pieces[-1]._replace(marked=True)]
 
 
 def _schema(form: Mapping[str, Any]) -> Any:

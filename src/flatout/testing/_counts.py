@@ -16,6 +16,8 @@ class Statistics:
         "_seconds",
         "admitted",
         "answered",
+        "cache_write_tokens",
+        "cached_tokens",
         "duplicates",
         "faults",
         "first_at",
@@ -33,6 +35,7 @@ class Statistics:
     def __init__(self, in_flight: int = 0) -> None:
         self.received = self.admitted = self.refused = self.answered = self.duplicates = 0
         self.tokens_admitted = self.prompt_tokens = self.output_tokens = 0
+        self.cached_tokens = self.cache_write_tokens = 0
         self.in_flight = self.most_in_flight = in_flight
         self.most_queued = 0
         self.first_at: float | None = None
@@ -64,6 +67,8 @@ class Statistics:
         self.answered += 1
         self.prompt_tokens += outcome.prompt_tokens
         self.output_tokens += outcome.output_tokens
+        self.cached_tokens += outcome.use.read
+        self.cache_write_tokens += outcome.use.written
         if outcome.mark in self._answered_marks:
             self.duplicates += 1
         else:
@@ -90,4 +95,6 @@ class Statistics:
             "tokens_admitted": self.tokens_admitted,
             "prompt_tokens": self.prompt_tokens,
             "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "cache_write_tokens": self.cache_write_tokens,
         }

@@ -13,7 +13,7 @@ from ._slots import SimulatedResponse
 
 
 async def begin(
-    model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False
+    model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False, messages: bool = False
 ) -> SimulatedExchange:
     """Wait until a request gets its slot and its answer begins. A hanging request waits until it is cancelled.
 
@@ -21,7 +21,7 @@ async def begin(
     """
     loop = asyncio.get_running_loop()
     wall = loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
-    outcome = model.receive(loop.time(), wall, body, authorization, embeddings=embeddings)
+    outcome = model.receive(loop.time(), wall, body, authorization, embeddings=embeddings, messages=messages)
     exchange = SimulatedExchange(model, outcome)
     try:
         if outcome.queued:
@@ -29,6 +29,7 @@ async def begin(
         if outcome.wire == "hang":
             await loop.create_future()
         await asyncio.sleep(outcome.delay)
+        model.begin(loop.time(), outcome)
     except BaseException:
         exchange.end(delivered=False)
         raise

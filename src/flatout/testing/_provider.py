@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from . import _answers as answers
+from . import _messages as messages_api
 from . import _streams as streams
 from ._answers import Rejection, fate
 from ._chat import EMPTY, Chat, Script, Written
@@ -23,6 +24,7 @@ from ._counts import Statistics
 from ._faults import FaultTable
 from ._headers import HeaderWriter, retry_after
 from ._limits import Exceeded, RateLimits
+from ._prompt_cache import CacheUse, PromptCache
 from ._schemas import BadSchema
 from ._settings import ProviderSettings
 from ._slots import ServerSlots, SimulatedResponse, Wire
@@ -75,16 +77,24 @@ class ProviderModel:
         self._slots.slow_above = self._given.slow_above
 
     def receive(
-        self, now: float, wall: float, body: bytes, authorization: str = "", *, embeddings: bool = False
+        self,
+        now: float,
+        wall: float,
+        body: bytes,
+        authorization: str = "",
+        *,
+        embeddings: bool = False,
+        messages: bool = False,
     ) -> SimulatedResponse:
         """Decide the outcome of a request.
 
         Args:
             now: a monotonic clock's seconds.
             wall: Unix seconds, for headers that tell the time of day.
-            body: the chat completion request, or the request for embeddings.
+            body: the chat completion request, or the request for embeddings or Messages.
             authorization: the Authorization header.
-            embeddings: which of the two it is.
+            embeddings: whether it is a request for embeddings.
+            messages: whether it is a request of Anthropic's Messages.
         """
         now = self._advance(now)
         self._counts.arrive(now)
@@ -92,9 +102,10 @@ class ProviderModel:
         if outage is not None and outage[0] <= now < outage[1]:
             return self._outage()
         try:
-            arrival = Texts.of(body) if embeddings else Chat.of(body)
+            arrival = Texts.of(body) if embeddings else Chat.of_messages(body) if messages else Chat.of(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            what = "an embeddings request" if embeddings else "a chat completion request"
+            what = "embeddings" if embeddings else "Messages" if messages else "chat completion"
+            what = f"{'an' if embeddings else 'a'} {what} request"
             return self._fail(now, *answers.bad_request(f"not {what}: {problem}"))
         rejection = self._rejection(arrival, authorization)
         if rejection is not None:
@@ -102,6 +113,8 @@ class ProviderModel:
         fault = self._faults.pick(self._random.random()) if self._faults else ""
         if fault in ("rate_limited", "overloaded", "server_error"):
             return self._fault(now, wall, fault)
+        if self.settings.prompt_cache and isinstance(arrival, Chat):
+            arrival.look(now, self.settings, authorization, self._cache)
         cost = arrival.cost(reserve=self.settings.reserve_max_tokens)
         if (refusal := self._limits.refusal(now, cost)) is not None:
             return self._refuse(now, wall, refusal, cost)
@@ -113,6 +126,11 @@ class ProviderModel:
         except BadSchema as problem:
             return self._fail(now, *answers.bad_request(str(problem)))
         return self._admit(now, wall, outcome, cost)
+
+    def begin(self, now: float, outcome: SimulatedResponse) -> None:
+        """Report that the answer to a request begins. What its prompt put into the prompt cache can now be read."""
+        if outcome.use.writes and outcome.kind == "answered":
+            self._cache.begun(self._advance(now), self.settings, outcome.use)
 
     def finish(self, now: float, outcome: SimulatedResponse, *, delivered: bool = True) -> Sequence[SimulatedResponse]:
         """Report that a request is over: delivered, or abandoned by its client.
@@ -149,6 +167,7 @@ class ProviderModel:
         self._headers = HeaderWriter(self._given.headers, self._given.stale_headers)
         self._faults = FaultTable(self._given.faults)
         self._counts = counts
+        self._cache = PromptCache()
         self._changes = deque(self._given.schedule())
         self._started = None
         self._now = 0.0
@@ -245,16 +264,44 @@ class ProviderModel:
             fault = "schema"
         if arrival.request.stream:
             return self._streamed(wall, arrival, written, fault)
-        body = answers.completion(
+        body = (
+            self._message(arrival, written)
+            if arrival.messages is not None
+            else self._completion(wall, arrival, written)
+        )
+        return self._whole(arrival, body, fault, written.tokens)
+
+    def _message(self, chat: Chat, written: Written) -> bytes:
+        return messages_api.message(**self._said(chat, written))
+
+    def _said(self, chat: Chat, written: Written) -> dict[str, Any]:
+        return {
+            "number": self._counts.received,
+            "model": chat.request.model,
+            "message": written.message,
+            "finish": written.finish,
+            "prompt": chat.prompt_tokens,
+            "output": written.tokens,
+            "use": chat.use,
+        }
+
+    def _completion(self, wall: float, chat: Chat, written: Written) -> bytes:
+        return answers.completion(
             number=self._counts.received,
-            model=arrival.request.model,
+            model=chat.request.model,
             message=written.message,
             finish=written.finish,
             wall=wall,
-            prompt=arrival.prompt_tokens,
-            output=written.tokens,
+            usage=self._usage(chat, written),
         )
-        return self._whole(arrival, body, fault, written.tokens)
+
+    def _usage(self, chat: Chat, written: Written) -> dict[str, Any]:
+        cached = None
+        if self.settings.prompt_cache:
+            cached = {"cached_tokens": chat.use.read}
+        if self.settings.prompt_cache == "breakpoints":
+            cached = {"cached_tokens": chat.use.read, "cache_write_tokens": chat.use.written}
+        return answers.usage(chat.prompt_tokens, written.tokens, cached)
 
     def _whole(self, arrival: Chat | Texts, body: bytes, fault: str, output: int) -> SimulatedResponse:
         if fault == "malformed":
@@ -270,19 +317,11 @@ class ProviderModel:
             mark=int.from_bytes(arrival.mark[:8]),
             prompt_tokens=arrival.prompt_tokens,
             output_tokens=output,
+            use=arrival.use if isinstance(arrival, Chat) else CacheUse(),
         )
 
     def _streamed(self, wall: float, chat: Chat, written: Written, fault: str) -> SimulatedResponse:
-        options = chat.request.stream_options
-        usage = answers.usage(chat.prompt_tokens, written.tokens) if options and options.include_usage else None
-        events = streams.events(
-            number=self._counts.received,
-            model=chat.request.model,
-            message=written.message,
-            finish=written.finish,
-            wall=wall,
-            usage=usage,
-        )
+        events = self._events(wall, chat, written)
         first, gap = self._pace(len(events))
         return SimulatedResponse(
             kind=fault or "answered",
@@ -293,6 +332,21 @@ class ProviderModel:
             mark=int.from_bytes(chat.mark[:8]),
             prompt_tokens=chat.prompt_tokens,
             output_tokens=written.tokens,
+            use=chat.use,
+        )
+
+    def _events(self, wall: float, chat: Chat, written: Written) -> list[bytes]:
+        if chat.messages is not None:
+            return messages_api.events(**self._said(chat, written))
+        options = chat.request.stream_options
+        usage = self._usage(chat, written) if options and options.include_usage else None
+        return streams.events(
+            number=self._counts.received,
+            model=chat.request.model,
+            message=written.message,
+            finish=written.finish,
+            wall=wall,
+            usage=usage,
         )
 
     def _pace(self, events: int) -> tuple[float, float]:

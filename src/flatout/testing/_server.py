@@ -1,8 +1,8 @@
 """A provider model over real HTTP, for `flatout simulate` and benchmarks.
 
-It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, also streamed, embeddings at
-``/embeddings``, and ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. By default it listens on this machine
-only.
+It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, also streamed, Anthropic's Messages
+at ``/messages``, embeddings at ``/embeddings``, and ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. By
+default it listens on this machine only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ._http import Answer, HttpServer
 from ._provider import ProviderModel
 from ._requests import Request
 from ._settings import ProviderSettings
-from ._transport import EMBEDDINGS, JSON, MODELLED, MODELS
+from ._transport import EMBEDDINGS, JSON, MESSAGES, MODELLED, MODELS, bearer
 
 KEEPALIVE = 75.0
 GRACE = 0.2  # seconds that open requests get at shutdown; hanging ones would never end
@@ -142,9 +142,10 @@ class _Provider:
             answer.send(404, JSON, b'{"error":{"message":"no such path"}}')
 
     async def _exchange(self, request: Request, answer: Answer) -> None:
-        key = request.headers.get(b"authorization", b"").decode("utf-8", "surrogateescape")
-        embeddings = request.path.endswith(EMBEDDINGS)
-        with await begin(self._model, request.body, key, embeddings=embeddings) as exchange:
+        key = _header(request, b"authorization") or bearer(_header(request, b"x-api-key"))
+        path = request.path
+        kind = {"embeddings": path.endswith(EMBEDDINGS), "messages": path.endswith(MESSAGES)}
+        with await begin(self._model, request.body, key, **kind) as exchange:
             outcome = exchange.outcome
             if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
                 await _in_pieces(answer, exchange)
@@ -153,6 +154,10 @@ class _Provider:
                 answer.abort()
             else:
                 answer.send(outcome.status, outcome.headers, outcome.body)
+
+
+def _header(request: Request, name: bytes) -> str:
+    return request.headers.get(name, b"").decode("utf-8", "surrogateescape")
 
 
 async def _in_pieces(answer: Answer, exchange: SimulatedExchange) -> None:

@@ -16,7 +16,10 @@ CHANGEABLE = frozenset(
 )
 """The settings that ``changes`` may change while the provider runs."""
 
-_ABOVE_ZERO = ("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens", "embedding_dimensions")
+_ABOVE_ZERO = (
+    *("rpm", "tpm", "rpd", "slots", "slow_above", "window", "burst", "context_tokens", "embedding_dimensions"),
+    *("prompt_cache_least", "prompt_cache_seconds", "prompt_cache_rpm"),
+)
 _FROM_ZERO = (
     "queue",
     "latency",
@@ -71,6 +74,13 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         key: the only key that is accepted; None for any key or none.
         models: the only models that exist; empty for any.
         context_tokens: the longest prompt, or text to embed.
+        prompt_cache: how prompts are cached: "" for not; ``prefix`` as by OpenAI's earlier models, which know any
+            beginning again; ``breakpoints`` as by GPT-5.6 and later, only up to a marker. Anthropic's Messages are
+            cached up to their markers in both cases.
+        prompt_cache_least: the fewest tokens of a beginning that is cached.
+        prompt_cache_seconds: how long a cached beginning lasts after it was last used.
+        prompt_cache_rpm: chat completions a minute with one beginning and ``prompt_cache_key`` that one machine serves;
+            more go to further machines, each with a cache of its own. None for one machine.
 
     Raises:
         ConfigError: a value makes no sense.
@@ -109,6 +119,10 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     key: str | None = None
     models: tuple[str, ...] = ()
     context_tokens: int | None = None
+    prompt_cache: Literal["", "prefix", "breakpoints"] = ""
+    prompt_cache_least: int = 1_024
+    prompt_cache_seconds: float = 300.0
+    prompt_cache_rpm: float | None = 15.0
 
     def __post_init__(self) -> None:
         for name in _ABOVE_ZERO:

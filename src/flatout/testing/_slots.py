@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ._prompt_cache import CacheUse
+
 Wire = Literal["whole", "reset", "refused", "hang", "truncated", "stall"]
 """What happens on the connection: a whole answer, or how it fails."""
 
@@ -29,6 +31,7 @@ class SimulatedResponse(Struct, eq=False, kw_only=True):
         mark: the first eight bytes of the conversation's digest, as a number.
         prompt_tokens, output_tokens: its usage.
         holds: whether it holds or waits for a slot; False once it gave that back.
+        use: what it takes from the prompt cache and puts there.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class SimulatedResponse(Struct, eq=False, kw_only=True):
     prompt_tokens: int = 0
     output_tokens: int = 0
     holds: bool = False
+    use: CacheUse = CacheUse()
 
     def slow(self, factor: float) -> None:
         """Multiply all times by a factor."""

@@ -16,7 +16,7 @@ FIRST_SHARE = 0.2
 
 DONE = b"data: [DONE]\n\n"
 
-_WORD = re.compile(r"\s*\S{1,12}|\s+\Z")
+WORD = re.compile(r"\s*\S{1,12}|\s+\Z")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,7 +27,7 @@ def events(
     message: Mapping[str, Any],
     finish: str,
     wall: float,
-    usage: Mapping[str, int] | None,
+    usage: Mapping[str, Any] | None,
 ) -> list[bytes]:
     """The events of a stream: the role, the answer word by word, and how it ended.
 
@@ -80,7 +80,7 @@ def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     rest = {name: part for name, part in message.items() if name not in ("content", "tool_calls")}
     yield {"role": "assistant", "content": "" if isinstance(content, str) else None, **rest}
     if isinstance(content, str):
-        for word in _WORD.findall(content):
+        for word in WORD.findall(content):
             yield {"content": word}
     elif content is not None:  # a script's answer in parts
         yield {"content": content}
@@ -95,5 +95,5 @@ def _tool_call(index: int, call: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"tool_calls": [{"index": index, **call}]}
         return
     yield {"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}
-    for piece in _WORD.findall(arguments):
+    for piece in WORD.findall(arguments):
         yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 
 from flatout.errors import ConnectError, ProtocolError
@@ -16,7 +16,8 @@ from ._provider import ProviderModel
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 MODELS = "/models"
-MODELLED = (CHAT, EMBEDDINGS)
+MESSAGES = "/messages"
+MODELLED = (CHAT, EMBEDDINGS, MESSAGES)
 JSON = {"content-type": "application/json"}
 
 
@@ -48,8 +49,7 @@ class SimulatedTransport:
             return self._unmodelled(request, path)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        key = _authorization(request.headers)
-        with await begin(self.model, request.body, key, embeddings=path.endswith(EMBEDDINGS)) as exchange:
+        with await self._begin(request, path) as exchange:
             headed = loop.time()
             outcome = exchange.outcome
             body = outcome.body
@@ -77,8 +77,7 @@ class SimulatedTransport:
         journey = current_journey(None)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        key = _authorization(request.headers)
-        with await begin(self.model, request.body, key, embeddings=path.endswith(EMBEDDINGS)) as exchange:
+        with await self._begin(request, path) as exchange:
             headed = loop.time()
             outcome = exchange.outcome
             _check(outcome.wire)
@@ -89,6 +88,15 @@ class SimulatedTransport:
             finally:
                 if journey is not None:
                     journey.account.waited("body", loop.time() - headed)
+
+    def _begin(self, request: Request, path: str) -> Awaitable[SimulatedExchange]:
+        return begin(
+            self.model,
+            request.body,
+            _authorization(request.headers),
+            embeddings=path.endswith(EMBEDDINGS),
+            messages=path.endswith(MESSAGES),
+        )
 
     async def close(self) -> None:
         """Accept no more requests."""
@@ -146,4 +154,10 @@ async def _whole(body: bytes) -> AsyncIterator[bytes]:
 def _authorization(headers: Mapping[str, str]) -> str:
     if (key := headers.get("Authorization")) is not None:
         return key
-    return next((value for name, value in headers.items() if name.lower() == "authorization"), "")
+    lower = {name.lower(): value for name, value in headers.items()}
+    return lower.get("authorization") or bearer(lower.get("x-api-key", ""))
+
+
+def bearer(key: str) -> str:
+    """A key of Anthropic's own header as an Authorization header has it."""
+    return f"Bearer {key}" if key else ""

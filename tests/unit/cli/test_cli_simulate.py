@@ -34,7 +34,8 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
     """An option would be accepted and do nothing."""
     limits = "--rpm 10k --tpm 2M --limit-kind sliding --burst 2 --concurrency 8"
     service = (
-        "--latency 0.2 --latency-p99 3 --first-token 0.1 --headers openai --key k --seed 7 --host 127.0.0.2 --port 0"
+        "--latency 0.2 --latency-p99 3 --first-token 0.1 --headers openai --key k --seed 7 --host 127.0.0.2 --port 0 "
+        "--prompt-cache prefix"
     )
     change = "--change 60:rpm=300 --change 30:slots=none --outage 5:8.5"
     faults = "--error-429 1% --error-500 0.02 --error-503 3% --error-400 4% --reset 5%"
@@ -52,6 +53,7 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
         latency_p99=3,
         first_token=0.1,
         headers="openai",
+        prompt_cache="prefix",
         key="k",
         changes=((30, {"slots": None}), (60, {"rpm": 300})),
         outage=(5, 8.5),
