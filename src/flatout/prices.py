@@ -18,6 +18,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from .errors import ConfigError
 from .values import Target, Usage
 
@@ -56,9 +58,10 @@ class Prices:
     """Costs of calls, in US dollars.
 
     Args:
-        overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens. They win over the table.
-            An override holds for all service tiers, except those that have their own, as ``endpoint/model@tier``.
-            Without an override, tokens of a self-hosted server cost 0.
+        overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens, or ``(input, output,
+            cache_read, cache_write)``, of which the last two may be None. They win over the table. An override holds
+            for all service tiers, except those that have their own, as ``endpoint/model@tier``. Without an override,
+            tokens of a self-hosted server cost 0.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
     Attributes:
@@ -71,7 +74,7 @@ class Prices:
     __slots__ = ("_contexts", "_loaded", "_overrides", "_resolved", "wall")
 
     def __init__(
-        self, overrides: Mapping[str, tuple[float, float]] | None = None, *, wall: Callable[[], float]
+        self, overrides: Mapping[str, tuple[float | None, ...]] | None = None, *, wall: Callable[[], float]
     ) -> None:
         self._overrides = {name: _override(name, pair) for name, pair in (overrides or {}).items()}
         self.wall = wall
@@ -113,6 +116,17 @@ class Prices:
             return 0.0 if self.is_free(target) else None
         rates = self._rates(target, usage.input_tokens, model_reported, service_tier, at)
         return _cost(rates, usage) if rates is not None else None
+
+    def saved(
+        self, target: Target, usage: Usage, model_reported: str | None = None, *, service_tier: str | None = None
+    ) -> float | None:
+        """What the provider's prompt cache saved in an attempt, less what it cost to write; None if that is unknown.
+
+        It is negative if more was written than read.
+        """
+        plain = replace(usage, cached_tokens=None, cache_write_tokens=None)
+        costs = [self.cost(target, each, model_reported, service_tier=service_tier) for each in (plain, usage)]
+        return None if costs[0] is None or costs[1] is None else costs[0] - costs[1]
 
     def is_known(self, target: Target) -> bool:
         """Whether the target's tokens have a price."""
@@ -197,12 +211,13 @@ _FREE = Rates(-1, 0.0, 0.0, 0.0)
 
 def _override(name: str, pair: Any) -> Rates:
     try:
-        input_price, output_price = (float(price) for price in pair)
+        input_price, output_price, *cache = pair
+        found = [float(input_price), float(output_price), *(None if price is None else float(price) for price in cache)]
     except (TypeError, ValueError):
-        input_price = output_price = math.nan
-    if not (0 <= input_price < math.inf and 0 <= output_price < math.inf):
+        found = [math.nan]
+    if len(found) > 4 or not all(price is None or 0 <= price < math.inf for price in found):
         raise ConfigError(f"the price of {name} is two numbers, US dollars per million tokens in and out, not {pair!r}")
-    return Rates(-1, 0.0, input_price / 1e6, output_price / 1e6)
+    return Rates(-1, 0.0, *(None if price is None else price / 1e6 for price in found))
 
 
 def _cost(rates: Rates, usage: Usage) -> float | None:

@@ -148,6 +148,19 @@ def test_garbled_parts_do_not_make_a_cost_negative() -> None:
     assert cost == pytest.approx(10 * 0.025e-6 + 5 * 2e-6)
 
 
+def test_what_a_prompt_cache_saved_is_what_it_would_have_cost_without() -> None:
+    """The summary would praise a cache that costs more than it saves."""
+    mine = at("openai", "m")
+    prices = Prices({"openai/m": (1.0, 2.0, 0.1, 1.25)}, wall=lambda: NOW)
+    read = used(1_000, 10, cached_tokens=800, cache_write_tokens=0)
+    assert prices.saved(mine, read) == pytest.approx(800 * 0.9e-6)
+    assert prices.cost(mine, read) == pytest.approx(200e-6 + 80e-6 + 20e-6)
+    wrote = used(1_000, 10, cached_tokens=0, cache_write_tokens=800)
+    assert prices.saved(mine, wrote) == pytest.approx(-800 * 0.25e-6)
+    assert prices.saved(at("openai", "no-such-model"), read) is None
+    assert PRICES.saved(at("anthropic", "claude-sonnet-4-5"), read) == pytest.approx(800 * 2.7e-6)
+
+
 @given(total=st.integers(0, 10**6), answer=st.integers(0, 10**5), cached=st.integers(0, 10**6))
 def test_the_worst_case_covers_the_cost(total: int, answer: int, cached: int) -> None:
     """A budget would be overrun by calls that cost more than was reserved."""

@@ -268,6 +268,10 @@ def test_tool_calls() -> None:
         ({"prompt_tokens": 3, "prompt_tokens_details": 5}, Usage(input_tokens=3)),
         ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2}, Usage(input_tokens=3, cached_tokens=2)),
         (
+            {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3}},
+            Usage(input_tokens=9, cached_tokens=4, cache_write_tokens=3),
+        ),
+        (
             {
                 "prompt_tokens": 5,
                 "completion_tokens": 2,

@@ -41,7 +41,7 @@ OPENAI: dict[str, Any] = {
         "prompt_tokens": 9,
         "completion_tokens": 11,
         "total_tokens": 20,
-        "prompt_tokens_details": {"cached_tokens": 2, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 6, "audio_tokens": 0, "accepted_prediction_tokens": 0},
     },
     "service_tier": "default",

@@ -253,7 +253,9 @@ def _usage(data: Any) -> Usage:
     answer = as_count(data.get("completion_tokens"))
     prompt = as_count(data.get("prompt_tokens"))
     reasoning = as_count(as_dict(data.get("completion_tokens_details")).get("reasoning_tokens"))
-    cached = as_count(as_dict(data.get("prompt_tokens_details")).get("cached_tokens"))
+    details = as_dict(data.get("prompt_tokens_details"))
+    cached, written = as_count(details.get("cached_tokens")), as_count(details.get("cache_write_tokens"))
     if cached is None:
         cached = as_count(data.get("prompt_cache_hit_tokens"))  # DeepSeek
-    return usage_of(prompt, answer, as_count(data.get("total_tokens")), cached=cached, reasoning=reasoning)
+    total = as_count(data.get("total_tokens"))
+    return usage_of(prompt, answer, total, cached=cached, reasoning=reasoning, written=written)

@@ -44,6 +44,7 @@ class _Choice(Struct, forbid_unknown_fields=True, gc=False):
 
 class _Cached(Struct, gc=False):
     cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
 class _Reasoned(Struct, gc=False):
@@ -94,6 +95,7 @@ def usual(body: bytes) -> Answer | None:
             usage.completion_tokens,
             usage.total_tokens,
             cached=cached.cached_tokens if cached is not None else None,
+            written=cached.cache_write_tokens if cached is not None else None,
             reasoning=reasoned.reasoning_tokens if reasoned is not None else None,
         ),
         model=read.model,
@@ -102,9 +104,21 @@ def usual(body: bytes) -> Answer | None:
 
 
 def usage_of(
-    prompt: int | None, answer: int | None, total: int | None, *, cached: int | None, reasoning: int | None
+    prompt: int | None,
+    answer: int | None,
+    total: int | None,
+    *,
+    cached: int | None,
+    reasoning: int | None,
+    written: int | None = None,
 ) -> Usage:
     """The usage that a provider counted. Some count reasoning beside the answer (xAI): only the total shows that."""
     if reasoning and prompt is not None and answer is not None and total == prompt + answer + reasoning:
         answer += reasoning
-    return Usage(input_tokens=prompt, output_tokens=answer, cached_tokens=cached, reasoning_tokens=reasoning)
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=answer,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=reasoning,
+    )
