@@ -9,7 +9,7 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar, overload
+from typing import Any, Literal, Never, Self, TypeVar, overload
 
 from .config.file import Config, load
 from .config.settings import Settings, settings_of
@@ -85,6 +85,8 @@ class Client(Overview):
             there, at no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
         cache_max_age: the age from which a kept answer is not used any more: seconds, or a text such as ``"7d"``.
         reuse: a run file of an earlier run, whose answers are used for equal calls. It is only read.
+        prompt_cache: ``"auto"`` makes calls whose prompts begin alike share the provider's prompt cache: it marks the
+            common part, and lets one call fill the cache before the others go. See ``docs/prompt-caches.md``.
         allow_unknown_price: with a budget, also send calls whose price is not known; they are not counted.
 
     Raises:
@@ -120,6 +122,7 @@ class Client(Overview):
         cache: bool | str | os.PathLike[str] | None = None,
         cache_max_age: float | str | None = None,
         reuse: str | os.PathLike[str] | None = None,
+        prompt_cache: Literal["auto", "off"] | None = None,
         allow_unknown_price: bool = False,
         **unknown: Never,
     ) -> None:
@@ -145,6 +148,7 @@ class Client(Overview):
             fail_truncated=fail_truncated,
             cache=cache,
             cache_max_age=cache_max_age,
+            prompt_cache=prompt_cache,
             allow_unknown_price=allow_unknown_price,
         )
         if targets.model is not None and targets.is_local(targets.model):

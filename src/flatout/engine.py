@@ -10,6 +10,8 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import astuple
+
 from .config.file import Config
 from .config.folders import cache_folder
 from .config.settings import Settings
@@ -75,7 +77,7 @@ class Engine:
             self._transport,
             settings=settings,
             limits=targets.limits_of,
-            prices=Prices({name: (price.input, price.output) for name, price in config.prices.items()}, wall=time.time),
+            prices=Prices({name: astuple(price) for name, price in config.prices.items()}, wall=time.time),
             events=self.events,
             random=random.Random(seed),
             memory=_memory() if transport is None else None,
@@ -134,6 +136,16 @@ class Engine:
             target = self.targets.target(model)
         self.stack.check(target, call)
         self._accepted.add(kind)
+
+    def saved(self, call: Call, reply: Reply) -> float | None:
+        """See `flatout.Client.saved`."""
+        model = call.model or self.targets.model
+        if model is None or self.targets.is_local(model):
+            return None
+        target, prices = self.targets.target(model), self.stack.prices
+        if not prices.ready(target):
+            return None
+        return prices.saved(target, reply.usage, reply.model, service_tier=reply.service_tier or call.service_tier)
 
     def host(self, model: str | None) -> str:
         """See `flatout.Client.host`."""

@@ -40,6 +40,7 @@ WAITS = {
     "sockets": "a connection (the limit on open files)",
     "outage": "a server that is down",
     "backoff": "backoff before a retry",
+    "prompt_cache": "another call that fills the provider's prompt cache",
     "connect": "connecting",
     "first_byte": "the provider",
     "body": "reading the answer",

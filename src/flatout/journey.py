@@ -66,6 +66,8 @@ class Attempt(Struct, eq=False):
         sent_at: when it was admitted, on the event loop's clock; 0 before the first attempt.
         ends_at: when it times out at the latest.
         first_chunk: seconds from its start to the first text of a streamed answer.
+        sends: called when it has its permit; None if nobody waits for that.
+        begins: called when the answer begins, for which it is streamed; None if nobody waits for that.
         opens: called with 1 when a connection is being opened for it, and with -1 when it is open or has failed; None
             if it is not needed.
     """
@@ -75,6 +77,8 @@ class Attempt(Struct, eq=False):
     sent_at: float = 0.0
     ends_at: float | None = None
     first_chunk: float | None = None
+    sends: Callable[[], None] | None = None
+    begins: Callable[[], None] | None = None
     opens: Callable[[int], None] | None = None
 
 

@@ -9,7 +9,7 @@ from .engine import Engine
 from .events import Events
 from .layers.limit import TargetStatus
 from .purse import Purse
-from .values import Call
+from .values import Call, Reply
 
 
 class Overview:
@@ -44,6 +44,13 @@ class Overview:
     def unpriced(self) -> int:
         """The number of attempts that may have been billed an unknown amount."""
         return self._engine.stack.purse.unknown
+
+    def saved(self, call: Call, reply: Reply) -> float | None:
+        """US dollars that the provider's prompt cache saved in an answer, less what it cost to write.
+
+        None if a price is unknown, or not loaded yet.
+        """
+        return self._engine.saved(call, reply)
 
     @property
     def window(self) -> int:

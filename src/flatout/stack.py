@@ -10,6 +10,7 @@ Outer to inner::
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
     route        picks the target (endpoint, key, model) of each attempt
     ── below, one stack per target ──
+    prompt cache only on request: outside the limit, so a call that waits for another to fill the cache holds no permit
     health       fails calls at once while the target refuses all of them
     budget       every attempt may bill: reserves the worst case or a learnt bound, then settles by usage
     limit        one pacer and one health per target; sees every outcome and every header; calls wait here while the
@@ -41,6 +42,7 @@ from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.health import Health
 from .layers.observe import Observe
+from .layers.prompt_cache import PromptCache
 from .layers.reask import Reask
 from .layers.retry import Retry
 from .layers.sockets import Sockets
@@ -48,6 +50,8 @@ from .layers.timeout import Timeout
 from .layers.whole import Whole
 from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
+from .policies.prefixes import Beginnings
+from .policies.warmth import Warmth
 from .prices import Prices
 from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls
@@ -128,6 +132,7 @@ class Stack:
         embed: the same for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`.
         purse: the money spent and reserved.
         limiters: the limiters of the targets in use.
+        prices: the price list.
     """
 
     def __init__(
@@ -148,7 +153,7 @@ class Stack:
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
         self._settings = settings
-        self._prices = prices
+        self.prices = prices
         self._events = events
         self.purse = Purse(
             settings.budget, lender=_lender(settings.budget), allow_unknown_price=settings.allow_unknown_price
@@ -174,7 +179,7 @@ class Stack:
             find=self._key_of,
             read=read_again,
             describe=kept.describe,
-            wall=self._prices.wall,
+            wall=self.prices.wall,
             max_age=max_age,
         )
 
@@ -190,7 +195,7 @@ class Stack:
             ConfigError: it cannot be kept; the message says why.
         """
         if self.purse.budget is not None:
-            self.purse.worst_case(target, call, self._prices, cap=self._cap(target)(call))
+            self.purse.worst_case(target, call, self.prices, cap=self._cap(target)(call))
 
     async def _looked_up(self, call: Call) -> Target:
         """A call's target. Everything stored about it is read first, in a thread, because disks may be slow."""
@@ -210,11 +215,14 @@ class Stack:
         limiter = self.limiters.of(target)
         limit, estimate = limiter.limit, self._estimate(target, limiter.estimator)
         service = limit.health.service(name)
+        cache = self._prompt_cache(target, limiter.estimator) if codec is codec_for else None
         return compose(
             [
+                *([] if cache is None else [cache]),
                 Health(target.name, service),
-                Budget(target, self.purse, self._prices, estimate, self._cap(target)),
+                Budget(target, self.purse, self.prices, estimate, self._cap(target)),
                 partial(limit, service=service),
+                *([] if cache is None else [cache.sent]),
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
             ],
@@ -227,6 +235,19 @@ class Stack:
             ),
         )
 
+    def _prompt_cache(self, target: Target, estimator: Estimator) -> PromptCache | None:
+        """The layer that fills and uses the provider's prompt cache, if it is wanted and there is one to use."""
+        if self._settings.prompt_cache != "auto":
+            return None
+        from .providers.prompt_caches import PromptReader, rules_of
+
+        rules = rules_of(target)
+        if rules is None:
+            return None
+        known = Beginnings(estimator.count, rules.least)
+        warmth = partial(Warmth, rules.lifetime, rules.per_minute)
+        return PromptCache(target.name, PromptReader(target, rules), known, most=rules.most, warmth=warmth)
+
     def _for_all_targets(self) -> list[Layer]:
         """The layers that all targets share: the bound on the transport's connections, if there is one."""
         if self._sockets is None:
@@ -237,17 +258,17 @@ class Stack:
 
     def _cap(self, target: Target) -> Callable[[Call], int | None]:
         """A function that tells the most tokens of an answer without ``max_tokens``, if they are known."""
-        asked, prices = unasked_tokens(target), self._prices
+        asked, prices = unasked_tokens(target), self.prices
         return lambda call: prices.context(target) if (most := asked(call)) is None else most
 
     def _estimate(self, target: Target, estimator: Estimator) -> Callable[[Call], float | None]:
         """A function that estimates an attempt's cost, for the run file and for answers that do not report usage."""
 
         def estimate(call: Call) -> float | None:
-            if not self._prices.is_known(target):
+            if not self.prices.is_known(target):
                 return None
             need = estimator.need(call)
-            return self._prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
+            return self.prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
 
         return estimate
 

@@ -30,6 +30,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 FILES = {
     "cat.png": PNG,
+    "rules.txt": b"Mails about parcels go to the third team. " * 200,
     "report.pdf": b"%PDF-1.7",
     "photos/fox.jpg": JPEG,
     "photos/hen.jpg": JPEG + b"2",

@@ -100,7 +100,10 @@ def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path):
         ("[limits.a]\nrmp = 5", "no setting is named 'rmp'; did you mean rpm? ([limits.a] may have: rpm, tpm, "),
         ("[endpoints.good]\nprovider = 'vllm'\n[endpoints.bad]\nbase_url = 5", "[endpoints.bad]: Expected `str"),
         ("[endpoints.a]\nurl = 'x'", "no setting is named 'url' ([endpoints.a] may have: base_url, provider, "),
-        ("[prices.'a/b']\ninput = 1\noutput = 1\ncached = 1", "'cached' ([prices.a/b] may have: input, output)"),
+        (
+            "[prices.'a/b']\ninput = 1\noutput = 1\ncached = 1",
+            "mean cache_read? ([prices.a/b] may have: input, output, cache_read, cache_write)",
+        ),
     ],
 )
 def test_an_unknown_setting_is_told_with_those_there_are(tmp_path, content, why):

@@ -100,6 +100,7 @@ def test_the_client_takes_what_it_took():
         "cache",
         "cache_max_age",
         "reuse",
+        "prompt_cache",
         "allow_unknown_price",
     ]
     assert parameters(Client) == ["model", *options, "unknown"]

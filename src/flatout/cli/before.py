@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import ValidationError, convert
+
 from flatout.errors import StoreError
-from flatout.runs.story.progress import Spent
+from flatout.runs.story.progress import PROMPT_CACHE, PromptCacheUse, Spent
 
 if TYPE_CHECKING:
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
-    from flatout.store import Summary
+    from flatout.store import RunReader, Summary
 
 
 class Before(NamedTuple):
@@ -31,7 +33,7 @@ class Before(NamedTuple):
         try:
             with RunReader.open(runner.run_file) as reader:
                 summary = reader.summary()
-                spent = _spent(summary, len(reader.unsettled().attempts))
+                spent = _spent(summary, len(reader.unsettled().attempts), prompt_cache_of(reader))
                 unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
                     failed = 0 if options.retry_failed else summary.failed
@@ -44,11 +46,20 @@ class Before(NamedTuple):
         return cls(len(kept), kept.count("failed"), spent, unfit)
 
 
-def _spent(summary: Summary, lost: int) -> Spent:
+def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
+    """What the finished processes of a run took from the providers' prompt caches."""
+    try:
+        return convert(reader.fact(PROMPT_CACHE) or {}, PromptCacheUse)
+    except ValidationError:  # from another version
+        return PromptCacheUse()
+
+
+def _spent(summary: Summary, lost: int, prompt_cache: PromptCacheUse) -> Spent:
     return Spent(
         input_tokens=summary.input_tokens or 0,
         output_tokens=summary.output_tokens or 0,
         cost=summary.cost or 0.0,
         unpriced=summary.unknown_costs + lost,
         cut_off=summary.cut_off,
+        prompt_cache=prompt_cache,
     )

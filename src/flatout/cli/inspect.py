@@ -98,7 +98,11 @@ def export(
 
 def look(reader: RunReader) -> dict[str, Any]:
     """The facts about a run, ready for JSON. An unknown fact is None."""
+    from msgspec import to_builtins
+
     from flatout.runs.job import BUDGET
+
+    from .before import prompt_cache_of
 
     info, summary, unsettled, holder = reader.info(), reader.summary(), reader.unsettled(), reader.holder()
     finished = summary.answered + summary.failed
@@ -124,6 +128,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "cut_off": summary.cut_off,
         "cached": summary.cached,
         "budget": _standing(reader.fact(BUDGET)),
+        "prompt_cache": to_builtins(prompt_cache_of(reader)),
         "errors": [_error(error) for error in reader.errors()],
         "unsettled": {
             "attempts": len(unsettled.attempts),
@@ -184,6 +189,12 @@ def _rows(facts: dict[str, Any]) -> str:
 
 
 def _money(facts: dict[str, Any]) -> list[Fact]:
+    from msgspec import convert
+
+    from flatout.runs.story.progress import PromptCacheUse
+
+    from .summary import prompt_cache
+
     if not facts["finished"]:
         return []
     tokens = "unknown"
@@ -191,7 +202,10 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
         tokens = f"{facts['input_tokens'] or 0:,} in, {facts['output_tokens'] or 0:,} out"
         if facts["unknown_tokens"]:
             tokens += f", and those of {figures.counted(facts['unknown_tokens'], 'row')} unknown"
-    lines = [("tokens", tokens), ("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row"))]
+    lines = [("tokens", tokens)]
+    if use := convert(facts["prompt_cache"], PromptCacheUse):
+        lines.append(("from cache", prompt_cache(use, facts["input_tokens"] or 0)))
+    lines.append(("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row")))
     if (budget := facts["budget"]) is not None:
         bound = figures.overshoot(budget["over"], budget["exposed"])
         lines.append(("budget", "; ".join(filter(None, (clean(budget["budget"]), bound)))))

@@ -278,6 +278,16 @@ Reuse = Annotated[
     ),
 ]
 
+PromptCache = Annotated[
+    Literal["auto", "off"] | None,
+    typer.Option(
+        "--prompt-cache",
+        metavar="auto|off",
+        help="auto: rows whose prompts begin alike share the provider's prompt cache, at a tenth of the price.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
 Timeout = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="The most for one attempt; default 300.", rich_help_panel=_TIME),

@@ -111,6 +111,7 @@ def run(
     cache: options.Cache = None,
     cache_max_age: options.CacheMaxAge = None,
     reuse: options.Reuse = None,
+    prompt_cache: options.PromptCache = None,
     fresh: options.Fresh = False,
     run_file: options.RunFile = None,
     no_prompts: options.NoPrompts = False,
@@ -203,6 +204,7 @@ def run(
                 "cache": cache if cache != CACHE_FOLDER else True,
                 "cache_max_age": cache_max_age,
                 "reuse": earlier and str(earlier),
+                "prompt_cache": prompt_cache,
             }
         ),
     )

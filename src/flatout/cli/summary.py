@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Set
 
     from flatout.runs.job import RunEnd
-    from flatout.runs.story.progress import Failure, Progress
+    from flatout.runs.story.progress import Failure, Progress, PromptCacheUse
     from flatout.values.budget import Standing
 
 _EXAMPLE = 160  # characters of an error's example
@@ -122,6 +122,8 @@ def _money(progress: Progress) -> list[Fact]:
         lines.append(("tokens", f"{figures.count(whole.input_tokens)} in, {figures.count(whole.output_tokens)} out"))
     elif progress.answered > progress.cached:
         lines.append(("tokens", "unknown: the provider did not tell"))
+    if whole.prompt_cache:
+        lines.append(("from cache", prompt_cache(whole.prompt_cache, whole.input_tokens)))
     if progress.answered or whole.cost or whole.unpriced:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
@@ -139,6 +141,24 @@ def _budget(standing: Standing) -> str:
     """How the budget stands: ``$0.0130 of $5 left; may be exceeded by $0.02``, for example."""
     whole = standing.budget if standing.left is None else f"{figures.dollars(standing.left)} of {standing.budget} left"
     return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed))))
+
+
+def prompt_cache(use: PromptCacheUse, tokens: int) -> str:
+    """What came from the providers' prompt caches, and what that saved.
+
+    Args:
+        use: the tokens and the money.
+        tokens: tokens of all prompts.
+    """
+    share = f" ({figures.percent(use.read, tokens)})" if tokens >= use.read > 0 else ""
+    words = f"{figures.count(use.read)} tokens of prompts{share}"
+    if use.written:
+        words += f", {figures.count(use.written)} written"
+    if use.saved > 0:
+        words += f"; saved {figures.dollars(use.saved)}"
+    elif use.saved < 0:
+        words += f"; cost {figures.dollars(-use.saved)} more than it saved"
+    return words
 
 
 def _left_to_pay(progress: Progress, outcome: RunEnd) -> list[Fact]:

@@ -35,7 +35,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -79,10 +79,14 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Args:
         input: of the prompt.
         output: of the answer, reasoning included.
+        cache_read: of what is read from the provider's prompt cache; as ``input`` if left out.
+        cache_write: of what is written to it; as ``input`` if left out.
     """
 
     input: float
     output: float
+    cache_read: float | None = None
+    cache_write: float | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +108,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             `flatout.Budget`); no bound if left out.
         cache: true keeps answers in the user's cache folder and uses them again; or the path of another file.
         cache_max_age: the age from which a kept answer is not used: seconds, or a text such as ``12h`` or ``7d``.
+        prompt_cache: ``auto`` fills and uses the providers' prompt caches; ``off`` if left out.
         endpoints: servers by their names.
         limits: the limits of targets, by ``provider`` or ``provider/model``.
         prices: token prices, by ``provider/model`` or ``provider/model@tier``.
@@ -122,6 +127,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget: float | Budget | None = None
     cache: bool | str | None = None
     cache_max_age: float | str | None = None
+    prompt_cache: Literal["auto", "off"] | None = None
     endpoints: dict[str, EndpointConfig] = {}
     limits: dict[str, Limits] = {}
     prices: dict[str, Price] = {}

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -55,6 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         fail_truncated: treat texts that were cut off at the token limit as failures.
         cache: the file of the cache of answers; None for no cache.
         cache_max_age: seconds after which a kept answer is not used any more; None for no bound.
+        prompt_cache: whether to fill and use providers' prompt caches (``auto``), or to leave prompts alone (``off``).
     """
 
     timeout: float = 300.0
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     fail_truncated: bool = False
     cache: str | os.PathLike[str] | None = None
     cache_max_age: float | None = None
+    prompt_cache: Literal["auto", "off"] = "off"
 
 
 def settings_of(
@@ -114,7 +116,14 @@ def settings_of(
         fail_truncated=fail_truncated,
         cache=_cache(given.get("cache"), config),
         cache_max_age=age("cache_max_age", chosen("cache_max_age")),
+        prompt_cache=_prompt_cache(chosen("prompt_cache", "off")),
     )
+
+
+def _prompt_cache(value: Any) -> Literal["auto", "off"]:
+    if value not in ("auto", "off"):
+        raise ConfigError(f"prompt_cache is 'auto' or 'off', not {value!r}")
+    return "auto" if value == "auto" else "off"
 
 
 def _budget(value: Any) -> Budget | None:

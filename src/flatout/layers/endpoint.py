@@ -52,7 +52,7 @@ class Send:
 
     async def __call__(self, call: Call) -> Reply:
         journey = current_journey()
-        streams = self._gaps is not None or journey.sink is not None
+        streams = self._gaps is not None or journey.sink is not None or journey.attempt.begins is not None
         request = self._codec.encode(call, stream=streams)
         await self._begin(call, journey, journey.last_error)
         try:
@@ -112,8 +112,11 @@ class Send:
             return self._codec.decode(call, await _refusal(answer, listener))
         decoder = listener.decoder = self._codec.stream_decoder(call, answer.headers)
         journey.attempt.first_chunk = None
+        begins = journey.attempt.begins
 
         def take(chunk: bytes) -> bool:
+            if begins is not None and not listener.received:
+                begins()
             listener.heard()
             for text in decoder.feed(chunk):
                 if journey.attempt.first_chunk is None:
@@ -155,6 +158,7 @@ class _Listener:
     """Watches whether an answer is still coming.
 
     Attributes:
+        received: whether some of it has come.
         silence: the timeout that each piece of the answer restarts.
         decoder: decodes the answer, once it has begun.
     """
@@ -163,7 +167,7 @@ class _Listener:
         self._gaps = gaps
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._received = False
+        self.received = False
         self._over: float | None = None
         self.decoder: StreamDecoder | None = None
         self.silence = Patience(None if gaps.first_byte is None else self._began + gaps.first_byte)
@@ -174,7 +178,7 @@ class _Listener:
 
     def heard(self) -> None:
         """Note a piece of the answer, which restarts the timeout."""
-        self._received = True
+        self.received = True
         gap = self._gaps.between_bytes
         self.silence.reschedule(None if gap is None else self._loop.time() + gap)
 
@@ -196,7 +200,7 @@ class _Listener:
 
     def timeout(self) -> AttemptTimeout:
         """The error for too long a silence; its code names the bound."""
-        if self._received:
+        if self.received:
             text = f"the answer stopped in the middle: not a byte for {self._gaps.between_bytes:g} s"
             return AttemptTimeout(text, code="between_bytes")
         return AttemptTimeout(f"not a byte of the answer within {self._gaps.first_byte:g} s", code="first_byte")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from flatout.errors import ConfigError
@@ -15,6 +16,13 @@ from flatout.values import Endpoint
 
 _NEW = "max_completion_tokens"
 """OpenAI's newer name for ``max_tokens``, which counts reasoning too. Its reasoning models accept no other name."""
+
+
+_PROMPT_CACHES: dict[str, Literal["breakpoints", "prompt_cache_key"]] = {
+    "openai": "breakpoints",
+    "azure": "prompt_cache_key",  # a deployment's name does not tell its model, and provisioned ones refuse breakpoints
+}
+"""What OpenAI's and Azure's chat completions take to cache prompts."""
 
 
 def _hosted(
@@ -35,6 +43,7 @@ def _hosted(
         schema_mode="json_schema" if schemas else "json_object",
         key_header="api-key" if name == "azure" else "Authorization",
         reserves="max_tokens" if name in ("openai", "azure") else "usage",
+        prompt_cache=_PROMPT_CACHES.get(name, ""),
     )
 
 
@@ -69,6 +78,7 @@ _OTHERS = (
         key_header="x-api-key",
         limit_headers="anthropic",
         reserves="usage",  # output counts as it is written; max_tokens does not matter
+        prompt_cache="cache_control",
     ),
     Endpoint(
         name="gemini",
@@ -85,6 +95,7 @@ _OTHERS = (
         key_env="OPENAI_API_KEY",
         limit_headers="openai",
         reserves="max_tokens",
+        prompt_cache="breakpoints",
     ),
 )
 """The providers with their own wire format."""

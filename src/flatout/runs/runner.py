@@ -16,6 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from flatout.client import Client
@@ -39,7 +40,7 @@ from .output.export import TYPES, OwnRow, export
 from .output.place import prune, run_file_of
 from .output.write import check_output, is_stream
 from .prompts.recipe import Recipe
-from .story.progress import Progress
+from .story.progress import PROMPT_CACHE, Progress
 from .work import Work, own_rows
 
 if TYPE_CHECKING:
@@ -149,12 +150,18 @@ class Runner:
                 outcome = await asyncio.to_thread(self._finish)
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"
+                self._note_prompt_cache(store)
                 await close_all(partial(store.mark, state), store.close)
         except BaseException:
             if not self.sent:
                 await asyncio.to_thread(self._discard)
             raise
         return outcome
+
+    def _note_prompt_cache(self, store: RunFile) -> None:
+        """Add what this process took from the providers' prompt caches to what the run file knows of earlier ones."""
+        if use := self.progress.prompt_cache:
+            store.set_fact(PROMPT_CACHE, to_builtins(self.progress.earlier.prompt_cache + use))
 
     @property
     def sent(self) -> int:

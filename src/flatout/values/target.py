@@ -34,6 +34,9 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
         query: sent with every URL (Azure's ``api-version``).
         limits: its limits, if known.
         system: the system prompt for calls that have none; for models that need one.
+        prompt_cache: what it takes to cache the beginnings of prompts: Anthropic's markers (``cache_control``),
+            OpenAI's key (``prompt_cache_key``), also with its markers for the models that know them (``breakpoints``);
+            "" if it caches by itself, or not at all.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
     query: Mapping[str, str] = {}
     limits: Limits = Limits()
     system: str | None = None
+    prompt_cache: Literal["", "cache_control", "prompt_cache_key", "breakpoints"] = ""
 
 
 class Target(Struct, frozen=True):

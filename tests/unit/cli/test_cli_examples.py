@@ -39,6 +39,7 @@ FILES = {
     **dict.fromkeys(("mails.csv", "rows.csv"), MAILS),
     "prompt.txt": "Sum up: {{ text }}",
     "prompts.txt": "one\ntwo\n",
+    "rules.txt": "Mails about parcels go to the third team. " * 200,
     "people.csv": "text\nAda Lovelace\n",
     "person.json": '{"type": "string"}',
     "batch.jsonl": '{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hello"}]}}\n',

@@ -3,7 +3,7 @@ from __future__ import annotations
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
 from flatout.runs.job import RunEnd
-from flatout.runs.story.progress import Failure, Progress, Spent
+from flatout.runs.story.progress import Failure, Progress, PromptCacheUse, Spent
 from flatout.values.budget import Standing
 
 DONE = RunEnd(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
@@ -47,6 +47,18 @@ def test_the_headline_counts_everything_once() -> None:
         == "Stopped after 2.0 s: 3 answered, 7 still to do."
     )
     assert headline(Progress(resumed=5), DONE) == "Nothing left to do: 5 finished before."
+
+
+def test_the_summary_says_what_the_prompt_cache_saved() -> None:
+    """A user could not tell whether it worked, nor whether it cost more than it saved."""
+    progress = full()
+    assert "from cache" not in text(progress)
+    progress.prompt_cache = PromptCacheUse(read=617_284, written=3_000, saved=1.25)
+    assert "from cache  617,284 tokens of prompts (50 %), 3,000 written; saved $1.25" in text(progress)
+    progress.earlier = Spent(prompt_cache=PromptCacheUse(read=1, written=0, saved=-2.0))
+    assert "617,285 tokens of prompts (50 %), 3,000 written; cost $0.7500 more than it saved" in text(progress)
+    progress.prompt_cache, progress.earlier = PromptCacheUse(written=7), Spent()
+    assert "0 tokens of prompts, 7 written" in text(progress)
 
 
 def test_the_summary_has_all_that_one_wants_to_know() -> None:

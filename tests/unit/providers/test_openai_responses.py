@@ -20,7 +20,7 @@ ENDPOINT = msgspec.structs.replace(registry.find("openai-responses"), api_key=Se
 CODEC = codec_for(Target(ENDPOINT, "gpt-5-mini"))
 PLAIN = Call("hello")
 USAGE = {
-    "input_tokens": 9, "input_tokens_details": {"cached_tokens": 4},
+    "input_tokens": 9, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
     "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 12,
 }  # fmt: skip
 
@@ -177,7 +177,9 @@ def test_a_plain_answer() -> None:
     assert (reply.text, reply.finish_reason, reply.model, reply.request_id) == (
         "Hi!", "stop", "gpt-5-mini-2025", "req_1",
     )  # fmt: skip
-    assert reply.usage == Usage(input_tokens=9, output_tokens=3, cached_tokens=4, reasoning_tokens=2)
+    assert reply.usage == Usage(
+        input_tokens=9, output_tokens=3, cached_tokens=4, cache_write_tokens=3, reasoning_tokens=2
+    )
     assert reply.raw == body
     assert decoded(answer(message(text('{"name": "Bonn"}'))), Call("x", output=City)).output == City(name="Bonn")
 

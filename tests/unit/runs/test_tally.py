@@ -9,7 +9,7 @@ import pytest
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
 from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetPaused
 from flatout.journey import Journey
-from flatout.runs.story.progress import Progress
+from flatout.runs.story.progress import Progress, PromptCacheUse
 from flatout.runs.story.tally import Tally
 from flatout.values import Call, Reply, Result, Usage
 
@@ -69,6 +69,17 @@ def test_answers_failures_and_rows_held_back_are_told_apart(tally: Tally, progre
         "AuthenticationError": (1, 3),
         "CircuitOpen": (2, 4),
     }
+
+
+def test_what_came_from_the_prompt_cache_is_added_up(tally: Tally, progress: Progress, client: Client) -> None:
+    """Nobody would see whether the cache was worth it."""
+    client.saved = lambda call, reply: None if call.prompt == "unpriced" else 0.25  # type: ignore[attr-defined]
+    for index, prompt in enumerate(("a", "b", "unpriced")):
+        usage = Usage(input_tokens=100, output_tokens=1, cached_tokens=80, cache_write_tokens=10)
+        tally.finished(Result(index=index, call=Call(prompt), reply=Reply(text="yes", usage=usage)), index)
+    tally.finished(Result(index=3, reply=Reply(text="yes", usage=Usage(input_tokens=9, cached_tokens=4))), 3)
+    tally.finished(Result(index=4, reply=Reply(text="yes", usage=Usage(input_tokens=9, cached_tokens=0))), 4)
+    assert progress.prompt_cache == PromptCacheUse(read=244, written=30, saved=0.5)
 
 
 def test_answers_that_were_cut_off_are_counted_apart(tally: Tally, progress: Progress) -> None:

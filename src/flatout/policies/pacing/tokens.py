@@ -164,6 +164,10 @@ class Estimator:
             self._update(need.features, float(usage.input_tokens))
             self._seen += 1
 
+    def count(self, text: str) -> float:
+        """The tokens of a text, from what is learnt by now."""
+        return self._text(_figures(text))
+
     def _text(self, features: tuple[float, ...]) -> float:
         return sum(map(float.__mul__, self._weights, features)) if features and features[0] else 0.0
 
@@ -243,6 +247,10 @@ def _features(call: Call) -> tuple[float, ...]:
         text = call.prompt if call.system is None else f"{call.system}\n{call.prompt}"
     else:
         text = "\n".join(_texts(call))
+    return _figures(text)
+
+
+def _figures(text: str) -> tuple[float, ...]:
     characters = len(text)
     extra = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - characters
     digits = sum(map(text.count, "0123456789"))

@@ -31,6 +31,9 @@ from flatout.values import Call, Target, ToolCall, Usage
 
 from .codec import JSONCodec
 
+BREAKPOINT = "prompt_cache_breakpoint"
+"""The field that ends a cached beginning at a part of a message."""
+
 _SAME_NAME = ("temperature", "top_p", "service_tier")
 """Parameters with the same name in a Call and on the wire."""
 
@@ -188,7 +191,8 @@ def _content(message: Mapping[str, Any], text_type: str) -> Any:
 def _part(part: Mapping[str, Any], text_type: str) -> Mapping[str, Any]:
     """A part of a message. A part of none of chat completions' types is passed on: it is this API's own."""
     if part.get("type") == "text":
-        return {"type": text_type, "text": part.get("text")}
+        text = {"type": text_type, "text": part.get("text")}
+        return {**text, BREAKPOINT: part[BREAKPOINT]} if BREAKPOINT in part else text
     media = media_of(part)
     if media is None:
         return part
@@ -298,9 +302,11 @@ def _fault(data: dict[str, Any], status: str | None, why: str | None, refusal: s
 
 def _usage(data: Any) -> Usage:
     usage = as_dict(data)
+    details = as_dict(usage.get("input_tokens_details"))
     return Usage(
         input_tokens=as_count(usage.get("input_tokens")),
         output_tokens=as_count(usage.get("output_tokens")),
-        cached_tokens=as_count(as_dict(usage.get("input_tokens_details")).get("cached_tokens")),
+        cached_tokens=as_count(details.get("cached_tokens")),
+        cache_write_tokens=as_count(details.get("cache_write_tokens")),
         reasoning_tokens=as_count(as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")),
     )

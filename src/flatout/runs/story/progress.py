@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from flatout.values.budget import Standing
 
+PROMPT_CACHE = "prompt_cache"
+"""The name under which the run file keeps the `PromptCacheUse` of a run."""
+
 
 class Failure(Struct):
     """All failures of one class.
@@ -39,6 +42,28 @@ class Longest(Struct, frozen=True):
     left: float
 
 
+class PromptCacheUse(Struct, frozen=True, kw_only=True):
+    """What a run took from the providers' prompt caches, and what that saved.
+
+    Attributes:
+        read: tokens that were read from them.
+        written: tokens that were written to them.
+        saved: US dollars, less what writing cost more than sending; as far as the prices are known.
+    """
+
+    read: int = 0
+    written: int = 0
+    saved: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.read > 0 or self.written > 0
+
+    def __add__(self, other: PromptCacheUse) -> PromptCacheUse:
+        return PromptCacheUse(
+            read=self.read + other.read, written=self.written + other.written, saved=self.saved + other.saved
+        )
+
+
 class Spent(Struct, frozen=True, kw_only=True):
     """What some of the run's processes have spent together, as far as it is known.
 
@@ -48,6 +73,7 @@ class Spent(Struct, frozen=True, kw_only=True):
         cost: US dollars.
         unpriced: rows of unknown cost, and attempts of unknown cost from processes that died.
         cut_off: answers that were cut off at the token limit.
+        prompt_cache: what was taken from the providers' prompt caches.
     """
 
     input_tokens: int = 0
@@ -55,6 +81,7 @@ class Spent(Struct, frozen=True, kw_only=True):
     cost: float = 0.0
     unpriced: int = 0
     cut_off: int = 0
+    prompt_cache: PromptCacheUse = PromptCacheUse()
 
 
 class Progress(Struct):
@@ -77,6 +104,7 @@ class Progress(Struct):
         pace: requests per second, while the limit is searched; None if the limit is known.
         rising: whether the search has not met the limit yet.
         input_tokens, output_tokens: of this process, as far as providers report them.
+        prompt_cache: what this process took from the providers' prompt caches.
         cost: US dollars that this process is known to have spent.
         unpriced: attempts that may have been billed an unknown amount.
         budget: how the budget stands; None without one.
@@ -114,6 +142,7 @@ class Progress(Struct):
     rising: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
+    prompt_cache: PromptCacheUse = PromptCacheUse()
     cost: float = 0.0
     unpriced: int = 0
     budget: Standing | None = None
@@ -147,6 +176,7 @@ class Progress(Struct):
             cost=before.cost + self.cost,
             unpriced=before.unpriced + self.unpriced,
             cut_off=before.cut_off + self.cut_off,
+            prompt_cache=before.prompt_cache + self.prompt_cache,
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flatout.runs.story.progress import Failure, Progress
+from flatout.runs.story.progress import Failure, Progress, PromptCacheUse
 
 _SUMS = (
     *("cached", "saved", "cut_off", "input_tokens", "output_tokens", "retries", "throttled", "call_seconds"),
@@ -24,6 +24,7 @@ def add_up(parts: Sequence[Progress], into: Progress) -> None:
     for name in _STATES:
         setattr(into, name, {target: why for part in parts for target, why in getattr(part, name).items()})
     into.waits = _summed(part.waits for part in parts)
+    into.prompt_cache = sum((part.prompt_cache for part in parts), PromptCacheUse())
     into.failures = _failures(part.failures for part in parts)
     into.searched = frozenset(cause for part in parts for cause in part.searched)
     into.hosted = all(part.hosted for part in parts)
