@@ -103,6 +103,8 @@ def why(
         before = (entry for entry in kept.entries() if entry.kept.at <= began)
         nearest = min(before, key=lambda entry: differences(_asked(entry), question), default=None)
     show(_reason(row, question, nearest), fit=True)
+    if note := _not_kept(item):
+        show(note, fit=True)
     return 0
 
 
@@ -209,8 +211,17 @@ def _question(item: Item, job: Mapping[str, Any], place: str) -> dict[str, Any]:
     return dict(located(shortened(made), job.get("server")))
 
 
+def _not_kept(item: Item) -> str:
+    """Why the answer of a row is not kept itself, so that the same question will be asked again."""
+    if item.state != "answered":
+        return "The row has no answer, and errors are never kept."
+    if item.finish_reason == "length":
+        return "The row's own answer was cut off at the token limit, and such answers are never kept."
+    return ""
+
+
 def _reason(row: int, question: Mapping[str, Any], nearest: Entry | None) -> str:
-    from flatout.durable.asked import first_difference
+    from flatout.durable.asked import first_difference, shared_beginning
     from flatout.text.changed import changed
 
     if nearest is None:
@@ -219,7 +230,15 @@ def _reason(row: int, question: Mapping[str, Any], nearest: Entry | None) -> str
     ago = figures.duration(time.time() - nearest.kept.at)
     found = first_difference(asked, question)
     if found is None:
-        return f"The cache has an answer to the question of row {row}, kept {ago} ago: was it given, and young enough?"
+        return (
+            f"The cache has an answer to the question of row {row}, kept {ago} ago. It was too old, did not fit the "
+            "row's output, or came from another port of this machine or another version of the API."
+        )
     path, old, new = found
+    if alike := shared_beginning(old, new):
+        return (
+            f"The nearest kept question ({ago} ago) differs in {clean(path)}, after its first {alike} characters, "
+            "which is all that is kept of a long text."
+        )
     was, now = (None if value is None else json.dumps(value, ensure_ascii=False) for value in (old, new))
     return f"The nearest kept question ({ago} ago) differs in {clean(path)}: {clean(changed(was, now))}"

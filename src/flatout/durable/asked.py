@@ -58,6 +58,13 @@ def shortened(value: Any) -> Any:
     return [shortened(item) for item in value] if isinstance(value, list) else value
 
 
+def shared_beginning(old: Any, new: Any) -> int:
+    """How many characters two shortened texts have in common, if that is all that is kept of them; 0 otherwise."""
+    if not (isinstance(old, str) and isinstance(new, str) and old[:_BEGINNING] == new[:_BEGINNING]):
+        return 0
+    return _BEGINNING if all(text[_BEGINNING:].startswith("… (") for text in (old, new)) else 0
+
+
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """The first field in which two JSON values differ: its path and both values; None if they are equal.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,9 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProviderModel:
 def run(prompts: list[str], output: str, *options: str) -> None:
     Path("in.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
     assert main(["run", "in.jsonl", "-o", output, *TO, *options]) == 0
+
+
+SCHEMA = '{"type": "object", "properties": {"a": {"type": "%s"}}, "required": ["a"], "additionalProperties": false}'
 
 
 def rows(output: str) -> list[dict]:
@@ -93,6 +98,44 @@ def test_why_names_the_first_field_that_differs(provider, capsys):
     assert "was answered from a cache" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (["--param", "temperature=0.5"], ["--param", "temperature=0.7"], "differs in temperature: was 0.5, is now 0.7"),
+        (["--system", "Be brief."], ["--system", "Be long."], 'differs in system: was "Be brief.", is now "Be long."'),
+        ([], ["--param", "reasoning_effort=low"], 'differs in reasoning_effort: was not set, is now "low"'),
+        (["--param", "top_k=1"], ["--param", "top_k=2"], "differs in extra.top_k: was 1, is now 2"),
+        ([], ["-m", "other"], 'differs in model: was "m", is now "other"'),
+        ([], ["--base-url", "http://127.0.0.1:1/v2"], 'differs in server: was "127.0.0.1/v1", is now "127.0.0.1/v2"'),
+        ([], ["--base-url", "http://127.0.0.1:2/v1"], "came from another port of this machine"),
+        (["--schema", "string.json"], ["--schema", "integer.json"], "differs in output.properties.a.type"),
+        (["--prompt", "Is {{ prompt }} spam?"], ["--prompt", "Is {{ prompt }} ham?"], "differs in prompt"),
+        (["--prompt", "long " * 99], ["--prompt", "long " * 99 + "end"], "prompt, after its first 160 characters"),
+        ([], ["--prompt", "long " * 99], 'differs in prompt: was "a", is now "long long'),
+        (["--param", "max_tokens=1"], ["--param", "max_tokens=1"], "cut off at the token limit, and such answers"),
+    ],
+)
+def test_why_tells_a_stranger_what_is_different(provider, capsys, before, now, said):
+    """A user would search for the reason in two files of a thousand rows."""
+    Path("in.jsonl").write_text('{"prompt": "a"}\n')
+    for kind in ("string", "integer"):
+        Path(f"{kind}.json").write_text(SCHEMA % kind)
+
+    def ask(output: str, options: list[str]) -> None:
+        to = [*TO, "--same-prompt"]
+        for option in ("-m", "--base-url"):
+            if option in options:
+                del to[to.index(option) : to.index(option) + 2]
+        assert main(["run", "in.jsonl", "-o", output, *to, *options, "--cache"]) in (0, 1)
+
+    ask("before.jsonl", before)
+    ask("now.jsonl", now)
+    assert provider.stats()["received"] >= 2
+    capsys.readouterr()
+    assert main(["cache", "why", "now.jsonl", "1"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
     """Nobody could see what is kept, or get rid of it."""
     run(["a", "b"], "out.jsonl", "--cache", "a.cache", "--quiet")
@@ -126,3 +169,77 @@ def test_what_cannot_be_used_is_one_sentence(provider, capsys, words, told):
     said = capsys.readouterr().err
     assert told in said
     assert said.count("\n") == 1
+
+
+COMMANDS = (["ls"], ["export"], ["prune", "--all"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("harm", ["cut", "pages", "columns", "link", "empty"])
+def test_a_damaged_cache_is_one_sentence(provider, capsys, command, harm):
+    """Somebody whose disk failed would get a traceback, and not learn what to do."""
+    run([f"question {number}" for number in range(300)], "out.jsonl", "--cache", "answers.cache")
+    file = Path("answers.cache")
+    whole = file.read_bytes()
+    if harm == "cut":
+        file.write_bytes(whole[: len(whole) // 2])
+    elif harm == "pages":
+        file.write_bytes(whole[:8_192] + b"\xff" * (len(whole) - 8_192))
+    elif harm == "columns":
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE answers SET at = 'then', said = x'00', asked = 'no JSON'")
+    elif harm == "link":
+        file.unlink()
+        file.symlink_to(file.name)
+    else:
+        file.write_bytes(b"")
+    capsys.readouterr()
+    code = main(["cache", command[0], "answers.cache", *command[1:]])
+    said = capsys.readouterr().err
+    if (harm, command[0]) in {("columns", "prune"), ("empty", "prune")}:
+        return  # nothing has to be read
+    assert code == 2, said
+    assert said.startswith("flatout: ")
+    assert said.count("\n") == 1
+    assert "unexpected" not in said
+
+
+def test_looking_changes_nothing_and_needs_no_right_to(provider, capsys, monkeypatch):
+    """A cache on a full disk, or somebody else's, could not be looked into."""
+    run(["a"], "out.jsonl", "--cache", "answers.cache")
+    real = sqlite3.connect
+
+    def connect(name, **options):
+        assert "mode=ro" in name
+        return real(name.replace("mode=ro&", "").replace("mode=ro", "mode=ro&immutable=1"), **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    before = Path("answers.cache").read_bytes()
+    capsys.readouterr()
+    assert main(["cache", "ls", "answers.cache"]) == 0
+    assert "answers.cache: 1 answer" in capsys.readouterr().out
+    assert Path("answers.cache").read_bytes() == before
+
+
+@pytest.mark.parametrize("harm", ["cut", "pages", "columns"])
+def test_a_run_goes_on_without_a_cache_that_is_damaged_inside(provider, capsys, harm):
+    """A disk's fault in a file that only saves money would fail a paid run, or give it half an answer."""
+    prompts = [f"question {number}" for number in range(300)]
+    run(prompts, "out.jsonl", "--cache", "answers.cache")
+    answers = [row["answer"] for row in rows("out.jsonl")]
+    file = Path("answers.cache")
+    whole = file.read_bytes()
+    if harm == "columns":
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE answers SET at = 'then' WHERE rowid % 2")
+            connection.execute("UPDATE answers SET said = x'00' WHERE rowid % 3 = 0")
+    else:
+        kept = whole[: 3 * 4_096] if harm == "cut" else whole[:8_192]
+        file.write_bytes(kept + (b"" if harm == "cut" else b"\xff" * (len(whole) - 8_192)))
+    code = main(["run", "in.jsonl", "-o", "again.jsonl", *TO, "--cache", "answers.cache"])
+    said = capsys.readouterr().err
+    if code == 2:
+        assert "is damaged" in said
+    else:
+        assert code == 0, said
+        assert [row["answer"] for row in rows("again.jsonl")] == answers
