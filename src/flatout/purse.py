@@ -116,10 +116,13 @@ class Purse:
         """How the budget stands; None without one."""
         if self.budget is None:
             return None
-        left: float | None = self._funds.left
-        if self._lender is not None:
-            left = None if self._shared_left is None else self._shared_left + self._funds.left
-        return Standing(str(self.budget), left, self._funds.over, self.exposed)
+        return Standing(str(self.budget), self._left(), self._funds.over, self.exposed)
+
+    def _left(self) -> float | None:
+        """What is left, with what this process has borrowed and not spent; None if not known yet."""
+        if self._lender is None:
+            return self._funds.left
+        return None if self._shared_left is None else self._shared_left + self._funds.left
 
     def in_words(self) -> str:
         """The spending in words, as far as it is known without loading the price table."""
@@ -253,10 +256,8 @@ class Purse:
         return loan.usd > 0.0
 
     def _account(self) -> str:
-        if self._lender is not None:
-            return f"${max(0.0, self._shared_left or 0.0):.4f} of the budget of {self.budget} is left"
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
-        return f"${max(0.0, self._funds.left):.4f} of the budget of {self.budget} is left{earlier}"
+        return f"${max(0.0, self._left() or 0.0):.4f} of the budget of {self.budget} is left{earlier}"
 
     def release(self, held: Reservation, cost: float | None) -> None:
         """Give back a reservation; the real cost is counted by now."""
