@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .config.file import Config
     from .sync import run
-    from .values import Answered, Budget, Call, Endpoint, Failed, Limits, Reply, Result, ToolCall, Usage
+    from .values import Answered, Budget, Call, Endpoint, Failed, Limits, Reply, Result, Route, ToolCall, Usage
     from .values.attachments import File, Image
 
 __all__ = [
@@ -96,6 +96,7 @@ __all__ = [
     "Refused",
     "Reply",
     "Result",
+    "Route",
     "RunDamaged",
     "RunLocked",
     "RunMismatch",
@@ -127,6 +128,7 @@ __getattr__ = lazy(
             "Limits",
             "Reply",
             "Result",
+            "Route",
             "ToolCall",
             "Usage",
         ),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,19 @@ from msgspec.structs import astuple
 from .config.file import Config
 from .config.folders import cache_folder
 from .config.settings import Settings
-from .errors import ConfigError
+from .errors import ConfigError, InvalidRequest
 from .events import Events
 from .journey import Journey, current_journey, reset_journey, set_journey
 from .layer import CallNext, Transport
 from .prices import Prices
+from .providers import codec_for
 from .providers.formats.embeddings import CAPS, Caps
 from .providers.targets import Targets
 from .providers.wire.hints import hint_at
 from .stack import KeptAnswers, Stack
 from .store.memory import Memory
 from .tasks.closing import close_all
-from .values import Call, Endpoint, Reply, Target
+from .values import Call, Endpoint, Reply, Route, Target
 
 if TYPE_CHECKING:
     from .local import LocalServer
@@ -71,9 +72,11 @@ class Engine:
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._warned = False
-        self._accepted: set[tuple[str, str | None]] = set()
+        self._accepted: set[tuple[str, str | None, frozenset[str] | None]] = set()
         self.stack = Stack(
             self._resolve,
+            self._route,
+            self._model_of,
             self._transport,
             settings=settings,
             limits=targets.limits_of,
@@ -124,32 +127,52 @@ class Engine:
         for name in call.extra or ():
             hint_at(name)
         model = self._model_of(call)
-        kind = (model, call.service_tier)  # nothing else affects the result
+        route = self.targets.routes.find(model)
+        kind = (model, call.service_tier, None if route is None else parts_of(call))  # nothing else affects the result
         if kind in self._accepted:
             return
-        if self.targets.is_local(model):
-            from . import local
-
-            local.check()
-            target = self.targets.local(local.endpoint(""))
-        else:
-            target = self.targets.target(model)
-        self.stack.check(target, call)
+        for name in self.targets.routes.reachable(model):
+            self.stack.check(self._target(name), call)
+        if route is not None:
+            for other in route.fallback.values():
+                self._check_parts(call, model, self.targets.routes.models(other))
         self._accepted.add(kind)
 
     def saved(self, call: Call, reply: Reply) -> float | None:
         """See `flatout.Client.saved`."""
         model = call.model or self.targets.model
-        if model is None or self.targets.is_local(model):
+        first = None if model is None else self.targets.routes.models(model)[0]
+        if first is None or self.targets.is_local(first):
             return None
-        target, prices = self.targets.target(model), self.stack.prices
+        target, prices = self.targets.target(first), self.stack.prices
         if not prices.ready(target):
             return None
         return prices.saved(target, reply.usage, reply.model, service_tier=reply.service_tier or call.service_tier)
 
+    def _check_parts(self, call: Call, model: str, others: Sequence[str]) -> None:
+        """Refuse a call that none of a fallback's targets can take."""
+        for name in others:
+            try:
+                codec_for(target := self._target(name)).encode(call)
+            except InvalidRequest as error:
+                refusal = f"{target.name}, a fallback of {model}, cannot take the call: {error}"
+            else:
+                return
+        raise ConfigError(refusal)
+
+    def _target(self, model: str) -> Target:
+        """A model's target. The embedded model need not run yet."""
+        if not self.targets.is_local(model):
+            return self.targets.target(model)
+        from . import local
+
+        local.check()
+        return self.targets.local(local.endpoint(""))
+
     def host(self, model: str | None) -> str:
         """See `flatout.Client.host`."""
-        return self.targets.elsewhere(self._model_of(Call("", model=model)))
+        first, *_ = self.targets.routes.models(self._model_of(Call("", model=model)))
+        return self.targets.elsewhere(first)
 
     def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call. If it is part of a durable item, the item's journal may have its answer already."""
@@ -160,12 +183,13 @@ class Engine:
         return self._answer(call, journey, self.stack.embed)
 
     async def target(self, model: str | None) -> Target:
-        """The target of a model; the client's own when None.
+        """The target of a model, the first one of a route; the client's own when None.
 
         Raises:
             ConfigError: the model is missing or unknown.
         """
-        return await self._resolve(Call("", model=model))
+        first, *_ = self.targets.routes.models(self._model_of(Call("", model=model)))
+        return await self._resolve(first, Call(""))
 
     async def caps(self, model: str | None) -> Caps:
         """The most that one embeddings request may contain.
@@ -213,8 +237,10 @@ class Engine:
             )
         return model
 
-    async def _resolve(self, call: Call) -> Target:
-        model = self._model_of(call)
+    def _route(self, call: Call) -> Route | None:
+        return self.targets.routes.find(self._model_of(call))
+
+    async def _resolve(self, model: str, call: Call) -> Target:
         if self.targets.is_local(model):
             self._warn_of_length(call)
             return self.targets.local(await self._local_server())
@@ -242,6 +268,14 @@ class Engine:
                 server = LocalServer()
                 self._local = await server.__aenter__()
         return self._local.endpoint()
+
+
+def parts_of(call: Call) -> frozenset[str]:
+    """What a call has that not every model takes: tools, a schema, and the kinds of its messages' parts."""
+    contents = [message.get("content") for message in call.messages or ()]
+    parts = [part for content in contents if isinstance(content, list | tuple) for part in content]
+    kinds = {str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__ for part in parts}
+    return frozenset(kinds | ({"tools"} if call.tools else set()) | ({"output"} if call.output is not None else set()))
 
 
 def _http(trust_env: bool, config: Config) -> Transport:

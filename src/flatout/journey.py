@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
 from .errors import OutputError
-from .layer import CallNext
-from .values import Call, Reply
+from .layer import CallNext, Permit
+from .values import Call, Reply, Usage
+from .values.route import Leg
 
 if TYPE_CHECKING:
     from .errors import CallError
@@ -48,6 +49,10 @@ class Account(Struct, eq=False, gc=False):
         if seconds > 0:
             self.waits[cause] = self.waits.get(cause, 0.0) + seconds
 
+    def so_far(self) -> Spent:
+        """Attempts and cost until now."""
+        return Spent(self.attempts, self.cost)
+
     def add(self, other: Account) -> None:
         """Add the usage of a call that was made on this one's behalf."""
         self.attempts += other.attempts
@@ -55,6 +60,13 @@ class Account(Struct, eq=False, gc=False):
         self.spent(other.cost)
         for cause, seconds in other.waits.items():
             self.waited(cause, seconds)
+
+
+class Spent(NamedTuple):
+    """What an `Account` said at one moment."""
+
+    attempts: int
+    cost: float | None
 
 
 class Attempt(Struct, eq=False):
@@ -80,6 +92,46 @@ class Attempt(Struct, eq=False):
     sends: Callable[[], None] | None = None
     begins: Callable[[], None] | None = None
     opens: Callable[[int], None] | None = None
+
+
+class Passage(Struct, eq=False):
+    """The targets that a call was sent to, if it has a choice of them.
+
+    Attributes:
+        stay: the target that an earlier attempt may still be executed at; a retry goes there again. "" for none.
+        resting: until when this call is not sent to a target, which has refused this call alone, by the target's name.
+        fell_back: whether another model was asked than those of the call's own route.
+        trail: see `flatout.values.Result`.
+    """
+
+    stay: str = ""
+    resting: Mapping[str, float] = {}
+    fell_back: bool = False
+    trail: tuple[Leg, ...] = ()
+
+    def extend(self, other: Passage) -> None:
+        """Add the targets that another attempt of the same call was sent to."""
+        self.trail += other.trail
+
+    def note(self, target: str, account: Account, before: Spent, usage: Usage | None, left: str = "") -> None:
+        """Note what was done at a target. Attempts at one target, one after the other, are one leg.
+
+        Args:
+            target: its name.
+            account: the call's account, now.
+            before: what it said before.
+            usage: the tokens of the answer, if there was one.
+            left: see `flatout.values.route.Leg`.
+        """
+        attempts = account.attempts - before.attempts
+        cost = None if account.cost is None or before.cost is None else account.cost - before.cost
+        tokens = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
+        leg = Leg(target, left, attempts, cost, *tokens)
+        *earlier, last = self.trail or (None,)
+        if last is not None and last.target == target:
+            self.trail = (*earlier, last.and_then(leg))
+        elif attempts or not left:
+            self.trail += (leg,)
 
 
 class Unfit(Struct, eq=False, gc=False):
@@ -197,6 +249,8 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         attempt: the attempt in progress, or the last one.
         unfit: answers that could not be used.
         last_error: why the last attempt failed.
+        permit: taken by the route for the attempt that it is about to send; None otherwise.
+        passage: the targets so far; None if there is no choice of targets.
         trouble: what went wrong so far; None if nothing did.
         refusals: how often it was sent back to the queue, for coming too fast or because its target was in trouble.
         failures: the failed attempts; kept only while somebody subscribes to events.
@@ -213,6 +267,8 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     attempt: Attempt = field(default_factory=Attempt)
     unfit: Unfit = field(default_factory=Unfit)
     last_error: Exception | None = None
+    permit: Permit | None = None
+    passage: Passage | None = None
     trouble: Trouble | None = None
     refusals: int = 0
     failures: list[FailedAttempt] | None = None
@@ -234,6 +290,17 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     def waits(self) -> Mapping[str, float]:
         """Seconds by cause, see `flatout.events.WAITS`; for subscribers of events."""
         return self.account.waits
+
+    @property
+    def trail(self) -> tuple[Leg, ...]:
+        """The targets so far; see `flatout.values.Result`."""
+        return self.passage.trail if self.passage is not None else ()
+
+    def give_back(self) -> None:
+        """Give back the permit, before a layer above the limiter waits or refuses; the limiter then takes another."""
+        permit, self.permit = self.permit, None
+        if permit is not None:
+            permit.queue.give_back(permit)
 
     @property
     def delivered(self) -> bool:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from .errors import SchemaMismatch
+from .errors import CircuitOpen, SchemaMismatch
 from .values import Call, Reply
 from .values.secret import veiled_url
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .errors import CallError
+    from .policies.failures.service import Service
+    from .values.route import Cause
 
 
 class ValidatorRaised(SchemaMismatch):
@@ -26,6 +30,17 @@ class ValidatorRaised(SchemaMismatch):
 
     The answer was paid for, so this error carries it through the layers. The call path then raises the cause instead.
     """
+
+
+class Elsewhere(CircuitOpen):
+    """All targets of a route are away for so long that its fallback takes the call.
+
+    It is raised only if the route has a fallback for ``why``, so it never leaves the layers.
+    """
+
+    def __init__(self, message: str, why: Cause) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 CallNext = Callable[[Call], Awaitable[Reply]]
@@ -42,6 +57,79 @@ class Layer(Protocol):
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
         """Answer the call, usually with ``call_next``."""
         ...
+
+
+class Queue(Protocol):
+    """A target's limiter as a route sees it. A call may wait in the queues of several targets at once."""
+
+    def take(self, call: Call, /) -> Permit | None:
+        """A permit if a call may go at once; None if it would have to wait, or can never go."""
+        ...
+
+    def enter(
+        self,
+        call: Call,
+        service: Service,
+        admitted: asyncio.Future[Permit | None],
+        refused: Callable[[CallError], None],
+        /,
+    ) -> Callable[[], Mapping[str, float]]:
+        """Queue a call that waits for other targets as well. ``admitted`` is set to its permit.
+
+        Args:
+            call: the call.
+            service: the service that it needs.
+            admitted: the future that all its places in queues share.
+            refused: called if it can never go here; it has left the queue then.
+
+        Returns:
+            A function that ends the wait here, and returns its seconds by cause.
+        """
+        ...
+
+    def give_back(self, permit: Permit, /) -> None:
+        """Give back a permit whose attempt was not sent."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts on the wire."""
+        ...
+
+    def away(self, now: float, /) -> Away | None:
+        """How long the target takes no calls; None if it takes calls."""
+        ...
+
+
+class Away(NamedTuple):
+    """How long a target takes no calls, in seconds.
+
+    Attributes:
+        down_for: how long it has not answered; 0 if it is not down.
+        silent: whether its last failure was a timeout.
+        paused_for: how long its pause will last; 0 if it has none.
+        surely_for: the same, if that is certain; else 0.
+    """
+
+    down_for: float
+    silent: bool
+    paused_for: float
+    surely_for: float
+
+
+class Permit:
+    """An attempt's place on the wire, taken before the attempt reaches its target's limiter.
+
+    Attributes:
+        queue: the limiter that gave it.
+        need: what the attempt takes, for that limiter.
+    """
+
+    __slots__ = ("need", "queue")
+
+    def __init__(self, queue: Queue, need: Any) -> None:
+        self.queue = queue
+        self.need = need
 
 
 class Request(Struct, frozen=True, gc=False):

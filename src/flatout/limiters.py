@@ -19,7 +19,7 @@ from .tasks.closing import close_all
 from .values import Limits, Target
 
 Key = tuple[str, str]
-"""A target's name, and its `Target.key`."""
+"""What limits belong to; see `Target.limited`."""
 
 
 class Limiter:
@@ -79,27 +79,28 @@ class Limiters:
         self._events = events
         self._memory = memory
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | None]] = {}
-        self._made: dict[Key, Limiter] = {}
+        self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self.limits: dict[str, Limit] = {}
 
     def knows(self, target: Target) -> bool:
         """Whether `find` has read the stored knowledge of a target."""
-        return (target.name, target.key) in self._found
+        return target.limited in self._found
 
     def find(self, target: Target) -> None:
         """Read what earlier runs learnt about a target, and open the limits that it shares. Blocks on the disk."""
-        learnt = self._memory.recall(target.key) if self._memory is not None else None
+        _, key = target.limited
+        learnt = self._memory.recall(key) if self._memory is not None else None
         name = self._given(target).shared
-        shared = None if name is None else SharedLimits(name, target.key, cache_folder() / "limits")
-        self._found[target.name, target.key] = learnt, shared
+        shared = None if name is None else SharedLimits(name, key, cache_folder() / "limits")
+        self._found[target.limited] = learnt, shared
 
     def of(self, target: Target) -> Limiter:
-        """The one limiter of a target, after `find`."""
-        key = (target.name, target.key)
+        """The one limiter of a target, or of the group that it shares its limits with, after `find`."""
+        key = target.limited
         limiter = self._made.get(key)
         if limiter is None:
             limiter = self._made[key] = self._make(target, *self._found[key])
-            self.limits[target.name] = limiter.limit
+            self.limits[key[0]] = limiter.limit
         return limiter
 
     def remember(self) -> None:
@@ -138,7 +139,7 @@ class Limiters:
         if learnt is not None and learnt.weights is not None:
             estimator.recall(learnt.weights, learnt.seen)
         limit = Limit(
-            target.name,
+            target.limited[0],
             pacer,
             estimator,
             self._events,

@@ -6,9 +6,11 @@ Outer to inner::
     whole        only on request: an answer that was cut off is a failure, however it was read
     deadline     bounds queueing and retries too
     cache        only on request: a hit costs nothing, not even budget; equal calls are asked once
+    fallback     another model is another call, with its own reasks and attempts
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
-    route        picks the target (endpoint, key, model) of each attempt
+    route        picks the target (endpoint, key, model) of each attempt: the first that has a permit now
+    hedge        only on request: it begins when the attempt has its permit, and its second attempt needs one too
     ── below, one stack per target ──
     prompt cache only on request: outside the limit, so a call that waits for another to fill the cache holds no permit
     health       fails calls at once while the target refuses all of them
@@ -40,11 +42,14 @@ from .layers.budget import Budget
 from .layers.cache import Answers, Cache, KeyOf, Older
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
+from .layers.fallback import Fallback
 from .layers.health import Health
+from .layers.hedge import Hedge, send
 from .layers.observe import Observe
 from .layers.prompt_cache import PromptCache
 from .layers.reask import Reask
 from .layers.retry import Retry
+from .layers.route import Routed, Router
 from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .layers.whole import Whole
@@ -52,6 +57,7 @@ from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
 from .policies.prefixes import Beginnings
 from .policies.warmth import Warmth
+from .policies.routing import Lane
 from .prices import Prices
 from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls
@@ -60,7 +66,7 @@ from .providers.question import Questions
 from .providers.schemas.salvage import salvage
 from .purse import Lender, Purse
 from .store.memory import Memory
-from .values import Call, Limits, Reply, Target, Usage
+from .values import Call, Limits, Reply, Route, Target, Usage
 from .values.budget import Budget as Allowed
 
 
@@ -79,31 +85,6 @@ def _bind(layer: Layer, call_next: CallNext) -> CallNext:
         return own(call, call_next)
 
     return answer
-
-
-class Route:
-    """Sends each attempt to the stack of its target. A target's stack is built when the target is first used."""
-
-    def __init__(self, resolve: Callable[[Call], Awaitable[Target]], build: Callable[[Target], CallNext]) -> None:
-        self._resolve = resolve
-        self._build = build
-        self._stacks: dict[str | None, CallNext] = {}  # by the model's name in the call
-        self._built: dict[tuple[str, str], CallNext] = {}  # by target, because two names of one target share limits
-
-    def __call__(self, call: Call) -> Awaitable[Reply]:
-        stack = self._stacks.get(call.model)
-        return stack(call) if stack is not None else self._first(call)
-
-    async def _first(self, call: Call) -> Reply:
-        target = await self._resolve(call)
-        stack = self._stacks.get(call.model)
-        if stack is None:  # otherwise another call was quicker
-            same = (target.name, target.key)
-            stack = self._built.get(same)
-            if stack is None:
-                stack = self._built[same] = self._build(target)
-            self._stacks[call.model] = stack
-        return await stack(call)
 
 
 class KeptAnswers(NamedTuple):
@@ -137,7 +118,9 @@ class Stack:
 
     def __init__(
         self,
-        resolve: Callable[[Call], Awaitable[Target]],
+        resolve: Callable[[str, Call], Awaitable[Target]],
+        route: Callable[[Call], Route | None],
+        model: Callable[[Call], str],
         transport: Transport,
         *,
         settings: Settings,
@@ -149,6 +132,9 @@ class Stack:
         kept: KeptAnswers | None = None,
     ) -> None:
         self._resolve = resolve
+        self._route = route
+        self._model = model
+        self._lanes: dict[tuple[str, str, str], Lane] = {}  # by the kind of request and the target
         self._looking = asyncio.Lock()
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
@@ -164,12 +150,12 @@ class Stack:
         whole = [Whole()] if settings.fail_truncated else []
         cache = [] if kept is None else [self._cache(kept, settings.cache_max_age)]
         self.answer = compose(
-            [observe, *whole, deadline, *cache, Reask(settings.reasks, salvage), retry],
-            Route(self._looked_up, partial(self._for_target, "chat", codec_for)),
+            [observe, *whole, deadline, *cache, Fallback(route), Reask(settings.reasks, salvage), retry],
+            Router(partial(self._way, "chat", codec_for)),
         )
         self.embed = compose(
-            [observe, deadline, retry],
-            Route(self._looked_up, partial(self._for_target, "embeddings", EmbeddingCalls)),
+            [observe, deadline, Fallback(route), retry],
+            Router(partial(self._way, "embeddings", EmbeddingCalls)),
         )
 
     def _cache(self, kept: KeptAnswers, max_age: float | None) -> Cache:
@@ -184,8 +170,12 @@ class Stack:
         )
 
     async def _key_of(self, call: Call) -> KeyOf:
-        """The function that makes the keys of calls to a call's target."""
-        target = await self._looked_up(call)
+        """The function that makes the keys of a call's questions: for a route, those to its first target.
+
+        Its targets stand for each other, so an answer of one is an answer of all.
+        """
+        route = self._route(call)
+        target = await self._looked_up(self._model(call) if route is None else route.targets[0], call)
         return Questions(target, codec_for(target)).key
 
     def check(self, target: Target, call: Call) -> None:
@@ -197,9 +187,26 @@ class Stack:
         if self.purse.budget is not None:
             self.purse.worst_case(target, call, self.prices, cap=self._cap(target)(call))
 
-    async def _looked_up(self, call: Call) -> Target:
-        """A call's target. Everything stored about it is read first, in a thread, because disks may be slow."""
-        target = await self._resolve(call)
+    async def _way(self, kind: str, codec: Callable[[Target], Codec], call: Call) -> CallNext:
+        """What sends the attempts of a call's model: the layers of its target, or a route to several."""
+        route = self._route(call)
+        if route is None:
+            return (await self._lane(kind, codec, self._model(call), call)).send
+        lanes = [await self._lane(kind, codec, model, call) for model in route.targets]
+        return Routed(lanes, route, Hedge(route.hedge) if route.hedge else send)
+
+    async def _lane(self, kind: str, codec: Callable[[Target], Codec], model: str, call: Call) -> Lane:
+        """The one lane of a target: all names of a target share its limits."""
+        target = await self._looked_up(model, call)
+        which = (kind, target.name, target.key)
+        lane = self._lanes.get(which)
+        if lane is None:
+            lane = self._lanes[which] = self._for_target(kind, codec, target)
+        return lane
+
+    async def _looked_up(self, model: str, call: Call) -> Target:
+        """A model's target. Everything stored about it is read first, in a thread, because disks may be slow."""
+        target = await self._resolve(model, call)
         async with self._looking:
             if not self.limiters.knows(target):
                 await asyncio.to_thread(self._look_up, target)
@@ -211,15 +218,15 @@ class Stack:
         self._for_all_targets()
         self.limiters.find(target)
 
-    def _for_target(self, name: str, codec: Callable[[Target], Codec], target: Target) -> CallNext:
+    def _for_target(self, kind: str, codec: Callable[[Target], Codec], target: Target) -> Lane:
         limiter = self.limiters.of(target)
         limit, estimate = limiter.limit, self._estimate(target, limiter.estimator)
-        service = limit.health.service(name)
+        service = limit.health.service(kind, target.name)
         cache = self._prompt_cache(target, limiter.estimator) if codec is codec_for else None
-        return compose(
+        attempt = compose(
             [
                 *([] if cache is None else [cache]),
-                Health(target.name, service),
+                Health(service),
                 Budget(target, self.purse, self.prices, estimate, self._cap(target)),
                 partial(limit, service=service),
                 *([] if cache is None else [cache.sent]),
@@ -234,6 +241,7 @@ class Stack:
                 self._settings.gaps if codec is codec_for else None,  # embeddings cannot be streamed
             ),
         )
+        return Lane(target.name, limit, service, attempt)
 
     def _prompt_cache(self, target: Target, estimator: Estimator) -> PromptCache | None:
         """The layer that fills and uses the provider's prompt cache, if it is wanted and there is one to use."""

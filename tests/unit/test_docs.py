@@ -50,6 +50,7 @@ SHOWN = {
     "quickstart.md": ("digest:", "Lunch at 12? ", "['digest:"),
     "testing.md": ("['spam', 'ham']",),
     "pacing.md": (),
+    "routes.md": ("digest:",),
 }
 """What the examples of a page print, where it is not one answer's text for each call."""
 

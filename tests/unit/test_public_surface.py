@@ -21,7 +21,7 @@ NAMES = [
     "Client", "Config", "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded",
     "EmptyAnswer", "Endpoint", "Exited", "Failed", "File", "FlatoutError", "GuardrailTripped", "Image",
     "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "ProtocolError", "ProviderError",
-    "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "RunDamaged", "RunLocked", "RunMismatch",
+    "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "Route", "RunDamaged", "RunLocked", "RunMismatch",
     "SchemaMismatch", "ServerError", "StepUnknown", "StoreError", "ToolCall", "TransportError", "Truncated",
     "Usage", "UsageLimitReached", "run",
 ]  # fmt: skip

@@ -10,6 +10,16 @@
     provider = "vllm"                     # behaves like this built-in provider; OpenAI-compatible when absent
     key_env = "MINE_API_KEY"
 
+    [endpoints.openai-2]                  # a second key of one provider
+    provider = "openai"
+    key_env = "OPENAI_KEY_2"
+    group = "my-organisation"             # endpoints of one group share their limits
+
+    [routes.fast]                         # several targets as one model, named fast; see `flatout.Route`
+    targets = ["openai/gpt-5-mini", "openai-2/gpt-5-mini"]
+    order = "spill"
+    fallback = { context = "gemini/gemini-2.5-pro" }
+
     [budget]                              # or budget = 5 for each run
     usd = 20
     per = "day"
@@ -44,6 +54,7 @@ from flatout.errors import ConfigError
 from flatout.text.visible import visible
 from flatout.values import Limits
 from flatout.values.budget import Budget
+from flatout.values.route import Cause, Order, Route
 from flatout.values.secret import Reticent
 
 from .trust import is_trusted, read_owned
@@ -63,14 +74,43 @@ class EndpointConfig(Reticent, frozen=True, kw_only=True, forbid_unknown_fields=
         headers: sent with every request.
         query: sent with every URL, such as Azure's ``api-version``.
         system: the system prompt for calls that have none.
+        group: endpoints of one group share the limits of each model, as the keys of one organisation do.
     """
 
     base_url: str | None = None
     provider: str | None = None
     key_env: str | None = None
+    group: str | None = None
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
     system: str | None = None
+
+
+class RouteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ``[routes.NAME]`` table; see `flatout.Route`.
+
+    Args:
+        targets: models, in the order of preference.
+        order: ``spill`` or ``spread``.
+        fallback: other models, by the cause for which they are asked.
+        hedge: the share of requests that may be sent a second time.
+    """
+
+    targets: list[str]
+    order: Order = "spill"
+    fallback: dict[Cause, str] = {}
+    hedge: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.route()
+
+    def route(self) -> Route:
+        """The route that the table describes.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return Route(*self.targets, order=self.order, fallback=self.fallback, hedge=self.hedge)
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +150,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cache_max_age: the age from which a kept answer is not used: seconds, or a text such as ``12h`` or ``7d``.
         prompt_cache: ``auto`` fills and uses the providers' prompt caches; ``off`` if left out.
         endpoints: servers by their names.
+        routes: several targets as one model, by the route's name.
         limits: the limits of targets, by ``provider`` or ``provider/model``.
         prices: token prices, by ``provider/model`` or ``provider/model@tier``.
     """
@@ -129,6 +170,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_max_age: float | str | None = None
     prompt_cache: Literal["auto", "off"] | None = None
     endpoints: dict[str, EndpointConfig] = {}
+    routes: dict[str, RouteConfig] = {}
     limits: dict[str, Limits] = {}
     prices: dict[str, Price] = {}
 
@@ -261,5 +303,11 @@ def _unknown(message: str, table: str = "", name: str = "") -> str:
     return f"no setting is named {match[1]!r}{hint} ({where}: {', '.join(known)})"
 
 
-_TABLES: dict[str, type[Struct]] = {"": Config, "endpoints": EndpointConfig, "limits": Limits, "prices": Price}
+_TABLES: dict[str, type[Struct]] = {
+    "": Config,
+    "endpoints": EndpointConfig,
+    "routes": RouteConfig,
+    "limits": Limits,
+    "prices": Price,
+}
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")

@@ -26,6 +26,7 @@ from flatout.store import Item
 from flatout.text.redact import mask
 from flatout.values import Cached, Call, Reply, Result, ToolCall, Usage
 from flatout.values.result import make_result, small_waits
+from flatout.values.route import Leg
 
 from .as_json import plain
 
@@ -33,6 +34,7 @@ _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
 _values = attrgetter(*_CONTENT)
+_trail_of = msgspec.json.Decoder(tuple[Leg, ...]).decode
 
 
 def content(call: Call) -> bytes:
@@ -86,6 +88,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         waits=plain(result.waits) if result.waits else None,
         tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
         repaired=int(reply is not None and reply.repaired),
+        trail=plain(result.trail) if result.trail else None,
         finished_at=time.time(),
     )
 
@@ -129,6 +132,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         cost=item.cost,
         elapsed=item.seconds or 0.0,
         waits=small_waits(msgspec.json.decode(item.waits) if item.waits else {}),
+        trail=() if item.trail is None else _trail_of(item.trail),
     )
 
 

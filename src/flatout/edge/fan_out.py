@@ -167,6 +167,7 @@ def outcome(
         cost=journey.cost,
         elapsed=asyncio.get_running_loop().time() - journey.started,
         waits=small_waits(journey.waits),
+        trail=journey.trail,
     )
 
 

@@ -98,7 +98,10 @@ class Budget:
         worst = purse.worst_case(self._target, call, self._prices, self._longest, tokens, cap)
         size = tokens.bit_length()
         kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
-        held = purse.take(kind, worst) or await purse.reserve(kind, worst)
+        held = purse.take(kind, worst)
+        if held is None:
+            current_journey().give_back()  # else it would hold a permit that calls with money wait for
+            held = await purse.reserve(kind, worst)
         account = current_journey().account
         before = account.cost
         cost: float | None = None

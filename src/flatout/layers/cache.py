@@ -231,7 +231,8 @@ class Cache:
 
     def _keep(self, call: Call, key: bytes, reply: Reply) -> Kept | None:
         """Keep an answer, if it is one to be used again."""
-        if reply.finish_reason == "length":
+        passage = current_journey().passage
+        if reply.finish_reason == "length" or (passage is not None and passage.fell_back):  # another model's answer
             return None
         cost = current_journey().account.cost
         try:

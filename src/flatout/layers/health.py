@@ -17,18 +17,16 @@ class Health:
     """Fails calls at once, with `CircuitOpen` and the reason, while their target is stopped.
 
     Args:
-        target: its name, for people.
         service: the state of the service that the target uses.
     """
 
-    def __init__(self, target: str, service: Service) -> None:
-        self._target = target
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     def __repr__(self) -> str:
-        return f"Health({self._target}, {self._service!r})"
+        return f"Health({self._service!r})"
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
         if self._service.stop is not None and not self._service.looks(asyncio.get_running_loop().time(), call):
-            raise self._service.refusal(self._target)
+            raise self._service.refusal()
         return call_next(call)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
-from flatout.errors import CallError, DeadlineExceeded, InvalidRequest, RateLimited
+from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest, RateLimited
 from flatout.events import Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.journey import Journey, current_journey
-from flatout.layer import CallNext
+from flatout.layer import Away, CallNext, Permit
 from flatout.policies.failures.health import TargetHealth
 from flatout.policies.failures.outcome import Outcomes
 from flatout.policies.failures.service import Service
@@ -64,18 +65,28 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
 
 
 class _Waiter(Struct, eq=False):
-    """One attempt in the queue."""
+    """One attempt in the queue. Attempts of a route stand in the queues of several targets, and share one future."""
 
     call: Call
     service: Service
     need: Need
-    admitted: asyncio.Future[None]
+    admitted: asyncio.Future[Any]
     since: float
     held: dict[str, float]
+    refused: Callable[[CallError], None] | None = None
     guessed: bool = False
     passed: int = 0
     started: float = 0.0
     sent_back: bool = False
+    left: bool = True
+
+    def refuse(self, error: CallError) -> None:
+        """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
+        if self.refused is not None:
+            self.refused(error)
+        elif not self.admitted.done():
+            self.admitted.set_exception(error)
+            self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
 
 
 class Limit:
@@ -146,18 +157,19 @@ class Limit:
 
     async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:
         loop = asyncio.get_running_loop()
-        pacer = self.pacer
-        if pacer is None:
-            pacer = self.pacer = self._make_pacer(loop.time())
-            self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
-            self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
-        if service.bars(call):  # stopped while the call waited for money, or for the price table
-            raise service.refusal(self.target)
-        need = Need()
-        if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
-            raise refusal
-        await self._admission(pacer, call, service, need, loop)
-        current_journey().attempt.opens = self._opens
+        pacer = self.pacer or self._begin(loop)
+        journey = current_journey()
+        if (permit := journey.permit) is not None:
+            journey.permit = None
+            need = permit.need
+        else:
+            if service.bars(call):  # stopped while the call waited for money, or for the price table
+                raise service.refusal()
+            need = Need()
+            if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
+                raise refusal
+            await self._admission(pacer, call, service, need, loop)
+        journey.attempt.opens = self._opens
         sent = loop.time()
         try:
             reply = await call_next(call)
@@ -186,12 +198,103 @@ class Limit:
             if self._line:
                 self._drain(pacer, loop)
 
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> Pacer:
+        pacer = self.pacer = self._make_pacer(loop.time())
+        self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
+        self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        return pacer
+
+    # A route takes a permit, or waits in the queues of several targets at once: see `flatout.layer.Queue`.
+
+    def take(self, call: Call, /) -> Permit | None:
+        """A permit if a call may go at once; None if it would have to wait, or can never go."""
+        loop = asyncio.get_running_loop()
+        pacer = self.pacer or self._begin(loop)
+        if self._line or self._listens:
+            return None
+        need = Need()
+        if pacer.counts_tokens and self._guess(pacer, need, call) is not None:
+            return None
+        now = loop.time()
+        with pacer.exclusive:
+            if self._ready_at(pacer, need, now)[0] > now:
+                return None
+            self._admit(pacer, need, now, loop)
+        return Permit(self, need)
+
+    def enter(
+        self,
+        call: Call,
+        service: Service,
+        admitted: asyncio.Future[Permit | None],
+        refused: Callable[[CallError], None],
+        /,
+    ) -> Callable[[], Mapping[str, float]]:
+        """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
+        loop = asyncio.get_running_loop()
+        pacer = self.pacer or self._begin(loop)
+        waiter = self._waiter(call, service, Need(), admitted, loop.time(), refused)
+        self._enqueue(waiter, current_journey())
+        if len(self._line) == 1 or self._cause == "tokens":  # else those before it wait, and so does it
+            self._drain(pacer, loop)
+
+        def leave() -> Mapping[str, float]:
+            self._line.remove(waiter)
+            self._hold(self._cause if self._line else "", loop.time())
+            return self._waits_of(waiter)
+
+        return leave
+
+    def give_back(self, permit: Permit, /) -> None:
+        """Give back a permit whose attempt was not sent."""
+        loop = asyncio.get_running_loop()
+        pacer = self.pacer or self._begin(loop)
+        self._not_sent(pacer, permit.need, loop.time())
+        self._drain(pacer, loop)
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts on the wire."""
+        return self.pacer.in_flight if self.pacer is not None else 0
+
+    def away(self, now: float, /) -> Away | None:
+        """How long the target takes no calls; None if it takes calls."""
+        pacer = self.pacer
+        if pacer is None or not (self.health.troubled or pacer.paused_until > now):
+            return None
+        silent = isinstance(self.health.reason, AttemptTimeout)
+        return Away(
+            self.health.down_for(now),
+            silent,
+            max(0.0, pacer.paused_until - now),
+            max(0.0, pacer.surely_paused_until - now),
+        )
+
+    def _not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
+        with pacer.exclusive:
+            pacer.failed(need, now)
+        self.health.passed(need.number, now)
+
+    def _waiter(
+        self,
+        call: Call,
+        service: Service,
+        need: Need,
+        admitted: asyncio.Future[Any],
+        now: float,
+        refused: Callable[[CallError], None] | None = None,
+    ) -> _Waiter:
+        self._hold(self._cause, now)
+        return _Waiter(call, service, need, admitted, now, dict(self._held), refused)
+
+    def _waits_of(self, waiter: _Waiter) -> dict[str, float]:
+        """The seconds that an attempt has waited here, by cause."""
+        return {cause: seconds - waiter.held.get(cause, 0.0) for cause, seconds in self._held.items()}
+
     def _flush(self, service: Service) -> None:
         """Fail all calls that wait for a stopped service: waiting longer would not help them."""
         for waiter in self._line.leave(lambda waiter: waiter.service is service):
-            if not waiter.admitted.done():
-                waiter.admitted.set_exception(service.refusal(self.target))
-                waiter.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
+            waiter.refuse(service.refusal())
 
     def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
         """Guess a call's tokens. Returns the error if the target's limits can never admit it."""
@@ -215,8 +318,7 @@ class Limit:
                 f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
                 attempts=journey.attempts,
             ) from journey.last_error
-        self._hold(self._cause, now)
-        waiter = _Waiter(call, service, need, loop.create_future(), now, dict(self._held))
+        waiter = self._waiter(call, service, need, loop.create_future(), now)
         self._enqueue(waiter, journey)
         if self._cause == "tokens" or self._line.next()[0] is waiter:  # else it changes nothing: others wait before it
             self._drain(pacer, loop)
@@ -224,9 +326,7 @@ class Limit:
             await waiter.admitted
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
-                with pacer.exclusive:
-                    pacer.failed(need, loop.time())  # admitted and cancelled in one turn of the loop
-                self.health.passed(need.number, loop.time())
+                self._not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
             else:
                 self._line.remove(waiter)
             if self.health.down:
@@ -234,8 +334,8 @@ class Limit:
             self._drain(pacer, loop)
             raise
         finally:
-            for cause, seconds in self._held.items():
-                journey.account.waited(cause, seconds - waiter.held.get(cause, 0.0))
+            for cause, seconds in self._waits_of(waiter).items():
+                journey.account.waited(cause, seconds)
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
         """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
@@ -277,15 +377,18 @@ class Limit:
         if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
             self._line.put_back(waiter, journey.started)
         elif trouble is not None and trouble.spent and not sent_back:
-            self._line.again.append(waiter)
+            self._line.add(waiter, retry=True)
         else:
-            self._line.first.append(waiter)
+            self._line.add(waiter, retry=False)
 
     async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Wait out a refusal that concerns this call alone. Its permit is given back already."""
         self._drain(pacer, loop)
         journey = current_journey()
-        if journey.deadline_at is None or loop.time() + seconds < journey.deadline_at:
+        if journey.passage is not None:  # another target may take it meanwhile
+            resting = journey.passage.resting
+            journey.passage.resting = {**resting, journey.attempt.target: loop.time() + seconds}
+        elif journey.deadline_at is None or loop.time() + seconds < journey.deadline_at:
             journey.account.waited("backoff", seconds)
             await asyncio.sleep(seconds)
 
@@ -300,8 +403,11 @@ class Limit:
             if self._listens:
                 return
             head = queue[0]
+            if head.admitted.done():  # cancelled, or another target of its route was free first
+                self._line.drop(queue)
+                continue
             if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
-                queue.popleft()
+                self._line.drop(queue)
                 continue
             at, cause = self._ready_at(pacer, head.need, now)
             if at > now:
@@ -320,9 +426,8 @@ class Limit:
         """
         waiter.guessed = True
         refusal = self._guess(pacer, waiter.need, waiter.call)
-        if refusal is not None and not waiter.admitted.done():
-            waiter.admitted.set_exception(refusal)
-            waiter.admitted.exception()
+        if refusal is not None:
+            waiter.refuse(refusal)
         return refusal is not None
 
     def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
@@ -342,7 +447,7 @@ class Limit:
             ready = self._ready_at(pacer, waiter.need, now)[0]
             if ready <= now:
                 head.passed += 1
-                del queue[place]
+                self._line.drop(queue, place)
                 self._release(waiter, pacer, now, loop)
                 return now
             soonest = min(soonest, ready)
@@ -352,7 +457,7 @@ class Limit:
         if not waiter.admitted.done():
             self._admit(pacer, waiter.need, now, loop)
             self._hold(self._cause, now)
-            waiter.admitted.set_result(None)
+            waiter.admitted.set_result(None if waiter.refused is None else Permit(self, waiter.need))
 
     def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self._hold(cause, now)
@@ -384,7 +489,8 @@ class Limit:
             if each.service is not None and each.what == "stopped":
                 self._flush(each.service)
             if each.what in ("paused", "stopped"):
-                self._events.emit(TargetPaused(at=now, target=self.target, until=each.until, reason=each.reason))
+                target = self.target if each.service is None else each.service.target or self.target
+                self._events.emit(TargetPaused(at=now, target=target, until=each.until, reason=each.reason))
             elif each.what == "crowded":
                 self._events.emit(LimitCrowded(at=now, target=self.target, reason=each.reason))
             elif each.what == "down":

@@ -69,6 +69,7 @@ class Group:
         return None if found == "without" else Turn(self, found)
 
     async def _wait(self, waiting: asyncio.Future[None]) -> None:
+        current_journey().give_back()
         self._waiting.append(waiting)
         self._held += 1
         try:

@@ -66,7 +66,8 @@ class Retry:
         now = asyncio.get_running_loop().time()
         trouble.note(error, now - journey.started)
         decision = decide(error)
-        told = error.retry_after or 0.0
+        elsewhere = journey.passage is not None and not journey.passage.stay  # the route knows which target is paused
+        told = 0.0 if elsewhere else error.retry_after or 0.0
         if journey.delivered:  # a new answer would start over in the middle of the one that the caller has half of
             return None, "half of an answer has been delivered"
         if trouble.over:

@@ -17,6 +17,7 @@ from flatout.values.secret import Secret, Veiled, conceal, veil
 
 from . import registry
 from .consent import EMBEDDED, unexpected
+from .routes import Routes
 from .wire.payload import UNSENDABLE, can_be_sent, check_headers, shown
 
 KEY_VARIABLE = "FLATOUT_API_KEY"
@@ -57,12 +58,13 @@ class Targets:
         self._api_key = _secret(api_key, "api_key")
         self._server = self._at(base_url) if base_url is not None else None
         self._given_model = model
-        self.model = config.model if model is None else model
+        self.model = config.model if model is None else str(model)  # a Route is known by its text
         if self.model is not None and not self.model.strip():
             raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
+        self.routes = Routes(config.routes, own_server=self._server is not None)
         self.client_limits = limits or Limits()
-        if self.model is not None and not self.is_local(self.model):
-            self.client_limits = self.limits_of(self.target(self.model))
+        if self.model is not None:
+            self.client_limits = self._together(self.routes.models(self.model))
 
     def is_local(self, model: str) -> bool:
         """Whether a name means the embedded model: ``local``, unless flatout.toml or ``base_url`` says otherwise."""
@@ -72,6 +74,14 @@ class Targets:
     def local(endpoint: Endpoint) -> Target:
         """The embedded model's target, once its server runs."""
         return Target(endpoint, "")
+
+    def all(self, model: str) -> list[Target]:
+        """The targets of a model's name, or of a route and its fallbacks, without the embedded model.
+
+        Raises:
+            ConfigError: one of them cannot be used, as for `target`.
+        """
+        return [self.target(name) for name in self.routes.reachable(model) if not self.is_local(name)]
 
     def target(self, model: str) -> Target:
         """The target of a model's name.
@@ -115,7 +125,7 @@ class Targets:
         return {name: _without_own_port(where) for name in names if (where := self._address(name))} or None
 
     def _address(self, model: str) -> str:
-        if self.is_local(model):
+        if self.is_local(model) or self.routes.find(model) is not None:
             return ""
         endpoint = self.target(model).endpoint
         known = registry.BUILT_IN.get(endpoint.name)
@@ -127,6 +137,34 @@ class Targets:
         """The known limits of a target: keyword arguments over flatout.toml over the endpoint's own."""
         from_file = self._config.limits_for(target.endpoint.name, target.model).over(target.endpoint.limits)
         return (self._limits or Limits()).over(from_file)
+
+    def _together(self, models: Sequence[str]) -> Limits:
+        """The limits of several targets as one, as far as all of them are known."""
+        each = self._by_group(models)
+        if len(each) <= 1:
+            return next(iter(each.values()), self._limits or Limits())
+        rates = [limits.rpm for limits in each.values()]
+        most = [limits.concurrency for limits in each.values()]
+        return Limits(
+            rpm=None if None in rates else sum(filter(None, rates)),
+            concurrency=None if None in most else sum(filter(None, most)),
+        )
+
+    def _by_group(self, models: Sequence[str]) -> dict[tuple[str, str], Limits]:
+        """The limits of models, by what they belong to.
+
+        Raises:
+            ConfigError: two targets of one group have different limits.
+        """
+        found: dict[tuple[str, str], Limits] = {}
+        for target in (self.target(model) for model in models if not self.is_local(model)):
+            limits = self.limits_of(target)
+            if found.setdefault(target.limited, limits) != limits:
+                raise ConfigError(
+                    f"the endpoints of the group {target.endpoint.group!r} share their limits, but have different ones "
+                    f"in flatout.toml: {found[target.limited]} and {limits}"
+                )
+        return found
 
     def _endpoint(self, name: str) -> Endpoint:
         table = self._config.endpoints.get(name)
@@ -253,6 +291,7 @@ def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
         headers={**shape.headers, **table.headers},
         query={**shape.query, **table.query},
         system=table.system or shape.system,
+        group=table.group,
     )
 
 

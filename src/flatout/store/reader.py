@@ -50,10 +50,15 @@ _ITEMS = queries("items")
 _ATTEMPTS = queries("attempts")
 _NOTHING = "has nothing in it yet"
 _READABLE = 2
-"""The first version of the file that has everything read here, except facts."""
+"""The first version of the file that has everything read here, except facts and trails."""
 
 _FACTS = 3
 """The first version of the file that has facts."""
+
+_TRAILS = 5
+"""The first version of the file whose items may have a trail."""
+
+_WITHOUT_TRAILS = _ITEMS["items"].replace("CAST(trail AS BLOB)", "NULL")
 
 _LIGHT_BATCH = 5_000
 """Rows read at once, without their long columns."""
@@ -216,7 +221,8 @@ class RunReader:
 
     def batch(self, first: int, last: int, select: Choice = "all", most: int = _BATCH) -> list[Item]:
         """The first items with an index from ``first`` to ``last``, both included."""
-        rows = self._rows(_ITEMS["items"], {"first": first, "last": last, "choice": select, "most": most})
+        statement = _ITEMS["items"] if self._version >= _TRAILS else _WITHOUT_TRAILS
+        rows = self._rows(statement, {"first": first, "last": last, "choice": select, "most": most})
         return [self._item(row) for row in rows]
 
     def item(self, index: int) -> Item | None:

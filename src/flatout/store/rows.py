@@ -39,6 +39,7 @@ class Item(Struct, frozen=True, kw_only=True):
         tool_calls: the tools that the model asked for, as a JSON list. If the provider's own form of the model's turn
             holds more than that, the first element carries that form.
         repaired: 1 if the parsed answer was recovered from not quite valid JSON, else 0.
+        trail: the targets of its route that it was sent to, as a JSON list of `flatout.values.route.Leg`.
         finished_at: Unix time.
     """
 
@@ -62,6 +63,7 @@ class Item(Struct, frozen=True, kw_only=True):
     waits: bytes | None = None
     tool_calls: bytes | None = None
     repaired: int = 0
+    trail: bytes | None = None
     finished_at: float
 
 

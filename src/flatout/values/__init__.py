@@ -9,6 +9,7 @@ from .call import Call, CallLike, OutputType
 from .limits import Limits
 from .reply import Cached, Message, OutputT, Reply, ToolCall, Usage
 from .result import Answered, Failed, Result
+from .route import Route
 from .target import Endpoint, Target
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "OutputType",
     "Reply",
     "Result",
+    "Route",
     "Target",
     "ToolCall",
     "Usage",

@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Generic, _SpecialForm
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from flatout.errors import ConfigError
 
@@ -53,7 +54,7 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         prompt: the user's message.
         messages: a whole conversation, each ``{"role": …, "content": …}``.
         system: the system prompt; put before ``prompt`` or ``messages``.
-        model: ``provider/model``; the client's model when None.
+        model: ``provider/model``, or a `Route`; the client's model when None.
         max_tokens: the most tokens of answer, reasoning included where the provider counts it so.
         temperature: as the provider defines it, and so are the six that follow.
         top_p: the share of likely tokens to choose from.
@@ -90,6 +91,8 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
             _check_text("system", self.system)
         if self.model is not None:
             _check_text("model", self.model)
+            if type(self.model) is not str:  # a Route, whose text says all of it; JSON has no other texts than str
+                force_setattr(self, "model", str(self.model))
             if not self.model.strip():
                 raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
         messages: Any = self.messages

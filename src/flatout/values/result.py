@@ -19,6 +19,7 @@ from flatout.text.shown import beginning, dollars, shown
 
 from .call import Call, CallLike
 from .reply import OutputT, Reply, Usage
+from .route import Leg
 
 
 class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
@@ -33,6 +34,7 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     cost: float | None = None
     elapsed: float = 0.0
     waits: Mapping[str, float] = {}
+    trail: tuple[Leg, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -153,6 +155,8 @@ else:
                 usage is not known.
             elapsed: seconds from the call's entry to its end, queueing and retries included.
             waits: where those seconds went, by cause; see `flatout.events.WAITS`.
+            trail: if the model is a `Route`: each target that was tried, why it was left, its tokens and its cost (see
+                `flatout.values.route.Leg`); the last one answered, if there is an answer. Empty otherwise.
         """
 
         @property

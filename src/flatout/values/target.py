@@ -37,6 +37,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
         prompt_cache: what it takes to cache the beginnings of prompts: Anthropic's markers (``cache_control``),
             OpenAI's key (``prompt_cache_key``), also with its markers for the models that know them (``breakpoints``);
             "" if it caches by itself, or not at all.
+        group: endpoints of one group share the limits of each model; None if it shares them with no other.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
     limits: Limits = Limits()
     system: str | None = None
     prompt_cache: Literal["", "cache_control", "prompt_cache_key", "breakpoints"] = ""
+    group: str | None = None
 
 
 class Target(Struct, frozen=True):
@@ -68,6 +70,12 @@ class Target(Struct, frozen=True):
     def name(self) -> str:
         """``endpoint/model``, for people."""
         return f"{self.endpoint.name}/{self.model}" if self.model else self.endpoint.name
+
+    @property
+    def limited(self) -> tuple[str, str]:
+        """What its limits belong to: its own name and `key`, or those of the group that shares them, and its model."""
+        group = self.endpoint.group
+        return (self.name, self.key) if group is None else (f"{group}/{self.model}", f"group {group} {self.model}")
 
     @property
     def key(self) -> str:

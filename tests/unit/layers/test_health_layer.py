@@ -16,7 +16,7 @@ def asked(service: Service, times: list[float]) -> list[object]:
     """What becomes of calls at these times, and how often the target was asked."""
 
     async def main() -> list[object]:
-        layer, outcomes = Health("m", service), []
+        layer, outcomes = Health(service), []
 
         async def target(call: Call) -> Reply:
             return Reply(text="fine")
@@ -39,7 +39,7 @@ def test_calls_pass_while_nothing_is_wrong():
 
 def test_a_stopped_target_takes_no_calls_but_a_look_now_and_then():
     """Ten thousand calls would each be refused for the same wrong key; or none ever be sent again."""
-    service, cause = Service("chat"), AuthenticationError("wrong key", status=401)
+    service, cause = Service("chat", "m"), AuthenticationError("wrong key", status=401)
     service.close(cause, 1, 0.0)
     first, second, look, last = asked(service, [0.0, LOOK_AGAIN - 1, LOOK_AGAIN + 1, LOOK_AGAIN + 2])
     assert look == "fine"
@@ -56,4 +56,4 @@ def test_its_repr_shows_its_state(stopped):
     service = Service("chat")
     if stopped:
         service.close(AuthenticationError("no"), 1, 0.0)
-    assert repr(Health("m", service)) == f"Health(m, Service(chat, {'stopped' if stopped else 'running'}))"
+    assert repr(Health(service)) == f"Health(Service(chat, {'stopped' if stopped else 'running'}))"

@@ -255,7 +255,7 @@ def test_a_target_that_was_never_reached_is_given_up(error, seconds):
         target.call(error)
     assert seconds <= target.now < seconds * 1.2
     assert target.told() == ["down", "stopped"]
-    assert "is stopped: no " in str(target.chat.refusal("m"))
+    assert "is stopped: no " in str(target.chat.refusal())
 
 
 @pytest.mark.parametrize("first", [None, FAILED, InvalidRequest("no", status=400)])
@@ -371,7 +371,7 @@ def test_the_same_refusal_of_the_first_calls_stops_the_rest():
     for _ in range(SAME):
         assert target.chat.stop is None
         reject(target, "temperature is not supported")
-    assert "temperature" in str(target.chat.refusal("m"))
+    assert "temperature" in str(target.chat.refusal())
 
 
 def test_refusals_of_rows_stop_nothing():

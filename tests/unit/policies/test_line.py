@@ -15,6 +15,7 @@ class Entry:
         self.name = name
         self.sent_back = False
         self.started = 0.0
+        self.left = True
 
 
 def order(line: Line[Entry]) -> str:
@@ -47,8 +48,8 @@ def test_calls_leave_whether_they_go_or_not():
     """A cancelled call would be sent; or a stopped service's calls wait for ever."""
     line: Line[Entry] = Line(0.2)
     a, b, c = map(Entry, "abc")
-    line.first.extend([a, b])
-    line.again.append(c)
+    for entry in (a, b, c):
+        line.add(entry, retry=entry is c)
     line.remove(b)
     line.remove(b)
     assert len(line) == 2

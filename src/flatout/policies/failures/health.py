@@ -123,7 +123,7 @@ class TargetHealth:
         self.troubled = False
         self.news: list[News] = []
         self.reason: CallError | None = None
-        self._services: dict[str, Service] = {}
+        self._services: dict[tuple[str, str], Service] = {}
         self._gate = Gate()
         self._sent = 0
         self._reached = False
@@ -154,9 +154,13 @@ class TargetHealth:
         """Whether calls only go to look whether the target is back."""
         return self._gate.shut
 
-    def service(self, name: str) -> Service:
-        """The service of a name."""
-        return self._services.setdefault(name, Service(name))
+    def service(self, name: str, target: str = "") -> Service:
+        """The service of a name; each key of a group that shares one limit has its own."""
+        return self._services.setdefault((name, target), Service(name, target))
+
+    def down_for(self, now: float) -> float:
+        """Seconds for which calls have only gone to look; 0 if the target is not down."""
+        return self._gate.down_for(now) if self._gate.shut else 0.0
 
     def answered_since(self, number: int) -> int:
         """How many calls sent after this one were answered, out of the last `RECENT` answered calls."""

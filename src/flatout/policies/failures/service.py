@@ -25,15 +25,17 @@ class Service:
 
     Attributes:
         name: the kind.
+        target: the target's name, for people.
         answered: whether it ever answered.
         stop: the failure that stopped it; None while it runs.
         looker: the call that went to look last.
     """
 
-    __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "looker", "name", "stop")
+    __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "looker", "name", "stop", "target")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, target: str = "") -> None:
         self.name = name
+        self.target = target
         self.answered = False
         self.stop: CallError | None = None
         self.looker: object = None
@@ -58,13 +60,17 @@ class Service:
         self.looker = call
         return True
 
+    def due(self, now: float) -> bool:
+        """Whether the next call may go to look; see `looks`."""
+        return now >= self._look_at
+
     def bars(self, call: object) -> bool:
         """Whether a call must not go: the service is stopped, and this is not the call that looks."""
         return self.stop is not None and call is not self.looker
 
-    def refusal(self, target: str) -> CircuitOpen:
+    def refusal(self) -> CircuitOpen:
         """The error of a call that is not sent because the service is stopped."""
-        refusal = CircuitOpen(f"not sent: {target} is stopped: {self.stop}")
+        refusal = CircuitOpen(f"not sent: {self.target} is stopped: {self.stop}")
         refusal.__cause__ = self.stop
         return refusal
 

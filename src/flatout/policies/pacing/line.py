@@ -18,10 +18,12 @@ class Entry(Protocol):
     Attributes:
         sent_back: whether it had its turn already.
         started: when the call began.
+        left: whether it has left the line, or never stood in it.
     """
 
     sent_back: bool
     started: float
+    left: bool
 
 
 EntryT = TypeVar("EntryT", bound=Entry)
@@ -49,8 +51,14 @@ class Line(Generic[EntryT]):
     def __len__(self) -> int:
         return len(self.first) + len(self.again)
 
+    def add(self, entry: EntryT, *, retry: bool) -> None:
+        """Queue a call at the back."""
+        entry.left = False
+        (self.again if retry else self.first).append(entry)
+
     def put_back(self, entry: EntryT, started: float) -> None:
         """Queue a call that was sent back: before all that were not, and the oldest first."""
+        entry.left = False
         entry.sent_back, entry.started = True, started
         place = 0
         for other in self.first:
@@ -67,17 +75,32 @@ class Line(Generic[EntryT]):
     def pop(self, queue: deque[EntryT]) -> EntryT:
         """Take the head of a queue: it goes now."""
         self._others = max(0.0, self._others - self._between) if queue is self.again else self._others + 1.0
-        return queue.popleft()
+        entry = queue.popleft()
+        entry.left = True
+        return entry
+
+    def drop(self, queue: deque[EntryT], place: int = 0) -> EntryT:
+        """Take a call out of a queue, by its place."""
+        entry = queue[place]
+        del queue[place]
+        entry.left = True
+        return entry
 
     def remove(self, entry: EntryT) -> None:
         """Take a call out of its queue, if it is still there."""
+        if entry.left:
+            return
+        entry.left = True
         for queue in (self.first, self.again):
             if entry in queue:
                 queue.remove(entry)
+                return
 
     def leave(self, which: Callable[[EntryT], bool]) -> list[EntryT]:
         """Take out all calls for which ``which`` is true. Returns them in their order."""
         left = [entry for queue in (self.first, self.again) for entry in queue if which(entry)]
+        for entry in left:
+            entry.left = True
         for queue in (self.first, self.again):
             kept = [entry for entry in queue if not which(entry)]
             queue.clear()

@@ -1,0 +1,286 @@
+"""Sends each attempt to a target: the only one, or the one of several that can take it first.
+
+The targets of a route have no common queue. A call that no target can take at once stands in the queues of all of them,
+and leaves the others when one lets it go. So each queue stays first in, first out; a target that is paused holds up no
+call that another can take; and a call that only one target can take waits behind no other target's calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+
+from flatout.errors import CallError, CircuitOpen, DeadlineExceeded, InvalidRequest
+from flatout.journey import Journey, Passage, current_journey
+from flatout.layer import Away, CallNext, Elsewhere, Permit
+from flatout.policies.failures.decision import Decision, decide, may_have_billed
+from flatout.policies.routing import DOWN_FOR, PAUSED_FOR, Lane, cause, long_away
+from flatout.values import Call, Reply, Route
+
+LOOK = 5.0
+"""Seconds between two looks whether waiting has become pointless, or whether a stopped target is due for a call."""
+
+Attempt = Callable[[Call, Lane, Sequence[Lane]], Awaitable[Reply]]
+"""Sends an attempt to a lane, or also to one of the others: see `flatout.layers.hedge`."""
+
+
+class Router:
+    """Sends attempts by their calls' models.
+
+    Args:
+        find: what sends the attempts of a call's model; awaited for the first call of each model.
+    """
+
+    def __init__(self, find: Callable[[Call], Awaitable[CallNext]]) -> None:
+        self._find = find
+        self._found: dict[str | None, CallNext] = {}  # by the model's name in the call
+
+    def __call__(self, call: Call) -> Awaitable[Reply]:
+        send = self._found.get(call.model)
+        return send(call) if send is not None else self._first(call)
+
+    async def _first(self, call: Call) -> Reply:
+        send = await self._find(call)
+        return await self._found.setdefault(call.model, send)(call)  # another call may have been quicker
+
+
+class Routed:
+    """Sends attempts to the targets of one route.
+
+    Args:
+        lanes: the ways to its targets, in the order of preference.
+        route: the route.
+        send: sends an attempt.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], route: Route, send: Attempt) -> None:
+        self._lanes = lanes
+        self._route = route
+        self._send = send
+        self._waiting: dict[_Turn, Journey] = {}  # in order of arrival
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Routed({self._route})"
+
+    async def __call__(self, call: Call) -> Reply:
+        journey, loop = current_journey(), asyncio.get_running_loop()
+        passage = journey.passage = journey.passage or Passage()
+        lanes = self._lanes
+        while True:
+            lane = await self._permitted(call, self._open(lanes, passage, loop.time()), journey, loop)
+            if lane is None:
+                continue
+            sent = loop.time()
+            try:
+                reply = await self._send(call, lane, lanes)
+            except CallError as error:
+                passage.stay = lane.target if self._stays(error, journey) else ""
+                if len(lanes) == 1 or not _others_may(error, lane):
+                    raise
+                lanes = [other for other in lanes if other is not lane]
+            else:
+                lane.latency.observe(loop.time() - sent, loop.time())
+                return reply
+            finally:
+                journey.give_back()  # if a layer above the limiter refused the attempt
+
+    def _stays(self, error: CallError, journey: Journey) -> bool:
+        """Whether the next attempt goes to the same target.
+
+        It does if this one may have been executed, so that no work is done at two places. It does not if the target is
+        at fault, or if the route names a fallback for the failure.
+        """
+        excused = journey.trouble is not None and journey.trouble.excused
+        return may_have_billed(error) and not excused and cause(error) not in self._route.fallback
+
+    def _open(self, lanes: Sequence[Lane], passage: Passage, now: float) -> Sequence[Lane]:
+        """The lanes that the next attempt may take, in the order in which they are tried.
+
+        Raises:
+            CircuitOpen: all targets are stopped.
+        """
+        if self._route.order == "spill" and not (passage.stay or passage.resting) and not self._is_stopped(lanes):
+            return lanes
+        open_ = [lane for lane in lanes if lane.is_open(now)]
+        if not open_:
+            raise self._refusal()
+        open_ = [lane for lane in open_ if passage.resting.get(lane.target, now) <= now]
+        if passage.stay:
+            same = [lane for lane in open_ if lane.target == passage.stay]
+            away = same[0].queue.away(now) if same else None
+            if same and (away is None or (not away.down_for and away.paused_for < PAUSED_FOR)):
+                return same
+        if self._route.order == "spread":
+            open_.sort(key=lambda lane: lane.latency.load(lane.queue.in_flight))
+        open_.sort(key=lambda lane: lane.service.stop is None)  # first the one that it is time to look at
+        return open_
+
+    @staticmethod
+    def _is_stopped(lanes: Sequence[Lane]) -> bool:
+        return any(lane.service.stop is not None for lane in lanes)
+
+    def _refusal(self) -> CircuitOpen:
+        """The error of a call for which no target is left."""
+        stops = {str(lane.service.stop): lane.service.stop for lane in self._lanes if lane.service.stop is not None}
+        refusal = CircuitOpen(f"not sent: the targets of {self._route} are stopped: {'; '.join(stops)}")
+        refusal.__cause__ = next(iter(stops.values()), None)
+        return refusal
+
+    async def _permitted(
+        self, call: Call, lanes: Sequence[Lane], journey: Journey, loop: asyncio.AbstractEventLoop
+    ) -> Lane | None:
+        """The first lane that gives a permit; None if the choice is to be made anew, because targets were stopped."""
+        if not lanes:
+            await self._rest(journey, loop)
+            return None
+        for lane in lanes:
+            permit = lane.queue.take(call)
+            if permit is not None:
+                journey.permit = permit
+                return lane
+        self._check_away(lanes, journey, loop.time())
+        if all(lane.service.stop is not None for lane in lanes):
+            return lanes[0]  # the look at a stopped target waits for its turn in the target's own queue
+        journey.permit = permit = await self._wait(_Turn(call, lanes, loop), journey, loop)
+        return next((lane for lane in lanes if permit is not None and lane.queue is permit.queue), None)
+
+    async def _rest(self, journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until the first target may be asked again by this call, which all of them have refused."""
+        resting = journey.passage.resting if journey.passage is not None else {}
+        seconds = max(0.0, min(until for until in resting.values() if until > loop.time()) - loop.time())
+        self._check([Away(0.0, False, seconds, seconds)], journey, loop.time())
+        journey.account.waited("backoff", seconds)
+        await asyncio.sleep(seconds)
+
+    def _check_away(self, lanes: Sequence[Lane], journey: Journey, now: float) -> None:
+        """Check all targets that a call may go to; see `_check`."""
+        away = [found for lane in lanes if (found := lane.queue.away(now)) is not None]
+        if len(away) == len(lanes):
+            self._check(away, journey, now)
+
+    def _check(self, away: Sequence[Away], journey: Journey, now: float) -> None:
+        """Refuse to wait where that is pointless, or where the route names another model for it.
+
+        Raises:
+            DeadlineExceeded: all targets are paused until after the call's deadline.
+            Elsewhere: all are away for so long that the fallback takes the call.
+        """
+        if why := long_away(away) & self._route.fallback.keys():
+            long = f"down for {DOWN_FOR:.0f} s" if "down" in why else f"paused for {PAUSED_FOR:.0f} s more"
+            raise Elsewhere(f"not sent: all targets of {self._route} are {long}", min(why))
+        soonest = min(each.surely_for for each in away)
+        if soonest > 0.0 and journey.deadline_at is not None and now + soonest >= journey.deadline_at:
+            raise DeadlineExceeded(
+                f"all targets of {self._route} are paused: the first one is back in {soonest:.0f} s, past the deadline",
+                attempts=journey.attempts,
+            ) from journey.last_error
+
+    async def _wait(self, turn: _Turn, journey: Journey, loop: asyncio.AbstractEventLoop) -> Permit | None:
+        """Wait in the queues of all lanes for the first permit; None if it is time to choose anew."""
+        self._waiting[turn] = journey
+        if self._timer is None:
+            self._timer = loop.call_later(LOOK, self._look, loop)
+        try:
+            return await turn.admitted
+        except asyncio.CancelledError:
+            if (permit := turn.permit()) is not None:  # admitted and cancelled in one turn of the loop
+                permit.queue.give_back(permit)
+            raise
+        finally:
+            del self._waiting[turn]
+            for held, seconds in turn.end().items():
+                journey.account.waited(held, seconds)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End waits that have become pointless, and send the first call to look at a stopped target."""
+        now = loop.time()
+        self._timer = loop.call_later(LOOK, self._look, loop) if self._waiting else None
+        due = any(lane.service.stop is not None and lane.service.due(now) for lane in self._lanes)
+        if due and self._waiting:
+            next(iter(self._waiting)).choose_anew()
+        for turn, journey in list(self._waiting.items()):
+            turn.join()
+            try:
+                self._check_away(turn.lanes, journey, now)
+            except CallError as error:
+                turn.fail(error)
+
+
+class _Turn:
+    """A call's places in the queues of several lanes.
+
+    Attributes:
+        lanes: the lanes that it may take.
+        admitted: becomes the permit of the first lane that lets the call go; None if the choice is to be made anew.
+    """
+
+    __slots__ = ("_call", "_leave", "_refusal", "admitted", "lanes")
+
+    def __init__(self, call: Call, lanes: Sequence[Lane], loop: asyncio.AbstractEventLoop) -> None:
+        self.lanes = lanes
+        self.admitted: asyncio.Future[Permit | None] = loop.create_future()
+        self._call = call
+        self._leave: dict[Lane, Callable[[], Mapping[str, float]]] = {}
+        self._refusal: CallError | None = None
+        self.join()
+
+    def join(self) -> None:
+        """Enter the queue of each lane that is not stopped, unless the call stands in it already."""
+        for lane in self.lanes:
+            if self.admitted.done():
+                return
+            if lane not in self._leave and lane.service.stop is None:
+                self._leave[lane] = _nothing  # if the queue refuses the call at once
+                self._leave[lane] = lane.queue.enter(
+                    self._call, lane.service, self.admitted, partial(self._refused, lane)
+                )
+
+    def permit(self) -> Permit | None:
+        """The permit, if there is one."""
+        done = self.admitted.done() and not self.admitted.cancelled() and self.admitted.exception() is None
+        return self.admitted.result() if done else None
+
+    def fail(self, error: CallError) -> None:
+        """End the wait with an error."""
+        if not self.admitted.done():
+            self.admitted.set_exception(error)
+            self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
+
+    def choose_anew(self) -> None:
+        """End the wait without a permit."""
+        if not self.admitted.done():
+            self.admitted.set_result(None)
+
+    def end(self) -> Mapping[str, float]:
+        """Leave all queues. Returns the seconds by cause: those of the queue that let the call go, if one did."""
+        permit = self.permit()
+        waits = [(lane.queue, leave()) for lane, leave in self._leave.items()]
+        self._leave.clear()  # they refer to this object
+        first = waits[0][1] if waits else {}
+        return next((each for queue, each in waits if permit is not None and queue is permit.queue), first)
+
+    def _refused(self, lane: Lane, error: CallError) -> None:
+        """A queue put the call out: its target is stopped, or could never take it."""
+        if isinstance(error, CircuitOpen):
+            self._leave.pop(lane, None)  # it may come back
+        else:
+            self._refusal = error
+            self.lanes = [other for other in self.lanes if other is not lane]
+        if any(other.service.stop is None for other in self.lanes):
+            return
+        if self._refusal is not None and not self.lanes:
+            self.fail(self._refusal)
+        else:
+            self.choose_anew()
+
+
+def _nothing() -> Mapping[str, float]:
+    return {}
+
+
+def _others_may(error: CallError, lane: Lane) -> bool:
+    """Whether a target refuses what others may take: all calls, or the parts of this one, which it cannot encode."""
+    unfit = isinstance(error, InvalidRequest) and error.status is None
+    return unfit or lane.service.stop is not None or decide(error) is Decision.STOP_TARGET
