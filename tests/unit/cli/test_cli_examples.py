@@ -27,12 +27,14 @@ from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values import Endpoint
 
 ROOT = Path(__file__).parents[3]
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
 MAILS = "id,subject,text\n" + "".join(f"{n},,lunch at {n}?\n" for n in range(1, 11))
 ROWS = "".join(f'{{"id": "order-{n}", "text": "order {n}", "prompt": "what is {n}?"}}\n' for n in range(1130, 1160))
-TARGETS = ("openai", "anthropic", "groq", "local", *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)))
+TARGETS = ("openai", "anthropic", "groq", "openrouter", "gemini", "local", *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)))
 KNOWN = "".join(f"[limits.{name}]\nrpm = 600_000\n" for name in TARGETS)
 """Limits that no example reaches: without any, each would begin slowly, to find them."""
+
+ROUTES = '[routes.fast]\ntargets = ["openai/gpt-5-mini", "openrouter/openai/gpt-5-mini"]\n'
 
 FILES = {
     **dict.fromkeys(("prompts.jsonl", "rows.jsonl", "p.jsonl"), ROWS),
@@ -43,8 +45,8 @@ FILES = {
     "people.csv": "text\nAda Lovelace\n",
     "person.json": '{"type": "string"}',
     "batch.jsonl": '{"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hello"}]}}\n',
-    "flatout.toml": KNOWN,
-    "../flatout.toml": KNOWN,
+    "flatout.toml": KNOWN + ROUTES,
+    "../flatout.toml": KNOWN + ROUTES,
 }
 
 
