@@ -56,8 +56,8 @@ from .layers.whole import Whole
 from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
 from .policies.prefixes import Beginnings
-from .policies.warmth import Warmth
 from .policies.routing import Lane
+from .policies.warmth import Warmth
 from .prices import Prices
 from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls

@@ -30,7 +30,15 @@ ROOT = Path(__file__).parents[3]
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
 MAILS = "id,subject,text\n" + "".join(f"{n},,lunch at {n}?\n" for n in range(1, 11))
 ROWS = "".join(f'{{"id": "order-{n}", "text": "order {n}", "prompt": "what is {n}?"}}\n' for n in range(1130, 1160))
-TARGETS = ("openai", "anthropic", "groq", "openrouter", "gemini", "local", *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)))
+TARGETS = (
+    "openai",
+    "anthropic",
+    "groq",
+    "openrouter",
+    "gemini",
+    "local",
+    *(f'"127.0.0.1:{port}"' for port in (8000, 8080, 8100)),
+)
 KNOWN = "".join(f"[limits.{name}]\nrpm = 600_000\n" for name in TARGETS)
 """Limits that no example reaches: without any, each would begin slowly, to find them."""
 
