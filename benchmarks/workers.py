@@ -6,9 +6,9 @@ Each round runs the command once with one process and once with N workers, again
 answers at once. The pace is that between the first and the last answer, so it has neither the start nor the check of
 the input in it. CPU a row is what 1,000 rows more cost, for the same reason.
 
-The server and the workers share the machine. On two cores, two workers can be twice as fast as one process only if the
-server, the parent and the messages cost nothing. So the last line says what the CPU time allows: the processors,
-divided by what one row costs all processes together, against one process that keeps one processor busy.
+The server and the workers share the machine, and one process uses more than one processor already: the server runs
+beside it, and so does its own thread that writes the run file. So the last line says what the CPU time allows: the rows
+that all processors would make if none was ever idle, against those that one process made.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main() -> None:
     gains = [several / one for one, several in zip(paces[1], paces[asked.workers], strict=True)]
     one, several, server = (statistics.median(each) for each in (costs[1], costs[asked.workers], serves))
     cores = os.cpu_count() or 1
-    allowed = cores * one / (several + server)
+    allowed = cores * 1e6 / (several + server) / statistics.median(paces[1])
     print(f"rows a second, {asked.workers} workers against one process, median: {statistics.median(gains):.2f} ×")
     print(f"CPU a row: one process {one:.0f} µs, {asked.workers} workers {several:.0f} µs; the server {server:.0f} µs")
     print(f"what that allows on {cores} processors without other work: {allowed:.2f} ×")

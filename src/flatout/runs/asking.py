@@ -31,10 +31,12 @@ async def ask(
     assert task is not None
     journey = Journey(asyncio.get_running_loop().time())
     journey.notes = notes
+    under_way.begin(task, index, journey)
     try:
-        with under_way.call(task, index, journey):
-            return await client.result(call, index=index, journey=journey)
+        return await client.result(call, index=index, journey=journey)
     except asyncio.CancelledError:
         if under_way.stops:
             return None
         raise
+    finally:
+        under_way.end(task)

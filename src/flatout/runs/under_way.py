@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import itemgetter
 
 from flatout.errors import CallError
@@ -31,15 +29,14 @@ class UnderWay:
         self.sent = 0
         self._calls: dict[asyncio.Task[None], tuple[int, Journey]] = {}
 
-    @contextmanager
-    def call(self, task: asyncio.Task[None], index: int, journey: Journey) -> Iterator[None]:
-        """A block in which a task makes a row's call. Once the run is stopping, the call starts no attempt."""
+    def begin(self, task: asyncio.Task[None], index: int, journey: Journey) -> None:
+        """A task makes a row's call from now on. Once the run is stopping, the call starts no attempt."""
         journey.notes = _Counted(self, journey.notes)
         self._calls[task] = index, journey
-        try:
-            yield
-        finally:
-            del self._calls[task]
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """The task's call has ended."""
+        del self._calls[task]
 
     def longest(self, now: float) -> Longest | None:
         """The attempt that has been on the wire longest; None if there is none."""

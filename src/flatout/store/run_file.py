@@ -140,7 +140,7 @@ class RunFile:
         """
         if item.prompt is not None and not self._keep_prompts:
             item = msgspec.structs.replace(item, prompt=None)
-        await self._writer.put("item", msgspec.structs.astuple(item))
+        await self._writer.hand_in("item", msgspec.structs.astuple(item))
 
     async def note_attempt(
         self,
@@ -167,7 +167,7 @@ class RunFile:
             after: why the attempt before it failed. It is stored, so it must not hold secrets.
         """
         note = (index, attempt, target, started_at, estimated_cost, place, after)
-        await self._writer.put("note", note, durable=False)
+        await self._writer.hand_in("note", note, durable=False)
 
     def note_all(self, notes: Iterable[tuple[Any, ...]]) -> asyncio.Future[None]:
         """`note_attempt` for many: the future is done when the operating system has all records.
@@ -215,14 +215,14 @@ class RunFile:
         A new result of the same step replaces the old one. ``cost`` is what the step's own calls cost, in US dollars.
         None means unknown: then its recorded attempts count by their estimates.
         """
-        await self._writer.put("entry", (index, place, fingerprint, kind, value, cost, time.time()))
+        await self._writer.hand_in("entry", (index, place, fingerprint, kind, value, cost, time.time()))
 
     async def revise(self, index: int, id: str | None, row: bytes) -> None:
         """Replace the stored input row of a finished item by the current one; return once the disk has it.
 
         The question and the answer stay: only the user's own columns around them have changed.
         """
-        await self._writer.put("row", (id, row, index))
+        await self._writer.hand_in("row", (id, row, index))
 
     def set_fact(self, name: str, value: Any) -> None:
         """Store one fact about the whole run, a JSON value. It is written soon; `close` waits for it."""

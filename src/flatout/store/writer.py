@@ -129,18 +129,11 @@ class Writer:
 
     # The callers' side
 
-    async def put(self, kind: ChangeKind, parameters: tuple[Any, ...], *, durable: bool = True) -> None:
-        """Write one row; return after the commit that holds it. Cancelling the wait does not withdraw the row.
-
-        Raises:
-            StoreError: the row was refused, or the machine failed; then the row may or may not be in the file.
-        """
-        await self.hand_in(kind, parameters, durable=durable)
-
     def hand_in(self, kind: ChangeKind, *rows: tuple[Any, ...], durable: bool = True) -> asyncio.Future[None]:
-        """Write rows, as `put` does, without waiting: the future is done after the one commit that holds them all.
+        """Write rows. The future is done after the one commit that holds them all; cancelling it withdraws nothing.
 
-        If some are refused, the future has the error of the first; the others are written.
+        If some are refused, the future has the error of the first; the others are written. If the machine fails, the
+        rows may or may not be in the file.
 
         Raises:
             StoreError: the machine failed before.

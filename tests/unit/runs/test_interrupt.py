@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +103,14 @@ def test_the_attempt_that_waits_longest_is_known() -> None:
     async def main() -> None:
         under_way = UnderWay()
         trips = [Journey(0.0) for _ in range(3)]
-        with ExitStack() as stack:
-            for index, (journey, sent) in enumerate(zip(trips, (1.0, 9.0, 8.0), strict=True)):
-                attempt = journey.attempt
-                attempt.sent_at, attempt.ends_at, attempt.in_flight = sent, sent + 50.0, index > 0
-                stack.enter_context(under_way.call(asyncio.create_task(asyncio.sleep(0)), index, journey))
-            assert under_way.longest(10.0) == Longest(row=3, seconds=2.0, left=48.0)  # the first waits for its turn
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in trips]
+        for index, (task, journey, sent) in enumerate(zip(tasks, trips, (1.0, 9.0, 8.0), strict=True)):
+            attempt = journey.attempt
+            attempt.sent_at, attempt.ends_at, attempt.in_flight = sent, sent + 50.0, index > 0
+            under_way.begin(task, index, journey)
+        assert under_way.longest(10.0) == Longest(row=3, seconds=2.0, left=48.0)  # the first waits for its turn
+        for task in tasks:
+            under_way.end(task)
         assert under_way.longest(10.0) is None
 
     asyncio.run(main())
