@@ -32,7 +32,7 @@ import concurrent.futures.thread  # noqa: F401 - otherwise asyncio loads it in t
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .config.folders import state_folder
 from .config.settings import Settings
@@ -46,7 +46,6 @@ from .layers.fallback import Fallback
 from .layers.health import Health
 from .layers.hedge import Hedge, send
 from .layers.observe import Observe
-from .layers.prompt_cache import PromptCache
 from .layers.reask import Reask
 from .layers.retry import Retry
 from .layers.route import Routed, Router
@@ -55,9 +54,7 @@ from .layers.timeout import Timeout
 from .layers.whole import Whole
 from .limiters import Limiters
 from .policies.pacing.tokens import Estimator
-from .policies.prefixes import Beginnings
 from .policies.routing import Lane
-from .policies.warmth import Warmth
 from .prices import Prices
 from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls
@@ -68,6 +65,9 @@ from .purse import Lender, Purse
 from .store.memory import Memory
 from .values import Call, Limits, Reply, Route, Target, Usage
 from .values.budget import Budget as Allowed
+
+if TYPE_CHECKING:
+    from .layers.prompt_cache import PromptCache
 
 
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
@@ -247,6 +247,9 @@ class Stack:
         """The layer that fills and uses the provider's prompt cache, if it is wanted and there is one to use."""
         if self._settings.prompt_cache != "auto":
             return None
+        from .layers.prompt_cache import PromptCache
+        from .policies.prefixes import Beginnings
+        from .policies.warmth import Warmth
         from .providers.prompt_caches import PromptReader, rules_of
 
         rules = rules_of(target)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from flatout.errors import CallError, InvalidRequest
 from flatout.journey import Attempt, current_journey
 from flatout.layer import CallNext
-from flatout.policies.prefixes import Beginning, Beginnings, Place
+from flatout.policies.prefixes import Beginning, Beginnings
 from flatout.policies.warmth import Go, Warmth
 from flatout.values import Call, Reply
 
@@ -44,7 +44,7 @@ class Reader(Protocol):
     """Reads prompts and marks them; see `flatout.providers.prompt_caches.PromptReader`."""
 
     def read(self, call: Call, /) -> Prompt | None: ...
-    def marked(self, call: Call, prompt: Any, places: Sequence[Place], lane: int, /) -> Call: ...
+    def marked(self, call: Call, prompt: Any, shared: Sequence[Beginning], lane: int, /) -> Call: ...
 
 
 class Group:
@@ -221,9 +221,8 @@ class PromptCache:
         """Send the call with what the cache takes; without it if the provider refuses that."""
         if not turns or self._refused:
             return await call_next(call)
-        places = [beginning.place for beginning, _ in zip(shared, turns, strict=False)]
         try:
-            return await call_next(self._reader.marked(call, prompt, places, turns[-1].lane.number))
+            return await call_next(self._reader.marked(call, prompt, shared[: len(turns)], turns[-1].lane.number))
         except InvalidRequest as error:
             text = f"{error} {error.body or ''}"
             if current_journey().attempt.begins is not None and "stream" in text:

@@ -53,15 +53,16 @@ class Beginning:
         place: where it ends.
         prompts: how many prompts had it.
         tokens: its length; None until `Beginnings.steps` looked.
-        state: for the user of this module.
+        name, state: for the user of this module.
     """
 
-    __slots__ = ("place", "prompts", "state", "tokens")
+    __slots__ = ("name", "place", "prompts", "state", "tokens")
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.prompts = 2
         self.tokens: float | None = None
+        self.name: str | None = None
         self.state: object = None
 
     def __repr__(self) -> str:

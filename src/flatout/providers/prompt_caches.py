@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from flatout.errors import InvalidRequest
-from flatout.policies.prefixes import Place, text_of
+from flatout.policies.prefixes import Beginning, Place, text_of
 from flatout.values import Call, Message, Target
 
 from .tools import tools_of
@@ -143,7 +143,7 @@ class PromptReader:
                 break
         return prompt
 
-    def marked(self, call: Call, prompt: Prompt, places: Sequence[Place], lane: int, /) -> Call:
+    def marked(self, call: Call, prompt: Prompt, shared: Sequence[Beginning], lane: int, /) -> Call:
         """The call with a marker at the end of each beginning, and with a key if there are keys.
 
         Its prompt then is a list of messages. A text with a beginning that ends within it is cut in two.
@@ -151,27 +151,21 @@ class PromptReader:
         Args:
             call: the call.
             prompt: its prompt.
-            places: where the beginnings end, the longest last.
+            shared: the beginnings, the longest last.
             lane: which of the keys of the longest one it gets.
         """
         marker = self._rules.marker
         changes: dict[str, Any] = {}
-        if marker and (cuts := self._cuts(prompt, places)):
+        if marker and (cuts := self._cuts(prompt, [beginning.place for beginning in shared])):
             messages = list(prompt.messages)
             for number, parts in cuts.items():
                 messages[number] = _cut(messages[number], parts, marker)
             changes = {"prompt": None, "system": None, "messages": messages}
         if self._rules.per_minute is not None:
-            key = self._key(prompt, places[-1], lane)
+            key = f"flatout-{_name(prompt, shared[-1])}-{lane}"
             options = {"prompt_cache_options": {"mode": "explicit"}} if marker and changes else {}
             changes["extra"] = {**(call.extra or {}), "prompt_cache_key": key, **options}
         return structs.replace(call, **changes)
-
-    @staticmethod
-    def _key(prompt: Prompt, place: Place, lane: int) -> str:
-        """A key for the calls with a beginning. It is the same in every process."""
-        text = repr(prompt.head) + text_of(prompt.blocks, place)
-        return f"flatout-{blake2b(text.encode('utf-8', 'replace'), digest_size=10).hexdigest()}-{lane}"
 
     def _is_short(self, call: Call) -> bool:
         system = call.system if call.system is not None else self._endpoint.system
@@ -212,6 +206,14 @@ class PromptReader:
                 if characters not in ends:
                     ends.append(characters)
         return found
+
+
+def _name(prompt: Prompt, beginning: Beginning) -> str:
+    """A name for a beginning, which is the same in every process."""
+    if beginning.name is None:
+        text = repr(prompt.head) + text_of(prompt.blocks, beginning.place)
+        beginning.name = blake2b(text.encode("utf-8", "replace"), digest_size=10).hexdigest()
+    return beginning.name
 
 
 def _can_end(prompt: Prompt, block: int, characters: int) -> bool:

@@ -33,8 +33,8 @@ class Reader:
     def read(self, call):
         return None if call.id == "unread" else Prompt(call)
 
-    def marked(self, call, prompt, places, lane):
-        return Call(call.prompt, system=call.system, extra={"places": list(places), "lane": lane})
+    def marked(self, call, prompt, shared, lane):
+        return Call(call.prompt, system=call.system, extra={"shared": len(shared), "lane": lane})
 
 
 def layer(most: int | None = None) -> PromptCache:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from flatout import Call
-from flatout.policies.prefixes import Place
+from flatout.policies.prefixes import Beginning, Place
 from flatout.providers import codec_for
 from flatout.providers.prompt_caches import HALF_AN_HOUR, PromptReader, rules_of
 from flatout.providers.registry import BUILT_IN
@@ -31,11 +31,11 @@ def marked(name: str, call: Call, *ends: str, lane: int = 0) -> dict:
     reader = PromptReader(to, rules)
     prompt = reader.read(call)
     assert prompt is not None
-    places = []
+    shared = []
     for end in ends:
         block = next(number for number, text in enumerate(prompt.blocks) if end in text)
-        places.append(Place(block, prompt.blocks[block].index(end) + len(end)))
-    return json.loads(codec_for(to).encode(reader.marked(call, prompt, places, lane)).body)
+        shared.append(Beginning(Place(block, prompt.blocks[block].index(end) + len(end))))
+    return json.loads(codec_for(to).encode(reader.marked(call, prompt, shared, lane)).body)
 
 
 def untouched(name: str, call: Call) -> bool:
