@@ -138,13 +138,16 @@ class Engine:
                 self._check_parts(call, model, self.targets.routes.models(other))
         self._accepted.add(kind)
 
-    def saved(self, call: Call, reply: Reply) -> float | None:
-        """See `flatout.Client.saved`."""
-        model = call.model or self.targets.model
-        first = None if model is None else self.targets.routes.models(model)[0]
-        if first is None or self.targets.is_local(first):
+    def saved(self, call: Call, reply: Reply, answered_by: str | None) -> float | None:
+        """See `flatout.Client.saved`. ``answered_by`` names the target of a route; None if there was no choice."""
+        model = answered_by or call.model or self.targets.model
+        if not isinstance(model, str) or self.targets.is_local(model):
             return None
-        target, prices = self.targets.target(first), self.stack.prices
+        try:
+            target = self.targets.target(model)
+        except ConfigError:  # a route from which nobody has answered
+            return None
+        prices = self.stack.prices
         if not prices.ready(target):
             return None
         return prices.saved(target, reply.usage, reply.model, service_tier=reply.service_tier or call.service_tier)

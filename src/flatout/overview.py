@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from .config.file import Config
 from .engine import Engine
 from .events import Events
 from .layers.limit import TargetStatus
 from .purse import Purse
-from .values import Call, Reply
+from .values import Call, Result
 
 
 class Overview:
@@ -45,12 +46,15 @@ class Overview:
         """The number of attempts that may have been billed an unknown amount."""
         return self._engine.stack.purse.unknown
 
-    def saved(self, call: Call, reply: Reply) -> float | None:
-        """US dollars that the provider's prompt cache saved in an answer, less what it cost to write.
+    def saved(self, result: Result[Any]) -> float | None:
+        """US dollars that the provider's prompt cache saved in a result's answer, less what it cost to write.
 
-        None if a price is unknown, or not loaded yet.
+        None if there is no answer, or if a price is unknown or not loaded yet.
         """
-        return self._engine.saved(call, reply)
+        reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
+        if result.call is None or reply is None:
+            return None
+        return self._engine.saved(result.call, reply, result.trail[-1].target if result.trail else None)
 
     @property
     def window(self) -> int:

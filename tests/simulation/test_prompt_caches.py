@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from benchmarks.prompt_caches import FORMATS, job, rules
-from flatout import Call, Client, Limits
+from flatout import Call, Client, Limits, Route
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 ANTHROPIC, EARLIER, LATER = FORMATS
@@ -119,6 +119,32 @@ def test_a_short_beginning_changes_nothing():
     """Rows would wait for a cache that the model never fills."""
     _, counts, _ = gather(rows(50, rules(500)), cached())
     assert counts["cached_tokens"] == counts["cache_write_tokens"] == 0
+
+
+@pytest.mark.parametrize("order", ["spill", "spread"])
+def test_a_route_fills_the_cache_of_each_of_its_targets(order):
+    """The targets of a route would wait with the permits that other calls need, or share a cache that is not shared."""
+    model = ProviderModel(cached(rpm=600, burst=1.0, burst_full=False))
+    second = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1", "key_env": "SECOND"}
+    config = {"endpoints": {"second": second}, "prices": {"second/claude-sonnet-4-5": {"input": 3.0, "output": 15.0}}}
+    route = Route(ANTHROPIC.model, "second/claude-sonnet-4-5", order=order)
+
+    async def main():
+        limits = Limits(rpm=600, burst=1.0)
+        transport = SimulatedTransport(model)
+        async with Client(route, transport=transport, config=config, limits=limits, prompt_cache="auto") as client:
+            results = await client.gather(rows(400, rules(2_000)))
+            return results, asyncio.get_running_loop().time(), [client.saved(result) for result in results]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", "one")
+        patch.setenv("SECOND", "two")
+        results, seconds, saved = run_virtual(main())
+    assert all(result.ok for result in results)
+    assert model.stats()["cached_tokens"] > 0.9 * 2_000 * 400
+    assert model.stats()["cache_write_tokens"] < 3 * 2_010
+    assert seconds < 60
+    assert sum(filter(None, saved)) > 0
 
 
 def test_a_conversation_reads_its_earlier_turns():

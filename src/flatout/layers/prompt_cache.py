@@ -65,6 +65,7 @@ class Group:
         """Wait for the turn of a call. None: it goes without the cache."""
         loop = asyncio.get_running_loop()
         while (found := self.warmth.turn(loop.time(), self._held)) == "wait":
+            current_journey().give_back()
             await self._wait(loop.create_future())
         return None if found == "without" else Turn(self, found)
 

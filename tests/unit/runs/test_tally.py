@@ -73,7 +73,8 @@ def test_answers_failures_and_rows_held_back_are_told_apart(tally: Tally, progre
 
 def test_what_came_from_the_prompt_cache_is_added_up(tally: Tally, progress: Progress, client: Client) -> None:
     """Nobody would see whether the cache was worth it."""
-    client.saved = lambda call, reply: None if call.prompt == "unpriced" else 0.25  # type: ignore[attr-defined]
+    prices = {"a": 0.25, "b": 0.25}
+    client.saved = lambda result: result.call and prices.get(result.call.prompt)  # type: ignore[attr-defined]
     for index, prompt in enumerate(("a", "b", "unpriced")):
         usage = Usage(input_tokens=100, output_tokens=1, cached_tokens=80, cache_write_tokens=10)
         tally.finished(Result(index=index, call=Call(prompt), reply=Reply(text="yes", usage=usage)), index)

@@ -10,7 +10,7 @@ from flatout.durable.records import may_go_again
 from flatout.errors import CallError, RateLimited
 from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.policies.failures.decision import advice
-from flatout.values import Reply, Result
+from flatout.values import Result, Usage
 
 from .progress import Failure, Progress, PromptCacheUse
 
@@ -42,7 +42,7 @@ class Tally:
             progress.input_tokens += reply.usage.input_tokens or 0
             progress.output_tokens += reply.usage.output_tokens or 0
             if reply.usage.cached_tokens or reply.usage.cache_write_tokens:
-                progress.prompt_cache += self._prompt_cache(result, reply)
+                progress.prompt_cache += self._prompt_cache(result, reply.usage)
         if result.error is None:
             progress.answered += 1
             progress.cut_off += reply is not None and reply.finish_reason == "length"
@@ -59,10 +59,9 @@ class Tally:
         else:
             failure.count += 1
 
-    def _prompt_cache(self, result: Result[Any], reply: Reply) -> PromptCacheUse:
-        usage = reply.usage
-        saved = self._client.saved(result.call, reply) if result.call is not None else None
-        return PromptCacheUse(read=usage.cached_tokens or 0, written=usage.cache_write_tokens or 0, saved=saved or 0.0)
+    def _prompt_cache(self, result: Result[Any], usage: Usage) -> PromptCacheUse:
+        saved = self._client.saved(result) or 0.0
+        return PromptCacheUse(read=usage.cached_tokens or 0, written=usage.cache_write_tokens or 0, saved=saved)
 
     def refresh(self) -> None:
         """Read the clock and the state of every target."""
