@@ -152,6 +152,14 @@ class Engine:
             return None
         return prices.saved(target, reply.usage, reply.model, service_tier=reply.service_tier or call.service_tier)
 
+    def targets_of(self, model: str | None) -> tuple[Target, ...]:
+        """Where the calls to a model or a route go, without starting anything; the client's model when None.
+
+        Raises:
+            ConfigError: the model is missing or unknown, or there is no key for it.
+        """
+        return tuple(map(self._target, self.targets.routes.models(self._model_of(Call("", model=model)))))
+
     def _check_parts(self, call: Call, model: str, others: Sequence[str]) -> None:
         """Refuse a call that none of a fallback's targets can take."""
         for name in others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from .config.folders import cache_folder
 from .config.settings import Settings
@@ -30,11 +31,25 @@ class Limiter:
         estimator: estimates how many tokens a call needs.
     """
 
-    __slots__ = ("estimator", "limit")
+    __slots__ = ("_anew", "estimator", "limit")
 
-    def __init__(self, limit: Limit, estimator: Estimator) -> None:
+    def __init__(self, limit: Limit, estimator: Estimator, anew: Callable[..., Pacer]) -> None:
         self.limit = limit
         self.estimator = estimator
+        self._anew = anew
+
+    def imagined(self, now: float, *, later: bool) -> Pacer:
+        """The pacer, to try out what it would do; a new one if it has not begun, or if other processes share it.
+
+        Args:
+            now: the event loop's time.
+            later: whether another process will send the calls. What this one has tried ahead, that one does not try.
+        """
+        pacer = self.limit.pacer
+        if pacer is None or pacer.shares:
+            return self._anew(now)
+        tried = pacer.depths()[1] > 0.0
+        return self._anew(now, learnt=self.learnt()) if later and tried else pacer
 
     def learnt(self) -> Learnt | None:
         """The knowledge about the target to keep for the next run; None if nothing was learnt."""
@@ -103,6 +118,12 @@ class Limiters:
             self.limits[key[0]] = limiter.limit
         return limiter
 
+    def imagined(self, target: Target, now: float, *, later: bool) -> Pacer:
+        """A target's pacer, to try out what it would do; see `Limiter.imagined`. A new target blocks on the disk."""
+        if not self.knows(target):
+            self.find(target)
+        return self.of(target).imagined(now, later=later)
+
     def remember(self) -> None:
         """Store what was learnt about each target, for the next run."""
         if self._memory is None:
@@ -120,7 +141,7 @@ class Limiters:
     def _make(self, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
         limits, endpoint, settings = self._given(target), target.endpoint, self._settings
 
-        def pacer(now: float) -> Pacer:
+        def pacer(now: float, shared: SharedLimits | None = shared, learnt: Learnt | None = learnt) -> Pacer:
             return Pacer(
                 limits,
                 now,
@@ -148,4 +169,4 @@ class Limiters:
             retries=settings.retry_share,
             hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
-        return Limiter(limit, estimator)
+        return Limiter(limit, estimator, partial(pacer, shared=None))

@@ -114,6 +114,7 @@ class Stack:
         purse: the money spent and reserved.
         limiters: the limiters of the targets in use.
         prices: the price list.
+        cache: looks calls up before they are asked; None if the user wants no cache.
     """
 
     def __init__(
@@ -148,7 +149,8 @@ class Stack:
         retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
         whole = [Whole()] if settings.fail_truncated else []
-        cache = [] if kept is None else [self._cache(kept, settings.cache_max_age)]
+        self.cache = None if kept is None else self._cache(kept, settings.cache_max_age)
+        cache = [] if self.cache is None else [self.cache]
         self.answer = compose(
             [observe, *whole, deadline, *cache, Fallback(route), Reask(settings.reasks, salvage), retry],
             Router(partial(self._way, "chat", codec_for)),

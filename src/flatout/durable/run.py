@@ -32,7 +32,7 @@ from msgspec import Struct
 from flatout.edge.fan_out import fan_out
 from flatout.errors import ConfigError, RunLocked, RunMismatch, StoreError
 from flatout.journey import Journey
-from flatout.store import Finished, Item
+from flatout.store import Finished, Item, RunState
 from flatout.tasks.closing import close_all, reading
 from flatout.text.changed import changed
 from flatout.values import Call, CallLike, Result
@@ -169,13 +169,19 @@ def difference(old: Any, new: Any) -> str:
 
 
 class Durable(Generic[ValueT, StepT]):
-    """A durable run in the library. It makes a step of each value of the input, and a result of each step."""
+    """A durable run in the library. It makes a step of each value of the input, and a result of each step.
+
+    Attributes:
+        store: the run file.
+        name: its name.
+        again: the states of items that are asked again.
+    """
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
         self.store = store
         self.name = name
         self._stored = Stored(store.items(), AHEAD_WHOLE)
-        self._again = {"unsent", "failed"} if retry_failed else {"unsent"}
+        self.again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def step(self, index: int, value: ValueT) -> StepT:
         """The step for a value, compared with its record in the file.
@@ -198,7 +204,7 @@ class Durable(Generic[ValueT, StepT]):
         item = self._stored.take(index)
         if item is not None and item.fingerprint != fingerprint(made):
             raise mismatch(self.name, f"row {index + 1}", item, made, columns)
-        return None if item is None or item.state in self._again else item
+        return None if item is None or item.state in self.again else item
 
     async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
         """The steps of all values, made as they are pulled."""
@@ -259,12 +265,22 @@ async def run_durably(
     *,
     job: Mapping[str, Any],
     asker: Asker,
+    leaves: RunState = "finished",
 ) -> AsyncGenerator[Result[Any], None]:
-    """Open the run file, go through the values, and close the file however that ends."""
+    """Open the run file, go through the values, and close the file however that ends.
+
+    Args:
+        begin: makes the run.
+        values: its input.
+        place: the run file.
+        job: what makes two answers comparable.
+        asker: asks the calls.
+        leaves: the state of the file after all values.
+    """
     store = await _opened(place, job)
     loop, name = asyncio.get_running_loop(), os.fspath(place)
     left, ended = _LEFT[loop], loop.create_future()
-    state: Any = "interrupted"
+    state: RunState = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)
         run = begin(store, name)
@@ -275,7 +291,7 @@ async def run_durably(
                 except GeneratorExit:
                     left[name] = ended
                     raise
-        state = "finished"
+        state = leaves
     finally:
         try:
             await close_all(partial(store.mark, state), store.close)
@@ -284,38 +300,39 @@ async def run_durably(
             ended.set_result(None)
 
 
-class _CallStep(Struct, frozen=True):
+class CallStep(Struct, frozen=True):
     """One call to answer. Without ``call``, the value is not a valid call and fails by itself."""
 
+    index: int
     value: Any
     call: Call | None = None
     made: bytes = b""
     item: Item | None = None
 
 
-class _DurableCalls(Durable[CallLike, _CallStep]):
+class DurableCalls(Durable[ValueT, CallStep]):
     """Finished calls come back from the file; the others are asked."""
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
         super().__init__(store, name, retry_failed)
         self._asker = asker
 
-    def step(self, index: int, value: CallLike) -> _CallStep:
+    def step(self, index: int, value: Any) -> CallStep:
         try:
             call = Call.of(value)
         except ConfigError:
             # Nothing is sent, so nothing is kept: it fails in the same way each time.
             self.found(index, b"null")
-            return _CallStep(value)
+            return CallStep(index, value)
         made = content(call)
-        return _CallStep(value, call, made, self.found(index, made))
+        return CallStep(index, value, call, made, self.found(index, made))
 
-    async def answer(self, index: int, step: _CallStep) -> Result[Any]:
+    async def answer(self, _: int, step: CallStep) -> Result[Any]:
         if step.item is not None:
             return result_of(step.item, step.call)
         journey = Journey(asyncio.get_running_loop().time())
-        journey.notes = NotedAttempts(self.store, index)
-        result = await self._asker.result(step.value, index=index, journey=journey)
+        journey.notes = NotedAttempts(self.store, step.index)
+        result = await self._asker.result(step.value, index=step.index, journey=journey)
         if step.call is not None:
             await keep(self.store, result, made=step.made)
         return result
@@ -331,7 +348,7 @@ def durable_calls(
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` with a run file."""
 
-    def begin(store: RunFile, name: str) -> _DurableCalls:
-        return _DurableCalls(store, name, retry_failed, asker)
+    def begin(store: RunFile, name: str) -> DurableCalls[CallLike]:
+        return DurableCalls(store, name, retry_failed, asker)
 
     return run_durably(begin, calls, place, job=job, asker=asker)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -170,6 +170,18 @@ class Cache:
             known = self._fitting(call, kept)
             return known if known is not None else await call_next(call)
         return await self._lead(call, call_next, key, flight)
+
+    async def look(self, calls: Iterable[Call]) -> list[tuple[bytes | None, bool]]:
+        """The key of each call, and whether its answer is kept. Nothing is asked."""
+        return await asyncio.gather(*map(self._look, calls))
+
+    async def _look(self, call: Call) -> tuple[bytes | None, bool]:
+        key_of = self._keys.get(call.model)
+        if key_of is None:
+            key_of = self._keys[call.model] = await self._find(call)
+        key = key_of(call)
+        kept = await self._known(call, key) if key is not None else None
+        return key, kept is not None and self._fitting(call, kept) is not None
 
     async def _turn(self, key: bytes, flight: Flight) -> Kept | None:
         try:

@@ -125,6 +125,11 @@ class Axes:
         """The limits in force, per minute or day."""
         return {name: axis.per(DAY if name == "rpd" else MINUTE) for name, axis in self.by_name.items()}
 
+    def scale(self, share: float) -> None:
+        """Change every axis to a share of its limit."""
+        for axis in self.by_name.values():
+            axis.scale(share)
+
     def holds(self, cause: str) -> bool:
         """Whether calls may wait for an axis under this cause."""
         return any(axis.cause == cause for axis in self.by_name.values())

@@ -149,6 +149,13 @@ class Axis:
         else:
             self.gcra.give(cost - used)
 
+    def scale(self, share: float) -> None:
+        """Change the limit to a share of it. What may go at once, in seconds of the rate, stays."""
+        self.limit *= share
+        self._known *= share
+        self._credit *= share
+        self.gcra.rate *= share
+
     @property
     def trial(self) -> Trial | None:
         """The trial of how much goes ahead: from the first call until a minute is over, or until headers say so."""

@@ -114,6 +114,13 @@ class InFlight:
         if self._crowd is not None:
             self._crowd.take_back(now)
 
+    def scale(self, share: float) -> None:
+        """Change the bounds that are given to a share of them, with nothing in flight."""
+        self.own = 0
+        self._most = max(1.0, self._most * share)
+        if self._concurrency is not None:
+            self._concurrency = max(1, round(self._concurrency * share))
+
     def unbind(self) -> None:
         """A limit per time became known: keep only the user's bound."""
         self._backlog = None

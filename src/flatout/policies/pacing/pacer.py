@@ -16,6 +16,7 @@ was refused.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -77,6 +78,7 @@ class Pacer:
         charge: how the provider charges tokens, as far as answers tell.
         exclusive: enter it around every call of the pacer; it keeps other programs out.
         recheck: seconds after which a call that waits should ask again.
+        shares: whether other processes hold the limits in common with this one.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Pacer:
         self.charge = Charge(reserve)
         self.exclusive: AbstractContextManager[None] = shared if shared is not None else nullcontext()
         self.recheck = math.inf if shared is None else RECHECK
-        self._shares = shared is not None
+        self.shares = shared is not None
         self._pause = Pause(shared)
         self._trials = Trials(even, depths, idle)
         self._axes = Axes(limits, now, self.charge, self._trials, requests_per_day=requests_per_day, shared=shared)
@@ -184,6 +186,13 @@ class Pacer:
             rates["rpm"] = self.search.rate * MINUTE
         return {name: rate for name, rate in rates.items() if rate != given.get(name)}
 
+    def scaled(self, share: float) -> Pacer:
+        """A copy with nothing in flight and this share of every limit: what it does can be tried out."""
+        tried = copy.deepcopy(self)
+        tried._axes.scale(share)
+        tried._in_flight.scale(share)
+        return tried
+
     # A call asks, and goes.
 
     def never(self, need: Need) -> str | None:
@@ -195,7 +204,7 @@ class Pacer:
 
         `inf` means that no time will help, only another call's end.
         """
-        if self._shares:
+        if self.shares:
             self._catch_up(now)
         if not self._in_flight.has_room(now):
             return math.inf, "concurrency"
@@ -237,7 +246,7 @@ class Pacer:
             now: the present.
             wall: the wall clock, in seconds since the epoch.
         """
-        if self._shares:
+        if self.shares:
             self._catch_up(now)
         self._in_flight.answered(need, now - sent, now)
         if self._pause.answered(sent, now):
@@ -371,7 +380,7 @@ class Pacer:
 
     def _catch_up(self, now: float) -> None:
         """Learn what other programs have come to know."""
-        if self._shares:
+        if self.shares:
             if self._axes.catch_up(now):
                 self._know_more()
             self._discovery.catch_up(now)

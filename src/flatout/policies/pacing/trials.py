@@ -31,7 +31,7 @@ class Trials:
 
     def __init__(self, even: bool, depths: Mapping[str, float] = NO_DEPTHS, idle: float = math.inf) -> None:
         self.even = even
-        self._depths = depths
+        self._depths = dict(depths)
         self._idle = idle
         self._refused_at = -math.inf  # when a trial ended; what was sent before may still be refused for it
         self._unheard = LOT  # refusals that it may still explain
