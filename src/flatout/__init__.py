@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .sync import run
     from .values import Answered, Budget, Call, Endpoint, Failed, Limits, Reply, Result, Route, ToolCall, Usage
     from .values.attachments import File, Image
+    from .values.plan import Plan
 
 __all__ = [
     "Answered",
@@ -89,6 +90,7 @@ __all__ = [
     "NotSent",
     "OutputError",
     "Overloaded",
+    "Plan",
     "ProtocolError",
     "ProviderError",
     "QuotaExhausted",
@@ -133,6 +135,7 @@ __getattr__ = lazy(
             "Usage",
         ),
         "values.attachments": ("File", "Image"),
+        "values.plan": ("Plan",),
     },
 )
 

@@ -30,6 +30,7 @@ from .providers.targets import Targets
 from .stack import KeptAnswers
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
 from .values.budget import Budget
+from .values.plan import Plan
 from .values.reply import without_raw
 from .values.secret import Secret, conceal, veil
 
@@ -373,24 +374,10 @@ class Client(Overview):
             StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
         self._engine.bind()
-        if isinstance(calls, str | bytes | Mapping | Call):
-            raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
-        check_names(options, CALL)
-        check_variants(models, samples)
-        if models is not None and "model" in options:
-            raise ConfigError("give model or models, not both")
-        for name in models or ():
-            self.check(Call("", model=name))
-        options |= {} if output is None else {"output": output}
-        if options:
-            calls = ForAll(options).put_into(calls)
-        if models is not None or samples is not None:
-            calls = expanded(calls, models, samples)
+        calls = self._all(calls, models, samples, options if output is None else {**options, "output": output})
         if store is None:
             return fan_out(calls, self._result, self.window)
-        server = self.servers(models)
-        job = {"model": self.model, "models": models, "samples": samples, "server": server}
-        return durable_calls(calls, store, asker=self, job=job, retry_failed=retry_failed)
+        return durable_calls(calls, store, asker=self, job=self._job(models, samples), retry_failed=retry_failed)
 
     def map(
         self,
@@ -454,6 +441,86 @@ class Client(Overview):
         if not callable(agent):
             raise ConfigError(f"run_agent takes an agent, and then its intent, not a {type(agent).__name__}")
         return await agent(intent, self)
+
+    async def plan(
+        self,
+        calls: Calls[OutputT],
+        *,
+        sample: int | str = 50,
+        sample_budget: float = 1.0,
+        dry_run: bool = False,
+        models: Sequence[str] | None = None,
+        samples: int | None = None,
+        store: str | os.PathLike[str] | None = None,
+        output: OutputType[OutputT] | None = None,
+        **options: Any,
+    ) -> Plan:
+        """Forecast what many calls will cost and how long they will take, from a sample of them that is asked.
+
+        The sample is chosen at random, but from short and long prompts in the right numbers. Planned again, the same
+        calls have the same sample.
+
+        Args:
+            calls: as for `gather`. They are read once, so give a list if you want to ask them afterwards.
+            sample: how many calls of each model to ask, or the share of them, such as ``"2%"``.
+            sample_budget: the most US dollars that the sample may cost.
+            dry_run: ask nothing, and assume how long answers are.
+            models: as for `gather`.
+            samples: as for `gather`.
+            store: a run file, which keeps the sample's results. Give the same to `gather` or `as_completed`: they then
+                do not ask for them again. Without it, the results are not kept.
+            output: as for `gather`.
+            **options: as for `gather`.
+
+        Raises:
+            ConfigError: a parameter is wrong, there is no call, nothing is left to ask, or a price is not known (see
+                ``allow_unknown_price``).
+            StoreError: as for `as_completed`.
+        """
+        self._engine.bind()
+        from .planning.calls import plan_calls
+        from .planning.size import SampleSize
+
+        if callable(calls):
+            raise ConfigError("a plan takes calls: what an agent or a function will ask is known only when it runs")
+        made = self._all(calls, models, samples, options if output is None else {**options, "output": output})
+        return await plan_calls(
+            made,
+            asker=self,
+            engine=self._engine,
+            size=SampleSize.of(sample),
+            usd=sample_budget,
+            each=check_variants(models, samples),
+            store=store,
+            job=self._job(models, samples),
+            dry_run=dry_run,
+        )
+
+    def _all(
+        self, calls: Calls[Any], models: Sequence[str] | None, samples: int | None, options: dict[str, Any]
+    ) -> Calls[Any]:
+        """The calls with the parameters of all, for each model and sample.
+
+        Raises:
+            ConfigError: a parameter is wrong, or belongs elsewhere.
+        """
+        if isinstance(calls, str | bytes | Mapping | Call):
+            raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
+        check_names(options, CALL)
+        check_variants(models, samples)
+        if models is not None and "model" in options:
+            raise ConfigError("give model or models, not both")
+        for name in models or ():
+            self.check(Call("", model=name))
+        if options:
+            calls = ForAll(options).put_into(calls)
+        if models is not None or samples is not None:
+            calls = expanded(calls, models, samples)
+        return calls
+
+    def _job(self, models: Sequence[str] | None, samples: int | None) -> dict[str, Any]:
+        """What makes the answers of two runs comparable."""
+        return {"model": self.model, "models": models, "samples": samples, "server": self.servers(models)}
 
     async def _result(self, index: int, value: CallLike, journey: Journey | None = None) -> Result[Any]:
         journey = journey or Journey(asyncio.get_running_loop().time())

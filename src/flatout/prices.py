@@ -136,18 +136,6 @@ class Prices:
         """Whether the target's tokens cost nothing, however many they are."""
         return self._rates(target, 0, None, None) == _FREE
 
-    def context(self, target: Target) -> int | None:
-        """The most tokens that a model takes, its answer included; None if that is not known. Loads the table."""
-        if target.endpoint.self_hosted:
-            return None
-        snapshot = _table()
-        try:
-            provider = snapshot.find_provider(None, None, target.endpoint.base_url)
-            _, info = snapshot.find_provider_model(target.model, provider, None, None)
-        except LookupError:
-            return None
-        return info.context_window
-
     def worst_case(
         self, target: Target, input_tokens: int, max_tokens: int | None, *, service_tier: str | None = None
     ) -> float | None:

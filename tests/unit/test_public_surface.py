@@ -20,7 +20,7 @@ NAMES = [
     "CircuitOpen",
     "Client", "Config", "ConfigError", "ConnectError", "ContentFiltered", "ContextTooLong", "DeadlineExceeded",
     "EmptyAnswer", "Endpoint", "Exited", "Failed", "File", "FlatoutError", "GuardrailTripped", "Image",
-    "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "ProtocolError", "ProviderError",
+    "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "Plan", "ProtocolError", "ProviderError",
     "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "Route", "RunDamaged", "RunLocked", "RunMismatch",
     "SchemaMismatch", "ServerError", "StepUnknown", "StoreError", "ToolCall", "TransportError", "Truncated",
     "Usage", "UsageLimitReached", "run",
@@ -117,6 +117,8 @@ def test_the_clients_methods_take_what_they_took():
     stored = ["store", "retry_failed", "output", "options"]
     assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", *stored]
     assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", *stored]
+    planned = ["sample", "sample_budget", "dry_run", "models", "samples", "store", "output", "options"]
+    assert parameters(Client.plan) == ["self", "calls", *planned]
     assert parameters(Client.stream) == ["self", "call", "options"]
     assert parameters(Client.embed) == ["self", "texts", "model", "dimensions"]
     assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed"]

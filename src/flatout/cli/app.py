@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cache, inspect, local, run, simulate, trace, trust
+from . import cache, inspect, local, plan, run, simulate, trace, trust
+from .asked import taking
 from .terminal import show
 
 HELP = """\
@@ -21,6 +22,7 @@ EPILOG = """\
 
 $ flatout local pull          # a small model for trials: no key, no network
 $ flatout run prompts.jsonl -o answers.jsonl -m local
+$ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini
 $ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini --rpm 10k
 $ flatout status answers.jsonl
 """
@@ -56,7 +58,8 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_top)
-    app.command("run", epilog=run.EPILOG)(run.run)
+    app.command("run", epilog=run.EPILOG)(taking(run.run))
+    app.command("plan", epilog=plan.EPILOG)(taking(plan.plan, plan.OPTIONS))
     app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
     app.command("trace", epilog=trace.EPILOG)(trace.trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flatout.errors import FlatoutError
 from flatout.runs.process import allow_many_files, tune_collector
@@ -13,13 +13,35 @@ from flatout.tasks.loop import loop_factory
 from .progress import watch
 
 if TYPE_CHECKING:
-    from flatout.runs.job import RunEnd
-    from flatout.runs.runner import Runner
+    from flatout.runs.story.progress import Progress
 
     from .progress import Display
 
+EndT = TypeVar("EndT", covariant=True)
 
-def execute(runner: Runner, display: Display) -> RunEnd:
+
+class Runs(Protocol[EndT]):
+    """What can be run: a runner, or a planner."""
+
+    @property
+    def progress(self) -> Progress:
+        """The counters."""
+        ...
+
+    async def run(self) -> EndT:
+        """Run to the end."""
+        ...
+
+    def refresh(self) -> None:
+        """Bring the live values of the counters up to date."""
+        ...
+
+    def stop(self) -> None:
+        """Stop; at the second call, at once."""
+        ...
+
+
+def execute(runner: Runs[EndT], display: Display) -> EndT:
     """Run to the end in a new event loop, showing progress."""
     tune_collector()
     allow_many_files()
@@ -30,7 +52,7 @@ def execute(runner: Runner, display: Display) -> RunEnd:
             raise FlatoutError("the run was cancelled") from None
 
 
-async def _watched(runner: Runner, display: Display) -> RunEnd:
+async def _watched(runner: Runs[EndT], display: Display) -> EndT:
     stopping = _Stopping(runner)
     stopping.listen()
     watcher = asyncio.ensure_future(watch(runner.refresh, runner.progress, display, stopping.note))
@@ -46,7 +68,7 @@ async def _watched(runner: Runner, display: Display) -> RunEnd:
 class _Stopping:
     """Handles Ctrl-C and its like: the first waits for calls in flight, the second drops them, the third kills."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runs[object]) -> None:
         self._runner = runner
         self._asked = 0
         self._handled: list[signal.Signals] = []

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 _INPUT, _MODEL, _ANSWERS, _LIMITS, _TIME, _RUN = "Input", "Model", "Answers", "Limits", "Time", "Run"
+_PLAN = "Plan"
 
 Source = Annotated[
     str,
@@ -445,3 +446,34 @@ Plain = Annotated[
     bool,
     typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),
 ]
+
+Sample = Annotated[
+    str,
+    typer.Option(
+        metavar="N|P%", help="How many calls of each model to ask, or the share of them.", rich_help_panel=_PLAN
+    ),
+]
+
+SampleBudget = Annotated[
+    float,
+    typer.Option(metavar="USD", min=0.0, help="The most that the sample may cost.", rich_help_panel=_PLAN),
+]
+
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", metavar="", help="Ask nothing, and say what is assumed.", rich_help_panel=_PLAN),
+]
+
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", metavar="", help="Go on with the run, whatever it costs.", rich_help_panel=_PLAN),
+]
+
+ConfirmAbove = Annotated[
+    float | None,
+    typer.Option(
+        metavar="USD", min=0.0, help="Go on with the run; ask first if it may cost more.", rich_help_panel=_PLAN
+    ),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the plan as JSON.", rich_help_panel=_PLAN)]

@@ -209,6 +209,26 @@ def headers(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+_OF_A_PLAN = {"--sample": True, "--sample-budget": True, "--confirm-above": True, "--dry-run": False, "--yes": False}
+"""The options that only a plan has, and whether each takes a value."""
+
+
+def as_run(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the run that a plan is about; those of any other command as they are."""
+    if not arguments or arguments[0] != "plan":
+        return list(arguments)
+    kept, value = ["run"], False
+    for argument in arguments[1:]:
+        name, equals, _ = argument.partition("=")
+        if value:
+            value = False
+        elif name in _OF_A_PLAN or argument == "--json":
+            value = not equals and _OF_A_PLAN.get(name, False)
+        else:
+            kept.append(argument)
+    return kept
+
+
 def command_line(arguments: Sequence[str]) -> str:
     """The command to type again to continue the run: quoted, without ``--fresh``, and without keys.
 

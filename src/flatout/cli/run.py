@@ -9,24 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
-from . import options
+from .asked import Asked
 from .exit_codes import FAILED, INTERRUPTED
-from .parse import (
-    CACHE_FOLDER,
-    budget_of,
-    command_line,
-    given,
-    headers,
-    number,
-    output_of,
-    params,
-    port,
-    text_or_file,
-)
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
@@ -65,162 +51,26 @@ nothing was sent; 130 interrupted.
 _LARGE = 20_000_000  # bytes; checking a smaller file takes less than a second or two
 
 
-def run(
-    context: typer.Context,
-    source: options.Source,
-    output: options.Output = None,
-    model: options.Model = None,
-    prompt: options.Prompt = None,
-    system: options.System = None,
-    image: options.Image = None,
-    nulls: options.Nulls = "error",
-    same_prompt: options.SamePrompt = False,
-    format: options.Format = None,
-    encoding: options.Encoding = "utf-8",
-    limit: options.Limit = None,
-    param: options.Param = None,
-    schema: options.Schema = None,
-    choices: options.Choices = None,
-    reasks: options.Reasks = None,
-    fail_truncated: options.FailTruncated = False,
-    samples: options.Samples = None,
-    base_url: options.BaseUrl = None,
-    header: options.Header = None,
-    trust_env: options.TrustEnv = False,
-    rpm: options.Rpm = None,
-    tpm: options.Tpm = None,
-    itpm: options.Itpm = None,
-    otpm: options.Otpm = None,
-    rpd: options.Rpd = None,
-    burst: options.Burst = None,
-    concurrency: options.Concurrency = None,
-    adaptive: options.Adaptive = None,
-    share: options.Share = None,
-    wait_for_quota: options.WaitForQuota = False,
-    budget: options.Budget = None,
-    allow_unknown_price: options.AllowUnknownPrice = False,
-    timeout: options.Timeout = None,
-    first_byte: options.FirstByte = None,
-    between_bytes: options.BetweenBytes = None,
-    deadline: options.Deadline = None,
-    retries: options.Retries = None,
-    give_up: options.GiveUp = None,
-    retry_share: options.RetryShare = None,
-    repeats: options.Repeats = None,
-    retry_failed: options.RetryFailed = False,
-    cache: options.Cache = None,
-    cache_max_age: options.CacheMaxAge = None,
-    reuse: options.Reuse = None,
-    prompt_cache: options.PromptCache = None,
-    fresh: options.Fresh = False,
-    run_file: options.RunFile = None,
-    no_prompts: options.NoPrompts = False,
-    overwrite: options.Overwrite = False,
-    neutralise: options.Neutralise = False,
-    workers: options.Workers = 1,
-    otlp: options.Otlp = None,
-    metrics: options.Metrics = None,
-    config: options.Config = None,
-    quiet: options.Quiet = False,
-    plain: options.Plain = False,
-    verbose: options.Verbose = 0,
-) -> int:
+def run(asked: Asked) -> int:
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
     One row in, one answer or named error out, in the same order.
     A run can be interrupted at any time, and continues where it was.
     """
-    from flatout.runs.job import RunOptions
-    from flatout.runs.runner import Runner
-    from flatout.values.secret import conceal
-
     from . import logs
     from .before import Before
     from .progress import choose
-    from .run_names import find
 
-    models = tuple(model or ())
-    job = RunOptions(
-        source=source,
-        output=output,
-        run_file=run_file,
-        format=format,
-        encoding=encoding,
-        prompt=text_or_file("--prompt", prompt),
-        system=text_or_file("--system", system),
-        images=tuple(image or ()),
-        nulls=nulls,
-        same_prompt=same_prompt,
-        params={**params(param or ()), **output_of(schema, choices)},
-        model=models[0] if len(models) == 1 else None,
-        models=models if len(models) > 1 else None,
-        samples=samples,
-        limit=limit,
-        fresh=fresh,
-        retry_failed=retry_failed,
-        keep_prompts=not no_prompts,
-        overwrite=overwrite,
-        neutralise=neutralise,
-        command=command_line(context.obj or ()),
-        otlp=conceal(otlp),
-        metrics=port("--metrics", metrics),
-        workers=workers,
-    )
-    earlier = None if reuse is None else find(reuse)
-    made_with = _client_options(
-        limits=given(
-            {
-                "rpm": number("--rpm", rpm),
-                "tpm": number("--tpm", tpm),
-                "itpm": number("--itpm", itpm),
-                "otpm": number("--otpm", otpm),
-                "rpd": number("--rpd", rpd),
-                "burst": burst,
-                "concurrency": concurrency,
-                "adaptive": adaptive,
-                "shared": share,
-            }
-        ),
-        options=given(
-            {
-                "model": models[0] if models else None,
-                "base_url": base_url,
-                "timeout": timeout,
-                "first_byte": first_byte,
-                "between_bytes": between_bytes,
-                "deadline": deadline,
-                "retries": retries,
-                "give_up": give_up,
-                "retry_share": retry_share,
-                "repeats": repeats,
-                "reasks": reasks,
-                "budget": budget_of(budget),
-                "allow_unknown_price": allow_unknown_price or None,
-                "headers": headers(header or ()) or None,
-                "config": config,
-                "trust_env": trust_env,
-                "wait_for_quota": wait_for_quota or None,
-                "fail_truncated": fail_truncated or None,
-                "cache": cache if cache != CACHE_FOLDER else True,
-                "cache_max_age": cache_max_age,
-                "reuse": earlier and str(earlier),
-                "prompt_cache": prompt_cache,
-            }
-        ),
-    )
-    display = choose(quiet=quiet, plain=plain, answers_on_stdout=output in (None, "-"))
-    if output in (None, "-") and sys.stdout is None:
-        raise ConfigError("standard output is closed: name a file for the answers with -o")
-    runner = Runner(job, _client_maker(made_with, quiet=quiet), made_with=made_with)
-    if earlier is not None and os.path.realpath(earlier) == os.path.realpath(runner.run_file):
-        raise ConfigError(f"--reuse {reuse} is this run itself: write the new answers to another file, with -o")
-    if not quiet and (what := _patience(source)):
+    job, quiet = asked.job, asked.quiet
+    display = choose(quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
+    runner = runner_of(asked)
+    if not quiet and (what := _patience(job.source)):
         say(f"flatout: {what}")
-    with logs.shown(0 if quiet else verbose, once=workers > 1):
+    with logs.shown(0 if quiet else asked.verbose, once=job.workers > 1):
         runner.prepare()
         if runner.moved is not None and not quiet:
             say(f"flatout: the previous run is kept as {runner.moved}")
-        before = Before.of(runner, job, fail_truncated=fail_truncated)
+        before = Before.of(runner, job, fail_truncated=asked.fail_truncated)
         runner.progress.earlier = before.spent
         if not quiet:
             say(announcement(runner.progress, job, before, runner.destinations()))
@@ -228,6 +78,23 @@ def run(
     if outcome is None:
         return FAILED  # not the code for an unusable job, because calls were sent
     return conclude(runner.progress, job, outcome, before, quiet=quiet)
+
+
+def runner_of(asked: Asked) -> Runner:
+    """The runner of a job.
+
+    Raises:
+        ConfigError: the answers have nowhere to go, or the run would use its own answers.
+    """
+    from flatout.runs.runner import Runner
+
+    job = asked.job
+    if job.output in (None, "-") and sys.stdout is None:
+        raise ConfigError("standard output is closed: name a file for the answers with -o")
+    runner = Runner(job, _client_maker(asked.made_with, quiet=asked.quiet), made_with=asked.made_with)
+    if asked.earlier is not None and os.path.realpath(asked.earlier) == os.path.realpath(runner.run_file):
+        raise ConfigError(f"--reuse {asked.reuse} is this run itself: write the new answers to another file, with -o")
+    return runner
 
 
 def _executed(runner: Runner, job: RunOptions, display: Display) -> RunEnd | None:
@@ -320,14 +187,6 @@ def _patience(source: str) -> str:
     except (OSError, ValueError):
         return ""  # opening the file will report the error
     return f"checking every row of {clean(source)} before the first call …" if large else ""
-
-
-def _client_options(limits: dict[str, Any], options: dict[str, Any]) -> ClientOptions:
-    """The options of the client, and of each worker's."""
-    from flatout.runs.client_options import ClientOptions
-    from flatout.values import Limits
-
-    return ClientOptions(options, Limits(**limits) if limits else None)
 
 
 def _client_maker(made_with: ClientOptions, *, quiet: bool) -> Callable[[], Any]:

@@ -27,7 +27,9 @@ Fact = tuple[str, str]
 _LABEL = 12
 _INDENT = 2
 _NARROWEST = 40  # columns; a narrower terminal breaks lines itself
-_COMMAND = re.compile(r"flatout (?:run|status|export|trace|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*")
+_COMMAND = re.compile(
+    r"flatout (?:run|plan|status|export|trace|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*"
+)
 _GLUE = "\x00"
 
 

@@ -180,7 +180,7 @@ class Cache:
         if key_of is None:
             key_of = self._keys[call.model] = await self._find(call)
         key = key_of(call)
-        kept = await self._known(call, key) if key is not None else None
+        kept = await self._known(call, key, claims=False) if key is not None else None
         return key, kept is not None and self._fitting(call, kept) is not None
 
     async def _turn(self, key: bytes, flight: Flight) -> Kept | None:
@@ -221,14 +221,15 @@ class Cache:
                 self._let_go(key)
         return reply
 
-    async def _known(self, call: Call, key: bytes) -> Kept | None:
+    async def _known(self, call: Call, key: bytes, *, claims: bool = True) -> Kept | None:
         since = -math.inf if self._max_age is None else self._wall() - self._max_age
-        if self._answers is not None and (kept := await self._answers.get(key, since)) is not None:
+        if self._answers is not None and (kept := await self._answers.get(key, since, claims=claims)) is not None:
             return kept
         kept = await self._older.get(call) if self._older is not None else None
         if kept is None or kept.at < since:
             return None
-        self._let_go(key)
+        if claims:
+            self._let_go(key)
         return kept
 
     def _let_go(self, key: bytes) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.run import keep
 from flatout.edge.fan_out import fan_out
+from flatout.values import Result
 
 from .asking import ask
 from .job import RunOptions
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from flatout.store import RunFile
 
 
+Heard = Callable[[Result[Any] | None, Work], None]
+"""Hears of a row that is over: its result, or None if it was dropped."""
+
+
 class Alone:
     """Asks rows with one client.
 
@@ -31,16 +36,24 @@ class Alone:
         options: the run's.
         progress: the run's counters.
         warn: receives problems beside the run.
+        heard: hears of each row that is over.
     """
 
     def __init__(
-        self, client: Client, store: RunFile, options: RunOptions, progress: Progress, warn: Callable[[str], None]
+        self,
+        client: Client,
+        store: RunFile,
+        options: RunOptions,
+        progress: Progress,
+        warn: Callable[[str], None],
+        heard: Heard | None = None,
     ) -> None:
         self._client = client
         self._store = store
         self._options = options
         self._progress = progress
         self._warn = warn
+        self._heard = heard
         self._under_way = UnderWay()
         self._tally: Tally | None = None
 
@@ -76,10 +89,14 @@ class Alone:
         notes = NotedAttempts(self._store, work.index)
         result = await ask(self._client, work.call, work.index, under_way=self._under_way, notes=notes)
         if result is None:
+            if self._heard is not None:
+                self._heard(None, work)
             return
         await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self._options.keep_prompts)
         assert self._tally is not None
         self._tally.finished(result, work.index)
+        if self._heard is not None:
+            self._heard(result, work)
 
     def _exporting(self) -> AbstractAsyncContextManager[object]:
         otlp, metrics = self._options.otlp, self._options.metrics

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -22,11 +22,11 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError, StoreError
-from flatout.store import RunFile, RunReader, RunState, remove
+from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.tasks.closing import close_all
 from flatout.values import Call
 
-from .alone import Alone
+from .alone import Alone, Heard
 from .client_options import ClientOptions
 from .input.arrivals import Arrivals
 from .input.check import Findings, check, check_row
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flatout")
 
+FORECAST = "forecast"
+"""The fact in the run file that holds its plan's forecast."""
+
 _BATCH = 100  # rows that are read from the input in one go
 
 
@@ -64,6 +67,7 @@ class Runner:
         progress: the counters; see `refresh`.
         run_file: the file that holds the run.
         moved: where ``fresh`` moved the previous run; None if there was none.
+        recipe: how a row becomes a call.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Runner:
         self._output = None if options.output is None or is_stream(options.output) else options.output
         self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)
-        self._recipe = Recipe(
+        self.recipe = Recipe(
             prompt=options.prompt,
             system=options.system,
             images=options.images,
@@ -90,7 +94,7 @@ class Runner:
             variants=variants,
             nulls=options.nulls,
         )
-        self.run_file = run_file_of(options.source, options.output, options.run_file, self._recipe.describe())
+        self.run_file = run_file_of(options.source, options.output, options.run_file, self.recipe.describe())
         self._claim = Claim()
         self._limit = options.limit and options.limit * variants.count
         self._stops = 0
@@ -114,22 +118,72 @@ class Runner:
             ConfigError: an option, the key, the output's place or a row of the input is wrong.
             StoreError: the run file cannot be used, or belongs to another job.
         """
-        options = self.options
-        self._claim = Claim.of(self.run_file, source=where(options.source), overwrite=options.overwrite)
-        check_output(options.output or "-", claim=self._claim)
-        if not options.same_prompt:
-            self._recipe.check_varies()
-        self._client = self._make_client()
-        source = open_input(options.source, format=options.format, encoding=options.encoding)
-        self._input = self._recipe.variants.of(source)
+        source, client = self._begin()
         try:
-            self._check_input(self._input, self._client)
+            self._check_input(source, client)
         except BaseException:
             if self._store is not None:
                 self._store.mark(self._state_before)
                 self._store.close_now()
             self._discard()
             raise
+
+    def look(self) -> None:
+        """Find every error of options, key and input as `prepare` does, without touching the run file.
+
+        Raises:
+            ConfigError: as for `prepare`.
+        """
+        source, _ = self._begin()
+        self._checked = check(source, self.recipe, limit=self._limit, accept=self._accept)
+        self.progress.total = self._checked.rows
+
+    def works(self) -> Iterator[Work]:
+        """All rows of the input, read once more.
+
+        Raises:
+            ConfigError: the input can be read only once.
+        """
+        assert self._input is not None
+        if not self._input.repeatable:
+            raise ConfigError(f"{self._input.name} can be read only once: save it to a file first")
+        return (self._work(index, row) for index, row in self._rows(self._input))
+
+    def finished(self) -> Iterator[Finished]:
+        """The rows of the run file that will not be asked again."""
+        if self._store is not None:
+            found = self._store.finished()
+        elif self.options.fresh or not self.run_file.exists():
+            return iter(())
+        else:
+            found = RunReader.open(self.run_file).finished()
+        return (each for each in found if each.state not in self._again)
+
+    def asks_again(self, state: ItemState) -> bool:
+        """Whether a row that ended so is asked once more."""
+        return state in self._again
+
+    @asynccontextmanager
+    async def open_for_sample(self) -> AsyncIterator[None]:
+        """A block in which `sample` may be used, instead of `run`. The run will continue from there."""
+        self.progress.started = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            await close_all(partial(self.store.mark, "interrupted"), self.store.close)
+
+    async def sample(self, works: AsyncIterator[Work], heard: Heard) -> None:
+        """Ask some rows, and keep their results. This closes the client.
+
+        Args:
+            works: the rows.
+            heard: hears of each row that is over: its result, or None if it was dropped.
+
+        Raises:
+            StoreError: as for `run`.
+        """
+        alone = self._asks = Alone(self.client, self.store, self.options, self.progress, self._warn, heard)
+        await alone.ask(works)
 
     async def run(self) -> RunEnd:
         """Ask every row that has no answer yet, and write the output.
@@ -168,6 +222,18 @@ class Runner:
         """How many attempts this process has sent, or its workers."""
         return self._asks.sent if self._asks is not None else 0
 
+    @property
+    def client(self) -> Client:
+        """The client, after `prepare` or `look`."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def store(self) -> RunFile:
+        """The run file, after `prepare`."""
+        assert self._store is not None
+        return self._store
+
     def destinations(self) -> list[str]:
         """The models that rows go to unless they name one, each with its host where the name alone does not tell it."""
         assert self._client is not None
@@ -179,11 +245,21 @@ class Runner:
     def _asking(self, client: Client, store: RunFile) -> Alone | Team:
         """Who asks the rows: this process, or several."""
         if self.options.workers == 1:
-            return Alone(client, store, self.options, self.progress, self._warn)
+            return Alone(client, store, self.options, self.progress, self._warn, self._watch(client, store))
         from .workers.assembly import team_for  # loaded for those who want it
 
         assert self._made_with is not None
         return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file))
+
+    def _watch(self, client: Client, store: RunFile) -> Heard | None:
+        """What compares the run with its plan; None if it was not planned."""
+        if (fact := store.fact(FORECAST)) is None:
+            return None
+        from .plan.forecast import Watch
+
+        loop, progress = asyncio.get_running_loop(), self.progress
+        watch = Watch.of(fact, client.model, lambda: loop.time() - progress.started, self._warn)
+        return None if watch is None else watch.heard
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
@@ -203,6 +279,18 @@ class Runner:
         if self._asks is not None:
             self._asks.stop()
 
+    def _begin(self) -> tuple[Input, Client]:
+        """Check the options, make the client and open the input."""
+        options = self.options
+        self._claim = Claim.of(self.run_file, source=where(options.source), overwrite=options.overwrite)
+        check_output(options.output or "-", claim=self._claim)
+        if not options.same_prompt:
+            self.recipe.check_varies()
+        self._client = self._make_client()
+        source = open_input(options.source, format=options.format, encoding=options.encoding)
+        self._input = self.recipe.variants.of(source)
+        return self._input, self._client
+
     def _accept(self, call: Call) -> None:
         """Refuse a call that cannot be made."""
         assert self._client is not None
@@ -212,9 +300,9 @@ class Runner:
 
     def _checked_first(self, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
         """The rows of a pipe. All variants of its first row are checked before the first call, for all of them."""
-        first = list(islice(rows, self._recipe.variants.count))
+        first = list(islice(rows, self.recipe.variants.count))
         for _, row in first:
-            check_row(row, self._recipe, self._accept)
+            check_row(row, self.recipe, self._accept)
         return chain(first, rows)
 
     def _check_input(self, source: Input, client: Client) -> None:
@@ -224,8 +312,8 @@ class Runner:
         if source.repeatable and not options.fresh and self.run_file.exists():
             store = self._open_store()
             rows = options.keep_prompts
-            verification = Verification(store, str(self.run_file), self._recipe, self._again, rows=rows)
-        self._checked = check(source, self._recipe, limit=self._limit, accept=self._accept, verify=verification)
+            verification = Verification(store, str(self.run_file), self.recipe, self._again, rows=rows)
+        self._checked = check(source, self.recipe, limit=self._limit, accept=self._accept, verify=verification)
         total = self.progress.total = self._checked.rows
         if verification is not None:
             verification.conclude(source.name, total if options.limit is None else None)
@@ -257,10 +345,10 @@ class Runner:
             with suppress(StoreError), RunReader.open(self.run_file) as reader:
                 self._state_before = reader.info().state
         assert self._client is not None
-        server = self._client.servers(self._recipe.variants.models or (self._recipe.model and [self._recipe.model]))
+        server = self._client.servers(self.recipe.variants.models or (self.recipe.model and [self.recipe.model]))
         self._store = RunFile.open(
             self.run_file,
-            job={**self._recipe.describe(), "server": server},
+            job={**self.recipe.describe(), "server": server},
             command=options.to_continue(str(self.run_file)),
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,
@@ -280,10 +368,10 @@ class Runner:
     def _own_rows(self) -> Iterator[OwnRow]:
         """The input's rows, read once more for a run file that does not hold them."""
         assert self._input is not None
-        return own_rows(self._rows(self._input), self._recipe)
+        return own_rows(self._rows(self._input), self.recipe)
 
     def _work(self, index: int, row: Row) -> Work:
-        return Work.of(index, row, self._recipe)
+        return Work.of(index, row, self.recipe)
 
     async def _pending(self) -> AsyncIterator[Work]:
         """The rows to ask: those without a result, and those whose failure may be retried."""

@@ -36,3 +36,11 @@ def beginning(value: Any) -> Any:
 def dollars(cost: float) -> Bare:
     """US dollars, to four digits, without an exponent."""
     return Bare(f"{Decimal(f'{cost:.4g}'):f}")
+
+
+def lasting(seconds: float) -> str:
+    """A duration in the largest unit that leaves two digits: ``45 s``, ``12 min``, ``30 h``."""
+    for size, unit in ((3_600.0, "h"), (60.0, "min")):
+        if seconds >= 10 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:,.0f} s"

@@ -1,0 +1,142 @@
+"""``flatout plan``: what a run will cost and how long it will take."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any
+
+from flatout.errors import ConfigError
+
+from . import options
+from .asked import Asked
+from .exit_codes import FAILED, INTERRUPTED
+from .run import run, runner_of
+from .terminal import is_live, say, sentence, show, show_json
+
+if TYPE_CHECKING:
+    from flatout.runs.plan.planner import Planner
+    from flatout.values.plan import Plan
+
+EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini
+$ flatout plan mails.csv -o labels.csv -m openai/gpt-5-mini \\
+    -m anthropic/claude-haiku-4-5 --prompt "{{ text }}" --choices spam,ham
+$ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini --dry-run
+$ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
+    --confirm-above 10
+
+[bold]The sample is kept[/bold]: run the same command with [bold]run[/bold] in the place of [bold]plan[/bold], and \
+its rows are not asked again.
+
+[bold]Exit codes[/bold]: 0 planned; 1 no answer in the sample; 2 unusable input or options, nothing was sent; 130 \
+interrupted. With --yes or --confirm-above, those of flatout run.
+"""
+
+
+def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
+OPTIONS = (
+    _option("sample", options.Sample, "50"),
+    _option("sample_budget", options.SampleBudget, 1.0),
+    _option("dry_run", options.DryRun, False),
+    _option("yes", options.Yes, False),
+    _option("confirm_above", options.ConfirmAbove, None),
+    _option("json", options.AsJson, False),
+)
+"""The options that a run does not have."""
+
+
+def plan(
+    asked: Asked,
+    *,
+    sample: str,
+    sample_budget: float,
+    dry_run: bool,
+    yes: bool,
+    confirm_above: float | None,
+    json: bool,
+) -> int:
+    """Say what a run will cost and how long it will take.
+
+    Asks a sample of the rows, and keeps the answers: the run does not pay for them again.
+    Takes all options of flatout run.
+    """
+    from flatout.planning.calls import NothingLeft
+
+    goes_on = yes or confirm_above is not None
+    if dry_run and goes_on:
+        raise ConfigError(
+            "--dry-run asks nothing, so it cannot go on with the run: leave out --yes and --confirm-above"
+        )
+    try:
+        made = _planned(asked, sample, sample_budget, dry_run=dry_run)
+    except NothingLeft as nothing:
+        say(f"flatout: {sentence(nothing)}")
+        return run(asked) if goes_on else 0
+    if made is None:
+        return INTERRUPTED
+    _tell(made, json=json, beside_answers=goes_on and asked.job.output in (None, "-"))
+    if made.measured and made.left and not any(model.input_tokens is not None for model in made.models):
+        return FAILED
+    if not goes_on or not (yes or _confirmed(made, confirm_above or 0.0)):
+        return 0
+    return run(asked)
+
+
+def _planned(asked: Asked, sample: str, usd: float, *, dry_run: bool) -> Plan | None:
+    """The plan; None if it was interrupted."""
+    from flatout.planning.size import SampleSize
+    from flatout.runs.plan.planner import Planner
+
+    from . import logs
+    from .progress import choose
+
+    size = SampleSize.of(sample)
+    display = choose(quiet=asked.quiet, plain=asked.plain, answers_on_stdout=False)
+    planner = Planner(runner_of(asked), size, usd, dry_run=dry_run)
+    with logs.shown(0 if asked.quiet else asked.verbose):
+        planner.prepare()
+        return _executed(planner, display)
+
+
+def _executed(planner: Planner, display: Any) -> Plan | None:
+    from .execute import execute
+
+    made = execute(planner, display)
+    if made is None:
+        say("flatout: interrupted; the answers so far are kept, and the same command goes on")
+    return made
+
+
+def _tell(made: Plan, *, json: bool, beside_answers: bool) -> None:
+    """Print the plan: to standard output, unless the answers of the run will go there."""
+    from .plan_text import lines
+
+    if json and not beside_answers:
+        import msgspec
+
+        show_json(msgspec.to_builtins(made))
+    elif beside_answers:
+        say("\n".join(lines(made)))
+    else:
+        show("\n".join(lines(made)), fit=True)
+
+
+def _confirmed(made: Plan, most: float) -> bool:
+    """Whether the run may go on: it is cheap enough, or the user says so."""
+    from .plan_text import money
+
+    if made.cost is not None and made.cost.p90 <= most:
+        return True
+    what = "an unknown amount" if made.cost is None else money(made.cost)
+    if not is_live(sys.stdin):
+        say(f"flatout: not run: it may cost {what}, and nobody is here to confirm that; --yes goes on all the same")
+        return False
+    import typer
+
+    return bool(typer.confirm(f"Go on, for {what}?", default=False, err=True))

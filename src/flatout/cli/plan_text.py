@@ -1,0 +1,141 @@
+"""A plan in words: what a job costs and takes, by model and by lane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from . import figures
+from .terminal import Fact, clean, lay_out
+
+if TYPE_CHECKING:
+    from flatout.values.plan import Lane, ModelPlan, Plan, Range
+
+_ON = {
+    "rpm": "requests per minute",
+    "tpm": "tokens per minute",
+    "itpm": "input tokens per minute",
+    "otpm": "output tokens per minute",
+    "rpd": "requests per day",
+    "concurrency": "calls at once",
+}
+_BOUND_BY = {"requests": ("rpm", "rpd"), "tokens": ("tpm", "itpm", "otpm"), "concurrency": ("concurrency",)}
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan, line by line."""
+    found = [_headline(plan), *lay_out(_whole(plan))]
+    for model in plan.models:
+        found += ["", _name(plan, model), *lay_out(_model(model))]
+    if plan.assumed:
+        found += ["", "Assumed", *(f"  {clean(each)}" for each in plan.assumed)]
+    return found
+
+
+def _headline(plan: Plan) -> str:
+    left = f"{figures.counted(plan.left, 'call')} left of {figures.count(plan.calls)}"
+    if plan.cost is None:
+        return f"{left}: cost unknown{_taking(plan)}"
+    return f"{left}: {money(plan.cost)}{_taking(plan)}"
+
+
+def _taking(plan: Plan) -> str:
+    return "" if plan.seconds is None else f", {time(plan.seconds)}"
+
+
+def _name(plan: Plan, model: ModelPlan) -> str:
+    """The model's name; beside others with what it costs and takes."""
+    name = clean(model.model)
+    if len(plan.models) == 1:
+        return name
+    told = [] if model.cost is None else [money(model.cost)]
+    told += [] if model.seconds is None else [time(model.seconds)]
+    return f"{name}: {figures.counted(model.left, 'call')} left, {', '.join(told) or 'not forecast'}"
+
+
+def _whole(plan: Plan) -> Iterator[Fact]:
+    if plan.measured:
+        yield "sample", f"{figures.counted(plan.asked, 'call')} asked and kept, for {figures.dollars(plan.spent)}"
+    if plan.finished > plan.asked:
+        yield "finished", f"{figures.counted(plan.finished, 'call')}, the sample included"
+    if plan.cached:
+        yield "cached", f"{figures.counted(plan.cached, 'call')} that cost nothing: left out"
+    if plan.duplicates:
+        yield "repeated", _repeated(plan)
+
+
+def _repeated(plan: Plan) -> str:
+    what = figures.counted(plan.duplicates, "call")
+    if plan.cached or plan.left + plan.finished + plan.too_long + plan.cached < plan.calls:
+        return f"{what} that ask the same as another: left out"
+    return f"{what} that ask the same as another: with --cache they cost nothing"
+
+
+def _model(model: ModelPlan) -> Iterator[Fact]:
+    if model.input_tokens is not None and model.output_tokens is not None:
+        yield "tokens in", tokens(model.input_tokens)
+        reasoning = model.reasoning_tokens
+        of = "" if reasoning is None else f", of these {figures.short(round(reasoning.p50))} reasoning"
+        yield "tokens out", tokens(model.output_tokens) + of
+    if model.seconds is not None:
+        yield "held by", _held(model)
+    if model.too_long:
+        longest = f"the longest has {figures.short(round(model.longest))} tokens"
+        yield (
+            "too long",
+            f"{figures.counted(model.too_long, 'call')} beyond {figures.count(model.context or 0)} tokens: "
+            f"{longest}; left out, and would fail",
+        )
+    for place, (name, count) in enumerate(sorted(model.failures.items(), key=lambda item: -item[1])):
+        yield "" if place else "no answer", f"{figures.count(count)} × {clean(name)} in the sample"
+    yield from _lanes(model.lanes)
+
+
+def _held(model: ModelPlan) -> str:
+    if not model.held_by:
+        return "nothing but the model's own speed"
+    names = [name for name in _BOUND_BY.get(model.held_by, ()) if name in model.limits]
+    if not names:
+        from flatout.events import WAITS
+
+        return WAITS.get(model.held_by, model.held_by)
+    return " and ".join(f"{model.limits[name]:,.0f} {_ON[name]}" for name in names)
+
+
+def _lanes(lanes: Iterable[Lane]) -> Iterator[Fact]:
+    offered = [lane for lane in lanes if lane.offered]
+    if len(offered) < 2:
+        return
+    for lane in offered:
+        cost = "price unknown" if lane.cost is None else money(lane.cost)
+        yield lane.name, ", ".join(filter(None, (cost, _when(lane), _refuses(lane))))
+
+
+def _when(lane: Lane) -> str:
+    if lane.seconds is not None:
+        return time(lane.seconds)
+    return "" if lane.within is None else f"within {figures.duration(lane.within)}"
+
+
+def _refuses(lane: Lane) -> str:
+    told = f"takes no {clean(lane.refuses)}" if lane.refuses else ""
+    return told if lane.usable else f"{told or lane.name}; flatout cannot send it yet"
+
+
+def money(range_: Range) -> str:
+    """A range of US dollars: ``$1.90 to $2.40``."""
+    return _between(figures.dollars(range_.p10), figures.dollars(range_.p90), figures.dollars(range_.p50))
+
+
+def time(range_: Range) -> str:
+    """A range of durations."""
+    return _between(*(figures.duration(each) for each in (range_.p10, range_.p90, range_.p50)))
+
+
+def tokens(range_: Range) -> str:
+    """A range of tokens."""
+    return _between(*(figures.short(round(each)) for each in (range_.p10, range_.p90, range_.p50)))
+
+
+def _between(low: str, high: str, middle: str) -> str:
+    return f"about {middle}" if low == high else f"{low} to {high} (median {middle})"

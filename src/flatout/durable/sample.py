@@ -1,0 +1,72 @@
+"""A few calls of a durable run, asked before the others: their results are in the run file when the run begins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.store import RunFile, RunReader
+from flatout.tasks.closing import reading
+from flatout.values import Call, Result
+
+from .records import content, fingerprint, result_of
+from .run import Asker, CallStep, DurableCalls, StorePath, mismatch, run_durably
+
+
+class Chosen(Struct, frozen=True, gc=False):
+    """A call of the sample, and its place in the run."""
+
+    index: int
+    call: Call
+
+
+class _Sample(DurableCalls[Chosen]):
+    """Asks single calls of a run that have no result."""
+
+    async def steps(self, values: Iterable[Chosen] | AsyncIterable[Chosen]) -> AsyncIterator[CallStep]:
+        async with reading(values) as chosen:
+            async for each in chosen:
+                yield CallStep(each.index, each.call, each.call, content(each.call))
+
+
+def sample_durably(
+    chosen: AsyncIterable[Chosen], place: StorePath, *, asker: Asker, job: Mapping[str, Any]
+) -> AsyncGenerator[Result[Any], None]:
+    """Ask some calls of a run, and keep their results in its file, where the run itself will find them."""
+
+    def begin(store: RunFile, name: str) -> _Sample:
+        return _Sample(store, name, False, asker)
+
+    return run_durably(begin, chosen, place, job=job, asker=asker, leaves="interrupted")
+
+
+def finished_in(place: StorePath) -> set[int]:
+    """The places of the calls that have a result in a run file, which need not exist.
+
+    Raises:
+        StoreError: it is no run file, or is damaged.
+    """
+    if not Path(place).exists():
+        return set()
+    with RunReader.open(place) as reader:
+        return {each.index for each in reader.finished() if each.state != "unsent"}
+
+
+def results_in(place: StorePath, chosen: Sequence[Chosen]) -> list[Result[Any]]:
+    """The results of some calls in a run file.
+
+    Raises:
+        RunMismatch: the file has another call in the place of one of them.
+        StoreError: as for `finished_in`.
+    """
+    if not chosen:
+        return []
+    with RunReader.open(place) as reader:
+        items = [(each, item) for each in chosen if (item := reader.item(each.index)) is not None]
+    for each, item in items:
+        if item.fingerprint != fingerprint(made := content(each.call)):
+            raise mismatch(str(place), f"row {each.index + 1}", item, made, None)
+    return [result_of(item, each.call) for each, item in items]

@@ -1,0 +1,140 @@
+"""Plans a job of the command. The sample's answers go into the run file, where the run itself finds them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+from typing import Any
+
+from flatout.durable.records import result_of
+from flatout.durable.run import Stored
+from flatout.errors import ConfigError
+from flatout.planning.asking import Allowance
+from flatout.planning.calls import expected_cost, sampled
+from flatout.planning.outlook import Outlook, check_priced
+from flatout.planning.size import SampleSize
+from flatout.planning.survey import AT_ONCE, Given, Survey
+from flatout.policies.forecast.strata import Entry
+from flatout.runs.runner import FORECAST, Runner
+from flatout.runs.story.progress import Progress
+from flatout.runs.work import Work
+from flatout.values import Result
+from flatout.values.plan import Plan
+
+from .forecast import fact_of
+
+
+class Planner:
+    """Plans the job of a runner. Call `prepare` first, then `run`; `stop` may come at any time.
+
+    Args:
+        runner: the job's; it is used up by the plan.
+        size: the size of the sample, for each model.
+        usd: the most US dollars that the sample may cost.
+        dry_run: whether to ask nothing, and leave no file.
+
+    Attributes:
+        progress: the counters of the sample.
+    """
+
+    def __init__(self, runner: Runner, size: SampleSize, usd: float, *, dry_run: bool) -> None:
+        self.progress: Progress = runner.progress
+        self._runner = runner
+        self._size = size
+        self._usd = usd
+        self._dry_run = dry_run
+        self._stopped = False
+
+    def prepare(self) -> None:
+        """Find every error before the first call; see `Runner.prepare`.
+
+        Raises:
+            ConfigError: an option or a row is wrong, or the input can be read only once.
+            StoreError: the run file cannot be used, or belongs to another job.
+        """
+        if self._runner.options.source == "-":
+            raise ConfigError(
+                "a plan of standard input cannot be run afterwards, because that can be read only once: "
+                "save it to a file first"
+            )
+        if self._dry_run:
+            self._runner.look()
+        else:
+            self._runner.prepare()
+
+    def refresh(self) -> None:
+        """Bring the live values of `progress` up to date."""
+        self._runner.refresh()
+
+    def stop(self) -> None:
+        """Stop: see `Runner.stop`."""
+        self._stopped = True
+        self._runner.stop()
+
+    async def run(self) -> Plan | None:
+        """Ask the sample, and make the plan; None if it was stopped.
+
+        Raises:
+            ConfigError: there is no row, nothing is left to ask, or a price is not known.
+            StoreError: the run file cannot be read or written.
+        """
+        client = self._runner.client
+        engine, size = client._engine, self._size
+        each = self._runner.recipe.variants.count
+        survey: Survey[Work] = Survey(engine, size.calls, each)
+        loop = asyncio.get_running_loop()
+        if self._dry_run:
+            await survey.look(self._given())
+            await client.close()
+            dry = Outlook(engine, survey, size, None, later=True)
+            return await asyncio.to_thread(dry.plan, loop.time(), survey.finished)
+        async with self._runner.open_for_sample(), client:
+            await survey.look(self._given())
+            check_priced(engine, list(survey.parts.values()))
+            allowance = Allowance(self._usd, expected_cost(engine, survey))
+            unknown = await self._known(sampled(survey, size), allowance)
+            await self._ask(unknown, allowance)
+            if self._stopped:
+                return None
+            finished = survey.finished + len(allowance.new)
+            outlook = Outlook(engine, survey, size, allowance, later=True)
+            plan = await asyncio.to_thread(outlook.plan, loop.time(), finished)
+            self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
+            return plan
+
+    async def _ask(self, entries: list[Entry[Work]], allowance: Allowance) -> None:
+        self.progress.total = len(entries)
+
+        def heard(result: Result[Any] | None, _: Work) -> None:
+            allowance.heard(result)
+
+        rationed = allowance.ration([entry.row for entry in entries])
+        await self._runner.sample(rationed, heard)
+        self.progress.total = self.progress.finished
+
+    async def _known(self, entries: list[Entry[Work]], allowance: Allowance) -> list[Entry[Work]]:
+        """The rows of the sample that have no result. The results of the others are heard."""
+        unknown = []
+        for entry in entries:
+            item = await asyncio.to_thread(self._runner.store.item, entry.index)
+            if item is None or self._runner.asks_again(item.state):
+                unknown.append(entry)
+            else:
+                allowance.known(result_of(item, entry.row.call))
+        return unknown
+
+    async def _given(self) -> AsyncIterator[list[Given[Work]]]:
+        """All rows, in lots. They are read in a thread."""
+        works, done = self._runner.works(), self._done()
+
+        def lot() -> list[Given[Work]]:
+            return [Given(work.index, work.call, work, done(work.index)) for work in islice(works, AT_ONCE)]
+
+        while not self._stopped and (some := await asyncio.to_thread(lot)):
+            yield some
+
+    def _done(self) -> Callable[[int], bool]:
+        """Whether a row has a result; ask for every row, in order."""
+        finished = Stored(self._runner.finished())
+        return lambda index: finished.take(index) is not None
