@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError, Limits, RunMismatch, StoreError
-from flatout.runs import runner as runs
+from flatout.runs import opened as runs
 from flatout.runs import stored as keeping
 from flatout.runs.input.read import Input
 from flatout.runs.input.rows import Row
