@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from .config.folders import cache_folder
@@ -118,11 +118,15 @@ class Limiters:
             self.limits[key[0]] = limiter.limit
         return limiter
 
-    def imagined(self, target: Target, now: float, *, later: bool) -> Pacer:
-        """A target's pacer, to try out what it would do; see `Limiter.imagined`. A new target blocks on the disk."""
-        if not self.knows(target):
-            self.find(target)
-        return self.of(target).imagined(now, later=later)
+    def imagined(self, targets: Iterable[Target], now: float, *, later: bool) -> list[Pacer]:
+        """The pacers of some targets, to try out what they would do; see `Limiter.imagined`. A group has one.
+
+        New targets block on the disk.
+        """
+        for target in targets:
+            if not self.knows(target):
+                self.find(target)
+        return [each.imagined(now, later=later) for each in dict.fromkeys(map(self.of, targets))]
 
     def remember(self) -> None:
         """Store what was learnt about each target, for the next run."""

@@ -117,7 +117,7 @@ class Outlook:
         rests = [self._rest(stratum, part.target, heard) for stratum in strata]
         mine = [heard[entry.index] for stratum in strata for entry in stratum.entries if entry.index in heard]
         plan = ModelPlan(
-            model=part.target.name,
+            model=_name(part, self._engine),
             calls=part.calls,
             left=sum(rest.rows for rest in rests),
             asked=len(mine),
@@ -141,8 +141,8 @@ class Outlook:
     ) -> _Outlook:
         whole = [sums(rests, self._random.random) for rests in draws]
         costs = widened([each.cost for each in whole]) if self._is_priced(part, mine) else None
-        pacer = self._engine.stack.limiters.imagined(part.target, now, later=self._later)
-        seconds, held = self._times(pacer, draws, plan.left, now)
+        pacers = self._engine.stack.limiters.imagined(part.targets, now, later=self._later)
+        seconds, held = self._times(pacers, draws, plan.left, now)
         cost, time = _range(costs), _range(seconds)
         made = replace(
             plan,
@@ -152,10 +152,10 @@ class Outlook:
             cost=cost,
             seconds=time,
             held_by=held,
-            limits=_limits(pacer),
+            limits=_limits(pacers),
             lanes=lanes(_provider(part.target), (cost, time), self._shares(part, mine)),
         )
-        return _Outlook(made, costs, seconds, _searches(pacer))
+        return _Outlook(made, costs, seconds, any(map(_searches, pacers)))
 
     def _rest(self, stratum: Stratum[Any], target: Target, heard: Mapping[int, Result[Any]]) -> Rest:
         """The rows of a stratum that are left, and what its sample took."""
@@ -206,14 +206,14 @@ class Outlook:
         return self._engine.stack.prices.cost(target, usage, reply.model, service_tier=reply.service_tier)
 
     def _times(
-        self, pacer: Pacer, draws: Sequence[list[Rest]], left: int, now: float
+        self, pacers: Sequence[Pacer], draws: Sequence[list[Rest]], left: int, now: float
     ) -> tuple[list[float] | None, str]:
         """How long the job takes in each of some draws, and what holds it back."""
         if not left:
             return [0.0], ""
         fewest, most = JOBS
         jobs = max(fewest, min(most, IMAGINED // min(left, CALLS)))
-        walls = [wall(pacer, Job(rests, self._random.random), now, CALLS) for rests in draws[:jobs]]
+        walls = [wall(pacers, Job(rests, self._random.random), now, CALLS) for rests in draws[:jobs]]
         held: dict[str, float] = {}
         for each in walls:
             for name, waited in each.held.items():
@@ -281,9 +281,11 @@ def check_priced(engine: Engine, parts: Sequence[Part[Any]]) -> None:
     Raises:
         ConfigError: a price is not known, and the user has not said that this is all right.
     """
-    for part in parts:
-        if not engine.stack.prices.is_known(part.target) and not engine.stack.purse.allow_unknown_price:
-            name = part.target.name
+    if engine.stack.purse.allow_unknown_price:
+        return
+    for target in (target for part in parts for target in part.targets):
+        if not engine.stack.prices.is_known(target):
+            name = target.name
             raise ConfigError(
                 f"the price of {name} is not known, so nobody can say what the sample or the job costs: "
                 f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own; or plan all the same, '
@@ -309,13 +311,25 @@ def _failures(results: Sequence[Result[Any]]) -> dict[str, int]:
     return found
 
 
-def _limits(pacer: Pacer) -> dict[str, float]:
+def _limits(pacers: Sequence[Pacer]) -> dict[str, float]:
+    """The limits of all targets together: of each name that all of them have, the sum."""
+    each = [_limits_of(pacer) for pacer in pacers]
+    return {name: sum(limits[name] for limits in each) for name in each[0] if all(name in limits for limits in each)}
+
+
+def _limits_of(pacer: Pacer) -> dict[str, float]:
     given = {name: getattr(pacer.limits, name) for name in Limits.__struct_fields__}
     return {name: value for name, value in {**given, **pacer.found()}.items() if isinstance(value, int | float)}
 
 
 def _searches(pacer: Pacer) -> bool:
     return pacer.search is not None or pacer.aimd is not None
+
+
+def _name(part: Part[Any], engine: Engine) -> str:
+    """The name of a model: its target's, or the one of a route that the user gave."""
+    given = part.model or engine.targets.model
+    return part.target.name if len(part.targets) == 1 or given is None else given
 
 
 def _provider(target: Target) -> str:

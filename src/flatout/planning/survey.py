@@ -45,7 +45,7 @@ class Part(Generic[RowT]):
 
     Attributes:
         model: its name; None for the client's own model.
-        target: where its calls go.
+        targets: where its calls go; several for a route.
         strata: the calls that may be asked.
         calls: how many there are.
         context: the model's context in tokens, if known.
@@ -55,15 +55,22 @@ class Part(Generic[RowT]):
         example: one of the calls.
     """
 
-    def __init__(self, model: str | None, target: Target, context: int | None, sample: int, example: Call) -> None:
+    def __init__(
+        self, model: str | None, targets: tuple[Target, ...], context: int | None, sample: int, example: Call
+    ) -> None:
         self.model = model
-        self.target = target
+        self.targets = targets
         self.strata: Strata[RowT] = Strata(sample)
         self.calls = 0
         self.context = context
         self.too_long = 0
         self.longest = 0.0
         self.example = example
+
+    @property
+    def target(self) -> Target:
+        """The first of its targets."""
+        return self.targets[0]
 
     def fits(self, call: Call, tokens: float) -> bool:
         """Whether a call fits into the model's context, and count it if it does not."""
@@ -139,9 +146,10 @@ class Survey(Generic[RowT]):
         part.strata.of(size).add(Entry(mark, given.index, size, given.row), done=given.done)
 
     def _begin(self, call: Call) -> Part[RowT]:
-        target = self._engine.targets_of(call.model)[0]
-        context = self._engine.stack.prices.context(target)
-        part = self.parts[call.model] = Part[RowT](call.model, target, context, self._sample, call)
+        targets, prices = self._engine.targets_of(call.model), self._engine.stack.prices
+        known = [most for target in targets if (most := prices.context(target)) is not None]
+        context = max(known) if len(known) == len(targets) else None
+        part = self.parts[call.model] = Part[RowT](call.model, targets, context, self._sample, call)
         return part
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flatout import Call, Client, ConfigError, Limits, RunMismatch
+from flatout import Call, Client, ConfigError, Limits, Route, RunMismatch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 from flatout.values.plan import Plan
 
@@ -243,3 +243,17 @@ def test_a_plan_shows_what_matters():
     """A plan in a notebook would be a page of numbers."""
     plan, _ = planned([Call(call) for call in CALLS])
     assert repr(plan).startswith("Plan(calls=400, left=350, cost=")
+
+
+def test_a_route_is_planned_with_all_its_targets():
+    """A job with the keys of two accounts would be forecast as if it had one."""
+    both = {"limits": {"sim/m": {"rpm": 600}, "sim/n": {"rpm": 600}}, **PRICES}
+    made = {"model": Route("m", "n"), "config": both, "limits": None}
+    one, _ = planned(made={"config": both, "limits": None})
+    plan, sent = planned(made=made)
+    assert sent == 50
+    (model,) = plan.models
+    assert model.limits["rpm"] == 1_200
+    assert plan.seconds is not None
+    assert one.seconds is not None
+    assert plan.seconds.p50 < 0.65 * one.seconds.p50

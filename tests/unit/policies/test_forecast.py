@@ -140,7 +140,7 @@ def test_the_last_answer_comes_after_the_last_call(calls):
 def times(limits: Limits, calls: int, seconds: float = 1.0, most: int = 1_500, output: float = 50.0) -> float:
     random = Random(4)
     rests = [Rest(calls, calls * 100.0, [100.0], [observed(seconds=seconds, output=output)] * 5)]
-    return wall(Pacer(limits, 0.0), Job(rests, random.random), 0.0, most).seconds
+    return wall([Pacer(limits, 0.0)], Job(rests, random.random), 0.0, most).seconds
 
 
 @pytest.mark.parametrize("calls", [500, 20_000, 1_000_000])
@@ -160,6 +160,13 @@ def test_the_limit_that_binds_decides_the_time(limits, per_call, calls):
     assert times(limits, calls) == pytest.approx(calls * per_call, rel=0.04, abs=2.0)
 
 
+def test_targets_that_stand_for_a_model_share_its_calls():
+    """A job with two keys would be forecast as if it had one."""
+    pacers = [Pacer(Limits(rpm=600), 0.0), Pacer(Limits(rpm=1_200), 0.0)]
+    job = Job([Rest(3_000, 300_000.0, [100.0], [observed()])], Random(4).random)
+    assert wall(pacers, job, 0.0, 1_500).seconds == pytest.approx(100.0, rel=0.04)
+
+
 def test_a_job_without_a_limit_takes_as_long_as_its_answers():
     """A few calls that all go at once would be forecast one after another."""
     assert times(Limits(rpm=100_000, burst=60.0), 50, seconds=3.0) == pytest.approx(3.0, abs=0.5)
@@ -169,7 +176,7 @@ def test_what_is_tried_out_does_not_change_the_pacer():
     """Making a plan would use up the limits that the run needs."""
     pacer = Pacer(Limits(rpm=600, tpm=90_000, concurrency=5), 0.0)
     before = repr(pacer), pacer.ready_at(Need(100.0, 50.0), 0.0)
-    wall(pacer, Job([Rest(300, 30_000.0, [100.0], [observed()])], Random(5).random), 0.0, 300)
+    wall([pacer], Job([Rest(300, 30_000.0, [100.0], [observed()])], Random(5).random), 0.0, 300)
     assert (repr(pacer), pacer.ready_at(Need(100.0, 50.0), 0.0)) == before
 
 
@@ -180,7 +187,7 @@ def test_a_pacer_that_searches_can_be_tried_out():
     pacer.admit(need, 0.0)
     pacer.answered(need, Usage(input_tokens=100, output_tokens=50), {}, 0.0, 1.0, 1.0)
     random = Random(6)
-    found = wall(pacer, Job([Rest(100_000, 1e7, [100.0], [observed()])], random.random), 1.0, 1_500)
+    found = wall([pacer], Job([Rest(100_000, 1e7, [100.0], [observed()])], random.random), 1.0, 1_500)
     assert 1.0 < found.seconds < 100_000
 
 

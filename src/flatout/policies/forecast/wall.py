@@ -1,7 +1,8 @@
-"""How long the calls that are left will take: the target's own pacer lets imagined calls go, on an imagined clock.
+"""How long the calls that are left will take: the targets' own pacers let imagined calls go, on an imagined clock.
 
 Limits act together, and bursts, pauses and searches come in between: no division tells the time. So a copy of the
 pacer, with all that it has learnt by now, is asked when each call may go. Nothing waits: a call takes microseconds.
+Where several targets stand for a model, a call goes to the first that takes it soonest.
 
 A million calls need not be imagined. Where limits are known, each imagined call stands for many: with a hundredth of
 the calls and a hundredth of each limit, a job takes as long. Only its end differs, because more calls have slower ones
@@ -89,18 +90,18 @@ class Job:
         return next(place for place, until in enumerate(self._until) if at < until)
 
 
-def wall(pacer: Pacer, job: Job, now: float, most: int) -> Wall:
+def wall(pacers: Sequence[Pacer], job: Job, now: float, most: int) -> Wall:
     """How long a job takes.
 
     Args:
-        pacer: the target's, as it is now. It is not changed.
+        pacers: that of each target, as they are now, in the order in which calls go to them. They are not changed.
         job: the calls.
         now: the time, on the pacer's clock.
         most: the most calls to imagine.
     """
     calls = min(job.calls, most)
-    each = _stands_for(pacer, job.calls / calls)
-    run = _Run(pacer.scaled(1.0 / each), now)
+    each = min(_stands_for(pacer, job.calls / calls) for pacer in pacers)
+    run = _Run([pacer.scaled(1.0 / each) for pacer in pacers], now)
     half = calls * STEADY
     half_at = now
     for number in range(calls):
@@ -131,33 +132,44 @@ class _Run:
         held: seconds in which the next call waited, by cause.
     """
 
-    def __init__(self, pacer: Pacer, now: float) -> None:
+    def __init__(self, pacers: Sequence[Pacer], now: float) -> None:
         self.now = now
         self.held: dict[str, float] = {}
-        self._pacer = pacer
+        self._pacers = pacers
         self._number = 0
-        self._open: list[tuple[float, int, float, _Imagined]] = []  # when each will end
+        self._open: list[tuple[float, int, float, _Imagined, Pacer]] = []  # when each will end
 
     def send(self, call: _Imagined) -> None:
         """Let time pass until the call may go."""
-        pacer = self._pacer
         self._catch_up()
-        while (ready := pacer.ready_at(call.need, self.now))[0] > self.now:
+        while (ready := self._first(call.need))[0] > self.now:
             later = min(ready[0], self._open[0][0] if self._open else math.inf)
             if later == math.inf:
                 break  # nothing would ever let it go; the pacer itself would let it fail
             self.held[ready[1]] = self.held.get(ready[1], 0.0) + later - self.now
             self.now = later
             self._catch_up()
+        pacer = ready[2]
         pacer.admit(call.need, self.now)
         self._number += 1
-        heapq.heappush(self._open, (self.now + call.seconds, self._number, self.now, call))
+        heapq.heappush(self._open, (self.now + call.seconds, self._number, self.now, call, pacer))
+
+    def _first(self, need: Need) -> tuple[float, str, Pacer]:
+        """When a call may go, what holds it, and to which target it goes: the first that takes it soonest."""
+        pacer, *others = self._pacers
+        at, cause = pacer.ready_at(need, self.now)
+        for other in others:
+            if at <= self.now:
+                break
+            if (ready := other.ready_at(need, self.now))[0] < at:
+                (at, cause), pacer = ready, other
+        return at, cause, pacer
 
     def _catch_up(self) -> None:
         """Answer the calls that are over by now."""
         while self._open and self._open[0][0] <= self.now:
-            end, _, sent, call = heapq.heappop(self._open)
-            self._pacer.answered(call.need, call.usage, _SILENT, sent, end, end)
+            end, _, sent, call, pacer = heapq.heappop(self._open)
+            pacer.answered(call.need, call.usage, _SILENT, sent, end, end)
 
 
 def _per_size(rest: Rest) -> float:
