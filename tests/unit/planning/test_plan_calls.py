@@ -206,7 +206,7 @@ def test_an_unknown_limit_is_told():
         (CALLS, {"temprature": 0}, "temperature"),
         (lambda item, client: None, {}, "what an agent or a function will ask"),
     ],
-    ids=str,
+    ids=["no calls", "one prompt", "no sample", "a word", "too large a share", "half a call", "a slip", "a function"],
 )
 def test_a_plan_that_makes_no_sense_is_refused(calls: Any, options: dict[str, Any], why: str):
     """A wrong argument would end in a traceback, or in a plan of something else."""
