@@ -243,7 +243,7 @@ class Stack:
                 self._settings.gaps if codec is codec_for else None,  # embeddings cannot be streamed
             ),
         )
-        return Lane(target.name, limit, service, attempt)
+        return Lane(target.name, limit.queue, service, attempt)
 
     def _prompt_cache(self, target: Target, estimator: Estimator) -> PromptCache | None:
         """The layer that fills and uses the provider's prompt cache, if it is wanted and there is one to use."""

@@ -6,9 +6,9 @@ import asyncio
 import math
 
 from flatout import Limits
+from flatout.admission import AT_A_TIME
 from flatout.journey import current_journey
 from flatout.layer import Request, Response
-from flatout.layers.limit import AT_A_TIME
 from flatout.policies.pacing.way import OPENING
 from flatout.testing import VirtualLoop, run_virtual
 from flatout.testing._limits import Bucket

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import InvalidRequest, Limits
+from flatout.admission import BYPASS, BYPASS_AGE
 from flatout.layer import Response
-from flatout.layers.limit import BYPASS, BYPASS_AGE
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client, completion
 

@@ -1,43 +1,24 @@
-"""Admission: holds each attempt until its target's pacer lets it go, first in, first out."""
+"""Holds each attempt back until its target's queue lets it go, and reports how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Mapping
-from itertools import islice
-from typing import Any
+from collections.abc import Callable
 
 from msgspec import Struct
 
-from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest, RateLimited
-from flatout.events import Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
-from flatout.journey import Journey, current_journey
-from flatout.layer import Away, CallNext, Permit
-from flatout.policies.failures.health import TargetHealth
+from flatout.admission import RETRIES, Admission
+from flatout.errors import CallError
+from flatout.events import Event, Events, LimitCrowded, TargetDown, TargetPaused, TargetResumed
+from flatout.journey import current_journey
+from flatout.layer import CallNext
+from flatout.policies.failures.health import News, TargetHealth
 from flatout.policies.failures.outcome import Outcomes
 from flatout.policies.failures.service import Service
-from flatout.policies.pacing.line import Line
 from flatout.policies.pacing.pacer import Pacer
-from flatout.policies.pacing.tokens import Estimator, Need
-from flatout.policies.pacing.way import Way
+from flatout.policies.pacing.tokens import Estimator
 from flatout.values import Call, Reply
-
-BYPASS = 16
-"""Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
-
-BYPASS_AGE = 2.0
-"""Seconds of waiting after which no call passes this one."""
-
-OFTEN = 3
-"""After this many refusals a call goes to the back: the provider may be refusing this call, and not the rate."""
-
-RETRIES = 0.2
-"""The share of what is sent that may be retries while other calls wait."""
-
-AT_A_TIME = 8
-"""Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -64,36 +45,10 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     hosted: bool = True
 
 
-class _Waiter(Struct, eq=False):
-    """One attempt in the queue. Attempts of a route stand in the queues of several targets, and share one future."""
-
-    call: Call
-    service: Service
-    need: Need
-    admitted: asyncio.Future[Any]
-    since: float
-    held: dict[str, float]
-    refused: Callable[[CallError], None] | None = None
-    guessed: bool = False
-    passed: int = 0
-    started: float = 0.0
-    sent_back: bool = False
-    left: bool = True
-
-    def refuse(self, error: CallError) -> None:
-        """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
-        if self.refused is not None:
-            self.refused(error)
-        elif not self.admitted.done():
-            self.admitted.set_exception(error)
-            self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
-
-
 class Limit:
-    """One target's queue and permits. It reports every answer and failure to the pacer and to the target's health.
+    """One target's limits. It reports every answer and failure to the pacer and to the target's health.
 
-    Every exit gives the permit back: answer, error or cancellation. One timer serves the whole queue. Retries that cost
-    an attempt have a queue of their own: while other calls wait, they are only a share of what is sent.
+    Every exit gives the permit back: answer, error or cancellation.
 
     Args:
         target: its name, for people.
@@ -104,6 +59,9 @@ class Limit:
         wait_for_quota: pause when a quota is used up, instead of stopping the target.
         retries: the share of what is sent that may be retries, while other calls wait.
         hosted: see `TargetStatus`.
+
+    Attributes:
+        queue: the calls that wait.
     """
 
     def __init__(
@@ -122,32 +80,29 @@ class Limit:
         self._hosted = hosted
         self.target = target
         self.health = health or TargetHealth()
-        self.pacer: Pacer | None = None
-        self._make_pacer = pacer
+        self.queue = Admission(target, pacer, estimator, self.health, retries)
         self._estimator = estimator
         self._events = events
-        self._line: Line[_Waiter] = Line(retries)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
-        self._cause = ""
-        self._cause_since = 0.0
-        self._held: dict[str, float] = {}
-        self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
-        self._way = Way()
+        self._outcomes: Outcomes | None = None
         self._wall: Callable[[], float] = time.time
 
     def __repr__(self) -> str:
-        return f"Limit({self.target}, waiting={len(self._line)}, {self.health!r}, {self.pacer!r})"
+        return f"Limit({self.queue!r}, {self.health!r})"
+
+    @property
+    def pacer(self) -> Pacer | None:
+        """The target's pacer; None until the first call comes."""
+        return self.queue.pacer
 
     def status(self) -> TargetStatus:
         """What the target is doing now."""
-        holds = self._cause if self._line else ""
-        pacer = self.pacer
+        queue, pacer = self.queue, self.queue.pacer
+        holds = queue.holds if queue.waiting else ""
         search = pacer.search if pacer is not None else None
         return TargetStatus(
             target=self.target,
-            in_flight=pacer.in_flight if pacer is not None else 0,
-            waiting=len(self._line),
+            in_flight=queue.in_flight,
+            waiting=len(queue.waiting),
             holds=holds,
             use=pacer.use(holds) if pacer is not None else None,
             pace=search.rate if search is not None and search.slots is None else None,
@@ -156,33 +111,26 @@ class Limit:
         )
 
     async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:
-        loop = asyncio.get_running_loop()
-        pacer = self.pacer or self._begin(loop)
-        journey = current_journey()
+        loop, journey, queue = asyncio.get_running_loop(), current_journey(), self.queue
+        pacer = queue.begin(loop)
+        outcomes = self._outcomes or self._begin(pacer, loop)
         if (permit := journey.permit) is not None:
             journey.permit = None
             need = permit.need
         else:
-            if service.bars(call):  # stopped while the call waited for money, or for the price table
-                raise service.refusal()
-            need = Need()
-            if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
-                raise refusal
-            await self._admission(pacer, call, service, need, loop)
-        journey.attempt.opens = self._opens
+            need = await queue.admitted(call, service, pacer, loop)
+        journey.attempt.opens = queue.opens
         sent = loop.time()
         try:
             reply = await call_next(call)
         except CallError as error:
             with pacer.exclusive:
-                alone = self._outcomes.failed(current_journey(), service, need, error, sent, loop.time(), self._wall())
+                alone = outcomes.failed(current_journey(), service, need, error, sent, loop.time(), self._wall())
             if alone:
                 await self._wait_alone(alone, pacer, loop)
             raise
         except BaseException:
-            with pacer.exclusive:
-                pacer.failed(need, loop.time())
-            self.health.passed(need.number, loop.time())
+            queue.not_sent(pacer, need, loop.time())
             raise
         else:
             if pacer.counts_tokens:
@@ -195,195 +143,17 @@ class Limit:
         finally:
             if self.health.news:
                 self._tell(loop.time())
-            if self._line:
-                self._drain(pacer, loop)
+            if queue.waiting:
+                queue.drain(pacer, loop)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> Pacer:
-        pacer = self.pacer = self._make_pacer(loop.time())
-        self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
+    def _begin(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> Outcomes:
         self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
-        return pacer
-
-    # A route takes a permit, or waits in the queues of several targets at once: see `flatout.layer.Queue`.
-
-    def take(self, call: Call, /) -> Permit | None:
-        """A permit if a call may go at once; None if it would have to wait, or can never go."""
-        loop = asyncio.get_running_loop()
-        pacer = self.pacer or self._begin(loop)
-        if self._line or self._listens:
-            return None
-        need = Need()
-        if pacer.counts_tokens and self._guess(pacer, need, call) is not None:
-            return None
-        now = loop.time()
-        with pacer.exclusive:
-            if self._ready_at(pacer, need, now)[0] > now:
-                return None
-            self._admit(pacer, need, now, loop)
-        return Permit(self, need)
-
-    def enter(
-        self,
-        call: Call,
-        service: Service,
-        admitted: asyncio.Future[Permit | None],
-        refused: Callable[[CallError], None],
-        /,
-    ) -> Callable[[], Mapping[str, float]]:
-        """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
-        loop = asyncio.get_running_loop()
-        pacer = self.pacer or self._begin(loop)
-        waiter = self._waiter(call, service, Need(), admitted, loop.time(), refused)
-        self._enqueue(waiter, current_journey())
-        if len(self._line) == 1 or self._cause == "tokens":  # else those before it wait, and so does it
-            self._drain(pacer, loop)
-
-        def leave() -> Mapping[str, float]:
-            self._line.remove(waiter)
-            self._hold(self._cause if self._line else "", loop.time())
-            return self._waits_of(waiter)
-
-        return leave
-
-    def give_back(self, permit: Permit, /) -> None:
-        """Give back a permit whose attempt was not sent."""
-        loop = asyncio.get_running_loop()
-        pacer = self.pacer or self._begin(loop)
-        self._not_sent(pacer, permit.need, loop.time())
-        self._drain(pacer, loop)
-
-    @property
-    def in_flight(self) -> int:
-        """Attempts on the wire."""
-        return self.pacer.in_flight if self.pacer is not None else 0
-
-    def away(self, now: float, /) -> Away | None:
-        """How long the target takes no calls; None if it takes calls."""
-        pacer = self.pacer
-        if pacer is None or not (self.health.troubled or pacer.paused_until > now):
-            return None
-        silent = isinstance(self.health.reason, AttemptTimeout)
-        return Away(
-            self.health.down_for(now),
-            silent,
-            max(0.0, pacer.paused_until - now),
-            max(0.0, pacer.surely_paused_until - now),
-        )
-
-    def _not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
-        with pacer.exclusive:
-            pacer.failed(need, now)
-        self.health.passed(need.number, now)
-
-    def _waiter(
-        self,
-        call: Call,
-        service: Service,
-        need: Need,
-        admitted: asyncio.Future[Any],
-        now: float,
-        refused: Callable[[CallError], None] | None = None,
-    ) -> _Waiter:
-        self._hold(self._cause, now)
-        return _Waiter(call, service, need, admitted, now, dict(self._held), refused)
-
-    def _waits_of(self, waiter: _Waiter) -> dict[str, float]:
-        """The seconds that an attempt has waited here, by cause."""
-        return {cause: seconds - waiter.held.get(cause, 0.0) for cause, seconds in self._held.items()}
-
-    def _flush(self, service: Service) -> None:
-        """Fail all calls that wait for a stopped service: waiting longer would not help them."""
-        for waiter in self._line.leave(lambda waiter: waiter.service is service):
-            waiter.refuse(service.refusal())
-
-    def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
-        """Guess a call's tokens. Returns the error if the target's limits can never admit it."""
-        self._estimator.guess(need, call)
-        reason = pacer.never(need)
-        return InvalidRequest(f"not sent: {reason}") if reason is not None else None
-
-    async def _admission(
-        self, pacer: Pacer, call: Call, service: Service, need: Need, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        """Wait for a permit. The caller gives it back through the pacer."""
-        now = loop.time()
-        if not (self._line or self._listens):
-            with pacer.exclusive:
-                if self._ready_at(pacer, need, now)[0] <= now:
-                    self._admit(pacer, need, now, loop)
-                    return
-        journey = current_journey()
-        if journey.deadline_at is not None and pacer.surely_paused_until >= journey.deadline_at:
-            raise DeadlineExceeded(
-                f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
-                attempts=journey.attempts,
-            ) from journey.last_error
-        waiter = self._waiter(call, service, need, loop.create_future(), now)
-        self._enqueue(waiter, journey)
-        if self._cause == "tokens" or self._line.next()[0] is waiter:  # else it changes nothing: others wait before it
-            self._drain(pacer, loop)
-        try:
-            await waiter.admitted
-        except asyncio.CancelledError:
-            if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
-                self._not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
-            else:
-                self._line.remove(waiter)
-            if self.health.down:
-                journey.last_error = journey.last_error or self.health.reason
-            self._drain(pacer, loop)
-            raise
-        finally:
-            for cause, seconds in self._waits_of(waiter).items():
-                journey.account.waited(cause, seconds)
-
-    def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
-        """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
-        if self._way.blocked(pacer.in_flight):
-            return math.inf, "connect"
-        ready = pacer.ready_at(need, now)
-        if self.health.troubled and (at := self.health.ready_at()) > max(now, ready[0]):
-            return at, "outage"
-        return ready
-
-    def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Let an attempt go. After `AT_A_TIME` of them the event loop has a turn."""
-        pacer.admit(need, now)
-        need.number = self.health.sent(now)
-        self._let_go += 1
-        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
-            self._listen(pacer, loop)
-
-    def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._listens = True
-        loop.call_soon(self._go_on, pacer, loop)
-
-    def _go_on(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._let_go, self._listens = 0, False
-        self._drain(pacer, loop)
-        if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
-            self._listen(pacer, loop)
-
-    def _opens(self, more: int) -> None:
-        """An attempt waits for a connection that is being opened (1), or waits no longer (-1)."""
-        if (pacer := self.pacer) is not None and self._way.opens(more, pacer.in_flight):
-            self._drain(pacer, asyncio.get_running_loop())
-
-    def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
-        """Queue a call: at the back, or in front if it had its turn and was sent back."""
-        trouble = journey.trouble
-        sent_back = isinstance(journey.last_error, RateLimited) or (trouble is not None and trouble.excused)
-        journey.refusals += sent_back
-        if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
-            self._line.put_back(waiter, journey.started)
-        elif trouble is not None and trouble.spent and not sent_back:
-            self._line.add(waiter, retry=True)
-        else:
-            self._line.add(waiter, retry=False)
+        self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
+        return self._outcomes
 
     async def _wait_alone(self, seconds: float, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Wait out a refusal that concerns this call alone. Its permit is given back already."""
-        self._drain(pacer, loop)
+        self.queue.drain(pacer, loop)
         journey = current_journey()
         if journey.passage is not None:  # another target may take it meanwhile
             resting = journey.passage.resting
@@ -392,108 +162,20 @@ class Limit:
             journey.account.waited("backoff", seconds)
             await asyncio.sleep(seconds)
 
-    def _drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        """Admit all calls that may go now, and set the timer for the next."""
-        with pacer.exclusive:
-            self._drain_exclusively(pacer, loop)
-
-    def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        while queue := self._line.next():
-            if self._listens:
-                return
-            head = queue[0]
-            if head.admitted.done():  # cancelled, or another target of its route was free first
-                self._line.drop(queue)
-                continue
-            if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
-                self._line.drop(queue)
-                continue
-            at, cause = self._ready_at(pacer, head.need, now)
-            if at > now:
-                passes_at = self._bypass(pacer, now, loop) if cause == "tokens" and queue is self._line.first else at
-                if passes_at > now:
-                    self._sleep(pacer, min(at, passes_at), cause, now, loop)
-                    return
-                continue
-            self._release(self._line.pop(queue), pacer, now, loop)
-        self._hold("", now)
-
-    def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
-        """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
-
-        Fails the waiter if the limits can never admit it. Returns whether it did.
-        """
-        waiter.guessed = True
-        refusal = self._guess(pacer, waiter.need, waiter.call)
-        if refusal is not None:
-            waiter.refuse(refusal)
-        return refusal is not None
-
-    def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
-        """Admit the first small call behind a head that waits for tokens, unless too many have passed the head.
-
-        Returns when one may go: a time up to now means that one went, infinity that none may.
-        """
-        queue = self._line.first
-        head, soonest = queue[0], math.inf
-        if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
-            return soonest
-        for place, waiter in enumerate(islice(queue, 1, BYPASS), 1):
-            if not waiter.need.features:
-                self._estimator.guess(waiter.need, waiter.call)
-            if waiter.need.tokens >= head.need.tokens / 4:
-                continue
-            ready = self._ready_at(pacer, waiter.need, now)[0]
-            if ready <= now:
-                head.passed += 1
-                self._line.drop(queue, place)
-                self._release(waiter, pacer, now, loop)
-                return now
-            soonest = min(soonest, ready)
-        return soonest
-
-    def _release(self, waiter: _Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        if not waiter.admitted.done():
-            self._admit(pacer, waiter.need, now, loop)
-            self._hold(self._cause, now)
-            waiter.admitted.set_result(None if waiter.refused is None else Permit(self, waiter.need))
-
-    def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._hold(cause, now)
-        at = min(at, now + pacer.recheck)
-        if self._timer is not None:
-            if self._timer_at == at:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if at != float("inf"):  # else only another call's end helps, and it drains the queue
-            self._timer = loop.call_at(at, self._wake, pacer, loop)
-            self._timer_at = at
-
-    def _wake(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self._drain(pacer, loop)
-
-    def _hold(self, cause: str, now: float) -> None:
-        """The queue is held by another cause now: book the time since the last change under the one before."""
-        if self._cause:
-            self._held[self._cause] = self._held.get(self._cause, 0.0) + now - self._cause_since
-        self._cause = cause
-        self._cause_since = now
-
     def _tell(self, now: float) -> None:
         """Emit what changed at the target, and fail the calls that wait for a stopped service."""
         news, self.health.news = self.health.news, []
         for each in news:
             if each.service is not None and each.what == "stopped":
-                self._flush(each.service)
-            if each.what in ("paused", "stopped"):
-                target = self.target if each.service is None else each.service.target or self.target
-                self._events.emit(TargetPaused(at=now, target=target, until=each.until, reason=each.reason))
-            elif each.what == "crowded":
-                self._events.emit(LimitCrowded(at=now, target=self.target, reason=each.reason))
-            elif each.what == "down":
-                self._events.emit(TargetDown(at=now, target=self.target, reason=each.reason))
-            else:
-                self._events.emit(TargetResumed(at=now, target=self.target))
+                self.queue.flush(each.service)
+            self._events.emit(self._event(each, now))
+
+    def _event(self, news: News, now: float) -> Event:
+        target = self.target if news.service is None else news.service.target or self.target
+        if news.what in ("paused", "stopped"):
+            return TargetPaused(at=now, target=target, until=news.until, reason=news.reason)
+        if news.what == "crowded":
+            return LimitCrowded(at=now, target=target, reason=news.reason)
+        if news.what == "down":
+            return TargetDown(at=now, target=target, reason=news.reason)
+        return TargetResumed(at=now, target=target)

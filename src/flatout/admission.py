@@ -1,0 +1,397 @@
+"""Admission to one target: its queue, which lets attempts go as the target's pacer allows, first in, first out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest, RateLimited
+from flatout.journey import Journey, current_journey
+from flatout.layer import Away, Permit
+from flatout.policies.failures.health import TargetHealth
+from flatout.policies.failures.service import Service
+from flatout.policies.pacing.line import Line
+from flatout.policies.pacing.pacer import Pacer
+from flatout.policies.pacing.tokens import Estimator, Need
+from flatout.policies.pacing.way import Way
+from flatout.values import Call
+
+BYPASS = 16
+"""Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
+
+BYPASS_AGE = 2.0
+"""Seconds of waiting after which no call passes this one."""
+
+OFTEN = 3
+"""After this many refusals a call goes to the back: the provider may be refusing this call, and not the rate."""
+
+RETRIES = 0.2
+"""The share of what is sent that may be retries while other calls wait."""
+
+AT_A_TIME = 8
+"""Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
+
+
+class _Waiter(Struct, eq=False):
+    """One attempt in the queue. Attempts of a route stand in the queues of several targets, and share one future."""
+
+    call: Call
+    service: Service
+    need: Need
+    admitted: asyncio.Future[Any]
+    since: float
+    held: dict[str, float]
+    refused: Callable[[CallError], None] | None = None
+    guessed: bool = False
+    passed: int = 0
+    started: float = 0.0
+    sent_back: bool = False
+    left: bool = True
+
+    def refuse(self, error: CallError) -> None:
+        """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
+        if self.refused is not None:
+            self.refused(error)
+        elif not self.admitted.done():
+            self.admitted.set_exception(error)
+            self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
+
+
+class Admission:
+    """One target's queue. One timer serves all of it.
+
+    Retries that cost an attempt are only a share of what is sent while other calls wait. A call of a route may stand in
+    the queues of several targets at once: see `flatout.layer.Queue`.
+
+    Args:
+        target: the target's name, for people.
+        pacer: makes the pacer when the first call comes, given the event loop's time.
+        estimator: guesses tokens before a call is sent.
+        health: the target's health.
+        retries: the share of what is sent that may be retries, while other calls wait.
+
+    Attributes:
+        waiting: the attempts that wait; false if there are none.
+        pacer: None until the first call comes.
+        holds: what the queue waits for, a key of `flatout.events.WAITS`; "" while none waits.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        pacer: Callable[[float], Pacer],
+        estimator: Estimator,
+        health: TargetHealth,
+        retries: float = RETRIES,
+    ) -> None:
+        self.target = target
+        self.health = health
+        self.pacer: Pacer | None = None
+        self.holds = ""
+        self._make_pacer = pacer
+        self._estimator = estimator
+        self.waiting: Line[_Waiter] = Line(retries)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
+        self._holds_since = 0.0
+        self._held: dict[str, float] = {}
+        self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
+        self._way = Way()
+
+    def __repr__(self) -> str:
+        return f"Admission({self.target}, waiting={len(self.waiting)}, {self.pacer!r})"
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> Pacer:
+        """The pacer, made when the first call comes."""
+        if self.pacer is None:
+            self.pacer = self._make_pacer(loop.time())
+        return self.pacer
+
+    async def admitted(self, call: Call, service: Service, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> Need:
+        """Wait until a call may go. Returns what it takes; the caller gives that back through the pacer.
+
+        Raises:
+            CircuitOpen: the service was stopped.
+            DeadlineExceeded: the target is paused until after the call's deadline.
+            InvalidRequest: the target's limits can never admit the call.
+        """
+        if service.bars(call):  # stopped while the call waited for money, or for the price table
+            raise service.refusal()
+        need = Need()
+        if pacer.counts_tokens and (refusal := self._guess(pacer, need, call)) is not None:
+            raise refusal
+        await self._wait(pacer, call, service, need, loop)
+        return need
+
+    # A route takes a permit, or waits in the queues of several targets at once: see `flatout.layer.Queue`.
+
+    def take(self, call: Call, /) -> Permit | None:
+        """A permit if a call may go at once; None if it would have to wait, or can never go."""
+        loop = asyncio.get_running_loop()
+        pacer = self.begin(loop)
+        if self.waiting or self._listens:
+            return None
+        need = Need()
+        if pacer.counts_tokens and self._guess(pacer, need, call) is not None:
+            return None
+        now = loop.time()
+        with pacer.exclusive:
+            if self._ready_at(pacer, need, now)[0] > now:
+                return None
+            self._admit(pacer, need, now, loop)
+        return Permit(self, need)
+
+    def enter(
+        self,
+        call: Call,
+        service: Service,
+        admitted: asyncio.Future[Permit | None],
+        refused: Callable[[CallError], None],
+        /,
+    ) -> Callable[[], Mapping[str, float]]:
+        """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
+        loop = asyncio.get_running_loop()
+        pacer = self.begin(loop)
+        waiter = self._waiter(call, service, Need(), admitted, loop.time(), refused)
+        self._enqueue(waiter, current_journey())
+        if len(self.waiting) == 1 or self.holds == "tokens":  # else those before it wait, and so does it
+            self.drain(pacer, loop)
+
+        def leave() -> Mapping[str, float]:
+            self.waiting.remove(waiter)
+            self._hold(self.holds if self.waiting else "", loop.time())
+            return self._waits_of(waiter)
+
+        return leave
+
+    def give_back(self, permit: Permit, /) -> None:
+        """Give back a permit whose attempt was not sent."""
+        loop = asyncio.get_running_loop()
+        pacer = self.begin(loop)
+        self.not_sent(pacer, permit.need, loop.time())
+        self.drain(pacer, loop)
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts on the wire."""
+        return self.pacer.in_flight if self.pacer is not None else 0
+
+    def away(self, now: float, /) -> Away | None:
+        """How long the target takes no calls; None if it takes calls."""
+        pacer = self.pacer
+        if pacer is None or not (self.health.troubled or pacer.paused_until > now):
+            return None
+        silent = isinstance(self.health.reason, AttemptTimeout)
+        return Away(
+            self.health.down_for(now),
+            silent,
+            max(0.0, pacer.paused_until - now),
+            max(0.0, pacer.surely_paused_until - now),
+        )
+
+    def not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
+        """Give back what an attempt takes that was cancelled, or not sent."""
+        with pacer.exclusive:
+            pacer.failed(need, now)
+        self.health.passed(need.number, now)
+
+    def _waiter(
+        self,
+        call: Call,
+        service: Service,
+        need: Need,
+        admitted: asyncio.Future[Any],
+        now: float,
+        refused: Callable[[CallError], None] | None = None,
+    ) -> _Waiter:
+        self._hold(self.holds, now)
+        return _Waiter(call, service, need, admitted, now, dict(self._held), refused)
+
+    def _waits_of(self, waiter: _Waiter) -> dict[str, float]:
+        """The seconds that an attempt has waited here, by cause."""
+        return {cause: seconds - waiter.held.get(cause, 0.0) for cause, seconds in self._held.items()}
+
+    def flush(self, service: Service) -> None:
+        """Fail all calls that wait for a stopped service: waiting longer would not help them."""
+        for waiter in self.waiting.leave(lambda waiter: waiter.service is service):
+            waiter.refuse(service.refusal())
+
+    def _guess(self, pacer: Pacer, need: Need, call: Call) -> InvalidRequest | None:
+        """Guess a call's tokens. Returns the error if the target's limits can never admit it."""
+        self._estimator.guess(need, call)
+        reason = pacer.never(need)
+        return InvalidRequest(f"not sent: {reason}") if reason is not None else None
+
+    async def _wait(
+        self, pacer: Pacer, call: Call, service: Service, need: Need, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Wait for a permit."""
+        now = loop.time()
+        if not (self.waiting or self._listens):
+            with pacer.exclusive:
+                if self._ready_at(pacer, need, now)[0] <= now:
+                    self._admit(pacer, need, now, loop)
+                    return
+        journey = current_journey()
+        if journey.deadline_at is not None and pacer.surely_paused_until >= journey.deadline_at:
+            raise DeadlineExceeded(
+                f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
+                attempts=journey.attempts,
+            ) from journey.last_error
+        waiter = self._waiter(call, service, need, loop.create_future(), now)
+        self._enqueue(waiter, journey)
+        if self.holds == "tokens" or self.waiting.next()[0] is waiter:  # else it changes nothing: others wait before it
+            self.drain(pacer, loop)
+        try:
+            await waiter.admitted
+        except asyncio.CancelledError:
+            if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
+                self.not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
+            else:
+                self.waiting.remove(waiter)
+            if self.health.down:
+                journey.last_error = journey.last_error or self.health.reason
+            self.drain(pacer, loop)
+            raise
+        finally:
+            for cause, seconds in self._waits_of(waiter).items():
+                journey.account.waited(cause, seconds)
+
+    def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
+        """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
+        if self._way.blocked(pacer.in_flight):
+            return math.inf, "connect"
+        ready = pacer.ready_at(need, now)
+        if self.health.troubled and (at := self.health.ready_at()) > max(now, ready[0]):
+            return at, "outage"
+        return ready
+
+    def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        """Let an attempt go. After `AT_A_TIME` of them the event loop has a turn."""
+        pacer.admit(need, now)
+        need.number = self.health.sent(now)
+        self._let_go += 1
+        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
+            self._listen(pacer, loop)
+
+    def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._listens = True
+        loop.call_soon(self._go_on, pacer, loop)
+
+    def _go_on(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._let_go, self._listens = 0, False
+        self.drain(pacer, loop)
+        if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
+            self._listen(pacer, loop)
+
+    def opens(self, more: int) -> None:
+        """An attempt waits for a connection that is being opened (1), or waits no longer (-1)."""
+        if (pacer := self.pacer) is not None and self._way.opens(more, pacer.in_flight):
+            self.drain(pacer, asyncio.get_running_loop())
+
+    def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
+        """Queue a call: at the back, or in front if it had its turn and was sent back."""
+        trouble = journey.trouble
+        sent_back = isinstance(journey.last_error, RateLimited) or (trouble is not None and trouble.excused)
+        journey.refusals += sent_back
+        if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
+            self.waiting.put_back(waiter, journey.started)
+        elif trouble is not None and trouble.spent and not sent_back:
+            self.waiting.add(waiter, retry=True)
+        else:
+            self.waiting.add(waiter, retry=False)
+
+    def drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        """Let all calls go that may go now, and set the timer for the next."""
+        with pacer.exclusive:
+            self._drain_exclusively(pacer, loop)
+
+    def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while queue := self.waiting.next():
+            if self._listens:
+                return
+            head = queue[0]
+            if head.admitted.done():  # cancelled, or another target of its route was free first
+                self.waiting.drop(queue)
+                continue
+            if pacer.counts_tokens and not head.guessed and self._impossible(pacer, head):
+                self.waiting.drop(queue)
+                continue
+            at, cause = self._ready_at(pacer, head.need, now)
+            if at > now:
+                passes_at = self._bypass(pacer, now, loop) if cause == "tokens" and queue is self.waiting.first else at
+                if passes_at > now:
+                    self._sleep(pacer, min(at, passes_at), cause, now, loop)
+                    return
+                continue
+            self._release(self.waiting.pop(queue), pacer, now, loop)
+        self._hold("", now)
+
+    def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
+        """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
+
+        Fails the waiter if the limits can never admit it. Returns whether it did.
+        """
+        waiter.guessed = True
+        refusal = self._guess(pacer, waiter.need, waiter.call)
+        if refusal is not None:
+            waiter.refuse(refusal)
+        return refusal is not None
+
+    def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
+        """Admit the first small call behind a head that waits for tokens, unless too many have passed the head.
+
+        Returns when one may go: a time up to now means that one went, infinity that none may.
+        """
+        queue = self.waiting.first
+        head, soonest = queue[0], math.inf
+        if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
+            return soonest
+        for place, waiter in enumerate(islice(queue, 1, BYPASS), 1):
+            if not waiter.need.features:
+                self._estimator.guess(waiter.need, waiter.call)
+            if waiter.need.tokens >= head.need.tokens / 4:
+                continue
+            ready = self._ready_at(pacer, waiter.need, now)[0]
+            if ready <= now:
+                head.passed += 1
+                self.waiting.drop(queue, place)
+                self._release(waiter, pacer, now, loop)
+                return now
+            soonest = min(soonest, ready)
+        return soonest
+
+    def _release(self, waiter: _Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        if not waiter.admitted.done():
+            self._admit(pacer, waiter.need, now, loop)
+            self._hold(self.holds, now)
+            waiter.admitted.set_result(None if waiter.refused is None else Permit(self, waiter.need))
+
+    def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._hold(cause, now)
+        at = min(at, now + pacer.recheck)
+        if self._timer is not None:
+            if self._timer_at == at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at != float("inf"):  # else only another call's end helps, and it drains the queue
+            self._timer = loop.call_at(at, self._wake, pacer, loop)
+            self._timer_at = at
+
+    def _wake(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self.drain(pacer, loop)
+
+    def _hold(self, cause: str, now: float) -> None:
+        """The queue is held by another cause now: book the time since the last change under the one before."""
+        if self.holds:
+            self._held[self.holds] = self._held.get(self.holds, 0.0) + now - self._holds_since
+        self.holds = cause
+        self._holds_since = now
