@@ -340,7 +340,7 @@ class Scripted:
         if refusal:
             return refusal
         body = answers.completion(
-            number=1, model="m", message={"content": "fine"}, finish="stop", wall=0.0, prompt=1, output=1
+            number=1, model="m", message={"content": "fine"}, finish="stop", wall=0.0, usage=answers.usage(1, 1)
         )
         return Response(200, {}, body)
 
