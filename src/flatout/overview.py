@@ -102,9 +102,14 @@ class Overview:
         self._engine.stack.purse = purse
 
     def embeds(self, model: str | None = None) -> bool:
-        """Whether a model is the embedded one, which a client starts itself; the client's own model when None."""
+        """Whether a model, or a route to several, needs the embedded one, which a client starts itself.
+
+        Args:
+            model: the model; the client's when None.
+        """
         name = self.model if model is None else model
-        return name is not None and self._engine.targets.is_local(name)
+        targets = self._engine.targets
+        return name is not None and any(map(targets.is_local, targets.routes.reachable(name)))
 
     def status(self) -> list[TargetStatus]:
         """The present state of each target in use."""

@@ -141,3 +141,20 @@ def test_attempts_at_one_target_are_one_leg():
     """A call with ten retries would show eleven targets."""
     leg = Leg("a/m", "RateLimited", 1, 0.5, None, None).and_then(Leg("a/m", "", 2, None, 3, 4))
     assert leg == Leg("a/m", "", 3, None, 3, 4)
+
+
+def test_one_key_goes_to_no_two_endpoints(monkeypatch):
+    """The key of one provider would be sent to another; or be left out without a word."""
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    with pytest.raises(ConfigError, match=r"api_key is one key, and .* several endpoints \(groq, openai\)"):
+        Client(Route("openai/gpt-5-mini", "groq/llama-3.3-70b-versatile"), api_key="sk-1", config={})
+    client = Client(Route("openai/gpt-5-mini", "openai/gpt-5-nano"), api_key="sk-1", config={})
+    keys = {target.endpoint.api_key.reveal() for target in client._engine.targets.all(client.model)}
+    assert keys == {"sk-1"}
+
+
+def test_a_route_to_the_embedded_model_is_known_as_such():
+    """Several workers would each compute with all processors."""
+    client = Client("a/m", config={"endpoints": {"a": {"base_url": "http://a.test/v1"}}})
+    assert client.embeds(Route("a/m", fallback={"down": "local"}))
+    assert not client.embeds(Route("a/m"))

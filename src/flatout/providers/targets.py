@@ -63,6 +63,13 @@ class Targets:
             raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
         self.routes = Routes(config.routes, own_server=self._server is not None)
         self.client_limits = limits or Limits()
+        self._own = self._endpoints_of(self.model)
+        if self._api_key is not None and self._server is None and len(self._own) > 1:
+            several = ", ".join(sorted(self._own))
+            raise ConfigError(
+                f"api_key is one key, and {self.model} has targets of several endpoints ({several}): "
+                "leave it out, and set each provider's own environment variable"
+            )
         if self.model is not None:
             self.client_limits = self._together(self.routes.models(self.model))
 
@@ -102,8 +109,7 @@ class Targets:
         endpoint = self._endpoint(name)
         if self._headers:
             endpoint = msgspec.structs.replace(endpoint, headers={**endpoint.headers, **self._headers})
-        own = self.model is not None and name == self.model.partition("/")[0]
-        return Target(self._with_key(endpoint, own=own), rest)
+        return Target(self._with_key(endpoint, own=name in self._own), rest)
 
     def elsewhere(self, model: str) -> str:
         """The host that a model's calls go to; "" if that is the provider's usual address, so that the name says it."""
@@ -197,9 +203,14 @@ class Targets:
                 )
         return endpoint
 
+    def _endpoints_of(self, model: str | None) -> frozenset[str]:
+        """The endpoints of a model, by their names; several for a route."""
+        models = () if model is None else self.routes.models(model)
+        return frozenset(name.partition("/")[0] for name in models)
+
     def _unasked(self, endpoint: Endpoint) -> Iterator[str]:
         """Which of the program's own secrets would go to a server that only the file has chosen."""
-        chosen = (self._config.model or "").partition("/")[0] == endpoint.name
+        chosen = endpoint.name in self._endpoints_of(self._config.model)
         if self._given_model is None and chosen and not registry.known(endpoint.name):
             if self._api_key is not None:
                 yield f"the api_key to {registry.origin(endpoint.base_url)}"
