@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -59,7 +58,7 @@ class Group:
     def __init__(self, warmth: Warmth) -> None:
         self.warmth = warmth
         self._held = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def turn(self) -> Turn | None:
         """Wait for the turn of a call. None: it goes without the cache."""
@@ -75,20 +74,19 @@ class Group:
         self._held += 1
         try:
             await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                self.wake(1)  # its turn had just come
-            raise
         finally:
             self._held -= 1
 
-    def wake(self, most: int | None) -> None:
-        """Let so many of those that wait look again, in order of arrival; None for all."""
-        while self._waiting and (most is None or most > 0):
-            waiting = self._waiting.popleft()
+    def wake(self) -> None:
+        """Let all that wait look again, in order of arrival. Those that still have to wait do so for another call.
+
+        To wake only as many as one lane takes would not do: some of them may wait on, for another lane, and take the
+        places of those that this lane's call would have woken.
+        """
+        woken, self._waiting = self._waiting, []
+        for waiting in woken:
             if not waiting.done():
                 waiting.set_result(None)
-                most = None if most is None else most - 1
 
 
 class Turn:
@@ -112,7 +110,7 @@ class Turn:
         """The call is sent. From now on the others wait only for a while; until then they would wait anyway."""
         if self.fills and self._timer is None:
             loop, group = asyncio.get_running_loop(), self._group
-            self._timer = loop.call_at(group.warmth.sent(self.lane, loop.time()), group.wake, group.warmth.released)
+            self._timer = loop.call_at(group.warmth.sent(self.lane, loop.time()), group.wake)
 
     def begun(self) -> None:
         """The answer has begun: from now on others can read what the call wrote."""
@@ -120,7 +118,7 @@ class Turn:
         warmth.begun(self.lane, asyncio.get_running_loop().time(), fills=self.fills)
         if self.fills:
             self._filled()
-            self._group.wake(warmth.released)
+            self._group.wake()
 
     def over(self, reply: Reply | None) -> None:
         """The call has ended. Without an answer, another one fills the cache."""
@@ -132,7 +130,7 @@ class Turn:
         elif self.fills:
             self._filled()
             self._group.warmth.failed(self.lane, asyncio.get_running_loop().time())
-            self._group.wake(1)
+            self._group.wake()
 
     def _filled(self) -> None:
         self.fills = False

@@ -84,11 +84,6 @@ class Warmth:
         """Whether no call has gone yet."""
         return not self._lanes
 
-    @property
-    def released(self) -> int | None:
-        """How many waiting calls may go when a lane is filled; None for all."""
-        return None if self._most is None else self._most - 1
-
     def turn(self, now: float, waiting: int) -> Go | Literal["wait", "without"]:
         """What a call does: it goes, it waits for one that fills the cache, or it goes without the cache because that
         one takes too long.

@@ -20,7 +20,6 @@ def test_one_call_fills_the_cache_and_the_others_wait():
     assert first.fills
     assert [warmth.turn(0.1, waiting) for waiting in range(3)] == ["wait"] * 3
     warmth.begun(first.lane, 1.0, fills=True)
-    assert warmth.released is None
     assert [warmth.turn(1.0, 0) for _ in range(3)] == [Go(first.lane, fills=False)] * 3
 
 
