@@ -118,7 +118,7 @@ def _when(lane: Lane) -> str:
 
 
 def _refuses(lane: Lane) -> str:
-    told = f"takes no {clean(lane.refuses)}" if lane.refuses else ""
+    told = f"refuses {clean(lane.refuses)}" if lane.refuses else ""
     return told if lane.usable else f"{told or lane.name}; flatout cannot send it yet"
 
 

@@ -32,16 +32,16 @@ class _Offer(NamedTuple):
 
 
 _BATCH: Mapping[str, _Offer] = {
-    "openai": _Offer(0.5, 24 * HOUR, "streams, more than 50,000 calls or 200 MB in one batch"),
-    "azure": _Offer(0.5, None, "streams, more than 100,000 calls in one batch, deployments of another type"),
-    "anthropic": _Offer(0.5, 24 * HOUR, "streams, more than 100,000 calls or 256 MB in one batch"),
-    "gemini": _Offer(0.5, 48 * HOUR, "streams, more than 2 GB in one batch"),
-    "mistral": _Offer(0.5, 24 * HOUR, "streams, more than 1,000,000 calls or 512 MB in one batch"),
-    "groq": _Offer(0.5, 24 * HOUR, "streams, more than 50,000 calls in one batch"),
-    "together": _Offer(0.5, 24 * HOUR, "streams, more than 50,000 calls or 100 MB in one batch"),
+    "openai": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls or 200 MB in one batch"),
+    "azure": _Offer(0.5, None, "streams, and more tokens than a deployment may have enqueued"),
+    "anthropic": _Offer(0.5, 24 * HOUR, "streams, and more than 100,000 calls or 256 MB in one batch"),
+    "gemini": _Offer(0.5, 48 * HOUR, "streams, and more than 2 GB in one batch"),
+    "mistral": _Offer(0.5, 24 * HOUR, "streams, and more than 1,000,000 calls or 512 MB in one batch"),
+    "groq": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls in one batch"),
+    "together": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls or 100 MB in one batch"),
     "fireworks": _Offer(0.5, 72 * HOUR, "streams"),
-    "xai": _Offer(None, None, "streams, some models"),
-    "openrouter": _Offer(0.5, None, "streams, more than 5,000 calls in one batch"),
+    "xai": _Offer(None, None, "streams, and some models"),
+    "openrouter": _Offer(0.5, None, "streams, and more than 5,000 calls in one batch"),
 }
 
 _FLEX: Mapping[str, _Offer] = {
