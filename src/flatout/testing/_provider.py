@@ -8,36 +8,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
-from statistics import NormalDist
 from typing import Any
 
 import msgspec
 
 from . import _answers as answers
-from . import _messages as messages_api
-from . import _streams as streams
 from ._answers import Rejection, fate
-from ._chat import EMPTY, Chat, Script, Written
+from ._chat import Chat, Script
 from ._counts import Statistics
 from ._faults import FaultTable
 from ._headers import HeaderWriter, retry_after
 from ._limits import Exceeded, RateLimits
-from ._prompt_cache import CacheUse, PromptCache
+from ._prompt_cache import PromptCache
 from ._schemas import BadSchema
 from ._settings import ProviderSettings
-from ._slots import ServerSlots, SimulatedResponse, Wire
+from ._slots import ServerSlots, SimulatedResponse
 from ._vectors import Texts
+from ._writer import JSON, AnswerWriter
 
 SPURIOUS_WAIT = 1.0
 """Seconds that a 429 asks to wait if no limit was reached."""
-
-_P99 = NormalDist().inv_cdf(0.99)
-_SPREAD = math.log(3.0) / _P99  # spread of the service time: its 99th percentile is three times the median
-_JSON = {"content-type": "application/json"}
-_STREAM = {"content-type": "text/event-stream"}
-_WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated", "stall": "stall"}
 
 
 class ProviderModel:
@@ -122,7 +114,7 @@ class ProviderModel:
             status = self.settings.queue_status
             return self._fail(now, "queue_full", status, answers.error("the queue is full", "server_error"))
         try:
-            outcome = self._answer(wall, arrival, fault)
+            outcome = self._writer.write(self.settings, self._counts.received, wall, arrival, fault)
         except BadSchema as problem:
             return self._fail(now, *answers.bad_request(str(problem)))
         return self._admit(now, wall, outcome, cost)
@@ -163,6 +155,7 @@ class ProviderModel:
     def _begin(self, counts: Statistics) -> None:
         self.settings = self._given
         self._random = Random(self.seed)
+        self._writer = AnswerWriter(self._random, self.seed, self.script)
         self._limits = RateLimits(self._given)
         self._headers = HeaderWriter(self._given.headers, self._given.stale_headers)
         self._faults = FaultTable(self._given.faults)
@@ -206,13 +199,13 @@ class ProviderModel:
             return SimulatedResponse(kind="outage", status=0, headers={}, wire="refused")
         body = answers.error("the provider is down", "server_error")
         return SimulatedResponse(
-            kind="outage", status=503, headers=dict(_JSON), body=body, delay=self.settings.error_latency
+            kind="outage", status=503, headers=dict(JSON), body=body, delay=self.settings.error_latency
         )
 
     def _fault(self, now: float, wall: float, fault: str) -> SimulatedResponse:
         if fault == "server_error":
             outcome = self._fail(now, fault, 500, answers.error("the server failed", "server_error"))
-            outcome.delay = self._service_time()
+            outcome.delay = self._writer.service_time(self.settings.latency, self.settings.latency_p99)
             return outcome
         if fault == "overloaded":
             return self._fail(now, fault, 503, answers.error("the engine is overloaded", "server_error"))
@@ -225,7 +218,7 @@ class ProviderModel:
         if self.settings.charge_failed:
             self._limits.waste(now)
         too_large = refusal.wait == math.inf
-        headers = _JSON | self._headers.write(now, wall, self._limits, cost)
+        headers = JSON | self._headers.write(now, wall, self._limits, cost)
         if not too_large:
             headers |= self._retry_after(refusal.wait, wall)
         return SimulatedResponse(
@@ -241,7 +234,7 @@ class ProviderModel:
         if self.settings.charge_failed:
             self._limits.waste(now)
         return SimulatedResponse(
-            kind=kind, status=status, headers=dict(_JSON), body=body, delay=self.settings.error_latency
+            kind=kind, status=status, headers=dict(JSON), body=body, delay=self.settings.error_latency
         )
 
     def _admit(self, now: float, wall: float, outcome: SimulatedResponse, cost: int) -> SimulatedResponse:
@@ -253,118 +246,6 @@ class ProviderModel:
         self._slots.enter(outcome)
         self._counts.admit(now, cost, self._slots)
         return outcome
-
-    def _answer(self, wall: float, arrival: Chat | Texts, fault: str) -> SimulatedResponse:
-        """The answer to an admitted request, as its fault changes it."""
-        if isinstance(arrival, Texts):
-            body = arrival.answer(self.settings, empty=fault == "empty")
-            return self._whole(arrival, body, fault, 0)
-        written = EMPTY if fault == "empty" else arrival.write(self.settings, self.seed, self.script)
-        if not (fault or written.fits):
-            fault = "schema"
-        if arrival.request.stream:
-            return self._streamed(wall, arrival, written, fault)
-        body = (
-            self._message(arrival, written)
-            if arrival.messages is not None
-            else self._completion(wall, arrival, written)
-        )
-        return self._whole(arrival, body, fault, written.tokens)
-
-    def _message(self, chat: Chat, written: Written) -> bytes:
-        return messages_api.message(**self._said(chat, written))
-
-    def _said(self, chat: Chat, written: Written) -> dict[str, Any]:
-        return {
-            "number": self._counts.received,
-            "model": chat.request.model,
-            "message": written.message,
-            "finish": written.finish,
-            "prompt": chat.prompt_tokens,
-            "output": written.tokens,
-            "use": chat.use,
-        }
-
-    def _completion(self, wall: float, chat: Chat, written: Written) -> bytes:
-        return answers.completion(
-            number=self._counts.received,
-            model=chat.request.model,
-            message=written.message,
-            finish=written.finish,
-            wall=wall,
-            usage=self._usage(chat, written),
-        )
-
-    def _usage(self, chat: Chat, written: Written) -> dict[str, Any]:
-        cached = None
-        if self.settings.prompt_cache:
-            cached = {"cached_tokens": chat.use.read}
-        if self.settings.prompt_cache == "breakpoints":
-            cached = {"cached_tokens": chat.use.read, "cache_write_tokens": chat.use.written}
-        return answers.usage(chat.prompt_tokens, written.tokens, cached)
-
-    def _whole(self, arrival: Chat | Texts, body: bytes, fault: str, output: int) -> SimulatedResponse:
-        if fault == "malformed":
-            body = body[: len(body) // 2]
-        elif fault == "late_error":
-            body = answers.error("the server failed", "server_error")
-        return SimulatedResponse(
-            kind=fault or "answered",
-            headers=_JSON,
-            body=body,
-            delay=self._service_time(),
-            wire=_WIRES.get(fault, "whole"),
-            mark=int.from_bytes(arrival.mark[:8]),
-            prompt_tokens=arrival.prompt_tokens,
-            output_tokens=output,
-            use=arrival.use if isinstance(arrival, Chat) else CacheUse(),
-        )
-
-    def _streamed(self, wall: float, chat: Chat, written: Written, fault: str) -> SimulatedResponse:
-        events = self._events(wall, chat, written)
-        first, gap = self._pace(len(events))
-        return SimulatedResponse(
-            kind=fault or "answered",
-            headers=_STREAM,
-            pieces=streams.paced(streams.broken(events, fault), gap),
-            delay=first,
-            wire="whole" if fault == "truncated" else _WIRES.get(fault, "whole"),
-            mark=int.from_bytes(chat.mark[:8]),
-            prompt_tokens=chat.prompt_tokens,
-            output_tokens=written.tokens,
-            use=chat.use,
-        )
-
-    def _events(self, wall: float, chat: Chat, written: Written) -> list[bytes]:
-        if chat.messages is not None:
-            return messages_api.events(**self._said(chat, written))
-        options = chat.request.stream_options
-        usage = self._usage(chat, written) if options and options.include_usage else None
-        return streams.events(
-            number=self._counts.received,
-            model=chat.request.model,
-            message=written.message,
-            finish=written.finish,
-            wall=wall,
-            usage=usage,
-        )
-
-    def _pace(self, events: int) -> tuple[float, float]:
-        """Seconds until a stream of ``events`` events begins, and between its words."""
-        settings, service = self.settings, self._service_time()
-        drawn = service / settings.latency if settings.latency else 1.0  # the ratio of this service time to the median
-        first = service * streams.FIRST_SHARE if settings.first_token is None else settings.first_token * drawn
-        if settings.word_gap is not None:
-            return first, settings.word_gap * drawn
-        gaps = events - 3  # the role comes with the first word, the end with the last
-        return first, max(0.0, service - first) / gaps if gaps > 0 else 0.0
-
-    def _service_time(self) -> float:
-        median, p99 = self.settings.latency, self.settings.latency_p99
-        if not median:
-            return 0.0
-        spread = _SPREAD if p99 is None else math.log(p99 / median) / _P99
-        return median * math.exp(spread * self._random.gauss())
 
     def _retry_after(self, wait: float, wall: float) -> dict[str, str]:
         always = self.settings.retry_after_always
