@@ -20,7 +20,16 @@ from flatout.errors import CallError, ProtocolError
 from flatout.layer import Response
 from flatout.providers import codec_for
 from flatout.providers.formats.embeddings import Batch, embedding_codec
-from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedServer, digest_of, serve
+from flatout.testing import (
+    BatchFaults,
+    BatchSettings,
+    Faults,
+    ProviderModel,
+    ProviderSettings,
+    SimulatedServer,
+    digest_of,
+    serve,
+)
 from flatout.values import Call, Endpoint, Reply, Target
 
 FAST = {"latency": 0.0, "error_latency": 0.0}
@@ -355,3 +364,73 @@ def test_simulate_tells_its_url_and_ends_on_a_signal(number):
             os.kill(process.pid, number)
         assert process.wait(10) == 0
         assert process.stderr.read() == b""
+
+
+async def start_batch(server: SimulatedServer, session: aiohttp.ClientSession, rows: int) -> str:
+    lines = []
+    for number in range(rows):
+        body = {"model": "m", "messages": [{"role": "user", "content": f"question {number}"}]}
+        line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        lines.append(json.dumps(line).encode())
+    data = b"\n".join(lines)
+    form = aiohttp.FormData({"purpose": "batch"})
+    form.add_field("file", data, filename="rows.jsonl", content_type="application/jsonl")
+    async with session.post(f"{server.url}/files", data=form) as answer:
+        file = (await answer.json())["id"]
+    asked = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    async with session.post(f"{server.url}/batches", json=asked) as answer:
+        assert answer.status == 200, await answer.text()
+        return str((await answer.json())["id"])
+
+
+async def ended_batch(server: SimulatedServer, session: aiohttp.ClientSession, name: str) -> dict[str, Any]:
+    while True:
+        async with session.get(f"{server.url}/batches/{name}") as answer:
+            batch: dict[str, Any] = await answer.json()
+        if batch["status"] == "completed":
+            return batch
+        await asyncio.sleep(0.05)
+
+
+QUICK = {"time": 0.1, "validating": 0.0, "finalizing": 0.0}
+
+
+def test_a_batch_over_http():
+    """A lane could not be tested in a process of its own; nor could programs in other languages."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        batch = await ended_batch(server, session, await start_batch(server, session, 2_000))
+        async with session.get(f"{server.url}/files/{batch['output_file_id']}/content") as answer:
+            lines = [json.loads(line) async for line in answer.content]
+        assert len(lines) == 2_000
+        for line in lines:
+            text = line["response"]["body"]["choices"][0]["message"]["content"]
+            prompt = f"question {line['custom_id']}"
+            assert text.startswith(f"digest:{digest_of(prompt)}")
+        async with session.get(f"{server.url}/batches?limit=1&after={batch['id']}") as answer:
+            assert (await answer.json())["data"] == []
+
+    run(scenario, batch=BatchSettings(**QUICK))
+
+
+def test_results_break_off_over_http():
+    """A lane would be tested against a failure that no connection has."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        batch = await ended_batch(server, session, await start_batch(server, session, 2_000))
+        async with session.get(f"{server.url}/files/{batch['output_file_id']}/content") as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+
+    run(scenario, batch=BatchSettings(**QUICK, faults=BatchFaults(cut=1.0)))
+
+
+def test_an_answer_that_is_lost_over_http():
+    """As above."""
+
+    async def scenario(server: SimulatedServer, session: aiohttp.ClientSession) -> None:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await start_batch(server, session, 1)
+        assert server.model.stats()["batches"]["files"] == 1
+
+    run(scenario, batch=BatchSettings(**QUICK, faults=BatchFaults(lost=1.0)))

@@ -17,6 +17,7 @@ from flatout._lazy import lazy
 
 if TYPE_CHECKING:
     from ._answers import digest, digest_of
+    from ._batches._settings import BatchFaults, BatchSettings
     from ._clock import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
     from ._faults import Faults
     from ._provider import ProviderModel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ._transport import SimulatedTransport
 
 __all__ = [
+    "BatchFaults",
+    "BatchSettings",
     "Deadlocked",
     "Faults",
     "Outcome",
@@ -47,6 +50,7 @@ __getattr__ = lazy(
     __name__,
     {
         "_answers": ("digest", "digest_of"),
+        "_batches._settings": ("BatchFaults", "BatchSettings"),
         "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
         "_faults": ("Faults",),
         "_provider": ("ProviderModel",),

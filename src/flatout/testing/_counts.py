@@ -29,11 +29,12 @@ class Statistics:
         "prompt_tokens",
         "received",
         "refused",
+        "rows",
         "tokens_admitted",
     )
 
     def __init__(self, in_flight: int = 0) -> None:
-        self.received = self.admitted = self.refused = self.answered = self.duplicates = 0
+        self.received = self.admitted = self.refused = self.answered = self.duplicates = self.rows = 0
         self.tokens_admitted = self.prompt_tokens = self.output_tokens = 0
         self.cached_tokens = self.cache_write_tokens = 0
         self.in_flight = self.most_in_flight = in_flight
@@ -43,6 +44,11 @@ class Statistics:
         self.faults: Counter[str] = Counter()
         self._seconds: Counter[int] = Counter()
         self._answered_marks: set[int] = set()
+
+    @property
+    def number(self) -> int:
+        """A number for the answer at which the model works: of requests and of rows of batches."""
+        return self.received + self.rows
 
     def arrive(self, now: float) -> None:
         """Count a request that came in."""

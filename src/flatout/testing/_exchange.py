@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 
+from ._batches._request import Ask
 from ._clock import VirtualLoop
 from ._provider import ProviderModel
-from ._slots import SimulatedResponse
+from ._slots import BodyPart, SimulatedResponse
+
+PIECE = 64 * 1024
+"""Bytes of a long body that arrive at once."""
 
 
 async def begin(
@@ -19,9 +23,24 @@ async def begin(
 
     Use the result as ``with await begin(…) as exchange``.
     """
+    now, wall = _clocks()
+    return await _begun(model, model.receive(now, wall, body, authorization, embeddings=embeddings, messages=messages))
+
+
+async def begin_about_batches(model: ProviderModel, ask: Ask) -> SimulatedExchange:
+    """Do the same for a request about files or batches."""
+    now, wall = _clocks()
+    return await _begun(model, model.receive_about_batches(now, wall, ask))
+
+
+def _clocks() -> tuple[float, float]:
+    """The loop's seconds and Unix seconds."""
     loop = asyncio.get_running_loop()
-    wall = loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
-    outcome = model.receive(loop.time(), wall, body, authorization, embeddings=embeddings, messages=messages)
+    return loop.time(), loop.wall_time() if isinstance(loop, VirtualLoop) else time.time()
+
+
+async def _begun(model: ProviderModel, outcome: SimulatedResponse) -> SimulatedExchange:
+    loop = asyncio.get_running_loop()
     exchange = SimulatedExchange(model, outcome)
     try:
         if outcome.queued:
@@ -74,7 +93,7 @@ class SimulatedExchange:
         outcome = self.outcome
         pieces = outcome.pieces
         if pieces is None:
-            pieces = ((0.0, outcome.body if outcome.wire == "whole" else outcome.body[: len(outcome.body) // 2]),)
+            pieces = _cut(outcome.body if outcome.wire == "whole" else outcome.body[: len(outcome.body) // 2])
         left = len(pieces)
         for delay, data in pieces:
             if delay > 0:
@@ -85,6 +104,13 @@ class SimulatedExchange:
             yield data
         if outcome.wire == "stall":
             await asyncio.get_running_loop().create_future()
+
+
+def _cut(body: bytes) -> Sequence[BodyPart]:
+    """A whole body in the pieces in which a connection would carry it."""
+    if len(body) <= PIECE:
+        return ((0.0, body),)
+    return [(0.0, body[start : start + PIECE]) for start in range(0, len(body), PIECE)]
 
 
 async def _turn(loop: asyncio.AbstractEventLoop, outcome: SimulatedResponse) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -16,6 +16,9 @@ import msgspec
 
 from . import _answers as answers
 from ._answers import Rejection, fate
+from ._batches._desk import Desk
+from ._batches._job import Kind
+from ._batches._request import Ask
 from ._chat import Chat, Script
 from ._counts import Statistics
 from ._faults import FaultTable
@@ -26,10 +29,18 @@ from ._schemas import BadSchema
 from ._settings import ProviderSettings
 from ._slots import ServerSlots, SimulatedResponse
 from ._vectors import Texts
-from ._writer import JSON, AnswerWriter
+from ._writer import JSON, WIRES, AnswerWriter, service_time, spoil
 
 SPURIOUS_WAIT = 1.0
 """Seconds that a 429 asks to wait if no limit was reached."""
+
+
+REFUSALS: Mapping[str, tuple[int, bytes]] = {
+    "rate_limited": (429, answers.error("too many requests", "requests", "rate_limit_exceeded")),
+    "overloaded": (503, answers.error("the engine is overloaded", "server_error")),
+    "server_error": (500, answers.error("the server failed", "server_error")),
+}
+"""The faults that are errors before an answer, with their status and body."""
 
 
 class ProviderModel:
@@ -90,20 +101,16 @@ class ProviderModel:
         """
         now = self._advance(now)
         self._counts.arrive(now)
-        outage = self.settings.outage
-        if outage is not None and outage[0] <= now < outage[1]:
+        if self._is_out(now):
             return self._outage()
-        try:
-            arrival = Texts.of(body) if embeddings else Chat.of_messages(body) if messages else Chat.of(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            what = "embeddings" if embeddings else "Messages" if messages else "chat completion"
-            what = f"{'an' if embeddings else 'a'} {what} request"
-            return self._fail(now, *answers.bad_request(f"not {what}: {problem}"))
-        rejection = self._rejection(arrival, authorization)
+        arrival = _read(body, "embeddings" if embeddings else "messages" if messages else "chat")
+        if isinstance(arrival, Rejection):
+            return self._fail(now, *arrival)
+        rejection = self._stranger(authorization) or self._rejection(arrival)
         if rejection is not None:
             return self._fail(now, *rejection)
         fault = self._faults.pick(self._random.random()) if self._faults else ""
-        if fault in ("rate_limited", "overloaded", "server_error"):
+        if fault in REFUSALS:
             return self._fault(now, wall, fault)
         if self.settings.prompt_cache and isinstance(arrival, Chat):
             arrival.look(now, self.settings, authorization, self._cache)
@@ -114,10 +121,33 @@ class ProviderModel:
             status = self.settings.queue_status
             return self._fail(now, "queue_full", status, answers.error("the queue is full", "server_error"))
         try:
-            outcome = self._writer.write(self.settings, self._counts.received, wall, arrival, fault)
+            outcome = self._writer.write(self.settings, self._counts.number, wall, arrival, fault)
         except BadSchema as problem:
             return self._fail(now, *answers.bad_request(str(problem)))
         return self._admit(now, wall, outcome, cost)
+
+    def receive_about_batches(self, now: float, wall: float, ask: Ask) -> SimulatedResponse:
+        """Decide the outcome of a request about files or batches. It uses no limit and no slot."""
+        now = self._advance(now)
+        self._counts.arrive(now)
+        if self._is_out(now):
+            return self._outage()
+        if (rejection := self._stranger(ask.authorization)) is not None:
+            return self._fail(now, *rejection)
+        fault = self._faults.pick(self._random.random()) if self._faults else ""
+        if fault in REFUSALS:
+            return self._fault(now, wall, fault)
+        if fault in ("reset", "hang"):  # the request is not even read
+            outcome = SimulatedResponse(kind=fault, headers={}, wire=WIRES[fault])
+        else:
+            outcome = self._desk.answer(now, wall, ask)
+            if fault not in ("", "empty") and outcome.kind == "batches":
+                outcome.kind = fault
+                spoil(outcome, fault)
+        if outcome.kind != "batches":
+            self._counts.faults[outcome.kind] += 1
+        outcome.delay = self.settings.error_latency
+        return outcome
 
     def begin(self, now: float, outcome: SimulatedResponse) -> None:
         """Report that the answer to a request begins. What its prompt put into the prompt cache can now be read."""
@@ -146,7 +176,7 @@ class ProviderModel:
         ``duplicates`` counts answers to conversations that had been answered before. ``in_flight`` counts the requests
         being served or waiting, ``admitted_per_second`` the requests that the limits admitted in each second.
         """
-        return self._counts.as_dict(self._slots)
+        return {**self._counts.as_dict(self._slots), "batches": self._desk.shelf.stats()}
 
     def model_list(self) -> bytes:
         """The body of ``GET /models``."""
@@ -161,6 +191,7 @@ class ProviderModel:
         self._faults = FaultTable(self._given.faults)
         self._counts = counts
         self._cache = PromptCache()
+        self._desk = Desk(self._given, self.seed, self._answer_row, _count_tokens)
         self._changes = deque(self._given.schedule())
         self._started = None
         self._now = 0.0
@@ -178,11 +209,46 @@ class ProviderModel:
             self._slots.slow_above = self.settings.slow_above
         return self._now
 
-    def _rejection(self, arrival: Chat | Texts, authorization: str) -> Rejection | None:
+    def _is_out(self, now: float) -> bool:
+        outage = self.settings.outage
+        return outage is not None and outage[0] <= now < outage[1]
+
+    def _answer_row(self, wall: float, kind: Kind, body: bytes) -> SimulatedResponse:
+        """The answer to a row of a batch: what the same request would get by itself, without limits and waiting."""
+        self._counts.rows += 1
+        arrival = _read(body, kind)
+        rejection = arrival if isinstance(arrival, Rejection) else self._rejection(arrival)
+        if rejection is None and isinstance(arrival, Chat) and arrival.request.stream:
+            rejection = answers.bad_request("a request of a batch cannot be streamed")
+        if rejection is not None:
+            return self._row_fails(*rejection)
+        assert not isinstance(arrival, Rejection), "it was looked at above"
+        failed = self.settings.batch.faults.failed
+        if failed and self._random.random() < failed:
+            return self._row_fails("server_error", *REFUSALS["server_error"])
+        try:
+            outcome = self._writer.write(self.settings, self._counts.number, wall, arrival, "")
+        except BadSchema as problem:
+            return self._row_fails(*answers.bad_request(str(problem)))
+        if outcome.kind == "answered":
+            self._counts.answer(outcome)
+        else:
+            self._counts.faults[outcome.kind] += 1
+        return outcome
+
+    def _row_fails(self, kind: str, status: int, body: bytes) -> SimulatedResponse:
+        self._counts.faults[kind] += 1
+        return SimulatedResponse(kind=kind, status=status, headers={}, body=body)
+
+    def _stranger(self, authorization: str) -> Rejection | None:
+        """The refusal of a key that is not the right one."""
+        if self.settings.key is None or authorization == f"Bearer {self.settings.key}":
+            return None
+        return Rejection("unauthorized", 401, answers.error("the API key is not right", code="invalid_api_key"))
+
+    def _rejection(self, arrival: Chat | Texts) -> Rejection | None:
         """The permanent refusal of this request; None if it may succeed."""
         settings, model = self.settings, arrival.request.model
-        if settings.key is not None and authorization != f"Bearer {settings.key}":
-            return Rejection("unauthorized", 401, answers.error("the API key is not right", code="invalid_api_key"))
         if settings.models and model not in settings.models:
             message = f"The model `{model}` does not exist"
             return Rejection("model_not_found", 404, answers.error(message, code="model_not_found"))
@@ -203,14 +269,11 @@ class ProviderModel:
         )
 
     def _fault(self, now: float, wall: float, fault: str) -> SimulatedResponse:
+        outcome = self._fail(now, fault, *REFUSALS[fault])
         if fault == "server_error":
-            outcome = self._fail(now, fault, 500, answers.error("the server failed", "server_error"))
-            outcome.delay = self._writer.service_time(self.settings.latency, self.settings.latency_p99)
-            return outcome
-        if fault == "overloaded":
-            return self._fail(now, fault, 503, answers.error("the engine is overloaded", "server_error"))
-        outcome = self._fail(now, fault, 429, answers.error("too many requests", "requests", "rate_limit_exceeded"))
-        outcome.headers |= self._retry_after(SPURIOUS_WAIT, wall)
+            outcome.delay = service_time(self._random, self.settings.latency, self.settings.latency_p99)
+        elif fault == "rate_limited":
+            outcome.headers |= self._retry_after(SPURIOUS_WAIT, wall)
         return outcome
 
     def _refuse(self, now: float, wall: float, refusal: Exceeded, cost: int) -> SimulatedResponse:
@@ -250,3 +313,20 @@ class ProviderModel:
     def _retry_after(self, wait: float, wall: float) -> dict[str, str]:
         always = self.settings.retry_after_always
         return retry_after(self.settings.retry_after, wait if always is None else always, wall)
+
+
+def _read(body: bytes, kind: Kind) -> Chat | Texts | Rejection:
+    """A request, or its refusal if it is none."""
+    try:
+        if kind == "embeddings":
+            return Texts.of(body)
+        return Chat.of_messages(body) if kind == "messages" else Chat.of(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        what = {"embeddings": "an embeddings", "messages": "a Messages", "chat": "a chat completion"}[kind]
+        return answers.bad_request(f"not {what} request: {problem}")
+
+
+def _count_tokens(kind: Kind, body: bytes) -> int:
+    """The prompt tokens of a row; 0 if it cannot be read."""
+    arrival = _read(body, kind)
+    return 0 if isinstance(arrival, Rejection) else arrival.prompt_tokens

@@ -14,8 +14,8 @@ import httptools
 MAX_HEAD = 64 * 1024
 """The most bytes of a request's head, and of what may stand between two pieces of a chunked body."""
 
-MAX_BODY = 64 * 1024 * 1024
-"""The most bytes of a request's body."""
+MAX_BODY = 256 * 1024 * 1024
+"""The most bytes of a request's body: a batch of Anthropic's may have as many."""
 
 _LARGE_HEAD = f"the request's head is larger than {MAX_HEAD:,} bytes"
 _WISHES = frozenset({b"connection", b"upgrade"})
@@ -34,15 +34,24 @@ class Request:
         keeps: whether the client lets the connection be used again.
     """
 
-    __slots__ = ("body", "headers", "keeps", "method", "path", "version")
+    __slots__ = ("_url", "body", "headers", "keeps", "method", "path", "version")
 
-    def __init__(self, method: str, path: str, headers: dict[bytes, bytes], version: str, *, keeps: bool) -> None:
+    def __init__(
+        self, method: str, path: str, headers: dict[bytes, bytes], version: str, *, keeps: bool, url: bytes = b""
+    ) -> None:
         self.method = method
         self.path = path
+        self._url = url
         self.headers = headers
         self.version = version
         self.body = b""
         self.keeps = keeps
+
+    @property
+    def target(self) -> str:
+        """The path and the query, as they were sent."""
+        whole = self._url.decode("utf-8", "surrogateescape")
+        return whole if whole.startswith("/") else f"/{whole.partition('://')[2].partition('/')[2]}"
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path}, {len(self.body):,} bytes)"
@@ -170,7 +179,9 @@ class RequestReader:
         if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
             raise self.refuse(417, "nothing can be expected here but 100-continue")
         self._check_size(int(headers.get(b"content-length", 0)))
-        self._request = Request(method, _path(self._url), headers, version, keeps=parser.should_keep_alive())
+        self._request = Request(
+            method, _path(self._url), headers, version, keeps=parser.should_keep_alive(), url=self._url
+        )
         self._quiet = 0
         self.expects = b"expect" in headers
 

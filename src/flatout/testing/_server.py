@@ -16,7 +16,9 @@ import msgspec
 
 from flatout.tasks.loop import loop_factory
 
-from ._exchange import SimulatedExchange, begin
+from ._batches._desk import about_batches
+from ._batches._request import Ask
+from ._exchange import SimulatedExchange, begin, begin_about_batches
 from ._http import Answer, HttpServer
 from ._provider import ProviderModel
 from ._requests import Request
@@ -130,6 +132,8 @@ class _Provider:
         path = request.path
         if path.endswith(MODELLED) and request.method == "POST":
             await self._exchange(request, answer)
+        elif about_batches(path):
+            await self._about_batches(request, answer)
         elif path.endswith(MODELS) and request.method == "GET":
             answer.send(200, JSON, self._model.model_list())
         elif path == "/__stats" and request.method == "GET":
@@ -146,14 +150,25 @@ class _Provider:
         path = request.path
         kind = {"embeddings": path.endswith(EMBEDDINGS), "messages": path.endswith(MESSAGES)}
         with await begin(self._model, request.body, key, **kind) as exchange:
-            outcome = exchange.outcome
-            if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
-                await _in_pieces(answer, exchange)
-            elif outcome.wire in ("reset", "refused"):
-                # A listening server cannot refuse a connection; the client sees it closed instead.
-                answer.abort()
-            else:
-                answer.send(outcome.status, outcome.headers, outcome.body)
+            await _send(answer, exchange)
+
+    async def _about_batches(self, request: Request, answer: Answer) -> None:
+        headers = {name.decode("latin-1"): _header(request, name) for name in request.headers}
+        url = f"http://{headers.get('host', '')}{request.target}"
+        ask = Ask.of(request.method, url, headers, request.body)
+        with await begin_about_batches(self._model, ask) as exchange:
+            await _send(answer, exchange)
+
+
+async def _send(answer: Answer, exchange: SimulatedExchange) -> None:
+    outcome = exchange.outcome
+    if outcome.pieces is not None or outcome.wire in ("truncated", "stall"):
+        await _in_pieces(answer, exchange)
+    elif outcome.wire in ("reset", "refused"):
+        # A listening server cannot refuse a connection; the client sees it closed instead.
+        answer.abort()
+    else:
+        answer.send(outcome.status, outcome.headers, outcome.body)
 
 
 def _header(request: Request, name: bytes) -> str:

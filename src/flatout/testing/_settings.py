@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 
 from flatout.errors import ConfigError
 
+from ._batches._settings import BatchSettings
 from ._faults import Faults
 
 CHANGEABLE = frozenset(
@@ -81,6 +82,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         prompt_cache_seconds: how long a cached beginning lasts after it was last used.
         prompt_cache_rpm: chat completions a minute with one beginning and ``prompt_cache_key`` that one machine serves;
             more go to further machines, each with a cache of its own. None for one machine.
+        batch: how batches behave.
 
     Raises:
         ConfigError: a value makes no sense.
@@ -123,6 +125,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     prompt_cache_least: int = 1_024
     prompt_cache_seconds: float = 300.0
     prompt_cache_rpm: float | None = 15.0
+    batch: BatchSettings = BatchSettings()
 
     def __post_init__(self) -> None:
         for name in _ABOVE_ZERO:

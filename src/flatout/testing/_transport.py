@@ -10,7 +10,9 @@ from flatout.errors import ConnectError, ProtocolError
 from flatout.journey import current_journey
 from flatout.layer import Request, Response
 
-from ._exchange import SimulatedExchange, begin
+from ._batches._desk import about_batches
+from ._batches._request import Ask
+from ._exchange import SimulatedExchange, begin, begin_about_batches
 from ._provider import ProviderModel
 
 CHAT = "/chat/completions"
@@ -19,6 +21,11 @@ MODELS = "/models"
 MESSAGES = "/messages"
 MODELLED = (CHAT, EMBEDDINGS, MESSAGES)
 JSON = {"content-type": "application/json"}
+
+
+def modelled(path: str) -> bool:
+    """Whether the model answers requests with this path."""
+    return path.endswith(MODELLED) or about_batches(path)
 
 
 class SimulatedTransport:
@@ -45,7 +52,7 @@ class SimulatedTransport:
             ProtocolError: the connection ended before the answer did.
         """
         path = request.url.partition("?")[0]
-        if self._closed or not path.endswith(MODELLED):
+        if self._closed or not modelled(path):
             return self._unmodelled(request, path)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -70,7 +77,7 @@ class SimulatedTransport:
             ProtocolError: the connection ended before an answer began.
         """
         path = request.url.partition("?")[0]
-        if self._closed or not path.endswith(MODELLED):
+        if self._closed or not modelled(path):
             known = self._unmodelled(request, path)
             yield SimulatedStream(known.status, known.headers, _whole(known.body))
             return
@@ -90,6 +97,9 @@ class SimulatedTransport:
                     journey.account.waited("body", loop.time() - headed)
 
     def _begin(self, request: Request, path: str) -> Awaitable[SimulatedExchange]:
+        if not path.endswith(MODELLED):
+            ask = Ask.of(request.method, request.url, request.headers, request.body)
+            return begin_about_batches(self.model, ask)
         return begin(
             self.model,
             request.body,

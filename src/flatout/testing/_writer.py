@@ -21,7 +21,7 @@ _P99 = NormalDist().inv_cdf(0.99)
 _SPREAD = math.log(3.0) / _P99  # spread of the service time: its 99th percentile is three times the median
 JSON = {"content-type": "application/json"}
 _STREAM = {"content-type": "text/event-stream"}
-_WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated", "stall": "stall"}
+WIRES: Mapping[str, Wire] = {"reset": "reset", "hang": "hang", "truncated": "truncated", "stall": "stall"}
 
 
 class AnswerWriter:
@@ -60,34 +60,24 @@ class AnswerWriter:
             body = _completion(settings, number, wall, arrival, written)
         return self._whole(settings, arrival, body, fault, written.tokens)
 
-    def service_time(self, median: float, p99: float | None) -> float:
-        """Seconds that a service takes; its 99th percentile is three times the median unless it is given."""
-        if not median:
-            return 0.0
-        spread = _SPREAD if p99 is None else math.log(p99 / median) / _P99
-        return median * math.exp(spread * self._random.gauss())
-
     def _service(self, settings: ProviderSettings) -> float:
-        return self.service_time(settings.latency, settings.latency_p99)
+        return service_time(self._random, settings.latency, settings.latency_p99)
 
     def _whole(
         self, settings: ProviderSettings, arrival: Chat | Texts, body: bytes, fault: str, output: int
     ) -> SimulatedResponse:
-        if fault == "malformed":
-            body = body[: len(body) // 2]
-        elif fault == "late_error":
-            body = answers.error("the server failed", "server_error")
-        return SimulatedResponse(
+        outcome = SimulatedResponse(
             kind=fault or "answered",
             headers=JSON,
             body=body,
             delay=self._service(settings),
-            wire=_WIRES.get(fault, "whole"),
             mark=int.from_bytes(arrival.mark[:8]),
             prompt_tokens=arrival.prompt_tokens,
             output_tokens=output,
             use=arrival.use if isinstance(arrival, Chat) else CacheUse(),
         )
+        spoil(outcome, fault)
+        return outcome
 
     def _streamed(
         self, settings: ProviderSettings, number: int, wall: float, chat: Chat, written: Written, fault: str
@@ -99,7 +89,7 @@ class AnswerWriter:
             headers=_STREAM,
             pieces=streams.paced(streams.broken(events, fault), gap),
             delay=first,
-            wire="whole" if fault == "truncated" else _WIRES.get(fault, "whole"),
+            wire="whole" if fault == "truncated" else WIRES.get(fault, "whole"),
             mark=int.from_bytes(chat.mark[:8]),
             prompt_tokens=chat.prompt_tokens,
             output_tokens=written.tokens,
@@ -115,6 +105,24 @@ class AnswerWriter:
             return first, settings.word_gap * drawn
         gaps = events - 3  # the role comes with the first word, the end with the last
         return first, max(0.0, service - first) / gaps if gaps > 0 else 0.0
+
+
+def spoil(outcome: SimulatedResponse, fault: str) -> None:
+    """Let a fault have its effect on a whole answer."""
+    if fault == "malformed":
+        outcome.body = outcome.body[: len(outcome.body) // 2]
+    elif fault == "late_error":
+        outcome.body = answers.error("the server failed", "server_error")
+    elif fault in WIRES:
+        outcome.wire = WIRES[fault]
+
+
+def service_time(random: Random, median: float, p99: float | None) -> float:
+    """Seconds that a service takes; its 99th percentile is three times the median unless it is given."""
+    if not median:
+        return 0.0
+    spread = _SPREAD if p99 is None else math.log(p99 / median) / _P99
+    return median * math.exp(spread * random.gauss())
 
 
 def _events(settings: ProviderSettings, number: int, wall: float, chat: Chat, written: Written) -> list[bytes]:
