@@ -242,6 +242,23 @@ def test_an_attempt_waits_until_the_parent_has_noted_it() -> None:
     asyncio.run(main())
 
 
+def test_attempts_of_one_row_are_noted_one_by_one() -> None:
+    """A call that is hedged, or tried again before its note is written, would end its worker, or be sent unnoted."""
+
+    async def main() -> None:
+        file = RemoteFile(Outbox(lambda report: None, Account))
+        cancelled, again = (asyncio.ensure_future(file.note_attempt(4, attempt, "t", 1.0, None)) for attempt in (1, 2))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        file.hear(Order(noted=[4]))
+        await asyncio.sleep(0)
+        assert not again.done()
+        file.hear(Order(noted=[4]))
+        await again
+
+    asyncio.run(main())
+
+
 def test_the_purse_is_the_parents() -> None:
     """Each worker would spend the whole budget; a cancelled call would hold its money for ever."""
 

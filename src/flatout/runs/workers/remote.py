@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from itertools import count
@@ -64,7 +65,7 @@ class RemoteFile:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}  # a row may have two attempts: the second is a hedge
 
     async def note_attempt(
         self,
@@ -77,7 +78,8 @@ class RemoteFile:
         after: str | None = None,
     ) -> None:
         """See `flatout.store.RunFile.note_attempt`."""
-        noted = self._waiting[index] = asyncio.get_running_loop().create_future()
+        noted = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(index, deque()).append(noted)
         note = (index, attempt, target, started_at, estimated_cost, place, after)
         self._outbox.report.notes.append(note)
         await noted
@@ -97,7 +99,10 @@ class RemoteFile:
     def hear(self, order: Order) -> None:
         """Let the attempts go that are in the run file now."""
         for index in order.noted:
-            noted = self._waiting.pop(index)
+            waiting = self._waiting[index]
+            noted = waiting.popleft()
+            if not waiting:
+                del self._waiting[index]
             if not noted.done():  # otherwise the call was cancelled
                 noted.set_result(None)
 
