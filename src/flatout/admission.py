@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from msgspec import Struct
 
-from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest, RateLimited
+from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest
 from flatout.journey import Journey, current_journey
 from flatout.layer import Away, Permit
 from flatout.policies.failures.health import TargetHealth
@@ -46,7 +46,7 @@ class _Waiter(Struct, eq=False):
     admitted: asyncio.Future[Any]
     since: float
     held: dict[str, float]
-    refused: Callable[[CallError], None] | None = None
+    refused: Callable[[Service, CallError], None] | None = None
     guessed: bool = False
     passed: int = 0
     started: float = 0.0
@@ -56,7 +56,7 @@ class _Waiter(Struct, eq=False):
     def refuse(self, error: CallError) -> None:
         """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
         if self.refused is not None:
-            self.refused(error)
+            self.refused(self.service, error)
         elif not self.admitted.done():
             self.admitted.set_exception(error)
             self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
@@ -150,24 +150,29 @@ class Admission:
         self,
         call: Call,
         service: Service,
+        journey: Journey,
         admitted: asyncio.Future[Permit | None],
-        refused: Callable[[CallError], None],
+        refused: Callable[[Service, CallError], None],
         /,
-    ) -> Callable[[], Mapping[str, float]]:
+    ) -> _Waiter:
         """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
         loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
         waiter = self._waiter(call, service, Need(), admitted, loop.time(), refused)
-        self._enqueue(waiter, current_journey())
+        self._enqueue(waiter, journey)
         if len(self.waiting) == 1 or self.holds == "tokens":  # else those before it wait, and so does it
             self.drain(pacer, loop)
+        return waiter
 
-        def leave() -> Mapping[str, float]:
-            self.waiting.remove(waiter)
-            self._hold(self.holds if self.waiting else "", loop.time())
-            return self._waits_of(waiter)
+    def leave(self, place: _Waiter, /) -> None:
+        """End a wait, unless it has ended."""
+        if not place.left:
+            self.waiting.remove(place)
+            self._hold(self.holds if self.waiting else "", asyncio.get_running_loop().time())
 
-        return leave
+    def waits_of(self, place: _Waiter, /) -> dict[str, float]:
+        """The seconds that an attempt has waited here, by cause."""
+        return {cause: seconds - place.held.get(cause, 0.0) for cause, seconds in self._held.items()}
 
     def give_back(self, permit: Permit, /) -> None:
         """Give back a permit whose attempt was not sent."""
@@ -207,14 +212,10 @@ class Admission:
         need: Need,
         admitted: asyncio.Future[Any],
         now: float,
-        refused: Callable[[CallError], None] | None = None,
+        refused: Callable[[Service, CallError], None] | None = None,
     ) -> _Waiter:
         self._hold(self.holds, now)
         return _Waiter(call, service, need, admitted, now, dict(self._held), refused)
-
-    def _waits_of(self, waiter: _Waiter) -> dict[str, float]:
-        """The seconds that an attempt has waited here, by cause."""
-        return {cause: seconds - waiter.held.get(cause, 0.0) for cause, seconds in self._held.items()}
 
     def flush(self, service: Service) -> None:
         """Fail all calls that wait for a stopped service: waiting longer would not help them."""
@@ -244,6 +245,7 @@ class Admission:
                 attempts=journey.attempts,
             ) from journey.last_error
         waiter = self._waiter(call, service, need, loop.create_future(), now)
+        journey.refusals += journey.sent_back
         self._enqueue(waiter, journey)
         if self.holds == "tokens" or self.waiting.next()[0] is waiter:  # else it changes nothing: others wait before it
             self.drain(pacer, loop)
@@ -259,7 +261,7 @@ class Admission:
             self.drain(pacer, loop)
             raise
         finally:
-            for cause, seconds in self._waits_of(waiter).items():
+            for cause, seconds in self.waits_of(waiter).items():
                 journey.account.waited(cause, seconds)
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
@@ -297,8 +299,7 @@ class Admission:
     def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
         """Queue a call: at the back, or in front if it had its turn and was sent back."""
         trouble = journey.trouble
-        sent_back = isinstance(journey.last_error, RateLimited) or (trouble is not None and trouble.excused)
-        journey.refusals += sent_back
+        sent_back = journey.sent_back
         if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
             self.waiting.put_back(waiter, journey.started)
         elif trouble is not None and trouble.spent and not sent_back:

@@ -11,18 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from .errors import OutputError
+from .errors import DeadlineExceeded, OutputError, RateLimited
 from .layer import CallNext, Permit
-from .values import Call, Reply, Usage
+from .values import Call, Reply
 from .values.route import Leg
 
 if TYPE_CHECKING:
     from .errors import CallError
     from .policies.failures.trouble import Trouble
+
+
+SLOWER = "Hedged"
+"""Why a target was left whose answer came second; see `flatout.values.route.Leg`."""
 
 
 class Account(Struct, eq=False, gc=False):
@@ -49,10 +55,6 @@ class Account(Struct, eq=False, gc=False):
         if seconds > 0:
             self.waits[cause] = self.waits.get(cause, 0.0) + seconds
 
-    def so_far(self) -> Spent:
-        """Attempts and cost until now."""
-        return Spent(self.attempts, self.cost)
-
     def add(self, other: Account) -> None:
         """Add the usage of a call that was made on this one's behalf."""
         self.attempts += other.attempts
@@ -60,13 +62,6 @@ class Account(Struct, eq=False, gc=False):
         self.spent(other.cost)
         for cause, seconds in other.waits.items():
             self.waited(cause, seconds)
-
-
-class Spent(NamedTuple):
-    """What an `Account` said at one moment."""
-
-    attempts: int
-    cost: float | None
 
 
 class Attempt(Struct, eq=False):
@@ -109,29 +104,21 @@ class Passage(Struct, eq=False):
     fell_back: bool = False
     trail: tuple[Leg, ...] = ()
 
-    def extend(self, other: Passage) -> None:
-        """Add the targets that another attempt of the same call was sent to."""
-        self.trail += other.trail
-
-    def note(self, target: str, account: Account, before: Spent, usage: Usage | None, left: str = "") -> None:
-        """Note what was done at a target. Attempts at one target, one after the other, are one leg.
-
-        Args:
-            target: its name.
-            account: the call's account, now.
-            before: what it said before.
-            usage: the tokens of the answer, if there was one.
-            left: see `flatout.values.route.Leg`.
-        """
-        attempts = account.attempts - before.attempts
-        cost = None if account.cost is None or before.cost is None else account.cost - before.cost
-        tokens = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
-        leg = Leg(target, left, attempts, cost, *tokens)
-        *earlier, last = self.trail or (None,)
-        if last is not None and last.target == target:
-            self.trail = (*earlier, last.and_then(leg))
-        elif attempts or not left:
+    def note(self, leg: Leg) -> None:
+        """Note what was done at a target. Attempts at one target, one after the other, are one leg."""
+        if self.trail and self.trail[-1].target == leg.target:
+            self.trail = (*self.trail[:-1], self.trail[-1].and_then(leg))
+        elif leg.attempts or not leg.left:
             self.trail += (leg,)
+
+    def join(self, other: Passage) -> None:
+        """Add the targets of a second attempt that went beside the last one. The one that answered comes last."""
+        both = (*self.trail[-1:], *other.trail)
+        self.trail = self.trail[:-1]
+        answered = any(not leg.left for leg in both)
+        for leg in sorted(both, key=lambda leg: not leg.left):
+            slower = answered and leg.left == DeadlineExceeded.__name__
+            self.note(replace(leg, left=SLOWER) if slower else leg)
 
 
 class Unfit(Struct, eq=False, gc=False):
@@ -249,6 +236,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         attempt: the attempt in progress, or the last one.
         unfit: answers that could not be used.
         last_error: why the last attempt failed.
+        numbers: numbers the attempts, if several are in flight at once; None if their count does.
         permit: taken by the route for the attempt that it is about to send; None otherwise.
         passage: the targets so far; None if there is no choice of targets.
         trouble: what went wrong so far; None if nothing did.
@@ -267,6 +255,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     attempt: Attempt = field(default_factory=Attempt)
     unfit: Unfit = field(default_factory=Unfit)
     last_error: Exception | None = None
+    numbers: Callable[[], int] | None = None
     permit: Permit | None = None
     passage: Passage | None = None
     trouble: Trouble | None = None
@@ -301,6 +290,53 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         permit, self.permit = self.permit, None
         if permit is not None:
             permit.queue.give_back(permit)
+
+    def number(self) -> int:
+        """The number of the attempt that begins now, from 1."""
+        return self.account.attempts + 1 if self.numbers is None else self.numbers()
+
+    def went(self, target: str, attempts: int, cost: float | None, reply: Reply | None, left: str = "") -> None:
+        """Note what was done at a target, if there was a choice of targets.
+
+        Args:
+            target: its name.
+            attempts: of the call, before.
+            cost: of the call, before.
+            reply: the answer, usable or not.
+            left: see `flatout.values.route.Leg`.
+        """
+        if self.passage is None:
+            return
+        account = self.account
+        spent = None if account.cost is None or cost is None else account.cost - cost
+        tokens = (None, None) if reply is None else (reply.usage.input_tokens, reply.usage.output_tokens)
+        self.passage.note(Leg(target, left, account.attempts - attempts, spent, *tokens))
+
+    def beside(self, permit: Permit) -> Journey:
+        """The journey of a second attempt of this call, while the first one is in flight; `join` ends it."""
+        self.numbers = self.numbers or count(self.attempts + 1).__next__
+        return Journey(
+            self.started,
+            tells_cost=self.tells_cost,
+            deadline_at=self.deadline_at,
+            numbers=self.numbers,
+            permit=permit,
+            passage=Passage(),
+            notes=self.notes,
+        )
+
+    def join(self, beside: Journey) -> None:
+        """Add what a second attempt has collected; both have ended."""
+        self.account.add(beside.account)
+        if self.passage is not None and beside.passage is not None:
+            self.passage.join(beside.passage)
+            if beside.trail and not beside.trail[-1].left:
+                self.attempt.target, self.attempt.first_chunk = beside.attempt.target, beside.attempt.first_chunk
+
+    @property
+    def sent_back(self) -> bool:
+        """Whether its last attempt had its turn in vain: it came too fast, or its target was in trouble."""
+        return isinstance(self.last_error, RateLimited) or (self.trouble is not None and self.trouble.excused)
 
     @property
     def delivered(self) -> bool:

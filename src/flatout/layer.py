@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from .errors import CallError
+    from .journey import Journey
     from .policies.failures.service import Service
     from .values.route import Cause
 
@@ -70,21 +71,31 @@ class Queue(Protocol):
         self,
         call: Call,
         service: Service,
+        journey: Journey,
         admitted: asyncio.Future[Permit | None],
-        refused: Callable[[CallError], None],
+        refused: Callable[[Service, CallError], None],
         /,
-    ) -> Callable[[], Mapping[str, float]]:
+    ) -> Any:
         """Queue a call that waits for other targets as well. ``admitted`` is set to its permit.
 
         Args:
             call: the call.
             service: the service that it needs.
+            journey: the call's journey.
             admitted: the future that all its places in queues share.
             refused: called if it can never go here; it has left the queue then.
 
         Returns:
-            A function that ends the wait here, and returns its seconds by cause.
+            Its place, for `leave` and `waits_of`.
         """
+        ...
+
+    def leave(self, place: Any, /) -> None:
+        """End the wait, unless it has ended."""
+        ...
+
+    def waits_of(self, place: Any, /) -> Mapping[str, float]:
+        """The seconds that a call has waited at its place, by cause."""
         ...
 
     def give_back(self, permit: Permit, /) -> None:

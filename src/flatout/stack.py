@@ -44,7 +44,7 @@ from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.fallback import Fallback
 from .layers.health import Health
-from .layers.hedge import Hedge, send
+from .layers.hedge import Hedge
 from .layers.observe import Observe
 from .layers.reask import Reask
 from .layers.retry import Retry
@@ -195,7 +195,7 @@ class Stack:
         if route is None:
             return (await self._lane(kind, codec, self._model(call), call)).send
         lanes = [await self._lane(kind, codec, model, call) for model in route.targets]
-        return Routed(lanes, route, Hedge(route.hedge) if route.hedge else send)
+        return Routed(lanes, route, Hedge(route.hedge) if route.hedge else None)
 
     async def _lane(self, kind: str, codec: Callable[[Target], Codec], model: str, call: Call) -> Lane:
         """The one lane of a target: all names of a target share its limits."""

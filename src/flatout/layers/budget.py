@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from flatout.errors import CallError
+from flatout.errors import CallError, DeadlineExceeded
 from flatout.journey import current_journey
 from flatout.layer import CallNext
 from flatout.policies.failures.decision import may_have_billed
@@ -42,6 +42,7 @@ class Budget:
         cap: Callable[[Call], int | None] = lambda _: None,
     ) -> None:
         self._target = target
+        self._name = target.name
         self._purse = purse
         self._prices = prices
         self._longest = 0
@@ -118,20 +119,25 @@ class Budget:
             purse.release(held, cost)
 
     async def _counted(self, call: Call, call_next: CallNext) -> Reply:
-        """Add up the cost of the attempt, however it ends."""
+        """Add up the cost of the attempt, however it ends, and note it in the call's trail."""
         journey = current_journey()
-        before = journey.attempts
+        account = journey.account
+        attempts, cost = account.attempts, account.cost
         try:
             reply = await call_next(call)
         except CallError as error:
             if error.reply is not None or may_have_billed(error):
                 self._settle(call, error.reply)
+            journey.went(self._name, attempts, cost, error.reply, type(error).__name__)
             raise
         except BaseException:
-            if journey.attempts > before:  # otherwise it was abandoned while it waited, and not sent
+            if account.attempts > attempts:  # otherwise it was abandoned while it waited, and not sent
                 self._settle(call, None)
+            journey.went(self._name, attempts, cost, None, DeadlineExceeded.__name__)
             raise
         self._settle(call, reply)
+        if journey.passage is not None:
+            journey.went(self._name, attempts, cost, reply)
         return reply
 
     def _settle(self, call: Call, reply: Reply | None) -> None:

@@ -54,7 +54,7 @@ class Send:
         journey = current_journey()
         streams = self._gaps is not None or journey.sink is not None or journey.attempt.begins is not None
         request = self._codec.encode(call, stream=streams)
-        await self._begin(call, journey, journey.last_error)
+        number = await self._begin(call, journey, journey.last_error)
         try:
             if not streams:
                 return self._codec.decode(call, await self._transport.send(request))
@@ -64,12 +64,12 @@ class Send:
                 instead = self._codec.instead(call, request, error)
                 if instead is None:
                     raise
-                self._failed(error, journey)
-                await self._begin(call, journey, error)
+                self._failed(error, journey, number)
+                number = await self._begin(call, journey, error)
             return await self._stream(call, instead, journey)
         except CallError as error:
             forget(error)
-            self._failed(error, journey)
+            self._failed(error, journey, number)
             raise
         except BaseException as error:
             forget(error)
@@ -77,18 +77,20 @@ class Send:
         finally:
             journey.attempt.in_flight = False
 
-    async def _begin(self, call: Call, journey: Journey, last: Exception | None) -> None:
-        """Count an attempt, and note it before it is sent."""
+    async def _begin(self, call: Call, journey: Journey, last: Exception | None) -> int:
+        """Count an attempt, and note it before it is sent. Returns its number."""
+        number = journey.number()
         if journey.notes is not None:
-            await journey.notes.begins(journey.attempts + 1, self._target, self._estimate(call), last)
+            await journey.notes.begins(number, self._target, self._estimate(call), last)
         journey.account.attempts += 1
         journey.attempt.target = self._target
         journey.attempt.in_flight = True
+        return number
 
     @staticmethod
-    def _failed(error: CallError, journey: Journey) -> None:
+    def _failed(error: CallError, journey: Journey, number: int) -> None:
         if journey.notes is not None:
-            journey.notes.failed(journey.attempts, error)
+            journey.notes.failed(number, error)
 
     async def _stream(self, call: Call, request: Request, journey: Journey) -> Reply:
         listener = _Listener(self._gaps or Gaps())

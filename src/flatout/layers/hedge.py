@@ -1,35 +1,15 @@
-"""Sends an attempt of a route, and a second one if the first is slow."""
+"""Sends a second attempt of a call if the first one is slow."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from flatout.errors import CallError
-from flatout.journey import Journey, Passage, current_journey, set_journey
+from flatout.journey import Journey, current_journey, set_journey
 from flatout.layer import Permit
 from flatout.policies.routing import Hedging, Lane
 from flatout.values import Call, Reply
-
-SLOWER = "Hedged"
-"""Why a target was left whose answer came second; see `flatout.values.route.Leg`."""
-
-
-async def send(call: Call, lane: Lane, others: Sequence[Lane] = ()) -> Reply:
-    """Send an attempt to a lane, and note it in the call's passage."""
-    journey = current_journey()
-    passage, before = journey.passage, journey.account.so_far()
-    if passage is None:
-        return await lane.send(call)
-    try:
-        reply = await lane.send(call)
-    except BaseException as error:
-        answer = error.reply if isinstance(error, CallError) else None
-        left = SLOWER if isinstance(error, asyncio.CancelledError) else type(error).__name__
-        passage.note(lane.target, journey.account, before, None if answer is None else answer.usage, left)
-        raise
-    passage.note(lane.target, journey.account, before, reply.usage)
-    return reply
 
 
 class Hedge:
@@ -48,54 +28,57 @@ class Hedge:
     async def __call__(self, call: Call, lane: Lane, others: Sequence[Lane]) -> Reply:
         journey, loop = current_journey(), asyncio.get_running_loop()
         if journey.sink is not None or journey.attempts:
-            return await send(call, lane)
+            return await lane.send(call)
         self._hedging.sent()
         began = loop.time()
-        tasks = [loop.create_task(send(call, lane))]
+        tasks = [loop.create_task(_sent(call, lane, journey))]
+        beside: Journey | None = None
         try:
             await asyncio.wait(tasks, timeout=self._hedging.after())
-            if (
-                not tasks[0].done()
-                and journey.attempt.in_flight
-                and (second := self._second(call, [*others, lane], lane, journey)) is not None
-            ):
-                tasks.append(second)
-            return await _first_of(tasks)
-        finally:
+            if not tasks[0].done() and journey.attempt.in_flight:
+                second = self._second(call, [*others, lane], lane)
+                if second is not None:
+                    beside = journey.beside(second.permit)
+                    tasks.append(loop.create_task(_sent(call, second.lane, beside)))
+            reply = await _first_of(tasks, journey)
             self._hedging.observe(loop.time() - began)
-            await _end(tasks)
+            return reply
+        finally:
+            try:
+                await _end(tasks)
+            finally:
+                journey.attempt.in_flight = False
+                if beside is not None:
+                    beside.give_back()  # if it was cancelled before it began
+                    journey.join(beside)
 
-    def _second(self, call: Call, lanes: Sequence[Lane], first: Lane, journey: Journey) -> asyncio.Task[Reply] | None:
-        """Begin a second attempt, if one may go at once."""
+    def _second(self, call: Call, lanes: Sequence[Lane], first: Lane) -> _Second | None:
+        """Where a second attempt may go at once, with its permit."""
         for lane in sorted(lanes, key=lambda each: each is first):
             permit = lane.queue.take(call) if lane.service.stop is None else None
             if permit is None:
                 continue
             if self._hedging.take():
-                return asyncio.get_running_loop().create_task(_beside(call, lane, journey, permit))
+                return _Second(lane, permit)
             lane.queue.give_back(permit)
             return None
         return None
 
 
-async def _beside(call: Call, lane: Lane, journey: Journey, permit: Permit) -> Reply:
-    """Send an attempt of a call while another one is in flight. What it collects is added to the call's journey."""
-    own = Journey(journey.started, tells_cost=journey.tells_cost)
-    own.deadline_at, own.notes, own.permit = journey.deadline_at, journey.notes, permit
-    own.passage, before = Passage(), journey.attempts
-    own.account.attempts = before  # so it is noted under the next number
-    set_journey(own)
-    try:
-        return await send(call, lane)
-    finally:
-        own.give_back()
-        own.account.attempts -= before
-        journey.account.add(own.account)
-        if journey.passage is not None:
-            journey.passage.extend(own.passage)
+class _Second(NamedTuple):
+    """Where a second attempt goes."""
+
+    lane: Lane
+    permit: Permit
 
 
-async def _first_of(tasks: Sequence[asyncio.Task[Reply]]) -> Reply:
+async def _sent(call: Call, lane: Lane, journey: Journey) -> Reply:
+    """Send an attempt, with a journey that may be its own."""
+    set_journey(journey)
+    return await lane.send(call)
+
+
+async def _first_of(tasks: Sequence[asyncio.Task[Reply]], journey: Journey) -> Reply:
     """The first answer; the first attempt's error if there is none."""
     running = set(tasks)
     while running:
@@ -103,6 +86,7 @@ async def _first_of(tasks: Sequence[asyncio.Task[Reply]]) -> Reply:
         for task in done:
             if not task.cancelled() and task.exception() is None:
                 return task.result()
+        journey.attempt.in_flight = bool(running)  # else whoever stops the call takes it for one that waits
     return await tasks[0]
 
 

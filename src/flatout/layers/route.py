@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flatout.errors import CallError, CircuitOpen, DeadlineExceeded, InvalidRequest
 from flatout.journey import Journey, Passage, current_journey
-from flatout.layer import Away, CallNext, Elsewhere, Permit
+from flatout.layer import Away, CallNext, Elsewhere, Permit, Queue
 from flatout.policies.failures.decision import Decision, decide, may_have_billed
 from flatout.policies.routing import DOWN_FOR, PAUSED_FOR, Lane, cause, long_away
 from flatout.values import Call, Reply, Route
+
+if TYPE_CHECKING:
+    from flatout.policies.failures.service import Service
 
 LOOK = 5.0
 """Seconds between two looks whether waiting has become pointless, or whether a stopped target is due for a call."""
 
 Attempt = Callable[[Call, Lane, Sequence[Lane]], Awaitable[Reply]]
-"""Sends an attempt to a lane, or also to one of the others: see `flatout.layers.hedge`."""
+"""Sends an attempt to a lane, or also to one of the others: a `flatout.layers.hedge.Hedge`."""
 
 
 class Router:
@@ -51,13 +54,14 @@ class Routed:
     Args:
         lanes: the ways to its targets, in the order of preference.
         route: the route.
-        send: sends an attempt.
+        hedge: sends an attempt, and perhaps a second one; None to send just one.
     """
 
-    def __init__(self, lanes: Sequence[Lane], route: Route, send: Attempt) -> None:
+    def __init__(self, lanes: Sequence[Lane], route: Route, hedge: Attempt | None = None) -> None:
         self._lanes = lanes
         self._route = route
-        self._send = send
+        self._spreads = route.order == "spread"
+        self._sends = _Timed(hedge) if self._spreads else hedge
         self._waiting: dict[_Turn, Journey] = {}  # in order of arrival
         self._timer: asyncio.TimerHandle | None = None
 
@@ -65,26 +69,26 @@ class Routed:
         return f"Routed({self._route})"
 
     async def __call__(self, call: Call) -> Reply:
-        journey, loop = current_journey(), asyncio.get_running_loop()
-        passage = journey.passage = journey.passage or Passage()
+        journey = current_journey()
+        passage = journey.passage
+        if passage is None:
+            passage = journey.passage = Passage()
         lanes = self._lanes
         while True:
-            lane = await self._permitted(call, self._open(lanes, passage, loop.time()), journey, loop)
-            if lane is None:
+            open_ = self._open(lanes, passage)
+            lane = _taken(call, open_, journey)
+            if lane is None and (lane := await self._waited(call, open_, journey)) is None:
                 continue
-            sent = loop.time()
             try:
-                reply = await self._send(call, lane, lanes)
+                return await (lane.send(call) if self._sends is None else self._sends(call, lane, lanes))
             except CallError as error:
                 passage.stay = lane.target if self._stays(error, journey) else ""
-                if len(lanes) == 1 or not _others_may(error, lane):
+                if len(lanes) == 1 or journey.delivered or not _others_may(error, lane):
                     raise
                 lanes = [other for other in lanes if other is not lane]
-            else:
-                lane.latency.observe(loop.time() - sent, loop.time())
-                return reply
             finally:
-                journey.give_back()  # if a layer above the limiter refused the attempt
+                if journey.permit is not None:  # a layer above the limiter refused the attempt
+                    journey.give_back()
 
     def _stays(self, error: CallError, journey: Journey) -> bool:
         """Whether the next attempt goes to the same target.
@@ -95,14 +99,15 @@ class Routed:
         excused = journey.trouble is not None and journey.trouble.excused
         return may_have_billed(error) and not excused and cause(error) not in self._route.fallback
 
-    def _open(self, lanes: Sequence[Lane], passage: Passage, now: float) -> Sequence[Lane]:
+    def _open(self, lanes: Sequence[Lane], passage: Passage) -> Sequence[Lane]:
         """The lanes that the next attempt may take, in the order in which they are tried.
 
         Raises:
             CircuitOpen: all targets are stopped.
         """
-        if self._route.order == "spill" and not (passage.stay or passage.resting) and not self._is_stopped(lanes):
+        if not (self._spreads or passage.stay or passage.resting or _any_stopped(lanes)):
             return lanes
+        now = asyncio.get_running_loop().time()
         open_ = [lane for lane in lanes if lane.is_open(now)]
         if not open_:
             raise self._refusal()
@@ -112,14 +117,10 @@ class Routed:
             away = same[0].queue.away(now) if same else None
             if same and (away is None or (not away.down_for and away.paused_for < PAUSED_FOR)):
                 return same
-        if self._route.order == "spread":
-            open_.sort(key=lambda lane: lane.latency.load(lane.queue.in_flight))
+        if self._spreads:
+            open_.sort(key=Lane.load)
         open_.sort(key=lambda lane: lane.service.stop is None)  # first the one that it is time to look at
         return open_
-
-    @staticmethod
-    def _is_stopped(lanes: Sequence[Lane]) -> bool:
-        return any(lane.service.stop is not None for lane in lanes)
 
     def _refusal(self) -> CircuitOpen:
         """The error of a call for which no target is left."""
@@ -128,23 +129,16 @@ class Routed:
         refusal.__cause__ = next(iter(stops.values()), None)
         return refusal
 
-    async def _permitted(
-        self, call: Call, lanes: Sequence[Lane], journey: Journey, loop: asyncio.AbstractEventLoop
-    ) -> Lane | None:
-        """The first lane that gives a permit; None if the choice is to be made anew, because targets were stopped."""
+    async def _waited(self, call: Call, lanes: Sequence[Lane], journey: Journey) -> Lane | None:
+        """Wait until a lane gives a permit; None if the choice is to be made anew, because targets were stopped."""
+        loop = asyncio.get_running_loop()
         if not lanes:
             await self._rest(journey, loop)
             return None
-        for lane in lanes:
-            permit = lane.queue.take(call)
-            if permit is not None:
-                journey.permit = permit
-                return lane
         self._check_away(lanes, journey, loop.time())
-        if all(lane.service.stop is not None for lane in lanes):
+        if _all_stopped(lanes):
             return lanes[0]  # the look at a stopped target waits for its turn in the target's own queue
-        journey.permit = permit = await self._wait(_Turn(call, lanes, loop), journey, loop)
-        return next((lane for lane in lanes if permit is not None and lane.queue is permit.queue), None)
+        return await self._wait(_Turn(call, lanes, journey, loop), journey, loop)
 
     async def _rest(self, journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until the first target may be asked again by this call, which all of them have refused."""
@@ -156,9 +150,12 @@ class Routed:
 
     def _check_away(self, lanes: Sequence[Lane], journey: Journey, now: float) -> None:
         """Check all targets that a call may go to; see `_check`."""
-        away = [found for lane in lanes if (found := lane.queue.away(now)) is not None]
-        if len(away) == len(lanes):
-            self._check(away, journey, now)
+        away: list[Away] = []
+        for lane in lanes:
+            if (found := lane.queue.away(now)) is None:
+                return
+            away.append(found)
+        self._check(away, journey, now)
 
     def _check(self, away: Sequence[Away], journey: Journey, now: float) -> None:
         """Refuse to wait where that is pointless, or where the route names another model for it.
@@ -177,13 +174,14 @@ class Routed:
                 attempts=journey.attempts,
             ) from journey.last_error
 
-    async def _wait(self, turn: _Turn, journey: Journey, loop: asyncio.AbstractEventLoop) -> Permit | None:
+    async def _wait(self, turn: _Turn, journey: Journey, loop: asyncio.AbstractEventLoop) -> Lane | None:
         """Wait in the queues of all lanes for the first permit; None if it is time to choose anew."""
         self._waiting[turn] = journey
         if self._timer is None:
             self._timer = loop.call_later(LOOK, self._look, loop)
         try:
-            return await turn.admitted
+            journey.permit = permit = await turn.admitted
+            return None if permit is None else turn.lane(permit)
         except asyncio.CancelledError:
             if (permit := turn.permit()) is not None:  # admitted and cancelled in one turn of the loop
                 permit.queue.give_back(permit)
@@ -202,28 +200,32 @@ class Routed:
             next(iter(self._waiting)).choose_anew()
         for turn, journey in list(self._waiting.items()):
             turn.join()
+            running = [lane for lane in turn.lanes if lane.service.stop is None]
             try:
-                self._check_away(turn.lanes, journey, now)
+                if running:
+                    self._check_away(running, journey, now)
             except CallError as error:
                 turn.fail(error)
 
 
 class _Turn:
-    """A call's places in the queues of several lanes.
+    """A call's places in the queues of several lanes. Lanes that share their limits share a queue, and a place in it.
 
     Attributes:
         lanes: the lanes that it may take.
-        admitted: becomes the permit of the first lane that lets the call go; None if the choice is to be made anew.
+        admitted: becomes the permit of the first queue that lets the call go; None if the choice is to be made anew.
     """
 
-    __slots__ = ("_call", "_leave", "_refusal", "admitted", "lanes")
+    __slots__ = ("_call", "_journey", "_places", "_refusal", "admitted", "lanes")
 
-    def __init__(self, call: Call, lanes: Sequence[Lane], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call: Call, lanes: Sequence[Lane], journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
         self.lanes = lanes
         self.admitted: asyncio.Future[Permit | None] = loop.create_future()
         self._call = call
-        self._leave: dict[Lane, Callable[[], Mapping[str, float]]] = {}
+        self._journey = journey
+        self._places: dict[Queue, tuple[Lane, Any]] = {}
         self._refusal: CallError | None = None
+        journey.refusals += journey.sent_back
         self.join()
 
     def join(self) -> None:
@@ -231,16 +233,19 @@ class _Turn:
         for lane in self.lanes:
             if self.admitted.done():
                 return
-            if lane not in self._leave and lane.service.stop is None:
-                self._leave[lane] = _nothing  # if the queue refuses the call at once
-                self._leave[lane] = lane.queue.enter(
-                    self._call, lane.service, self.admitted, partial(self._refused, lane)
-                )
+            queue, service = lane.queue, lane.service
+            if service.stop is None and queue not in self._places:
+                place = queue.enter(self._call, service, self._journey, self.admitted, self._refused)
+                self._places[queue] = lane, place
 
     def permit(self) -> Permit | None:
         """The permit, if there is one."""
         done = self.admitted.done() and not self.admitted.cancelled() and self.admitted.exception() is None
         return self.admitted.result() if done else None
+
+    def lane(self, permit: Permit) -> Lane:
+        """The lane that a permit is for."""
+        return self._places[permit.queue][0]
 
     def fail(self, error: CallError) -> None:
         """End the wait with an error."""
@@ -255,20 +260,23 @@ class _Turn:
 
     def end(self) -> Mapping[str, float]:
         """Leave all queues. Returns the seconds by cause: those of the queue that let the call go, if one did."""
+        places, self._places = self._places, {}  # they refer to this object
+        for queue, (_, place) in places.items():
+            queue.leave(place)
         permit = self.permit()
-        waits = [(lane.queue, leave()) for lane, leave in self._leave.items()]
-        self._leave.clear()  # they refer to this object
-        first = waits[0][1] if waits else {}
-        return next((each for queue, each in waits if permit is not None and queue is permit.queue), first)
+        told = permit.queue if permit is not None else next(iter(places), None)
+        return {} if told is None else told.waits_of(places[told][1])
 
-    def _refused(self, lane: Lane, error: CallError) -> None:
-        """A queue put the call out: its target is stopped, or could never take it."""
+    def _refused(self, service: Service, error: CallError) -> None:
+        """A queue put the call out: its target is stopped, or its limits can never admit the call."""
+        lane = next(lane for lane in self.lanes if lane.service is service)
         if isinstance(error, CircuitOpen):
-            self._leave.pop(lane, None)  # it may come back
+            self._places.pop(lane.queue, None)  # it may come back; others may share the queue
+            self.join()
         else:
             self._refusal = error
-            self.lanes = [other for other in self.lanes if other is not lane]
-        if any(other.service.stop is None for other in self.lanes):
+            self.lanes = [other for other in self.lanes if other.queue is not lane.queue]
+        if not _all_stopped(self.lanes):
             return
         if self._refusal is not None and not self.lanes:
             self.fail(self._refusal)
@@ -276,8 +284,43 @@ class _Turn:
             self.choose_anew()
 
 
-def _nothing() -> Mapping[str, float]:
-    return {}
+class _Timed:
+    """Sends attempts, and tells their lanes how long they took."""
+
+    def __init__(self, hedge: Attempt | None) -> None:
+        self._hedge = hedge
+
+    async def __call__(self, call: Call, lane: Lane, lanes: Sequence[Lane]) -> Reply:
+        time = asyncio.get_running_loop().time
+        began = time()
+        reply = await (lane.send(call) if self._hedge is None else self._hedge(call, lane, lanes))
+        now = time()
+        lane.latency.observe(now - began, now)
+        return reply
+
+
+def _taken(call: Call, lanes: Sequence[Lane], journey: Journey) -> Lane | None:
+    """The first lane that gives a permit at once. The permit is left in the journey."""
+    for lane in lanes:
+        permit = lane.queue.take(call)
+        if permit is not None:
+            journey.permit = permit
+            return lane
+    return None
+
+
+def _any_stopped(lanes: Sequence[Lane]) -> bool:
+    for lane in lanes:  # noqa: SIM110 - an any() takes longer, and each call asks
+        if lane.service.stop is not None:
+            return True
+    return False
+
+
+def _all_stopped(lanes: Sequence[Lane]) -> bool:
+    for lane in lanes:  # noqa: SIM110 - an all() takes longer, and each call asks
+        if lane.service.stop is None:
+            return False
+    return True
 
 
 def _others_may(error: CallError, lane: Lane) -> bool:

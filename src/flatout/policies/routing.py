@@ -95,6 +95,10 @@ class Lane:
         self.send = send
         self.latency = Latency()
 
+    def load(self) -> float:
+        """What one more call would have to wait for; see `Latency.load`."""
+        return self.latency.load(self.queue.in_flight)
+
     def is_open(self, now: float) -> bool:
         """Whether a call may go: the target is not stopped, or it is time to look at it again."""
         return self.service.stop is None or self.service.due(now)
