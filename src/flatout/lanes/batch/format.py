@@ -1,0 +1,169 @@
+"""What a provider's batch endpoint is to the batch lane: a pure codec between our rows and its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from flatout.layer import Request, Response
+
+Refusal = Literal["full", "too_large", "invalid", "unknown", "again"]
+"""Why a request about a batch was refused: the queue is full, this one batch is too large, its content is wrong, the id
+is unknown (or another key's), or the provider is in trouble."""
+
+
+class Line(Struct, frozen=True, gc=False):
+    """One row of a batch.
+
+    Attributes:
+        key: names the row among the results: the batch's stamp and the row's index.
+        body: the request's JSON, as the live lane would send it.
+    """
+
+    key: str
+    body: bytes
+
+
+class Caps(Struct, frozen=True, kw_only=True):
+    """The most that one batch may hold.
+
+    Attributes:
+        rows: requests.
+        size: bytes of the whole upload.
+        enqueued: prompt tokens of all open batches of one model; None if the provider names no bound.
+        seconds: after which the provider gives a batch up.
+    """
+
+    rows: int
+    size: int
+    enqueued: int | None = None
+    seconds: float = 86_400.0
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A batch as its provider describes it.
+
+    Attributes:
+        id: the provider's name for it.
+        state: ``open``; ``ended`` (there may be results, for all rows, some or none); or ``failed`` (it was refused as a
+            whole, and nothing was run). States that we do not know are ``open``.
+        stamp: our label; None if it carries none.
+        rows: how many requests it has; None if it does not say.
+        created_at: Unix seconds; None if it does not say.
+        files: where its results are: names of files, or addresses. Empty if there are none, or if they are in
+            ``inline``.
+        inline: results that came with the job.
+        input_file: the uploaded file; None if there is none.
+        refusal: why it failed.
+        line: the number of the line (from 1) that made it fail; None if it names none.
+        reason: the provider's words.
+    """
+
+    id: str
+    state: Literal["open", "ended", "failed"]
+    stamp: str | None = None
+    rows: int | None = None
+    created_at: float | None = None
+    files: tuple[str, ...] = ()
+    inline: bytes = b""
+    input_file: str | None = None
+    refusal: Refusal | None = None
+    line: int | None = None
+    reason: str = ""
+
+
+class Found(Struct, frozen=True, gc=False):
+    """One row among the results.
+
+    Attributes:
+        key: see `Line`; None if results are matched by position.
+        position: its place in the batch, from 0; None if it has a key.
+        state: ``answered`` (``body`` is what the live endpoint would have answered, with ``status``), ``expired`` or
+            ``cancelled`` (it was not run).
+        status: the HTTP status that the live endpoint would have sent.
+        body: the answer's, or the error's, JSON.
+    """
+
+    state: Literal["answered", "expired", "cancelled"]
+    key: str | None = None
+    position: int | None = None
+    status: int = 200
+    body: bytes = b""
+
+
+class ResultReader(Protocol):
+    """Reads one file of results as it arrives, cut anywhere."""
+
+    def feed(self, data: bytes, /) -> Sequence[Found]:
+        """The rows in the next bytes.
+
+        Raises:
+            ProtocolError: this is no file of results.
+        """
+        ...
+
+    def end(self) -> Sequence[Found]:
+        """The rows in what is left. A line that was cut off is an error, so that the file is read again.
+
+        Raises:
+            ProtocolError: the file broke off.
+        """
+        ...
+
+
+class BatchFormat(Protocol):
+    """One provider's batch endpoint, for one target and one kind of request. Requests carry the target's key."""
+
+    caps: Caps
+    labels: bool
+    """Whether a job carries our stamp, so that it can be found again."""
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+        """The request that uploads the rows; None if they travel in `create`."""
+        ...
+
+    def uploaded(self, response: Response, /) -> str:
+        """The name of the uploaded file."""
+        ...
+
+    def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
+        """The request that creates the batch."""
+        ...
+
+    def job(self, response: Response, /) -> Job:
+        """The job that the answer to `create`, `get` or `cancel` describes."""
+        ...
+
+    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
+        """Why an answer is a refusal, and the provider's words; None if it is none."""
+        ...
+
+    def get(self, job: str, /) -> Request:
+        """The request that asks for a job."""
+        ...
+
+    def list(self, cursor: str | None, /) -> Request:
+        """The request for a page of the jobs of this key, the newest first."""
+        ...
+
+    def listed(self, response: Response, /) -> tuple[Sequence[Job], str | None]:
+        """The jobs on a page, and the cursor of the next page; None on the last."""
+        ...
+
+    def cancel(self, job: str, /) -> Request | None:
+        """The request that cancels a job; None if it cannot be cancelled."""
+        ...
+
+    def results(self, file: str, /) -> Request:
+        """The request for one of `Job.files`."""
+        ...
+
+    def reader(self) -> ResultReader:
+        """A reader for one file of results, or for `Job.inline`."""
+        ...
+
+    def delete(self, file: str, /) -> Request | None:
+        """The request that deletes a file at the provider; None if it cannot be deleted."""
+        ...

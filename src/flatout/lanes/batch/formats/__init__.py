@@ -1,0 +1,1 @@
+"""One codec a provider for batch endpoints. They are pure: values to requests, and bytes to values."""
