@@ -63,11 +63,12 @@ class Engine:
         kept: KeptAnswers | None = None,
     ) -> None:
         self.targets = targets
+        self.settings = settings
         self.config = config
         self.loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self.events = Events()
-        self._transport = transport or _http(trust_env, config)
+        self.transport = transport or _http(trust_env, config)
         self._kept = kept
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
@@ -77,7 +78,7 @@ class Engine:
             self._resolve,
             self._route,
             self._model_of,
-            self._transport,
+            self.transport,
             settings=settings,
             limits=targets.limits_of,
             prices=Prices({name: astuple(price) for name, price in config.prices.items()}, wall=time.time),
@@ -224,7 +225,7 @@ class Engine:
         self.closed = True
         stack = self.stack
         await close_all(
-            *remember, *kept, self._transport.close, stack.limiters.close, stack.purse.close, self._stop_local
+            *remember, *kept, self.transport.close, stack.limiters.close, stack.purse.close, self._stop_local
         )
 
     async def _answer(self, call: Call, journey: Journey, path: CallNext) -> Reply:

@@ -19,6 +19,11 @@ class Overview:
     _engine: Engine
 
     @property
+    def engine(self) -> Engine:
+        """What the client is made of, for lanes that make no calls."""
+        return self._engine
+
+    @property
     def config(self) -> Config:
         """The configuration in force: flatout.toml, or what was given instead."""
         return self._engine.config

@@ -19,6 +19,7 @@ import msgspec
 from flatout.errors import RunDamaged, StoreError
 
 from .database import Place, check_version, connect, explain, explained, version_of
+from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
 from .rows import (
@@ -57,6 +58,9 @@ _FACTS = 3
 
 _TRAILS = 5
 """The first version of the file whose items may have a trail."""
+
+_LEDGER = 6
+"""The first version of the file that may have batches."""
 
 _WITHOUT_TRAILS = _ITEMS["items"].replace("CAST(trail AS BLOB)", "NULL")
 
@@ -283,6 +287,15 @@ class RunReader:
         """The highest index of a finished item; -1 if there is none."""
         (highest,) = self._one(_ITEMS["last_index"])
         return -1 if highest is None else int(highest)
+
+    @property
+    def ledger(self) -> LedgerReader | None:
+        """The ledger of the batch lane; None in a file of an earlier version, which has none."""
+        return LedgerReader(self) if self._version >= _LEDGER else None
+
+    def select(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
+        """Run a statement that reads, for the parts of the file with a module of their own."""
+        return self._rows(statement, parameters)
 
     def _item(self, row: tuple[Any, ...]) -> Item:
         try:

@@ -34,6 +34,7 @@ from flatout.errors import RunDamaged, StoreError
 from . import database
 from .database import Place
 from .job import LATER, check_same_job
+from .ledger import Ledger
 from .lock import Lock
 from .queries import queries
 from .reader import RunReader
@@ -53,6 +54,7 @@ class RunFile:
         created_at: when the run began, in any process; Unix time.
         spent_before: US dollars that earlier processes spent on it. Unknown costs count by their estimates.
         moved: where ``fresh`` moved an old run; None if there was none.
+        ledger: what the batch lane has handed to providers.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class RunFile:
         self._had_journal = reader.has_journal()
         self._lock = lock
         self._writer = Writer(connection, place, on_closed=lock.release, **options)
+        self.ledger = Ledger(reader, self._writer)
         # The thread is a daemon: without this, a program that ends without closing would lose what is not yet written.
         atexit.register(self.close_now)
         _OPEN.add(self)

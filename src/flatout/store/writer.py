@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
@@ -28,10 +28,13 @@ from flatout.text.halves import readable
 
 from . import database
 from .database import Place
+from .ledger import changes as queries_of_ledger
 from .queries import queries
 from .watch import Watch
 
-ChangeKind = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
+RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
+LedgerChange = Literal["uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "clear"]
+ChangeKind = RunChange | LedgerChange
 Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and the future of the caller that waits for it."""
 
@@ -48,7 +51,11 @@ _STATEMENTS: dict[ChangeKind, str] = {
     "total": queries("run")["set_total"],
     "fact": queries("run")["set_fact"],
     "mark": queries("run")["mark"],
+    **queries_of_ledger(),
 }
+_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back"})
+"""Changes of the ledger that may find no row, or many."""
+
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002
@@ -145,6 +152,23 @@ class Writer:
                 self._gather(kind, [(parameters, future) for parameters in rows], durable)
             else:
                 future.set_result(None)
+        return future
+
+    def hand_in_together(self, changes: Mapping[ChangeKind, Sequence[tuple[Any, ...]]]) -> asyncio.Future[None]:
+        """`hand_in` for rows of several kinds: one commit holds them all, or none of them.
+
+        Raises:
+            StoreError: the machine failed before.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        group = _Group(loop, durable=True)
+        for kind, rows in changes.items():
+            group.add(kind, [(parameters, future) for parameters in rows])
+        with self._gate:
+            self._check_open()
+            self._hand_over_all()
+            self._queue.put(group)
         return future
 
     def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
@@ -301,7 +325,7 @@ class Writer:
 
     def _write_fast(self, kind: ChangeKind, pieces: list[Change]) -> dict[Any, StoreError]:
         cursor = self._connection.executemany(_STATEMENTS[kind], [parameters for parameters, _ in pieces])
-        if cursor.rowcount != len(pieces):
+        if cursor.rowcount != len(pieces) and kind not in _ANY_NUMBER:
             raise _AlreadyAnswered
         return {}
 
@@ -323,7 +347,7 @@ class Writer:
             # A lone surrogate, which some JSON decoders let through. The answer was paid for, so keep the rest of it.
             whole = tuple(readable(p) if isinstance(p, str) else p for p in parameters)
             changed = self._connection.execute(_STATEMENTS[kind], whole).rowcount
-        if changed != 1:
+        if changed != 1 and kind not in _ANY_NUMBER:
             raise _AlreadyAnswered("it already has an answer")
 
     def _notify(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -124,6 +125,23 @@ class HttpTransport:
             ConnectError: no connection; nothing was sent.
             ProtocolError: the answer's start is not well-formed.
         """
+        with self._room.share() as share:
+            async with self._streamed(request, self._max_body, share) as answer:
+                yield answer
+
+    @asynccontextmanager
+    async def download(self, request: Request) -> AsyncGenerator[Streamed, None]:
+        """`stream` for a body of any size, of which the reader keeps only a piece at a time.
+
+        Raises:
+            ConnectError, ProtocolError: as for `stream`.
+        """
+        with Room(sys.maxsize).share() as share:
+            async with self._streamed(request, sys.maxsize, share) as answer:
+                yield answer
+
+    @asynccontextmanager
+    async def _streamed(self, request: Request, most: int, share: Share) -> AsyncGenerator[Streamed, None]:
         failure = None
         try:
             answer = await self._ask(request, whole=False)
@@ -132,8 +150,7 @@ class HttpTransport:
         if failure is not None:
             raise failure
         try:
-            with self._room.share() as share:
-                yield _StreamedAnswer(request, answer, self._max_body, share)
+            yield _StreamedAnswer(request, answer, most, share)
         finally:
             _end(answer)
 

@@ -1,0 +1,250 @@
+"""Looks after batches that the provider has: asks how they are, takes their results, cancels them, deletes their files.
+
+A result is committed before the next piece of its file is read, so a file of any size needs little memory. Rows are
+joined by their ids: the order of results, and the provider's counts, mean nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from flatout.errors import CallError, InvalidRequest, TransportError
+from flatout.policies.failures.backoff import overload_delay
+from flatout.store.ledger import Batch, RowState
+
+from .box import index_of
+from .desk import Desk, log
+from .format import Found, Job
+from .submit import Submitter
+from .wire import TRIES
+
+TOGETHER = 500
+"""Results that are committed together."""
+
+OVERTIME = 3_600.0
+"""Seconds after the provider's own expiry at which a batch that has not ended is cancelled; after twice as long its
+rows count as missing."""
+
+SOONEST, LATEST = 2.0, 120.0
+"""Seconds between two looks at a batch: a twentieth of its age, within these."""
+
+_Result = tuple[int, RowState, int | None, bytes | None]
+
+
+class Collector:
+    """Looks after the batches of one target.
+
+    Args:
+        desk: the target's batch endpoint.
+        submitter: settles batches of which it is not known whether they were created.
+    """
+
+    def __init__(self, desk: Desk, submitter: Submitter) -> None:
+        self._desk = desk
+        self._submitter = submitter
+        self._due: dict[int, float] = {}
+        self._cancelled: set[int] = set()
+        self.done: dict[int, int] = {}
+
+    def due(self) -> float | None:
+        """When the next batch wants to be looked at; Unix time; None if there is none."""
+        times = [self._due.get(number, 0.0) for number in self._desk.batches]
+        return min(times) if times else None
+
+    async def look(self, *, all: bool = False) -> bool:
+        """Look at every batch that is due, or at all of them. Returns whether rows have come back, with results or not.
+
+        Raises:
+            CallError: the provider refuses everything.
+            StoreError: the run file can no longer be written.
+        """
+        changed = False
+        for batch in list(self._desk.batches.values()):
+            if not all and self._desk.wall() < self._due.get(batch.number, 0.0):
+                continue
+            changed |= await self._look_at(batch)
+            age = self._desk.wall() - batch.intended_at
+            self._due[batch.number] = self._desk.wall() + min(LATEST, max(SOONEST, age / 20))
+        return changed
+
+    async def cancel(self) -> None:
+        """Ask the provider to cancel every batch. What is finished by then is still collected."""
+        for batch in list(self._desk.batches.values()):
+            if batch.job is not None:
+                await self._cancel(batch)
+
+    async def clear(self, batches: Sequence[Batch]) -> None:
+        """Delete the files of batches at the provider. What fails is tried again the next time."""
+        desk = self._desk
+        for batch in batches:
+            try:
+                for file in batch.all_files:
+                    if (request := desk.format.delete(file)) is not None:
+                        refused = desk.format.refused(await desk.wire.patiently(request, tries=2))
+                        if refused is not None and refused[0] != "unknown":  # unknown: it is gone already
+                            raise InvalidRequest(refused[1])
+            except CallError as error:
+                log.warning("the files of batch %d are not deleted yet: %s", batch.number, error)
+                return
+            await desk.ledger.clear(batch.number, desk.wall())
+
+    # One batch
+
+    async def _look_at(self, batch: Batch) -> bool:
+        desk = self._desk
+        if batch.state == "intended":
+            if batch.number in desk.told_full and desk.rests:
+                return False
+            await self._submitter.settle(batch)
+            return batch.number not in desk.batches
+        assert batch.job is not None
+        try:
+            response = await desk.wire.patiently(desk.format.get(batch.job))
+            refused = desk.format.refused(response)
+            job = desk.format.job(response) if refused is None else None
+        except TransportError as error:
+            log.info("batch %d is not reached: %s", batch.number, error)
+            return False
+        if job is None or job.state == "open":
+            if job is not None and job.done is not None:
+                self.done[batch.number] = job.done
+            return await self._overdue(batch)
+        if job.state == "failed":
+            await self._failed(batch, job)
+            return True
+        return await self._collect(batch, job)
+
+    async def _overdue(self, batch: Batch) -> bool:
+        """What is done about a batch that has not ended, or that the provider does not know."""
+        late = self._desk.wall() - (batch.opened_at or batch.intended_at) - self._desk.format.caps.seconds
+        if late > 2 * OVERTIME:
+            await self._end(batch, ())
+            return True
+        if late > OVERTIME:
+            await self._cancel(batch)
+        return False
+
+    async def _cancel(self, batch: Batch) -> None:
+        desk = self._desk
+        request = desk.format.cancel(batch.job) if batch.job is not None else None
+        if request is None or batch.number in self._cancelled:
+            return
+        response = await desk.wire.patiently(request)
+        refused = desk.format.refused(response)
+        if refused is not None and refused[0] == "again":
+            raise desk.wire.error(response)
+        self._cancelled.add(batch.number)
+        self._due.pop(batch.number, None)
+
+    async def _failed(self, batch: Batch, job: Job) -> None:
+        """The provider refused a batch as a whole; nothing was run."""
+        desk = self._desk
+        reason = job.reason or "the provider refused the batch, without a reason"
+        if job.refusal == "full":
+            await desk.drop_full(batch, reason)
+        elif job.refusal in ("again", "unknown"):
+            await desk.drop(batch, reason)
+            desk.rest()
+        elif job.refusal == "denied":
+            await desk.drop(batch, reason)
+            raise InvalidRequest(f"{desk.target.name} refused batch {batch.number}: {reason}")
+        else:
+            await self._submitter.refuse(batch, reason, line=job.line)
+
+    # Results
+
+    async def _collect(self, batch: Batch, job: Job) -> bool:
+        """Take all results of a batch. False if they could not be read to the end; nothing is lost then."""
+        results = _Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
+        if job.inline:
+            reader = self._desk.format.reader()
+            await results.take(reader.feed(job.inline))
+            await results.take(reader.end())
+        for first in job.files:
+            file: str | None = first
+            while file is not None:
+                try:
+                    file = await self._read(results, file)
+                except TransportError as error:
+                    log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
+                    return False
+        await results.commit()
+        await self._end(batch, job.files)
+        return True
+
+    async def _read(self, results: _Results, file: str) -> str | None:
+        """Read one file of results. Returns the file that goes on where it ends.
+
+        Raises:
+            TransportError: it broke off again and again. What was read of it is committed.
+        """
+        desk = self._desk
+        for tried in range(1, TRIES + 1):
+            reader = desk.format.reader()
+            try:
+                async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
+                    async for piece in pieces:
+                        await results.take(reader.feed(piece))
+                await results.take(reader.end())
+            except TransportError:
+                await results.commit()
+                if tried == TRIES:
+                    raise
+                await asyncio.sleep(overload_delay(tried, random.random()))
+            else:
+                return reader.next
+        raise AssertionError  # the loop has returned or raised
+
+    async def _end(self, batch: Batch, files: Sequence[str]) -> None:
+        desk = self._desk
+        await desk.ledger.end(batch.number, files, desk.wall())
+        desk.batches.pop(batch.number, None)
+        self._due.pop(batch.number, None)
+        self.done.pop(batch.number, None)
+        desk.has_room()
+
+
+class _Results:
+    """Commits the results of one batch in groups.
+
+    Args:
+        desk: the target's batch endpoint.
+        batch: the batch.
+        members: the indices of its rows, in order.
+    """
+
+    def __init__(self, desk: Desk, batch: Batch, members: Sequence[int]) -> None:
+        self._desk = desk
+        self._batch = batch
+        self._members = members
+        self._known = frozenset(members)
+        self._waiting: list[_Result] = []
+
+    async def take(self, found: Sequence[Found]) -> None:
+        """Take results; many are committed before this returns."""
+        for each in found:
+            index = self._index(each)
+            if index is None:
+                log.warning("batch %d has a result for no row of it: %s", self._batch.number, each.key or each.position)
+            elif each.state == "answered":
+                self._waiting.append((index, "answered", each.status, each.body))
+            else:
+                self._waiting.append((index, each.state, None, None))
+            if len(self._waiting) >= TOGETHER:
+                await self.commit()
+
+    async def commit(self) -> None:
+        """Commit what is waiting."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            await self._desk.ledger.results(self._batch.number, waiting)
+
+    def _index(self, found: Found) -> int | None:
+        if found.key is not None:
+            index = index_of(self._batch.stamp, found.key)
+            return index if index in self._known else None
+        place = found.position
+        return self._members[place] if place is not None and 0 <= place < len(self._members) else None

@@ -1,0 +1,101 @@
+"""One target's batch endpoint, with the batches that it has of ours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from flatout.store.ledger import Batch, Ledger
+from flatout.values import Target
+
+from .format import BatchFormat
+from .wire import Wire
+
+REST = 60.0
+"""Seconds without new batches after the provider's queue was full. They double each time, up to `LONGEST_REST`."""
+
+LONGEST_REST = 900.0
+
+MOST_REFUSED = 64
+"""So many batches in a row that the provider refused, and it is not for single rows. One bad row among 50,000 costs 16."""
+
+log = logging.getLogger("flatout")
+
+
+class Desk:
+    """What submitting and collecting share.
+
+    Args:
+        target: endpoint, key and model.
+        format: how its batch endpoint is spoken to.
+        wire: carries the requests.
+        ledger: where everything is recorded.
+        wall: the wall clock, in Unix seconds. A monotonic clock stands still while a laptop sleeps.
+
+    Attributes:
+        batches: those that the provider has, or may have, by number.
+        jobs: the provider's names of all batches in the ledger.
+        most: the most rows of a new batch.
+        refused: how many batches in a row the provider refused.
+        told_full: the batches that the provider refused because its queue is full. They were surely not created.
+    """
+
+    def __init__(
+        self, target: Target, format: BatchFormat, wire: Wire, ledger: Ledger, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.target = target
+        self.format = format
+        self.wire = wire
+        self.ledger = ledger
+        self.wall = wall
+        self.batches: dict[int, Batch] = {}
+        self.jobs: set[str] = set()
+        self.most = format.caps.rows
+        self.refused = 0
+        self.told_full: set[int] = set()
+        self._rests = 0
+        self._rest_until = 0.0
+
+    @property
+    def rests(self) -> bool:
+        """Whether it takes no new batches for now."""
+        return self.wall() < self._rest_until
+
+    @property
+    def rest_until(self) -> float:
+        """Until when it takes no new batches; Unix time."""
+        return self._rest_until
+
+    def rest(self) -> None:
+        """Submit nothing new for a while."""
+        self._rest_until = self.wall() + min(LONGEST_REST, REST * 2.0**self._rests)
+        self._rests += 1
+
+    def has_room(self) -> None:
+        """A batch has ended: there is room for new ones, and the provider takes what it gets."""
+        self._rests = self.refused = 0
+        self._rest_until = 0.0
+
+    def change(self, batch: Batch, **fields: object) -> Batch:
+        """Take over a change of a batch that the ledger has."""
+        changed = self.batches[batch.number] = replace(batch, **fields)
+        return changed
+
+    async def drop(self, batch: Batch, reason: str, *, most: int | None = None) -> None:
+        """Put the rows of a batch back that was never run."""
+        log.info("batch %d of %s was not run: %s", batch.number, self.target.name, reason)
+        await self.ledger.drop(batch.number, reason, self.wall(), most)
+        self.batches.pop(batch.number, None)
+        self.told_full.discard(batch.number)
+
+    async def drop_full(self, batch: Batch, reason: str) -> None:
+        """The queue is full: wait. If none of our batches fills it, this one alone is too large: halve it."""
+        alone = all(number == batch.number for number in self.batches)
+        most = (batch.rows + 1) // 2 if alone and batch.rows > 1 else None
+        if most is not None:
+            self.most = min(self.most, most)
+        await self.drop(batch, reason, most=most)
+        self.rest()

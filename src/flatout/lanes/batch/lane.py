@@ -1,0 +1,383 @@
+"""The batch lane of a run: walks over its rows, and hands each to a batch, leaves it there, or keeps its result.
+
+The lane goes in rounds. A pass over the rows decides for each of them by what the ledger says; then the lane waits until
+results are here, and the next pass takes them. *The same command again* is only one more pass, in another process.
+Nothing is remembered from pass to pass but the ledger, so memory stays constant, however many rows there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from flatout.durable.records import fingerprint
+from flatout.engine import Engine
+from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError
+from flatout.lanes.offers import batch_format
+from flatout.providers import codec_for
+from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Told
+from flatout.values import Call, Result, Target
+
+from .box import Box, Packed
+from .collect import Collector
+from .desk import Desk
+from .replay import Replay, Unanswered
+from .submit import Submitter
+from .wire import Wire
+
+MOST_BYTES = 64 * 1024 * 1024
+"""The most bytes of one batch, whatever its provider takes: it is packed in memory."""
+
+MOST_LOST = 5
+"""How many batches may leave a row unanswered before it fails."""
+
+PASS_EVERY = 60.0
+"""The least seconds between two passes, as long as batches are open: each pass reads the whole input."""
+
+LONGEST_NAP = 30.0
+"""The most seconds of one sleep."""
+
+_AHEAD = 200  # rows of the ledger that are read at once
+
+
+class Row(Protocol):
+    """A row to answer."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def call(self) -> Call: ...
+    @property
+    def made(self) -> bytes: ...
+
+
+Keep = Callable[[Any, Result[Any]], Awaitable[None]]
+"""Puts the result of a row into the run file."""
+
+
+class _Target:
+    """One target in the lane: its desk, who works there, and the boxes that are being filled."""
+
+    def __init__(self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float]) -> None:
+        format = batch_format(target)
+        wire = Wire(engine.transport, format, target.endpoint)
+        self.desk = Desk(target, format, wire, ledger, wall)
+        self.submitter = Submitter(self.desk)
+        self.collector = Collector(self.desk, self.submitter)
+        self.codec = codec_for(target)
+        stack = engine.stack
+        self.replay = Replay(target, self.codec, engine.settings, stack.prices, stack.purse, engine.events)
+        self.boxes: dict[int | None, Box] = {}
+        self.deferred = 0
+
+    def box(self, most: int | None) -> Box:
+        """The box for rows whose batch may hold so many rows."""
+        if most not in self.boxes:
+            caps = self.desk.format.caps
+            rows = min(self.desk.most, caps.rows if most is None else most)
+            self.boxes[most] = Box(rows, min(caps.size, MOST_BYTES), caps.around)
+        return self.boxes[most]
+
+
+class BatchLane:
+    """The rows of one run file in batches.
+
+    Args:
+        engine: the client's: targets, connections, prices, settings.
+        ledger: the run file's.
+        name: the run file's name, for messages.
+        keep: puts a row's result into the run file.
+        wall: the wall clock, in Unix seconds.
+    """
+
+    def __init__(
+        self, engine: Engine, ledger: Ledger, name: str, keep: Keep, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._name = name
+        self._keep = keep
+        self._wall = wall
+        self._targets: dict[str, _Target] = {}
+        self._stopped = asyncio.Event()
+        self._passes = 0
+        self._walked_at = 0.0
+        self._changed = False
+        known = ledger.batches()
+        self._numbers = max((batch.number for batch in known), default=0)
+        self._began = {batch.number: batch.intended_at for batch in known}
+        for batch in known:
+            if batch.state in ("intended", "open"):
+                desk = self._named(batch.target).desk
+                if batch.key != desk.target.key:
+                    raise ConfigError(other_key(name, batch.number, batch.target))
+                desk.batches[batch.number] = batch
+        for each in self._targets.values():
+            each.desk.jobs.update(batch.job for batch in known if batch.job is not None)
+
+    # What is open
+
+    @property
+    def open_batches(self) -> list[Batch]:
+        """The batches that a provider has, or may have."""
+        return [batch for each in self._targets.values() for batch in each.desk.batches.values()]
+
+    @property
+    def open_rows(self) -> int:
+        """How many rows stand in them."""
+        return sum(batch.rows for batch in self.open_batches)
+
+    @property
+    def done_rows(self) -> int:
+        """How many of those the providers say are finished."""
+        return sum(sum(each.collector.done.values()) for each in self._targets.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether another pass will find something to do."""
+        return bool(self.open_batches or self._changed or any(each.deferred for each in self._targets.values()))
+
+    # The rounds
+
+    async def begin(self) -> None:
+        """Learn what became of the batches of earlier processes, and take the results that are there.
+
+        Raises:
+            CallError: a provider is not reached, or refuses everything.
+        """
+        await self._engine.stack.prices.load()
+        for each in self._targets.values():
+            await each.collector.look(all=True)
+
+    async def walk(self, rows: AsyncIterator[Row]) -> None:
+        """One pass over all rows without a result.
+
+        Raises:
+            CallError: a provider is not reached, or refuses everything.
+            RunMismatch: a row has changed since it was submitted.
+            StoreError: the run file can no longer be written.
+        """
+        self._passes += 1
+        self._changed = False
+        for each in self._targets.values():
+            each.deferred = 0
+            each.boxes.clear()
+        known = _Known(self._ledger.rows())
+        async for row in rows:
+            await self._see(row, await known.at(row.index))
+        if not self._stopped.is_set():
+            for each in self._targets.values():
+                for most in list(each.boxes):
+                    await self._submit(each, most)
+        self._walked_at = self._wall()
+
+    async def wait(self) -> None:
+        """Wait until another pass is worth its time, or `stop`.
+
+        Raises:
+            CallError, StoreError: as for `walk`.
+        """
+        while not self._stopped.is_set():
+            for each in self._targets.values():
+                self._changed |= await each.collector.look()
+            if self._is_worth_it():
+                return
+            try:
+                async with asyncio.timeout(self._nap()):
+                    await self._stopped.wait()
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """Wait no longer, and submit nothing more."""
+        self._stopped.set()
+
+    async def cancel(self) -> None:
+        """Cancel all open batches."""
+        for each in self._targets.values():
+            await each.collector.cancel()
+
+    async def clear(self) -> None:
+        """Delete the files at the providers whose rows are all in the run file."""
+        counts = await asyncio.to_thread(self._ledger.counts)
+        for each in self._targets.values():
+            done = [
+                batch
+                for batch in await asyncio.to_thread(self._ledger.batches)
+                if batch.state in ("ended", "dropped")
+                and batch.cleared_at is None
+                and batch.target == each.desk.target.name
+                and batch.key == each.desk.target.key
+                and not counts.get(batch.number, {}).get("answered")
+                and batch.all_files
+            ]
+            await each.collector.clear(done)
+
+    def _is_worth_it(self) -> bool:
+        now = self._wall()
+        if self.open_batches:
+            return self._changed and now - self._walked_at >= PASS_EVERY
+        resting = [each.desk.rest_until for each in self._targets.values() if each.deferred]
+        return self._changed or not resting or now >= min(resting)
+
+    def _nap(self) -> float:
+        now = self._wall()
+        times = [due for each in self._targets.values() if (due := each.collector.due()) is not None]
+        times += [each.desk.rest_until for each in self._targets.values() if each.deferred]
+        return max(0.1, min([LONGEST_NAP, *(due - now for due in times)]))
+
+    # One row
+
+    async def _see(self, row: Row, known: BatchRow | None) -> None:
+        """Decide about a row by what the ledger says of it."""
+        each = self._of(row.call)
+        if known is not None and known.state != "kept" and known.fingerprint != fingerprint(row.made):
+            raise RunMismatch(
+                f"{self._name} belongs to another job: row {row.index + 1} has changed since it was submitted, "
+                f"in batch {known.batch}"
+            )
+        if known is not None and known.state == "sent":
+            return
+        if known is not None and known.state == "kept":
+            if self._passes > 1:  # it has just got its result, and is asked again by the next process only
+                return
+            known = None
+        await self._answer(each, row, known)
+
+    async def _answer(self, each: _Target, row: Row, known: BatchRow | None) -> None:
+        """Keep the result of a row, if it has one; else put its question into a box."""
+        told = known.told if known is not None else ()
+        tries = known.tries if known is not None else 0
+        if tries - len(told) >= MOST_LOST:
+            error = ServerError(f"none of the {tries} batches that it stood in has answered it")
+            await self._keep(row, each.replay.failed(row.index, row.call, error, tries))
+            return
+        began = self._began.get(known.batch) if known is not None else None
+        seconds = 0.0 if began is None else max(0.0, self._wall() - began)
+        try:
+            result = await each.replay.of(row.index, row.call, told, seconds)
+        except Unanswered as question:
+            await self._pack(each, row, question.call, tries, known.most if known is not None else None, told)
+        else:
+            await self._keep(row, result)
+
+    async def _pack(
+        self, each: _Target, row: Row, call: Call, tries: int, most: int | None, told: tuple[Told, ...]
+    ) -> None:
+        if self._stopped.is_set():
+            return
+        if each.desk.rests:
+            each.deferred += 1
+            return
+        try:
+            body = each.codec.encode(call).body
+            if len(body) > each.box(most).largest:
+                raise InvalidRequest(f"the request is too large for a batch: {len(body):,} bytes")
+        except CallError as error:
+            await self._keep(row, each.replay.failed(row.index, row.call, error))
+            return
+        if not each.box(most).has_room(body):
+            await self._submit(each, most)
+        placed = Placed(row.index, tries + 1, most, fingerprint(row.made), told)
+        each.box(most).add(Packed(placed, body))
+
+    async def _submit(self, each: _Target, most: int | None) -> None:
+        box = each.boxes.pop(most, None)
+        if box is None or not box.rows:
+            return
+        if each.desk.rests:
+            each.deferred += len(box.rows)
+            return
+        self._numbers += 1
+        self._began[self._numbers] = self._wall()
+        await each.submitter.submit(self._numbers, box)
+        self._changed |= self._numbers not in each.desk.batches  # it was refused, and its rows are back
+
+    # Targets
+
+    def _of(self, call: Call) -> _Target:
+        name = call.model or self._engine.targets.model
+        if name is None:
+            raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
+        return self._target(target_of(self._engine, name))
+
+    def _named(self, name: str) -> _Target:
+        """The target with a name, as the ledger has it."""
+        return self._target(target_named(self._engine, name))
+
+    def _target(self, target: Target) -> _Target:
+        found = self._targets.get(target.name)
+        if found is None:
+            found = self._targets[target.name] = _Target(self._engine, target, self._ledger, self._wall)
+        return found
+
+
+class _Known:
+    """The rows of the ledger, beside the rows of the input.
+
+    Args:
+        rows: in order; reading them may wait for the disk.
+    """
+
+    def __init__(self, rows: Iterator[BatchRow]) -> None:
+        self._rows = rows
+        self._ahead: deque[BatchRow] = deque()
+        self._at_end = False
+
+    async def at(self, index: int) -> BatchRow | None:
+        """What the ledger has of a row. Ask in order; rows may be left out."""
+        while True:
+            if not self._ahead and not self._at_end:
+                await asyncio.to_thread(self._read)
+            while self._ahead and self._ahead[0].index < index:
+                self._ahead.popleft()
+            if self._ahead:
+                return self._ahead.popleft() if self._ahead[0].index == index else None
+            if self._at_end:
+                return None
+
+    def _read(self) -> None:
+        self._ahead.extend(islice(self._rows, _AHEAD))
+        self._at_end = len(self._ahead) < _AHEAD
+
+
+def target_of(engine: Engine, model: str) -> Target:
+    """The target of a model that can be asked in batches.
+
+    Raises:
+        ConfigError: it is a route, or the embedded model; or as for `flatout.providers.targets.Targets.target`.
+    """
+    if engine.targets.is_local(model):
+        raise ConfigError("the embedded model has no batches: leave --lane out, or use --lane live")
+    if engine.targets.routes.find(model) is not None:
+        raise ConfigError(f"{model} is a route, and a batch goes to one target: name one of {_listed(engine, model)}")
+    return engine.targets.target(model)
+
+
+def target_named(engine: Engine, name: str) -> Target:
+    """The target with a name, as a run file has it.
+
+    Raises:
+        ConfigError: this client has none.
+    """
+    for model in (name, name.partition("/")[2]):
+        target = engine.targets.target(model)
+        if target.name == name:
+            return target
+    raise ConfigError(f"batches of {name} are open, but the models of this command are others")
+
+
+def other_key(run: str, number: int, target: str) -> str:
+    """The sentence for batches of another key."""
+    return (
+        f"batch {number} in {run} was submitted to {target} with another key or at another address, and only that key "
+        "can collect it: use that key"
+    )
+
+
+def _listed(engine: Engine, model: str) -> str:
+    return ", ".join(engine.targets.routes.models(model))

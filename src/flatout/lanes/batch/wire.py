@@ -1,0 +1,119 @@
+"""Carries the batch lane's requests, and reads its large answers piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from flatout.errors import AttemptTimeout, CallError, TransportError
+from flatout.layer import Request, Response, Streamed, Transport
+from flatout.policies.failures.backoff import overload_delay
+from flatout.providers.failures.naming import error_of
+from flatout.values import Endpoint
+from flatout.values.secret import forget
+
+from .format import BatchFormat
+
+UPLOAD_SECONDS = 900.0
+"""The most for a request that carries rows."""
+
+SECONDS = 60.0
+"""The most for any other request, and between two pieces of a file of results."""
+
+TRIES = 6
+"""How often a request is tried while the provider is in trouble, where nobody waits for hours."""
+
+_log = logging.getLogger("flatout")
+
+
+class Wire:
+    """Sends requests of one target.
+
+    Args:
+        transport: carries them.
+        format: tells a refusal.
+        endpoint: for the words of errors.
+    """
+
+    def __init__(self, transport: Transport, format: BatchFormat, endpoint: Endpoint) -> None:
+        self._transport = transport
+        self._format = format
+        self._endpoint = endpoint
+
+    async def once(self, request: Request, *, seconds: float = SECONDS) -> Response:
+        """Send a request once.
+
+        Raises:
+            ConnectError: it was not sent.
+            TransportError: it may have arrived; its answer did not.
+            CallError: the provider refuses the key, or everything that it asks for.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._transport.send(request)
+        except TimeoutError:
+            raise AttemptTimeout(f"{self._endpoint.name} did not answer within {seconds:.0f} s") from None
+        except CallError as error:
+            forget(error)
+            raise
+        refused = self._format.refused(response)
+        if refused is not None and refused[0] == "denied":
+            raise self.error(response)
+        return response
+
+    async def patiently(self, request: Request, *, seconds: float = SECONDS, tries: int = TRIES) -> Response:
+        """Send a request until it is answered. Sending it twice must do no harm.
+
+        Returns:
+            The answer. It is a refusal for the provider's trouble only if the tries are used up.
+
+        Raises:
+            TransportError: the provider was not reached.
+            CallError: as for `once`.
+        """
+        for tried in range(1, tries):
+            try:
+                response = await self.once(request, seconds=seconds)
+                refused = self._format.refused(response)
+                if refused is None or refused[0] != "again":
+                    return response
+                why = refused[1]
+            except TransportError as error:
+                why = str(error)
+            wait = overload_delay(tried, random.random())
+            _log.info("%s is in trouble (%s): asked again in %.0f s", self._endpoint.name, why, wait)
+            await asyncio.sleep(wait)
+        return await self.once(request, seconds=seconds)
+
+    async def pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """The body of an answer of any size, piece by piece.
+
+        Raises:
+            TransportError: it broke off, or stopped.
+            CallError: the provider refused.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SECONDS) as timeout, self._opened(request) as answer:
+                if not 200 <= answer.status < 300:
+                    body = b"".join([piece async for piece in answer.chunks()])
+                    raise self.error(Response(answer.status, answer.headers, body))
+                async for piece in answer.chunks():
+                    timeout.reschedule(None)  # the reader may take its time
+                    yield piece
+                    timeout.reschedule(loop.time() + SECONDS)
+        except TimeoutError:
+            raise AttemptTimeout(f"the results from {self._endpoint.name} stopped for {SECONDS:.0f} s") from None
+
+    def error(self, response: Response) -> CallError:
+        """The error that a refusal is."""
+        return error_of(response.status, response.headers, response.body, self._endpoint)
+
+    def _opened(self, request: Request) -> AbstractAsyncContextManager[Streamed]:
+        download: Any = getattr(self._transport, "download", self._transport.stream)
+        opened: AbstractAsyncContextManager[Streamed] = download(request)
+        return opened

@@ -1,0 +1,238 @@
+"""The ledger of the batch lane: what was handed to a provider's batch endpoint, and what became of each row.
+
+It answers one question reliably: may this row be sent? A row stands in the ledger before its batch is sent, so after a
+crash at any instant it is known which rows a provider may have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from .queries import queries
+
+if TYPE_CHECKING:
+    from .reader import RunReader
+    from .writer import Writer
+
+BatchState = Literal["intended", "open", "ended", "dropped"]
+RowState = Literal["sent", "answered", "expired", "cancelled", "missing", "back", "kept"]
+
+_SQL = queries("ledger")
+_TOGETHER = 200
+"""Rows that are read at once, with their results."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Told(Struct, frozen=True, array_like=True):
+    """What the live endpoint would have answered to a row: its HTTP status and body."""
+
+    status: int
+    body: bytes
+
+
+_decode = msgspec.msgpack.Decoder(tuple[Told, ...]).decode
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """One batch.
+
+    Attributes:
+        number: from 1.
+        target: ``endpoint/model``.
+        key: distinguishes keys and addresses without showing them; see `flatout.values.Target.key`.
+        stamp: our label at the provider; each row's id begins with it.
+        state: ``intended``: it may have been created; ``open``: the provider has it; ``ended``: its results are here;
+            ``dropped``: it was never run.
+        rows: how many rows stand in it.
+        size: bytes of their requests.
+        intended_at: before anything was sent; Unix time.
+        input_file: the uploaded file, at the provider.
+        job: the provider's name for it.
+        opened_at: when the provider had taken it.
+        ended_at: when its results were here, or it was dropped.
+        files: the files of results, at the provider, as JSON.
+        reason: why it was dropped.
+        cleared_at: when its files at the provider were deleted.
+    """
+
+    number: int
+    target: str
+    key: str
+    stamp: str
+    state: BatchState
+    rows: int
+    size: int
+    intended_at: float
+    input_file: str | None = None
+    job: str | None = None
+    opened_at: float | None = None
+    ended_at: float | None = None
+    files: bytes | None = None
+    reason: str | None = None
+    cleared_at: float | None = None
+
+    @property
+    def all_files(self) -> list[str]:
+        """The names of its files at the provider."""
+        found = [] if self.files is None else msgspec.json.decode(self.files, type=list[str])
+        return found if self.input_file is None else [self.input_file, *found]
+
+
+class BatchRow(Struct, frozen=True):
+    """One row that stands in a batch, or stood in one.
+
+    Attributes:
+        index: its place in the input, from 0.
+        batch: the number of the latest batch.
+        state: ``sent``: a provider may have it; ``answered``: its result is here; ``expired``, ``cancelled``,
+            ``missing`` (the results did not mention it) and ``back`` (the batch was refused): it was not run;
+            ``kept``: its answer or error stands among the items.
+        tries: how many batches it stood in.
+        most: the most rows of its next batch; None for as many as fit.
+        fingerprint: a digest of the call's content, as in `flatout.store.Item`.
+        earlier: MessagePack of the results before this one, after which the model was asked again.
+        status, body: the result.
+    """
+
+    index: int
+    batch: int
+    state: RowState
+    tries: int
+    most: int | None
+    fingerprint: bytes
+    earlier: bytes | None = None
+    status: int | None = None
+    body: bytes | None = None
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """All its results, the oldest first."""
+        before = () if self.earlier is None else _decode(self.earlier)
+        return before if self.status is None else (*before, Told(self.status, self.body or b""))
+
+
+class Placed(Struct, frozen=True):
+    """A row that is about to stand in a batch; see `BatchRow`.
+
+    Attributes:
+        told: the results to which the model is asked again.
+    """
+
+    index: int
+    tries: int
+    most: int | None
+    fingerprint: bytes
+    told: Sequence[Told] = ()
+
+
+class LedgerReader:
+    """Reads the ledger in a run file."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+
+    def batches(self) -> list[Batch]:
+        """All batches, in order."""
+        names = [name for name in Batch.__struct_fields__]
+        return [Batch(**dict(zip(names, row, strict=True))) for row in self._reader.select(_SQL["batches"])]
+
+    def rows(self) -> Iterator[BatchRow]:
+        """All rows that ever stood in a batch, in index order, with their results; constant memory."""
+        start = 0
+        while batch := self._reader.select(_SQL["rows"], (start, _TOGETHER)):
+            for row in batch:
+                yield BatchRow(*row)
+            start = batch[-1][0] + 1
+
+    def row(self, index: int) -> BatchRow | None:
+        """One row, without its results; None if it never stood in a batch."""
+        found = self._reader.select(_SQL["row"], (index,))
+        return BatchRow(*found[0]) if found else None
+
+    def members(self, number: int) -> list[int]:
+        """The indices of a batch's rows, in order."""
+        return [index for (index,) in self._reader.select(_SQL["members"], (number,))]
+
+    def counts(self) -> dict[int, dict[RowState, int]]:
+        """How many rows of each batch are in each state. Reads all rows."""
+        found: dict[int, dict[RowState, int]] = {}
+        for number, state, count in self._reader.select(_SQL["counts"]):
+            found.setdefault(number, {})[state] = count
+        return found
+
+
+class Ledger(LedgerReader):
+    """Writes the ledger in a run file. Every method returns once the disk has what it wrote.
+
+    Raises:
+        StoreError: the run file can no longer be written.
+    """
+
+    def __init__(self, reader: RunReader, writer: Writer) -> None:
+        super().__init__(reader)
+        self._writer = writer
+
+    async def intend(self, batch: Batch, digest: bytes, rows: Sequence[Placed]) -> None:
+        """Record a batch and its rows together, before anything is sent."""
+        row = (batch.number, batch.target, batch.key, batch.stamp, batch.rows, batch.size, digest, batch.intended_at)
+        placed = [
+            (
+                each.index,
+                batch.number,
+                each.tries,
+                each.most,
+                each.fingerprint,
+                _encode(each.told) if each.told else None,
+            )
+            for each in rows
+        ]
+        await self._writer.hand_in_together({"intend": [row], "place": placed})
+
+    async def uploaded(self, number: int, file: str) -> None:
+        """Record the name of a batch's input file."""
+        await self._writer.hand_in("uploaded", (file, number))
+
+    async def open(self, number: int, job: str, at: float) -> None:
+        """Record the provider's name for a batch."""
+        await self._writer.hand_in("open", (job, at, number))
+
+    async def results(self, number: int, found: Sequence[tuple[int, RowState, int | None, bytes | None]]) -> None:
+        """Record results of a batch: index, state, status and body. Those that are here already stay."""
+        rows = [(state, status, body, index, number) for index, state, status, body in found]
+        await self._writer.hand_in("result", *rows)
+
+    async def end(self, number: int, files: Sequence[str], at: float) -> None:
+        """Record that all results of a batch are here. Its other rows are missing."""
+        end = (at, msgspec.json.encode(list(files)), number)
+        await self._writer.hand_in_together({"miss": [(number,)], "end": [end]})
+
+    async def drop(self, number: int, reason: str, at: float, most: int | None = None) -> None:
+        """Record that a batch was not run: its rows without a result go back.
+
+        Args:
+            number: the batch.
+            reason: why, for people.
+            at: Unix time.
+            most: the most rows of their next batches; None for as many as fit.
+        """
+        await self._writer.hand_in_together({"back": [(most, number)], "drop": [(at, reason, number)]})
+
+    async def clear(self, number: int, at: float) -> None:
+        """Record that the files of a batch at the provider are deleted."""
+        await self._writer.hand_in("clear", (at, number))
+
+    async def read_members(self, number: int) -> list[int]:
+        """`members`, in a thread."""
+        return await asyncio.to_thread(self.members, number)
+
+
+def changes() -> Mapping[Any, str]:
+    """The statements that write, in the order of execution within a commit."""
+    names = ("uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "clear")
+    return {name: _SQL[name] for name in names}
