@@ -1,1 +1,1 @@
-"""The ways in which the rows of a run may be answered: live, flex (cheaper, slower) or batch (cheaper, within a day)."""
+"""The ways to answer the rows of a run: live, flex (cheaper, slower) or batch (cheaper, within a day)."""

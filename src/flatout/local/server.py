@@ -56,6 +56,7 @@ def endpoint(base_url: str, slots: int = DEFAULT_SLOTS) -> Endpoint:
         self_hosted=True,
         limits=Limits(concurrency=slots),
         system=SYSTEM,
+        batch="",
     )
 
 

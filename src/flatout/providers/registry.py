@@ -24,6 +24,12 @@ _PROMPT_CACHES: dict[str, Literal["breakpoints", "prompt_cache_key"]] = {
 }
 """What OpenAI's and Azure's chat completions take to cache prompts."""
 
+_BATCHES = frozenset({"openai", "azure", "groq", "mistral", "together", "openrouter"})
+"""The OpenAI-compatible providers with a batch endpoint whose form flatout knows."""
+
+_FLEX = {"openai": "flex", "groq": "flex"}
+"""What ``service_tier`` must be for the slower service: OpenAI's at half the price, Groq's at the full one."""
+
 
 def _hosted(
     name: str,
@@ -44,11 +50,13 @@ def _hosted(
         key_header="api-key" if name == "azure" else "Authorization",
         reserves="max_tokens" if name in ("openai", "azure") else "usage",
         prompt_cache=_PROMPT_CACHES.get(name, ""),
+        batch=name if name in _BATCHES else "",
+        flex=_FLEX.get(name, ""),
     )
 
 
 def _own(name: str, base_url: str, key_env: str | None = None) -> Endpoint:
-    return Endpoint(name=name, base_url=base_url, key_env=key_env, key_required=False, self_hosted=True)
+    return Endpoint(name=name, base_url=base_url, key_env=key_env, key_required=False, self_hosted=True, batch="")
 
 
 # fmt: off
@@ -79,6 +87,7 @@ _OTHERS = (
         limit_headers="anthropic",
         reserves="usage",  # output counts as it is written; max_tokens does not matter
         prompt_cache="cache_control",
+        batch="anthropic",
     ),
     Endpoint(
         name="gemini",
@@ -87,6 +96,7 @@ _OTHERS = (
         key_env="GEMINI_API_KEY",
         key_header="x-goog-api-key",
         reserves="input",
+        batch="gemini",
     ),
     Endpoint(
         name="openai-responses",
@@ -96,6 +106,8 @@ _OTHERS = (
         limit_headers="openai",
         reserves="max_tokens",
         prompt_cache="breakpoints",
+        batch="openai",
+        flex="flex",
     ),
 )
 """The providers with their own wire format."""

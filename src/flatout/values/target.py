@@ -37,6 +37,9 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
         prompt_cache: what it takes to cache the beginnings of prompts: Anthropic's markers (``cache_control``),
             OpenAI's key (``prompt_cache_key``), also with its markers for the models that know them (``breakpoints``);
             "" if it caches by itself, or not at all.
+        batch: the form of its batch endpoint: its provider's name, or that of a provider whose form it has; "" if it
+            has none.
+        flex: what ``service_tier`` must be for the cheaper and slower service; "" if it has none.
         group: endpoints of one group share the limits of each model; None if it shares them with no other.
     """
 
@@ -57,6 +60,8 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
     limits: Limits = Limits()
     system: str | None = None
     prompt_cache: Literal["", "cache_control", "prompt_cache_key", "breakpoints"] = ""
+    batch: str = "openai"
+    flex: str = ""
     group: str | None = None
 
 

@@ -9,9 +9,12 @@ from msgspec import Struct
 
 from flatout.layer import Request, Response
 
-Refusal = Literal["full", "too_large", "invalid", "unknown", "again"]
-"""Why a request about a batch was refused: the queue is full, this one batch is too large, its content is wrong, the id
-is unknown (or another key's), or the provider is in trouble."""
+Refusal = Literal["full", "too_large", "invalid", "unknown", "denied", "again"]
+"""Why a request about a batch was refused.
+
+``full``: the queue is full; wait. ``too_large``: this one batch is too large; halve it. ``invalid``: a row in it is
+wrong. ``unknown``: the id is unknown, or another key's. ``denied``: the key, the account, the model or the endpoint
+cannot do it, so that no row has a chance. ``again``: the provider is in trouble."""
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -32,12 +35,14 @@ class Caps(Struct, frozen=True, kw_only=True):
     Attributes:
         rows: requests.
         size: bytes of the whole upload.
+        around: bytes that each row has around its body in the upload, at most.
         enqueued: prompt tokens of all open batches of one model; None if the provider names no bound.
         seconds: after which the provider gives a batch up.
     """
 
     rows: int
     size: int
+    around: int = 256
     enqueued: int | None = None
     seconds: float = 86_400.0
 
@@ -47,13 +52,14 @@ class Job(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: the provider's name for it.
-        state: ``open``; ``ended`` (there may be results, for all rows, some or none); or ``failed`` (it was refused as a
-            whole, and nothing was run). States that we do not know are ``open``.
+        state: ``open``; ``ended`` (there may be results, for all rows, some or none); or ``failed`` (it was refused as
+            a whole, and nothing was run). States that we do not know are ``open``.
         stamp: our label; None if it carries none.
         rows: how many requests it has; None if it does not say.
+        done: how many of them it says are finished. It is for people: such counts drift.
         created_at: Unix seconds; None if it does not say.
         files: where its results are: names of files, or addresses. Empty if there are none, or if they are in
-            ``inline``.
+            ``inline``. A row may be in more than one of them.
         inline: results that came with the job.
         input_file: the uploaded file; None if there is none.
         refusal: why it failed.
@@ -65,6 +71,7 @@ class Job(Struct, frozen=True, kw_only=True):
     state: Literal["open", "ended", "failed"]
     stamp: str | None = None
     rows: int | None = None
+    done: int | None = None
     created_at: float | None = None
     files: tuple[str, ...] = ()
     inline: bytes = b""
@@ -96,6 +103,11 @@ class Found(Struct, frozen=True, gc=False):
 class ResultReader(Protocol):
     """Reads one file of results as it arrives, cut anywhere."""
 
+    @property
+    def next(self) -> str | None:
+        """After `end`: the file that goes on where this one ends; None for most providers, whose files are whole."""
+        ...
+
     def feed(self, data: bytes, /) -> Sequence[Found]:
         """The rows in the next bytes.
 
@@ -118,7 +130,7 @@ class BatchFormat(Protocol):
 
     caps: Caps
     labels: bool
-    """Whether a job carries our stamp, so that it can be found again."""
+    """Whether a job whose create was not answered can be found again: by its stamp, or by its own uploaded file."""
 
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
         """The request that uploads the rows; None if they travel in `create`."""
