@@ -69,7 +69,7 @@ class Engine:
         self.closed = False
         self.events = Events()
         self.transport = transport or _http(trust_env, config)
-        self._kept = kept
+        self.kept = kept
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._warned = False
@@ -221,7 +221,7 @@ class Engine:
         If one part fails to close, the others are closed all the same. Then the first error is raised.
         """
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
-        kept = () if self.closed or self._kept is None else self._kept.closing()
+        kept = () if self.closed or self.kept is None else self.kept.closing()
         self.closed = True
         stack = self.stack
         await close_all(

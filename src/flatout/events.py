@@ -41,6 +41,7 @@ WAITS = {
     "outage": "a server that is down",
     "backoff": "backoff before a retry",
     "prompt_cache": "another call that fills the provider's prompt cache",
+    "batch": "a batch",
     "connect": "connecting",
     "first_byte": "the provider",
     "body": "reading the answer",

@@ -68,7 +68,7 @@ class Alone:
         Raises:
             StoreError: the run file can no longer be written.
         """
-        async with self._client as client, self._exporting():
+        async with self._client as client, exporting_to(self._client, self._options, self._warn):
             self._tally = Tally(self._progress, client)
             async with aclosing(fan_out(works, self._ask, client.window)) as outcomes:
                 async for _ in outcomes:
@@ -98,10 +98,13 @@ class Alone:
         if self._heard is not None:
             self._heard(result, work)
 
-    def _exporting(self) -> AbstractAsyncContextManager[object]:
-        otlp, metrics = self._options.otlp, self._options.metrics
-        if otlp is None and metrics is None:
-            return nullcontext()
-        from flatout.telemetry import exporting  # importing OpenTelemetry is slow
 
-        return exporting(self._client, otlp, metrics, warn=self._warn)
+def exporting_to(
+    client: Client, options: RunOptions, warn: Callable[[str], None]
+) -> AbstractAsyncContextManager[object]:
+    """A block in which a run's traces and metrics go where its options say."""
+    if options.otlp is None and options.metrics is None:
+        return nullcontext()
+    from flatout.telemetry import exporting  # importing OpenTelemetry is slow
+
+    return exporting(client, options.otlp, options.metrics, warn=warn)

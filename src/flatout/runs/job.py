@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -12,6 +12,9 @@ from flatout.values.secret import Secret
 
 from .output.write import is_stream
 from .prompts.template import Nulls
+
+Lane = Literal["live", "batch"]
+"""How rows are answered."""
 
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
@@ -46,6 +49,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
         metrics: the port that serves metrics to Prometheus, those of several workers added up.
         workers: how many processes ask the rows.
+        lane: how rows are answered: ``live``, or in ``batch``: for half the price, within a day.
+        detach: with ``batch``: submit and collect what there is, and do not wait.
+        keep_files: with ``batch``: leave the uploaded files and the results at the provider.
     """
 
     source: str
@@ -72,6 +78,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     otlp: str | Secret | None = None
     metrics: int | None = None
     workers: int = 1
+    lane: Lane = "live"
+    detach: bool = False
+    keep_files: bool = False
 
     @property
     def passes(self) -> bool:
@@ -94,9 +103,11 @@ class RunEnd(Struct, frozen=True, kw_only=True):
         unfinished: the number of rows without a result; None if the input's length is unknown.
         run_file: the file that holds the run.
         output: the file that was written; None for standard output.
+        batches: how many batches go on at the provider.
     """
 
     interrupted: bool
     unfinished: int | None
     run_file: str
     output: str | None
+    batches: int = 0

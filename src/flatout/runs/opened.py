@@ -13,6 +13,7 @@ from flatout.errors import ConfigError, StoreError
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.values import Call
 
+from . import lane
 from .input.arrivals import Arrivals
 from .input.check import Findings, check, check_row
 from .input.read import Input, open_input
@@ -150,11 +151,13 @@ class Opened:
     def _begin(self) -> tuple[Input, Client]:
         """Check the options, make the client and open the input."""
         options = self.options
+        lane.check_options(options)
         self._claim = Claim.of(self.run_file, source=where(options.source), overwrite=options.overwrite)
         check_output(options.output or "-", claim=self._claim)
         if not options.same_prompt:
             self.recipe.check_varies()
         self._client = self._make_client()
+        lane.check_client(options, self._client)
         source = open_input(options.source, format=options.format, encoding=options.encoding)
         self._input = self.recipe.variants.of(source)
         return self._input, self._client
@@ -163,6 +166,7 @@ class Opened:
         """Refuse a call that cannot be made."""
         assert self._client is not None
         self._client.check(call)
+        lane.check_call(self.options, self._client, call)
         if self.options.workers > 1 and self._client.embeds(call.model):
             raise ConfigError("the embedded model computes in processes of its own: leave --workers out")
 
@@ -191,6 +195,7 @@ class Opened:
             # Only now, so that an unusable input neither creates a file nor moves one aside.
             self._open_new_store(source)
         assert self._store is not None
+        lane.check_ledger(options, client, self._store, str(self.run_file))
         self._store.set_total(total)
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(SOURCE, self._claim.source)

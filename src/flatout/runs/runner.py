@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
@@ -35,6 +35,7 @@ from .story.progress import PROMPT_CACHE
 from .work import Work, own_rows
 
 if TYPE_CHECKING:
+    from .batched import Batched
     from .workers.team import Team
 
 _log = logging.getLogger("flatout")
@@ -66,7 +67,7 @@ class Runner(Opened):
         self._made_with = made_with
         self._warn = warn
         self._stops = 0
-        self._asks: Alone | Team | None = None
+        self._asks: Alone | Team | Batched | None = None
 
     @asynccontextmanager
     async def open_for_sample(self) -> AsyncIterator[None]:
@@ -103,8 +104,7 @@ class Runner(Opened):
         self.progress.started = asyncio.get_running_loop().time()
         try:
             try:
-                self._asks = self._asking(self._client, store)
-                await self._asks.ask(self._pending())
+                await self._ask_all(self._client, store)
                 self.refresh()
                 store.set_fact(BUDGET, self.progress.budget)
                 outcome = await asyncio.to_thread(self._finish)
@@ -127,6 +127,17 @@ class Runner(Opened):
     def sent(self) -> int:
         """How many attempts this process has sent, or its workers."""
         return self._asks.sent if self._asks is not None else 0
+
+    async def _ask_all(self, client: Client, store: RunFile) -> None:
+        """Ask every row that has no answer yet."""
+        if self.options.lane == "live":
+            asks = self._asks = self._asking(client, store)
+            await asks.ask(self._pending())
+            return
+        from .batched import Batched
+
+        batched = self._asks = Batched(client, store, self.options, self.progress, str(self.run_file), self._warn)
+        await batched.ask_all(self._pending)
 
     def _asking(self, client: Client, store: RunFile) -> Alone | Team:
         """Who asks the rows: this process, or several."""
@@ -170,15 +181,20 @@ class Runner(Opened):
         assert self._input is not None
         return own_rows(self._rows(self._input), self.recipe)
 
-    async def _pending(self) -> AsyncIterator[Work]:
-        """The rows to ask: those without a result, and those whose failure may be retried."""
+    async def _pending(self, count: bool = True) -> AsyncGenerator[Work, None]:
+        """The rows to ask: those without a result, and those whose failure may be retried.
+
+        Args:
+            count: count those that have a result; not when they were counted before.
+        """
         assert self._input is not None
         assert self._store is not None
         if self._nothing_left:  # do not read a million finished rows once more
             self.progress.resumed = self.progress.total or 0
             return
         name = str(self.run_file)
-        revision = Revision(self._store) if self.options.keep_prompts and (self._outdated or self._pipe) else None
+        revises = self.options.keep_prompts and (self._outdated or self._pipe) and count
+        revision = Revision(self._store) if revises else None
         finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
@@ -192,7 +208,7 @@ class Runner(Opened):
                 if known.state not in self._again:
                     if revision is not None:
                         await revision.see(row, known)
-                    self.progress.resumed += 1
+                    self.progress.resumed += count
                     continue
             yield self._work(index, row)
         if revision is not None:
@@ -223,7 +239,8 @@ class Runner(Opened):
         assert self._store is not None
         left = self._left()
         interrupted = self._stops > 0 and left != 0
-        if not interrupted or self.options.passes:  # rows from a pipe cannot be read again
+        batches = self.progress.batches.open
+        if not (interrupted or batches) or self.options.passes:  # rows from a pipe cannot be read again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(
                 self.run_file,
@@ -236,4 +253,10 @@ class Runner(Opened):
                 neutralise=self.options.neutralise,
                 claim=replace(self._claim, note=partial(self._store.set_fact, OUTPUTS)),
             )
-        return RunEnd(interrupted=interrupted, unfinished=left, run_file=str(self.run_file), output=self._output)
+        return RunEnd(
+            interrupted=interrupted,
+            unfinished=left,
+            run_file=str(self.run_file),
+            output=self._output,
+            batches=batches,
+        )

@@ -139,8 +139,10 @@ class LedgerReader:
 
     def batches(self) -> list[Batch]:
         """All batches, in order."""
-        names = [name for name in Batch.__struct_fields__]
-        return [Batch(**dict(zip(names, row, strict=True))) for row in self._reader.select(_SQL["batches"])]
+        return [
+            Batch(**dict(zip(Batch.__struct_fields__, row, strict=True)))
+            for row in self._reader.select(_SQL["batches"])
+        ]
 
     def rows(self) -> Iterator[BatchRow]:
         """All rows that ever stood in a batch, in index order, with their results; constant memory."""

@@ -168,7 +168,7 @@ class Writer:
         with self._gate:
             self._check_open()
             self._hand_over_all()
-            self._queue.put(group)
+            self._hand_over(group)
         return future
 
     def add(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:

@@ -20,7 +20,7 @@ REST = 60.0
 LONGEST_REST = 900.0
 
 MOST_REFUSED = 64
-"""So many batches in a row that the provider refused, and it is not for single rows. One bad row among 50,000 costs 16."""
+"""Batches in a row that the provider refused: then it is not for a row. To find one bad row among 50,000 takes 16."""
 
 log = logging.getLogger("flatout")
 

@@ -1,8 +1,8 @@
 """The batch lane of a run: walks over its rows, and hands each to a batch, leaves it there, or keeps its result.
 
-The lane goes in rounds. A pass over the rows decides for each of them by what the ledger says; then the lane waits until
-results are here, and the next pass takes them. *The same command again* is only one more pass, in another process.
-Nothing is remembered from pass to pass but the ledger, so memory stays constant, however many rows there are.
+The lane goes in rounds. A pass over the rows decides for each of them by what the ledger says; then the lane waits
+until results are here, and the next pass takes them. *The same command again* is only one more pass, in another
+process. Nothing is remembered from pass to pass but the ledger, so memory stays constant, however many rows there are.
 """
 
 from __future__ import annotations
@@ -63,9 +63,8 @@ class _Target:
     """One target in the lane: its desk, who works there, and the boxes that are being filled."""
 
     def __init__(self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float]) -> None:
-        format = batch_format(target)
-        wire = Wire(engine.transport, format, target.endpoint)
-        self.desk = Desk(target, format, wire, ledger, wall)
+        spoken = batch_format(target)
+        self.desk = Desk(target, spoken, Wire(engine.transport, spoken, target.endpoint), ledger, wall)
         self.submitter = Submitter(self.desk)
         self.collector = Collector(self.desk, self.submitter)
         self.codec = codec_for(target)
@@ -91,20 +90,22 @@ class BatchLane:
         ledger: the run file's.
         name: the run file's name, for messages.
         keep: puts a row's result into the run file.
-        wall: the wall clock, in Unix seconds.
+
+    Attributes:
+        submitted: how many rows this process has submitted.
     """
 
-    def __init__(
-        self, engine: Engine, ledger: Ledger, name: str, keep: Keep, wall: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, name: str, keep: Keep) -> None:
         self._engine = engine
         self._ledger = ledger
         self._name = name
         self._keep = keep
-        self._wall = wall
+        # by the wall: a monotonic clock stands still while a laptop sleeps
+        self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
         self._targets: dict[str, _Target] = {}
         self._stopped = asyncio.Event()
         self._passes = 0
+        self.submitted = 0
         self._walked_at = 0.0
         self._changed = False
         known = ledger.batches()
@@ -293,6 +294,7 @@ class BatchLane:
             each.deferred += len(box.rows)
             return
         self._numbers += 1
+        self.submitted += len(box.rows)
         self._began[self._numbers] = self._wall()
         await each.submitter.submit(self._numbers, box)
         self._changed |= self._numbers not in each.desk.batches  # it was refused, and its rows are back

@@ -172,8 +172,7 @@ class Submitter:
         if batch.rows == 1:
             line = 1
         if line is not None and 1 <= line <= len(members):
-            refusal = (members[line - 1], "answered", 400, _as_answer(reason))
-            await desk.ledger.results(batch.number, [refusal])
+            await desk.ledger.results(batch.number, [(members[line - 1], "answered", 400, _as_answer(reason))])
             await desk.drop(batch, reason)
         else:
             await desk.drop(batch, reason, most=(batch.rows + 1) // 2)

@@ -64,6 +64,22 @@ class PromptCacheUse(Struct, frozen=True, kw_only=True):
         )
 
 
+class Batches(Struct, frozen=True):
+    """The batches that providers have of a run, or may have.
+
+    Attributes:
+        open: how many.
+        rows: the rows in them.
+        done: how many of these rows the providers say are finished; 0 if they do not say.
+        oldest: when the oldest of them was made; Unix time.
+    """
+
+    open: int = 0
+    rows: int = 0
+    done: int = 0
+    oldest: float | None = None
+
+
 class Spent(Struct, frozen=True, kw_only=True):
     """What some of the run's processes have spent together, as far as it is known.
 
@@ -122,6 +138,7 @@ class Progress(Struct):
         down: the targets that answer nothing now, with the reason.
         crowded: the targets that refuse calls within the given limits, with the likely cause.
         searched: the causes of waiting whose limit is unknown and found by trying.
+        batches: what providers have in batches.
     """
 
     total: int | None = None
@@ -160,6 +177,7 @@ class Progress(Struct):
     down: dict[str, str] = {}
     crowded: dict[str, str] = {}
     searched: Set[str] = frozenset()
+    batches: Batches = Batches()
 
     @property
     def finished(self) -> int:

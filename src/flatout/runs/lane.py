@@ -1,0 +1,90 @@
+"""Refuses what a lane cannot do, in a sentence, before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flatout.client import Client
+from flatout.errors import ConfigError
+from flatout.values import Call
+
+from .job import RunOptions
+from .output.write import is_stream
+
+if TYPE_CHECKING:
+    from flatout.store import RunFile
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse options that the lane cannot keep.
+
+    Raises:
+        ConfigError: the message names the option.
+    """
+    if options.lane == "live":
+        if options.detach:
+            raise ConfigError("--detach is for batches: add --lane batch")
+        return
+    if options.source == "-":
+        raise ConfigError("--lane batch reads its input again when results are there: save it to a file first")
+    if options.run_file is None and (options.output is None or is_stream(options.output)):
+        raise ConfigError("--lane batch needs a place that it finds again: name the file for the answers with -o")
+    if options.workers > 1:
+        raise ConfigError("--workers has no effect on batches, whose rows the provider asks: leave it out")
+
+
+def check_client(options: RunOptions, client: Client) -> None:
+    """Refuse options of the client that the lane cannot keep.
+
+    Raises:
+        ConfigError: the message names the option.
+    """
+    if options.lane == "live":
+        return
+    engine = client.engine
+    if client.purse.budget is not None:
+        raise ConfigError("--lane batch cannot keep a budget yet: leave it out, or take --lane live")
+    if engine.kept is not None:
+        raise ConfigError("--lane batch takes no answers from --cache or --reuse yet: leave them out")
+    if engine.settings.prompt_cache != "off":
+        raise ConfigError("--prompt-cache has no effect on batches: leave it out")
+
+
+def check_call(options: RunOptions, client: Client, call: Call) -> None:
+    """Refuse a call that cannot stand in a batch.
+
+    Raises:
+        ConfigError: its model has no batches; the message names the lanes that it has.
+    """
+    if options.lane == "live":
+        return
+    from flatout.lanes.batch.lane import target_of
+    from flatout.lanes.offers import check
+
+    model = call.model or client.model
+    if model is not None:
+        check("batch", target_of(client.engine, model))
+    if call.service_tier is not None:
+        raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
+
+
+def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str) -> None:
+    """Refuse to ask rows that stand in batches, and batches that this client cannot collect.
+
+    Raises:
+        ConfigError: the message names the batches.
+    """
+    under_way = [batch for batch in store.ledger.batches() if batch.state in ("intended", "open")]
+    if not under_way:
+        return
+    if options.lane == "live":
+        rows = sum(batch.rows for batch in under_way)
+        raise ConfigError(
+            f"{rows:,} rows of {name} stand in batches: collect them with --lane batch, or cancel them with "
+            f"flatout batch cancel {name}"
+        )
+    from flatout.lanes.batch.lane import other_key, target_named
+
+    for batch in under_way:
+        if target_named(client.engine, batch.target).key != batch.key:
+            raise ConfigError(other_key(name, batch.number, batch.target))
