@@ -26,6 +26,10 @@ _FORMATS = {
     "azure": "openai",
     "groq": "openai",
     "together": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+    "mistral": "mistral",
+    "openrouter": "openrouter",
 }
 """The forms of batch endpoints: the module of each. A new form is a module with ``batch_format``, and a row here."""
 

@@ -97,6 +97,7 @@ _OTHERS = (
         key_header="x-goog-api-key",
         reserves="input",
         batch="gemini",
+        flex="flex",
     ),
     Endpoint(
         name="openai-responses",

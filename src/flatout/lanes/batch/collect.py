@@ -172,7 +172,7 @@ class Collector:
                     log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
                     return False
         await results.commit()
-        await self._end(batch, job.files)
+        await self._end(batch, (job.id,) if job.inline else job.files)
         return True
 
     async def _read(self, results: _Results, file: str) -> str | None:

@@ -130,7 +130,10 @@ class BatchFormat(Protocol):
 
     caps: Caps
     labels: bool
-    """Whether a job whose create was not answered can be found again: by its stamp, or by its own uploaded file."""
+    """Whether a job whose create was not answered can be found again: by its stamp, or by its own uploaded file.
+
+    Otherwise by its time and its count of rows, and then by the keys in its results.
+    """
 
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
         """The request that uploads the rows; None if they travel in `create`."""
@@ -145,7 +148,7 @@ class BatchFormat(Protocol):
         ...
 
     def job(self, response: Response, /) -> Job:
-        """The job that the answer to `create`, `get` or `cancel` describes."""
+        """The job that the answer to `create` or `get` describes. That to `cancel` may be empty: ask again."""
         ...
 
     def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
@@ -160,8 +163,8 @@ class BatchFormat(Protocol):
         """The request for a page of the jobs of this key, the newest first."""
         ...
 
-    def listed(self, response: Response, /) -> tuple[Sequence[Job], str | None]:
-        """The jobs on a page, and the cursor of the next page; None on the last."""
+    def listed(self, response: Response, cursor: str | None, /) -> tuple[Sequence[Job], str | None]:
+        """The jobs on the page of a cursor, and the cursor of the next page; None on the last."""
         ...
 
     def cancel(self, job: str, /) -> Request | None:
@@ -177,5 +180,8 @@ class BatchFormat(Protocol):
         ...
 
     def delete(self, file: str, /) -> Request | None:
-        """The request that deletes a file at the provider; None if it cannot be deleted."""
+        """The request that deletes a file at the provider; None if it cannot be deleted.
+
+        Where no files exist, it deletes a job, with its rows and its results: `Job.inline` came with the job ``file``.
+        """
         ...

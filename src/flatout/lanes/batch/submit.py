@@ -206,7 +206,7 @@ class Submitter:
             response = await desk.wire.patiently(desk.format.list(cursor))
             if desk.format.refused(response) is not None:
                 raise desk.wire.error(response)
-            jobs, cursor = desk.format.listed(response)
+            jobs, cursor = desk.format.listed(response, cursor)
             for job in jobs:
                 alike = desk.format.labels or job.rows in (None, batch.rows)
                 if alike and job.id not in desk.jobs and (job.created_at or since) >= since:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from email import message_from_bytes
-from email.policy import HTTP
 from typing import Any
 
 import pytest
@@ -26,17 +25,15 @@ def made(provider: str = "openai", **more: Any) -> OpenAIBatch:
     return found
 
 
-def parts(request: Request) -> dict[str, bytes]:
+def form(request: Request) -> dict[str, str]:
     """A form's fields, as an ordinary parser of forms reads them."""
     head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
-    message = message_from_bytes(head + request.body, policy=HTTP)
-    return {part.get_param("name", header="content-disposition"): part.get_content() for part in message.iter_parts()}  # type: ignore[union-attr, misc, attr-defined]
-
-
-def form(request: Request) -> dict[str, str]:
+    message = message_from_bytes(head + request.body)
+    assert message.is_multipart()
     return {
-        name: value.decode() if isinstance(value, bytes) else value.rstrip("\r\n")
-        for name, value in parts(request).items()
+        str(part.get_param("name", header="content-disposition")): bytes(part.get_payload(decode=True)).decode()
+        for part in message.walk()
+        if not part.is_multipart()
     }
 
 
@@ -113,7 +110,8 @@ def test_together_has_another_purpose_path_and_no_metadata() -> None:
 def test_togethers_job_is_found_by_its_file() -> None:
     """Together keeps no label. A job whose create was not answered is found by the file that only it has."""
     jobs, more = made("together").listed(
-        answer([{"id": "1", "input_file_id": "file-1", "status": "IN_PROGRESS", "created_at": "2026-01-15T14:30:00Z"}])
+        answer([{"id": "1", "input_file_id": "file-1", "status": "IN_PROGRESS", "created_at": "2026-01-15T14:30:00Z"}]),
+        None,
     )
     assert more is None
     assert (jobs[0].input_file, jobs[0].state, jobs[0].created_at) == ("file-1", "open", 1768487400.0)
@@ -239,10 +237,10 @@ def test_answers_that_cannot_be_used_are_errors() -> None:
 def test_the_list_is_read_page_by_page() -> None:
     """Our batch may be on the second page."""
     data = {"data": [{"id": "b2", "status": "completed"}, {"id": "b1", "status": "x"}], "has_more": True}
-    jobs, after = made().listed(answer(data))
+    jobs, after = made().listed(answer(data), None)
     assert ([job.id for job in jobs], after) == (["b2", "b1"], "b1")
     assert made().list(after).url == "https://api.openai.com/v1/batches?limit=100&after=b1"
-    assert made().listed(answer({**data, "has_more": False}))[1] is None
+    assert made().listed(answer({**data, "has_more": False}), None)[1] is None
 
 
 def test_an_id_never_leads_elsewhere() -> None:

@@ -156,7 +156,7 @@ class OpenAIBatch:
         """The request for a page of batches, the newest first."""
         return self._server.request("GET", "/batches", limit="100" if self._dialect.pages else None, after=cursor)
 
-    def listed(self, response: Response, /) -> tuple[Sequence[Job], str | None]:
+    def listed(self, response: Response, cursor: str | None, /) -> tuple[Sequence[Job], str | None]:
         """The batches on a page, and the id to go on after."""
         items, more = _listing(response, self._server)
         jobs = [self._job(item) for item in items if as_text(item.get("id"))]
@@ -302,7 +302,7 @@ def _found_leniently(line: bytes) -> Found:
         )
     said = error if isinstance(error, dict) else {"message": as_text(error) or as_text(response.get("body")) or ""}
     if (state := never_run(said)) is not None:
-        return Found("expired" if state == "expired" else "cancelled", key=key)
+        return Found(state, key=key)
     status = as_count(response.get("status_code")) or 0
     return Found(
         "answered", key=key, status=status if status >= 400 else status_of(said), body=encoded({"error": said})

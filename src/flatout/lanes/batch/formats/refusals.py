@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from flatout import errors
 from flatout.lanes.batch.format import Refusal
@@ -133,7 +133,7 @@ def status_of(error: Mapping[str, Any]) -> int:
     return 500
 
 
-def never_run(error: Mapping[str, Any]) -> str | None:
+def never_run(error: Mapping[str, Any]) -> Literal["expired", "cancelled"] | None:
     """``expired`` or ``cancelled`` if an error says that the row was not run; else None.
 
     OpenAI and its like write ``batch_expired`` and ``batch_cancelled``, others spell them in other ways.

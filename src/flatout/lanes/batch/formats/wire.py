@@ -98,6 +98,14 @@ def multipart(fields: Mapping[str, str], filename: str, lines: Sequence[bytes]) 
     return body, f"multipart/form-data; boundary={_BOUNDARY}"
 
 
+def related(metadata: Mapping[str, Any], lines: Sequence[bytes]) -> tuple[bytes, str]:
+    """Google's form of an upload: a JSON part about the file, and the file; with the content type of both."""
+    head = f"--{_BOUNDARY}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(metadata)
+    head += f"\r\n--{_BOUNDARY}\r\nContent-Type: application/jsonl\r\n\r\n".encode()
+    body = b"".join((head, *lines, f"\r\n--{_BOUNDARY}--\r\n".encode()))
+    return body, f"multipart/related; boundary={_BOUNDARY}"
+
+
 def segment(identity: str) -> str:
     """An id as one part of an address. Ids are the provider's, so they must not change where a request goes."""
     return quote(identity, safe="") if identity.strip(".") else quote(identity, safe="").replace(".", "%2E")
