@@ -15,6 +15,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from flatout import File, Image
+from flatout.lanes.batch.format import Line
+from flatout.lanes.offers import batch_format
 from flatout.providers import codec_for, registry
 from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.values import Call, Target
@@ -216,3 +218,37 @@ def test_embeddings_are_as_described() -> None:
     from_openapi("openai", "CreateEmbeddingRequest")(json.loads(openai.encode(batch).body))
     gemini = embedding_codec(Target(registry.find("gemini"), "gemini-embedding-001"), dimensions=64)
     google("BatchEmbedContentsRequest")(json.loads(gemini.encode(batch).body))
+
+
+def rows(name: str) -> list[Line]:
+    codec = codec_for(Target(registry.find(name), MODELS[name]))
+    return [Line(f"flatout-0-{index}", codec.encode(call).body) for index, call in enumerate([Call("x"), Call("y")])]
+
+
+def test_batches_of_openai_are_as_described() -> None:
+    """A file of 50,000 rows would be uploaded, and refused."""
+    batch = batch_format(Target(registry.find("openai"), "gpt-5-mini"))
+    upload = batch.upload("flatout-0", rows("openai"))
+    assert upload is not None
+    lines = [json.loads(line) for line in upload.body.splitlines() if line.startswith(b"{")]
+    assert len(lines) == 2
+    for line in lines:
+        validator("openai")(line.pop("body"))
+        assert line.keys() == {"custom_id", "method", "url"}
+    create = document("openai")["paths"]["/batches"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schema = {**lenient(create), "unevaluatedProperties": False, "components": {"schemas": openapi("openai")}}
+    jsonschema_rs.validator_for(schema, offline=True).validate(json.loads(batch.create("s", [], "file-1").body))
+
+
+def test_batches_of_anthropic_are_as_described() -> None:
+    """A request of 100,000 rows would be sent, and refused."""
+    batch = batch_format(Target(registry.find("anthropic"), MODELS["anthropic"]))
+    body = json.loads(batch.create("flatout-0", rows("anthropic"), None).body)
+    from_openapi("anthropic", "CreateMessageBatchParams")(body)
+
+
+@pytest.mark.parametrize("file", [None, "files/f"])
+def test_batches_of_gemini_are_as_described(file: str | None) -> None:
+    """Every batch would be a 400, whether its rows travel in it or in a file."""
+    batch = batch_format(Target(registry.find("gemini"), MODELS["gemini"]))
+    google("BatchGenerateContentRequest")(json.loads(batch.create("s", rows("gemini"), file).body))

@@ -163,20 +163,18 @@ class Collector:
             reader = self._desk.format.reader()
             await results.take(reader.feed(job.inline))
             await results.take(reader.end())
-        for first in job.files:
-            file: str | None = first
-            while file is not None:
-                try:
-                    file = await self._read(results, file)
-                except TransportError as error:
-                    log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
-                    return False
+        for file in job.files:
+            try:
+                await self._read(results, file)
+            except TransportError as error:
+                log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
+                return False
         await results.commit()
         await self._end(batch, (job.id,) if job.inline else job.files)
         return True
 
-    async def _read(self, results: _Results, file: str) -> str | None:
-        """Read one file of results. Returns the file that goes on where it ends.
+    async def _read(self, results: _Results, file: str) -> None:
+        """Read one file of results.
 
         Raises:
             TransportError: it broke off again and again. What was read of it is committed.
@@ -195,8 +193,7 @@ class Collector:
                     raise
                 await asyncio.sleep(overload_delay(tried, random.random()))
             else:
-                return reader.next
-        raise AssertionError  # the loop has returned or raised
+                return
 
     async def _end(self, batch: Batch, files: Sequence[str]) -> None:
         desk = self._desk

@@ -103,11 +103,6 @@ class Found(Struct, frozen=True, gc=False):
 class ResultReader(Protocol):
     """Reads one file of results as it arrives, cut anywhere."""
 
-    @property
-    def next(self) -> str | None:
-        """After `end`: the file that goes on where this one ends; None for most providers, whose files are whole."""
-        ...
-
     def feed(self, data: bytes, /) -> Sequence[Found]:
         """The rows in the next bytes.
 

@@ -24,8 +24,6 @@ class Lines:
         ValueError: (by ``found``) there is no row in the line.
     """
 
-    next: str | None = None
-
     def __init__(self, found: Callable[[bytes], Found]) -> None:
         self._found = found
         self._pieces: list[bytes] = []  # of the unfinished line
