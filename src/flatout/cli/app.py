@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cache, inspect, local, plan, run, simulate, trace, trust
+from . import batch, cache, inspect, local, plan, run, simulate, trace, trust
 from .asked import taking
 from .terminal import show
 
@@ -58,7 +58,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_top)
-    app.command("run", epilog=run.EPILOG)(taking(run.run))
+    app.command("run", epilog=run.EPILOG)(taking(run.run, run.OPTIONS))
     app.command("plan", epilog=plan.EPILOG)(taking(plan.plan, plan.OPTIONS))
     app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
@@ -71,6 +71,10 @@ def command() -> Any:
     kept.command("prune", epilog=cache.PRUNE_EPILOG)(cache.prune)
     kept.command("export", epilog=cache.EXPORT_EPILOG)(cache.export)
     app.add_typer(kept, name="cache")
+    batches = typer.Typer(help=batch.HELP, no_args_is_help=True, rich_markup_mode="rich")
+    batches.command("ls", epilog=batch.LS_EPILOG)(batch.ls)
+    batches.command("cancel", epilog=batch.CANCEL_EPILOG)(batch.cancel)
+    app.add_typer(batches, name="batch")
     group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
     group.command("pull")(local.pull)
     group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)

@@ -8,6 +8,9 @@ FAILED = 1
 UNUSABLE = 2
 """Unusable options or input."""
 
+UNDER_WAY = 3
+"""Rows stand in batches at the provider, which the same command collects."""
+
 INTERRUPTED = 130
 """Stopped by Ctrl-C, as a shell reports it: 128 + SIGINT."""
 

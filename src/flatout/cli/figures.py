@@ -16,8 +16,9 @@ def count(number: int) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A count with its noun: ``1 row``, ``12,345 rows``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """A count with its noun: ``1 row``, ``12,345 rows``, ``2 batches``."""
+    ending = "" if number == 1 else "es" if what.endswith("ch") else "s"
+    return f"{number:,} {what}{ending}"
 
 
 def short(number: int) -> str:

@@ -129,6 +129,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "cached": summary.cached,
         "budget": _standing(reader.fact(BUDGET)),
         "prompt_cache": to_builtins(prompt_cache_of(reader)),
+        "batches": batches_of(reader),
         "errors": [_error(error) for error in reader.errors()],
         "unsettled": {
             "attempts": len(unsettled.attempts),
@@ -158,6 +159,7 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
     )
     if facts["cut_off"]:
         lines.append(("cut off", f"{figures.counted(facts['cut_off'], 'answer')} at the token limit"))
+    lines += _batches(facts["batches"])
     lines += _money(facts)
     lines += _unsettled(facts["unsettled"])
     if facts["last_finished_at"] is not None:
@@ -166,6 +168,22 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
     if facts["left"] != 0 and facts["writer"] is None and facts["command"]:
         lines.append(("to continue", facts["command"]))
     return lines
+
+
+def batches_of(reader: RunReader) -> dict[str, int] | None:
+    """How many batches a run has at providers, how many rows they hold, and how many it had; None if it had none."""
+    batches = [] if reader.ledger is None else reader.ledger.batches()
+    under_way = [batch for batch in batches if batch.state in ("intended", "open")]
+    if not batches:
+        return None
+    return {"open": len(under_way), "rows": sum(batch.rows for batch in under_way), "all": len(batches)}
+
+
+def _batches(facts: dict[str, int] | None) -> list[Fact]:
+    if facts is None:
+        return []
+    rows = f" with {figures.counted(facts['rows'], 'row')}" if facts["open"] else ""
+    return [("batches", f"{figures.count(facts['open'])} at the provider{rows}, of {figures.count(facts['all'])}")]
 
 
 def _state(facts: dict[str, Any]) -> str:

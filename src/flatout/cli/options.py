@@ -279,6 +279,35 @@ Reuse = Annotated[
     ),
 ]
 
+Lane = Annotated[
+    Literal["live", "batch"],
+    typer.Option(
+        metavar="live|batch",
+        help="batch: hand the rows to the provider's batch endpoint, at half the price, within a day.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+Detach = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        metavar="",
+        help="With batches: submit, collect what is there, and leave. The same command again collects the rest.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+KeepFiles = Annotated[
+    bool,
+    typer.Option(
+        "--keep-files",
+        metavar="",
+        help="With batches: do not delete the uploaded files and the results at the provider.",
+        rich_help_panel=_RUN,
+    ),
+]
+
 PromptCache = Annotated[
     Literal["auto", "off"] | None,
     typer.Option(

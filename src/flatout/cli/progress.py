@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
@@ -114,6 +115,7 @@ def state(progress: Progress) -> list[str]:
             facts.append(f"{clean(target)} is down: {clean(why, 80)}; waits, Ctrl-C ends")
     facts += [f"{clean(target)}: others use its limits too?" for target in progress.crowded]
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
+    facts += _batches(progress)
     if progress.cached:
         facts.append(f"{figures.count(progress.cached)} from the cache")
     if progress.failed:
@@ -135,6 +137,16 @@ def state(progress: Progress) -> list[str]:
         cost = figures.cost(whole.cost, whole.unpriced)
         facts.append("cost unknown" if cost == figures.UNKNOWN else cost)
     return facts
+
+
+def _batches(progress: Progress) -> list[str]:
+    """``4 batches with 60 rows (12 done), the oldest 3 min 20 s old``."""
+    under_way = progress.batches
+    if not under_way.open:
+        return []
+    done = f" ({figures.count(under_way.done)} done)" if under_way.done else ""
+    facts = f"{figures.counted(under_way.open, 'batch')} with {figures.counted(under_way.rows, 'row')}{done}"
+    return [f"{facts}, the oldest {figures.duration(max(0.0, time.time() - (under_way.oldest or 0.0)))} old"]
 
 
 class Silent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
@@ -9,15 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
+from . import options
 from .asked import Asked
-from .exit_codes import FAILED, INTERRUPTED
+from .exit_codes import FAILED, INTERRUPTED, UNDER_WAY
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
     from flatout.runs.client_options import ClientOptions
-    from flatout.runs.job import RunEnd, RunOptions
+    from flatout.runs.job import Lane, RunEnd, RunOptions
     from flatout.runs.runner import Runner
     from flatout.runs.story.progress import Progress
 
@@ -36,6 +40,8 @@ $ flatout run mails.csv -o labels.csv -m openai/gpt-5-mini \\
 $ flatout run prompts.jsonl -o both.csv -m openai/gpt-5-mini \\
     -m anthropic/claude-haiku-4-5 --samples 3
 $ flatout run rows.jsonl -o o.jsonl -m any --base-url http://127.0.0.1:8000/v1
+$ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
+    --lane batch --detach
 $ cat prompts.txt | flatout run - -m openai/gpt-5-mini > answers.jsonl
 
 [bold]Keys[/bold] are read from the environment, never from the command line: OPENAI_API_KEY, \
@@ -45,13 +51,22 @@ ANTHROPIC_API_KEY, GEMINI_API_KEY and so on by provider; FLATOUT_API_KEY with --
 answer are never asked, or paid for, twice. See how a run is doing with: flatout status OUTPUT
 
 [bold]Exit codes[/bold]: 0 all answered; 1 finished, but some rows have no answer; 2 unusable input or options, \
-nothing was sent; 130 interrupted.
+nothing was sent; 3 rows stand in batches; 130 interrupted.
 """
+
+OPTIONS = (
+    inspect.Parameter("lane", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="live", annotation=options.Lane),
+    inspect.Parameter("detach", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.Detach),
+    inspect.Parameter(
+        "keep_files", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.KeepFiles
+    ),
+)
+"""The options that other commands, which take those of a run, do not have."""
 
 _LARGE = 20_000_000  # bytes; checking a smaller file takes less than a second or two
 
 
-def run(asked: Asked) -> int:
+def run(asked: Asked, *, lane: Lane = "live", detach: bool = False, keep_files: bool = False) -> int:
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
     One row in, one answer or named error out, in the same order.
@@ -61,7 +76,8 @@ def run(asked: Asked) -> int:
     from .before import Before
     from .progress import choose
 
-    job, quiet = asked.job, asked.quiet
+    job, quiet = replace(asked.job, lane=lane, detach=detach, keep_files=keep_files), asked.quiet
+    asked = asked._replace(job=job)
     display = choose(quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
     runner = runner_of(asked)
     if not quiet and (what := _patience(job.source)):
@@ -152,7 +168,9 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         tell(told, details(progress, outcome))
     elif not good:
         tell(f"flatout: {told}", failures(progress))
-    if outcome.interrupted or outcome.unfinished:
+    if outcome.batches:
+        say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
+    elif outcome.interrupted or outcome.unfinished:
         say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and not quiet:
         if before.failed:
@@ -165,6 +183,8 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         say("To ask all of them again, run the same command with --fresh.")
     if outcome.interrupted:
         return INTERRUPTED
+    if outcome.batches:
+        return UNDER_WAY
     return 0 if good else FAILED
 
 

@@ -44,6 +44,7 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     if outcome.unfinished:
         counts.append(f"{figures.count(outcome.unfinished)} still to do")
     how = "Interrupted after" if outcome.interrupted else "Stopped after" if outcome.unfinished else "Done in"
+    how = "Detached after" if outcome.batches else how
     how = f"{how} {figures.duration(progress.elapsed)}"
     if not (outcome.interrupted or outcome.unfinished or progress.answered or progress.failed):
         how = "Nothing left to do"
@@ -54,12 +55,13 @@ def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
     """Everything else that is worth a line."""
     lines = [
         *failures(progress),
+        *_batches(progress),
         *_cut_off(progress),
         *_money(progress),
         *_left_to_pay(progress, outcome),
         *_effort(progress),
     ]
-    if outcome.output is not None and not outcome.interrupted:
+    if outcome.output is not None and not (outcome.interrupted or outcome.batches):
         lines.append(("answers", outcome.output))
     return [*lines, ("run file", outcome.run_file)]
 
@@ -104,6 +106,13 @@ def _times(count: int, name: str) -> str:
     if not held:
         return f"{figures.count(count)} × {name}"
     return f"{figures.count(count)} held back{' by the budget' if name == 'BudgetExceeded' else ''}"
+
+
+def _batches(progress: Progress) -> list[Fact]:
+    under_way = progress.batches
+    if not under_way.open:
+        return []
+    return [("batches", f"{figures.counted(under_way.open, 'batch')} with {figures.counted(under_way.rows, 'row')}")]
 
 
 def _cut_off(progress: Progress) -> list[Fact]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,16 +92,35 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
 
     from . import tree_text
 
+    batch = _batch_of(reader, history.index)
     tree = tree_of(history, live=reader.holder() is not None, now=time.time())
     own = history.item.id if history.item is not None else None
     if as_json:
-        show_json({"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)})
+        facts = {"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)}
+        show_json(facts if batch is None else {**facts, "batch": batch})
         return
     headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
+    headline += "" if batch is None else f", {_in_words(batch)}"
     if plain or not is_live(sys.stdout):
         show("\n".join([headline, *tree_text.lines(tree)]))
     else:
         tree_text.draw(tree, headline)
+
+
+def _batch_of(reader: RunReader, index: int) -> dict[str, Any] | None:
+    """The batch that a row stands in, or stood in last; None if it never did."""
+    row = reader.ledger.row(index) if reader.ledger is not None else None
+    if row is None or reader.ledger is None:
+        return None
+    batch = next(batch for batch in reader.ledger.batches() if batch.number == row.batch)
+    return {"number": batch.number, "target": batch.target, "job": batch.job, "row": row.state, "tries": row.tries}
+
+
+def _in_words(batch: dict[str, Any]) -> str:
+    """``in batch 3 (batch_68f2), sent``."""
+    job = f" ({clean(batch['job'], 60)})" if batch["job"] else ""
+    state = "" if batch["row"] == "kept" else f", {batch['row']}"
+    return f"in batch {batch['number']} of {clean(batch['target'])}{job}{state}"
 
 
 def _history(reader: RunReader, item: str) -> History:
@@ -116,7 +135,7 @@ def _history(reader: RunReader, item: str) -> History:
     same = [index + 1 for index in reader.named(item, _SAME)]
     if number:
         history = reader.history(number - 1)
-        if history.item is not None or history.attempts or history.journal:
+        if history.item is not None or history.attempts or history.journal or _batch_of(reader, number - 1):
             if others := [row for row in same if row != number]:
                 say(f"flatout: this is row {number}; the id {item} belongs to row {others[0]}")
             return history

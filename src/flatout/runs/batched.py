@@ -88,6 +88,21 @@ class Batched:
             finally:
                 self.refresh()
 
+    async def take(self, pending: Pending) -> None:
+        """Keep the results that are here, and submit nothing.
+
+        Raises:
+            StoreError: as for `ask_all`.
+        """
+        self._lane.stop()
+        self._tally = Tally(self._progress, self._client)
+        try:
+            async with aclosing(pending(True)) as works:
+                await self._lane.walk(works)
+            await self._commit()
+        finally:
+            self._tally.leave()
+
     async def _rounds(self, pending: Pending) -> None:
         lane, first = self._lane, True
         await lane.begin()

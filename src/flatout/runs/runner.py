@@ -131,13 +131,24 @@ class Runner(Opened):
     async def _ask_all(self, client: Client, store: RunFile) -> None:
         """Ask every row that has no answer yet."""
         if self.options.lane == "live":
+            first = not await self._take_from_batches(client, store)
             asks = self._asks = self._asking(client, store)
-            await asks.ask(self._pending())
-            return
-        from .batched import Batched
+            await asks.ask(self._pending(first))
+        else:
+            batched = self._asks = self._batched(client, store)
+            await batched.ask_all(self._pending)
 
-        batched = self._asks = Batched(client, store, self.options, self.progress, str(self.run_file), self._warn)
-        await batched.ask_all(self._pending)
+    async def _take_from_batches(self, client: Client, store: RunFile) -> bool:
+        """Keep the results that batches have left in the run file: they are paid for. Whether there were any."""
+        if not await asyncio.to_thread(store.ledger.has_results):
+            return False
+        await self._batched(client, store).take(self._pending)
+        return True
+
+    def _batched(self, client: Client, store: RunFile) -> Batched:
+        from .batched import Batched  # loaded for those who want it
+
+        return Batched(client, store, self.options, self.progress, str(self.run_file), self._warn)
 
     def _asking(self, client: Client, store: RunFile) -> Alone | Team:
         """Who asks the rows: this process, or several."""

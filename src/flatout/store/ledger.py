@@ -152,6 +152,10 @@ class LedgerReader:
                 yield BatchRow(*row)
             start = batch[-1][0] + 1
 
+    def has_results(self) -> bool:
+        """Whether a row has a result that is not among the items yet."""
+        return bool(self._reader.select(_SQL["has_results"])[0][0])
+
     def row(self, index: int) -> BatchRow | None:
         """One row, without its results; None if it never stood in a batch."""
         found = self._reader.select(_SQL["row"], (index,))

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from flatout import Client, ConfigError, FlatoutError, RunMismatch
 from flatout.lanes.batch.formats import openai
+from flatout.lanes.batch.lane import BatchLane
 from flatout.layer import Response
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
@@ -479,3 +480,30 @@ def test_what_the_lane_cannot_do_is_refused(job: Job, options: dict[str, Any], m
     with pytest.raises(ConfigError, match=re.escape(message)):
         job.run(**options)
     assert job.wire.requests == []
+
+
+def test_results_of_cancelled_batches_are_not_paid_for_again(job: Job) -> None:
+    """Whoever has no more patience would pay for the rows that were finished, live, at twice the price."""
+
+    async def cancel() -> None:
+        with RunReader.open(job.run_file) as reader:
+            described = reader.info().job
+        store = RunFile.open(job.run_file, job=described)
+
+        async def keep(*_: object) -> None:
+            raise AssertionError
+
+        async with job.client() as client:
+            lane = BatchLane(client.engine, store.ledger, "out", keep)
+            await lane.begin()
+            await lane.cancel()
+            await lane.finish()
+        await store.close()
+
+    job.run(detach=True)
+    for each in list(job.wire.jobs.values())[:2]:
+        each["ends_at"] = 0.0
+    run_virtual(cancel(), start=job.now())
+    assert job.wire.runs == Counter(job.prompts[:32])
+    assert job.run(lane="live").unfinished == 0
+    job.check()

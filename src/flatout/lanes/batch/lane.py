@@ -150,7 +150,6 @@ class BatchLane:
         Raises:
             CallError: a provider is not reached, or refuses everything.
         """
-        await self._engine.stack.prices.load()
         for each in self._targets.values():
             await each.collector.look(all=True)
 
@@ -162,6 +161,7 @@ class BatchLane:
             RunMismatch: a row has changed since it was submitted.
             StoreError: the run file can no longer be written.
         """
+        await self._engine.stack.prices.load()
         self._passes += 1
         self._changed = False
         for each in self._targets.values():
@@ -201,6 +201,18 @@ class BatchLane:
         """Cancel all open batches."""
         for each in self._targets.values():
             await each.collector.cancel()
+
+    async def finish(self) -> None:
+        """Wait until no batch is open any more, and take the results.
+
+        Raises:
+            CallError, StoreError: as for `walk`.
+        """
+        while self.open_batches:
+            for each in self._targets.values():
+                await each.collector.look()
+            if self.open_batches:
+                await asyncio.sleep(self._nap())
 
     async def clear(self) -> None:
         """Delete the files at the providers whose rows are all in the run file."""

@@ -25,7 +25,11 @@ class Tally:
         self._progress = progress
         self._client = client
         self._pauses: dict[str, tuple[float, str]] = {}
-        client.events.subscribe(self._count)
+        self._leave = client.events.subscribe(self._count)
+
+    def leave(self) -> None:
+        """Hear of no more events: another tally of the same run does."""
+        self._leave()
 
     def finished(self, result: Result[Any], index: int) -> None:
         """Count a row whose result is in the run file."""

@@ -49,6 +49,9 @@ WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 -- row: Read one row, without its results.
 SELECT item_index, batch, state, tries, most, fingerprint, NULL, status, NULL FROM batch_rows WHERE item_index = ?;
 
+-- has_results: Check whether a row has a result that is not among the items yet.
+SELECT EXISTS (SELECT 1 FROM batch_rows WHERE state = 'answered');
+
 -- members: Read the indices of a batch's rows.
 SELECT item_index FROM batch_rows WHERE batch = ? ORDER BY item_index;
 
