@@ -151,7 +151,7 @@ class ProviderError(CallError):
 
 
 class RateLimited(ProviderError):
-    """The provider refused the request because calls came too fast (429, 498).
+    """The provider refused the request because calls came too fast (429).
 
     What to do:
         Nothing, as a rule: flatout slows down and tries again until the `deadline`. If this error remains, raise
@@ -169,7 +169,9 @@ class QuotaExhausted(ProviderError):
 
 
 class Overloaded(ProviderError):
-    """The provider has no capacity at the moment (503, 529). This says nothing about your limits.
+    """The provider has no capacity at the moment (503, 529; in its flex tier 429, 498).
+
+    This says nothing about your limits, and it is not billed.
 
     What to do:
         Run the calls again later. A longer `deadline` lets flatout wait for the provider.

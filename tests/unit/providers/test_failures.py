@@ -54,8 +54,8 @@ ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Decision]] = [
     *((f"bare {s}", s, "", {}, errors.InvalidRequest, STOP) for s in (404, 405)),
     *((f"bare {s}", s, "", {}, errors.AuthenticationError, STOP) for s in (401, 403, 407)),
     ("bare 402", 402, "", {}, errors.QuotaExhausted, STOP),
-    *((f"bare {s}", s, "", {}, errors.RateLimited, THROTTLE) for s in (429, 498)),
-    *((f"bare {s}", s, "", {}, errors.Overloaded, OVERLOADED) for s in (503, 529)),
+    ("bare 429", 429, "", {}, errors.RateLimited, THROTTLE),
+    *((f"bare {s}", s, "", {}, errors.Overloaded, OVERLOADED) for s in (498, 503, 529)),
     *(
         (f"bare {s}", s, "", {}, errors.ServerError, RETRY)
         for s in (408, 409, 424, 499, 500, 502, 504, *range(520, 528), 599)
@@ -77,6 +77,8 @@ ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Decision]] = [
     ("a 404 in a 200", 200, {"error": {"code": 404, "message": "Not Found"}}, {}, errors.InvalidRequest, FAIL),
     # OpenAI
     ("openai rate", 429, openai("Rate limit reached", "rate_limit_exceeded", "tokens"), {}, errors.RateLimited, THROTTLE),
+    ("openai flex", 429, openai("Resource unavailable. Please try again later.", "resource_unavailable"), {}, errors.Overloaded, OVERLOADED),
+    ("openai flex, in prose", 429, openai("The requested resource is currently unavailable", None), {}, errors.Overloaded, OVERLOADED),
     ("openai slow_down", 429, openai("Slow down", "slow_down"), {}, errors.RateLimited, THROTTLE),
     ("openai slow_down 503", 503, openai("Slow down", "slow_down"), {}, errors.RateLimited, THROTTLE),
     *(
@@ -150,7 +152,8 @@ ROWS: list[tuple[str, int, Any, dict[str, str], type[CallError], Decision]] = [
     ("gemini denied", 403, gemini(403, "PERMISSION_DENIED"), {}, errors.AuthenticationError, STOP),
     # Groq
     ("groq rate", 429, openai("Rate limit reached ... on tokens per minute (TPM): Limit 6000, Used 5900", "rate_limit_exceeded", "tokens"), {"retry-after": "2"}, errors.RateLimited, THROTTLE),
-    ("groq flex", 498, openai("Flex tier capacity exceeded", "flex_tier_capacity_exceeded"), {}, errors.RateLimited, THROTTLE),
+    ("groq flex", 498, openai("Flex tier capacity exceeded", "flex_tier_capacity_exceeded"), {}, errors.Overloaded, OVERLOADED),
+    ("groq flex, in a throttle's words", 498, openai("Flex tier capacity exceeded", "rate_limit_exceeded"), {}, errors.Overloaded, OVERLOADED),
     ("groq 413", 413, openai("Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 12000", "rate_limit_exceeded", "tokens"), {}, errors.InvalidRequest, FAIL),
     ("groq 413, in other words", 413, openai("Please reduce your message size", "rate_limit_exceeded", "tokens"), {}, errors.InvalidRequest, FAIL),
     # Mistral

@@ -67,6 +67,7 @@ _WORDS: dict[type[CallError], set[str]] = {
     errors.Overloaded: {
         *("overloaded_error", "engine_overloaded", "service_unavailable", "unavailable", "unavailable_error"),
         *("nocapacity", "modelnotreadyexception", "serviceunavailableexception"),
+        *("resource_unavailable", "flex_tier_capacity_exceeded"),
     },
 }
 """Codes, types and reasons, in lower case. The first class with one of an error's words wins.
@@ -100,6 +101,15 @@ _CONTEXT = _phrase(
 )
 _TOO_LARGE = _phrase(errors.InvalidRequest, {200, 413, 429}, r"request too large")
 """OpenAI (429) and Groq (413): one request alone exceeds the limit per minute. No wait makes it fit."""
+
+_NO_ROOM = _phrase(
+    errors.Overloaded,
+    {200, 429},
+    r"\bresources? (?:is |are )?(?:currently |temporarily )?unavailable",
+    r"\bflex\b.{0,40}\bcapacity\b|\bcapacity\b.{0,40}\bflex\b",
+)
+"""The cheap tier has no room at the moment. OpenAI answers 429 to that, which is not billed. It says nothing about the
+limits, which a slower pace would keep no better."""
 
 _PHRASES = (
     _phrase(
@@ -152,7 +162,7 @@ _BY_STATUS: dict[int, type[CallError]] = {
     424: errors.ServerError,
     425: errors.ServerError,
     429: errors.RateLimited,
-    498: errors.RateLimited,
+    498: errors.Overloaded,  # Groq: the flex tier has no room
     499: errors.ServerError,
     503: errors.Overloaded,
     529: errors.Overloaded,
@@ -241,6 +251,8 @@ def _class_of(problem: Problem, response: Response) -> tuple[type[CallError], st
     # These checks precede the words: "too large" comes with a throttle's word, an unknown model with any word or none.
     if _matches(_CONTEXT, problem, status):
         return errors.ContextTooLong, None
+    if status == 498 or _matches(_NO_ROOM, problem, status):
+        return errors.Overloaded, None
     if status == 413 or _matches(_TOO_LARGE, problem, status):
         return errors.InvalidRequest, None
     if named := words & UNKNOWN_MODEL:
