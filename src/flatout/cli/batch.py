@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +34,7 @@ $ flatout batch cancel answers.jsonl
 """
 
 Runs = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]…", help="Runs; by default all whose run files are in this folder.")
+    list[str] | None, typer.Argument(metavar="[RUN]", help="Runs; by default all whose run files are in this folder.")
 ]
 
 _PATIENCE = 600.0  # seconds to wait until cancelled batches have ended
@@ -66,6 +65,8 @@ def cancel(
 
     Finished rows are paid for, and kept. Give the command of the run again to write them, and to ask the others.
     """
+    import asyncio
+
     from flatout.client import Client
     from flatout.store import RunFile, RunReader
 
@@ -92,6 +93,8 @@ def cancel(
 
 async def _cancelled(client: Any, store: Any, name: str) -> int:
     """Cancel, wait for the end, and take the results. Returns how many rows have one."""
+    import asyncio
+
     from flatout.lanes.batch.lane import BatchLane
 
     async def keep(*_: object) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import options
@@ -72,6 +70,8 @@ def run(asked: Asked, *, lane: Lane = "live", detach: bool = False, keep_files: 
     One row in, one answer or named error out, in the same order.
     A run can be interrupted at any time, and continues where it was.
     """
+    from msgspec.structs import replace
+
     from . import logs
     from .before import Before
     from .progress import choose

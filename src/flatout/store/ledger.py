@@ -210,7 +210,7 @@ class Ledger(LedgerReader):
 
     async def results(self, number: int, found: Sequence[tuple[int, RowState, int | None, bytes | None]]) -> None:
         """Record results of a batch: index, state, status and body. Those that are here already stay."""
-        rows = [(state, status, body, index, number) for index, state, status, body in found]
+        rows = [(state, status, body, index, number, state) for index, state, status, body in found]
         await self._writer.hand_in("result", *rows)
 
     async def end(self, number: int, files: Sequence[str], at: float) -> None:

@@ -17,9 +17,9 @@ UPDATE batches SET input_file = ? WHERE number = ?;
 UPDATE batches SET state = 'open', job = ?, opened_at = ? WHERE number = ? AND state = 'intended';
 
 -- result: Record the result of a row. One that is there already stays, but an answer wins over none.
-UPDATE batch_rows SET state = ?1, status = ?2, body = ?3
-WHERE item_index = ?4 AND batch = ?5
-  AND (state IN ('sent', 'missing') OR (state IN ('expired', 'cancelled') AND ?1 = 'answered'));
+UPDATE batch_rows SET state = ?, status = ?, body = ?
+WHERE item_index = ? AND batch = ?
+  AND (state IN ('sent', 'missing') OR (state IN ('expired', 'cancelled') AND ? = 'answered'));
 
 -- miss: Record that the rows of a batch without a result have none.
 UPDATE batch_rows SET state = 'missing' WHERE batch = ? AND state = 'sent';
