@@ -30,9 +30,14 @@ if TYPE_CHECKING:
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
 """Names of the normal service tier, which has the standard price: as providers report it, or as callers ask for it."""
 
-_SHARES = {("openai", "flex"): 0.5}
+_SHARES = {
+    ("openai", "flex"): 0.5,
+    ("google", "flex"): 0.5,
+    ("groq", "flex"): 1.0,
+    **{(name, "batch"): 0.5 for name in ("openai", "azure", "anthropic", "google", "mistral", "groq")},
+}
 """A tier's price as a share of the standard price, by the table's provider id. Used if the table has no price for the
-tier. OpenAI bills flex at its batch API's rates, which are half (OpenAI's documentation of flex processing)."""
+tier. The shares are the providers' own words; where those are "up to" a half (Together, xAI), the price is unknown."""
 
 _MOST_CACHED = 1_000
 """Resolved rates that are kept. Providers choose the model names in the keys, so their number needs a bound."""

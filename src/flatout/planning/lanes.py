@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from flatout.providers import registry
 from flatout.values.plan import Lane, Range
 
 HOUR = 3_600.0  # seconds
-
-USABLE = frozenset({"live", "flex"})
-"""The lanes that flatout itself can use: ``flex`` as a call's ``service_tier``."""
 
 
 class _Offer(NamedTuple):
@@ -46,6 +44,7 @@ _BATCH: Mapping[str, _Offer] = {
 
 _FLEX: Mapping[str, _Offer] = {
     "openai": _Offer(0.5, None, "calls while it has no room (429, not billed); allow 15 minutes an answer"),
+    "gemini": _Offer(0.5, None, "calls while it has no room (429, 503); allow 15 minutes an answer"),
     "groq": _Offer(1.0, None, "calls while it has no room (498)"),
 }
 
@@ -64,11 +63,16 @@ def lanes(
     return (
         Lane(name="live", cost=cost, seconds=seconds),
         _lane("flex", _FLEX.get(provider), cost, shares.get("flex")),
-        _lane("batch", _BATCH.get(provider), cost, shares.get("batch")),
+        _lane("batch", _BATCH.get(provider), cost, shares.get("batch"), usable=_is_spoken(provider)),
     )
 
 
-def _lane(name: str, offer: _Offer | None, live: Range | None, listed: float | None) -> Lane:
+def _is_spoken(provider: str) -> bool:
+    """Whether flatout speaks the form of a provider's batches."""
+    return registry.known(provider) and registry.BUILT_IN[provider].batch != ""
+
+
+def _lane(name: str, offer: _Offer | None, live: Range | None, listed: float | None, *, usable: bool = True) -> Lane:
     if offer is None and listed is None:
         return Lane(name=name, offered=False)
     share = listed if listed is not None or offer is None else offer.share
@@ -77,5 +81,5 @@ def _lane(name: str, offer: _Offer | None, live: Range | None, listed: float | N
         cost=None if live is None or share is None else live.times(share),
         within=None if offer is None else offer.within,
         refuses="" if offer is None else offer.refuses,
-        usable=name in USABLE,
+        usable=usable,
     )
