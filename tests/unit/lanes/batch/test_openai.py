@@ -200,6 +200,7 @@ def test_a_failed_job_with_results_did_run() -> None:
         (400, {"error": {"message": "Invalid file format"}}, "invalid"),
         (401, {"error": {"message": "Incorrect API key provided"}}, "denied"),
         (402, {"error": {"message": "Insufficient credits"}}, "denied"),
+        (409, {"error": {"message": "Cannot cancel a batch with status 'completed'."}}, "invalid"),
         (500, {"error": {"message": "oops"}}, "again"),
         (503, "", "again"),
     ],

@@ -30,6 +30,11 @@ _TOO_LARGE = re.compile(
 )
 """OpenAI and Azure: ``too_many_tasks``, "file too large"; Anthropic: ``request_too_large``; Gemini: "payload size"."""
 
+_OVER = re.compile(
+    r"cannot (?:be )?cancel|can(?:no|')t (?:be )?cancel|already (?:ended|completed|cancell?ed)", re.IGNORECASE
+)
+"""OpenAI (409) and Anthropic (400): a batch that has ended is cancelled too late. To ask again is no use."""
+
 _DENIED_CODES = UNKNOWN_MODEL | {
     # of the whole batch (OpenAI, Azure): each line would be refused alike
     *("invalid_url", "url_mismatch", "invalid_endpoint", "invalid_method", "unsupported_model", "unsupported_endpoint"),
@@ -61,6 +66,8 @@ def _of_error(error: errors.CallError, status: int, waits: bool) -> Refusal:
     words = f"{error.code or ''} {error}"
     if isinstance(error, errors.AuthenticationError | errors.QuotaExhausted | errors.ContentFiltered):
         return "denied"
+    if _OVER.search(words):
+        return "invalid"
     if _FULL.search(words):
         return "full"
     if status == 413 or (400 <= status < 500 and _TOO_LARGE.search(words)):
