@@ -101,6 +101,9 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
         return
     headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
     headline += "" if batch is None else f", {_in_words(batch)}"
+    if history.item is None and batch is not None and not history.attempts:
+        show(headline)
+        return
     if plain or not is_live(sys.stdout):
         show("\n".join([headline, *tree_text.lines(tree)]))
     else:
@@ -120,7 +123,8 @@ def _in_words(batch: dict[str, Any]) -> str:
     """``in batch 3 (batch_68f2), sent``."""
     job = f" ({clean(batch['job'], 60)})" if batch["job"] else ""
     state = "" if batch["row"] == "kept" else f", {batch['row']}"
-    return f"in batch {batch['number']} of {clean(batch['target'])}{job}{state}"
+    where = "in" if batch["row"] == "sent" else "stood in"
+    return f"{where} batch {batch['number']} of {clean(batch['target'])}{job}{state}"
 
 
 def _history(reader: RunReader, item: str) -> History:

@@ -22,9 +22,11 @@ from msgspec.structs import replace
 import flatout.local
 from flatout.cli import execute, main
 from flatout.cli.app import command
+from flatout.cli.exit_codes import UNDER_WAY
 from flatout.layer import Request, Response
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values import Endpoint
+from tests.support.batch_wire import BatchWire
 
 ROOT = Path(__file__).parents[3]
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
@@ -96,6 +98,11 @@ def pages() -> Iterator[tuple[str, list[Example]]]:
 
 
 PAGES = dict(pages())
+BATCHED = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--lane", "batch", "--detach"]
+
+
+BATCHES = BatchWire(seconds=0.0)
+"""The provider's batches, which go on from command to command."""
 
 
 class Provider(SimulatedTransport):
@@ -104,7 +111,12 @@ class Provider(SimulatedTransport):
     def __init__(self) -> None:
         super().__init__(ProviderModel(ProviderSettings(latency=0.0)))
 
+    def stream(self, request: Request) -> Any:
+        return BATCHES.stream(request) if "/files" in request.url else super().stream(request)
+
     async def send(self, request: Request) -> Response:
+        if "/batches" in request.url or "/files" in request.url:
+            return await BATCHES.send(request)
         if not request.url.endswith("/messages"):
             named = {"model": "the embedded one", **json.loads(request.body)}  # its server knows one alone
             return await super().send(replace(request, body=json.dumps(named).encode()))
@@ -166,9 +178,12 @@ def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     if example.words[0] == "cache" and not (world / "answers.cache").exists():
         asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
         assert [main([*asked, cache]) for cache in ("--cache", "--cache=answers.cache")] == [0, 0]
+    if example.words[0] == "batch" and not (world / "answers.jsonl.flatout").exists():
+        assert main([*BATCHED, "--quiet"]) == UNDER_WAY
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
-    return main(example.words)
+    code = main(example.words)
+    return 0 if code == UNDER_WAY and "--detach" in example.words else code
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: " ".join(example.words)[:60])
