@@ -155,7 +155,7 @@ def test_a_worker_has_the_parents_settings(monkeypatch: pytest.MonkeyPatch) -> N
 def test_workers_divide_the_memory_for_answers() -> None:
     """Eight workers would take eight times the memory for the answers that arrive."""
     described = Outset.of(ClientOptions({}), Config(), "the workers of x", workers=8)
-    transport = described.make_client()._engine._transport
+    transport = described.make_client()._engine.transport
     assert isinstance(transport, HttpTransport)
     assert transport._room._most == MAX_HELD // 8
     found = FoundConfig(path="flatout.toml", trusted=True)
