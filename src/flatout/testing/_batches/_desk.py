@@ -8,7 +8,10 @@ from collections.abc import Callable
 from flatout.testing._settings import ProviderSettings
 from flatout.testing._slots import SimulatedResponse, Wire
 
+from ._anthropic import MessageBatches
 from ._files import Files
+from ._gemini import GeminiBatches, GeminiFiles
+from ._mistral import MistralJobs
 from ._openai import OpenAIBatches
 from ._request import Ask, Refused
 from ._shelf import AnswerRow, CountTokens, Shelf
@@ -17,7 +20,7 @@ from ._told import Told, encode
 Handler = Callable[..., Told]
 """Answers a request, given the model's seconds, Unix seconds, the request and the names in its path."""
 
-_ABOUT_BATCHES = re.compile(r"/files(?:/|\Z)|/batches(?:/|\Z)")
+_ABOUT_BATCHES = re.compile(r"/(?:files|batches|batch/jobs)(?:/|\Z)|:batchGenerateContent\Z")
 
 
 def about_batches(path: str) -> bool:
@@ -38,15 +41,36 @@ class Desk:
     def __init__(self, settings: ProviderSettings, seed: int, answer: AnswerRow, count: CountTokens) -> None:
         self._settings = settings
         self.shelf = Shelf(settings, seed, answer, count)
+        together = settings.batch.dialect == "together"
         files, openai = Files(self.shelf), OpenAIBatches(self.shelf)
+        gemini_files, gemini = GeminiFiles(self.shelf), GeminiBatches(self.shelf)
+        anthropic, mistral = MessageBatches(self.shelf), MistralJobs(self.shelf)
         self._routes: list[tuple[str, re.Pattern[str], Handler]] = [
             (method, re.compile(f".*{pattern}"), handler)
             for method, pattern, handler in (
-                ("POST", "/files", files.upload),
+                ("POST", "/upload/v1beta/files", gemini_files.upload),
+                ("GET", "/download/v1beta/files/([^/]+):download", gemini_files.content),
+                ("DELETE", "/v1beta/files/([^/]+)", gemini_files.delete),
+                ("POST", "/v1beta/models/([^/]+):batchGenerateContent", gemini.create),
+                ("GET", "/v1beta/batches", gemini.page),
+                ("GET", "/v1beta/batches/([^/]+)", gemini.get),
+                ("DELETE", "/v1beta/batches/([^/]+)", gemini.delete),
+                ("POST", "/v1beta/batches/([^/]+):cancel", gemini.cancel),
+                ("POST", "/files/upload" if together else "/files", files.upload),
                 ("GET", "/files", files.page),
                 ("GET", "/files/([^/]+)", files.get),
                 ("GET", "/files/([^/]+)/content", files.content),
                 ("DELETE", "/files/([^/]+)", files.delete),
+                ("POST", "/messages/batches", anthropic.create),
+                ("GET", "/messages/batches", anthropic.page),
+                ("GET", "/messages/batches/([^/]+)", anthropic.get),
+                ("DELETE", "/messages/batches/([^/]+)", anthropic.delete),
+                ("POST", "/messages/batches/([^/]+)/cancel", anthropic.cancel),
+                ("GET", "/messages/batches/([^/]+)/results", anthropic.results),
+                ("POST", "/batch/jobs", mistral.create),
+                ("GET", "/batch/jobs", mistral.page),
+                ("GET", "/batch/jobs/([^/]+)", mistral.get),
+                ("POST", "/batch/jobs/([^/]+)/cancel", mistral.cancel),
                 ("POST", "/batches", openai.create),
                 ("GET", "/batches", openai.page),
                 ("GET", "/batches/([^/]+)", openai.get),

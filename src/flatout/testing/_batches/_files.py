@@ -14,6 +14,7 @@ MOST_BYTES = 200 * 1024 * 1024
 
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 _FIELDS = frozenset({"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
+_TOGETHER = frozenset({"file", "purpose", "file_name", "file_type"})
 LIFE = range(3_600, 2_592_001)
 """Seconds after which a file may expire (OpenAI: an hour to 30 days)."""
 
@@ -35,7 +36,9 @@ class Files:
         self._shelf = shelf
         together = shelf.settings.batch.dialect == "together"
         self._purpose = "batch-api" if together else "batch"
-        self._purposes = PURPOSES | {self._purpose}
+        self._purposes = frozenset({"batch-api", "fine-tune", "eval"}) if together else PURPOSES
+        self._fields = _TOGETHER if together else _FIELDS
+        self._needed = ("purpose", "file", "file_name") if together else ("purpose", "file")
 
     def upload(self, now: float, wall: float, ask: Ask) -> Told:
         """``POST /files``."""
@@ -43,7 +46,7 @@ class Files:
             form = ask.form()
         except BadBody as problem:
             raise bad(str(problem)) from None
-        if unknown := sorted(form.keys() - _FIELDS):
+        if unknown := sorted(form.keys() - self._fields):
             raise bad(f"Unknown parameter: '{unknown[0]}'.", unknown[0], "unknown_parameter")
         purpose, data, name = self._checked(form)
         file = self._shelf.add(wall, ask.authorization, purpose, name, data, _life(form))
@@ -83,7 +86,7 @@ class Files:
         return file
 
     def _checked(self, form: Mapping[str, Part]) -> tuple[str, bytes, str]:
-        for field in ("purpose", "file"):
+        for field in self._needed:
             if field not in form:
                 raise bad(f"'{field}' is a required property", field)
         purpose, file = form["purpose"].text, form["file"]

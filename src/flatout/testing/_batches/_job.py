@@ -53,7 +53,7 @@ class Job(Struct, kw_only=True):
         count: how many it has, or had.
         tokens: prompt tokens of all its rows; 0 if nobody counts them.
         problems: why it fails in its validation; empty if it does not.
-        line: writes what became of a row as a line, and names the file that it belongs to.
+        line: writes what became of a row as a line, and names the file that it belongs to; "" for none.
         wall: Unix seconds of its creation.
         created, validated, expires: when it was or will be created, validated and given up, in the model's seconds. A
             batch that waits in the queue is not validated before its turn.

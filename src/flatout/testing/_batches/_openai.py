@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ MOST_ROWS = 50_000
 MOST_INPUTS = 50_000  # texts of all requests in a batch of embeddings
 MOST_PROBLEMS = 100  # lines that a failed validation names
 
-ENDPOINTS: Mapping[str, Kind] = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
+ENDPOINTS: Mapping[str, Kind] = {"/chat/completions": "chat", "/embeddings": "embeddings"}
 """What the simulator can answer. OpenAI's other endpoints are refused as unknown ones are."""
 
 _STATES: Mapping[Phase, str] = {"running": "in_progress", "ended": "completed"}  # the others have their own names
@@ -55,7 +56,9 @@ class OpenAIBatches:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._settings = shelf.settings.batch
-        self._upper = self._settings.dialect == "together"
+        self._dialect = self._settings.dialect
+        self._prefix = "" if self._dialect == "azure" else "/v1"
+        self._together = self._dialect == "together"
 
     def create(self, now: float, wall: float, ask: Ask) -> Told:
         """``POST /batches``."""
@@ -63,7 +66,7 @@ class OpenAIBatches:
             asked = ask.json()
         except BadBody as wrong:
             raise bad(f"We could not parse the JSON body of your request: {wrong}") from None
-        life = _checked(asked)
+        life = _checked(asked, [self._prefix + path for path in ENDPOINTS])
         file = self._shelf.file(wall, ask.authorization, asked["input_file_id"])
         if file is None:
             raise bad(f"No such File object: {asked['input_file_id']}", "input_file_id", status=404)
@@ -75,11 +78,14 @@ class OpenAIBatches:
         except Full as full:
             problem = full.problem(draft.model)
             raise bad(problem.message, code=problem.code, status=400 if full.never else 429) from None
-        return Told(encode(self._described(now, job)), act="changed")
+        described = self._described(now, job)
+        return Told(encode({"job": described, "warning": None} if self._together else described), act="changed")
 
     def page(self, now: float, wall: float, ask: Ask) -> Told:
         """``GET /batches``."""
         jobs = self._shelf.jobs(now, ask.authorization)
+        if self._together:
+            return Told(encode([self._described(now, job) for job in jobs]))
         try:
             found, more = cut(jobs, ask.query.get("after"), limit_of(ask, 20, 100))
         except KeyError as unknown:
@@ -110,11 +116,11 @@ class OpenAIBatches:
     def _draft(self, asked: Mapping[str, Any], data: bytes, life: float) -> Draft:
         rows, problems, model = self._read(asked["endpoint"], data)
         return Draft(
-            kind=ENDPOINTS[asked["endpoint"]],
+            kind=ENDPOINTS[asked["endpoint"].removeprefix(self._prefix)],
             model=model,
             rows=rows,
             line=_line,
-            window=DAY,
+            window=math.inf if self._dialect == "azure" else DAY,
             told={**asked, "life": life},
             validating=self._settings.validating,
             problems=problems,
@@ -164,7 +170,7 @@ class OpenAIBatches:
         state = _STATES.get(phase, phase)
         if share and phase in ("validating", "running", "finalizing") and self._shelf.random.random() < share:
             state = "under_review"
-        return state.upper() if self._upper else state
+        return state.upper() if self._together else state
 
     def _files(self, job: Job) -> dict[str, str | None]:
         found: dict[str, str | None] = {}
@@ -208,7 +214,7 @@ class _Reader:
             self._found("empty_file", "The batch input file is empty. Please ensure the file has at least one request.")
         if len(self.rows) > most:
             self._found("too_many_tasks", f"The batch has {len(self.rows):,} requests, and may have {most:,}.")
-        if self._endpoint == "/v1/embeddings" and self._inputs > MOST_INPUTS:
+        if self._endpoint.endswith("/embeddings") and self._inputs > MOST_INPUTS:
             self._found("too_many_inputs", f"The batch has {self._inputs:,} inputs, and may have {MOST_INPUTS:,}.")
 
     def _found(self, code: str, message: str, line: int | None = None, param: str | None = None) -> None:
@@ -242,15 +248,15 @@ class _Reader:
             yield Problem("mismatched_model", message, number, "body.model")
 
 
-def _checked(asked: Mapping[str, Any]) -> float:
+def _checked(asked: Mapping[str, Any], endpoints: Sequence[str]) -> float:
     """Check what a client asks for. Returns how long the results are kept, in seconds."""
     if unknown := sorted(asked.keys() - _FIELDS):
         raise bad(f"Unknown parameter: '{unknown[0]}'.", unknown[0], "unknown_parameter")
     for field in ("input_file_id", "endpoint", "completion_window"):
         if not isinstance(asked.get(field), str):
             raise bad(f"Missing required parameter: '{field}'.", field, "missing_required_parameter")
-    if asked["endpoint"] not in ENDPOINTS:
-        message = f"Invalid value: '{asked['endpoint']}'. Supported values are: {', '.join(map(repr, ENDPOINTS))}."
+    if asked["endpoint"] not in endpoints:
+        message = f"Invalid value: '{asked['endpoint']}'. Supported values are: {', '.join(map(repr, endpoints))}."
         raise bad(message, "endpoint", "invalid_value")
     if asked["completion_window"] != "24h":
         message = f"Invalid value: '{asked['completion_window']}'. Value must be '24h'."
@@ -315,7 +321,7 @@ def _times(job: Job, phase: Phase, now: float) -> dict[str, int | None]:
     reached = {
         "created_at": job.created,
         "in_progress_at": job.validated if phase != "failed" else None,
-        "expires_at": job.expires if job.expires < float("inf") else None,
+        "expires_at": job.expires if job.expires < math.inf else None,
         "finalizing_at": job.finished if phase in ("finalizing", "ended") else None,
         "completed_at": over if phase == "ended" else None,
         "failed_at": over if phase == "failed" else None,

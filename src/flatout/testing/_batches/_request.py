@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -54,7 +54,7 @@ class Ask(Struct, frozen=True):
         parts = urlsplit(url)
         lower = {name.lower(): value for name, value in headers.items()}
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        return cls(method, f"{parts.scheme}://{parts.netloc}", parts.path, query, lower, body)
+        return cls(method, f"{parts.scheme}://{parts.netloc}", unquote(parts.path), query, lower, body)
 
     @property
     def authorization(self) -> str:
@@ -89,6 +89,19 @@ class Ask(Struct, frozen=True):
             raise BadBody(f"content-type is multipart/form-data, not {self.media_type!r}")
         return _parts(self.body, _parameter(self.headers["content-type"], "boundary"))
 
+    def related(self) -> tuple[bytes, bytes]:
+        """The two parts of Google's uploads: what is said about a file, and the file.
+
+        Raises:
+            BadBody: the body has others.
+        """
+        if self.media_type != "multipart/related":
+            raise BadBody(f"content-type is multipart/related, not {self.media_type!r}")
+        parts = [data for _, data in _pieces(self.body, _parameter(self.headers["content-type"], "boundary"))]
+        if len(parts) != 2:
+            raise BadBody(f"an upload has two parts, not {len(parts)}")
+        return parts[0], parts[1]
+
 
 class Part(Struct, frozen=True):
     """One field of a form; a file has a name, too."""
@@ -120,17 +133,25 @@ def decode_object(body: bytes) -> dict[str, Any]:
 _DISPOSITION = re.compile(rb"content-disposition:\s*([^\r\n]+)", re.IGNORECASE)
 
 
-def _parts(body: bytes, boundary: str) -> dict[str, Part]:
-    """The parts of a multipart body (RFC 7578): each delimiter stands at the beginning of a line."""
+def _pieces(body: bytes, boundary: str) -> Iterator[tuple[bytes, bytes]]:
+    """The heads and the data of a multipart body's parts (RFC 2046): each delimiter stands at the start of a line."""
     delimiter = b"\r\n--" + boundary.encode()
     pieces = (b"\r\n" + body).split(delimiter)
     if len(pieces) < 3 or pieces[-1].strip() != b"--":
         raise BadBody("the form has no end")
-    found: dict[str, Part] = {}
     for piece in pieces[1:-1]:
         head, blank, data = piece.partition(b"\r\n\r\n")
+        if not blank:
+            raise BadBody("a part of the form has no head")
+        yield head, data
+
+
+def _parts(body: bytes, boundary: str) -> dict[str, Part]:
+    """The fields of a form (RFC 7578)."""
+    found: dict[str, Part] = {}
+    for head, data in _pieces(body, boundary):
         disposition = _DISPOSITION.search(head)
-        if not blank or disposition is None:
+        if disposition is None:
             raise BadBody("a part of the form has no Content-Disposition")
         told = disposition[1].decode("utf-8", "replace")
         name = _parameter(told, "name")

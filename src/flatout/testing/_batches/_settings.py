@@ -70,7 +70,8 @@ class BatchSettings(Struct, frozen=True, kw_only=True):
         names_lines: whether a failed validation names the lines that made it fail.
         no_file: how OpenAI's format says that a batch has no file of results or errors.
         in_order: whether results come in the order of the rows.
-        dialect: whether OpenAI's format is written as by OpenAI, or as by Together, with states in upper case.
+        dialect: who writes OpenAI's format: OpenAI itself; Azure, whose paths have no ``/v1`` and whose batches do not
+            expire; or Together, whose states are in upper case.
         faults: the faults and their probabilities.
 
     Raises:
@@ -91,7 +92,7 @@ class BatchSettings(Struct, frozen=True, kw_only=True):
     names_lines: bool = True
     no_file: Literal["null", "empty", "absent"] = "null"
     in_order: bool = False
-    dialect: Literal["openai", "together"] = "openai"
+    dialect: Literal["openai", "azure", "together"] = "openai"
     faults: BatchFaults = BatchFaults()
 
     def __post_init__(self) -> None:

@@ -172,6 +172,12 @@ class Shelf:
         mine = reversed(self._jobs.values())
         return [job for job in mine if job.organisation == organisation and not job.deleted]
 
+    def forget(self, job: Job) -> None:
+        """Delete a batch that is over, and its results."""
+        job.deleted = True
+        for name in job.files.values():
+            self._files.pop(name, None)
+
     def poisoned(self, rows: Iterable[Row]) -> Iterator[int]:
         """The places, from 0, of the rows that make a validation fail."""
         share = self.settings.batch.faults.poison
@@ -247,9 +253,11 @@ class Shelf:
         job.settled = True
         at = job.over_at()
         lines: dict[str, list[bytes]] = {}
-        for answered in () if job.problems and job.cancelled is None else self._answered(job, at):
+        found = () if job.problems and job.cancelled is None else self._answered(job, at)
+        for answered in sorted(found, key=_place) if job.told.get("in_order") else found:
             name, line = job.line(job, answered)
-            lines.setdefault(name, []).append(line)
+            if name:
+                lines.setdefault(name, []).append(line)
         for name, written in lines.items():
             life = job.told.get("life", FILE_LIFE)
             file = f"{job.id}_{name}.jsonl"
@@ -277,3 +285,7 @@ class Shelf:
             job.prompt_tokens += outcome.prompt_tokens
             job.output_tokens += outcome.output_tokens
             yield Answered(row, place, outcome.status, outcome.body)
+
+
+def _place(answered: Answered) -> int:
+    return answered.place

@@ -448,13 +448,26 @@ def test_an_outage_and_a_wrong_key():
     vendor.json("GET", "/batches", status=503)
 
 
-def test_together_writes_states_in_upper_case():
-    """The dialect of another vendor would not be known."""
+def test_together_has_a_dialect_of_its_own():
+    """A lane for Together would be tested against OpenAI."""
     vendor = Vendor(dialect="together")
-    file = vendor.upload(jsonl(ROWS), purpose="batch-api")["id"]
-    batch = vendor.json("POST", "/batches", {**ASKED, "input_file_id": file})
+    content, body = form(jsonl(ROWS), "rows.jsonl", purpose="batch-api", file_name="rows.jsonl")
+    assert vendor.ask("POST", "/files", body, content).status == 404
+    file = json.loads(vendor.ask("POST", "/files/upload", body, content).body)["id"]
+    content, body = form(jsonl(ROWS), "rows.jsonl", purpose="batch-api")
+    assert vendor.ask("POST", "/files/upload", body, content).status == 400
+    batch = vendor.json("POST", "/batches", {**ASKED, "input_file_id": file})["job"]
     assert batch["status"] == "VALIDATING"
+    assert [each["id"] for each in vendor.json("GET", "/batches")] == [batch["id"]]
     assert vendor.ended(batch["id"])["status"] == "COMPLETED"
+
+
+def test_azure_has_a_dialect_of_its_own():
+    """A lane for Azure would be tested against OpenAI."""
+    vendor = Vendor(dialect="azure", time=2 * DAY, time_p99=2 * DAY)
+    name = vendor.start(jsonl([row(0, url="/chat/completions")]), "/chat/completions")
+    assert vendor.ended(name, DAY + 1)["status"] == "in_progress", "its batches do not expire"
+    assert vendor.ended(name, DAY + 60)["status"] == "completed"
 
 
 def test_the_same_seed_gives_the_same_results():
