@@ -13,7 +13,7 @@ from .parse import given, number, share
 from .terminal import say
 
 if TYPE_CHECKING:
-    from flatout.testing import Faults, ProviderModel, ProviderSettings
+    from flatout.testing import BatchSettings, Faults, ProviderModel, ProviderSettings
 
 EPILOG = """\
 [bold]Examples[/bold]
@@ -22,6 +22,7 @@ $ flatout simulate --rpm 600 --latency 0.5
 $ flatout simulate --rpm 10k --tpm 2M --headers openai --faults
 $ flatout simulate --rpm 600 --change 60:rpm=300 --outage 120:150
 $ flatout simulate --concurrency 8 --limit-kind sliding
+$ flatout simulate --batch-time 10 --batch-faults
 
 then, in another terminal:
 
@@ -44,7 +45,19 @@ _MIX = {
 }
 """The shares that ``--faults`` sets. Hanging faults are rarer, because each costs the client a whole timeout."""
 
-_LIMITS, _SERVICE, _FAULTS = "Limits", "Service", "Faults"
+_BATCH_MIX = {
+    "lost": 0.05,
+    "failed": 0.02,
+    "missing": 0.01,
+    "expires": 0.05,
+    "stuck": 0.01,
+    "poison": 0.0001,
+    "unknown_state": 0.05,
+    "cut": 0.05,
+}
+"""The shares that ``--batch-faults`` sets. One poisoned row fails its whole batch, so there are few."""
+
+_LIMITS, _SERVICE, _FAULTS, _BATCHES = "Limits", "Service", "Faults", "Batches"
 
 
 def _fault(help: str) -> Any:
@@ -158,11 +171,39 @@ def simulate(
     misfit: Annotated[
         str | None, _fault("Share of conversations whose answer does not fit the schema asked for.")
     ] = None,
+    batch_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="The median time of a batch; default 1200. It is validated and finalized in a tenth of it.",
+            rich_help_panel=_BATCHES,
+        ),
+    ] = None,
+    batch_window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="When a batch expires; default a day or the vendor's.", rich_help_panel=_BATCHES
+        ),
+    ] = None,
+    batch_tokens: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most prompt tokens of a model in open batches.", rich_help_panel=_BATCHES),
+    ] = None,
+    batch_faults: Annotated[
+        bool,
+        typer.Option(
+            "--batch-faults",
+            metavar="",
+            help="A mix: lost answers, failed and missing rows, batches that expire or never end, cut downloads.",
+            rich_help_panel=_BATCHES,
+        ),
+    ] = False,
 ) -> int:
     """Play a provider: a server of OpenAI's and Anthropic's formats, with limits and faults of your choice.
 
     Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, tool
-    calls, whole or streamed; and embeddings.
+    calls, whole or streamed; and embeddings. It has the batch endpoints of OpenAI, Anthropic, Mistral and Gemini, too.
     """
     drawn = {
         "rate_limited": share("--error-429", error_429),
@@ -193,6 +234,7 @@ def simulate(
         changes=changes(change or ()) or None,
         outage=span(outage),
         faults=_faults({**(_MIX if faults else {}), **given(drawn)}),
+        batch=_batch(batch_time, batch_window, number("--batch-tokens", batch_tokens), faults=batch_faults),
     )
     say(statistics(_serve(settings, host, port, seed)))
     return 0
@@ -239,6 +281,9 @@ def statistics(counts: dict[str, Any]) -> str:
     parts += [f"{times:,} × {name}" for name, times in sorted(counts["faults"].items())]
     if counts["duplicates"]:
         parts.append(f"{counts['duplicates']:,} answered more than once")
+    if created := counts["batches"]["created"]:
+        batches = "batch" if created == 1 else "batches"
+        parts.append(f"{created:,} {batches} of {counts['batches']['rows']:,} rows")
     if tokens := counts["prompt_tokens"] + counts["output_tokens"]:
         cached = f" ({figures.short(counts['cached_tokens'])} from the prompt cache)" if counts["cached_tokens"] else ""
         parts.append(f"{figures.short(tokens)} tokens{cached}")
@@ -275,6 +320,23 @@ def _faults(shares: dict[str, float]) -> Faults:
     from flatout.testing import Faults
 
     return Faults(**shares)
+
+
+def _batch(time: float | None, window: float | None, tokens: float | None, *, faults: bool) -> BatchSettings:
+    from flatout.testing import BatchFaults, BatchSettings
+
+    return BatchSettings(
+        **given(
+            {
+                "time": time,
+                "validating": None if time is None else time / 10,
+                "finalizing": None if time is None else time / 10,
+                "window": window,
+                "enqueued_tokens": None if tokens is None else int(tokens),
+                "faults": BatchFaults(**_BATCH_MIX) if faults else None,
+            }
+        )
+    )
 
 
 def _serve(settings: ProviderSettings, host: str, port: int, seed: int) -> dict[str, Any]:

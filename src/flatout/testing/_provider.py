@@ -175,6 +175,8 @@ class ProviderModel:
         ``refused`` counts the 429s of the provider's limits; ``faults`` counts all other failures, by name.
         ``duplicates`` counts answers to conversations that had been answered before. ``in_flight`` counts the requests
         being served or waiting, ``admitted_per_second`` the requests that the limits admitted in each second.
+        ``batches`` counts those of batches, as their provider would bill them, and the files that are left. Answered
+        rows count as ``answered``, too.
         """
         return {**self._counts.as_dict(self._slots), "batches": self._desk.shelf.stats()}
 

@@ -1,8 +1,8 @@
 """A provider model over real HTTP, for `flatout simulate` and benchmarks.
 
 It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, also streamed, Anthropic's Messages
-at ``/messages``, embeddings at ``/embeddings``, and ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. By
-default it listens on this machine only.
+at ``/messages``, embeddings at ``/embeddings``, the vendors' batch endpoints, and ``GET /v1/models``, ``GET /__stats``
+and ``POST /__reset``. By default it listens on this machine only.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from flatout.cli import main
 from flatout.cli.simulate import changes, span, statistics
 from flatout.errors import ConfigError
-from flatout.testing import Faults, ProviderModel, ProviderSettings
+from flatout.testing import BatchSettings, Faults, ProviderModel, ProviderSettings
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
     change = "--change 60:rpm=300 --change 30:slots=none --outage 5:8.5"
     faults = "--error-429 1% --error-500 0.02 --error-503 3% --error-400 4% --reset 5%"
     more = "--hang 6% --truncate 7% --malformed 8% --empty 9% --stall 10% --late-error 11% --misfit 12%"
-    assert main(["simulate", *f"{limits} {service} {change} {faults} {more}".split()]) == 0
+    batches = "--batch-time 10 --batch-window 60 --batch-tokens 2M"
+    assert main(["simulate", *f"{limits} {service} {change} {faults} {more} {batches}".split()]) == 0
     settings, *where = served
     assert where == ["127.0.0.2", 0, 7]
     assert settings == ProviderSettings(
@@ -71,6 +72,7 @@ def test_every_option_reaches_the_provider(served: list[Any]) -> None:
             late_error=0.11,
             schema=0.12,
         ),
+        batch=BatchSettings(time=10, validating=1, finalizing=1, window=60, enqueued_tokens=2_000_000),
     )
 
 
@@ -80,6 +82,13 @@ def test_the_mix_has_every_fault_and_single_ones_win_over_it(served: list[Any]) 
     faults = served[0].faults
     assert faults.hang == 0
     assert all(getattr(faults, name) > 0 for name in faults.__struct_fields__ if name != "hang")
+
+
+def test_the_mix_of_batches_has_every_fault(served: list[Any]) -> None:
+    """`--batch-faults` would leave a kind of failure untried."""
+    assert main(["simulate", "--batch-faults"]) == 0
+    faults = served[0].batch.faults
+    assert all(getattr(faults, name) > 0 for name in faults.__struct_fields__)
 
 
 @pytest.mark.parametrize(

@@ -489,3 +489,23 @@ def test_settings_that_make_no_sense_are_refused():
     for wrong in ({"lost": 2}, {"expires": 0.6, "stuck": 0.6}):
         with pytest.raises(ConfigError):
             BatchFaults(**wrong)
+
+
+@given(st.floats(0, 2 * DAY), st.floats(0, DAY), st.booleans(), st.integers(1, 60), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_row_ends_exactly_once(takes, cancelled, cancels, count, in_order):
+    """A lane's bookkeeping would be tested against results that no provider has."""
+    vendor = Vendor(time=takes, time_p99=takes, in_order=in_order, faults={"failed": 0.2, "expires": 0.2})
+    rows = ROWS[:count]
+    name = vendor.start(jsonl(rows))
+    if cancels:
+        vendor.now = cancelled
+        vendor.ask("POST", f"/batches/{name}/cancel")
+    batch = vendor.ended(name, 3 * DAY)
+    assert batch["status"] in ("completed", "expired", "cancelled")
+    lines = vendor.lines(batch["output_file_id"]) + vendor.lines(batch["error_file_id"])
+    assert sorted(line["custom_id"] for line in lines) == sorted(each["custom_id"] for each in rows)
+    counts = batch["request_counts"]
+    assert counts["completed"] + counts["failed"] <= counts["total"] == count
+    assert batch["created_at"] <= (batch["in_progress_at"] or batch["created_at"]) <= batch["expires_at"]
+    assert vendor.model.stats()["answered"] == counts["completed"]
