@@ -12,6 +12,7 @@ from flatout.store.ledger import Batch, Ledger
 from flatout.values import Target
 
 from .format import BatchFormat
+from .packing import smaller
 from .wire import Wire
 
 REST = 60.0
@@ -92,9 +93,9 @@ class Desk:
         self.told_full.discard(batch.number)
 
     async def drop_full(self, batch: Batch, reason: str) -> None:
-        """The queue is full: wait. If none of our batches fills it, this one alone is too large: halve it."""
+        """The queue is full: wait. If none of our batches fills it, this one alone is too large."""
         alone = all(number == batch.number for number in self.batches)
-        most = (batch.rows + 1) // 2 if alone and batch.rows > 1 else None
+        most = smaller(batch.rows, batch.size, reason) if alone and batch.rows > 1 else None
         if most is not None:
             self.most = min(self.most, most)
         await self.drop(batch, reason, most=most)

@@ -201,6 +201,8 @@ def test_a_failed_job_with_results_did_run() -> None:
         (401, {"error": {"message": "Incorrect API key provided"}}, "denied"),
         (402, {"error": {"message": "Insufficient credits"}}, "denied"),
         (409, {"error": {"message": "Cannot cancel a batch with status 'completed'."}}, "invalid"),
+        (400, {"error": {"message": "File is not yet processed."}}, "again"),
+        (400, {"error": {"message": "The file files/x is not in an ACTIVE state"}}, "again"),
         (500, {"error": {"message": "oops"}}, "again"),
         (503, "", "again"),
     ],

@@ -35,6 +35,12 @@ _OVER = re.compile(
 )
 """OpenAI (409) and Anthropic (400): a batch that has ended is cancelled too late. To ask again is no use."""
 
+_NOT_READY = re.compile(
+    r"not (?:yet )?(?:ready|processed|in (?:an )?active state)|(?:is |still )(?:being )?process(?:ed|ing)",
+    re.IGNORECASE,
+)
+"""Azure and Gemini look through an uploaded file before a batch can run it. That takes a moment."""
+
 _DENIED_CODES = UNKNOWN_MODEL | {
     # of the whole batch (OpenAI, Azure): each line would be refused alike
     *("invalid_url", "url_mismatch", "invalid_endpoint", "invalid_method", "unsupported_model", "unsupported_endpoint"),
@@ -68,6 +74,8 @@ def _of_error(error: errors.CallError, status: int, waits: bool) -> Refusal:
         return "denied"
     if _OVER.search(words):
         return "invalid"
+    if _NOT_READY.search(words):
+        return "again"
     if _FULL.search(words):
         return "full"
     if status == 413 or (400 <= status < 500 and _TOO_LARGE.search(words)):
