@@ -19,12 +19,12 @@ from flatout.lanes.batch.lane import BatchLane
 from flatout.layer import Response
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
-from flatout.store import RunFile, RunReader, writer
+from flatout.store import RunFile, RunReader
 from flatout.store.ledger import Ledger
-from flatout.store.writer import Writer
 from flatout.testing import digest_of, run_virtual
 from flatout.testing._clock import EPOCH
 from tests.support.batch_wire import BatchWire, Killed
+from tests.support.virtual_store import store_on_virtual_time
 
 DAY = 86_400.0
 
@@ -75,20 +75,8 @@ class Job:
 
 @pytest.fixture(autouse=True)
 def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The virtual clock stands still while the run file's thread is at work."""
-    hand_over, resolve = Writer._hand_over, writer._resolve
-
-    def handed_over(self: Writer, group: Any) -> None:
-        if group is not None:
-            group.loop._threads += 1
-        hand_over(self, group)
-
-    def resolved(group: Any, *rest: Any) -> None:
-        group.loop._threads -= 1
-        resolve(group, *rest)
-
-    monkeypatch.setattr(Writer, "_hand_over", handed_over)
-    monkeypatch.setattr(writer, "_resolve", resolved)
+    """The run file is written on the virtual clock."""
+    store_on_virtual_time(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
