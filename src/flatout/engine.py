@@ -68,6 +68,7 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self.events = Events()
+        self.remembers = transport is None
         self.transport = transport or _http(trust_env, config)
         self.kept = kept
         self._local: LocalServer | None = None

@@ -13,7 +13,7 @@ import pytest
 import flatout
 from flatout import Call, Client, ConfigError, Limits, RunMismatch
 from flatout.agents import Agent
-from flatout.edge.parameters import CALL, CLIENT, LIMITS, UnknownOption
+from flatout.edge.parameters import CALL, CLIENT, LIMITS, UnknownOption, check_names
 from tests.support.scripted_wire import Wire, client
 
 KEY = "sk-" + "never-shown"
@@ -294,3 +294,11 @@ def test_wrong_values_are_told_before_anything_is_sent():
         _gather(max_tokens=-1)
     with pytest.raises(ConfigError, match="model or models"):
         _gather(model="a", models=["a", "b"])
+
+
+@pytest.mark.parametrize("option", [{"lane": "batch"}, {"within": 86_400}])
+def test_a_lane_is_refused_in_the_library(option: dict[str, Any]) -> None:
+    """The provider would be sent a parameter that it does not know, and the calls would cost twice what was meant."""
+    (name,) = option
+    with pytest.raises(ConfigError, match=f"{name} is an option of the command alone"):
+        check_names(option, CALL)

@@ -280,10 +280,20 @@ Reuse = Annotated[
 ]
 
 Lane = Annotated[
-    Literal["live", "batch"],
+    Literal["live", "batch", "auto"],
     typer.Option(
-        metavar="live|batch",
-        help="batch: hand the rows to the provider's batch endpoint, at half the price, within a day.",
+        metavar="live|batch|auto",
+        help="batch: hand the rows to the provider's batch endpoint, at half the price, within a day; auto: the "
+        "cheapest lane that is in time.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+Within = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="When all answers are wanted: 24h, 2d. Rows in batches are asked live when it is time.",
         rich_help_panel=_RUN,
     ),
 ]

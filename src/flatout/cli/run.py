@@ -54,6 +54,7 @@ nothing was sent; 3 rows stand in batches; 130 interrupted.
 
 OPTIONS = (
     inspect.Parameter("lane", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="live", annotation=options.Lane),
+    inspect.Parameter("within", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=options.Within),
     inspect.Parameter("detach", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.Detach),
     inspect.Parameter(
         "keep_files", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.KeepFiles
@@ -64,7 +65,14 @@ OPTIONS = (
 _LARGE = 20_000_000  # bytes; checking a smaller file takes less than a second or two
 
 
-def run(asked: Asked, *, lane: Lane = "live", detach: bool = False, keep_files: bool = False) -> int:
+def run(
+    asked: Asked,
+    *,
+    lane: Lane = "live",
+    within: str | None = None,
+    detach: bool = False,
+    keep_files: bool = False,
+) -> int:
     """Run every prompt of a file: as fast as your limits allow, and never past them.
 
     One row in, one answer or named error out, in the same order.
@@ -72,12 +80,15 @@ def run(asked: Asked, *, lane: Lane = "live", detach: bool = False, keep_files: 
     """
     from msgspec.structs import replace
 
+    from flatout.config.settings import age
+
     from . import logs
     from .before import Before
     from .progress import choose
 
-    job, quiet = replace(asked.job, lane=lane, detach=detach, keep_files=keep_files), asked.quiet
-    asked = asked._replace(job=job)
+    seconds = age("--within", within)
+    job = replace(asked.job, lane=lane, within=seconds, detach=detach, keep_files=keep_files)
+    asked, quiet = asked._replace(job=job), asked.quiet
     display = choose(quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
     runner = runner_of(asked)
     if not quiet and (what := _patience(job.source)):

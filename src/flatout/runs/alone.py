@@ -62,18 +62,24 @@ class Alone:
         """How many attempts were sent."""
         return self._under_way.sent
 
-    async def ask(self, works: AsyncIterator[Work]) -> None:
+    async def ask(self, works: AsyncIterator[Work], *, closes: bool = True) -> None:
         """Ask all rows; return when each of them is in the run file, or dropped.
+
+        Args:
+            works: the rows.
+            closes: close the client at the end.
 
         Raises:
             StoreError: the run file can no longer be written.
         """
-        async with self._client as client, exporting_to(self._client, self._options, self._warn):
+        open_client = self._client if closes else nullcontext(self._client)
+        async with open_client as client, exporting_to(self._client, self._options, self._warn):
             self._tally = Tally(self._progress, client)
             async with aclosing(fan_out(works, self._ask, client.window)) as outcomes:
                 async for _ in outcomes:
                     pass
             self.refresh()
+            self._tally.leave()
 
     def stop(self) -> None:
         """Stop: see `UnderWay.stop`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from flatout.client import Client
 from flatout.durable.records import item_of
 from flatout.lanes.batch.lane import BatchLane
+from flatout.lanes.escalation import SETTLE
 from flatout.values import Result
 
 from .alone import exporting_to
@@ -41,6 +42,9 @@ class Batched:
         name: the run file's name, for messages.
         warn: receives problems beside the run.
 
+    Attributes:
+        lane: the lane.
+
     Raises:
         ConfigError: batches are open that this client cannot collect.
     """
@@ -59,7 +63,7 @@ class Batched:
         self._options = options
         self._progress = progress
         self._warn = warn
-        self._lane = BatchLane(client.engine, store.ledger, name, self._keep)
+        self.lane = BatchLane(client.engine, store.ledger, name, self._keep)
         self._tally: Tally | None = None
         self._stops = 0
         self._task: asyncio.Task[Any] | None = None
@@ -68,25 +72,46 @@ class Batched:
     @property
     def sent(self) -> int:
         """How many rows were submitted."""
-        return self._lane.submitted
+        return self.lane.submitted
 
-    async def ask_all(self, pending: Pending) -> None:
+    async def ask_all(self, pending: Pending, leave_at: float | None = None) -> bool:
         """Submit and collect, until every row has a result; or until `stop`, or at once with ``detach``.
+
+        Args:
+            pending: the rows.
+            leave_at: when rows leave their batches, because they would not be in time; Unix time. None for never.
+
+        Returns:
+            Whether rows have left their batches.
 
         Raises:
             CallError: a provider is not reached, or refuses everything. What it has of ours is in the ledger.
             StoreError: the run file can no longer be written.
         """
         self._task = asyncio.current_task()
-        async with self._client as client, exporting_to(self._client, self._options, self._warn):
-            self._tally = Tally(self._progress, client)
+        self._client.engine.bind()
+        async with exporting_to(self._client, self._options, self._warn):
+            self._tally = Tally(self._progress, self._client)
             try:
-                await self._rounds(pending)
+                return await self._rounds(pending, leave_at)
             except asyncio.CancelledError:
                 if self._stops < 2:
                     raise
+                return False
             finally:
                 self.refresh()
+                self._tally.leave()
+
+    async def collect(self, pending: Pending) -> None:
+        """Wait for the batches that are left, and submit nothing more.
+
+        Raises:
+            CallError, StoreError: as for `ask_all`.
+        """
+        self._tally = Tally(self._progress, self._client)
+        await self.lane.finish()
+        await self._walk(pending, first=False)
+        self.refresh()
 
     async def take(self, pending: Pending) -> None:
         """Keep the results that are here, and submit nothing.
@@ -94,33 +119,46 @@ class Batched:
         Raises:
             StoreError: as for `ask_all`.
         """
-        self._lane.stop()
+        self.lane.stop()
         self._tally = Tally(self._progress, self._client)
         try:
-            async with aclosing(pending(True)) as works:
-                await self._lane.walk(works)
-            await self._commit()
+            await self._walk(pending, first=True)
         finally:
             self._tally.leave()
 
-    async def _rounds(self, pending: Pending) -> None:
-        lane, first = self._lane, True
+    async def _rounds(self, pending: Pending, leave_at: float | None) -> bool:
+        lane, first = self.lane, True
         await lane.begin()
         while True:
-            async with aclosing(pending(first)) as works:
-                await lane.walk(works)
-            await self._commit()
+            leaves = leave_at is not None and lane.now() >= leave_at
+            if leaves:
+                await self._leave()
+            await self._walk(pending, first=first)
             first = False
             if not self._options.keep_files:
                 await lane.clear()
-            if self._stops or self._options.detach or not lane.waits:
-                return
-            await lane.wait()
+            await lane.learn()
+            if leaves or self._stops or self._options.detach or not lane.waits:
+                return leaves and not self._stops
+            await lane.wait(leave_at)
+
+    async def _leave(self) -> None:
+        """Cancel all batches, and wait a while for what is finished of them. Nothing more is submitted."""
+        await self.lane.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE):
+                await self.lane.finish()
+        self.lane.stop()
+
+    async def _walk(self, pending: Pending, *, first: bool) -> None:
+        async with aclosing(pending(first)) as works:
+            await self.lane.walk(works)
+        await self._commit()
 
     def stop(self) -> None:
         """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
         self._stops += 1
-        self._lane.stop()
+        self.lane.stop()
         if self._stops == 2 and self._task is not None:
             self._task.cancel()
 
@@ -129,7 +167,7 @@ class Batched:
         if self._tally is None:
             return
         self._tally.refresh()
-        lane = self._lane
+        lane = self.lane
         began = min((batch.intended_at for batch in lane.open_batches), default=None)
         self._progress.batches = Batches(len(lane.open_batches), lane.open_rows, lane.done_rows, began)
 

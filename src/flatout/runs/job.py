@@ -13,8 +13,8 @@ from flatout.values.secret import Secret
 from .output.write import is_stream
 from .prompts.template import Nulls
 
-Lane = Literal["live", "batch"]
-"""How rows are answered."""
+Lane = Literal["live", "batch", "auto"]
+"""How rows are answered; ``auto`` is the cheapest lane that is in time."""
 
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
@@ -49,7 +49,8 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
         metrics: the port that serves metrics to Prometheus, those of several workers added up.
         workers: how many processes ask the rows.
-        lane: how rows are answered: ``live``, or in ``batch``: for half the price, within a day.
+        lane: how rows are answered: ``live``, in ``batch`` (for half the price, within a day), or ``auto``.
+        within: seconds in which all answers are wanted; rows leave their batches when it is time. None for no bound.
         detach: with ``batch``: submit and collect what there is, and do not wait.
         keep_files: with ``batch``: leave the uploaded files and the results at the provider.
     """
@@ -79,6 +80,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     metrics: int | None = None
     workers: int = 1
     lane: Lane = "live"
+    within: float | None = None
     detach: bool = False
     keep_files: bool = False
 

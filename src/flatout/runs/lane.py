@@ -24,11 +24,15 @@ def check_options(options: RunOptions) -> None:
     if options.lane == "live":
         if options.detach:
             raise ConfigError("--detach is for batches: add --lane batch")
+        if options.within is not None:
+            raise ConfigError("--within chooses between lanes: add --lane auto, or --lane batch")
         return
+    if options.lane == "auto" and options.within is None:
+        raise ConfigError("--lane auto needs the time that the run has: add --within 24h")
     if options.source == "-":
-        raise ConfigError("--lane batch reads its input again when results are there: save it to a file first")
+        raise ConfigError("batches read their input again when results are there: save it to a file first")
     if options.run_file is None and (options.output is None or is_stream(options.output)):
-        raise ConfigError("--lane batch needs a place that it finds again: name the file for the answers with -o")
+        raise ConfigError("batches need a place that they find again: name the file for the answers with -o")
     if options.workers > 1:
         raise ConfigError("--workers has no effect on batches, whose rows the provider asks: leave it out")
 
@@ -43,9 +47,9 @@ def check_client(options: RunOptions, client: Client) -> None:
         return
     engine = client.engine
     if client.purse.budget is not None:
-        raise ConfigError("--lane batch cannot keep a budget yet: leave it out, or take --lane live")
+        raise ConfigError(f"--lane {options.lane} cannot keep a budget yet: leave it out, or take --lane live")
     if engine.kept is not None:
-        raise ConfigError("--lane batch takes no answers from --cache or --reuse yet: leave them out")
+        raise ConfigError(f"--lane {options.lane} takes no answers from --cache or --reuse yet: leave them out")
     if engine.settings.prompt_cache != "off":
         raise ConfigError("--prompt-cache has no effect on batches: leave it out")
 
@@ -58,11 +62,11 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
     """
     if options.lane == "live":
         return
-    from flatout.lanes.batch.lane import target_of
+    from flatout.lanes.batch.targets import target_of
     from flatout.lanes.offers import check
 
     model = call.model or client.model
-    if model is not None:
+    if model is not None and options.lane == "batch":
         check("batch", target_of(client.engine, model))
     if call.service_tier is not None:
         raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
@@ -83,7 +87,7 @@ def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str)
             f"{rows:,} rows of {name} stand in batches: collect them with --lane batch, or cancel them with "
             f"flatout batch cancel {name}"
         )
-    from flatout.lanes.batch.lane import other_key, target_named
+    from flatout.lanes.batch.targets import other_key, target_named
 
     for batch in under_way:
         if target_named(client.engine, batch.target).key != batch.key:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,6 +36,8 @@ from .story.progress import PROMPT_CACHE
 from .work import Work, own_rows
 
 if TYPE_CHECKING:
+    from flatout.lanes.escalation import Way
+
     from .batched import Batched
     from .workers.team import Team
 
@@ -134,9 +137,49 @@ class Runner(Opened):
             first = not await self._take_from_batches(client, store)
             asks = self._asks = self._asking(client, store)
             await asks.ask(self._pending(first))
-        else:
-            batched = self._asks = self._batched(client, store)
-            await batched.ask_all(self._pending)
+            return
+        try:
+            await self._ask_in_batches(client, store)
+        finally:
+            await client.close()
+
+    async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
+        """Ask in batches, and live what would not be in time there."""
+        from .within import lane_for, leave_before
+
+        lanes, until = self._lanes(client, store)
+        batched = self._asks = self._batched(client, store)
+        leave_at = None
+        if until is not None:
+            left, began = until - batched.lane.now(), batched.lane.has_begun
+            in_batches, why = lane_for(self.options.lane, lanes, left, began=began)
+            if why:
+                self._warn(why)
+            leave_at = until - leave_before(lanes) if in_batches else batched.lane.now()
+            if not (in_batches or began):
+                alone = self._asks = self._alone(client, store)
+                await alone.ask(self._pending(), closes=False)
+                return
+        if not await batched.ask_all(self._pending, leave_at):
+            return
+        while not self._stops and self._left() != 0:
+            alone = self._asks = self._alone(client, store)
+            await alone.ask(batched.lane.free(self._pending(False)), closes=False)
+            if not batched.lane.open_batches:
+                return
+            await batched.collect(self._pending)
+
+    def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
+        """The lanes that there are, and until when the answers are wanted."""
+        from .within import deadline, ways
+
+        rows = self._left() or 0
+        lanes = ways(client, self.options.model, rows)
+        if self.options.within is None:
+            return lanes, None
+        wall = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+        anew = self._state_before == "finished"
+        return lanes, deadline(store, self.options.within, wall(), anew=anew)
 
     async def _take_from_batches(self, client: Client, store: RunFile) -> bool:
         """Keep the results that batches have left in the run file: they are paid for. Whether there were any."""
@@ -153,11 +196,14 @@ class Runner(Opened):
     def _asking(self, client: Client, store: RunFile) -> Alone | Team:
         """Who asks the rows: this process, or several."""
         if self.options.workers == 1:
-            return Alone(client, store, self.options, self.progress, self._warn, self._watch(client, store))
+            return self._alone(client, store)
         from .workers.assembly import team_for  # loaded for those who want it
 
         assert self._made_with is not None
         return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file))
+
+    def _alone(self, client: Client, store: RunFile) -> Alone:
+        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client, store))
 
     def _watch(self, client: Client, store: RunFile) -> Heard | None:
         """What compares the run with its plan; None if it was not planned."""

@@ -53,9 +53,7 @@ _STATEMENTS: dict[ChangeKind, str] = {
     "mark": queries("run")["mark"],
     **queries_of_ledger(),
 }
-_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back"})
-"""Changes of the ledger that may find no row, or many."""
-
+_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back"})  # may change no row, or many
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002

@@ -455,10 +455,14 @@ def test_rows_in_batches_are_not_asked_live(job: Job) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "-"}, "reads its input again"),
-        ({"output": None}, "needs a place that it finds again"),
+        ({"source": "-"}, "read their input again"),
+        ({"output": None}, "need a place that they find again"),
         ({"workers": 2}, "--workers has no effect"),
         ({"lane": "live", "detach": True}, "--detach is for batches"),
+        ({"lane": "live", "within": DAY}, "--within chooses between lanes"),
+        ({"lane": "auto"}, "--lane auto needs the time that the run has"),
+        ({"within": 300.0}, "--within is too short for batches: rows must leave them 18 min before the end"),
+        ({"lane": "auto", "within": 60.0}, "no lane is in time: live needs 4 min, and 1 min are left"),
         ({"params": {"service_tier": "flex"}}, "leave service_tier=flex out"),
         ({"model": "local"}, "the embedded model has no batches"),
     ],
@@ -494,4 +498,48 @@ def test_results_of_cancelled_batches_are_not_paid_for_again(job: Job) -> None:
     run_virtual(cancel(), start=job.now())
     assert job.wire.runs == Counter(job.prompts[:32])
     assert job.run(lane="live").unfinished == 0
+    job.check()
+
+
+def test_rows_that_would_be_late_in_a_batch_are_asked_live(job: Job) -> None:
+    """The answers would come after the meeting that they were for; or be paid for twice."""
+    job.wire.seconds = 4 * DAY
+    started = job.now()
+    assert job.run(within=2 * DAY).unfinished == 0
+    job.check()
+    assert "POST /chat/completions" in job.wire.requests
+    assert any(request.endswith("/cancel") for request in job.wire.requests)
+    assert max(each["ends_at"] for each in job.wire.jobs.values()) - EPOCH - started < 2 * DAY
+
+
+def test_rows_that_are_in_time_stay_in_their_batches(job: Job) -> None:
+    """They would be paid for at twice the price."""
+    assert job.run(within=2 * DAY).unfinished == 0
+    job.check()
+    assert "POST /chat/completions" not in job.wire.requests
+
+
+def test_the_time_counts_from_the_first_command(job: Job) -> None:
+    """Each line of cron would put the end off, and rows would stay in their batches for ever."""
+    job.wire.seconds = 4 * DAY
+    assert job.run(within=2 * DAY, detach=True).batches == 4
+    for each in job.wire.jobs.values():  # the next command is given a day and 23 hours later
+        each["created_at"] += int(1.99 * DAY)
+    assert job.run(within=2 * DAY, detach=True).unfinished == 0
+    job.check()
+
+
+@pytest.mark.parametrize(("within", "lane"), [(2 * DAY, "batch"), (3_600.0, "live")])
+def test_the_cheapest_lane_that_is_in_time(job: Job, within: float, lane: str) -> None:
+    """Users would have to know how long batches take."""
+    assert job.run(lane="auto", within=within).unfinished == 0
+    assert job.wire.runs == Counter(job.prompts)
+    assert bool(job.wire.jobs) is (lane == "batch")
+
+
+def test_a_batch_that_is_not_cancelled_in_time_is_not_asked_live(job: Job) -> None:
+    """Its rows would be paid for twice: the provider runs them still."""
+    job.wire.seconds = DAY / 2
+    job.wire.instead = lambda _, path: Response(200, {}, b'{"id": "x"}') if path.endswith("/cancel") else None
+    assert job.run(within=DAY / 4).unfinished == 0
     job.check()

@@ -198,10 +198,9 @@ class Collector:
     async def _end(self, batch: Batch, files: Sequence[str]) -> None:
         desk = self._desk
         await desk.ledger.end(batch.number, files, desk.wall())
-        desk.batches.pop(batch.number, None)
+        desk.ended(batch)
         self._due.pop(batch.number, None)
         self.done.pop(batch.number, None)
-        desk.has_room()
 
 
 class _Results:

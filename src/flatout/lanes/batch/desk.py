@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from flatout.lanes.past import Past
 from flatout.store.ledger import Batch, Ledger
 from flatout.values import Target
 
@@ -57,8 +58,21 @@ class Desk:
         self.most = format.caps.rows
         self.refused = 0
         self.told_full: set[int] = set()
+        self._ended: list[Past] = []
         self._rests = 0
         self._rest_until = 0.0
+
+    def ended(self, batch: Batch) -> None:
+        """A batch has ended: there is room for new ones, and the provider takes what it gets."""
+        self.batches.pop(batch.number, None)
+        self._ended.append(Past(batch.target, batch.rows, self.wall() - batch.intended_at, self.wall()))
+        self._rests = self.refused = 0
+        self._rest_until = 0.0
+
+    def take_ended(self) -> list[Past]:
+        """The batches that have ended since the last time, for those who learn from them."""
+        found, self._ended = self._ended, []
+        return found
 
     @property
     def rests(self) -> bool:
@@ -74,11 +88,6 @@ class Desk:
         """Submit nothing new for a while."""
         self._rest_until = self.wall() + min(LONGEST_REST, REST * 2.0**self._rests)
         self._rests += 1
-
-    def has_room(self) -> None:
-        """A batch has ended: there is room for new ones, and the provider takes what it gets."""
-        self._rests = self.refused = 0
-        self._rest_until = 0.0
 
     def change(self, batch: Batch, **fields: object) -> Batch:
         """Take over a change of a batch that the ledger has."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any, Protocol, TypeVar
 
+from flatout.config.folders import state_folder
 from flatout.durable.records import fingerprint
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError
 from flatout.lanes.offers import batch_format
+from flatout.lanes.past import remember
 from flatout.providers import codec_for
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Told
 from flatout.values import Call, Result, Target
@@ -25,8 +26,10 @@ from flatout.values import Call, Result, Target
 from .box import Box, Packed
 from .collect import Collector
 from .desk import Desk
+from .known import Known
 from .replay import Replay, Unanswered
 from .submit import Submitter
+from .targets import other_key, target_named, target_of
 from .wire import Wire
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -41,8 +44,6 @@ PASS_EVERY = 60.0
 LONGEST_NAP = 30.0
 """The most seconds of one sleep."""
 
-_AHEAD = 200  # rows of the ledger that are read at once
-
 
 class Row(Protocol):
     """A row to answer."""
@@ -54,6 +55,8 @@ class Row(Protocol):
     @property
     def made(self) -> bytes: ...
 
+
+RowT = TypeVar("RowT", bound=Row)
 
 Keep = Callable[[Any, Result[Any]], Awaitable[None]]
 """Puts the result of a row into the run file."""
@@ -138,6 +141,15 @@ class BatchLane:
         return sum(sum(each.collector.done.values()) for each in self._targets.values())
 
     @property
+    def has_begun(self) -> bool:
+        """Whether rows have ever stood in a batch."""
+        return self._numbers > 0
+
+    def now(self) -> float:
+        """The wall clock; Unix time."""
+        return self._wall()
+
+    @property
     def waits(self) -> bool:
         """Whether another pass will find something to do."""
         return bool(self.open_batches or self._changed or any(each.deferred for each in self._targets.values()))
@@ -167,7 +179,7 @@ class BatchLane:
         for each in self._targets.values():
             each.deferred = 0
             each.boxes.clear()
-        known = _Known(self._ledger.rows())
+        known = Known(self._ledger.rows())
         async for row in rows:
             await self._see(row, await known.at(row.index))
         if not self._stopped.is_set():
@@ -176,8 +188,11 @@ class BatchLane:
                     await self._submit(each, most)
         self._walked_at = self._wall()
 
-    async def wait(self) -> None:
+    async def wait(self, until: float | None = None) -> None:
         """Wait until another pass is worth its time, or `stop`.
+
+        Args:
+            until: the longest; Unix time.
 
         Raises:
             CallError, StoreError: as for `walk`.
@@ -185,13 +200,29 @@ class BatchLane:
         while not self._stopped.is_set():
             for each in self._targets.values():
                 self._changed |= await each.collector.look()
-            if self._is_worth_it():
+            if self._is_worth_it() or (until is not None and self._wall() >= until):
                 return
             try:
                 async with asyncio.timeout(self._nap()):
                     await self._stopped.wait()
             except TimeoutError:
                 continue
+
+    async def free(self, rows: AsyncGenerator[RowT, None]) -> AsyncGenerator[RowT, None]:
+        """The rows that no provider may have."""
+        known = Known(self._ledger.rows())
+        async with aclosing(rows):
+            async for row in rows:
+                found = await known.at(row.index)
+                if found is None or found.state != "sent":
+                    yield row
+
+    async def learn(self) -> None:
+        """Remember how long the batches took that have ended."""
+        ended = [past for each in self._targets.values() for past in each.desk.take_ended()]
+        if ended and self._engine.remembers:
+            with suppress(OSError, ConfigError):
+                await asyncio.to_thread(remember, state_folder(), ended)
 
     def stop(self) -> None:
         """Wait no longer, and submit nothing more."""
@@ -328,70 +359,3 @@ class BatchLane:
         if found is None:
             found = self._targets[target.name] = _Target(self._engine, target, self._ledger, self._wall)
         return found
-
-
-class _Known:
-    """The rows of the ledger, beside the rows of the input.
-
-    Args:
-        rows: in order; reading them may wait for the disk.
-    """
-
-    def __init__(self, rows: Iterator[BatchRow]) -> None:
-        self._rows = rows
-        self._ahead: deque[BatchRow] = deque()
-        self._at_end = False
-
-    async def at(self, index: int) -> BatchRow | None:
-        """What the ledger has of a row. Ask in order; rows may be left out."""
-        while True:
-            if not self._ahead and not self._at_end:
-                await asyncio.to_thread(self._read)
-            while self._ahead and self._ahead[0].index < index:
-                self._ahead.popleft()
-            if self._ahead:
-                return self._ahead.popleft() if self._ahead[0].index == index else None
-            if self._at_end:
-                return None
-
-    def _read(self) -> None:
-        self._ahead.extend(islice(self._rows, _AHEAD))
-        self._at_end = len(self._ahead) < _AHEAD
-
-
-def target_of(engine: Engine, model: str) -> Target:
-    """The target of a model that can be asked in batches.
-
-    Raises:
-        ConfigError: it is a route, or the embedded model; or as for `flatout.providers.targets.Targets.target`.
-    """
-    if engine.targets.is_local(model):
-        raise ConfigError("the embedded model has no batches: leave --lane out, or use --lane live")
-    if engine.targets.routes.find(model) is not None:
-        raise ConfigError(f"{model} is a route, and a batch goes to one target: name one of {_listed(engine, model)}")
-    return engine.targets.target(model)
-
-
-def target_named(engine: Engine, name: str) -> Target:
-    """The target with a name, as a run file has it.
-
-    Raises:
-        ConfigError: this client has none.
-    """
-    for model in (name, name.partition("/")[2]):
-        target = engine.targets.target(model)
-        if target.name == name:
-            return target
-    raise ConfigError(f"batches of {name} are open, but the models of this command are others")
-
-
-def other_key(run: str, number: int, target: str) -> str:
-    """The sentence for batches of another key."""
-    return (
-        f"batch {number} in {run} was submitted to {target} with another key or at another address, and only that key "
-        "can collect it: use that key"
-    )
-
-
-def _listed(engine: Engine, model: str) -> str:
-    return ", ".join(engine.targets.routes.models(model))

@@ -1,0 +1,45 @@
+"""The targets that can be asked in batches, and the batches that a client can collect."""
+
+from __future__ import annotations
+
+from flatout.engine import Engine
+from flatout.errors import ConfigError
+from flatout.values import Target
+
+
+def target_of(engine: Engine, model: str) -> Target:
+    """The target of a model that can be asked in batches.
+
+    Raises:
+        ConfigError: it is a route, or the embedded model; or as for `flatout.providers.targets.Targets.target`.
+    """
+    if engine.targets.is_local(model):
+        raise ConfigError("the embedded model has no batches: leave --lane out, or use --lane live")
+    if engine.targets.routes.find(model) is not None:
+        raise ConfigError(f"{model} is a route, and a batch goes to one target: name one of {_listed(engine, model)}")
+    return engine.targets.target(model)
+
+
+def target_named(engine: Engine, name: str) -> Target:
+    """The target with a name, as a run file has it.
+
+    Raises:
+        ConfigError: this client has none.
+    """
+    for model in (name, name.partition("/")[2]):
+        target = engine.targets.target(model)
+        if target.name == name:
+            return target
+    raise ConfigError(f"batches of {name} are open, but the models of this command are others")
+
+
+def other_key(run: str, number: int, target: str) -> str:
+    """The sentence for batches of another key."""
+    return (
+        f"batch {number} in {run} was submitted to {target} with another key or at another address, and only that key "
+        "can collect it: use that key"
+    )
+
+
+def _listed(engine: Engine, model: str) -> str:
+    return ", ".join(engine.targets.routes.models(model))
