@@ -151,7 +151,7 @@ def test_a_files_rows_have_keys_and_no_places() -> None:
     assert [(one.key, one.position, one.status) for one in found] == [("s-1", None, 200), ("s-0", None, 429)]
 
 
-@pytest.mark.parametrize(("code", "state"), [(1, "cancelled"), (13, "answered"), (None, "answered")])
+@pytest.mark.parametrize(("code", "state"), [(1, "cancelled"), (4, "expired"), (13, "answered"), (None, "answered")])
 def test_a_row_that_was_cancelled_goes_back(code: int | None, state: str) -> None:
     """google.rpc's code 1 is a row that was not run."""
     [found] = read(made().reader(), json.dumps({"key": "s-0", "error": {"code": code, "message": "x"}}).encode())

@@ -7,8 +7,8 @@ well; if a server leaves it out, their position counts. An answer about a batch 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -200,8 +200,8 @@ class _Row(Struct, gc=False):
 
 _rows = msgspec.json.Decoder(_Row)
 
-_CANCELLED = 1
-"""google.rpc's code of what was cancelled."""
+_NEVER_RUN: Mapping[int, Literal["cancelled", "expired"]] = {1: "cancelled", 4: "expired"}
+"""google.rpc's codes CANCELLED and DEADLINE_EXCEEDED: the row goes into another batch."""
 
 
 def found(line: bytes) -> Found:
@@ -229,7 +229,7 @@ def _found_leniently(line: bytes) -> Found:
     if response := as_dict(row.get("response")):
         return Found("answered", key=key, position=position, body=encoded(response))
     error = as_dict(row.get("error")) or as_dict(row.get("status"))
-    state = "cancelled" if as_count(error.get("code")) == _CANCELLED else never_run(error)
+    state = _NEVER_RUN.get(as_count(error.get("code")) or 0) or never_run(error)
     if state is not None:
         return Found(state, key=key, position=position)
     return Found("answered", key=key, position=position, status=status_of(error), body=encoded({"error": error}))
