@@ -11,9 +11,12 @@ from flatout.errors import StoreError
 from flatout.runs.story.progress import PROMPT_CACHE, PromptCacheUse, Spent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
     from flatout.store import RunReader, Summary
+    from flatout.values.route import Share
 
 
 class Before(NamedTuple):
@@ -33,7 +36,7 @@ class Before(NamedTuple):
         try:
             with RunReader.open(runner.run_file) as reader:
                 summary = reader.summary()
-                spent = _spent(summary, len(reader.unsettled().attempts), prompt_cache_of(reader))
+                spent = _spent(summary, len(reader.unsettled().attempts), prompt_cache_of(reader), reader.shares())
                 unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
                     failed = 0 if options.retry_failed else summary.failed
@@ -54,7 +57,7 @@ def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
         return PromptCacheUse()
 
 
-def _spent(summary: Summary, lost: int, prompt_cache: PromptCacheUse) -> Spent:
+def _spent(summary: Summary, lost: int, prompt_cache: PromptCacheUse, shares: Mapping[str, Share]) -> Spent:
     return Spent(
         input_tokens=summary.input_tokens or 0,
         output_tokens=summary.output_tokens or 0,
@@ -62,4 +65,5 @@ def _spent(summary: Summary, lost: int, prompt_cache: PromptCacheUse) -> Spent:
         unpriced=summary.unknown_costs + lost,
         cut_off=summary.cut_off,
         prompt_cache=prompt_cache,
+        shares=shares,
     )

@@ -130,6 +130,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "budget": _standing(reader.fact(BUDGET)),
         "prompt_cache": to_builtins(prompt_cache_of(reader)),
         "batches": batches_of(reader),
+        "targets": to_builtins(reader.shares()),
         "errors": [_error(error) for error in reader.errors()],
         "unsettled": {
             "attempts": len(unsettled.attempts),
@@ -210,8 +211,9 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
     from msgspec import convert
 
     from flatout.runs.story.progress import PromptCacheUse
+    from flatout.values.route import Share
 
-    from .summary import prompt_cache
+    from .summary import prompt_cache, targets
 
     if not facts["finished"]:
         return []
@@ -223,6 +225,7 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
     lines = [("tokens", tokens)]
     if use := convert(facts["prompt_cache"], PromptCacheUse):
         lines.append(("from cache", prompt_cache(use, facts["input_tokens"] or 0)))
+    lines += targets(convert(facts["targets"], dict[str, Share]))
     lines.append(("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row")))
     if (budget := facts["budget"]) is not None:
         bound = figures.overshoot(budget["over"], budget["exposed"])

@@ -10,12 +10,14 @@ from . import figures
 from .terminal import Fact, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable, Mapping, Set
 
     from flatout.runs.job import RunEnd
     from flatout.runs.story.progress import Failure, Progress, PromptCacheUse
     from flatout.values.budget import Standing
+    from flatout.values.route import Share
 
+_MOST_TARGETS = 8
 _EXAMPLE = 160  # characters of an error's example
 _MOST_CLASSES = 8
 _SHARES = 3
@@ -133,6 +135,7 @@ def _money(progress: Progress) -> list[Fact]:
         lines.append(("tokens", "unknown: the provider did not tell"))
     if whole.prompt_cache:
         lines.append(("from cache", prompt_cache(whole.prompt_cache, whole.input_tokens)))
+    lines += targets(whole.shares)
     if progress.answered or whole.cost or whole.unpriced:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
@@ -150,6 +153,26 @@ def _budget(standing: Standing) -> str:
     """How the budget stands: ``$0.0130 of $5 left; may be exceeded by $0.02``, for example."""
     whole = standing.budget if standing.left is None else f"{figures.dollars(standing.left)} of {standing.budget} left"
     return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed))))
+
+
+def targets(shares: Mapping[str, Share]) -> list[Fact]:
+    """What each target of a route answered, one a line, if there were several."""
+    if len(shares) < 2:
+        return []
+    whole = sum(share.answered for share in shares.values())
+    ranked = sorted(shares.items(), key=lambda item: (-item[1].answered, item[0]))[:_MOST_TARGETS]
+    width = max(len(clean(target)) for target, _ in ranked)
+    words = [f"{clean(target):<{width}}  {_share(share, whole)}" for target, share in ranked]
+    more = ["… and others"] if len(shares) > len(ranked) else []
+    return [("" if place else "targets", line) for place, line in enumerate([*words, *more])]
+
+
+def _share(share: Share, whole: int) -> str:
+    percent = f" ({figures.percent(share.answered, whole)})" if whole else ""
+    words = f"{figures.counted(share.answered, 'answer')}{percent}"
+    if share.attempts != share.answered:
+        words += f" in {figures.counted(share.attempts, 'attempt')}"
+    return f"{words}, {figures.cost(share.cost, share.unknown_costs)}"
 
 
 def prompt_cache(use: PromptCacheUse, tokens: int) -> str:

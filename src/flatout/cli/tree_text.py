@@ -30,6 +30,8 @@ _STYLES = {
     "pass": "green",
     "verified": "green",
     "retried": "yellow",
+    "left": "yellow",
+    "cancelled": "yellow",
     "lost": "yellow",
     "unsent": "yellow",
     "in flight": "cyan",

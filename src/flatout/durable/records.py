@@ -34,7 +34,7 @@ _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
 _CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
 _values = attrgetter(*_CONTENT)
-_trail_of = msgspec.json.Decoder(tuple[Leg, ...]).decode
+_decoded_trail = msgspec.json.Decoder(tuple[Leg, ...]).decode
 
 
 def content(call: Call) -> bytes:
@@ -132,8 +132,13 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         cost=item.cost,
         elapsed=item.seconds or 0.0,
         waits=small_waits(msgspec.json.decode(item.waits) if item.waits else {}),
-        trail=() if item.trail is None else _trail_of(item.trail),
+        trail=trail_of(item),
     )
+
+
+def trail_of(item: Item) -> tuple[Leg, ...]:
+    """The targets of its route that an item was sent to."""
+    return () if item.trail is None else _decoded_trail(item.trail)
 
 
 def is_cached(item: Item) -> bool:

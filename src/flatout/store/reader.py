@@ -17,6 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from flatout.errors import RunDamaged, StoreError
+from flatout.values.route import Share
 
 from .database import Place, check_version, connect, explain, explained, version_of
 from .ledger import LedgerReader
@@ -63,6 +64,8 @@ _LEDGER = 6
 """The first version of the file that may have batches."""
 
 _WITHOUT_TRAILS = _ITEMS["items"].replace("CAST(trail AS BLOB)", "NULL")
+
+_SHARE = Share.__struct_fields__
 
 _LIGHT_BATCH = 5_000
 """Rows read at once, without their long columns."""
@@ -166,6 +169,13 @@ class RunReader:
         """Counts, tokens and money, and how much of each is unknown. Reads the whole file: 0.5 s a million items."""
         return Summary(*self._one(_ITEMS["summary"]))
 
+    def shares(self) -> dict[str, Share]:
+        """What each target of a route did, by its name, in the order of answers. Reads the whole file."""
+        if self._version < _TRAILS:
+            return {}
+        found = self._rows(_ITEMS["shares"])
+        return {target: msgspec.convert(dict(zip(_SHARE, sums, strict=True)), Share) for target, *sums in found}
+
     def spent(self) -> float:
         """US dollars that all processes have spent on the run. Unknown costs count by their estimates."""
         return float(self._one(queries("run")["spent"])[0])
@@ -177,6 +187,10 @@ class RunReader:
     def has_cached(self) -> bool:
         """Whether an answer of at least one item came from a cache: it took no attempt."""
         return bool(self._one(_ITEMS["has_cached"])[0])
+
+    def has_trails(self) -> bool:
+        """Whether at least one item had a choice of targets."""
+        return self._version >= _TRAILS and bool(self._one(_ITEMS["has_trails"])[0])
 
     def errors(self) -> list[ErrorCount]:
         """Failures by class, most frequent first, each with its first example."""

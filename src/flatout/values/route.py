@@ -119,6 +119,57 @@ def _sum(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
 
 
+class Share(Struct, frozen=True, kw_only=True):
+    """What one target of a route did in a job.
+
+    Attributes:
+        answered: calls that it answered.
+        attempts: how often it was tried.
+        cost: US dollars, as far as they are known.
+        unknown_costs: how many calls cost an unknown amount there.
+        input_tokens: of its answers, usable or not, as far as it reports them.
+        output_tokens: the same of output.
+    """
+
+    answered: int = 0
+    attempts: int = 0
+    cost: float = 0.0
+    unknown_costs: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @classmethod
+    def of(cls, leg: Leg, *, answered: bool) -> Share:
+        """The share of one call."""
+        return cls(
+            answered=int(answered),
+            attempts=leg.attempts,
+            cost=leg.cost or 0.0,
+            unknown_costs=int(leg.cost is None),
+            input_tokens=leg.input_tokens or 0,
+            output_tokens=leg.output_tokens or 0,
+        )
+
+    def __add__(self, other: Share) -> Share:
+        return Share(
+            answered=self.answered + other.answered,
+            attempts=self.attempts + other.attempts,
+            cost=self.cost + other.cost,
+            unknown_costs=self.unknown_costs + other.unknown_costs,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
+
+def added(*shares: Mapping[str, Share]) -> dict[str, Share]:
+    """The shares of several parts of a job, target by target."""
+    total: dict[str, Share] = {}
+    for each in shares:
+        for target, share in each.items():
+            total[target] = total.get(target, Share()) + share
+    return total
+
+
 def parsed(text: str) -> Route | None:
     """The route that a text describes, in the form of ``str(route)``; None if it is a model's plain name.
 

@@ -84,6 +84,37 @@ def test_status_of_a_run_that_goes_on(capsys: pytest.CaptureFixture[str]) -> Non
     assert "to continue" not in said
 
 
+def test_status_says_what_each_target_of_a_route_did(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user could not tell which provider answered, and which one was paid."""
+    first = json.dumps([{"target": "a/m", "attempts": 1, "cost": 0.25, "output_tokens": 2}])
+    second = json.dumps(
+        [{"target": "a/m", "left": "RateLimited", "attempts": 2, "cost": 0.0}, {"target": "b/m", "attempts": 1}]
+    )
+    trails = {0: first, 1: second, 3: second, 4: "{", 5: "[1]"}
+    items = [item(index, trail=trail.encode()) for index, trail in trails.items()]
+    with writing(*items, item(2), item(6, **FAILED, trail=second.encode())):
+        said, facts = told(capsys), json.loads(told(capsys, "--json"))
+    told_of = "targets b/m 2 answers (66 %) in 3 attempts, unknown a/m 1 answer (33 %) in 7 attempts, $0.2500 cost"
+    assert told_of in " ".join(said.split())
+    assert list(facts["targets"]) == ["b/m", "a/m"]
+    assert facts["targets"]["a/m"] == {
+        "answered": 1,
+        "attempts": 7,
+        "cost": 0.25,
+        "unknown_costs": 0,
+        "input_tokens": 0,
+        "output_tokens": 2,
+    }
+    assert facts["targets"]["b/m"]["unknown_costs"] == 3
+
+
+def test_status_of_a_run_without_a_route_names_no_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each run would have a line that says the model's name again."""
+    with writing(item(0), total=1):
+        assert "targets" not in told(capsys)
+        assert json.loads(told(capsys, "--json"))["targets"] == {}
+
+
 def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     """A user would not know that running the same command again is enough."""
     with writing(item(0), item(1, state="unsent", answer=None, cost=None), state="interrupted"):

@@ -5,6 +5,7 @@ from flatout.cli.terminal import lay_out
 from flatout.runs.job import RunEnd
 from flatout.runs.story.progress import Failure, Progress, PromptCacheUse, Spent
 from flatout.values.budget import Standing
+from flatout.values.route import Share
 
 DONE = RunEnd(interrupted=False, unfinished=0, run_file="a.jsonl.flatout", output="a.jsonl")
 BROKEN = RunEnd(interrupted=True, unfinished=1_719, run_file="a.jsonl.flatout", output="a.jsonl")
@@ -47,6 +48,17 @@ def test_the_headline_counts_everything_once() -> None:
         == "Stopped after 2.0 s: 3 answered, 7 still to do."
     )
     assert headline(Progress(resumed=5), DONE) == "Nothing left to do: 5 finished before."
+
+
+def test_the_summary_says_what_each_target_of_a_route_did() -> None:
+    """A user could not tell which provider answered, and which one was paid."""
+    progress = full()
+    progress.shares = {"a/m": Share(answered=30, attempts=31, cost=0.5)}
+    assert "targets" not in text(progress)
+    progress.earlier = Spent(shares={"b/m": Share(answered=10, attempts=10, cost=0.25, unknown_costs=1)})
+    progress.shares = {"a/m": Share(answered=30, attempts=31, cost=0.5), "b/m": Share(answered=20, attempts=20)}
+    said = " ".join(text(progress).split())
+    assert "targets a/m 30 answers (50 %) in 31 attempts, $0.5000 b/m 30 answers (50 %), ≥ $0.2500 cost" in said
 
 
 def test_the_summary_says_what_the_prompt_cache_saved() -> None:

@@ -12,6 +12,7 @@ from flatout.journey import Journey
 from flatout.runs.story.progress import Progress, PromptCacheUse
 from flatout.runs.story.tally import Tally
 from flatout.values import Call, Reply, Result, Usage
+from flatout.values.route import Leg, Share
 
 
 class Client:
@@ -68,6 +69,18 @@ def test_answers_failures_and_rows_held_back_are_told_apart(tally: Tally, progre
         "Refused": (1, 2),
         "AuthenticationError": (1, 3),
         "CircuitOpen": (2, 4),
+    }
+
+
+def test_what_each_target_of_a_route_did_is_added_up(tally: Tally, progress: Progress) -> None:
+    """The summary would name targets that have answered nothing."""
+    legs = (Leg("a/m", left="RateLimited", attempts=2, cost=0.0), Leg("b/m", attempts=1, cost=0.25))
+    tally.finished(Result(index=0, reply=Reply(text="yes"), trail=legs), 0)
+    tally.finished(Result(index=1, error=RateLimited("fast"), trail=legs[:1]), 1)
+    tally.finished(Result(index=2, reply=Reply(text="yes")), 2)
+    assert progress.shares == {
+        "a/m": Share(attempts=4, cost=0.0),
+        "b/m": Share(answered=1, attempts=1, cost=0.25),
     }
 
 

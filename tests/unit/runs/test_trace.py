@@ -13,6 +13,7 @@ from msgspec import UNSET
 from flatout.runs.story.node import SHOWN, Node, summed, tree
 from flatout.runs.story.tree import trace
 from flatout.store import History, Item, Noted, Tried
+from flatout.values.route import Leg
 
 END = 1_000.0
 
@@ -308,3 +309,45 @@ def test_a_question_with_a_picture_shows_its_text_and_the_pictures_name() -> Non
     content = ["What is", image, nameless, {"type": "text", "text": "this?"}, url]
     row = built(item=item(prompt=msgspec.json.encode({"messages": [{"role": "user", "content": content}]})))
     assert only(row, "asked").detail == "What is [image cat.png] [image image/png] this? [image_url]"
+
+
+def test_a_route_shows_its_targets_with_their_attempts() -> None:
+    """A user could not see why a row left a target, nor what it cost there."""
+    trail = (
+        Leg("a/m", left="RateLimited", attempts=2, cost=0.0),
+        Leg("b/m", attempts=1, cost=0.25, input_tokens=10, output_tokens=2),
+    )
+    tries = (
+        tried(1, -9.0, "lost", target="b/m"),
+        tried(1, -3.9, "retried", target="a/m"),
+        tried(2, -2.0, "retried", target="a/m", after="RateLimited: too fast"),
+        tried(3, -1.0, target="b/m", after="RateLimited: too fast"),
+    )
+    row = built(item=item(attempts=3, trail=msgspec.json.encode(trail)), attempts=tries)
+    assert kinds(row) == ["asked", "attempt", "target", "target", "wait", "wait", "answer"]
+    left, answered = (node for node in row.children if node.kind == "target")
+    assert (left.name, left.outcome, left.detail, left.cost, left.input_tokens) == (
+        *("a/m", "left", "RateLimited", 0.0),
+        UNSET,
+    )
+    assert [node.name for node in left.children] == ["1", "2"]
+    assert (answered.name, answered.outcome, answered.cost, answered.output_tokens) == ("b/m", "answered", 0.25, 2)
+    assert [node.outcome for node in answered.children] == ["answered"]
+    assert (row.cost, row.input_tokens) == (0.25, 10)
+
+
+def test_the_slower_of_two_attempts_is_no_retry() -> None:
+    """A hedge would look like a failure of the target that was only slower."""
+    trail = (Leg("b/m", left="Hedged", attempts=1), Leg("a/m", attempts=1, cost=0.25))
+    tries = (tried(1, -3.9, "retried", target="a/m"), tried(2, -2.0, target="b/m"))
+    row = built(item=item(trail=msgspec.json.encode(trail)), attempts=tries)
+    slower, answered = (node for node in row.children if node.kind == "target")
+    assert [node.outcome for node in slower.children] == ["cancelled"]
+    assert [(node.outcome, node.detail) for node in answered.children] == [("answered", None)]
+
+
+def test_a_route_of_which_one_target_was_enough_looks_like_a_model() -> None:
+    """Each row would have one more level that says nothing."""
+    trail = msgspec.json.encode((Leg("o/m", attempts=1, cost=0.25),))
+    assert kinds(built(item=item(trail=trail), attempts=(tried(1, -1.0),)))[:2] == ["asked", "attempt"]
+    assert kinds(built(item=item(trail=b"{"), attempts=(tried(1, -1.0),)))[:2] == ["asked", "attempt"]

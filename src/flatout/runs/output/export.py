@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from flatout.durable.records import is_cached
+from flatout.durable.records import is_cached, trail_of
 from flatout.errors import RunDamaged, RunMismatch
 from flatout.runs.stored import restored
 from flatout.store import Choice, Item, RunReader, salvage
@@ -99,9 +99,8 @@ def export(
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
     damage, last = _Damage(), LAST if rows is None else rows - 1
-    with _opened(run_file, select, last, at_least, salvaged, damage) as (look, has_raw, has_cached, parsed, known):
-        settled = _Settled(look)
-        raw = select != "answered" and has_raw()
+    with _opened(run_file, select, last, at_least, salvaged, damage) as source:
+        settled = _Settled(source.look)
         shown = (
             (lambda: _read(settled(), damage)) if own is None else (lambda: _beside(settled(), own(), run_file, damage))
         )
@@ -111,10 +110,11 @@ def export(
             columns,
             format=format,
             neutralise=neutralise,
-            cached=select != "failed" and has_cached(),
-            parsed=parsed,
-            raw=raw,
-            types=types or known,
+            routed=source.routed(),
+            cached=select != "failed" and source.cached(),
+            parsed=source.parsed,
+            raw=select != "answered" and source.unusable(),
+            types=types or source.types,
             claim=claim,
         )
     if damage.rows and warn is None:
@@ -139,18 +139,33 @@ class _Damage:
         self.rows.add(index)
 
 
+class _Source(NamedTuple):
+    """A run file that is open for an export.
+
+    Attributes:
+        look: reads its items.
+        unusable: whether some answers were unusable.
+        cached: whether some come from a cache.
+        routed: whether some calls had a choice of targets.
+        parsed: whether answers were to be parsed.
+        types: the types of the rows' columns; None if it does not say.
+    """
+
+    look: ReadItems
+    unusable: Callable[[], bool]
+    cached: Callable[[], bool]
+    routed: Callable[[], bool]
+    parsed: bool = False
+    types: str | None = None
+
+
 @contextmanager
 def _opened(
     run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
-) -> Iterator[tuple[ReadItems, Callable[[], bool], Callable[[], bool], bool, str | None]]:
-    """Open a run file for an export.
-
-    Yields a reader of the items, whether some answers were unusable, whether some come from a cache, whether answers
-    were to be parsed, and the types of the rows' columns.
-    """
+) -> Iterator[_Source]:
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
-        yield (
+        yield _Source(
             lambda: (
                 item
                 for item in salvage(run_file, damage)
@@ -158,8 +173,7 @@ def _opened(
             ),
             lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
             lambda: any(map(is_cached, salvage(run_file))),
-            False,
-            None,
+            lambda: any(item.trail for item in salvage(run_file)),
         )
         return
     with RunReader.open(run_file) as reader:
@@ -169,7 +183,7 @@ def _opened(
             )
         parsed = "output" in (reader.info().job.get("params") or {})
         look = partial(reader.items, select, last=last, damaged=damage)
-        yield look, reader.unusable, reader.has_cached, parsed, reader.fact(TYPES)
+        yield _Source(look, reader.unusable, reader.has_cached, reader.has_trails, parsed, reader.fact(TYPES))
 
 
 class _Settled:
@@ -245,6 +259,7 @@ def _columns(item: Item) -> dict[str, Any]:
 
 
 def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> AnsweredRow:
+    trail = trail_of(item)
     unusable = item.answer if item.state != "answered" else None
     answer: Any = msgspec.json.decode(item.output) if item.output is not None else item.answer
     return AnsweredRow(
@@ -258,6 +273,7 @@ def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> AnsweredR
         cost=item.cost,
         attempts=item.attempts,
         seconds=round(item.seconds, 3) if item.seconds is not None else None,
+        target=trail[-1].target if trail else None,
         cached=is_cached(item),
         repaired=bool(item.repaired),
         raw_answer=unusable,

@@ -43,6 +43,7 @@ _FIXED_TYPES = {
     "cost": "double",
     "attempts": "int64",
     "seconds": "double",
+    "target": "string",
     "cached": "bool",
     "repaired": "bool",
     "raw_answer": "string",
@@ -63,6 +64,7 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
         cost: US dollars.
         attempts: how many times the call was tried.
         seconds: from the call's start, queueing included, to its end.
+        target: which target of a route answered, or was tried last.
         cached: whether the answer comes from a cache.
         repaired: whether the parsed object comes from an answer that was not valid JSON as it stood.
         raw_answer: the model's text, if it could not be used.
@@ -78,17 +80,18 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     attempts: int | None = None
     seconds: float | None = None
+    target: str | None = None
     cached: bool | None = None
     repaired: bool | None = None
     raw_answer: str | None = None
 
 
 ALL_COLUMNS = AnsweredRow.__struct_fields__[1:]
-"""The columns that a run may add, in order. ``cached``, ``repaired`` and ``raw_answer`` appear only if they have
-something to say.
+"""The columns that a run may add, in order. ``target``, ``cached``, ``repaired`` and ``raw_answer`` appear only if they
+have something to say.
 """
 
-ANSWER_COLUMNS = ALL_COLUMNS[:-3]
+ANSWER_COLUMNS = ALL_COLUMNS[:-4]
 """The columns that every run adds."""
 
 ANYTHING = Claim(overwrite=True)
@@ -169,6 +172,7 @@ def write(
     *,
     format: str | None = None,
     neutralise: bool = False,
+    routed: bool = False,
     cached: bool = False,
     parsed: bool = False,
     raw: bool = False,
@@ -186,6 +190,7 @@ def write(
         columns: all the input's columns, in order; None if unknown.
         format: one of `OUTPUT_FORMATS`; overrides the suffix.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
+        routed: whether some calls had a choice of targets; adds the column ``target``.
         cached: whether some answers come from a cache; adds the column ``cached``.
         parsed: whether answers were to be parsed; adds the column ``repaired``.
         raw: whether some answers could not be used; adds the column ``raw_answer`` with their text.
@@ -201,7 +206,7 @@ def write(
     chosen = output_format(path, format)
     if columns is None:
         columns = _taken_names(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
-    extra = {"cached": cached, "repaired": parsed, "raw_answer": raw}
+    extra = {"target": routed, "cached": cached, "repaired": parsed, "raw_answer": raw}
     fields = (*ANSWER_COLUMNS, *(name for name, wanted in extra.items() if wanted))
     names = answer_names(frozenset(columns), fields)
     try:

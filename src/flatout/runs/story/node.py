@@ -24,9 +24,9 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event, with the events within it.
 
     Attributes:
-        kind: ``row``, ``call``, ``attempt``, ``wait``, ``asked``, ``answer``, ``tool call``, ``step``; for an agent its
-            stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``, ``execute``, ``verify``; within a
-            ``tool`` its ``result``.
+        kind: ``row``, ``call``, ``attempt``, ``target`` (of a route), ``wait``, ``asked``, ``answer``, ``tool call``,
+            ``step``; for an agent its stages: ``classify``, ``plan``, ``act``, ``tool``, ``guard``, ``approve``,
+            ``execute``, ``verify``; within a ``tool`` its ``result``.
         name: the model, tool or stage; the attempt's number; the cause of a wait.
         start: seconds since the item began; below 0 for events of an earlier process.
         seconds: how long it took; None if unknown.
@@ -34,7 +34,7 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
         may_cost: the most that an attempt may have cost, in US dollars, if its end is unknown. A row has it beside
             ``cost``. None if unknown.
         target: where an attempt was sent.
-        outcome: ``answered``, ``failed``, ``retried``, ``lost``, ``in flight`` …; the verdict of a guardrail.
+        outcome: ``answered``, ``failed``, ``retried``, ``left``, ``lost``, ``in flight`` …; the verdict of a guardrail.
         detail: why it failed, or the text of a message; cut to 500 characters.
     """
 

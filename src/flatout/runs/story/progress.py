@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from msgspec import Struct
 
 from flatout.values.budget import Standing
+from flatout.values.route import Share, added
 
 PROMPT_CACHE = "prompt_cache"
 """The name under which the run file keeps the `PromptCacheUse` of a run."""
@@ -90,6 +91,7 @@ class Spent(Struct, frozen=True, kw_only=True):
         unpriced: rows of unknown cost, and attempts of unknown cost from processes that died.
         cut_off: answers that were cut off at the token limit.
         prompt_cache: what was taken from the providers' prompt caches.
+        shares: what each target did, by its name, if a route has several.
     """
 
     input_tokens: int = 0
@@ -98,6 +100,7 @@ class Spent(Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     cut_off: int = 0
     prompt_cache: PromptCacheUse = PromptCacheUse()
+    shares: Mapping[str, Share] = {}
 
 
 class Progress(Struct):
@@ -121,6 +124,7 @@ class Progress(Struct):
         rising: whether the search has not met the limit yet.
         input_tokens, output_tokens: of this process, as far as providers report them.
         prompt_cache: what this process took from the providers' prompt caches.
+        shares: what each target did for this process, by its name, if a route has several.
         cost: US dollars that this process is known to have spent.
         unpriced: attempts that may have been billed an unknown amount.
         budget: how the budget stands; None without one.
@@ -160,6 +164,7 @@ class Progress(Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     prompt_cache: PromptCacheUse = PromptCacheUse()
+    shares: dict[str, Share] = {}
     cost: float = 0.0
     unpriced: int = 0
     budget: Standing | None = None
@@ -195,6 +200,7 @@ class Progress(Struct):
             unpriced=before.unpriced + self.unpriced,
             cut_off=before.cut_off + self.cut_off,
             prompt_cache=before.prompt_cache + self.prompt_cache,
+            shares=added(before.shares, self.shares),
         )
 
     @property

@@ -11,6 +11,7 @@ from flatout.errors import CallError, RateLimited
 from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
 from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
+from flatout.values.route import Share
 
 from .progress import Failure, Progress, PromptCacheUse
 
@@ -47,6 +48,8 @@ class Tally:
             progress.output_tokens += reply.usage.output_tokens or 0
             if reply.usage.cached_tokens or reply.usage.cache_write_tokens:
                 progress.prompt_cache += self._prompt_cache(result, reply.usage)
+        if result.trail:
+            self._share(result)
         if result.error is None:
             progress.answered += 1
             progress.cut_off += reply is not None and reply.finish_reason == "length"
@@ -62,6 +65,13 @@ class Tally:
             progress.failures[name] = Failure(1, str(result.error), index + 1, hint)
         else:
             failure.count += 1
+
+    def _share(self, result: Result[Any]) -> None:
+        """Count what each target did for a row."""
+        shares, last = self._progress.shares, len(result.trail) - 1
+        for place, leg in enumerate(result.trail):
+            share = Share.of(leg, answered=result.error is None and place == last)
+            shares[leg.target] = shares.get(leg.target, Share()) + share
 
     def _prompt_cache(self, result: Result[Any], usage: Usage) -> PromptCacheUse:
         saved = self._client.saved(result) or 0.0

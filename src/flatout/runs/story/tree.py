@@ -6,7 +6,7 @@ collector. A run file may contain anything: unexpected data is shown as it is an
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
@@ -16,10 +16,12 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from flatout.durable.map import KeptCall
-from flatout.durable.records import is_cached
+from flatout.durable.records import is_cached, trail_of
 from flatout.durable.steps import KINDS, KeptStep
+from flatout.journey import SLOWER
 from flatout.store import History, Item, Noted, Tried
 from flatout.values import ToolCall
+from flatout.values.route import Leg
 
 from .agent import AgentTrace, agent_steps, is_trace, trace_of
 from .node import Node, as_text, shortened, summed, tree, waited
@@ -57,7 +59,7 @@ class _Tracer:
         elif self._history.journal or any(place is not None for place in self._tried):
             middle = self._function()
         else:
-            middle = self._attempts(None, _end(item))
+            middle = self._route(self._attempts(None, _end(item)))
         tokens = _tokens(item, agent, middle)
         return Node(
             kind="row",
@@ -87,6 +89,21 @@ class _Tracer:
     def _attempts(self, place: str | None, end: float | None) -> tuple[Node, ...]:
         tried = self._tried.get(place, [])
         return tuple(self._attempt(one, after, end) for one, after in zip_longest(tried, tried[1:]))
+
+    def _route(self, attempts: tuple[Node, ...]) -> tuple[Node, ...]:
+        """The attempts below the targets of their route, if there were several. Earlier processes' stand before."""
+        item = self._history.item
+        trail = _trail(item)
+        if item is None or len(trail) < 2:
+            return attempts
+        rest, targets = list(attempts), deque[Node]()
+        for leg in reversed(trail):
+            ends = not targets and item.state == "answered"
+            own = _last(rest, leg)
+            if own and (ends or leg.left == SLOWER):
+                own[-1] = replace(own[-1], outcome="answered" if ends else "cancelled", detail=None)
+            targets.appendleft(_target(leg, "answered" if ends else "left", own))
+        return (*rest, *targets)
 
     def _attempt(self, tried: Tried, following: Tried | None, end: float | None) -> Node:
         """One attempt. Numbers start anew in each process, which distinguishes a retry from a resumed run."""
@@ -231,6 +248,34 @@ def _beginning(history: History, now: float) -> float:
 
 def _end(item: Item | None) -> float | None:
     return item.finished_at if item is not None else None
+
+
+def _trail(item: Item | None) -> tuple[Leg, ...]:
+    try:
+        return trail_of(item) if item is not None else ()
+    except msgspec.MsgspecError:
+        return ()
+
+
+def _last(attempts: list[Node], leg: Leg) -> list[Node]:
+    """Take the last attempts at a leg's target, as many as it had."""
+    places = [place for place, node in enumerate(attempts) if node.target == leg.target]
+    return [attempts.pop(place) for place in reversed(places[-leg.attempts :] if leg.attempts else ())][::-1]
+
+
+def _target(leg: Leg, outcome: str, attempts: list[Node]) -> Node:
+    counted = leg.input_tokens is not None or leg.output_tokens is not None
+    return Node(
+        kind="target",
+        name=leg.target,
+        start=attempts[0].start if attempts else None,
+        input_tokens=leg.input_tokens if counted else UNSET,
+        output_tokens=leg.output_tokens if counted else UNSET,
+        cost=leg.cost,
+        outcome=outcome,
+        detail=leg.left or None,
+        children=tuple(attempts),
+    )
 
 
 def _error(item: Item | None) -> str | None:

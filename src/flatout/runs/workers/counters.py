@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from flatout.runs.story.progress import Failure, Progress, PromptCacheUse
+from flatout.values.route import added
 
 _SUMS = (
     *("cached", "saved", "cut_off", "input_tokens", "output_tokens", "retries", "throttled", "call_seconds"),
@@ -25,6 +26,7 @@ def add_up(parts: Sequence[Progress], into: Progress) -> None:
         setattr(into, name, {target: why for part in parts for target, why in getattr(part, name).items()})
     into.waits = _summed(part.waits for part in parts)
     into.prompt_cache = sum((part.prompt_cache for part in parts), PromptCacheUse())
+    into.shares = added(*(part.shares for part in parts))
     into.failures = _failures(part.failures for part in parts)
     into.searched = frozenset(cause for part in parts for cause in part.searched)
     into.hosted = all(part.hosted for part in parts)

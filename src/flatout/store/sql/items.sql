@@ -57,6 +57,21 @@ SELECT
   count(*) FILTER (WHERE finished_at >= run.opened_at) / (max(finished_at) - max(run.opened_at)) AS rate
 FROM run LEFT JOIN items;
 
+-- shares: Add up what each target of a route did; the last one of a trail answered, if the item has an answer.
+SELECT
+  coalesce(json_extract(leg.value, '$.target'), '') AS target,
+  count(*) FILTER (
+    WHERE items.state = 'answered' AND leg.key = json_array_length(trail) - 1
+  ) AS answered,
+  CAST(total(json_extract(leg.value, '$.attempts')) AS INTEGER) AS attempts,
+  total(json_extract(leg.value, '$.cost')) AS cost,
+  count(*) FILTER (WHERE json_extract(leg.value, '$.cost') IS NULL) AS unknown_costs,
+  CAST(total(json_extract(leg.value, '$.input_tokens')) AS INTEGER) AS input_tokens,
+  CAST(total(json_extract(leg.value, '$.output_tokens')) AS INTEGER) AS output_tokens
+FROM items, json_each(CASE WHEN json_valid(trail) THEN trail ELSE '[]' END) AS leg
+WHERE trail IS NOT NULL AND leg.type = 'object'
+GROUP BY 1 ORDER BY answered DESC, target;
+
 -- counts: Count items by state.
 SELECT
   count(*) FILTER (WHERE state = 'answered'),
@@ -69,6 +84,9 @@ SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT N
 
 -- has_cached: Check whether an answer took no attempt, because it came from a cache.
 SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND cost = 0 AND answer IS NOT NULL);
+
+-- has_trails: Check whether an item had a choice of targets.
+SELECT EXISTS (SELECT 1 FROM items WHERE trail IS NOT NULL);
 
 -- errors: Count failures by class, each with its first example.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
