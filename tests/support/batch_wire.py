@@ -22,8 +22,8 @@ class Killed(BaseException):
 class Answer:
     """An answer that arrives in pieces."""
 
-    def __init__(self, body: bytes, cut: bool) -> None:
-        self.status = 200
+    def __init__(self, body: bytes, cut: bool, status: int = 200) -> None:
+        self.status = status
         self.headers: dict[str, str] = {}
         self._body = body
         self._cut = cut
@@ -54,6 +54,7 @@ class BatchWire:
         cut: whether the next file of results breaks off.
         fate: what becomes of a row: "answered", "missing", "expired", or a status of an error.
         fails: what becomes of a whole batch: its errors; None if it is run.
+        ahead: seconds that its clock is ahead of ours.
         on_event: called before and after each request.
     """
 
@@ -74,6 +75,7 @@ class BatchWire:
         self.fails: Callable[[list[dict[str, Any]]], dict[str, Any] | None] = lambda _rows: None
         self.on_event: Callable[[str], None] = lambda _what: None
         self.closed = False
+        self.ahead = 0.0
 
     async def send(self, request: Request) -> Response:
         path = request.url.partition("/v1")[2].partition("?")[0]
@@ -93,7 +95,10 @@ class BatchWire:
         self.on_event(f"before results {name}")
         self.requests.append(f"GET /files/{name}/content")
         self.cut, cuts = max(0, self.cut - 1), self.cut > 0
-        yield Answer(self.files[name], cuts)
+        if (refusal := self.instead("GET", f"/files/{name}/content")) is not None:
+            yield Answer(refusal.body, False, refusal.status)
+        else:
+            yield Answer(self.files[name], cuts)
         self.on_event(f"after results {name}")
 
     async def close(self) -> None:
@@ -138,7 +143,7 @@ class BatchWire:
             "status": "validating",
             "input_file_id": body["input_file_id"],
             "metadata": body["metadata"],
-            "created_at": int(self._now()),
+            "created_at": int(self._now() + self.ahead),
             "output_file_id": None,
             "error_file_id": "",
             "ends_at": self._now() + self.seconds * (0.5 + self.random.random()),

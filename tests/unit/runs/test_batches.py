@@ -39,6 +39,7 @@ class Job:
         self.run_file = folder / "out.jsonl.flatout"
         self.wire = BatchWire()
         self.key = "sk-1"
+        self.later = 0.0
         self.runner: Runner | None = None
         self.prompts = [f"prompt {n}" for n in range(rows)]
         self.write(self.prompts)
@@ -61,7 +62,7 @@ class Job:
 
     def now(self) -> float:
         """The virtual world goes on from command to command."""
-        return max([0.0, *(job["created_at"] + 1 - EPOCH for job in self.wire.jobs.values())])
+        return self.later + max([0.0, *(job["created_at"] + 1 - EPOCH for job in self.wire.jobs.values())])
 
     def written(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.read_text().splitlines()]

@@ -10,6 +10,8 @@ from flatout.store.ledger import Placed
 
 from .format import Line
 
+_DIGITS = 18  # of an index
+
 
 class Packed(Struct, frozen=True, gc=False):
     """A row in a box.
@@ -70,4 +72,5 @@ def key_of(stamp: str, index: int) -> str:
 def index_of(stamp: str, key: str) -> int | None:
     """The index of a row by its name; None if the name is not one of a batch with this stamp."""
     found, _, index = key.rpartition("-")
-    return int(index) if found == stamp and index.isascii() and index.isdecimal() else None
+    known = found == stamp and len(index) <= _DIGITS and index.isascii() and index.isdecimal()
+    return int(index) if known else None

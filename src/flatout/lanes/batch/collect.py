@@ -11,25 +11,31 @@ import random
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from flatout.errors import CallError, InvalidRequest, TransportError
+from flatout.errors import CallError, InvalidRequest, ProtocolError, TransportError
 from flatout.policies.failures.backoff import overload_delay
 from flatout.store.ledger import Batch, RowState
 
 from .box import index_of
 from .desk import Desk, log
-from .format import Found, Job
+from .format import Found, Job, ResultReader
 from .submit import Submitter
-from .wire import TRIES
+from .wire import TRIES, Unreadable
 
 TOGETHER = 500
 """Results that are committed together."""
 
 OVERTIME = 3_600.0
-"""Seconds after the provider's own expiry at which a batch that has not ended is cancelled; after twice as long its
-rows count as missing."""
+"""Seconds after the provider's own expiry at which a batch that has not ended is cancelled. If it has not ended as long
+after that either, its rows count as missing. Until then it may hold answers that are paid for."""
+
+ABANDONED = 7 * 86_400.0
+"""Seconds after the provider's own expiry at which a process need not have waited itself for a cancelled batch to end:
+one that cron starts ends at once."""
 
 SOONEST, LATEST = 2.0, 120.0
 """Seconds between two looks at a batch: a twentieth of its age, within these."""
+
+_GONE = ("unknown", "denied")  # it is not there; to a refused key the wire raises an error
 
 _Result = tuple[int, RowState, int | None, bytes | None]
 
@@ -45,13 +51,13 @@ class Collector:
     def __init__(self, desk: Desk, submitter: Submitter) -> None:
         self._desk = desk
         self._submitter = submitter
-        self._due: dict[int, float] = {}
-        self._cancelled: set[int] = set()
+        self._looked: dict[int, tuple[float, float]] = {}  # when, and when again
+        self._cancelled: dict[int, float] = {}
         self.done: dict[int, int] = {}
 
     def due(self) -> float | None:
         """When the next batch wants to be looked at; Unix time; None if there is none."""
-        times = [self._due.get(number, 0.0) for number in self._desk.batches]
+        times = [self._looked.get(number, (0.0, 0.0))[1] for number in self._desk.batches]
         return min(times) if times else None
 
     async def look(self, *, all: bool = False) -> bool:
@@ -63,12 +69,19 @@ class Collector:
         """
         changed = False
         for batch in list(self._desk.batches.values()):
-            if not all and self._desk.wall() < self._due.get(batch.number, 0.0):
+            if not all and not self._is_due(batch):
                 continue
             changed |= await self._look_at(batch)
-            age = self._desk.wall() - batch.intended_at
-            self._due[batch.number] = self._desk.wall() + min(LATEST, max(SOONEST, age / 20))
+            if batch.number in self._desk.batches:
+                now = self._desk.wall()
+                age = now - batch.intended_at
+                self._looked[batch.number] = now, now + min(LATEST, max(SOONEST, age / 20))
         return changed
+
+    def _is_due(self, batch: Batch) -> bool:
+        """Whether a batch wants to be looked at; at once if the clock was set back."""
+        looked, again = self._looked.get(batch.number, (0.0, 0.0))
+        return not looked <= self._desk.wall() < again
 
     async def cancel(self) -> None:
         """Ask the provider to cancel every batch. What is finished by then is still collected."""
@@ -84,7 +97,7 @@ class Collector:
                 for file in batch.all_files:
                     if (request := desk.format.delete(file)) is not None:
                         refused = desk.format.refused(await desk.wire.patiently(request, tries=2))
-                        if refused is not None and refused[0] != "unknown":  # unknown: it is gone already
+                        if refused is not None and refused[0] not in _GONE:
                             raise InvalidRequest(refused[1])
             except CallError as error:
                 log.warning("the files of batch %d are not deleted yet: %s", batch.number, error)
@@ -98,7 +111,10 @@ class Collector:
         if batch.state == "intended":
             if batch.number in desk.told_full and desk.rests:
                 return False
-            await self._submitter.settle(batch)
+            try:
+                await self._submitter.settle(batch)
+            except TransportError as error:
+                log.info("batch %d is not settled yet: %s", batch.number, error)
             return batch.number not in desk.batches
         assert batch.job is not None
         try:
@@ -108,8 +124,10 @@ class Collector:
         except TransportError as error:
             log.info("batch %d is not reached: %s", batch.number, error)
             return False
-        if job is None or job.state == "open":
-            if job is not None and job.done is not None:
+        if job is None:
+            return refused is not None and refused[0] in _GONE and await self._lost(batch)
+        if job.state == "open":
+            if job.done is not None:
                 self.done[batch.number] = job.done
             return await self._overdue(batch)
         if job.state == "failed":
@@ -117,15 +135,33 @@ class Collector:
             return True
         return await self._collect(batch, job)
 
+    def _late(self, batch: Batch) -> float:
+        """Seconds since the provider should have given a batch up."""
+        return self._desk.wall() - (batch.opened_at or batch.intended_at) - self._desk.format.caps.seconds
+
     async def _overdue(self, batch: Batch) -> bool:
-        """What is done about a batch that has not ended, or that the provider does not know."""
-        late = self._desk.wall() - (batch.opened_at or batch.intended_at) - self._desk.format.caps.seconds
-        if late > 2 * OVERTIME:
-            await self._end(batch, ())
-            return True
-        if late > OVERTIME:
+        """What is done about a batch that has not ended: it is cancelled, and has time to end after that."""
+        late = self._late(batch)
+        if late <= OVERTIME:
+            return False
+        try:
             await self._cancel(batch)
-        return False
+        except CallError as error:
+            log.info("batch %d is not cancelled yet: %s", batch.number, error)
+            return False
+        now = self._desk.wall()
+        waited = now - self._cancelled.setdefault(batch.number, now)
+        if waited < OVERTIME and late < ABANDONED:
+            return False
+        await self._end(batch, ())
+        return True
+
+    async def _lost(self, batch: Batch, files: Sequence[str] = ()) -> bool:
+        """What is done about a batch that the provider does not know, or whose results it does not have."""
+        if self._late(batch) <= 2 * OVERTIME:
+            return False
+        await self._end(batch, files)
+        return True
 
     async def _cancel(self, batch: Batch) -> None:
         desk = self._desk
@@ -136,8 +172,8 @@ class Collector:
         refused = desk.format.refused(response)
         if refused is not None and refused[0] == "again":
             raise desk.wire.error(response)
-        self._cancelled.add(batch.number)
-        self._due.pop(batch.number, None)
+        self._cancelled[batch.number] = desk.wall()
+        self._looked.pop(batch.number, None)
 
     async def _failed(self, batch: Batch, job: Job) -> None:
         """The provider refused a batch as a whole; nothing was run."""
@@ -159,18 +195,20 @@ class Collector:
     async def _collect(self, batch: Batch, job: Job) -> bool:
         """Take all results of a batch. False if they could not be read to the end; nothing is lost then."""
         results = _Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
-        if job.inline:
-            reader = self._desk.format.reader()
-            await results.take(reader.feed(job.inline))
-            await results.take(reader.end())
-        for file in job.files:
-            try:
+        files = (job.id,) if job.inline else job.files
+        try:
+            if job.inline:
+                reader = _Reader(self._desk.format.reader())
+                await results.take(reader.feed(job.inline))
+                await results.take(reader.end())
+            for file in job.files:
                 await self._read(results, file)
-            except TransportError as error:
-                log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
-                return False
+        except TransportError as error:
+            await results.commit()
+            log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
+            return isinstance(error, Unreadable) and await self._lost(batch, files)
         await results.commit()
-        await self._end(batch, (job.id,) if job.inline else job.files)
+        await self._end(batch, files)
         return True
 
     async def _read(self, results: _Results, file: str) -> None:
@@ -181,7 +219,7 @@ class Collector:
         """
         desk = self._desk
         for tried in range(1, TRIES + 1):
-            reader = desk.format.reader()
+            reader = _Reader(desk.format.reader())
             try:
                 async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
                     async for piece in pieces:
@@ -199,8 +237,27 @@ class Collector:
         desk = self._desk
         await desk.ledger.end(batch.number, files, desk.wall())
         desk.ended(batch)
-        self._due.pop(batch.number, None)
+        self._looked.pop(batch.number, None)
         self.done.pop(batch.number, None)
+
+
+class _Reader:
+    """A reader that tells a file that is none from a connection that broke off."""
+
+    def __init__(self, reader: ResultReader) -> None:
+        self._reader = reader
+
+    def feed(self, data: bytes) -> Sequence[Found]:
+        try:
+            return self._reader.feed(data)
+        except ProtocolError as error:
+            raise Unreadable(str(error)) from None
+
+    def end(self) -> Sequence[Found]:
+        try:
+            return self._reader.end()
+        except ProtocolError as error:
+            raise Unreadable(str(error)) from None
 
 
 class _Results:

@@ -60,6 +60,7 @@ class Desk:
         self.told_full: set[int] = set()
         self._ended: list[Past] = []
         self._rests = 0
+        self._rested_at = 0.0
         self._rest_until = 0.0
 
     def ended(self, batch: Batch) -> None:
@@ -76,8 +77,8 @@ class Desk:
 
     @property
     def rests(self) -> bool:
-        """Whether it takes no new batches for now."""
-        return self.wall() < self._rest_until
+        """Whether it takes no new batches for now. A clock that was set back ends the rest."""
+        return self._rested_at <= self.wall() < self._rest_until
 
     @property
     def rest_until(self) -> float:
@@ -86,8 +87,13 @@ class Desk:
 
     def rest(self) -> None:
         """Submit nothing new for a while."""
-        self._rest_until = self.wall() + min(LONGEST_REST, REST * 2.0**self._rests)
+        self._rested_at = self.wall()
+        self._rest_until = self._rested_at + min(LONGEST_REST, REST * 2.0**self._rests)
         self._rests += 1
+
+    def is_alone(self, batch: Batch) -> bool:
+        """Whether the provider has none of our batches beside this one, so that waiting for ours makes no room."""
+        return all(number == batch.number or number in self.told_full for number in self.batches)
 
     def change(self, batch: Batch, **fields: object) -> Batch:
         """Take over a change of a batch that the ledger has."""
@@ -103,8 +109,7 @@ class Desk:
 
     async def drop_full(self, batch: Batch, reason: str) -> None:
         """The queue is full: wait. If none of our batches fills it, this one alone is too large."""
-        alone = all(number == batch.number for number in self.batches)
-        most = smaller(batch.rows, batch.size, reason) if alone and batch.rows > 1 else None
+        most = smaller(batch.rows, batch.size, reason) if self.is_alone(batch) and batch.rows > 1 else None
         if most is not None:
             self.most = min(self.most, most)
         await self.drop(batch, reason, most=most)

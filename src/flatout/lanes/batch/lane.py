@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from flatout.config.folders import state_folder
 from flatout.durable.records import fingerprint
 from flatout.engine import Engine
-from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError
+from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.offers import batch_format
 from flatout.lanes.past import remember
 from flatout.providers import codec_for
@@ -25,7 +25,7 @@ from flatout.values import Call, Result, Target
 
 from .box import Box, Packed
 from .collect import Collector
-from .desk import Desk
+from .desk import Desk, log
 from .known import Known
 from .replay import Replay, Unanswered
 from .submit import Submitter
@@ -262,11 +262,10 @@ class BatchLane:
             await each.collector.clear(done)
 
     def _is_worth_it(self) -> bool:
-        now = self._wall()
-        if self.open_batches:
-            return self._changed and now - self._walked_at >= PASS_EVERY
-        resting = [each.desk.rest_until for each in self._targets.values() if each.deferred]
-        return self._changed or not resting or now >= min(resting)
+        if self.open_batches:  # a clock that was set back does not hold a pass up
+            return self._changed and not 0 <= self._wall() - self._walked_at < PASS_EVERY
+        deferring = [each for each in self._targets.values() if each.deferred]
+        return self._changed or not deferring or any(not each.desk.rests for each in deferring)
 
     def _nap(self) -> float:
         now = self._wall()
@@ -279,7 +278,10 @@ class BatchLane:
     async def _see(self, row: Row, known: BatchRow | None) -> None:
         """Decide about a row by what the ledger says of it."""
         each = self._of(row.call)
-        if known is not None and known.state != "kept" and known.fingerprint != fingerprint(row.made):
+        changed = known is not None and known.state != "kept" and known.fingerprint != fingerprint(row.made)
+        if changed and known is not None and known.state != "sent" and not known.told:
+            known = None  # it was not run as it was, so it may be put right
+        elif changed and known is not None:
             raise RunMismatch(
                 f"{self._name} belongs to another job: row {row.index + 1} has changed since it was submitted, "
                 f"in batch {known.batch}"
@@ -339,7 +341,14 @@ class BatchLane:
         self._numbers += 1
         self.submitted += len(box.rows)
         self._began[self._numbers] = self._wall()
-        await each.submitter.submit(self._numbers, box)
+        try:
+            await each.submitter.submit(self._numbers, box)
+        except TransportError as error:
+            if not any(batch.state == "open" for batch in self.open_batches):
+                raise
+            log.warning("batch %d is not submitted yet: %s", self._numbers, error)
+            each.deferred += len(box.rows)
+            each.desk.rest()
         self._changed |= self._numbers not in each.desk.batches  # it was refused, and its rows are back
 
     # Targets

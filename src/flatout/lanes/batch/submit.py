@@ -15,20 +15,20 @@ from contextlib import aclosing
 
 from msgspec.json import encode
 
-from flatout.errors import CallError, ConnectError, InvalidRequest, TransportError
+from flatout.errors import CallError, ConnectError, InvalidRequest, ServerError, TransportError
 from flatout.policies.failures.backoff import overload_delay
 from flatout.store.ledger import Batch
 
 from .box import Box, index_of
 from .desk import MOST_REFUSED, Desk
 from .format import Job, Line
-from .wire import TRIES, UPLOAD_SECONDS
+from .wire import TRIES, UPLOAD_SECONDS, Unreadable
 
 LOOKS = (0.0, 5.0, 25.0)
 """Seconds before each look at the provider's list, which may lag behind what was created."""
 
-EARLIER = 3_600.0
-"""Seconds that the provider's clock may be behind ours."""
+APART = 86_400.0
+"""Seconds that the provider's clock and ours may be apart."""
 
 CREATES = 3
 """How often a batch is created whose creation is not answered, nor to be found."""
@@ -88,7 +88,7 @@ class Submitter:
         elif creates <= CREATES:
             await self._create(batch, lines or (), creates=creates)
         else:
-            raise TransportError(f"{desk.target.name} did not say whether it created batch {batch.number}")
+            raise ServerError(f"{desk.target.name} did not say whether it created batch {batch.number}")
 
     # What is sent
 
@@ -149,7 +149,7 @@ class Submitter:
     async def _refused(self, batch: Batch, why: str, reason: str) -> None:
         """The provider took the upload or the batch not at all."""
         desk = self._desk
-        if why == "full" and batch.input_file is not None and len(desk.batches) > 1:
+        if why == "full" and batch.input_file is not None and not desk.is_alone(batch):
             desk.told_full.add(batch.number)  # the file is there: the batch is created when there is room
             desk.rest()
         elif why == "full":
@@ -198,22 +198,21 @@ class Submitter:
         return False
 
     async def _listed(self, batch: Batch) -> AsyncGenerator[Job, None]:
-        """The jobs that may be a batch: not older, not another's of ours, with as many rows."""
+        """The jobs that may be a batch: not another's of ours; and without labels, of its time, with as many rows."""
         desk = self._desk
         cursor: str | None = None
-        since = batch.intended_at - EARLIER
         while True:
             response = await desk.wire.patiently(desk.format.list(cursor))
-            if desk.format.refused(response) is not None:
-                raise desk.wire.error(response)
-            jobs, cursor = desk.format.listed(response, cursor)
+            refused = desk.format.refused(response)
+            if refused is not None:
+                raise TransportError(refused[1]) if refused[0] in ("again", "full") else desk.wire.error(response)
+            jobs, following = desk.format.listed(response, cursor)
             for job in jobs:
-                alike = desk.format.labels or job.rows in (None, batch.rows)
-                if alike and job.id not in desk.jobs and (job.created_at or since) >= since:
+                if job.id not in desk.jobs and (desk.format.labels or _is_alike(batch, job)):
                     yield job
-            oldest = min((job.created_at for job in jobs if job.created_at is not None), default=since)
-            if cursor is None or oldest < since:
+            if following in (None, cursor) or _goes_back_behind(jobs, batch.intended_at - APART):
                 return
+            cursor = following
 
     @staticmethod
     def _is_ours(batch: Batch, job: Job) -> bool:
@@ -224,13 +223,21 @@ class Submitter:
     async def _by_results(self, batch: Batch, jobs: Sequence[Job]) -> Job | None:
         """The job whose results are a batch's; None if there is none."""
         for job in jobs:
-            key = await self._first_key(job)
+            try:
+                key = await self._first_key(job)
+            except Unreadable:
+                continue
             if key is not None and index_of(batch.stamp, key) is not None:
                 return job
         return None
 
     async def _first_key(self, job: Job) -> str | None:
         desk = self._desk
+        if not job.files and not job.inline:  # a list may leave the results out
+            response = await desk.wire.patiently(desk.format.get(job.id))
+            if (refused := desk.format.refused(response)) is not None:
+                raise TransportError(refused[1]) if refused[0] in ("again", "full") else Unreadable(refused[1])
+            job = desk.format.job(response)
         if job.inline:
             return next((found.key for found in desk.format.reader().feed(job.inline)), None)
         for file in job.files:
@@ -240,6 +247,18 @@ class Submitter:
                     for found in reader.feed(piece):
                         return found.key
         return None
+
+
+def _is_alike(batch: Batch, job: Job) -> bool:
+    """Whether a job without a label may be a batch."""
+    apart = 0.0 if job.created_at is None else abs(job.created_at - batch.intended_at)
+    return job.rows in (None, batch.rows) and apart <= APART
+
+
+def _goes_back_behind(jobs: Sequence[Job], moment: float) -> bool:
+    """Whether a page of jobs goes back in time, as far as a moment: what follows is older still."""
+    times = [job.created_at for job in jobs if job.created_at is not None]
+    return bool(times) and times[0] > times[-1] and times[-1] < moment
 
 
 def _as_answer(message: str) -> bytes:

@@ -33,6 +33,10 @@ _FOR_NOW = frozenset({"again", "full"})
 _log = logging.getLogger("flatout")
 
 
+class Unreadable(TransportError):
+    """A file of results is not there, or is none. The connection is not to blame."""
+
+
 class Wire:
     """Sends requests of one target.
 
@@ -64,7 +68,7 @@ class Wire:
             forget(error)
             raise
         refused = self._format.refused(response)
-        if refused is not None and refused[0] == "denied":
+        if refused is not None and refused[0] == "denied" and not (request.method != "POST" and _is_gone(response)):
             raise self.error(response)
         return response
 
@@ -96,15 +100,16 @@ class Wire:
         """The body of an answer of any size, piece by piece.
 
         Raises:
-            TransportError: it broke off, or stopped.
-            CallError: the provider refused.
+            Unreadable: the provider has no such file.
+            TransportError: it broke off, or stopped, or the provider is in trouble.
+            CallError: the provider refuses the key.
         """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(SECONDS) as timeout, self._opened(request) as answer:
                 if not 200 <= answer.status < 300:
                     body = b"".join([piece async for piece in answer.chunks()])
-                    raise self.error(Response(answer.status, answer.headers, body))
+                    raise self._no_file(Response(answer.status, answer.headers, body))
                 async for piece in answer.chunks():
                     timeout.reschedule(None)  # the reader may take its time
                     yield piece
@@ -116,7 +121,19 @@ class Wire:
         """The error that a refusal is."""
         return error_of(response.status, response.headers, response.body, self._endpoint)
 
+    def _no_file(self, response: Response) -> CallError:
+        """The error for a file of results that is refused."""
+        why, reason = self._format.refused(response) or ("again", "")
+        if why == "denied" and not _is_gone(response):
+            return self.error(response)
+        return TransportError(reason) if why in ("again", "full") else Unreadable(reason)
+
     def _opened(self, request: Request) -> AbstractAsyncContextManager[Streamed]:
         download: Any = getattr(self._transport, "download", self._transport.stream)
         opened: AbstractAsyncContextManager[Streamed] = download(request)
         return opened
+
+
+def _is_gone(response: Response) -> bool:
+    """Whether there is nothing under an address, whatever the answer's words. It need not mean the whole endpoint."""
+    return response.status in (404, 410)

@@ -1,0 +1,182 @@
+"""Runs in the batch lane whose provider, network or clock is in trouble: nothing is lost, nothing is paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flatout import Client, FlatoutError
+from flatout.errors import ConnectError
+from flatout.lanes.batch.box import index_of
+from flatout.lanes.batch.formats.openrouter import batch_format
+from flatout.lanes.batch.submit import Submitter
+from flatout.layer import Response
+from flatout.store.ledger import Batch
+from flatout.testing import _clock, run_virtual
+
+from .test_batches import DAY, FULL, Job, first_time, job, lose, on_virtual_time, small
+
+__all__ = ["job", "on_virtual_time", "small"]
+
+
+def created(job: Job) -> int:
+    return job.wire.requests.count("POST /batches")
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_old_batches_survive_a_bad_minute(job: Job, status: int) -> None:
+    """Whoever collects days later, in a bad minute of the provider, would pay for all rows once more."""
+    job.run(detach=True)
+    job.later = 5 * DAY
+    job.wire.instead = lambda method, path: Response(status, {}, b"") if method == "GET" else None
+    job.run(detach=True)
+    job.wire.instead = lambda _method, _path: None
+    assert job.run().unfinished == 0
+    job.check()
+    assert created(job) == 4
+
+
+def test_an_old_batch_has_time_to_end_once_it_is_cancelled(job: Job) -> None:
+    """Its answers are paid for; they would be given up a moment before they are there."""
+    job.wire.seconds = 30 * DAY
+    job.run(detach=True)
+    job.later = 3 * DAY
+
+    def instead(method: str, path: str) -> Response | None:
+        if path.endswith("/cancel"):  # it is not cancelled at once, but it ends
+            each = job.wire.jobs[path.split("/")[2]]
+            each["ends_at"] = min(each["ends_at"], job.wire._now() + 600.0)
+            return Response(200, {}, json.dumps(job.wire._seen(each)).encode())
+        return None
+
+    job.wire.instead = instead
+    job.run(detach=True)
+    assert job.run().unfinished == 0
+    job.check()
+    assert created(job) == 4
+
+
+def test_results_are_waited_for(job: Job) -> None:
+    """A server in trouble would end the run."""
+    left = [20]
+
+    def instead(method: str, path: str) -> Response | None:
+        if path.endswith("/content") and left[0]:
+            left[0] -= 1
+            return Response(503, {}, b"")
+        return None
+
+    job.wire.instead = instead
+    assert job.run().unfinished == 0
+    job.check()
+
+
+@pytest.mark.parametrize("answer", [Response(404, {}, b"{}"), Response(200, {}, b"<html>\n</html>\n")])
+def test_results_that_are_not_there_do_not_stop_the_run_for_good(job: Job, answer: Response) -> None:
+    """Every later command would end at the same file, although all other rows have answers."""
+    gone: list[str] = []
+
+    def instead(method: str, path: str) -> Response | None:
+        if not path.endswith("/content"):
+            return None
+        gone[:] = gone or [path]
+        return answer if path in gone else None
+
+    job.wire.instead = instead
+    assert job.run().unfinished == 0
+    assert all(row["error"] is None for row in job.written())
+    assert sum(job.wire.runs.values()) == 60 + 16
+
+
+def test_a_batch_is_adopted_whatever_the_clocks_say(job: Job) -> None:
+    """A wrong clock on this machine would let a batch be created and paid twice."""
+    job.wire.ahead = -3 * 3_600.0
+    lose(job, method="POST", path="/batches")
+    assert job.run().unfinished == 0
+    job.check()
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would look at the batches until the clock is where it was."""
+    loop = _clock.VirtualLoop
+    real = loop.wall_time
+    job.wire._now = lambda: _clock.EPOCH + asyncio.get_running_loop().time()  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "wall_time", lambda self: real(self) - (3 * DAY if self.time() > 100.0 else 0.0))
+    assert job.run(seconds=DAY).unfinished == 0
+    job.check()
+
+
+def test_batches_that_wait_for_room_do_not_wait_for_each_other(job: Job) -> None:
+    """Two batches that are too large for the queue would each take the other for what fills it, and hang for ever."""
+    real = job.wire._create
+
+    def create(body: dict[str, Any]) -> Response:
+        rows = job.wire.files[body["input_file_id"]].count(b"\n")
+        if len(job.wire.jobs) >= 2 and rows > 5:
+            return Response(429, {}, json.dumps({"error": FULL["data"][0]}).encode())
+        return real(body)
+
+    job.wire._create = create  # type: ignore[method-assign]
+    assert job.run().unfinished == 0
+    job.check()
+
+
+@pytest.mark.parametrize("path", ["/files", "/batches"])
+def test_an_outage_ends_no_wait(job: Job, path: str) -> None:
+    """A dropped connection would end a wait of hours, if it came while rows were being submitted again."""
+    job.wire.fate = first_time("missing")
+
+    def instead(method: str, at: str) -> Response | None:
+        under_way = [each for each in job.wire.jobs.values() if each["status"] not in ("completed", "failed")]
+        if (method, at) == ("POST", path) and len(job.wire.jobs) >= 4 and under_way:
+            raise ConnectError("the network is down")
+        return None
+
+    job.wire.instead = instead
+    job.wire.seconds = 5_000.0
+    assert job.run().unfinished == 0
+    job.check()
+
+
+def test_a_row_that_was_never_run_may_be_put_right(job: Job) -> None:
+    """Whoever repairs the row because of which everything was refused would have to start over."""
+    job.wire.instead = lambda method, path: Response(403, {}, b"{}") if path == "/batches" else None
+    with pytest.raises(FlatoutError, match="403"):
+        job.run()
+    job.wire.instead = lambda _method, _path: None
+    job.prompts[0] = "another"
+    job.write(job.prompts)
+    assert job.run().unfinished == 0
+    job.check()
+
+
+def test_the_name_of_a_row_may_be_anything() -> None:
+    """One strange name among the results would end the run."""
+    assert index_of("stamp", "stamp-" + "9" * 5_000) is None
+    assert index_of("stamp", "stamp-12") == 12
+
+
+def test_a_batch_is_known_by_results_that_its_list_leaves_out(tmp_path: Path) -> None:
+    """A batch at OpenRouter whose creation was not answered would be created, and paid, a second time."""
+
+    async def first_key() -> str | None:
+        async with Client("openrouter/meta/llama", api_key="sk-1", config={}) as client:
+            spoken = batch_format(client.engine.targets.target("openrouter/meta/llama"), "chat")
+        whole = {"id": "b1", "status": "completed", "results": [{"custom_id": "stamp-3", "response": {"body": {}}}]}
+
+        async def patiently(request: Any) -> Response:
+            assert request.url.endswith("/batches/b1")
+            return Response(200, {}, json.dumps({"data": whole}).encode())
+
+        desk: Any = SimpleNamespace(format=spoken, wire=SimpleNamespace(patiently=patiently))
+        listed = Response(200, {}, json.dumps({"data": [whole]}).encode())
+        batch = Batch(number=1, target="", key="", stamp="stamp", state="intended", rows=1, size=1, intended_at=0.0)
+        job = await Submitter(desk)._by_results(batch, spoken.listed(listed, None)[0])
+        return job and job.id
+
+    assert run_virtual(first_key()) == "b1"
