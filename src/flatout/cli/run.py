@@ -179,7 +179,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         tell(told, details(progress, outcome))
     elif not good:
         tell(f"flatout: {told}", failures(progress))
-    if outcome.batches:
+    if outcome.under_way:
         say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
     elif outcome.interrupted or outcome.unfinished:
         say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
@@ -194,7 +194,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         say("To ask all of them again, run the same command with --fresh.")
     if outcome.interrupted:
         return INTERRUPTED
-    if outcome.batches:
+    if outcome.under_way:
         return UNDER_WAY
     return 0 if good else FAILED
 

@@ -46,7 +46,7 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     if outcome.unfinished:
         counts.append(f"{figures.count(outcome.unfinished)} still to do")
     how = "Interrupted after" if outcome.interrupted else "Stopped after" if outcome.unfinished else "Done in"
-    how = "Detached after" if outcome.batches else how
+    how = "Detached after" if outcome.under_way else how
     how = f"{how} {figures.duration(progress.elapsed)}"
     if not (outcome.interrupted or outcome.unfinished or progress.answered or progress.failed):
         how = "Nothing left to do"
@@ -63,7 +63,7 @@ def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
         *_left_to_pay(progress, outcome),
         *_effort(progress),
     ]
-    if outcome.output is not None and not (outcome.interrupted or outcome.batches):
+    if outcome.output is not None and not (outcome.interrupted or outcome.under_way):
         lines.append(("answers", outcome.output))
     return [*lines, ("run file", outcome.run_file)]
 

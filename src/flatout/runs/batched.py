@@ -66,6 +66,7 @@ class Batched:
         self.lane = BatchLane(client.engine, store.ledger, name, self._keep)
         self._tally: Tally | None = None
         self._stops = 0
+        self._collects = False
         self._task: asyncio.Task[Any] | None = None
         self._results: list[tuple[Work, Result[Any]]] = []
 
@@ -109,9 +110,16 @@ class Batched:
             CallError, StoreError: as for `ask_all`.
         """
         self._tally = Tally(self._progress, self._client)
-        await self.lane.finish()
-        await self._walk(pending, first=False)
-        self.refresh()
+        self._task, self._collects = asyncio.current_task(), True
+        try:
+            await self.lane.finish()
+            await self._walk(pending, first=False)
+        except asyncio.CancelledError:
+            if not self._stops:
+                raise
+        finally:
+            self._collects = False
+            self.refresh()
 
     async def take(self, pending: Pending) -> None:
         """Keep the results that are here, and submit nothing.
@@ -159,7 +167,7 @@ class Batched:
         """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
         self._stops += 1
         self.lane.stop()
-        if self._stops == 2 and self._task is not None:
+        if (self._stops == 2 or self._collects) and self._task is not None:
             self._task.cancel()
 
     def refresh(self) -> None:

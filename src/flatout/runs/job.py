@@ -106,6 +106,7 @@ class RunEnd(Struct, frozen=True, kw_only=True):
         run_file: the file that holds the run.
         output: the file that was written; None for standard output.
         batches: how many batches go on at the provider.
+        under_way: whether the same command is needed again to collect: batches go on, or rows wait for one.
     """
 
     interrupted: bool
@@ -113,3 +114,4 @@ class RunEnd(Struct, frozen=True, kw_only=True):
     run_file: str
     output: str | None
     batches: int = 0
+    under_way: bool = False

@@ -12,7 +12,8 @@ from .job import RunOptions
 from .output.write import is_stream
 
 if TYPE_CHECKING:
-    from flatout.store import RunFile
+    from flatout.store import RunFile, RunReader
+    from flatout.store.ledger import Batch, LedgerReader
 
 
 def check_options(options: RunOptions) -> None:
@@ -78,7 +79,7 @@ def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str)
     Raises:
         ConfigError: the message names the batches.
     """
-    under_way = [batch for batch in store.ledger.batches() if batch.state in ("intended", "open")]
+    under_way = _under_way(store.ledger)
     if not under_way:
         return
     if options.lane == "live":
@@ -92,3 +93,23 @@ def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str)
     for batch in under_way:
         if target_named(client.engine, batch.target).key != batch.key:
             raise ConfigError(other_key(name, batch.number, batch.target))
+
+
+def check_fresh(reader: RunReader, name: str) -> None:
+    """Refuse to start over while a provider has batches of a run: their rows would be paid for twice.
+
+    Raises:
+        ConfigError: the message says how to end them.
+    """
+    under_way = _under_way(reader.ledger) if reader.ledger is not None else []
+    if under_way:
+        rows = sum(batch.rows for batch in under_way)
+        raise ConfigError(
+            f"{rows:,} rows of {name} stand in batches, and --fresh would pay for them again: collect them without "
+            f"--fresh, or cancel them with flatout batch cancel {name}"
+        )
+
+
+def _under_way(ledger: LedgerReader) -> list[Batch]:
+    """The batches that a provider has, or may have."""
+    return [batch for batch in ledger.batches() if batch.state in ("intended", "open")]

@@ -214,8 +214,10 @@ class Opened:
 
     def _open_store(self) -> RunFile:
         options = self.options
-        if not options.fresh:
-            with suppress(StoreError), RunReader.open(self.run_file) as reader:
+        with suppress(StoreError), RunReader.open(self.run_file) as reader:
+            if options.fresh:
+                lane.check_fresh(reader, str(self.run_file))
+            else:
                 self._state_before = reader.info().state
         assert self._client is not None
         server = self._client.servers(self.recipe.variants.models or (self.recipe.model and [self.recipe.model]))

@@ -167,6 +167,7 @@ class Runner(Opened):
             await alone.ask(batched.lane.free(self._pending(False)), closes=False)
             if not batched.lane.open_batches:
                 return
+            self._asks = batched
             await batched.collect(self._pending)
 
     def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
@@ -296,8 +297,8 @@ class Runner(Opened):
         assert self._store is not None
         left = self._left()
         interrupted = self._stops > 0 and left != 0
-        batches = self.progress.batches.open
-        if not (interrupted or batches) or self.options.passes:  # rows from a pipe cannot be read again
+        under_way = self.progress.batches.open > 0 or (self.options.detach and bool(left))
+        if not (interrupted or under_way) or self.options.passes:  # rows from a pipe cannot be read again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(
                 self.run_file,
@@ -315,5 +316,6 @@ class Runner(Opened):
             unfinished=left,
             run_file=str(self.run_file),
             output=self._output,
-            batches=batches,
+            batches=self.progress.batches.open,
+            under_way=under_way,
         )

@@ -376,6 +376,54 @@ def test_ctrl_c_detaches(job: Job) -> None:
     job.check()
 
 
+def test_ctrl_c_ends_the_wait_for_batches_that_are_being_cancelled(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could leave a run whose provider takes hours to cancel a batch: it went on whatever was pressed."""
+    job.wire.seconds = 4 * DAY
+    waits: list[float] = []
+
+    async def for_ever(lane: BatchLane) -> None:
+        loop = asyncio.get_running_loop()
+        waits.append(loop.time())
+        if len(waits) == 2:  # the first one has a bound of its own
+            assert job.runner is not None
+            loop.call_later(60.0, job.runner.stop)
+            loop.call_later(120.0, ended.append, True)
+        await asyncio.sleep(DAY)
+
+    ended: list[bool] = []
+    monkeypatch.setattr(BatchLane, "finish", for_ever)
+    end = job.run(within=2 * DAY)
+    assert (end.interrupted, len(waits), ended) == (True, 2, [])
+
+
+def test_a_run_with_open_batches_does_not_start_over(job: Job) -> None:
+    """A line of cron with --fresh would pay for all rows again, each time."""
+    assert job.run(detach=True).under_way
+    with pytest.raises(ConfigError, match=r"60 rows of .* stand in batches, and --fresh would pay for them again"):
+        job.run(detach=True, fresh=True)
+    assert len(job.wire.jobs) == 4
+    assert job.run().unfinished == 0
+    job.check()
+    job.run(detach=True, fresh=True)
+
+
+def test_rows_that_wait_for_their_next_batch_are_under_way(job: Job) -> None:
+    """The output would be written without them, and the line of cron would call the run failed."""
+    job.run(detach=True)
+    for each in job.wire.jobs.values():
+        each["ends_at"] = 0.0
+        each["status"] = "expired"
+    job.wire.instead = lambda method, path, *_: _full() if (method, path) == ("POST", "/batches") else None
+    end = job.run(detach=True)
+    assert end.under_way or end.unfinished == 0
+
+
+def _full() -> Response:
+    return Response(429, {}, b'{"error": {"message": "enqueued token limit", "code": "token_limit_exceeded"}}')
+
+
 def test_files_are_deleted_when_their_rows_are_kept(job: Job) -> None:
     """Prompts and answers would lie at the provider for weeks."""
     job.wire.fate = first_time(500)
