@@ -178,7 +178,9 @@ class Admission:
         """Give back a permit whose attempt was not sent."""
         loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
-        self.not_sent(pacer, permit.need, loop.time())
+        with pacer.exclusive:
+            pacer.unsent(permit.need, loop.time())
+        self.health.passed(permit.need.number, loop.time())
         self.drain(pacer, loop)
 
     @property

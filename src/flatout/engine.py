@@ -184,8 +184,8 @@ class Engine:
 
     def host(self, model: str | None) -> str:
         """See `flatout.Client.host`."""
-        first, *_ = self.targets.routes.models(self._model_of(Call("", model=model)))
-        return self.targets.elsewhere(first)
+        models = self.targets.routes.models(self._model_of(Call("", model=model)))
+        return " and ".join(dict.fromkeys(filter(None, map(self.targets.elsewhere, models))))
 
     def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call. If it is part of a durable item, the item's journal may have its answer already."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import json
 
-from flatout import Call, CircuitOpen, Client, DeadlineExceeded, Limits, Result, Route
+from flatout import Budget, Call, CircuitOpen, Client, DeadlineExceeded, Limits, Result, Route
 from flatout.events import TargetPaused, TargetResumed
 from flatout.layer import Request, Response
 from flatout.testing import Faults, ProviderSettings, run_virtual
@@ -223,6 +223,18 @@ def test_another_model_is_asked_where_it_was_named_and_only_there(cause, trouble
             assert answered(results) == 400
             assert took <= 200.0
             assert {result.trail[-1].target for result in results} <= {"a/m", "b/m"}
+
+
+@pytest.mark.parametrize("budget", [Budget(9.0), Budget(9.0, per="day", scope="routes")], ids=["run", "shared"])
+def test_calls_that_wait_for_money_use_up_no_limit(budget, tmp_path, monkeypatch):
+    """Each call would take its turn, find no money yet, and give the turn back unused: providers would stand idle."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    prices = {name: {"input": 0.25, "output": 2.0} for name in ("a/m", "b/m")}
+    providers = Providers(a=provider(), b=provider())
+    results, took = ask(providers, prompts(2_400), tables={"prices": prices}, budget=budget)
+    assert answered(results) == 2_400
+    assert took <= 1.1 * 2_400 / (2 * RPM / 60) + 6.0
+    assert sum(providers.seen("refused").values()) == 0
 
 
 class Logged(Providers):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flatout import Config, ConfigError, Limits
+from flatout import Client, Config, ConfigError, Limits
 from flatout.config.file import load
 
 WHOLE = """
@@ -114,3 +114,12 @@ def test_an_unknown_setting_is_told_with_those_there_are(tmp_path, content, why)
         load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert why in str(caught.value)
+
+
+def test_limits_of_an_endpoint_that_does_not_exist_are_refused():
+    """A slip of the pen would leave the endpoint that was meant without limits, and without a word."""
+    tables = {"endpoints": {"east": {"base_url": "http://a.test/v1"}}, "limits": {"eats": {"rpm": 60}}}
+    with pytest.raises(ConfigError, match=r"\[limits.eats\]: no endpoint is named 'eats'; did you mean east"):
+        Client("east/m", config=tables)
+    for name in ("east", "east/m", "openai", "local", "127.0.0.1:8000", "my.host"):
+        Client("east/m", config={**tables, "limits": {name: {"rpm": 60}}})

@@ -31,8 +31,8 @@ $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
 [bold]The sample is kept[/bold]: run the same command with [bold]run[/bold] in the place of [bold]plan[/bold], and \
 its rows are not asked again.
 
-[bold]Exit codes[/bold]: 0 planned; 1 no answer in the sample; 2 unusable input or options, nothing was sent; 130 \
-interrupted. With --yes or --confirm-above, those of flatout run.
+[bold]Exit codes[/bold]: 0 planned; 1 no answer in the sample, or the run was not confirmed; 2 unusable input or \
+options, nothing was sent; 130 interrupted. With --yes or --confirm-above, those of flatout run.
 """
 
 
@@ -83,9 +83,9 @@ def plan(
     _tell(made, json=json, beside_answers=goes_on and asked.job.output in (None, "-"))
     if made.measured and made.left and not any(model.input_tokens is not None for model in made.models):
         return FAILED
-    if not goes_on or not (yes or _confirmed(made, confirm_above or 0.0)):
+    if not goes_on:
         return 0
-    return run(asked)
+    return run(asked) if yes or _confirmed(made, confirm_above or 0.0) else FAILED
 
 
 def _planned(asked: Asked, sample: str, usd: float, *, dry_run: bool) -> Plan | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 import msgspec
@@ -61,6 +62,7 @@ class Targets:
         self.model = config.model if model is None else str(model)  # a Route is known by its text
         if self.model is not None and not self.model.strip():
             raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
+        _check_limits(config)
         self.routes = Routes(config.routes, own_server=self._server is not None)
         self.client_limits = limits or Limits()
         self._own = self._endpoints_of(self.model)
@@ -248,6 +250,20 @@ def _without_own_port(address: str) -> str:
     host, slash, path = address.partition("/")
     name = urlsplit(f"//{host}").hostname
     return f"{name}{slash}{path}" if name in registry.LOOPBACK else address
+
+
+def _check_limits(config: Config) -> None:
+    """Refuse limits of an endpoint that does not exist: the endpoint that was meant would have none.
+
+    Servers of ``base_url`` are named by host and port, so those are not checked.
+    """
+    known = [*registry.BUILT_IN, *config.endpoints, EMBEDDED]
+    for name in config.limits:
+        endpoint = name.partition("/")[0]
+        if endpoint not in known and not any(sign in endpoint for sign in ".:["):
+            close = get_close_matches(endpoint, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"[limits.{name}]: no endpoint is named {endpoint!r}{hint}")
 
 
 def _check_types(**options: object) -> None:

@@ -80,7 +80,8 @@ class Runner(Opened):
             yield
         finally:
             self._note_prompt_cache(self.store)
-            await close_all(partial(self.store.mark, "interrupted"), self.store.close)
+            state: RunState = "interrupted" if self.sent else self._state_before
+            await close_all(partial(self.store.mark, state), self.store.close)
 
     async def sample(self, works: AsyncIterator[Work], heard: Heard) -> None:
         """Ask some rows, and keep their results. This closes the client.

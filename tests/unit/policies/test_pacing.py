@@ -442,3 +442,17 @@ def test_a_trial_that_headers_ended_may_still_be_refused_and_is_not_tried_again(
     answer(made, needs[0], 0.0, 0.1, {**told, "x-ratelimit-reset-requests": "500ms"})
     made.refused(needs[7], 1.0, {}, 0.02, 0.12, 0.0)
     assert made.even
+
+
+def test_what_was_not_sent_is_given_back():
+    """Turns that calls gave back, because they had to wait for money, would be missing from the limit."""
+    pacer = Pacer(Limits(rpm=600, tpm=60_000), 0.0)
+    need = Need(input=100.0, output=100.0)
+    pacer.admit(need, 0.0)
+    for _ in range(1_000):
+        other = Need(input=100.0, output=100.0)
+        before = pacer.ready_at(other, 0.0)
+        pacer.admit(other, 0.0)
+        pacer.unsent(other, 0.0)
+        assert pacer.ready_at(Need(input=100.0, output=100.0), 0.0)[0] == pytest.approx(before[0], abs=1e-6)
+    assert pacer.in_flight == 1

@@ -376,9 +376,7 @@ def test_ctrl_c_detaches(job: Job) -> None:
     job.check()
 
 
-def test_ctrl_c_ends_the_wait_for_batches_that_are_being_cancelled(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_the_wait_for_batches_that_are_being_cancelled(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could leave a run whose provider takes hours to cancel a batch: it went on whatever was pressed."""
     job.wire.seconds = 4 * DAY
     waits: list[float] = []

@@ -91,6 +91,12 @@ class Axes:
         if "tpm" in costs:
             self._charge.sent(need)
 
+    def give_back(self, need: Need, now: float) -> None:
+        """A call did not go after all: give its share of every axis back."""
+        for name, cost in need.costs.items():
+            if name in self.by_name:
+                self.by_name[name].give_back(cost, now)
+
     def settle(self, need: Need, usage: Usage, now: float) -> None:
         """A call was answered: correct what was taken for it."""
         if "tpm" in need.costs:

@@ -136,6 +136,14 @@ class Axis:
         else:
             self.gcra.take(cost, now)
 
+    def give_back(self, cost: float, now: float) -> None:
+        """A cost that was admitted is not used."""
+        self.gcra.taken -= cost
+        if now < self._credit_until:
+            self._credit += cost
+        else:
+            self.gcra.give(cost)
+
     def count(self, cost: float) -> None:
         """Count a cost that was admitted before this axis was known."""
         self.gcra.taken += cost

@@ -279,6 +279,11 @@ class Pacer:
         if headers is not None and self._axes.hear(headers, need, sent, now, wall, self.in_flight):
             self._know_more()
 
+    def unsent(self, need: Need, now: float) -> None:
+        """An admitted call was not sent after all: give back what it took."""
+        self.failed(need, now)
+        self._axes.give_back(need, now)
+
     def pushed_back(self, need: Need, sent: float, now: float) -> bool:
         """A call that has failed met a server without capacity. Returns whether fewer in flight would be no help."""
         return self._in_flight.pushed_back(need, sent, now)
