@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -58,15 +59,19 @@ class Group:
     def __init__(self, warmth: Warmth) -> None:
         self.warmth = warmth
         self._held = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def turn(self) -> Turn | None:
         """Wait for the turn of a call. None: it goes without the cache."""
-        loop = asyncio.get_running_loop()
+        loop, waited = asyncio.get_running_loop(), False
         while (found := self.warmth.turn(loop.time(), self._held)) == "wait":
-            current_journey().give_back()
+            waited = True
             await self._wait(loop.create_future())
-        return None if found == "without" else Turn(self, found)
+        if found != "without":
+            return Turn(self, found)
+        if waited:  # it was woken to fill the cache, and does not
+            self.wake_one()
+        return None
 
     async def _wait(self, waiting: asyncio.Future[None]) -> None:
         current_journey().give_back()
@@ -74,6 +79,10 @@ class Group:
         self._held += 1
         try:
             await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                self.wake_one()  # its turn had just come
+            raise
         finally:
             self._held -= 1
 
@@ -83,10 +92,18 @@ class Group:
         To wake only as many as one lane takes would not do: some of them may wait on, for another lane, and take the
         places of those that this lane's call would have woken.
         """
-        woken, self._waiting = self._waiting, []
+        woken, self._waiting = self._waiting, deque()
         for waiting in woken:
             if not waiting.done():
                 waiting.set_result(None)
+
+    def wake_one(self) -> None:
+        """Let the first of those that wait fill the cache, in place of a call that failed to."""
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
 
 
 class Turn:
@@ -130,7 +147,7 @@ class Turn:
         elif self.fills:
             self._filled()
             self._group.warmth.failed(self.lane, asyncio.get_running_loop().time())
-            self._group.wake()
+            self._group.wake_one()
 
     def _filled(self) -> None:
         self.fills = False

@@ -62,7 +62,8 @@ class Targets:
         self.model = config.model if model is None else str(model)  # a Route is known by its text
         if self.model is not None and not self.model.strip():
             raise ConfigError("the model's name is empty: write it as provider/model, or leave it out")
-        _check_limits(config)
+        if self._server is None:
+            _check_limits(config)
         self.routes = Routes(config.routes, own_server=self._server is not None)
         self.client_limits = limits or Limits()
         self._own = self._endpoints_of(self.model)
@@ -255,7 +256,7 @@ def _without_own_port(address: str) -> str:
 def _check_limits(config: Config) -> None:
     """Refuse limits of an endpoint that does not exist: the endpoint that was meant would have none.
 
-    Servers of ``base_url`` are named by host and port, so those are not checked.
+    One file may serve several programs, so limits of servers that others reach by ``base_url`` are let pass.
     """
     known = [*registry.BUILT_IN, *config.endpoints, EMBEDDED]
     for name in config.limits:
