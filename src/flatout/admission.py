@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest
 from flatout.journey import Journey, current_journey
-from flatout.layer import Away, Permit
+from flatout.layer import Away, Permit, Turn
 from flatout.policies.failures.health import TargetHealth
 from flatout.policies.failures.service import Service
 from flatout.policies.pacing.line import Line
@@ -37,6 +37,10 @@ AT_A_TIME = 8
 """Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
 
 
+SOME = 5
+"""Calls that go one after the other, from which is told how long others will wait."""
+
+
 class _Waiter(Struct, eq=False):
     """One attempt in the queue. Attempts of a route stand in the queues of several targets, and share one future."""
 
@@ -46,7 +50,8 @@ class _Waiter(Struct, eq=False):
     admitted: asyncio.Future[Any]
     since: float
     held: dict[str, float]
-    refused: Callable[[Service, CallError], None] | None = None
+    turn: Turn | None = None
+    went: int = 0
     guessed: bool = False
     passed: int = 0
     started: float = 0.0
@@ -55,8 +60,8 @@ class _Waiter(Struct, eq=False):
 
     def refuse(self, error: CallError) -> None:
         """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
-        if self.refused is not None:
-            self.refused(self.service, error)
+        if self.turn is not None:
+            self.turn.refused(self.service, error)
         elif not self.admitted.done():
             self.admitted.set_exception(error)
             self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
@@ -102,6 +107,7 @@ class Admission:
         self._held: dict[str, float] = {}
         self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
         self._way = Way()
+        self._went, self._apart = 0, 0.0  # calls that have waited and gone, and seconds between two of them lately
 
     def __repr__(self) -> str:
         return f"Admission({self.target}, waiting={len(self.waiting)}, {self.pacer!r})"
@@ -146,20 +152,11 @@ class Admission:
             self._admit(pacer, need, now, loop)
         return Permit(self, need)
 
-    def enter(
-        self,
-        call: Call,
-        service: Service,
-        journey: Journey,
-        admitted: asyncio.Future[Permit | None],
-        refused: Callable[[Service, CallError], None],
-        /,
-    ) -> _Waiter:
+    def enter(self, call: Call, service: Service, journey: Journey, turn: Turn, /) -> _Waiter:
         """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
         loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
-        waiter = self._waiter(call, service, Need(), admitted, loop.time(), refused)
-        self._enqueue(waiter, journey)
+        waiter = self._queued(call, service, Need(), turn.admitted, journey, loop.time(), turn)
         if len(self.waiting) == 1 or self.holds == "tokens":  # else those before it wait, and so does it
             self.drain(pacer, loop)
         return waiter
@@ -188,36 +185,24 @@ class Admission:
         """Attempts on the wire."""
         return self.pacer.in_flight if self.pacer is not None else 0
 
+    def wait(self) -> float:
+        """Seconds that a call which enters the queue now has to wait, as far as earlier waits tell; 0 if unknown."""
+        return len(self.waiting) * self._apart
+
     def away(self, now: float, /) -> Away | None:
         """How long the target takes no calls; None if it takes calls."""
         pacer = self.pacer
         if pacer is None or not (self.health.troubled or pacer.paused_until > now):
             return None
         silent = isinstance(self.health.reason, AttemptTimeout)
-        return Away(
-            self.health.down_for(now),
-            silent,
-            max(0.0, pacer.paused_until - now),
-            max(0.0, pacer.surely_paused_until - now),
-        )
+        paused, surely = pacer.paused_until - now, pacer.surely_paused_until - now
+        return Away(self.health.down_for(now), silent, max(0.0, paused), max(0.0, surely))
 
     def not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
         """Give back what an attempt takes that was cancelled, or not sent."""
         with pacer.exclusive:
             pacer.failed(need, now)
         self.health.passed(need.number, now)
-
-    def _waiter(
-        self,
-        call: Call,
-        service: Service,
-        need: Need,
-        admitted: asyncio.Future[Any],
-        now: float,
-        refused: Callable[[Service, CallError], None] | None = None,
-    ) -> _Waiter:
-        self._hold(self.holds, now)
-        return _Waiter(call, service, need, admitted, now, dict(self._held), refused)
 
     def flush(self, service: Service) -> None:
         """Fail all calls that wait for a stopped service: waiting longer would not help them."""
@@ -246,9 +231,8 @@ class Admission:
                 f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
                 attempts=journey.attempts,
             ) from journey.last_error
-        waiter = self._waiter(call, service, need, loop.create_future(), now)
         journey.refusals += journey.sent_back
-        self._enqueue(waiter, journey)
+        waiter = self._queued(call, service, need, loop.create_future(), journey, now)
         if self.holds == "tokens" or self.waiting.next()[0] is waiter:  # else it changes nothing: others wait before it
             self.drain(pacer, loop)
         try:
@@ -298,16 +282,25 @@ class Admission:
         if (pacer := self.pacer) is not None and self._way.opens(more, pacer.in_flight):
             self.drain(pacer, asyncio.get_running_loop())
 
-    def _enqueue(self, waiter: _Waiter, journey: Journey) -> None:
+    def _queued(
+        self,
+        call: Call,
+        service: Service,
+        need: Need,
+        admitted: asyncio.Future[Any],
+        journey: Journey,
+        now: float,
+        turn: Turn | None = None,
+    ) -> _Waiter:
         """Queue a call: at the back, or in front if it had its turn and was sent back."""
-        trouble = journey.trouble
-        sent_back = journey.sent_back
+        self._hold(self.holds, now)
+        waiter = _Waiter(call, service, need, admitted, now, dict(self._held), turn, self._went)
+        trouble, sent_back = journey.trouble, journey.sent_back
         if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
             self.waiting.put_back(waiter, journey.started)
-        elif trouble is not None and trouble.spent and not sent_back:
-            self.waiting.add(waiter, retry=True)
         else:
-            self.waiting.add(waiter, retry=False)
+            self.waiting.add(waiter, retry=trouble is not None and bool(trouble.spent) and not sent_back)
+        return waiter
 
     def drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Let all calls go that may go now, and set the timer for the next."""
@@ -332,6 +325,9 @@ class Admission:
                 if passes_at > now:
                     self._sleep(pacer, min(at, passes_at), cause, now, loop)
                     return
+                continue
+            if head.turn is not None and not head.turn.wants(head.service):
+                self.waiting.drop(queue)
                 continue
             self._release(self.waiting.pop(queue), pacer, now, loop)
         self._hold("", now)
@@ -374,7 +370,10 @@ class Admission:
         if not waiter.admitted.done():
             self._admit(pacer, waiter.need, now, loop)
             self._hold(self.holds, now)
-            waiter.admitted.set_result(None if waiter.refused is None else Permit(self, waiter.need))
+            self._went += 1
+            if self._went - waiter.went >= SOME:
+                self._apart = (now - waiter.since) / (self._went - waiter.went)
+            waiter.admitted.set_result(None if waiter.turn is None else Permit(self, waiter.need))
 
     def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self._hold(cause, now)

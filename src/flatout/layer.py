@@ -67,26 +67,14 @@ class Queue(Protocol):
         """A permit if a call may go at once; None if it would have to wait, or can never go."""
         ...
 
-    def enter(
-        self,
-        call: Call,
-        service: Service,
-        journey: Journey,
-        admitted: asyncio.Future[Permit | None],
-        refused: Callable[[Service, CallError], None],
-        /,
-    ) -> Any:
-        """Queue a call that waits for other targets as well. ``admitted`` is set to its permit.
+    def enter(self, call: Call, service: Service, journey: Journey, turn: Turn, /) -> Place:
+        """Queue a call that waits for other targets as well.
 
         Args:
             call: the call.
             service: the service that it needs.
             journey: the call's journey.
-            admitted: the future that all its places in queues share.
-            refused: called if it can never go here; it has left the queue then.
-
-        Returns:
-            Its place, for `leave` and `waits_of`.
+            turn: what all its places in queues share.
         """
         ...
 
@@ -107,8 +95,38 @@ class Queue(Protocol):
         """Attempts on the wire."""
         ...
 
+    def wait(self) -> float:
+        """Seconds that a call which enters the queue now has to wait, as far as earlier waits tell; 0 if unknown."""
+        ...
+
     def away(self, now: float, /) -> Away | None:
         """How long the target takes no calls; None if it takes calls."""
+        ...
+
+
+class Turn(Protocol):
+    """A call that stands in the queues of several targets."""
+
+    @property
+    def admitted(self) -> asyncio.Future[Permit | None]:
+        """Becomes the permit of the first queue that lets the call go."""
+        ...
+
+    def refused(self, service: Service, error: CallError, /) -> None:
+        """A queue can never let it go; it has left the queue."""
+        ...
+
+    def wants(self, service: Service, /) -> bool:
+        """Whether it would go here now. If not, it leaves the queue."""
+        ...
+
+
+class Place(Protocol):
+    """A call's place in a queue."""
+
+    @property
+    def left(self) -> bool:
+        """Whether it stands there no more."""
         ...
 
 

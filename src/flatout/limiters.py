@@ -114,8 +114,9 @@ class Limiters:
         key = target.limited
         limiter = self._made.get(key)
         if limiter is None:
-            limiter = self._made[key] = self._make(target, *self._found[key])
-            self.limits[key[0]] = limiter.limit
+            name = key[0] if key[0] not in self.limits else f"{key[0]} (group)"  # an endpoint may have the group's name
+            limiter = self._made[key] = self._make(name, target, *self._found[key])
+            self.limits[name] = limiter.limit
         return limiter
 
     def imagined(self, targets: Iterable[Target], now: float, *, later: bool) -> list[Pacer]:
@@ -142,7 +143,7 @@ class Limiters:
         self._found = {key: (learnt, None) for key, (learnt, _) in self._found.items()}
         await close_all(*(limits.close for limits in shared))
 
-    def _make(self, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
+    def _make(self, name: str, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
         limits, endpoint, settings = self._given(target), target.endpoint, self._settings
 
         def pacer(now: float, shared: SharedLimits | None = shared, learnt: Learnt | None = learnt) -> Pacer:
@@ -164,7 +165,7 @@ class Limiters:
         if learnt is not None and learnt.weights is not None:
             estimator.recall(learnt.weights, learnt.seen)
         limit = Limit(
-            target.limited[0],
+            name,
             pacer,
             estimator,
             self._events,

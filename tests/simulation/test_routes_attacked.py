@@ -259,6 +259,42 @@ def test_all_stopped_and_one_back():
     assert all(result.ok for result in after)
 
 
+@pytest.mark.parametrize("limits", [Limits(rpm=1_200), Limits(concurrency=40)], ids=["rate", "concurrency"])
+def test_a_short_job_does_not_wait_for_a_target_that_is_known_to_be_slow(limits):
+    """200 calls that one target answers in 15 s would take a minute, because the other one took half of them."""
+    fast = {"burst": 60.0, "rpm": 1_200}
+    took = {}
+    for both in (False, True):
+        providers = Providers(a=provider(**fast), b=provider(**fast, latency=20.0))
+        route = Route("a/m", "b/m", order="spread")
+
+        async def main(providers: Providers = providers, model: str = route if both else "a/m") -> float:
+            async with providers.client(model, config=providers.config(), limits=limits) as client:
+                loop = asyncio.get_running_loop()
+                await client.gather(f"before {number}" for number in range(120))
+                began = loop.time()
+                results = await client.gather(f"question {number}" for number in range(200))
+                assert all(result.ok for result in results)
+                return loop.time() - began
+
+        took[both] = run_virtual(main())
+    assert took[True] <= 1.3 * took[False]
+
+
+def test_a_long_job_uses_the_slow_target_too():
+    """Half of what was paid for would lie idle, because each answer there takes longer."""
+    providers = Providers(a=provider(), b=provider(latency=20.0))
+    route = Route("a/m", "b/m", order="spread")
+
+    async def main() -> float:
+        async with providers.client(route, config=providers.config(), limits=Limits(rpm=600)) as client:
+            results = await client.gather(f"question {number}" for number in range(6_000))
+            assert all(result.ok for result in results)
+            return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) <= 1.3 * 6_000 / 20
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_a_refusal_counts_once_whatever_the_number_of_targets(lanes):
     """A call that was refused once would go to the back of all queues, as one that was refused often."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flatout.errors import CallError, CircuitOpen, DeadlineExceeded, InvalidRequest
 from flatout.journey import Journey, Passage, current_journey
-from flatout.layer import Away, CallNext, Elsewhere, Permit, Queue
+from flatout.layer import Away, CallNext, Elsewhere, Permit, Place, Queue
 from flatout.policies.failures.decision import Decision, decide, may_have_billed
-from flatout.policies.routing import DOWN_FOR, PAUSED_FOR, Lane, cause, long_away
+from flatout.policies.routing import DOWN_FOR, PAUSED_FOR, Lane, cause, is_worth, long_away
 from flatout.values import Call, Reply, Route
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Routed:
             if same and (away is None or (not away.down_for and away.paused_for < PAUSED_FOR)):
                 return same
         if self._spreads:
+            open_ = [lane for lane in open_ if is_worth(lane, open_, now)]
             open_.sort(key=Lane.load)
         open_.sort(key=lambda lane: lane.service.stop is None)  # first the one that it is time to look at
         return open_
@@ -138,7 +139,7 @@ class Routed:
         self._check_away(lanes, journey, loop.time())
         if _all_stopped(lanes):
             return lanes[0]  # the look at a stopped target waits for its turn in the target's own queue
-        return await self._wait(_Turn(call, lanes, journey, loop), journey, loop)
+        return await self._wait(_Turn(call, lanes, journey, loop, chooses=self._spreads), journey, loop)
 
     async def _rest(self, journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until the first target may be asked again by this call, which all of them have refused."""
@@ -213,17 +214,21 @@ class _Turn:
 
     Attributes:
         lanes: the lanes that it may take.
+        chooses: whether it goes only where it is answered about as soon as elsewhere.
         admitted: becomes the permit of the first queue that lets the call go; None if the choice is to be made anew.
     """
 
-    __slots__ = ("_call", "_journey", "_places", "_refusal", "admitted", "lanes")
+    __slots__ = ("_call", "_chooses", "_journey", "_places", "_refusal", "admitted", "lanes")
 
-    def __init__(self, call: Call, lanes: Sequence[Lane], journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, call: Call, lanes: Sequence[Lane], journey: Journey, loop: asyncio.AbstractEventLoop, *, chooses: bool
+    ) -> None:
         self.lanes = lanes
+        self._chooses = chooses
         self.admitted: asyncio.Future[Permit | None] = loop.create_future()
         self._call = call
         self._journey = journey
-        self._places: dict[Queue, tuple[Lane, Any]] = {}
+        self._places: dict[Queue, tuple[Lane, Place]] = {}
         self._refusal: CallError | None = None
         journey.refusals += journey.sent_back
         self.join()
@@ -234,9 +239,8 @@ class _Turn:
             if self.admitted.done():
                 return
             queue, service = lane.queue, lane.service
-            if service.stop is None and queue not in self._places:
-                place = queue.enter(self._call, service, self._journey, self.admitted, self._refused)
-                self._places[queue] = lane, place
+            if service.stop is None and (queue not in self._places or self._places[queue][1].left):
+                self._places[queue] = lane, queue.enter(self._call, service, self._journey, self)
 
     def permit(self) -> Permit | None:
         """The permit, if there is one."""
@@ -267,7 +271,14 @@ class _Turn:
         told = permit.queue if permit is not None else next(iter(places), None)
         return {} if told is None else told.waits_of(places[told][1])
 
-    def _refused(self, service: Service, error: CallError) -> None:
+    def wants(self, service: Service) -> bool:
+        """Whether the call would go to a lane, rather than wait for another one, in whose queue it stands."""
+        if not self._chooses or all(place.left or lane.service is service for lane, place in self._places.values()):
+            return True
+        lane = next(lane for lane in self.lanes if lane.service is service)
+        return is_worth(lane, self.lanes, asyncio.get_running_loop().time())
+
+    def refused(self, service: Service, error: CallError) -> None:
         """A queue put the call out: its target is stopped, or its limits can never admit the call."""
         lane = next(lane for lane in self.lanes if lane.service is service)
         if isinstance(error, CircuitOpen):

@@ -23,6 +23,9 @@ PAUSED_FOR = 60.0
 LATELY = 30.0
 """Seconds in which the weight of an observed latency falls to 1/e."""
 
+SLOWER = 2.0
+"""How many times the latency of another target a target may have to get calls that the other could take at once."""
+
 SEEN = 200
 """Latencies from which the slow ones are told."""
 
@@ -73,6 +76,24 @@ def long_away(targets: Iterable[Away | None]) -> frozenset[Cause]:
     return frozenset(why)
 
 
+def is_worth(lane: Lane, lanes: Iterable[Lane], now: float) -> bool:
+    """Whether a lane answers a call about as soon as any other, for which the call would have to wait.
+
+    A target whose answers take ten times as long is of use only to those who would wait that long for the others. One
+    that is left out gets a call now and then, which tells whether it is still so slow.
+    """
+    seconds = lane.latency.seconds
+    if not seconds or (lane.queue.in_flight == 0 and lane.latency.age(now) >= LATELY):
+        return True
+    for other in lanes:
+        known = other.latency.seconds
+        if other is lane or not known or other.service.stop is not None:
+            continue
+        if seconds > SLOWER * known + other.queue.wait() and other.queue.away(now) is None:
+            return False
+    return True
+
+
 class Lane:
     """The way to one target of a route.
 
@@ -109,26 +130,33 @@ class Latency:
 
     A slow answer counts at once and is forgotten slowly, so a target that becomes slow gets fewer calls at once. See
     the balancer of Finagle for the origin of the rule.
+
+    Attributes:
+        seconds: how long; 0 without an answer so far.
     """
 
-    __slots__ = ("_at", "_seconds")
+    __slots__ = ("_at", "seconds")
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self.seconds = 0.0
         self._at = -math.inf
+
+    def age(self, now: float) -> float:
+        """Seconds since the last answer."""
+        return now - self._at
 
     def observe(self, seconds: float, now: float) -> None:
         """An answer took this long."""
-        if seconds >= self._seconds:
-            self._seconds = seconds
+        if seconds >= self.seconds:
+            self.seconds = seconds
         else:
             old = math.exp((self._at - now) / LATELY)
-            self._seconds = old * self._seconds + (1.0 - old) * seconds
+            self.seconds = old * self.seconds + (1.0 - old) * seconds
         self._at = now
 
     def load(self, in_flight: int) -> float:
         """What one more call would have to wait for, to compare targets; 0 for a target without an answer so far."""
-        return self._seconds * (in_flight + 1)
+        return self.seconds * (in_flight + 1)
 
 
 class Hedging:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout import errors
 from flatout.layer import Away, Elsewhere
-from flatout.policies.routing import DOWN_FOR, ENOUGH, PAUSED_FOR, SAVED, Hedging, Latency, cause, long_away
+from flatout.policies.failures.service import Service
+from flatout.policies.routing import (
+    DOWN_FOR,
+    ENOUGH,
+    LATELY,
+    PAUSED_FOR,
+    SAVED,
+    Hedging,
+    Lane,
+    Latency,
+    cause,
+    is_worth,
+    long_away,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +62,56 @@ def test_a_stop_has_the_cause_of_what_stopped_the_target():
     stop = errors.CircuitOpen("not sent")
     stop.__cause__ = errors.AuthenticationError("key", status=401)
     assert cause(stop) == "quota"
+
+
+class Target:
+    """A queue as `is_worth` sees it."""
+
+    def __init__(self, waits: float = 0.0, in_flight: int = 5, away: Away | None = None) -> None:
+        self.waits, self.in_flight, self._away = waits, in_flight, away
+
+    def wait(self) -> float:
+        return self.waits
+
+    def away(self, now: float) -> Away | None:
+        return self._away
+
+
+def lane(seconds: float, target: Target | None = None, stopped: bool = False) -> Any:
+    made = Lane("a/m", target or Target(), Service("chat", "a/m"), None)  # type: ignore[arg-type]
+    if seconds:
+        made.latency.observe(seconds, 0.0)
+    if stopped:
+        made.service.stop = errors.AuthenticationError("key", status=401)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("slow", "other", "worth"),
+    [
+        (lane(3.0), lane(2.0), True),
+        (lane(20.0), lane(2.0), False),
+        (lane(20.0), lane(2.0, Target(waits=10.0)), False),
+        (lane(20.0), lane(2.0, Target(waits=17.0)), True),
+        (lane(20.0), lane(0.0), True),
+        (lane(0.0), lane(2.0), True),
+        (lane(20.0), lane(2.0, Target(away=Away(1.0, False, 0.0, 0.0))), True),
+        (lane(20.0), lane(2.0, stopped=True), True),
+    ],
+)
+def test_a_slow_target_is_of_use_only_to_those_who_would_wait_as_long(slow, other, worth):
+    """A short job would take as long as the slowest target's answers; or a long one leave that target idle."""
+    assert is_worth(slow, [slow, other], 1.0) == worth
+    assert is_worth(other, [slow, other], 1.0)
+
+
+def test_a_slow_target_is_tried_again_after_a_while():
+    """A target that was slow once would never get a call again."""
+    slow = lane(20.0, Target(in_flight=0))
+    assert not is_worth(slow, [slow, lane(2.0)], LATELY - 1.0)
+    assert is_worth(slow, [slow, lane(2.0)], LATELY)
+    slow.queue.in_flight = 1
+    assert not is_worth(slow, [slow, lane(2.0)], LATELY)
 
 
 def test_a_target_is_away_for_long_only_if_all_are():
