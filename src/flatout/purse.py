@@ -21,6 +21,10 @@ from flatout.values.budget import Standing
 
 _log = logging.getLogger("flatout")
 
+UNKNOWN = 0.1
+"""The share of a shared budget that one process borrows while it does not know what its calls cost. The worst cases of
+a thousand waiting calls may be many times what they cost, and other processes would find nothing left."""
+
 
 class Lender(Protocol):
     """Lends money from a budget that processes share, such as `flatout.store.scope.Scope`."""
@@ -250,7 +254,11 @@ class Purse:
         if self._lender is None:
             return False
         funds = self._funds
-        loan = await self._lender.lend(funds.lacks(shape, worst), funds.spent + funds.reserved)
+        need = funds.lacks(shape, worst)
+        unspent = funds.amount - funds.spent
+        if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * (self._shared_left + unspent):
+            return False  # the answers to those in flight will show that they need far less
+        loan = await self._lender.lend(need, funds.spent + funds.reserved)
         funds.amount += loan.usd
         self._shared_left = loan.left
         return loan.usd > 0.0

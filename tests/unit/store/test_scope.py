@@ -198,3 +198,19 @@ def test_calls_of_unknown_price_are_sent_only_if_that_is_allowed():
             assert "--allow-unknown-price" in str(refused)
 
     run_virtual(main())
+
+
+def test_a_process_that_knows_nothing_yet_leaves_most_of_it_to_others(home: Path):
+    """The worst cases of its waiting calls would take a whole day's budget, of which it spends a tenth."""
+
+    async def main() -> float:
+        budget = Budget(10.0, "day", "team")
+        purse = Purse(budget, lender=Scope(budget, home, lambda: NOON))
+        waiting = [asyncio.create_task(purse.reserve("m", 0.2)) for _ in range(200)]
+        await asyncio.wait(waiting, timeout=0.5)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return scope(home).left()
+
+    assert run_virtual(main()) >= 8.0
