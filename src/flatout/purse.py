@@ -256,7 +256,7 @@ class Purse:
         funds = self._funds
         need = funds.lacks(shape, worst)
         unspent = funds.amount - funds.spent
-        if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * (self._shared_left + unspent):
+        if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * ((self._shared_left or 0.0) + unspent):
             return False  # the answers to those in flight will show that they need far less
         loan = await self._lender.lend(need, funds.spent + funds.reserved)
         funds.amount += loan.usd
