@@ -172,13 +172,15 @@ class Stack:
         )
 
     async def _key_of(self, call: Call) -> KeyOf:
-        """The function that makes the keys of a call's questions: for a route, those to its first target.
+        """The function that makes the keys of a call's questions.
 
-        Its targets stand for each other, so an answer of one is an answer of all.
+        The targets of a route stand for each other, so an answer of one is an answer of all; but it is none to a call
+        that names one of them alone.
         """
         route = self._route(call)
-        target = await self._looked_up(self._model(call) if route is None else route.targets[0], call)
-        return Questions(target, codec_for(target)).key
+        first, *others = (self._model(call),) if route is None else route.targets
+        target = await self._looked_up(first, call)
+        return Questions(target, codec_for(target), others).key
 
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything, that the budget can be kept for a call.

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, field_validator
 
-from flatout import Call, Client, ConfigError, StoreError
+from flatout import Call, Client, ConfigError, Route, StoreError
 from flatout.config import settings as config_settings
 from flatout.config.file import FoundConfig
 from flatout.layer import Response
@@ -361,3 +361,22 @@ def test_it_works_in_a_real_event_loop(file):
             return await made.gather([f"{n}" for n in range(300)])
 
     assert all(result.cached for result in asyncio.run(main()))
+
+
+def test_an_answer_of_a_route_is_none_to_a_call_to_one_of_its_targets(file):
+    """A call that names one model would get the answer of another."""
+    tables = {"endpoints": {name: {"base_url": f"http://{name}.test/v1"} for name in "ab"}}
+
+    def ask(model: str) -> list[str]:
+        async def main() -> list[str]:
+            wire = Wire()
+            async with Client(model, transport=wire, config=tables, cache=file) as made:
+                await made.gather(["one", "two"])
+            return wire.prompts
+
+        return run_virtual(main())
+
+    assert sorted(ask(Route("a/m", "b/m"))) == ["one", "two"]
+    assert ask(Route("a/m", "b/m")) == []
+    assert sorted(ask("a/m")) == ["one", "two"]
+    assert ask(Route("a/m")) == []

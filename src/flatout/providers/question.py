@@ -7,6 +7,7 @@ that do not name a version, on whether the answer is streamed, or on the order i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -33,10 +34,13 @@ class Questions:
     Args:
         target: where the calls go.
         codec: its wire format.
+        others: the other targets that may answer, if the calls have a choice of several. An answer of theirs is none to
+            a call to this target alone.
     """
 
-    def __init__(self, target: Target, codec: Codec) -> None:
+    def __init__(self, target: Target, codec: Codec, others: Sequence[str] = ()) -> None:
         self._target = target
+        self._others = others
         self._encode = codec.encode
         self._base: Any = None
 
@@ -55,7 +59,10 @@ class Questions:
 
     def _begin(self, request: Request) -> Any:
         """A digest of where all requests to this target go."""
-        where = {"api": self._target.endpoint.dialect, "address": self._address(request), **_versions(request)}
+        where: dict[str, Any] = {"api": self._target.endpoint.dialect, "address": self._address(request)}
+        where |= _versions(request)
+        if self._others:
+            where["others"] = list(self._others)
         self._base = blake2b(msgspec.json.encode(where, order="deterministic") + b"\n", digest_size=DIGEST)
         return self._base
 
