@@ -79,7 +79,7 @@ def test_a_plan_goes_on_with_the_run_if_it_is_told_to(tmp_path: Path) -> None:
     questions(tmp_path, 120)
     with provider() as server:
         priced(tmp_path, server, 1_000.0, 1_000.0)
-        stopped = plan(tmp_path, server, "--confirm-above", "0.5", "--sample-budget", "100")
+        stopped = plan(tmp_path, server, "--confirm-above", "0.5", "--sample-budget", "100", code=1)
         assert server.received == 50
         assert "nobody is here to confirm that" in stopped.err
         went_on = plan(tmp_path, server, "--yes")
@@ -104,7 +104,7 @@ def test_several_models_stand_side_by_side(tmp_path: Path) -> None:
 def test_a_plan_that_was_interrupted_stops(tmp_path: Path) -> None:
     """After Ctrl-C the sample would go on, or a traceback follow."""
     questions(tmp_path, 200)
-    with provider(latency=30.0) as server:
+    with provider(latency=8.0) as server:
         priced(tmp_path, server)
         process = start("plan", *JOB, *server.options(), *PLENTY, folder=tmp_path)
         server.wait_for(8)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
 from msgspec.structs import replace
@@ -71,6 +71,12 @@ class Runner(Opened):
         self._warn = warn
         self._stops = 0
         self._asks: Alone | Team | Batched | None = None
+        self._forecast: Any = None
+
+    def prepare(self) -> None:
+        """Find every error before the first call; see `Opened.prepare`."""
+        super().prepare()
+        self._forecast = self.store.fact(FORECAST)  # here, because the event loop waits for no disk
 
     @asynccontextmanager
     async def open_for_sample(self) -> AsyncIterator[None]:
@@ -205,16 +211,16 @@ class Runner(Opened):
         return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file))
 
     def _alone(self, client: Client, store: RunFile) -> Alone:
-        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client, store))
+        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client))
 
-    def _watch(self, client: Client, store: RunFile) -> Heard | None:
+    def _watch(self, client: Client) -> Heard | None:
         """What compares the run with its plan; None if it was not planned."""
-        if (fact := store.fact(FORECAST)) is None:
+        if self._forecast is None:
             return None
         from .plan.forecast import Watch
 
         loop, progress = asyncio.get_running_loop(), self.progress
-        watch = Watch.of(fact, client.model, lambda: loop.time() - progress.started, self._warn)
+        watch = Watch.of(self._forecast, client.model, lambda: loop.time() - progress.started, self._warn)
         return None if watch is None else watch.heard
 
     def refresh(self) -> None:

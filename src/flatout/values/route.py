@@ -41,8 +41,10 @@ class Route(str):
     Each attempt goes to the first target that can take it at once. If none can, the call waits for all of them, and
     goes to the one that is free first. So several targets together are as fast as the sum of their limits.
 
-    Args:
-        *targets: models, ``provider/model``, in the order of preference. All of them are used when the ones before are
+    ``Route(*targets, order="spill", fallback=None, hedge=0.0)``
+
+    Attributes:
+        targets: models, ``provider/model``, in the order of preference. All of them are used when the ones before are
             busy, so list only those whose answers you hold for equal.
         order: ``spill`` fills the first target, then the second, and so on; ``spread`` prefers the target that has
             answered fastest lately, for the calls that it has in flight.

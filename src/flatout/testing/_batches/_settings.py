@@ -66,7 +66,8 @@ class BatchSettings(Struct, frozen=True, kw_only=True):
             429 when it is created (Gemini), or it ``waits`` (some regions of Azure); "" for the vendor's way. A batch
             that could never fit is refused or fails in all cases.
         failed_counts: how long a batch that failed counts among the open ones.
-        most_rows, most_bytes: the most rows and bytes of a batch; None for the vendor's.
+        most_rows: the most rows of a batch; None for the vendor's.
+        most_bytes: the most bytes of a batch; None for the vendor's.
         names_lines: whether a failed validation names the lines that made it fail.
         no_file: how OpenAI's format says that a batch has no file of results or errors.
         in_order: whether results come in the order of the rows.
