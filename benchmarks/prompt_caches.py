@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 def rules(tokens: int) -> str:
-    """A text of so many of the simulated provider's tokens."""
+    """A text with this number of tokens, as the simulated provider counts them."""
     return RULES[: int(tokens * 4.4)]
 
 

@@ -138,7 +138,7 @@ def measure(job: Job, peer: str | None) -> None:
 
 @contextmanager
 def interpreter(given: str | None) -> Iterator[str | None]:
-    """An interpreter that has LiteLLM; None, with the reason printed, if there is none."""
+    """The interpreter that has LiteLLM. If it cannot be installed: None, and the reason is printed."""
     if given is not None:
         yield given
         return

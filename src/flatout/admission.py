@@ -81,7 +81,7 @@ class Admission:
         retries: the share of what is sent that may be retries, while other calls wait.
 
     Attributes:
-        waiting: the attempts that wait; false if there are none.
+        waiting: the attempts that wait. In a condition it is true while at least one waits.
         pacer: None until the first call comes.
         holds: what the queue waits for, a key of `flatout.events.WAITS`; "" while none waits.
     """
@@ -175,9 +175,7 @@ class Admission:
         """Give back a permit whose attempt was not sent."""
         loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
-        with pacer.exclusive:
-            pacer.unsent(permit.need, loop.time())
-        self.health.passed(permit.need.number, loop.time())
+        self._not_sent(pacer, permit.need, loop.time())
         self.drain(pacer, loop)
 
     @property
@@ -198,10 +196,10 @@ class Admission:
         paused, surely = pacer.paused_until - now, pacer.surely_paused_until - now
         return Away(self.health.down_for(now), silent, max(0.0, paused), max(0.0, surely))
 
-    def not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
-        """Give back what an attempt takes that was cancelled, or not sent."""
+    def _not_sent(self, pacer: Pacer, need: Need, now: float) -> None:
+        """An attempt was let go, and did not go: give back what it took."""
         with pacer.exclusive:
-            pacer.failed(need, now)
+            pacer.unsent(need, now)
         self.health.passed(need.number, now)
 
     def flush(self, service: Service) -> None:
@@ -239,7 +237,7 @@ class Admission:
             await waiter.admitted
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
-                self.not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
+                self._not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
             else:
                 self.waiting.remove(waiter)
             if self.health.down:

@@ -160,7 +160,11 @@ class Engine:
         Raises:
             ConfigError: the model is missing or unknown, or there is no key for it.
         """
-        return tuple(map(self._target, self.targets.routes.models(self._model_of(Call("", model=model)))))
+        return tuple(map(self._target, self._models(model)))
+
+    def _models(self, model: str | None) -> tuple[str, ...]:
+        """The models that stand for a name, the client's when None: one, or the targets of a route."""
+        return self.targets.routes.models(self._model_of(Call("", model=model)))
 
     def _check_parts(self, call: Call, model: str, others: Sequence[str]) -> None:
         """Refuse a call that none of a fallback's targets can take."""
@@ -184,8 +188,7 @@ class Engine:
 
     def host(self, model: str | None) -> str:
         """See `flatout.Client.host`."""
-        models = self.targets.routes.models(self._model_of(Call("", model=model)))
-        return " and ".join(dict.fromkeys(filter(None, map(self.targets.elsewhere, models))))
+        return " and ".join(dict.fromkeys(filter(None, map(self.targets.elsewhere, self._models(model)))))
 
     def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call. If it is part of a durable item, the item's journal may have its answer already."""
@@ -201,7 +204,7 @@ class Engine:
         Raises:
             ConfigError: the model is missing or unknown.
         """
-        first, *_ = self.targets.routes.models(self._model_of(Call("", model=model)))
+        first, *_ = self._models(model)
         return await self._resolve(first, Call(""))
 
     async def caps(self, model: str | None) -> Caps:

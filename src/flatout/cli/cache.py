@@ -192,7 +192,7 @@ def _asked(entry: Entry) -> dict[str, Any]:
 
 
 def _decoded(data: bytes) -> Any:
-    """A JSON value; None for what is none, because the file may come from anybody."""
+    """A JSON value; None if the text is no JSON. The file may come from anybody."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -108,7 +108,7 @@ class RouteConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """The route that the table describes.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: the table describes no usable route.
         """
         return Route(*self.targets, order=self.order, fallback=self.fallback, hedge=self.hedge)
 

@@ -130,7 +130,9 @@ class Limit:
                 await self._wait_alone(alone, pacer, loop)
             raise
         except BaseException:
-            queue.not_sent(pacer, need, loop.time())
+            with pacer.exclusive:
+                pacer.failed(need, loop.time())
+            self.health.passed(need.number, loop.time())
             raise
         else:
             if pacer.counts_tokens:

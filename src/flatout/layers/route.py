@@ -143,9 +143,9 @@ class Routed:
 
     async def _rest(self, journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until the first target may be asked again by this call, which all of them have refused."""
-        resting = journey.passage.resting if journey.passage is not None else {}
-        seconds = max(0.0, min(until for until in resting.values() if until > loop.time()) - loop.time())
-        self._check([Away(0.0, False, seconds, seconds)], journey, loop.time())
+        resting, now = journey.passage.resting if journey.passage is not None else {}, loop.time()
+        seconds = min((until - now for until in resting.values() if until > now), default=0.0)
+        self._check([Away(0.0, False, seconds, seconds)], journey, now)
         journey.account.waited("backoff", seconds)
         await asyncio.sleep(seconds)
 

@@ -56,7 +56,7 @@ class Collector:
         self.done: dict[int, int] = {}
 
     def due(self) -> float | None:
-        """When the next batch wants to be looked at; Unix time; None if there is none."""
+        """When it is time to look at a batch again, in Unix time; None if no batch is open."""
         times = [self._looked.get(number, (0.0, 0.0))[1] for number in self._desk.batches]
         return min(times) if times else None
 
@@ -242,7 +242,7 @@ class Collector:
 
 
 class _Reader:
-    """A reader that tells a file that is none from a connection that broke off."""
+    """A reader that tells two faults apart: the file holds no results, or the connection broke off."""
 
     def __init__(self, reader: ResultReader) -> None:
         self._reader = reader

@@ -58,10 +58,10 @@ class Job(Struct, frozen=True, kw_only=True):
         rows: how many requests it has; None if it does not say.
         done: how many of them it says are finished. It is for people: such counts drift.
         created_at: Unix seconds; None if it does not say.
-        files: where its results are: names of files, or addresses. Empty if there are none, or if they are in
+        files: where its results are: names of files, or addresses. Empty if it has no results, or if they are in
             ``inline``. A row may be in more than one of them.
         inline: results that came with the job.
-        input_file: the uploaded file; None if there is none.
+        input_file: the uploaded file; None if no file was uploaded.
         refusal: why it failed.
         line: the number of the line (from 1) that made it fail; None if it names none.
         reason: the provider's words.
@@ -147,7 +147,7 @@ class BatchFormat(Protocol):
         ...
 
     def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
-        """Why an answer is a refusal, and the provider's words; None if it is none."""
+        """Why an answer is a refusal, and the provider's words; None if the request was accepted."""
         ...
 
     def get(self, job: str, /) -> Request:

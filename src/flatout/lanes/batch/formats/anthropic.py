@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from flatout.errors import ConfigError
-from flatout.lanes.batch.format import Caps, Found, Job, Line, Refusal
+from flatout.lanes.batch.format import Caps, Found, Job, Line
 from flatout.lanes.offers import Kind
 from flatout.layer import Request, Response
 from flatout.providers.failures.problem import decode_json
@@ -21,8 +21,9 @@ from flatout.providers.formats.anthropic import VERSION
 from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Target
 
-from .refusals import refused, status_of
+from .refusals import status_of
 from .results import Lines
+from .shapes import RequestShape
 from .wire import Server, encoded, seconds_of, segment
 
 _PATH = "/messages/batches"
@@ -39,7 +40,7 @@ def batch_format(target: Target, kind: Kind) -> AnthropicBatch:
     return AnthropicBatch(target)
 
 
-class AnthropicBatch:
+class AnthropicBatch(RequestShape):
     """Batches of one target at Anthropic (see `flatout.lanes.batch.format.BatchFormat`).
 
     A job's file is its own id: the address of the results (``results_url``) is the provider's word, and the key never
@@ -54,28 +55,12 @@ class AnthropicBatch:
     labels = False
 
     def __init__(self, target: Target) -> None:
-        self._server = Server(target.endpoint, anthropic_version=VERSION)
-
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
-        """None: the rows travel in `create`."""
-        return None
-
-    def uploaded(self, response: Response, /) -> str:
-        """Never asked for: nothing is uploaded."""
-        raise self._server.broken("a file, for nothing was uploaded")
+        super().__init__(Server(target.endpoint, anthropic_version=VERSION))
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request with all rows."""
         rows = b",".join(b'{"custom_id":%b,"params":%b}' % (encoded(line.key), line.body) for line in lines)
         return self._server.request("POST", _PATH, b'{"requests":[%b]}' % rows)
-
-    def job(self, response: Response, /) -> Job:
-        """The batch in an answer."""
-        return self._job(self._server.read(response))
-
-    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
-        """Why an answer is a refusal."""
-        return refused(response, self._server.endpoint)
 
     def get(self, job: str, /) -> Request:
         """The request for a batch."""
@@ -108,9 +93,7 @@ class AnthropicBatch:
         return self._server.request("DELETE", f"{_PATH}/{segment(file)}")
 
     def _job(self, data: dict[str, Any]) -> Job:
-        identity = as_text(data.get("id"))
-        if not identity:
-            raise self._server.broken("its id")
+        identity = self._server.identity(data)
         counts = [count for value in as_dict(data.get("request_counts")).values() if (count := as_count(value))]
         ended = data.get("processing_status") == "ended"
         waiting = as_count(as_dict(data.get("request_counts")).get("processing"))
@@ -142,7 +125,7 @@ def found(line: bytes) -> Found:
     """The row in a line of results.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the line holds no row.
     """
     try:
         row = _rows.decode(line)

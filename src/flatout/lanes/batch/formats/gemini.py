@@ -24,6 +24,7 @@ from flatout.values import Target
 
 from .refusals import failure, never_run, refused, status_of
 from .results import Lines
+from .shapes import Shape
 from .wire import Server, encoded, named, related, seconds_of, segment
 
 INLINE = 4_000_000
@@ -43,7 +44,7 @@ def batch_format(target: Target, kind: Kind) -> GeminiBatch:
     return GeminiBatch(target)
 
 
-class GeminiBatch:
+class GeminiBatch(Shape):
     """Batches of one target at Gemini (see `flatout.lanes.batch.format.BatchFormat`).
 
     Raises:
@@ -57,7 +58,7 @@ class GeminiBatch:
     def __init__(self, target: Target) -> None:
         base, _ = split_address(target.endpoint)
         root, _, version = base.rpartition("/")
-        self._server = Server(target.endpoint)
+        super().__init__(Server(target.endpoint))
         self._uploads = Server(target.endpoint, f"{root}/upload/{version}")
         self._downloads = Server(target.endpoint, f"{root}/download/{version}")
         self._model = target.model if "/" in target.model else f"models/{target.model}"
@@ -73,10 +74,7 @@ class GeminiBatch:
     def uploaded(self, response: Response, /) -> str:
         """The file's name."""
         data = self._server.read(response)
-        name = as_text((as_dict(data.get("file")) or data).get("name"))
-        if not name:
-            raise self._server.broken("a file's name")
-        return name
+        return self._server.identity(as_dict(data.get("file")) or data, "a file's name", field="name")
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request that runs the rows. The display name is our label."""
@@ -87,10 +85,6 @@ class GeminiBatch:
             source = b'{"requests":{"requests":[%b]}}' % b",".join(rows)
         body = b'{"batch":{"displayName":%b,"inputConfig":%b}}' % (encoded(stamp), source)
         return self._server.request("POST", f"/{_named(self._model)}:batchGenerateContent", body)
-
-    def job(self, response: Response, /) -> Job:
-        """The batch in an answer. A cancelled one may be answered by an empty object, which is a ProtocolError."""
-        return self._job(self._server.read(response))
 
     def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
         """Why an answer is a refusal. Any 429 is: to create, it means that too many tokens are enqueued."""
@@ -128,9 +122,7 @@ class GeminiBatch:
         return self._server.request("DELETE", f"/{_named(file)}")
 
     def _job(self, data: dict[str, Any]) -> Job:
-        name = as_text(data.get("name"))
-        if not name:
-            raise self._server.broken("its name")
+        name = self._server.identity(data, "its name", field="name")
         batch = as_dict(data.get("metadata")) or data
         output = _output(data, batch)
         files = named(output.get("responsesFile"))
@@ -208,7 +200,7 @@ def found(line: bytes) -> Found:
     """The row in a line of results.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the line holds no row.
     """
     try:
         row = _rows.decode(line)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from flatout.errors import ConfigError
-from flatout.lanes.batch.format import Caps, Job, Line, Refusal
+from flatout.lanes.batch.format import Caps, Job, Line
 from flatout.lanes.offers import Kind
 from flatout.layer import Request, Response
 from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Target
 
 from .openai import LABEL, found
-from .refusals import failure, refused
+from .refusals import failure
 from .results import Lines
+from .shapes import FileShape
 from .wire import Server, encoded, named, seconds_of, segment
 
 _PATHS: dict[Kind, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
@@ -40,7 +41,7 @@ def batch_format(target: Target, kind: Kind) -> MistralBatch:
     return MistralBatch(target, _PATHS[kind])
 
 
-class MistralBatch:
+class MistralBatch(FileShape):
     """Batches of one target at Mistral (see `flatout.lanes.batch.format.BatchFormat`).
 
     Args:
@@ -56,7 +57,7 @@ class MistralBatch:
     labels = True
 
     def __init__(self, target: Target, path: str) -> None:
-        self._server = Server(target.endpoint)
+        super().__init__(Server(target.endpoint))
         self._model = target.model
         self._path = path
 
@@ -64,13 +65,6 @@ class MistralBatch:
         """The form with the file of rows."""
         rows = [b'{"custom_id":%b,"body":%b}\n' % (encoded(line.key), line.body) for line in lines]
         return self._server.form("/files", {"purpose": "batch"}, f"{stamp}.jsonl", rows)
-
-    def uploaded(self, response: Response, /) -> str:
-        """The file's id."""
-        identity = as_text(self._server.read(response).get("id"))
-        if not identity:
-            raise self._server.broken("a file's id")
-        return identity
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request that runs the file."""
@@ -82,14 +76,6 @@ class MistralBatch:
             "timeout_hours": int(self.caps.seconds // 3_600),
         }
         return self._server.request("POST", _JOBS, encoded(body))
-
-    def job(self, response: Response, /) -> Job:
-        """The job in an answer."""
-        return self._job(self._server.read(response))
-
-    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
-        """Why an answer is a refusal."""
-        return refused(response, self._server.endpoint)
 
     def get(self, job: str, /) -> Request:
         """The request for a job."""
@@ -109,22 +95,12 @@ class MistralBatch:
         """The request that cancels a job."""
         return self._server.request("POST", f"{_JOBS}/{segment(job)}/cancel")
 
-    def results(self, file: str, /) -> Request:
-        """The request for a file's content."""
-        return self._server.request("GET", f"/files/{segment(file)}/content")
-
     def reader(self) -> Lines:
         """A reader for a file of answers or of errors, whose lines are those of OpenAI."""
         return Lines(found)
 
-    def delete(self, file: str, /) -> Request | None:
-        """The request that deletes a file."""
-        return self._server.request("DELETE", f"/files/{segment(file)}")
-
     def _job(self, data: dict[str, Any]) -> Job:
-        identity = as_text(data.get("id"))
-        if not identity:
-            raise self._server.broken("its id")
+        identity = self._server.identity(data)
         status = (as_text(data.get("status")) or "").lower()
         files = named(data.get("output_file"), data.get("error_file"))
         failed = status == "failed" and not files

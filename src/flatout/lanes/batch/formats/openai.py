@@ -14,15 +14,16 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from flatout.errors import ConfigError
-from flatout.lanes.batch.format import Caps, Found, Job, Line, Refusal
+from flatout.lanes.batch.format import Caps, Found, Job, Line
 from flatout.lanes.offers import Kind
 from flatout.layer import Request, Response
 from flatout.providers.failures.problem import decode_json
 from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Endpoint, Target
 
-from .refusals import failure, never_run, refused, status_of
+from .refusals import failure, never_run, status_of
 from .results import Lines
+from .shapes import FileShape
 from .wire import Server, encoded, named, seconds_of, segment
 
 _PATHS: dict[Kind, str] = {"chat": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
@@ -93,7 +94,7 @@ def batch_format(target: Target, kind: Kind) -> OpenAIBatch:
 _ENDED = frozenset({"completed", "expired", "cancelled", "canceled"})
 
 
-class OpenAIBatch:
+class OpenAIBatch(FileShape):
     """Batches of one target on a server of OpenAI's shape (see `flatout.lanes.batch.format.BatchFormat`).
 
     Args:
@@ -110,10 +111,10 @@ class OpenAIBatch:
     def __init__(self, target: Target, dialect: Dialect, kind: Kind) -> None:
         if kind not in dialect.kinds:
             raise ConfigError(f"{target.endpoint.name} has no batches for {kind}, only for {_listed(dialect.kinds)}")
+        super().__init__(Server(target.endpoint, _base(target.endpoint)))
         self.caps = dialect.caps
         self._dialect = dialect
         self._path = dialect.prefix + _PATHS[kind]
-        self._server = Server(target.endpoint, _base(target.endpoint))
         self._around = (b',"method":"POST","url":%b,"body":' % encoded(self._path), b"}\n")
 
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
@@ -123,13 +124,6 @@ class OpenAIBatch:
         fields = {"purpose": self._dialect.purpose, **({"file_name": filename} if self._dialect.named else {})}
         rows = [b'{"custom_id":%b%b%b%b' % (encoded(line.key), before, line.body, after) for line in lines]
         return self._server.form(self._dialect.upload, fields, filename, rows)
-
-    def uploaded(self, response: Response, /) -> str:
-        """The file's id."""
-        identity = as_text(self._server.read(response).get("id"))
-        if not identity:
-            raise self._server.broken("a file's id")
-        return identity
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request that runs the file."""
@@ -143,10 +137,6 @@ class OpenAIBatch:
         """The batch in an answer."""
         data = self._server.read(response)
         return self._job(as_dict(data.get("job")) or data)  # Together wraps it, with a warning
-
-    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
-        """Why an answer is a refusal."""
-        return refused(response, self._server.endpoint)
 
     def get(self, job: str, /) -> Request:
         """The request for a batch."""
@@ -167,22 +157,12 @@ class OpenAIBatch:
         """The request that cancels a batch. What is finished by then is kept, and charged."""
         return self._server.request("POST", f"/batches/{segment(job)}/cancel")
 
-    def results(self, file: str, /) -> Request:
-        """The request for a file's content."""
-        return self._server.request("GET", f"/files/{segment(file)}/content")
-
     def reader(self) -> Lines:
         """A reader for a file of answers or of errors. Some servers write both into one."""
         return Lines(found)
 
-    def delete(self, file: str, /) -> Request | None:
-        """The request that deletes a file."""
-        return self._server.request("DELETE", f"/files/{segment(file)}")
-
     def _job(self, data: dict[str, Any]) -> Job:
-        identity = as_text(data.get("id"))
-        if not identity:
-            raise self._server.broken("its id")
+        identity = self._server.identity(data)
         counts = as_dict(data.get("request_counts"))
         files = named(data.get("output_file_id"), data.get("error_file_id"))
         state = _state(data, files)
@@ -275,7 +255,7 @@ def found(line: bytes) -> Found:
     """The row in a line of results.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the line holds no row.
     """
     try:
         row = _rows.decode(line)

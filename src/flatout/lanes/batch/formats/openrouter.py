@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from flatout.errors import ConfigError
-from flatout.lanes.batch.format import Caps, Job, Line, Refusal
+from flatout.lanes.batch.format import Caps, Job, Line
 from flatout.lanes.offers import Kind
 from flatout.layer import Request, Response
 from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Target
 
 from .openai import found
-from .refusals import failure, refused
+from .refusals import failure
 from .results import Lines
+from .shapes import RequestShape
 from .wire import Server, encoded, seconds_of, segment
 
 _PATHS: dict[Kind, str] = {"chat": "/v1/chat/completions"}
@@ -37,7 +38,7 @@ def batch_format(target: Target, kind: Kind) -> OpenRouterBatch:
     return OpenRouterBatch(target, _PATHS[kind])
 
 
-class OpenRouterBatch:
+class OpenRouterBatch(RequestShape):
     """Batches of one target at OpenRouter (see `flatout.lanes.batch.format.BatchFormat`).
 
     Args:
@@ -53,16 +54,8 @@ class OpenRouterBatch:
     labels = False
 
     def __init__(self, target: Target, path: str) -> None:
-        self._server = Server(target.endpoint)
+        super().__init__(Server(target.endpoint))
         self._head = b'{"endpoint":%b,"model":%b,"requests":[' % (encoded(path), encoded(target.model))
-
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
-        """None: the rows travel in `create`."""
-        return None
-
-    def uploaded(self, response: Response, /) -> str:
-        """Never asked for: nothing is uploaded."""
-        raise self._server.broken("a file, for nothing was uploaded")
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request with all rows, which come last."""
@@ -73,10 +66,6 @@ class OpenRouterBatch:
         """The batch in an answer."""
         data = self._server.read(response)
         return self._job(as_dict(data.get("data")) or data)
-
-    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
-        """Why an answer is a refusal."""
-        return refused(response, self._server.endpoint)
 
     def get(self, job: str, /) -> Request:
         """The request for a batch and its results."""
@@ -109,9 +98,7 @@ class OpenRouterBatch:
         return self._server.request("DELETE", f"/batches/{segment(file)}")
 
     def _job(self, data: dict[str, Any]) -> Job:
-        identity = as_text(data.get("id"))
-        if not identity:
-            raise self._server.broken("its id")
+        identity = self._server.identity(data)
         status = as_text(data.get("status"))
         results = as_dicts(data.get("results"))
         failed = status == "failed" and not results

@@ -55,7 +55,7 @@ _REASON = 300
 
 
 def refused(response: Response, endpoint: Endpoint, *, waits: bool = False) -> tuple[Refusal, str] | None:
-    """Why an answer is a refusal, and the provider's words without any key; None if it is none.
+    """Why an answer is a refusal, and the provider's words without any key; None if the request was accepted.
 
     Args:
         response: the answer.

@@ -69,6 +69,17 @@ class Server:
             raise ProtocolError(f"{self.endpoint.name} answered a request about a batch with no JSON object")
         return data
 
+    def identity(self, data: Mapping[str, Any], what: str = "its id", /, *, field: str = "id") -> str:
+        """The provider's name for what an answer describes.
+
+        Raises:
+            ProtocolError: the answer has no such name.
+        """
+        found = data.get(field)
+        if not isinstance(found, str) or not found:
+            raise self.broken(what)
+        return found
+
     def broken(self, said: str, /) -> ProtocolError:
         """The error for an answer that lacks what it must have."""
         return ProtocolError(f"{self.endpoint.name} answered a request about a batch without {said}")

@@ -1,0 +1,62 @@
+"""What several batch formats have in common: the rows are uploaded as a file, or they travel in the create request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flatout.lanes.batch.format import Job, Line, Refusal
+from flatout.layer import Request, Response
+
+from .refusals import refused
+from .wire import Server, segment
+
+
+class Shape:
+    """The part of a `flatout.lanes.batch.format.BatchFormat` that all formats share.
+
+    Args:
+        server: the requests to the endpoint.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def job(self, response: Response, /) -> Job:
+        """The batch in an answer."""
+        return self._job(self._server.read(response))
+
+    def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
+        """Why an answer is a refusal."""
+        return refused(response, self._server.endpoint)
+
+    def _job(self, data: dict[str, Any]) -> Job:
+        raise NotImplementedError
+
+
+class FileShape(Shape):
+    """Rows and results are files, under the paths that OpenAI has for them."""
+
+    def uploaded(self, response: Response, /) -> str:
+        """The file's id."""
+        return self._server.identity(self._server.read(response), "a file's id")
+
+    def results(self, file: str, /) -> Request:
+        """The request for a file's content."""
+        return self._server.request("GET", f"/files/{segment(file)}/content")
+
+    def delete(self, file: str, /) -> Request | None:
+        """The request that deletes a file."""
+        return self._server.request("DELETE", f"/files/{segment(file)}")
+
+
+class RequestShape(Shape):
+    """The rows travel in the create request, so nothing is uploaded."""
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+        """None: the rows travel in `create`."""
+        return None
+
+    def uploaded(self, response: Response, /) -> str:
+        """Never asked for: nothing is uploaded."""
+        raise self._server.broken("a file, for nothing was uploaded")
