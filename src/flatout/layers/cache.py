@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Protocol
@@ -20,6 +19,7 @@ import msgspec
 
 from flatout.journey import current_journey
 from flatout.layer import CallNext
+from flatout.tasks.waiters import Waiters
 from flatout.values import Call, Reply
 from flatout.values.kept import Kept
 
@@ -79,19 +79,12 @@ class Flight:
 
     def __init__(self) -> None:
         self.over = False
-        self._waiting: deque[asyncio.Future[Kept | None]] = deque()
+        self._waiting: Waiters[Kept | None] = Waiters()
         self._failures = 0
 
     async def turn(self) -> Kept | None:
         """Wait for the answer. None means that there is none, and that the caller is the next to ask."""
-        waiting: asyncio.Future[Kept | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled() and waiting.result() is None:
-                self.abandoned()  # its turn had just come
-            raise
+        return await self._waiting.turn(self._missed)
 
     def landed(self, kept: Kept) -> None:
         """Give the answer to all who wait."""
@@ -107,19 +100,17 @@ class Flight:
 
     def abandoned(self) -> None:
         """Let the next one ask."""
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
-        self.over = True
+        if not self._waiting.wake_one(None):
+            self.over = True
+
+    def _missed(self, kept: Kept | None) -> None:
+        """Who was to have the answer, or to ask, was cancelled."""
+        if kept is None:
+            self.abandoned()
 
     def _release(self, kept: Kept | None) -> None:
         self.over = True
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(kept)
-        self._waiting.clear()
+        self._waiting.wake_all(kept)
 
 
 class Cache:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from flatout.journey import Attempt, current_journey
 from flatout.layer import CallNext
 from flatout.policies.prefixes import Beginning, Beginnings
 from flatout.policies.warmth import Go, Warmth
+from flatout.tasks.waiters import Waiters
 from flatout.values import Call, Reply
 
 MOMENT = 0.01
@@ -59,30 +59,25 @@ class Group:
     def __init__(self, warmth: Warmth) -> None:
         self.warmth = warmth
         self._held = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: Waiters[None] = Waiters()
 
     async def turn(self) -> Turn | None:
         """Wait for the turn of a call. None: it goes without the cache."""
         loop, waited = asyncio.get_running_loop(), False
         while (found := self.warmth.turn(loop.time(), self._held)) == "wait":
             waited = True
-            await self._wait(loop.create_future())
+            await self._wait()
         if found != "without":
             return Turn(self, found)
         if waited:  # it was woken to fill the cache, and does not
             self.wake_one()
         return None
 
-    async def _wait(self, waiting: asyncio.Future[None]) -> None:
+    async def _wait(self) -> None:
         current_journey().give_back()
-        self._waiting.append(waiting)
         self._held += 1
         try:
-            await waiting
-        except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
-                self.wake_one()  # its turn had just come
-            raise
+            await self._waiting.turn(self._waiting.wake_one)
         finally:
             self._held -= 1
 
@@ -92,18 +87,11 @@ class Group:
         To wake only as many as one lane takes would not do: some of them may wait on, for another lane, and take the
         places of those that this lane's call would have woken.
         """
-        woken, self._waiting = self._waiting, deque()
-        for waiting in woken:
-            if not waiting.done():
-                waiting.set_result(None)
+        self._waiting.wake_all(None)
 
     def wake_one(self) -> None:
         """Let the first of those that wait fill the cache, in place of a call that failed to."""
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
+        self._waiting.wake_one(None)
 
 
 class Turn:

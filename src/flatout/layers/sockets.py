@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 
 from flatout.events import Events, InFlightCapped
 from flatout.journey import current_journey
 from flatout.layer import CallNext
+from flatout.tasks.waiters import Waiters
 from flatout.values import Call, Reply
 
 _log = logging.getLogger("flatout")
@@ -27,7 +27,7 @@ class Sockets:
     def __init__(self, most: int, events: Events) -> None:
         self._most = most
         self._free = most
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: Waiters[None] = Waiters()
         self._events = events
         self._warned = False
 
@@ -41,31 +41,21 @@ class Sockets:
         finally:
             self._release()
 
-    def _release(self) -> None:
+    def _release(self, _: None = None) -> None:
         """Give a connection to the call that has waited longest, or keep it free."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+        if not self._waiting.wake_one(None):
+            self._free += 1
 
     async def _wait(self) -> None:
         """Wait for another call's connection."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        turn = loop.create_future()
-        self._waiting.append(turn)
         if not self._warned:
             self._warned = True
             reason = "this process may not open more files (ulimit -n)"
             _log.warning("at most %d requests at once: %s", self._most, reason)
             self._events.emit(InFlightCapped(at=began, most=self._most, reason=reason))
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # given and cancelled in one turn of the loop
-                self._release()
-            raise
+            await self._waiting.turn(self._release)
         finally:
             current_journey().account.waited("sockets", loop.time() - began)
