@@ -30,7 +30,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="provider/model, or [bold]local[/bold]: no key, no network. Repeat it to ask each of several.",
+        help="provider/model, a route of flatout.toml, or [bold]local[/bold]: no key, no network. "
+        "Repeat it to ask each of several.",
     ),
 ]
 
