@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from .errors import ConfigError
-from .values import Target, Usage
+from .values import Endpoint, Target, Usage
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -30,14 +30,29 @@ if TYPE_CHECKING:
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
 """Names of the normal service tier, which has the standard price: as providers report it, or as callers ask for it."""
 
-_SHARES = {
-    ("openai", "flex"): 0.5,
-    ("google", "flex"): 0.5,
-    ("groq", "flex"): 1.0,
-    **{(name, "batch"): 0.5 for name in ("openai", "azure", "anthropic", "google", "mistral", "groq")},
+_SHARES: Mapping[str, Mapping[str, float]] = {
+    "api.openai.com": {"flex": 0.5, "batch": 0.5},
+    "openai.azure.com": {"batch": 0.5},
+    "azure-api.net": {"batch": 0.5},
+    "cognitiveservices.azure.com": {"batch": 0.5},
+    "services.ai.azure.com": {"batch": 0.5},
+    "api.anthropic.com": {"batch": 0.5},
+    "googleapis.com": {"flex": 0.5, "batch": 0.5},
+    "api.mistral.ai": {"batch": 0.5},
+    "api.groq.com": {"flex": 1.0, "batch": 0.5},
+    "api.together.xyz": {},
+    "openrouter.ai": {},
+    "api.fireworks.ai": {},
+    "api.x.ai": {},
 }
-"""A tier's price as a share of the standard price, by the table's provider id. Used if the table has no price for the
-tier. The shares are the providers' own words; where those are "up to" a half (Together, xAI), the price is unknown."""
+"""What the flex and batch lanes cost as a share of the standard price, by the provider's domain: their own words of
+November 2026. A lane that is not here has no known price: Together and xAI say "up to" a half, OpenRouter "about"."""
+
+_LANES = frozenset({"flex", "batch"})
+"""The tiers that are lanes: cheaper and slower ways to ask for the same answer."""
+
+USUAL = Usage(input_tokens=1_000, output_tokens=250)
+"""A call by which two prices are compared, if nothing is known of the calls."""
 
 _MOST_CACHED = 1_000
 """Resolved rates that are kept. Providers choose the model names in the keys, so their number needs a bound."""
@@ -65,8 +80,9 @@ class Prices:
     Args:
         overrides: ``{"endpoint/model": (input, output)}`` in US dollars per million tokens, or ``(input, output,
             cache_read, cache_write)``, of which the last two may be None. They win over the table. An override holds
-            for all service tiers, except those that have their own, as ``endpoint/model@tier``. Without an override,
-            tokens of a self-hosted server cost 0.
+            for all service tiers, except those that have their own, as ``endpoint/model@tier``, and the flex and batch
+            lanes of a known provider: these cost the share of it that the provider names, or an unknown price if it
+            names none. Without an override, tokens of a self-hosted server cost 0.
         wall: the wall clock, in seconds since the epoch (`time.time`).
 
     Attributes:
@@ -133,6 +149,24 @@ class Prices:
         costs = [self.cost(target, each, model_reported, service_tier=service_tier) for each in (plain, usage)]
         return None if costs[0] is None or costs[1] is None else costs[0] - costs[1]
 
+    def share(
+        self, target: Target, tier: str | None, *, usage: Usage = USUAL, beside: str | None = None
+    ) -> float | None:
+        """The price of a tier as a share of another tier's; None if it is not known.
+
+        Args:
+            target: where calls go.
+            tier: the tier; None for the standard one.
+            usage: the tokens of a typical call, because a tier may be cheaper for some kinds of tokens only.
+            beside: the other tier; None for the standard one.
+        """
+        part = self.cost(target, usage, service_tier=tier)
+        whole = self.cost(target, usage, service_tier=beside)
+        if part is not None and whole is not None:
+            return part / whole if whole else (1.0 if part == whole else None)
+        named, other = _named(target.endpoint.base_url, tier), _named(target.endpoint.base_url, beside)
+        return named / other if named is not None and other else None
+
     def is_known(self, target: Target) -> bool:
         """Whether the target's tokens have a price."""
         return self._rates(target, 0, None, None) is not None
@@ -198,9 +232,13 @@ class Prices:
     def _resolve(self, target: Target, model_reported: str | None, tier: str | None, at: float) -> tuple[Rates, ...]:
         endpoint = target.endpoint
         names = (target.name, f"{endpoint.name}/{model_reported}")
-        for name in (*(f"{name}@{tier}" for name in names), *names):
-            if name in self._overrides:
-                return (self._overrides[name],)
+        for name in names:
+            if own := self._overrides.get(f"{name}@{tier}"):
+                return (own,)
+        for name in names:
+            if own := self._overrides.get(name):
+                share = _share_of_own(endpoint, tier)
+                return (_times(own, share),) if share is not None else ()
         if endpoint.self_hosted:
             return (_FREE,)  # a machine's price is not per token, and local runs need not load the table
         for model in (model_reported, target.model):
@@ -223,6 +261,30 @@ def _override(name: str, pair: Any) -> Rates:
     if len(found) > 4 or not all(price is None or 0 <= price < math.inf for price in found):
         raise ConfigError(f"the price of {name} is two numbers, US dollars per million tokens in and out, not {pair!r}")
     return Rates(-1, 0.0, *(None if price is None else price / 1e6 for price in found))
+
+
+def _share_of_own(endpoint: Endpoint, tier: str | None) -> float | None:
+    """What a tier costs as a share of the user's own price for the model; None if that is not known."""
+    if tier not in _LANES or endpoint.self_hosted or _shares(endpoint.base_url) is None:
+        return 1.0
+    return _named(endpoint.base_url, tier)
+
+
+def _times(rates: Rates, share: float) -> Rates:
+    _, request, *tokens = rates
+    return Rates(rates.above, request * share, *(None if price is None else price * share for price in tokens))
+
+
+def _named(base_url: str, tier: str | None) -> float | None:
+    """A tier's share of the standard price, as the provider names it; None if it names none."""
+    return 1.0 if tier is None or tier in STANDARD_TIERS else (_shares(base_url) or {}).get(tier)
+
+
+@lru_cache(maxsize=64)
+def _shares(base_url: str) -> Mapping[str, float] | None:
+    """What a provider says that its lanes cost; None if the server is no provider's."""
+    host = urlsplit(base_url).hostname or ""
+    return next((shares for domain, shares in _SHARES.items() if f".{host}".endswith(f".{domain}")), None)
 
 
 def _cost(rates: Rates, usage: Usage) -> float | None:
@@ -262,7 +324,7 @@ def _look_up(base_url: str, model: str, tier: str | None, at: float) -> tuple[Mo
     own = any(info is one for one in provider.models)
     if own and any(variant.when == context for variant in info.price_variants or ()):
         return info.get_prices(when, context), 1.0
-    return info.get_prices(when), 1.0 if tier in STANDARD_TIERS else _SHARES.get((provider.id, tier))
+    return info.get_prices(when), _named(base_url, tier)
 
 
 def _find(base_url: str, model: str) -> tuple[Provider, ModelInfo] | None:

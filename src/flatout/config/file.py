@@ -152,7 +152,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         endpoints: servers by their names.
         routes: several targets as one model, by the route's name.
         limits: the limits of targets, by ``provider`` or ``provider/model``.
-        prices: token prices, by ``provider/model`` or ``provider/model@tier``.
+        prices: token prices, by ``provider/model``; those of a lane or another service tier by ``provider/model@tier``.
     """
 
     model: str | None = None

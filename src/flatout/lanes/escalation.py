@@ -39,13 +39,13 @@ class Way(Struct, frozen=True):
     Attributes:
         lane: its name.
         seconds: the time in which it will have answered them all.
-        share: its price as a share of the live one.
+        share: its price as a share of the live one; None if that is not known.
         why: where the seconds come from, in words.
     """
 
     lane: Lane
     seconds: float
-    share: float
+    share: float | None
     why: str
 
 
@@ -78,6 +78,8 @@ def flex_seconds(rows: int, per_second: float | None) -> float:
 
 def choose(ways: Sequence[Way], left: float) -> Choice:
     """The cheapest lane that is in time; of two at the same price, the slower one, which leaves the live limits alone.
+
+    An unknown price counts as the live one: no provider sells a slower lane for more.
 
     Args:
         ways: the lanes that there are.
@@ -124,15 +126,17 @@ def _is_step(lane: Lane, other: Lane) -> bool:
 
 
 def _cheapest_first(ways: Sequence[Way]) -> list[Way]:
-    return sorted(ways, key=lambda way: (way.share, _ORDER.index(way.lane)))
+    return sorted(ways, key=lambda way: (round(1.0 if way.share is None else way.share, 3), _ORDER.index(way.lane)))
 
 
 def _price(way: Way) -> str:
-    if way.share == 0.5:
+    if way.share is None:
+        return f"what {way.lane} costs is not known, and counts as the live price"
+    if round(way.share, 3) == 0.5:
         return f"{way.lane} costs half of the live price"
     return (
         f"{way.lane} costs {way.share:.0%} of the live price"
-        if way.share != 1.0
+        if round(way.share, 3) != 1.0
         else f"{way.lane} costs the live price"
     )
 

@@ -1,7 +1,7 @@
-"""Which lanes a target has, what they cost, and how its batch endpoint is spoken to.
+"""Which lanes a target has, and how its batch endpoint is spoken to.
 
 An endpoint says which form its batches have (`flatout.values.Endpoint.batch`) and how it sells flex (`Endpoint.flex`).
-The prices are the vendors' list prices (November 2026); no account was charged to check them.
+What a lane costs is in the price list (`flatout.prices.Prices.share`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,6 @@ _FORMATS = {
 }
 """The forms of batch endpoints: the module of each. A new form is a module with ``batch_format``, and a row here."""
 
-_FLEX_PRICES = {"groq": 1.0}
-"""Flex's share of the live price, where it is not a half. Groq's flex has ten times the limits at the live price."""
-
-BATCH_PRICE = 0.5
-"""A batch's share of the live price. All providers with batches sell them at half; xAI and Together at half at most."""
-
 
 def lanes_of(target: Target) -> tuple[Lane, ...]:
     """The lanes of a target, the fastest first."""
@@ -49,13 +43,6 @@ def lanes_of(target: Target) -> tuple[Lane, ...]:
     if endpoint.batch in _FORMATS:
         lanes.append("batch")
     return tuple(lanes)
-
-
-def price_of(lane: Lane, target: Target) -> float:
-    """A lane's share of the live price."""
-    if lane == "live":
-        return 1.0
-    return BATCH_PRICE if lane == "batch" else _FLEX_PRICES.get(target.endpoint.batch, 0.5)
 
 
 def check(lane: Lane, target: Target) -> None:

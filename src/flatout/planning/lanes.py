@@ -1,85 +1,99 @@
 """The ways in which a provider sells the same answer, side by side: at once, when it has time, or in a batch.
 
-The facts are the providers' own, of November 2026. The price of a lane is the price list's; where the list has none, it
-is the share of the live price that is given here.
+Which lanes a target has is said by `flatout.lanes.offers`, what they cost by the price list, and how long batches take
+by `flatout.lanes.past`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from flatout.providers import registry
+from msgspec.structs import replace
+
+from flatout.errors import ConfigError
+from flatout.lanes.offers import batch_format, lanes_of
+from flatout.lanes.past import WORD
+from flatout.providers.registry import BUILT_IN, origin
+from flatout.values import Target
 from flatout.values.plan import Lane, Range
 
-HOUR = 3_600.0  # seconds
+_UNSPOKEN: Mapping[str, tuple[float | None, str]] = {
+    "fireworks": (72 * 3_600.0, "streams"),
+    "xai": (None, "streams, and some models"),
+}
+"""Providers whose batches flatout cannot send: the seconds in which they promise an answer, and what they refuse."""
+
+_FULL: Mapping[str, str] = {"openai": "429, not billed", "gemini": "429, 503", "groq": "498"}
+"""What providers answer when their flex lane has no room."""
+
+_MB = 1_000_000
 
 
-class _Offer(NamedTuple):
-    """A lane of one provider.
+class Measured(NamedTuple):
+    """What is known of the lane in which the sample was asked.
 
     Attributes:
-        share: its price as a share of the live one, if the price list has none; None if that is not known.
-        within: seconds in which it promises an answer; None if it promises nothing.
-        refuses: what it does not take.
+        lane: its name.
+        cost: what it costs.
+        seconds: the time that it takes.
+        share: says what another lane costs as a share of it; None if that is not known.
     """
 
-    share: float | None
-    within: float | None
-    refuses: str
+    lane: str
+    cost: Range | None
+    seconds: Range | None
+    share: Callable[[str], float | None]
+
+    def beside(self, name: str) -> Lane:
+        """A lane with its cost, and with its time if it is this one."""
+        if name == self.lane:
+            return Lane(name=name, cost=self.cost, seconds=self.seconds)
+        share = self.share(name)
+        return Lane(name=name, cost=None if self.cost is None or share is None else self.cost.times(share))
 
 
-_BATCH: Mapping[str, _Offer] = {
-    "openai": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls or 200 MB in one batch"),
-    "azure": _Offer(0.5, None, "streams, and more tokens than a deployment may have enqueued"),
-    "anthropic": _Offer(0.5, 24 * HOUR, "streams, and more than 100,000 calls or 256 MB in one batch"),
-    "gemini": _Offer(0.5, 48 * HOUR, "streams, and more than 2 GB in one batch"),
-    "mistral": _Offer(0.5, 24 * HOUR, "streams, and more than 1,000,000 calls or 512 MB in one batch"),
-    "groq": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls in one batch"),
-    "together": _Offer(0.5, 24 * HOUR, "streams, and more than 50,000 calls or 100 MB in one batch"),
-    "fireworks": _Offer(0.5, 72 * HOUR, "streams"),
-    "xai": _Offer(None, None, "streams, and some models"),
-    "openrouter": _Offer(0.5, None, "streams, and more than 5,000 calls in one batch"),
-}
-
-_FLEX: Mapping[str, _Offer] = {
-    "openai": _Offer(0.5, None, "calls while it has no room (429, not billed); allow 15 minutes an answer"),
-    "gemini": _Offer(0.5, None, "calls while it has no room (429, 503); allow 15 minutes an answer"),
-    "groq": _Offer(1.0, None, "calls while it has no room (498)"),
-}
-
-
-def lanes(
-    provider: str, live: tuple[Range | None, Range | None], shares: Mapping[str, float | None]
-) -> tuple[Lane, ...]:
-    """The lanes of a provider.
+def lanes(target: Target, measured: Measured) -> tuple[Lane, ...]:
+    """The lanes of a target: ``live``, ``flex`` and ``batch``.
 
     Args:
-        provider: its name.
-        live: the cost and the seconds of the live lane.
-        shares: for ``flex`` and ``batch``, the price as a share of the live one, from the price list; None if unknown.
+        target: where the calls go.
+        measured: the lane in which the sample was asked.
     """
-    cost, seconds = live
-    return (
-        Lane(name="live", cost=cost, seconds=seconds),
-        _lane("flex", _FLEX.get(provider), cost, shares.get("flex")),
-        _lane("batch", _BATCH.get(provider), cost, shares.get("batch"), usable=_is_spoken(provider)),
-    )
+    return measured.beside("live"), _flex(target, measured), _batch(target, measured)
 
 
-def _is_spoken(provider: str) -> bool:
-    """Whether flatout speaks the form of a provider's batches."""
-    return registry.known(provider) and registry.BUILT_IN[provider].batch != ""
+def _flex(target: Target, measured: Measured) -> Lane:
+    if "flex" not in lanes_of(target):
+        return Lane(name="flex", offered=False)
+    return replace(measured.beside("flex"), refuses=_refused_by_flex(target))
 
 
-def _lane(name: str, offer: _Offer | None, live: Range | None, listed: float | None, *, usable: bool = True) -> Lane:
-    if offer is None and listed is None:
-        return Lane(name=name, offered=False)
-    share = listed if listed is not None or offer is None else offer.share
-    return Lane(
-        name=name,
-        cost=None if live is None or share is None else live.times(share),
-        within=None if offer is None else offer.within,
-        refuses="" if offer is None else offer.refuses,
-        usable=usable,
-    )
+def _batch(target: Target, measured: Measured) -> Lane:
+    if "batch" in lanes_of(target):
+        return replace(measured.beside("batch"), within=WORD, refuses=_refused_by_batches(target))
+    if (provider := _provider(target)) in _UNSPOKEN:
+        within, refuses = _UNSPOKEN[provider]
+        return replace(measured.beside("batch"), within=within, refuses=refuses, usable=False)
+    return Lane(name="batch", offered=False)
+
+
+def _refused_by_flex(target: Target) -> str:
+    answer = _FULL.get(target.endpoint.batch)
+    return "calls while it has no room" + (f" ({answer})" if answer else "")
+
+
+def _refused_by_batches(target: Target) -> str:
+    if target.endpoint.batch == "openai" and not _provider(target):  # so are servers that nobody said anything about
+        return "streams; only an upload shows whether this server has batches"
+    try:
+        caps = batch_format(target).caps
+    except ConfigError:
+        return "streams"
+    return f"streams, and more than {caps.rows:,} calls or {caps.size // _MB:,} MB in one batch"
+
+
+def _provider(target: Target) -> str:
+    """The built-in provider at a target's address; "" if it is another server."""
+    where = origin(target.endpoint.base_url)
+    return next((name for name, known in BUILT_IN.items() if origin(known.base_url) == where), "")

@@ -24,13 +24,13 @@ from flatout.policies.forecast.totals import (
 )
 from flatout.policies.forecast.wall import Job, wall
 from flatout.policies.pacing.pacer import Pacer
-from flatout.providers.registry import BUILT_IN, origin
+from flatout.prices import USUAL
 from flatout.values import Limits, Reply, Result, Target, Usage
-from flatout.values.plan import ModelPlan, Plan, Range
+from flatout.values.plan import Lane, ModelPlan, Plan, Range
 
 from .asking import Allowance
 from .assumed import assumed
-from .lanes import lanes
+from .lanes import Measured, lanes
 from .size import SampleSize
 from .survey import Part, Survey
 
@@ -47,7 +47,8 @@ IMAGINED = 36_000
 """and of all imagined jobs of a model together."""
 
 _ON_ITS_WAY = ("connect", "first_byte", "body", "backoff")
-_TIERS = ("flex", "batch")
+_COUNTED = ("input_tokens", "output_tokens")
+_TIERS = {"live": None, "flex": "flex", "batch": "batch"}
 
 
 class _Outlook(NamedTuple):
@@ -153,7 +154,7 @@ class Outlook:
             seconds=time,
             held_by=held,
             limits=_limits(pacers),
-            lanes=lanes(_provider(part.target), (cost, time), self._shares(part, mine)),
+            lanes=self._lanes(part, mine, cost, time),
         )
         return _Outlook(made, costs, seconds, any(map(_searches, pacers)))
 
@@ -237,15 +238,20 @@ class Outlook:
             return self._engine.stack.prices.is_known(part.target)
         return all(self._cost(part.target, each) is not None for each in mine if each.ok)
 
-    def _shares(self, part: Part[Any], mine: Sequence[Result[Any]]) -> dict[str, float | None]:
-        """The prices of other tiers as a share of the live one, from the price list."""
-        usage = next((each.reply.usage for each in mine if each.reply is not None), None)
-        usage = usage or Usage(input_tokens=1_000, output_tokens=250)
-        live = self._engine.stack.prices.cost(part.target, usage)
-        found = {tier: self._engine.stack.prices.cost(part.target, usage, service_tier=tier) for tier in _TIERS}
-        if part.target.endpoint.self_hosted or part.target.name in self._engine.config.prices:
-            return {}
-        return {tier: cost / live if live and cost is not None else None for tier, cost in found.items()}
+    def _lanes(
+        self, part: Part[Any], mine: Sequence[Result[Any]], cost: Range | None, seconds: Range | None
+    ) -> tuple[Lane, ...]:
+        """The ways to ask a model, beside the one in which its sample was asked."""
+        if len(part.targets) > 1:  # a route has the live lane only
+            return (Lane(name="live", cost=cost, seconds=seconds),)
+        target, tier = part.target, part.example.service_tier
+        measured = "flex" if tier and tier == target.endpoint.flex else "live"
+        usage = _used(mine)
+
+        def share(lane: str) -> float | None:
+            return self._engine.stack.prices.share(target, _TIERS[lane], usage=usage, beside=tier)
+
+        return lanes(target, Measured(measured, cost, seconds, share))
 
     def _assumptions(self, models: Sequence[_Outlook]) -> list[str]:
         """What the forecast rests on and does not know."""
@@ -332,10 +338,13 @@ def _name(part: Part[Any], engine: Engine) -> str:
     return part.target.name if len(part.targets) == 1 or given is None else given
 
 
-def _provider(target: Target) -> str:
-    """The built-in provider at a target's address; its own name if there is none."""
-    where = origin(target.endpoint.base_url)
-    return next((name for name, known in BUILT_IN.items() if origin(known.base_url) == where), target.endpoint.name)
+def _used(results: Sequence[Result[Any]]) -> Usage:
+    """The tokens of a typical call."""
+    used = [each.reply.usage for each in results if each.reply is not None]
+    if not used:
+        return USUAL
+    input_tokens, output_tokens = (sum(getattr(each, of) or 0 for each in used) // len(used) for of in _COUNTED)
+    return Usage(input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def _added(parts: Sequence[list[float] | None]) -> Range | None:

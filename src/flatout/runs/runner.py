@@ -154,6 +154,7 @@ class Runner(Opened):
         """Ask in batches, and live what would not be in time there."""
         from .within import lane_for, leave_before
 
+        await client.engine.stack.prices.load()
         lanes, until = self._lanes(client, store)
         batched = self._asks = self._batched(client, store)
         leave_at = None

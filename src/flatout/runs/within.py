@@ -6,7 +6,7 @@ from flatout.client import Client
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.lanes.escalation import Way, choose, leaves_at, live_seconds, spoken, stays
-from flatout.lanes.offers import lanes_of, price_of
+from flatout.lanes.offers import lanes_of
 from flatout.lanes.past import Past, batch_seconds, recall
 from flatout.store import RunFile
 
@@ -36,7 +36,7 @@ def ways(client: Client, model: str | None, rows: int) -> list[Way]:
     """The lanes for rows: batch, if there is one, and live.
 
     Args:
-        client: knows the target and its limits.
+        client: knows the target and its limits; its prices are loaded.
         model: the rows' model; None for the client's.
         rows: how many rows have no answer yet.
     """
@@ -50,7 +50,7 @@ def ways(client: Client, model: str | None, rows: int) -> list[Way]:
     found = [Way("live", live_seconds(rows, rate), 1.0, "it is the fastest lane")]
     if "batch" in lanes_of(target):
         seconds, why = batch_seconds(_past(), target.name, rows)
-        found.append(Way("batch", seconds, price_of("batch", target), why))
+        found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
     return found
 
 

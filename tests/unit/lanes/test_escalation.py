@@ -47,6 +47,16 @@ def test_the_reason_is_said() -> None:
     assert choose([Way("batch", 1.0, 0.8, "why")], DAY).reason.startswith("batch costs 80% of the live price; ")
 
 
+def test_an_unknown_price_counts_as_the_live_one() -> None:
+    """Together says "up to a half": rows would go live, because nobody knows what a batch costs."""
+    choice = choose((LIVE, Way("batch", HOUR, None, "why")), DAY)
+    assert (choice.lane, choice.reason.partition(";")[0]) == (
+        "batch",
+        "what batch costs is not known, and counts as the live price",
+    )
+    assert choose((LIVE, FLEX, Way("batch", HOUR, None, "why")), DAY).lane == "flex"
+
+
 def test_at_one_price_the_slower_lane_is_taken() -> None:
     """Groq sells flex at the live price, but with ten times the limits: the live ones are left to others."""
     groq = (LIVE, Way("flex", 5 * MINUTE, 1.0, "why"), BATCH)

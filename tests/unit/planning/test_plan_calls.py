@@ -185,7 +185,9 @@ def test_lanes_stand_side_by_side():
     assert (live.seconds, flex.seconds, batch.within) == (plan.seconds, None, 86_400.0)
     assert "50,000 calls" in batch.refuses
     own, _ = planned(dry_run=True)
-    assert [lane.offered for lane in own.models[0].lanes] == [True, False, False]
+    live, flex, batch = own.models[0].lanes
+    assert (live.offered, flex.offered, batch.offered) == (True, False, True)
+    assert "only an upload shows whether this server has batches" in batch.refuses
 
 
 def test_an_unknown_limit_is_told():
