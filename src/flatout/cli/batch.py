@@ -102,7 +102,6 @@ async def _cancelled(client: Any, store: Any, name: str) -> int:
 
     async with client:
         lane = BatchLane(client.engine, store.ledger, name, keep)
-        await lane.begin()
         await lane.cancel()
         try:
             async with asyncio.timeout(_PATIENCE):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BatchState = Literal["intended", "open", "ended", "dropped"]
 RowState = Literal["sent", "answered", "expired", "cancelled", "missing", "back", "kept"]
+LedgerChange = Literal[
+    "uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "reopen", "clear"
+]
+"""The kinds of changes, in the order of execution within a commit."""
 
 _SQL = queries("ledger")
 _TOGETHER = 200
@@ -198,7 +202,8 @@ class Ledger(LedgerReader):
             )
             for each in rows
         ]
-        await self._writer.hand_in_together({"intend": [row], "place": placed})
+        failed = [(each.index,) for each in rows]
+        await self._writer.hand_in_together({"intend": [row], "place": placed, "reopen": failed})
 
     async def uploaded(self, number: int, file: str) -> None:
         """Record the name of a batch's input file."""
@@ -239,6 +244,5 @@ class Ledger(LedgerReader):
 
 
 def changes() -> Mapping[Any, str]:
-    """The statements that write, in the order of execution within a commit."""
-    names = ("uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "clear")
-    return {name: _SQL[name] for name in names}
+    """The statements that write, in the order of `LedgerChange`."""
+    return {name: _SQL[name] for name in get_args(LedgerChange)}

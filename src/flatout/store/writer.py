@@ -28,12 +28,12 @@ from flatout.text.halves import readable
 
 from . import database
 from .database import Place
+from .ledger import LedgerChange
 from .ledger import changes as queries_of_ledger
 from .queries import queries
 from .watch import Watch
 
 RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
-LedgerChange = Literal["uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "clear"]
 ChangeKind = RunChange | LedgerChange
 Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and the future of the caller that waits for it."""
@@ -53,7 +53,7 @@ _STATEMENTS: dict[ChangeKind, str] = {
     "mark": queries("run")["mark"],
     **queries_of_ledger(),
 }
-_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back"})  # may change no row, or many
+_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back", "reopen"})  # may change no row, or many
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002

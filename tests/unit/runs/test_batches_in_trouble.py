@@ -14,10 +14,13 @@ from flatout import Client, FlatoutError
 from flatout.errors import ConnectError
 from flatout.lanes.batch.box import index_of
 from flatout.lanes.batch.formats.openrouter import batch_format
+from flatout.lanes.batch.lane import BatchLane
 from flatout.lanes.batch.submit import Submitter
 from flatout.layer import Response
+from flatout.store import RunFile, RunReader
 from flatout.store.ledger import Batch
 from flatout.testing import _clock, run_virtual
+from tests.support.batch_wire import Killed
 
 from .test_batches import DAY, FULL, Job, first_time, job, lose, on_virtual_time, small
 
@@ -180,3 +183,102 @@ def test_a_batch_is_known_by_results_that_its_list_leaves_out(tmp_path: Path) ->
         return job and job.id
 
     assert run_virtual(first_key()) == "b1"
+
+
+def names_no_files(job: Job, *, until: float) -> None:
+    """Batches that were run name no files of results, until then."""
+    real = job.wire._seen
+
+    def seen(each: dict[str, Any]) -> dict[str, Any]:
+        told = real(each)
+        late = job.wire._now() < _clock.EPOCH + until
+        return {**told, "output_file_id": None, "error_file_id": None} if late else told
+
+    job.wire._seen = seen  # type: ignore[method-assign]
+
+
+def test_results_that_are_named_late_are_waited_for(job: Job) -> None:
+    """All rows of a batch that was run and paid for would be asked again, and after five such batches fail."""
+    names_no_files(job, until=2_400.0)
+    assert job.run().unfinished == 0
+    job.check()
+    assert created(job) == 4
+
+
+def test_results_that_never_come_do_not_hold_the_run_up(job: Job) -> None:
+    """One batch whose results the provider has lost would keep the run from ending."""
+    names_no_files(job, until=3 * 3_600.0)
+    assert job.run(seconds=DAY).unfinished == 0
+    assert all(row["error"] is None for row in job.written())
+    assert created(job) > 4
+
+
+def test_rows_that_every_batch_lost_are_asked_live_when_it_is_time(job: Job) -> None:
+    """They would fail, although the live lane can answer them, and is there to do so."""
+    job.wire.fate = lambda prompt: "missing" if prompt == "prompt 7" else "answered"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flatout.lanes.batch.lane.MOST_LOST", 50)
+        for _ in range(6):
+            job.run(detach=True)
+            for each in job.wire.jobs.values():
+                each["ends_at"] = 0.0
+    job.later += 3 * DAY
+    assert job.run(within=3_600.0).unfinished == 0
+    job.check()
+    assert "POST /chat/completions" in job.wire.requests
+
+
+def test_rows_that_are_tried_again_are_collected_by_any_command(job: Job) -> None:
+    """Answers that are paid for would stay in the ledger, and their rows be called failed."""
+    job.wire.fate = lambda prompt: 400 if prompt == "prompt 7" else "answered"
+    job.run()
+    job.wire.fate = lambda _: "answered"
+    job.run(retry_failed=True, detach=True)
+    assert job.run().unfinished == 0
+    job.check()
+    assert len(job.wire.jobs) == 5
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_cancelled_is_not_created(job: Job, is_there: bool) -> None:
+    """A batch of which the provider knows nothing would be created first, and be paid for as far as it gets."""
+    job.wire.seconds = 4 * DAY
+
+    def instead(method: str, path: str) -> Response | None:
+        if (method, path) == ("POST", "/batches") and len(job.wire.jobs) >= 2 + is_there:
+            raise Killed(path)
+        return None
+
+    job.wire.instead = instead
+    job.wire.on_event = lambda what: dies(what) if is_there else None
+
+    def dies(what: str) -> None:
+        if what == "after POST /batches" and len(job.wire.jobs) == 3:
+            raise Killed(what)
+
+    with pytest.raises(Killed):
+        job.run(detach=True)
+    job.wire.on_event = lambda _: None
+    before = len(job.wire.jobs)
+    run_virtual(cancelled(job), start=job.now())
+    assert len(job.wire.jobs) == before == 2 + is_there
+    assert all(each["status"] == "cancelled" for each in job.wire.jobs.values())
+    with RunReader.open(job.run_file) as reader:
+        assert reader.ledger is not None
+        assert [batch.state for batch in reader.ledger.batches()].count("dropped") == (not is_there)
+    job.wire.instead = lambda _method, _path: None
+    job.wire.seconds = 60.0
+    assert job.run().unfinished == 0
+    job.check()
+
+
+async def cancelled(job: Job) -> None:
+    """What ``flatout batch cancel`` does."""
+    with RunReader.open(job.run_file) as reader:
+        described = reader.info().job
+    store = RunFile.open(job.run_file, job=described)
+    async with job.client() as client:
+        lane = BatchLane(client.engine, store.ledger, "out", lambda *_: pytest.fail("no row is read"))
+        await lane.cancel()
+        await lane.finish()
+    await store.close()

@@ -32,6 +32,9 @@ ABANDONED = 7 * 86_400.0
 """Seconds after the provider's own expiry at which a process need not have waited itself for a cancelled batch to end:
 one that cron starts ends at once."""
 
+EMPTY = 3_600.0
+"""Seconds for which a batch that was run has no results, after which it is believed that there are none."""
+
 SOONEST, LATEST = 2.0, 120.0
 """Seconds between two looks at a batch: a twentieth of its age, within these."""
 
@@ -53,6 +56,7 @@ class Collector:
         self._submitter = submitter
         self._looked: dict[int, tuple[float, float]] = {}  # when, and when again
         self._cancelled: dict[int, float] = {}
+        self._empty: dict[int, float] = {}  # since when
         self.done: dict[int, int] = {}
 
     def due(self) -> float | None:
@@ -84,10 +88,16 @@ class Collector:
         return not looked <= self._desk.wall() < again
 
     async def cancel(self) -> None:
-        """Ask the provider to cancel every batch. What is finished by then is still collected."""
+        """Ask the provider to cancel every batch. What is finished by then is still collected.
+
+        A batch that may not have been created is looked for, and cancelled if it was.
+        """
+        self._desk.ends = True
         for batch in list(self._desk.batches.values()):
             if batch.job is not None:
                 await self._cancel(batch)
+            else:
+                await self._settle(batch)
 
     async def clear(self, batches: Sequence[Batch]) -> None:
         """Delete the files of batches at the provider. What fails is tried again the next time."""
@@ -109,13 +119,7 @@ class Collector:
     async def _look_at(self, batch: Batch) -> bool:
         desk = self._desk
         if batch.state == "intended":
-            if batch.number in desk.told_full and desk.rests:
-                return False
-            try:
-                await self._submitter.settle(batch)
-            except TransportError as error:
-                log.info("batch %d is not settled yet: %s", batch.number, error)
-            return batch.number not in desk.batches
+            return await self._settle(batch)
         assert batch.job is not None
         try:
             response = await desk.wire.patiently(desk.format.get(batch.job))
@@ -134,6 +138,20 @@ class Collector:
             await self._failed(batch, job)
             return True
         return await self._collect(batch, job)
+
+    async def _settle(self, batch: Batch) -> bool:
+        """Find out whether a batch was created. Returns whether its rows have come back."""
+        desk = self._desk
+        if batch.number in desk.told_full and desk.rests and not desk.ends:
+            return False
+        try:
+            await self._submitter.settle(batch)
+        except TransportError as error:
+            log.info("batch %d is not settled yet: %s", batch.number, error)
+        known = desk.batches.get(batch.number)
+        if known is not None and desk.ends:
+            await self._cancel(known)
+        return known is None
 
     def _late(self, batch: Batch) -> float:
         """Seconds since the provider should have given a batch up."""
@@ -154,6 +172,18 @@ class Collector:
         if waited < OVERTIME and late < ABANDONED:
             return False
         await self._end(batch, ())
+        return True
+
+    def _may_come(self, batch: Batch, job: Job) -> bool:
+        """Whether the results of a batch that was run may still come: some providers name their files late."""
+        was_run = job.whole or (bool(job.done) and batch.number not in self._cancelled)
+        if job.files or job.inline or not was_run:
+            return False
+        now = self._desk.wall()
+        since = self._empty.setdefault(batch.number, now if job.ended_at is None else min(now, job.ended_at))
+        if now - since >= EMPTY or self._late(batch) >= OVERTIME:
+            return False
+        log.info("batch %d was run, but has no results yet", batch.number)
         return True
 
     async def _lost(self, batch: Batch, files: Sequence[str] = ()) -> bool:
@@ -194,6 +224,8 @@ class Collector:
 
     async def _collect(self, batch: Batch, job: Job) -> bool:
         """Take all results of a batch. False if they could not be read to the end; nothing is lost then."""
+        if self._may_come(batch, job):
+            return False
         results = _Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
         files = (job.id,) if job.inline else job.files
         try:
@@ -238,6 +270,7 @@ class Collector:
         await desk.ledger.end(batch.number, files, desk.wall())
         desk.ended(batch)
         self._looked.pop(batch.number, None)
+        self._empty.pop(batch.number, None)
         self.done.pop(batch.number, None)
 
 

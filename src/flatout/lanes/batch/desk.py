@@ -43,6 +43,7 @@ class Desk:
         most: the most rows of a new batch.
         refused: how many batches in a row the provider refused.
         told_full: the batches that the provider refused because its queue is full. They were surely not created.
+        ends: whether all batches are to be cancelled, so that none is created any more.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Desk:
         self.most = format.caps.rows
         self.refused = 0
         self.told_full: set[int] = set()
+        self.ends = False
         self._ended: list[Past] = []
         self._rests = 0
         self._rested_at = 0.0

@@ -57,6 +57,8 @@ class Job(Struct, frozen=True, kw_only=True):
         stamp: our label; None if it carries none.
         rows: how many requests it has; None if it does not say.
         done: how many of them it says are finished. It is for people: such counts drift.
+        whole: whether it says that all of them were run, so that there must be results.
+        ended_at: when it had run them; Unix seconds. None if it does not say.
         created_at: Unix seconds; None if it does not say.
         files: where its results are: names of files, or addresses. Empty if it has no results, or if they are in
             ``inline``. A row may be in more than one of them.
@@ -72,6 +74,8 @@ class Job(Struct, frozen=True, kw_only=True):
     stamp: str | None = None
     rows: int | None = None
     done: int | None = None
+    whole: bool = False
+    ended_at: float | None = None
     created_at: float | None = None
     files: tuple[str, ...] = ()
     inline: bytes = b""

@@ -298,7 +298,7 @@ class BatchLane:
         """Keep the result of a row, if it has one; else put its question into a box."""
         told = known.told if known is not None else ()
         tries = known.tries if known is not None else 0
-        if tries - len(told) >= MOST_LOST:
+        if tries - len(told) >= MOST_LOST and not self._stopped.is_set():  # otherwise it may still be asked live
             error = ServerError(f"none of the {tries} batches that it stood in has answered it")
             await self._keep(row, each.replay.failed(row.index, row.call, error, tries))
             return

@@ -66,7 +66,7 @@ class Submitter:
             await self._create(uploaded, lines)
 
     async def settle(self, batch: Batch, lines: Sequence[Line] | None = None, *, creates: int = 1) -> None:
-        """Find out whether an intended batch was created, and create it if not.
+        """Find out whether an intended batch was created. If not, create it, or drop it where all are to be cancelled.
 
         Args:
             batch: the batch.
@@ -83,7 +83,9 @@ class Submitter:
             return
         if batch.number not in desk.told_full and await self._is_found(batch):
             return
-        if lines is None and not uploads:
+        if desk.ends:
+            await desk.drop(batch, "it was cancelled before it was submitted")
+        elif lines is None and not uploads:
             await desk.drop(batch, "the process ended before it was submitted")
         elif creates <= CREATES:
             await self._create(batch, lines or (), creates=creates)

@@ -10,6 +10,9 @@ ON CONFLICT (item_index) DO UPDATE SET
   fingerprint = excluded.fingerprint, earlier = excluded.earlier, status = NULL, body = NULL
 WHERE batch_rows.state <> 'sent';
 
+-- reopen: Forget that a row has failed, which is asked once more: whatever command comes next, it is under way.
+UPDATE items SET state = 'unsent' WHERE item_index = ? AND state = 'failed';
+
 -- uploaded: Record the name of a batch's input file.
 UPDATE batches SET input_file = ? WHERE number = ?;
 

@@ -174,6 +174,8 @@ class OpenAIBatch(FileShape):
             stamp=as_text(as_dict(data.get("metadata")).get(LABEL)),
             rows=as_count(counts.get("total")) or None,  # 0 until it is validated
             done=_sum(counts),
+            whole=state == "ended" and (as_text(data.get("status")) or "").lower() == "completed",
+            ended_at=seconds_of(data.get("completed_at")),
             created_at=seconds_of(data.get("created_at")),
             files=files if state == "ended" else (),
             input_file=next(iter(named(data.get("input_file_id"))), None),
