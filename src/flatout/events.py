@@ -39,6 +39,7 @@ WAITS = {
     "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
     "outage": "a server that is down",
+    "budget": "room in the budget",
     "backoff": "backoff before a retry",
     "prompt_cache": "another call that fills the provider's prompt cache",
     "batch": "a batch",

@@ -25,6 +25,7 @@ from .values.route import Leg
 if TYPE_CHECKING:
     from .errors import CallError
     from .policies.failures.trouble import Trouble
+    from .purse import Money
 
 
 SLOWER = "Hedged"
@@ -238,6 +239,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         last_error: why the last attempt failed.
         numbers: numbers the attempts, if several are in flight at once; None if their count does.
         permit: taken by the route for the attempt that it is about to send; None otherwise.
+        money: the money of the attempt in progress; None without a budget.
         passage: the targets so far; None if there is no choice of targets.
         trouble: what went wrong so far; None if nothing did.
         refusals: how often it was sent back to the queue, for coming too fast or because its target was in trouble.
@@ -257,6 +259,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     last_error: Exception | None = None
     numbers: Callable[[], int] | None = None
     permit: Permit | None = None
+    money: Money | None = None
     passage: Passage | None = None
     trouble: Trouble | None = None
     refusals: int = 0

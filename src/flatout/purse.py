@@ -21,9 +21,9 @@ from flatout.values.budget import Standing
 
 _log = logging.getLogger("flatout")
 
-UNKNOWN = 0.1
-"""The share of a shared budget that one process borrows while it does not know what its calls cost. The worst cases of
-a thousand waiting calls may be many times what they cost, and other processes would find nothing left."""
+UNKNOWN = 0.15
+"""The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
+the worst cases of the first calls in flight may be many times what they cost."""
 
 
 class Lender(Protocol):
@@ -43,6 +43,40 @@ class Lender(Protocol):
         ...
 
 
+class Money:
+    """The money of one attempt. It is reserved when the attempt may be sent: a call that waits for its turn holds none.
+
+    Attributes:
+        held: what is reserved; None so far.
+        short: whether the call had its turn, and found too little.
+    """
+
+    __slots__ = ("_kind", "_purse", "_worst", "held", "short")
+
+    def __init__(self, purse: Purse, kind: Hashable, worst: float) -> None:
+        self._purse = purse
+        self._kind = kind
+        self._worst = worst
+        self.held: Reservation | None = None
+        self.short = False
+
+    def take(self) -> bool:
+        """Reserve it without waiting. Returns whether it is reserved."""
+        if self.held is None:
+            self.held = self._purse.take(self._kind, self._worst)
+            self.short = self.held is None
+        return self.held is not None
+
+    async def wait(self) -> None:
+        """Reserve it, first come, first served; see `Purse.reserve`."""
+        self.held = await self._purse.reserve(self._kind, self._worst)
+
+    def release(self, cost: float | None) -> None:
+        """Give back what is reserved; the real cost is counted by now."""
+        if self.held is not None:
+            self._purse.release(self.held, cost)
+
+
 class Purse:
     """What a Client may spend and has spent over all its targets, in US dollars.
 
@@ -50,7 +84,10 @@ class Purse:
         budget: the most that may be spent; None for no bound.
         earlier: the spending of other processes on the runs that this one resumes.
         bills: functions that add an attempt to the sums, for attempts from before the price table was loaded.
+        asks: whether each reservation has to be asked for elsewhere; calls then ask before they wait for their turn.
     """
+
+    asks = False
 
     __slots__ = (
         "_assumes",

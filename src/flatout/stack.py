@@ -14,9 +14,10 @@ Outer to inner::
     ── below, one stack per target ──
     prompt cache only on request: outside the limit, so a call that waits for another to fill the cache holds no permit
     health       fails calls at once while the target refuses all of them
-    budget       every attempt may bill: reserves the worst case or a learnt bound, then settles by usage
+    budget       every attempt may bill: tells the worst case, and settles by usage, whatever happens further in
     limit        one pacer and one health per target; sees every outcome and every header; calls wait here while the
-                 target is down; permits are returned on any exit
+                 target is down; money is reserved here, for those that go: what waits holds none; permits and money
+                 are returned on any exit
     sockets      outside the timeout: a call that waits for a connection is not sent, and its time has not begun
     timeout      bounds one attempt
     endpoint     a codec (pure) over the transport

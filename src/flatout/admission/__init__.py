@@ -1,4 +1,4 @@
-"""Admission to one target: each attempt waits in the target's queue until the pacer, the health and the money let it go."""
+"""Admission to one target: its queue, which lets attempts go as its pacer, its health and the budget allow."""
 
 from .queue import AT_A_TIME, BYPASS, BYPASS_AGE, RETRIES, Admission
 

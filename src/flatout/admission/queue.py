@@ -1,4 +1,4 @@
-"""Admission to one target: its queue, which lets attempts go as the target's pacer allows, first in, first out."""
+"""The queue of one target: it lets attempts go as the target's pacer allows, first in, first out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct
-
-from flatout.errors import AttemptTimeout, CallError, DeadlineExceeded, InvalidRequest
+from flatout.errors import AttemptTimeout, DeadlineExceeded, InvalidRequest
 from flatout.journey import Journey, current_journey
 from flatout.layer import Away, Permit, Turn
 from flatout.policies.failures.health import TargetHealth
@@ -20,6 +18,8 @@ from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator, Need
 from flatout.policies.pacing.way import Way
 from flatout.values import Call
+
+from .waiter import Till, Waiter
 
 BYPASS = 16
 """Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
@@ -39,32 +39,6 @@ AT_A_TIME = 8
 
 SOME = 5
 """Calls that go one after the other, from which is told how long others will wait."""
-
-
-class _Waiter(Struct, eq=False):
-    """One attempt in the queue. Attempts of a route stand in the queues of several targets, and share one future."""
-
-    call: Call
-    service: Service
-    need: Need
-    admitted: asyncio.Future[Any]
-    since: float
-    held: dict[str, float]
-    turn: Turn | None = None
-    went: int = 0
-    guessed: bool = False
-    passed: int = 0
-    started: float = 0.0
-    sent_back: bool = False
-    left: bool = True
-
-    def refuse(self, error: CallError) -> None:
-        """The attempt can never go here. Whoever waits in several queues decides whether that is the end."""
-        if self.turn is not None:
-            self.turn.refused(self.service, error)
-        elif not self.admitted.done():
-            self.admitted.set_exception(error)
-            self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
 
 
 class Admission:
@@ -100,12 +74,13 @@ class Admission:
         self.holds = ""
         self._make_pacer = pacer
         self._estimator = estimator
-        self.waiting: Line[_Waiter] = Line(retries)
+        self.waiting: Line[Waiter] = Line(retries)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
         self._holds_since = 0.0
         self._held: dict[str, float] = {}
         self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
+        self._till = Till()
         self._way = Way()
         self._went, self._apart = 0, 0.0  # calls that have waited and gone, and seconds between two of them lately
 
@@ -152,7 +127,7 @@ class Admission:
             self._admit(pacer, need, now, loop)
         return Permit(self, need)
 
-    def enter(self, call: Call, service: Service, journey: Journey, turn: Turn, /) -> _Waiter:
+    def enter(self, call: Call, service: Service, journey: Journey, turn: Turn, /) -> Waiter:
         """Queue a call that waits for other targets as well; see `flatout.layer.Queue.enter`."""
         loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
@@ -161,13 +136,13 @@ class Admission:
             self.drain(pacer, loop)
         return waiter
 
-    def leave(self, place: _Waiter, /) -> None:
+    def leave(self, place: Waiter, /) -> None:
         """End a wait, unless it has ended."""
         if not place.left:
             self.waiting.remove(place)
             self._hold(self.holds if self.waiting else "", asyncio.get_running_loop().time())
 
-    def waits_of(self, place: _Waiter, /) -> dict[str, float]:
+    def waits_of(self, place: Waiter, /) -> dict[str, float]:
         """The seconds that an attempt has waited here, by cause."""
         return {cause: seconds - place.held.get(cause, 0.0) for cause, seconds in self._held.items()}
 
@@ -216,30 +191,33 @@ class Admission:
     async def _wait(
         self, pacer: Pacer, call: Call, service: Service, need: Need, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Wait for a permit."""
-        now = loop.time()
+        """Wait for a permit, and for the money that the attempt may cost."""
+        now, journey = loop.time(), current_journey()
         if not (self.waiting or self._listens):
             with pacer.exclusive:
-                if self._ready_at(pacer, need, now)[0] <= now:
+                if self._ready_at(pacer, need, now)[0] <= now and self._till.pays(journey.money):
                     self._admit(pacer, need, now, loop)
                     return
-        journey = current_journey()
         if journey.deadline_at is not None and pacer.surely_paused_until >= journey.deadline_at:
             raise DeadlineExceeded(
                 f"{self.target} is paused for {pacer.paused_until - now:.0f} s more, which is past the deadline",
                 attempts=journey.attempts,
             ) from journey.last_error
         journey.refusals += journey.sent_back
-        waiter = self._queued(call, service, need, loop.create_future(), journey, now)
+        admitted: asyncio.Future[Any] = loop.create_future()
+        waiter = self._queued(call, service, need, admitted, journey, now)
         if self.holds == "tokens" or self.waiting.next()[0] is waiter:  # else it changes nothing: others wait before it
             self.drain(pacer, loop)
         try:
-            await waiter.admitted
+            while await admitted:  # not yet: it is in front, and lacks money
+                admitted = waiter.admitted
+                await self._fund(waiter, pacer, loop)
         except asyncio.CancelledError:
             if waiter.admitted.done() and not waiter.admitted.cancelled() and not waiter.admitted.exception():
                 self._not_sent(pacer, need, loop.time())  # admitted and cancelled in one turn of the loop
             else:
                 self.waiting.remove(waiter)
+            self._till.forget(waiter)
             if self.health.down:
                 journey.last_error = journey.last_error or self.health.reason
             self.drain(pacer, loop)
@@ -247,6 +225,16 @@ class Admission:
         finally:
             for cause, seconds in self.waits_of(waiter).items():
                 journey.account.waited(cause, seconds)
+
+    async def _fund(self, waiter: Waiter, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the money of the call in front. It keeps its place, and the others wait behind it."""
+        try:
+            await self._till.fund(waiter)
+        except BaseException:
+            self.waiting.remove(waiter)
+            raise
+        finally:
+            self.drain(pacer, loop)
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
         """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
@@ -289,12 +277,14 @@ class Admission:
         journey: Journey,
         now: float,
         turn: Turn | None = None,
-    ) -> _Waiter:
+    ) -> Waiter:
         """Queue a call: at the back, or in front if it had its turn and was sent back."""
         self._hold(self.holds, now)
-        waiter = _Waiter(call, service, need, admitted, now, dict(self._held), turn, self._went)
+        money = journey.money
+        waiter = Waiter(call, service, need, admitted, now, dict(self._held), turn, money, self._went)
         trouble, sent_back = journey.trouble, journey.sent_back
-        if sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed):
+        again = sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed)
+        if again or (money is not None and money.short):
             self.waiting.put_back(waiter, journey.started)
         else:
             self.waiting.add(waiter, retry=trouble is not None and bool(trouble.spent) and not sent_back)
@@ -327,10 +317,13 @@ class Admission:
             if head.turn is not None and not head.turn.wants(head.service):
                 self.waiting.drop(queue)
                 continue
+            if self._till.lacks(head, loop):
+                self._sleep(pacer, math.inf, "budget", now, loop)
+                return
             self._release(self.waiting.pop(queue), pacer, now, loop)
         self._hold("", now)
 
-    def _impossible(self, pacer: Pacer, waiter: _Waiter) -> bool:
+    def _impossible(self, pacer: Pacer, waiter: Waiter) -> bool:
         """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
 
         Fails the waiter if the limits can never admit it. Returns whether it did.
@@ -356,7 +349,7 @@ class Admission:
             if waiter.need.tokens >= head.need.tokens / 4:
                 continue
             ready = self._ready_at(pacer, waiter.need, now)[0]
-            if ready <= now:
+            if ready <= now and self._till.pays(waiter.money):
                 head.passed += 1
                 self.waiting.drop(queue, place)
                 self._release(waiter, pacer, now, loop)
@@ -364,7 +357,7 @@ class Admission:
             soonest = min(soonest, ready)
         return soonest
 
-    def _release(self, waiter: _Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
+    def _release(self, waiter: Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
         if not waiter.admitted.done():
             self._admit(pacer, waiter.need, now, loop)
             self._hold(self.holds, now)

@@ -1,6 +1,8 @@
-"""Keeps the budget: reserves an attempt's money before it is sent, settles it by usage, and adds up the cost.
+"""Keeps the budget: tells what an attempt may cost, settles it by usage, and adds up the cost.
 
-How much is reserved, and whether that is left, is decided by `flatout.policies.spending`. `flatout.purse` has the sums.
+The money is reserved further in, when the target's queue lets the attempt go (`flatout.admission`): if all calls that
+wait for their turn held money, one process would hold all of a small budget that it shares with others. How much is
+reserved, and whether that is left, is decided by `flatout.policies.spending`. `flatout.purse` has the sums.
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from flatout.errors import CallError, DeadlineExceeded
-from flatout.journey import current_journey
+from flatout.journey import Journey, current_journey
 from flatout.layer import CallNext
 from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input
 from flatout.prices import Prices
-from flatout.purse import Purse
+from flatout.purse import Money, Purse
 from flatout.values import Call, Reply, Target
 
 MOST_BILLS = 50
@@ -93,20 +95,18 @@ class Budget:
             self._loading = None
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
-        """Send the call only if it fits into the budget."""
-        purse, tokens = self._purse, most_input(call)
-        cap = self._cap(call) if call.max_tokens is None else None
-        worst = purse.worst_case(self._target, call, self._prices, self._longest, tokens, cap)
-        size = tokens.bit_length()
-        kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
-        held = purse.take(kind, worst)
-        if held is None:
-            current_journey().give_back()  # else it would hold a permit that calls with money wait for
-            held = await purse.reserve(kind, worst)
-        account = current_journey().account
+        """Have the call's money reserved when it is let go; see `flatout.purse.Money`."""
+        journey = current_journey()
+        account = journey.account
+        money = journey.money = self._money(call)
         before = account.cost
         cost: float | None = None
         try:
+            if self._purse.asks:
+                journey.give_back()
+                await self._asked(money, journey)
+            elif journey.permit is not None and not money.take():
+                journey.give_back()  # else it would hold a permit that calls with money wait for
             reply = await self._counted(call, call_next)
         except CallError as error:
             if error.reply is not None:  # an answer that cannot be used costs what others cost
@@ -116,7 +116,27 @@ class Budget:
             cost = _between(before, account.cost)
             return reply
         finally:
-            purse.release(held, cost)
+            journey.money = None
+            money.release(cost)
+
+    def _money(self, call: Call) -> Money:
+        """What an attempt may cost."""
+        tokens = most_input(call)
+        cap = self._cap(call) if call.max_tokens is None else None
+        worst = self._purse.worst_case(self._target, call, self._prices, self._longest, tokens, cap)
+        size = tokens.bit_length()
+        kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
+        return Money(self._purse, kind, worst)
+
+    @staticmethod
+    async def _asked(money: Money, journey: Journey) -> None:
+        """Ask elsewhere for an attempt's money."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await money.wait()
+        finally:
+            journey.account.waited("budget", loop.time() - began)
 
     async def _counted(self, call: Call, call_next: CallNext) -> Reply:
         """Add up the cost of the attempt, however it ends, and note it in the call's trail."""

@@ -120,6 +120,8 @@ class Ticket(Reservation):
 class LentPurse(Purse):
     """A purse whose money lies with the parent, because all workers spend it."""
 
+    asks = True
+
     __slots__ = ("_asked", "_outbox", "_tickets")
 
     def __init__(self, budget: Budget | float | None, outbox: Outbox) -> None:
