@@ -73,6 +73,7 @@ class Attempt(Struct, eq=False):
         in_flight: whether it is on the wire now, so that its answer may have arrived.
         sent_at: when it was admitted, on the event loop's clock; 0 before the first attempt.
         ends_at: when it times out at the latest.
+        seconds: from its permit to its end, once it has ended; None before.
         first_chunk: seconds from its start to the first text of a streamed answer.
         sends: called when it has its permit; None if nobody waits for that.
         begins: called when the answer begins, for which it is streamed; None if nobody waits for that.
@@ -84,6 +85,7 @@ class Attempt(Struct, eq=False):
     in_flight: bool = False
     sent_at: float = 0.0
     ends_at: float | None = None
+    seconds: float | None = None
     first_chunk: float | None = None
     sends: Callable[[], None] | None = None
     begins: Callable[[], None] | None = None
@@ -334,7 +336,8 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         if self.passage is not None and beside.passage is not None:
             self.passage.join(beside.passage)
             if beside.trail and not beside.trail[-1].left:
-                self.attempt.target, self.attempt.first_chunk = beside.attempt.target, beside.attempt.first_chunk
+                mine, other = self.attempt, beside.attempt
+                mine.target, mine.seconds, mine.first_chunk = other.target, other.seconds, other.first_chunk
 
     @property
     def sent_back(self) -> bool:

@@ -158,6 +158,10 @@ class Admission:
         """Attempts on the wire."""
         return self.pacer.in_flight if self.pacer is not None else 0
 
+    def held(self) -> tuple[dict[str, float], float]:
+        """Seconds for which the queue was held, by cause, and since when it is held by what holds it now."""
+        return dict(self._held), self._holds_since
+
     def wait(self) -> float:
         """Seconds that a call which enters the queue now has to wait, as far as earlier waits tell; 0 if unknown."""
         return len(self.waiting) * self._apart

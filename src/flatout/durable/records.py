@@ -85,6 +85,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         cost=result.cost,
         attempts=result.attempts,
         seconds=result.elapsed,
+        provider_seconds=result.provider_seconds,
         waits=plain(result.waits) if result.waits else None,
         tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
         repaired=int(reply is not None and reply.repaired),
@@ -131,6 +132,7 @@ def result_of(item: Item, call: Call | None = None) -> Result[Any]:
         attempts=item.attempts,
         cost=item.cost,
         elapsed=item.seconds or 0.0,
+        provider_seconds=item.provider_seconds,
         waits=small_waits(msgspec.json.decode(item.waits) if item.waits else {}),
         trail=trail_of(item),
     )

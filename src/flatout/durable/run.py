@@ -38,6 +38,7 @@ from flatout.text.changed import changed
 from flatout.values import Call, CallLike, Result
 
 from .attempts import NotedAttempts
+from .course import Recorded, recorded
 from .records import content, fingerprint, item_of, result_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ AHEAD_WHOLE = 200
 """Rows of a run file that are read at once, with their prompts and answers."""
 
 
-class Asker(Protocol):
+class Asker(Recorded, Protocol):
     """Asks the calls of a durable run; a Client."""
 
     @property
@@ -284,7 +285,10 @@ async def run_durably(
     try:
         asker.go_on(store.created_at, store.spent_before)
         run = begin(store, name)
-        async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results:
+        async with (
+            recorded(asker, store),
+            aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results,
+        ):
             async for result in results:
                 try:
                     yield result

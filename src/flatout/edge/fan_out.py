@@ -166,6 +166,7 @@ def outcome(
         attempts=journey.attempts,
         cost=journey.cost,
         elapsed=asyncio.get_running_loop().time() - journey.started,
+        provider_seconds=journey.attempt.seconds,
         waits=small_waits(journey.waits),
         trail=journey.trail,
     )

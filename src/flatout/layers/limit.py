@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -33,6 +33,10 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         pace: requests per second that go while flatout searches for the limit; None when there is no search.
         rising: whether that search has not met the limit yet.
         hosted: whether it is a provider's. A server of one's own gets slower the more it is asked.
+        allows: the limits in force, given or found, by their names in `flatout.Limits`: per minute or day, and
+            ``concurrency``. A limit that is not known is left out.
+        held: seconds for which the queue was held, by cause, up to ``holds_since``.
+        holds_since: since when it is held by ``holds``, on the event loop's clock.
     """
 
     target: str
@@ -43,6 +47,9 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     pace: float | None = None
     rising: bool = False
     hosted: bool = True
+    allows: Mapping[str, float] = {}
+    held: Mapping[str, float] = {}
+    holds_since: float = 0.0
 
 
 class Limit:
@@ -99,6 +106,7 @@ class Limit:
         queue, pacer = self.queue, self.queue.pacer
         holds = queue.holds if queue.waiting else ""
         search = pacer.search if pacer is not None else None
+        held, since = queue.held()
         return TargetStatus(
             target=self.target,
             in_flight=queue.in_flight,
@@ -108,6 +116,9 @@ class Limit:
             pace=search.rate if search is not None and search.slots is None else None,
             rising=search is not None and search.climbs,
             hosted=self._hosted,
+            allows=pacer.allows() if pacer is not None else {},
+            held=held,
+            holds_since=since,
         )
 
     async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:

@@ -24,15 +24,18 @@ class Timeout:
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         seconds = call.timeout or self._seconds
         journey = current_journey()
-        journey.attempt.sent_at = now = asyncio.get_running_loop().time()
+        loop, attempt = asyncio.get_running_loop(), journey.attempt
+        attempt.sent_at = now = loop.time()
         until = now + seconds
-        journey.attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
+        attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
         try:
-            with Patience(until, journey.attempt) as scope:
+            with Patience(until, attempt) as scope:
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
                 raise
+        finally:
+            attempt.seconds = loop.time() - now
         # Raised outside the block, the error does not hold the one that ended the attempt, whose frames hold the
         # request.
         raise AttemptTimeout(f"no answer within {seconds:g} s")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
+from flatout.durable.course import recorded
 from flatout.durable.run import keep
 from flatout.edge.fan_out import fan_out
 from flatout.values import Result
@@ -73,7 +74,8 @@ class Alone:
             StoreError: the run file can no longer be written.
         """
         open_client = self._client if closes else nullcontext(self._client)
-        async with open_client as client, exporting_to(self._client, self._options, self._warn):
+        exporting = exporting_to(self._client, self._options, self._warn)
+        async with open_client as client, exporting, recorded(self._client, self._store):
             self._tally = Tally(self._progress, client)
             async with aclosing(fan_out(works, self._ask, client.window)) as outcomes:
                 async for _ in outcomes:

@@ -19,6 +19,7 @@ import msgspec
 from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
 
+from .course import CourseReader
 from .database import Place, check_version, connect, explain, explained, version_of
 from .ledger import LedgerReader
 from .lock import Holder, holder
@@ -63,7 +64,11 @@ _TRAILS = 5
 _LEDGER = 6
 """The first version of the file that may have batches."""
 
-_WITHOUT_TRAILS = _ITEMS["items"].replace("CAST(trail AS BLOB)", "NULL")
+_COURSE = 7
+"""The first version of the file that has a course, and the provider's seconds of each item."""
+
+_WITHOUT_COURSE = _ITEMS["items"].replace("seconds, provider_seconds,", "seconds, NULL,")
+_WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
 
 _SHARE = Share.__struct_fields__
 
@@ -84,6 +89,9 @@ class RunReader:
         self._place = place
         self._version = version
         self._connection = connection
+        self._items = _ITEMS["items"]
+        if version < _COURSE:
+            self._items = _WITHOUT_COURSE if version >= _TRAILS else _WITHOUT_TRAILS
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, half_upgraded: bool = False) -> Self:
@@ -239,8 +247,7 @@ class RunReader:
 
     def batch(self, first: int, last: int, select: Choice = "all", most: int = _BATCH) -> list[Item]:
         """The first items with an index from ``first`` to ``last``, both included."""
-        statement = _ITEMS["items"] if self._version >= _TRAILS else _WITHOUT_TRAILS
-        rows = self._rows(statement, {"first": first, "last": last, "choice": select, "most": most})
+        rows = self._rows(self._items, {"first": first, "last": last, "choice": select, "most": most})
         return [self._item(row) for row in rows]
 
     def item(self, index: int) -> Item | None:
@@ -306,6 +313,11 @@ class RunReader:
     def ledger(self) -> LedgerReader | None:
         """The ledger of the batch lane; None in a file of an earlier version, which has none."""
         return LedgerReader(self) if self._version >= _LEDGER else None
+
+    @property
+    def course(self) -> CourseReader | None:
+        """The course of the run; None in a file of an earlier version, which has none."""
+        return CourseReader(self) if self._version >= _COURSE else None
 
     def select(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         """Run a statement that reads, for the parts of the file with a module of their own."""

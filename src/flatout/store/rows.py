@@ -35,6 +35,7 @@ class Item(Struct, frozen=True, kw_only=True):
         cost: US dollars for all attempts.
         attempts: how many times the call was tried.
         seconds: from the call's start to its end.
+        provider_seconds: how long its last attempt took.
         waits: where those seconds went, as a JSON object of seconds by cause.
         tool_calls: the tools that the model asked for, as a JSON list. If the provider's own form of the model's turn
             holds more than that, the first element carries that form.
@@ -60,6 +61,7 @@ class Item(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     attempts: int = 0
     seconds: float | None = None
+    provider_seconds: float | None = None
     waits: bytes | None = None
     tool_calls: bytes | None = None
     repaired: int = 0

@@ -28,10 +28,12 @@ from typing import Any, Self
 from weakref import WeakSet
 
 import msgspec
+from msgspec.structs import astuple
 
 from flatout.errors import RunDamaged, StoreError
 
 from . import database
+from .course import Happening, Stretch
 from .database import Place
 from .job import LATER, check_same_job
 from .ledger import Ledger
@@ -43,6 +45,7 @@ from .schema import check_schema
 from .writer import Writer
 
 _SQL = queries("run")
+_HAPPENING = queries("course")["happening"]
 _GIVE_UP = queries("attempts")["give_up"]
 _OPEN: WeakSet[RunFile] = WeakSet()
 
@@ -143,7 +146,7 @@ class RunFile:
         """
         if item.prompt is not None and not self._keep_prompts:
             item = msgspec.structs.replace(item, prompt=None)
-        await self._writer.hand_in("item", msgspec.structs.astuple(item))
+        await self._writer.hand_in("item", astuple(item))
 
     async def note_attempt(
         self,
@@ -227,6 +230,14 @@ class RunFile:
         """
         await self._writer.hand_in("row", (id, row, index))
 
+    def note_stretch(self, stretch: Stretch) -> None:
+        """Record what a target did in a stretch of time. It is written soon; after a fault it is dropped."""
+        self._writer.add("stretch", stretch.row())
+
+    def note_happening(self, happening: Happening) -> None:
+        """Record what happened. It is written soon; after a fault it is dropped."""
+        self._writer.add("happening", astuple(happening))
+
     def set_fact(self, name: str, value: Any) -> None:
         """Store one fact about the whole run, a JSON value. It is written soon; `close` waits for it."""
         self._writer.change("fact", (name, msgspec.json.encode(value)))
@@ -239,6 +250,8 @@ class RunFile:
         """Store the run's new state, and the time. It is written soon; `close` waits for it."""
         self._marked = True
         self._writer.change("mark", (state, None if state == "running" else time.time()))
+        if state != "running":
+            self._writer.change("happening", astuple(Happening(at=time.time(), kind="end", what=state)))
 
     # Reading
 
@@ -352,6 +365,7 @@ def _open(place: Place, job: dict[str, Any], command: str | None, keep_prompts: 
         database.prepare_to_write(connection, place)
         with database.transaction(connection):
             connection.execute(_SQL["take_up"], (now, keep_prompts))
+            connection.execute(_HAPPENING, astuple(Happening(at=now, kind="begin")))
             connection.execute(_GIVE_UP)
     except BaseException:
         database.retire(connection)

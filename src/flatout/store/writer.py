@@ -26,7 +26,7 @@ from typing import Any, Literal
 from flatout.errors import RunDamaged, StoreError
 from flatout.text.halves import readable
 
-from . import database
+from . import course, database
 from .database import Place
 from .ledger import LedgerChange
 from .ledger import changes as queries_of_ledger
@@ -34,7 +34,8 @@ from .queries import queries
 from .watch import Watch
 
 RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
-ChangeKind = RunChange | LedgerChange
+CourseChange = Literal["stretch", "happening"]
+ChangeKind = RunChange | LedgerChange | CourseChange
 Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
 """The parameters of one statement, and the future of the caller that waits for it."""
 
@@ -52,6 +53,7 @@ _STATEMENTS: dict[ChangeKind, str] = {
     "fact": queries("run")["set_fact"],
     "mark": queries("run")["mark"],
     **queries_of_ledger(),
+    **course.changes(),
 }
 _ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back", "reopen"})  # may change no row, or many
 _SQL = queries("connection")

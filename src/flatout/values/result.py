@@ -21,6 +21,9 @@ from .call import Call, CallLike
 from .reply import OutputT, Reply, Usage
 from .route import Leg
 
+WIRE = frozenset({"connect", "first_byte", "body"})
+"""The causes of waiting (see `flatout.events.WAITS`) with an attempt on the wire."""
+
 
 class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     index: int
@@ -33,6 +36,7 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     attempts: int = 0
     cost: float | None = None
     elapsed: float = 0.0
+    provider_seconds: float | None = None
     waits: Mapping[str, float] = {}
     trail: tuple[Leg, ...] = ()
 
@@ -45,6 +49,11 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     def text(self) -> str | None:
         """The answer's text; None when the call failed, and for items of `Client.map` and texts of `Client.embed`."""
         return self.reply.text if self.reply is not None else None
+
+    @property
+    def queued_seconds(self) -> float:
+        """Seconds in which no attempt was on the wire: the call waited for its turn, or before a retry."""
+        return sum(seconds for cause, seconds in self.waits.items() if cause not in WIRE)
 
     @property
     def cached(self) -> bool:
@@ -154,6 +163,9 @@ else:
             cost: US dollars for all attempts that reported usage, so 0 for a cached answer; None when the price or the
                 usage is not known.
             elapsed: seconds from the call's entry to its end, queueing and retries included.
+            provider_seconds: how long the last attempt took, from its permit to its end: the provider's part of those
+                seconds. None if no attempt was made.
+            queued_seconds: the part in which no attempt was on the wire: waiting for its turn, or before a retry.
             waits: where those seconds went, by cause; see `flatout.events.WAITS`.
             trail: if the model is a `Route`: each target that was tried, why it was left, its tokens and its cost (see
                 `flatout.values.route.Leg`); the last one answered, if there is an answer. Empty otherwise.

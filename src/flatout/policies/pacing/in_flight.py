@@ -68,11 +68,17 @@ class InFlight:
 
     def use(self) -> float | None:
         """How much of the tightest bound is used, 0 to 1; None when there is none."""
+        most = self.most
+        return None if most is None else min(1.0, self.count / most)
+
+    @property
+    def most(self) -> float | None:
+        """The tightest bound; None when there is none."""
         search = self._discovery.search
         slots = search.slots if search is not None else None
         bounds = (self._discovery.aimd, self._backlog, slots, self._crowd.aimd if self._crowd is not None else None)
         most = min(self._most if each is None else each.limit for each in bounds)
-        return min(1.0, self.count / most) if most != math.inf else None
+        return most if most != math.inf else None
 
     def sent(self, need: Need, now: float) -> None:
         """A request goes."""

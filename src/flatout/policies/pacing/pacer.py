@@ -186,6 +186,12 @@ class Pacer:
             rates["rpm"] = self.search.rate * MINUTE
         return {name: rate for name, rate in rates.items() if rate != given.get(name)}
 
+    def allows(self) -> dict[str, float]:
+        """The limits in force, by their names in `Limits`: per minute or day, and the most in flight at once."""
+        found = self._axes.rates()
+        most = self._in_flight.most
+        return found if most is None else {**found, "concurrency": most}
+
     def scaled(self, share: float) -> Pacer:
         """A copy with nothing in flight and this share of every limit: what it does can be tried out."""
         tried = copy.deepcopy(self)

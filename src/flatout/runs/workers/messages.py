@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.runs.story.progress import Progress
+from flatout.store.course import Happening, Stretch
 from flatout.text.halves import readable
 
 from .outset import Outset
@@ -66,6 +67,8 @@ class Report(Struct, array_like=True, omit_defaults=True):
         reserves: reservations: a ticket, the kind of attempt, and the most US dollars that it may cost.
         released: reservations that ended: the ticket, and what the attempt cost; None if that is unknown.
         progress: the worker's counters, with ``items`` counted.
+        stretches: what its targets did in stretches of time.
+        happenings: what happened to them.
         metrics: its metrics, as Prometheus' text.
         logged: lines of the log: the level, and the text.
         failure: what ended the worker: the error's class and message.
@@ -82,6 +85,8 @@ class Report(Struct, array_like=True, omit_defaults=True):
     logged: list[tuple[int, str]] = []
     failure: tuple[str, str] | None = None
     metrics: bytes = b""
+    stretches: list[Stretch] = []
+    happenings: list[Happening] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,6 +16,7 @@ from flatout.policies.spending import Reservation, Shape
 from flatout.purse import Purse
 from flatout.runs.story.progress import Progress
 from flatout.store import Item
+from flatout.store.course import Happening, Stretch
 from flatout.values import Budget
 
 from .messages import Account, Order, Report
@@ -87,6 +88,14 @@ class RemoteFile:
     def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
         """See `flatout.store.RunFile.note_unpaid`."""
         self._outbox.report.unpaid.append((index, attempt))
+
+    def note_stretch(self, stretch: Stretch, /) -> None:
+        """See `flatout.store.RunFile.note_stretch`."""
+        self._outbox.report.stretches.append(stretch)
+
+    def note_happening(self, happening: Happening, /) -> None:
+        """See `flatout.store.RunFile.note_happening`."""
+        self._outbox.report.happenings.append(happening)
 
     def finish(self, item: Item, progress: Progress) -> None:
         """Hand over a finished row, and the counters that have it in them."""

@@ -199,11 +199,19 @@ class Team:
         except Exception as error:  # out of here, it would end the channel and no more
             self._fail(error)
 
+    def _pass_on(self, report: Report) -> None:
+        """Log what a worker logs, and write down the course of its targets."""
+        for level, text in report.logged:
+            _log.log(level, "%s", text)
+        for stretch in report.stretches:
+            self._store.note_stretch(stretch)
+        for happening in report.happenings:
+            self._store.note_happening(happening)
+
     def _take(self, member: Member, report: Report) -> None:
         self._still_born = 0
         self._settle(member, report.account)
-        for level, text in report.logged:
-            _log.log(level, "%s", text)
+        self._pass_on(report)
         if report.failure is not None:
             self._fail(_error(*report.failure))
         if report.metrics and self._metrics is not None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
+from flatout.durable.course import recorded
 from flatout.durable.records import item_of
 from flatout.edge.fan_out import fan_out
 from flatout.errors import FlatoutError, StoreError
@@ -103,7 +104,8 @@ class Worker:
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
             asking = partial(self._ask, client, tally, from_data(outset.output))
-            async with aclosing(fan_out(self._rows(), asking, outset.window)) as outcomes:
+            rows = fan_out(self._rows(), asking, outset.window)
+            async with recorded(client, self._file), aclosing(rows) as outcomes:
                 async for _ in outcomes:
                     pass
             tally.refresh()

@@ -1,10 +1,10 @@
 -- finish: Write a finished item. A failed or unsent item is replaced, an answered one never.
 INSERT INTO items (
   item_index, id, fingerprint, input, prompt, state, answer, output, error, error_message, finish_reason, model,
-  input_tokens, output_tokens, cost, attempts, seconds, waits, tool_calls, repaired, trail, finished_at
+  input_tokens, output_tokens, cost, attempts, seconds, provider_seconds, waits, tool_calls, repaired, trail, finished_at
 )
 VALUES (
-  ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT),
+  ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT),
   CAST(? AS TEXT), ?, CAST(? AS TEXT), ?
 )
 ON CONFLICT (item_index) DO UPDATE SET
@@ -12,7 +12,8 @@ ON CONFLICT (item_index) DO UPDATE SET
   state = excluded.state, answer = excluded.answer, output = excluded.output, error = excluded.error,
   error_message = excluded.error_message, finish_reason = excluded.finish_reason, model = excluded.model,
   input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, cost = excluded.cost,
-  attempts = excluded.attempts, seconds = excluded.seconds, waits = excluded.waits,
+  attempts = excluded.attempts, seconds = excluded.seconds, provider_seconds = excluded.provider_seconds,
+  waits = excluded.waits,
   tool_calls = excluded.tool_calls, repaired = excluded.repaired, trail = excluded.trail,
   finished_at = excluded.finished_at
 WHERE items.state <> 'answered';
@@ -21,7 +22,7 @@ WHERE items.state <> 'answered';
 SELECT
   item_index, id, fingerprint, CAST(input AS BLOB) AS input, CAST(prompt AS BLOB) AS prompt, state, answer,
   CAST(output AS BLOB) AS output, error, error_message, finish_reason, model, input_tokens, output_tokens, cost,
-  attempts, seconds, CAST(waits AS BLOB) AS waits, CAST(tool_calls AS BLOB) AS tool_calls, repaired,
+  attempts, seconds, provider_seconds, CAST(waits AS BLOB) AS waits, CAST(tool_calls AS BLOB) AS tool_calls, repaired,
   CAST(trail AS BLOB) AS trail, finished_at
 FROM items
 WHERE item_index BETWEEN :first AND :last

@@ -1,0 +1,266 @@
+"""Records the course of a run while it goes: what each target does in each stretch of time, and what happens.
+
+A stretch is a second long at first. After ten minutes the stretches are ten seconds long, after three hours a minute,
+so that the course of a run of days takes a few megabytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+from msgspec import Struct
+
+from flatout.errors import NotSent, RateLimited
+from flatout.events import (
+    AttemptFailed,
+    CallFinished,
+    Event,
+    Events,
+    InFlightCapped,
+    LimitCrowded,
+    TargetDown,
+    TargetPaused,
+    TargetResumed,
+)
+from flatout.store.course import Happening, Kind, Stretch
+
+LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
+"""The length of a stretch, in seconds, until so many seconds after the start."""
+
+SHORTEST_PAUSE = 1.0
+"""Seconds: a shorter pause, or a shorter extension of one, is not recorded."""
+
+EARLY = 0.1
+"""The share of a stretch by which a timer may wake early. Its clock is another than the calendar's."""
+
+
+class TargetState(Protocol):
+    """The present state of one target; see `flatout.layers.limit.TargetStatus`."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def holds(self) -> str: ...
+    @property
+    def pace(self) -> float | None: ...
+    @property
+    def allows(self) -> Mapping[str, float]: ...
+    @property
+    def held(self) -> Mapping[str, float]: ...
+    @property
+    def holds_since(self) -> float: ...
+
+
+class Recorded(Protocol):
+    """A client whose course is recorded."""
+
+    @property
+    def events(self) -> Events:
+        """What happens to its calls and targets."""
+        ...
+
+    def status(self) -> Sequence[TargetState]:
+        """The present state of each target in use."""
+        ...
+
+
+class CourseFile(Protocol):
+    """Where the course is written: a `flatout.store.RunFile`, or a worker's way to it."""
+
+    def note_stretch(self, stretch: Stretch, /) -> None:
+        """Record what a target did in a stretch of time."""
+        ...
+
+    def note_happening(self, happening: Happening, /) -> None:
+        """Record what happened."""
+        ...
+
+
+class _Counts(Struct):
+    """What a target has done since the last stretch ended."""
+
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    latencies: list[float] = []
+
+
+class Course:
+    """Records the course of one client.
+
+    Args:
+        client: the client.
+        file: where it is written.
+    """
+
+    def __init__(self, client: Recorded, file: CourseFile) -> None:
+        loop = asyncio.get_running_loop()
+        self._client = client
+        self._file = file
+        self._loop = loop
+        self._wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        self._began = self._wall()
+        self._since = self._began
+        self._counts: dict[str, _Counts] = {}
+        self._in_flight: dict[str, int] = {}
+        self._held: dict[str, Mapping[str, float]] = {}
+        self._paused: dict[str, float] = {}  # until when, on the loop's clock
+        self._leave = client.events.subscribe(self._hear)
+
+    async def record(self) -> None:
+        """Write each stretch when it is over, until cancelled."""
+        while True:
+            length, now = self._length(), self._wall()
+            await asyncio.sleep(_slot(now + length / 2, length) + length - now)
+            self.flush()
+
+    def close(self) -> None:
+        """Write the last stretch, and hear of no more events."""
+        self._leave()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what every target has done since the last time."""
+        now, length = self._wall(), self._length()
+        began, seconds = _slot(self._since + EARLY * length, length), max(now - self._since, 1e-3)
+        self._since = now
+        for state in self._client.status():
+            stretch = self._stretch(state, began, seconds)
+            if stretch.sent or stretch.in_flight or stretch.waiting or stretch.held:
+                self._file.note_stretch(stretch)
+
+    def _length(self) -> float:
+        age = self._wall() - self._began
+        return next(length for until, length in LENGTHS if age < until)
+
+    def _stretch(self, state: TargetState, began: float, seconds: float) -> Stretch:
+        target = state.target
+        counts = self._counts.pop(target, None) or _Counts()
+        before, self._in_flight[target] = self._in_flight.get(target, 0), state.in_flight
+        ended = counts.answered + counts.refused + counts.failed
+        latencies = sorted(counts.latencies)
+        return Stretch(
+            began_at=began,
+            seconds=seconds,
+            target=target,
+            sent=max(0, state.in_flight - before + ended),
+            answered=counts.answered,
+            refused=counts.refused,
+            failed=counts.failed,
+            in_flight=state.in_flight,
+            waiting=state.waiting,
+            held=self._held_since(state),
+            allows=state.allows,
+            pace=state.pace,
+            input_tokens=counts.input_tokens,
+            output_tokens=counts.output_tokens,
+            cost=counts.cost,
+            latency_p50=_quantile(latencies, 0.5),
+            latency_p95=_quantile(latencies, 0.95),
+        )
+
+    def _held_since(self, state: TargetState) -> dict[str, float]:
+        """The seconds for which a target's queue was held in this stretch, by cause."""
+        held = dict(state.held)
+        if state.holds:
+            held[state.holds] = held.get(state.holds, 0.0) + self._loop.time() - state.holds_since
+        before, self._held[state.target] = self._held.get(state.target, {}), held
+        found = {cause: round(seconds - before.get(cause, 0.0), 3) for cause, seconds in held.items()}
+        return {cause: seconds for cause, seconds in found.items() if seconds > 0.0}
+
+    # What happens
+
+    def _of(self, target: str) -> _Counts:
+        counts = self._counts.get(target)
+        if counts is None:
+            counts = self._counts[target] = _Counts()
+        return counts
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, CallFinished):
+            self._count(event)
+        elif isinstance(event, AttemptFailed):
+            self._count_failure(event)
+        else:
+            self._tell(event)
+
+    def _count(self, event: CallFinished) -> None:
+        """Count the end of a call. The attempts of it that failed were counted before."""
+        journey = event.journey
+        attempt = journey.attempt
+        if not journey.account.attempts:  # from a cache, or never sent
+            return
+        counts = self._of(attempt.target)
+        counts.cost += journey.account.cost or 0.0
+        reply = event.reply or getattr(event.error, "reply", None)
+        if reply is not None:
+            counts.input_tokens += reply.usage.input_tokens or 0
+            counts.output_tokens += reply.usage.output_tokens or 0
+        if event.reply is not None:
+            counts.answered += 1
+            if attempt.seconds is not None:
+                counts.latencies.append(attempt.seconds)
+
+    def _count_failure(self, event: AttemptFailed) -> None:
+        if isinstance(event.error, NotSent):
+            return
+        counts = self._of(event.journey.attempt.target)
+        if isinstance(event.error, RateLimited):
+            counts.refused += 1
+        else:
+            counts.failed += 1
+
+    def _tell(self, event: Event) -> None:
+        """Write what happens to a target."""
+        if isinstance(event, TargetPaused):
+            if event.until is None:
+                self._note("stop", event.target, event.reason)
+            elif event.until - max(event.at, self._paused.get(event.target, 0.0)) >= SHORTEST_PAUSE:
+                self._paused[event.target] = event.until
+                self._note("pause", event.target, event.reason, self._wall() + event.until - event.at)
+        elif isinstance(event, TargetDown):
+            self._note("down", event.target, event.reason)
+        elif isinstance(event, TargetResumed):
+            self._note("back", event.target, "it answers again")
+        elif isinstance(event, LimitCrowded):
+            self._note("crowded", event.target, event.reason)
+        elif isinstance(event, InFlightCapped):
+            self._note("capped", None, event.reason)
+
+    def _note(self, kind: Kind, target: str | None, what: str, until: float | None = None) -> None:
+        self._file.note_happening(Happening(at=self._wall(), until=until, kind=kind, target=target, what=what))
+
+
+@asynccontextmanager
+async def recorded(client: Recorded, file: CourseFile) -> AsyncIterator[Course]:
+    """A block in which the course of a client is recorded."""
+    course = Course(client, file)
+    recording = asyncio.ensure_future(course.record())
+    try:
+        yield course
+    finally:
+        recording.cancel()
+        with suppress(asyncio.CancelledError):
+            await recording
+        course.close()
+
+
+def _slot(at: float, length: float) -> float:
+    """The last multiple of a length up to an instant."""
+    return at - at % length
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """A quantile of sorted values; None if there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None

@@ -1,0 +1,18 @@
+-- stretch: Write what a target did in a stretch of time.
+INSERT INTO stretches (
+  began_at, seconds, target, sent, answered, refused, failed, in_flight, waiting, held, allows, pace, input_tokens,
+  output_tokens, cost, latency_p50, latency_p95
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?);
+
+-- happening: Write what happened.
+INSERT INTO happenings (at, until, kind, target, what, by) VALUES (?, ?, ?, ?, ?, ?);
+
+-- stretches: Read stretches in the order in which they were written, after a row.
+SELECT
+  rowid, began_at, seconds, target, sent, answered, refused, failed, in_flight, waiting, CAST(held AS BLOB) AS held,
+  CAST(allows AS BLOB) AS allows, pace, input_tokens, output_tokens, cost, latency_p50, latency_p95
+FROM stretches WHERE rowid > ? ORDER BY rowid LIMIT ?;
+
+-- happenings: Read what happened, in the order in which it was written, after a row.
+SELECT rowid, at, until, kind, target, what, by FROM happenings WHERE rowid > ? ORDER BY rowid LIMIT ?;
