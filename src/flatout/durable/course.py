@@ -137,7 +137,7 @@ class Course:
         self._since = now
         for state in self._client.status():
             stretch = self._stretch(state, began, seconds)
-            if stretch.sent or stretch.in_flight or stretch.waiting or stretch.held:
+            if not stretch.idle:
                 self._file.note_stretch(stretch)
 
     def _length(self) -> float:

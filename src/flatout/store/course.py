@@ -65,6 +65,12 @@ class Stretch(Struct, frozen=True, kw_only=True):
     latency_p50: float | None = None
     latency_p95: float | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was done, and nothing waited."""
+        ended = self.answered + self.refused + self.failed
+        return not (self.sent or ended or self.in_flight or self.waiting or self.held)
+
     def row(self) -> tuple[Any, ...]:
         """Its values as the file keeps them."""
         fields = msgspec.structs.asdict(self) | {"held": _encode(self.held), "allows": _encode(self.allows)}
