@@ -98,7 +98,6 @@ def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path):
     [
         ("modle = 'x'", "no setting is named 'modle'; did you mean model? (there are: model, timeout, "),
         ("[limits.a]\nrmp = 5", "no setting is named 'rmp'; did you mean rpm? ([limits.a] may have: rpm, tpm, "),
-        ("[endpoints.good]\nprovider = 'vllm'\n[endpoints.bad]\nbase_url = 5", "[endpoints.bad]: Expected `str"),
         ("[endpoints.a]\nurl = 'x'", "no setting is named 'url' ([endpoints.a] may have: base_url, provider, "),
         (
             "[prices.'a/b']\ninput = 1\noutput = 1\ncached = 1",
@@ -114,6 +113,54 @@ def test_an_unknown_setting_is_told_with_those_there_are(tmp_path, content, why)
         load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("timeout = 'long'", "timeout is a number, not 'long'"),
+        ("timeout = true", "timeout is a number, not True"),
+        ("retries = 2.5", "retries is a whole number, not 2.5"),
+        ("model = 5", "model is a text, not 5"),
+        ("prompt_cache = 'on'", "prompt_cache is 'auto' or 'off', not 'on'"),
+        ("cache = 5", "cache is true or false or a text, not 5"),
+        ("budget = 'much'", "budget is a number or a table with usd, per, scope, not 'much'"),
+        ("[budget]\nusd = 5\nper = 'week'", "budget.per is 'day', 'month' or 'run', not 'week'"),
+        ("[budget]\nper = 'day'", "[budget] lacks usd: give a number"),
+        ("limits = 5", "limits is a table, not 5"),
+        ("limits.openai = 5", "limits.openai is a table with rpm, tpm, itpm, "),
+        ("[limits.openai]\nrpm = 'ten'", "[limits.openai]: rpm is a number, not 'ten'"),
+        ("[limits.openai]\nrpm = -5", "[limits.openai]: the limit rpm is a number above 0, not -5"),
+        ("[limits.openai]\nadaptive = 'both'", "[limits.openai]: adaptive is 'concurrency' or 'rate', not 'both'"),
+        ("[prices.'a/b']\ninput = 1", "[prices.a/b] lacks output: give a number"),
+        ("[prices.'a/b']\ninput = '1 $'\noutput = 1", "[prices.a/b]: input is a number, not '1 $'"),
+        (
+            "[endpoints.good]\nprovider = 'vllm'\n[endpoints.bad]\nsystem = 5",
+            "[endpoints.bad]: system is a text, not a wh",
+        ),
+        ("[endpoints.a.headers]\nX-Key = 73", "[endpoints.a]: headers.X-Key is a text, not a whole number"),
+        ("[routes.a]\ntargets = 'a/b'", "[routes.a]: targets is a list of texts, not 'a/b'"),
+        ("[routes.a]\ntargets = ['a/b']\norder = 'fast'", "[routes.a]: order is 'spill' or 'spread', not 'fast'"),
+        (
+            "[routes.a]\ntargets = ['a/b']\nfallback = { dawn = 'a/b' }",
+            "[routes.a]: fallback has 'context', 'down', 'quota', 'rate', 'refusal', 'schema' or 'silence', not 'dawn'",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_may_stand_there(tmp_path, content, why):
+    """A user would read the words of a library that they do not know, about types that TOML does not have."""
+    path = tmp_path / "flatout.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {why}")
+
+
+def test_limits_are_written_as_on_the_command_line():
+    """``--rpm 10k`` would have to be written as another number in the file."""
+    limits = {"rpm": "10k", "tpm": "2.5M", "rpd": "1_000", "concurrency": "64", "shared": "5k"}
+    given = load({"limits": {"openai": limits}}).limits["openai"]
+    assert given == Limits(rpm=10_000, tpm=2_500_000, rpd=1_000, concurrency=64, shared="5k")
 
 
 def test_limits_of_an_endpoint_that_does_not_exist_are_refused():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flatout.errors import ConfigError
+from flatout.text.numbers import number_in
 
 if TYPE_CHECKING:
     from flatout.values.budget import Budget
@@ -48,7 +49,6 @@ _KINDS = {
     "array": "a list",
     "object": "an object",
 }
-_TIMES = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 
 
@@ -69,12 +69,10 @@ def number(option: str, text: str | None) -> float | None:
     """
     if text is None:
         return None
-    bare = text.strip().replace("_", "").replace(",", "").lower()
-    suffix = bare[-1:] if bare[-1:] in ("k", "m", "g") else ""
-    value = _float(bare.removesuffix(suffix))
+    value = number_in(text)
     if value is None or value <= 0:
         raise ConfigError(f"{option} is a number above 0, such as 500, 10_000, 10k or 2M, not {text!r}")
-    return value * _TIMES[suffix]
+    return value
 
 
 def budget_of(text: str | None) -> float | Budget | None:

@@ -27,7 +27,7 @@
 
     [limits."openai/gpt-5-mini"]          # or [limits.openai] for all its models
     rpm = 10_000
-    tpm = 2_000_000
+    tpm = "2M"                            # or 2_000_000
 
     [prices."mine/llama"]                 # US dollars per million tokens
     input = 0.10
@@ -40,10 +40,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +49,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError
+from flatout.text.numbers import number_in
 from flatout.text.visible import visible
 from flatout.values import Limits
 from flatout.values.budget import Budget
@@ -60,6 +59,9 @@ from flatout.values.secret import Reticent
 from .trust import is_trusted, read_owned
 
 FILE_NAME = "flatout.toml"
+
+NUMBERS = frozenset({"rpm", "tpm", "itpm", "otpm", "rpd", "burst", "concurrency"})
+"""The limits that are numbers."""
 
 _log = logging.getLogger("flatout")
 
@@ -272,42 +274,30 @@ def parse(content: bytes, name: str) -> Config:
 
 
 def _convert(data: object, name: str) -> Config:
+    data = _with_numbers(data)
     try:
         return msgspec.convert(data, Config)
     except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{name}: {_in_table(data) or _unknown(str(error)) or error}") from None
+        from .faults import first_fault  # loaded when something is wrong
+
+        raise ConfigError(f"{name}: {first_fault(data, Config) or error}") from None
 
 
-def _in_table(data: Any) -> str:
-    """The first table that cannot be used, and what is wrong in it; "" if all tables can be used."""
-    for kind, shape in _TABLES.items():
-        tables = data.get(kind) if kind else None
-        for name, table in tables.items() if isinstance(tables, Mapping) else ():
-            try:
-                msgspec.convert(table, shape)
-            except (msgspec.ValidationError, ConfigError) as error:
-                reason = str(error)
-                return _unknown(reason, kind, name) or f"[{kind}.{name}]: {reason}"
-    return ""
+def _with_numbers(data: Any) -> Any:
+    """The tables, with limits as numbers that were written as on the command line: ``rpm = "10k"``."""
+    limits = data.get("limits") if isinstance(data, Mapping) else None
+    if not isinstance(limits, Mapping):
+        return data
+    return {**data, "limits": {name: _numbers_of(table) for name, table in limits.items()}}
 
 
-def _unknown(message: str, table: str = "", name: str = "") -> str:
-    """A message that lists the known settings if ``message`` is about an unknown one; else ""."""
-    match = _UNKNOWN.fullmatch(message)
-    if match is None:
-        return ""
-    known = _TABLES[table].__struct_fields__
-    where = f"[{table}.{name}] may have" if table else "there are"
-    close = get_close_matches(match[1], known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"no setting is named {match[1]!r}{hint} ({where}: {', '.join(known)})"
+def _numbers_of(table: Any) -> Any:
+    if not isinstance(table, Mapping):
+        return table
+    return {key: _number(value) if key in NUMBERS and isinstance(value, str) else value for key, value in table.items()}
 
 
-_TABLES: dict[str, type[Struct]] = {
-    "": Config,
-    "endpoints": EndpointConfig,
-    "routes": RouteConfig,
-    "limits": Limits,
-    "prices": Price,
-}
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
+def _number(text: str) -> float | str:
+    """The number in a text; the text itself if there is none, so that it is refused like any other."""
+    value = number_in(text)
+    return text if value is None else int(value) if value.is_integer() else value

@@ -35,6 +35,31 @@ def test_values_are_never_templates() -> None:
     assert render("{{ text }}", text="{{ 7 * 7 }} {% raw %}") == "{{ 7 * 7 }} {% raw %}"
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "Spam? {{ Mail text }}",
+            '{{ Mail text }} is no placeholder; a column with this name is written {{ row["Mail t',
+        ),
+        ("{{ a if b }}{{Größe cm}}", 'a column with this name is written {{ row["Größe cm"] }}'),
+        ("{{ a b }} {{ c | nofilter }}", "{{ a b }} is no placeholder"),
+        ("{{ a if b }} {{ c", "unexpected"),
+    ],
+)
+def test_a_name_of_several_words_is_told_how_to_write_it(text: str, why: str) -> None:
+    """A CSV with the header "Mail text" would meet "expected token 'end of print statement', got 'text'"."""
+    with pytest.raises(ConfigError) as caught:
+        Template(text)
+    assert why in str(caught.value)
+
+
+def test_a_name_with_a_dash_is_told_how_to_write_it() -> None:
+    """Jinja subtracts, and so misses columns that nobody has named."""
+    with pytest.raises(ConfigError, match=r'no column Mail; it has: Mail-text, id; write {{ row\["Mail-text"\] }} for'):
+        Template("{{ Mail-text }}").render(row(**{"Mail-text": "x", "id": 1}))
+
+
 def test_columns_that_are_no_identifiers() -> None:
     """A CSV with the header "Mail text" could not be used."""
     template = Template('{{ row["Mail text"] }}')

@@ -6,6 +6,7 @@ reach Python's insides, files or other templates, and its time and memory are bo
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -33,6 +34,10 @@ _GUARDS = {"defined", "undefined", "default", "d"}
 
 _OTHER_FORMS = re.compile(r"(?<!\{)\{(\w+)\}(?!\})|\$\{?([A-Za-z_]\w*)\}?|%\(([^)]+)\)s")
 """Placeholders as other tools write them: ``{name}``, ``$name``, ``${name}``, ``%(name)s``."""
+
+
+_SEVERAL_WORDS = re.compile(r"\{\{\s*([^\W\d]\w*(?:[ \t]+\w+)+)\s*\}\}")
+"""A placeholder with a name of several words, or something else that Jinja may understand: ``{{ Mail text }}``."""
 
 
 class Template:
@@ -78,7 +83,7 @@ class Template:
             others = list(meta.find_referenced_templates(tree))
             self._compiled: jinja2.Template = environment.compiled(environment.parse(text))
         except TemplateSyntaxError as error:
-            raise ConfigError(f"{option}, line {error.lineno}: {error.message}") from None
+            raise ConfigError(f"{option}, line {error.lineno}: {_several_words(text) or error.message}") from None
         except (TemplateError, RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as error:
             raise ConfigError(f"{option}: {error}") from None
         if others:
@@ -214,7 +219,27 @@ def check_is_no_file(template: Template) -> None:
 
 def missing_column(option: str, name: str, columns: Iterable[str], where: str = "the input") -> str:
     """The message that a template uses a missing column, with the columns that exist."""
-    return f"{option} uses {{{{ {name} }}}}, but {where} has no column {name}; it has: {listed(columns)}"
+    columns = list(columns)
+    meant = next((each for each in columns if not each.isidentifier() and name in re.split(r"\W+", each)), None)
+    hint = "" if meant is None else f"; write {_quoted(meant)} for {meant}"
+    return f"{option} uses {{{{ {name} }}}}, but {where} has no column {name}; it has: {listed(columns)}{hint}"
+
+
+def _several_words(text: str) -> str:
+    """How to write the first placeholder with a name of several words; "" if there is none."""
+    from jinja2 import TemplateSyntaxError
+
+    for found in _SEVERAL_WORDS.finditer(text):
+        try:
+            _environment().parse(found[0])
+        except TemplateSyntaxError:
+            return f"{found[0]} is no placeholder; a column with this name is written {_quoted(found[1])}"
+    return ""
+
+
+def _quoted(column: str) -> str:
+    """The placeholder of a column whose name is not an identifier."""
+    return f"{{{{ row[{json.dumps(column, ensure_ascii=False)}] }}}}"
 
 
 def listed(columns: Iterable[str], most: int = 20) -> str:
