@@ -82,6 +82,7 @@ def test_a_plan_goes_on_with_the_run_if_it_is_told_to(tmp_path: Path) -> None:
         stopped = plan(tmp_path, server, "--confirm-above", "0.5", "--sample-budget", "100", code=1)
         assert server.received == 50
         assert "nobody is here to confirm that" in stopped.err
+        assert "out.jsonl.flatout keeps the 50 answers so far" in stopped.err
         went_on = plan(tmp_path, server, "--yes")
         assert server.received == 120
         assert "70 calls left of 120" in went_on.out

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.errors import ConfigError
 
-from . import options
+from . import figures, options
 from .asked import Asked
 from .exit_codes import FAILED, INTERRUPTED
 from .run import run, runner_of
-from .terminal import is_live, say, sentence, show, show_json
+from .terminal import clean, is_live, say, sentence, show, show_json
 
 if TYPE_CHECKING:
     from flatout.runs.plan.planner import Planner
@@ -73,8 +73,9 @@ def plan(
         raise ConfigError(
             "--dry-run asks nothing, so it cannot go on with the run: leave out --yes and --confirm-above"
         )
+    planner = _planner(asked, sample, sample_budget, dry_run=dry_run)
     try:
-        made = _planned(asked, sample, sample_budget, dry_run=dry_run)
+        made = _planned(planner, asked)
     except NothingLeft as nothing:
         say(f"flatout: {sentence(nothing)}")
         return run(asked) if goes_on else 0
@@ -85,20 +86,25 @@ def plan(
         return FAILED
     if not goes_on:
         return 0
-    return run(asked) if yes or _confirmed(made, confirm_above or 0.0) else FAILED
+    if yes or _confirmed(made, confirm_above or 0.0):
+        return run(asked)
+    say(f"flatout: {_kept(made, planner)}")
+    return FAILED
 
 
-def _planned(asked: Asked, sample: str, usd: float, *, dry_run: bool) -> Plan | None:
-    """The plan; None if it was interrupted."""
+def _planner(asked: Asked, sample: str, usd: float, *, dry_run: bool) -> Planner:
     from flatout.planning.size import SampleSize
     from flatout.runs.plan.planner import Planner
 
+    return Planner(runner_of(asked), SampleSize.of(sample), usd, dry_run=dry_run)
+
+
+def _planned(planner: Planner, asked: Asked) -> Plan | None:
+    """The plan; None if it was interrupted."""
     from . import logs
     from .progress import choose
 
-    size = SampleSize.of(sample)
     display = choose(quiet=asked.quiet, plain=asked.plain, answers_on_stdout=False)
-    planner = Planner(runner_of(asked), size, usd, dry_run=dry_run)
     with logs.shown(0 if asked.quiet else asked.verbose):
         planner.prepare()
         return _executed(planner, display)
@@ -125,6 +131,14 @@ def _tell(made: Plan, *, json: bool, beside_answers: bool) -> None:
         say("\n".join(lines(made)))
     else:
         show("\n".join(lines(made)), fit=True)
+
+
+def _kept(made: Plan, planner: Planner) -> str:
+    """What a job that does not go on leaves."""
+    return (
+        f"{clean(str(planner.run_file))} keeps the {figures.counted(made.finished, 'answer')} so far: this job goes on "
+        "from there, whenever it is run; to run another one in its place, add --fresh or name another file with -o"
+    )
 
 
 def _confirmed(made: Plan, most: float) -> bool:

@@ -55,13 +55,22 @@ def _name(plan: Plan, model: ModelPlan) -> str:
 
 def _whole(plan: Plan) -> Iterator[Fact]:
     if plan.measured:
-        yield "sample", f"{figures.counted(plan.asked, 'call')} asked and kept, for {figures.dollars(plan.spent)}"
+        failed = sum(count for model in plan.models for count in model.failures.values())
+        kept = " and kept" if plan.asked > failed else ""
+        yield "sample", f"{figures.counted(plan.asked, 'call')} asked{kept}, {_for(plan)}"
     if plan.finished > plan.asked:
         yield "finished", f"{figures.counted(plan.finished, 'call')}, the sample included"
     if plan.cached:
         yield "cached", f"{figures.counted(plan.cached, 'call')} that cost nothing: left out"
     if plan.duplicates:
         yield "repeated", _repeated(plan)
+
+
+def _for(plan: Plan) -> str:
+    """What the sample cost."""
+    if plan.spent is None:
+        return "at an unknown cost"
+    return f"for {figures.cost_in_words(plan.spent, plan.unpriced, 'call')}"
 
 
 def _repeated(plan: Plan) -> str:

@@ -26,6 +26,7 @@ class Allowance:
         results: the results, by their places in the job.
         new: the places of those that this process asked, and that a later run does not ask again.
         spent: US dollars, as far as they are known.
+        unpriced: calls that may have cost an unknown amount.
         capped: whether calls were left out for the money.
         failed: whether none of the first calls was answered, so the others were not asked.
     """
@@ -34,6 +35,7 @@ class Allowance:
         self.results: dict[int, Result[Any]] = {}
         self.new: set[int] = set()
         self.spent = 0.0
+        self.unpriced = 0
         self.capped = self.failed = False
         self._usd = usd
         self._dearest = 0.0  # US dollars of the dearest call
@@ -51,7 +53,9 @@ class Allowance:
         self.known(result)
         if result.error is None or not may_go_again(result.error):
             self.new.add(result.index)
-        if result.cost is not None:
+        if result.cost is None:
+            self.unpriced += 1
+        else:
             self.spent += result.cost
             self._dearest = max(self._dearest, result.cost)
 
@@ -59,6 +63,11 @@ class Allowance:
         """A call of the sample has a result, from now or from an earlier process."""
         self.results[result.index] = result
         self._answered |= result.ok
+
+    @property
+    def paid(self) -> bool:
+        """Whether answers are there, or calls were paid for or may have been."""
+        return self._answered or self.spent > 0.0 or self.unpriced > 0
 
     async def ration(self, rows: Sequence[RowT]) -> AsyncIterator[RowT]:
         """The rows, as far as the money allows."""

@@ -72,6 +72,7 @@ class Opened:
         self._pipe: Arrivals[tuple[int, Row]] | None = None
         self._checked = Findings(None)
         self._store: RunFile | None = None
+        self._is_new = False
         self._state_before: RunState = "interrupted"  # the state that the run file had before this process
 
     def prepare(self) -> None:
@@ -209,6 +210,7 @@ class Opened:
         if self.options.run_file is None and self._output is None:
             prune(time.time())
         store = self._open_store()
+        self._is_new = True
         if source.repeatable and next(store.finished(), None) is not None:
             raise StoreError(f"{self.run_file} was written by another process just now; run the same command again")
 
@@ -235,6 +237,11 @@ class Opened:
     def _discard(self) -> None:
         """Remove the run file of a pipe that produced nothing. The next run of the pipe uses another file."""
         if self.options.passes:
+            remove(self.run_file)
+
+    def discard_new(self) -> None:
+        """Remove the run file, once it is closed, if this process made it: it holds nothing that is worth keeping."""
+        if self._is_new:
             remove(self.run_file)
 
     def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:

@@ -106,7 +106,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         duplicates: calls that repeat another one. With a cache they are not asked, and not in the forecast.
         cached: calls that a cache answers.
         too_long: calls that do not fit their model's context.
-        spent: US dollars that the sample cost, as far as it is known.
+        spent: US dollars that the sample cost, as far as it is known; None if nothing is known.
+        unpriced: calls of the sample that may have cost an unknown amount, which ``spent`` lacks.
         cost: US dollars for what is left; None if a price is not known.
         seconds: the time for what is left, with all models at once.
         models: the parts of the models, in the order in which they appear.
@@ -121,7 +122,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     duplicates: int = 0
     cached: int = 0
     too_long: int = 0
-    spent: float = 0.0
+    spent: float | None = 0.0
+    unpriced: int = 0
     cost: Range | None = None
     seconds: Range | None = None
     models: tuple[ModelPlan, ...] = ()
@@ -133,7 +135,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         yield "left", self.left
         yield "cost", None if self.cost is None else _short(self.cost, dollars)
         yield "seconds", None if self.seconds is None else _short(self.seconds, "{:.0f}".format)
-        yield "spent", dollars(self.spent)
+        yield "spent", None if self.spent is None else dollars(self.spent)
 
     def __repr__(self) -> str:
         return shown("Plan", self.__rich_repr__())

@@ -46,6 +46,13 @@ def test_what_is_not_known_is_not_0() -> None:
     told = plan(ModelPlan(model="m", left=950), cost=None, seconds=None)
     assert "cost unknown" in told
     assert "$0 " not in told
+    assert "50 calls asked and kept, at an unknown cost" in plan(spent=None, unpriced=50)
+    assert "kept, for at least $0.1100, and 1 call of unknown cost" in plan(spent=0.11, unpriced=1)
+
+
+def test_a_sample_without_an_answer_is_not_kept() -> None:
+    """Somebody would look for answers that are not there."""
+    assert "50 calls asked, for $0" in plan(ModelPlan(model="m", failures={"InvalidRequest": 50}), spent=0.0)
 
 
 def test_the_limit_that_binds_is_named() -> None:

@@ -222,7 +222,8 @@ def test_a_price_that_is_not_known_is_refused_unless_the_user_says_so():
         planned(made={"config": {}})
     plan, sent = planned(made={"config": {}, "allow_unknown_price": True})
     assert sent == 50
-    assert plan.cost is None
+    assert (plan.cost, plan.spent, plan.unpriced) == (None, None, 50)
+    assert "spent=None" in repr(plan)
     assert plan.seconds is not None
     assert any("price of sim/m" in each for each in plan.assumed)
 

@@ -36,15 +36,19 @@ class Planner:
 
     Attributes:
         progress: the counters of the sample.
+        run_file: the file that keeps its answers.
     """
 
     def __init__(self, runner: Runner, size: SampleSize, usd: float, *, dry_run: bool) -> None:
         self.progress: Progress = runner.progress
+        self.run_file = runner.run_file
         self._runner = runner
         self._size = size
         self._usd = usd
         self._dry_run = dry_run
         self._stopped = False
+        self._allowance: Allowance | None = None
+        self._is_over = False
 
     def prepare(self) -> None:
         """Find every error before the first call; see `Runner.prepare`.
@@ -89,19 +93,31 @@ class Planner:
             await client.close()
             dry = Outlook(engine, survey, size, None, later=True)
             return await asyncio.to_thread(dry.plan, loop.time(), survey.finished)
-        async with self._runner.open_for_sample(), client:
-            await survey.look(self._given())
-            check_priced(engine, list(survey.parts.values()))
-            allowance = Allowance(self._usd, expected_cost(engine, survey))
-            unknown = await self._known(sampled(survey, size), allowance)
-            await self._ask(unknown, allowance)
-            if self._stopped:
-                return None
-            finished = survey.finished + len(allowance.new)
-            outlook = Outlook(engine, survey, size, allowance, later=True)
-            plan = await asyncio.to_thread(outlook.plan, loop.time(), finished)
-            self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
-            return plan
+        try:
+            async with self._runner.open_for_sample(), client:
+                await survey.look(self._given())
+                check_priced(engine, list(survey.parts.values()))
+                self._allowance = allowance = Allowance(self._usd, expected_cost(engine, survey))
+                unknown = await self._known(sampled(survey, size), allowance)
+                await self._ask(unknown, allowance)
+                if self._stopped:
+                    return None
+                self._is_over = True
+                finished = survey.finished + len(allowance.new)
+                outlook = Outlook(engine, survey, size, allowance, later=True)
+                plan = await asyncio.to_thread(outlook.plan, loop.time(), finished)
+                self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
+                return plan
+        finally:
+            if not self._holds_something:  # a file would only stand in the way of another job with the same output
+                await asyncio.to_thread(self._runner.discard_new)
+
+    @property
+    def _holds_something(self) -> bool:
+        """Whether the run file holds answers, or calls that were paid for or may have been."""
+        if self._allowance is not None and self._allowance.paid:
+            return True
+        return self._runner.sent > 0 and not self._is_over
 
     async def _ask(self, entries: list[Entry[Work]], allowance: Allowance) -> None:
         self.progress.total = len(entries)
