@@ -9,6 +9,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from flatout.config.folders import state_folder
+from flatout.errors import ConfigError
+
 from .escalation import spoken
 
 ENOUGH = 5
@@ -62,11 +65,25 @@ def batch_seconds(past: Iterable[Past], target: str, rows: int, word: float = WO
         rows: how many rows it has.
         word: the provider's own promise, in seconds.
     """
-    alike = [one.seconds for one in past if one.target == target and one.rows * ALIKE >= rows][-LATELY:]
-    if len(alike) < ENOUGH:
+    alike = seconds_of_alike(past, target, rows)
+    if not alike:
         return PROMPT * word, f"the provider promises {spoken(word)}"
     longest = max(alike)
     return min(PROMPT * word, MARGIN * longest), f"the last {len(alike)} batches took up to {spoken(longest)}"
+
+
+def seconds_of_alike(past: Iterable[Past], target: str, rows: int) -> list[float]:
+    """How long the last batches of a target took that were not much smaller; empty if too few are known."""
+    alike = [one.seconds for one in past if one.target == target and one.rows * ALIKE >= rows][-LATELY:]
+    return alike if len(alike) >= ENOUGH else []
+
+
+def recalled() -> list[Past]:
+    """The user's past batches, the oldest first; none without a home folder."""
+    try:
+        return recall(state_folder())
+    except ConfigError:
+        return []
 
 
 def recall(folder: Path) -> list[Past]:

@@ -1,4 +1,4 @@
-"""What is assumed of answers if nothing is asked: a wide range, because nobody knows."""
+"""What is assumed of answers that nobody has asked for: a wide range, because nobody knows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ FIRST = 1.0
 TOKEN = 0.02
 """and for each token of it."""
 
+FLEX = (60.0, 900.0)
+"""Seconds that an answer of a flex lane takes: Gemini names 1 to 15 minutes, and OpenAI says to allow 15."""
+
 
 def assumed(
     rests: Sequence[Rest], cost: Callable[[float, float], float], example: Call, draw: Draw, draws: int
@@ -32,6 +35,15 @@ def assumed(
     """
     return [
         _assumed(rests, cost, example, WIDE ** (2.0 * draw() - 1.0), WIDE ** (2.0 * draw() - 1.0)) for _ in range(draws)
+    ]
+
+
+def in_flex(draws: Sequence[Sequence[Rest]], draw: Draw) -> list[list[Rest]]:
+    """The same strata, with answers that take as long as those of a flex lane: all of a job at about the same pace."""
+    least, most = FLEX
+    return [
+        [rest._replace(observed=[one._replace(seconds=seconds) for one in rest.observed]) for rest in rests]
+        for rests, seconds in ((rests, least * (most / least) ** draw()) for rests in draws)
     ]
 
 

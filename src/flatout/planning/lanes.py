@@ -6,17 +6,20 @@ by `flatout.lanes.past`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from flatout.errors import ConfigError
 from flatout.lanes.offers import batch_format, lanes_of
-from flatout.lanes.past import WORD
+from flatout.lanes.past import WORD, recalled, seconds_of_alike
+from flatout.prices import USUAL, Prices
 from flatout.providers.registry import BUILT_IN, origin
-from flatout.values import Target
+from flatout.values import Result, Target, Usage
 from flatout.values.plan import Lane, Range
+
+from .survey import Part
 
 _UNSPOKEN: Mapping[str, tuple[float | None, str]] = {
     "fireworks": (72 * 3_600.0, "streams"),
@@ -27,6 +30,10 @@ _UNSPOKEN: Mapping[str, tuple[float | None, str]] = {
 _FULL: Mapping[str, str] = {"openai": "429, not billed", "gemini": "429, 503", "groq": "498"}
 """What providers answer when their flex lane has no room."""
 
+_TIERS: Mapping[str, str | None] = {"live": None, "flex": "flex", "batch": "batch"}
+"""By lane: what the price list calls it."""
+
+_COUNTED = ("input_tokens", "output_tokens")
 _MB = 1_000_000
 
 
@@ -53,29 +60,67 @@ class Measured(NamedTuple):
         return Lane(name=name, cost=None if self.cost is None or share is None else self.cost.times(share))
 
 
-def lanes(target: Target, measured: Measured) -> tuple[Lane, ...]:
-    """The lanes of a target: ``live``, ``flex`` and ``batch``.
+def measured(
+    part: Part[Any], results: Sequence[Result[Any]], prices: Prices, cost: Range | None, seconds: Range | None
+) -> Measured:
+    """The lane in which the sample of a model was asked.
 
     Args:
-        target: where the calls go.
-        measured: the lane in which the sample was asked.
+        part: the model's calls.
+        results: those of its sample.
+        prices: the price list.
+        cost: what the calls that are left cost in this lane.
+        seconds: the time that they take.
     """
-    return measured.beside("live"), _flex(target, measured), _batch(target, measured)
+    target, tier, usage = part.target, part.example.service_tier, _typical(results)
+    lane = "flex" if tier is not None and tier == target.endpoint.flex else "live"
+
+    def share(other: str) -> float | None:
+        return prices.share(target, _TIERS[other], usage=usage, beside=tier)
+
+    return Measured(lane, cost, seconds, share)
 
 
-def _flex(target: Target, measured: Measured) -> Lane:
+def lanes(part: Part[Any], measured: Measured, rows: int, in_flex: Callable[[], Range | None]) -> tuple[Lane, ...]:
+    """The lanes of a model: ``live``, ``flex`` and ``batch``. A route has the live one only.
+
+    Args:
+        part: the model's calls.
+        measured: the lane in which its sample was asked.
+        rows: how many calls are left.
+        in_flex: reckons the time that they take in the flex lane.
+    """
+    if len(part.targets) > 1:
+        return (measured.beside("live"),)
+    target = part.target
+    return measured.beside("live"), _flex(target, measured, in_flex), _batch(target, measured, rows)
+
+
+def _flex(target: Target, measured: Measured, in_flex: Callable[[], Range | None]) -> Lane:
     if "flex" not in lanes_of(target):
         return Lane(name="flex", offered=False)
-    return replace(measured.beside("flex"), refuses=_refused_by_flex(target))
+    lane = replace(measured.beside("flex"), refuses=_refused_by_flex(target))
+    return lane if measured.lane == "flex" else replace(lane, seconds=in_flex())
 
 
-def _batch(target: Target, measured: Measured) -> Lane:
+def _batch(target: Target, measured: Measured, rows: int) -> Lane:
     if "batch" in lanes_of(target):
-        return replace(measured.beside("batch"), within=WORD, refuses=_refused_by_batches(target))
+        past = seconds_of_alike(recalled(), target.name, rows)
+        seconds = Range.of(past) if past else None
+        return replace(measured.beside("batch"), seconds=seconds, within=WORD, refuses=_refused_by_batches(target))
     if (provider := _provider(target)) in _UNSPOKEN:
         within, refuses = _UNSPOKEN[provider]
         return replace(measured.beside("batch"), within=within, refuses=refuses, usable=False)
     return Lane(name="batch", offered=False)
+
+
+def _typical(results: Sequence[Result[Any]]) -> Usage:
+    """The tokens of a typical call."""
+    used = [each.reply.usage for each in results if each.reply is not None]
+    if not used:
+        return USUAL
+    input_tokens, output_tokens = (sum(getattr(each, of) or 0 for each in used) // len(used) for of in _COUNTED)
+    return Usage(input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def _refused_by_flex(target: Target) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -24,13 +25,13 @@ from flatout.policies.forecast.totals import (
 )
 from flatout.policies.forecast.wall import Job, wall
 from flatout.policies.pacing.pacer import Pacer
-from flatout.prices import USUAL
 from flatout.values import Limits, Reply, Result, Target, Usage
-from flatout.values.plan import Lane, ModelPlan, Plan, Range
+from flatout.values.plan import ModelPlan, Plan, Range
 
 from .asking import Allowance
-from .assumed import assumed
-from .lanes import Measured, lanes
+from .assumed import assumed, in_flex
+from .assumptions import assumptions
+from .lanes import lanes, measured
 from .size import SampleSize
 from .survey import Part, Survey
 
@@ -47,8 +48,6 @@ IMAGINED = 36_000
 """and of all imagined jobs of a model together."""
 
 _ON_ITS_WAY = ("connect", "first_byte", "body", "backoff")
-_COUNTED = ("input_tokens", "output_tokens")
-_TIERS = {"live": None, "flex": "flex", "batch": "batch"}
 
 
 class _Outlook(NamedTuple):
@@ -108,7 +107,7 @@ class Outlook:
             cost=_added([each.costs for each in models]),
             seconds=_longest([each.seconds for each in models]),
             models=tuple(each.plan for each in models),
-            assumed=tuple(self._assumptions(models)),
+            assumed=tuple(assumptions([(each.plan, each.searches) for each in models], heard)),
             measured=heard is not None,
         )
 
@@ -146,6 +145,7 @@ class Outlook:
         pacers = self._engine.stack.limiters.imagined(part.targets, now, later=self._later)
         seconds, held = self._times(pacers, draws, plan.left, now)
         cost, time = _range(costs), _range(seconds)
+        slower = partial(self._in_flex, pacers, draws, plan.left, now)
         made = replace(
             plan,
             input_tokens=_range(widened([each.input for each in whole])),
@@ -155,7 +155,7 @@ class Outlook:
             seconds=time,
             held_by=held,
             limits=_limits(pacers),
-            lanes=self._lanes(part, mine, cost, time),
+            lanes=lanes(part, measured(part, mine, self._engine.stack.prices, cost, time), plan.left, slower),
         )
         return _Outlook(made, costs, seconds, any(map(_searches, pacers)))
 
@@ -224,6 +224,11 @@ class Outlook:
         cause = max(held, key=held.__getitem__, default="")
         return seconds, cause if cause and held[cause] > 0.1 * sum(seconds) else ""
 
+    def _in_flex(self, pacers: Sequence[Pacer], draws: Sequence[list[Rest]], left: int, now: float) -> Range | None:
+        """How long the job takes in the flex lane, which has the limits of the live one."""
+        slow = in_flex(draws[: JOBS[0]], self._random.random)
+        return _range(self._times(pacers, slow, left, now)[0])
+
     def _prices_of(self, part: Part[Any]) -> Callable[[float, float], float]:
         """What tokens in and out cost; 0 if that is not known."""
 
@@ -238,48 +243,6 @@ class Outlook:
         if self._heard is None:
             return self._engine.stack.prices.is_known(part.target)
         return all(self._cost(part.target, each) is not None for each in mine if each.ok)
-
-    def _lanes(
-        self, part: Part[Any], mine: Sequence[Result[Any]], cost: Range | None, seconds: Range | None
-    ) -> tuple[Lane, ...]:
-        """The ways to ask a model, beside the one in which its sample was asked."""
-        if len(part.targets) > 1:  # a route has the live lane only
-            return (Lane(name="live", cost=cost, seconds=seconds),)
-        target, tier = part.target, part.example.service_tier
-        measured = "flex" if tier and tier == target.endpoint.flex else "live"
-        usage = _used(mine)
-
-        def share(lane: str) -> float | None:
-            return self._engine.stack.prices.share(target, _TIERS[lane], usage=usage, beside=tier)
-
-        return lanes(target, Measured(measured, cost, seconds, share))
-
-    def _assumptions(self, models: Sequence[_Outlook]) -> list[str]:
-        """What the forecast rests on and does not know."""
-        said: list[str] = []
-        for each in models:
-            plan = each.plan
-            if self._heard is not None and plan.left and plan.input_tokens is None:
-                said.append(f"no call of the sample to {plan.model} was answered, so nothing is forecast for it")
-            elif each.searches and plan.left:
-                said.append(
-                    f"no limit of {plan.model} is known: the time assumes that it refuses nothing; "
-                    "give what you know, such as rpm or concurrency"
-                )
-            if plan.input_tokens is not None and plan.cost is None and plan.left:
-                said.append(f"the price of {plan.model} is not known: give it in flatout.toml")
-        if self._heard is None:
-            said += [ASSUMED_OUTPUT, ASSUMED_TIME]
-        else:
-            said += ["the sample ended early, because its money was used up"] if self._heard.capped else []
-            said.append("later calls are as those of the sample, and no server is down")
-        return said
-
-
-ASSUMED_OUTPUT = (
-    "answers of about 256 tokens, or a quarter to four times that, and max_tokens at most: nothing was asked"
-)
-ASSUMED_TIME = "answers after 1 s and 50 tokens a second more, or a quarter to four times as slow"
 
 
 def check_priced(engine: Engine, parts: Sequence[Part[Any]]) -> None:
@@ -337,15 +300,6 @@ def _name(part: Part[Any], engine: Engine) -> str:
     """The name of a model: its target's, or the one of a route that the user gave."""
     given = part.model or engine.targets.model
     return part.target.name if len(part.targets) == 1 or given is None else given
-
-
-def _used(results: Sequence[Result[Any]]) -> Usage:
-    """The tokens of a typical call."""
-    used = [each.reply.usage for each in results if each.reply is not None]
-    if not used:
-        return USUAL
-    input_tokens, output_tokens = (sum(getattr(each, of) or 0 for each in used) // len(used) for of in _COUNTED)
-    return Usage(input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def _added(parts: Sequence[list[float] | None]) -> Range | None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from flatout import Call, Client, ConfigError, Limits, Route, RunMismatch
+from flatout.config.folders import state_folder
+from flatout.lanes.past import Past, remember
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
-from flatout.values.plan import Plan
+from flatout.values.plan import Plan, Range
 
 PRICES = {"prices": {"sim/m": {"input": 1.0, "output": 4.0}, "sim/n": {"input": 2.0, "output": 8.0}}}
 AT_ONCE = ProviderSettings(latency=0.0)
@@ -182,12 +184,43 @@ def test_lanes_stand_side_by_side():
     assert flex.cost is not None
     assert batch.cost is not None
     assert flex.cost.p50 == batch.cost.p50 == pytest.approx(live.cost.p50 / 2)
-    assert (live.seconds, flex.seconds, batch.within) == (plan.seconds, None, 86_400.0)
+    assert (live.seconds, batch.seconds, batch.within) == (plan.seconds, None, 86_400.0)
+    assert live.seconds is not None
+    assert flex.seconds is not None
+    assert live.seconds.p90 < flex.seconds.p10
+    assert 60.0 < flex.seconds.p50 < 900.0 + live.seconds.p50
+    assert any("after 1 to 15 minutes" in each for each in plan.assumed)
+    assert any("up to a day" in each for each in plan.assumed)
     assert "50,000 calls" in batch.refuses
     own, _ = planned(dry_run=True)
     live, flex, batch = own.models[0].lanes
     assert (live.offered, flex.offered, batch.offered) == (True, False, True)
     assert "only an upload shows whether this server has batches" in batch.refuses
+
+
+def test_batches_take_as_long_as_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """ "Within a day" would be all that is said to somebody whose batches take half an hour."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    took = [600.0 * n for n in range(1, 8)]
+    remember(state_folder(), [Past("openai/gpt-5-mini", 400, seconds, 0.0) for seconds in took])
+    remember(state_folder(), [Past("openai/gpt-5-mini", 10, 60.0, 0.0)])
+    plan, _ = planned(made={"model": "openai/gpt-5-mini", "base_url": None, "api_key": "k", "config": {}}, dry_run=True)
+    assert plan.models[0].lanes[2].seconds == Range.of(took)
+    assert any("as long as your last ones" in each for each in plan.assumed)
+
+
+def test_calls_that_ask_for_flex_themselves_are_the_flex_lane():
+    """Half of half the price would be promised, and live calls at the price of flex."""
+    made = {"model": "openai/gpt-5-mini", "base_url": None, "api_key": "k", "config": {}}
+    usual, _ = planned(made=made, dry_run=True)
+    plan, _ = planned(made=made, dry_run=True, service_tier="flex")
+    live, flex, batch = plan.models[0].lanes
+    assert live.cost is not None
+    assert usual.cost is not None
+    assert live.cost.p50 == pytest.approx(usual.cost.p50)
+    assert (flex.cost, flex.seconds, live.seconds) == (plan.cost, plan.seconds, None)
+    assert batch.cost is not None
+    assert batch.cost.p50 == pytest.approx(usual.cost.p50 / 2)
 
 
 def test_an_unknown_limit_is_told():
