@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from benchmarks.prompt_caches import FORMATS, job, rules
+from benchmarks.prompt_caches import FORMATS, calls, job, rules
 from flatout import Call, Client, Limits, Route
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
+from flatout.values.plan import Plan
 
 ANTHROPIC, EARLIER, LATER = FORMATS
 GIVEN = {"rpm": 2_000, "limits": Limits(rpm=2_000)}
@@ -76,6 +77,27 @@ def test_questions_about_many_documents_share_rules_and_documents():
     whole = counts["prompt_tokens"] / 200
     assert counts["cache_write_tokens"] < 35 * whole  # of 20 documents, with the rules once
     assert counts["cached_tokens"] > 0.8 * counts["prompt_tokens"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_plan_tells_what_the_cache_would_save(form):
+    """Nobody would hear of the option that pays for most of their prompts."""
+    auto = job(form, "auto", rows=400, **GIVEN)
+
+    async def told(mode: str) -> Plan:
+        settings = cached(rpm=2_000, prompt_cache=form.prompt_cache, prompt_cache_seconds=form.seconds)
+        transport = SimulatedTransport(ProviderModel(settings))
+        options = {"config": {}, "limits": Limits(rpm=2_000), "prompt_cache": mode}
+        async with Client(form.model, api_key="k", transport=transport, **options) as client:
+            return await client.plan(calls(400, as_system=True), sample=20)
+
+    plan = run_virtual(told("off"))
+    assert plan.cost is not None
+    assert plan.models[0].saved_by_caching is not None
+    left = plan.cost.p50 - plan.models[0].saved_by_caching.p50
+    assert left * 400 / plan.left == pytest.approx(auto.dollars, rel=0.15)
+    assert left < 0.6 * plan.cost.p50
+    assert run_virtual(told("auto")).models[0].saved_by_caching is None
 
 
 def test_interleaved_groups_are_sent_together():

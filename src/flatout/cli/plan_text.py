@@ -97,6 +97,9 @@ def _model(model: ModelPlan) -> Iterator[Fact]:
         )
     for place, (name, count) in enumerate(sorted(model.failures.items(), key=lambda item: -item[1])):
         yield "" if place else "no answer", f"{figures.count(count)} × {clean(name)} in the sample"
+    if model.saved_by_caching is not None and model.cost is not None:
+        part = figures.percent(model.saved_by_caching.p50, model.cost.p50)
+        yield "begin alike", f"--prompt-cache auto saves {money(model.saved_by_caching)}, {part} of the cost"
     yield from _lanes(model.lanes)
 
 

@@ -31,6 +31,7 @@ from flatout.values.plan import ModelPlan, Plan, Range
 from .asking import Allowance
 from .assumed import assumed, in_flex
 from .assumptions import assumptions
+from .caching import Forecast, saved_by_caching
 from .lanes import lanes, measured
 from .size import SampleSize
 from .survey import Part, Survey
@@ -144,11 +145,11 @@ class Outlook:
         costs = widened([each.cost for each in whole]) if self._is_priced(part, mine) else None
         pacers = self._engine.stack.limiters.imagined(part.targets, now, later=self._later)
         seconds, held = self._times(pacers, draws, plan.left, now)
-        cost, time = _range(costs), _range(seconds)
+        cost, time, tokens = _range(costs), _range(seconds), Range.of(widened([each.input for each in whole]))
         slower = partial(self._in_flex, pacers, draws, plan.left, now)
         made = replace(
             plan,
-            input_tokens=_range(widened([each.input for each in whole])),
+            input_tokens=tokens,
             output_tokens=_range(widened([each.output for each in whole])),
             reasoning_tokens=_reasoning(whole, mine),
             cost=cost,
@@ -156,6 +157,7 @@ class Outlook:
             held_by=held,
             limits=_limits(pacers),
             lanes=lanes(part, measured(part, mine, self._engine.stack.prices, cost, time), plan.left, slower),
+            saved_by_caching=None if cost is None else self._saved(part, mine, Forecast(cost, tokens, time)),
         )
         return _Outlook(made, costs, seconds, any(map(_searches, pacers)))
 
@@ -223,6 +225,12 @@ class Outlook:
         seconds = widened([each.seconds for each in walls], WIDER_IN_TIME)
         cause = max(held, key=held.__getitem__, default="")
         return seconds, cause if cause and held[cause] > 0.1 * sum(seconds) else ""
+
+    def _saved(self, part: Part[Any], mine: Sequence[Result[Any]], forecast: Forecast) -> Range | None:
+        """What the provider's prompt cache would save, if it is not used yet."""
+        if self._engine.settings.prompt_cache == "auto":
+            return None
+        return saved_by_caching(part, mine, self._engine.stack.prices, forecast)
 
     def _in_flex(self, pacers: Sequence[Pacer], draws: Sequence[list[Rest]], left: int, now: float) -> Range | None:
         """How long the job takes in the flex lane, which has the limits of the live one."""

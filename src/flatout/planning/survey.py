@@ -24,6 +24,10 @@ AT_ONCE = 500
 """Calls that are looked up in the cache together."""
 
 
+FIRST = 1_000
+"""Calls of each model that are kept whole."""
+
+
 class Given(Struct, Generic[RowT], frozen=True, gc=False):
     """A call of the job.
 
@@ -52,7 +56,7 @@ class Part(Generic[RowT]):
         too_long: calls that do not fit it.
         longest: tokens of the longest of these.
         most: the largest ``max_tokens`` among the calls; None if one of them has none.
-        example: one of the calls.
+        first: the first of the calls, of which it is told what they have in common.
     """
 
     def __init__(
@@ -65,7 +69,12 @@ class Part(Generic[RowT]):
         self.context = context
         self.too_long = 0
         self.longest = 0.0
-        self.example = example
+        self.first = [example]
+
+    @property
+    def example(self) -> Call:
+        """One of the calls."""
+        return self.first[0]
 
     @property
     def target(self) -> Target:
@@ -130,6 +139,8 @@ class Survey(Generic[RowT]):
         self.calls += 1
         self.finished += given.done
         part = self.parts.get(call.model) or self._begin(call)
+        if 0 < part.calls < FIRST:
+            part.first.append(call)
         part.calls += 1
         key, cached = known if known is not None else (None, False)
         if self._seen.has(int.from_bytes((key or fingerprint(content(call)))[:8])):

@@ -75,6 +75,8 @@ class ModelPlan(Struct, frozen=True, kw_only=True):
         limits: the limits that were used, given or reported: by the names of `Limits`.
         failures: the sample's failures, by the error's class.
         lanes: the ways to ask.
+        saved_by_caching: US dollars of this cost that ``prompt_cache="auto"`` would save; None if that is less than 1 %
+            of it, not known, or done already.
     """
 
     model: str
@@ -93,6 +95,7 @@ class ModelPlan(Struct, frozen=True, kw_only=True):
     limits: Mapping[str, float] = {}
     failures: Mapping[str, int] = {}
     lanes: tuple[Lane, ...] = ()
+    saved_by_caching: Range | None = None
 
 
 class Plan(Struct, frozen=True, kw_only=True):

@@ -55,6 +55,13 @@ def test_a_sample_without_an_answer_is_not_kept() -> None:
     assert "50 calls asked, for $0" in plan(ModelPlan(model="m", failures={"InvalidRequest": 50}), spent=0.0)
 
 
+def test_what_a_prompt_cache_would_save_is_told() -> None:
+    """Nobody would know that there is an option for it."""
+    told = plan(ModelPlan(model="m", cost=COST, saved_by_caching=COST.times(0.5)))
+    assert "begin alike --prompt-cache auto saves $0.9500 to $1.20 (median $1.05), 50 % of the cost" in told
+    assert "prompt-cache" not in plan(ModelPlan(model="m", cost=COST))
+
+
 def test_the_limit_that_binds_is_named() -> None:
     """Nobody would know which limit to raise."""
     told = plan(ModelPlan(model="m", seconds=TIME, held_by="requests", limits={"rpm": 600.0, "tpm": 9e5}))

@@ -223,6 +223,22 @@ def test_calls_that_ask_for_flex_themselves_are_the_flex_lane():
     assert batch.cost.p50 == pytest.approx(usual.cost.p50 / 2)
 
 
+def test_prompts_that_begin_alike_are_told():
+    """Somebody would pay in full for the same rules with every row, and not hear that the provider keeps them."""
+    made = {"model": "anthropic/claude-sonnet-4-5", "base_url": None, "api_key": "k", "config": {}}
+    system = " ".join(f"Rule {n}: mail {n} goes to team {n % 17}." for n in range(300))
+    plan, _ = planned(made=made, dry_run=True, system=system)
+    assert plan.cost is not None
+    saved = plan.models[0].saved_by_caching
+    assert saved is not None
+    assert 0.1 * plan.cost.p50 < saved.p50 < plan.cost.p50
+    for options in ({"made": made}, {"made": {**made, "prompt_cache": "auto"}, "system": system}):
+        other, _ = planned(dry_run=True, **options)
+        assert other.models[0].saved_by_caching is None
+    own, _ = planned(dry_run=True, system=system)
+    assert own.models[0].saved_by_caching is None
+
+
 def test_an_unknown_limit_is_told():
     """A time that nobody can know would be taken for a forecast."""
     plan, _ = planned(made={"limits": None}, sample=8)
