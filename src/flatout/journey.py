@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 
 from .errors import DeadlineExceeded, OutputError, RateLimited
 from .layer import CallNext, Permit
-from .values import Call, Reply
+from .values import Call, Reply, Usage
 from .values.route import Leg
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ class Attempt(Struct, eq=False):
     opens: Callable[[int], None] | None = None
 
 
-class Passage(Struct, eq=False):
+_UNKNOWN = Usage()
+_NOTHING: Mapping[str, float] = MappingProxyType({})  # one for all: almost no call is refused alone
+
+
+class Passage(Struct, eq=False, gc=False):
     """The targets that a call was sent to, if it has a choice of them.
 
     Attributes:
@@ -103,7 +108,7 @@ class Passage(Struct, eq=False):
     """
 
     stay: str = ""
-    resting: Mapping[str, float] = {}
+    resting: Mapping[str, float] = _NOTHING
     fell_back: bool = False
     trail: tuple[Leg, ...] = ()
 
@@ -310,12 +315,12 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
             reply: the answer, usable or not.
             left: see `flatout.values.route.Leg`.
         """
-        if self.passage is None:
+        passage, account = self.passage, self.account
+        if passage is None:
             return
-        account = self.account
         spent = None if account.cost is None or cost is None else account.cost - cost
-        tokens = (None, None) if reply is None else (reply.usage.input_tokens, reply.usage.output_tokens)
-        self.passage.note(Leg(target, left, account.attempts - attempts, spent, *tokens))
+        usage = reply.usage if reply is not None else _UNKNOWN
+        passage.note(Leg(target, left, account.attempts - attempts, spent, usage.input_tokens, usage.output_tokens))
 
     def beside(self, permit: Permit) -> Journey:
         """The journey of a second attempt of this call, while the first one is in flight; `join` ends it."""

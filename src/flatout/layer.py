@@ -63,7 +63,7 @@ class Layer(Protocol):
 class Queue(Protocol):
     """A target's limiter as a route sees it. A call may wait in the queues of several targets at once."""
 
-    def take(self, call: Call, /) -> Permit | None:
+    def take(self, call: Call, loop: asyncio.AbstractEventLoop, /) -> Permit | None:
         """A permit if a call may go at once; None if it would have to wait, or can never go."""
         ...
 
@@ -146,7 +146,7 @@ class Away(NamedTuple):
     surely_for: float
 
 
-class Permit:
+class Permit(Struct, eq=False):
     """An attempt's place on the wire, taken before the attempt reaches its target's limiter.
 
     Attributes:
@@ -154,11 +154,8 @@ class Permit:
         need: what the attempt takes, for that limiter.
     """
 
-    __slots__ = ("need", "queue")
-
-    def __init__(self, queue: Queue, need: Any) -> None:
-        self.queue = queue
-        self.need = need
+    queue: Queue
+    need: Any
 
 
 class Request(Struct, frozen=True, gc=False):

@@ -111,9 +111,8 @@ class Admission:
 
     # A route takes a permit, or waits in the queues of several targets at once: see `flatout.layer.Queue`.
 
-    def take(self, call: Call, /) -> Permit | None:
+    def take(self, call: Call, loop: asyncio.AbstractEventLoop, /) -> Permit | None:
         """A permit if a call may go at once; None if it would have to wait, or can never go."""
-        loop = asyncio.get_running_loop()
         pacer = self.begin(loop)
         if self.waiting or self._listens:
             return None

@@ -36,7 +36,7 @@ class Hedge:
         try:
             await asyncio.wait(tasks, timeout=self._hedging.after())
             if not tasks[0].done() and journey.attempt.in_flight:
-                second = self._second(call, [*others, lane], lane)
+                second = self._second(call, [*others, lane], lane, loop)
                 if second is not None:
                     beside = journey.beside(second.permit)
                     tasks.append(loop.create_task(_sent(call, second.lane, beside)))
@@ -52,10 +52,12 @@ class Hedge:
                     beside.give_back()  # if it was cancelled before it began
                     journey.join(beside)
 
-    def _second(self, call: Call, lanes: Sequence[Lane], first: Lane) -> _Second | None:
+    def _second(
+        self, call: Call, lanes: Sequence[Lane], first: Lane, loop: asyncio.AbstractEventLoop
+    ) -> _Second | None:
         """Where a second attempt may go at once, with its permit."""
         for lane in sorted(lanes, key=lambda each: each is first):
-            permit = lane.queue.take(call) if lane.service.stop is None else None
+            permit = lane.queue.take(call, loop) if lane.service.stop is None else None
             if permit is None:
                 continue
             if self._hedging.take():

@@ -49,7 +49,7 @@ class Router:
 
 
 class Routed:
-    """Sends attempts to the targets of one route.
+    """Sends attempts to the targets of one route. It belongs to the event loop in which it is made.
 
     Args:
         lanes: the ways to its targets, in the order of preference.
@@ -59,6 +59,7 @@ class Routed:
 
     def __init__(self, lanes: Sequence[Lane], route: Route, hedge: Attempt | None = None) -> None:
         self._lanes = lanes
+        self._loop = asyncio.get_running_loop()
         self._route = route
         self._spreads = route.order == "spread"
         self._sends = _Timed(hedge) if self._spreads else hedge
@@ -76,7 +77,7 @@ class Routed:
         lanes = self._lanes
         while True:
             open_ = self._open(lanes, passage)
-            lane = _taken(call, open_, journey)
+            lane = self._taken(call, open_, journey)
             if lane is None and (lane := await self._waited(call, open_, journey)) is None:
                 continue
             try:
@@ -100,14 +101,21 @@ class Routed:
         return may_have_billed(error) and not excused and cause(error) not in self._route.fallback
 
     def _open(self, lanes: Sequence[Lane], passage: Passage) -> Sequence[Lane]:
-        """The lanes that the next attempt may take, in the order in which they are tried.
+        """The lanes that the next attempt may take, in the order in which they are tried; see `_chosen`."""
+        if self._spreads or passage.stay or passage.resting:
+            return self._chosen(lanes, passage)
+        for lane in lanes:
+            if lane.service.stop is not None:
+                return self._chosen(lanes, passage)
+        return lanes
+
+    def _chosen(self, lanes: Sequence[Lane], passage: Passage) -> Sequence[Lane]:
+        """The lanes that the next attempt may take, where the route's order alone does not say it.
 
         Raises:
             CircuitOpen: all targets are stopped.
         """
-        if not (self._spreads or passage.stay or passage.resting or _any_stopped(lanes)):
-            return lanes
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         open_ = [lane for lane in lanes if lane.is_open(now)]
         if not open_:
             raise self._refusal()
@@ -123,6 +131,14 @@ class Routed:
         open_.sort(key=lambda lane: lane.service.stop is None)  # first the one that it is time to look at
         return open_
 
+    def _taken(self, call: Call, lanes: Sequence[Lane], journey: Journey) -> Lane | None:
+        """The first lane that gives a permit at once. The permit is left in the journey."""
+        for lane in lanes:
+            if (permit := lane.queue.take(call, self._loop)) is not None:
+                journey.permit = permit
+                return lane
+        return None
+
     def _refusal(self) -> CircuitOpen:
         """The error of a call for which no target is left."""
         stops = {str(lane.service.stop): lane.service.stop for lane in self._lanes if lane.service.stop is not None}
@@ -132,18 +148,17 @@ class Routed:
 
     async def _waited(self, call: Call, lanes: Sequence[Lane], journey: Journey) -> Lane | None:
         """Wait until a lane gives a permit; None if the choice is to be made anew, because targets were stopped."""
-        loop = asyncio.get_running_loop()
         if not lanes:
-            await self._rest(journey, loop)
+            await self._rest(journey)
             return None
-        self._check_away(lanes, journey, loop.time())
+        self._check_away(lanes, journey, self._loop.time())
         if _all_stopped(lanes):
             return lanes[0]  # the look at a stopped target waits for its turn in the target's own queue
-        return await self._wait(_Turn(call, lanes, journey, loop, chooses=self._spreads), journey, loop)
+        return await self._wait(_Turn(call, lanes, journey, self._loop, chooses=self._spreads), journey)
 
-    async def _rest(self, journey: Journey, loop: asyncio.AbstractEventLoop) -> None:
+    async def _rest(self, journey: Journey) -> None:
         """Wait until the first target may be asked again by this call, which all of them have refused."""
-        resting, now = journey.passage.resting if journey.passage is not None else {}, loop.time()
+        resting, now = journey.passage.resting if journey.passage is not None else {}, self._loop.time()
         seconds = min((until - now for until in resting.values() if until > now), default=0.0)
         self._check([Away(0.0, False, seconds, seconds)], journey, now)
         journey.account.waited("backoff", seconds)
@@ -175,11 +190,11 @@ class Routed:
                 attempts=journey.attempts,
             ) from journey.last_error
 
-    async def _wait(self, turn: _Turn, journey: Journey, loop: asyncio.AbstractEventLoop) -> Lane | None:
+    async def _wait(self, turn: _Turn, journey: Journey) -> Lane | None:
         """Wait in the queues of all lanes for the first permit; None if it is time to choose anew."""
         self._waiting[turn] = journey
         if self._timer is None:
-            self._timer = loop.call_later(LOOK, self._look, loop)
+            self._timer = self._loop.call_later(LOOK, self._look)
         try:
             journey.permit = permit = await turn.admitted
             return None if permit is None else turn.lane(permit)
@@ -192,10 +207,10 @@ class Routed:
             for held, seconds in turn.end().items():
                 journey.account.waited(held, seconds)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _look(self) -> None:
         """End waits that have become pointless, and send the first call to look at a stopped target."""
-        now = loop.time()
-        self._timer = loop.call_later(LOOK, self._look, loop) if self._waiting else None
+        now = self._loop.time()
+        self._timer = self._loop.call_later(LOOK, self._look) if self._waiting else None
         due = any(lane.service.stop is not None and lane.service.due(now) for lane in self._lanes)
         if due and self._waiting:
             next(iter(self._waiting)).choose_anew()
@@ -308,23 +323,6 @@ class _Timed:
         now = time()
         lane.latency.observe(now - began, now)
         return reply
-
-
-def _taken(call: Call, lanes: Sequence[Lane], journey: Journey) -> Lane | None:
-    """The first lane that gives a permit at once. The permit is left in the journey."""
-    for lane in lanes:
-        permit = lane.queue.take(call)
-        if permit is not None:
-            journey.permit = permit
-            return lane
-    return None
-
-
-def _any_stopped(lanes: Sequence[Lane]) -> bool:
-    for lane in lanes:  # noqa: SIM110 - an any() takes longer, and each call asks
-        if lane.service.stop is not None:
-            return True
-    return False
 
 
 def _all_stopped(lanes: Sequence[Lane]) -> bool:

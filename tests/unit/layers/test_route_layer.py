@@ -17,7 +17,7 @@ def test_a_call_whose_rest_ends_while_it_looks_goes_on():
         loop = asyncio.get_running_loop()
         journey = Journey(loop.time())
         journey.passage = Passage(resting={"a/m": loop.time()})
-        await Routed([], Route("a/m"))._rest(journey, loop)
+        await Routed([], Route("a/m"))._rest(journey)
         return loop.time()
 
     assert run_virtual(main()) < 1.0
