@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from msgspec.structs import replace
-
 from flatout.values import Call
 
 from .as_json import plain
-from .records import content
+from .records import parts
 
 LONG = 400
 """Characters from which a text is shortened to its beginning and a digest."""
@@ -32,9 +30,15 @@ def asked(call: Call, model: str | None, servers: Callable[[Sequence[str] | None
         model: the model of calls that name none.
         servers: where the calls to some models go.
     """
-    named = call if call.model is not None else replace(call, model=model)
-    made = shortened(json.loads(content(named)))
-    return plain(located(made, servers([named.model]) if named.model is not None else None))
+    made, where = parts(call), None
+    if call.prompt is not None:
+        made["prompt"] = shortened(call.prompt)  # before it is written and read again
+    if (named := made.get("model", model)) is not None:
+        made["model"], where = named, servers([named])
+    said = plain(made)
+    if where is None and len(said) <= LONG:  # so no other text is long
+        return said
+    return plain(located(shortened(json.loads(said)), where))
 
 
 def located(made: Mapping[str, Any], server: Server) -> Mapping[str, Any]:

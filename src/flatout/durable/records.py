@@ -39,10 +39,15 @@ _decoded_trail = msgspec.json.Decoder(tuple[Leg, ...]).decode
 
 def content(call: Call) -> bytes:
     """The content that identifies a call, as JSON: its messages, model and parameters, not its id or time limits."""
+    return plain(parts(call))
+
+
+def parts(call: Call) -> dict[str, Any]:
+    """The same as values by name."""
     kept = {name: value for name, value in zip(_CONTENT, _values(call), strict=True) if value is not None}
     if call.extra:
         kept["extra"] = mask(call.extra, digest)
-    return plain(kept)
+    return kept
 
 
 def digest(secret: str) -> str:

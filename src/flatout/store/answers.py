@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import zip_longest
@@ -33,6 +33,9 @@ from .queries import queries
 GATHER = 0.05
 """Seconds for which new answers are gathered before they are written."""
 
+AT_ONCE = 32
+"""Questions that one statement looks up. One by one, each takes twice as long."""
+
 MOST = 500
 """New answers that are written at once."""
 
@@ -44,6 +47,7 @@ PATIENCE = 300.0
 process may be stopped, or far slower."""
 
 _SQL = queries("answers")
+_CONNECTION = queries("connection")
 _log = logging.getLogger("flatout")
 
 _New = tuple[bytes, Kept, Callable[[], bytes]]
@@ -213,25 +217,26 @@ class Answers:
         return self._connection
 
     def _read(self, asked: list[Asked]) -> list[Kept | Elsewhere | None]:
-        found: list[Kept | Elsewhere | None] = []
+        kept: dict[bytes, Kept] = {}
+        elsewhere: set[bytes] = set()
         try:
             connection = self._open()
-            for one in asked:
-                found.append(self._find(connection, one))  # noqa: PERF401 - what was found counts when the next fails
+            before = _version(connection)
+            _select(connection, asked, kept)
+            missing = [one for one in asked if one.claims and _fresh(one, kept) is None]
+            elsewhere.update(one.key for one in missing if not self._claims.take(one.key))
+            if missing and _version(connection) != before:
+                self._read_again([one for one in missing if one.key not in elsewhere], connection, kept)
         except (sqlite3.Error, ConfigError, TypeError, ValueError) as error:
-            self._give_up(error)
-        return found
+            self._give_up(error)  # what was read before counts
+        return [_fresh(one, kept) or (_ELSEWHERE if one.claims and one.key in elsewhere else None) for one in asked]
 
-    def _find(self, connection: sqlite3.Connection, one: Asked) -> Kept | Elsewhere | None:
-        kept = _selected(connection, one)
-        if kept is not None or not one.claims:
-            return kept
-        if not self._claims.take(one.key):
-            return _ELSEWHERE
-        kept = _selected(connection, one)  # it may have been answered, and the claim given up, just before
-        if kept is not None:
-            self._claims.free(one.key)
-        return kept
+    def _read_again(self, claimed: list[Asked], connection: sqlite3.Connection, kept: dict[bytes, Kept]) -> None:
+        """Read what was claimed: it may have been answered, and the other claim given up, just before."""
+        _select(connection, claimed, kept)
+        for one in claimed:
+            if _fresh(one, kept) is not None:
+                self._claims.free(one.key)
 
     def _insert(self, new: list[_New]) -> None:
         try:
@@ -257,9 +262,26 @@ class Answers:
             self._connection = None
 
 
-def _selected(connection: sqlite3.Connection, one: Asked) -> Kept | None:
-    row = connection.execute(_SQL["get"], (one.key, one.since)).fetchone()
-    return None if row is None else kept_of(*row)
+def _version(connection: sqlite3.Connection) -> int:
+    """A number that changes when another connection has written."""
+    (number,) = connection.execute(_CONNECTION["data_version"]).fetchone()
+    return int(number)
+
+
+def _select(connection: sqlite3.Connection, asked: Sequence[Asked], kept: dict[bytes, Kept]) -> None:
+    """Add the kept answers, whatever their age."""
+    with database.snapshot(connection):
+        for first in range(0, len(asked), AT_ONCE):
+            keys = [one.key for one in asked[first : first + AT_ONCE]]
+            keys += [b""] * (AT_ONCE - len(keys))
+            for key, *columns in connection.execute(_SQL["get"], keys):
+                kept[key] = kept_of(*columns)
+
+
+def _fresh(one: Asked, kept: Mapping[bytes, Kept]) -> Kept | None:
+    """The answer of a question, unless it is too old."""
+    found = kept.get(one.key)
+    return None if found is None or found.at < one.since else found
 
 
 def _described(describe: Callable[[], bytes]) -> bytes:

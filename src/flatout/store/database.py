@@ -154,6 +154,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute(_SQL["commit"])
 
 
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """A block that reads, and sees the file as it is at its beginning. Each read alone would take a lock."""
+    connection.execute(_SQL["begin_to_read"])
+    try:
+        yield
+    finally:
+        take_back(connection)
+
+
 def prepare_to_write(connection: sqlite3.Connection, place: Place) -> None:
     """Turn on the write-ahead log, and fsync every commit."""
     (mode,) = connection.execute(_SQL["write_ahead"]).fetchone()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from array import array
+from operator import attrgetter
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from .reply import Cached, Reply, ToolCall, Usage
 
@@ -34,7 +36,7 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
             cost: US dollars.
             whole: keep the provider's own answer too, for calls that ask for tokens' probabilities.
         """
-        return cls(at=at, cost=cost, said=_encoded(_Said(**{name: getattr(reply, name) for name in _KEPT[whole]})))
+        return cls(at=at, cost=cost, said=_encoded(_Said(*_KEPT[whole](reply))))
 
     def reply(self) -> Reply:
         """The reply, still without its output.
@@ -43,7 +45,7 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
             msgspec.MsgspecError: the bytes are not those of a kept answer.
         """
         said = _decoded(self.said)
-        return Reply(cached=self.cached(), **{name: getattr(said, name) for name in _KEPT[True]})
+        return Reply(cached=self.cached(), **asdict(said))
 
     @classmethod
     def of_vector(cls, vector: array[float], *, at: float, cost: float | None) -> Kept:
@@ -77,7 +79,7 @@ def _swapped(vector: array[float]) -> array[float]:
     return vector
 
 
-class _Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Said(Struct, frozen=True, omit_defaults=True):
     text: str
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -90,6 +92,6 @@ class _Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: bytes = b""
 
 
-_KEPT = {True: _Said.__struct_fields__, False: _Said.__struct_fields__[:-1]}
+_KEPT = {True: attrgetter(*_Said.__struct_fields__), False: attrgetter(*_Said.__struct_fields__[:-1])}
 _encoded = msgspec.json.Encoder().encode
 _decoded = msgspec.json.Decoder(_Said).decode

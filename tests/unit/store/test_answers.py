@@ -16,7 +16,7 @@ from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.cache import Cache
 from flatout.store import answers as module
 from flatout.store import byte_locks
-from flatout.store.answers import PATIENCE, Answers
+from flatout.store.answers import AT_ONCE, PATIENCE, Answers
 from flatout.store.claims import FILES, Claims
 from flatout.testing import run_virtual
 from flatout.values.kept import Kept
@@ -311,5 +311,46 @@ def test_a_poll_costs_no_more_than_a_look(file):
         assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [None] * 1_000
         await one.close()
         await other.close()
+
+    run_virtual(main())
+
+
+def test_an_answer_that_comes_between_the_look_and_the_claim_is_used(file, monkeypatch):
+    """Two programs would pay for an equal call, if one ends it just while the other looks it up."""
+
+    async def main() -> None:
+        one, other = Answers(file), Answers(file)
+        take = Claims.take
+
+        def just_answered(claims: Claims, key: bytes) -> bool:
+            with closing(sqlite3.connect(file)) as connection, connection:
+                row = (KEY, 0.0, kept("fine").said.decode())
+                connection.execute("INSERT INTO answers (key, at, said, asked) VALUES (?, ?, ?, '{}')", row)
+            return take(claims, key)
+
+        monkeypatch.setattr(Claims, "take", just_answered)
+        assert text(await one.get(KEY)) == "fine"
+        monkeypatch.undo()
+        assert Claims(file.with_name(f"{file.name}-claims")).take(KEY)  # nobody holds it
+        await one.close()
+        await other.close()
+
+    run_virtual(main())
+
+
+def test_more_questions_than_one_statement_takes_are_all_looked_up(file):
+    """Calls that begin together would miss answers that are kept."""
+
+    async def main() -> None:
+        answers = Answers(file)
+        keys = [bytes([number]) * 32 for number in range(AT_ONCE * 2 + 1)]
+        for number, key in enumerate(keys[::2]):
+            answers.put(key, kept(str(number), at=number), lambda: b"{}")
+        await answers.close()
+        answers = Answers(file)
+        found = await asyncio.gather(*(answers.get(key, since=2.0, claims=False) for key in keys))
+        assert [text(each) for each in found[::2]] == [None, None, *map(str, range(2, AT_ONCE + 1))]
+        assert not any(found[1::2])
+        await answers.close()
 
     run_virtual(main())

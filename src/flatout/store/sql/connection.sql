@@ -47,6 +47,9 @@ VACUUM INTO ?;
 -- begin: Begin a write transaction.
 BEGIN IMMEDIATE;
 
+-- begin_to_read: Begin a transaction that only reads.
+BEGIN DEFERRED;
+
 -- commit: Commit the transaction.
 COMMIT;
 
