@@ -210,7 +210,7 @@ class Collector:
         desk = self._desk
         reason = job.reason or "the provider refused the batch, without a reason"
         if job.refusal == "full":
-            await desk.drop_full(batch, reason)
+            await desk.full(batch, reason)
         elif job.refusal in ("again", "unknown"):
             await desk.drop(batch, reason)
             desk.rest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -13,7 +13,7 @@ from flatout.store.ledger import Batch, Ledger
 from flatout.values import Target
 
 from .format import BatchFormat
-from .packing import smaller
+from .queue import FULL, Queue
 from .wire import Wire
 
 REST = 60.0
@@ -40,6 +40,7 @@ class Desk:
     Attributes:
         batches: those that the provider has, or may have, by number.
         jobs: the provider's names of all batches in the ledger.
+        queue: what is known of the provider's queue.
         most: the most rows of a new batch.
         refused: how many batches in a row the provider refused.
         told_full: the batches that the provider refused because its queue is full. They were surely not created.
@@ -56,6 +57,7 @@ class Desk:
         self.wall = wall
         self.batches: dict[int, Batch] = {}
         self.jobs: set[str] = set()
+        self.queue = Queue()
         self.most = format.caps.rows
         self.refused = 0
         self.told_full: set[int] = set()
@@ -68,6 +70,7 @@ class Desk:
     def ended(self, batch: Batch) -> None:
         """A batch has ended: there is room for new ones, and the provider takes what it gets."""
         self.batches.pop(batch.number, None)
+        self.queue.ran(batch.size)
         self._ended.append(Past(batch.target, batch.rows, self.wall() - batch.intended_at, self.wall()))
         self._rests = self.refused = 0
         self._rest_until = 0.0
@@ -109,10 +112,28 @@ class Desk:
         self.batches.pop(batch.number, None)
         self.told_full.discard(batch.number)
 
-    async def drop_full(self, batch: Batch, reason: str) -> None:
-        """The queue is full: wait. If none of our batches fills it, this one alone is too large."""
-        most = smaller(batch.rows, batch.size, reason) if self.is_alone(batch) and batch.rows > 1 else None
-        if most is not None:
-            self.most = min(self.most, most)
-        await self.drop(batch, reason, most=most)
+    def learn(self, batches: Iterable[Batch]) -> None:
+        """Take over the batches of earlier processes, in order."""
+        for batch in batches:
+            if batch.state in ("intended", "open"):
+                self.batches[batch.number] = batch
+            if batch.job is not None:
+                self.jobs.add(batch.job)
+            if batch.state == "ended":
+                self.queue.ran(batch.size)
+            elif (reason := batch.reason or "").startswith(FULL):
+                self.queue.refused(batch.rows, batch.size, reason, batch.ended_at or batch.intended_at)
+
+    async def full(self, batch: Batch, reason: str) -> None:
+        """The queue is full: wait. If this batch alone is too large for it, or it cannot be created later, it is dropped.
+
+        A batch that is uploaded, and was surely not created, is created when there is room.
+        """
+        alone = self.is_alone(batch)
+        most = self.queue.refused(batch.rows, batch.size, reason, self.wall()) if alone else None
+        if most is None and batch.state == "intended" and batch.input_file is not None:
+            self.told_full.add(batch.number)
+        else:
+            self.most = min(self.most, most or self.most)
+            await self.drop(batch, FULL + reason if alone else reason, most=most)
         self.rest()

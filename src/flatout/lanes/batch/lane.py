@@ -111,17 +111,14 @@ class BatchLane:
         self.submitted = 0
         self._walked_at = 0.0
         self._changed = False
-        known = ledger.batches()
-        self._numbers = max((batch.number for batch in known), default=0)
-        self._began = {batch.number: batch.intended_at for batch in known}
-        for batch in known:
+        self._known = ledger.batches()
+        self._numbers = max((batch.number for batch in self._known), default=0)
+        self._began = {batch.number: batch.intended_at for batch in self._known}
+        for batch in self._known:
             if batch.state in ("intended", "open"):
                 desk = self._named(batch.target).desk
                 if batch.key != desk.target.key:
                     raise ConfigError(other_key(name, batch.number, batch.target))
-                desk.batches[batch.number] = batch
-        for each in self._targets.values():
-            each.desk.jobs.update(batch.job for batch in known if batch.job is not None)
 
     # What is open
 
@@ -367,4 +364,5 @@ class BatchLane:
         found = self._targets.get(target.name)
         if found is None:
             found = self._targets[target.name] = _Target(self._engine, target, self._ledger, self._wall)
+            found.desk.learn(batch for batch in self._known if batch.target == target.name)
         return found

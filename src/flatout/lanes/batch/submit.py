@@ -151,11 +151,8 @@ class Submitter:
     async def _refused(self, batch: Batch, why: str, reason: str) -> None:
         """The provider took the upload or the batch not at all."""
         desk = self._desk
-        if why == "full" and batch.input_file is not None and not desk.is_alone(batch):
-            desk.told_full.add(batch.number)  # the file is there: the batch is created when there is room
-            desk.rest()
-        elif why == "full":
-            await desk.drop_full(batch, reason)
+        if why == "full":
+            await desk.full(batch, reason)
         elif why in ("again", "unknown"):
             await desk.drop(batch, reason)
             desk.rest()
