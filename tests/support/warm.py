@@ -1,0 +1,160 @@
+"""Commands that start at once: they are forked from a process that has imported everything, and can be killed.
+
+Each is a process of its own, as if it had been started in a terminal, but for the half second of imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class Process:
+    """A forked command.
+
+    Attributes:
+        pid: its process id.
+        code: its exit code, or the negative number of the signal that ended it; None before `wait`.
+    """
+
+    def __init__(self, warm: Warm, pid: int, folder: Path) -> None:
+        self._warm = warm
+        self._ended = os.pidfd_open(pid)
+        self._folder = folder
+        self.pid = pid
+        self.code: int | None = None
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL. It is not waited for, so its id is not another's."""
+        signal.pidfd_send_signal(self._ended, signal.SIGKILL)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end, for so long."""
+        return bool(select.select([self._ended], [], [], seconds)[0])
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait for its end, and return its exit code."""
+        if self.code is None:
+            assert self.ends_within(seconds), f"it hangs; it said: {self.said()}"
+            self.code = os.waitstatus_to_exitcode(self._warm.ask({"wait": self.pid}))
+            os.close(self._ended)
+        return self.code
+
+    def said(self) -> str:
+        """What it has written to standard output and standard error."""
+        return (self._folder / "said").read_text()
+
+
+class Warm:
+    """The process that forks. One thread at a time may use it.
+
+    Args:
+        victim: a module whose ``prepare`` is called with what `start` gets as ``given``, in the new process.
+    """
+
+    def __init__(self, victim: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.warm", victim], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def start(self, *arguments: str, folder: Path, key: str = "none", given: Any = None) -> Process:
+        """Fork a command that runs in a folder."""
+        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": given}
+        return Process(self, self.ask({"start": order}), folder)
+
+    def learn(self, *arguments: str, folder: Path, key: str = "none") -> None:
+        """Run a command to its end, and import what it has imported."""
+        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": None}
+        code = os.waitstatus_to_exitcode(self.ask({"learn": order}))
+        assert code == 0, (folder / "said").read_text()
+
+    def ask(self, order: Any) -> int:
+        """Have the process do something, and return its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=60)
+
+
+def _play(victim: Any) -> None:
+    """The process that forks: it answers each line that it reads with a number."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        if "wait" in order:
+            answer = os.waitpid(order["wait"], 0)[1]
+        elif "learn" in order:
+            answer = _learn(victim, order["learn"])
+        elif answer := os.fork():
+            pass
+        else:
+            _become(victim, order["start"])
+        answers.write(f"{answer}\n")
+
+
+def _learn(victim: Any, order: Any) -> int:
+    reading, writing = os.pipe()
+    if not (pid := os.fork()):
+        os.close(reading)
+        _become(victim, order, writing)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        for name in pipe.read().split():
+            with suppress(Exception):
+                importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    return os.waitpid(pid, 0)[1]
+
+
+def _become(victim: Any, order: Any, report: int | None = None) -> None:
+    """In the new process: run the command, and end."""
+    code = 70
+    try:
+        os.chdir(order["folder"])
+        said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor, target in ((nothing, 0), (said, 1), (said, 2)):
+            os.dup2(descriptor, target)
+        os.environ["FLATOUT_API_KEY"] = order["key"]
+        victim.prepare(order["given"])
+        sys.argv = ["flatout", *order["arguments"]]
+        from flatout.cli import main
+
+        code = main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        if report is not None:
+            os.write(report, "\n".join(sorted(sys.modules)).encode())
+        with suppress(Exception):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _play(importlib.import_module(sys.argv[1]))
