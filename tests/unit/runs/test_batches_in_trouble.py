@@ -282,3 +282,25 @@ async def cancelled(job: Job) -> None:
         await lane.cancel()
         await lane.finish()
     await store.close()
+
+
+@pytest.mark.parametrize("face", ["create", "validation"])
+def test_a_queue_that_others_keep_full_is_waited_for(job: Job, face: str) -> None:
+    """A colleague's large job would turn every batch into batches of one row."""
+    free_at = 2 * 3_600.0
+
+    def is_full() -> bool:
+        return asyncio.get_running_loop().time() < free_at
+
+    def instead(method: str, path: str) -> Response | None:
+        if face == "create" and (method, path) == ("POST", "/batches") and is_full():
+            return Response(429, {}, json.dumps({"error": FULL["data"][0]}).encode())
+        return None
+
+    job.wire.instead = instead
+    job.wire.fails = lambda _rows: FULL if face == "validation" and is_full() else None
+    job.wire.seconds = 100.0
+    assert job.run().unfinished == 0
+    job.check()
+    assert sum(each["status"] == "completed" for each in job.wire.jobs.values()) <= 16
+    assert job.wire.requests.count("POST /files") < 100

@@ -21,6 +21,9 @@ REST = 60.0
 
 LONGEST_REST = 900.0
 
+MOST_DOUBLINGS = 10
+"""Of rests: a float overflows after a thousand, which is eleven days."""
+
 MOST_REFUSED = 64
 """Batches in a row that the provider refused: then it is not for a row. To find one bad row among 50,000 takes 16."""
 
@@ -91,10 +94,11 @@ class Desk:
         return self._rest_until
 
     def rest(self) -> None:
-        """Submit nothing new for a while."""
+        """Submit nothing new for a while. Several refusals at one moment are one rest."""
+        if not self.rests:
+            self._rests = min(self._rests + 1, MOST_DOUBLINGS)
         self._rested_at = self.wall()
-        self._rest_until = self._rested_at + min(LONGEST_REST, REST * 2.0**self._rests)
-        self._rests += 1
+        self._rest_until = self._rested_at + min(LONGEST_REST, REST * 2.0 ** (self._rests - 1))
 
     def is_alone(self, batch: Batch) -> bool:
         """Whether the provider has none of our batches beside this one, so that waiting for ours makes no room."""
@@ -125,9 +129,9 @@ class Desk:
                 self.queue.refused(batch.rows, batch.size, reason, batch.ended_at or batch.intended_at)
 
     async def full(self, batch: Batch, reason: str) -> None:
-        """The queue is full: wait. If this batch alone is too large for it, or it cannot be created later, it is dropped.
+        """The queue is full: wait. A batch that alone is too large for it is dropped, and made smaller.
 
-        A batch that is uploaded, and was surely not created, is created when there is room.
+        One that is uploaded, and was surely not created, is created when there is room.
         """
         alone = self.is_alone(batch)
         most = self.queue.refused(batch.rows, batch.size, reason, self.wall()) if alone else None

@@ -8,6 +8,13 @@ PATIENCE = 300.0
 """Seconds that a queue may be full before a batch is halved on suspicion. They double with each time, because the queue
 may be kept full by others: within a day, 50,000 rows become 200 at the least, and not one."""
 
+LONGER = 8.0
+"""So many times as long is waited if the batch should fit: it is small, or one as large was run, or the limit that is
+named is larger."""
+
+SMALL = 64_000
+"""Bytes of a batch that should fit into any queue: the smallest that is known takes 90,000 tokens (OpenAI)."""
+
 SURE = 2.0
 """The tokens of a batch are estimated by its bytes, and rarely by so many times wrong."""
 
@@ -19,8 +26,8 @@ class Queue:
     """What is known of a target's queue. It is pure: callers pass the time.
 
     Batches of ours are not in it when it is asked, so others fill it, or the batch is too large by itself. A provider
-    that names its limit tells which. If it does not, a batch that is no larger than one that was run can be run, too;
-    about others there is only patience.
+    that names its limit tells which. So does a batch as large that was run. Neither is certain (a limit may have sunk,
+    tokens are estimated), so patience ends at last.
     """
 
     def __init__(self) -> None:
@@ -48,11 +55,10 @@ class Queue:
         limit = named_limit(reason)
         if limit is not None and size / PER_TOKEN > limit:
             return smaller(rows, size, reason)
-        if size <= self._largest or (limit is not None and size / PER_TOKEN * SURE <= limit):
-            return None
+        fits = size <= max(self._largest, SMALL) or (limit is not None and size / PER_TOKEN * SURE <= limit)
         if self._since is None or at < self._since:
             self._since = at
-        if at - self._since < PATIENCE * 2.0**self._halvings:
+        if at - self._since < PATIENCE * (LONGER if fits else 1.0) * 2.0**self._halvings:
             return None
         self._since = at
         self._halvings += 1
