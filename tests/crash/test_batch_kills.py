@@ -99,9 +99,10 @@ class Lives:
             while self.kills < KILLS:
                 job = self._next()
                 for _ in range(PER_JOB):
-                    if not job.kill(warm):
+                    code = job.live(warm)
+                    self.kills += code == -signal.SIGKILL
+                    if code == 0:
                         break
-                    self.kills += 1
                 job.finish(warm)
 
     def _next(self) -> Job:
@@ -123,12 +124,13 @@ class Job:
         self.moments: list[str] = []
         self.prompts = [f"job {number} row {row}" for row in range(ROWS * BATCHES)]
         (folder / "in.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in self.prompts))
-        self.command = ["run", "in.jsonl", "-o", "out.jsonl", "--lane", "batch", "-q", "-m", f"{form}/any", "--config", "flatout.toml"]
+        self.command = ["run", "in.jsonl", "-o", "out.jsonl", "--lane", "batch", "-q"]
+        self.command += ["-m", f"{form}/any", "--config", "flatout.toml"]
         url = provider.url.removesuffix("v1") + FORMS[form]
         (folder / "flatout.toml").write_text(CONFIG.format(form=form, url=url))
 
-    def kill(self, warm: Warm) -> bool:
-        """One life; False if the command came to its end."""
+    def live(self, warm: Warm) -> int:
+        """One life, which is cut off if it does not end before; returns the exit code."""
         chance = self.chance
         command = [*self.command, *(["--detach"] if chance.random() < 0.3 else [])]
         way, after = chance.choice(("request", "commit", "time")), chance.random() < 0.5
@@ -143,9 +145,10 @@ class Job:
         code = process.wait()
         self.deaths.disarm(self.key)
         assert code in (-signal.SIGKILL, 0, UNDER_WAY), f"{self}: {process.said()}"
-        return code == -signal.SIGKILL
+        return code
 
     def finish(self, warm: Warm, *, learns: bool = False) -> None:
+        """The last life, after which every row must have its own answer."""
         if learns:
             warm.learn(*self.command, folder=self.folder, key=self.key)
         process = warm.start(*self.command, folder=self.folder, key=self.key)
@@ -156,7 +159,6 @@ class Job:
 
     def __str__(self) -> str:
         return f"seed {SEED}, {self.key}, killed at {self.moments}"
-
 
 
 def test_a_killed_command_pays_for_nothing_twice(tmp_path: Path) -> None:

@@ -1,40 +1,16 @@
-"""The batch lane in real processes over HTTP, which are killed: nothing is lost, and nothing is paid for twice."""
+"""The batch lane in real processes over HTTP. `tests.crash.test_batch_kills` kills them."""
 
 from __future__ import annotations
 
 import json
-import random
-import signal
 import time
 from pathlib import Path
 
 from flatout.testing import BatchSettings
-from tests.support.command_samples import check_answers, end, flatout, provider, questions, start
+from tests.support.command_samples import check_answers, flatout, provider, questions
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--lane", "batch")
-QUICK = BatchSettings(time=2.0, validating=0.5, finalizing=0.2, most_rows=100)
 UNDER_WAY = 3
-
-
-def test_killed_again_and_again(tmp_path: Path) -> None:
-    """After a power failure a whole batch would be submitted, and paid for, a second time; or its rows be lost."""
-    questions(tmp_path, 250)
-    draw = random.Random(1)
-    with provider(batch=QUICK) as server:
-        command = (*RUN, *server.options())
-        for _ in range(8):
-            process = start(*command, folder=tmp_path)
-            before = server.received
-            patience = time.monotonic() + 4.0
-            until = before + draw.randrange(1, 7)
-            while server.received < until and time.monotonic() < patience:
-                time.sleep(0.005)
-            process.kill()
-            assert end(process).code in (-signal.SIGKILL, 0)
-        assert flatout(*command, folder=tmp_path).code == 0
-        stats = server.stats()
-    assert (stats["duplicates"], stats["answered"], stats["batches"]["open"]) == (0, 250, 0)
-    check_answers(tmp_path / "out.jsonl", 250)
 
 
 def test_a_line_of_cron(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `tests.support.warm` does to a command that it kills: its batches are small, its waits short, its death exact."""
+"""What is done to a command that is to be killed: its batches are small, its waits short, and its death exact."""
 
 from __future__ import annotations
 
