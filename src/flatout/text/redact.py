@@ -83,12 +83,12 @@ def excerpt(text: str, most: int, redact: Callable[[str], str] = redact) -> str:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """A text without the given secrets."""
-    for secret in secrets:
-        for lead, forms in _forms(secret).items():
-            if lead in text:
-                text = _masked(text, lead, forms)
-    return text
+    """A text without the given secrets.
+
+    All of them are looked for before any is removed: they may overlap, as copies of one secret do in ``aXaXa``.
+    """
+    found = sorted(span for secret in secrets for span in _spans(text, secret))
+    return _masked(text, found) if found else text
 
 
 def is_secret(name: str) -> bool:
@@ -160,20 +160,30 @@ def _base64(secret: str) -> Iterator[str]:
             yield encode(bytes(before) + data)[begin:end].decode()
 
 
-def _masked(text: str, lead: str, forms: Sequence[str]) -> str:
-    """A text in which each occurrence of one of the forms, complete or cut off, is replaced by the mark."""
-    first, *rest = text.split(lead)
-    pieces = [first]
-    for piece in rest:
-        known = max(_in_common(piece, form[len(lead) :]) for form in forms)
-        pieces.append(piece[known:])
-    return MARK.join(pieces)
+def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Where a text quotes a secret in any form, complete or cut off: the start and the end of each quote."""
+    for lead, forms in _forms(secret).items():
+        at = text.find(lead)
+        while at >= 0:
+            begin = at + len(lead)
+            yield at, begin + max(_in_common(text, begin, form, len(lead)) for form in forms)
+            at = text.find(lead, at + 1)
 
 
-def _in_common(text: str, other: str) -> int:
-    """The length of two texts' common start."""
-    letters = enumerate(zip(text, other, strict=False))
-    return next((at for at, (one, two) in letters if one != two), min(len(text), len(other)))
+def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """A text in which each of the spans is replaced by the mark, and those that overlap by one. They come in order."""
+    pieces, shown_from = [], 0
+    for begin, end in spans:
+        if begin >= shown_from:
+            pieces.append(text[shown_from:begin])
+        shown_from = max(shown_from, end)
+    return MARK.join([*pieces, text[shown_from:]])
+
+
+def _in_common(text: str, start: int, form: str, known: int) -> int:
+    """How many characters of a text, from a place on, are those of a form after its known ones."""
+    most = min(len(text) - start, len(form) - known)
+    return next((at for at in range(most) if text[start + at] != form[known + at]), most)
 
 
 def _kept(match: re.Match[str]) -> str:

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.layer import Request
-from flatout.text.redact import LEAD, excerpt, redact, redact_url, secrets_among, secrets_in
+from flatout.text.redact import LEAD, SHORTEST, excerpt, redact, redact_url, secrets_among, secrets_in
 
 KEY = 'Zk/9+b&c=d"e-fgh%ijkl~mnop<qr'
 
 LETTERS = st.characters(min_codepoint=33, max_codepoint=126)
 KEYS = st.lists(LETTERS, min_size=LEAD + 1, max_size=60, unique=True).map("".join)
-
+PIECES = st.text('"\\/a', min_size=1, max_size=4)
+REPETITIVE = st.builds(lambda unit, times, end: unit * times + end, PIECES, st.integers(SHORTEST, 9), PIECES)
 
 ENCODINGS = {
     "plain": str,
@@ -43,6 +44,27 @@ def test_a_known_secret_goes_in_every_encoding(encoding: str) -> None:
     assert not any(quoted[at : at + LEAD] in shown for at in range(len(quoted) - LEAD + 1))
     assert shown.endswith(" is wrong")
     assert shown.startswith("the server said: ")
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text"),
+    [
+        (('"00000000\\\\',), '"00000000\\\\' * 2),  # the end of one and the next are its form in JSON
+        ((16 * "a" + "-and-its-end",), 19 * "a" + "-and-its-end"),  # its beginning, from two places on
+        (("abcabcabcabcabc",), "abc" * 6 + "ab"),
+        (("first-secret-of-two", "two-secrets-are-here"), "first-secret-of-two-secrets-are-here"),
+    ],
+    ids=["a copy after a copy", "a beginning before it", "a period", "two of them"],
+)
+def test_secrets_that_overlap_go_whole(secrets: tuple[str, ...], text: str) -> None:
+    """What is taken out for one would leave the rest of another, no longer known, in logs and run files."""
+    assert set(redact(f"({text})", secrets)) == {"(", "…", ")"}
+
+
+@given(REPETITIVE, st.integers(1, 4), st.sampled_from([*ENCODINGS][:4]))
+def test_nothing_of_a_secret_is_left_however_often_it_is_quoted(key: str, times: int, encoding: str) -> None:
+    """A secret that resembles its own end, or its other forms, would be taken out by half."""
+    assert set(redact(ENCODINGS[encoding](key) * times, (key,))) == {"…"}
 
 
 @given(KEYS, st.binary(max_size=5), st.binary(max_size=5))
