@@ -146,6 +146,14 @@ def simulate(
             metavar="FROM:TO", help="Serve nothing from FROM to TO seconds: 120:150.", rich_help_panel=_FAULTS
         ),
     ] = None,
+    no_room: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FROM:TO",
+            help="Have no room for the flex tier from FROM to TO seconds (429).",
+            rich_help_panel=_FAULTS,
+        ),
+    ] = None,
     faults: Annotated[
         bool,
         typer.Option(
@@ -233,6 +241,7 @@ def simulate(
         key=key,
         changes=changes(change or ()) or None,
         outage=span(outage),
+        no_room=span(no_room, "--no-room"),
         faults=_faults({**(_MIX if faults else {}), **given(drawn)}),
         batch=_batch(batch_time, batch_window, number("--batch-tokens", batch_tokens), faults=batch_faults),
     )
@@ -257,7 +266,7 @@ def changes(given: Sequence[str]) -> tuple[tuple[float, dict[str, float | None]]
     return tuple(sorted(found, key=lambda item: item[0]))
 
 
-def span(text: str | None) -> tuple[float, float] | None:
+def span(text: str | None, option: str = "--outage") -> tuple[float, float] | None:
     """The start and the end in ``FROM:TO``.
 
     Raises:
@@ -266,9 +275,9 @@ def span(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
     start, colon, end = text.partition(":")
-    if not colon or _seconds("--outage", end) <= _seconds("--outage", start):
-        raise ConfigError(f"--outage takes FROM:TO in seconds, such as 120:150, not {text!r}")
-    return _seconds("--outage", start), _seconds("--outage", end)
+    if not colon or _seconds(option, end) <= _seconds(option, start):
+        raise ConfigError(f"{option} takes FROM:TO in seconds, such as 120:150, not {text!r}")
+    return _seconds(option, start), _seconds(option, end)
 
 
 def statistics(counts: dict[str, Any]) -> str:

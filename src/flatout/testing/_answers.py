@@ -47,6 +47,7 @@ class ChatRequest(Struct, gc=False):
     tool_choice: str | dict[str, Any] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
+    service_tier: str | None = None
 
     @property
     def token_cap(self) -> int | None:
@@ -154,9 +155,17 @@ def text_of(tokens: int, mark: str) -> str:
 
 
 def completion(
-    *, number: int, model: str, message: Mapping[str, Any], finish: str, wall: float, usage: Mapping[str, Any]
+    *,
+    number: int,
+    model: str,
+    message: Mapping[str, Any],
+    finish: str,
+    wall: float,
+    usage: Mapping[str, Any],
+    tier: str | None = None,
 ) -> bytes:
     """A whole chat completion."""
+    told = {} if tier is None else {"service_tier": tier}
     return _encode(
         {
             "id": f"chatcmpl-{number:012d}",
@@ -165,6 +174,7 @@ def completion(
             "model": model,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
             "usage": usage,
+            **told,
         }
     )
 

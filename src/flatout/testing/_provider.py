@@ -109,6 +109,8 @@ class ProviderModel:
         rejection = self._stranger(authorization) or self._rejection(arrival)
         if rejection is not None:
             return self._fail(now, *rejection)
+        if isinstance(arrival, Chat) and arrival.request.service_tier == "flex" and _is_in(self.settings.no_room, now):
+            return self._fail(now, "no_room", 429, answers.error("Resource unavailable", code="resource_unavailable"))
         fault = self._faults.pick(self._random.random()) if self._faults else ""
         if fault in REFUSALS:
             return self._fault(now, wall, fault)
@@ -212,8 +214,7 @@ class ProviderModel:
         return self._now
 
     def _is_out(self, now: float) -> bool:
-        outage = self.settings.outage
-        return outage is not None and outage[0] <= now < outage[1]
+        return _is_in(self.settings.outage, now)
 
     def _answer_row(self, wall: float, kind: Kind, body: bytes) -> SimulatedResponse:
         """The answer to a row of a batch: what the same request would get by itself, without limits and waiting."""
@@ -326,6 +327,10 @@ def _read(body: bytes, kind: Kind) -> Chat | Texts | Rejection:
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         what = {"embeddings": "an embeddings", "messages": "a Messages", "chat": "a chat completion"}[kind]
         return answers.bad_request(f"not {what} request: {problem}")
+
+
+def _is_in(span: tuple[float, float] | None, now: float) -> bool:
+    return span is not None and span[0] <= now < span[1]
 
 
 def _count_tokens(kind: Kind, body: bytes) -> int:

@@ -36,8 +36,8 @@ _FROM_ZERO = (
 class ProviderSettings(Struct, frozen=True, kw_only=True):
     """How a simulated provider behaves. With the defaults it answers every request in half a second.
 
-    All times are seconds. ``changes`` and ``outage`` count from the model's start: the first request, unless
-    `ProviderModel.start` was called before.
+    All times are seconds. ``changes``, ``outage`` and ``no_room`` count from the model's start: the first request,
+    unless `ProviderModel.start` was called before.
 
     Args:
         rpm: requests per minute; None for unlimited.
@@ -72,6 +72,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         faults: the faults and their probabilities.
         outage: the start and the end of an outage.
         outage_as: whether an outage is a 503 or a refused connection.
+        no_room: the start and the end of a time without room for the flex tier: its requests get a 429.
         key: the only key that is accepted; None for any key or none.
         models: the only models that exist; empty for any.
         context_tokens: the longest prompt, or text to embed.
@@ -118,6 +119,7 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     faults: Faults = Faults()
     outage: tuple[float, float] | None = None
     outage_as: Literal["503", "refused"] = "503"
+    no_room: tuple[float, float] | None = None
     key: str | None = None
     models: tuple[str, ...] = ()
     context_tokens: int | None = None

@@ -159,6 +159,7 @@ def _completion(settings: ProviderSettings, number: int, wall: float, chat: Chat
         finish=written.finish,
         wall=wall,
         usage=_usage(settings, chat, written),
+        tier="flex" if chat.request.service_tier == "flex" else None,
     )
 
 
