@@ -192,7 +192,9 @@ class Engine:
 
     def answer(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer a call. If it is part of a durable item, the item's journal may have its answer already."""
-        return self._answer(call, journey, self.stack.answer)
+        stack = self.stack
+        plain = journey.flex is None and call.service_tier is None
+        return self._answer(call, journey, stack.answer if plain else stack.answer_in_tier)
 
     def embed(self, call: Call, journey: Journey) -> Awaitable[Reply]:
         """Answer an embeddings call; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""

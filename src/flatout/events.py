@@ -40,6 +40,7 @@ WAITS = {
     "sockets": "a connection (the limit on open files)",
     "outage": "a server that is down",
     "budget": "room in the budget",
+    "room": "room in the provider's flex service",
     "backoff": "backoff before a retry",
     "prompt_cache": "another call that fills the provider's prompt cache",
     "batch": "a batch",

@@ -143,6 +143,20 @@ class Unfit(Struct, eq=False, gc=False):
     fallback: Reply | None = None
 
 
+class Flex(Struct, frozen=True, eq=False):
+    """The wish to be asked in a provider's cheaper service; see `flatout.layers.flex`.
+
+    Attributes:
+        tier: what ``service_tier`` must be for it.
+        timeout: seconds for one attempt of a call without its own.
+        left: tells the seconds until the call goes on in the live service.
+    """
+
+    tier: str
+    timeout: float
+    left: Callable[[], float]
+
+
 class StreamSink:
     """Receives the text of a streamed answer as it comes.
 
@@ -253,6 +267,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         failures: the failed attempts; kept only while somebody subscribes to events.
         notes: where its attempts are noted; None for nowhere.
         journal: answers the calls that are made on its behalf; None outside a durable function.
+        flex: the cheaper service that its attempts go to; None for that which the call itself names.
         sink: receives the answer's text as it comes; None if the caller wants the whole answer.
         tells_cost: whether somebody sees its cost. Otherwise the cost may stay unknown here; `Purse` has it.
     """
@@ -273,6 +288,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     failures: list[FailedAttempt] | None = None
     notes: AttemptNotes | None = None
     journal: Journal | None = None
+    flex: Flex | None = None
     sink: StreamSink | None = None
 
     @property

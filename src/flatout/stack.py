@@ -9,11 +9,13 @@ Outer to inner::
     fallback     another model is another call, with its own reasks and attempts
     reask        an answer that does not fit is asked for again, as another question
     retry        outside the limiter: a sleeping retry holds no permit, and every attempt is paced anew
+    flex         only on request: each attempt chooses its service anew, the cheaper one as long as there is time for it
     route        picks the target (endpoint, key, model) of each attempt: the first that has a permit now
     hedge        only on request: it begins when the attempt has its permit, and its second attempt needs one too
     ── below, one stack per target ──
     prompt cache only on request: outside the limit, so a call that waits for another to fill the cache holds no permit
     health       fails calls at once while the target refuses all of them
+    room         only for a cheaper service: calls wait for room there, and hold neither money nor a permit
     budget       every attempt may bill: tells the worst case, and settles by usage, whatever happens further in
     limit        one pacer and one health per target; sees every outcome and every header; calls wait here while the
                  target is down; money is reserved here, for those that go: what waits holds none; permits and money
@@ -44,6 +46,7 @@ from .layers.cache import Answers, Cache, KeyOf, Older
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.fallback import Fallback
+from .layers.flex import Choose, Room, Tiers
 from .layers.health import Health
 from .layers.hedge import Hedge
 from .layers.observe import Observe
@@ -111,6 +114,7 @@ class Stack:
 
     Attributes:
         answer: the call path as one function.
+        answer_in_tier: the same for calls that name a service tier, or go to the cheaper one.
         embed: the same for embeddings; see `flatout.providers.formats.embeddings.EmbeddingCalls`.
         purse: the money spent and reserved.
         limiters: the limiters of the targets in use.
@@ -136,7 +140,7 @@ class Stack:
         self._resolve = resolve
         self._route = route
         self._model = model
-        self._lanes: dict[tuple[str, str, str], Lane] = {}  # by the kind of request and the target
+        self._lanes: dict[tuple[str, str, str, bool], Lane] = {}  # by the kind of request, the target, and the service
         self._looking = asyncio.Lock()
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
@@ -152,10 +156,18 @@ class Stack:
         whole = [Whole()] if settings.fail_truncated else []
         self.cache = None if kept is None else self._cache(kept, settings.cache_max_age)
         cache = [] if self.cache is None else [self.cache]
-        self.answer = compose(
-            [observe, *whole, deadline, *cache, Fallback(route), Reask(settings.reasks, salvage), retry],
-            Router(partial(self._way, "chat", codec_for)),
-        )
+        outer: list[Layer] = [
+            observe,
+            *whole,
+            deadline,
+            *cache,
+            Fallback(route),
+            Reask(settings.reasks, salvage),
+            retry,
+        ]
+        way = partial(self._way, "chat", codec_for)
+        self.answer = compose(outer, Router(way))
+        self.answer_in_tier = compose([*outer, Choose()], Tiers(lambda tier: Router(partial(way, tier=tier))))
         self.embed = compose(
             [observe, deadline, Fallback(route), retry],
             Router(partial(self._way, "embeddings", EmbeddingCalls)),
@@ -192,21 +204,24 @@ class Stack:
         if self.purse.budget is not None:
             self.purse.worst_case(target, call, self.prices, cap=self._cap(target)(call))
 
-    async def _way(self, kind: str, codec: Callable[[Target], Codec], call: Call) -> CallNext:
+    async def _way(self, kind: str, codec: Callable[[Target], Codec], call: Call, tier: str | None = None) -> CallNext:
         """What sends the attempts of a call's model: the layers of its target, or a route to several."""
         route = self._route(call)
         if route is None:
-            return (await self._lane(kind, codec, self._model(call), call)).send
+            return (await self._lane(kind, codec, self._model(call), call, tier)).send
         lanes = [await self._lane(kind, codec, model, call) for model in route.targets]
         return Routed(lanes, route, Hedge(route.hedge) if route.hedge else None)
 
-    async def _lane(self, kind: str, codec: Callable[[Target], Codec], model: str, call: Call) -> Lane:
-        """The one lane of a target: all names of a target share its limits."""
+    async def _lane(
+        self, kind: str, codec: Callable[[Target], Codec], model: str, call: Call, tier: str | None = None
+    ) -> Lane:
+        """The one lane of a target's service: all names of a target share its limits."""
         target = await self._looked_up(model, call)
-        which = (kind, target.name, target.key)
+        cheap = bool(tier) and tier == target.endpoint.flex
+        which = (kind, target.name, target.key, cheap)
         lane = self._lanes.get(which)
         if lane is None:
-            lane = self._lanes[which] = self._for_target(kind, codec, target)
+            lane = self._lanes[which] = self._for_target(kind, codec, target, target.endpoint.flex if cheap else "")
         return lane
 
     async def _looked_up(self, model: str, call: Call) -> Target:
@@ -223,17 +238,21 @@ class Stack:
         self._for_all_targets()
         self.limiters.find(target)
 
-    def _for_target(self, kind: str, codec: Callable[[Target], Codec], target: Target) -> Lane:
+    def _for_target(self, kind: str, codec: Callable[[Target], Codec], target: Target, tier: str) -> Lane:
         limiter = self.limiters.of(target)
         limit, estimate = limiter.limit, self._estimate(target, limiter.estimator)
-        service = limit.health.service(kind, target.name)
+        name = f"{target.name}@{tier}" if tier else target.name
+        service = limit.health.service(kind, name, spare=bool(tier))
+        room = Room(name, self._events) if tier else None
         cache = self._prompt_cache(target, limiter.estimator) if codec is codec_for else None
         attempt = compose(
             [
                 *([] if cache is None else [cache]),
                 Health(service),
+                *([] if room is None else [room]),
                 Budget(target, self.purse, self.prices, estimate, self._cap(target)),
                 partial(limit, service=service),
+                *([] if room is None else [room.sent]),
                 *([] if cache is None else [cache.sent]),
                 *self._for_all_targets(),
                 Timeout(self._settings.timeout),
@@ -244,6 +263,7 @@ class Stack:
                 target.name,
                 estimate,
                 self._settings.gaps if codec is codec_for else None,  # embeddings cannot be streamed
+                noted=name,
             ),
         )
         return Lane(target.name, limit.queue, service, attempt)

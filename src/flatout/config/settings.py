@@ -56,6 +56,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         cache: the file of the cache of answers; None for no cache.
         cache_max_age: seconds after which a kept answer is not used any more; None for no bound.
         prompt_cache: whether to fill and use providers' prompt caches (``auto``), or to leave prompts alone (``off``).
+        given_timeout: ``timeout``, if it is the user's own.
+        given_deadline: ``deadline``, if it is the user's own.
     """
 
     timeout: float = 300.0
@@ -73,6 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache: str | os.PathLike[str] | None = None
     cache_max_age: float | None = None
     prompt_cache: Literal["auto", "off"] = "off"
+    given_timeout: float | None = None
+    given_deadline: float | None = None
 
 
 def settings_of(
@@ -117,6 +121,8 @@ def settings_of(
         cache=_cache(given.get("cache"), config),
         cache_max_age=age("cache_max_age", chosen("cache_max_age")),
         prompt_cache=_prompt_cache(chosen("prompt_cache", "off")),
+        given_timeout=_optional("timeout", chosen("timeout")),
+        given_deadline=_optional("deadline", chosen("deadline")),
     )
 
 

@@ -30,10 +30,11 @@ class Send:
     Args:
         codec: the target's wire format.
         transport: carries the request.
-        target: the target's name, for the note in the run file.
+        target: the target's name.
         estimate: what an attempt may cost, in US dollars; asked only if attempts are noted.
         gaps: streams every answer, so that silence reveals a dead connection; None streams only for callers who want
             the text as it comes.
+        noted: what the run file notes as the target, if it is not its name.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Send:
         target: str = "",
         estimate: Callable[[Call], float | None] = _unknown,
         gaps: Gaps | None = None,
+        noted: str = "",
     ) -> None:
         self._codec = codec
         self._transport = transport
         self._target = target
         self._estimate = estimate
         self._gaps = gaps
+        self._noted = noted or target
 
     async def __call__(self, call: Call) -> Reply:
         journey = current_journey()
@@ -81,7 +84,7 @@ class Send:
         """Count an attempt, and note it before it is sent. Returns its number."""
         number = journey.number()
         if journey.notes is not None:
-            await journey.notes.begins(number, self._target, self._estimate(call), last)
+            await journey.notes.begins(number, self._noted, self._estimate(call), last)
         journey.account.attempts += 1
         journey.attempt.target = self._target
         journey.attempt.in_flight = True

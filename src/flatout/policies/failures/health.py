@@ -154,9 +154,9 @@ class TargetHealth:
         """Whether calls only go to look whether the target is back."""
         return self._gate.shut
 
-    def service(self, name: str, target: str = "") -> Service:
+    def service(self, name: str, target: str = "", *, spare: bool = False) -> Service:
         """The service of a name; each key of a group that shares one limit has its own."""
-        return self._services.setdefault((name, target), Service(name, target))
+        return self._services.setdefault((name, target), Service(name, target, spare=spare))
 
     def down_for(self, now: float) -> float:
         """Seconds for which calls have only gone to look; 0 if the target is not down."""

@@ -11,7 +11,7 @@ from flatout.policies.pacing.tokens import Need
 from .decision import Decision, Sign, decide, sign
 from .health import News, TargetHealth
 from .retry_after import retry_after
-from .service import Service
+from .service import Service, is_own
 from .trouble import Trouble
 
 QUOTA_WAIT = 300.0
@@ -80,6 +80,9 @@ class Outcomes:
         if said is Sign.NOTHING:
             health.passed(need.number, now)
             return isinstance(error, ConnectError)  # it was not sent
+        if service.spare and is_own(error):
+            health.passed(need.number, now)
+            return False
         if error.reply is not None:
             health.answered(service, need.number, now)
         elif type(error) is InvalidRequest and said is Sign.ALIVE:

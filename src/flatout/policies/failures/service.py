@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flatout.errors import CallError, CircuitOpen
+from flatout.errors import AttemptTimeout, CallError, CircuitOpen, Overloaded
 
 LOOK_AGAIN = 120.0
 """Seconds between two looks at a service that is stopped."""
 
 SAME = 20
 """If all of the first SAME calls are refused with the same words, the others would be too."""
+
+
+def is_own(error: CallError) -> bool:
+    """Whether a failure of a service that gets only spare capacity says nothing about the target: no room, too slow."""
+    return isinstance(error, Overloaded | AttemptTimeout)
+
 
 Whose = Literal["doubted", "own", "all"]
 """Whom a refusal concerns: not known yet, this call alone, or all calls."""
@@ -23,19 +29,27 @@ Whose = Literal["doubted", "own", "all"]
 class Service:
     """One kind of request to a target: chat or embeddings. What stops one says nothing about the other.
 
+    A provider's cheaper service is a kind of its own. It gets the capacity that the others leave, so the target may be
+    well while it has no room; see `flatout.layers.flex`.
+
     Attributes:
         name: the kind.
         target: the target's name, for people.
+        spare: whether it gets only the capacity that others leave.
         answered: whether it ever answered.
         stop: the failure that stopped it; None while it runs.
         looker: the call that went to look last.
     """
 
-    __slots__ = ("_look_at", "_same", "_stopped_at", "_suspect", "answered", "looker", "name", "stop", "target")
+    __slots__ = (
+        *("_look_at", "_same", "_stopped_at", "_suspect"),
+        *("answered", "looker", "name", "spare", "stop", "target"),
+    )
 
-    def __init__(self, name: str, target: str = "") -> None:
+    def __init__(self, name: str, target: str = "", *, spare: bool = False) -> None:
         self.name = name
         self.target = target
+        self.spare = spare
         self.answered = False
         self.stop: CallError | None = None
         self.looker: object = None
