@@ -100,7 +100,7 @@ def look(reader: RunReader) -> dict[str, Any]:
     """The facts about a run, ready for JSON. An unknown fact is None."""
     from msgspec import to_builtins
 
-    from flatout.runs.job import BUDGET
+    from flatout.runs.job import BUDGET, LANE
 
     from .before import prompt_cache_of
 
@@ -129,6 +129,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "cached": summary.cached,
         "budget": _standing(reader.fact(BUDGET)),
         "prompt_cache": to_builtins(prompt_cache_of(reader)),
+        "lane": reader.fact(LANE),
         "batches": batches_of(reader),
         "targets": to_builtins(reader.shares()),
         "errors": [_error(error) for error in reader.errors()],
@@ -160,6 +161,8 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
     )
     if facts["cut_off"]:
         lines.append(("cut off", f"{figures.counted(facts['cut_off'], 'answer')} at the token limit"))
+    if facts["lane"] not in (None, "live"):
+        lines.append(("lane", clean(str(facts["lane"]))))
     lines += _batches(facts["batches"])
     lines += _money(facts)
     lines += _unsettled(facts["unsettled"])

@@ -281,11 +281,11 @@ Reuse = Annotated[
 ]
 
 Lane = Annotated[
-    Literal["live", "batch", "auto"],
+    Literal["live", "flex", "batch", "auto"],
     typer.Option(
-        metavar="live|batch|auto",
-        help="batch: hand the rows to the provider's batch endpoint, at half the price, within a day; auto: the "
-        "cheapest lane that is in time.",
+        metavar="live|flex|batch|auto",
+        help="flex: ask for the provider's cheaper, slower service; batch: hand the rows to its batch endpoint, at "
+        "half the price, within a day; auto: the cheapest lane that is in time.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -294,7 +294,7 @@ Within = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="When all answers are wanted: 24h, 2d. Rows in batches are asked live when it is time.",
+        help="When all answers are wanted: 24h, 2d. Rows go from batch to flex to live when it is time.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -40,6 +40,8 @@ $ flatout run prompts.jsonl -o both.csv -m openai/gpt-5-mini \\
 $ flatout run rows.jsonl -o o.jsonl -m any --base-url http://127.0.0.1:8000/v1
 $ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
     --lane batch --detach
+$ flatout run prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
+    --lane flex --within 6h
 $ cat prompts.txt | flatout run - -m openai/gpt-5-mini > answers.jsonl
 
 [bold]Keys[/bold] are read from the environment, never from the command line: OPENAI_API_KEY, \

@@ -21,7 +21,8 @@ SETTLE = 900.0
 """Seconds from asking a provider to cancel a batch until its finished rows are here: OpenAI takes up to 10 minutes."""
 
 FLEX_ANSWER = 900.0
-"""Seconds that one flex call may take: OpenAI says to allow 15 minutes, Gemini names 1 to 15 minutes."""
+"""Seconds that one flex call may take: OpenAI says to allow 15 minutes, Gemini names 1 to 15 minutes. Rows leave the
+lane so long before they must: what is on its way then is answered there, and not paid twice."""
 
 LIVE_ANSWER = 120.0
 """Seconds that one live call may take, with its retries."""
@@ -72,8 +73,10 @@ def live_seconds(rows: int, per_second: float | None) -> float:
 
 
 def flex_seconds(rows: int, per_second: float | None) -> float:
-    """The time that rows need in the flex lane, which shares the live lane's limits."""
-    return FLEX_ANSWER + SLACK * rows / (per_second or FIRST_RATE)
+    """The time that rows need in the flex lane, which shares the live lane's limits: each is tried there once. For the
+    worst case that it has no room, the time that they then need in the live lane is part of it.
+    """
+    return FLEX_ANSWER + SLACK * rows / (per_second or FIRST_RATE) + live_seconds(rows, per_second)
 
 
 def choose(ways: Sequence[Way], left: float) -> Choice:
@@ -107,9 +110,21 @@ def leaves_at(lane: Lane, ways: Sequence[Way]) -> float:
         0 if there is no faster lane, so that they stay to the end.
     """
     here = next((way.seconds for way in ways if way.lane == lane), float("inf"))
-    settle = SETTLE if lane == "batch" else 0.0
+    settle = {"batch": SETTLE, "flex": FLEX_ANSWER}.get(lane, 0.0)
     faster = [way.seconds for way in ways if way.lane != lane and way.seconds < here and _is_step(lane, way.lane)]
     return max(faster) + settle if faster else 0.0
+
+
+def on_the_way(ways: Sequence[Way], whole: float) -> list[Way]:
+    """The lanes that rows pass which begin in a batch: not flex, if the batch then had less time than it needs.
+
+    Args:
+        ways: the lanes that there are.
+        whole: seconds from the first command until all answers are wanted.
+    """
+    batch = next((way.seconds for way in ways if way.lane == "batch"), 0.0)
+    fits = whole >= batch + leaves_at("batch", ways)
+    return [way for way in ways if fits or way.lane != "flex"]
 
 
 def stays(lane: Lane, ways: Sequence[Way], left: float) -> bool:

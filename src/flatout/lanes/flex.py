@@ -1,26 +1,35 @@
 """The flex lane: live calls that ask for the cheaper, slower service. A provider without room refuses them unbilled.
 
-Such a refusal is `flatout.errors.Overloaded`: the target's calls wait, and one of them looks now and then, until the
-call's deadline.
+Such calls wait until there is room (see `flatout.layers.flex`), or until it is time to go on in the live lane.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
-from flatout.errors import InvalidRequest
+from flatout.engine import Engine
+from flatout.errors import ConfigError, InvalidRequest
+from flatout.journey import Flex, Journey
 from flatout.values import Call, Target
 
+from .batch.targets import target_of
 from .escalation import FLEX_ANSWER
 from .offers import check
 
+DAY = 86_400.0
+"""Seconds that a call may take whose deadline nobody gave: a provider may be without room for hours."""
 
-def in_flex(call: Call, target: Target) -> Call:
-    """A call as the flex lane asks it. Without a timeout of its own, it gets that of a flex answer.
+AFTERWARDS = 3_600.0
+"""Seconds that it may take in the live lane, after its time in the flex lane."""
 
-    Args:
-        call: the call.
-        target: where it goes.
+
+def check_flex(call: Call, target: Target) -> None:
+    """Refuse a call that cannot go to the flex lane.
 
     Raises:
         ConfigError: the target has no flex lane.
@@ -31,4 +40,55 @@ def in_flex(call: Call, target: Target) -> Call:
     own = call.service_tier or (call.extra or {}).get("service_tier")
     if own not in (None, tier):
         raise InvalidRequest(f"service_tier: the call asks for {own!r}, and the flex lane for {tier!r}: leave one out")
-    return replace(call, service_tier=tier, timeout=FLEX_ANSWER if call.timeout is None else call.timeout)
+
+
+class FlexLane:
+    """Puts the calls of one client into the flex lane.
+
+    Args:
+        engine: the client's.
+        until: when they go on in the live lane; Unix time. None for never.
+
+    Attributes:
+        until: see above.
+    """
+
+    def __init__(self, engine: Engine, until: float | None = None) -> None:
+        self._engine = engine
+        self.until = until
+        # by the wall: a monotonic clock stands still while a laptop sleeps
+        self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+        self._wishes: dict[str, Flex] = {}
+
+    def left(self) -> float:
+        """Seconds until calls go on in the live lane."""
+        return math.inf if self.until is None else self.until - self._wall()
+
+    def take(self, call: Call, journey: Journey) -> Call:
+        """Put a call into the lane. Returns it with the lane's own deadline, if neither it nor the client has one.
+
+        Raises:
+            ConfigError, InvalidRequest: as for `check_flex`.
+        """
+        settings = self._engine.settings
+        target = self.target(call)
+        check_flex(call, target)
+        tier = target.endpoint.flex
+        if tier not in self._wishes:
+            timeout = FLEX_ANSWER if settings.given_timeout is None else settings.given_timeout
+            self._wishes[tier] = Flex(tier, timeout, self.left)
+        journey.flex = self._wishes[tier]
+        if call.deadline is not None or settings.given_deadline is not None:
+            return call
+        return replace(call, deadline=DAY if self.until is None else max(DAY, self.left() + AFTERWARDS))
+
+    def target(self, call: Call) -> Target:
+        """Where a call goes.
+
+        Raises:
+            ConfigError: that is no single target, or it is unknown.
+        """
+        name = call.model or self._engine.targets.model
+        if name is None:
+            raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
+        return target_of(self._engine, name, "flex")

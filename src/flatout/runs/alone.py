@@ -21,6 +21,7 @@ from .under_way import UnderWay
 from .work import Work
 
 if TYPE_CHECKING:
+    from flatout.lanes.flex import FlexLane
     from flatout.store import RunFile
 
 
@@ -38,6 +39,7 @@ class Alone:
         progress: the run's counters.
         warn: receives problems beside the run.
         heard: hears of each row that is over.
+        flex: the flex lane, if the rows go there.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Alone:
         progress: Progress,
         warn: Callable[[str], None],
         heard: Heard | None = None,
+        flex: FlexLane | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -55,6 +58,7 @@ class Alone:
         self._progress = progress
         self._warn = warn
         self._heard = heard
+        self._flex = flex
         self._under_way = UnderWay()
         self._tally: Tally | None = None
 
@@ -95,7 +99,8 @@ class Alone:
 
     async def _ask(self, _: int, work: Work) -> None:
         notes = NotedAttempts(self._store, work.index)
-        result = await ask(self._client, work.call, work.index, under_way=self._under_way, notes=notes)
+        under_way, flex = self._under_way, self._flex
+        result = await ask(self._client, work.call, work.index, under_way=under_way, notes=notes, flex=flex)
         if result is None:
             if self._heard is not None:
                 self._heard(None, work)

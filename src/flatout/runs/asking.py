@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
 from flatout.journey import AttemptNotes, Journey
@@ -11,9 +11,12 @@ from flatout.values import Call, Result
 
 from .under_way import UnderWay
 
+if TYPE_CHECKING:
+    from flatout.lanes.flex import FlexLane
+
 
 async def ask(
-    client: Client, call: Call, index: int, *, under_way: UnderWay, notes: AttemptNotes
+    client: Client, call: Call, index: int, *, under_way: UnderWay, notes: AttemptNotes, flex: FlexLane | None = None
 ) -> Result[Any] | None:
     """Make a row's call, in this task. A failure is part of the result.
 
@@ -23,6 +26,7 @@ async def ask(
         index: the row's index.
         under_way: the calls in flight, which end when the run stops.
         notes: where its attempts are noted.
+        flex: the flex lane, if the row goes there.
 
     Returns:
         The result; None if the run stops, and the row is left for the next.
@@ -31,6 +35,8 @@ async def ask(
     assert task is not None
     journey = Journey(asyncio.get_running_loop().time())
     journey.notes = notes
+    if flex is not None:
+        call = flex.take(call, journey)
     under_way.begin(task, index, journey)
     try:
         return await client.result(call, index=index, journey=journey)

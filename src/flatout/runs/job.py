@@ -13,8 +13,11 @@ from flatout.values.secret import Secret
 from .output.write import is_stream
 from .prompts.template import Nulls
 
-Lane = Literal["live", "batch", "auto"]
+Lane = Literal["live", "flex", "batch", "auto"]
 """How rows are answered; ``auto`` is the cheapest lane that is in time."""
+
+LANE = "lane"
+"""The fact in the run file that names the lane of its rows."""
 
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
@@ -49,8 +52,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
         otlp: the address of an OpenTelemetry collector for traces and metrics; see `flatout.telemetry`.
         metrics: the port that serves metrics to Prometheus, those of several workers added up.
         workers: how many processes ask the rows.
-        lane: how rows are answered: ``live``, in ``batch`` (for half the price, within a day), or ``auto``.
-        within: seconds in which all answers are wanted; rows leave their batches when it is time. None for no bound.
+        lane: how rows are answered: ``live``, ``flex`` (cheaper, slower), in ``batch`` (for half the price, within a
+            day), or ``auto``.
+        within: seconds in which all answers are wanted; rows go on to a faster lane when it is time. None for no bound.
         detach: with ``batch``: submit and collect what there is, and do not wait.
         keep_files: with ``batch``: leave the uploaded files and the results at the provider.
     """

@@ -28,6 +28,12 @@ def check_options(options: RunOptions) -> None:
         if options.within is not None:
             raise ConfigError("--within chooses between lanes: add --lane auto, or --lane batch")
         return
+    if options.lane == "flex":
+        if options.detach:
+            raise ConfigError("--detach is for batches: take --lane batch")
+        if options.within is not None and options.source == "-":
+            raise ConfigError("--within has to know how many rows there are: save the input to a file first")
+        return
     if options.lane == "auto" and options.within is None:
         raise ConfigError("--lane auto needs the time that the run has: add --within 24h")
     if options.source == "-":
@@ -44,7 +50,7 @@ def check_client(options: RunOptions, client: Client) -> None:
     Raises:
         ConfigError: the message names the option.
     """
-    if options.lane == "live":
+    if options.lane in ("live", "flex"):
         return
     engine = client.engine
     if client.purse.budget is not None:
@@ -56,10 +62,10 @@ def check_client(options: RunOptions, client: Client) -> None:
 
 
 def check_call(options: RunOptions, client: Client, call: Call) -> None:
-    """Refuse a call that cannot stand in a batch.
+    """Refuse a call that cannot go to its lane.
 
     Raises:
-        ConfigError: its model has no batches; the message names the lanes that it has.
+        ConfigError: its model has no such lane; the message names the lanes that it has.
     """
     if options.lane == "live":
         return
@@ -67,8 +73,12 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
     from flatout.lanes.offers import check
 
     model = call.model or client.model
-    if model is not None and options.lane == "batch":
-        check("batch", target_of(client.engine, model))
+    if model is not None and options.lane != "auto":
+        check(options.lane, target_of(client.engine, model, options.lane))
+    if options.lane == "flex":
+        if call.service_tier is not None:
+            raise ConfigError(f"the flex lane chooses the service: leave service_tier={call.service_tier} out")
+        return
     if call.service_tier is not None:
         raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
 
@@ -82,7 +92,7 @@ def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str)
     under_way = _under_way(store.ledger)
     if not under_way:
         return
-    if options.lane == "live":
+    if options.lane in ("live", "flex"):
         rows = sum(batch.rows for batch in under_way)
         raise ConfigError(
             f"{rows:,} rows of {name} stand in batches: collect them with --lane batch, or cancel them with "

@@ -20,7 +20,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, RunOptions
+from .job import BUDGET, LANE, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.place import prune, run_file_of
@@ -202,6 +202,8 @@ class Opened:
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)
         self._store.set_fact(BUDGET, client.purse.standing())
+        if options.lane != "auto":  # else it is not chosen yet
+            self._store.set_fact(LANE, options.lane)
         client.go_on(self._store.created_at, self._store.spent_before)
 
     def _open_new_store(self, source: Input) -> None:

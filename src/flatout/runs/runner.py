@@ -28,7 +28,7 @@ from .client_options import ClientOptions
 from .input.read import Input
 from .input.rows import Row
 from .input.verify import Revision, compare
-from .job import BUDGET, RunEnd, RunOptions
+from .job import BUDGET, LANE, RunEnd, RunOptions
 from .opened import Opened
 from .output.claim import OUTPUTS
 from .output.export import OwnRow, export
@@ -37,6 +37,7 @@ from .work import Work, own_rows
 
 if TYPE_CHECKING:
     from flatout.lanes.escalation import Way
+    from flatout.lanes.flex import FlexLane
 
     from .batched import Batched
     from .workers.team import Team
@@ -72,6 +73,7 @@ class Runner(Opened):
         self._stops = 0
         self._asks: Alone | Team | Batched | None = None
         self._forecast: Any = None
+        self._began = False  # whether the time that the run has began with an earlier command
 
     def prepare(self) -> None:
         """Find every error before the first call; see `Opened.prepare`."""
@@ -140,9 +142,9 @@ class Runner(Opened):
 
     async def _ask_all(self, client: Client, store: RunFile) -> None:
         """Ask every row that has no answer yet."""
-        if self.options.lane == "live":
+        if self.options.lane in ("live", "flex"):
             first = not await self._take_from_batches(client, store)
-            asks = self._asks = self._asking(client, store)
+            asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
             await asks.ask(self._pending(first))
             return
         try:
@@ -152,43 +154,73 @@ class Runner(Opened):
 
     async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
         """Ask in batches, and live what would not be in time there."""
-        from .within import lane_for, leave_before
+        from flatout.lanes.escalation import leaves_at, on_the_way
 
-        await client.engine.stack.prices.load()
-        lanes, until = self._lanes(client, store)
+        from .within import lane_for
+
+        lanes, until = await self._lanes(client, store)
         batched = self._asks = self._batched(client, store)
         leave_at = None
         if until is not None:
-            left, began = until - batched.lane.now(), batched.lane.has_begun
-            in_batches, why = lane_for(self.options.lane, lanes, left, began=began)
+            left, whole, began = until - batched.lane.now(), self.options.within or 0.0, batched.lane.has_begun
+            chosen, why = lane_for(self.options.lane, lanes, left, whole=whole, began=began)
+            store.set_fact(LANE, "batch" if began else chosen)
             if why:
                 self._warn(why)
-            leave_at = until - leave_before(lanes) if in_batches else batched.lane.now()
-            if not (in_batches or began):
-                alone = self._asks = self._alone(client, store)
+            leave_at = until - leaves_at("batch", on_the_way(lanes, whole)) if chosen == "batch" else batched.lane.now()
+            if chosen != "batch" and not began:
+                flex = self._flex(client, lanes, until) if chosen == "flex" else None
+                alone = self._asks = self._alone(client, store, flex)
                 await alone.ask(self._pending(), closes=False)
                 return
         if not await batched.ask_all(self._pending, leave_at):
             return
         while not self._stops and self._left() != 0:
-            alone = self._asks = self._alone(client, store)
+            alone = self._asks = self._alone(client, store, self._flex(client, lanes, until))
             await alone.ask(batched.lane.free(self._pending(False)), closes=False)
             if not batched.lane.open_batches:
                 return
             self._asks = batched
             await batched.collect(self._pending)
 
-    def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
+    async def _wanted_flex(self, client: Client, store: RunFile) -> FlexLane | None:
+        """The flex lane, if the user wants it and there is time for it."""
+        if self.options.lane != "flex":
+            return None
+        from flatout.lanes.flex import FlexLane
+
+        from .within import lane_for
+
+        lanes, until = await self._lanes(client, store)
+        if until is None:
+            return FlexLane(client.engine)
+        lane_for("flex", lanes, until - _wall(), whole=self.options.within or 0.0, began=self._began)
+        return self._flex(client, lanes, until)
+
+    @staticmethod
+    def _flex(client: Client, lanes: list[Way], until: float | None) -> FlexLane | None:
+        """The flex lane of rows that are wanted by a time; None if there is none, or no time for it."""
+        from flatout.lanes.escalation import leaves_at
+        from flatout.lanes.flex import FlexLane
+
+        if until is None or not any(way.lane == "flex" for way in lanes):
+            return None
+        lane = FlexLane(client.engine, until - leaves_at("flex", lanes))
+        return lane if lane.left() > 0 else None
+
+    async def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
         """The lanes that there are, and until when the answers are wanted."""
         from .within import deadline, ways
 
+        await client.engine.stack.prices.load()
         rows = self._left() or 0
         lanes = ways(client, self.options.model, rows)
         if self.options.within is None:
             return lanes, None
-        wall = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-        anew = self._state_before == "finished"
-        return lanes, deadline(store, self.options.within, wall(), anew=anew)
+        now = _wall()
+        until = deadline(store, self.options.within, now, anew=self._state_before == "finished")
+        self._began = until < now + self.options.within
+        return lanes, until
 
     async def _take_from_batches(self, client: Client, store: RunFile) -> bool:
         """Keep the results that batches have left in the run file: they are paid for. Whether there were any."""
@@ -202,17 +234,17 @@ class Runner(Opened):
 
         return Batched(client, store, self.options, self.progress, str(self.run_file), self._warn)
 
-    def _asking(self, client: Client, store: RunFile) -> Alone | Team:
+    def _asking(self, client: Client, store: RunFile, flex: FlexLane | None) -> Alone | Team:
         """Who asks the rows: this process, or several."""
         if self.options.workers == 1:
-            return self._alone(client, store)
+            return self._alone(client, store, flex)
         from .workers.assembly import team_for  # loaded for those who want it
 
         assert self._made_with is not None
-        return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file))
+        return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file), flex)
 
-    def _alone(self, client: Client, store: RunFile) -> Alone:
-        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client))
+    def _alone(self, client: Client, store: RunFile, flex: FlexLane | None = None) -> Alone:
+        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client), flex)
 
     def _watch(self, client: Client) -> Heard | None:
         """What compares the run with its plan; None if it was not planned."""
@@ -327,3 +359,9 @@ class Runner(Opened):
             batches=self.progress.batches.open,
             under_way=under_way,
         )
+
+
+def _wall() -> float:
+    """The wall clock; Unix time."""
+    wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+    return wall()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flatout.client import Client
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
-from flatout.lanes.escalation import Way, choose, leaves_at, live_seconds, spoken, stays
+from flatout.lanes.escalation import Way, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
+from flatout.lanes.offers import Lane as Named
 from flatout.lanes.offers import lanes_of
 from flatout.lanes.past import Past, batch_seconds, recall
 from flatout.store import RunFile
@@ -33,7 +34,7 @@ def deadline(store: RunFile, seconds: float, now: float, *, anew: bool) -> float
 
 
 def ways(client: Client, model: str | None, rows: int) -> list[Way]:
-    """The lanes for rows: batch, if there is one, and live.
+    """The lanes for rows: live, and what else there is.
 
     Args:
         client: knows the target and its limits; its prices are loaded.
@@ -48,43 +49,46 @@ def ways(client: Client, model: str | None, rows: int) -> list[Way]:
     rpm = engine.targets.limits_of(target).rpm
     rate = None if rpm is None else rpm / 60
     found = [Way("live", live_seconds(rows, rate), 1.0, "it is the fastest lane")]
+    if "flex" in lanes_of(target):
+        seconds = flex_seconds(rows, rate)
+        share = engine.stack.prices.share(target, target.endpoint.flex)
+        found.append(Way("flex", seconds, share, "rows that find no room there have time to be asked live"))
     if "batch" in lanes_of(target):
         seconds, why = batch_seconds(_past(), target.name, rows)
         found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
     return found
 
 
-def lane_for(wanted: Lane, lanes: list[Way], left: float, *, began: bool) -> tuple[bool, str]:
-    """Whether rows without an answer go into batches, and why, for people.
+def lane_for(wanted: Lane, lanes: list[Way], left: float, *, whole: float, began: bool) -> tuple[Named, str]:
+    """The lane of rows without an answer, and why, for people. Where ``began``, ``live`` stands for no batches.
 
     Args:
         wanted: the lane that the user named.
         lanes: the lanes that there are.
         left: seconds until the answers are wanted.
-        began: whether rows have stood in batches before.
+        whole: the same at the first command.
+        began: whether rows have been in the lane before.
 
     Raises:
         ConfigError: nothing was submitted before, and the time is too short for what the user wants.
     """
+    first: Named = "flex" if wanted == "flex" else "batch"
+    ahead = lanes if first == "flex" else on_the_way(lanes, whole)
     if began:
-        return stays("batch", lanes, left), ""
-    if wanted == "batch":
-        if not stays("batch", lanes, left):
-            need = spoken(leave_before(lanes))
+        return (first if stays(first, ahead, left) else "live"), ""
+    if wanted == first:
+        if not stays(first, ahead, left):
+            what, them = ("batches", "them") if first == "batch" else ("flex", "it")
+            need = spoken(leaves_at(first, ahead))
             raise ConfigError(
-                f"--within is too short for batches: rows must leave them {need} before the end, to be asked live, and "
-                f"{spoken(left)} are left; take --lane live, or give more time"
+                f"--within is too short for {what}: rows must leave {them} {need} before the end, to be asked live, "
+                f"and {spoken(left)} are left; take --lane live, or give more time"
             )
-        return True, ""
+        return first, ""
     choice = choose(lanes, left)
     if choice.lane is None:
         raise ConfigError(f"--within: {choice.reason}")
-    return choice.lane == "batch", f"--lane auto takes {choice.lane}: {choice.reason}"
-
-
-def leave_before(lanes: list[Way]) -> float:
-    """The seconds before the deadline at which rows leave their batches."""
-    return leaves_at("batch", lanes)
+    return choice.lane, f"--lane auto takes {choice.lane}: {choice.reason}"
 
 
 def _past() -> list[Past]:

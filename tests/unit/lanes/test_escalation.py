@@ -15,6 +15,7 @@ from flatout.lanes.escalation import (
     flex_seconds,
     leaves_at,
     live_seconds,
+    on_the_way,
     spoken,
     stays,
 )
@@ -70,7 +71,14 @@ def test_rows_leave_a_batch_while_the_next_lane_is_still_in_time() -> None:
     assert stays("batch", ALL, HOUR + SETTLE + 1)
     assert not stays("batch", ALL, HOUR + SETTLE)
     assert choose([LIVE, FLEX], HOUR + SETTLE).lane == "flex"
-    assert leaves_at("flex", ALL) == 10 * MINUTE
+    assert leaves_at("flex", ALL) == 10 * MINUTE + FLEX_ANSWER  # what is on its way is not paid twice
+
+
+def test_flex_takes_no_time_from_batches() -> None:
+    """Rows would leave their batches for a lane at the same price hours before those could end."""
+    assert on_the_way(ALL, DAY) == list(ALL)
+    assert on_the_way(ALL, 6 * HOUR) == [LIVE, BATCH]
+    assert leaves_at("batch", on_the_way(ALL, 6 * HOUR)) == 10 * MINUTE + SETTLE
 
 
 def test_rows_stay_where_there_is_nothing_faster() -> None:
@@ -132,7 +140,8 @@ def test_the_time_of_a_lane_grows_with_its_rows() -> None:
     """A million rows are not answered in the time of ten."""
     assert live_seconds(0, 5.0) == LIVE_ANSWER
     assert live_seconds(1_000, 10.0) == LIVE_ANSWER + 150.0
-    assert flex_seconds(1_000, 10.0) == FLEX_ANSWER + 150.0
+    assert flex_seconds(1_000, 10.0) == FLEX_ANSWER + 150.0 + live_seconds(1_000, 10.0)
+    assert flex_seconds(1_000, 10.0) > leaves_at("flex", [Way("live", live_seconds(1_000, 10.0), 1.0, "why")])
     assert live_seconds(1_000, None) > live_seconds(1_000, 10.0)
 
 

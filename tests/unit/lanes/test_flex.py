@@ -8,7 +8,7 @@ import json
 import pytest
 
 from flatout.errors import ConfigError, InvalidRequest
-from flatout.lanes.flex import in_flex
+from flatout.lanes.flex import check_flex
 from flatout.lanes.offers import lanes_of
 from flatout.prices import Prices
 from flatout.providers import codec_for
@@ -29,26 +29,20 @@ from .batch.support import target
 def test_the_provider_is_asked_for_its_flex_tier(provider: str, field: str) -> None:
     """The call would be billed at the live price."""
     where = target(provider)
-    call = in_flex(Call("x"), where)
+    call = Call("x", service_tier=where.endpoint.flex)
     assert json.loads(codec_for(where).encode(call).body)[field] == "flex"
-
-
-def test_a_flex_call_has_time() -> None:
-    """OpenAI says to allow 15 minutes: after five, the answer would be thrown away, and paid for."""
-    assert in_flex(Call("x"), target("openai")).timeout == 900.0
-    assert in_flex(Call("x", timeout=60.0), target("openai")).timeout == 60.0
 
 
 @pytest.mark.parametrize("call", [Call("x", service_tier="priority"), Call("x", extra={"service_tier": "priority"})])
 def test_a_call_with_another_tier_is_refused(call: Call) -> None:
     """One of the two wishes would be ignored in silence."""
     with pytest.raises(InvalidRequest, match="asks for 'priority', and the flex lane for 'flex'"):
-        in_flex(call, target("openai"))
+        check_flex(call, target("openai"))
 
 
 def test_a_call_that_asks_for_flex_itself_goes() -> None:
     """It wants the same."""
-    assert in_flex(Call("x", service_tier="flex"), target("openai")).service_tier == "flex"
+    check_flex(Call("x", service_tier="flex"), target("openai"))
 
 
 def test_a_provider_without_flex_is_refused_with_its_lanes() -> None:
@@ -56,7 +50,7 @@ def test_a_provider_without_flex_is_refused_with_its_lanes() -> None:
     with pytest.raises(
         ConfigError, match="anthropic has no flex lane that flatout knows: anthropic/m has live and batch"
     ):
-        in_flex(Call("x"), target("anthropic"))
+        check_flex(Call("x"), target("anthropic"))
 
 
 @pytest.mark.parametrize(

@@ -511,7 +511,7 @@ def test_rows_in_batches_are_not_asked_live(job: Job) -> None:
         ({"within": 300.0}, "--within is too short for batches: rows must leave them 18 min before the end"),
         ({"lane": "auto", "within": 60.0}, "no lane is in time: live needs 4 min, and 1 min are left"),
         ({"params": {"service_tier": "flex"}}, "leave service_tier=flex out"),
-        ({"model": "local"}, "the embedded model has no batches"),
+        ({"model": "local"}, "the embedded model has no batch lane"),
     ],
 )
 def test_what_the_lane_cannot_do_is_refused(job: Job, options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The targets that can be asked in batches, and the batches that a client can collect."""
+"""The targets that have lanes, and the batches that a client can collect."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from flatout.errors import ConfigError
 from flatout.values import Target
 
 
-def target_of(engine: Engine, model: str) -> Target:
-    """The target of a model that can be asked in batches.
+def target_of(engine: Engine, model: str, lane: str = "batch") -> Target:
+    """The target of a model that can be asked in a lane.
 
     Raises:
         ConfigError: it is a route, or the embedded model; or as for `flatout.providers.targets.Targets.target`.
     """
     if engine.targets.is_local(model):
-        raise ConfigError("the embedded model has no batches: leave --lane out, or use --lane live")
+        raise ConfigError(f"the embedded model has no {lane} lane: take live")
     if engine.targets.routes.find(model) is not None:
-        raise ConfigError(f"{model} is a route, and a batch goes to one target: name one of {_listed(engine, model)}")
+        raise ConfigError(
+            f"{model} is a route, and the {lane} lane takes one target: name one of {_listed(engine, model)}"
+        )
     return engine.targets.target(model)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -23,11 +24,20 @@ from .calls import as_data
 from .outset import Outset
 from .team import Team
 
+if TYPE_CHECKING:
+    from flatout.lanes.flex import FlexLane
+
 _log = logging.getLogger("flatout")
 
 
 def team_for(
-    options: RunOptions, made_with: ClientOptions, client: Client, store: RunFile, progress: Progress, name: str
+    options: RunOptions,
+    made_with: ClientOptions,
+    client: Client,
+    store: RunFile,
+    progress: Progress,
+    name: str,
+    flex: FlexLane | None = None,
 ) -> Team:
     """The workers of a run.
 
@@ -38,6 +48,7 @@ def team_for(
         store: the run file.
         progress: the run's counters.
         name: of the run, as no other has it.
+        flex: the flex lane, if the rows go there.
 
     Raises:
         ConfigError: the run is not one for several processes.
@@ -64,6 +75,8 @@ def team_for(
             otlp=None if otlp is None else otlp.reveal(),
             metrics=options.metrics is not None,
             workers=most,
+            flex=flex is not None,
+            flex_until=None if flex is None else flex.until,
         )
 
     return Team(

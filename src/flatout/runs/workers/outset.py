@@ -35,6 +35,8 @@ class Outset(Struct, array_like=True):
         otlp: the collector for telemetry.
         metrics: whether to tell the parent the metrics.
         workers: how many workers there are, which divide what one process may use.
+        flex: whether the rows go to the flex lane.
+        flex_until: when they go on in the live lane; Unix time. None for never.
     """
 
     client: dict[str, Any]
@@ -49,6 +51,8 @@ class Outset(Struct, array_like=True):
     otlp: str | None = None
     metrics: bool = False
     workers: int = 1
+    flex: bool = False
+    flex_until: float | None = None
 
     def __repr__(self) -> str:
         return "Outset(…)"  # headers and addresses may hold keys

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
@@ -36,6 +36,9 @@ from .channel import Channel
 from .messages import Report, decode_order
 from .outset import Outset
 from .remote import LentPurse, Outbox, RemoteFile, RemoteLog
+
+if TYPE_CHECKING:
+    from flatout.lanes.flex import FlexLane
 
 TOLD_EVERY = 0.1
 """Seconds between two reports of the counters while no row finishes."""
@@ -103,7 +106,7 @@ class Worker:
         tally = Tally(self._progress, client)
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
-            asking = partial(self._ask, client, tally, from_data(outset.output))
+            asking = partial(self._ask, client, tally, from_data(outset.output), _flex_lane(client, outset))
             rows = fan_out(self._rows(), asking, outset.window)
             async with recorded(client, self._file), aclosing(rows) as outcomes:
                 async for _ in outcomes:
@@ -128,10 +131,13 @@ class Worker:
             else:
                 yield given
 
-    async def _ask(self, client: Client, tally: Tally, output: Any, _: int, given: Given) -> None:
+    async def _ask(
+        self, client: Client, tally: Tally, output: Any, flex: FlexLane | None, _: int, given: Given
+    ) -> None:
         index, encoded = given
         notes = NotedAttempts(self._file, index)
-        result = await ask(client, call_of(encoded, output), index, under_way=self._under_way, notes=notes)
+        call, under_way = call_of(encoded, output), self._under_way
+        result = await ask(client, call, index, under_way=under_way, notes=notes, flex=flex)
         if result is None:
             self._outbox.report.dropped.append(index)
             return
@@ -173,6 +179,14 @@ class Worker:
         """The parent is gone, and with it everything that an answer could be written to."""
         if not self._ends:
             os._exit(1)
+
+
+def _flex_lane(client: Client, outset: Outset) -> FlexLane | None:
+    if not outset.flex:
+        return None
+    from flatout.lanes.flex import FlexLane
+
+    return FlexLane(client.engine, outset.flex_until)
 
 
 def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[object]:
