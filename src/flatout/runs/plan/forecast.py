@@ -71,14 +71,17 @@ class Watch:
             return None
 
     def heard(self, result: Result[Any] | None, work: Work) -> None:
-        """A row is over."""
-        if result is None:
-            return
+        """A row is over. Without a result it was dropped."""
+        if result is not None:
+            self.over(work, result.cost)
+
+    def over(self, work: Work, cost: float | None) -> None:
+        """A row has a result, which cost so many US dollars; None if that is not known."""
         self._over += 1
         per_call = self._forecast.per_call.get(work.call.model or self._model or "")
-        if self._cost is not None and per_call is not None and result.cost is not None:
+        if self._cost is not None and per_call is not None and cost is not None:
             size = self._estimator.need(work.call).input
-            renewed = self._cost.heard(size * per_call[0] + per_call[1], result.cost)
+            renewed = self._cost.heard(size * per_call[0] + per_call[1], cost)
             if renewed is not None and self._forecast.cost is not None:
                 least, most = dollars(self._forecast.cost.p10), dollars(self._forecast.cost.p90)
                 self._tell(f"the rows that the plan left will cost about ${dollars(renewed)}, not ${least} to ${most}")

@@ -13,6 +13,9 @@ from .remote import OWN
 STATE = Item.__struct_fields__.index("state")
 """The place of the state among the values of an Item."""
 
+COST = Item.__struct_fields__.index("cost")
+"""The place of the cost."""
+
 MOST_DEATHS = 3
 """Workers that may die over one row."""
 

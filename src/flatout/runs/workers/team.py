@@ -17,7 +17,7 @@ from flatout.store import RunFile
 from flatout.tasks.closing import reading
 
 from .counters import add_up, over
-from .given import MOST_DEATHS, STATE, Given
+from .given import COST, MOST_DEATHS, STATE, Given
 from .member import GRACE, Answers, Member
 from .messages import Account, Report
 from .outset import Outset
@@ -46,6 +46,7 @@ class Team:
         progress: the run's counters.
         keep_prompts: whether the run file keeps the rows and the rendered calls.
         metrics: the port that serves the workers' metrics to Prometheus, added up.
+        heard: hears of each row that has a result, and what it cost.
         leave: removes what the workers shared; called last of all.
 
     Attributes:
@@ -64,6 +65,7 @@ class Team:
         progress: Progress,
         keep_prompts: bool,
         metrics: int | None = None,
+        heard: Callable[[Work, float | None], None] | None = None,
         leave: Callable[[], object] = lambda: None,
     ) -> None:
         self.sent = 0
@@ -76,6 +78,7 @@ class Team:
         self._progress = progress
         self._keep_prompts = keep_prompts
         self._port = metrics
+        self._heard = heard
         self._metrics: Together | None = None
         self._leave = leave
         self._members: dict[int, Member] = {}  # by their numbers
@@ -245,6 +248,9 @@ class Team:
     def _write(self, member: Member, report: Report) -> None:
         """Write rows down that have ended."""
         rows, keep = member.rows, self._keep_prompts
+        if self._heard is not None:
+            for item in report.items:
+                self._heard(rows[item[0]].work, item[COST])
         commit = self._store.finish_all([rows.pop(item[0]).complete(item, keep_prompts=keep) for item in report.items])
         states = [item[STATE] for item in report.items]
         member.uncommitted += len(states)
