@@ -152,7 +152,8 @@ def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path) -> None:
         assert server.received == 0
 
 
-def test_a_run_that_leaves_its_forecast_says_so_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_that_leaves_its_forecast_says_so_once(tmp_path: Path, workers: str) -> None:
     """A bill of many times the forecast would come as a surprise."""
     questions(tmp_path, 400)
     words = ["short"]
@@ -164,6 +165,6 @@ def test_a_run_that_leaves_its_forecast_says_so_once(tmp_path: Path) -> None:
         priced(tmp_path, server)
         plan(tmp_path, server)
         words[:] = ["long"] * 400
-        done = flatout("run", *JOB, *server.options(), *PLENTY, folder=tmp_path)
+        done = flatout("run", *JOB, *server.options(), *PLENTY, "--workers", workers, folder=tmp_path)
         assert done.code == 0, done.err
         assert done.err.count("the rows that the plan left will cost about $") == 1

@@ -11,10 +11,12 @@ from flatout.errors import ConfigError
 from . import figures, options
 from .asked import Asked
 from .exit_codes import FAILED, INTERRUPTED
-from .run import run, runner_of
+from .run import OPTIONS as OF_A_LANE
+from .run import begin, in_lane, runner_of
 from .terminal import clean, is_live, say, sentence, show, show_json
 
 if TYPE_CHECKING:
+    from flatout.runs.job import Lane
     from flatout.runs.plan.planner import Planner
     from flatout.values.plan import Plan
 
@@ -27,6 +29,8 @@ $ flatout plan mails.csv -o labels.csv -m openai/gpt-5-mini \\
 $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini --dry-run
 $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
     --confirm-above 10
+$ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
+    --lane auto --within 24h
 
 [bold]The sample is kept[/bold]: run the same command with [bold]run[/bold] in the place of [bold]plan[/bold], and \
 its rows are not asked again.
@@ -41,6 +45,7 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 OPTIONS = (
+    *OF_A_LANE,
     _option("sample", options.Sample, "50"),
     _option("sample_budget", options.SampleBudget, 1.0),
     _option("dry_run", options.DryRun, False),
@@ -48,12 +53,16 @@ OPTIONS = (
     _option("confirm_above", options.ConfirmAbove, None),
     _option("json", options.AsJson, False),
 )
-"""The options that a run does not have."""
+"""The options of lanes, and those that a run does not have."""
 
 
 def plan(
     asked: Asked,
     *,
+    lane: Lane,
+    within: str | None,
+    detach: bool,
+    keep_files: bool,
     sample: str,
     sample_budget: float,
     dry_run: bool,
@@ -73,12 +82,13 @@ def plan(
         raise ConfigError(
             "--dry-run asks nothing, so it cannot go on with the run: leave out --yes and --confirm-above"
         )
+    asked = in_lane(asked, lane, within, detach=detach, keep_files=keep_files)
     planner = _planner(asked, sample, sample_budget, dry_run=dry_run)
     try:
         made = _planned(planner, asked)
     except NothingLeft as nothing:
         say(f"flatout: {sentence(nothing)}")
-        return run(asked) if goes_on else 0
+        return begin(asked) if goes_on else 0
     if made is None:
         return INTERRUPTED
     _tell(made, json=json, beside_answers=goes_on and asked.job.output in (None, "-"))
@@ -87,7 +97,7 @@ def plan(
     if not goes_on:
         return 0
     if yes or _confirmed(made, confirm_above or 0.0):
-        return run(asked)
+        return begin(asked)
     say(f"flatout: {_kept(made, planner)}")
     return FAILED
 

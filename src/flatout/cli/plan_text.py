@@ -40,7 +40,10 @@ def _headline(plan: Plan) -> str:
 
 
 def _taking(plan: Plan) -> str:
-    return "" if plan.seconds is None else f", {time(plan.seconds)}"
+    if plan.seconds is not None:
+        return f", {time(plan.seconds)}"
+    promised = [lane.within for model in plan.models for lane in model.lanes if lane.name == plan.lane and lane.within]
+    return f", within {figures.duration(max(promised))}" if promised else ""
 
 
 def _name(plan: Plan, model: ModelPlan) -> str:
@@ -54,6 +57,8 @@ def _name(plan: Plan, model: ModelPlan) -> str:
 
 
 def _whole(plan: Plan) -> Iterator[Fact]:
+    if plan.lane != "live" or plan.why:
+        yield "lane", clean(plan.why or plan.lane)
     if plan.measured:
         failed = sum(count for model in plan.models for count in model.failures.values())
         kept = " and kept" if plan.asked > failed else ""

@@ -80,17 +80,26 @@ def run(
     One row in, one answer or named error out, in the same order.
     A run can be interrupted at any time, and continues where it was.
     """
+    return begin(in_lane(asked, lane, within, detach=detach, keep_files=keep_files))
+
+
+def in_lane(asked: Asked, lane: Lane, within: str | None, *, detach: bool, keep_files: bool) -> Asked:
+    """What a command line asks for, with its options of lanes."""
     from msgspec.structs import replace
 
     from flatout.config.settings import age
 
+    seconds = age("--within", within)
+    return asked._replace(job=replace(asked.job, lane=lane, within=seconds, detach=detach, keep_files=keep_files))
+
+
+def begin(asked: Asked) -> int:
+    """Run a job, and report how it ended. Returns the exit code."""
     from . import logs
     from .before import Before
     from .progress import choose
 
-    seconds = age("--within", within)
-    job = replace(asked.job, lane=lane, within=seconds, detach=detach, keep_files=keep_files)
-    asked, quiet = asked._replace(job=job), asked.quiet
+    job, quiet = asked.job, asked.quiet
     display = choose(quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
     runner = runner_of(asked)
     if not quiet and (what := _patience(job.source)):

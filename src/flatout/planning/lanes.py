@@ -17,7 +17,7 @@ from flatout.lanes.past import WORD, recalled, seconds_of_alike
 from flatout.prices import USUAL, Prices
 from flatout.providers.registry import BUILT_IN, origin
 from flatout.values import Result, Target, Usage
-from flatout.values.plan import Lane, Range
+from flatout.values.plan import Lane, Plan, Range
 
 from .survey import Part
 
@@ -94,6 +94,28 @@ def lanes(part: Part[Any], measured: Measured, rows: int, in_flex: Callable[[], 
         return (measured.beside("live"),)
     target = part.target
     return measured.beside("live"), _flex(target, measured, in_flex), _batch(target, measured, rows)
+
+
+def in_lane(plan: Plan, lane: str, why: str) -> Plan:
+    """A plan, which is about the live lane, for a job that takes another lane.
+
+    Args:
+        plan: the plan.
+        lane: the lane.
+        why: why it takes this lane.
+    """
+    if lane == "live":
+        return replace(plan, why=why)
+    there = [next((each for each in model.lanes if each.name == lane), Lane(name=lane)) for model in plan.models]
+    costs = [(each.cost, model.cost) for each, model in zip(there, plan.models, strict=True)]
+    cost, seconds = plan.cost, [each.seconds for each in there if each.seconds is not None]
+    if cost is not None and all(one is not None for one, _ in costs):
+        live = sum(other.p50 for _, other in costs if other is not None)
+        cost = cost.times(sum(one.p50 for one, _ in costs if one is not None) / live if live else 1.0)
+    else:
+        cost = None
+    longest = max(seconds, key=lambda each: each.p50) if len(seconds) == len(there) and seconds else None
+    return replace(plan, lane=lane, why=why, cost=cost, seconds=longest)
 
 
 def _flex(target: Target, measured: Measured, in_flex: Callable[[], Range | None]) -> Lane:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flatout.lanes.flex import FlexLane
 
     from .batched import Batched
+    from .plan.forecast import Watch
     from .workers.team import Team
 
 _log = logging.getLogger("flatout")
@@ -241,20 +242,33 @@ class Runner(Opened):
         from .workers.assembly import team_for  # loaded for those who want it
 
         assert self._made_with is not None
-        return team_for(self.options, self._made_with, client, store, self.progress, str(self.run_file), flex)
+        watch = self._watch(client, flex)
+        name = str(self.run_file)
+        return team_for(
+            self.options,
+            self._made_with,
+            client,
+            store,
+            self.progress,
+            name,
+            flex,
+            None if watch is None else watch.over,
+        )
 
     def _alone(self, client: Client, store: RunFile, flex: FlexLane | None = None) -> Alone:
-        return Alone(client, store, self.options, self.progress, self._warn, self._watch(client), flex)
+        watch = self._watch(client, flex)
+        return Alone(
+            client, store, self.options, self.progress, self._warn, None if watch is None else watch.heard, flex
+        )
 
-    def _watch(self, client: Client) -> Heard | None:
+    def _watch(self, client: Client, flex: FlexLane | None) -> Watch | None:
         """What compares the run with its plan; None if it was not planned."""
         if self._forecast is None:
             return None
         from .plan.forecast import Watch
 
-        loop, progress = asyncio.get_running_loop(), self.progress
-        watch = Watch.of(self._forecast, client.model, lambda: loop.time() - progress.started, self._warn)
-        return None if watch is None else watch.heard
+        loop, progress, lane = asyncio.get_running_loop(), self.progress, "live" if flex is None else "flex"
+        return Watch.of(self._forecast, lane, client.model, lambda: loop.time() - progress.started, self._warn)
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""

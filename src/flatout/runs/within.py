@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from flatout.client import Client
-from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.lanes.escalation import Way, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
 from flatout.lanes.offers import Lane as Named
 from flatout.lanes.offers import lanes_of
-from flatout.lanes.past import Past, batch_seconds, recall
+from flatout.lanes.past import batch_seconds, recalled
 from flatout.store import RunFile
 
 from .job import Lane
@@ -54,7 +53,7 @@ def ways(client: Client, model: str | None, rows: int) -> list[Way]:
         share = engine.stack.prices.share(target, target.endpoint.flex)
         found.append(Way("flex", seconds, share, "rows that find no room there have time to be asked live"))
     if "batch" in lanes_of(target):
-        seconds, why = batch_seconds(_past(), target.name, rows)
+        seconds, why = batch_seconds(recalled(), target.name, rows)
         found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
     return found
 
@@ -89,10 +88,3 @@ def lane_for(wanted: Lane, lanes: list[Way], left: float, *, whole: float, began
     if choice.lane is None:
         raise ConfigError(f"--within: {choice.reason}")
     return choice.lane, f"--lane auto takes {choice.lane}: {choice.reason}"
-
-
-def _past() -> list[Past]:
-    try:
-        return recall(state_folder())
-    except ConfigError:  # without a home folder, nothing is learnt
-        return []

@@ -111,8 +111,10 @@ class Plan(Struct, frozen=True, kw_only=True):
         too_long: calls that do not fit their model's context.
         spent: US dollars that the sample cost, as far as it is known; None if nothing is known.
         unpriced: calls of the sample that may have cost an unknown amount, which ``spent`` lacks.
-        cost: US dollars for what is left; None if a price is not known.
-        seconds: the time for what is left, with all models at once.
+        cost: US dollars for what is left, in its lane; None if a price is not known.
+        seconds: the time for what is left, with all models at once; None if nobody knows it.
+        lane: the lane that the job takes: ``live``, ``flex`` or ``batch``.
+        why: why it takes this lane, in words; "" if the user named it.
         models: the parts of the models, in the order in which they appear.
         assumed: what the forecast rests on and does not know, one sentence each.
         measured: whether a sample was asked; False for a dry run.
@@ -129,6 +131,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     cost: Range | None = None
     seconds: Range | None = None
+    lane: str = "live"
+    why: str = ""
     models: tuple[ModelPlan, ...] = ()
     assumed: tuple[str, ...] = ()
     measured: bool = True

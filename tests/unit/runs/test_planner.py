@@ -11,10 +11,12 @@ import pytest
 from flatout import Client, ConfigError, Limits
 from flatout.planning.size import SampleSize
 from flatout.runs.job import RunEnd, RunOptions
+from flatout.runs.plan.forecast import Watch, fact_of
 from flatout.runs.plan.planner import Planner
 from flatout.runs.runner import Runner
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
-from flatout.values.plan import Plan
+from flatout.values.plan import Plan, Range
+from tests.support.batch_wire import BatchWire
 from tests.support.virtual_store import store_on_virtual_time
 
 PRICES = {"prices": {"sim/m": {"input": 1.0, "output": 4.0}}}
@@ -34,22 +36,24 @@ class Job:
         self.output = folder / "out.jsonl"
         self.run_file = folder / "out.jsonl.flatout"
         self.provider = ProviderModel(provider or ProviderSettings(latency=0.5))
-        self.made = {"config": PRICES, "limits": Limits(rpm=600), **made}
+        self.made = {"base_url": "http://sim/v1", "config": PRICES, "limits": Limits(rpm=600), **made}
         self.source.write_text("".join(json.dumps({"prompt": f"prompt {n}"}) + "\n" for n in range(100)))
 
     def runner(self, **options: Any) -> Runner:
         def client() -> Client:
-            return Client("m", base_url="http://sim/v1", transport=SimulatedTransport(self.provider), **self.made)
+            return Client(**{"model": "m", "transport": SimulatedTransport(self.provider), **self.made})
 
         return Runner(RunOptions(source=str(self.source), output=str(self.output), **options), client)
 
-    def plan(self, sample: int = 20, **options: Any) -> Plan | None:
+    def plan(self, sample: int = 20, *, dry_run: bool = False, **options: Any) -> Plan:
         async def main() -> Plan | None:
-            planner = Planner(self.runner(**options), SampleSize.of(sample), 1.0, dry_run=False)
+            planner = Planner(self.runner(**options), SampleSize.of(sample), 1.0, dry_run=dry_run)
             planner.prepare()
             return await planner.run()
 
-        return run_virtual(main())
+        plan = run_virtual(main())
+        assert plan is not None
+        return plan
 
     def run(self, **options: Any) -> RunEnd:
         async def main() -> RunEnd:
@@ -72,17 +76,16 @@ def test_a_plan_without_an_answer_leaves_no_run_file(tmp_path: Path) -> None:
     """Somebody who mends a wrong parameter would be told that the file belongs to another job."""
     job = Job(tmp_path, ProviderSettings(faults=Faults(invalid=1.0)))
     plan = job.plan()
-    assert plan is not None
     assert (plan.asked, plan.spent) == (8, 0.0)
     assert not job.run_file.exists()
     job.provider = ProviderModel(ProviderSettings(latency=0.5))
-    assert job.plan(params={"temperature": 0}) is not None
+    assert job.plan(params={"temperature": 0}).spent
 
 
 def test_a_plan_keeps_the_run_file_that_was_there(tmp_path: Path) -> None:
     """Answers that were paid for would be deleted, because a later plan asked nothing."""
     job = Job(tmp_path)
-    assert job.plan() is not None
+    job.plan()
     job.made["config"] = {}
     with pytest.raises(ConfigError, match="price"):
         job.plan()
@@ -95,6 +98,74 @@ def test_an_unknown_cost_of_the_sample_keeps_its_answers(tmp_path: Path) -> None
     """What may have been paid for would be asked again."""
     job = Job(tmp_path, config={}, allow_unknown_price=True)
     plan = job.plan()
-    assert plan is not None
     assert (plan.asked, plan.spent, plan.unpriced) == (20, None, 20)
     assert job.run_file.exists()
+
+
+OPENAI = {"model": "openai/gpt-5-mini", "base_url": None, "api_key": "k", "config": {}}
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "sample"])
+@pytest.mark.parametrize(
+    ("lane", "within", "taken", "why"),
+    [
+        ("live", None, "live", ""),
+        ("flex", None, "flex", ""),
+        ("batch", None, "batch", ""),
+        ("batch", 2 * DAY, "batch", ""),
+        (
+            "auto",
+            2 * DAY,
+            "batch",
+            "--lane auto takes batch: batch costs half of the live price; the provider promises",
+        ),
+        ("auto", 7_200.0, "flex", "--lane auto takes flex: flex costs half of the live price; "),
+        ("auto", 300.0, "live", "--lane auto takes live: live costs the live price; "),
+    ],
+)
+def test_a_plan_names_the_lane_that_the_run_takes(
+    tmp_path: Path, lane: str, within: float | None, taken: str, why: str, dry_run: bool
+) -> None:
+    """The figures of another lane would be confirmed than the one that is then paid for."""
+    plan = Job(tmp_path, **OPENAI).plan(dry_run=dry_run, lane=lane, within=within)
+    assert (plan.lane, plan.why[: len(why)], bool(plan.why)) == (taken, why, bool(why))
+    mine = next(each for each in plan.models[0].lanes if each.name == taken)
+    assert plan.cost is not None
+    assert mine.cost is not None
+    assert plan.cost.p90 == pytest.approx(mine.cost.p90)
+    assert plan.seconds == mine.seconds
+
+
+def test_a_time_that_is_too_short_is_refused_before_the_sample(tmp_path: Path) -> None:
+    """A sample would be paid for, for a run that is refused."""
+    job = Job(tmp_path, **OPENAI)
+    with pytest.raises(ConfigError, match="--within is too short for batches"):
+        job.plan(lane="batch", within=600.0)
+    assert job.provider.stats()["received"] == 0
+    assert not job.run_file.exists()
+
+
+def test_a_run_in_another_lane_is_not_held_against_the_forecast() -> None:
+    """Half the price would be told as a forecast that was wrong."""
+    told: list[str] = []
+    fact = fact_of(Plan(calls=100, left=100, cost=Range(1.0, 2.0, 3.0)), {})
+    for lane, there in (("live", True), ("flex", False)):
+        assert (Watch.of(fact, lane, "m", lambda: 0.0, told.append) is not None) is there
+
+
+def test_the_forecast_of_a_lane_has_its_price(tmp_path: Path) -> None:
+    """Each row of the flex lane would be held against the live price."""
+    live = Job(tmp_path, **OPENAI).plan(dry_run=True)
+    flex = Job(tmp_path, **OPENAI).plan(dry_run=True, lane="flex")
+    assert fact_of(live, {"m": (1.0, 2.0)})["per_call"] == {"m": (1.0, 2.0)}
+    assert fact_of(flex, {"m": (1.0, 2.0)})["per_call"]["m"] == pytest.approx((0.5, 1.0))
+
+
+def test_rows_that_stand_in_batches_are_not_asked_for_a_plan(tmp_path: Path) -> None:
+    """They would be paid for twice: live, and in their batch."""
+    job = Job(tmp_path, **OPENAI, transport=BatchWire())
+    assert job.run(lane="batch", detach=True).batches == 1
+    with pytest.raises(ConfigError, match=r"100 rows of .* stand in batches"):
+        job.plan(lane="batch")
+    assert job.run(lane="batch", detach=True).batches == 1

@@ -21,20 +21,30 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
     Attributes:
         left: how many rows that were.
+        lane: the lane that it is about.
         cost: US dollars for them.
         seconds: the time for them.
         per_call: for each model, US dollars for each unit of a prompt's size, and for each call beside that.
     """
 
     left: int
+    lane: str = "live"
     cost: Range | None = None
     seconds: Range | None = None
     per_call: dict[str, tuple[float, float]] = {}
 
 
 def fact_of(plan: Plan, per_call: Mapping[str, tuple[float, float]]) -> Any:
-    """What the run file keeps of a plan."""
-    made = Forecast(left=plan.left, cost=plan.cost, seconds=plan.seconds, per_call=dict(per_call))
+    """What the run file keeps of a plan.
+
+    Args:
+        plan: the plan.
+        per_call: for each model, what a call costs in the live lane.
+    """
+    live = sum(model.cost.p50 for model in plan.models if model.cost is not None)
+    share = plan.cost.p50 / live if plan.lane != "live" and plan.cost is not None and live else 1.0
+    costs = {model: (size * share, beside * share) for model, (size, beside) in per_call.items()}
+    made = Forecast(left=plan.left, lane=plan.lane, cost=plan.cost, seconds=plan.seconds, per_call=costs)
     return msgspec.to_builtins(made)
 
 
@@ -62,13 +72,14 @@ class Watch:
 
     @classmethod
     def of(
-        cls, fact: Any, model: str | None, elapsed: Callable[[], float], tell: Callable[[str], None]
+        cls, fact: Any, lane: str, model: str | None, elapsed: Callable[[], float], tell: Callable[[str], None]
     ) -> Watch | None:
-        """A watch over the forecast in a run file; None if there is none."""
+        """A watch over the forecast in a run file; None if there is none for this lane."""
         try:
-            return None if fact is None else cls(msgspec.convert(fact, Forecast), model, elapsed, tell)
+            forecast = None if fact is None else msgspec.convert(fact, Forecast)
         except msgspec.ValidationError:  # of another version
             return None
+        return None if forecast is None or forecast.lane != lane else cls(forecast, model, elapsed, tell)
 
     def heard(self, result: Result[Any] | None, work: Work) -> None:
         """A row is over. Without a result it was dropped."""

@@ -12,6 +12,7 @@ from flatout.durable.run import Stored
 from flatout.errors import ConfigError
 from flatout.planning.asking import Allowance
 from flatout.planning.calls import expected_cost, sampled
+from flatout.planning.lanes import in_lane
 from flatout.planning.outlook import Outlook, check_priced
 from flatout.planning.size import SampleSize
 from flatout.planning.survey import AT_ONCE, Given, Survey
@@ -23,6 +24,7 @@ from flatout.values import Result
 from flatout.values.plan import Plan
 
 from .forecast import fact_of
+from .lane import Taken, check_none_in_batches, lane_of
 
 
 class Planner:
@@ -90,13 +92,15 @@ class Planner:
         loop = asyncio.get_running_loop()
         if self._dry_run:
             await survey.look(self._given())
+            taken = await self._lane(survey)
             await client.close()
             dry = Outlook(engine, survey, size, None, later=True)
-            return await asyncio.to_thread(dry.plan, loop.time(), survey.finished)
+            return in_lane(await asyncio.to_thread(dry.plan, loop.time(), survey.finished), *taken)
         try:
             async with self._runner.open_for_sample(), client:
                 await survey.look(self._given())
                 check_priced(engine, list(survey.parts.values()))
+                taken = await self._lane(survey)
                 self._allowance = allowance = Allowance(self._usd, expected_cost(engine, survey))
                 unknown = await self._known(sampled(survey, size), allowance)
                 await self._ask(unknown, allowance)
@@ -105,12 +109,23 @@ class Planner:
                 self._is_over = True
                 finished = survey.finished + len(allowance.new)
                 outlook = Outlook(engine, survey, size, allowance, later=True)
-                plan = await asyncio.to_thread(outlook.plan, loop.time(), finished)
+                plan = in_lane(await asyncio.to_thread(outlook.plan, loop.time(), finished), *taken)
                 self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
                 return plan
         finally:
             if not self._holds_something:  # a file would only stand in the way of another job with the same output
                 await asyncio.to_thread(self._runner.discard_new)
+
+    async def _lane(self, survey: Survey[Work]) -> Taken:
+        """The lane that the run takes.
+
+        Raises:
+            ConfigError: rows stand in batches, or the time is too short.
+        """
+        runner = self._runner
+        if not self._dry_run:
+            check_none_in_batches(runner.options, runner.client, runner.store, str(runner.run_file))
+        return await lane_of(runner.options, runner.client, survey.calls - survey.finished)
 
     @property
     def _holds_something(self) -> bool:

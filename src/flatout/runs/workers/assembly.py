@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from .team import Team
 
 if TYPE_CHECKING:
     from flatout.lanes.flex import FlexLane
+    from flatout.runs.work import Work
 
 _log = logging.getLogger("flatout")
 
@@ -38,6 +40,7 @@ def team_for(
     progress: Progress,
     name: str,
     flex: FlexLane | None = None,
+    heard: Callable[[Work, float | None], None] | None = None,
 ) -> Team:
     """The workers of a run.
 
@@ -49,6 +52,7 @@ def team_for(
         progress: the run's counters.
         name: of the run, as no other has it.
         flex: the flex lane, if the rows go there.
+        heard: hears of each row that has a result, and what it cost.
 
     Raises:
         ConfigError: the run is not one for several processes.
@@ -88,6 +92,7 @@ def team_for(
         progress=progress,
         keep_prompts=options.keep_prompts,
         metrics=options.metrics,
+        heard=heard,
         leave=partial(forget, name, cache_folder() / "limits"),
     )
 
