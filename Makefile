@@ -27,7 +27,7 @@ BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint docs picture lock bench soak dist clean
+.PHONY: help demo test check lint types rules docs picture lock bench soak dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,9 +45,14 @@ check: lint ## the fast part of it: no network, no embedded model
 	$(PYTEST) --ignore tests/integration --ignore tests/crash
 
 lint: $(VENV)/.dev ## style, types, import rules, licences of what is installed, and the workflows
+	@$(MAKE) --no-print-directory --jobs 2 types rules
+
+types:
+	$(BIN)/mypy
+
+rules:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python tests/licences.py
