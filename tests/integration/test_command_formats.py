@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.command_samples import PLENTY, Done, Provider, flatout, is_answer, provider, side_by_side
+from tests.support.command_samples import PLENTY, Done, Provider, flatout, is_answer, provider
+from tests.support.quick_commands import quick
 
 ANSWER = ["answer", "error", "finish_reason", "model", "input_tokens", "output_tokens", "cost", "attempts", "seconds"]
 TEXTS = ["How far is the Moon?", "Kolik váží slon? 🐘", 'He said: "a,b;\tc"', "two\nlines", "  spaces  ", "5"]
@@ -149,7 +150,7 @@ def server() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def written(server: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Done, bytes]]:
-    """Every case in every format, side by side."""
+    """Every case in every format, each in a process that starts at once."""
     places = tmp_path_factory.mktemp("formats")
 
     def convert(both: tuple[str, str]) -> tuple[Done, bytes]:
@@ -160,12 +161,12 @@ def written(server: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict[
             (folder / case.name).write_bytes(case.content)
         output = [] if to == "stdout" else ["-o", f"out.{to}"]
         options = (*case.options, *server.options(), *PLENTY)
-        done = flatout(
-            *("run", case.name, *output, *options), folder=folder, stdin=case.content if case.name == "-" else None
-        )
+        piped = case.content if case.name == "-" else None
+        done = run("run", case.name, *output, *options, folder=folder, stdin=piped)
         return done, done.out.encode() if to == "stdout" else (folder / f"out.{to}").read_bytes()
 
-    return dict(zip(BOTH, side_by_side(convert, BOTH), strict=True))
+    with quick(tmp_path_factory.mktemp("quick")) as run:
+        return {both: convert(both) for both in BOTH}
 
 
 @pytest.mark.parametrize(("name", "to"), BOTH)

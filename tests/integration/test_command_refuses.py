@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.command_samples import Done, Provider, flatout, obey_permissions, provider, side_by_side
+from tests.support.command_samples import Done, Provider, flatout, obey_permissions, provider
+from tests.support.quick_commands import quick
 
 
 class Case(NamedTuple):
@@ -212,24 +213,20 @@ def server() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def refusals(server: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refusal]:
-    """Every case, side by side."""
+    """Every case, each in a process that starts at once."""
     places = tmp_path_factory.mktemp("refused")
 
     def refused(case: Case) -> Refusal:
         folder = folder_for(case, places / str(id(case)))
+        (folder / "said").touch()
         before = {path.name for path in folder.rglob("*")}
         options = f"{case.run} {case.options}".split()
         reach = server.options() if case.server and "-m" not in options else []
-        done = flatout(
-            *("run", *options, *reach),
-            folder=folder,
-            stdin=case.stdin,
-            prepare=obey_permissions,
-            env={"TMPDIR": str(folder)},
-        )
+        done = run("run", *options, *reach, folder=folder, stdin=case.stdin)
         return Refusal(done, before, {path.name for path in folder.rglob("*")})
 
-    return dict(zip(CASES, side_by_side(refused, CASES.values()), strict=True))
+    with quick(tmp_path_factory.mktemp("quick"), obey_permissions) as run:
+        return {name: refused(case) for name, case in CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -61,11 +62,15 @@ class Warm:
 
     Args:
         victim: a module whose ``prepare`` is called with what `start` gets as ``given``, in the new process.
+        rights: called in the process that forks before it runs Python: what it gives up, none of them has.
     """
 
-    def __init__(self, victim: str) -> None:
+    def __init__(self, victim: str, rights: Callable[[], None] | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.warm", victim], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tests.support.warm", victim],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=rights,
         )
 
     def start(self, *arguments: str, folder: Path, key: str = "none", given: Any = None) -> Process:
