@@ -18,6 +18,9 @@ from .batch.format import BatchFormat
 Lane = Literal["live", "flex", "batch"]
 """How a row is answered, from the fastest to the cheapest."""
 
+Wanted = Literal["live", "flex", "batch", "auto"]
+"""The lane that a user asks for; ``auto`` is the cheapest one that is in time."""
+
 Kind = Literal["chat", "responses", "embeddings"]
 """What rows ask for."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from flatout.client import Client
 from flatout.durable.records import item_of
 from flatout.lanes.batch.lane import BatchLane
-from flatout.lanes.escalation import SETTLE
+from flatout.lanes.batch.rounds import Rounds
 from flatout.values import Result
 
 from .alone import exporting_to
@@ -65,6 +65,7 @@ class Batched:
         self._warn = warn
         self.lane = BatchLane(client.engine, store.ledger, name, self._keep)
         self._tally: Tally | None = None
+        self._rounds: Rounds | None = None
         self._stops = 0
         self._collects = False
         self._task: asyncio.Task[Any] | None = None
@@ -94,7 +95,7 @@ class Batched:
         async with exporting_to(self._client, self._options, self._warn):
             self._tally = Tally(self._progress, self._client)
             try:
-                return await self._rounds(pending, leave_at)
+                return await self._rounds_of(pending).go(leave_at)
             except asyncio.CancelledError:
                 if self._stops < 2:
                     raise
@@ -134,29 +135,15 @@ class Batched:
         finally:
             self._tally.leave()
 
-    async def _rounds(self, pending: Pending, leave_at: float | None) -> bool:
-        lane, first = self.lane, True
-        await lane.begin()
-        while True:
-            leaves = leave_at is not None and lane.now() >= leave_at
-            if leaves:
-                await self._leave()
+    def _rounds_of(self, pending: Pending) -> Rounds:
+        async def walk(first: bool) -> None:
             await self._walk(pending, first=first)
-            first = False
-            if not self._options.keep_files:
-                await lane.clear()
-            await lane.learn()
-            if leaves or self._stops or self._options.detach or not lane.waits:
-                return leaves and not self._stops
-            await lane.wait(leave_at)
 
-    async def _leave(self) -> None:
-        """Cancel all batches, and wait a while for what is finished of them. Nothing more is submitted."""
-        await self.lane.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE):
-                await self.lane.finish()
-        self.lane.stop()
+        options = self._options
+        self._rounds = Rounds(self.lane, walk, detach=options.detach, keep_files=options.keep_files)
+        if self._stops:
+            self._rounds.stop()
+        return self._rounds
 
     async def _walk(self, pending: Pending, *, first: bool) -> None:
         async with aclosing(pending(first)) as works:
@@ -167,6 +154,8 @@ class Batched:
         """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
         self._stops += 1
         self.lane.stop()
+        if self._rounds is not None:
+            self._rounds.stop()
         if (self._stops == 2 or self._collects) and self._task is not None:
             self._task.cancel()
 

@@ -156,8 +156,7 @@ class Runner(Opened):
     async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
         """Ask in batches, and live what would not be in time there."""
         from flatout.lanes.escalation import leaves_at, on_the_way
-
-        from .within import lane_for
+        from flatout.lanes.within import lane_for
 
         lanes, until = await self._lanes(client, store)
         batched = self._asks = self._batched(client, store)
@@ -189,8 +188,7 @@ class Runner(Opened):
         if self.options.lane != "flex":
             return None
         from flatout.lanes.flex import FlexLane
-
-        from .within import lane_for
+        from flatout.lanes.within import lane_for
 
         lanes, until = await self._lanes(client, store)
         if until is None:
@@ -211,11 +209,11 @@ class Runner(Opened):
 
     async def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
         """The lanes that there are, and until when the answers are wanted."""
-        from .within import deadline, ways
+        from flatout.lanes.within import deadline, ways
 
         await client.engine.stack.prices.load()
         rows = self._left() or 0
-        lanes = ways(client, self.options.model, rows)
+        lanes = ways(client.engine, self.options.model, rows)
         if self.options.within is None:
             return lanes, None
         now = _wall()

@@ -9,8 +9,8 @@ import pytest
 
 from flatout import Client
 from flatout.lanes.offers import lanes_of
+from flatout.lanes.within import ways
 from flatout.providers.registry import BUILT_IN
-from flatout.runs.within import ways
 from flatout.testing import ProviderModel, SimulatedTransport
 from flatout.values import Usage
 
@@ -46,7 +46,7 @@ def shares(provider: str, prices: dict[str, Any]) -> dict[str, dict[str, float |
                 "plan": {
                     lane: None if cost is None else cost.p50 / planned["live"].p50 for lane, cost in planned.items()
                 },
-                "auto": {way.lane: way.share for way in ways(client, model, 3)},
+                "auto": {way.lane: way.share for way in ways(client.engine, model, 3)},
                 "there": dict.fromkeys(lanes_of(target)),
             }
 
@@ -103,6 +103,6 @@ def test_the_share_of_a_model_that_no_list_has_is_known() -> None:
         async with Client(
             "openai/gpt-of-tomorrow", api_key="k", transport=SimulatedTransport(ProviderModel())
         ) as client:
-            return next(way.share for way in ways(client, None, 3) if way.lane == "batch")
+            return next(way.share for way in ways(client.engine, None, 3) if way.lane == "batch")
 
     assert asyncio.run(main()) == 0.5

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from flatout.client import Client
+from flatout.lanes.within import lane_for, ways
 from flatout.runs import lane
 from flatout.runs.job import RunOptions
-from flatout.runs.within import lane_for, ways
 from flatout.store import RunFile
 
 
@@ -34,7 +34,7 @@ async def lane_of(options: RunOptions, client: Client, rows: int) -> Taken:
     if options.lane == "live" or options.within is None:
         return Taken(options.lane)
     await client.engine.stack.prices.load()
-    lanes = ways(client, options.model, rows)
+    lanes = ways(client.engine, options.model, rows)
     return Taken(*lane_for(options.lane, lanes, options.within, whole=options.within, began=False))
 
 

@@ -1,16 +1,14 @@
-"""The time that a run has (``--within``), and the cheapest lane that is in time; see `flatout.lanes.escalation`."""
+"""The time that a run has (``within``), and the cheapest lane that is in time; see `flatout.lanes.escalation`."""
 
 from __future__ import annotations
 
-from flatout.client import Client
+from flatout.engine import Engine
 from flatout.errors import ConfigError
-from flatout.lanes.escalation import Way, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
-from flatout.lanes.offers import Lane as Named
-from flatout.lanes.offers import lanes_of
-from flatout.lanes.past import batch_seconds, recalled
 from flatout.store import RunFile
 
-from .job import Lane
+from .escalation import Way, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
+from .offers import Lane, Wanted, lanes_of
+from .past import batch_seconds, recalled
 
 WITHIN = "within"
 """The fact in the run file that says until when its answers are wanted."""
@@ -32,16 +30,15 @@ def deadline(store: RunFile, seconds: float, now: float, *, anew: bool) -> float
     return now + seconds
 
 
-def ways(client: Client, model: str | None, rows: int) -> list[Way]:
+def ways(engine: Engine, model: str | None, rows: int) -> list[Way]:
     """The lanes for rows: live, and what else there is.
 
     Args:
-        client: knows the target and its limits; its prices are loaded.
+        engine: knows the target and its limits; its prices are loaded.
         model: the rows' model; None for the client's.
         rows: how many rows have no answer yet.
     """
-    engine = client.engine
-    name = model or client.model
+    name = model or engine.targets.model
     if name is None or engine.targets.is_local(name) or engine.targets.routes.find(name) is not None:
         return [Way("live", 0.0, 1.0, "it is the only lane")]
     target = engine.targets.target(name)
@@ -58,7 +55,7 @@ def ways(client: Client, model: str | None, rows: int) -> list[Way]:
     return found
 
 
-def lane_for(wanted: Lane, lanes: list[Way], left: float, *, whole: float, began: bool) -> tuple[Named, str]:
+def lane_for(wanted: Wanted, lanes: list[Way], left: float, *, whole: float, began: bool) -> tuple[Lane, str]:
     """The lane of rows without an answer, and why, for people. Where ``began``, ``live`` stands for no batches.
 
     Args:
@@ -71,7 +68,7 @@ def lane_for(wanted: Lane, lanes: list[Way], left: float, *, whole: float, began
     Raises:
         ConfigError: nothing was submitted before, and the time is too short for what the user wants.
     """
-    first: Named = "flex" if wanted == "flex" else "batch"
+    first: Lane = "flex" if wanted == "flex" else "batch"
     ahead = lanes if first == "flex" else on_the_way(lanes, whole)
     if began:
         return (first if stays(first, ahead, left) else "live"), ""
