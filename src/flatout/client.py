@@ -24,6 +24,7 @@ from .edge.variants import check_variants, expanded, in_order
 from .engine import Engine
 from .errors import ConfigError
 from .journey import Journey
+from .lanes.offers import Wanted
 from .layer import Transport
 from .overview import Overview
 from .providers.targets import Targets
@@ -290,6 +291,8 @@ class Client(Overview):
         strict: bool = ...,
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
+        lane: Wanted = ...,
+        within: float | None = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
     ) -> list[Result[OutputT]]: ...
@@ -304,6 +307,8 @@ class Client(Overview):
         strict: bool = ...,
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
+        lane: Wanted = ...,
+        within: float | None = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
     ) -> list[list[Result[OutputT]]]: ...
@@ -317,6 +322,8 @@ class Client(Overview):
         strict: bool = False,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        lane: Wanted = "live",
+        within: float | None = None,
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
@@ -330,12 +337,22 @@ class Client(Overview):
                 failures are returned in their results.
             store: as for `as_completed`.
             retry_failed: as for `as_completed`.
+            lane: as for `as_completed`.
+            within: as for `as_completed`.
             output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls, as for `as_completed`.
         """
         check_names(options, CALL)
         asked = self.as_completed(
-            calls, models=models, samples=samples, store=store, retry_failed=retry_failed, output=output, **options
+            calls,
+            models=models,
+            samples=samples,
+            store=store,
+            retry_failed=retry_failed,
+            lane=lane,
+            within=within,
+            output=output,
+            **options,
         )
         return await in_order(asked, samples, strict=strict)
 
@@ -347,6 +364,8 @@ class Client(Overview):
         samples: int | None = None,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        lane: Wanted = "live",
+        within: float | None = None,
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Result[OutputT], None]:
@@ -364,6 +383,12 @@ class Client(Overview):
                 exists, the run continues: finished calls are answered from it and not asked again (their replies then
                 have no ``raw`` and ``headers``), and added calls are new work.
             retry_failed: ask failed calls again. By default only calls that were never sent are asked.
+            lane: how the calls are answered: ``live``; in ``flex``, the provider's cheaper and slower service; in
+                ``batch``, for half the price and within a day, which needs a ``store``; or in the cheapest of these
+                that is in time, ``auto``. See ``docs/batch.md``. An input that can be read only once is kept in
+                memory then.
+            within: seconds in which all answers are wanted. Calls go from batch to flex to live when it is time. They
+                count from the first time that these calls were made with this ``store``.
             output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls: those of a `Call` by name, such as ``temperature=0``. A call's own
                 values win. ``model`` is for calls that do not name one, so it cannot be combined with ``models``.
@@ -374,7 +399,10 @@ class Client(Overview):
             StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
         self._engine.bind()
-        calls = self._all(calls, models, samples, options if output is None else {**options, "output": output})
+        options = options if output is None else {**options, "output": output}
+        if lane != "live" or within is not None:
+            return self._in_lane(calls, models, samples, options, store, retry_failed, lane, within)
+        calls = self._all(calls, models, samples, options)
         if store is None:
             return fan_out(calls, self._result, self.window)
         return durable_calls(calls, store, asker=self, job=self._job(models, samples), retry_failed=retry_failed)
@@ -386,6 +414,7 @@ class Client(Overview):
         *,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        **unknown: Never,
     ) -> AsyncGenerator[Result[OutputT], None]:
         """Run ``async def function(item, client)`` for every item, and yield each result as it completes.
 
@@ -400,6 +429,7 @@ class Client(Overview):
                 `flatout.durable.map` for how they are recognised. Return values are kept as JSON and returned as such:
                 a tuple as a list, a pydantic model as a dict.
             retry_failed: run failed items again, and ask their failed calls again.
+            **unknown: nothing else is accepted; no lane either, for each turn of a function would wait for hours.
 
         Raises:
             RunMismatch: the run file belongs to other items or to another function, or an item makes another call
@@ -407,6 +437,7 @@ class Client(Overview):
             StoreError: as for `as_completed`.
         """
         self._engine.bind()
+        check_names(unknown, frozenset())
         check_function(function)
         run = partial(run_function, function, self)
         if store is None:
@@ -494,6 +525,34 @@ class Client(Overview):
             store=store,
             job=self._job(models, samples),
             dry_run=dry_run,
+        )
+
+    def _in_lane(
+        self,
+        calls: Calls[Any],
+        models: Sequence[str] | None,
+        samples: int | None,
+        options: dict[str, Any],
+        store: str | os.PathLike[str] | None,
+        retry_failed: bool,
+        lane: Wanted,
+        within: float | None,
+    ) -> AsyncGenerator[Result[Any], None]:
+        """`as_completed` in a lane other than the live one."""
+        from .lanes.calls import calls_in_lane
+        from .lanes.wish import Source, Wish, check_wish
+
+        self._all(calls, models, samples, dict(options))  # refuses what is wrong before anything is read
+        wish = Wish(lane, within)
+        check_wish(wish, self._engine, stored=store is not None, models=models or [options.get("model", self.model)])
+        return calls_in_lane(
+            Source(calls, lambda given: self._all(given, models, samples, dict(options))),
+            wish,
+            asker=self,
+            engine=self._engine,
+            place=store,
+            job=self._job(models, samples),
+            retry_failed=retry_failed,
         )
 
     def _all(

@@ -149,11 +149,13 @@ class Flex(Struct, frozen=True, eq=False):
     Attributes:
         tier: what ``service_tier`` must be for it.
         timeout: seconds for one attempt of a call without its own.
+        deadline: seconds for the whole of a call without its own.
         left: tells the seconds until the call goes on in the live service.
     """
 
     tier: str
     timeout: float
+    deadline: float
     left: Callable[[], float]
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from .client import Calls, Client
 from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
+from .lanes.offers import Wanted
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
 
@@ -31,6 +32,8 @@ def run(
     strict: bool = ...,
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
+    lane: Wanted = ...,
+    within: float | None = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[list[Result[OutputT]]]: ...
@@ -46,6 +49,8 @@ def run(
     strict: bool = ...,
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
+    lane: Wanted = ...,
+    within: float | None = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[Result[OutputT]]: ...
@@ -60,6 +65,8 @@ def run(
     strict: bool = False,
     store: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
+    lane: Wanted = "live",
+    within: float | None = None,
     output: OutputType[OutputT] | None = None,
     **options: Any,
 ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
@@ -76,6 +83,8 @@ def run(
         strict: raise the first failure.
         store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
         retry_failed: with ``store``, ask failed calls again.
+        lane: ``live``, ``flex``, ``batch`` or ``auto``; see `Client.as_completed`.
+        within: seconds in which all answers are wanted; see `Client.as_completed`.
         output: the type of every answer, unless its call says otherwise.
         **options: options of the `Client`, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
             ``temperature=0``. A call's own values win. An option of both (``timeout``, ``deadline``, ``reasks``) means
@@ -95,7 +104,15 @@ def run(
     async def main() -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
         async with made as client:
             asked = client.as_completed(
-                calls, models=models, samples=samples, store=store, retry_failed=retry_failed, output=output, **options
+                calls,
+                models=models,
+                samples=samples,
+                store=store,
+                retry_failed=retry_failed,
+                lane=lane,
+                within=within,
+                output=output,
+                **options,
             )
             return await in_order(asked, samples, strict=strict)
 

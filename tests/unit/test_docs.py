@@ -55,7 +55,7 @@ SHOWN = {
 }
 """What the examples of a page print, where it is not one answer's text for each call."""
 
-SEND_NOTHING = {"pacing.md", "testing.md"}
+SEND_NOTHING = {"batch.md", "pacing.md", "testing.md"}
 """Pages whose examples make no calls, or make them to a provider of their own."""
 
 

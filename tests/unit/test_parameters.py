@@ -300,5 +300,5 @@ def test_wrong_values_are_told_before_anything_is_sent():
 def test_a_lane_is_refused_in_the_library(option: dict[str, Any]) -> None:
     """The provider would be sent a parameter that it does not know, and the calls would cost twice what was meant."""
     (name,) = option
-    with pytest.raises(ConfigError, match=f"{name} is an option of the command alone"):
+    with pytest.raises(ConfigError, match=f"{name} is an option of many calls at once"):
         check_names(option, CALL)

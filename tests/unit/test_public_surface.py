@@ -106,7 +106,19 @@ def test_the_client_takes_what_it_took():
     assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)
     assert all(signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in options)
-    own = ["calls", "model", "models", "samples", "strict", "store", "retry_failed", "output", "options"]
+    own = [
+        "calls",
+        "model",
+        "models",
+        "samples",
+        "strict",
+        "store",
+        "retry_failed",
+        "lane",
+        "within",
+        "output",
+        "options",
+    ]
     assert parameters(flatout.run) == own
 
 
@@ -114,14 +126,14 @@ def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
     assert parameters(Client.result) == ["self", "call", "index", "journey"]
-    stored = ["store", "retry_failed", "output", "options"]
+    stored = ["store", "retry_failed", "lane", "within", "output", "options"]
     assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", *stored]
     assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", *stored]
     planned = ["sample", "sample_budget", "dry_run", "models", "samples", "store", "output", "options"]
     assert parameters(Client.plan) == ["self", "calls", *planned]
     assert parameters(Client.stream) == ["self", "call", "options"]
     assert parameters(Client.embed) == ["self", "texts", "model", "dimensions"]
-    assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed"]
+    assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed", "unknown"]
 
 
 def test_a_call_has_these_fields():

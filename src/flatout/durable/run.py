@@ -259,7 +259,7 @@ def _open(place: StorePath, job: Mapping[str, Any]) -> RunFile:
     return RunFile.open(place, job=job)
 
 
-async def run_durably(
+def run_durably(
     begin: Callable[[RunFile, str], Durable[ValueT, StepT]],
     values: Iterable[ValueT] | AsyncIterable[ValueT],
     place: StorePath,
@@ -277,6 +277,50 @@ async def run_durably(
         job: what makes two answers comparable.
         asker: asks the calls.
         leaves: the state of the file after all values.
+
+    Raises:
+        ConfigError: rows of the file stand in batches.
+    """
+
+    async def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
+        await asyncio.to_thread(check_no_batches, store, name)
+        run = begin(store, name)
+        async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    return kept_results(results, place, job=job, asker=asker, leaves=leaves)
+
+
+def check_no_batches(store: RunFile, name: str) -> None:
+    """Refuse to ask rows that a provider may have in a batch, or whose answers are here: they are paid for.
+
+    Raises:
+        ConfigError: there are such rows.
+    """
+    rows = sum(batch.rows for batch in store.ledger.batches() if batch.state in ("intended", "open"))
+    if rows or store.ledger.has_results():
+        raise ConfigError(
+            f"{f'{rows:,} ' if rows else ''}rows of {name} stand in batches: collect them with lane='batch'"
+        )
+
+
+async def kept_results(
+    results: Callable[[RunFile, str], AsyncGenerator[Result[Any], None]],
+    place: StorePath,
+    *,
+    job: Mapping[str, Any],
+    asker: Asker,
+    leaves: RunState = "finished",
+) -> AsyncGenerator[Result[Any], None]:
+    """Open a run file, pass on results that it keeps, and close it however that ends.
+
+    Args:
+        results: yields the results, given the run file and its name; each is in the file by then.
+        place: the run file.
+        job: what makes two answers comparable.
+        asker: asks the calls.
+        leaves: the state of the file after all results.
     """
     store = await _opened(place, job)
     loop, name = asyncio.get_running_loop(), os.fspath(place)
@@ -284,12 +328,8 @@ async def run_durably(
     state: RunState = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)
-        run = begin(store, name)
-        async with (
-            recorded(asker, store),
-            aclosing(fan_out(run.steps(values), run.answer, asker.window)) as results,
-        ):
-            async for result in results:
+        async with recorded(asker, store), aclosing(results(store, name)) as outcomes:
+            async for result in outcomes:
                 try:
                     yield result
                 except GeneratorExit:

@@ -37,8 +37,8 @@ _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
 _SHORT = 4
 """Letters up to which a name is too short to guess a misspelling of it."""
 
-_OF_THE_COMMAND = frozenset({"lane", "within"})
-"""Options that the library does not have. A provider would be sent them, and every call made live."""
+_OF_MANY = frozenset({"lane", "within"})
+"""Options of many calls at once. A provider would be sent them, and every call made live."""
 
 _NO_SLIPS = frozenset({"models", "mode"})
 """Providers' own parameters that look like misspelt names of flatout."""
@@ -82,8 +82,11 @@ def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str =
     Raises:
         UnknownOption: a name is refused; the message says what to write instead of the first one.
     """
-    for name in options.keys() & _OF_THE_COMMAND:
-        raise UnknownOption(f"{name} is an option of the command alone: flatout run … --{name}; see docs/batch.md")
+    for name in options.keys() & _OF_MANY:
+        raise UnknownOption(
+            f"{name} is an option of many calls at once: client.gather, client.as_completed and flatout.run take it. "
+            "A single call, a stream, and what a function or an agent asks, are answered live; see docs/batch.md"
+        )
     wrong = [name for name in options if name not in takes and (_meant(name) or not takes >= CALL)]
     if not wrong:
         return

@@ -10,8 +10,6 @@ import math
 import time
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from flatout.engine import Engine
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.journey import Flex, Journey
@@ -58,29 +56,28 @@ class FlexLane:
         self.until = until
         # by the wall: a monotonic clock stands still while a laptop sleeps
         self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+        self._deadline = DAY if until is None else max(DAY, self.left() + AFTERWARDS)
         self._wishes: dict[str, Flex] = {}
 
     def left(self) -> float:
         """Seconds until calls go on in the live lane."""
         return math.inf if self.until is None else self.until - self._wall()
 
-    def take(self, call: Call, journey: Journey) -> Call:
-        """Put a call into the lane. Returns it with the lane's own deadline, if neither it nor the client has one.
+    def take(self, call: Call, journey: Journey) -> None:
+        """Put a call into the lane. There it has a timeout and a deadline of the lane's, unless the user gave others.
 
         Raises:
             ConfigError, InvalidRequest: as for `check_flex`.
         """
-        settings = self._engine.settings
         target = self.target(call)
         check_flex(call, target)
         tier = target.endpoint.flex
         if tier not in self._wishes:
+            settings = self._engine.settings
             timeout = FLEX_ANSWER if settings.given_timeout is None else settings.given_timeout
-            self._wishes[tier] = Flex(tier, timeout, self.left)
+            deadline = self._deadline if settings.given_deadline is None else settings.given_deadline
+            self._wishes[tier] = Flex(tier, timeout, deadline, self.left)
         journey.flex = self._wishes[tier]
-        if call.deadline is not None or settings.given_deadline is not None:
-            return call
-        return replace(call, deadline=DAY if self.until is None else max(DAY, self.left() + AFTERWARDS))
 
     def target(self, call: Call) -> Target:
         """Where a call goes.

@@ -22,8 +22,8 @@ class Deadline:
         self._seconds = seconds
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
-        seconds = call.deadline or self._seconds
         journey = current_journey()
+        seconds = call.deadline or (self._seconds if journey.flex is None else journey.flex.deadline)
         journey.deadline_at = journey.started + seconds
         try:
             with Patience(journey.deadline_at, journey.attempt) as scope:

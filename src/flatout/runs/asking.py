@@ -36,7 +36,7 @@ async def ask(
     journey = Journey(asyncio.get_running_loop().time())
     journey.notes = notes
     if flex is not None:
-        call = flex.take(call, journey)
+        flex.take(call, journey)
     under_way.begin(task, index, journey)
     try:
         return await client.result(call, index=index, journey=journey)

@@ -46,7 +46,8 @@ def client(wire: Wire, **options: Any) -> Client:
 
 async def in_flex(made: Client, lane: FlexLane, prompt: str) -> Result[Any]:
     journey = Journey(asyncio.get_running_loop().time())
-    return await made.result(lane.take(Call(prompt), journey), journey=journey)
+    lane.take(call := Call(prompt), journey)
+    return await made.result(call, journey=journey)
 
 
 async def all_in_flex(made: Client, until: float | None = None, calls: int = 200) -> list[Result[Any]]:

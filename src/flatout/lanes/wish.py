@@ -1,0 +1,117 @@
+"""What a program wants of a lane, and what a lane refuses, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from flatout.engine import Engine
+from flatout.errors import ConfigError
+from flatout.tasks.closing import reading
+from flatout.values import Call, CallLike
+from flatout.values.checks import is_positive
+
+from .batch.targets import target_of
+from .flex import check_flex
+from .offers import Wanted, check
+
+Calls = Iterable[CallLike] | AsyncIterable[CallLike]
+
+
+class Wish(Struct, frozen=True):
+    """What the user asks for.
+
+    Attributes:
+        lane: the lane.
+        within: seconds in which all answers are wanted; None for no bound.
+    """
+
+    lane: Wanted
+    within: float | None = None
+
+
+class Source:
+    """Calls that can be read several times. What can be read only once, such as a generator, is kept in memory.
+
+    Args:
+        given: what the user gave.
+        made: adds what all calls have in common.
+    """
+
+    def __init__(self, given: Any, made: Callable[[Any], Calls]) -> None:
+        self._given = given
+        self._made = made
+        self._is_read = not (isinstance(given, Iterable) and iter(given) is given) and not isinstance(
+            given, AsyncIterable
+        )
+
+    async def rows(self) -> int:
+        """How many calls there are."""
+        count = 0
+        async for _ in self.read():
+            count += 1
+        return count
+
+    async def read(self) -> AsyncGenerator[CallLike, None]:
+        """All calls, in order."""
+        if not self._is_read:
+            async with reading(self._given) as source:
+                self._given = [call async for call in source]
+            self._is_read = True
+        async with reading(self._made(self._given)) as source:
+            async for call in source:
+                yield call
+
+
+def check_wish(wish: Wish, engine: Engine, *, stored: bool, models: Iterable[str | None]) -> None:
+    """Refuse what the lane cannot do, before anything is sent.
+
+    Raises:
+        ConfigError: the message says what to do instead.
+    """
+    lane = wish.lane
+    if lane not in ("live", "flex", "batch", "auto"):
+        raise ConfigError(f"lane is 'live', 'flex', 'batch' or 'auto', not {lane!r}")
+    if wish.within is not None and not is_positive(wish.within):
+        raise ConfigError(f"within is a number of seconds above 0, not {wish.within!r}")
+    if lane == "live":
+        raise ConfigError("within chooses between lanes: add lane='auto', or lane='batch'")
+    if lane == "auto" and wish.within is None:
+        raise ConfigError("lane='auto' needs the time that there is: add within=86_400, in seconds")
+    if lane != "flex":
+        _check_batches(lane, engine, stored=stored)
+    for model in models:
+        if model is not None and lane != "auto":
+            check(lane, target_of(engine, model, lane))
+
+
+def _check_batches(lane: str, engine: Engine, *, stored: bool) -> None:
+    if not stored:
+        raise ConfigError(f"lane={lane!r} needs a file in which it finds its batches again: add store='name.flatout'")
+    if engine.stack.purse.budget is not None:
+        raise ConfigError(f"lane={lane!r} cannot keep a budget yet: leave it out, or take lane='live'")
+    if engine.kept is not None:
+        raise ConfigError(f"lane={lane!r} takes no answers from a cache or an earlier run yet: leave them out")
+    if engine.settings.prompt_cache != "off":
+        raise ConfigError("prompt_cache has no effect on batches: leave it out")
+
+
+def check_call(call: Call, lane: Wanted, engine: Engine) -> None:
+    """Refuse a call that a lane cannot take.
+
+    Raises:
+        ConfigError, InvalidRequest: the message says why.
+    """
+    model = call.model or engine.targets.model
+    if model is None:
+        raise ConfigError("no model: name one, such as openai/gpt-5-mini, with model=")
+    target = target_of(engine, model, lane)
+    if lane == "flex":
+        check_flex(call, target)
+        return
+    if lane == "batch":
+        check("batch", target)
+    if call.service_tier is not None:
+        raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")

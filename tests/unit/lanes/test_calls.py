@@ -1,0 +1,302 @@
+"""The library's lanes, on the virtual clock, against a provider that counts what it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+import flatout
+from flatout import Call, Client, ConfigError, RunMismatch
+from flatout.lanes import calls as lanes
+from flatout.lanes.batch.formats import openai
+from flatout.layer import Request, Response
+from flatout.testing import BatchSettings, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
+from flatout.testing._clock import EPOCH
+from flatout.values import Result
+from tests.support.batch_wire import BatchWire, Killed
+from tests.support.virtual_store import store_on_virtual_time
+
+DAY, HOUR, MINUTE = 86_400.0, 3_600.0, 60.0
+PROMPTS = [f"prompt {n}" for n in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 16 calls, and run files that are written on the virtual clock."""
+    store_on_virtual_time(monkeypatch)
+    dialect = openai.DIALECTS["openai"]
+    monkeypatch.setitem(openai.DIALECTS, "openai", replace(dialect, caps=replace(dialect.caps, rows=16)))
+
+
+class Program:
+    """A program that may die, and is started again."""
+
+    def __init__(self, folder: Path, wire: Any = None) -> None:
+        self.store = folder / "labels.flatout"
+        self.wire = wire or BatchWire()
+        self.later = 0.0
+
+    def client(self, **options: Any) -> Client:
+        return Client("openai/gpt-5-mini", api_key="k", transport=self.wire, config={}, seed=1, **options)
+
+    def now(self) -> float:
+        """The virtual world goes on from one start to the next."""
+        jobs = self.wire.jobs.values() if isinstance(self.wire, BatchWire) else ()
+        return max([self.later, *(job["created_at"] + 1 - EPOCH for job in jobs)])
+
+    def gather(
+        self, calls: Any = PROMPTS, *, client: dict[str, Any] | None = None, **options: Any
+    ) -> list[Result[Any]]:
+        given: dict[str, Any] = {"store": self.store, "lane": "batch", **options}
+
+        async def main() -> list[Result[Any]]:
+            async with self.client(**(client or {})) as made:
+                try:
+                    return await made.gather(calls() if callable(calls) else calls, **given)
+                finally:
+                    self.later = asyncio.get_running_loop().time()
+
+        return run_virtual(main(), limit=100 * DAY, start=self.now())
+
+    def check(self, results: list[Result[Any]]) -> None:
+        """Every call once, in order, with its own answer; and each was run once."""
+        assert [result.text for result in results] == [digest_of(prompt) for prompt in PROMPTS]
+        assert [result.index for result in results] == list(range(len(PROMPTS)))
+        assert self.wire.runs == Counter(PROMPTS)
+        assert set(self.wire.created.values()) == {1}
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+async def _async_prompts() -> AsyncIterator[str]:
+    for prompt in PROMPTS:
+        yield prompt
+
+
+def _prompts() -> Iterator[Call]:
+    yield from map(Call, PROMPTS)
+
+
+@pytest.mark.parametrize("calls", [PROMPTS, _prompts, _async_prompts, tuple(map(Call, PROMPTS))])
+def test_calls_are_answered_in_batches(program: Program, calls: Any) -> None:
+    """The lane would not work at all, or only with a list."""
+    program.check(program.gather(calls))
+    assert len(program.wire.jobs) == 4
+    assert "POST /chat/completions" not in program.wire.requests
+
+
+def test_results_come_as_batches_end(program: Program) -> None:
+    """A program that writes each result to a database would wait a day for the first."""
+    program.wire.seconds = 10 * HOUR
+
+    async def main() -> list[float]:
+        async with program.client() as client:
+            found = client.as_completed(PROMPTS, store=program.store, lane="batch")
+            return [asyncio.get_running_loop().time() async for _ in found]
+
+    times = run_virtual(main(), limit=10 * DAY)
+    assert len(times) == 60
+    assert times[0] < times[-1] - MINUTE
+
+
+def test_a_finished_run_costs_nothing_more(program: Program) -> None:
+    """A script that is started again would pay again."""
+    first = program.gather()
+    requests = len(program.wire.requests)
+    program.check(again := program.gather())
+    assert len(program.wire.requests) == requests
+    assert [result.cost for result in again] == [result.cost for result in first]
+
+
+@pytest.mark.parametrize("at", range(0, 60, 4))
+def test_a_program_may_die_at_any_moment(program: Program, at: int) -> None:
+    """Calls would be lost, or paid for twice."""
+    seen = 0
+
+    def happens(_: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == at + 1:
+            raise Killed
+
+    program.wire.on_event = happens
+    try:
+        program.gather()
+    except Killed:
+        program.wire.on_event = lambda _: None
+    program.check(program.gather())
+
+
+def test_leaving_the_loop_leaves_the_batches(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants only the first results would lose the others, pay for them again, or wait for ever."""
+    monkeypatch.setattr(lanes, "TOGETHER", 4)
+
+    async def main() -> None:
+        async with program.client() as client:
+            async with aclosing(client.as_completed(PROMPTS, store=program.store, lane="batch")) as results:
+                async for _ in results:
+                    break
+            program.later = asyncio.get_running_loop().time()
+
+    run_virtual(main(), limit=DAY)
+    program.check(program.gather())
+
+
+def test_added_calls_are_new_work(program: Program) -> None:
+    """A list that grows from day to day would be paid for from its beginning."""
+    program.gather(PROMPTS[:20])
+    program.check(program.gather())
+
+
+def test_changed_calls_are_refused(program: Program) -> None:
+    """The answer to the old question would stand beside the new one."""
+    program.gather()
+    with pytest.raises(RunMismatch, match="row 1"):
+        program.gather(["another", *PROMPTS[1:]])
+    with pytest.raises(RunMismatch, match="row 60"):
+        program.gather(PROMPTS[:59])
+
+
+def test_schemas_models_and_samples_are_those_of_live_calls(program: Program) -> None:
+    """Every parameter would have to be learnt anew for batches."""
+    program.wire.text = lambda _prompt, _messages: '{"n": 1}'
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    groups: Any = program.gather(PROMPTS[:5], output=schema, samples=3)
+    assert [[result.output for result in group] for group in groups] == [[{"n": 1}] * 3] * 5
+    assert program.wire.runs == Counter(dict.fromkeys(PROMPTS[:5], 3))
+
+
+def test_a_wrong_call_fails_alone(program: Program) -> None:
+    """One bad row would cost all others their answers."""
+    program.wire.fate = lambda prompt: 400 if prompt == "prompt 3" else "answered"
+    calls: list[Any] = [*PROMPTS[:4], Call("x", model="deepseek/deepseek-chat"), {"no": "prompt"}]
+    results = program.gather(calls, retry_failed=True)
+    assert [result.ok for result in results] == [True, True, True, False, False, False]
+    assert "no batch lane" in str(results[4].error) or "DEEPSEEK_API_KEY" in str(results[4].error)
+    assert results[3].attempts == 1
+
+
+def test_calls_that_would_be_late_are_asked_live(program: Program) -> None:
+    """The answers would come after the meeting that they were for; or be paid for twice."""
+    program.wire.seconds = 4 * DAY
+    program.check(program.gather(within=2 * DAY))
+    assert "POST /chat/completions" in program.wire.requests
+    assert program.later < 2 * DAY
+
+
+def test_rows_in_batches_are_not_asked_live(program: Program) -> None:
+    """They would be paid for twice."""
+
+    async def begin() -> None:
+        async with (
+            program.client() as client,
+            aclosing(client.as_completed(PROMPTS, store=program.store, lane="batch")) as results,
+        ):
+            reading = asyncio.ensure_future(anext(results))
+            await asyncio.sleep(MINUTE)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    run_virtual(begin())
+    for lane in ("live", "flex"):
+        with pytest.raises(ConfigError, match=r"60 rows of .* stand in batches: collect them with lane='batch'"):
+            program.gather(lane=lane)
+    program.check(program.gather())
+
+
+class Tiers(SimulatedTransport):
+    """Counts the answers of each service."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(ProviderModel(ProviderSettings(**settings)))
+        self.answers: Counter[str] = Counter()
+
+    async def send(self, request: Request) -> Response:
+        answer = await super().send(request)
+        if request.url.endswith("/chat/completions"):
+            self.answers[f"{json.loads(request.body).get('service_tier', 'live')} {answer.status}"] += 1
+        return answer
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("within", [None, HOUR])
+def test_the_flex_lane_needs_no_store(tmp_path: Path, stored: bool, within: float | None) -> None:
+    """A lane for quick work would leave files about; or not go on live when it is time."""
+    program = Program(tmp_path, Tiers(no_room=(0.0, math.inf if within else HOUR)))
+    store = program.store if stored else None
+    results = program.gather(PROMPTS, lane="flex", store=store, within=within)
+    assert all(result.ok for result in results)
+    assert program.wire.answers["flex 200"] == (0 if within else 60)
+    assert program.wire.answers["live 200"] == (60 if within else 0)
+    if within:
+        assert program.later < within
+
+
+@pytest.mark.parametrize(("within", "tier"), [(2 * HOUR, "flex"), (10 * MINUTE, "live"), (2 * DAY, "")])
+def test_the_cheapest_lane_that_is_in_time(tmp_path: Path, within: float, tier: str) -> None:
+    """ "auto" would cost too much, or come too late."""
+    program = Program(tmp_path, Tiers(batch=BatchSettings(time=HOUR)))
+    assert all(result.ok for result in program.gather(lane="auto", within=within))
+    assert program.wire.answers == ({f"{tier} 200": 60} if tier else {})
+
+
+@pytest.mark.parametrize(
+    ("options", "client", "message"),
+    [
+        ({"store": None}, {}, "lane='batch' needs a file in which it finds its batches again"),
+        ({"lane": "cheap"}, {}, "lane is 'live', 'flex', 'batch' or 'auto', not 'cheap'"),
+        ({"lane": "auto"}, {}, "lane='auto' needs the time that there is"),
+        ({"lane": "live", "within": DAY}, {}, "within chooses between lanes"),
+        ({"within": 0}, {}, "within is a number of seconds above 0"),
+        ({"within": 60.0}, {}, "too short for batches"),
+        ({"lane": "flex", "within": 60.0}, {}, "too short for flex"),
+        ({}, {"budget": 1.0}, "cannot keep a budget yet"),
+        ({}, {"cache": True}, "takes no answers from a cache"),
+        ({"models": ["local"]}, {}, "has no batch lane"),
+    ],
+)
+def test_what_the_lane_cannot_do_is_refused(
+    program: Program, options: dict[str, Any], client: dict[str, Any], message: str
+) -> None:
+    """It would be found out after a day, or never."""
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        program.gather(**options, client=client)
+    assert program.wire.requests == []
+
+
+def test_what_is_asked_in_turns_is_refused(program: Program) -> None:
+    """Each turn of an agent would wait for hours; and a provider be sent a parameter that it does not know."""
+
+    async def function(item: str, client: Client) -> None: ...
+
+    async def main() -> None:
+        async with program.client() as client:
+            for refused in (
+                lambda: client.map(function, PROMPTS, lane="batch"),  # type: ignore[call-arg]
+                lambda: client.stream("x", lane="batch"),
+            ):
+                with pytest.raises(ConfigError, match="lane is an option of many calls at once"):
+                    refused()
+            with pytest.raises(ConfigError, match="lane is an option of many calls at once"):
+                await client.call("x", lane="batch")
+
+    run_virtual(main())
+
+
+def test_a_script_in_one_line(tmp_path: Path) -> None:
+    """flatout.run would have no lanes."""
+    with pytest.raises(ConfigError, match="needs a file in which it finds its batches again"):
+        flatout.run(["x"], model="openai/gpt-5-mini", api_key="k", config={}, lane="batch")
