@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
+from msgspec import Struct
+
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
@@ -24,6 +26,18 @@ _log = logging.getLogger("flatout")
 UNKNOWN = 0.15
 """The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
 the worst cases of the first calls in flight may be many times what they cost."""
+
+
+class Debt(Struct, frozen=True):
+    """The loan of a process that spends it on one run alone.
+
+    Attributes:
+        borrower: the name under which it borrowed.
+        before: what was spent on the run without it.
+    """
+
+    borrower: str
+    before: float
 
 
 class Lender(Protocol):
@@ -40,6 +54,19 @@ class Lender(Protocol):
 
     async def close(self, used: float) -> None:
         """Take back what was lent and not used."""
+        ...
+
+    def left(self) -> float:
+        """US dollars that nobody holds. This reads a file."""
+        ...
+
+    @property
+    def borrower(self) -> str:
+        """The name under which this process borrows."""
+        ...
+
+    def take_back(self, borrower: str, spent: float, /) -> None:
+        """Settle the loan of a process that has ended, and has spent this much at most. This writes a file."""
         ...
 
 
@@ -157,13 +184,40 @@ class Purse:
         """How the budget stands; None without one."""
         if self.budget is None:
             return None
-        return Standing(str(self.budget), self._left(), self._funds.over, self.exposed)
+        budget = self.budget
+        scope = {"per": budget.per, "scope": budget.shared} if budget.shared is not None else {}
+        return Standing(str(budget), self._left(), self._funds.over, self.exposed, **scope)
 
     def _left(self) -> float | None:
         """What is left, with what this process has borrowed and not spent; None if not known yet."""
         if self._lender is None:
             return self._funds.left
         return None if self._shared_left is None else self._shared_left + self._funds.left
+
+    async def look(self) -> None:
+        """Look what is left of a budget that processes share: others may have spent since this one borrowed."""
+        if self._lender is not None:
+            self._shared_left = await asyncio.to_thread(self._lender.left)
+
+    def loan(self, before: float) -> Debt | None:
+        """What a run file notes of this process' loan, in case it is killed; None if the money is its own.
+
+        Args:
+            before: what the run file knows to be spent now.
+        """
+        if self._lender is None:
+            return None
+        return Debt(self._lender.borrower, before - self.spent - self._reckoned)
+
+    def take_back(self, debt: Debt, spent: float) -> None:
+        """Take back what a process had borrowed and not spent that was killed. This writes a file.
+
+        Args:
+            debt: what the run file says of its loan.
+            spent: what the run file knows to be spent now, with what was in flight.
+        """
+        if self._lender is not None:
+            self._lender.take_back(debt.borrower, max(0.0, spent - debt.before))
 
     def in_words(self) -> str:
         """The spending in words, as far as it is known without loading the price table."""
@@ -312,7 +366,9 @@ class Purse:
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:
-            await self._lender.close(self._funds.spent + self._funds.reserved)
+            used = self._funds.spent + self._funds.reserved
+            await self._lender.close(used)
+            self._funds.amount = used
 
 
 def _unpriced(target: Target, call: Call, prices: Prices) -> str:

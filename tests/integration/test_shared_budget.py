@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -32,3 +33,34 @@ def test_processes_share_a_budget_whichever_of_them_is_killed(tmp_path: Path) ->
         assert again.code == 1
         stats = server.stats()
         assert 1.0 < (stats["prompt_tokens"] + stats["output_tokens"]) * PER_TOKEN <= 4.0
+
+
+def test_a_killed_run_that_goes_on_takes_back_what_it_did_not_spend(tmp_path: Path) -> None:
+    """Each kill would take a part of the day's money away that nobody has spent."""
+    questions(tmp_path, 60)
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with provider(latency=0.2) as server:
+        name = f"{server.url.removeprefix('http://').removesuffix('/v1')}/any"
+        (tmp_path / "flatout.toml").write_text(f'[prices."{name}"]\ninput = 0\noutput = {PER_TOKEN * 1e6}\n')
+        rest = (
+            *server.options(),
+            *PLENTY,
+            "--concurrency",
+            "10",
+            "--param",
+            "max_tokens=20",
+            "--budget",
+            "40/day:team",
+        )
+        killed = start("run", "in.jsonl", "-o", "a.jsonl", *rest, folder=tmp_path, env=env)
+        server.wait_for(25)
+        killed.send_signal(signal.SIGKILL)
+        end(killed)
+        (before,) = json.loads(flatout("budget", "ls", "--json", folder=tmp_path, env=env).out)
+        assert [lent["alive"] for lent in before["lent"]] == [False]
+        done = flatout("run", "in.jsonl", "-o", "a.jsonl", *rest, folder=tmp_path, env=env)
+        assert done.code == 0
+        (after,) = json.loads(flatout("budget", "ls", "--json", folder=tmp_path, env=env).out)
+        billed = server.stats()["output_tokens"] * PER_TOKEN
+        assert after["lent"] == []
+        assert billed <= after["spent"] <= billed + 10 * 20 * PER_TOKEN + 1e-9

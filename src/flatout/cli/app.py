@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import batch, cache, inspect, local, plan, run, simulate, trace, trust
+from . import batch, budget, cache, inspect, local, plan, run, simulate, trace, trust
 from .asked import taking
 from .terminal import show
 
@@ -75,6 +75,10 @@ def command() -> Any:
     batches.command("ls", epilog=batch.LS_EPILOG)(batch.ls)
     batches.command("cancel", epilog=batch.CANCEL_EPILOG)(batch.cancel)
     app.add_typer(batches, name="batch")
+    budgets = typer.Typer(help=budget.HELP, no_args_is_help=True, rich_markup_mode="rich")
+    budgets.command("ls", epilog=budget.LS_EPILOG)(budget.ls)
+    budgets.command("set", epilog=budget.SET_EPILOG)(budget.set_)
+    app.add_typer(budgets, name="budget")
     group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
     group.command("pull")(local.pull)
     group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -232,23 +233,38 @@ def _money(facts: dict[str, Any]) -> list[Fact]:
     lines.append(("cost", figures.cost_in_words(facts["cost"], facts["unknown_costs"], "row")))
     if (budget := facts["budget"]) is not None:
         bound = figures.overshoot(budget["over"], budget["exposed"])
-        lines.append(("budget", "; ".join(filter(None, (clean(budget["budget"]), bound)))))
+        known = budget["left"] is not None and (budget.get("scope") or facts["state"] in ("finished", "interrupted"))
+        left = f"{figures.dollars(budget['left'])} of {clean(budget['budget'])} left" if known else ""
+        lines.append(("budget", "; ".join(filter(None, (left or clean(budget["budget"]), bound)))))
     if facts["cached"]:
         lines.append(("cached", figures.counted(facts["cached"], "answer")))
     return lines
 
 
 def _standing(fact: Any) -> dict[str, Any] | None:
-    """How the budget stood when the run file last said so; None if it does not say, or nothing of sense."""
+    """How the budget stood when the run file last said so; None if it does not say, or nothing of sense.
+
+    What is left of a budget that processes share is looked up now.
+    """
     import msgspec
 
+    from flatout.config.folders import state_folder
+    from flatout.errors import ConfigError
+    from flatout.store.scopes import account
     from flatout.values.budget import Standing
 
     try:
         standing = msgspec.convert(fact, Standing | None)
     except msgspec.ValidationError:
         return None
-    return None if standing is None else msgspec.to_builtins(standing)
+    if standing is None:
+        return None
+    facts: dict[str, Any] = msgspec.to_builtins(standing)
+    if standing.per is not None and standing.scope is not None:
+        with suppress(ConfigError):
+            if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
+                facts["left"] = found.left
+    return facts
 
 
 def _unsettled(facts: dict[str, Any]) -> list[Fact]:

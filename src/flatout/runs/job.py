@@ -23,6 +23,10 @@ BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""
 
+DEBT = "debt"
+"""The fact in the run file that says under which name its process borrows (a `flatout.purse.Debt`), if processes share
+the budget. If it is killed, the next one takes back what it did not spend."""
+
 
 class RunOptions(Struct, frozen=True, kw_only=True):
     """What to run.

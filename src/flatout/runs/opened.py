@@ -8,8 +8,11 @@ from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 
+from msgspec import ValidationError, convert, to_builtins
+
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
+from flatout.purse import Debt
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.values import Call
 
@@ -20,7 +23,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, LANE, RunOptions
+from .job import BUDGET, DEBT, LANE, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.place import prune, run_file_of
@@ -201,10 +204,20 @@ class Opened:
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)
-        self._store.set_fact(BUDGET, client.purse.standing())
         if options.lane != "auto":  # else it is not chosen yet
             self._store.set_fact(LANE, options.lane)
-        client.go_on(self._store.created_at, self._store.spent_before)
+        self._settle_budget(client, self._store)
+
+    @staticmethod
+    def _settle_budget(client: Client, store: RunFile) -> None:
+        """Count what was spent on the run before. A process that was killed still holds what it had borrowed."""
+        purse, spent = client.purse, store.spent_before
+        with suppress(ValidationError):
+            if (debt := convert(store.fact(DEBT), Debt | None)) is not None:
+                purse.take_back(debt, spent)
+        store.set_fact(DEBT, to_builtins(purse.loan(spent)))
+        store.set_fact(BUDGET, purse.standing())
+        client.go_on(store.created_at, spent)
 
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:

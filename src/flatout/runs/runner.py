@@ -118,6 +118,7 @@ class Runner(Opened):
         try:
             try:
                 await self._ask_all(self._client, store)
+                await self._client.purse.look()
                 self.refresh()
                 store.set_fact(BUDGET, self.progress.budget)
                 outcome = await asyncio.to_thread(self._finish)

@@ -3,7 +3,9 @@
 A process borrows some money, spends it without looking at the file again, and borrows more before it runs out. So a
 call costs nothing extra. What is lent is committed before it is spent, and only its borrower gives it back. So all
 processes together never spend more than the budget, whenever one of them is killed: what it had borrowed counts as
-spent, because nobody knows how much of it was.
+spent, until somebody knows how much of it was. The next process that continues its run file does.
+
+A borrower holds a lock on a byte of a side file, which the system drops when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ import os
 import sqlite3
 import time
 import uuid
+import weakref
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from flatout.errors import ConfigError
 from flatout.policies.spending import Loan
 from flatout.values.budget import Budget
 
+from . import byte_locks
 from .database import transaction
 from .queries import queries
 
@@ -57,10 +61,9 @@ class Scope:
         self._process = uuid.uuid4().hex
         self._period = ""  # of the last loan
         self._borrowed = 0.0  # in all
+        self._lives: weakref.finalize[[int], Scope] | None = None  # what ends this borrower's lock
         self._turn = asyncio.Lock()
-        # Names never become paths. Each kind of period has a file of its own.
-        mark = hashlib.sha256(f"{budget.per}\0{budget.shared}".encode()).hexdigest()[:24]
-        self._path = folder / f"{mark}.budget"
+        self._path = place_of(folder, budget.per, budget.shared or "")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -68,13 +71,18 @@ class Scope:
                 application, version = file.execute(_SQL["identity"]).fetchone()
                 if application not in (0, _APPLICATION_ID) or version != 0:
                     raise ConfigError(f"the budget {budget} cannot be kept: {self._path} is not a file of this flatout")
-                file.execute(_SQL["create"])
-                file.execute(_SQL["name"])
+                for statement in ("create", "create_about", "create_borrowers", "name"):
+                    file.execute(_SQL[statement])
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
 
     def __repr__(self) -> str:
         return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
+
+    @property
+    def borrower(self) -> str:
+        """The name under which this process borrows."""
+        return self._process
 
     async def lend(self, need: float, used: float) -> Loan:
         """See `flatout.purse.Lender`."""
@@ -96,8 +104,30 @@ class Scope:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
+    def take_back(self, borrower: str, spent: float) -> None:
+        """Settle the loan of a process that has ended: it has spent this much at most, since it borrowed first.
+
+        Nothing is done while it lives, or if that cannot be told.
+
+        Raises:
+            ConfigError: the file cannot be used.
+        """
+        if (descriptor := sign_of_life(self._path, borrower)) is None:
+            return
+        os.close(descriptor)
+        try:
+            with closing(self._opened()) as file, transaction(file):
+                for period, usd in file.execute(_SQL["loans_of"], (borrower,)).fetchall():
+                    file.execute(_SQL["leave"], (period, borrower))
+                    file.execute(_SQL["lend"], (period, "", min(usd, spent)))
+                file.execute(_SQL["forget"], (borrower,))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
     def _lend(self, need: float, used: float) -> Loan:
         period = self._now()
+        if self._lives is None and (descriptor := sign_of_life(self._path, self._process)) is not None:
+            self._lives = weakref.finalize(self, os.close, descriptor)
         try:
             with closing(self._opened()) as file, transaction(file):
                 if self._period not in ("", period):
@@ -108,6 +138,8 @@ class Scope:
                     return Loan(0.0, left)
                 usd = max(need, min(_PORTION * self._budget.usd, _REST * left))
                 file.execute(_SQL["lend"], (period, self._process, usd))
+                file.execute(_SQL["tell"], (self._budget.per, self._budget.shared, self._budget.usd))
+                file.execute(_SQL["borrow"], (self._process, os.getpid(), self._wall()))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         self._borrowed += usd
@@ -118,10 +150,14 @@ class Scope:
         try:
             with closing(self._opened()) as file, transaction(file):
                 self._move(file, self._period, 0.0, max(0.0, self._borrowed - used))
+                file.execute(_SQL["forget"], (self._process,))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         self._period = ""
         self._borrowed = used
+        if self._lives is not None:
+            self._lives()
+            self._lives = None
 
     def _move(self, file: sqlite3.Connection, period: str, rest: float, given: float = 0.0) -> None:
         """Close the account of the last loan's period. The rest of the money goes to ``period``, or is given back."""
@@ -136,14 +172,48 @@ class Scope:
         return self._budget.usd - float(held)
 
     def _now(self) -> str:
-        shape = {"run": "all", "day": "%Y-%m-%d", "month": "%Y-%m"}[self._budget.per]
-        return time.strftime(shape, time.gmtime(self._wall()))
+        return period_at(self._budget.per, self._wall())
 
     def _opened(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY)
-        file.execute(_SQL["durable"])
-        return file
+        return opened(self._path)
 
     def _unusable(self, error: Exception) -> ConfigError:
         why = getattr(error, "strerror", None) or error
         return ConfigError(f"the budget {self._budget} cannot be kept in {self._path}: {why}")
+
+
+def place_of(folder: Path, per: str, scope: str) -> Path:
+    """The file of a scope. Names never become paths. Each kind of period has a file of its own."""
+    mark = hashlib.sha256(f"{per}\0{scope}".encode()).hexdigest()[:24]
+    return folder / f"{mark}.budget"
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection to a scope's file."""
+    file = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
+    file.execute(_SQL["durable"])
+    return file
+
+
+def period_at(per: str, at: float) -> str:
+    """The name of the period at a time, which is in seconds since the epoch."""
+    return time.strftime({"run": "all", "day": "%Y-%m-%d", "month": "%Y-%m"}[per], time.gmtime(at))
+
+
+def sign_of_life(path: Path, borrower: str) -> int | None:
+    """Lock the byte of a borrower. Returns the descriptor that holds it; None if there is no such lock, or it is taken.
+
+    The side file stays empty.
+    """
+    if byte_locks.SET_LOCK is None:
+        return None
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path.with_suffix(".borrowers"), flags, 0o600)
+    except OSError:
+        return None
+    with suppress(OSError):
+        if byte_locks.lock(descriptor, int(borrower[:14], 16)):
+            return descriptor
+    os.close(descriptor)
+    return None

@@ -14,7 +14,7 @@ OVER = 0.004
 """The stated bound on an overshoot, as a share of the budget: 2 cents of 5 dollars."""
 
 
-class Standing(Struct, frozen=True):
+class Standing(Struct, frozen=True, omit_defaults=True):
     """How a budget stands.
 
     Attributes:
@@ -22,12 +22,15 @@ class Standing(Struct, frozen=True):
         left: US dollars that nobody has spent or reserved; None if not known yet.
         over: the stated bound on an overshoot, in US dollars; 0 for a budget that processes share.
         exposed: by how much it could have been exceeded, had all answers in flight been the longest possible at once.
+        per, scope: of a budget that processes share; None for one run's.
     """
 
     budget: str
     left: float | None
     over: float
     exposed: float
+    per: str | None = None
+    scope: str | None = None
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import sqlite3
 from pathlib import Path
 from random import Random
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
 from flatout.purse import Purse
+from flatout.store import scopes
 from flatout.store.scope import Scope
 from flatout.testing import run_virtual
 from flatout.values.budget import OVER
@@ -56,6 +59,57 @@ def test_what_was_not_used_comes_back(home: Path):
         lend(one, 1.0, used=0.05)
         asyncio.run(one.close(0.1))
     assert scope(home).left() == pytest.approx(10.0 - 50 * 0.1)
+
+
+def test_what_a_killed_process_did_not_spend_is_taken_back(home: Path):
+    """Each kill would take a part of the day's money from all others, even when it is known what was spent."""
+    killed = scope(home)
+    lend(killed, 3.0)
+    name, other = killed.borrower, scope(home)
+    other.take_back(name, 1.0)
+    assert other.left() == 7.0  # it lives
+    del killed
+    gc.collect()
+    other.take_back(name, 1.0)
+    assert other.left() == 9.0
+    other.take_back(name, 0.0)
+    other.take_back("ab" * 16, 0.0)
+    assert other.left() == 9.0
+
+
+def test_no_more_is_taken_back_than_was_borrowed(home: Path):
+    """A run that was continued for days would count all its spending for the last one."""
+    killed = scope(home)
+    lend(killed, 3.0)
+    name = killed.borrower
+    del killed
+    gc.collect()
+    scope(home).take_back(name, 100.0)
+    assert scope(home).left() == 7.0
+
+
+def test_accounts_tell_who_has_borrowed(home: Path):
+    """Nobody could see why a budget is used up that the provider's bill says is not."""
+    lives, dead, month = scope(home), scope(home), scope(home, per="month", usd=100)
+    for one in (lives, dead, month):
+        lend(one, 2.0)
+    name = dead.borrower
+    del dead
+    gc.collect()
+    day, other = scopes.accounts(home, lambda: NOON)
+    assert (day.per, day.scope, day.usd, day.spent, day.left) == ("day", "team", 10.0, 0.0, 6.0)
+    assert {(lent.borrower, lent.usd, lent.alive) for lent in day.lent} == {
+        (lives.borrower, 2.0, True),
+        (name, 2.0, False),
+    }
+    assert {lent.pid for lent in day.lent} == {os.getpid()}
+    assert day.until == NOON + DAY / 2
+    assert (other.per, other.left, other.until) == ("month", 98.0, NOON + DAY * 10.5)
+    mended = scopes.mend(home, "day", "team", 3.2, lambda: NOON)
+    assert (mended.spent, mended.left) == (3.2, pytest.approx(4.8))
+    assert [lent.borrower for lent in mended.lent] == [lives.borrower]
+    with pytest.raises(ConfigError, match="nobody has borrowed from a budget day:other"):
+        scopes.mend(home, "day", "other", 3.2)
 
 
 def test_a_new_day_has_a_new_budget(home: Path):

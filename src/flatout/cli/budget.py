@@ -1,0 +1,94 @@
+"""``flatout budget``: what is spent of the budgets that processes share, who holds the rest, and how to mend one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import figures
+from .terminal import Fact, clean, lay_out, say, show, show_json
+
+if TYPE_CHECKING:
+    from flatout.store.scopes import Account, Lent
+
+HELP = "Look at the budgets that processes share (--budget 20/day:team), and mend one."
+
+LS_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout budget ls           # spent, lent to whom, left, until when
+$ flatout budget ls --json
+"""
+
+SET_EPILOG = """\
+[bold]Examples[/bold]
+
+$ flatout budget set day:team --spent 3.20   # as the provider's bill says
+$ flatout budget set month --spent 0         # --budget 100/month: no name
+"""
+
+
+def ls(
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON, for scripts.")] = False,
+) -> int:
+    """Show what is spent of each budget, what processes have borrowed, and what is left until when."""
+    from flatout.config.folders import state_folder
+    from flatout.store.scopes import accounts
+
+    found = list(accounts(state_folder() / "budgets"))
+    if as_json:
+        show_json([_for_scripts(account) for account in found])
+        return 0
+    if not found:
+        show("No budget is shared: give one as --budget 20/day:team.")
+    for account in found:
+        show(_headline(account), fit=True)
+        show("\n".join(lay_out(_facts(account))), fit=True)
+    return 0
+
+
+def set_(
+    scope: Annotated[str, typer.Argument(metavar="SCOPE", help="The budget: day:NAME, month:NAME or run:NAME.")],
+    spent: Annotated[float, typer.Option(metavar="USD", min=0.0, help="What is spent in this period, in US dollars.")],
+) -> int:
+    """Set what is spent of a budget in this day or month, and take back what processes had borrowed that have died."""
+    from flatout.config.folders import state_folder
+    from flatout.errors import ConfigError
+    from flatout.store.scopes import mend
+
+    per, _, name = scope.partition(":")
+    if per not in ("run", "day", "month") or not spent < float("inf"):
+        raise ConfigError(f"a budget is day:NAME, month:NAME or run:NAME, and --spent a number, not {scope!r} {spent}")
+    account = mend(state_folder() / "budgets", per, name or "default", spent)
+    say(f"flatout: {_headline(account)}")
+    return 0
+
+
+def _headline(account: Account) -> str:
+    from flatout.values.budget import Budget
+
+    budget = Budget(account.usd, account.per, account.scope)  # type: ignore[arg-type]
+    return f"{figures.dollars(account.left)} of {clean(str(budget))} left"
+
+
+def _facts(account: Account) -> list[Fact]:
+    lines = [("spent", figures.dollars(account.spent))]
+    lines += [("" if place else "lent", _lent(lent)) for place, lent in enumerate(account.lent)]
+    if account.until is not None:
+        lines.append(("until", time.strftime("%Y-%m-%d %H:%M", time.localtime(account.until))))
+    return lines
+
+
+def _lent(lent: Lent) -> str:
+    who = "a process" if lent.pid is None else f"process {lent.pid}"
+    since = "" if lent.since is None else f" since {time.strftime('%Y-%m-%d %H:%M', time.localtime(lent.since))}"
+    dead = "" if lent.alive else ", which has died: the command that continues its run takes back what is not spent"
+    return f"{figures.dollars(lent.usd)} to {who}{since}{dead}"
+
+
+def _for_scripts(account: Account) -> dict[str, Any]:
+    from msgspec import to_builtins
+
+    return {**to_builtins(account), "left": account.left}

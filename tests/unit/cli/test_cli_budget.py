@@ -1,0 +1,67 @@
+"""Budgets that processes share, on the command line: ``flatout budget``, and what status and summary say of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flatout.cli import execute, main
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+
+TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1", "--param", "max_tokens=20"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ProviderModel(ProviderSettings(latency=0.0, output_tokens=10))
+    monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda **_: SimulatedTransport(model))
+    monkeypatch.setattr(execute, "tune_collector", lambda: None)
+    monkeypatch.setattr(execute, "allow_many_files", lambda: None)
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text("".join(json.dumps({"prompt": f"{n}"}) + "\n" for n in range(3)))
+    Path("flatout.toml").write_text('[prices."127.0.0.1:1/m"]\ninput = 0\noutput = 1000\n')
+
+
+def accounts(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    capsys.readouterr()
+    assert main(["budget", "ls", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_left_of_a_shared_budget_is_shown(capsys):
+    """Users would have to add up the runs of a day themselves."""
+    assert main(["budget", "ls"]) == 0
+    assert "No budget is shared" in capsys.readouterr().out
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", *TO, "--budget", "2/day:team"]) == 0
+    said = capsys.readouterr().err
+    (account,) = accounts(capsys)
+    assert (account["per"], account["scope"], account["usd"], account["lent"]) == ("day", "team", 2.0, [])
+    assert 0 < account["spent"] <= 0.06
+    words = f"${account['left']:.2f} of $2 a day (team) left"
+    assert words in said
+    assert main(["budget", "ls"]) == 0
+    listed = capsys.readouterr().out
+    assert words in listed
+    assert "until" in listed
+    assert main(["budget", "set", "day:team", "--spent", "1.5"]) == 0
+    assert "$0.5000 of $2 a day (team) left" in capsys.readouterr().err
+    assert main(["status", "out.jsonl"]) == 0
+    assert "$0.5000 of $2 a day (team) left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["week:team", "--spent", "1"], "a budget is day:NAME, month:NAME or run:NAME"),
+        (["day", "--spent", "nan"], "invalid value for '--spent'"),
+        (["day:other", "--spent", "1"], "nobody has borrowed from a budget day:other"),
+    ],
+)
+def test_a_budget_that_is_none_is_not_set(capsys, wrong, said):
+    """A misspelt name would make a budget that nobody uses, and the real one stay as it is."""
+    assert main(["budget", "set", *wrong]) == 2
+    assert said in capsys.readouterr().err
