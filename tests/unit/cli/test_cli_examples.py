@@ -180,6 +180,9 @@ def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         assert [main([*asked, cache]) for cache in ("--cache", "--cache=answers.cache")] == [0, 0]
     if example.words[0] == "batch" and not (world / "answers.jsonl.flatout").exists():
         assert main([*BATCHED, "--quiet"]) == UNDER_WAY
+    if example.words[0] == "budget":
+        asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
+        assert [main([*asked, "--budget", budget]) for budget in ("20/day:team", "100/month")] == [0, 0]
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
     code = main(example.words)
