@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import ValidationError, convert
 
 from flatout.errors import StoreError
-from flatout.runs.story.progress import PROMPT_CACHE, PromptCacheUse, Spent
+from flatout.runs.story.progress import COST, PROMPT_CACHE, PromptCacheUse, Spent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flatout.runs.job import RunOptions
     from flatout.runs.runner import Runner
     from flatout.store import RunReader, Summary
-    from flatout.values.route import Share
 
 
 class Before(NamedTuple):
@@ -36,7 +33,7 @@ class Before(NamedTuple):
         try:
             with RunReader.open(runner.run_file) as reader:
                 summary = reader.summary()
-                spent = _spent(summary, len(reader.unsettled().attempts), prompt_cache_of(reader), reader.shares())
+                spent = _spent(reader, summary)
                 unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
                     failed = 0 if options.retry_failed else summary.failed
@@ -57,13 +54,20 @@ def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
         return PromptCacheUse()
 
 
-def _spent(summary: Summary, lost: int, prompt_cache: PromptCacheUse, shares: Mapping[str, Share]) -> Spent:
+def known_cost(reader: RunReader, summary: Summary) -> float | None:
+    """US dollars that are known to be spent on a run; None if nothing is known."""
+    told = reader.fact(COST)
+    known = float(told) if isinstance(told, int | float) else 0.0
+    return max(summary.cost or 0.0, known) or summary.cost
+
+
+def _spent(reader: RunReader, summary: Summary) -> Spent:
     return Spent(
         input_tokens=summary.input_tokens or 0,
         output_tokens=summary.output_tokens or 0,
-        cost=summary.cost or 0.0,
-        unpriced=summary.unknown_costs + lost,
+        cost=known_cost(reader, summary) or 0.0,
+        unpriced=summary.unknown_costs + len(reader.unsettled().attempts),
         cut_off=summary.cut_off,
-        prompt_cache=prompt_cache,
-        shares=shares,
+        prompt_cache=prompt_cache_of(reader),
+        shares=reader.shares(),
     )

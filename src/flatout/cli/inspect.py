@@ -103,7 +103,7 @@ def look(reader: RunReader) -> dict[str, Any]:
 
     from flatout.runs.job import BUDGET, LANE
 
-    from .before import prompt_cache_of
+    from .before import known_cost, prompt_cache_of
 
     info, summary, unsettled, holder = reader.info(), reader.summary(), reader.unsettled(), reader.holder()
     finished = summary.answered + summary.failed
@@ -124,7 +124,7 @@ def look(reader: RunReader) -> dict[str, Any]:
         "input_tokens": summary.input_tokens,
         "output_tokens": summary.output_tokens,
         "unknown_tokens": summary.unknown_tokens,
-        "cost": summary.cost,
+        "cost": known_cost(reader, summary),
         "unknown_costs": summary.unknown_costs,
         "cut_off": summary.cut_off,
         "cached": summary.cached,

@@ -32,7 +32,7 @@ from .job import BUDGET, LANE, RunEnd, RunOptions
 from .opened import Opened
 from .output.claim import OUTPUTS
 from .output.export import OwnRow, export
-from .story.progress import PROMPT_CACHE
+from .story.progress import COST, PROMPT_CACHE
 from .work import Work, own_rows
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Runner(Opened):
                 await self._client.purse.look()
                 self.refresh()
                 store.set_fact(BUDGET, self.progress.budget)
+                store.set_fact(COST, self.progress.whole.cost)
                 outcome = await asyncio.to_thread(self._finish)
             finally:
                 state: RunState = "finished" if self._left() == 0 else "interrupted"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from flatout.cli import execute, main
-from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport
 
 TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1", "--param", "max_tokens=20"]
 
@@ -51,6 +52,18 @@ def test_what_is_left_of_a_shared_budget_is_shown(capsys):
     assert "$0.5000 of $2 a day (team) left" in capsys.readouterr().err
     assert main(["status", "out.jsonl"]) == 0
     assert "$0.5000 of $2 a day (team) left" in capsys.readouterr().out
+
+
+def test_status_knows_what_the_summary_knew(capsys, monkeypatch):
+    """An attempt that broke off has an unknown cost. The answer that its row then got would be left out of the sum."""
+    model = ProviderModel(ProviderSettings(latency=0.0, output_tokens=10, faults=Faults(reset=0.3)), 3)
+    monkeypatch.setattr("flatout.transports.http.HttpTransport", lambda **_: SimulatedTransport(model))
+    Path("in.jsonl").write_text("".join(json.dumps({"prompt": f"{n}"}) + "\n" for n in range(12)))
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", *TO]) in (0, 1)
+    said = re.search(r"cost +(at least \$[0-9.]+), and \d+ attempts? of unknown cost", capsys.readouterr().err)
+    assert said is not None
+    assert main(["status", "out.jsonl"]) == 0
+    assert f"{said[1]}, and " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
