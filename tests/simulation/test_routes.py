@@ -91,6 +91,25 @@ def test_a_slow_target_gets_fewer_calls_than_a_fast_one():
     assert seen["a"] < 0.3 * seen["b"]
 
 
+@pytest.mark.parametrize("order", [("slow", "fast"), ("fast", "slow")])
+def test_a_target_that_has_not_answered_yet_is_not_taken_for_the_fastest(order):
+    """Calls that come one by one would all go to the target that takes longest to answer at all."""
+    providers = Providers(slow=provider(latency=20.0, rpm=None), fast=provider(latency=0.5, rpm=None))
+
+    async def main() -> list[Result]:
+        route = Route(*(f"{name}/m" for name in order), order="spread")
+        async with providers.client(route, config=providers.config()) as client:
+
+            async def later(number: int) -> Result:
+                await asyncio.sleep(number * 0.1)
+                return await client.result(f"question {number}")
+
+            return await asyncio.gather(*map(later, range(150)))
+
+    assert answered(run_virtual(main())) == 150
+    assert providers.seen("received")["slow"] <= 8
+
+
 def test_keys_of_one_group_do_not_count_as_several_limits():
     """Three keys of one organisation would send three times what it may."""
     keys = {f"key-{number}": {"base_url": "http://a.test/v1", "group": "org"} for number in range(3)}

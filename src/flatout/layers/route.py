@@ -127,7 +127,7 @@ class Routed:
                 return same
         if self._spreads:
             open_ = [lane for lane in open_ if is_worth(lane, open_, now)]
-            open_.sort(key=Lane.load)
+            open_.sort(key=lambda lane: lane.load(now))
         open_.sort(key=lambda lane: lane.service.stop is None)  # first the one that it is time to look at
         return open_
 
@@ -319,6 +319,7 @@ class _Timed:
     async def __call__(self, call: Call, lane: Lane, lanes: Sequence[Lane]) -> Reply:
         time = asyncio.get_running_loop().time
         began = time()
+        lane.goes(began)
         reply = await (lane.send(call) if self._hedge is None else self._hedge(call, lane, lanes))
         now = time()
         lane.latency.observe(now - began, now)

@@ -107,7 +107,7 @@ class Lane:
         latency: how long the target has taken lately.
     """
 
-    __slots__ = ("latency", "queue", "send", "service", "target")
+    __slots__ = ("_since", "latency", "queue", "send", "service", "target")
 
     def __init__(self, target: str, queue: Queue, service: Service, send: CallNext) -> None:
         self.target = target
@@ -115,10 +115,22 @@ class Lane:
         self.service = service
         self.send = send
         self.latency = Latency()
+        self._since = 0.0  # when the oldest attempt in flight went, while nothing has been answered
 
-    def load(self) -> float:
-        """What one more call would have to wait for; see `Latency.load`."""
-        return self.latency.load(self.queue.in_flight)
+    def goes(self, now: float) -> None:
+        """An attempt goes there. It has its permit."""
+        if self.queue.in_flight <= 1:
+            self._since = now
+
+    def load(self, now: float) -> float:
+        """What one more call would have to wait for, to compare targets; 0 for an unused one.
+
+        Before the first answer, a target is as slow as its oldest attempt is old. Else all calls would go to the one
+        that takes longest to answer at all.
+        """
+        in_flight = self.queue.in_flight
+        seconds = self.latency.seconds or (now - self._since if in_flight else 0.0)
+        return seconds * (in_flight + 1)
 
     def is_open(self, now: float) -> bool:
         """Whether a call may go: the target is not stopped, or it is time to look at it again."""
@@ -153,10 +165,6 @@ class Latency:
             old = math.exp((self._at - now) / LATELY)
             self.seconds = old * self.seconds + (1.0 - old) * seconds
         self._at = now
-
-    def load(self, in_flight: int) -> float:
-        """What one more call would have to wait for, to compare targets; 0 for a target without an answer so far."""
-        return self.seconds * (in_flight + 1)
 
 
 class Hedging:

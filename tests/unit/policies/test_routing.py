@@ -128,15 +128,28 @@ def test_a_target_is_away_for_long_only_if_all_are():
 def test_a_slow_answer_counts_at_once_and_is_forgotten_slowly():
     """A target that has just become slow would get as many calls as before; or never any again."""
     latency = Latency()
-    assert latency.load(10) == 0.0
+    assert latency.seconds == 0.0
     latency.observe(1.0, 0.0)
     latency.observe(20.0, 1.0)
-    assert latency.load(0) == 20.0
+    assert latency.seconds == 20.0
     latency.observe(1.0, 2.0)
-    assert latency.load(0) > 15.0
+    assert latency.seconds > 15.0
     latency.observe(1.0, 300.0)
-    assert latency.load(0) < 1.1
-    assert latency.load(1) == 2 * latency.load(0)
+    assert latency.seconds < 1.1
+
+
+def test_a_target_that_has_not_answered_yet_is_as_slow_as_its_oldest_attempt_is_old():
+    """All calls would go to the target that takes longest to answer at all."""
+    target = Target(in_flight=0)
+    made = lane(0.0, target)
+    assert made.load(5.0) == 0.0
+    target.in_flight = 1
+    made.goes(5.0)
+    target.in_flight = 2
+    made.goes(6.0)
+    assert made.load(7.0) == 2.0 * 3
+    made.latency.observe(4.0, 9.0)
+    assert made.load(20.0) == 4.0 * 3
 
 
 def test_a_call_is_slow_that_takes_longer_than_nearly_all():
