@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import figures
+from .row_names import find_row
 from .run_names import RunName, find
 from .terminal import Fact, clean, lay_out, say, show
 
@@ -32,6 +33,7 @@ WHY_EPILOG = """\
 [bold]Examples[/bold]
 
 $ flatout cache why answers.jsonl 3    # why row 3 was asked
+$ flatout cache why answers.jsonl order-1138
 $ flatout cache why answers.jsonl 3 --cache answers.cache
 """
 
@@ -77,13 +79,13 @@ def ls(
 
 def why(
     run: RunName,
-    row: Annotated[int, typer.Argument(metavar="ROW", min=1, help="The row's number in the output, from 1.")],
+    row: Annotated[str, typer.Argument(metavar="ROW", help="The row's number in the output, from 1, or its id.")],
     cache: Annotated[
         str | None, typer.Option(metavar="FILE", help="The cache; default the one in your cache folder.")
     ] = None,
 ) -> int:
     """Say why a row of a run was not answered from the cache: the first field that differs from the nearest answer."""
-    from flatout.durable.asked import differences
+    from flatout.durable.asked import distance
     from flatout.durable.records import is_cached
     from flatout.errors import ConfigError
     from flatout.store import RunReader
@@ -91,18 +93,20 @@ def why(
 
     place = find(run)
     with RunReader.open(place) as reader:
-        item, job = reader.item(row - 1), reader.info().job
+        index = find_row(reader, row, lambda index: reader.item(index) is not None)
+        item, job = reader.item(index), reader.info().job
+    number = index + 1
     if item is None:
-        raise ConfigError(f"{place} has no result for row {row}")
+        raise ConfigError(f"{place} has no result for row {number}")
     if is_cached(item):
-        show(f"Row {row} was answered from a cache.")
+        show(f"Row {number} was answered from a cache.")
         return 0
     question = _question(item, job, str(place))
     with AnswersReader(_place(cache)) as kept:
         began = item.finished_at - (item.seconds or 0.0)  # its own answer was kept after that
         before = (entry for entry in kept.entries() if entry.kept.at <= began)
-        nearest = min(before, key=lambda entry: differences(_asked(entry), question), default=None)
-    show(_reason(row, question, nearest), fit=True)
+        nearest = min(before, key=lambda entry: distance(_asked(entry), question), default=None)
+    show(_reason(number, question, nearest), fit=True)
     if note := _not_kept(item):
         show(note, fit=True)
     return 0

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .row_names import find_row
 from .run_names import RunName, find
-from .terminal import clean, is_live, say, show, show_json
+from .terminal import clean, is_live, show, show_json
 
 if TYPE_CHECKING:
     from flatout.store import History, Ranking, RunReader
@@ -23,8 +24,6 @@ $ flatout trace answers.jsonl --failed --limit 50
 $ flatout trace answers.jsonl 7            # what happened to row 7
 $ flatout trace answers.jsonl order-1138 --json
 """
-
-_SAME = 6  # rows with the same id that a message names
 
 
 def trace(
@@ -128,37 +127,14 @@ def _in_words(batch: dict[str, Any]) -> str:
 
 
 def _history(reader: RunReader, item: str) -> History:
-    """The records of one row. A number means the row of that number if there is one, otherwise an id.
+    """The records of one row, by its number or its id.
 
     Raises:
         ConfigError: there is no such row, or there are several.
     """
-    from flatout.errors import ConfigError
 
-    number = int(item) if item.isascii() and item.isdigit() and len(item) < 19 else None
-    same = [index + 1 for index in reader.named(item, _SAME)]
-    if number:
-        history = reader.history(number - 1)
-        if history.item is not None or history.attempts or history.journal or _batch_of(reader, number - 1):
-            if others := [row for row in same if row != number]:
-                say(f"flatout: this is row {number}; the id {item} belongs to row {others[0]}")
-            return history
-    if len(same) == 1:
-        return reader.history(same[0] - 1)
-    if same:
-        rows = ", ".join(map(str, same)) + (" …" if len(same) == _SAME else "")
-        raise ConfigError(f"several rows have the id {clean(item, 60)}: {rows}; name one by its number")
-    raise ConfigError(_missing(reader, item, number))
+    def is_known(index: int) -> bool:
+        history = reader.history(index)
+        return bool(history.item is not None or history.attempts or history.journal or _batch_of(reader, index))
 
-
-def _missing(reader: RunReader, item: str, number: int | None) -> str:
-    from . import figures
-
-    if number is None:
-        return f"no finished row has the id {clean(item, 60)}; rows can be named by their numbers too, from 1"
-    if number == 0:
-        return "there is no row 0: rows are counted from 1"
-    total = reader.info().total
-    if total is not None and number > total:
-        return f"there is no row {number}: the run has {figures.counted(total, 'row')}"
-    return f"row {number} has not started"
+    return reader.history(find_row(reader, item, is_known))

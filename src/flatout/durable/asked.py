@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,6 +16,8 @@ LONG = 400
 """Characters from which a text is shortened to its beginning and a digest."""
 
 _BEGINNING = 160
+
+_THREE = 3  # characters of the sequences by which texts are compared: words would not do, some languages join them
 
 
 Server = str | Mapping[str, str] | None
@@ -84,10 +86,36 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
     return next((found for pair in pairs if (found := first_difference(pair[1], pair[2], pair[0]))), None)
 
 
-def differences(old: Any, new: Any) -> int:
-    """In how many fields two JSON values differ."""
+def distance(old: Any, new: Any) -> tuple[bool, int, float]:
+    """How far one question is from another, to find the nearest: the smaller, the nearer.
+
+    An answer of another model is the farthest. Then counts in how many fields they differ, and at last how much of the
+    texts in these fields is not the same.
+    """
+    other_model = isinstance(old, Mapping) and isinstance(new, Mapping) and old.get("model") != new.get("model")
+    pairs = list(_pairs(old, new))
+    return other_model, len(pairs), sum(_unlike(*pair) for pair in pairs)
+
+
+def _pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
+    """The values in which two JSON values differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return sum(differences(old.get(name), new.get(name)) for name in {*old, *new})
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return sum(map(differences, old, new))
-    return int(old != new)
+        for name in {**old, **new}:
+            yield from _pairs(old.get(name), new.get(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for pair in zip(old, new, strict=True):
+            yield from _pairs(*pair)
+    elif old != new:
+        yield old, new
+
+
+def _unlike(old: Any, new: Any) -> float:
+    """The share of two texts that is in one of them only, 0 to 1, by sequences of three characters."""
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return 1.0
+    one, other = _threes(old), _threes(new)
+    return 1.0 - len(one & other) / len(one | other) if one or other else 1.0
+
+
+def _threes(text: str) -> set[str]:
+    return {text[place : place + _THREE] for place in range(len(text) - _THREE + 1)}

@@ -16,7 +16,7 @@ from flatout.values import Call
 from flatout.values.kept import Kept
 
 from .asked import Server, server_of
-from .records import content, fingerprint, result_of
+from .records import content, fingerprint, is_cached, result_of
 
 if TYPE_CHECKING:
     from flatout.store import Item, RunReader
@@ -89,4 +89,5 @@ def _kept(item: Item, call: Call) -> Kept | None:
     reply = result_of(replace(item, output=None), call).reply
     if reply is None or reply.finish_reason == "length":
         return None
-    return Kept.of(reply, at=item.finished_at, cost=item.cost, whole=False)
+    cost = None if is_cached(item) else item.cost  # it cost nothing in that run, and something in an earlier one
+    return Kept.of(reply, at=item.finished_at, cost=cost, whole=False)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from flatout import Call
 from flatout.cli import execute, main
+from flatout.durable import reuse
+from flatout.store import RunReader
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 
 TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1"]
@@ -76,6 +79,19 @@ def test_an_earlier_run_is_used_as_a_cache(provider):
     assert [row["cached"] for row in rows("more.jsonl")] == [False, True, True]
 
 
+def test_what_an_answer_once_cost_is_unknown_where_a_run_had_it_from_a_cache(provider):
+    """An answer that was paid for would be told to have cost nothing, however often it is used again."""
+    run(["a"], "out.jsonl")
+    run(["a"], "again.jsonl", "--reuse", "out.jsonl")
+    with closing(RunReader.open("again.jsonl.flatout")) as reader:
+        item = reader.item(0)
+    assert item is not None
+    assert item.cost == 0.0  # of that run
+    kept = reuse._kept(item, Call("a"))
+    assert kept is not None
+    assert kept.cost is None
+
+
 def test_a_run_is_not_its_own_cache(provider, capsys):
     """Continued after an interrupt, it would look for its answers in the file that has none, and pay again."""
     run(["a", "b"], "out.jsonl")
@@ -96,6 +112,21 @@ def test_why_names_the_first_field_that_differs(provider, capsys):
     capsys.readouterr()
     assert main(["cache", "why", "three.jsonl", "1", "--cache", "a.cache"]) == 0
     assert "was answered from a cache" in capsys.readouterr().out
+
+
+def test_why_compares_with_the_question_that_is_most_alike(provider, capsys):
+    """Somebody who changed one word would be shown another row's question, of which all words differ."""
+    like = "Is this mail spam? Dear customer, your parcel {} at the station. Answer with yes or no."
+    run([like.format("waits"), "Name the capital of France.", "Is this ham?"], "one.jsonl", "--cache=a.cache")
+    rows = ({"id": f"mail-{place}", "prompt": like.format(word)} for place, word in enumerate(["waits", "rests"]))
+    Path("in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main(["run", "in.jsonl", "-o", "two.jsonl", *TO, "--cache", "a.cache"]) == 0
+    capsys.readouterr()
+    for row in ("2", "mail-1"):
+        assert main(["cache", "why", "two.jsonl", row, "--cache", "a.cache"]) == 0
+        said = capsys.readouterr().out
+        assert "waits at" in said
+        assert "rests at" in said
 
 
 @pytest.mark.parametrize(
@@ -157,6 +188,8 @@ def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
         (["cache", "ls", "in.jsonl"], "it is no database"),
         (["cache", "prune", "in.jsonl", "--older-than", "soon"], "--older-than is a time"),
         (["cache", "why", "nothing.jsonl", "1"], "there is no run file"),
+        (["cache", "why", "done.jsonl", "2"], "there is no row 2: the run has 1 row"),
+        (["cache", "why", "done.jsonl", "mail-1"], "no finished row has the id mail-1"),
         (["run", "in.jsonl", *TO, "--cache", "in.jsonl"], "it is no database"),
         (["run", "in.jsonl", *TO, "--reuse", "in.jsonl"], "is not a run file"),
         (["run", "in.jsonl", *TO, "--cache", "--cache-max-age", "soon"], "cache_max_age is a time"),
@@ -164,6 +197,8 @@ def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
 )
 def test_what_cannot_be_used_is_one_sentence(provider, capsys, words, told):
     """A wrong name would end in a traceback, or in a paid run without its cache."""
+    run(["a"], "done.jsonl")
+    capsys.readouterr()
     Path("in.jsonl").write_text('{"prompt": "a long enough text to be no database"}\n' * 20)
     assert main(words) == 2
     said = capsys.readouterr().err
