@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -95,6 +96,7 @@ class Limiters:
         self._memory = memory
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | None]] = {}
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
+        self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
         self.limits: dict[str, Limit] = {}
 
     def knows(self, target: Target) -> bool:
@@ -117,7 +119,16 @@ class Limiters:
             name = key[0] if key[0] not in self.limits else f"{key[0]} (group)"  # an endpoint may have the group's name
             limiter = self._made[key] = self._make(name, target, *self._found[key])
             self.limits[name] = limiter.limit
+            self._beside(target, limiter.limit)
         return limiter
+
+    def _beside(self, target: Target, limit: Limit) -> None:
+        """Let targets of the same model on the same server know of each other: they may share its limits."""
+        place = (target.endpoint.base_url, target.model)
+        for other in self._at[place]:
+            other.beside.append(limit.target)
+            limit.beside.append(other.target)
+        self._at[place].append(limit)
 
     def imagined(self, targets: Iterable[Target], now: float, *, later: bool) -> list[Pacer]:
         """The pacers of some targets, to try out what they would do; see `Limiter.imagined`. A group has one.

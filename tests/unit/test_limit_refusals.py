@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flatout import Call, Client, Limits
+from flatout import Call, Client, Limits, Route
 from flatout.events import LimitCrowded
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
@@ -145,3 +145,21 @@ def test_programs_that_use_one_limit_unknowingly_are_told_so_once():
     assert run_virtual(main()) == [True] * 4
     assert 1 <= len(said) <= 4
     assert "shared=" in said[0].reason
+
+
+def test_two_keys_that_share_limits_unknowingly_are_told_of_groups():
+    """A user would look for another program that uses the key, while both keys are this program's own."""
+    model = ProviderModel(ProviderSettings(rpm=600, burst=1.0, headers=""), seed=1)
+    tables = {name: {"base_url": "http://x/v1"} for name in "ab"}
+    config = {"endpoints": tables, "limits": {name: {"rpm": 600} for name in tables}}
+    said: list[LimitCrowded] = []
+
+    async def main() -> bool:
+        async with Client(Route("a/m", "b/m"), config=config, transport=SimulatedTransport(model), seed=1) as made:
+            made._engine.events.subscribe(lambda event: said.append(event) if type(event) is LimitCrowded else None)
+            return all(result.ok for result in await made.gather([f"{n}" for n in range(500)]))
+
+    assert run_virtual(main())
+    assert said
+    assert all("group in flatout.toml" in event.reason for event in said)
+    assert all(("b/m" if event.target == "a/m" else "a/m") in event.reason for event in said)

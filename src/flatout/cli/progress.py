@@ -112,7 +112,8 @@ def state(progress: Progress) -> list[str]:
     facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
     for target, why in progress.down.items():
         if target not in progress.stopped:
-            facts.append(f"{clean(target)} is down: {clean(why, 80)}; waits, Ctrl-C ends")
+            what_now = "the others go on" if progress.others_go else "waits, Ctrl-C ends"
+            facts.append(f"{clean(target)} is down: {clean(why, 80)}; {what_now}")
     facts += [f"{clean(target)}: others use its limits too?" for target in progress.crowded]
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
     facts += _batches(progress)
@@ -125,7 +126,7 @@ def state(progress: Progress) -> list[str]:
     if progress.in_flight:
         most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
         facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
-    if progress.holds and not progress.paused and not progress.down:
+    if progress.holds and not progress.paused and (progress.others_go or not progress.down):
         facts.append(_held(progress))
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -69,6 +69,7 @@ class Limit:
 
     Attributes:
         queue: the calls that wait.
+        beside: the names of other targets with the same model on the same server, which are not of one group with it.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Limit:
         self._wait_for_quota = wait_for_quota
         self._hosted = hosted
         self.target = target
+        self.beside: list[str] = []
         self.health = health or TargetHealth()
         self.queue = Admission(target, pacer, estimator, self.health, retries)
         self._estimator = estimator
@@ -188,7 +190,15 @@ class Limit:
         if news.what in ("paused", "stopped"):
             return TargetPaused(at=now, target=target, until=news.until, reason=news.reason)
         if news.what == "crowded":
-            return LimitCrowded(at=now, target=target, reason=news.reason)
+            return LimitCrowded(at=now, target=target, reason=_together(self.beside) if self.beside else news.reason)
         if news.what == "down":
             return TargetDown(at=now, target=target, reason=news.reason)
         return TargetResumed(at=now, target=target)
+
+
+def _together(others: Sequence[str]) -> str:
+    """Why a target refuses what its limits allow, if this program itself uses them through other targets."""
+    return (
+        f"refuses what the given limits allow; {' and '.join(others)} asks the same server. If their keys share its "
+        "limits, give their endpoints the same group in flatout.toml"
+    )

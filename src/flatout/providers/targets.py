@@ -24,6 +24,8 @@ from .wire.payload import UNSENDABLE, can_be_sent, check_headers, shown
 KEY_VARIABLE = "FLATOUT_API_KEY"
 """The environment variable with the key for ``base_url``."""
 
+_ALIKE = 0.75  # how alike two names are of which one may be meant by the other; "gpt-5-mini" and "gemini" are 0.63
+
 
 class Targets:
     """Resolves model names for one Client.
@@ -104,7 +106,7 @@ class Targets:
         name, slash, rest = model.partition("/")
         if not slash:
             way_out = "write it as provider/model, such as openai/gpt-5-mini, or give a base URL"
-            raise ConfigError(f"the model {model!r} names no provider: {way_out}")
+            raise ConfigError(f"the model {model!r} names no provider{self._meant(model)}: {way_out}")
         if not rest:
             raise ConfigError(f"the model {model!r} names a provider only: write it as provider/model")
         if name == EMBEDDED and EMBEDDED not in self._config.endpoints:
@@ -113,6 +115,17 @@ class Targets:
         if self._headers:
             endpoint = msgspec.structs.replace(endpoint, headers={**endpoint.headers, **self._headers})
         return Target(self._with_key(endpoint, own=name in self._own), rest)
+
+    def _meant(self, name: str) -> str:
+        """What was probably meant by a name without a provider, for a message: a model, a route or an endpoint."""
+        config = self._config
+        listed = [target for route in config.routes.values() for target in route.targets]
+        models = [each for each in (config.model, *listed, *config.limits) if each is not None and "/" in each]
+        names = {each: each for each in (*config.routes, EMBEDDED, *models)}
+        names |= {each: f"{each}/…" for each in (*config.endpoints, *registry.BUILT_IN)}
+        names |= {each.partition("/")[2]: each for each in models}
+        close = get_close_matches(name.lower(), names, n=1, cutoff=_ALIKE)
+        return f"; did you mean {names[close[0]]}?" if close else ""
 
     def elsewhere(self, model: str) -> str:
         """The host that a model's calls go to; "" if that is the provider's usual address, so that the name says it."""

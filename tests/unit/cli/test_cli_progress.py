@@ -84,6 +84,15 @@ def test_pauses_and_stops_come_first() -> None:
     assert second.startswith("x/y stopped: the key\\x1b[31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
 
 
+@pytest.mark.parametrize(("others_go", "shown"), [(False, "no; waits, Ctrl-C ends"), (True, "no; the others go on")])
+def test_a_target_that_is_down_holds_up_a_run_only_if_it_is_the_last(others_go: bool, shown: str) -> None:
+    """A user would end a run that goes on at its other target."""
+    progress = busy(down={"a/m": "no"}, others_go=others_go, holds="requests", use=None)
+    second = compose(progress, Speed(100.0), "", 200)[1]
+    assert shown in second
+    assert ("waits for" in second) is others_go
+
+
 def test_input_without_a_known_end_has_neither_percent_nor_time_left() -> None:
     """A made-up percentage would be shown for standard input."""
     first, _ = compose(busy(total=None), Speed(100.0), "", 200)

@@ -139,6 +139,33 @@ def test_a_name_that_is_no_model_says_why(model, said):
         targets().target(model)
 
 
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("fats", "fast"),
+        ("Fast", "fast"),
+        ("locla", "local"),
+        ("spare-ky", "spare-key/…"),
+        ("openai", "openai/…"),
+        ("opnai", "openai/…"),
+        ("gpt-5-mini", "openai/gpt-5-mini"),
+        ("opnai-gpt-5-mini", "openai/gpt-5-mini"),
+        ("gpt", None),
+        ("some-other-model", None),
+    ],
+)
+def test_a_name_that_is_nearly_one_of_the_users_own_is_recognised(model, meant):
+    """Somebody who mistypes a route would be told to write it as a provider and a model."""
+    config = {
+        "endpoints": {"spare-key": {"base_url": "http://x/v1"}},
+        "routes": {"fast": {"targets": ["openai/gpt-5-mini", "spare-key/m"]}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        targets(**config).target(model)
+    assert ("did you mean" in str(caught.value)) is (meant is not None)
+    assert meant is None or f"did you mean {meant}?" in str(caught.value)
+
+
 def test_the_embedded_model_is_called_local():
     """``local`` would look for a provider of that name; or a server that is called so could not be named."""
     assert targets("local").is_local("local")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
-from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetPaused
+from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetDown, TargetPaused
 from flatout.journey import Journey
 from flatout.runs.story.progress import Progress, PromptCacheUse
 from flatout.runs.story.tally import Tally
@@ -126,7 +126,22 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
 
 def state(**what: object) -> SimpleNamespace:
     """What one target is doing, as a client tells it."""
-    return SimpleNamespace(pace=None, rising=False, **what)
+    return SimpleNamespace(**{"target": "m", "pace": None, "rising": False, **what})
+
+
+def test_what_holds_a_run_is_told_of_the_target_that_takes_calls(
+    client: Client, tally: Tally, progress: Progress
+) -> None:
+    """A run with a second target would be shown as one that stands still."""
+    gone = state(target="a/m", in_flight=1, waiting=50, holds="outage", use=None, hosted=True)
+    well = state(target="b/m", in_flight=9, waiting=50, holds="requests", use=1.0, hosted=True)
+    client.states = [gone, well]
+    client.events.emit(TargetDown(at=0.0, target="a/m", reason="no"))
+    refresh(tally)
+    assert (progress.others_go, progress.holds) == (True, "requests")
+    client.events.emit(TargetDown(at=0.0, target="b/m", reason="no"))
+    refresh(tally)
+    assert (progress.others_go, progress.holds) == (False, "outage")
 
 
 def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress: Progress) -> None:

@@ -144,6 +144,7 @@ class Progress(Struct):
         paused: the targets that are paused now, with the reason.
         capped: the most calls that can be in flight, if that holds calls up.
         down: the targets that answer nothing now, with the reason.
+        others_go: whether another target takes calls now, while some are down or stopped.
         crowded: the targets that refuse calls within the given limits, with the likely cause.
         searched: the causes of waiting whose limit is unknown and found by trying.
         batches: what providers have in batches.
@@ -184,6 +185,7 @@ class Progress(Struct):
     paused: dict[str, str] = {}
     capped: int | None = None
     down: dict[str, str] = {}
+    others_go: bool = False
     crowded: dict[str, str] = {}
     searched: Set[str] = frozenset()
     batches: Batches = Batches()

@@ -90,7 +90,10 @@ class Tally:
         progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
         progress.waiting = sum(state.waiting for state in states)
         progress.hosted = all(state.hosted for state in states)
-        busiest = max(states, key=lambda state: state.waiting, default=None)
+        away = progress.down.keys() | progress.stopped.keys()
+        go = [state for state in states if state.target not in away]
+        progress.others_go = bool(away and go)
+        busiest = max(go or states, key=lambda state: state.waiting, default=None)
         progress.holds = busiest.holds if busiest is not None else ""
         progress.use = busiest.use if busiest is not None else None
         progress.pace = busiest.pace if busiest is not None else None

@@ -30,6 +30,7 @@ def add_up(parts: Sequence[Progress], into: Progress) -> None:
     into.failures = _failures(part.failures for part in parts)
     into.searched = frozenset(cause for part in parts for cause in part.searched)
     into.hosted = all(part.hosted for part in parts)
+    into.others_go = any(part.others_go for part in parts)
     capped = [part.in_flight if part.capped is None else part.capped for part in parts]
     into.capped = sum(capped) if any(part.capped is not None for part in parts) else None
     longest = (part.longest for part in parts if part.longest is not None)
