@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -62,6 +63,7 @@ class BatchWire:
         self.seconds = seconds
         self.random = random.Random(seed)
         self.files: dict[str, bytes] = {}
+        self.names: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.runs: Counter[str] = Counter()
         self.created: Counter[str] = Counter()
@@ -112,6 +114,9 @@ class BatchWire:
             return _json(_completion(self.text(messages[0]["content"], messages)))
         if request.method == "POST" and path == "/files":
             return self._upload(request)
+        if path == "/files":
+            named = [{"id": name, "filename": stamp} for name, stamp in reversed(self.names.items())]
+            return _json({"data": [each for each in named if each["id"] in self.files], "has_more": False})
         if request.method == "POST" and path == "/batches":
             return self._create(json.loads(request.body))
         if path == "/batches":
@@ -132,6 +137,7 @@ class BatchWire:
         start = body.index(b'{"custom_id"')
         name = f"file-{len(self.files)}-{len(self.requests)}"
         self.files[name] = body[start : body.rindex(b"\r\n--")]
+        self.names[name] = re.findall(rb'filename="([^"]+)"', body)[0].decode()
         return _json({"id": name, "object": "file"})
 
     def _create(self, body: dict[str, Any]) -> Response:

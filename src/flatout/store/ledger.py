@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
@@ -140,6 +141,16 @@ class LedgerReader:
 
     def __init__(self, reader: RunReader) -> None:
         self._reader = reader
+
+    @property
+    def run(self) -> str:
+        """Eight digits that tell runs apart. Copies of a run file have the same."""
+        return blake2b(repr(self.began).encode(), digest_size=4).hexdigest()
+
+    @property
+    def began(self) -> float:
+        """When the run began; Unix time."""
+        return self._reader.info().created_at
 
     def batches(self) -> list[Batch]:
         """All batches, in order."""

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from flatout import Client, FlatoutError
+from flatout import Client, ConfigError, FlatoutError
 from flatout.errors import ConnectError
 from flatout.lanes.batch.box import index_of
 from flatout.lanes.batch.formats.openrouter import batch_format
 from flatout.lanes.batch.lane import BatchLane
-from flatout.lanes.batch.submit import Submitter
+from flatout.lanes.batch.search import Search
 from flatout.layer import Response
 from flatout.store import RunFile, RunReader
-from flatout.store.ledger import Batch
+from flatout.store.ledger import Batch, Ledger
 from flatout.testing import _clock, run_virtual
 from tests.support.batch_wire import Killed
 
@@ -179,7 +179,7 @@ def test_a_batch_is_known_by_results_that_its_list_leaves_out(tmp_path: Path) ->
         desk: Any = SimpleNamespace(format=spoken, wire=SimpleNamespace(patiently=patiently))
         listed = Response(200, {}, json.dumps({"data": [whole]}).encode())
         batch = Batch(number=1, target="", key="", stamp="stamp", state="intended", rows=1, size=1, intended_at=0.0)
-        job = await Submitter(desk)._by_results(batch, spoken.listed(listed, None)[0])
+        job = await Search(desk)._by_results(batch, spoken.listed(listed, None)[0])
         return job and job.id
 
     assert run_virtual(first_key()) == "b1"
@@ -304,3 +304,53 @@ def test_a_queue_that_others_keep_full_is_waited_for(job: Job, face: str) -> Non
     job.check()
     assert sum(each["status"] == "completed" for each in job.wire.jobs.values()) <= 16
     assert job.wire.requests.count("POST /files") < 100
+
+
+def test_an_upload_whose_answer_is_lost_leaves_no_file_behind(job: Job) -> None:
+    """The prompts would lie at the provider for good, in a file that nobody knows of."""
+    lose(job, method="POST", path="/files", times=2)
+    assert job.run().unfinished == 0
+    job.check()
+    assert job.wire.requests.count("POST /files") == 4
+    assert job.wire.files == {}
+
+
+def test_an_upload_that_was_not_recorded_is_used(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies after an upload would leave its file behind, and upload it once more."""
+    with monkeypatch.context() as patch:
+
+        async def dies(*_: object) -> None:
+            raise Killed("before it is recorded")
+
+        patch.setattr(Ledger, "uploaded", dies)
+        with pytest.raises(Killed):
+            job.run()
+    assert job.run().unfinished == 0
+    job.check()
+    assert job.wire.requests.count("POST /files") == 4
+    assert job.wire.files == {}
+
+
+def test_files_are_deleted_by_a_command_that_finds_nothing_to_do(job: Job) -> None:
+    """If the last command died after its last row, prompts and answers would lie at the provider for good."""
+    assert job.run(keep_files=True).unfinished == 0
+    assert job.wire.files
+    assert job.run().unfinished == 0
+    assert job.wire.files == {}
+    job.check()
+
+
+def test_a_run_that_goes_on_in_a_copy_submits_nothing(job: Job) -> None:
+    """Two machines with copies of one run file would each pay for the rows that are left."""
+    job.wire.fate = first_time("missing")
+    job.run(detach=True, keep_files=True)
+    copy = job.run_file.read_bytes()
+    assert job.run(keep_files=True).unfinished == 0
+    made = len(job.wire.jobs)
+    job.run_file.write_bytes(copy)
+    with pytest.raises(
+        ConfigError, match=r"openai/gpt-5-mini has a batch of this run, batch_\d+, that this run file does"
+    ):
+        job.run(overwrite=True)
+    assert len(job.wire.jobs) == made
+    job.check()

@@ -42,7 +42,10 @@ class Desk:
 
     Attributes:
         batches: those that the provider has, or may have, by number.
+        mark: begins the stamps of this run's batches, and of its copies'.
+        began: when the run began; Unix time.
         jobs: the provider's names of all batches in the ledger.
+        stamps: our labels of them.
         queue: what is known of the provider's queue.
         most: the most rows of a new batch.
         refused: how many batches in a row the provider refused.
@@ -59,7 +62,10 @@ class Desk:
         self.ledger = ledger
         self.wall = wall
         self.batches: dict[int, Batch] = {}
+        self.mark = f"flatout-{ledger.run}"
+        self.began = ledger.began
         self.jobs: set[str] = set()
+        self.stamps: set[str] = set()
         self.queue = Queue()
         self.most = format.caps.rows
         self.refused = 0
@@ -121,6 +127,7 @@ class Desk:
         for batch in batches:
             if batch.state in ("intended", "open"):
                 self.batches[batch.number] = batch
+            self.stamps.add(batch.stamp)
             if batch.job is not None:
                 self.jobs.add(batch.job)
             if batch.state == "ended":

@@ -85,6 +85,13 @@ class Job(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Uploaded(Struct, frozen=True, gc=False):
+    """A file at the provider: the provider's name for it, and ours."""
+
+    id: str
+    name: str
+
+
 class Found(Struct, frozen=True, gc=False):
     """One row among the results.
 
@@ -140,6 +147,14 @@ class BatchFormat(Protocol):
 
     def uploaded(self, response: Response, /) -> str:
         """The name of the uploaded file."""
+        ...
+
+    def files(self, cursor: str | None, /) -> Request | None:
+        """The request for a page of the uploaded files of this key, the newest first; None if there is no such list."""
+        ...
+
+    def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
+        """The files on a page, and the cursor of the next page; None on the last."""
         ...
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:

@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 
 from msgspec.json import encode
 
 from flatout.errors import CallError, ConnectError, InvalidRequest, ServerError, TransportError
+from flatout.layer import Request
 from flatout.policies.failures.backoff import overload_delay
 from flatout.store.ledger import Batch
 
-from .box import Box, index_of
+from .box import Box
 from .desk import MOST_REFUSED, Desk
-from .format import Job, Line
-from .wire import TRIES, UPLOAD_SECONDS, Unreadable
+from .format import Job, Line, Refusal
+from .search import Search
+from .wire import FOR_NOW, TRIES, UPLOAD_SECONDS
 
 LOOKS = (0.0, 5.0, 25.0)
 """Seconds before each look at the provider's list, which may lag behind what was created."""
-
-APART = 86_400.0
-"""Seconds that the provider's clock and ours may be apart."""
 
 CREATES = 3
 """How often a batch is created whose creation is not answered, nor to be found."""
@@ -39,6 +37,8 @@ class Submitter:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._search = Search(desk)
+        self._is_only_one = False
 
     async def submit(self, number: int, box: Box) -> None:
         """Submit the rows of a box. Afterwards the provider has them, or they are back, or `settle` will tell.
@@ -48,16 +48,20 @@ class Submitter:
             StoreError: the run file can no longer be written.
         """
         desk = self._desk
+        if not self._is_only_one:
+            await self._search.check_only_one()
+            self._is_only_one = True
         batch = Batch(
             number=number,
             target=desk.target.name,
             key=desk.target.key,
-            stamp=f"flatout-{secrets.token_hex(8)}",
+            stamp=f"{desk.mark}{secrets.token_hex(6)}",
             state="intended",
             rows=len(box.rows),
             size=box.size,
             intended_at=desk.wall(),
         )
+        desk.stamps.add(batch.stamp)
         await desk.ledger.intend(batch, box.digest(), [row.placed for row in box.rows])
         desk.batches[number] = batch
         lines = box.lines(batch.stamp)
@@ -79,7 +83,7 @@ class Submitter:
         desk = self._desk
         uploads = desk.format.upload(batch.stamp, ()) is not None
         if uploads and batch.input_file is None:  # it is created after the upload only
-            await desk.drop(batch, "the process ended before it was submitted")
+            await self._go_on(batch)
             return
         if batch.number not in desk.told_full and await self._is_found(batch):
             return
@@ -94,6 +98,16 @@ class Submitter:
 
     # What is sent
 
+    async def _go_on(self, batch: Batch) -> None:
+        """Create a batch whose upload another process did not record, if its file is there; else drop it."""
+        desk = self._desk
+        if (file := await self._search.file(batch)) is not None:
+            batch = await self._uploaded(batch, file)
+        if file is None or desk.ends:
+            await desk.drop(batch, "the process ended before it was submitted")
+        else:
+            await self._create(batch, ())
+
     async def _upload(self, batch: Batch, lines: Sequence[Line]) -> Batch | None:
         """Upload the rows; None if the provider refused them. An upload is not paid for, so it may be repeated."""
         desk = self._desk
@@ -101,18 +115,39 @@ class Submitter:
         if request is None:
             return batch
         try:
-            response = await desk.wire.patiently(request, seconds=UPLOAD_SECONDS)
-            refused = desk.format.refused(response)
-            if refused is None:
-                file = desk.format.uploaded(response)
+            file = await self._sent(batch, request)
         except CallError as error:
             await desk.drop(batch, str(error))
             raise
-        if refused is not None:
-            await self._refused(batch, *refused)
-            return None
-        await desk.ledger.uploaded(batch.number, file)
-        return desk.change(batch, input_file=file)
+        if isinstance(file, str):
+            return await self._uploaded(batch, file)
+        await self._refused(batch, *file)
+        return None
+
+    async def _sent(self, batch: Batch, request: Request) -> str | tuple[Refusal, str]:
+        """Upload a file, and return its name or why it was refused. If the answer is lost, the file is looked for."""
+        desk = self._desk
+        for tried in range(1, TRIES + 1):
+            lost = False
+            try:
+                response = await desk.wire.once(request, seconds=UPLOAD_SECONDS)
+                refused = desk.format.refused(response)
+                if refused is None:
+                    return desk.format.uploaded(response)
+                if refused[0] not in FOR_NOW or tried == TRIES:
+                    return refused
+            except TransportError as error:
+                if tried == TRIES:
+                    raise
+                lost = not isinstance(error, ConnectError)
+            await asyncio.sleep(overload_delay(tried, random.random()))
+            if lost and (file := await self._search.file(batch)) is not None:
+                return file
+        raise AssertionError
+
+    async def _uploaded(self, batch: Batch, file: str) -> Batch:
+        await self._desk.ledger.uploaded(batch.number, file)
+        return self._desk.change(batch, input_file=file)
 
     async def _create(self, batch: Batch, lines: Sequence[Line], *, creates: int = 1) -> None:
         desk = self._desk
@@ -178,86 +213,17 @@ class Submitter:
         if desk.refused >= MOST_REFUSED:
             raise InvalidRequest(f"{desk.target.name} refused {desk.refused} batches one after another: {reason}")
 
-    # Whether it was created
-
     async def _is_found(self, batch: Batch) -> bool:
         """Look for a batch in the provider's list. True also if it cannot be told yet: `settle` looks again then."""
         for wait in LOOKS:
             await asyncio.sleep(wait)
-            jobs = [job async for job in self._listed(batch)]
-            if self._desk.format.labels:
-                job = next((job for job in jobs if self._is_ours(batch, job)), None)
-            elif any(job.state == "open" for job in jobs):
+            found = await self._search.job(batch)
+            if found == "perhaps":
                 return True
-            else:
-                job = await self._by_results(batch, jobs)
-            if job is not None:
-                await self._opened(batch, job)
+            if found is not None:
+                await self._opened(batch, found)
                 return True
         return False
-
-    async def _listed(self, batch: Batch) -> AsyncGenerator[Job, None]:
-        """The jobs that may be a batch: not another's of ours; and without labels, of its time, with as many rows."""
-        desk = self._desk
-        cursor: str | None = None
-        while True:
-            response = await desk.wire.patiently(desk.format.list(cursor))
-            refused = desk.format.refused(response)
-            if refused is not None:
-                raise TransportError(refused[1]) if refused[0] in ("again", "full") else desk.wire.error(response)
-            jobs, following = desk.format.listed(response, cursor)
-            for job in jobs:
-                if job.id not in desk.jobs and (desk.format.labels or _is_alike(batch, job)):
-                    yield job
-            if following in (None, cursor) or _goes_back_behind(jobs, batch.intended_at - APART):
-                return
-            cursor = following
-
-    @staticmethod
-    def _is_ours(batch: Batch, job: Job) -> bool:
-        if job.stamp is not None:
-            return job.stamp == batch.stamp
-        return batch.input_file is not None and job.input_file == batch.input_file
-
-    async def _by_results(self, batch: Batch, jobs: Sequence[Job]) -> Job | None:
-        """The job whose results are a batch's; None if there is none."""
-        for job in jobs:
-            try:
-                key = await self._first_key(job)
-            except Unreadable:
-                continue
-            if key is not None and index_of(batch.stamp, key) is not None:
-                return job
-        return None
-
-    async def _first_key(self, job: Job) -> str | None:
-        desk = self._desk
-        if not job.files and not job.inline:  # a list may leave the results out
-            response = await desk.wire.patiently(desk.format.get(job.id))
-            if (refused := desk.format.refused(response)) is not None:
-                raise TransportError(refused[1]) if refused[0] in ("again", "full") else Unreadable(refused[1])
-            job = desk.format.job(response)
-        if job.inline:
-            return next((found.key for found in desk.format.reader().feed(job.inline)), None)
-        for file in job.files:
-            reader = desk.format.reader()
-            async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
-                async for piece in pieces:
-                    for found in reader.feed(piece):
-                        return found.key
-        return None
-
-
-def _is_alike(batch: Batch, job: Job) -> bool:
-    """Whether a job without a label may be a batch."""
-    apart = 0.0 if job.created_at is None else abs(job.created_at - batch.intended_at)
-    return job.rows in (None, batch.rows) and apart <= APART
-
-
-def _goes_back_behind(jobs: Sequence[Job], moment: float) -> bool:
-    """Whether a page of jobs goes back in time, as far as a moment: what follows is older still."""
-    times = [job.created_at for job in jobs if job.created_at is not None]
-    return bool(times) and times[0] > times[-1] and times[-1] < moment
 
 
 def _as_answer(message: str) -> bytes:

@@ -27,7 +27,7 @@ SECONDS = 60.0
 TRIES = 6
 """How often a request is tried while the provider is in trouble, where nobody waits for hours."""
 
-_FOR_NOW = frozenset({"again", "full"})
+FOR_NOW = frozenset({"again", "full"})
 """Refusals that pass. Gemini's 429 means a full queue to create, and too many requests to anything else."""
 
 _log = logging.getLogger("flatout")
@@ -86,7 +86,7 @@ class Wire:
             try:
                 response = await self.once(request, seconds=seconds)
                 refused = self._format.refused(response)
-                if refused is None or refused[0] not in _FOR_NOW:
+                if refused is None or refused[0] not in FOR_NOW:
                     return response
                 why = refused[1]
             except TransportError as error:

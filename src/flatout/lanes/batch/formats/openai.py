@@ -114,6 +114,7 @@ class OpenAIBatch(FileShape):
         super().__init__(Server(target.endpoint, _base(target.endpoint)))
         self.caps = dialect.caps
         self._dialect = dialect
+        self.purpose = dialect.purpose
         self._path = dialect.prefix + _PATHS[kind]
         self._around = (b',"method":"POST","url":%b,"body":' % encoded(self._path), b"}\n")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flatout.lanes.batch.format import Job, Line, Refusal
+from flatout.lanes.batch.format import Job, Line, Refusal, Uploaded
 from flatout.layer import Request, Response
+from flatout.providers.wire.answer import as_dicts, as_text
 
 from .refusals import refused
 from .wire import Server, segment
@@ -30,6 +31,14 @@ class Shape:
         """Why an answer is a refusal."""
         return refused(response, self._server.endpoint)
 
+    def files(self, cursor: str | None, /) -> Request | None:
+        """None: there is no list of uploaded files."""
+        return None
+
+    def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
+        """Never asked for: there is no list."""
+        raise self._server.broken("a list of files")
+
     def _job(self, data: dict[str, Any]) -> Job:
         raise NotImplementedError
 
@@ -37,9 +46,23 @@ class Shape:
 class FileShape(Shape):
     """Rows and results are files, under the paths that OpenAI has for them."""
 
+    purpose = "batch"
+    """Of uploaded files."""
+
     def uploaded(self, response: Response, /) -> str:
         """The file's id."""
         return self._server.identity(self._server.read(response), "a file's id")
+
+    def files(self, cursor: str | None, /) -> Request | None:
+        """The request for a page of uploaded files."""
+        return self._server.request("GET", "/files", purpose=self.purpose, after=cursor)
+
+    def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
+        """The files on a page, and the id to go on after."""
+        data = self._server.read(response)
+        ids = [(as_text(item.get("id")), as_text(item.get("filename"))) for item in as_dicts(data.get("data"))]
+        found = [Uploaded(identity, name or "") for identity, name in ids if identity]
+        return found, found[-1].id if found and data.get("has_more") is True else None
 
     def results(self, file: str, /) -> Request:
         """The request for a file's content."""
