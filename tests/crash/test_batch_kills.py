@@ -173,4 +173,5 @@ def test_a_killed_command_pays_for_nothing_twice(tmp_path: Path) -> None:
     say(f"{lives.kills} kills of {lives.jobs} runs")
     assert lives.kills >= KILLS
     assert (stats["duplicates"], stats["answered"]) == (0, rows)
+    assert stats["batches"]["files"] == 0
     assert (stats["batches"]["created"], stats["batches"]["open"]) == (BATCHES * lives.jobs, 0)

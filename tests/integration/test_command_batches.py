@@ -24,6 +24,8 @@ def test_a_line_of_cron(tmp_path: Path) -> None:
         facts = json.loads(flatout("status", "out.jsonl", "--json", folder=tmp_path).out)
         assert facts["batches"] == {"open": 1, "rows": 20, "all": 1}
         assert "at the provider for" in flatout("batch", "ls", folder=tmp_path).out
+        (tmp_path / "elsewhere").mkdir()
+        assert str(tmp_path / "out.jsonl.flatout") in flatout("batch", "ls", folder=tmp_path / "elsewhere").out
         assert "in batch 1" in flatout("trace", "out.jsonl", "7", folder=tmp_path).out
         assert flatout(*command[:-1], "--lane", "live", folder=tmp_path).code == 2
         codes = [flatout(*command, folder=tmp_path).code]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flatout.errors import FlatoutError, StoreError
+from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import figures, options
 from .run_names import RunName, find
@@ -23,7 +23,7 @@ HELP = "The batches that runs have at providers (--lane batch)."
 LS_EPILOG = """\
 [bold]Examples[/bold]
 
-$ flatout batch ls                     # of the runs in this folder
+$ flatout batch ls                     # of the runs in this folder, and open ones elsewhere
 $ flatout batch ls answers.jsonl --json
 """
 
@@ -34,7 +34,10 @@ $ flatout batch cancel answers.jsonl
 """
 
 Runs = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]", help="Runs; by default all whose run files are in this folder.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]", help="Runs; by default those in this folder, and those elsewhere whose batches are open."
+    ),
 ]
 
 _PATIENCE = 600.0  # seconds to wait until cancelled batches have ended
@@ -50,7 +53,7 @@ def ls(
         show_json({"batches": [_facts(place, batch, counts) for place, batch, counts in found]})
         return 0
     if not found:
-        show("no batches" if runs else "no batches in this folder")
+        show("no batches" if runs else "no batches in this folder, and none open elsewhere")
     for place, batch, counts in found:
         show(_line(place, batch, counts), fit=True)
     return 0
@@ -117,7 +120,7 @@ def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int]
     from flatout.runs.output.place import SUFFIX
     from flatout.store import RunReader
 
-    for place in [find(run) for run in runs] if runs else sorted(Path().glob(f"*{SUFFIX}")):
+    for place in [find(run) for run in runs] if runs else [*sorted(Path().glob(f"*{SUFFIX}")), *_elsewhere()]:
         try:
             with RunReader.open(place) as reader:
                 ledger = reader.ledger
@@ -127,6 +130,18 @@ def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int]
         except StoreError:
             if runs:
                 raise
+
+
+def _elsewhere() -> list[Path]:
+    """The run files in other folders that have batches at providers."""
+    from flatout.config.folders import state_folder
+    from flatout.lanes.noted import noted
+
+    try:
+        folder = state_folder()
+    except ConfigError:
+        return []
+    return [place for place in noted(folder) if place.parent != Path.cwd()]
 
 
 def _batches(ledger: Any) -> list[Batch]:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from flatout.config.folders import state_folder
@@ -18,6 +19,7 @@ from flatout.durable.records import fingerprint
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.offers import batch_format
+from flatout.lanes.noted import forget, note
 from flatout.lanes.past import remember
 from flatout.providers import codec_for
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Told
@@ -109,6 +111,7 @@ class BatchLane:
         self._stopped = asyncio.Event()
         self._passes = 0
         self.submitted = 0
+        self._noted: bool | None = None
         self._walked_at = 0.0
         self._changed = False
         self._known = ledger.batches()
@@ -159,6 +162,7 @@ class BatchLane:
         Raises:
             CallError: a provider is not reached, or refuses everything.
         """
+        await self._note(True)
         for each in self._targets.values():
             await each.collector.look(all=True)
 
@@ -214,12 +218,20 @@ class BatchLane:
                 if found is None or found.state != "sent":
                     yield row
 
+    async def _note(self, has_batches: bool) -> None:
+        """Note that the run has batches, or forget it, for ``flatout batch ls`` in other folders."""
+        if self._engine.remembers and has_batches is not self._noted:
+            with suppress(OSError, ConfigError):
+                await asyncio.to_thread(note if has_batches else forget, state_folder(), Path(self._name))
+            self._noted = has_batches
+
     async def learn(self) -> None:
-        """Remember how long the batches took that have ended."""
+        """Remember how long the batches took that have ended, and whether others are open."""
         ended = [past for each in self._targets.values() for past in each.desk.take_ended()]
         if ended and self._engine.remembers:
             with suppress(OSError, ConfigError):
                 await asyncio.to_thread(remember, state_folder(), ended)
+        await self._note(bool(self.open_batches))
 
     def stop(self) -> None:
         """Wait no longer, and submit nothing more."""

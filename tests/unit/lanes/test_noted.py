@@ -1,0 +1,32 @@
+"""The list of run files with batches, in the user's state folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flatout.lanes.noted import FOLDER, forget, note, noted
+
+
+def test_run_files_are_found_from_anywhere(tmp_path: Path) -> None:
+    """Batches of another folder would be forgotten, and paid for."""
+    state, runs = tmp_path / "state", [tmp_path / "b.flatout", tmp_path / "ä\udcff.flatout"]
+    for run in runs:
+        run.touch()
+        note(state, run)
+        note(state, run)
+    assert noted(state) == sorted(runs)
+    forget(state, runs[0])
+    forget(state, runs[0])
+    assert noted(state) == runs[1:]
+
+
+def test_run_files_that_have_gone_are_dropped(tmp_path: Path) -> None:
+    """The list would name files that were deleted years ago."""
+    state, run = tmp_path / "state", tmp_path / "run.flatout"
+    assert noted(state) == []
+    run.touch()
+    note(state, run)
+    run.unlink()
+    (state / FOLDER / "strange").write_text("no path")
+    assert noted(state) == []
+    assert list((state / FOLDER).iterdir()) == []
