@@ -23,7 +23,7 @@ HELP = "The batches that runs have at providers (--lane batch)."
 LS_EPILOG = """\
 [bold]Examples[/bold]
 
-$ flatout batch ls                     # of the runs in this folder, and open ones elsewhere
+$ flatout batch ls                     # here, and open ones elsewhere
 $ flatout batch ls answers.jsonl --json
 """
 
