@@ -18,8 +18,8 @@ from flatout.config.folders import state_folder
 from flatout.durable.records import fingerprint
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
-from flatout.lanes.offers import batch_format
 from flatout.lanes.noted import forget, note
+from flatout.lanes.offers import batch_format
 from flatout.lanes.past import remember
 from flatout.providers import codec_for
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Told
