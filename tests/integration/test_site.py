@@ -143,9 +143,14 @@ def test_the_search_finds(trouble, url, words, leads_to):
     """A reader would type into a search box that does nothing."""
     page, wrong = trouble
     page.set_viewport_size({"width": 1_400, "height": 900})
-    page.goto(url, wait_until="networkidle")  # the search begins to listen a little after the page is there
-    page.keyboard.press("Control+k")
-    page.get_by_role("combobox").fill(words)
+    page.goto(url, wait_until="networkidle")
+    search = page.get_by_role("combobox")
+    for _ in range(60):  # the search begins to listen a little after the page is there
+        if search.is_visible():
+            break
+        page.keyboard.press("Control+k")
+        page.wait_for_timeout(500)
+    search.fill(words)
     page.get_by_role("listbox").locator(f"a[href*='{leads_to}']").first.click()
     page.wait_for_url(f"**/{leads_to}**")
     assert wrong == []
