@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flatout.errors import ConfigError, FlatoutError, StoreError
+from flatout.text import figures
 
-from . import figures, options
+from . import options
 from .run_names import RunName, find
 from .terminal import clean, say, show, show_json
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import figures
+from flatout.text import figures
+
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import figures
+from flatout.text import figures
+
 from .row_names import find_row
 from .run_names import RunName, find
 from .terminal import Fact, clean, lay_out, say, show

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import figures
+from flatout.text import figures
+
 from .exit_codes import FAILED
 from .run_names import RunName, find
 from .terminal import Fact, clean, lay_out, say, show, show_json

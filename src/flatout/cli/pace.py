@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import figures
+from flatout.text import figures
 
 if TYPE_CHECKING:
     from flatout.runs.story.progress import Progress

@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from flatout.errors import ConfigError
+from flatout.text import figures
 
-from . import figures, options
+from . import options
 from .asked import Asked
 from .exit_codes import FAILED, INTERRUPTED
 from .run import OPTIONS as OF_A_LANE

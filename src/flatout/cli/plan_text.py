@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from . import figures
+from flatout.text import figures
+
 from .terminal import Fact, clean, lay_out
 
 if TYPE_CHECKING:

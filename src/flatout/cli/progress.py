@@ -17,9 +17,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from flatout.errors import ConfigError
+from flatout.text import figures
 from flatout.text.visible import visible_lines
 
-from . import figures
 from .pace import Pace, Speed
 from .terminal import clean, is_live, say
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flatout.errors import ConfigError
+from flatout.text import figures
 
-from . import figures
 from .terminal import clean, say
 
 if TYPE_CHECKING:

@@ -163,7 +163,7 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
         before: the work of earlier processes.
         to: the destinations of the calls.
     """
-    from . import figures
+    from flatout.text import figures
 
     each = len(options.models or "1") * (options.samples or 1)
     rows = "rows" if progress.total is None else figures.counted(progress.total // each, "row")
@@ -181,7 +181,8 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
 
 def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: Before, *, quiet: bool) -> int:
     """Report how the run ended, and return the exit code."""
-    from . import figures
+    from flatout.text import figures
+
     from .summary import details, failures, headline
 
     good = not (progress.failed or before.failed or before.unfit or outcome.unfinished or outcome.interrupted)

@@ -282,7 +282,7 @@ def span(text: str | None, option: str = "--outage") -> tuple[float, float] | No
 
 def statistics(counts: dict[str, Any]) -> str:
     """The provider's counts, in one line."""
-    from . import figures
+    from flatout.text import figures
 
     parts = [f"{counts['received']:,} received", f"{counts['answered']:,} answered"]
     if counts["refused"]:

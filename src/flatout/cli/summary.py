@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from . import figures
+from flatout.text import figures
+
 from .terminal import Fact, clean
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct
 
-from . import figures
+from flatout.text import figures
+
 from .terminal import clean
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from flatout.cli import main
 from flatout.cli import trace as command
-from flatout.cli.figures import elapsed
 from flatout.store import Item, RunFile
+from flatout.text.figures import elapsed
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.cli import figures
+from flatout.text import figures
 
 
 @pytest.mark.parametrize(
