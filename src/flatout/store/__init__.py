@@ -32,6 +32,7 @@ from .rows import (
 
 if TYPE_CHECKING:
     from .damaged import salvage
+    from .histories import histories
     from .lock import Holder
     from .reader import RunReader
     from .run_file import RunFile, remove
@@ -57,11 +58,18 @@ __all__ = [
     "Summary",
     "Tried",
     "Unsettled",
+    "histories",
     "remove",
     "salvage",
 ]
 
 __getattr__ = lazy(
     __name__,
-    {"damaged": ("salvage",), "lock": ("Holder",), "reader": ("RunReader",), "run_file": ("RunFile", "remove")},
+    {
+        "damaged": ("salvage",),
+        "histories": ("histories",),
+        "lock": ("Holder",),
+        "reader": ("RunReader",),
+        "run_file": ("RunFile", "remove"),
+    },
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flatout import Client, ServerError
-from flatout.store import History, Noted, Ranked, RunReader, Tried
+from flatout.store import History, Noted, Ranked, RunReader, Tried, histories
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from tests.support.store_samples import item, open_run
 
@@ -40,6 +40,25 @@ def test_the_history_of_an_item(tmp_path: Path) -> None:
         assert noted == Noted(b"f", "answered", b"{}", "7", noted.at)
         assert reader.history(2).attempts[0].outcome is None
         assert reader.history(3) == History(index=3)
+
+
+def test_many_histories_are_those_of_each_item(tmp_path: Path) -> None:
+    """A page of rows would show a row the attempts or the steps of another."""
+    path = tmp_path / "a.flatout"
+
+    async def main() -> None:
+        async with open_run(path) as run:
+            for index, attempt in ((0, 1), (2, 1), (1, 1), (2, 2), (4, 1)):
+                await run.note_attempt(index, attempt, "o/m", 10.0 + attempt, 0.5)
+            await run.journal(2, "7", b"f", "answered", b"{}")
+            for index in (0, 2, 4):
+                await run.finish(item(index, attempts=2))
+
+    asyncio.run(main())
+    with RunReader.open(path) as reader:
+        chosen = [one for one in reader.items() if one.index != 4]
+        assert histories(reader, chosen) == [reader.history(0), reader.history(2)]
+        assert histories(reader, []) == []
 
 
 def test_an_attempt_that_cost_nothing_is_never_in_doubt(tmp_path: Path) -> None:

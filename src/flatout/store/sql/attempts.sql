@@ -21,3 +21,7 @@ ORDER BY started_at, item_index, attempt;
 -- tried: Read every attempt of one item, of all processes, in the order in which they were recorded.
 SELECT item_index, attempt, target, started_at, estimated_cost, place, outcome, after FROM attempts
 WHERE item_index = ? ORDER BY rowid;
+
+-- tried_among: Read every attempt of a range of items, in the order in which they were recorded.
+SELECT item_index, attempt, target, started_at, estimated_cost, place, outcome, after FROM attempts
+WHERE item_index BETWEEN ? AND ? ORDER BY rowid;
