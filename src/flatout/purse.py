@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
-from typing import Protocol
-
-from msgspec import Struct
 
 from flatout.errors import BudgetExceeded, ConfigError
+from flatout.lending import Debt, Lender
 from flatout.policies.pacing.tokens import most_input, most_output
-from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
+from flatout.policies.spending import ENOUGH, Funds, Reservation, Shape, Shapes
 from flatout.prices import Prices
 from flatout.values import Call, Target
 from flatout.values.budget import Budget as Allowed
@@ -26,48 +24,6 @@ _log = logging.getLogger("flatout")
 UNKNOWN = 0.15
 """The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
 the worst cases of the first calls in flight may be many times what they cost."""
-
-
-class Debt(Struct, frozen=True):
-    """The loan of a process that spends it on one run alone.
-
-    Attributes:
-        borrower: the name under which it borrowed.
-        before: what was spent on the run without it.
-    """
-
-    borrower: str
-    before: float
-
-
-class Lender(Protocol):
-    """Lends money from a budget that processes share, such as `flatout.store.scope.Scope`."""
-
-    async def lend(self, need: float, used: float) -> Loan:
-        """Lend at least ``need`` US dollars, or nothing.
-
-        Args:
-            need: the least that is of use.
-            used: what this process has spent, and has reserved for attempts in flight.
-        """
-        ...
-
-    async def close(self, used: float) -> None:
-        """Take back what was lent and not used."""
-        ...
-
-    def left(self) -> float:
-        """US dollars that nobody holds. This reads a file."""
-        ...
-
-    @property
-    def borrower(self) -> str:
-        """The name under which this process borrows."""
-        ...
-
-    def take_back(self, borrower: str, spent: float, /) -> None:
-        """Settle the loan of a process that has ended, and has spent this much at most. This writes a file."""
-        ...
 
 
 class Money:
@@ -117,7 +73,9 @@ class Purse:
     asks = False
 
     __slots__ = (
+        "_aside",
         "_assumes",
+        "_elsewhere",
         "_funds",
         "_lender",
         "_reckoned",
@@ -151,6 +109,8 @@ class Purse:
         usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
         self._funds = Funds(usd, over)
         self._shapes = Shapes()
+        self._aside = 0.0  # set aside beside the attempts
+        self._elsewhere = 0.0  # of another period of a shared budget
         self._spent = 0.0
         self._unknown = 0
         self._reckoned = 0.0
@@ -269,6 +229,51 @@ class Purse:
                 self.earlier += spent
                 self._funds.spent += spent
 
+    def set_aside(self, usd: float) -> None:
+        """Reserve money beside the attempts, for open batches. It replaces what was set aside before."""
+        self._funds.spent += usd - self._aside
+        self._aside = usd
+        self._settled.set()
+
+    async def covers(self, usd: float) -> bool:
+        """Whether this much is left to be set aside. What is lacking is borrowed, if processes share the budget."""
+        funds = self._funds
+        while self.budget is not None and (lacks := funds.spent + funds.reserved + usd - funds.amount) > funds.over:
+            if self._lender is None:
+                return False
+            loan = await self._lender.lend(lacks, self._used())
+            funds.amount += loan.usd
+            self._shared_left = loan.left
+            if loan.usd <= 0.0:
+                return False
+        return True
+
+    async def take_over(self, usd: float, at: float) -> bool:
+        """Hold what an earlier process of this run has set aside from a budget that processes share.
+
+        Args:
+            usd: how much.
+            at: when; Unix time.
+
+        Returns:
+            Whether the rest of it may be used for something else. It may not if it is of another day or month.
+        """
+        if self._lender is None or not usd:
+            return True
+        own = await self._lender.take_over(usd, at)
+        self._funds.amount += usd
+        self._elsewhere += 0.0 if own else usd
+        return own
+
+    def forgo(self, usd: float) -> None:
+        """Give up money of another period that was set aside and not used."""
+        self._funds.amount -= usd
+        self._elsewhere -= usd
+
+    def _used(self) -> float:
+        """What is spent and reserved of the money that was borrowed."""
+        return max(0.0, self._funds.spent + self._funds.reserved - self._elsewhere)
+
     def worst_case(
         self,
         target: Target,
@@ -333,7 +338,7 @@ class Purse:
                     if await self._borrowed(shape, worst):
                         continue
                     if not self._funds.open:
-                        raise BudgetExceeded(f"not sent: it may cost ${worst:.4f}, and {self._account()}")
+                        raise BudgetExceeded(self.refusal(worst))
                     self._settled.clear()
                     await self._settled.wait()
                 return held
@@ -349,14 +354,16 @@ class Purse:
         unspent = funds.amount - funds.spent
         if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * ((self._shared_left or 0.0) + unspent):
             return False  # the answers to those in flight will show that they need far less
-        loan = await self._lender.lend(need, funds.spent + funds.reserved)
+        loan = await self._lender.lend(need, self._used())
         funds.amount += loan.usd
         self._shared_left = loan.left
         return loan.usd > 0.0
 
-    def _account(self) -> str:
+    def refusal(self, usd: float) -> str:
+        """Why something is not sent that may cost so much."""
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
-        return f"${max(0.0, self._left() or 0.0):.4f} of the budget of {self.budget} is left{earlier}"
+        left = f"${max(0.0, self._left() or 0.0):.4f} of the budget of {self.budget} is left{earlier}"
+        return f"not sent: it may cost ${usd:.4f}, and {left}"
 
     def release(self, held: Reservation, cost: float | None) -> None:
         """Give back a reservation; the real cost is counted by now."""
@@ -366,9 +373,8 @@ class Purse:
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:
-            used = self._funds.spent + self._funds.reserved
-            await self._lender.close(used)
-            self._funds.amount = used
+            await self._lender.close(self._used())
+            self._funds.amount = self._funds.spent + self._funds.reserved
 
 
 def _unpriced(target: Target, call: Call, prices: Prices) -> str:

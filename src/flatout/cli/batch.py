@@ -17,6 +17,7 @@ from .run_names import RunName, find
 from .terminal import clean, say, show, show_json
 
 if TYPE_CHECKING:
+    from flatout.lanes.batch.money import Paid
     from flatout.store.ledger import Batch
 
 HELP = "The batches that runs have at providers (--lane batch)."
@@ -48,15 +49,15 @@ def ls(
     runs: Runs = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
-    """List the batches of runs: at which provider, how many rows, how old, in which state."""
+    """List the batches of runs: at which provider, how many rows, how old, in which state, what they cost."""
     found = list(_found(runs))
     if as_json:
-        show_json({"batches": [_facts(place, batch, counts) for place, batch, counts in found]})
+        show_json({"batches": [_facts(*each) for each in found]})
         return 0
     if not found:
         show("no batches" if runs else "no batches in this folder, and none open elsewhere")
-    for place, batch, counts in found:
-        show(_line(place, batch, counts), fit=True)
+    for place, batch, _, paid in found:
+        show(_line(place, batch, paid), fit=True)
     return 0
 
 
@@ -116,8 +117,10 @@ async def _cancelled(client: Any, store: Any, name: str) -> int:
     return sum(states.get("answered", 0) for states in store.ledger.counts().values())
 
 
-def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int]]]:
-    """The batches of runs, each with its rows by state."""
+def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int], Paid]]:
+    """The batches of runs, each with its rows by state, and with what its answers have cost."""
+    from flatout.lanes.batch.money import Paid, Record
+    from flatout.runs.job import MONEY
     from flatout.runs.output.place import SUFFIX
     from flatout.store import RunReader
 
@@ -126,8 +129,9 @@ def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int]
             with RunReader.open(place) as reader:
                 ledger = reader.ledger
                 counts = ledger.counts() if ledger is not None else {}
+                paid = Record.of(reader.fact(MONEY)).paid
                 for batch in _batches(ledger):
-                    yield place, batch, counts.get(batch.number, {})
+                    yield place, batch, counts.get(batch.number, {}), paid.get(batch.number, Paid())
         except StoreError:
             if runs:
                 raise
@@ -150,7 +154,7 @@ def _batches(ledger: Any) -> list[Batch]:
     return found
 
 
-def _facts(place: Path, batch: Batch, counts: dict[Any, int]) -> dict[str, Any]:
+def _facts(place: Path, batch: Batch, counts: dict[Any, int], paid: Paid) -> dict[str, Any]:
     return {
         "run_file": str(place),
         "number": batch.number,
@@ -164,17 +168,21 @@ def _facts(place: Path, batch: Batch, counts: dict[Any, int]) -> dict[str, Any]:
         "ended_at": batch.ended_at,
         "reason": batch.reason,
         "cleared_at": batch.cleared_at,
+        "cost": paid.cost,
+        "saved": paid.saved,
+        "unknown_costs": paid.unknown,
     }
 
 
 _STATES = {"intended": "being submitted", "open": "at the provider", "ended": "collected", "dropped": "not run"}
 
 
-def _line(place: Path, batch: Batch, counts: dict[Any, int]) -> str:
+def _line(place: Path, batch: Batch, paid: Paid) -> str:
     until = time.time() if batch.ended_at is None else batch.ended_at
     took = figures.duration(max(0.0, until - batch.intended_at))
     what = f"{_STATES[batch.state]}{' for' if batch.ended_at is None else ' after'} {took}"
     why = f" ({clean(batch.reason, 80)})" if batch.reason else ""
     name = f" {clean(batch.job)}" if batch.job else ""
     rows = figures.counted(batch.rows, "row")
-    return f"{clean(str(place))} batch {batch.number}: {rows} to {clean(batch.target)}{name}, {what}{why}"
+    known = f", {figures.cost(paid.cost, paid.unknown)}{figures.saved(paid.saved)}" if paid.cost or paid.unknown else ""
+    return f"{clean(str(place))} batch {batch.number}: {rows} to {clean(batch.target)}{name}, {what}{why}{known}"

@@ -176,20 +176,40 @@ def describe(facts: dict[str, Any]) -> list[Fact]:
     return lines
 
 
-def batches_of(reader: RunReader) -> dict[str, int] | None:
-    """How many batches a run has at providers, how many rows they hold, and how many it had; None if it had none."""
+def batches_of(reader: RunReader) -> dict[str, Any] | None:
+    """The batches of a run and their money; None if it had none.
+
+    ``open``, ``rows`` and ``oldest`` (Unix time) are of those that providers have; ``all`` counts those before, too.
+    """
+    from flatout.lanes.batch.money import Record
+    from flatout.runs.job import MONEY
+
     batches = [] if reader.ledger is None else reader.ledger.batches()
     under_way = [batch for batch in batches if batch.state in ("intended", "open")]
     if not batches:
         return None
-    return {"open": len(under_way), "rows": sum(batch.rows for batch in under_way), "all": len(batches)}
+    paid = Record.of(reader.fact(MONEY)).whole()
+    return {
+        "open": len(under_way),
+        "rows": sum(batch.rows for batch in under_way),
+        "all": len(batches),
+        "oldest": min((batch.intended_at for batch in under_way), default=None),
+        "cost": paid.cost,
+        "saved": paid.saved,
+        "unknown_costs": paid.unknown,
+    }
 
 
-def _batches(facts: dict[str, int] | None) -> list[Fact]:
+def _batches(facts: dict[str, Any] | None) -> list[Fact]:
     if facts is None:
         return []
     rows = f" with {figures.counted(facts['rows'], 'row')}" if facts["open"] else ""
-    return [("batches", f"{figures.count(facts['open'])} at the provider{rows}, of {figures.count(facts['all'])}")]
+    words = f"{figures.count(facts['open'])} at the provider{rows}, of {figures.count(facts['all'])}"
+    if facts["oldest"] is not None:
+        words += f"; the oldest is {figures.duration(max(0.0, time.time() - facts['oldest']))} old"
+    if facts["cost"] or facts["unknown_costs"]:
+        words += f"; {figures.cost(facts['cost'], facts['unknown_costs'])}{figures.saved(facts['saved'])}"
+    return [("batches", words)]
 
 
 def _state(facts: dict[str, Any]) -> str:

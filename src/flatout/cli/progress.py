@@ -136,18 +136,21 @@ def state(progress: Progress) -> list[str]:
         facts.append(f"{figures.short(tokens)} tokens")
     if whole.cost or whole.unpriced:
         cost = figures.cost(whole.cost, whole.unpriced)
-        facts.append("cost unknown" if cost == figures.UNKNOWN else cost)
+        facts.append("cost unknown" if cost == figures.UNKNOWN else cost + figures.saved(progress.batches.saved))
     return facts
 
 
 def _batches(progress: Progress) -> list[str]:
-    """``4 batches with 60 rows (12 done), the oldest 3 min 20 s old``."""
+    """``4 batches with 60 rows (12 done), the oldest 3 min 20 s old; the last 5 batches took up to 14 min``."""
     under_way = progress.batches
     if not under_way.open:
         return []
     done = f" ({figures.count(under_way.done)} done)" if under_way.done else ""
     facts = f"{figures.counted(under_way.open, 'batch')} with {figures.counted(under_way.rows, 'row')}{done}"
-    return [f"{facts}, the oldest {figures.duration(max(0.0, time.time() - (under_way.oldest or 0.0)))} old"]
+    age = figures.duration(max(0.0, time.time() - (under_way.oldest or 0.0)))
+    past = f"; {under_way.past}" if under_way.past else ""
+    short = [f"{figures.counted(under_way.short, 'row')} wait for the budget"] if under_way.short else []
+    return [f"{facts}, the oldest {age} old{past}", *short]
 
 
 class Silent:

@@ -141,7 +141,8 @@ def _money(progress: Progress) -> list[Fact]:
         own = figures.cost(progress.cost, progress.unpriced)
         others = progress.earlier.cost or progress.earlier.unpriced
         cost = figures.cost_in_words(whole.cost, whole.unpriced, "attempt")
-        lines.append(("cost", cost + (f" (this time: {own})" if others else "")))
+        saved = figures.saved(progress.batches.saved)
+        lines.append(("cost", cost + (f" (this time: {own})" if others else "") + saved + (saved and " by batches")))
     if progress.budget is not None:
         lines.append(("budget", _budget(progress.budget)))
     if progress.cached:

@@ -68,14 +68,28 @@ def batch_seconds(past: Iterable[Past], target: str, rows: int, word: float = WO
     alike = seconds_of_alike(past, target, rows)
     if not alike:
         return PROMPT * word, f"the provider promises {spoken(word)}"
-    longest = max(alike)
-    return min(PROMPT * word, MARGIN * longest), f"the last {len(alike)} batches took up to {spoken(longest)}"
+    return min(PROMPT * word, MARGIN * max(alike)), _told(alike)
+
+
+def learnt_of(past: Iterable[Past], target: str) -> str:
+    """How long the last batches of a target took, in words; "" if there were none."""
+    alike = _alike(past, target, 0)
+    return _told(alike) if alike else ""
 
 
 def seconds_of_alike(past: Iterable[Past], target: str, rows: int) -> list[float]:
     """How long the last batches of a target took that were not much smaller; empty if too few are known."""
-    alike = [one.seconds for one in past if one.target == target and one.rows * ALIKE >= rows][-LATELY:]
+    alike = _alike(past, target, rows)
     return alike if len(alike) >= ENOUGH else []
+
+
+def _alike(past: Iterable[Past], target: str, rows: int) -> list[float]:
+    return [one.seconds for one in past if one.target == target and one.rows * ALIKE >= rows][-LATELY:]
+
+
+def _told(alike: Sequence[float]) -> str:
+    batches = "batch" if len(alike) == 1 else f"{len(alike)} batches"
+    return f"the last {batches} took up to {spoken(max(alike))}"
 
 
 def recalled() -> list[Past]:

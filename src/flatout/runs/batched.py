@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
 
 from flatout.client import Client
 from flatout.durable.records import item_of
+from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lanes.batch.lane import BatchLane
+from flatout.lanes.batch.money import Money, Record
 from flatout.lanes.batch.rounds import Rounds
+from flatout.lanes.batch.targets import target_of
+from flatout.lanes.past import learnt_of, recalled
+from flatout.policies.failures.decision import advice
 from flatout.values import Result
 
 from .alone import exporting_to
-from .job import RunOptions
-from .story.progress import Batches, Progress
+from .job import MONEY, RunOptions
+from .story.progress import Batches, Failure, Progress
 from .story.tally import Tally
 from .work import Work
 
@@ -63,12 +69,15 @@ class Batched:
         self._options = options
         self._progress = progress
         self._warn = warn
-        self.lane = BatchLane(client.engine, store.ledger, name, self._keep)
+        stack = client.engine.stack
+        money = Money(stack.purse, stack.prices, Record.of(store.fact(MONEY)), partial(store.set_fact, MONEY))
+        self.lane = BatchLane(client.engine, store.ledger, name, self._keep, money)
         self._tally: Tally | None = None
         self._rounds: Rounds | None = None
         self._stops = 0
         self._collects = False
         self._task: asyncio.Task[Any] | None = None
+        self._past = ""
         self._results: list[tuple[Work, Result[Any]]] = []
 
     @property
@@ -92,14 +101,18 @@ class Batched:
         """
         self._task = asyncio.current_task()
         self._client.engine.bind()
+        self._past = await asyncio.to_thread(self._learnt)
         async with exporting_to(self._client, self._options, self._warn):
             self._tally = Tally(self._progress, self._client)
             try:
-                return await self._rounds_of(pending).go(leave_at)
+                left = await self._rounds_of(pending).go(leave_at)
             except asyncio.CancelledError:
                 if self._stops < 2:
                     raise
                 return False
+            else:
+                self._note_short()
+                return left
             finally:
                 self.refresh()
                 self._tally.leave()
@@ -131,6 +144,7 @@ class Batched:
         self.lane.stop()
         self._tally = Tally(self._progress, self._client)
         try:
+            await self.lane.money.begin(self._store.ledger)
             await self._walk(pending, first=True)
         finally:
             self._tally.leave()
@@ -145,10 +159,28 @@ class Batched:
             self._rounds.stop()
         return self._rounds
 
+    def _learnt(self) -> str:
+        """How long past batches of the client's target took, in words; "" if nobody knows."""
+        engine = self._client.engine
+        if not engine.remembers or engine.targets.model is None:
+            return ""
+        with suppress(ConfigError):  # it has no batches
+            return learnt_of(recalled(), target_of(engine, engine.targets.model).name)
+        return ""
+
+    def _note_short(self) -> None:
+        """Count the rows that a used-up budget holds back. While batches are open, money may be left of them."""
+        money, progress = self.lane.money, self._progress
+        if money.short and not self._stops and not self.lane.open_batches:
+            error = BudgetExceeded(self._client.purse.refusal(money.need))
+            progress.held += money.short
+            progress.failures[BudgetExceeded.__name__] = Failure(money.short, str(error), None, advice(error))
+
     async def _walk(self, pending: Pending, *, first: bool) -> None:
         async with aclosing(pending(first)) as works:
             await self.lane.walk(works)
         await self._commit()
+        self.lane.money.save()
 
     def stop(self) -> None:
         """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
@@ -166,7 +198,15 @@ class Batched:
         self._tally.refresh()
         lane = self.lane
         began = min((batch.intended_at for batch in lane.open_batches), default=None)
-        self._progress.batches = Batches(len(lane.open_batches), lane.open_rows, lane.done_rows, began)
+        self._progress.batches = Batches(
+            open=len(lane.open_batches),
+            rows=lane.open_rows,
+            done=lane.done_rows,
+            oldest=began,
+            short=lane.money.short,
+            past=self._past,
+            saved=lane.money.record.whole().saved,
+        )
 
     async def _keep(self, work: Work, result: Result[Any]) -> None:
         """Keep a row's result, with those of many others in one commit."""

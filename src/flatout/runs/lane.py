@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from flatout.store.ledger import Batch, LedgerReader
 
 
+_PRICED = Call("", max_tokens=1, service_tier="batch")
+"""What a budget needs the price of."""
+
+
 def check_options(options: RunOptions) -> None:
     """Refuse options that the lane cannot keep.
 
@@ -53,8 +57,6 @@ def check_client(options: RunOptions, client: Client) -> None:
     if options.lane in ("live", "flex"):
         return
     engine = client.engine
-    if client.purse.budget is not None:
-        raise ConfigError(f"--lane {options.lane} cannot keep a budget yet: leave it out, or take --lane live")
     if engine.kept is not None:
         raise ConfigError(f"--lane {options.lane} takes no answers from --cache or --reuse yet: leave them out")
     if engine.settings.prompt_cache != "off":
@@ -70,7 +72,7 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
     if options.lane == "live":
         return
     from flatout.lanes.batch.targets import target_of
-    from flatout.lanes.offers import check
+    from flatout.lanes.offers import check, lanes_of
 
     model = call.model or client.model
     if model is not None and options.lane != "auto":
@@ -79,6 +81,10 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
         if call.service_tier is not None:
             raise ConfigError(f"the flex lane chooses the service: leave service_tier={call.service_tier} out")
         return
+    if client.purse.budget is not None:
+        for target in client.engine.targets_of(model):
+            if "batch" in lanes_of(target):
+                client.purse.worst_case(target, _PRICED, client.engine.stack.prices)
     if call.service_tier is not None:
         raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
 

@@ -12,7 +12,7 @@ from msgspec import ValidationError, convert, to_builtins
 
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
-from flatout.purse import Debt
+from flatout.lending import Debt
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.values import Call
 
@@ -23,7 +23,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, DEBT, LANE, RunOptions
+from .job import BUDGET, DEBT, LANE, MONEY, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.place import prune, run_file_of
@@ -214,7 +214,7 @@ class Opened:
         purse, spent = client.purse, store.spent_before
         with suppress(ValidationError):
             if (debt := convert(store.fact(DEBT), Debt | None)) is not None:
-                purse.take_back(debt, spent)
+                purse.take_back(debt, spent + _set_aside(store))
         store.set_fact(DEBT, to_builtins(purse.loan(spent)))
         store.set_fact(BUDGET, purse.standing())
         client.go_on(store.created_at, spent)
@@ -264,3 +264,12 @@ class Opened:
 
     def _work(self, index: int, row: Row) -> Work:
         return Work.of(index, row, self.recipe)
+
+
+def _set_aside(store: RunFile) -> float:
+    """US dollars that a killed process had set aside for batches, which go on without it."""
+    if (fact := store.fact(MONEY)) is None:
+        return 0.0
+    from flatout.lanes.batch.money import Record  # loaded for those who want it
+
+    return sum(Record.of(fact).held(store.ledger.counts()).values())

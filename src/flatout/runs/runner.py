@@ -351,7 +351,8 @@ class Runner(Opened):
         assert self._store is not None
         left = self._left()
         interrupted = self._stops > 0 and left != 0
-        under_way = self.progress.batches.open > 0 or (self.options.detach and bool(left))
+        waits = left is not None and left > self.progress.held  # rows without money are not waited for
+        under_way = self.progress.batches.open > 0 or (self.options.detach and waits)
         if not (interrupted or under_way) or self.options.passes:  # rows from a pipe cannot be read again
             own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
             export(

@@ -89,6 +89,11 @@ class Scope:
         async with self._turn:
             return await asyncio.to_thread(self._lend, need, used)
 
+    async def take_over(self, usd: float, at: float) -> bool:
+        """See `flatout.purse.Lender`. Nobody's money becomes this process's: the sum stays as it is."""
+        async with self._turn:
+            return await asyncio.to_thread(self._take_over, usd, at)
+
     async def close(self, used: float) -> None:
         """See `flatout.purse.Lender`. A scope that lent nothing does not touch its file."""
         if not self._period:
@@ -126,8 +131,7 @@ class Scope:
 
     def _lend(self, need: float, used: float) -> Loan:
         period = self._now()
-        if self._lives is None and (descriptor := sign_of_life(self._path, self._process)) is not None:
-            self._lives = weakref.finalize(self, os.close, descriptor)
+        self._live()
         try:
             with closing(self._opened()) as file, transaction(file):
                 if self._period not in ("", period):
@@ -144,6 +148,27 @@ class Scope:
             raise self._unusable(error) from None
         self._borrowed += usd
         return Loan(usd, left - usd)
+
+    def _live(self) -> None:
+        """Show that this borrower lives, as long as it does."""
+        if self._lives is None and (descriptor := sign_of_life(self._path, self._process)) is not None:
+            self._lives = weakref.finalize(self, os.close, descriptor)
+
+    def _take_over(self, usd: float, at: float) -> bool:
+        period = self._now()
+        if self._name_of(at) != period or self._period not in ("", period):
+            return False
+        self._live()
+        try:
+            with closing(self._opened()) as file, transaction(file):
+                file.execute(_SQL["lend"], (period, "", -usd))
+                file.execute(_SQL["lend"], (period, self._process, usd))
+                file.execute(_SQL["borrow"], (self._process, os.getpid(), self._wall()))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        self._period = period
+        self._borrowed += usd
+        return True
 
     def _settle(self, used: float) -> None:
         """Give back what is not used, and keep what is used in one row for all processes."""
@@ -172,7 +197,10 @@ class Scope:
         return self._budget.usd - float(held)
 
     def _now(self) -> str:
-        return period_at(self._budget.per, self._wall())
+        return self._name_of(self._wall())
+
+    def _name_of(self, at: float) -> str:
+        return period_at(self._budget.per, at)
 
     def _opened(self) -> sqlite3.Connection:
         return opened(self._path)

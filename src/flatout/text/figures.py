@@ -57,6 +57,11 @@ def cost(known: float | None, unknown: int) -> str:
     return f"≥ {dollars(known)}" if unknown else dollars(known)
 
 
+def saved(usd: float) -> str:
+    """What batches have saved, behind their cost: ``, $1.20 saved``; "" for nothing."""
+    return f", {dollars(usd)} saved" if usd > 0 else ""
+
+
 def cost_in_words(known: float | None, unknown: int, what: str) -> str:
     """The spending, and how much of it is unknown: ``at least $0.1234, and 3 rows of unknown cost``.
 

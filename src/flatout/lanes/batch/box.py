@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
+from flatout.policies.batches import Bound
 from flatout.store.ledger import Placed
 
 from .format import Line
@@ -39,6 +40,7 @@ class Box:
         self.largest = size - around
         self.size = 0
         self.rows: list[Packed] = []
+        self.bound = Bound()
         self._around = around
         self._most_size = size
 

@@ -22,13 +22,14 @@ from flatout.lanes.noted import forget, note
 from flatout.lanes.offers import batch_format
 from flatout.lanes.past import remember
 from flatout.providers import codec_for
-from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Told
+from flatout.store.ledger import Batch, BatchRow, Ledger, Placed
 from flatout.values import Call, Result, Target
 
 from .box import Box, Packed
 from .collect import Collector
 from .desk import Desk, log
 from .known import Known
+from .money import Money, Record
 from .replay import Replay, Unanswered
 from .submit import Submitter
 from .targets import other_key, target_named, target_of
@@ -95,12 +96,14 @@ class BatchLane:
         ledger: the run file's.
         name: the run file's name, for messages.
         keep: puts a row's result into the run file.
+        money: keeps the batches to the budget; None for a lane that submits nothing.
 
     Attributes:
         submitted: how many rows this process has submitted.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, name: str, keep: Keep) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, name: str, keep: Keep, money: Money | None = None) -> None:
+        self.money = money or Money(engine.stack.purse, engine.stack.prices, Record(), lambda _: None)
         self._engine = engine
         self._ledger = ledger
         self._name = name
@@ -152,7 +155,8 @@ class BatchLane:
     @property
     def waits(self) -> bool:
         """Whether another pass will find something to do."""
-        return bool(self.open_batches or self._changed or any(each.deferred for each in self._targets.values()))
+        deferred = any(each.deferred for each in self._targets.values())
+        return bool(self.open_batches or self._changed or deferred or self.money.may_come)
 
     # The rounds
 
@@ -163,6 +167,7 @@ class BatchLane:
             CallError: a provider is not reached, or refuses everything.
         """
         await self._note(True)
+        await self.money.begin(self._ledger)
         for each in self._targets.values():
             await each.collector.look(all=True)
 
@@ -180,6 +185,7 @@ class BatchLane:
         for each in self._targets.values():
             each.deferred = 0
             each.boxes.clear()
+        await self.money.walks(self._ledger)
         known = Known(self._ledger.rows())
         async for row in rows:
             await self._see(row, await known.at(row.index))
@@ -316,20 +322,22 @@ class BatchLane:
         began = self._began.get(known.batch) if known is not None else None
         seconds = 0.0 if began is None else max(0.0, self._wall() - began)
         try:
-            result = await each.replay.of(row.index, row.call, told, seconds)
+            result, bill = await each.replay.of(row.index, row.call, told, seconds)
         except Unanswered as question:
-            await self._pack(each, row, question.call, tries, known.most if known is not None else None, told)
+            await self._pack(each, row, question, tries, known)
         else:
+            self.money.settles(known.batch if known is not None else None, each.desk.target, row.call, bill)
             await self._keep(row, result)
 
-    async def _pack(
-        self, each: _Target, row: Row, call: Call, tries: int, most: int | None, told: tuple[Told, ...]
-    ) -> None:
+    async def _pack(self, each: _Target, row: Row, question: Unanswered, tries: int, known: BatchRow | None) -> None:
         if self._stopped.is_set():
             return
         if each.desk.rests:
             each.deferred += 1
             return
+        if self.money.waits():
+            return
+        call, most = question.call, known.most if known is not None else None
         try:
             body = each.codec.encode(call).body
             if len(body) > each.box(most).largest:
@@ -339,8 +347,13 @@ class BatchLane:
             return
         if not each.box(most).has_room(body):
             await self._submit(each, most)
-        placed = Placed(row.index, tries + 1, most, fingerprint(row.made), told)
-        each.box(most).add(Packed(placed, body))
+        box = each.box(most)
+        if not await self.money.takes(each.desk.target, call, box.bound, question.bill.cost or 0.0):
+            return
+        if known is not None and known.told:
+            self.money.leaves(known.batch)
+        placed = Placed(row.index, tries + 1, most, fingerprint(row.made), known.told if known is not None else ())
+        box.add(Packed(placed, body))
 
     async def _submit(self, each: _Target, most: int | None) -> None:
         box = each.boxes.pop(most, None)
@@ -348,10 +361,12 @@ class BatchLane:
             return
         if each.desk.rests:
             each.deferred += len(box.rows)
+            self.money.unpacks(box.bound)
             return
         self._numbers += 1
         self.submitted += len(box.rows)
         self._began[self._numbers] = self._wall()
+        self.money.submits(self._numbers, len(box.rows), box.bound, self._wall())
         try:
             await each.submitter.submit(self._numbers, box)
         except TransportError as error:
@@ -360,7 +375,9 @@ class BatchLane:
             log.warning("batch %d is not submitted yet: %s", self._numbers, error)
             each.deferred += len(box.rows)
             each.desk.rest()
-        self._changed |= self._numbers not in each.desk.batches  # it was refused, and its rows are back
+        if self._numbers not in each.desk.batches:  # it was refused, and its rows are back
+            self._changed = True
+            self.money.takes_back(self._numbers)
 
     # Targets
 

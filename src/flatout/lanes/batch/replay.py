@@ -34,12 +34,42 @@ TIER = "batch"
 _AGAIN = {Decision.RETRY, Decision.THROTTLE, Decision.OVERLOADED}
 
 
+class Bill:
+    """What the answers to a row have cost.
+
+    Attributes:
+        answers: how many were billed.
+        cost: US dollars; None if unknown.
+        saved: how much less that is than the live price, in US dollars; as far as it is known.
+        longest: tokens of the longest.
+    """
+
+    __slots__ = ("answers", "cost", "longest", "saved")
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.cost: float | None = 0.0
+        self.saved = 0.0
+        self.longest = 0
+
+    def add(self, cost: float | None, live: float | None, tokens: int | None) -> None:
+        """Add an answer: its cost, what it would have cost live, and its length."""
+        self.answers += 1
+        self.longest = max(self.longest, tokens or 0)
+        if cost is None or self.cost is None:
+            self.cost = None
+        else:
+            self.cost += cost
+            self.saved += max(0.0, (live or 0.0) - cost)
+
+
 class Unanswered(Exception):
-    """The results of a row are used up, and a question is open: ``call``."""
+    """The results of a row are used up, and a question is open: ``call``. ``bill`` is for the results so far."""
 
     def __init__(self, call: Call) -> None:
         super().__init__("a question is open")
         self.call = call
+        self.bill = Bill()
 
 
 class Replay:
@@ -65,8 +95,8 @@ class Replay:
         self._events = events
         self._layers: list[Layer] = [*([Whole()] if settings.fail_truncated else []), Reask(settings.reasks, salvage)]
 
-    async def of(self, index: int, call: Call, told: Sequence[Told], seconds: float = 0.0) -> Result[Any]:
-        """The result of a row. A failure is part of it.
+    async def of(self, index: int, call: Call, told: Sequence[Told], seconds: float = 0.0) -> tuple[Result[Any], Bill]:
+        """The result of a row, and its bill. A failure is part of it.
 
         Args:
             index: the row's index.
@@ -79,14 +109,15 @@ class Replay:
         """
         journey = Journey(asyncio.get_running_loop().time() - seconds)
         journey.account.waited("batch", seconds)
-        answers = _Answers(told, partial(self._read, journey), self._settings)
+        answers = _Answers(told, partial(self._read, journey, bill := Bill()), self._settings)
         answer: CallNext = compose(self._layers, answers.next)
         reply: Reply | None = None
         error: Exception | None = None
         token = set_journey(journey)
         try:
             reply = without_raw(await answer(call))
-        except Unanswered:
+        except Unanswered as question:
+            question.bill = bill
             raise
         except Exception as caught:  # a user's own validator may raise anything
             error = as_error(caught)
@@ -95,7 +126,7 @@ class Replay:
         self._settle(journey)
         self._tell(call, reply, error, journey)
         output = reply and reply.output
-        return outcome(index, journey, call=call, reply=reply, output=output, error=error)
+        return outcome(index, journey, call=call, reply=reply, output=output, error=error), bill
 
     def failed(self, index: int, call: Call, error: CallError, tries: int = 0) -> Result[Any]:
         """The result of a row that has no answer."""
@@ -104,24 +135,28 @@ class Replay:
         self._tell(call, None, error, journey)
         return outcome(index, journey, call=call, error=error)
 
-    def _read(self, journey: Journey, call: Call, told: Told) -> Reply:
+    def _read(self, journey: Journey, bill: Bill, call: Call, told: Told) -> Reply:
         """Decode a result, and count it with its cost."""
         journey.account.attempts += 1
         try:
             reply = self._codec.decode(call, Response(told.status, {}, told.body))
         except CallError as error:
             if error.reply is not None or may_have_billed(error):
-                journey.account.spent(self._cost(error.reply))
+                journey.account.spent(self._cost(error.reply, bill))
             journey.failed(error)
             error.attempts = journey.attempts
             raise
-        journey.account.spent(self._cost(reply))
+        journey.account.spent(self._cost(reply, bill))
         return reply
 
-    def _cost(self, reply: Reply | None) -> float | None:
+    def _cost(self, reply: Reply | None, bill: Bill) -> float | None:
         if reply is None:
             return 0.0  # a row of a batch that failed is not charged
-        return self._prices.cost(self._target, reply.usage, reply.model, service_tier=TIER)
+        live, cost = (
+            self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier) for tier in (None, TIER)
+        )
+        bill.add(cost, live, reply.usage.output_tokens)
+        return cost
 
     def _settle(self, journey: Journey) -> None:
         if journey.cost is None:

@@ -77,12 +77,18 @@ class Batches(Struct, frozen=True):
         rows: the rows in them.
         done: how many of these rows the providers say are finished; 0 if they do not say.
         oldest: when the oldest of them was made; Unix time.
+        short: rows that no money is left for while these are open.
+        past: how long batches took, in words; "" if not known yet.
+        saved: how much less the run's batches have cost than live calls, in US dollars; as far as it is known.
     """
 
     open: int = 0
     rows: int = 0
     done: int = 0
     oldest: float | None = None
+    short: int = 0
+    past: str = ""
+    saved: float = 0.0
 
 
 class Spent(Struct, frozen=True, kw_only=True):
