@@ -166,13 +166,26 @@ class Cache:
         """The key of each call, and whether its answer is kept. Nothing is asked."""
         return await asyncio.gather(*map(self._look, calls))
 
+    async def find(self, call: Call) -> Reply | None:
+        """The kept answer to a call; None if there is none. Nothing is asked, and nobody waits."""
+        key = await self._key(call)
+        kept = await self._known(call, key, claims=False) if key is not None else None
+        return None if kept is None else self._fitting(call, kept)
+
+    async def keep(self, call: Call, reply: Reply, cost: float | None) -> None:
+        """Keep an answer that was asked elsewhere, with its cost in US dollars, if it is one to be used again."""
+        key = await self._key(call)
+        if key is not None and reply.finish_reason != "length":
+            self._put(call, key, reply, cost)
+
     async def _look(self, call: Call) -> tuple[bytes | None, bool]:
+        return await self._key(call), await self.find(call) is not None
+
+    async def _key(self, call: Call) -> bytes | None:
         key_of = self._keys.get(call.model)
         if key_of is None:
             key_of = self._keys[call.model] = await self._find(call)
-        key = key_of(call)
-        kept = await self._known(call, key, claims=False) if key is not None else None
-        return key, kept is not None and self._fitting(call, kept) is not None
+        return key_of(call)
 
     async def _turn(self, key: bytes, flight: Flight) -> Kept | None:
         try:
@@ -238,7 +251,9 @@ class Cache:
         passage = current_journey().passage
         if reply.finish_reason == "length" or (passage is not None and passage.fell_back):  # another model's answer
             return None
-        cost = current_journey().account.cost
+        return self._put(call, key, reply, current_journey().account.cost)
+
+    def _put(self, call: Call, key: bytes, reply: Reply, cost: float | None) -> Kept | None:
         try:
             kept = Kept.of(reply, at=self._wall(), cost=cost, whole=bool(call.logprobs))
         except ValueError:  # half a character, which has no form in UTF-8

@@ -57,8 +57,6 @@ def check_client(options: RunOptions, client: Client) -> None:
     if options.lane in ("live", "flex"):
         return
     engine = client.engine
-    if engine.kept is not None:
-        raise ConfigError(f"--lane {options.lane} takes no answers from --cache or --reuse yet: leave them out")
     if engine.settings.prompt_cache != "off":
         raise ConfigError("--prompt-cache has no effect on batches: leave it out")
 

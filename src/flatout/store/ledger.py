@@ -7,7 +7,7 @@ crash at any instant it is known which rows a provider may have.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -170,6 +170,20 @@ class LedgerReader:
     def has_results(self) -> bool:
         """Whether a row has a result that is not among the items yet."""
         return bool(self._reader.select(_SQL["has_results"])[0][0])
+
+    def index_asked(self) -> None:
+        """Prepare for `is_asked`. The list is temporary: nothing is written to the file."""
+        for statement in ("forget_asked", "list_asked", "add_asked"):
+            self._reader.select(_SQL[statement])
+
+    def is_asked(self, fingerprint: bytes) -> bool:
+        """Whether a call of this content stood in a batch, without a result among the items, or was noted since."""
+        return bool(self._reader.select(_SQL["is_asked"], (fingerprint,)))
+
+    def note_asked(self, fingerprints: Iterable[bytes]) -> None:
+        """Add calls to the list that `is_asked` looks at."""
+        for each in fingerprints:
+            self._reader.select(_SQL["note_asked"], (each,))
 
     def row(self, index: int) -> BatchRow | None:
         """One row, without its results; None if it never stood in a batch."""

@@ -12,31 +12,26 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from flatout.config.folders import state_folder
 from flatout.durable.records import fingerprint
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.noted import forget, note
-from flatout.lanes.offers import batch_format
 from flatout.lanes.past import remember
-from flatout.providers import codec_for
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed
 from flatout.values import Call, Result, Target
 
-from .box import Box, Packed
-from .collect import Collector
-from .desk import Desk, log
+from .asked import TOGETHER, Asked, is_fresh
+from .box import Packed
+from .desk import log
 from .known import Known
+from .lane_target import LaneTarget
 from .money import Money, Record
-from .replay import Replay, Unanswered
-from .submit import Submitter
+from .replay import Unanswered
+from .row import Row, RowT
 from .targets import other_key, target_named, target_of
-from .wire import Wire
-
-MOST_BYTES = 64 * 1024 * 1024
-"""The most bytes of one batch, whatever its provider takes: it is packed in memory."""
 
 MOST_LOST = 5
 """How many batches may leave a row unanswered before it fails."""
@@ -48,44 +43,8 @@ LONGEST_NAP = 30.0
 """The most seconds of one sleep."""
 
 
-class Row(Protocol):
-    """A row to answer."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def call(self) -> Call: ...
-    @property
-    def made(self) -> bytes: ...
-
-
-RowT = TypeVar("RowT", bound=Row)
-
 Keep = Callable[[Any, Result[Any]], Awaitable[None]]
 """Puts the result of a row into the run file."""
-
-
-class _Target:
-    """One target in the lane: its desk, who works there, and the boxes that are being filled."""
-
-    def __init__(self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float]) -> None:
-        spoken = batch_format(target)
-        self.desk = Desk(target, spoken, Wire(engine.transport, spoken, target.endpoint), ledger, wall)
-        self.submitter = Submitter(self.desk)
-        self.collector = Collector(self.desk, self.submitter)
-        self.codec = codec_for(target)
-        stack = engine.stack
-        self.replay = Replay(target, self.codec, engine.settings, stack.prices, stack.purse, engine.events)
-        self.boxes: dict[int | None, Box] = {}
-        self.deferred = 0
-
-    def box(self, most: int | None) -> Box:
-        """The box for rows whose batch may hold so many rows."""
-        if most not in self.boxes:
-            caps = self.desk.format.caps
-            rows = min(self.desk.most, caps.rows if most is None else most)
-            self.boxes[most] = Box(rows, min(caps.size, MOST_BYTES), caps.around)
-        return self.boxes[most]
 
 
 class BatchLane:
@@ -104,13 +63,14 @@ class BatchLane:
 
     def __init__(self, engine: Engine, ledger: Ledger, name: str, keep: Keep, money: Money | None = None) -> None:
         self.money = money or Money(engine.stack.purse, engine.stack.prices, Record(), lambda _: None)
+        self._asked = Asked(cache, ledger) if (cache := engine.stack.cache) is not None else None
         self._engine = engine
         self._ledger = ledger
         self._name = name
         self._keep = keep
         # by the wall: a monotonic clock stands still while a laptop sleeps
         self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, LaneTarget] = {}
         self._stopped = asyncio.Event()
         self._passes = 0
         self.submitted = 0
@@ -155,8 +115,8 @@ class BatchLane:
     @property
     def waits(self) -> bool:
         """Whether another pass will find something to do."""
-        deferred = any(each.deferred for each in self._targets.values())
-        return bool(self.open_batches or self._changed or deferred or self.money.may_come)
+        waiting = [*(each.deferred for each in self._targets.values()), self._asked.waiting if self._asked else 0]
+        return bool(self.open_batches or self._changed or any(waiting) or self.money.may_come)
 
     # The rounds
 
@@ -187,13 +147,42 @@ class BatchLane:
             each.boxes.clear()
         await self.money.walks(self._ledger)
         known = Known(self._ledger.rows())
-        async for row in rows:
-            await self._see(row, await known.at(row.index))
+        if self._asked is None or self._stopped.is_set():
+            async for row in rows:
+                await self._see(row, await known.at(row.index))
+        else:
+            await self._walk_with_answers(self._asked, rows, known)
         if not self._stopped.is_set():
             for each in self._targets.values():
                 for most in list(each.boxes):
                     await self._submit(each, most)
         self._walked_at = self._wall()
+
+    async def _walk_with_answers(self, asked: Asked, rows: AsyncIterator[Row], known: Known) -> None:
+        """The same pass, where answers may be kept somewhere: many are looked up at once."""
+        await asked.begin()
+        some: list[tuple[Row, BatchRow | None]] = []
+        async for row in rows:
+            some.append((row, await known.at(row.index)))
+            if len(some) == TOGETHER:
+                await self._see_all(asked, some)
+                some = []
+        await self._see_all(asked, some)
+
+    async def _see_all(self, asked: Asked, some: list[tuple[Row, BatchRow | None]]) -> None:
+        fresh = [row for row, known in some if is_fresh(known)]
+        answers = dict(zip((row.index for row in fresh), await asked.answers([row.call for row in fresh]), strict=True))
+        for row, known in some:
+            if not is_fresh(known):
+                await self._see(row, known)
+            elif (reply := answers[row.index]) is not None:
+                await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
+            elif not await asked.under_way(fingerprint(row.made)):
+                await self._see(row, known)
+            elif (reply := await asked.answer(row.call)) is not None:  # it has come since
+                await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
+            else:
+                asked.waiting += 1
 
     async def wait(self, until: float | None = None) -> None:
         """Wait until another pass is worth its time, or `stop`.
@@ -311,7 +300,7 @@ class BatchLane:
             known = None
         await self._answer(each, row, known)
 
-    async def _answer(self, each: _Target, row: Row, known: BatchRow | None) -> None:
+    async def _answer(self, each: LaneTarget, row: Row, known: BatchRow | None) -> None:
         """Keep the result of a row, if it has one; else put its question into a box."""
         told = known.told if known is not None else ()
         tries = known.tries if known is not None else 0
@@ -329,7 +318,7 @@ class BatchLane:
             self.money.settles(known.batch if known is not None else None, each.desk.target, row.call, bill)
             await self._keep(row, result)
 
-    async def _pack(self, each: _Target, row: Row, question: Unanswered, tries: int, known: BatchRow | None) -> None:
+    async def _pack(self, each: LaneTarget, row: Row, question: Unanswered, tries: int, known: BatchRow | None) -> None:
         if self._stopped.is_set():
             return
         if each.desk.rests:
@@ -354,8 +343,10 @@ class BatchLane:
             self.money.leaves(known.batch)
         placed = Placed(row.index, tries + 1, most, fingerprint(row.made), known.told if known is not None else ())
         box.add(Packed(placed, body))
+        if self._asked is not None:
+            self._asked.packs(placed.fingerprint)
 
-    async def _submit(self, each: _Target, most: int | None) -> None:
+    async def _submit(self, each: LaneTarget, most: int | None) -> None:
         box = each.boxes.pop(most, None)
         if box is None or not box.rows:
             return
@@ -375,25 +366,27 @@ class BatchLane:
             log.warning("batch %d is not submitted yet: %s", self._numbers, error)
             each.deferred += len(box.rows)
             each.desk.rest()
+        if self._asked is not None:
+            await self._asked.submits(box)
         if self._numbers not in each.desk.batches:  # it was refused, and its rows are back
             self._changed = True
             self.money.takes_back(self._numbers)
 
     # Targets
 
-    def _of(self, call: Call) -> _Target:
+    def _of(self, call: Call) -> LaneTarget:
         name = call.model or self._engine.targets.model
         if name is None:
             raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
         return self._target(target_of(self._engine, name))
 
-    def _named(self, name: str) -> _Target:
+    def _named(self, name: str) -> LaneTarget:
         """The target with a name, as the ledger has it."""
         return self._target(target_named(self._engine, name))
 
-    def _target(self, target: Target) -> _Target:
+    def _target(self, target: Target) -> LaneTarget:
         found = self._targets.get(target.name)
         if found is None:
-            found = self._targets[target.name] = _Target(self._engine, target, self._ledger, self._wall)
+            found = self._targets[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall)
             found.desk.learn(batch for batch in self._known if batch.target == target.name)
         return found

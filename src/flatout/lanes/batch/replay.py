@@ -17,6 +17,7 @@ from flatout.errors import CallError
 from flatout.events import CallFinished, Events
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layer import CallNext, Codec, Layer, Response
+from flatout.layers.cache import Cache
 from flatout.layers.reask import Reask
 from flatout.layers.whole import Whole
 from flatout.policies.failures.decision import Decision, Repeats, decide, may_have_billed
@@ -82,11 +83,20 @@ class Replay:
         prices: the price list.
         purse: what is spent is added to it.
         events: subscribers hear of every finished row.
+        cache: answers are kept in it; None for nowhere.
     """
 
     def __init__(
-        self, target: Target, codec: Codec, settings: Settings, prices: Prices, purse: Purse, events: Events
+        self,
+        target: Target,
+        codec: Codec,
+        settings: Settings,
+        prices: Prices,
+        purse: Purse,
+        events: Events,
+        cache: Cache | None = None,
     ) -> None:
+        self._cache = cache
         self._target = target
         self._codec = codec
         self._settings = settings
@@ -115,7 +125,10 @@ class Replay:
         error: Exception | None = None
         token = set_journey(journey)
         try:
-            reply = without_raw(await answer(call))
+            reply = await answer(call)
+            if self._cache is not None:
+                await self._cache.keep(call, reply, bill.cost)
+            reply = without_raw(reply)
         except Unanswered as question:
             question.bill = bill
             raise
@@ -127,6 +140,12 @@ class Replay:
         self._tell(call, reply, error, journey)
         output = reply and reply.output
         return outcome(index, journey, call=call, reply=reply, output=output, error=error), bill
+
+    def kept(self, index: int, call: Call, reply: Reply) -> Result[Any]:
+        """The result of a row whose answer comes from a cache."""
+        journey = Journey(asyncio.get_running_loop().time())
+        self._tell(call, reply, None, journey)
+        return outcome(index, journey, call=call, reply=without_raw(reply), output=reply.output)
 
     def failed(self, index: int, call: Call, error: CallError, tries: int = 0) -> Result[Any]:
         """The result of a row that has no answer."""

@@ -60,3 +60,18 @@ SELECT item_index FROM batch_rows WHERE batch = ? ORDER BY item_index;
 
 -- counts: Count the rows of each batch by state.
 SELECT batch, state, count(*) FROM batch_rows GROUP BY batch, state;
+
+-- forget_asked: Drop the list of calls that are being asked.
+DROP TABLE IF EXISTS temp.asked;
+
+-- list_asked: Make a list of calls that are being asked, beside the file, which may be read-only.
+CREATE TEMP TABLE asked (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
+
+-- add_asked: Fill it with the calls of all batches without a result among the items.
+INSERT OR IGNORE INTO temp.asked SELECT fingerprint FROM batch_rows WHERE state IN ('sent', 'answered');
+
+-- note_asked: Add a call to it.
+INSERT OR IGNORE INTO temp.asked VALUES (?);
+
+-- is_asked: Check whether a call is in it.
+SELECT 1 FROM temp.asked WHERE fingerprint = ?;
