@@ -364,7 +364,7 @@ class Runner(Opened):
                 own=own,
                 types=self._input.types,
                 neutralise=self.options.neutralise,
-                claim=replace(self._claim, note=partial(self._store.set_fact, OUTPUTS)),
+                claim=replace(self._claim, note=partial(self._store.set_fact_now, OUTPUTS)),
             )
         return RunEnd(
             interrupted=interrupted,

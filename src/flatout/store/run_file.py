@@ -242,6 +242,14 @@ class RunFile:
         """Store one fact about the whole run, a JSON value. It is written soon; `close` waits for it."""
         self._writer.change("fact", (name, msgspec.json.encode(value)))
 
+    def set_fact_now(self, name: str, value: Any) -> None:
+        """`set_fact`, and wait until the disk has it. It blocks: call it in another thread than the event loop's.
+
+        Raises:
+            StoreError: the disk failed.
+        """
+        self._writer.change_now("fact", (name, msgspec.json.encode(value)))
+
     def set_total(self, total: int | None) -> None:
         """Store how many items the input has. It is written soon; `close` waits for it."""
         self._writer.change("total", (total,))

@@ -84,13 +84,14 @@ class _AlreadyAnswered(ValueError):
 class _Group:
     """Changes that are committed together. All callers that wait for them wait on the same event loop."""
 
-    __slots__ = ("durable", "loop", "pieces", "size")
+    __slots__ = ("done", "durable", "loop", "pieces", "size")
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None, durable: bool) -> None:
         self.loop = loop
         self.durable = durable
         self.pieces: dict[ChangeKind, list[Change]] = {}
         self.size = 0
+        self.done = threading.Event() if loop is None else None  # for a caller in another thread
 
     def add(self, kind: ChangeKind, pieces: list[Change]) -> None:
         self.pieces.setdefault(kind, []).extend(pieces)
@@ -190,12 +191,30 @@ class Writer:
 
     def change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
         """Write a row that nobody waits for, at once. After a fault it is dropped."""
-        group = _Group(None, durable=True)
-        group.add(kind, [(parameters, None)])
         with self._gate:
             if not self._closed:
-                self._hand_over_all()
-                self._queue.put(group)
+                self._change(kind, parameters)
+
+    def change_now(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
+        """Write a row, and wait until the disk has it. It blocks: call it in another thread than the event loop's.
+
+        Raises:
+            StoreError: the machine failed.
+        """
+        with self._gate:
+            self._check_open()
+            done = self._change(kind, parameters)
+        done.wait()
+        with self._gate:
+            self._check_open()
+
+    def _change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> threading.Event:
+        group = _Group(None, durable=True)
+        group.add(kind, [(parameters, None)])
+        self._hand_over_all()
+        self._queue.put(group)
+        assert group.done is not None
+        return group.done
 
     def close(self) -> None:
         """Commit everything, merge the log into the file and end the thread. Blocks; works without an event loop.
@@ -351,6 +370,8 @@ class Writer:
             raise _AlreadyAnswered("it already has an answer")
 
     def _notify(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:
+        if group.done is not None:
+            group.done.set()
         if group.loop is None:
             return
         if self._fault is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from flatout import ConfigError, Limits
 from flatout.runs.job import RunEnd, RunOptions
-from flatout.runs.output.claim import OUTPUTS, Claim
+from flatout.runs.output.claim import OUTPUTS, Claim, digest
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
@@ -142,3 +142,18 @@ def test_a_file_that_appears_meanwhile_stays(job: Job) -> None:
     job.output.unlink()
     assert job.run().unfinished == 0
     assert len(job.wire.prompts) == 3
+
+
+def test_a_run_that_is_killed_when_its_output_appears_knows_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the kill the same command would take the run's own output for somebody else's, and refuse to go on."""
+    replace, known = Path.replace, []
+
+    def replaced(self: Path, target: Path) -> Path:
+        with RunReader.open(job.run_file) as reader:  # what is on the disk now survives the kill
+            known.extend(reader.fact(OUTPUTS) or [])
+        assert digest(self) in known
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    assert job.run().unfinished == 0
+    assert known
