@@ -1,7 +1,7 @@
 """Looks after batches that the provider has: asks how they are, takes their results, cancels them, deletes their files.
 
-A result is committed before the next piece of its file is read, so a file of any size needs little memory. Rows are
-joined by their ids: the order of results, and the provider's counts, mean nothing.
+Results are committed in groups of a few megabytes while their file is read, so a file of any size needs little memory.
+Rows are joined by their ids: the order of results, and the provider's counts, mean nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import aclosing
+from operator import itemgetter
 
 from flatout.errors import CallError, InvalidRequest, ProtocolError, TransportError
 from flatout.policies.failures.backoff import overload_delay
@@ -21,8 +22,9 @@ from .format import Found, Job, ResultReader
 from .submit import Submitter
 from .wire import TRIES, Unreadable
 
-TOGETHER = 500
-"""Results that are committed together."""
+TOGETHER, TOGETHER_BYTES = 5_000, 4 * 1024 * 1024
+"""Results that are committed together, and their bytes. They come in any order, so each commit of a few hundred would
+write nearly every page of the table once more: with ten times as many, a row costs a third."""
 
 OVERTIME = 3_600.0
 """Seconds after the provider's own expiry at which a batch that has not ended is cancelled. If it has not ended as long
@@ -308,6 +310,7 @@ class _Results:
         self._members = members
         self._known = frozenset(members)
         self._waiting: list[_Result] = []
+        self._bytes = 0
 
     async def take(self, found: Sequence[Found]) -> None:
         """Take results; many are committed before this returns."""
@@ -317,14 +320,16 @@ class _Results:
                 log.warning("batch %d has a result for no row of it: %s", self._batch.number, each.key or each.position)
             elif each.state == "answered":
                 self._waiting.append((index, "answered", each.status, each.body))
+                self._bytes += len(each.body)
             else:
                 self._waiting.append((index, each.state, None, None))
-            if len(self._waiting) >= TOGETHER:
+            if len(self._waiting) >= TOGETHER or self._bytes >= TOGETHER_BYTES:
                 await self.commit()
 
     async def commit(self) -> None:
         """Commit what is waiting."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        waiting.sort(key=itemgetter(0))  # as the table is
         if waiting:
             await self._desk.ledger.results(self._batch.number, waiting)
 
