@@ -14,11 +14,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+POLL = 0.01
+"""Seconds between two looks whether a process has ended, where the system does not tell."""
 
 
 class Process:
@@ -31,25 +35,31 @@ class Process:
 
     def __init__(self, warm: Warm, pid: int, folder: Path) -> None:
         self._warm = warm
-        self._ended = os.pidfd_open(pid)
+        self._ended = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None  # Linux has it
         self._folder = folder
         self.pid = pid
         self.code: int | None = None
 
     def kill(self) -> None:
         """Kill it with SIGKILL. It is not waited for, so its id is not another's."""
-        signal.pidfd_send_signal(self._ended, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for its end, for so long."""
-        return bool(select.select([self._ended], [], [], seconds)[0])
+        if self._ended is not None:
+            return bool(select.select([self._ended], [], [], seconds)[0])
+        until = time.monotonic() + seconds
+        while not (ended := self._warm.ask({"ended": self.pid})) and time.monotonic() < until:
+            time.sleep(POLL)
+        return bool(ended)
 
     def wait(self, seconds: float = 60.0) -> int:
         """Wait for its end, and return its exit code."""
         if self.code is None:
             assert self.ends_within(seconds), f"it hangs; it said: {self.said()}"
             self.code = os.waitstatus_to_exitcode(self._warm.ask({"wait": self.pid}))
-            os.close(self._ended)
+            if self._ended is not None:
+                os.close(self._ended)
         return self.code
 
     def said(self) -> str:
@@ -108,13 +118,15 @@ def _play(victim: Any) -> None:
         order = json.loads(line)
         if "wait" in order:
             answer = os.waitpid(order["wait"], 0)[1]
+        elif "ended" in order:
+            answer = os.waitid(os.P_PID, order["ended"], os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         elif "learn" in order:
             answer = _learn(victim, order["learn"])
         elif answer := os.fork():
             pass
         else:
             _become(victim, order["start"])
-        answers.write(f"{answer}\n")
+        answers.write(f"{int(answer)}\n")
 
 
 def _learn(victim: Any, order: Any) -> int:
