@@ -42,7 +42,7 @@ _SHARES: Mapping[str, Mapping[str, float]] = {
     "api.groq.com": {"flex": 1.0, "batch": 0.5},
     "api.together.xyz": {},
     "openrouter.ai": {},
-    "api.fireworks.ai": {},
+    "api.fireworks.ai": {"batch": 0.5},
     "api.x.ai": {},
 }
 """What the flex and batch lanes cost as a share of the standard price, by the provider's domain: their own words of

@@ -137,7 +137,7 @@ def _when(lane: Lane) -> str:
 
 def _refuses(lane: Lane) -> str:
     told = f"refuses {clean(lane.refuses)}" if lane.refuses else ""
-    return told if lane.usable else f"{told or lane.name}; flatout cannot send it yet"
+    return told if lane.usable else f"{told or lane.name}; its account is not named"
 
 
 def money(range_: Range) -> str:

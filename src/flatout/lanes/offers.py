@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Literal
 
 from flatout.errors import ConfigError
+from flatout.providers.registry import ACCOUNT_ENV
 from flatout.values import Target
 
 from .batch.format import BatchFormat
@@ -32,7 +33,9 @@ _FORMATS = {
     "anthropic": "anthropic",
     "gemini": "gemini",
     "mistral": "mistral",
+    "fireworks": "fireworks",
     "openrouter": "openrouter",
+    "xai": "xai",
 }
 """The forms of batch endpoints: the module of each. A new form is a module with ``batch_format``, and a row here."""
 
@@ -43,18 +46,25 @@ def lanes_of(target: Target) -> tuple[Lane, ...]:
     lanes: list[Lane] = ["live"]
     if endpoint.flex:
         lanes.append("flex")
-    if endpoint.batch in _FORMATS:
+    if endpoint.batch in _FORMATS and not _lacks_account(target):
         lanes.append("batch")
     return tuple(lanes)
+
+
+def _lacks_account(target: Target) -> str | None:
+    """The environment variable that must name an account before there are batches; None if there are."""
+    return None if target.endpoint.account else ACCOUNT_ENV.get(target.endpoint.batch)
 
 
 def check(lane: Lane, target: Target) -> None:
     """Refuse a lane that a target does not have.
 
     Raises:
-        ConfigError: it has no such lane; the message names those that it has.
+        ConfigError: it has no such lane; the message names those that it has, or what is missing.
     """
     lanes = lanes_of(target)
+    if lane == "batch" and (variable := _lacks_account(target)) is not None:
+        raise ConfigError(f"batches of {target.endpoint.name} belong to an account: name yours in {variable}")
     if lane not in lanes:
         others = " and ".join(lanes)
         raise ConfigError(f"{target.endpoint.name} has no {lane} lane that flatout knows: {target.name} has {others}")

@@ -22,10 +22,10 @@ from flatout.values.plan import Lane, Plan, Range
 from .survey import Part
 
 _UNSPOKEN: Mapping[str, tuple[float | None, str]] = {
-    "fireworks": (72 * 3_600.0, "streams"),
-    "xai": (None, "streams, and some models"),
+    "fireworks": (WORD, "streams"),
 }
-"""Providers whose batches flatout cannot send: the seconds in which they promise an answer, and what they refuse."""
+"""Providers whose batches flatout sends only if an account is named: the seconds in which they promise an answer, and
+what they refuse."""
 
 _FULL: Mapping[str, str] = {"openai": "429, not billed", "gemini": "429, 503", "groq": "498"}
 """What providers answer when their flex lane has no room."""

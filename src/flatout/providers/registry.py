@@ -24,7 +24,7 @@ _PROMPT_CACHES: dict[str, Literal["breakpoints", "prompt_cache_key"]] = {
 }
 """What OpenAI's and Azure's chat completions take to cache prompts."""
 
-_BATCHES = frozenset({"openai", "azure", "groq", "mistral", "together", "openrouter"})
+_BATCHES = frozenset({"openai", "azure", "groq", "mistral", "together", "fireworks", "openrouter", "xai"})
 """The OpenAI-compatible providers with a batch endpoint whose form flatout knows."""
 
 _FLEX = {"openai": "flex", "groq": "flex"}
@@ -125,6 +125,10 @@ without ``/openai/v1``, or ``https://NAME.openai.azure.com/openai/deployments/{m
 
 ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
 """By provider: the environment variable that holds an address which differs from account to account."""
+
+
+ACCOUNT_ENV = {"fireworks": "FIREWORKS_ACCOUNT_ID"}
+"""By the form of batches: the environment variable that names the account, where the addresses of batches have it."""
 
 
 _HOMES = {

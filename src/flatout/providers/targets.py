@@ -191,6 +191,8 @@ class Targets:
     def _endpoint(self, name: str) -> Endpoint:
         table = self._config.endpoints.get(name)
         endpoint = registry.find(name, self._config.endpoints) if table is None else self._from_file(name, table)
+        if (account := registry.ACCOUNT_ENV.get(endpoint.batch)) is not None:
+            endpoint = msgspec.structs.replace(endpoint, account=os.environ.get(account, "").strip())
         if endpoint.base_url:
             return endpoint
         variable = registry.ADDRESS_ENV[(table and table.provider) or name]

@@ -42,7 +42,7 @@ class Lane(Struct, frozen=True, kw_only=True):
         within: the provider's own bound on that, in seconds; None if there is none.
         refuses: what it does not take, in words.
         offered: whether the provider has it.
-        usable: whether flatout can use it.
+        usable: whether flatout can use it; not if a setting is missing.
     """
 
     name: str

@@ -39,6 +39,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
             "" if it caches by itself, or not at all.
         batch: the form of its batch endpoint: its provider's name, or that of a provider whose form it has; "" if it
             has none.
+        account: the account that its batches belong to, where their addresses name it; "" if it is not known.
         flex: what ``service_tier`` must be for the cheaper and slower service; "" if it has none.
         group: endpoints of one group share the limits of each model; None if it shares them with no other.
     """
@@ -61,6 +62,7 @@ class Endpoint(Reticent, frozen=True, kw_only=True):
     system: str | None = None
     prompt_cache: Literal["", "cache_control", "prompt_cache_key", "breakpoints"] = ""
     batch: str = "openai"
+    account: str = ""
     flex: str = ""
     group: str | None = None
 

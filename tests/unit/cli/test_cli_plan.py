@@ -76,7 +76,7 @@ def test_lanes_are_told_only_where_there_is_a_choice() -> None:
     batch = Lane(name="batch", cost=COST.times(0.5), within=86_400.0, refuses="streams", usable=False)
     live = Lane(name="live", cost=COST, seconds=TIME)
     told = plan(ModelPlan(model="m", lanes=(live, batch)))
-    assert "batch       $0.9500 to $1.20 (median $1.05), within 1 d 0 h, refuses streams; flatout cannot send" in told
+    assert "batch       $0.9500 to $1.20 (median $1.05), within 1 d 0 h, refuses streams; its account" in told
     assert "live" not in plan(ModelPlan(model="m", lanes=(live, Lane(name="batch", offered=False))))
 
 

@@ -235,8 +235,7 @@ class Collector:
                 reader = _Reader(self._desk.format.reader())
                 await results.take(reader.feed(job.inline))
                 await results.take(reader.end())
-            for file in job.files:
-                await self._read(results, file)
+            await self._read_all(results, job.files)
         except TransportError as error:
             await results.commit()
             log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
@@ -245,15 +244,30 @@ class Collector:
         await self._end(batch, files)
         return True
 
-    async def _read(self, results: _Results, file: str) -> None:
-        """Read one file of results.
+    async def _read_all(self, results: _Results, files: Sequence[str]) -> None:
+        """Read files of results, and those that they name.
+
+        Raises:
+            TransportError: as for `_read`.
+        """
+        waiting, seen = list(reversed(files)), set[str]()
+        while waiting:
+            file = waiting.pop()
+            if file not in seen:
+                seen.add(file)
+                waiting += await self._read(results, file)
+
+    async def _read(self, results: _Results, file: str) -> Sequence[str]:
+        """Read one file of results. Returns those that it names.
 
         Raises:
             TransportError: it broke off again and again. What was read of it is committed.
         """
         desk = self._desk
-        for tried in range(1, TRIES + 1):
-            reader = _Reader(desk.format.reader())
+        tried = 0
+        while True:
+            tried += 1
+            reader = _Reader(desk.format.reader(file))
             try:
                 async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
                     async for piece in pieces:
@@ -265,7 +279,7 @@ class Collector:
                     raise
                 await asyncio.sleep(overload_delay(tried, random.random()))
             else:
-                return
+                return reader.more
 
     async def _end(self, batch: Batch, files: Sequence[str]) -> None:
         desk = self._desk
@@ -281,6 +295,10 @@ class _Reader:
 
     def __init__(self, reader: ResultReader) -> None:
         self._reader = reader
+
+    @property
+    def more(self) -> Sequence[str]:
+        return self._reader.more
 
     def feed(self, data: bytes) -> Sequence[Found]:
         try:

@@ -130,6 +130,11 @@ class ResultReader(Protocol):
         """
         ...
 
+    @property
+    def more(self) -> Sequence[str]:
+        """After `end`: other files that belong to this one, such as its next page. They are read, too."""
+        ...
+
 
 class BatchFormat(Protocol):
     """One provider's batch endpoint, for one target and one kind of request. Requests carry the target's key."""
@@ -141,12 +146,20 @@ class BatchFormat(Protocol):
     Otherwise by its time and its count of rows, and then by the keys in its results.
     """
 
+    def before_upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+        """The request that goes before `upload`, such as one that makes a place for the rows; None if none does."""
+        ...
+
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
         """The request that uploads the rows; None if they travel in `create`."""
         ...
 
-    def uploaded(self, response: Response, /) -> str:
-        """The name of the uploaded file."""
+    def uploaded(self, stamp: str, response: Response, /) -> str:
+        """The name of the uploaded file. The answer may also be that to `before_upload`.
+
+        Raises:
+            ProtocolError: the answer is broken.
+        """
         ...
 
     def files(self, cursor: str | None, /) -> Request | None:
@@ -186,11 +199,11 @@ class BatchFormat(Protocol):
         ...
 
     def results(self, file: str, /) -> Request:
-        """The request for one of `Job.files`."""
+        """The request for one of `Job.files`, or of a reader's `more`."""
         ...
 
-    def reader(self) -> ResultReader:
-        """A reader for one file of results, or for `Job.inline`."""
+    def reader(self, file: str | None = None, /) -> ResultReader:
+        """A reader for a file of results; None for `Job.inline`."""
         ...
 
     def delete(self, file: str, /) -> Request | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Literal
 
 from flatout.errors import AuthenticationError, CallError, ConfigError, TransportError
@@ -49,7 +50,8 @@ class Search:
             for _ in range(MOST_PAGES):
                 if (request := desk.format.files(cursor)) is None:
                     return None
-                files, following = desk.format.listed_files(self._answered(await desk.wire.patiently(request)))
+                read = desk.format.listed_files
+                files, following = read(self._answered(await desk.wire.patiently(request, read=read)))
                 for file in files:
                     if file.name == name:
                         return file.id
@@ -87,14 +89,17 @@ class Search:
         desk = self._desk
         cursor: str | None = None
         for _ in range(MOST_PAGES):
-            response = self._answered(await desk.wire.patiently(desk.format.list(cursor)))
-            jobs, following = desk.format.listed(response, cursor)
+            read = partial(self._read, cursor)
+            jobs, following = read(self._answered(await desk.wire.patiently(desk.format.list(cursor), read=read)))
             for job in jobs:
                 yield job
             if following in (None, cursor) or _goes_back_behind(jobs, since):
                 return
             cursor = following
         raise TransportError(f"the list of batches of {desk.target.name} does not end")
+
+    def _read(self, cursor: str | None, response: Response) -> tuple[Sequence[Job], str | None]:
+        return self._desk.format.listed(response, cursor)
 
     def _answered(self, response: Response) -> Response:
         """An answer that is no refusal.
@@ -143,7 +148,7 @@ class Search:
         if job.inline:
             return next((found.key for found in desk.format.reader().feed(job.inline)), None)
         for file in job.files:
-            reader = desk.format.reader()
+            reader = desk.format.reader(file)
             async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
                 async for piece in pieces:
                     for found in reader.feed(piece):

@@ -11,6 +11,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.json import encode
 
@@ -111,11 +112,11 @@ class Submitter:
     async def _upload(self, batch: Batch, lines: Sequence[Line]) -> Batch | None:
         """Upload the rows; None if the provider refused them. An upload is not paid for, so it may be repeated."""
         desk = self._desk
-        request = desk.format.upload(batch.stamp, lines)
-        if request is None:
+        upload = desk.format.upload(batch.stamp, lines)
+        if upload is None:
             return batch
         try:
-            file = await self._sent(batch, request)
+            file = await self._prepared(batch, lines) or await self._sent(batch, upload)
         except CallError as error:
             await desk.drop(batch, str(error))
             raise
@@ -123,6 +124,14 @@ class Submitter:
             return await self._uploaded(batch, file)
         await self._refused(batch, *file)
         return None
+
+    async def _prepared(self, batch: Batch, lines: Sequence[Line]) -> tuple[Refusal, str] | None:
+        """Make the place for an upload, if it needs one. Returns why that was refused."""
+        desk = self._desk
+        request = desk.format.before_upload(batch.stamp, lines)
+        if request is None:
+            return None
+        return desk.format.refused(await desk.wire.patiently(request, read=partial(desk.format.uploaded, batch.stamp)))
 
     async def _sent(self, batch: Batch, request: Request) -> str | tuple[Refusal, str]:
         """Upload a file, and return its name or why it was refused. If the answer is lost, the file is looked for."""
@@ -133,7 +142,7 @@ class Submitter:
                 response = await desk.wire.once(request, seconds=UPLOAD_SECONDS)
                 refused = desk.format.refused(response)
                 if refused is None:
-                    return desk.format.uploaded(response)
+                    return desk.format.uploaded(batch.stamp, response)
                 if refused[0] not in FOR_NOW or tried == TRIES:
                     return refused
             except TransportError as error:

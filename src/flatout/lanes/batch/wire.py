@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -72,8 +72,21 @@ class Wire:
             raise self.error(response)
         return response
 
-    async def patiently(self, request: Request, *, seconds: float = SECONDS, tries: int = TRIES) -> Response:
+    async def patiently(
+        self,
+        request: Request,
+        *,
+        seconds: float = SECONDS,
+        tries: int = TRIES,
+        read: Callable[[Response], object] | None = None,
+    ) -> Response:
         """Send a request until it is answered. Sending it twice must do no harm.
+
+        Args:
+            request: the request.
+            seconds: the most for each try.
+            tries: how often it is tried.
+            read: reads an answer that accepts the request. One that it cannot read is the provider's trouble, too.
 
         Returns:
             The answer. It is a refusal for the provider's trouble only if the tries are used up.
@@ -86,6 +99,8 @@ class Wire:
             try:
                 response = await self.once(request, seconds=seconds)
                 refused = self._format.refused(response)
+                if refused is None and read is not None:
+                    read(response)
                 if refused is None or refused[0] not in FOR_NOW:
                     return response
                 why = refused[1]

@@ -20,7 +20,7 @@ KEY = "sk-a-key-of-tests-0123456789"
 
 def target(provider: str, model: str = "m", base_url: str | None = None) -> Target:
     """A provider's target, with a key."""
-    endpoint = replace(find(provider), api_key=Secret(KEY))
+    endpoint = replace(find(provider), api_key=Secret(KEY), account="mine")
     return Target(replace(endpoint, base_url=base_url) if base_url else endpoint, model)
 
 

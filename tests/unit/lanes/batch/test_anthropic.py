@@ -141,4 +141,4 @@ def test_embeddings_are_refused() -> None:
 def test_nothing_is_uploaded() -> None:
     """The seam asks for a file only after an upload."""
     with pytest.raises(ProtocolError):
-        made().uploaded(answer({"id": "f"}))
+        made().uploaded("s", answer({"id": "f"}))

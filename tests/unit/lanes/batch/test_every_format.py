@@ -17,7 +17,10 @@ from flatout.layer import Request, Response
 
 from .support import KEY, answer, lines, read, target
 
-PROVIDERS = ["openai", "openai-responses", "azure", "groq", "together", "anthropic", "mistral", "gemini", "openrouter"]
+PROVIDERS = [
+    *("openai", "openai-responses", "azure", "groq", "together", "anthropic", "mistral", "gemini", "openrouter"),
+    *("fireworks", "xai"),
+]
 
 ORIGINS = {
     "openai": "https://api.openai.com/",
@@ -29,6 +32,8 @@ ORIGINS = {
     "mistral": "https://api.mistral.ai/",
     "gemini": "https://generativelanguage.googleapis.com/",
     "openrouter": "https://openrouter.ai/",
+    "fireworks": "https://api.fireworks.ai/v1/accounts/mine/",
+    "xai": "https://api.x.ai/",
 }
 
 
@@ -36,10 +41,27 @@ def made(provider: str) -> BatchFormat:
     return batch_format(target(provider, base_url="https://r.openai.azure.com" if provider == "azure" else None))
 
 
-def row(provider: str, key: str, body: dict[str, Any]) -> bytes:
+def written(provider: str, rows: list[tuple[str, dict[str, Any]]]) -> bytes:
+    """A file of results with answers."""
+    if provider != "xai":
+        return b"".join(line_of(provider, key, body) for key, body in rows)
+    results = [
+        {"batch_request_id": key, "batch_result": {"response": {"chat_get_completion": body}}} for key, body in rows
+    ]
+    return json.dumps({"results": results, "pagination_token": None}).encode()
+
+
+def a_file(provider: str) -> str | None:
+    """A name of such a file."""
+    return "https://store.example/f" if provider == "fireworks" else "f"
+
+
+def line_of(provider: str, key: str, body: dict[str, Any]) -> bytes:
     """A line of results with an answer."""
-    if provider == "anthropic":
-        line: dict[str, Any] = {"custom_id": key, "result": {"type": "succeeded", "message": body}}
+    if provider == "fireworks":
+        line: dict[str, Any] = {"custom_id": key, "response": {"choices": [], **body}}
+    elif provider == "anthropic":
+        line = {"custom_id": key, "result": {"type": "succeeded", "message": body}}
     elif provider == "gemini":
         line = {"key": key, "response": body}
     else:
@@ -61,6 +83,16 @@ NAMES = [
     ),
     *("error_file_id", "output_file", "error_file", "input_files", "metadata", "created_at", "createTime", "data"),
     *("error", "response", "batchStats", "requestCount", "inlinedResponses", "responsesFile", "results", "job", "line"),
+    *(
+        "batch_id",
+        "cancel_by_xai_message",
+        "num_requests",
+        "num_pending",
+        "batch_request_id",
+        "batch_result",
+        "jobProgress",
+    ),
+    *("outputRows", "filenameToSignedUrls", "outputDatasetId", "pagination_token", "chat_get_completion", "choices"),
     *("operations", "batches", "custom_id", "key", "code", "message", "result", "type", "body", "status_code", "done"),
 ]
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
@@ -81,7 +113,8 @@ def test_any_answer_is_read_or_a_named_error(provider: str, data: Any, status: i
     response = answer(data, status)
     said = batch.refused(response)
     assert (said is None) == (status < 300)
-    for ask in (batch.job, batch.uploaded, lambda response: batch.listed(response, None)):
+    uploaded, listed = lambda response: batch.uploaded("s", response), lambda response: batch.listed(response, None)
+    for ask in (batch.job, uploaded, listed):
         try:
             ask(response)
         except ProtocolError:
@@ -99,19 +132,28 @@ def test_any_answer_is_read_or_a_named_error(provider: str, data: Any, status: i
         read_or_refused(batch, job.inline)
 
 
-def read_or_refused(batch: BatchFormat, data: bytes) -> None:
+def read_or_refused(batch: BatchFormat, data: bytes, file: str | None = None) -> None:
+    reader = batch.reader(file)
     try:
-        found = read(batch.reader(), data)
+        found = read(reader, data)
     except ProtocolError:
         return
     assert all(one.key or one.position is not None for one in found)
+    for more in reader.more:
+        try:
+            assert isinstance(batch.results(more), Request)
+        except ProtocolError:
+            continue
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @given(data=st.lists(_OBJECTS | _VALUES, max_size=4))
 def test_any_line_is_a_row_or_a_named_error(provider: str, data: list[Any]) -> None:
     """One strange line would end a run, and with it the rows behind it."""
-    read_or_refused(made(provider), b"".join(json.dumps(line).encode() + b"\n" for line in data))
+    lines = b"".join(json.dumps(line).encode() + b"\n" for line in data)
+    for file in ("f", a_file(provider)):
+        read_or_refused(made(provider), lines, file)
+        read_or_refused(made(provider), lines.partition(b"\n")[0], file)
 
 
 _BODIES = st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers() | st.none(), min_size=1, max_size=3)
@@ -125,10 +167,11 @@ def test_results_may_come_in_any_order_and_be_cut_anywhere(
     """A row would get another's answer, or none."""
     places = list(range(len(bodies)))
     random.shuffle(places)
-    data = b"".join(row(provider, f"s-{place}", bodies[place]) for place in places)
-    found = read(made(provider).reader(), data, cuts)
+    data = written(provider, [(f"s-{place}", bodies[place]) for place in places])
+    found = read(made(provider).reader(a_file(provider)), data, cuts)
     assert [one.key for one in found] == [f"s-{place}" for place in places]
-    assert [json.loads(one.body) for one in found] == [bodies[place] for place in places]
+    more = {"choices": []} if provider == "fireworks" else {}
+    assert [json.loads(one.body) for one in found] == [{**more, **bodies[place]} for place in places]
     assert {one.position for one in found} <= {None}
 
 
@@ -139,6 +182,7 @@ def test_every_request_goes_home_and_has_the_key(provider: str) -> None:
     rows = lines({"a": 1})
     evil = "../../../x?y=1#z/@evil.example:80/.."
     asked = [
+        batch.before_upload("s", rows),
         batch.upload("s", rows),
         batch.create("s", rows, "f"),
         batch.list(None),

@@ -72,7 +72,7 @@ def test_many_rows_travel_in_a_file() -> None:
     sent = [json.loads(line) for line in bytes(file.get_payload(decode=True)).splitlines()]
     assert [row["key"] for row in sent] == ["s-0", "s-1"]
     assert sent[1]["request"] == {"contents": []}
-    assert batch.uploaded(answer({"file": {"name": "files/f", "state": "ACTIVE"}})) == "files/f"
+    assert batch.uploaded("s", answer({"file": {"name": "files/f", "state": "ACTIVE"}})) == "files/f"
     create = json.loads(batch.create("s", rows, "files/f").body)
     assert create["batch"]["inputConfig"] == {"fileName": "files/f"}
 

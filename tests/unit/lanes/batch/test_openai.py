@@ -234,7 +234,7 @@ def test_answers_that_cannot_be_used_are_errors() -> None:
         with pytest.raises(ProtocolError):
             made().job(Response(200, {}, body))
         with pytest.raises(ProtocolError):
-            made().uploaded(Response(200, {}, body))
+            made().uploaded("s", Response(200, {}, body))
 
 
 def test_the_list_is_read_page_by_page() -> None:

@@ -22,7 +22,6 @@ from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Target
 
 from .refusals import status_of
-from .results import Lines
 from .shapes import RequestShape
 from .wire import Server, encoded, seconds_of, segment
 
@@ -55,7 +54,7 @@ class AnthropicBatch(RequestShape):
     labels = False
 
     def __init__(self, target: Target) -> None:
-        super().__init__(Server(target.endpoint, anthropic_version=VERSION))
+        super().__init__(Server(target.endpoint, anthropic_version=VERSION), found)
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request with all rows."""
@@ -83,10 +82,6 @@ class AnthropicBatch(RequestShape):
     def results(self, file: str, /) -> Request:
         """The request for a batch's results."""
         return self._server.request("GET", f"{_PATH}/{segment(file)}/results")
-
-    def reader(self) -> Lines:
-        """A reader for results."""
-        return Lines(found)
 
     def delete(self, file: str, /) -> Request | None:
         """The request that deletes a batch. Anthropic deletes only batches that have ended."""

@@ -7,8 +7,8 @@ well; if a server leaves it out, their position counts. An answer about a batch 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -23,7 +23,6 @@ from flatout.providers.wire.payload import split_address
 from flatout.values import Target
 
 from .refusals import failure, never_run, refused, status_of
-from .results import Lines
 from .shapes import Shape
 from .wire import Server, encoded, named, related, seconds_of, segment
 
@@ -58,7 +57,7 @@ class GeminiBatch(Shape):
     def __init__(self, target: Target) -> None:
         base, _ = split_address(target.endpoint)
         root, _, version = base.rpartition("/")
-        super().__init__(Server(target.endpoint))
+        super().__init__(Server(target.endpoint), found)
         self._uploads = Server(target.endpoint, f"{root}/upload/{version}")
         self._downloads = Server(target.endpoint, f"{root}/download/{version}")
         self._model = target.model if "/" in target.model else f"models/{target.model}"
@@ -71,7 +70,7 @@ class GeminiBatch(Shape):
         body, content = related({"file": {"displayName": stamp}}, rows)
         return self._uploads.request("POST", "/files", body, content, uploadType="multipart")
 
-    def uploaded(self, response: Response, /) -> str:
+    def uploaded(self, stamp: str, response: Response, /) -> str:
         """The file's name."""
         data = self._server.read(response)
         return self._server.identity(as_dict(data.get("file")) or data, "a file's name", field="name")
@@ -112,10 +111,6 @@ class GeminiBatch(Shape):
     def results(self, file: str, /) -> Request:
         """The request for a file's content."""
         return self._downloads.request("GET", f"/{_named(file)}:download", alt="media")
-
-    def reader(self) -> Lines:
-        """A reader for a file of results, or for those that came with the job."""
-        return Lines(found)
 
     def delete(self, file: str, /) -> Request | None:
         """The request that deletes a file, or a batch whose rows travelled in the request."""
@@ -192,9 +187,6 @@ class _Row(Struct, gc=False):
 
 _rows = msgspec.json.Decoder(_Row)
 
-_NEVER_RUN: Mapping[int, Literal["cancelled", "expired"]] = {1: "cancelled", 4: "expired"}
-"""google.rpc's codes CANCELLED and DEADLINE_EXCEEDED: the row goes into another batch."""
-
 
 def found(line: bytes) -> Found:
     """The row in a line of results.
@@ -221,7 +213,6 @@ def _found_leniently(line: bytes) -> Found:
     if response := as_dict(row.get("response")):
         return Found("answered", key=key, position=position, body=encoded(response))
     error = as_dict(row.get("error")) or as_dict(row.get("status"))
-    state = _NEVER_RUN.get(as_count(error.get("code")) or 0) or never_run(error)
-    if state is not None:
+    if (state := never_run(error)) is not None:
         return Found(state, key=key, position=position)
     return Found("answered", key=key, position=position, status=status_of(error), body=encoded({"error": error}))

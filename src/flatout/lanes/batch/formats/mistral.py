@@ -17,7 +17,6 @@ from flatout.values import Target
 
 from .openai import LABEL, found
 from .refusals import failure
-from .results import Lines
 from .shapes import FileShape
 from .wire import Server, encoded, named, seconds_of, segment
 
@@ -57,7 +56,7 @@ class MistralBatch(FileShape):
     labels = True
 
     def __init__(self, target: Target, path: str) -> None:
-        super().__init__(Server(target.endpoint))
+        super().__init__(Server(target.endpoint), found)
         self._model = target.model
         self._path = path
 
@@ -94,10 +93,6 @@ class MistralBatch(FileShape):
     def cancel(self, job: str, /) -> Request | None:
         """The request that cancels a job."""
         return self._server.request("POST", f"{_JOBS}/{segment(job)}/cancel")
-
-    def reader(self) -> Lines:
-        """A reader for a file of answers or of errors, whose lines are those of OpenAI."""
-        return Lines(found)
 
     def _job(self, data: dict[str, Any]) -> Job:
         identity = self._server.identity(data)

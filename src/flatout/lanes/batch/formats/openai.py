@@ -22,9 +22,8 @@ from flatout.providers.wire.answer import as_count, as_dict, as_dicts, as_text
 from flatout.values import Endpoint, Target
 
 from .refusals import failure, never_run, status_of
-from .results import Lines
 from .shapes import FileShape
-from .wire import Server, encoded, named, seconds_of, segment
+from .wire import Server, encoded, named, row_of_openai, seconds_of, segment
 
 _PATHS: dict[Kind, str] = {"chat": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
 
@@ -111,20 +110,18 @@ class OpenAIBatch(FileShape):
     def __init__(self, target: Target, dialect: Dialect, kind: Kind) -> None:
         if kind not in dialect.kinds:
             raise ConfigError(f"{target.endpoint.name} has no batches for {kind}, only for {_listed(dialect.kinds)}")
-        super().__init__(Server(target.endpoint, _base(target.endpoint)))
+        super().__init__(Server(target.endpoint, _base(target.endpoint)), found)
         self.caps = dialect.caps
         self._dialect = dialect
         self.purpose = dialect.purpose
         self._path = dialect.prefix + _PATHS[kind]
-        self._around = (b',"method":"POST","url":%b,"body":' % encoded(self._path), b"}\n")
+        self._row = row_of_openai(self._path)
 
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
         """The form with the file of rows."""
-        before, after = self._around
         filename = f"{stamp}.jsonl"
         fields = {"purpose": self._dialect.purpose, **({"file_name": filename} if self._dialect.named else {})}
-        rows = [b'{"custom_id":%b%b%b%b' % (encoded(line.key), before, line.body, after) for line in lines]
-        return self._server.form(self._dialect.upload, fields, filename, rows)
+        return self._server.form(self._dialect.upload, fields, filename, [self._row(line) for line in lines])
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request that runs the file."""
@@ -157,10 +154,6 @@ class OpenAIBatch(FileShape):
     def cancel(self, job: str, /) -> Request | None:
         """The request that cancels a batch. What is finished by then is kept, and charged."""
         return self._server.request("POST", f"/batches/{segment(job)}/cancel")
-
-    def reader(self) -> Lines:
-        """A reader for a file of answers or of errors. Some servers write both into one."""
-        return Lines(found)
 
     def _job(self, data: dict[str, Any]) -> Job:
         identity = self._server.identity(data)

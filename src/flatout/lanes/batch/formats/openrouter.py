@@ -18,7 +18,6 @@ from flatout.values import Target
 
 from .openai import found
 from .refusals import failure
-from .results import Lines
 from .shapes import RequestShape
 from .wire import Server, encoded, seconds_of, segment
 
@@ -54,7 +53,7 @@ class OpenRouterBatch(RequestShape):
     labels = False
 
     def __init__(self, target: Target, path: str) -> None:
-        super().__init__(Server(target.endpoint))
+        super().__init__(Server(target.endpoint), found)
         self._head = b'{"endpoint":%b,"model":%b,"requests":[' % (encoded(path), encoded(target.model))
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
@@ -88,10 +87,6 @@ class OpenRouterBatch(RequestShape):
     def results(self, file: str, /) -> Request:
         """Never asked for: a job has no files. It asks for the job."""
         return self.get(file)
-
-    def reader(self) -> Lines:
-        """A reader for the results that came with a job, whose lines are those of OpenAI."""
-        return Lines(found)
 
     def delete(self, file: str, /) -> Request | None:
         """The request that deletes a batch, with its rows and results."""

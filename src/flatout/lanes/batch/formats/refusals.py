@@ -15,7 +15,7 @@ from flatout.providers.failures.redact import excerpt, redact, secrets_of
 from flatout.values import Endpoint
 
 _FULL = re.compile(
-    r"enqueued|token_?limit_?exceeded|batch queue|queue (?:is )?full|queue limit"
+    r"enqueued|token_?limit_?exceeded|(?:batch|processing) queue|queue (?:is )?full|queue limit"
     r"|too many (?:active |open |concurrent |running |pending )?(?:batches|batch jobs|batch requests in)"
     r"|maximum number of (?:active|concurrent|open|pending) batch",
     re.IGNORECASE,
@@ -47,6 +47,9 @@ _DENIED_CODES = UNKNOWN_MODEL | {
     *("billing_hard_limit_reached", "insufficient_quota", "billing_not_active", "permission_denied", "unauthenticated"),
 }
 """Codes for which no row has a chance, so that a smaller batch would not help."""
+
+_NO_BATCHES = re.compile(r"not supported (?:for|in|by) batch|does(?: not|n't) support batch", re.IGNORECASE)
+"""xAI, Fireworks: the model is asked live only."""
 
 _AGAIN_CODES = frozenset({"server_error", "internal_error", "internal", "unavailable", "timeout", "system_error"})
 
@@ -98,7 +101,7 @@ def failure(code: Any, message: Any, endpoint: Endpoint) -> tuple[Refusal, str]:
         return "full", reason
     if _TOO_LARGE.search(said):
         return "too_large", reason
-    if code in _DENIED_CODES:
+    if code in _DENIED_CODES or _NO_BATCHES.search(said):
         return "denied", reason
     return ("again" if code in _AGAIN_CODES else "invalid"), reason
 
@@ -132,6 +135,10 @@ _RPC = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 13: 500, 14: 503, 16: 4
 """HTTP's statuses by the numbers of google.rpc's codes, as Gemini's results carry them."""
 
 
+_RPC_NEVER_RUN: Mapping[str, Literal["cancelled", "expired"]] = {"1": "cancelled", "4": "expired"}
+"""google.rpc's CANCELLED and DEADLINE_EXCEEDED: the row goes into another batch."""
+
+
 def status_of(error: Mapping[str, Any]) -> int:
     """The HTTP status that the live endpoint would have sent with an error; 500 if the error does not tell."""
     for name in ("status_code", "code", "status", "type"):
@@ -151,9 +158,12 @@ def status_of(error: Mapping[str, Any]) -> int:
 def never_run(error: Mapping[str, Any]) -> Literal["expired", "cancelled"] | None:
     """``expired`` or ``cancelled`` if an error says that the row was not run; else None.
 
-    OpenAI and its like write ``batch_expired`` and ``batch_cancelled``, others spell them in other ways.
+    OpenAI and its like write ``batch_expired`` and ``batch_cancelled``, others spell them in other ways, or give the
+    numbers of google.rpc's codes.
     """
     code = _text(error.get("code")).lower()
+    if code in _RPC_NEVER_RUN:
+        return _RPC_NEVER_RUN[code]
     if "expired" in code and "key" not in code and "token" not in code:
         return "expired"
     return "cancelled" if code.startswith(("batch_cancel", "cancel")) else None

@@ -1,11 +1,14 @@
-"""Reads a file of results line by line as it arrives, in constant memory."""
+"""Reads files of results: lines as they arrive, in constant memory; or documents, which name further files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flatout.errors import ProtocolError
 from flatout.lanes.batch.format import Found
+from flatout.providers.failures.problem import decode_json
+from flatout.providers.wire.answer import as_dict
 
 MAX_LINE = 128 * 2**20
 """The longest line, in bytes. An answer with a picture or a thousand embeddings is far smaller."""
@@ -23,6 +26,8 @@ class Lines:
     Raises:
         ValueError: (by ``found``) there is no row in the line.
     """
+
+    more: Sequence[str] = ()
 
     def __init__(self, found: Callable[[bytes], Found]) -> None:
         self._found = found
@@ -84,3 +89,44 @@ class Lines:
     def _refuse_long(self) -> None:
         if self._waiting > MAX_LINE:
             raise ProtocolError(f"a line of a file of results is longer than {MAX_LINE:,} bytes")
+
+
+class Document:
+    """Reads one JSON object that holds rows, or names the files that do.
+
+    Args:
+        found: the rows in the object, and the further files.
+
+    Raises:
+        ValueError: (by ``found``) it is no such object.
+    """
+
+    def __init__(self, found: Callable[[dict[str, Any]], tuple[Sequence[Found], Sequence[str]]]) -> None:
+        self._found = found
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.more: Sequence[str] = ()
+
+    def feed(self, data: bytes, /) -> Sequence[Found]:
+        """No rows: they are known at the end.
+
+        Raises:
+            ProtocolError: the document is too long.
+        """
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_LINE:
+            raise ProtocolError(f"a page of results is longer than {MAX_LINE:,} bytes")
+        return ()
+
+    def end(self) -> Sequence[Found]:
+        """All rows.
+
+        Raises:
+            ProtocolError: the document broke off, or holds something else.
+        """
+        try:
+            rows, self.more = self._found(as_dict(decode_json(b"".join(self._pieces))))
+        except ValueError:
+            raise ProtocolError("a page of results broke off, or is none") from None
+        return rows

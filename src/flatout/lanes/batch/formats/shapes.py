@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from flatout.lanes.batch.format import Job, Line, Refusal, Uploaded
+from flatout.lanes.batch.format import Found, Job, Line, Refusal, ResultReader, Uploaded
 from flatout.layer import Request, Response
 from flatout.providers.wire.answer import as_dicts, as_text
 
 from .refusals import refused
+from .results import Lines
 from .wire import Server, segment
 
 
@@ -18,10 +19,16 @@ class Shape:
 
     Args:
         server: the requests to the endpoint.
+        found: the row in a line of results.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, found: Callable[[bytes], Found]) -> None:
         self._server = server
+        self._found = found
+
+    def before_upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+        """None: nothing goes before the upload."""
+        return None
 
     def job(self, response: Response, /) -> Job:
         """The batch in an answer."""
@@ -30,6 +37,10 @@ class Shape:
     def refused(self, response: Response, /) -> tuple[Refusal, str] | None:
         """Why an answer is a refusal."""
         return refused(response, self._server.endpoint)
+
+    def reader(self, file: str | None = None, /) -> ResultReader:
+        """A reader for results, which are lines."""
+        return Lines(self._found)
 
     def files(self, cursor: str | None, /) -> Request | None:
         """None: there is no list of uploaded files."""
@@ -49,7 +60,7 @@ class FileShape(Shape):
     purpose = "batch"
     """Of uploaded files."""
 
-    def uploaded(self, response: Response, /) -> str:
+    def uploaded(self, stamp: str, response: Response, /) -> str:
         """The file's id."""
         return self._server.identity(self._server.read(response), "a file's id")
 
@@ -80,6 +91,6 @@ class RequestShape(Shape):
         """None: the rows travel in `create`."""
         return None
 
-    def uploaded(self, response: Response, /) -> str:
+    def uploaded(self, stamp: str, response: Response, /) -> str:
         """Never asked for: nothing is uploaded."""
         raise self._server.broken("a file, for nothing was uploaded")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from flatout.errors import ProtocolError
+from flatout.lanes.batch.format import Line
 from flatout.layer import Request, Response
 from flatout.providers.failures.problem import decode_json
 from flatout.providers.wire.payload import headers_of, split_address
@@ -115,6 +116,12 @@ def related(metadata: Mapping[str, Any], lines: Sequence[bytes]) -> tuple[bytes,
     head += f"\r\n--{_BOUNDARY}\r\nContent-Type: application/jsonl\r\n\r\n".encode()
     body = b"".join((head, *lines, f"\r\n--{_BOUNDARY}--\r\n".encode()))
     return body, f"multipart/related; boundary={_BOUNDARY}"
+
+
+def row_of_openai(path: str) -> Callable[[Line], bytes]:
+    """Writes rows as OpenAI's files have them; ``path`` is the endpoint that answers them."""
+    before = b',"method":"POST","url":%b,"body":' % encoded(path)
+    return lambda line: b'{"custom_id":%b%b%b}\n' % (encoded(line.key), before, line.body)
 
 
 def segment(identity: str) -> str:
