@@ -8,7 +8,7 @@ model, and two routes are equal if they say the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from msgspec import Struct
 
@@ -208,7 +208,7 @@ def _check(targets: Sequence[Any], order: Any, fallback: Any, hedge: Any) -> Non
         raise ConfigError(f"a route names each target once; {twice!r} is there twice")
     if order not in ORDERS:
         raise ConfigError(f"the order of a route is spill or spread, not {order!r}")
-    if not isinstance(fallback, Mapping):
+    if not _is_mapping(fallback):
         raise ConfigError('fallback is a mapping of causes to models: fallback={"context": "gemini/gemini-2.5-pro"}')
     for cause, name in fallback.items():
         if cause not in CAUSES:
@@ -218,6 +218,10 @@ def _check(targets: Sequence[Any], order: Any, fallback: Any, hedge: Any) -> Non
             raise ConfigError(f"the fallback for {cause}, {name!r}, is a target of the route already")
     if isinstance(hedge, bool) or not isinstance(hedge, int | float) or not 0.0 <= hedge <= MOST_HEDGED:
         raise ConfigError(f"hedge is a share of the requests from 0 to {MOST_HEDGED}, such as 0.05, not {hedge!r}")
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _check_name(name: Any) -> None:

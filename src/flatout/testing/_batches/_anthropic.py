@@ -184,7 +184,7 @@ def _check_keys(keys: Sequence[str]) -> None:
 
 
 def _model(rows: Sequence[Row]) -> str:
-    models = set()
+    models: set[str] = set()
     for row in rows:
         try:
             models.add(_decode_params(row.body).model)

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from flatout.providers.wire.answer import as_dict
+
 from ._gemini_rows import as_chat, as_content, as_status
 from ._job import Answered, Job, Phase, Problem, Row
 from ._request import Ask, BadBody, Refused, decode_object
@@ -59,7 +61,7 @@ class GeminiFiles:
             raise bad("the simulator takes files with uploadType=multipart only")
         try:
             about, data = ask.related()
-            told = decode_object(about).get("file") or {}
+            told = as_dict(decode_object(about).get("file"))
         except BadBody as problem:
             raise bad(str(problem)) from None
         if unknown := sorted(told.keys() - {"displayName", "display_name", "mimeType", "name"}):
@@ -247,7 +249,7 @@ def _camel(given: Any, known: set[str], where: str) -> dict[str, Any]:
     """An object of a request, whose names may have either of Google's two spellings."""
     if not isinstance(given, dict):
         raise bad(f"{where} is required")
-    named: dict[str, Any] = {_SNAKES.get(str(name), str(name)): value for name, value in given.items()}
+    named = {_SNAKES.get(name, name): value for name, value in as_dict(given).items()}
     if unknown := sorted(named.keys() - known):
         raise bad(f"Invalid JSON payload received. Unknown name \"{unknown[0]}\" at '{where}'")
     return named
@@ -255,8 +257,10 @@ def _camel(given: Any, known: set[str], where: str) -> dict[str, Any]:
 
 def _inline_rows(given: Any, model: str) -> Iterator[Row]:
     requests = _camel(given, {"requests"}, "batch.input_config.requests").get("requests")
-    if not isinstance(requests, list):
-        raise bad("batch.input_config.requests.requests is a list")
+    try:
+        requests = msgspec.convert(requests, list[Any])
+    except msgspec.ValidationError:
+        raise bad("batch.input_config.requests.requests is a list") from None
     for place, each in enumerate(requests):
         where = f"batch.input_config.requests.requests[{place}]"
         request = _camel(each, {"request", "metadata"}, where)

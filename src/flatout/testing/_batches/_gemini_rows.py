@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from flatout.providers.wire.answer import as_dict, as_dicts
+
 from ._told import encode
 
 RPC_CODES: Mapping[int, int] = {400: 3, 404: 5, 429: 8, 500: 13, 503: 14}
@@ -22,13 +24,14 @@ def as_chat(model: str, request: Any) -> bytes:
     Raises:
         ValueError: the request has no contents.
     """
-    contents = _object(request).get("contents")
-    if not isinstance(contents, list) or not all(isinstance(content, dict) for content in contents):
+    request = as_dict(request)
+    contents = as_dicts(request.get("contents"))
+    if not contents or len(contents) != len(request["contents"]):
         raise ValueError("contents is not specified")
     messages = [_message(_ROLES.get(content.get("role", "user"), "user"), content) for content in contents]
-    if isinstance(system := request.get("systemInstruction"), dict):
+    if system := as_dict(request.get("systemInstruction")):
         messages.insert(0, _message("system", system))
-    config = _object(request.get("generationConfig"))
+    config = as_dict(request.get("generationConfig"))
     chat = {"model": model, "messages": messages, "max_tokens": config.get("maxOutputTokens")}
     if config.get("responseMimeType") == "application/json":
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
@@ -36,7 +39,7 @@ def as_chat(model: str, request: Any) -> bytes:
         chat["response_format"] = named if schema else {"type": "json_object"}
     if functions := _functions(request.get("tools") or ()):
         chat["tools"] = functions
-        chat["tool_choice"] = _choice(_object(request.get("toolConfig")))
+        chat["tool_choice"] = _choice(as_dict(request.get("toolConfig")))
     return encode(chat)
 
 
@@ -67,12 +70,8 @@ def as_status(status: int, error: bytes) -> dict[str, Any]:
     return {"code": RPC_CODES.get(status, 2), "message": msgspec.json.decode(error)["error"]["message"]}
 
 
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _message(role: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    parts = [part for part in content.get("parts") or () if isinstance(part, dict)]
+    parts = as_dicts(content.get("parts"))
     if all(part.keys() == {"text"} for part in parts):
         return {"role": role, "content": "".join(str(part["text"]) for part in parts)}
     return {"role": role, "content": parts}
@@ -93,7 +92,7 @@ def _functions(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _choice(config: Mapping[str, Any]) -> Any:
-    calling = _object(config.get("functionCallingConfig"))
+    calling = as_dict(config.get("functionCallingConfig"))
     if calling.get("mode") != "ANY":
         return "none" if calling.get("mode") == "NONE" else "auto"
     names = calling.get("allowedFunctionNames")

@@ -122,12 +122,11 @@ def decode_object(body: bytes) -> dict[str, Any]:
         BadBody: it is none.
     """
     try:
-        decoded = msgspec.json.decode(body)
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.ValidationError:
+        raise BadBody("not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise BadBody(f"not JSON: {problem}") from None
-    if not isinstance(decoded, dict):
-        raise BadBody("not a JSON object")
-    return decoded
 
 
 _DISPOSITION = re.compile(rb"content-disposition:\s*([^\r\n]+)", re.IGNORECASE)
