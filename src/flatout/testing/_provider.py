@@ -16,7 +16,7 @@ import msgspec
 
 from . import _answers as answers
 from ._answers import Rejection, fate
-from ._batches._desk import Desk
+from ._batches._desk import Desk, is_signed
 from ._batches._job import Kind
 from ._batches._request import Ask
 from ._chat import Chat, Script
@@ -134,7 +134,7 @@ class ProviderModel:
         self._counts.arrive(now)
         if self._is_out(now):
             return self._outage()
-        if (rejection := self._stranger(ask.authorization)) is not None:
+        if not is_signed(ask.path) and (rejection := self._stranger(ask.authorization)) is not None:
             return self._fail(now, *rejection)
         fault = self._faults.pick(self._random.random()) if self._faults else ""
         if fault in REFUSALS:

@@ -10,17 +10,31 @@ from flatout.testing._slots import SimulatedResponse, Wire
 
 from ._anthropic import MessageBatches
 from ._files import Files
+from ._fireworks import STORE, Fireworks
 from ._gemini import GeminiBatches, GeminiFiles
 from ._mistral import MistralJobs
 from ._openai import OpenAIBatches
+from ._openrouter import OpenRouterBatches
 from ._request import Ask, Refused
 from ._shelf import AnswerRow, CountTokens, Shelf
 from ._told import Told, encode
+from ._xai import XaiBatches
 
 Handler = Callable[..., Told]
 """Answers a request, given the model's seconds, Unix seconds, the request and the names in its path."""
 
-_ABOUT_BATCHES = re.compile(r"/(?:files|batches|batch/jobs)(?:/|\Z)|:batchGenerateContent\Z")
+Route = tuple[str, str, Handler]
+"""A method, a pattern of the path's end, and who answers."""
+
+_ABOUT_BATCHES = re.compile(
+    r"/(?:files|batches|batch/jobs|accounts/[^/]+/(?:datasets|batchInferenceJobs))(?:[/:]|\Z)"
+    r"|/store/|:batchGenerateContent\Z"
+)
+
+
+def is_signed(path: str) -> bool:
+    """Whether a request with this path needs no key, because its address is signed."""
+    return path.startswith(STORE)
 
 
 def about_batches(path: str) -> bool:
@@ -41,41 +55,11 @@ class Desk:
     def __init__(self, settings: ProviderSettings, seed: int, answer: AnswerRow, count: CountTokens) -> None:
         self._settings = settings
         self.shelf = Shelf(settings, seed, answer, count)
-        together = settings.batch.dialect == "together"
-        files, openai = Files(self.shelf), OpenAIBatches(self.shelf)
-        gemini_files, gemini = GeminiFiles(self.shelf), GeminiBatches(self.shelf)
-        anthropic, mistral = MessageBatches(self.shelf), MistralJobs(self.shelf)
-        self._routes: list[tuple[str, re.Pattern[str], Handler]] = [
+        batches = _xai if settings.batch.dialect == "xai" else _openai
+        self._routes = [
             (method, re.compile(f".*{pattern}"), handler)
-            for method, pattern, handler in (
-                ("POST", "/upload/v1beta/files", gemini_files.upload),
-                ("GET", "/download/v1beta/files/([^/]+):download", gemini_files.content),
-                ("DELETE", "/v1beta/files/([^/]+)", gemini_files.delete),
-                ("POST", "/v1beta/models/([^/]+):batchGenerateContent", gemini.create),
-                ("GET", "/v1beta/batches", gemini.page),
-                ("GET", "/v1beta/batches/([^/]+)", gemini.get),
-                ("DELETE", "/v1beta/batches/([^/]+)", gemini.delete),
-                ("POST", "/v1beta/batches/([^/]+):cancel", gemini.cancel),
-                ("POST", "/files/upload" if together else "/files", files.upload),
-                ("GET", "/files", files.page),
-                ("GET", "/files/([^/]+)", files.get),
-                ("GET", "/files/([^/]+)/content", files.content),
-                ("DELETE", "/files/([^/]+)", files.delete),
-                ("POST", "/messages/batches", anthropic.create),
-                ("GET", "/messages/batches", anthropic.page),
-                ("GET", "/messages/batches/([^/]+)", anthropic.get),
-                ("DELETE", "/messages/batches/([^/]+)", anthropic.delete),
-                ("POST", "/messages/batches/([^/]+)/cancel", anthropic.cancel),
-                ("GET", "/messages/batches/([^/]+)/results", anthropic.results),
-                ("POST", "/batch/jobs", mistral.create),
-                ("GET", "/batch/jobs", mistral.page),
-                ("GET", "/batch/jobs/([^/]+)", mistral.get),
-                ("POST", "/batch/jobs/([^/]+)/cancel", mistral.cancel),
-                ("POST", "/batches", openai.create),
-                ("GET", "/batches", openai.page),
-                ("GET", "/batches/([^/]+)", openai.get),
-                ("POST", "/batches/([^/]+)/cancel", openai.cancel),
-            )
+            for make in (_gemini, _fireworks, _anthropic, _mistral, _openrouter, _files, batches)
+            for method, pattern, handler in make(self.shelf)
         ]
 
     def answer(self, now: float, wall: float, ask: Ask) -> SimulatedResponse:
@@ -101,3 +85,98 @@ class Desk:
             return Told(refused.body, refused.status)
         message = f"Invalid URL ({ask.method} {ask.path})"
         return Told(encode({"error": {"message": message, "type": "invalid_request_error"}}), 404)
+
+
+# More special paths come first: the first that matches counts.
+
+
+def _gemini(shelf: Shelf) -> list[Route]:
+    files, batches = GeminiFiles(shelf), GeminiBatches(shelf)
+    return [
+        ("POST", "/upload/v1beta/files", files.upload),
+        ("GET", "/download/v1beta/files/([^/]+):download", files.content),
+        ("DELETE", "/v1beta/files/([^/]+)", files.delete),
+        ("POST", "/v1beta/models/([^/]+):batchGenerateContent", batches.create),
+        ("GET", "/v1beta/batches", batches.page),
+        ("GET", "/v1beta/batches/([^/]+)", batches.get),
+        ("DELETE", "/v1beta/batches/([^/]+)", batches.delete),
+        ("POST", "/v1beta/batches/([^/]+):cancel", batches.cancel),
+    ]
+
+
+def _fireworks(shelf: Shelf) -> list[Route]:
+    fireworks, account = Fireworks(shelf), "/v1/accounts/([^/]+)"
+    return [
+        ("POST", f"{account}/datasets", fireworks.make),
+        ("POST", f"{account}/datasets/([^/:]+):upload", fireworks.upload),
+        ("GET", f"{account}/datasets/([^/:]+):getDownloadEndpoint", fireworks.addresses),
+        ("DELETE", f"{account}/datasets/([^/:]+)", fireworks.delete),
+        ("POST", f"{account}/batchInferenceJobs", fireworks.create),
+        ("GET", f"{account}/batchInferenceJobs", fireworks.page),
+        ("GET", f"{account}/batchInferenceJobs/([^/:]+)", fireworks.get),
+        ("GET", f"{STORE}([^/]+)", fireworks.fetch),
+    ]
+
+
+def _anthropic(shelf: Shelf) -> list[Route]:
+    batches = MessageBatches(shelf)
+    return [
+        ("POST", "/messages/batches", batches.create),
+        ("GET", "/messages/batches", batches.page),
+        ("GET", "/messages/batches/([^/]+)", batches.get),
+        ("DELETE", "/messages/batches/([^/]+)", batches.delete),
+        ("POST", "/messages/batches/([^/]+)/cancel", batches.cancel),
+        ("GET", "/messages/batches/([^/]+)/results", batches.results),
+    ]
+
+
+def _mistral(shelf: Shelf) -> list[Route]:
+    jobs = MistralJobs(shelf)
+    return [
+        ("POST", "/batch/jobs", jobs.create),
+        ("GET", "/batch/jobs", jobs.page),
+        ("GET", "/batch/jobs/([^/]+)", jobs.get),
+        ("POST", "/batch/jobs/([^/]+)/cancel", jobs.cancel),
+    ]
+
+
+def _openrouter(shelf: Shelf) -> list[Route]:
+    batches = OpenRouterBatches(shelf)
+    return [
+        ("POST", "/api/v1/batches", batches.create),
+        ("GET", "/api/v1/batches", batches.page),
+        ("GET", "/api/v1/batches/([^/]+)", batches.get),
+        ("DELETE", "/api/v1/batches/([^/]+)", batches.delete),
+    ]
+
+
+def _files(shelf: Shelf) -> list[Route]:
+    files = Files(shelf)
+    return [
+        ("POST", "/files/upload" if shelf.settings.batch.dialect == "together" else "/files", files.upload),
+        ("GET", "/files", files.page),
+        ("GET", "/files/([^/]+)", files.get),
+        ("GET", "/files/([^/]+)/content", files.content),
+        ("DELETE", "/files/([^/]+)", files.delete),
+    ]
+
+
+def _xai(shelf: Shelf) -> list[Route]:
+    batches = XaiBatches(shelf)
+    return [
+        ("POST", "/batches", batches.create),
+        ("GET", "/batches", batches.page),
+        ("GET", "/batches/([^/:]+)", batches.get),
+        ("POST", "/batches/([^/:]+):cancel", batches.cancel),
+        ("GET", "/batches/([^/:]+)/results", batches.results),
+    ]
+
+
+def _openai(shelf: Shelf) -> list[Route]:
+    batches = OpenAIBatches(shelf)
+    return [
+        ("POST", "/batches", batches.create),
+        ("GET", "/batches", batches.page),
+        ("GET", "/batches/([^/]+)", batches.get),
+        ("POST", "/batches/([^/]+)/cancel", batches.cancel),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._request import Ask, BadBody, Part, Refused
@@ -14,6 +14,7 @@ MOST_BYTES = 200 * 1024 * 1024
 
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 _FIELDS = frozenset({"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
+_XAI = frozenset({"file", "expires_after"})
 _TOGETHER = frozenset({"file", "purpose", "file_name", "file_type"})
 LIFE = range(3_600, 2_592_001)
 """Seconds after which a file may expire (OpenAI: an hour to 30 days)."""
@@ -34,11 +35,14 @@ class Files:
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        together = shelf.settings.batch.dialect == "together"
-        self._purpose = "batch-api" if together else "batch"
-        self._purposes = frozenset({"batch-api", "fine-tune", "eval"}) if together else PURPOSES
-        self._fields = _TOGETHER if together else _FIELDS
-        self._needed = ("purpose", "file", "file_name") if together else ("purpose", "file")
+        self._purpose, self._purposes, self._fields = "batch", PURPOSES, _FIELDS
+        self._needed: Sequence[str] = ("purpose", "file")
+        self._cursor = "after"  # what the query for the next page of a list is called
+        if shelf.settings.batch.dialect == "together":
+            self._purpose, self._purposes = "batch-api", frozenset({"batch-api", "fine-tune", "eval"})
+            self._fields, self._needed = _TOGETHER, ("purpose", "file", "file_name")
+        elif shelf.settings.batch.dialect == "xai":  # its files have no purpose
+            self._fields, self._needed, self._cursor = _XAI, ("file",), "pagination_token"
 
     def upload(self, now: float, wall: float, ask: Ask) -> Told:
         """``POST /files``."""
@@ -60,10 +64,13 @@ class Files:
         if ask.query.get("order") == "asc":
             files.reverse()
         try:
-            found, more = cut(files, ask.query.get("after"), limit_of(ask, 10_000, 10_000))
+            found, more = cut(files, ask.query.get(self._cursor), limit_of(ask, 10_000, 10_000))
         except KeyError as unknown:
             raise _no_file(str(unknown.args[0])) from None
-        return Told(encode({"object": "list", "data": [_described(file) for file in found], "has_more": more}))
+        told: dict[str, Any] = {"object": "list", "data": [_described(file) for file in found]}
+        if self._cursor == "after":
+            return Told(encode({**told, "has_more": more}))
+        return Told(encode({**told, self._cursor: found[-1].id if more else None}))
 
     def get(self, now: float, wall: float, ask: Ask, name: str) -> Told:
         """``GET /files/{id}``."""
@@ -89,7 +96,7 @@ class Files:
         for field in self._needed:
             if field not in form:
                 raise bad(f"'{field}' is a required property", field)
-        purpose, file = form["purpose"].text, form["file"]
+        purpose, file = form["purpose"].text if "purpose" in form else self._purpose, form["file"]
         if purpose not in self._purposes:
             raise bad(f"'{purpose}' is not one of {sorted(self._purposes)} - 'purpose'", "purpose")
         if file.filename is None:

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from ._files import bad, life_of, limit_of
-from ._job import Answered, Job, Kind, Phase, Problem, Row
+from ._job import Answered, Job, Phase, Problem
+from ._openai_rows import ENDPOINTS, LineReader
 from ._request import Ask, BadBody, Refused
+from ._responses import as_response
 from ._shelf import FILE_LIFE, Draft, Full, Shelf
 from ._told import Told, cut, encode
 
 DAY = 86_400.0
 MOST_ROWS = 50_000
-MOST_INPUTS = 50_000  # texts of all requests in a batch of embeddings
-MOST_PROBLEMS = 100  # lines that a failed validation names
-
-ENDPOINTS: Mapping[str, Kind] = {"/chat/completions": "chat", "/embeddings": "embeddings"}
-"""What the simulator can answer. OpenAI's other endpoints are refused as unknown ones are."""
 
 _STATES: Mapping[Phase, str] = {"running": "in_progress", "ended": "completed"}  # the others have their own names
 _FIELDS = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after"})
 _MOST_METADATA, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512
-
-
-class Line(Struct, gc=False):
-    """One line of the file that goes in."""
-
-    custom_id: str
-    method: str
-    url: str
-    body: msgspec.Raw
-
-
-class _Body(Struct, gc=False):
-    model: str
-    input: str | list[Any] = ""
-
-
-_decode_line = msgspec.json.Decoder(Line).decode
-_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 class OpenAIBatches:
@@ -114,11 +92,12 @@ class OpenAIBatches:
         return job
 
     def _draft(self, asked: Mapping[str, Any], data: bytes, life: float) -> Draft:
-        rows, problems, model = self._read(asked["endpoint"], data)
+        reader = LineReader(asked["endpoint"], self._shelf.settings.models)
+        problems = reader.problems_of(data, self._shelf, self._settings.most_rows or MOST_ROWS)
         return Draft(
             kind=ENDPOINTS[asked["endpoint"].removeprefix(self._prefix)],
-            model=model,
-            rows=rows,
+            model=reader.model,
+            rows=reader.rows,
             line=_line,
             window=math.inf if self._dialect == "azure" else DAY,
             told={**asked, "life": life},
@@ -126,23 +105,6 @@ class OpenAIBatches:
             problems=problems,
             when_full="fails",
         )
-
-    def _read(self, endpoint: str, data: bytes) -> tuple[list[Row], list[Problem], str]:
-        """The rows of a file, what is wrong with it, and its model."""
-        reader = _Reader(endpoint, self._shelf.settings.models)
-        for number, line in enumerate(data.split(b"\n"), 1):
-            if line.strip():
-                reader.read(number, line)
-        reader.end(self._settings.most_rows or MOST_ROWS)
-        problems = reader.problems
-        if not problems:
-            names = self._settings.names_lines
-            problems = [
-                Problem("invalid_request", "This line cannot be processed.", place + 1 if names else None)
-                for place in self._shelf.poisoned(reader.rows)
-            ]
-            problems = problems if names else problems[:1]
-        return reader.rows, problems[:MOST_PROBLEMS], reader.model
 
     def _described(self, now: float, job: Job) -> dict[str, Any]:
         phase = job.phase(now)
@@ -183,71 +145,6 @@ class OpenAIBatches:
         return found
 
 
-class _Reader:
-    """Reads the lines of a batch, and finds what makes its validation fail."""
-
-    def __init__(self, endpoint: str, models: tuple[str, ...]) -> None:
-        self._endpoint = endpoint
-        self._models = models
-        self._keys: set[str] = set()
-        self._inputs = 0
-        self.rows: list[Row] = []
-        self.problems: list[Problem] = []
-        self.model = ""
-
-    def read(self, number: int, line: bytes) -> None:
-        """Read a line, which is not blank."""
-        try:
-            read = _decode_line(line)
-        except msgspec.ValidationError as wrong:
-            self._found("missing_required_parameter", f"The line does not have the required fields: {wrong}", number)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._found("invalid_json_line", "This line is not parseable as valid JSON.", number)
-        else:
-            self.problems.extend(self._wrong(read, number))
-            self._keys.add(read.custom_id)
-            self.rows.append(Row(read.custom_id, bytes(read.body)))
-
-    def end(self, most: int) -> None:
-        """Look at the file as a whole."""
-        if not self.rows and not self.problems:
-            self._found("empty_file", "The batch input file is empty. Please ensure the file has at least one request.")
-        if len(self.rows) > most:
-            self._found("too_many_tasks", f"The batch has {len(self.rows):,} requests, and may have {most:,}.")
-        if self._endpoint.endswith("/embeddings") and self._inputs > MOST_INPUTS:
-            self._found("too_many_inputs", f"The batch has {self._inputs:,} inputs, and may have {MOST_INPUTS:,}.")
-
-    def _found(self, code: str, message: str, line: int | None = None, param: str | None = None) -> None:
-        self.problems.append(Problem(code, message, line, param))
-
-    def _wrong(self, line: Line, number: int) -> Iterator[Problem]:
-        if not line.custom_id:
-            yield Problem("missing_required_parameter", "custom_id is empty.", number, "custom_id")
-        if line.custom_id in self._keys:
-            message = f"The custom_id '{line.custom_id}' for this request is a duplicate of another request."
-            yield Problem("duplicate_custom_id", message, number, "custom_id")
-        if line.method != "POST":
-            yield Problem("invalid_method", "The method of a request is POST.", number, "method")
-        if line.url != self._endpoint:
-            message = f"The URL provided for this request does not match the batch endpoint '{self._endpoint}'."
-            yield Problem("invalid_url", message, number, "url")
-        try:
-            body = _decode_body(line.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            yield Problem("missing_required_parameter", "The body has no model.", number, "body.model")
-        else:
-            self._inputs += len(body.input) if isinstance(body.input, list) else 1
-            yield from self._wrong_model(body.model, number)
-
-    def _wrong_model(self, model: str, number: int) -> Iterator[Problem]:
-        self.model = self.model or model
-        if self._models and model not in self._models:
-            yield Problem("model_not_found", f"The model `{model}` does not exist.", number, "body.model")
-        elif model != self.model:
-            message = f"The model '{model}' does not match the model of the other requests, '{self.model}'."
-            yield Problem("mismatched_model", message, number, "body.model")
-
-
 def _checked(asked: Mapping[str, Any], endpoints: Sequence[str]) -> float:
     """Check what a client asks for. Returns how long the results are kept, in seconds."""
     if unknown := sorted(asked.keys() - _FIELDS):
@@ -273,8 +170,11 @@ def _checked(asked: Mapping[str, Any], endpoints: Sequence[str]) -> float:
 def _check_metadata(metadata: Any) -> None:
     if metadata is None:
         return
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise bad("Invalid type for 'metadata': expected an object of strings.", "metadata", "invalid_type")
+    try:
+        metadata = msgspec.convert(metadata, dict[str, str])
+    except msgspec.ValidationError:
+        message = "Invalid type for 'metadata': expected an object of strings."
+        raise bad(message, "metadata", "invalid_type") from None
     if len(metadata) > _MOST_METADATA:
         raise bad(f"metadata has {len(metadata)} keys, and may have {_MOST_METADATA}", "metadata", "invalid_value")
     for name, value in metadata.items():
@@ -291,8 +191,10 @@ def _line(job: Job, answered: Answered) -> tuple[str, bytes]:
     """What became of a row, in the file of answers or in the one of errors."""
     response, error = None, None
     if answered.status:
-        name = f"{job.id}_{answered.place}"
-        response = {"status_code": answered.status, "request_id": name, "body": msgspec.Raw(answered.body)}
+        name, body = f"{job.id}_{answered.place}", answered.body
+        if answered.status == 200 and job.told["endpoint"].endswith("/responses"):
+            body = as_response(body)
+        response = {"status_code": answered.status, "request_id": name, "body": msgspec.Raw(body)}
     elif job.cancelled is not None:
         error = {"code": "batch_cancelled", "message": "This request was cancelled with its batch."}
     else:

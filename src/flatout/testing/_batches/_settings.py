@@ -72,7 +72,7 @@ class BatchSettings(Struct, frozen=True, kw_only=True):
         no_file: how OpenAI's format says that a batch has no file of results or errors.
         in_order: whether results come in the order of the rows.
         dialect: who writes OpenAI's format: OpenAI itself; Azure, whose paths have no ``/v1`` and whose batches do not
-            expire; or Together, whose states are in upper case.
+            expire; Together, whose states are in upper case; or xAI, whose batches have counts instead of states.
         faults: the faults and their probabilities.
 
     Raises:
@@ -93,7 +93,7 @@ class BatchSettings(Struct, frozen=True, kw_only=True):
     names_lines: bool = True
     no_file: Literal["null", "empty", "absent"] = "null"
     in_order: bool = False
-    dialect: Literal["openai", "azure", "together"] = "openai"
+    dialect: Literal["openai", "azure", "together", "xai"] = "openai"
     faults: BatchFaults = BatchFaults()
 
     def __post_init__(self) -> None:

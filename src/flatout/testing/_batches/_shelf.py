@@ -121,8 +121,13 @@ class Shelf:
 
     def file(self, wall: float, organisation: str, name: str) -> File | None:
         """A file of this organisation; None if there is none, or no longer."""
+        file = self.any_file(wall, name)
+        return None if file is None or file.organisation != organisation else file
+
+    def any_file(self, wall: float, name: str) -> File | None:
+        """A file, whoever's it is; None if there is none, or no longer."""
         file = self._files.get(name)
-        return None if file is None or file.organisation != organisation or file.expires <= wall else file
+        return file if file is not None and file.expires > wall else None
 
     def files(self, wall: float, organisation: str) -> list[File]:
         """The organisation's files, the newest first."""

@@ -43,6 +43,13 @@ class Vendor:
         self.model.finish(self.now, outcome)
         return outcome
 
+    def fetch(self, url: str, key: str = "") -> SimulatedResponse:
+        """The answer to a whole address, with or without a key."""
+        ask = Ask.of("GET", url, {"Authorization": f"Bearer {key}"} if key else {}, b"")
+        outcome = self.model.receive_about_batches(self.now, WALL + self.now, ask)
+        self.model.finish(self.now, outcome)
+        return outcome
+
     def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **more: Any) -> Any:
         """The JSON of an answer, whose status is checked."""
         outcome = self.ask(method, path, b"" if body is None else json.dumps(body).encode(), **more)
