@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from flatout import (
     ServerError,
     TransportError,
 )
-from tests.support.foreign_servers import aimock, fetch, or_skip, running
+from tests.support.foreign_servers import aimock_started, fetch
 from tests.support.loop_turns import turns
 
 DoneT = TypeVar("DoneT")
@@ -86,16 +85,7 @@ class Aimock:
 
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[Aimock]:
-    program = or_skip(aimock) / "dist" / "cli.js"
-    node = shutil.which("node")
-    assert node is not None
-    fixtures = folder / "fixtures.json"
-    fixtures.write_text(json.dumps({"fixtures": FIXTURES}))
-
-    def command(port: int) -> list[str]:
-        return [node, str(program), "--port", str(port), "--fixtures", str(fixtures), "--log-level", "silent", *options]
-
-    with running(command, folder / "log") as url:
+    with aimock_started(folder, *options, fixtures=FIXTURES) as url:
         yield Aimock(url)
 
 

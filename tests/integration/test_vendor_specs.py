@@ -7,16 +7,20 @@ shows. Alternatives of which more than one fits are let pass: the descriptions a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from pydantic import BaseModel, Field
 
 from flatout import File, Image
 from flatout.lanes.batch.format import Line
-from flatout.lanes.offers import batch_format
+from flatout.lanes.batch.formats import gemini
+from flatout.lanes.offers import Kind, batch_format
+from flatout.layer import Request
 from flatout.providers import codec_for, registry
 from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.values import Call, Target
@@ -252,3 +256,111 @@ def test_batches_of_gemini_are_as_described(file: str | None) -> None:
     """Every batch would be a 400, whether its rows travel in it or in a file."""
     batch = batch_format(Target(registry.find("gemini"), MODELS["gemini"]))
     google("BatchGenerateContentRequest")(json.loads(batch.create("s", rows("gemini"), file).body))
+
+
+class Operation(NamedTuple):
+    """What a provider's description says can be asked for."""
+
+    method: str
+    path: re.Pattern[str]
+    query: frozenset[str]
+
+
+def in_openapi(protocol: str, base: str) -> Iterator[Operation]:
+    described = document(protocol)
+    for path, methods in described["paths"].items():
+        pattern = re.sub(r"\\\{[^/]*\\\}", "[^/]+", re.escape(base + path))
+        for method, told in methods.items():
+            given = [*methods.get("parameters", ()), *told.get("parameters", ())] if isinstance(told, dict) else []
+            named = [described["components"]["parameters"][one["$ref"].rpartition("/")[2]] if "$ref" in one else one
+                     for one in given]  # fmt: skip
+            query = frozenset(one["name"] for one in named if one.get("in") == "query")
+            yield Operation(method.upper(), re.compile(pattern), query)
+
+
+def in_discovery(root: str, resource: dict[str, Any], everywhere: frozenset[str]) -> Iterator[Operation]:
+    for told in resource.get("methods", {}).values():
+        paths = [f"/{told['flatPath']}"]
+        if "mediaUpload" in told:
+            paths.append(told["mediaUpload"]["protocols"]["simple"]["path"])
+        for path in paths:
+            pattern = re.sub(r"\\\{[^/]*\\\}", "[^/:]+", re.escape(root + path))
+            query = everywhere | told["parameters"].keys() | ({"uploadType"} if "mediaUpload" in told else set())
+            yield Operation(told["httpMethod"], re.compile(pattern), frozenset(query))
+    for inner in resource.get("resources", {}).values():
+        yield from in_discovery(root, inner, everywhere)
+
+
+@cache
+def operations(name: str) -> list[Operation]:
+    if name == "gemini":
+        described = document("gemini")
+        root, everywhere = described["rootUrl"].rstrip("/"), frozenset(described["parameters"])
+        return list(in_discovery(root, described, everywhere))
+    if name == "anthropic":
+        return list(in_openapi("anthropic", "https://api.anthropic.com"))
+    bases = {"groq": "https://api.groq.com/openai/v1"}  # as the package's own overlay of OpenAI's description says
+    return list(in_openapi("openai", bases.get(name, "https://api.openai.com/v1")))
+
+
+def check_described(name: str, request: Request) -> None:
+    parts = urlsplit(request.url)
+    where = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    found = [one for one in operations(name) if one.method == request.method and one.path.fullmatch(where)]
+    assert found, f"{request.method} {where} is not described"
+    assert any(dict(parse_qsl(parts.query)).keys() <= one.query for one in found), parts.query
+
+
+JOBS = {"gemini": "batches/b", "anthropic": "msgbatch_1"}
+FILES = {"gemini": "files/f", "anthropic": "msgbatch_1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("openai", "chat"),
+        ("openai", "embeddings"),
+        ("openai-responses", "responses"),
+        ("groq", "chat"),
+        ("anthropic", "chat"),
+        ("gemini", "chat"),
+    ],
+)
+def test_all_requests_about_batches_are_described(name: str, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch would be created and paid for, and then its results not be fetched, or its files never be deleted."""
+    monkeypatch.setattr(gemini, "INLINE", 0)
+    batch = batch_format(Target(registry.find(name), MODELS.get(name, "m")), kind)
+    lines = [Line("flatout-0-0", b'{"a":1}')]
+    job, file = JOBS.get(name, "batch_1"), FILES.get(name, "file-1")
+    asked = [
+        batch.before_upload("flatout-0", lines),
+        batch.upload("flatout-0", lines),
+        batch.create("flatout-0", lines, file),
+        batch.files(None),
+        batch.files("cursor"),
+        batch.list(None),
+        batch.list("cursor"),
+        *(ask(job) for ask in (batch.get, batch.cancel)),
+        batch.results(file) if name != "gemini" else None,  # Google's guide has the download, its description has not
+        batch.delete(file),
+    ]
+    for request in filter(None, asked):
+        check_described(name, request)
+    with pytest.raises(AssertionError):
+        check_described(name, Request("GET", batch.get(job).url + "/nothing", {}, b""))
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "embeddings"])
+def test_the_form_of_an_upload_is_described(kind: Kind) -> None:
+    """A file would be refused for a field that its form lacks."""
+    batch = batch_format(Target(registry.find("openai"), "m"), kind)
+    upload = batch.upload("flatout-0", [Line("flatout-0-0", b"{}")])
+    assert upload is not None
+    fields = dict(
+        re.findall(rb'name="(\w+)"(?:; filename="[^"]*")?\r\n(?:Content-Type: [^\r]*\r\n)?\r\n([^\r]*)', upload.body)
+    )
+    body = {name.decode(): value.decode() for name, value in fields.items()}
+    from_openapi("openai", "CreateFileRequest")(body)
+    create = json.loads(batch.create("s", [], "file-1").body)
+    [line] = [json.loads(line) for line in body["file"].splitlines()]
+    assert line["url"] == create["endpoint"]

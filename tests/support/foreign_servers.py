@@ -147,6 +147,28 @@ def running(command: Callable[[int], Sequence[str]], log: Path, **environment: s
     raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
+@contextmanager
+def aimock_started(folder: Path, *options: str, fixtures: Sequence[Any] = ()) -> Iterator[str]:
+    """Start aimock, and yield its address. The test is skipped if it cannot be installed.
+
+    Args:
+        folder: for its files.
+        options: of its command line.
+        fixtures: what it answers.
+    """
+    program = or_skip(aimock) / "dist" / "cli.js"
+    node = shutil.which("node")
+    assert node is not None
+    told = folder / "fixtures.json"
+    told.write_text(json.dumps({"fixtures": list(fixtures)}))
+
+    def command(port: int) -> list[str]:
+        return [node, str(program), "--port", str(port), "--fixtures", str(told), "--log-level", "silent", *options]
+
+    with running(command, folder / "log") as url:
+        yield url
+
+
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
     deadline = time.monotonic() + START
     while process.poll() is None and time.monotonic() < deadline:
