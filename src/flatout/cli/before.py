@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import ValidationError, convert
-
 from flatout.errors import StoreError
-from flatout.runs.story.progress import COST, PROMPT_CACHE, PromptCacheUse, Spent
+from flatout.runs.story.progress import Spent
 
 if TYPE_CHECKING:
     from flatout.runs.job import RunOptions
@@ -46,22 +44,9 @@ class Before(NamedTuple):
         return cls(len(kept), kept.count("failed"), spent, unfit)
 
 
-def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
-    """What the finished processes of a run took from the providers' prompt caches."""
-    try:
-        return convert(reader.fact(PROMPT_CACHE) or {}, PromptCacheUse)
-    except ValidationError:  # from another version
-        return PromptCacheUse()
-
-
-def known_cost(reader: RunReader, summary: Summary) -> float | None:
-    """US dollars that are known to be spent on a run; None if nothing is known."""
-    told = reader.fact(COST)
-    known = float(told) if isinstance(told, int | float) else 0.0
-    return max(summary.cost or 0.0, known) or summary.cost
-
-
 def _spent(reader: RunReader, summary: Summary) -> Spent:
+    from flatout.look.facts import known_cost, prompt_cache_of
+
     return Spent(
         input_tokens=summary.input_tokens or 0,
         output_tokens=summary.output_tokens or 0,

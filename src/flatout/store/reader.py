@@ -75,6 +75,9 @@ _SHARE = Share.__struct_fields__
 _LIGHT_BATCH = 5_000
 """Rows read at once, without their long columns."""
 
+_LATEST = 10_000
+"""Attempts whose reasons are counted."""
+
 _BATCH = 200
 """Whole items read at once; each may hold a long prompt."""
 
@@ -208,6 +211,10 @@ class RunReader:
         """Attempts whose process died before they ended. They may have been paid for nothing."""
         rows = self._rows(_ATTEMPTS["unsettled"], {"in_flight": self.holder() is None})
         return Unsettled(tuple(BegunAttempt(*row) for row in rows))
+
+    def reasons(self, most: int = 1) -> list[tuple[str, int]]:
+        """Why attempts failed that were followed by others, among the latest attempts: the most frequent first."""
+        return self._rows(_ATTEMPTS["reasons"], {"latest": _LATEST, "most": most})
 
     # Its items
 

@@ -25,3 +25,8 @@ WHERE item_index = ? ORDER BY rowid;
 -- tried_among: Read every attempt of a range of items, in the order in which they were recorded.
 SELECT item_index, attempt, target, started_at, estimated_cost, place, outcome, after FROM attempts
 WHERE item_index BETWEEN ? AND ? ORDER BY rowid;
+
+-- reasons: Count why attempts failed that were followed by others, among the latest attempts.
+SELECT after, count(*) AS count FROM attempts
+WHERE after IS NOT NULL AND rowid > (SELECT max(rowid) FROM attempts) - :latest
+GROUP BY after ORDER BY count DESC, after LIMIT :most;

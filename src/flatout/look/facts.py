@@ -1,0 +1,256 @@
+"""The facts about a run, from its run file alone: how far it is, what failed, what it cost."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+from msgspec import Struct, structs
+
+from flatout.config.folders import state_folder
+from flatout.errors import ConfigError
+from flatout.lanes.batch.money import Record
+from flatout.policies.failures.decision import advice_on
+from flatout.runs.job import BUDGET, LANE, MONEY
+from flatout.runs.story.progress import COST, PROMPT_CACHE, PromptCacheUse
+from flatout.store import ErrorCount, RunReader, Summary, Unsettled
+from flatout.store.scopes import account
+from flatout.values.budget import Standing
+from flatout.values.route import Share
+
+
+class FailedClass(Struct, frozen=True):
+    """The rows that failed with one class of error.
+
+    Attributes:
+        error: the class.
+        count: how many rows.
+        row: the first of them, from 1.
+        example: its message. It comes from outside and may hold anything.
+        advice: what a user can do about it.
+    """
+
+    error: str
+    count: int
+    row: int
+    example: str | None
+    advice: str
+
+
+class PerhapsPaid(Struct, frozen=True):
+    """Attempts whose process stopped or died before it kept an answer.
+
+    Attributes:
+        attempts: how many.
+        cost: US dollars that they may have cost; None if unknown.
+        unknown_costs: how many of them have no estimate.
+    """
+
+    attempts: int = 0
+    cost: float | None = None
+    unknown_costs: int = 0
+
+
+class BatchCounts(Struct, frozen=True):
+    """The batches of a run and their money.
+
+    Attributes:
+        open: how many providers have, or may have.
+        rows: the rows in those.
+        all: how many there ever were.
+        oldest: when the oldest open one was made; Unix time.
+        cost: US dollars that all of them are known to have cost.
+        saved: US dollars less than the live lane would have cost.
+        unknown_costs: how many rows cost an unknown amount.
+    """
+
+    open: int
+    rows: int
+    all: int
+    oldest: float | None = None
+    cost: float = 0.0
+    saved: float = 0.0
+    unknown_costs: int = 0
+
+
+class Reason(Struct, frozen=True):
+    """Why attempts failed that were followed by others.
+
+    Attributes:
+        what: the error's class and words. They come from outside and may hold anything.
+        count: how many, of the latest attempts.
+    """
+
+    what: str
+    count: int
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """The facts about a run. What is unknown is None.
+
+    Attributes:
+        state: ``running``, ``interrupted``, ``finished``, or ``broken off`` if its process has gone.
+        writer: the process that writes the run now.
+        command: the command line that began the run; also None for a run of the library.
+        total: rows of the input.
+        finished, answered, failed: rows that are finished; with an answer; without one.
+        unsent: rows that were held back, to be sent when the run continues.
+        left: rows that are not finished.
+        rate: rows finished per second, while the run goes.
+        seconds_left: how long the rows that are left take at that rate.
+        input_tokens, output_tokens: of all answers.
+        unknown_tokens: rows whose tokens the provider did not report.
+        cost: US dollars known to be spent.
+        unknown_costs: rows of unknown cost.
+        cut_off: answers that were cut off at the token limit.
+        cached: answers that came from a cache.
+        budget: how the budget stands; None without one.
+        prompt_cache: what came from the providers' prompt caches.
+        lane: how the rows are asked: ``live``, ``flex``, ``batch`` or ``auto``.
+        batches: the batches; None if there never was one.
+        targets: what each target of a route did, by its name.
+        errors: failures by class, most frequent first.
+        retried: the most frequent reason for a retry; None if there was none lately.
+        unsettled: what a process that died may have paid for.
+        created_at, opened_at, ended_at, last_finished_at: when the run began, when the latest process took it up, when
+            it ended, and when the latest row was finished; Unix time.
+    """
+
+    state: str = "running"
+    writer: str | None = None
+    command: str | None = None
+    total: int | None = None
+    finished: int = 0
+    answered: int = 0
+    failed: int = 0
+    unsent: int = 0
+    left: int | None = None
+    rate: float | None = None
+    seconds_left: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    unknown_tokens: int = 0
+    cost: float | None = None
+    unknown_costs: int = 0
+    cut_off: int = 0
+    cached: int = 0
+    budget: Standing | None = None
+    prompt_cache: PromptCacheUse = PromptCacheUse()
+    lane: str | None = None
+    batches: BatchCounts | None = None
+    targets: dict[str, Share] = {}
+    errors: list[FailedClass] = []
+    retried: Reason | None = None
+    unsettled: PerhapsPaid = PerhapsPaid()
+    created_at: float = 0.0
+    opened_at: float = 0.0
+    ended_at: float | None = None
+    last_finished_at: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is at work on the run."""
+        return self.writer is not None
+
+
+def facts_of(reader: RunReader) -> Facts:
+    """The facts about a run. Reads the whole file: about a second for a million rows."""
+    info, summary, holder = reader.info(), reader.summary(), reader.holder()
+    finished = summary.answered + summary.failed
+    left = None if info.total is None else max(0, info.total - finished)
+    rate = summary.rate if holder is not None else None
+    lane = reader.fact(LANE)
+    return Facts(
+        state=info.state if info.state != "running" or holder is not None else "broken off",
+        writer=str(holder) if holder is not None else None,
+        command=info.command,
+        total=info.total,
+        finished=finished,
+        answered=summary.answered,
+        failed=summary.failed,
+        unsent=summary.unsent,
+        left=left,
+        rate=rate,
+        seconds_left=left / rate if rate and left is not None else None,
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        unknown_tokens=summary.unknown_tokens,
+        cost=known_cost(reader, summary),
+        unknown_costs=summary.unknown_costs,
+        cut_off=summary.cut_off,
+        cached=summary.cached,
+        budget=_standing(reader.fact(BUDGET)),
+        prompt_cache=prompt_cache_of(reader),
+        lane=lane if isinstance(lane, str) else None,
+        batches=_batches(reader),
+        targets=reader.shares(),
+        errors=[_failed(error) for error in reader.errors()],
+        retried=_retried(reader),
+        unsettled=_perhaps_paid(reader.unsettled()),
+        created_at=info.created_at,
+        opened_at=info.opened_at,
+        ended_at=info.ended_at,
+        last_finished_at=summary.last_finished_at,
+    )
+
+
+def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
+    """What the finished processes of a run took from the providers' prompt caches."""
+    try:
+        return msgspec.convert(reader.fact(PROMPT_CACHE) or {}, PromptCacheUse)
+    except msgspec.ValidationError:  # from another version
+        return PromptCacheUse()
+
+
+def known_cost(reader: RunReader, summary: Summary) -> float | None:
+    """US dollars that are known to be spent on a run; None if nothing is known."""
+    told = reader.fact(COST)
+    known = float(told) if isinstance(told, int | float) else 0.0
+    return max(summary.cost or 0.0, known) or summary.cost
+
+
+def _standing(fact: object) -> Standing | None:
+    """How the budget stood when the run file last said so; None if it does not say, or nothing of sense.
+
+    What is left of a budget that processes share is looked up now.
+    """
+    try:
+        standing = msgspec.convert(fact, Standing | None)
+    except msgspec.ValidationError:
+        return None
+    if standing is not None and standing.per is not None and standing.scope is not None:
+        with suppress(ConfigError):
+            if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
+                return structs.replace(standing, left=found.left)
+    return standing
+
+
+def _batches(reader: RunReader) -> BatchCounts | None:
+    batches = [] if reader.ledger is None else reader.ledger.batches()
+    under_way = [batch for batch in batches if batch.state in ("intended", "open")]
+    if not batches:
+        return None
+    paid = Record.of(reader.fact(MONEY)).whole()
+    return BatchCounts(
+        open=len(under_way),
+        rows=sum(batch.rows for batch in under_way),
+        all=len(batches),
+        oldest=min((batch.intended_at for batch in under_way), default=None),
+        cost=paid.cost,
+        saved=paid.saved,
+        unknown_costs=paid.unknown,
+    )
+
+
+def _failed(error: ErrorCount) -> FailedClass:
+    return FailedClass(error.error, error.count, error.first_index + 1, error.message, advice_on(error.error))
+
+
+def _retried(reader: RunReader) -> Reason | None:
+    found = reader.reasons()
+    return Reason(*found[0]) if found else None
+
+
+def _perhaps_paid(unsettled: Unsettled) -> PerhapsPaid:
+    known = len(unsettled.attempts) > unsettled.unknown_costs
+    return PerhapsPaid(len(unsettled.attempts), unsettled.cost if known else None, unsettled.unknown_costs)
