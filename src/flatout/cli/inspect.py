@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from flatout.look.facts import BatchCounts, Facts, PerhapsPaid
     from flatout.values.budget import Standing
 
+_MOST = 3
+"""Most sentences on why a run is not faster; --json has all."""
+
+_WHY = 400
+"""Most characters of one."""
+
 STATUS_EPILOG = """\
 [bold]Examples[/bold]
 
@@ -37,19 +43,25 @@ def status(
     run: RunName,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
-    """Show how far a run is, what failed and what it cost: during the run, after a crash, or at the end."""
+    """Show how far a run is, what slows it, what failed and what it cost: at any time, also after a crash."""
     from msgspec import to_builtins
 
+    from flatout.look.course import Course
     from flatout.look.facts import facts_of
+    from flatout.look.why import findings
     from flatout.store import RunReader
 
-    place = find(run)
+    place, course = find(run), Course()
     with RunReader.open(place) as reader:
         facts = facts_of(reader)
+        course.refresh(reader)
+    found = findings(course, facts, time.time())
     if as_json:
-        show_json(to_builtins(facts))
+        show_json({"state": facts.state, "why": to_builtins(found), **to_builtins(facts)})
     else:
-        show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lay_out(describe(facts))]), fit=True)
+        why: list[Fact] = [("" if place else "why", clean(each.text, _WHY)) for place, each in enumerate(found[:_MOST])]
+        lines = lay_out([*why, *describe(facts)])
+        show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lines]), fit=True)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +24,15 @@ class Course:
         self.targets: dict[str, list[Stretch]] = {}
         self.happenings: list[Happening] = []
         self._stretch = self._happening = 0  # the numbers of those read last
+
+    @classmethod
+    def of(cls, stretches: Iterable[Stretch], happenings: Iterable[Happening] = ()) -> Self:
+        """The course that some stretches and happenings make."""
+        course = cls()
+        for stretch in stretches:
+            course._add(stretch)
+        course.happenings += happenings
+        return course
 
     def refresh(self, reader: RunReader) -> None:
         """Read what was written since the last time. An older run file has no course."""
@@ -118,7 +128,7 @@ class Rates(Struct, frozen=True):
     in_flight: float
 
 
-def rates(stretches: list[Stretch]) -> Rates | None:
+def rates(stretches: Sequence[Stretch]) -> Rates | None:
     """The rates over some stretches of one target; None if there are none."""
     seconds = sum(each.seconds for each in stretches)
     if not seconds:
@@ -134,3 +144,28 @@ def rates(stretches: list[Stretch]) -> Rates | None:
         held={cause: min(1.0, sum(each.held.get(cause, 0.0) for each in stretches) / seconds) for cause in causes},
         in_flight=sum(each.in_flight * each.seconds for each in stretches) / seconds,
     )
+
+
+_SLOWEST = 0.1
+"""The share of a stretch's answers for which its 95th percentile stands; the median stands for the others."""
+
+
+def latency(stretches: Sequence[Stretch], share: float) -> float | None:
+    """Seconds within which a share of the answers came, 0 to 1, about; None if none came.
+
+    A stretch holds the median and the 95th percentile of its answers, and not each of them.
+    """
+    found: list[tuple[float, float]] = []
+    for each in stretches:
+        if each.latency_p50 is not None and each.latency_p95 is not None:
+            found += [
+                (each.latency_p50, (1 - _SLOWEST) * max(1, each.answered)),
+                (each.latency_p95, _SLOWEST * max(1, each.answered)),
+            ]
+    found.sort()
+    left = share * sum(weight for _, weight in found)
+    for seconds, weight in found:
+        left -= weight
+        if left <= 0.0:
+            return seconds
+    return found[-1][0] if found else None

@@ -1,0 +1,243 @@
+"""Why a run is not faster, in sentences: what binds, since when, how much of it is used, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from flatout.store.course import Happening, Stretch
+from flatout.text import figures
+
+from .course import Course, Rates, latency, rates
+from .facts import Facts
+from .held import MOSTLY, View, clock, sentence
+
+RECENT = 30.0
+"""Seconds that count as now, or two stretches if those are longer."""
+
+PARTLY = 0.2
+"""The least share of the time from which on a cause is named."""
+
+MANY = 0.1
+"""The least share of the attempts from which on failures are named."""
+
+SLOW = 5.0
+"""Seconds for half of the answers from which on a provider is called slow; three times as many for the slowest 5 %."""
+
+IDLE = 5.0
+"""An input is called slow afterwards if the run took this many times as long as the slowest answers."""
+
+BUSY = 1_000.0
+"""Calls per second from which on a computer may be what binds."""
+
+REASON = 160
+"""Most characters of a reason that is quoted."""
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that slows a run.
+
+    Attributes:
+        cause: a key of `flatout.events.WAITS`, or ``stopped``, ``down``, ``paused``, ``retries``, ``provider``,
+            ``input``, ``computer``, ``batch``, ``crowded``, ``capped``.
+        target: whose; None for the whole run.
+        since: since when; Unix time; None if unknown, or of a run that is over.
+        used: how much of the limit is used, 0 to 1; None if there is none, or if it is unknown.
+        text: a sentence or two. They may quote what a provider said, which may hold anything.
+    """
+
+    cause: str
+    target: str | None = None
+    since: float | None = None
+    used: float | None = None
+    text: str
+
+
+def sentences(course: Course, facts: Facts, now: float) -> list[str]:
+    """Why a run is not faster, or was not; the most important first. Empty if nothing is known.
+
+    Args:
+        course: what its targets did.
+        facts: its other facts.
+        now: Unix time.
+    """
+    return [finding.text for finding in findings(course, facts, now)]
+
+
+def findings(course: Course, facts: Facts, now: float) -> list[Finding]:
+    """The same as values."""
+    troubles = _troubles(course.happenings, now) if facts.running else {}
+    views = list(_views(course, facts, now))
+    found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
+    found = _batches(facts) + found if facts.running else found
+    blocked = [each for _, each in sorted(troubles.items())]
+    whole = list(_whole(course.happenings))
+    if len(course.targets) > 1:
+        found = [_named(each) for each in found]
+    if any(view.rates.answered and view.target not in troubles for view in views):
+        return [*found, *blocked, *whole]  # a target of its route is at work
+    return [*blocked, *found, *whole]
+
+
+def _named(finding: Finding) -> Finding:
+    """A finding of one of several targets: it begins with the target's name."""
+    return finding if finding.target is None else replace(finding, text=f"{finding.target}: {finding.text}")
+
+
+def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
+    """What is looked at of each target: the last half minute of a run that goes on, else all; the busiest first."""
+    found = []
+    for target, stretches in course.targets.items():
+        seen = _recent(stretches, now) if facts.running else stretches
+        over = rates(seen)
+        if over is not None:
+            left, lane = facts.left, facts.lane
+            found.append(View(target, seen, over, live=facts.running, now=now, left=left, lane=lane))
+    return iter(sorted(found, key=lambda view: -view.rates.sent))
+
+
+def _recent(stretches: list[Stretch], now: float) -> list[Stretch]:
+    since = now - max(RECENT, 2 * stretches[-1].seconds) if stretches else 0.0
+    return [each for each in stretches if each.began_at + each.seconds >= since]
+
+
+def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[Finding]:
+    """What slows one target, the most important first."""
+    held = sorted(((share, cause) for cause, share in view.rates.held.items() if share >= PARTLY), reverse=True)
+    found = [] if blocked else [_held(cause, share, view, course) for share, cause in held]
+    retries = _retries(view, facts)
+    free = 1.0 - min(1.0, sum(view.rates.held.values()))
+    if free > MOSTLY and not blocked and not (retries and found):
+        idle = [*retries, *_free(view, facts)]
+        return [*idle, *found]
+    return [*found, *retries]
+
+
+def _held(cause: str, share: float, view: View, course: Course) -> Finding:
+    since = replace(view, stretches=course.targets[view.target]).since(cause) if view.live else None
+    text, used = sentence(cause, share, view, since)
+    return Finding(cause=cause, target=view.target, since=since, used=used, text=text)
+
+
+# Where nothing holds the queue
+
+
+def _free(view: View, facts: Facts) -> list[Finding]:
+    """What a target is busy with whose queue is empty most of the time."""
+    over, last = view.rates, view.stretches[-1]
+    if facts.batches is not None and facts.batches.open and not over.sent:
+        return []
+    if _waits_for_input(view, over, last):
+        return [_input(view, facts)]
+    median, slowest = latency(view.stretches, 0.5), latency(view.stretches, 0.95)
+    if median is None or slowest is None:
+        return []
+    slow = median >= SLOW or slowest >= 3 * SLOW
+    takes = f"half of the answers {view.said('take', 'took')} {figures.duration(median)}, "
+    takes += f"5 % more than {figures.duration(slowest)}"
+    if view.live:
+        rows = "row is" if view.left == 1 else f"{figures.count(view.left or 0)} rows are"
+        begin = f"{'The provider is slow: t' if slow else 'T'}he last {rows} in flight, and "
+    else:
+        begin = "The provider was slow: " if slow else "Nothing held the calls back: "
+    return [Finding(cause="provider", target=view.target, text=f"{begin}{takes}.")]
+
+
+def _waits_for_input(view: View, over: Rates, last: Stretch) -> bool:
+    """Whether calls come slower than they are answered."""
+    if view.live:
+        return view.left is None or view.left > last.in_flight + last.waiting
+    slowest = latency(view.stretches, 0.95) or 0.0
+    return over.seconds > IDLE * max(slowest, 1.0)
+
+
+def _input(view: View, facts: Facts) -> Finding:
+    if view.rates.answered >= BUSY:
+        text = (
+            f"Nothing {view.said('waits', 'waited')} at {figures.rate(view.rates.answered)}: "
+            f"this computer {view.said('is', 'was')} what binds; --workers lets several processes ask."
+        )
+        return Finding(cause="computer", target=view.target, text=text)
+    if facts.command is not None:
+        text = f"The input {view.said('is', 'was')} read slower than calls {view.said('are', 'were')} answered"
+    else:
+        hands, are = view.said("hands", "handed"), view.said("are", "were")
+        text = f"The program {hands} calls over slower than they {are} answered"
+    text += f": none {view.said('waits', 'waited')}, and {view.rates.in_flight:,.0f} "
+    text += f"{view.said('are', 'were')} in flight on average."
+    return Finding(cause="input", target=view.target, text=text)
+
+
+# What goes wrong
+
+
+def _retries(view: View, facts: Facts) -> list[Finding]:
+    """What attempts were taken by failures. While a limit is searched, a few refusals belong to it."""
+    over = view.rates
+    searched = any(each.pace is not None for each in view.stretches)
+    lost = over.failed + (0.0 if searched else over.refused)
+    ended = over.answered + over.failed + over.refused
+    if not lost or lost < MANY * ended:
+        return []
+    why = f", most of them after {_quoted(facts.retried.what)}" if facts.retried is not None else ""
+    text = f"Retries {view.said('take', 'took')} {figures.percent(lost, ended)} of the attempts{why}."
+    return [Finding(cause="retries", target=view.target, text=text)]
+
+
+def _troubles(happenings: list[Happening], now: float) -> dict[str, Finding]:
+    """The targets that take no calls now, by name."""
+    found: dict[str, Happening] = {}
+    for each in happenings:
+        if each.kind == "begin":
+            found.clear()
+        elif each.target is not None and each.kind in ("stop", "down", "pause"):
+            found[each.target] = each
+        elif each.target is not None and each.kind == "back":
+            found.pop(each.target, None)
+    return {
+        target: _trouble(target, each, now)
+        for target, each in found.items()
+        if each.kind != "pause" or (each.until or 0.0) > now
+    }
+
+
+def _trouble(target: str, each: Happening, now: float) -> Finding:
+    why, since = _quoted(each.what), clock(each.at, now)
+    if each.kind == "stop":
+        cause, text = (
+            "stopped",
+            f"{target} is stopped since {since}: {why}. Its calls fail at once; one looks now and then.",
+        )
+    elif each.kind == "down":
+        cause, text = "down", f"{target} is down since {since}: {why}. Its calls wait; one looks now and then."
+    else:
+        until = f"until {clock(each.until or now, now)}, for {figures.duration((each.until or now) - now)} more"
+        cause, text = "paused", f"{target} is paused {until}: {why}."
+    return Finding(cause=cause, target=target, since=each.at, text=text)
+
+
+def _whole(happenings: list[Happening]) -> Iterator[Finding]:
+    """What was noticed of the limits, of the targets and of this computer, each once."""
+    told: set[str] = set()
+    for each in happenings:
+        if each.kind in ("crowded", "capped") and each.kind not in told:
+            told.add(each.kind)
+            who = f"{each.target} " if each.target is not None else "Calls in flight are bounded: "
+            yield Finding(cause=each.kind, target=each.target, since=each.at, text=f"{who}{_quoted(each.what)}.")
+
+
+def _batches(facts: Facts) -> list[Finding]:
+    if facts.batches is None or not facts.batches.open:
+        return []
+    batches, rows = figures.counted(facts.batches.open, "batch"), figures.counted(facts.batches.rows, "row")
+    are = "is" if facts.batches.open == 1 else "are"
+    text = f"{batches} with {rows} {are} at the provider, which may take a day; --lane live is faster, and costs more."
+    return [Finding(cause="batch", text=text)]
+
+
+def _quoted(words: str) -> str:
+    """A reason on one line, not too long, without its full stop."""
+    line = " ".join(words.split()).rstrip(".")
+    return line if len(line) <= REASON else f"{line[: REASON - 1]}…"

@@ -1,0 +1,293 @@
+"""Why a run is slow: each sentence against runs that have exactly one cause, on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from flatout import Call, Client, Limits
+from flatout.durable.course import recorded
+from flatout.look.course import Course
+from flatout.look.facts import BatchCounts, Facts, Reason
+from flatout.look.why import Finding, findings, sentences
+from flatout.store.course import Happening, Stretch
+from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
+
+
+class Kept:
+    """A run file that only keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.stretches: list[Stretch] = []
+        self.happenings: list[Happening] = []
+
+    def note_stretch(self, stretch: Stretch, /) -> None:
+        self.stretches.append(stretch)
+
+    def note_happening(self, happening: Happening, /) -> None:
+        self.happenings.append(happening)
+
+
+def seen(
+    settings: dict[str, Any],
+    *,
+    calls: int = 3_000,
+    at: float | None = 60.0,
+    facts: dict[str, Any] | None = None,
+    every: float = 0.0,
+    fail: bool = False,
+    **options: Any,
+) -> list[Finding]:
+    """What is found about calls that all come at once, after some seconds; after the end if ``at`` is None.
+
+    Args:
+        settings: the provider.
+        calls: how many.
+        at: when to look, in seconds.
+        facts: facts about the run.
+        every: seconds between two calls, for an input that is slow.
+        fail: whether calls may fail.
+        options: the client's.
+    """
+    kept, found = Kept(), list[Finding]()
+    model = options.pop("model", "openai/m")
+    made: dict[str, Any] = {"config": {}, "seed": 1, "deadline": 1e5}
+    made |= {"api_key": "k"} if model.startswith("openai/") else {"base_url": "http://sim:1/v1"}
+
+    async def source() -> AsyncIterator[Call]:
+        for number in range(calls):
+            if every:
+                await asyncio.sleep(every)
+            yield Call(f"prompt {number}", max_tokens=100)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        transport = SimulatedTransport(ProviderModel(ProviderSettings(**settings)))
+        answered = 0
+
+        def look(running: bool) -> None:
+            told: dict[str, Any] = {
+                "writer": "process 1" if running else None,
+                "command": "flatout run",
+                "left": calls - answered,
+            }
+            course = Course.of(kept.stretches, kept.happenings)
+            found.extend(findings(course, Facts(**told | (facts or {})), loop.wall_time()))
+
+        async with (
+            Client(model, transport=transport, **made | options) as client,
+            recorded(client, kept),
+        ):
+            if at is not None:
+                loop.call_at(loop.time() + at, look, True)
+            async for result in client.as_completed(source()):
+                answered += 1
+                if found:
+                    return
+                assert result.ok or fail
+        if at is None:
+            look(running=False)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+    return found
+
+
+def first(found: list[Finding]) -> Finding:
+    assert found
+    return found[0]
+
+
+def causes(found: Iterable[Finding]) -> list[str]:
+    return [each.cause for each in found]
+
+
+FAST = {"latency": 0.5, "latency_p99": 1.0}
+
+
+def test_requests_per_minute_bind() -> None:
+    """A user would look for a faster setting where only another key helps."""
+    found = seen({"rpm": 600, **FAST}, limits=Limits(rpm=600, burst=1.0), at=95.0)
+    assert causes(found) == ["requests"]
+    assert found[0].used is not None
+    assert found[0].used > 0.95
+    assert found[0].text.startswith("Requests per minute bind: ")
+    assert " of 600 a minute are used, since " in found[0].text
+    assert found[0].text.endswith("Nothing is faster within this limit; a second key or the batch lane would be.")
+
+
+def test_requests_per_minute_bound() -> None:
+    """Of a finished run nobody could be told why it took so long."""
+    found = seen({"rpm": 600, **FAST}, limits=Limits(rpm=600, burst=1.0), at=None, calls=600)
+    assert causes(found) == ["requests"]
+    assert found[0].text.startswith("Requests per minute bound: ")
+    assert "a second key or the batch lane would have been" in found[0].text
+    assert found[0].since is None
+
+
+def test_tokens_per_minute_bind() -> None:
+    """The limit on requests would be blamed for what that on tokens does."""
+    found = seen({"tpm": 20_000, **FAST}, limits=Limits(rpm=60_000, tpm=20_000, burst=1.0))
+    assert causes(found) == ["tokens"]
+    assert "okens per minute bind: " in found[0].text
+    assert " of 20,000 a minute are used" in found[0].text
+
+
+def test_a_server_of_ones_own_may_bear_more_than_its_limit() -> None:
+    """A user of a server of their own would be told to buy a second key."""
+    found = seen({"rpm": 600, **FAST}, model="m", limits=Limits(rpm=600, burst=1.0))
+    assert causes(found) == ["requests"]
+    assert found[0].text.endswith("a higher --rpm would be, if the server bears it.")
+
+
+def test_concurrency_binds() -> None:
+    """A user would wait for hours because of a number given without thought."""
+    found = seen({"rpm": 60_000, "latency": 2.0}, limits=Limits(rpm=60_000, concurrency=8), at=30.0)
+    assert causes(found) == ["concurrency"]
+    assert "and 8 may be in flight" in found[0].text
+    assert found[0].text.endswith("--concurrency 32 would be four times as fast, if the server bears it.")
+    assert "The server answers in 2." in found[0].text
+
+
+def test_no_more_concurrency_is_advised_than_the_limit_allows() -> None:
+    """A user would raise the concurrency, and gain nothing."""
+    found = seen({"rpm": 250, "latency": 2.0}, limits=Limits(rpm=250, burst=1.0, concurrency=8))
+    assert all("--concurrency" not in each.text for each in found)
+
+
+def test_an_unknown_limit_is_searched() -> None:
+    """A user who knows the limit would not learn that saying it is faster."""
+    found = seen({"rpm": 6_000, "limit": "bucket", "burst": 1.0, **FAST}, at=10.5, calls=100_000)
+    assert first(found).cause == "requests"
+    assert found[0].text.startswith("No limit is known, and the search is at ")
+    assert ", rising" in found[0].text
+    assert "give --rpm" in found[0].text
+
+
+def test_a_pause_that_the_provider_asks_for() -> None:
+    """A run that stands still for minutes would look broken."""
+    settings = {"rpm": 60_000, **FAST, "changes": ((10.0, {"rpm": 60.0}),), "retry_after_always": 40.0}
+    found = seen(settings, limits=Limits(rpm=6_000, burst=1.0), at=20.0, calls=100_000)
+    assert first(found).cause == "paused"
+    assert found[0].text.startswith("openai/m is paused until ")
+    assert found[0].since is not None
+
+
+def test_a_server_that_is_down() -> None:
+    """A user would look at limits while the server is away."""
+    found = seen({**FAST, "outage": (10.0, 100.0)}, limits=Limits(rpm=6_000), at=40.0, calls=100_000)
+    assert first(found).cause == "down"
+    assert found[0].text.startswith("openai/m is down since ")
+    assert "wait; one looks now and then" in found[0].text
+    assert "outage" not in causes(found)
+
+
+def test_a_server_that_was_down() -> None:
+    """A finished run would not say that most of it was waiting for the server."""
+    found = seen({**FAST, "outage": (1.0, 100.0)}, limits=Limits(rpm=60_000, burst=1.0), at=None, calls=2_000)
+    assert first(found).cause == "outage"
+    assert "failed in a row" in found[0].text
+
+
+def test_an_input_that_is_slow() -> None:
+    """A user would pay for a faster provider, while the own input is what takes the time."""
+    found = seen(FAST, every=0.2, limits=Limits(rpm=60_000))
+    assert causes(found) == ["input"]
+    assert found[0].text.startswith("The input is read slower than calls are answered: none waits")
+    library = seen(FAST, every=0.2, limits=Limits(rpm=60_000), facts={"command": None})
+    assert library[0].text.startswith("The program hands calls over slower")
+
+
+def test_a_slow_provider() -> None:
+    """The last calls of a run would seem to hang."""
+    found = seen({"latency": 20.0, "latency_p99": 60.0}, calls=500, limits=Limits(rpm=60_000), at=30.0)
+    assert causes(found) == ["provider"]
+    assert found[0].text.startswith("The provider is slow: the last ")
+    assert "half of the answers take " in found[0].text
+
+
+def test_a_provider_that_was_slow() -> None:
+    """A run that nothing held back would have no explanation at all."""
+    found = seen({"latency": 20.0, "latency_p99": 60.0}, calls=500, limits=Limits(rpm=60_000), at=None)
+    assert causes(found) == ["provider"]
+    assert found[0].text.startswith("The provider was slow: half of the answers took ")
+    quick = seen({"latency": 1.0}, calls=500, limits=Limits(rpm=60_000), at=None)
+    assert quick[0].text.startswith("Nothing held the calls back: half of the answers took ")
+
+
+def test_retries() -> None:
+    """A third of the money and of the time would be lost without a word."""
+    settings = {**FAST, "faults": Faults(server_error=0.3)}
+    facts = {"retried": Reason("ServerError: the provider answered 500", 9)}
+    found = seen(settings, limits=Limits(rpm=1_200, burst=1.0), at=60.0, facts=facts, calls=5_000)
+    assert causes(found) == ["requests", "retries"]
+    assert found[1].text.startswith("Retries take ")
+    assert found[1].text.endswith("most of them after ServerError: the provider answered 500.")
+
+
+def test_a_budget() -> None:
+    """A run with little money left would go a few calls at a time, for no visible reason."""
+    prices = {"prices": {"openai/m": {"input": 1.0, "output": 2_000.0}}}
+    found = seen(FAST, limits=Limits(rpm=60_000), config=prices, budget=1_000.0, at=2.0, calls=100_000)
+    assert "budget" not in causes(found)
+    found = seen({**FAST, "output_tokens": 5}, limits=Limits(rpm=60_000), config=prices, budget=2.0, at=10.0, calls=200)
+    assert first(found).cause == "budget"
+    assert found[0].text.startswith("The budget lets only ")
+
+
+def test_batches_are_at_the_provider() -> None:
+    """A run in the batch lane would look as if it did nothing."""
+    facts = Facts(writer="process 1", batches=BatchCounts(open=2, rows=60, all=3), lane="batch")
+    assert sentences(Course(), facts, 0.0) == [
+        "2 batches with 60 rows are at the provider, which may take a day; --lane live is faster, and costs more."
+    ]
+
+
+def stretch(at: float, **changes: Any) -> Stretch:
+    fields: dict[str, Any] = {"began_at": at, "seconds": 1.0, "target": "openai/m", "in_flight": 0, "waiting": 0}
+    counts = {"sent": 1, "answered": 1, "refused": 0, "failed": 0, "held": {}, "allows": {}}
+    return Stretch(**fields | counts | changes)
+
+
+def test_what_nobody_knows_is_not_said() -> None:
+    """A run file of last year would be given invented reasons."""
+    assert sentences(Course(), Facts(state="finished"), 0.0) == []
+    assert sentences(Course(), Facts(writer="process 1"), 0.0) == []
+
+
+def test_a_target_that_works_comes_before_one_that_is_down() -> None:
+    """With a route, the first sentence would tell of a target that nobody needs."""
+    down = Happening(at=1.0, kind="down", target="groq/m", what="503\x1b[31m")
+    bound = [stretch(float(at), sent=10, held={"requests": 1.0}, allows={"rpm": 600.0}) for at in range(30)]
+    found = findings(Course.of([*bound, stretch(1.0, target="groq/m", answered=0)], [down]), Facts(writer="p"), 30.0)
+    assert [(each.target, each.cause) for each in found[:2]] == [("openai/m", "requests"), ("groq/m", "down")]
+    assert found[0].text.startswith("openai/m: Requests per minute bind: 100 %")
+
+
+def test_an_earlier_process_troubles_do_not_count() -> None:
+    """A run that was continued would be called stopped for ever."""
+    happenings = [Happening(at=1.0, kind="stop", target="openai/m", what="401"), Happening(at=2.0, kind="begin")]
+    assert sentences(Course.of([stretch(3.0)], happenings[:1]), Facts(writer="p"), 4.0)[0].startswith(
+        "openai/m is stopped"
+    )
+    assert "stopped" not in causes(findings(Course.of([stretch(3.0)], happenings), Facts(writer="p"), 4.0))
+
+
+def test_a_fast_run_is_bound_by_the_computer() -> None:
+    """Whoever asks a server of their own as fast as Python can would be told to read the input faster."""
+    fast = [stretch(float(at), sent=5_000, answered=5_000, in_flight=60) for at in range(30)]
+    found = findings(Course.of(fast), Facts(writer="p", left=1_000_000), 30.0)
+    assert causes(found) == ["computer"]
+    assert "--workers" in found[0].text
+
+
+@pytest.mark.parametrize("kind", ["crowded", "capped"])
+def test_what_was_noticed_comes_last(kind: Any) -> None:
+    """A hint would stand before the cause."""
+    bound = [stretch(float(at), held={"requests": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
+    happened = Happening(at=1.0, kind=kind, target=None, what="open files")
+    found = findings(Course.of(bound, [happened]), Facts(writer="p"), 30.0)
+    assert causes(found) == ["requests", kind]
