@@ -26,9 +26,9 @@ from .errors import ConfigError
 from .journey import Journey
 from .lanes.offers import Wanted
 from .layer import Transport
-from .overview import Overview
 from .providers.targets import Targets
 from .stack import KeptAnswers
+from .steering import Steering
 from .values import Call, CallLike, Limits, OutputT, OutputType, Reply, Result
 from .values.budget import Budget
 from .values.plan import Plan
@@ -42,7 +42,7 @@ Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
 """Prompts, dicts or Calls: a list, a generator or an async generator."""
 
 
-class Client(Overview):
+class Client(Steering):
     """Runs calls flat out: as fast as the limits allow, and never past them.
 
     Use it as ``async with Client(…) as client``, in one event loop. The constructor reads flatout.toml. If your disk is
@@ -404,7 +404,7 @@ class Client(Overview):
             return self._in_lane(calls, models, samples, options, store, retry_failed, lane, within)
         calls = self._all(calls, models, samples, options)
         if store is None:
-            return fan_out(calls, self._result, self.window)
+            return fan_out(calls, self._result, lambda: self.window)
         return durable_calls(calls, store, asker=self, job=self._job(models, samples), retry_failed=retry_failed)
 
     def map(
@@ -441,7 +441,7 @@ class Client(Overview):
         check_function(function)
         run = partial(run_function, function, self)
         if store is None:
-            return fan_out(items, run, self.window)
+            return fan_out(items, run, lambda: self.window)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
         job = {"function": name, "model": self.model, **(described() if described is not None else {})}

@@ -23,6 +23,7 @@ __all__ = [
     "Events",
     "InFlightCapped",
     "LimitCrowded",
+    "Steered",
     "Subscriber",
     "TargetDown",
     "TargetPaused",
@@ -36,6 +37,7 @@ WAITS = {
     "tokens": "tokens per minute",
     "concurrency": "concurrency",
     "pause": "a pause that the provider asked for",
+    "paused": "you to resume it",
     "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
     "outage": "a server that is down",
@@ -124,6 +126,18 @@ class InFlightCapped(Event, frozen=True, kw_only=True):
 
     most: int
     reason: str
+
+
+class Steered(Event, frozen=True, kw_only=True):
+    """Somebody changed limits, paused or resumed calls while they went.
+
+    ``what`` says it in words; ``by`` is who did it, if that was not the program itself; ``target`` the target that it
+    concerns, None for all.
+    """
+
+    what: str
+    by: str | None = None
+    target: str | None = None
 
 
 Subscriber = Callable[[Event], None]

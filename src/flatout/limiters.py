@@ -32,12 +32,19 @@ class Limiter:
         estimator: estimates how many tokens a call needs.
     """
 
-    __slots__ = ("_anew", "estimator", "limit")
+    __slots__ = ("_anew", "_given", "estimator", "limit")
 
-    def __init__(self, limit: Limit, estimator: Estimator, anew: Callable[..., Pacer]) -> None:
+    def __init__(
+        self, limit: Limit, estimator: Estimator, anew: Callable[..., Pacer], given: Callable[[], Limits]
+    ) -> None:
         self.limit = limit
         self.estimator = estimator
         self._anew = anew
+        self._given = given
+
+    def change(self) -> None:
+        """Follow limits that the user has changed."""
+        self.limit.change(self._given())
 
     def imagined(self, now: float, *, later: bool) -> Pacer:
         """The pacer, to try out what it would do; a new one if it has not begun, or if other processes share it.
@@ -94,6 +101,7 @@ class Limiters:
         self._settings = settings
         self._events = events
         self._memory = memory
+        self._paused = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | None]] = {}
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
@@ -119,6 +127,7 @@ class Limiters:
             name = key[0] if key[0] not in self.limits else f"{key[0]} (group)"  # an endpoint may have the group's name
             limiter = self._made[key] = self._make(name, target, *self._found[key])
             self.limits[name] = limiter.limit
+            limiter.limit.pause(self._paused)
             self._beside(target, limiter.limit)
         return limiter
 
@@ -140,6 +149,17 @@ class Limiters:
                 self.find(target)
         return [each.imagined(now, later=later) for each in dict.fromkeys(map(self.of, targets))]
 
+    def change(self) -> None:
+        """Follow limits that the user has changed."""
+        for limiter in self._made.values():
+            limiter.change()
+
+    def pause(self, paused: bool) -> None:
+        """Let no attempt begin, or let them begin again."""
+        self._paused = paused
+        for limiter in self._made.values():
+            limiter.limit.pause(paused)
+
     def remember(self) -> None:
         """Store what was learnt about each target, for the next run."""
         if self._memory is None:
@@ -155,11 +175,11 @@ class Limiters:
         await close_all(*(limits.close for limits in shared))
 
     def _make(self, name: str, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
-        limits, endpoint, settings = self._given(target), target.endpoint, self._settings
+        given, endpoint, settings = partial(self._given, target), target.endpoint, self._settings
 
         def pacer(now: float, shared: SharedLimits | None = shared, learnt: Learnt | None = learnt) -> Pacer:
             return Pacer(
-                limits,
+                given(),
                 now,
                 reserve=(learnt.charges if learnt is not None else None) or endpoint.reserves,
                 self_hosted=endpoint.self_hosted,
@@ -185,4 +205,4 @@ class Limiters:
             retries=settings.retry_share,
             hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
-        return Limiter(limit, estimator, partial(pacer, shared=None))
+        return Limiter(limit, estimator, partial(pacer, shared=None), given)

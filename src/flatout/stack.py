@@ -121,6 +121,7 @@ class Stack:
         limiters: the limiters of the targets in use.
         prices: the price list.
         cache: looks calls up before they are asked; None if the user wants no cache.
+        deadline: bounds every call.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class Stack:
         self.limiters = Limiters(limits, settings, events, memory)
         retry = Retry(settings.attempts, random, events, repeats=settings.repeats)
         observe, deadline = Observe(events), Deadline(settings.deadline)
+        self.deadline = deadline
         whole = [Whole()] if settings.fail_truncated else []
         self.cache = None if kept is None else self._cache(kept, settings.cache_max_age)
         cache = [] if self.cache is None else [self.cache]

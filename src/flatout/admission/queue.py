@@ -57,6 +57,7 @@ class Admission:
     Attributes:
         waiting: the attempts that wait. In a condition it is true while at least one waits.
         pacer: None until the first call comes.
+        paused: whether the user lets no attempt begin.
         holds: what the queue waits for, a key of `flatout.events.WAITS`; "" while none waits.
     """
 
@@ -72,6 +73,7 @@ class Admission:
         self.health = health
         self.pacer: Pacer | None = None
         self.holds = ""
+        self.paused = False
         self._make_pacer = pacer
         self._estimator = estimator
         self.waiting: Line[Waiter] = Line(retries)
@@ -240,7 +242,9 @@ class Admission:
             self.drain(pacer, loop)
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
-        """When a call may go, and what holds it: the target's limits, its health, or connections being opened."""
+        """When a call may go, and what holds it: the user, the target's limits or health, or opening connections."""
+        if self.paused:
+            return math.inf, "paused"
         if self._way.blocked(pacer.in_flight):
             return math.inf, "connect"
         ready = pacer.ready_at(need, now)

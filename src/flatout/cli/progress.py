@@ -247,6 +247,8 @@ def _fitted(facts: list[str], width: int) -> str:
 def _held(progress: Progress) -> str:
     from flatout.events import SEARCHED, WAITS
 
+    if progress.holds == "paused":
+        return "paused by you; flatout ctl FILE resume goes on"
     if progress.holds in progress.searched:
         return f"{_found(progress) or SEARCHED[progress.holds]} (--rpm or --concurrency skips this)"
     name = f"waits for {WAITS.get(progress.holds, progress.holds)}"

@@ -22,6 +22,7 @@ from flatout.events import (
     Events,
     InFlightCapped,
     LimitCrowded,
+    Steered,
     TargetDown,
     TargetPaused,
     TargetResumed,
@@ -237,9 +238,13 @@ class Course:
             self._note("crowded", event.target, event.reason)
         elif isinstance(event, InFlightCapped):
             self._note("capped", None, event.reason)
+        elif isinstance(event, Steered):
+            self._note("change", event.target, event.what, by=event.by)
 
-    def _note(self, kind: Kind, target: str | None, what: str, until: float | None = None) -> None:
-        self._file.note_happening(Happening(at=self._wall(), until=until, kind=kind, target=target, what=what))
+    def _note(
+        self, kind: Kind, target: str | None, what: str, until: float | None = None, by: str | None = None
+    ) -> None:
+        self._file.note_happening(Happening(at=self._wall(), until=until, kind=kind, target=target, what=what, by=by))
 
 
 @asynccontextmanager

@@ -285,7 +285,7 @@ def run_durably(
     async def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
         await asyncio.to_thread(check_no_batches, store, name)
         run = begin(store, name)
-        async with aclosing(fan_out(run.steps(values), run.answer, asker.window)) as outcomes:
+        async with aclosing(fan_out(run.steps(values), run.answer, lambda: asker.window)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 

@@ -43,9 +43,11 @@ ClientT = TypeVar("ClientT")
 async def fan_out(
     items: Iterable[ItemT] | AsyncIterable[ItemT],
     work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
-    window: int,
+    window: int | Callable[[], int],
 ) -> AsyncGenerator[OutcomeT, None]:
     """Run ``work(index, item)`` for every item, at most ``window`` at once, and yield outcomes as they complete.
+
+    A function as ``window`` is asked anew for every item: the window may change meanwhile.
 
     ``work`` turns failures into outcomes. If it raises all the same, the error is raised here. An error of the source
     is raised after the outcomes of all started items. So is a SystemExit in an outcome (`Exited`); from then on nothing
@@ -88,11 +90,11 @@ class _Workers(Generic[OutcomeT]):
         leaving: the exception that ends the program, once everything in progress has ended.
     """
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int | Callable[[], int]) -> None:
         self.leaving: BaseException | None = None
         self.running: set[asyncio.Task[OutcomeT]] = set()
         self.done: deque[asyncio.Task[OutcomeT]] = deque()
-        self._window = window
+        self._window: Callable[[], int] = window if callable(window) else lambda: window
         self._consumer: asyncio.Future[None] | None = None
         self._feeder: asyncio.Future[None] | None = None
 
@@ -107,7 +109,7 @@ class _Workers(Generic[OutcomeT]):
         try:
             async with reading(items) as source:
                 async for item in source:
-                    while len(self.running) + len(self.done) >= self._window:
+                    while len(self.running) + len(self.done) >= self._window():
                         self._feeder = loop.create_future()
                         await self._feeder
                     task = loop.create_task(work(index, item))

@@ -94,7 +94,7 @@ async def _flex_calls(source: Source, wish: Wish, asker: Asker, engine: Engine) 
     async def ask(index: int, value: CallLike) -> Result[Any]:
         return await _asked(asker, value, index, Journey(asyncio.get_running_loop().time()), lane)
 
-    async with aclosing(fan_out(source.read(), ask, asker.window)) as results:
+    async with aclosing(fan_out(source.read(), ask, lambda: asker.window)) as results:
         async for result in results:
             yield result
 
@@ -237,7 +237,7 @@ class LaneCalls:
             await keep(self._store, result, made=row.made)
             await self._give(result)
 
-        async with aclosing(rows), aclosing(fan_out(rows, ask, self._asker.window)) as outcomes:
+        async with aclosing(rows), aclosing(fan_out(rows, ask, lambda: self._asker.window)) as outcomes:
             async for _ in outcomes:
                 pass
 

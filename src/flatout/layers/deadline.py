@@ -16,14 +16,17 @@ class Deadline:
 
     Args:
         seconds: the deadline of calls without their own.
+
+    Attributes:
+        seconds: see above. It may change; calls that have begun keep theirs.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         journey = current_journey()
-        seconds = call.deadline or (self._seconds if journey.flex is None else journey.flex.deadline)
+        seconds = call.deadline or (self.seconds if journey.flex is None else journey.flex.deadline)
         journey.deadline_at = journey.started + seconds
         try:
             with Patience(journey.deadline_at, journey.attempt) as scope:

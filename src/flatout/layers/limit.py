@@ -18,7 +18,7 @@ from flatout.policies.failures.outcome import Outcomes
 from flatout.policies.failures.service import Service
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator
-from flatout.values import Call, Reply
+from flatout.values import Call, Limits, Reply
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -122,6 +122,21 @@ class Limit:
             held=held,
             holds_since=since,
         )
+
+    def change(self, limits: Limits) -> None:
+        """The user gives other limits; they hold at once. Call it in the event loop."""
+        pacer, loop = self.queue.pacer, asyncio.get_running_loop()
+        if pacer is not None and pacer.limits != limits:
+            with pacer.exclusive:
+                pacer.change(limits, loop.time())
+            self.queue.drain(pacer, loop)
+
+    def pause(self, paused: bool) -> None:
+        """Let no attempt begin, or let them begin again. Call it in the event loop."""
+        queue = self.queue
+        queue.paused = paused
+        if queue.pacer is not None and queue.waiting:
+            queue.drain(queue.pacer, asyncio.get_running_loop())
 
     async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:
         loop, journey, queue = asyncio.get_running_loop(), current_journey(), self.queue

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -68,6 +69,7 @@ class Targets:
             _check_limits(config)
         self.routes = Routes(config.routes, own_server=self._server is not None)
         self.client_limits = limits or Limits()
+        self._changes: dict[str | None, dict[str, Any]] = {}  # by the target's name; None for all
         self._own = self._endpoints_of(self.model)
         if self._api_key is not None and self._server is None and len(self._own) > 1:
             several = ", ".join(sorted(self._own))
@@ -158,7 +160,30 @@ class Targets:
     def limits_of(self, target: Target) -> Limits:
         """The known limits of a target: keyword arguments over flatout.toml over the endpoint's own."""
         from_file = self._config.limits_for(target.endpoint.name, target.model).over(target.endpoint.limits)
-        return (self._limits or Limits()).over(from_file)
+        limits = (self._limits or Limits()).over(from_file)
+        if not self._changes:
+            return limits
+        changed = self._changes.get(None, {}) | self._changes.get(target.limited[0], {})
+        return msgspec.structs.replace(limits, **changed)
+
+    def change(self, limits: Mapping[str, Any], target: str | None) -> None:
+        """Change limits from now on, by their names; None takes one back.
+
+        Args:
+            limits: the limits that change.
+            target: the name of the target, or of its group; None for all.
+
+        Raises:
+            ConfigError: a limit is not a number above 0.
+        """
+        Limits(**limits)
+        if target is None:
+            for others in self._changes.values():
+                for name in limits:
+                    others.pop(name, None)
+        self._changes.setdefault(target, {}).update(limits)
+        if self.model is not None:
+            self.client_limits = self._together(self.routes.models(self.model))
 
     def _together(self, models: Sequence[str]) -> Limits:
         """The limits of several targets as one, as far as all of them are known."""

@@ -81,7 +81,7 @@ class Alone:
         exporting = exporting_to(self._client, self._options, self._warn)
         async with open_client as client, exporting, recorded(self._client, self._store):
             self._tally = Tally(self._progress, client)
-            async with aclosing(fan_out(works, self._ask, client.window)) as outcomes:
+            async with aclosing(fan_out(works, self._ask, lambda: client.window)) as outcomes:
                 async for _ in outcomes:
                     pass
             self.refresh()

@@ -260,6 +260,13 @@ class _SharedGcra(Gcra):
         with limits:
             self.tat = max(self.tat, now + burst)
 
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Change this program's rate. Others change theirs, so debt stays the same in seconds, and nothing is saved."""
+        self.rate = rate
+        self.burst = burst
+        with self._limits:
+            self.tat = max(self.tat, now + burst)
+
     @property
     def taken(self) -> float:
         return self._limits.read(self._taken)

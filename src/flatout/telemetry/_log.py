@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flatout.errors import RateLimited
-from flatout.events import AttemptFailed, CallFinished, Event, LimitCrowded, TargetPaused, TargetResumed
+from flatout.events import AttemptFailed, CallFinished, Event, LimitCrowded, Steered, TargetPaused, TargetResumed
 
 if TYPE_CHECKING:
     from flatout.layers.limit import Limit
@@ -60,6 +60,8 @@ class EventLog:
             _log.warning("%s %s", event.target, event.reason)
         elif isinstance(event, TargetResumed):
             _log.info("%s takes calls again", event.target)
+        elif isinstance(event, Steered):
+            _log.info("%s%s%s", event.what, f" ({event.target})" if event.target else "", _by(event))
 
     def _limits_of(self, target: str) -> None:
         limit = self._limits.get(target)
@@ -99,6 +101,10 @@ def _paused(event: TargetPaused) -> None:
         _log.warning("%s is stopped: %s", event.target, event.reason[:_LONGEST])
     else:
         _log.info("%s pauses for %.1f s: %s", event.target, event.until - event.at, event.reason[:_LONGEST])
+
+
+def _by(event: Steered) -> str:
+    return "" if event.by is None else f", by {event.by}"
 
 
 def _age(event: CallFinished) -> float:

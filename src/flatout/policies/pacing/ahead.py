@@ -137,6 +137,14 @@ class Trial(Steady):
         self.burst = self._evenly
         super().begin(at)
 
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Change the rate. Calls that went ahead are still missing at the end of the first minute."""
+        if self.runs and (self.open or self.burst > self._evenly):
+            self.begin(now)
+        self._spent = now + min(MINUTE, (self._spent - now) * self.rate / rate) if self._spent > now else self._spent
+        self._evenly = burst
+        super().change(rate, burst, now)
+
     def give(self, cost: float) -> None:
         self._spent -= cost / self.rate
         super().give(cost)

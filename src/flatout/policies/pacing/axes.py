@@ -41,7 +41,17 @@ class Axes:
         counts_tokens: whether any of them counts tokens.
     """
 
-    __slots__ = ("_burst", "_charge", "_requests_per_day", "_shared", "_told", "_trials", "by_name", "counts_tokens")
+    __slots__ = (
+        "_burst",
+        "_charge",
+        "_given_names",
+        "_requests_per_day",
+        "_shared",
+        "_told",
+        "_trials",
+        "by_name",
+        "counts_tokens",
+    )
 
     def __init__(
         self,
@@ -63,6 +73,31 @@ class Axes:
         self.counts_tokens = False
         for name, limit, window in per_window(limits):
             self._put(name, self._given(name, limit, window, now))
+        self._given_names = frozenset(self.by_name)
+
+    def change(self, limits: Limits, now: float, in_flight: int) -> None:
+        """The user gives other limits: raise, lower, add or remove axes.
+
+        A limit that the user gave and takes back is unknown from then on, until headers name it.
+
+        Args:
+            limits: all limits that hold from now on.
+            now: the present.
+            in_flight: this program's requests in flight, which count on an axis that is new.
+        """
+        self._burst = limits.burst
+        known = {name: (limit, window) for name, limit, window in per_window(limits)}
+        taken_back = self._given_names - known.keys()
+        # Another dict, so that an attempt in flight still settles with the axes that it was admitted by.
+        self.by_name = {name: axis for name, axis in self.by_name.items() if name not in taken_back}
+        for name, (limit, window) in known.items():
+            if (axis := self.by_name.get(name)) is not None:
+                axis.change(limit, window, self._evenly(window), now)
+            else:
+                axis = self.by_name[name] = self._given(name, limit, window, now, new=True)
+                axis.count(in_flight)
+        self._given_names = frozenset(known)
+        self.counts_tokens = not _TOKENS.isdisjoint(self.by_name)
 
     def never(self, need: Need) -> str | None:
         """Why a call can never be admitted; None when it can."""
@@ -84,6 +119,7 @@ class Axes:
         """A call goes: take its share of every axis."""
         need.costs = costs = {}
         need.marks = marks = {}
+        need.axes = self.by_name
         for name, axis in self.by_name.items():
             costs[name] = cost = self._charge.cost(name, need)
             axis.take(cost, now)
@@ -94,8 +130,7 @@ class Axes:
     def give_back(self, need: Need, now: float) -> None:
         """A call did not go after all: give its share of every axis back."""
         for name, cost in need.costs.items():
-            if name in self.by_name:
-                self.by_name[name].give_back(cost, now)
+            need.axes[name].give_back(cost, now)
 
     def settle(self, need: Need, usage: Usage, now: float) -> None:
         """A call was answered: correct what was taken for it."""
@@ -103,7 +138,7 @@ class Axes:
             self._charge.answered(need, usage)
         for name in need.costs:
             if name not in ("rpm", "rpd") and (used := self._charge.used(name, need, usage)) is not None:
-                self.by_name[name].settle(need.costs[name], used, now)
+                need.axes[name].settle(need.costs[name], used, now)
 
     def refused(self, now: float) -> None:
         """A call was refused for its rate: spend every axis smoothly from now on, beginning with nothing."""
@@ -216,7 +251,8 @@ class Axes:
     ) -> None:
         caution = self._charge.caution if name == "tpm" else 1.0
         tried = axis.trial is not None and axis.trial.open
-        axis.heard(quota, need.marks.get(name, axis.taken), sent, now, caution=caution)
+        mark = need.marks.get(name, axis.taken) if need.axes.get(name) in (axis, None) else axis.taken
+        axis.heard(quota, mark, sent, now, caution=caution)
         if self._told is not None:
             self._told.pass_on(name, quota, now)
         if tried and axis.trial is None:
@@ -227,19 +263,26 @@ class Axes:
             else:
                 self._charge.told(need, quota.remaining, axis.per(MINUTE), sent, refills=axis.refills)
 
-    def _given(self, name: str, limit: float, window: float, now: float) -> Axis:
-        """The axis of a limit that the user gave."""
-        burst, spends_ahead = self._burst, self._burst is None and self._shared is None and window == MINUTE
-        return Axis(
+    def _given(self, name: str, limit: float, window: float, now: float, *, new: bool = False) -> Axis:
+        """The axis of a limit that the user gave; ``new`` when calls went before it was known."""
+        spends_ahead = self._burst is None and self._shared is None and window == MINUTE and not new
+        axis = Axis(
             CAUSES[name],
             limit,
             window,
             now,
             known=True,
-            burst=BURST if burst is None or window > MINUTE else at_once(burst),
+            burst=self._evenly(window),
             follows=spends_ahead,
             gcra=(self._trials.gcra(name) if spends_ahead else None) or self._gcra(name),
         )
+        if new and self._shared is None:
+            axis.begin(now)
+        return axis
+
+    def _evenly(self, window: float) -> float:
+        """Seconds of a given rate that go at once, if nothing goes ahead of it."""
+        return BURST if self._burst is None or window > MINUTE else at_once(self._burst)
 
     def _add(self, name: str, limit: float, window: float, now: float) -> Axis:
         """Add the axis of a limit that the user did not give."""

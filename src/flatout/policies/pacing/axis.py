@@ -157,6 +157,24 @@ class Axis:
         else:
             self.gcra.give(cost - used)
 
+    def change(self, limit: float, window: float, burst: float, now: float) -> None:
+        """The user gives another limit. What was sent before stays counted, and nothing goes ahead of the new limit.
+
+        Args:
+            limit: units per window.
+            window: seconds that it counts over.
+            burst: seconds of the rate that may go at once.
+            now: the present.
+        """
+        if now < self._credit_until:  # what is left of a window is less, or more, by the difference
+            self._credit += limit - self.per(window)
+            self.gcra.rate = limit * USE / window  # which begins when the window ends
+        else:
+            self.gcra.change(limit * USE / window, burst, now)
+            owed_until = now + max(window, MINUTE) + burst
+            self.gcra.tat = min(self.gcra.tat, owed_until)  # at a far lower rate, a whole window is owed at most
+        self.limit, self._window, self._known = limit, window, limit / window
+
     def scale(self, share: float) -> None:
         """Change the limit to a share of it. What may go at once, in seconds of the rate, stays."""
         self.limit *= share

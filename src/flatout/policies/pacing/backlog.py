@@ -101,7 +101,8 @@ class Backlog:
     def over(self, need: Need) -> int:
         """A call has ended. Returns how many calls sent before it are still in flight."""
         at = bisect_left(self._in_flight, need.place)
-        del self._in_flight[at]
+        if at < len(self._in_flight) and self._in_flight[at] == need.place:  # else it was sent before this began
+            del self._in_flight[at]
         return at
 
     def answered(self, need: Need, seconds: float) -> None:

@@ -68,6 +68,13 @@ class Gcra:
             self.tat = now + (self.tat - now) * self.rate / rate if self.tat > now else self.tat
             self.rate = rate
 
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Change the rate and the burst. What is saved up, or owed, stays the same in units, as far as it fits."""
+        level = min((now + self.burst - self.tat) * self.rate, burst * rate)
+        self.rate = rate
+        self.burst = burst
+        self.tat = now + burst - level / rate
+
 
 class Steady(Gcra):
     """A GCRA that makes up for calls that could not go in time: timers wake up late, and a busy computer stands still.
@@ -90,6 +97,10 @@ class Steady(Gcra):
     def rest(self, until: float) -> None:
         super().rest(until)
         self.missed = self._makes_up = 0.0
+
+    def change(self, rate: float, burst: float, now: float) -> None:
+        super().change(rate, burst, now)
+        self.missed = 0.0
 
     def take(self, cost: float, now: float) -> None:
         seconds = cost / self.rate

@@ -127,6 +127,19 @@ class InFlight:
         if self._concurrency is not None:
             self._concurrency = max(1, round(self._concurrency * share))
 
+    def change(self, concurrency: int | None, *, bounded: bool, backlog: Backlog | None) -> None:
+        """The user gives another number, or none. What is in flight stays; no request goes until it fits.
+
+        Args:
+            concurrency: how many the user allows; None when not given.
+            bounded: whether a limit per time bounds them, too.
+            backlog: keeps the line short at the server; None if limits do that.
+        """
+        self._concurrency = concurrency
+        self._most = concurrency or (math.inf if bounded else IN_FLIGHT)
+        self._backlog = backlog
+        self._crowd = None  # what the server was seen to take was seen within the old number
+
     def unbind(self) -> None:
         """A limit per time became known: keep only the user's bound."""
         self._backlog = None

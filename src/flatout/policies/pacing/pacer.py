@@ -199,6 +199,35 @@ class Pacer:
         tried._in_flight.scale(share)
         return tried
 
+    def change(self, limits: Limits, now: float) -> None:
+        """The user gives other limits while calls are in flight: from now on these hold.
+
+        What was sent stays counted, so a limit that is lowered below its use lets no call go until it fits. A limit per
+        time ends the search for it. If nothing is known any more, a search begins.
+
+        Args:
+            limits: all limits that hold from now on. ``burst``, ``adaptive`` and ``shared`` cannot change.
+            now: the present.
+        """
+        if self.shares:
+            self._catch_up(now)
+        before = self._axes.rates()
+        changed, self.limits = limits.concurrency != self.limits.concurrency, limits
+        self._axes.change(limits, now, self.in_flight)
+        paced = bool(self._axes.by_name.keys() - {"rpd"})
+        bare = limits.concurrency is None and not paced
+        if changed or bare:
+            by_rate = self._discovery.by_rate
+            backlog = Backlog(IN_FLIGHT, IN_FLIGHT) if bare and by_rate else None
+            self._in_flight.change(limits.concurrency, bounded=paced, backlog=backlog)
+        if not bare:
+            self._know_more()
+        elif self.search is None and self.aimd is None:
+            rate = before.get("rpm")
+            self._discovery.begin(now, None if rate is None else rate / MINUTE * TRUST)
+            self._catch_up(now)
+        self._reliance = Reliance(tolerance(limits, paced=paced), self._axes.by_name, now)
+
     # A call asks, and goes.
 
     def never(self, need: Need) -> str | None:

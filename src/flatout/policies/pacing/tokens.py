@@ -65,6 +65,7 @@ class Need(Struct, eq=False, gc=False):
     Attributes:
         costs: by axis, what was taken for it.
         marks: by axis, all that was taken up to then.
+        axes: the axes that admitted it, by name; see `axes.Axes`.
         charged: see `charge.Charge`.
         search: the search for an unknown limit that admitted it.
         mark: how many that search had sent, including this one.
@@ -82,6 +83,7 @@ class Need(Struct, eq=False, gc=False):
     shape: Any = None
     costs: dict[str, float] = {}
     marks: dict[str, float] = {}
+    axes: dict[str, Any] = {}
     charged: tuple[int, tuple[float, float, float]] | None = None
     search: object = None
     mark: int = 0

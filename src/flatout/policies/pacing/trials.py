@@ -47,7 +47,7 @@ class Trials:
     def answered(self, axes: Mapping[str, Axis], need: Need, sent: float) -> None:
         """A call was answered: note how far ahead it went, where that is tried."""
         for name, cost in need.costs.items():
-            if (trial := axes[name].trial) is not None:
+            if name in axes and axes[name] is need.axes[name] and (trial := axes[name].trial) is not None:
                 trial.answered(axes[name].ahead(need.marks[name], cost, sent))
 
     def refused(self, axes: Mapping[str, Axis], need: Need, sent: float, now: float, *, short: bool) -> bool:
