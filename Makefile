@@ -14,6 +14,9 @@ KILLS ?= 2000
 EXTRAS := .[all]
 LOCK := constraints.txt
 
+UPLOT := 1.6.32
+ASSETS := src/flatout/look/report/assets
+
 # Four at a time, on two cores as well: half of the first files' time is spent waiting for servers and processes. A file's
 # tests stay together, with the servers they share, and the slowest files come first (tests/crash): the last worker would
 # else be left alone with one of them.
@@ -27,7 +30,7 @@ BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types rules docs picture lock bench soak dist clean
+.PHONY: help demo test check lint types rules docs picture vendor lock bench soak dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,8 +65,17 @@ docs: $(VENV)/.docs ## the documentation, in build/site
 	$(BIN)/python -m zensical build --clean --strict
 	@echo "Read it: $(BIN)/python -m zensical serve"
 
-picture: $(VENV)/.dev ## docs/live.svg, drawn from a real run
+picture: $(VENV)/.dev ## docs/live.svg, drawn from a real run, and the pictures of a report
 	$(BIN)/python docs/_site/picture.py
+	$(BIN)/python -m docs._site.report_pictures
+
+vendor: ## take uPlot, which draws the plots of reports, from its npm package into the project
+	@rm -rf build/vendor && mkdir -p build/vendor
+	npm pack --silent --pack-destination build/vendor uplot@$(UPLOT)
+	tar -xzf build/vendor/uplot-$(UPLOT).tgz -C build/vendor
+	cp build/vendor/package/dist/uPlot.iife.min.js build/vendor/package/dist/uPlot.min.css $(ASSETS)
+	cp build/vendor/package/LICENSE $(ASSETS)/uPlot.LICENSE
+	cd $(ASSETS) && sha256sum uPlot.iife.min.js uPlot.min.css uPlot.LICENSE > uPlot.sha256
 
 lock: | $(BIN)/pip ## take the newest versions that are allowed into constraints.txt, for all who develop
 	@$(PYTHON) -m venv --clear build/lock

@@ -153,6 +153,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(flatout.local, "pull", lambda _: Path("model.gguf"))
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
     monkeypatch.setattr("flatout.telemetry.exporting", lambda *_, **__: nullcontext())  # opens sockets
     monkeypatch.setattr(execute, "tune_collector", lambda: None)
     monkeypatch.setattr(execute, "allow_many_files", lambda: None)
@@ -170,11 +171,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run an example; those that look at a run find one."""
-    if example.words[0] in ("status", "export", "trace") and not (world / "damaged.flatout").exists():
+    if example.words[0] in ("status", "export", "trace", "report") and not (world / "damaged.flatout").exists():
         for output in ("answers.jsonl", "out.csv"):
             if not Path(output).exists():
                 assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
         shutil.copy("answers.jsonl.flatout", "damaged.flatout")
+    if "mini.jsonl" in example.words:
+        for output in ("mini.jsonl", "large.jsonl"):
+            assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0
     if example.words[0] == "cache" and not (world / "answers.cache").exists():
         asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
         assert [main([*asked, cache]) for cache in ("--cache", "--cache=answers.cache")] == [0, 0]

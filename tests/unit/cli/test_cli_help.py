@@ -76,7 +76,7 @@ def test_the_options_are_those_that_documents_name() -> None:
     for document in DOCUMENTS:
         text = document.read_text("utf-8").replace("\\\n", " ")
         for line in re.findall(
-            r"(?:^|[\s`$|])flatout ((?:run|status|export|trace|trust|simulate|local)\b[^\n`|]*)", text
+            r"(?:^|[\s`$|])flatout ((?:run|status|export|trace|report|trust|simulate|local)\b[^\n`|]*)", text
         ):
             words = line.split()
             path = " ".join(words[:2]) if words[0] == "local" else words[0]

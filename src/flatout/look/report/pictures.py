@@ -1,0 +1,134 @@
+"""The pictures of a run's rows: histograms, what happened over time, figures by cause and by model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from flatout.text import figures
+
+from .clock import Clock
+from .model import Bar, Bars, Cells, Numbers, Plot, Series
+from .sums import Histogram, outlines
+from .tally import Group, Tally
+from .timeline import cause_in_words
+
+
+def plots(tally: Tally, clock: Clock, *, has_course: bool) -> tuple[Plot, ...]:
+    """The plots of what the rows say."""
+    found = [] if has_course else [_answered(tally, clock)]
+    found += [
+        _histogram(
+            "latency",
+            "How long an answer took",
+            "s",
+            {"with our queue and retries": tally.seconds, "the provider's part": tally.provider},
+        ),
+        Plot(
+            name="errors",
+            title="Failed rows by class",
+            unit="rows",
+            x=clock.x,
+            series=tuple(Series(label=error, values=tuple(counts)) for error, counts in tally.errors_over_time.items()),
+        ),
+        Plot(
+            name="money",
+            title="Money spent",
+            unit="US dollars",
+            x=clock.x,
+            series=(Series(label="so far, as far as it is known", values=_added(tally.cost_over_time), look="area"),),
+        ),
+        _histogram("lengths", "Length of the answers", "characters", {"answers": tally.lengths}),
+    ]
+    return tuple(plot for plot in found if any(any(series.values) for series in plot.series))
+
+
+def _answered(tally: Tally, clock: Clock) -> Plot:
+    values = tuple(round(count / clock.step, 4) for count in tally.answered_over_time)
+    return Plot(
+        name="answered",
+        title="Rows answered",
+        unit="per second",
+        x=clock.x,
+        series=(Series(label="answered", values=values, look="area"),),
+    )
+
+
+def _histogram(name: str, title: str, unit: str, histograms: dict[str, Histogram]) -> Plot:
+    known = {label: histogram for label, histogram in histograms.items() if histogram.count}
+    x, counts = outlines(known.values())
+    series = tuple(Series(label=label, values=each, look="steps") for label, each in zip(known, counts, strict=True))
+    return Plot(name=name, title=title, unit="rows", x=x, x_is="quantity", x_unit=unit, series=series)
+
+
+def _added(values: Sequence[float]) -> Numbers:
+    return tuple(float(f"{value:.6g}") for value in accumulate(values))
+
+
+def bars(tally: Tally) -> tuple[Bars, ...]:
+    """Time by cause, and attempts by row."""
+    whole = sum(tally.waits.values())
+    waits = [
+        Bar(
+            label=cause_in_words(cause),
+            value=round(seconds, 3),
+            words=f"{figures.duration(seconds)}, {100 * seconds / whole:.1f} %",
+        )
+        for cause, seconds in sorted(tally.waits.items(), key=lambda each: -each[1])[:15]
+        if seconds > 0
+    ]
+    tries = [
+        Bar(label=figures.counted(attempts, "attempt"), value=count, words=figures.counted(count, "row"))
+        for attempts, count in sorted(tally.attempts.items())
+    ]
+    found = [
+        Bars(
+            name="waits",
+            title="Where the time went",
+            bars=tuple(waits),
+            note="Summed over all rows, many of which wait at once.",
+        )
+    ]
+    if set(tally.attempts) - {0, 1}:
+        found.append(Bars(name="attempts", title="Attempts by row", bars=tuple(tries[:15])))
+    return tuple(each for each in found if each.bars)
+
+
+_PERCENTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+def percentiles(tally: Tally) -> tuple[Cells, ...]:
+    """The percentiles of the latencies."""
+    rows = [
+        (label, *(_seconds(histogram.quantile(share)) for share in _PERCENTILES), _seconds(histogram.most))
+        for label, histogram in (("the provider's part", tally.provider), ("with our queue and retries", tally.seconds))
+        if histogram.count
+    ]
+    if not rows:
+        return ()
+    heads = ("", *(f"{share * 100:.0f} %" for share in _PERCENTILES), "longest")
+    return (Cells(name="percentiles", title="Latency: so many rows were faster", heads=heads, rows=tuple(rows)),)
+
+
+def groups(found: dict[str, Group], title: str) -> tuple[Cells, ...]:
+    """The figures of each model, or of each variant; nothing if there is one only."""
+    if len(found) < 2:
+        return ()
+    rows = tuple(
+        (
+            name or "unknown",
+            f"{each.answered:,}",
+            f"{each.failed:,}",
+            _seconds(each.seconds.quantile(0.5)),
+            _seconds(each.seconds.quantile(0.95)),
+            f"{each.output_tokens / each.answered:,.0f}" if each.answered else "",
+            figures.cost(each.cost, each.unknown_costs),
+        )
+        for name, each in found.items()
+    )
+    heads = ("", "answered", "failed", "median", "95 %", "output tokens a row", "cost")
+    return (Cells(name="groups", title=title, heads=heads, rows=rows),)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else figures.elapsed(value)

@@ -1,0 +1,240 @@
+"""The plots of a run's course: rates against limits, what is in flight, latency, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flatout.look.course import Course
+from flatout.store.course import Happening, Stretch
+
+from .clock import Clock
+from .model import Band, Mark, Numbers, Plot, Series
+
+_MOST_TARGETS = 6
+"""Targets with curves of their own."""
+
+_SHADED = {"pause": "pause", "stop": "stopped", "down": "down"}
+_MARKED = {"begin", "crowded", "capped", "change"}
+_MOST_MARKS = 100
+
+Figure = Callable[[Stretch], float]
+
+
+def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
+    """The plots of a run's course; none if it has none."""
+    whole = course.whole()
+    if not whole:
+        return ()
+    bands, marks = _bands(course.happenings, clock), _marks(course.happenings, clock)
+    plots = (
+        Plot(
+            name="requests",
+            title="Requests, and their limit",
+            unit="per second",
+            x=clock.x,
+            series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
+            bands=bands,
+            marks=marks,
+        ),
+        Plot(
+            name="in_flight",
+            title="In flight and waiting",
+            unit="calls",
+            x=clock.x,
+            series=(
+                Series(label="in flight", values=_level(whole, clock, lambda each: each.in_flight), look="area"),
+                Series(label="waiting for a permit", values=_level(whole, clock, lambda each: each.waiting)),
+                *_limits(course, clock, ("concurrency",), 1.0),
+            ),
+            bands=bands,
+        ),
+        Plot(
+            name="latency_over_time",
+            title="The provider's time for an answer",
+            unit="seconds",
+            x=clock.x,
+            series=(
+                Series(label="median", values=_latency(whole, clock, lambda each: each.latency_p50)),
+                Series(label="95th percentile", values=_latency(whole, clock, lambda each: each.latency_p95)),
+            ),
+            bands=bands,
+        ),
+        Plot(
+            name="tokens",
+            title="Tokens, and their limits",
+            unit="per minute",
+            x=clock.x,
+            series=(
+                *_all_tokens(course, whole, clock),
+                Series(label="input", values=_rate(whole, clock, lambda each: 60.0 * each.input_tokens)),
+                Series(label="output", values=_rate(whole, clock, lambda each: 60.0 * each.output_tokens)),
+                *_limits(course, clock, ("tpm", "itpm", "otpm"), 1.0),
+            ),
+            bands=bands,
+        ),
+        Plot(
+            name="held",
+            title="What held the queue",
+            unit="% of the time",
+            x=clock.x,
+            series=_held(whole, clock),
+        ),
+    )
+    return tuple(plot for plot in plots if any(any(series.values) for series in plot.series))
+
+
+def _rates(course: Course, whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
+    curves = [Series(label="sent", values=_rate(whole, clock, lambda each: each.sent))]
+    if 1 < len(course.targets) <= _MOST_TARGETS:
+        curves += [
+            Series(label=f"answered by {target}", values=_rate(stretches, clock, lambda each: each.answered))
+            for target, stretches in course.targets.items()
+        ]
+    else:
+        curves.append(Series(label="answered", values=_rate(whole, clock, lambda each: each.answered), look="area"))
+    for label, figure in (("refused (429)", _refused), ("failed otherwise", _failed)):
+        values = _rate(whole, clock, figure)
+        curves += [Series(label=label, values=values)] if any(values) else []
+    if any(each.pace is not None for each in whole) or any(
+        each.pace is not None for stretches in course.targets.values() for each in stretches
+    ):
+        every = [each for stretches in course.targets.values() for each in stretches if each.pace is not None]
+        paces = _level(every, clock, lambda each: each.pace or 0.0)
+        curves.append(Series(label="the pace that is tried", values=paces, look="limit"))
+    return tuple(curves)
+
+
+def _refused(stretch: Stretch) -> float:
+    return stretch.refused
+
+
+def _failed(stretch: Stretch) -> float:
+    return stretch.failed
+
+
+def _all_tokens(course: Course, whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
+    """Input and output together, if a limit counts them so."""
+    if not any("tpm" in each.allows for stretches in course.targets.values() for each in stretches):
+        return ()
+    values = _rate(whole, clock, lambda each: 60.0 * (each.input_tokens + each.output_tokens))
+    return (Series(label="input and output", values=values, look="area"),)
+
+
+def _held(whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
+    causes: dict[str, float] = {}
+    for each in whole:
+        for cause, seconds in each.held.items():
+            causes[cause] = causes.get(cause, 0.0) + seconds
+    longest = sorted(causes, key=lambda cause: -causes[cause])[:_MOST_TARGETS]
+    return tuple(
+        Series(
+            label=cause_in_words(cause),
+            values=tuple(
+                min(100.0, 100.0 * value) if value is not None else None
+                for value in _rate(whole, clock, lambda each, cause=cause: each.held.get(cause, 0.0))  # type: ignore[misc]
+            ),
+        )
+        for cause in longest
+    )
+
+
+def cause_in_words(cause: str) -> str:
+    """A cause of waiting, in words; see `flatout.events.WAITS`. A run file may hold any other word."""
+    from flatout.events import WAITS
+
+    return WAITS.get(cause, cause)
+
+
+def _rate(stretches: Sequence[Stretch], clock: Clock, figure: Figure) -> Numbers:
+    """A figure per second, in each slot; None where nothing was recorded."""
+    sums, covered = [0.0] * clock.slots, [0.0] * clock.slots
+    for each in stretches:
+        begin = clock(each.began_at)
+        first, end = int(begin / clock.step), begin + each.seconds
+        last = min(int(max(begin, end - 1e-6) / clock.step), clock.slots - 1)
+        for slot in range(min(first, last), last + 1):
+            part = (min(end, (slot + 1) * clock.step) - max(begin, slot * clock.step)) / each.seconds
+            part = min(1.0, max(0.0, part)) if last > first else 1.0
+            sums[slot] += part * figure(each)
+            covered[slot] += part * each.seconds
+    return tuple(
+        None if not seconds else round(value / max(seconds, 1e-9 if slot == clock.slots - 1 else 0.1), 4)
+        for slot, (value, seconds) in enumerate(zip(sums, covered, strict=True))
+    )
+
+
+def _level(stretches: Sequence[Stretch], clock: Clock, figure: Figure) -> Numbers:
+    """A figure that is a state, at the end of each slot; None where nothing was recorded."""
+    values: list[float | None] = [None] * clock.slots
+    for each in stretches:
+        first, last = clock.slot(each.began_at), clock.slot(each.began_at + each.seconds - 1e-6)
+        for slot in range(first, last + 1):
+            values[slot] = round(figure(each), 4)
+    return tuple(values)
+
+
+def _latency(stretches: Sequence[Stretch], clock: Clock, figure: Callable[[Stretch], float | None]) -> Numbers:
+    """Latencies, weighted by the answers; None where there is none."""
+    sums, counts = [0.0] * clock.slots, [0] * clock.slots
+    for each in stretches:
+        if (seconds := figure(each)) is not None:
+            slot, weight = clock.slot(each.began_at), max(1, each.answered)
+            sums[slot] += seconds * weight
+            counts[slot] += weight
+    return tuple(round(total / count, 4) if count else None for total, count in zip(sums, counts, strict=True))
+
+
+_LIMITS = {
+    "rpm": "limit on requests",
+    "tpm": "limit on tokens",
+    "itpm": "limit on input tokens",
+    "otpm": "limit on output tokens",
+    "concurrency": "most at once",
+}
+
+
+def _limits(course: Course, clock: Clock, names: Sequence[str], per: float) -> tuple[Series, ...]:
+    """The limits in force, one curve for each that is known."""
+    found = []
+    targets = list(course.targets.items())[:_MOST_TARGETS]
+    for target, stretches in targets:
+        for name in names:
+            known = [each for each in stretches if name in each.allows]
+            if known:
+                label = _LIMITS[name] + (f" of {target}" if len(targets) > 1 else "")
+                values = _level(known, clock, lambda each, name=name: each.allows[name] / per)  # type: ignore[misc]
+                found.append(Series(label=label, values=values, look="limit"))
+    return tuple(found)
+
+
+def _bands(happenings: Sequence[Happening], clock: Clock) -> tuple[Band, ...]:
+    """Pauses and outages, with their ends as far as they are known; one that is extended is one."""
+    bands: list[Band] = []
+    open_since: dict[str | None, Happening] = {}
+    for each in happenings:
+        if each.kind in ("back", "end") and (began := open_since.pop(each.target, None)) is not None:
+            bands.append(_band(began, each.at, clock))
+        elif each.kind in _SHADED and each.until is not None:
+            bands.append(_band(each, each.until, clock))
+        elif each.kind in _SHADED:
+            open_since.setdefault(each.target, each)
+    bands += [_band(began, began.at + clock.length, clock) for began in open_since.values()]
+    return tuple(sorted((band for band in bands if band.end > band.begin), key=lambda band: band.begin)[:_MOST_MARKS])
+
+
+def _band(began: Happening, end: float, clock: Clock) -> Band:
+    words = ": ".join(filter(None, (_SHADED[began.kind], began.target, began.what[:200])))
+    return Band(begin=round(clock(began.at), 3), end=round(clock(end), 3), label=words)
+
+
+def _marks(happenings: Sequence[Happening], clock: Clock) -> tuple[Mark, ...]:
+    gaps = {round(at, 3): seconds for at, seconds in clock.gaps}
+    found, first = [], next((each for each in happenings if each.kind == "begin"), None)
+    for each in happenings:
+        at = round(clock(each.at), 3)
+        if each.kind in _MARKED and each is not first:
+            words = {"begin": "continued", "change": "changed"}.get(each.kind, each.kind)
+            by = f" by {each.by}" if each.by else ""
+            found.append(Mark(at=at, label=f"{words}{by}{f': {each.what[:200]}' if each.what else ''}"))
+    found += [Mark(at=at, label="continued") for at in gaps if not any(abs(mark.at - at) < 1 for mark in found)]
+    return tuple(sorted(found, key=lambda mark: mark.at)[:_MOST_MARKS])

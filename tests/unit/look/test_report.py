@@ -1,0 +1,285 @@
+"""What a report says of a run, against the run file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tracemalloc
+import zlib
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from flatout.look.report.clock import Clock
+from flatout.look.report.gather import gather
+from flatout.look.report.model import Plot, Report, Rows, Run
+from flatout.look.report.sums import Histogram, outlines
+from flatout.look.report.tally import Tally
+from flatout.look.report.variants import Agreement, names_of
+from flatout.store import RunReader
+from flatout.store.course import Happening
+from tests.support.report_runs import BEGAN, FAILED, TARGET, course, happened, row, rows, written
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(
+        tmp_path_factory.mktemp("report") / "answers.jsonl.flatout",
+        rows(COUNT),
+        stretches=course(100),
+        happenings=happened(100),
+        attempts=[(one.index, attempt, TARGET, BEGAN, 0.1, None, None if attempt == 1 else "ServerError: HTTP 500")
+                  for one in rows(COUNT) if one.attempts > 1 for attempt in range(1, one.attempts + 1)],
+        total=COUNT,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Run:
+    (one,) = gather([place]).runs
+    return one
+
+
+def unpacked(packed: str) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def columns(table: Rows | None) -> dict[str, list[Any]]:
+    assert table is not None
+    return dict(zip(table.columns, unpacked(table.packed), strict=True))
+
+
+def plot(run: Run, name: str) -> dict[str, tuple[Any, ...]]:
+    found: Plot = next(each for each in run.plots if each.name == name)
+    assert all(len(series.values) == len(found.x) for series in found.series)
+    return {series.label: series.values for series in found.series}
+
+
+def test_the_outcome_comes_first(run: Run, place: Path) -> None:
+    """A reader would have to look at plots to learn whether the run went well."""
+    with RunReader.open(place) as reader:
+        summary = reader.summary()
+    assert run.headline == f"{summary.answered} of 400 rows answered in 1 min 40 s"
+    assert run.sentences[0] == (
+        "The queue was held by tokens per minute 70 % of the time; a pause that the provider asked for 25 %."
+    )
+    assert run.sentences[2].startswith("Cost: at least $")
+    titles = [each.title for each in run.attention]
+    assert f"{summary.cut_off} answers cut off at the token limit" in titles
+    assert all(each.advice for each in run.attention)
+    assert run.state == "finished"
+
+
+def test_the_plots_are_the_course(run: Run) -> None:
+    """A plot would show another rate than the run had, or another limit than it obeyed."""
+    stretches = list(course(100))
+    requests = plot(run, "requests")
+    assert requests["sent"] == tuple(each.sent for each in stretches)
+    assert set(requests["limit on requests"]) == {25.0}
+    assert plot(run, "in_flight")["waiting for a permit"] == tuple(each.waiting for each in stretches)
+    assert plot(run, "tokens")["output"] == tuple(60 * each.output_tokens for each in stretches)
+    assert plot(run, "latency_over_time")["median"][60:] == ((None,) * 15 + tuple(
+        pytest.approx(each.latency_p50, abs=1e-4) for each in stretches[75:]
+    ))  # fmt: skip
+    shown = next(each for each in run.plots if each.name == "requests")
+    assert [(band.begin, band.end) for band in shown.bands] == [(50.0, 75.0)]
+    assert [(mark.at, mark.label) for mark in shown.marks] == [(25.0, "changed by ada: rpm 1200 → 1500")]
+
+
+def test_the_plots_are_the_rows(run: Run) -> None:
+    """Money, failures or answers would be missing from a plot."""
+    items = list(rows(COUNT))
+    failed = Counter(one.error for one in items if one.error)
+    assert {label: sum(values) for label, values in plot(run, "errors").items()} == failed
+    (money,) = plot(run, "money").values()
+    assert money[-1] == pytest.approx(sum(one.cost or 0.0 for one in items), rel=1e-4)
+    answered = sum(one.state == "answered" for one in items)
+    assert [sum(values) for values in plot(run, "latency").values()] == [answered, answered]
+    waits = {bar.label: bar.value for bars in run.bars if bars.name == "waits" for bar in bars.bars}
+    assert waits["tokens per minute"] == pytest.approx(3.1 * COUNT)
+    assert [bar.value for bars in run.bars if bars.name == "attempts" for bar in bars.bars] == [
+        count for _, count in sorted(Counter(one.attempts for one in items).items())
+    ]
+
+
+def test_every_row_is_there(place: Path) -> None:
+    """A row would be missing from the table, or open to the texts of another."""
+    table = gather([place]).rows
+    found = columns(table)
+    assert table is not None
+    assert found["row"] == list(range(1, COUNT + 1))
+    assert found["error"] == [one.error for one in rows(COUNT)]
+    texts = [text for packed in table.texts for text in unpacked(packed)]
+    assert [text.get("answer") for text in texts] == [one.answer for one in rows(COUNT)]
+    assert all(text["prompt"].startswith("Is this mail spam or ham?") for text in texts)
+    tried = next(place for place, one in enumerate(rows(COUNT)) if one.attempts == 2)
+    assert [node["outcome"] for node in texts[tried]["trace"]] == ["retried", "answered"]
+    assert "trace" not in texts[next(n for n, one in enumerate(rows(COUNT)) if one.attempts == 1)]
+
+
+def test_of_many_rows_a_sample_and_all_failed_ones_are_kept(place: Path) -> None:
+    """The page of a million rows would be too large to open, or lack the rows that people look for."""
+    report = gather([place], most=100)
+    found = columns(report.rows)
+    failed = [one.index + 1 for one in rows(COUNT) if one.error]
+    assert len(found["row"]) == 100
+    assert [row for row, state in zip(found["row"], found["state"], strict=True) if state != "answered"] == failed
+    assert 150 < sum(found["row"]) / 100 < 250  # drawn evenly
+    assert report.rows is not None
+    assert report.rows.note == "100 of 400 rows: a sample of the answered ones, and all failed ones."
+
+
+def test_long_texts_are_cut_so_that_the_page_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand long answers would make a page that no browser opens."""
+    draw = Random(1)
+
+    def noise(index: int) -> str:
+        return f"{index} {draw.getrandbits(16_000):x} sk-{'0123456789' * 3} "
+
+    monkeypatch.setattr("flatout.look.report.packing.MOST_BYTES", 345_000)
+    path = written(tmp_path / "a.flatout", (row(n, draw, answer=noise(n), output=None) for n in range(1_500)))
+    table = gather([path]).rows
+    assert table is not None
+    assert 250_000 < sum(map(len, table.texts)) < 360_000
+    texts = [text for part in table.texts for text in unpacked(part)]
+    assert all(text["answer"].endswith("…") for text in texts)
+    assert len(texts[-1]["answer"]) >= 100
+
+
+def test_no_key_is_in_a_page(tmp_path: Path) -> None:
+    """A page that is mailed around would carry the key that somebody pasted into a prompt."""
+    key = "sk-0123456789abcdef0123"
+    prompt = json.dumps({"prompt": f"use {key}"}).encode()
+    path = written(tmp_path / "a.flatout", [row(0, Random(1), answer=f"I use {key}", prompt=prompt)])
+    table = gather([path]).rows
+    assert table is not None
+    assert key not in json.dumps(unpacked(table.texts[0]))
+
+
+def test_memory_does_not_grow_with_the_rows(place: Path) -> None:
+    """A million rows would not fit into memory."""
+
+    def peak(items: int) -> int:
+        draw = Random(1)
+        few = [row(n, draw) for n in range(200)]
+        tally, agreement = Tally(Clock([(BEGAN, BEGAN + 500)])), Agreement(("a", "b"))
+        tracemalloc.start()
+        for number in range(items):
+            tally.add(few[number % 200])
+            agreement.add(number // 2, number % 2, few[number % 200])
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(4_000) < 1.1 * peak(1_000) + 20_000
+
+
+def test_a_run_file_without_a_course_shows_the_rest(tmp_path: Path) -> None:
+    """Nobody could look at a run of an earlier version."""
+    (one,) = gather([written(tmp_path / "a.flatout", rows(50), happenings=[])]).runs
+    assert {"answered", "latency", "money"} <= {each.name for each in one.plots}
+    assert "requests" not in {each.name for each in one.plots}
+
+
+def test_an_empty_run_is_a_page(tmp_path: Path) -> None:
+    """A run that has just begun would end in a traceback."""
+    report = gather([written(tmp_path / "a.flatout", total=10)])
+    assert report.runs[0].headline == "0 of 10 rows answered"
+    assert report.rows is not None
+    assert report.rows.count == 0
+
+
+def test_a_run_that_died_says_so(tmp_path: Path) -> None:
+    """A reader would wait for a run whose process has gone."""
+    place = written(tmp_path / "a.flatout", rows(5), total=10, attempts=[(7, 1, TARGET, BEGAN, 0.5)])
+    report = gather([place])
+    assert "perhaps paid for nothing (at most $0.5000)" in report.runs[0].attention[-1].title
+
+
+def test_hours_between_two_processes_are_left_out() -> None:
+    """The plots of a run that was continued the next day would be two thin lines at their edges."""
+    clock = Clock([(100.0, 160.0), (160.0, 200.0), (90_000.0, 90_100.0)])
+    assert (clock.length, clock.gaps) == (200.0, [(100.0, 89_800.0)])
+    assert [clock(at) for at in (50.0, 150.0, 5_000.0, 90_010.0, 99_999.0)] == [0.0, 50.0, 100.0, 110.0, 200.0]
+    assert (clock.step, clock.slots) == (1.0, 200)
+    day = Clock([(0.0, 86_400.0)])
+    assert (day.step, day.slots) == (300.0, 288)
+
+
+def test_longer_stretches_are_spread_over_their_time(tmp_path: Path) -> None:
+    """From the eleventh minute on, a plot would show spikes, where the rate was even."""
+    stretches = [
+        each.__class__(**{name: getattr(each, name) for name in each.__struct_fields__}
+                       | {"began_at": BEGAN + 10 * number, "seconds": 10.0, "sent": 50})
+        for number, each in enumerate(course(10))
+    ]  # fmt: skip
+    (one,) = gather([written(tmp_path / "a.flatout", rows(5), stretches=stretches)]).runs
+    assert set(plot(one, "requests")["sent"]) == {5.0}
+
+
+def test_an_outage_is_shaded_until_it_is_over(tmp_path: Path) -> None:
+    """An outage without a known end would not be shown, or be shown to the end of the run."""
+    told = [Happening(at=BEGAN + at, kind=kind, target=TARGET, what="503") for at, kind in ((20, "down"), (50, "back"))]  # type: ignore[arg-type]
+    (one,) = gather([written(tmp_path / "a.flatout", rows(5), stretches=course(100), happenings=told)]).runs
+    shown = next(each for each in one.plots if each.name == "requests")
+    assert [(band.begin, band.end) for band in shown.bands] == [(20.0, 50.0)]
+
+
+def test_quantiles_are_right_within_two_per_cent() -> None:
+    """The 95th percentile in a report would be another than the real one."""
+    draw, histogram = Random(5), Histogram()
+    values = sorted(draw.lognormvariate(0.5, 0.8) for _ in range(5_000))
+    for value in values:
+        histogram.add(value)
+    for share in (0.5, 0.95, 0.99):
+        assert histogram.quantile(share) == pytest.approx(values[int(share * 5_000)], rel=0.03)
+    x, (counts,) = outlines([histogram])
+    assert (sum(counts), counts[-1], len(x)) == (5_000, 0, len(counts))
+    assert Histogram().quantile(0.5) is None
+
+
+def test_labels_of_two_models_are_set_against_each_other() -> None:
+    """Nobody would see which labels two models confuse."""
+    names = names_of({"models": ["a/m", "b/m"], "samples": None})
+    agreement, draw = Agreement(names), Random(1)
+    said = [("ham", "ham"), ("ham", "spam"), ("spam", "spam"), ("ham", "ham")]
+    for number, pair in enumerate(said):
+        for who, label in enumerate(pair):
+            output = json.dumps({"label": label, "why": str(number) * 99}).encode()
+            agreement.add(number, who, row(2 * number + who, draw, output=output))
+    agreement.add(4, 0, row(8, draw))
+    agreement.add(4, 1, row(9, draw, **FAILED))
+    (table,) = agreement.tables()
+    assert table.title == "label: a/m against b/m"
+    assert table.rows == (("ham", 2, 1), ("spam", 0, 1))
+    assert table.note.startswith("They agree on 3 of 4 rows that both answered (75.0 %).")
+
+
+def test_the_variants_of_a_job_are_named() -> None:
+    """Samples of one model would be taken for different models, or a hostile file break the page."""
+    assert names_of({"models": ["a", "b"], "samples": 2}) == (
+        "a · sample 0",
+        "a · sample 1",
+        "b · sample 0",
+        "b · sample 1",
+    )
+    assert names_of({"samples": 3}) == ("sample 0", "sample 1", "sample 2")
+    assert names_of({"model": "a"}) == names_of({"models": "abc", "samples": []}) == names_of({"samples": 10**9}) == ()
+
+
+def test_several_runs_are_compared(place: Path, tmp_path: Path) -> None:
+    """A user who tried another model would have to hold two pages side by side."""
+    other = written(tmp_path / "other.jsonl.flatout", rows(200, seed=9), stretches=course(50))
+    report: Report = gather([place, other])
+    side, *agreement = report.compared
+    assert side.heads == ("", "answers.jsonl", "other.jsonl", "change")
+    assert {each[0]: each[-1] for each in side.rows}["seconds"] == "-50.0 %"
+    both = [0 for one, another in zip(rows(200), rows(200, seed=9), strict=False) if not (one.error or another.error)]
+    assert f"of {len(both)} rows that both answered" in agreement[0].note
+    assert [series.label for series in report.overlaid[0].series] == ["answers.jsonl: sent", "other.jsonl: sent"]
+    assert report.rows is None
