@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from flatout.progress.counters import Progress
 from flatout.runs.job import RunEnd, RunOptions
-from flatout.runs.story.progress import Progress
 
 
 class FakeRunner:

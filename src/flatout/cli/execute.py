@@ -7,15 +7,14 @@ import signal
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flatout.errors import FlatoutError
+from flatout.progress.display import watch
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.tasks.loop import loop_factory
 
-from .progress import watch
-
 if TYPE_CHECKING:
-    from flatout.runs.story.progress import Progress
+    from flatout.progress.counters import Progress
+    from flatout.progress.display import Display
 
-    from .progress import Display
 
 EndT = TypeVar("EndT", covariant=True)
 

@@ -15,10 +15,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Any, TextIO
 
 from flatout.errors import RunMismatch
+from flatout.text.terminal import is_live as is_live
+from flatout.text.terminal import write
+from flatout.text.visible import clean as clean
 from flatout.text.visible import visible, visible_lines
 
 Fact = tuple[str, str]
@@ -35,12 +37,12 @@ _GLUE = "\x00"
 
 def say(text: str) -> None:
     """Write lines to standard error, if it is open; a terminal gets them in its width."""
-    _write(sys.stderr, f"{_in_width_of(sys.stderr, visible_lines(text))}\n")
+    write(sys.stderr, f"{_in_width_of(sys.stderr, visible_lines(text))}\n")
 
 
 def rewrite(text: str) -> None:
     """Replace the last line of standard error, which is a terminal."""
-    _write(sys.stderr, f"\r\x1b[K{visible(text)}")
+    write(sys.stderr, f"\r\x1b[K{visible(text)}")
 
 
 def show(text: str, *, fit: bool = False) -> None:
@@ -67,17 +69,6 @@ def show_json(value: Any) -> None:
     show(json.dumps(value))
 
 
-def clean(text: str, most: int | None = None) -> str:
-    """Somebody else's text on one line.
-
-    Args:
-        text: a message of a provider, a name from the input.
-        most: the most characters to keep.
-    """
-    line = visible(" ".join(text.split()))
-    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
-
-
 _START_OVER = (
     "use --fresh, or another file, to start over; with --cache, or --reuse and another file, "
     "only what changed is paid for again"
@@ -89,14 +80,6 @@ def sentence(error: Exception) -> str:
     if isinstance(error, RunMismatch):
         return f"{clean(error.difference)}; {_START_OVER}"
     return clean(str(error)) or type(error).__name__
-
-
-def is_live(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal on which lines can be replaced."""
-    try:
-        return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
-    except ValueError:  # it is closed
-        return False
 
 
 def fitted(text: str, width: int) -> str:
@@ -135,10 +118,3 @@ def lay_out(lines: Iterable[Fact]) -> list[str]:
 def tell(headline: str, lines: Sequence[Fact]) -> None:
     """Write a headline and labelled lines to standard error."""
     say("\n".join([headline, *lay_out(lines)]))
-
-
-def _write(stream: TextIO | None, text: str) -> None:
-    if stream is not None:  # None if our parent closed the descriptor
-        with suppress(OSError, ValueError):
-            stream.write(text)
-            stream.flush()

@@ -11,12 +11,12 @@ from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.run import keep
 from flatout.edge.fan_out import fan_out
+from flatout.progress.counters import Progress
+from flatout.progress.tally import Tally
 from flatout.values import Result
 
 from .asking import ask
 from .job import RunOptions
-from .story.progress import Progress
-from .story.tally import Tally
 from .under_way import UnderWay
 from .work import Work
 

@@ -19,12 +19,12 @@ from flatout.lanes.batch.rounds import Rounds
 from flatout.lanes.batch.targets import target_of
 from flatout.lanes.past import learnt_of, recalled
 from flatout.policies.failures.decision import advice
+from flatout.progress.counters import Batches, Failure, Progress
+from flatout.progress.tally import Tally
 from flatout.values import Result
 
 from .alone import exporting_to
 from .job import MONEY, RunOptions
-from .story.progress import Batches, Failure, Progress
-from .story.tally import Tally
 from .work import Work
 
 if TYPE_CHECKING:

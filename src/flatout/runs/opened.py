@@ -13,6 +13,7 @@ from msgspec import ValidationError, convert, to_builtins
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
 from flatout.lending import Debt
+from flatout.progress.counters import Progress
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.values import Call
 
@@ -29,7 +30,6 @@ from .output.export import TYPES
 from .output.place import prune, run_file_of
 from .output.write import check_output, is_stream
 from .prompts.recipe import Recipe
-from .story.progress import Progress
 from .work import Work
 
 

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from flatout.client import Client
 from flatout.durable.run import AHEAD_WHOLE, Stored
+from flatout.progress.counters import COST, PROMPT_CACHE
 from flatout.store import RunFile, RunState
 from flatout.tasks.closing import close_all
 
@@ -32,7 +33,6 @@ from .job import BUDGET, LANE, RunEnd, RunOptions
 from .opened import Opened
 from .output.claim import OUTPUTS
 from .output.export import OwnRow, export
-from .story.progress import COST, PROMPT_CACHE
 from .work import Work, own_rows
 
 if TYPE_CHECKING:

@@ -37,3 +37,14 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """A text with every invisible character escaped, except line breaks and tabs."""
     return text.translate(_LINES)
+
+
+def clean(text: str, most: int | None = None) -> str:
+    """Somebody else's text on one line.
+
+    Args:
+        text: a message of a provider, a name from the input.
+        most: the most characters to keep.
+    """
+    line = visible(" ".join(text.split()))
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"

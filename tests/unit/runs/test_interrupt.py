@@ -11,9 +11,9 @@ import pytest
 
 from flatout import ConnectError, Limits
 from flatout.journey import Journey
+from flatout.progress.counters import Longest
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
-from flatout.runs.story.progress import Longest
 from flatout.runs.under_way import UnderWay
 from flatout.store import RunReader
 from tests.support.scripted_wire import Wire, client, refusal

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Limits
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
+from flatout.progress.counters import Failure, Longest, Progress
 from flatout.purse import Purse
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.input.rows import Row
 from flatout.runs.job import RunOptions
 from flatout.runs.prompts.recipe import Recipe
-from flatout.runs.story.progress import Failure, Longest, Progress
 from flatout.runs.work import Work
 from flatout.runs.workers.assembly import team_for
 from flatout.runs.workers.calls import as_data, call_of, encoded, from_data

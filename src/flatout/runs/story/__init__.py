@@ -1,1 +1,1 @@
-"""The story of a run: its progress, and the events of each row."""
+"""The story of a run: the events of each row."""

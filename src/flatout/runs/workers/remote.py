@@ -13,8 +13,8 @@ import msgspec
 
 from flatout.errors import BudgetExceeded
 from flatout.policies.spending import Reservation, Shape
+from flatout.progress.counters import Progress
 from flatout.purse import Purse
-from flatout.runs.story.progress import Progress
 from flatout.store import Item
 from flatout.store.course import Happening, Stretch
 from flatout.values import Budget

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatout import errors
 from flatout.errors import BudgetExceeded, FlatoutError
+from flatout.progress.counters import Progress
 from flatout.purse import Purse
-from flatout.runs.story.progress import Progress
 from flatout.runs.work import Work
 from flatout.store import RunFile
 from flatout.tasks.closing import reading

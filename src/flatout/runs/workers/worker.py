@@ -24,10 +24,10 @@ from flatout.durable.course import recorded
 from flatout.durable.records import item_of
 from flatout.edge.fan_out import fan_out
 from flatout.errors import FlatoutError, StoreError
+from flatout.progress.counters import Progress
+from flatout.progress.tally import Tally
 from flatout.runs.asking import ask
 from flatout.runs.process import allow_many_files, tune_collector
-from flatout.runs.story.progress import Progress
-from flatout.runs.story.tally import Tally
 from flatout.runs.under_way import UnderWay
 from flatout.tasks.loop import loop_factory
 

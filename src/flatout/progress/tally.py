@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from flatout.client import Client
 from flatout.durable.records import may_go_again
 from flatout.errors import CallError, RateLimited
 from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
+from flatout.overview import Overview
 from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
 from flatout.values.route import Share
 
-from .progress import Failure, Progress, PromptCacheUse
+from .counters import Failure, Progress, PromptCacheUse
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
 _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
@@ -22,7 +22,7 @@ _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
 class Tally:
     """Keeps one Progress up to date, from the client's events, from finished rows, and from the targets' state."""
 
-    def __init__(self, progress: Progress, client: Client) -> None:
+    def __init__(self, progress: Progress, client: Overview) -> None:
         self._progress = progress
         self._client = client
         self._pauses: dict[str, tuple[float, str]] = {}

@@ -1,0 +1,1 @@
+"""The progress of many calls: counted, put into words, and shown."""

@@ -1,0 +1,146 @@
+"""Shows progress on standard error: two lines of a terminal, updated in place, or a plain line every few seconds.
+
+The numbers are read in the event loop and written by a thread. A blocked terminal (Ctrl-S, a slow connection) must not
+stop the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from flatout.text.visible import visible_lines
+
+from .line import compose, how_far, how_fast, state
+from .pace import Pace
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from .counters import Progress
+
+PLAIN_SECONDS = 5.0
+"""Seconds between two plain lines."""
+
+_LIVE_SECONDS = 0.125
+
+
+class Display(Protocol):
+    """Shows progress. ``seconds`` is the time between two updates."""
+
+    seconds: float
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Show the current numbers. The note reports a special state, such as that the run is stopping."""
+        ...
+
+    def close(self) -> None:
+        """Remove everything temporary."""
+        ...
+
+
+async def watch(refresh: Callable[[], None], progress: Progress, display: Display, note: Callable[[], str]) -> None:
+    """Show progress until cancelled.
+
+    Args:
+        refresh: brings ``progress`` up to date.
+        progress: the numbers.
+        display: shows them.
+        note: returns the note to show beside them.
+    """
+    while True:
+        await asyncio.sleep(display.seconds)
+        refresh()
+        await asyncio.to_thread(display.show, progress, note())
+
+
+class Silent:
+    """Shows nothing."""
+
+    seconds = 3_600.0
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class PlainLines:
+    """One line every few seconds, without control characters: for logs, pipes and simple terminals.
+
+    Args:
+        say: writes a line.
+        skips: as for `state`.
+        seconds: the time between two lines.
+    """
+
+    def __init__(self, say: Callable[[str], None], skips: str, seconds: float = PLAIN_SECONDS) -> None:
+        self.seconds = seconds
+        self._say = say
+        self._skips = skips
+        self._pace = Pace()
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Write a line."""
+        facts = [how_far(progress), *how_fast(progress, self._pace.look(progress)), *state(progress, self._skips)]
+        self._say(", ".join([*facts, note] if note else facts))
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class LiveLine:
+    """Two lines at the bottom of a terminal, updated in place.
+
+    Args:
+        skips: as for `state`.
+        over_answers: what the program writes to standard output meanwhile goes above the lines. It must be the same
+            terminal.
+    """
+
+    seconds = _LIVE_SECONDS
+
+    def __init__(self, skips: str, *, over_answers: bool = False) -> None:
+        self._skips = skips
+        self._over_answers = over_answers
+        self._pace = Pace()
+        self._live: Live | None = None
+        self._closed = False
+        self._lock = Lock()  # `show` runs in a thread, which may be late
+
+    def show(self, progress: Progress, note: str = "") -> None:
+        """Update the two lines."""
+        from rich.text import Text
+
+        with self._lock, suppress(OSError, ValueError):  # the terminal has gone; the run goes on
+            if self._closed:
+                return
+            live = self._live or self._start()
+            first, second = compose(progress, self._pace.look(progress), note, live.console.width - 1, self._skips)
+            text = Text(visible_lines(f"{first}\n{second}"), no_wrap=True, overflow="ellipsis")
+            text.highlight_regex(r"━+", "cyan")
+            text.highlight_regex(r"[\d,]+ failed|[^·\n]+ stopped: [^·\n]+", "red")
+            text.highlight_regex(r"[^·\n]+ paused: [^·\n]+", "yellow")
+            live.update(text, refresh=True)
+
+    def close(self) -> None:
+        """Remove the lines."""
+        with self._lock, suppress(OSError, ValueError):
+            self._closed = True
+            if self._live is not None:
+                self._live.stop()
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        # Otherwise standard output stays untouched: it belongs to the answers.
+        self._live = Live(
+            console=Console(stderr=True), auto_refresh=False, transient=True, redirect_stdout=self._over_answers
+        )
+        self._live.start()
+        return self._live

@@ -1,0 +1,137 @@
+"""The progress of calls in words: how far, how fast, what it costs, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flatout.text import figures
+from flatout.text.visible import clean
+
+from .pace import Speed
+
+if TYPE_CHECKING:
+    from .counters import Progress
+
+_SEPARATOR = " · "
+_BAR = 24
+_LONG = 5.0  # seconds on the wire after which an attempt is named
+
+
+def how_far(progress: Progress) -> str:
+    """``1,234/10,000 (12 %)``, or the number of finished rows if the total is unknown."""
+    if progress.total is None:
+        return f"{figures.count(progress.finished)} done"
+    done = figures.percent(progress.finished, progress.total)
+    return f"{figures.count(progress.finished)}/{figures.count(progress.total)} ({done})"
+
+
+def how_fast(progress: Progress, speed: Speed) -> list[str]:
+    """The rate, and the time left. If only calls in flight are left, the longest of them instead."""
+    left = 0 if progress.total is None else progress.total - progress.finished
+    facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
+    if speed.rate and not speed.quiet:
+        facts.append(figures.rate(speed.rate))
+    if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
+        return facts + _longest(progress)
+    return [*facts, speed.left(left)] if speed.rate and left > 0 else facts
+
+
+def _longest(progress: Progress) -> list[str]:
+    """``row 97 waits 1 min 02 s (timeout in 3 min 58 s)``, if a row waits that long."""
+    longest = progress.longest
+    if longest is None or longest.seconds < _LONG:
+        return []
+    waits, left = figures.duration(longest.seconds), figures.duration(longest.left)
+    return [f"row {figures.count(longest.row)} waits {waits} (timeout in {left})"]
+
+
+def state(progress: Progress, skips: str) -> list[str]:
+    """The obstacles, the failures, the work in progress and the cost, the most important first.
+
+    Args:
+        progress: the numbers.
+        skips: how to skip the search for a limit, in words.
+    """
+    facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
+    for target, why in progress.down.items():
+        if target not in progress.stopped:
+            what_now = "the others go on" if progress.others_go else "waits, Ctrl-C ends"
+            facts.append(f"{clean(target)} is down: {clean(why, 80)}; {what_now}")
+    facts += [f"{clean(target)}: others use its limits too?" for target in progress.crowded]
+    facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
+    facts += _batches(progress)
+    if progress.cached:
+        facts.append(f"{figures.count(progress.cached)} from the cache")
+    if progress.failed:
+        facts.append(f"{figures.count(progress.failed)} failed")
+    if progress.held:
+        facts.append(f"{figures.count(progress.held)} held back")
+    if progress.in_flight:
+        most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
+        facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
+    if progress.holds and not progress.paused and (progress.others_go or not progress.down):
+        facts.append(_held(progress, skips))
+    if progress.retries:
+        throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
+        facts.append(f"{figures.count(progress.retries)} retried{throttled}")
+    whole = progress.whole
+    if tokens := whole.input_tokens + whole.output_tokens:
+        facts.append(f"{figures.short(tokens)} tokens")
+    if whole.cost or whole.unpriced:
+        cost = figures.cost(whole.cost, whole.unpriced)
+        facts.append("cost unknown" if cost == figures.UNKNOWN else cost + figures.saved(progress.batches.saved))
+    return facts
+
+
+def _batches(progress: Progress) -> list[str]:
+    """``4 batches with 60 rows (12 done), the oldest 3 min 20 s old; the last 5 batches took up to 14 min``."""
+    under_way = progress.batches
+    if not under_way.open:
+        return []
+    done = f" ({figures.count(under_way.done)} done)" if under_way.done else ""
+    facts = f"{figures.counted(under_way.open, 'batch')} with {figures.counted(under_way.rows, 'row')}{done}"
+    age = figures.duration(max(0.0, time.time() - (under_way.oldest or 0.0)))
+    past = f"; {under_way.past}" if under_way.past else ""
+    short = [f"{figures.counted(under_way.short, 'row')} wait for the budget"] if under_way.short else []
+    return [f"{facts}, the oldest {age} old{past}", *short]
+
+
+def compose(progress: Progress, speed: Speed, note: str, width: int, skips: str) -> tuple[str, str]:
+    """The two lines, each at most ``width`` wide. The least important facts are left out first."""
+    facts = [how_far(progress), *how_fast(progress, speed)]
+    first = _fitted(facts, width)
+    if progress.total and len(first) + _BAR + 2 <= width:
+        filled = _BAR * min(progress.finished, progress.total) // progress.total
+        first = f"{'━' * filled}{'╌' * (_BAR - filled)}  {first}"
+    return first, _fitted([*([note] if note else []), *state(progress, skips)], width)
+
+
+def _fitted(facts: list[str], width: int) -> str:
+    line = ""
+    for fact in facts:
+        longer = f"{line}{_SEPARATOR}{fact}" if line else fact
+        if line and len(longer) > width:
+            break
+        line = longer
+    return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"
+
+
+def _held(progress: Progress, skips: str) -> str:
+    from flatout.events import SEARCHED, WAITS
+
+    if progress.holds == "paused":
+        return "paused by you; flatout ctl FILE resume goes on"
+    if progress.holds in progress.searched:
+        return f"{_found(progress) or SEARCHED[progress.holds]} ({skips})"
+    name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
+    return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
+
+
+def _found(progress: Progress) -> str:
+    """What was found out about a request limit that the user did not give; "" if nothing was."""
+    if progress.holds != "requests" or progress.pace is None:
+        return ""
+    if progress.rising:
+        return f"finding the limit: {figures.rate(progress.pace)} and rising"
+    return f"keeping to {figures.rate(progress.pace)}, found by trying"
