@@ -9,7 +9,7 @@ from array import array
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Never, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
 
 from .config.file import Config, load
 from .config.settings import Settings, settings_of
@@ -34,6 +34,9 @@ from .values.budget import Budget
 from .values.plan import Plan
 from .values.reply import without_raw
 from .values.secret import Secret, conceal, veil
+
+if TYPE_CHECKING:
+    from .progress._following import ShowProgress
 
 ItemT = TypeVar("ItemT")
 
@@ -241,7 +244,12 @@ class Client(Steering):
         return Stream(partial(self._engine.answer, with_options(call, options)))
 
     async def embed(
-        self, texts: Iterable[str], *, model: str | None = None, dimensions: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        progress: ShowProgress = False,
     ) -> list[Result[array[float]]]:
         """Turn texts into vectors. Many texts share one request, up to the provider's cap.
 
@@ -249,6 +257,7 @@ class Client(Steering):
             texts: the texts.
             model: an embedding model; the client's when None.
             dimensions: the length of the vectors, for models that can shorten them.
+            progress: as for `as_completed`.
 
         Returns:
             One result per text, in order. Its ``output`` is the vector: single-precision floats, which
@@ -264,9 +273,15 @@ class Client(Steering):
         caps = await self._engine.caps(model)
         window = self._engine.window
         kept = partial(self._vectors, self._engine, model=model)
-        return await embed(
-            texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window, kept=kept
+        ask = partial(
+            embed, texts, caps, self._engine.embed, model=model, dimensions=dimensions, window=window, kept=kept
         )
+        if not progress:
+            return await ask()
+        from .progress._following import following, rows_in
+
+        async with following(self, progress, total=rows_in(texts)) as heard:
+            return await ask(heard=heard)
 
     async def result(
         self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, journey: Journey | None = None
@@ -293,6 +308,7 @@ class Client(Steering):
         retry_failed: bool = ...,
         lane: Wanted = ...,
         within: float | None = ...,
+        progress: ShowProgress = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
     ) -> list[Result[OutputT]]: ...
@@ -309,6 +325,7 @@ class Client(Steering):
         retry_failed: bool = ...,
         lane: Wanted = ...,
         within: float | None = ...,
+        progress: ShowProgress = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
     ) -> list[list[Result[OutputT]]]: ...
@@ -324,6 +341,7 @@ class Client(Steering):
         retry_failed: bool = False,
         lane: Wanted = "live",
         within: float | None = None,
+        progress: ShowProgress = False,
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
@@ -339,6 +357,7 @@ class Client(Steering):
             retry_failed: as for `as_completed`.
             lane: as for `as_completed`.
             within: as for `as_completed`.
+            progress: as for `as_completed`.
             output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls, as for `as_completed`.
         """
@@ -351,6 +370,7 @@ class Client(Steering):
             retry_failed=retry_failed,
             lane=lane,
             within=within,
+            progress=progress,
             output=output,
             **options,
         )
@@ -366,6 +386,7 @@ class Client(Steering):
         retry_failed: bool = False,
         lane: Wanted = "live",
         within: float | None = None,
+        progress: ShowProgress = False,
         output: OutputType[OutputT] | None = None,
         **options: Any,
     ) -> AsyncGenerator[Result[OutputT], None]:
@@ -389,6 +410,9 @@ class Client(Steering):
                 memory then.
             within: seconds in which all answers are wanted. Calls go from batch to flex to live when it is time. They
                 count from the first time that these calls were made with this ``store``.
+            progress: show how far the calls are: in a line of the terminal, in a notebook below the cell, elsewhere
+                in a line of standard error every few seconds. Or a function that receives the
+                `flatout.progress.Progress` four times a second and at the end, in the event loop: it must be quick.
             output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls: those of a `Call` by name, such as ``temperature=0``. A call's own
                 values win. ``model`` is for calls that do not name one, so it cannot be combined with ``models``.
@@ -400,12 +424,15 @@ class Client(Steering):
         """
         self._engine.bind()
         options = options if output is None else {**options, "output": output}
+        known: set[int] | None = set() if progress and store is not None else None
         if lane != "live" or within is not None:
-            return self._in_lane(calls, models, samples, options, store, retry_failed, lane, within)
-        calls = self._all(calls, models, samples, options)
-        if store is None:
-            return fan_out(calls, self._result, lambda: self.window)
-        return durable_calls(calls, store, asker=self, job=self._job(models, samples), retry_failed=retry_failed)
+            asked = self._in_lane(calls, models, samples, options, store, retry_failed, lane, within, known)
+        elif store is None:
+            asked = fan_out(self._all(calls, models, samples, options), self._result, lambda: self.window)
+        else:
+            made, job = self._all(calls, models, samples, options), self._job(models, samples)
+            asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known)
+        return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
 
     def map(
         self,
@@ -414,6 +441,7 @@ class Client(Steering):
         *,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        progress: ShowProgress = False,
         **unknown: Never,
     ) -> AsyncGenerator[Result[OutputT], None]:
         """Run ``async def function(item, client)`` for every item, and yield each result as it completes.
@@ -429,6 +457,7 @@ class Client(Steering):
                 `flatout.durable.map` for how they are recognised. Return values are kept as JSON and returned as such:
                 a tuple as a list, a pydantic model as a dict.
             retry_failed: run failed items again, and ask their failed calls again.
+            progress: as for `as_completed`.
             **unknown: nothing else is accepted; no lane either, for each turn of a function would wait for hours.
 
         Raises:
@@ -441,12 +470,14 @@ class Client(Steering):
         check_function(function)
         run = partial(run_function, function, self)
         if store is None:
-            return fan_out(items, run, lambda: self.window)
+            done = fan_out(items, run, lambda: self.window)
+            return done if not progress else self._followed(done, progress, items)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
         job = {"function": name, "model": self.model, **(described() if described is not None else {})}
         job["server"] = self.servers(None)
-        return durable_map(
+        known: set[int] | None = set() if progress else None
+        done = durable_map(
             items,
             store,
             asker=self,
@@ -455,7 +486,9 @@ class Client(Steering):
             job=job,
             retry_failed=retry_failed,
             restore=getattr(function, "restore", None),
+            known=known,
         )
+        return done if not progress else self._followed(done, progress, items, known=known)
 
     async def run_agent(self, agent: Callable[[ItemT, Client], Awaitable[OutputT]], intent: ItemT) -> OutputT:
         """Run a `flatout.agents.Agent` for one intent; for many, give it to `map`.
@@ -537,6 +570,7 @@ class Client(Steering):
         retry_failed: bool,
         lane: Wanted,
         within: float | None,
+        known: set[int] | None,
     ) -> AsyncGenerator[Result[Any], None]:
         """`as_completed` in a lane other than the live one."""
         from .lanes.calls import calls_in_lane
@@ -553,7 +587,21 @@ class Client(Steering):
             place=store,
             job=self._job(models, samples),
             retry_failed=retry_failed,
+            known=known,
         )
+
+    def _followed(
+        self,
+        results: AsyncGenerator[Result[Any], None],
+        progress: ShowProgress,
+        source: object,
+        each: int = 1,
+        known: set[int] | None = None,
+    ) -> AsyncGenerator[Result[Any], None]:
+        """The results, while their progress is shown. Each value of ``source`` has ``each`` results."""
+        from .progress._following import followed, rows_in
+
+        return followed(results, self, progress, total=rows_in(source, each), known=known)
 
     def _all(
         self, calls: Calls[Any], models: Sequence[str] | None, samples: int | None, options: dict[str, Any]

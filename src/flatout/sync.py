@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .client import Calls, Client
 from .edge.parameters import CALL, CLIENT, check_names
@@ -15,6 +15,9 @@ from .edge.variants import in_order
 from .lanes.offers import Wanted
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
+
+if TYPE_CHECKING:
+    from .progress._following import ShowProgress
 
 ResultT = TypeVar("ResultT")
 
@@ -34,6 +37,7 @@ def run(
     retry_failed: bool = ...,
     lane: Wanted = ...,
     within: float | None = ...,
+    progress: ShowProgress = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[list[Result[OutputT]]]: ...
@@ -51,6 +55,7 @@ def run(
     retry_failed: bool = ...,
     lane: Wanted = ...,
     within: float | None = ...,
+    progress: ShowProgress = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
 ) -> list[Result[OutputT]]: ...
@@ -67,6 +72,7 @@ def run(
     retry_failed: bool = False,
     lane: Wanted = "live",
     within: float | None = None,
+    progress: ShowProgress = False,
     output: OutputType[OutputT] | None = None,
     **options: Any,
 ) -> list[Result[OutputT]] | list[list[Result[OutputT]]]:
@@ -85,6 +91,7 @@ def run(
         retry_failed: with ``store``, ask failed calls again.
         lane: ``live``, ``flex``, ``batch`` or ``auto``; see `Client.as_completed`.
         within: seconds in which all answers are wanted; see `Client.as_completed`.
+        progress: show how far the calls are, in the terminal or below a notebook's cell; see `Client.as_completed`.
         output: the type of every answer, unless its call says otherwise.
         **options: options of the `Client`, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
             ``temperature=0``. A call's own values win. An option of both (``timeout``, ``deadline``, ``reasks``) means
@@ -111,6 +118,7 @@ def run(
                 retry_failed=retry_failed,
                 lane=lane,
                 within=within,
+                progress=progress,
                 output=output,
                 **options,
             )

@@ -21,7 +21,7 @@ from flatout.cli.app import command
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
-PUBLIC = ("flatout", "flatout.agents", "flatout.events", "flatout.telemetry", "flatout.testing")
+PUBLIC = ("flatout", "flatout.agents", "flatout.events", "flatout.progress", "flatout.telemetry", "flatout.testing")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (400, 1_400)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.runs.job import RunEnd, RunOptions
 
 

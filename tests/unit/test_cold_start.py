@@ -44,7 +44,15 @@ HEAVY = (
     *("genai_prices", "pydantic", "jsonschema_rs", "jinja2", "opentelemetry", "sqlite3", "typer", "rich"),
     *("aiohttp", "email", "importlib.metadata", "xllamacpp", "pyarrow", "mcp"),
     *(f"flatout.providers.formats.{name}" for name in ("anthropic", "gemini", "openai_responses")),
-    *("flatout.agents", "flatout.runs", "flatout.local", "flatout.telemetry", "flatout.testing", "flatout.cli"),
+    *(
+        "flatout.agents",
+        "flatout.runs",
+        "flatout.local",
+        "flatout.progress",
+        "flatout.telemetry",
+        "flatout.testing",
+        "flatout.cli",
+    ),
 )
 
 

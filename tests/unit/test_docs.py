@@ -51,6 +51,7 @@ SHOWN = {
     "testing.md": ("['spam', 'ham']",),
     "pacing.md": (),
     "routes.md": ("digest:",),
+    "progress.md": ("2 of 2 finished, 0 failed, $ 0.0002",),
     "plan.md": ("350 calls left, for $", "openai/gpt-5-mini: $"),
 }
 """What the examples of a page print, where it is not one answer's text for each call."""

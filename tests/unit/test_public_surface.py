@@ -67,7 +67,7 @@ def test_every_error_is_public():
     assert _errors() <= set(flatout.__all__)
 
 
-@pytest.mark.parametrize("name", ["flatout", "agents", "errors", "events", "telemetry", "testing"])
+@pytest.mark.parametrize("name", ["flatout", "agents", "errors", "events", "progress", "telemetry", "testing"])
 def test_the_page_on_what_is_public_names_all_of_it(name: str):
     """Nobody could tell a promise from an accident: a name on the page is gone, or a public one is not on it."""
     module = flatout if name == "flatout" else import_module(f"flatout.{name}")
@@ -78,7 +78,7 @@ def test_the_page_on_what_is_public_names_all_of_it(name: str):
     assert listed == (found - _errors() if name == "flatout" else found)
 
 
-@pytest.mark.parametrize("name", ["agents", "telemetry", "testing"])
+@pytest.mark.parametrize("name", ["agents", "progress", "telemetry", "testing"])
 def test_what_is_private_is_named_so(name: str):
     """Users would import from modules that may change at any time."""
     folder = Path(str(import_module(f"flatout.{name}").__file__)).parent
@@ -116,6 +116,7 @@ def test_the_client_takes_what_it_took():
         "retry_failed",
         "lane",
         "within",
+        "progress",
         "output",
         "options",
     ]
@@ -126,14 +127,14 @@ def test_the_clients_methods_take_what_they_took():
     """Programs that call them would stop working."""
     assert parameters(Client.call) == ["self", "call", "options"]
     assert parameters(Client.result) == ["self", "call", "index", "journey"]
-    stored = ["store", "retry_failed", "lane", "within", "output", "options"]
+    stored = ["store", "retry_failed", "lane", "within", "progress", "output", "options"]
     assert parameters(Client.gather) == ["self", "calls", "models", "samples", "strict", *stored]
     assert parameters(Client.as_completed) == ["self", "calls", "models", "samples", *stored]
     planned = ["sample", "sample_budget", "dry_run", "models", "samples", "store", "output", "options"]
     assert parameters(Client.plan) == ["self", "calls", *planned]
     assert parameters(Client.stream) == ["self", "call", "options"]
-    assert parameters(Client.embed) == ["self", "texts", "model", "dimensions"]
-    assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed", "unknown"]
+    assert parameters(Client.embed) == ["self", "texts", "model", "dimensions", "progress"]
+    assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed", "progress", "unknown"]
 
 
 def test_a_call_has_these_fields():

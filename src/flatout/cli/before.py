@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatout.errors import StoreError
-from flatout.progress.counters import Spent
+from flatout.progress._counters import Spent
 
 if TYPE_CHECKING:
     from flatout.runs.job import RunOptions

@@ -7,13 +7,13 @@ import signal
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flatout.errors import FlatoutError
-from flatout.progress.display import watch
+from flatout.progress._display import watch
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.tasks.loop import loop_factory
 
 if TYPE_CHECKING:
-    from flatout.progress.counters import Progress
-    from flatout.progress.display import Display
+    from flatout.progress._counters import Progress
+    from flatout.progress._display import Display
 
 
 EndT = TypeVar("EndT", covariant=True)

@@ -115,7 +115,7 @@ def export(
 
 def describe(facts: Facts) -> list[Fact]:
     """The facts as labelled lines."""
-    from flatout.progress.counters import Failure
+    from flatout.progress._counters import Failure
 
     from .summary import by_class
 

@@ -9,12 +9,12 @@ import os
 import sys
 
 from flatout.errors import ConfigError
-from flatout.progress.display import PLAIN_SECONDS, Display, LiveLine, PlainLines, Silent
+from flatout.progress._display import PLAIN_SECONDS, Display, LiveLine, PlainLines, Silent
+from flatout.progress._line import Ways
 
 from .terminal import is_live, say
 
-SKIPS = "--rpm or --concurrency skips this"
-"""How to skip the search for a limit."""
+WAYS = Ways("--rpm or --concurrency", "flatout ctl FILE resume")
 
 
 def choose(*, quiet: bool, plain: bool, answers_on_stdout: bool) -> Display:
@@ -28,7 +28,7 @@ def choose(*, quiet: bool, plain: bool, answers_on_stdout: bool) -> Display:
     # A live line would overwrite answers on the same terminal.
     mixed = answers_on_stdout and is_live(sys.stdout)
     return (
-        LiveLine(SKIPS) if is_live(sys.stderr) and not plain and not mixed else PlainLines(say, SKIPS, _plain_seconds())
+        LiveLine(WAYS) if is_live(sys.stderr) and not plain and not mixed else PlainLines(say, WAYS, _plain_seconds())
     )
 
 

@@ -18,8 +18,8 @@ from .exit_codes import FAILED, INTERRUPTED, UNDER_WAY
 from .terminal import clean, is_live, say, sentence, tell
 
 if TYPE_CHECKING:
-    from flatout.progress.counters import Progress
-    from flatout.progress.display import Display
+    from flatout.progress._counters import Progress
+    from flatout.progress._display import Display
     from flatout.runs.client_options import ClientOptions
     from flatout.runs.job import Lane, RunEnd, RunOptions
     from flatout.runs.runner import Runner

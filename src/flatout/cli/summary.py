@@ -13,7 +13,7 @@ from .terminal import Fact, clean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Set
 
-    from flatout.progress.counters import Failure, Progress, PromptCacheUse
+    from flatout.progress._counters import Failure, Progress, PromptCacheUse
     from flatout.runs.job import RunEnd
     from flatout.values.budget import Standing
     from flatout.values.route import Share

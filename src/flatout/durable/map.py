@@ -348,13 +348,14 @@ def durable_map(
     job: dict[str, Any],
     retry_failed: bool,
     restore: Restore | None = None,
+    known: set[int] | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
-    """`Client.map` with a run file."""
+    """`Client.map` with a run file. See `Durable` for ``known``."""
 
     def begin(store: RunFile, name: str) -> _DurableItems:
         return _DurableItems(store, name, retry_failed, engine, run, restore)
 
-    return run_durably(begin, items, place, job=job, asker=asker)
+    return run_durably(begin, items, place, job=job, asker=asker, known=known)
 
 
 def _shown(call: msgspec.Raw) -> str:

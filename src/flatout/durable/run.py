@@ -176,6 +176,7 @@ class Durable(Generic[ValueT, StepT]):
         store: the run file.
         name: its name.
         again: the states of items that are asked again.
+        known: receives the indexes of the results that the file had already; None if nobody wants them.
     """
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
@@ -183,6 +184,7 @@ class Durable(Generic[ValueT, StepT]):
         self.name = name
         self._stored = Stored(store.items(), AHEAD_WHOLE)
         self.again = {"unsent", "failed"} if retry_failed else {"unsent"}
+        self.known: set[int] | None = None
 
     def step(self, index: int, value: ValueT) -> StepT:
         """The step for a value, compared with its record in the file.
@@ -205,7 +207,11 @@ class Durable(Generic[ValueT, StepT]):
         item = self._stored.take(index)
         if item is not None and item.fingerprint != fingerprint(made):
             raise mismatch(self.name, f"row {index + 1}", item, made, columns)
-        return None if item is None or item.state in self.again else item
+        if item is None or item.state in self.again:
+            return None
+        if self.known is not None:
+            self.known.add(index)
+        return item
 
     async def steps(self, values: Iterable[ValueT] | AsyncIterable[ValueT]) -> AsyncIterator[StepT]:
         """The steps of all values, made as they are pulled."""
@@ -267,6 +273,7 @@ def run_durably(
     job: Mapping[str, Any],
     asker: Asker,
     leaves: RunState = "finished",
+    known: set[int] | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close the file however that ends.
 
@@ -277,6 +284,7 @@ def run_durably(
         job: what makes two answers comparable.
         asker: asks the calls.
         leaves: the state of the file after all values.
+        known: see `Durable`.
 
     Raises:
         ConfigError: rows of the file stand in batches.
@@ -285,6 +293,7 @@ def run_durably(
     async def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
         await asyncio.to_thread(check_no_batches, store, name)
         run = begin(store, name)
+        run.known = known
         async with aclosing(fan_out(run.steps(values), run.answer, lambda: asker.window)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
@@ -389,10 +398,11 @@ def durable_calls(
     asker: Asker,
     job: Mapping[str, Any],
     retry_failed: bool,
+    known: set[int] | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
-    """`Client.as_completed` with a run file."""
+    """`Client.as_completed` with a run file. See `Durable` for ``known``."""
 
     def begin(store: RunFile, name: str) -> DurableCalls[CallLike]:
         return DurableCalls(store, name, retry_failed, asker)
 
-    return run_durably(begin, calls, place, job=job, asker=asker)
+    return run_durably(begin, calls, place, job=job, asker=asker, known=known)

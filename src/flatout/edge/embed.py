@@ -38,6 +38,7 @@ async def embed(
     dimensions: int | None,
     window: int,
     kept: Callable[[CallOf], Awaitable[KeptVectors | None]],
+    heard: Callable[[Result[array[float]]], None] | None = None,
 ) -> list[Result[array[float]]]:
     """Embed texts. If the provider refuses a text, or a text is not a string, only that text fails.
 
@@ -52,18 +53,20 @@ async def embed(
         dimensions: the length of the vectors, for models that can shorten them.
         window: requests in progress at once.
         kept: finds the vectors that a cache keeps; None without a cache.
+        heard: hears of each result as it completes.
     """
     parameters = {"dimensions": dimensions} if dimensions is not None else {}
     call_of = partial(_call, model=model, parameters=parameters)
-    request = partial(_request, caps=caps, ask=ask, call_of=call_of, window=window)
+    request = partial(_request, caps=caps, ask=ask, call_of=call_of, window=window, heard=heard)
     vectors = await kept(call_of)
-    return await request(texts) if vectors is None else await _with(vectors, list(texts), request)
+    return await request(texts) if vectors is None else await _with(vectors, list(texts), request, heard)
 
 
 async def _with(
     vectors: KeptVectors,
     texts: list[Any],
     request: Callable[[list[Any]], Awaitable[list[Result[array[float]]]]],
+    heard: Callable[[Result[array[float]]], None] | None,
 ) -> list[Result[array[float]]]:
     """Embed the texts whose vectors are not kept, equal ones once, and keep the new vectors."""
     found = await vectors.find(texts)
@@ -77,13 +80,18 @@ async def _with(
             results[place] = one
         elif first.setdefault(text, place) == place:
             asked.append(place)
+    if heard is not None:
+        for result in results.values():
+            heard(result)
     for place, result in zip(asked, await request([texts[place] for place in asked]), strict=True):
         results[place] = replace(result, index=place)
         if result.output is not None and (kept := vectors.keep(texts[place], result.output, result.cost)) is not None:
             found[texts[place]] = kept
     for place, text in enumerate(texts):
         if place not in results:  # an earlier one is equal
-            results[place] = _again(place, results[first[text]], found.get(text))
+            results[place] = again = _again(place, results[first[text]], found.get(text))
+            if heard is not None:
+                heard(again)
     return [results[place] for place in range(len(texts))]
 
 
@@ -105,7 +113,13 @@ def _call(texts: Sequence[str], model: str | None, parameters: dict[str, Any]) -
 
 
 async def _request(
-    texts: Iterable[str], *, caps: Caps, ask: Ask, call_of: CallOf, window: int
+    texts: Iterable[str],
+    *,
+    caps: Caps,
+    ask: Ask,
+    call_of: CallOf,
+    window: int,
+    heard: Callable[[Result[array[float]]], None] | None,
 ) -> list[Result[array[float]]]:
     async def answer(batch: Batch) -> list[Result[array[float]]]:
         alone: Any = batch.texts[0]
@@ -127,7 +141,10 @@ async def _request(
     found: dict[int, Result[array[float]]] = {}
     async with aclosing(fan_out(pack(texts, caps), lambda _, batch: answer(batch), window)) as batches:
         async for results in batches:
-            found.update((result.index, result) for result in results)
+            for result in results:
+                found[result.index] = result
+                if heard is not None:
+                    heard(result)
     return [found[index] for index in range(len(found))]
 
 

@@ -37,8 +37,14 @@ _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
 _SHORT = 4
 """Letters up to which a name is too short to guess a misspelling of it."""
 
-_OF_MANY = frozenset({"lane", "within"})
-"""Options of many calls at once. A provider would be sent them, and every call made live."""
+_LIVE = "A single call, a stream, and what a function or an agent asks, are answered live; see docs/batch.md"
+
+_OF_MANY = {
+    "lane": _LIVE,
+    "within": _LIVE,
+    "progress": "They show how many of their calls are done; see docs/progress.md",
+}
+"""Options of many calls at once, with the reason. A provider would be sent them."""
 
 _NO_SLIPS = frozenset({"models", "mode"})
 """Providers' own parameters that look like misspelt names of flatout."""
@@ -82,10 +88,10 @@ def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str =
     Raises:
         UnknownOption: a name is refused; the message says what to write instead of the first one.
     """
-    for name in options.keys() & _OF_MANY:
+    for name in options.keys() & _OF_MANY.keys():
         raise UnknownOption(
             f"{name} is an option of many calls at once: client.gather, client.as_completed and flatout.run take it. "
-            "A single call, a stream, and what a function or an agent asks, are answered live; see docs/batch.md"
+            f"{_OF_MANY[name]}"
         )
     wrong = [name for name in options if name not in takes and (_meant(name) or not takes >= CALL)]
     if not wrong:

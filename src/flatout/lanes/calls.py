@@ -60,6 +60,7 @@ def calls_in_lane(
     place: StorePath | None,
     job: Mapping[str, Any],
     retry_failed: bool,
+    known: set[int] | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` in a lane other than the live one; after `check_wish`.
 
@@ -71,13 +72,16 @@ def calls_in_lane(
         place: the run file; None only for the flex lane.
         job: what makes two answers comparable.
         retry_failed: ask failed calls again.
+        known: receives the indexes of the results that the run file had already; None if nobody wants them.
     """
     if place is None:
         return _flex_calls(source, wish, asker, engine)
     again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
-        return LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again).results()
+        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again)
+        lane.known = known
+        return lane.results()
 
     return kept_results(results, place, job=job, asker=asker)
 
@@ -141,6 +145,7 @@ class LaneCalls:
         self._asker = asker
         self._engine = engine
         self._again = again
+        self.known: set[int] | None = None
         self._given: set[int] = set()  # calls whose result was given, although their state is one of `again`
         self._found: list[tuple[Row, Result[Any]]] = []
         self._ready: asyncio.Queue[Result[Any] | None] = asyncio.Queue(TOGETHER)
@@ -262,6 +267,8 @@ class LaneCalls:
                     self._compare(item, row)
                 if item is not None and item.state not in self._again:
                     if first:
+                        if self.known is not None:
+                            self.known.add(index)
                         await self._ready.put(result_of(item, row.call))
                 elif index not in self._given:
                     yield row

@@ -11,7 +11,7 @@ from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.lanes.batch.money import Record
 from flatout.policies.failures.decision import advice_on
-from flatout.progress.counters import COST, PROMPT_CACHE, PromptCacheUse
+from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
 from flatout.runs.job import BUDGET, LANE, MONEY
 from flatout.store import ErrorCount, RunReader, Summary, Unsettled
 from flatout.store.scopes import account

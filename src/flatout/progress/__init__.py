@@ -1,1 +1,21 @@
-"""The progress of many calls: counted, put into words, and shown."""
+"""The progress of many calls: counted, put into words, and shown.
+
+`Progress` is what a function receives that was given as ``progress=``; see ``docs/progress.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flatout._lazy import lazy
+
+if TYPE_CHECKING:
+    from ._counters import Progress
+
+__all__ = ["Progress"]
+
+__getattr__ = lazy(__name__, {"_counters": ("Progress",)})
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,8 +11,8 @@ from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.run import keep
 from flatout.edge.fan_out import fan_out
-from flatout.progress.counters import Progress
-from flatout.progress.tally import Tally
+from flatout.progress._counters import Progress
+from flatout.progress._tally import Tally
 from flatout.values import Result
 
 from .asking import ask

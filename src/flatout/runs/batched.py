@@ -19,8 +19,8 @@ from flatout.lanes.batch.rounds import Rounds
 from flatout.lanes.batch.targets import target_of
 from flatout.lanes.past import learnt_of, recalled
 from flatout.policies.failures.decision import advice
-from flatout.progress.counters import Batches, Failure, Progress
-from flatout.progress.tally import Tally
+from flatout.progress._counters import Batches, Failure, Progress
+from flatout.progress._tally import Tally
 from flatout.values import Result
 
 from .alone import exporting_to

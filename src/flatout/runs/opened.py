@@ -13,7 +13,7 @@ from msgspec import ValidationError, convert, to_builtins
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
 from flatout.lending import Debt
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.values import Call
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from flatout.client import Client
 from flatout.durable.run import AHEAD_WHOLE, Stored
-from flatout.progress.counters import COST, PROMPT_CACHE
+from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.store import RunFile, RunState
 from flatout.tasks.closing import close_all
 

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from flatout.errors import CallError
 from flatout.journey import AttemptNotes, Journey
-from flatout.progress.counters import Longest
+from flatout.progress._counters import Longest
 
 GRACE = 30.0
 """Seconds that calls in flight may take to finish after an interrupt."""

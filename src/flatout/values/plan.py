@@ -147,6 +147,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return shown("Plan", self.__rich_repr__())
 
+    def _repr_html_(self) -> str:
+        from flatout.text.html import table  # for notebooks only
+
+        known = ((name, value) for name, value in self.__rich_repr__() if value is not None)
+        return table(((name, str(value)) for name, value in known), [self.lane, *self.assumed])
+
 
 def _short(range_: Range, written: Any) -> str:
     return f"{written(range_.p10)} to {written(range_.p90)}"

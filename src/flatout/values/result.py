@@ -90,6 +90,43 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return shown("Result", self.__rich_repr__())
 
+    def _repr_html_(self) -> str:
+        from flatout.text.html import table  # for notebooks only
+
+        return table(self._texts(), self._facts())
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """For a notebook: what was asked, and what came of it."""
+        asked = self.item if self.call is None else self.call.prompt
+        if self.call is not None and self.call.messages:
+            asked = self.call.messages[-1].get("content")
+        yield "asked", _as_text(asked)
+        if self.error is not None:
+            yield type(self.error).__name__, str(self.error)
+        elif self.reply is not None and self.reply.text:
+            yield "answer", self.reply.text
+        if self.output is not None:
+            yield "output", _as_text(self.output)
+
+    def _facts(self) -> Iterator[str]:
+        """For a notebook: who answered, what it cost, and how long it took."""
+        from flatout.text import figures
+
+        asked = self.call.model if self.call is not None else None
+        if model := (self.reply.model if self.reply is not None else None) or asked:
+            yield model
+        tokens = (self.reply.usage if self.reply is not None else Usage()).total_tokens
+        if tokens is not None:
+            yield figures.counted(tokens, "token")
+        if self.attempts:
+            yield "cost unknown" if self.cost is None else figures.dollars(self.cost)
+        if self.cached:
+            yield "from the cache"
+        waited = f", {figures.duration(self.queued_seconds)} of it waiting" if self.queued_seconds >= 0.05 else ""
+        yield f"{figures.duration(self.elapsed)}{waited}"
+        if self.attempts > 1:
+            yield figures.counted(self.attempts, "attempt")
+
 
 if TYPE_CHECKING:
     # mypy narrows a result by `if result.ok:`, and calls what the other half lacks None. Pyright narrows by `is` and by
@@ -217,6 +254,10 @@ else:
 
 _packed = msgpack.Encoder().encode
 _unpacked = msgpack.Decoder().decode
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
 
 
 def small_call(given: CallLike, call: Call[Any]) -> Call[Any]:

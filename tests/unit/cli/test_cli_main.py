@@ -10,7 +10,7 @@ import pytest
 import flatout
 from flatout import errors
 from flatout.cli import main, terminal
-from flatout.progress.counters import Failure
+from flatout.progress._counters import Failure
 from tests.support.cli_samples import FakeRunner
 
 RUN = ["run", "in.jsonl", "-o", "out.jsonl", "-m", "openai/gpt-5-mini"]

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.cli.progress import SKIPS, choose
+from flatout.cli.progress import WAYS, choose
 from flatout.cli.terminal import say
 from flatout.errors import ConfigError
-from flatout.progress.counters import Longest, Progress
-from flatout.progress.display import LiveLine, PlainLines, Silent, watch
-from flatout.progress.line import compose
-from flatout.progress.pace import Pace, Speed
+from flatout.progress._counters import Longest, Progress
+from flatout.progress._display import LiveLine, PlainLines, Silent, watch
+from flatout.progress._line import compose
+from flatout.progress._pace import Pace, Speed
 
 
 def busy(**changes: object) -> Progress:
@@ -45,10 +45,10 @@ class Terminal(io.StringIO):
 
 def test_the_live_line_has_all_that_one_wants_to_know() -> None:
     """A user could not see how far the run is, how fast, what it costs and what holds it up."""
-    first, second = compose(busy(), Speed(100.0), "", 200, SKIPS)
+    first, second = compose(busy(), Speed(100.0), "", 200, WAYS)
     for fact in ("1,234/10,000 (12 %)", "100 calls/s", "1 min 28 s left", "━"):
         assert fact in first
-    assert "512 in flight (at most 512: open files)" in compose(busy(capped=512), Speed(100.0), "", 200, SKIPS)[1]
+    assert "512 in flight (at most 512: open files)" in compose(busy(capped=512), Speed(100.0), "", 200, WAYS)[1]
     for fact in ("34 failed", "7 held back", "512 in flight", "waits for requests per minute (97 % used)"):
         assert fact in second
     for fact in ("61 retried (5 × 429)", "123k tokens", "$0.0123"):
@@ -69,7 +69,7 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
 def test_a_slow_start_is_explained(changes: dict[str, object], shown: str) -> None:
     """A user would not know why it begins slowly, nor what ends that."""
     progress = busy(searched={"requests"}, use=None, **changes)
-    assert shown in compose(progress, Speed(100.0), "", 200, SKIPS)[1]
+    assert shown in compose(progress, Speed(100.0), "", 200, WAYS)[1]
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_a_slow_start_is_explained(changes: dict[str, object], shown: str) -> No
 )
 def test_an_unknown_cost_is_said(changes: dict[str, object], shown: str) -> None:
     """A user would take an unknown cost for none."""
-    assert shown in compose(busy(**changes), Speed(100.0), "", 200, SKIPS)[1]
+    assert shown in compose(busy(**changes), Speed(100.0), "", 200, WAYS)[1]
 
 
 def test_pauses_and_stops_come_first() -> None:
     """A user would wonder why nothing moves."""
     progress = busy(paused={"openai/gpt-5-mini": "rate limited, 12 s"}, stopped={"x/y": "the key\x1b[31m is wrong"})
-    second = compose(progress, Speed(100.0), "", 200, SKIPS)[1]
+    second = compose(progress, Speed(100.0), "", 200, WAYS)[1]
     assert second.startswith("x/y stopped: the key\\x1b[31m is wrong · openai/gpt-5-mini paused: rate limited, 12 s")
 
 
@@ -91,29 +91,29 @@ def test_pauses_and_stops_come_first() -> None:
 def test_a_target_that_is_down_holds_up_a_run_only_if_it_is_the_last(others_go: bool, shown: str) -> None:
     """A user would end a run that goes on at its other target."""
     progress = busy(down={"a/m": "no"}, others_go=others_go, holds="requests", use=None)
-    second = compose(progress, Speed(100.0), "", 200, SKIPS)[1]
+    second = compose(progress, Speed(100.0), "", 200, WAYS)[1]
     assert shown in second
     assert ("waits for" in second) is others_go
 
 
 def test_input_without_a_known_end_has_neither_percent_nor_time_left() -> None:
     """A made-up percentage would be shown for standard input."""
-    first, _ = compose(busy(total=None), Speed(100.0), "", 200, SKIPS)
+    first, _ = compose(busy(total=None), Speed(100.0), "", 200, WAYS)
     assert first == "1,234 done · 100 calls/s"
 
 
 @given(st.integers(1, 120))
 def test_narrow_terminals_get_the_most_important(width: int) -> None:
     """The live line would wrap, and scroll the terminal away."""
-    for line in compose(busy(), Speed(100.0), "stopping", width, SKIPS):
+    for line in compose(busy(), Speed(100.0), "stopping", width, WAYS):
         assert len(line) <= width
-    assert compose(busy(), Speed(100.0), "", 25, SKIPS)[0] == "1,234/10,000 (12 %)"
+    assert compose(busy(), Speed(100.0), "", 25, WAYS)[0] == "1,234/10,000 (12 %)"
 
 
 def test_plain_lines_have_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     """Log files would be full of escape sequences."""
     progress = busy(paused={"x\x1b[2J": "bell\x07\x9b"})
-    PlainLines(say, SKIPS).show(progress, "stopping")
+    PlainLines(say, WAYS).show(progress, "stopping")
     said = capsys.readouterr().err
     assert said.endswith("stopping\n")
     assert "1,234/10,000 (12 %)" in said
@@ -128,11 +128,11 @@ def test_nothing_kills_a_run_whose_terminal_has_gone(monkeypatch: pytest.MonkeyP
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    for display in (PlainLines(say, SKIPS), LiveLine(SKIPS)):
+    for display in (PlainLines(say, WAYS), LiveLine(WAYS)):
         display.show(busy())
         display.close()
     monkeypatch.setattr(sys, "stderr", None)
-    PlainLines(say, SKIPS).show(busy())
+    PlainLines(say, WAYS).show(busy())
 
 
 def test_the_live_line_is_written_over_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_the_live_line_is_written_over_and_taken_away(monkeypatch: pytest.Monkey
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
-    display = LiveLine(SKIPS)
+    display = LiveLine(WAYS)
     display.show(busy())
     display.show(busy(answered=2_000))
     display.close()
@@ -157,7 +157,7 @@ def test_no_colours_when_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", terminal)
-    display = LiveLine(SKIPS)
+    display = LiveLine(WAYS)
     display.show(busy())
     display.close()
     assert not re.search(r"\x1b\[[\d;]*3\dm", terminal.getvalue())
@@ -261,12 +261,12 @@ def test_a_few_slow_calls_are_no_swing() -> None:
 def test_the_last_calls_are_named_and_no_time_is_guessed() -> None:
     """``1.0 s left`` would stand there for five minutes, and nothing say which rows hang, and until when."""
     tail = {"total": 1_236, "in_flight": 2, "longest": Longest(row=97, seconds=62.0, left=238.0)}
-    first, _ = compose(busy(**tail), Speed(100.0), "", 200, SKIPS)
+    first, _ = compose(busy(**tail), Speed(100.0), "", 200, WAYS)
     assert first.endswith("100 calls/s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
-    first, _ = compose(busy(**tail), Speed(100.0, quiet=45.0), "", 200, SKIPS)
+    first, _ = compose(busy(**tail), Speed(100.0, quiet=45.0), "", 200, WAYS)
     assert first.endswith("(99 %) · no answer for 45 s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
     tail["longest"] = Longest(row=97, seconds=0.5, left=299.5)
-    assert compose(busy(**tail), Speed(100.0), "", 200, SKIPS)[0].endswith("(99 %) · 100 calls/s")
+    assert compose(busy(**tail), Speed(100.0), "", 200, WAYS)[0].endswith("(99 %) · 100 calls/s")
 
 
 def test_a_long_silence_is_told() -> None:

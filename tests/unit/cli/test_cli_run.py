@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from flatout.cli import main
-from flatout.progress.counters import Failure
+from flatout.progress._counters import Failure
 from flatout.store import Item, RunFile
 from flatout.values import Limits
 from flatout.values.secret import Secret
@@ -361,7 +361,7 @@ def test_signals_that_were_ignored_stay_ignored(runner: FakeRunner) -> None:
 def test_a_display_that_fails_does_not_fail_the_run(runner: FakeRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand paid answers would be thrown away for a drawing error."""
     monkeypatch.setenv("FLATOUT_PROGRESS_SECONDS", "0.001")
-    monkeypatch.setattr("flatout.progress.display.how_far", lambda _: 1 / 0)
+    monkeypatch.setattr("flatout.progress._display.how_far", lambda _: 1 / 0)
 
     async def a_while() -> None:
         await asyncio.sleep(0.01)

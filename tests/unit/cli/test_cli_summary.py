@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
-from flatout.progress.counters import Failure, Progress, PromptCacheUse, Spent
+from flatout.progress._counters import Failure, Progress, PromptCacheUse, Spent
 from flatout.runs.job import RunEnd
 from flatout.values.budget import Standing
 from flatout.values.route import Share

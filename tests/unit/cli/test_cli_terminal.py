@@ -17,10 +17,10 @@ import flatout.cli
 from flatout import ConfigError
 from flatout.cli import main
 from flatout.cli import trace as trace_command
-from flatout.cli.progress import SKIPS
+from flatout.cli.progress import WAYS
 from flatout.cli.terminal import fitted, say
-from flatout.progress.counters import Failure, Progress
-from flatout.progress.display import LiveLine, PlainLines
+from flatout.progress._counters import Failure, Progress
+from flatout.progress._display import LiveLine, PlainLines
 from flatout.store import Item, RunFile
 from tests.support.cli_samples import FakeRunner
 
@@ -158,7 +158,7 @@ def test_errors_are_shown_as_text(
     assert_harmless(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("display", [partial(LiveLine, SKIPS), partial(PlainLines, say, SKIPS)])
+@pytest.mark.parametrize("display", [partial(LiveLine, WAYS), partial(PlainLines, say, WAYS)])
 def test_the_live_line_is_harmless(display: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's reason for a pause would write on the terminal while the run goes on."""
     terminal = Terminal()

@@ -9,8 +9,8 @@ import pytest
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
 from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetDown, TargetPaused
 from flatout.journey import Journey
-from flatout.progress.counters import Progress, PromptCacheUse
-from flatout.progress.tally import Tally
+from flatout.progress._counters import Progress, PromptCacheUse
+from flatout.progress._tally import Tally
 from flatout.values import Call, Reply, Result, Usage
 from flatout.values.route import Leg, Share
 

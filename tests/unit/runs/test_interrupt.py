@@ -11,7 +11,7 @@ import pytest
 
 from flatout import ConnectError, Limits
 from flatout.journey import Journey
-from flatout.progress.counters import Longest
+from flatout.progress._counters import Longest
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.under_way import UnderWay

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Limits
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
-from flatout.progress.counters import Failure, Longest, Progress
+from flatout.progress._counters import Failure, Longest, Progress
 from flatout.purse import Purse
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.input.rows import Row

@@ -17,7 +17,7 @@ from flatout.planning.outlook import Outlook, check_priced
 from flatout.planning.size import SampleSize
 from flatout.planning.survey import AT_ONCE, Given, Survey
 from flatout.policies.forecast.strata import Entry
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.runs.runner import FORECAST, Runner
 from flatout.runs.work import Work
 from flatout.values import Result

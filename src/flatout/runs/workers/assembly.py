@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.config.file import Config
 from flatout.config.folders import cache_folder
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.job import RunOptions
 from flatout.store import RunFile

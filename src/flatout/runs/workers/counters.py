@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flatout.progress.counters import Failure, Progress, PromptCacheUse
+from flatout.progress._counters import Failure, Progress, PromptCacheUse
 from flatout.values.route import added
 
 _SUMS = (

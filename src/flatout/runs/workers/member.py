@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flatout.errors import FlatoutError
 from flatout.policies.spending import Reservation
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 
 from .calls import encoded
 from .channel import Channel

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.store.course import Happening, Stretch
 from flatout.text.halves import readable
 

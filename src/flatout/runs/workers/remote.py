@@ -13,7 +13,7 @@ import msgspec
 
 from flatout.errors import BudgetExceeded
 from flatout.policies.spending import Reservation, Shape
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.purse import Purse
 from flatout.store import Item
 from flatout.store.course import Happening, Stretch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatout import errors
 from flatout.errors import BudgetExceeded, FlatoutError
-from flatout.progress.counters import Progress
+from flatout.progress._counters import Progress
 from flatout.purse import Purse
 from flatout.runs.work import Work
 from flatout.store import RunFile

@@ -24,8 +24,8 @@ from flatout.durable.course import recorded
 from flatout.durable.records import item_of
 from flatout.edge.fan_out import fan_out
 from flatout.errors import FlatoutError, StoreError
-from flatout.progress.counters import Progress
-from flatout.progress.tally import Tally
+from flatout.progress._counters import Progress
+from flatout.progress._tally import Tally
 from flatout.runs.asking import ask
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.runs.under_way import UnderWay

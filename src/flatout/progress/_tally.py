@@ -13,7 +13,7 @@ from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
 from flatout.values.route import Share
 
-from .counters import Failure, Progress, PromptCacheUse
+from ._counters import Failure, Progress, PromptCacheUse
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
 _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
@@ -54,7 +54,7 @@ class Tally:
             progress.answered += 1
             progress.cut_off += reply is not None and reply.finish_reason == "length"
             return
-        if may_go_again(result.error):
+        if self._is_held(result.error):
             progress.held += 1
         else:
             progress.failed += 1
@@ -65,6 +65,14 @@ class Tally:
             progress.failures[name] = Failure(1, str(result.error), index + 1, hint)
         else:
             failure.count += 1
+
+    def _is_held(self, error: Exception) -> bool:
+        """Whether a failed row counts as left unfinished."""
+        return may_go_again(error)
+
+    def _count_money(self) -> None:
+        self._progress.cost = self._client.spent
+        self._progress.unpriced = self._client.unpriced
 
     def _share(self, result: Result[Any]) -> None:
         """Count what each target did for a row."""
@@ -82,8 +90,7 @@ class Tally:
         progress = self._progress
         now = asyncio.get_running_loop().time()
         progress.elapsed = now - progress.started
-        progress.cost = self._client.spent
-        progress.unpriced = self._client.unpriced
+        self._count_money()
         progress.searched = self._client.searched()
         states = self._client.status()
         admitted = sum(state.in_flight for state in states)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from flatout.text import figures
 from flatout.text.visible import clean
 
-from .pace import Speed
+from ._pace import Speed
 
 if TYPE_CHECKING:
-    from .counters import Progress
+    from ._counters import Progress
 
 _SEPARATOR = " · "
 _BAR = 24
 _LONG = 5.0  # seconds on the wire after which an attempt is named
+
+
+class Ways(NamedTuple):
+    """What the user can do, in the words of the command or of the library.
+
+    Attributes:
+        skips: skips the search for a limit.
+        resumes: ends a pause.
+    """
+
+    skips: str
+    resumes: str
 
 
 def how_far(progress: Progress) -> str:
@@ -37,6 +51,17 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
     return [*facts, speed.left(left)] if speed.rate and left > 0 else facts
 
 
+def last_facts(progress: Progress) -> list[str]:
+    """How far it came in the end, how long that took, and the rate."""
+    rate = [figures.rate(progress.rate)] if progress.rate is not None and progress.elapsed >= 1.0 else []
+    return [how_far(progress), f"in {figures.duration(progress.elapsed)}", *rate]
+
+
+def at_rest(progress: Progress) -> Progress:
+    """The numbers in the end, without what is going on: other calls of the same client may go on."""
+    return replace(progress, in_flight=0, holds="", paused={})
+
+
 def _longest(progress: Progress) -> list[str]:
     """``row 97 waits 1 min 02 s (timeout in 3 min 58 s)``, if a row waits that long."""
     longest = progress.longest
@@ -46,12 +71,12 @@ def _longest(progress: Progress) -> list[str]:
     return [f"row {figures.count(longest.row)} waits {waits} (timeout in {left})"]
 
 
-def state(progress: Progress, skips: str) -> list[str]:
+def state(progress: Progress, ways: Ways) -> list[str]:
     """The obstacles, the failures, the work in progress and the cost, the most important first.
 
     Args:
         progress: the numbers.
-        skips: how to skip the search for a limit, in words.
+        ways: what the user can do.
     """
     facts = [f"{clean(target)} stopped: {clean(why, 80)}" for target, why in progress.stopped.items()]
     for target, why in progress.down.items():
@@ -71,7 +96,7 @@ def state(progress: Progress, skips: str) -> list[str]:
         most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
         facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
     if progress.holds and not progress.paused and (progress.others_go or not progress.down):
-        facts.append(_held(progress, skips))
+        facts.append(_held(progress, ways))
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
         facts.append(f"{figures.count(progress.retries)} retried{throttled}")
@@ -97,14 +122,14 @@ def _batches(progress: Progress) -> list[str]:
     return [f"{facts}, the oldest {age} old{past}", *short]
 
 
-def compose(progress: Progress, speed: Speed, note: str, width: int, skips: str) -> tuple[str, str]:
+def compose(progress: Progress, speed: Speed, note: str, width: int, ways: Ways) -> tuple[str, str]:
     """The two lines, each at most ``width`` wide. The least important facts are left out first."""
     facts = [how_far(progress), *how_fast(progress, speed)]
     first = _fitted(facts, width)
     if progress.total and len(first) + _BAR + 2 <= width:
         filled = _BAR * min(progress.finished, progress.total) // progress.total
         first = f"{'━' * filled}{'╌' * (_BAR - filled)}  {first}"
-    return first, _fitted([*([note] if note else []), *state(progress, skips)], width)
+    return first, _fitted([*([note] if note else []), *state(progress, ways)], width)
 
 
 def _fitted(facts: list[str], width: int) -> str:
@@ -117,13 +142,13 @@ def _fitted(facts: list[str], width: int) -> str:
     return line if len(line) <= width else f"{line[: max(width - 1, 0)]}…"
 
 
-def _held(progress: Progress, skips: str) -> str:
+def _held(progress: Progress, ways: Ways) -> str:
     from flatout.events import SEARCHED, WAITS
 
     if progress.holds == "paused":
-        return "paused by you; flatout ctl FILE resume goes on"
+        return f"paused by you; {ways.resumes} goes on"
     if progress.holds in progress.searched:
-        return f"{_found(progress) or SEARCHED[progress.holds]} ({skips})"
+        return f"{_found(progress) or SEARCHED[progress.holds]} ({ways.skips} skips this)"
     name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
     return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flatout.text import figures
 
 if TYPE_CHECKING:
-    from .counters import Progress
+    from ._counters import Progress
 
 RECENT = 10.0  # seconds; the shown rate covers them, because the average since the start would hide a slowdown
 _STRETCHES = 6  # stretches of RECENT seconds from which the remaining time is estimated

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Protocol
 
 from flatout.text.visible import visible_lines
 
-from .line import compose, how_far, how_fast, state
-from .pace import Pace
+from ._line import Ways, compose, how_far, how_fast, state
+from ._pace import Pace
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from .counters import Progress
+    from ._counters import Progress
 
 PLAIN_SECONDS = 5.0
 """Seconds between two plain lines."""
 
 _LIVE_SECONDS = 0.125
+
+_SCREEN = Lock()
+"""Held by the live line that the terminal shows: two would overwrite each other."""
 
 
 class Display(Protocol):
@@ -74,19 +77,19 @@ class PlainLines:
 
     Args:
         say: writes a line.
-        skips: as for `state`.
+        ways: what the user can do.
         seconds: the time between two lines.
     """
 
-    def __init__(self, say: Callable[[str], None], skips: str, seconds: float = PLAIN_SECONDS) -> None:
+    def __init__(self, say: Callable[[str], None], ways: Ways, seconds: float = PLAIN_SECONDS) -> None:
         self.seconds = seconds
         self._say = say
-        self._skips = skips
+        self._ways = ways
         self._pace = Pace()
 
     def show(self, progress: Progress, note: str = "") -> None:
         """Write a line."""
-        facts = [how_far(progress), *how_fast(progress, self._pace.look(progress)), *state(progress, self._skips)]
+        facts = [how_far(progress), *how_fast(progress, self._pace.look(progress)), *state(progress, self._ways)]
         self._say(", ".join([*facts, note] if note else facts))
 
     def close(self) -> None:
@@ -97,15 +100,15 @@ class LiveLine:
     """Two lines at the bottom of a terminal, updated in place.
 
     Args:
-        skips: as for `state`.
+        ways: what the user can do.
         over_answers: what the program writes to standard output meanwhile goes above the lines. It must be the same
             terminal.
     """
 
     seconds = _LIVE_SECONDS
 
-    def __init__(self, skips: str, *, over_answers: bool = False) -> None:
-        self._skips = skips
+    def __init__(self, ways: Ways, *, over_answers: bool = False) -> None:
+        self._ways = ways
         self._over_answers = over_answers
         self._pace = Pace()
         self._live: Live | None = None
@@ -120,8 +123,10 @@ class LiveLine:
             if self._closed:
                 return
             live = self._live or self._start()
-            first, second = compose(progress, self._pace.look(progress), note, live.console.width - 1, self._skips)
-            text = Text(visible_lines(f"{first}\n{second}"), no_wrap=True, overflow="ellipsis")
+            if live is None:
+                return
+            first, second = compose(progress, self._pace.look(progress), note, live.console.width - 1, self._ways)
+            text = Text(visible_lines(f"{first}\n{second}".rstrip("\n")), no_wrap=True, overflow="ellipsis")
             text.highlight_regex(r"━+", "cyan")
             text.highlight_regex(r"[\d,]+ failed|[^·\n]+ stopped: [^·\n]+", "red")
             text.highlight_regex(r"[^·\n]+ paused: [^·\n]+", "yellow")
@@ -132,9 +137,16 @@ class LiveLine:
         with self._lock, suppress(OSError, ValueError):
             self._closed = True
             if self._live is not None:
-                self._live.stop()
+                try:
+                    self._live.stop()
+                finally:
+                    self._live = None
+                    _SCREEN.release()
 
-    def _start(self) -> Live:
+    def _start(self) -> Live | None:
+        """Take the screen; None if another live line has it."""
+        if not _SCREEN.acquire(blocking=False):
+            return None
         from rich.console import Console
         from rich.live import Live
 

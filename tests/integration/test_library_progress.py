@@ -1,0 +1,47 @@
+"""A script with ``progress=True`` in a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+SCRIPT = """
+import asyncio, flatout
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+
+transport = SimulatedTransport(ProviderModel(ProviderSettings(latency=0.3)))
+results = flatout.run([str(n) for n in range(20)], "m", base_url="http://sim/v1", config={}, transport=transport,
+                      limits=flatout.Limits(concurrency=10), progress=True)
+print(sum(result.ok for result in results))
+"""
+
+
+def test_a_terminal_shows_the_line_and_keeps_the_last_one() -> None:
+    """The progress would go to the program's output, be torn up, or leave the terminal without a cursor."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdin=slave,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"},
+    )
+    os.close(slave)
+    seen = b""
+    try:
+        while piece := os.read(master, 65_536):
+            seen += piece
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    output, _ = process.communicate(timeout=30)
+    os.close(master)
+    assert process.returncode == 0
+    assert output == b"20\n"
+    shown = seen.decode()
+    assert "20 (0 %)" in shown or "20 (50 %)" in shown
+    assert "in flight" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert re.search(r"\x1b\[2K20/20 \(100 %\) · in [^\x1b]*$", shown)
