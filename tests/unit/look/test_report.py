@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import time
 import tracemalloc
 import zlib
 from collections import Counter
@@ -65,10 +67,9 @@ def test_the_outcome_comes_first(run: Run, place: Path) -> None:
     with RunReader.open(place) as reader:
         summary = reader.summary()
     assert run.headline == f"{summary.answered} of 400 rows answered in 1 min 40 s"
-    assert run.sentences[0] == (
-        "The queue was held by tokens per minute 70 % of the time; a pause that the provider asked for 25 %."
-    )
-    assert run.sentences[2].startswith("Cost: at least $")
+    assert run.sentences[0].startswith("Tokens per minute bound")
+    assert run.sentences[-1].startswith("Cost: at least $")
+    assert "The provider took 1.4" in run.sentences[-2]
     titles = [each.title for each in run.attention]
     assert f"{summary.cut_off} answers cut off at the token limit" in titles
     assert all(each.advice for each in run.attention)
@@ -181,9 +182,29 @@ def test_memory_does_not_grow_with_the_rows(place: Path) -> None:
 
 def test_a_run_file_without_a_course_shows_the_rest(tmp_path: Path) -> None:
     """Nobody could look at a run of an earlier version."""
-    (one,) = gather([written(tmp_path / "a.flatout", rows(50), happenings=[])]).runs
+    (one,) = gather([written(tmp_path / "a.flatout", rows(50, finished_at=time.time() + 60))]).runs
     assert {"answered", "latency", "money"} <= {each.name for each in one.plots}
     assert "requests" not in {each.name for each in one.plots}
+
+
+@pytest.mark.parametrize("version", [2, 5, 6])
+def test_a_run_file_of_an_earlier_version_says_what_it_lacks(tmp_path: Path, version: int) -> None:
+    """A reader would take it for a run that nothing held up."""
+    shutil.copy(Path(__file__).parents[1] / "store/run_files" / f"version-{version}.flatout", tmp_path / "a.flatout")
+    report = gather([tmp_path / "a.flatout"])
+    assert report.runs[0].sentences[1].startswith("An earlier flatout wrote this file")
+    assert columns(report.rows)["state"] == ["answered", "failed"]
+
+
+def test_of_an_agents_run_the_answer_and_the_trace_are_shown(tmp_path: Path) -> None:
+    """A reader would see the trace as a block of JSON, and look for the answer in it."""
+    outcome = {"answer": "sent", "trace": [{"kind": "tool", "name": "look_up", "started": 0.1, "seconds": 0.5}]}
+    item = row(0, Random(1), answer=None, output=json.dumps(outcome).encode())
+    table = gather([written(tmp_path / "a.flatout", [item], attempts=[(0, 1, TARGET, BEGAN, 0.1)] * 2)]).rows
+    assert table is not None
+    (text,) = unpacked(table.texts[0])
+    assert (text["answer"], "output" in text) == ("sent", False)
+    assert [(node["kind"], node["name"]) for node in text["trace"]] == [("tool", "look_up")]
 
 
 def test_an_empty_run_is_a_page(tmp_path: Path) -> None:

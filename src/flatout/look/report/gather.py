@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from flatout._version import __version__
 from flatout.look.course import Course
-from flatout.store import RunInfo, RunReader, Summary
+from flatout.look.facts import Facts, facts_of
+from flatout.store import RunInfo, RunReader
 from flatout.text import figures
 
 from . import pictures, words
@@ -35,14 +36,15 @@ def gather(places: Sequence[str | os.PathLike[str]], *, most: int = MOST_ROWS, n
     Raises:
         StoreError: a run file cannot be read.
     """
+    now = time.time() if now is None else now
     paths = [Path(place) for place in places]
     names = _names(paths)
-    found = [_one(path, name, most, len(paths) == 1) for path, name in zip(paths, names, strict=True)]
+    found = [_one(path, name, most, now, len(paths) == 1) for path, name in zip(paths, names, strict=True)]
     runs = tuple(each.run for each in found)
     several = len(runs) > 1
     return Report(
         title=" and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} others",
-        made_at=time.time() if now is None else now,
+        made_at=now,
         version=__version__,
         runs=runs,
         compared=(*compared(runs), *same_rows(paths, names)) if several else (),
@@ -62,14 +64,14 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(path).removesuffix(".flatout") for path in paths]
 
 
-def _one(path: Path, name: str, most: int, with_rows: bool) -> _Found:
+def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Found:
     with RunReader.open(path) as reader:
-        info, summary, course = reader.info(), reader.summary(), Course()
+        info, facts, course = reader.info(), facts_of(reader), Course()
         course.refresh(reader)
-        clock = Clock.of(course.whole(), info.created_at, summary.last_finished_at or info.created_at)
+        clock = Clock.of(course.whole(), info.created_at, facts.last_finished_at or info.created_at)
         variants = names_of(info.job)
         tally, agreement = Tally(clock), Agreement(variants)
-        table = Table(reader, summary.answered, summary.failed + summary.unsent, variants, most) if with_rows else None
+        table = Table(reader, facts.answered, facts.failed + facts.unsent, variants, most) if with_rows else None
         damaged: list[int] = []
         for item in reader.items(damaged=damaged.append):
             variant = item.index % len(variants) if variants else None
@@ -78,71 +80,61 @@ def _one(path: Path, name: str, most: int, with_rows: bool) -> _Found:
                 agreement.add(item.index // len(variants), variant, item)
             if table is not None:
                 table.add(item)
-        run = _run(reader, name, info, summary, course, clock, tally, agreement, len(damaged))
+        course_plots = timeline(course, clock)
+        needs = words.attention(facts, tally, len(damaged))
+        run = Run(
+            name=name,
+            state=facts.state,
+            headline=words.headline(facts, clock.length),
+            sentences=(
+                *words.sentences(facts, course, tally, now),
+                *(() if needs else ("Nothing needs attention.",)),
+            ),
+            attention=needs,
+            facts=_facts(info, facts),
+            plots=(*course_plots, *pictures.plots(tally, clock, has_course=bool(course_plots))),
+            bars=pictures.bars(tally),
+            cells=(
+                *pictures.percentiles(tally),
+                *pictures.groups(tally.groups, "By model and sample" if variants else "By model"),
+                *agreement.tables(),
+            ),
+            figures=_figures(facts, clock, tally),
+        )
         return _Found(run, table.rows() if table is not None else None)
 
 
-def _run(
-    reader: RunReader,
-    name: str,
-    info: RunInfo,
-    summary: Summary,
-    course: Course,
-    clock: Clock,
-    tally: Tally,
-    agreement: Agreement,
-    damaged: int,
-) -> Run:
-    state = words.state_of(info, held=reader.holder() is not None)
-    needs = words.attention(reader, summary, tally, damaged)
-    course_plots = timeline(course, clock)
-    by_group = "By model and sample" if agreement.names else "By model"
-    return Run(
-        name=name,
-        state=state,
-        headline=words.headline(info, summary, clock.length),
-        sentences=(
-            *words.sentences(info, summary, state, course, tally),
-            *(() if needs else ("Nothing needs attention.",)),
-        ),
-        attention=needs,
-        facts=_facts(info, summary),
-        plots=(*course_plots, *pictures.plots(tally, clock, has_course=bool(course_plots))),
-        bars=pictures.bars(tally),
-        cells=(*pictures.percentiles(tally), *pictures.groups(tally.groups, by_group), *agreement.tables()),
-        figures=_figures(summary, clock, tally),
-    )
-
-
-def _facts(info: RunInfo, summary: Summary) -> tuple[tuple[str, str], ...]:
+def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
     def at(seconds: float | None) -> str:
         return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
 
-    tokens = "" if summary.input_tokens is None else f"{summary.input_tokens:,} in, {summary.output_tokens or 0:,} out"
-    if tokens and summary.unknown_tokens:
-        tokens += f", and those of {figures.counted(summary.unknown_tokens, 'row')} unknown"
-    facts = [
+    tokens = "" if facts.input_tokens is None else f"{facts.input_tokens:,} in, {facts.output_tokens or 0:,} out"
+    if tokens and facts.unknown_tokens:
+        tokens += f", and those of {figures.counted(facts.unknown_tokens, 'row')} unknown"
+    told = [
         ("began", at(info.created_at)),
-        ("last row", at(summary.last_finished_at)),
+        ("last row", at(facts.last_finished_at)),
         ("model", str(info.job.get("model") or ", ".join(map(str, info.job.get("models") or ())))[:200]),
+        ("lane", facts.lane if facts.lane not in (None, "live") else ""),
         ("tokens", tokens),
+        ("budget", facts.budget.budget if facts.budget is not None else ""),
         ("command", (info.command or "")[:2_000]),
     ]
-    return tuple((label, text) for label, text in facts if text)
+    return tuple((label, text) for label, text in told if text)
 
 
-def _figures(summary: Summary, clock: Clock, tally: Tally) -> dict[str, float | None]:
+def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None]:
     return {
-        "answered": summary.answered,
-        "failed": summary.failed + summary.unsent,
-        "cut off": summary.cut_off,
+        "answered": facts.answered,
+        "failed": facts.failed + facts.unsent,
+        "cut off": facts.cut_off,
         "seconds": round(clock.length, 3),
-        "rows a second": round(summary.finished / clock.length, 4),
+        "rows a second": round((facts.finished + facts.unsent) / clock.length, 4),
         "median seconds of the provider": tally.provider.quantile(0.5),
         "95 % of them within": tally.provider.quantile(0.95),
         "median seconds, queueing included": tally.seconds.quantile(0.5),
-        "input tokens": summary.input_tokens,
-        "output tokens": summary.output_tokens,
+        "input tokens": facts.input_tokens,
+        "output tokens": facts.output_tokens,
         "median characters of an answer": tally.lengths.quantile(0.5),
-        "US dollars": summary.cost,
+        "US dollars": facts.cost,
     }

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from flatout.runs.story.node import Node
+from flatout.runs.story.agent import trace_of
+from flatout.runs.story.node import Node, as_text
 from flatout.runs.story.tree import trace
 from flatout.store import History, Item, RunReader, histories
 from flatout.text.halves import to_json
@@ -163,15 +164,24 @@ def _rounded(seconds: float | None) -> float | None:
 
 def _texts(history: History, item: Item, most: int, *, live: bool, now: float) -> dict[str, Any]:
     """What is seen when a row is opened. Names are short: they stand there for every row."""
+    answer, output = _said(item)
     found: dict[str, Any] = {
         "prompt": _prompt(item, most),
-        "answer": excerpted(item.answer, most),
-        "output": excerpted(item.output.decode(errors="replace"), most) if item.output is not None else None,
+        "answer": excerpted(answer, most),
+        "output": excerpted(output, most),
         "message": excerpted(item.error_message, min(most, 1_000)),
         "waits": {cause[:_ID]: float(f"{seconds:.3g}") for cause, seconds in list(waits_of(item).items())[:20]},
         "trace": _trace(history, item, live=live, now=now),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _said(item: Item) -> tuple[str | None, str | None]:
+    """The answer as text and as data. Of an agent's run, its answer alone: its trace is shown as what happened."""
+    output = item.output.decode(errors="replace") if item.output is not None else None
+    if item.output is None or not _is_agents(item) or (agent := trace_of(item.output)) is None:
+        return item.answer, None if output == item.answer else output
+    return (as_text(agent.answer) if agent.answer is not None else item.answer), None
 
 
 def excerpted(text: str | None, most: int) -> str | None:
@@ -202,10 +212,15 @@ def _prompt(item: Item, most: int) -> str | None:
 def _trace(history: History, item: Item, *, live: bool, now: float) -> list[Any]:
     """The events of a row, if there is more to tell than one attempt that was answered."""
     plain = item.attempts <= 1 and item.state == "answered" and len(history.attempts) <= 1
-    if plain and not (history.journal or item.trail or item.tool_calls):
+    if plain and not (history.journal or item.trail or item.tool_calls or _is_agents(item)):
         return []
     nodes = trace(history, live=live, now=now).children
     return [msgspec.to_builtins(node) for node in nodes if not _is_known(node)]
+
+
+def _is_agents(item: Item) -> bool:
+    """Whether an output may be an agent's outcome: most are not, and need not be decoded to be told."""
+    return item.output is not None and b'"trace"' in item.output
 
 
 def _is_known(node: Node) -> bool:

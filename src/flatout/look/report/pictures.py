@@ -40,7 +40,8 @@ def plots(tally: Tally, clock: Clock, *, has_course: bool) -> tuple[Plot, ...]:
         ),
         _histogram("lengths", "Length of the answers", "characters", {"answers": tally.lengths}),
     ]
-    return tuple(plot for plot in found if any(any(series.values) for series in plot.series))
+    told = [plot for plot in found if len(plot.x) > 1]  # what was over within a slot has no course
+    return tuple(plot for plot in told if any(any(series.values) for series in plot.series))
 
 
 def _answered(tally: Tally, clock: Clock) -> Plot:

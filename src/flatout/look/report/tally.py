@@ -82,7 +82,8 @@ class Tally:
     def _answered(self, item: Item, slot: int) -> None:
         self.answered_over_time[slot] += 1
         self.repaired += item.repaired
-        self.lengths.add(len(item.answer or "") or 0.5)
+        if said := item.answer or item.output:
+            self.lengths.add(len(said))
         if not is_cached(item):
             if item.seconds is not None:
                 self.seconds.add(item.seconds)

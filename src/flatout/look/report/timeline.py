@@ -23,7 +23,7 @@ Figure = Callable[[Stretch], float]
 def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
     """The plots of a run's course; none if it has none."""
     whole = course.whole()
-    if not whole:
+    if not whole or clock.slots < 2:
         return ()
     bands, marks = _bands(course.happenings, clock), _marks(course.happenings, clock)
     plots = (

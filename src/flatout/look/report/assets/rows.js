@@ -89,7 +89,7 @@ function rowsOf(rows) {
     choose.append(option);
   }
   for (const name of rows.shown) {
-    const button = element("button", "", HEADS[name]), head = element("th", "", button);
+    const button = element("button", "", HEADS[name]), head = element("th", rows.columns[name].some((value) => typeof value === "number") ? "number" : "", button);
     button.type = "button";
     button.onclick = () => {
       rows.order = { by: name, down: rows.order.by === name ? !rows.order.down : typeof rows.columns[name].find((value) => value !== null) === "number" && name !== "row" };
@@ -184,7 +184,7 @@ function traceOf(nodes) {
   const list = element("ul", "trace");
   for (const node of nodes) {
     const figures = [seconds(node.seconds), node.outcome, node.target, node.output_tokens ? `${count(node.output_tokens)} tokens out` : "", dollars(node.cost)].filter(Boolean).join(" · ");
-    const item = element("li", "", foreign("b", "", `${node.kind} ${node.name || ""}`), " ", foreign("span", "note", figures));
+    const item = element("li", "", foreign("b", "", `${node.kind} ${node.kind === "wait" ? node.name.replaceAll("_", " ") : node.name || ""}`), " ", foreign("span", "note", figures));
     if (node.detail) item.append(foreign("div", "", node.detail));
     if (node.children && node.children.length) item.append(traceOf(node.children));
     list.append(item);

@@ -42,10 +42,10 @@ function short(value) {
   return value === 0 ? "0" : String(Number(value.toPrecision(3)));
 }
 
-/** Seconds: `85 ms`, `2.1 s`, `4 min 05 s`. */
+/** Seconds: `0.21 ms`, `85.2 ms`, `2.1 s`, `4 min 05 s`. */
 function seconds(value) {
   if (value === null || value === undefined) return "";
-  if (value < 0.1) return `${Math.round(value * 1000)} ms`;
+  if (value < 0.1) return `${short(value * 1000)} ms`;
   return value < 60 ? `${short(value)} s` : clock(value);
 }
 
