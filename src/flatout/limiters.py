@@ -7,12 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from .config.folders import cache_folder
 from .config.settings import Settings
 from .events import Events
 from .layers.limit import Limit
 from .policies.failures.health import TargetHealth
+from .policies.pacing.ahead import MINUTE
 from .policies.pacing.pacer import Pacer
 from .policies.pacing.tokens import Estimator
 from .store.memory import Learnt, Memory
@@ -22,6 +24,18 @@ from .values import Limits, Target
 
 Key = tuple[str, str]
 """What limits belong to; see `Target.limited`."""
+
+
+class Speed(NamedTuple):
+    """How many requests a target accepts.
+
+    Attributes:
+        per_second: None if nobody knows.
+        source: who says so, in words.
+    """
+
+    per_second: float | None
+    source: str
 
 
 class Limiter:
@@ -59,19 +73,32 @@ class Limiter:
         tried = pacer.depths()[1] > 0.0
         return self._anew(now, learnt=self.learnt()) if later and tried else pacer
 
-    def learnt(self) -> Learnt | None:
-        """The knowledge about the target to keep for the next run; None if nothing was learnt."""
+    def found(self) -> float | None:
+        """Requests per second that the target was found to accept; None if it tells its limits, or none was met."""
         pacer = self.limit.pacer
         search = pacer.search if pacer is not None else None
-        rate = search.rate if search is not None and search.found else None
+        return search.rate if search is not None and search.found else None
+
+    def told(self) -> float | None:
+        """Requests per second that the target says it allows, where the user gave no limit; None if it does not say."""
+        pacer = self.limit.pacer
+        if pacer is None or pacer.search is not None or (rpm := pacer.found().get("rpm")) is None:
+            return None
+        return rpm / MINUTE
+
+    def learnt(self) -> Learnt | None:
+        """The knowledge about the target to keep for the next run; None if nothing was learnt."""
+        pacer, rate = self.limit.pacer, self.found()
         even = pacer is not None and pacer.even
         depths, owes = pacer.depths() if pacer is not None else ({}, 0.0)
         weights, seen = self.estimator.learnt
-        if rate is None and not (even or depths or seen):
+        told = self.told()
+        if rate is None and told is None and not (even or depths or seen):
             return None
         return Learnt(
             at=time.time(),
             rate=rate,
+            told=told,
             even=even,
             depths=depths,
             owes=owes,
@@ -118,6 +145,18 @@ class Limiters:
         name = self._given(target).shared
         shared = None if name is None else SharedLimits(name, key, cache_folder() / "limits")
         self._found[target.limited] = learnt, shared
+
+    def speed(self, target: Target) -> Speed:
+        """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk."""
+        if (rpm := self._given(target).rpm) is not None:
+            return Speed(rpm / MINUTE, "as its limit says")
+        limiter = self._made.get(target.limited)
+        if limiter is not None and (rate := limiter.told() or limiter.found()) is not None:
+            return Speed(rate, "as this run has learnt")
+        learnt = self._memory.recall(target.limited[1]) if self._memory is not None else None
+        if learnt is not None and (rate := learnt.told or learnt.rate) is not None:
+            return Speed(rate, "as an earlier run has learnt")
+        return Speed(None, "")
 
     def of(self, target: Target) -> Limiter:
         """The one limiter of a target, or of the group that it shares its limits with, after `find`."""

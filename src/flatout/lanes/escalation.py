@@ -62,6 +62,16 @@ class Choice(Struct, frozen=True):
     reason: str
 
 
+def at_rate(per_second: float | None, source: str) -> str:
+    """In words, how many rows the live lane answers, and who says so.
+
+    Args:
+        per_second: None if nobody knows.
+        source: such as "as an earlier run has learnt".
+    """
+    return f"at {60 * (per_second or FIRST_RATE):,.0f} rows a minute, {source or 'assumed because no limit is known'}"
+
+
 def live_seconds(rows: int, per_second: float | None) -> float:
     """The time that rows need in the live lane.
 
@@ -95,7 +105,9 @@ def choose(ways: Sequence[Way], left: float) -> Choice:
         return Choice(None, "there is no lane")
     fastest = min(ways, key=lambda way: way.seconds)
     return Choice(
-        None, f"no lane is in time: {fastest.lane} needs {spoken(fastest.seconds)}, and {spoken(left)} are left"
+        None,
+        f"no lane is in time: {fastest.lane} needs {spoken(fastest.seconds)} ({fastest.why}), "
+        f"and {spoken(left)} are left",
     )
 
 

@@ -6,7 +6,7 @@ from flatout.engine import Engine
 from flatout.errors import ConfigError
 from flatout.store import RunFile
 
-from .escalation import Way, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
+from .escalation import Way, at_rate, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
 from .offers import Lane, Wanted, lanes_of
 from .past import batch_seconds, recalled
 
@@ -42,13 +42,14 @@ def ways(engine: Engine, model: str | None, rows: int) -> list[Way]:
     if name is None or engine.targets.is_local(name) or engine.targets.routes.find(name) is not None:
         return [Way("live", 0.0, 1.0, "it is the only lane")]
     target = engine.targets.target(name)
-    rpm = engine.targets.limits_of(target).rpm
-    rate = None if rpm is None else rpm / 60
-    found = [Way("live", live_seconds(rows, rate), 1.0, "it is the fastest lane")]
+    rate, source = engine.stack.limiters.speed(target)
+    spoken_rate = at_rate(rate, source)
+    found = [Way("live", live_seconds(rows, rate), 1.0, f"it is the fastest lane, {spoken_rate}")]
     if "flex" in lanes_of(target):
         seconds = flex_seconds(rows, rate)
         share = engine.stack.prices.share(target, target.endpoint.flex)
-        found.append(Way("flex", seconds, share, "rows that find no room there have time to be asked live"))
+        why = f"rows that find no room there have time to be asked live, {spoken_rate}"
+        found.append(Way("flex", seconds, share, why))
     if "batch" in lanes_of(target):
         seconds, why = batch_seconds(recalled(), target.name, rows)
         found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
@@ -76,9 +77,10 @@ def lane_for(wanted: Wanted, lanes: list[Way], left: float, *, whole: float, beg
         if not stays(first, ahead, left):
             what, them = ("batches", "them") if first == "batch" else ("flex", "it")
             need = spoken(leaves_at(first, ahead))
+            live = ", ".join(way.why for way in lanes if way.lane == "live")
             raise ConfigError(
-                f"--within is too short for {what}: rows must leave {them} {need} before the end, to be asked live, "
-                f"and {spoken(left)} are left; take --lane live, or give more time"
+                f"--within is too short for {what}: rows must leave {them} {need} before the end, to be asked live "
+                f"({live}), and {spoken(left)} are left; take --lane live, or give more time"
             )
         return first, ""
     choice = choose(lanes, left)

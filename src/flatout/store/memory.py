@@ -37,6 +37,7 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         at: when, in seconds since the epoch.
         rate: requests per second that the target accepted; None if it tells its limits, or if no limit was met.
+        told: requests per second that the target says it allows; None if it does not say.
         even: whether it refused requests that were sent ahead of known limits.
         depths: seconds of each of these limits that it accepted ahead.
         owes: seconds from `at` on until all that was sent is earned.
@@ -47,6 +48,7 @@ class Learnt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     at: float
     rate: Rate | None = None
+    told: Rate | None = None
     even: bool = False
     depths: dict[str, Seconds] = {}
     owes: Annotated[float, Meta(ge=0.0)] = 0.0

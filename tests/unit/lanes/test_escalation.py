@@ -43,7 +43,9 @@ def test_the_reason_is_said() -> None:
     assert choose(ALL, DAY).reason == (
         "batch costs half of the live price; the last 8 batches took up to 4 h, and 1 d are left"
     )
-    assert choose(ALL, MINUTE).reason == "no lane is in time: live needs 10 min, and 1 min are left"
+    assert choose(ALL, MINUTE).reason == (
+        "no lane is in time: live needs 10 min (1,000 rows take so long), and 1 min are left"
+    )
     assert choose([LIVE], DAY).reason.startswith("live costs the live price; ")
     assert choose([Way("batch", 1.0, 0.8, "why")], DAY).reason.startswith("batch costs 80% of the live price; ")
 

@@ -509,7 +509,7 @@ def test_rows_in_batches_are_not_asked_live(job: Job) -> None:
         ({"lane": "live", "within": DAY}, "--within chooses between lanes"),
         ({"lane": "auto"}, "--lane auto needs the time that the run has"),
         ({"within": 300.0}, "--within is too short for batches: rows must leave them 18 min before the end"),
-        ({"lane": "auto", "within": 60.0}, "no lane is in time: live needs 4 min, and 1 min are left"),
+        ({"lane": "auto", "within": 60.0}, "no lane is in time: live needs 4 min (it is the fastest lane, at 60"),
         ({"params": {"service_tier": "flex"}}, "leave service_tier=flex out"),
         ({"model": "local"}, "the embedded model has no batch lane"),
     ],
