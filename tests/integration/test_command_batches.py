@@ -6,6 +6,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from flatout.testing import BatchSettings
 from tests.support.command_samples import check_answers, flatout, provider, questions
 
@@ -22,7 +24,9 @@ def test_a_line_of_cron(tmp_path: Path) -> None:
         assert first.code == UNDER_WAY
         assert "1 batch with 20 rows" in first.err
         facts = json.loads(flatout("status", "out.jsonl", "--json", folder=tmp_path).out)
-        assert facts["batches"] == {"open": 1, "rows": 20, "all": 1}
+        assert 0 <= time.time() - facts["batches"].pop("oldest") < 3_600
+        nothing_paid = {"cost": 0.0, "saved": 0.0, "unknown_costs": 0}  # there is no answer yet
+        assert facts["batches"] == {"open": 1, "rows": 20, "all": 1, **nothing_paid}
         assert "at the provider for" in flatout("batch", "ls", folder=tmp_path).out
         (tmp_path / "elsewhere").mkdir()
         assert str(tmp_path / "out.jsonl.flatout") in flatout("batch", "ls", folder=tmp_path / "elsewhere").out
@@ -34,6 +38,10 @@ def test_a_line_of_cron(tmp_path: Path) -> None:
             codes.append(flatout(*command, folder=tmp_path).code)
         assert codes[-1] == 0
         assert server.stats()["duplicates"] == 0
+        collected = json.loads(flatout("status", "out.jsonl", "--json", folder=tmp_path).out)["batches"]
+        assert collected["open"] == 0
+        assert collected["oldest"] is None
+        assert collected["saved"] == pytest.approx(collected["cost"]) != 0.0  # half the price
     check_answers(tmp_path / "out.jsonl", 20)
 
 
