@@ -159,6 +159,20 @@ class Purse:
         if self._lender is not None:
             self._shared_left = await asyncio.to_thread(self._lender.left)
 
+    def change(self, usd: float) -> None:
+        """Raise or lower the amount. What is spent stays spent: nothing more is sent if less is left than it may cost.
+
+        Raises:
+            ConfigError: there is no budget, or processes share it.
+        """
+        if self.budget is None:
+            raise ConfigError("the run has no budget that could be changed: it begins with --budget")
+        if self.budget.shared is not None:
+            raise ConfigError(f"processes share the budget of {self.budget}: change it with flatout budget set")
+        self.budget = Allowed(usd)
+        self._funds.amount, self._funds.over = self.budget.usd, self.budget.over
+        self._settled.set()  # what waits for money looks again
+
     def loan(self, before: float) -> Debt | None:
         """What a run file notes of this process' loan, in case it is killed; None if the money is its own.
 

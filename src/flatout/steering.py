@@ -91,13 +91,18 @@ class Steering(Overview):
             ConfigError: as for `set_limits`.
         """
         self._engine.bind()
-        self._apply(change)
+        self.apply(change)
         events, loop = self._engine.events, self._engine.loop
         assert loop is not None
         if events:
             events.emit(Steered(at=loop.time(), what=change.in_words(), by=by, target=change.target))
 
-    def _apply(self, change: Change) -> None:
+    def apply(self, change: Change) -> None:
+        """Make a change that is recorded elsewhere, or need not be.
+
+        Raises:
+            ConfigError: as for `set_limits`.
+        """
         engine = self._engine
         limiters = engine.stack.limiters
         if change.target is not None and change.target not in limiters.limits:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import batch, budget, cache, inspect, local, plan, report, run, simulate, trace, trust
+from . import batch, budget, cache, ctl, inspect, local, plan, report, run, simulate, trace, trust
 from .asked import taking
 from .terminal import show
 
@@ -64,6 +64,7 @@ def command() -> Any:
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
     app.command("trace", epilog=trace.EPILOG)(trace.trace)
     app.command("report", epilog=report.EPILOG)(report.report)
+    app.command("ctl", epilog=ctl.EPILOG)(ctl.ctl)
     app.command("trust", epilog=trust.EPILOG)(trust.trust)
     app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
     kept = typer.Typer(help=cache.HELP, no_args_is_help=True, rich_markup_mode="rich")

@@ -88,9 +88,10 @@ class _Stopping:
 
     def note(self) -> str:
         """The live line's note about stopping."""
-        if not self._asked:
+        asked = max(self._asked, getattr(self._runner, "stops", 0))  # or flatout ctl has stopped it
+        if not asked:
             return ""
-        return "stopping: waits for calls in flight; Ctrl-C again drops them" if self._asked == 1 else "stopping"
+        return "stopping: waits for calls in flight; Ctrl-C again drops them" if asked == 1 else "stopping"
 
     def _stop(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP and self._asked:

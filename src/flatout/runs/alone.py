@@ -13,6 +13,7 @@ from flatout.durable.run import keep
 from flatout.edge.fan_out import fan_out
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
+from flatout.steering import Change
 from flatout.values import Result
 
 from .asking import ask
@@ -87,9 +88,13 @@ class Alone:
             self.refresh()
             self._tally.leave()
 
-    def stop(self) -> None:
+    def stop(self, *, drain: bool = False) -> None:
         """Stop: see `UnderWay.stop`."""
-        self._under_way.stop()
+        self._under_way.stop(drain=drain)
+
+    def steer(self, change: Change, by: str) -> None:
+        """Make a change. The course of the run records it."""
+        self._client.steer(change, by)
 
     def refresh(self) -> None:
         """Bring the live counters up to date."""

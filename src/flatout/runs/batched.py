@@ -21,6 +21,7 @@ from flatout.lanes.past import learnt_of, recalled
 from flatout.policies.failures.decision import advice
 from flatout.progress._counters import Batches, Failure, Progress
 from flatout.progress._tally import Tally
+from flatout.steering import Change
 from flatout.values import Result
 
 from .alone import exporting_to
@@ -149,6 +150,16 @@ class Batched:
         finally:
             self._tally.leave()
 
+    def steer(self, change: Change, by: str) -> None:
+        """Refuse a change: it would have no effect.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "the run's rows are in batches, which the provider asks at its own pace: only status, stop and drain apply"
+        )
+
     def _rounds_of(self, pending: Pending) -> Rounds:
         async def walk(first: bool) -> None:
             await self._walk(pending, first=first)
@@ -182,7 +193,7 @@ class Batched:
         await self._commit()
         self.lane.money.save()
 
-    def stop(self) -> None:
+    def stop(self, *, drain: bool = False) -> None:
         """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
         self._stops += 1
         self.lane.stop()

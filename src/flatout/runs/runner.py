@@ -19,9 +19,14 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from flatout.client import Client
+from flatout.control.place import places
+from flatout.control.server import served
 from flatout.durable.run import AHEAD_WHOLE, Stored
+from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
+from flatout.steering import Change
 from flatout.store import RunFile, RunState
+from flatout.store.course import Happening
 from flatout.tasks.closing import close_all
 
 from .alone import Alone, Heard
@@ -33,6 +38,7 @@ from .job import BUDGET, LANE, RunEnd, RunOptions
 from .opened import Opened
 from .output.claim import OUTPUTS
 from .output.export import OwnRow, export
+from .steered import Steered
 from .work import Work, own_rows
 
 if TYPE_CHECKING:
@@ -59,6 +65,9 @@ class Runner(Opened):
         make_client: makes the client. `prepare` calls it first, so a missing key is found before the input is read.
         warn: receives problems beside the run, such as a collector that accepts no data.
         made_with: what ``make_client`` makes it with, for the clients of several workers.
+
+    Attributes:
+        stops: how often the run was told to stop.
     """
 
     def __init__(
@@ -71,7 +80,7 @@ class Runner(Opened):
         super().__init__(options, make_client)
         self._made_with = made_with
         self._warn = warn
-        self._stops = 0
+        self.stops = 0
         self._asks: Alone | Team | Batched | None = None
         self._forecast: Any = None
         self._began = False  # whether the time that the run has began with an earlier command
@@ -114,10 +123,13 @@ class Runner(Opened):
         assert self._client is not None
         assert self._store is not None
         store = self._store
-        self.progress.started = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self.progress.started = loop.time()
+        steered = Steered(self, str(self.run_file), loop.time)
         try:
             try:
-                await self._ask_all(self._client, store)
+                async with served(partial(places, self.run_file), steered):
+                    await self._ask_all(self._client, store)
                 await self._client.purse.look()
                 self.refresh()
                 store.set_fact(BUDGET, self.progress.budget)
@@ -177,7 +189,7 @@ class Runner(Opened):
                 return
         if not await batched.ask_all(self._pending, leave_at):
             return
-        while not self._stops and self._left() != 0:
+        while not self.stops and self._left() != 0:
             alone = self._asks = self._alone(client, store, self._flex(client, lanes, until))
             await alone.ask(batched.lane.free(self._pending(False)), closes=False)
             if not batched.lane.open_batches:
@@ -276,17 +288,34 @@ class Runner(Opened):
             self._asks.refresh()
             self.progress.budget = self._client.purse.standing()
 
-    def stop(self) -> None:
+    def stop(self, *, drain: bool = False) -> None:
         """Stop the run. Call it in the event loop.
 
         Attempts in flight may finish, but no new one starts. After 30 s, or at the second call, everything in flight is
         cancelled. Rows without an answer are left for the next run.
+
+        Args:
+            drain: let the attempts in flight take as long as they do.
         """
-        self._stops += 1
+        self.stops += 1
         if self._pipe is not None:
             self._pipe.close()
         if self._asks is not None:
-            self._asks.stop()
+            self._asks.stop(drain=drain)
+
+    def steer(self, change: Change, by: str) -> None:
+        """Change limits, pause or resume; see `flatout.Client.steer`.
+
+        Raises:
+            ConfigError: the change is wrong, or has no effect on this run.
+        """
+        if self._asks is None:
+            raise ConfigError("the run has not begun to ask: try again in a moment")
+        self._asks.steer(change, by)
+
+    def note(self, what: str, by: str) -> None:
+        """Write down that somebody did something."""
+        self.store.note_happening(Happening(at=time.time(), kind="change", what=what, by=by))
 
     def _own_rows(self) -> Iterator[OwnRow]:
         """The input's rows, read once more for a run file that does not hold them."""
@@ -310,7 +339,7 @@ class Runner(Opened):
         finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
-            if self._stops:
+            if self.stops:
                 return
             if finished.must_read:
                 await finished.read_ahead()
@@ -325,7 +354,7 @@ class Runner(Opened):
             yield self._work(index, row)
         if revision is not None:
             await revision.write()
-        if self._pipe is not None and not self._stops:
+        if self._pipe is not None and not self.stops:
             self.progress.total = index + 1
             self._store.set_total(index + 1)
             if self.options.limit is None:
@@ -350,7 +379,7 @@ class Runner(Opened):
         assert self._input is not None
         assert self._store is not None
         left = self._left()
-        interrupted = self._stops > 0 and left != 0
+        interrupted = self.stops > 0 and left != 0
         waits = left is not None and left > self.progress.held  # rows without money are not waited for
         under_way = self.progress.batches.open > 0 or (self.options.detach and waits)
         if not (interrupted or under_way) or self.options.passes:  # rows from a pipe cannot be read again

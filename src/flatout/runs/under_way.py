@@ -44,12 +44,17 @@ class UnderWay:
         since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
         return None if until is None else Longest(index + 1, now - since, until - now)
 
-    def stop(self) -> None:
-        """Let attempts in flight finish, and cancel the rest; after 30 s, or at the second call, cancel everything."""
+    def stop(self, *, drain: bool = False) -> None:
+        """Let attempts in flight finish, and cancel the rest; after 30 s, or at the second call, cancel everything.
+
+        Args:
+            drain: let the attempts in flight take as long as they do.
+        """
         self.stops += 1
         if self.stops == 1:
             self._drop_waiting()
-            asyncio.get_running_loop().call_later(GRACE, self.stop)
+            if not drain:
+                asyncio.get_running_loop().call_later(GRACE, self.stop)
             return
         for task in self._calls:
             task.cancel()

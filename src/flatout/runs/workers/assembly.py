@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.config.file import Config
 from flatout.config.folders import cache_folder
+from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.job import RunOptions
+from flatout.steering import Change
 from flatout.store import RunFile
 from flatout.store.shared import forget
 from flatout.values import Limits
@@ -94,7 +96,26 @@ def team_for(
         metrics=options.metrics,
         heard=heard,
         leave=partial(forget, name, cache_folder() / "limits"),
+        divides=slots is not None,
+        steered=partial(_steered, client, options.model),
     )
+
+
+def _steered(client: Client, model: str | None, change: Change) -> int:
+    """Let the parent's client, which makes no calls, follow a change. Returns how many rows may be under way now.
+
+    Raises:
+        ConfigError: a limit is not a number above 0, or the run has no such target.
+    """
+    engine = client.engine
+    known = {target.limited[0] for target in engine.targets_of(model)}
+    if change.target is not None and change.target not in known:
+        raise ConfigError(f"no target is named {change.target!r}; in use: {' and '.join(sorted(known))}")
+    if change.limits:
+        engine.targets.change(change.limits, change.target)
+    if change.deadline is not None:
+        engine.stack.deadline.seconds = change.deadline
+    return client.window
 
 
 def _own_slots(made_with: ClientOptions, config: Config) -> int | None:

@@ -68,3 +68,8 @@ def _failures(all_failures: Iterable[dict[str, Failure]]) -> dict[str, Failure]:
             earlier = known if known is not None and (known.row or 0) <= (failure.row or 0) else failure
             total[name] = Failure(count, earlier.example, earlier.row, earlier.advice)
     return total
+
+
+def parts(whole: int, most: int) -> list[int]:
+    """The parts of a number for so many workers, each at least 1."""
+    return [max(1, whole // most + (number < whole % most)) for number in range(most)]

@@ -128,6 +128,11 @@ class Member:
         self.order.calls.append((work.index, encoded(work.call)))
         self.rows[work.index] = given
 
+    def widen(self, window: int) -> None:
+        """Change how many rows it has under way at once."""
+        self._room = window + AHEAD
+        self.order.window = window
+
     def dismiss(self) -> None:
         """Tell it that no more rows come."""
         if not self.dismissed:

@@ -12,7 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flatout import errors
+from flatout.errors import FlatoutError
 from flatout.progress._counters import Progress
+from flatout.steering import Change
 from flatout.store.course import Happening, Stretch
 from flatout.text.halves import readable
 
@@ -32,6 +35,9 @@ class Order(Struct, array_like=True, omit_defaults=True):
         refused: the tickets of those that it has no room for, and why.
         stops: how often the run was told to stop.
         last: whether no more rows will come.
+        changes: what a person changes while the run goes.
+        window: the most rows under way at once from now on; 0 leaves that.
+        drains: whether a run that stops waits for its attempts in flight, however long they take.
     """
 
     outset: Outset | None = None
@@ -41,6 +47,9 @@ class Order(Struct, array_like=True, omit_defaults=True):
     refused: list[tuple[int, str]] = []
     stops: int = 0
     last: bool = False
+    changes: list[Change] = []
+    window: int = 0
+    drains: bool = False
 
 
 Note = tuple[int, int, str, float, float | None, str | None, str | None]
@@ -87,6 +96,12 @@ class Report(Struct, array_like=True, omit_defaults=True):
     metrics: bytes = b""
     stretches: list[Stretch] = []
     happenings: list[Happening] = []
+
+
+def fault(name: str, message: str) -> FlatoutError:
+    """The error that ended a worker, from its class and message."""
+    kind = getattr(errors, name, None)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, FlatoutError) else FlatoutError(message)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from flatout import errors
+from msgspec.structs import replace
+
 from flatout.errors import BudgetExceeded, FlatoutError
 from flatout.progress._counters import Progress
 from flatout.purse import Purse
 from flatout.runs.work import Work
+from flatout.steering import Change
 from flatout.store import RunFile
+from flatout.store.course import Happening
 from flatout.tasks.closing import reading
 
-from .counters import add_up, over
+from .counters import add_up, over, parts
 from .given import COST, MOST_DEATHS, STATE, Given
 from .member import GRACE, Answers, Member
-from .messages import Account, Report
+from .messages import Account, Report, fault
 from .outset import Outset
 
 if TYPE_CHECKING:
@@ -48,6 +52,8 @@ class Team:
         metrics: the port that serves the workers' metrics to Prometheus, added up.
         heard: hears of each row that has a result, and what it cost.
         leave: removes what the workers shared; called last of all.
+        divides: whether the workers divide the concurrency among them, and do not share their limits.
+        steered: hears of a change first, may refuse it, and tells the most rows under way at once from then on.
 
     Attributes:
         sent: how many attempts were sent.
@@ -67,11 +73,14 @@ class Team:
         metrics: int | None = None,
         heard: Callable[[Work, float | None], None] | None = None,
         leave: Callable[[], object] = lambda: None,
+        divides: bool = False,
+        steered: Callable[[Change], int] = lambda _: 1,
     ) -> None:
         self.sent = 0
         self.counts = {"answered": 0, "failed": 0, "unsent": 0}
         self._most = most
-        self._windows = [max(1, window // most + (number < window % most)) for number in range(most)]
+        self._windows = parts(window, most)
+        self._changes: list[Change] = []
         self._outset = outset
         self._store = store
         self._purse = purse
@@ -81,6 +90,8 @@ class Team:
         self._heard = heard
         self._metrics: Together | None = None
         self._leave = leave
+        self._divides = divides
+        self._steered = steered
         self._members: dict[int, Member] = {}  # by their numbers
         self._past: list[Member] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,11 +133,34 @@ class Team:
             await asyncio.gather(feeder, return_exceptions=True)
             await self._end()
 
-    def stop(self) -> None:
+    def steer(self, change: Change, by: str) -> None:
+        """Make a change in all workers, and write it down.
+
+        Raises:
+            ConfigError: as for `flatout.Client.set_limits`.
+        """
+        self._windows = parts(self._steered(change), self._most)
+        self._changes.append(change)
+        what = change.in_words()
+        self._store.note_happening(Happening(at=time.time(), kind="change", target=change.target, what=what, by=by))
+        for member in self._members.values():
+            member.order.changes.append(self._part(change, member.number))
+            member.widen(self._windows[member.number])
+        self._changed()
+
+    def _part(self, change: Change, number: int) -> Change:
+        """What one worker is told of a change."""
+        most = change.limits.get("concurrency")
+        if not self._divides or most is None:
+            return change
+        return replace(change, limits={**change.limits, "concurrency": parts(most, self._most)[number]})
+
+    def stop(self, *, drain: bool = False) -> None:
         """Stop the run, as `flatout.runs.under_way.UnderWay.stop` does; at the second call, drop everything."""
         self._stops += 1
         for member in self._members.values():
             member.order.stops = self._stops
+            member.order.drains = drain
             member.dismiss()
         if self._stops == 2:
             asyncio.get_running_loop().call_later(HURRY, self._kill_all)
@@ -165,6 +199,8 @@ class Team:
         member = self._members[number] = Member(number, window, self._hear, self._lost)
         self._starting.add(self._begin(member.start(self._outset(number, window))))
         self._begin(self._commit(member))
+        for change in self._changes:
+            member.order.changes.append(self._part(change, number))
         return member
 
     async def _dismiss(self) -> None:
@@ -216,7 +252,7 @@ class Team:
         self._settle(member, report.account)
         self._pass_on(report)
         if report.failure is not None:
-            self._fail(_error(*report.failure))
+            self._fail(fault(*report.failure))
         if report.metrics and self._metrics is not None:
             self._metrics.hear(member, report.metrics)
         if report.notes:
@@ -367,8 +403,3 @@ class Team:
             if self._change.done():
                 self._change = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._change)  # several may wait for it
-
-
-def _error(name: str, message: str) -> FlatoutError:
-    kind = getattr(errors, name, None)
-    return kind(message) if isinstance(kind, type) and issubclass(kind, FlatoutError) else FlatoutError(message)

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, nullcontext, suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,13 @@ from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.records import item_of
 from flatout.edge.fan_out import fan_out
-from flatout.errors import FlatoutError, StoreError
+from flatout.errors import ConfigError, FlatoutError, StoreError
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
 from flatout.runs.asking import ask
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.runs.under_way import UnderWay
+from flatout.steering import Change
 from flatout.tasks.loop import loop_factory
 
 from .calls import call_of, from_data
@@ -73,6 +74,9 @@ class Worker:
         self._file = RemoteFile(self._outbox)
         self._purse = LentPurse(None, self._outbox)
         self._progress = Progress()
+        self._window = 1
+        self._client: Client | None = None
+        self._changes: list[Change] = []  # that came before the client was made
         self._ends = False
 
     async def work(self) -> None:
@@ -97,6 +101,8 @@ class Worker:
         self._purse.budget = client.purse.budget
         self._purse.allow_unknown_price = client.purse.allow_unknown_price
         client.purse = self._purse
+        self._client, self._window = client, max(self._window, outset.window)
+        self._steer(self._changes)
         async with client, _exporting(client, outset):
             with _metrics_of(client, outset) as metrics:
                 await self._ask_rows(client, outset, metrics)
@@ -107,7 +113,7 @@ class Worker:
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
             asking = partial(self._ask, client, tally, from_data(outset.output), _flex_lane(client, outset))
-            rows = fan_out(self._rows(), asking, outset.window)
+            rows = fan_out(self._rows(), asking, lambda: self._window)
             async with recorded(client, self._file), aclosing(rows) as outcomes:
                 async for _ in outcomes:
                     pass
@@ -170,10 +176,20 @@ class Worker:
             self._given.put_nowait(given)
         self._file.hear(order)
         self._purse.hear(order)
+        self._window = order.window or self._window
+        self._steer(order.changes)
         while self._under_way.stops < order.stops:
-            self._under_way.stop()
+            self._under_way.stop(drain=order.drains)
         if order.last:
             self._given.put_nowait(None)
+
+    def _steer(self, changes: list[Change]) -> None:
+        if self._client is None:
+            self._changes.extend(changes)
+            return
+        for change in changes:
+            with suppress(ConfigError):  # a target that this worker does not use
+                self._client.apply(change)
 
     def _lost(self) -> None:
         """The parent is gone, and with it everything that an answer could be written to."""

@@ -1,0 +1,216 @@
+"""The socket of ``flatout ctl``: real sockets, a real run under load, and clients that mean no good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import stat
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout.control import place
+from flatout.control.asking import ask
+from flatout.control.server import AT_ONCE, LONGEST_LINE, PER_SECOND, served
+from flatout.errors import ConfigError
+from flatout.store import RunReader
+from flatout.testing import ProviderModel, ProviderSettings
+from flatout.testing._server import serve
+
+
+def told(request: dict[str, Any]) -> dict[str, Any]:
+    return {"heard": request["do"], "user": request["by"]}
+
+
+def connected(where: Path) -> socket.socket:
+    return place.connect_to(where, 5.0)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_request_is_answered_by_the_run_of_a_file(tmp_path: Path) -> None:
+    """Nobody could steer a run; or others than its user could."""
+    run_file = tmp_path / "a.flatout"
+
+    async def main() -> None:
+        async with served(lambda: place.places(run_file), told) as where:
+            assert where is not None
+            assert stat.S_IMODE(where.lstat().st_mode) == 0o600
+            answer = await asyncio.to_thread(ask, run_file, {"do": "status", "by": "somebody else"})
+            assert answer["heard"] == "status"
+            assert answer["user"] != "somebody else"
+        assert not where.exists()
+
+    asyncio.run(main())
+    with pytest.raises(ConfigError, match="nothing to steer"):
+        ask(run_file, {"do": "status"})
+
+
+def test_a_long_path_has_its_socket_in_a_folder_of_the_user(tmp_path: Path) -> None:
+    """A run in a deep folder could not be steered."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    run_file = folder / "a.flatout"
+
+    async def main() -> None:
+        async with served(lambda: place.places(run_file), told) as where:
+            assert where is not None
+            assert where.parent == place.own_folder()
+            assert stat.S_IMODE(where.parent.stat().st_mode) == 0o700
+            assert (await asyncio.to_thread(ask, run_file, {"do": "x"}))["heard"] == "x"
+        assert not where.exists()
+
+    asyncio.run(main())
+
+
+def test_a_dead_run_s_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    """After kill -9 a run could not be steered any more; or a second program would take over a live run's socket."""
+    where = tmp_path / "a.ctl"
+    first = place.listen(where)
+    with pytest.raises(OSError, match="in use"):
+        place.listen(where)
+    first.close()  # and leaves the file, as a killed process does
+    second = place.listen(where)
+    made = place.mark(where)
+    place.remove(where, (0, 0))
+    assert where.exists()
+    place.remove(where, made)
+    assert not where.exists()
+    second.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A user's file with that name would be deleted."""
+    where = tmp_path / "a.ctl"
+    where.write_text("mine")
+    with pytest.raises(OSError, match="in use"):
+        place.listen(where)
+    assert where.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\n", b"{\n", b"7\n", b"[" * 3_000 + b"\n", b"\xff\xfe\n", b"x" * 5_000, b'{"do": 1}\n{"do": 2}\n']
+)
+def test_garbage_is_answered_or_dropped(tmp_path: Path, sent: bytes) -> None:
+    """A client that sends garbage would end the run, or keep others from steering it."""
+    run_file = tmp_path / "a.flatout"
+
+    def send(where: Path) -> bytes:
+        with connected(where) as end:
+            end.sendall(sent)
+            with suppress(ConnectionResetError):
+                return end.recv(10_000)
+            return b""
+
+    async def main() -> None:
+        async with served(lambda: place.places(run_file), told) as where:
+            assert where is not None
+            answer = await asyncio.to_thread(send, where)
+            assert answer == b"" or json.loads(answer.splitlines()[0])
+            assert (await asyncio.to_thread(ask, run_file, {"do": "x"}))["heard"] == "x"
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_connections_costs_a_bounded_share_of_the_loop(tmp_path: Path) -> None:
+    """Somebody who opens thousands of connections, says half a line or never reads would slow the run down."""
+    where, heard = tmp_path / "a.ctl", [0]
+    before = open_files()
+
+    def count(request: dict[str, Any]) -> dict[str, Any]:
+        heard[0] += 1
+        return {"much": "x" * 50_000}
+
+    def flood(seconds: float) -> int:
+        ends, opened, kept = time.monotonic() + seconds, 0, []
+        while time.monotonic() < ends:
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            end.settimeout(0.05)
+            with suppress(OSError):
+                end.connect(str(where))
+                end.sendall([b"{", b'{"do": "status"}\n', b"\x00" * LONGEST_LINE][opened % 3])
+                opened += 1
+            kept.append(end)
+            if len(kept) > 200:
+                kept.pop(0).close()
+        for end in kept:
+            end.close()
+        return opened
+
+    async def main() -> tuple[int, float]:
+        async with served(lambda: [where], count):
+            busy = time.thread_time()
+            opened = await asyncio.to_thread(flood, 2.0)
+            return opened, time.thread_time() - busy
+
+    opened, busy = asyncio.run(main())
+    assert heard[0] <= AT_ONCE + PER_SECOND * 3.0
+    assert opened <= 2 * (AT_ONCE + PER_SECOND * 3.0)
+    assert busy < 0.5  # of two seconds, on a machine that does other things as well; a share of 1 % is usual
+    assert open_files() == before
+
+
+def test_a_run_under_load_is_steered_and_loses_nothing(tmp_path: Path) -> None:
+    """Retuning a run would cause refusals, lose rows, or come to nothing."""
+    prompts, output = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    prompts.write_text("".join(f'{{"prompt": "row {n}"}}\n' for n in range(400)))
+    run_file = Path(f"{output}.flatout")
+
+    def asked(do: str, **given: Any) -> dict[str, Any]:
+        return ask(run_file, {"do": do, **given})
+
+    async def main() -> None:
+        async with await serve(ProviderModel(ProviderSettings(rpm=60_000, latency=0.2))) as server:
+            await asyncio.to_thread(run, server.url)
+
+    def run(url: str) -> None:
+        options = ["-o", str(output), "-m", "any", "--rpm", "600", "--base-url", url, "--quiet"]
+        process = subprocess.Popen([sys.executable, "-m", "flatout", "run", str(prompts), *options])
+        try:
+            steer(process)
+        finally:
+            process.kill()
+            process.wait()
+
+    def until(condition: Any) -> None:
+        ends = time.monotonic() + 60.0
+        while not condition():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+    def begun() -> bool:
+        with suppress(ConfigError):
+            return bool(asked("status")["finished"] > 5)
+        return False
+
+    def steer(process: subprocess.Popen[bytes]) -> None:
+        until(begun)
+        asked("pause")
+        until(lambda: asked("status")["in_flight"] == 0)
+        paused = asked("status")
+        assert paused["state"] == "paused"
+        time.sleep(1.0)
+        assert asked("status")["finished"] - paused["finished"] <= paused["in_flight"] + 64
+        asked("set", rpm=6_000)
+        with pytest.raises(ConfigError, match="no target is named"):
+            asked("set", rpm=60, target="nobody")
+        asked("resume")
+        assert process.wait(60) == 0
+
+    asyncio.run(main())
+    assert len(output.read_text().splitlines()) == 400
+    assert not Path(f"{run_file}.ctl").exists()
+    with RunReader.open(run_file) as reader:
+        assert reader.course is not None
+        happenings = [each for _, each in reader.course.happenings()]
+        assert sum(stretch.refused for _, stretch in reader.course.stretches()) == 0
+    assert [each.what for each in happenings if each.kind == "change"] == ["paused", "rpm 6,000", "resumed"]
+    assert all(each.by for each in happenings if each.kind == "change")

@@ -1,0 +1,66 @@
+"""The command line of ``flatout ctl``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flatout import ConfigError
+from flatout.cli.ctl import _said, _wanted, ctl
+
+
+def test_values_are_written_as_for_run() -> None:
+    """A value that ``flatout run`` takes would be refused here, or mean something else."""
+    values = ["rpm=10k", "tpm=2M", "concurrency=64", "rpd=none", "budget=$5", "deadline=2h"]
+    assert _wanted(values, "x") == {
+        "target": "x",
+        "rpm": 10_000.0,
+        "tpm": 2_000_000.0,
+        "concurrency": 64,
+        "rpd": None,
+        "budget": 5.0,
+        "deadline": 7_200.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ([], "takes names with values"),
+        (["rpm"], "takes names with values, such as rpm=6000, not 'rpm'"),
+        (["rpm=fast"], "rpm is a number above 0"),
+        (["budget=5/day"], "budget is an amount"),
+        (["deadline=soon"], "deadline is a time"),
+        (["colour=red"], "colour cannot be set"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_asked(values: list[str], why: str) -> None:
+    """Half of a change would be made."""
+    with pytest.raises(ConfigError, match=why):
+        _wanted(values, None)
+
+
+def test_wrong_commands_are_refused(tmp_path: Any) -> None:
+    """A mistyped command would wait for a run that does not know it."""
+    with pytest.raises(ConfigError, match="knows status, pause"):
+        ctl("x", "paus")
+    with pytest.raises(ConfigError, match="pause takes no values"):
+        ctl("x", "pause", ["rpm=3"])
+    with pytest.raises(ConfigError, match="is under way: there is nothing to steer"):
+        ctl(str(tmp_path / "a.jsonl.flatout"), "pause")
+
+
+def test_each_command_says_what_was_done_and_what_comes() -> None:
+    """A user would not know whether calls go on, or how to undo a change."""
+    assert _said("pause", "a.jsonl", {"state": "paused", "in_flight": 3}) == (
+        "paused; 3 calls in flight may finish, deadlines go on. To go on: flatout ctl a.jsonl resume"
+    )
+    assert _said("resume", "a", {"state": "running"}) == "resumed"
+    assert _said("resume", "a", {"state": "draining"}) == "the run is draining"
+    assert _said("drain", "a", {"state": "draining", "in_flight": 1}).startswith(
+        "draining: 1 call in flight may finish,"
+    )
+    assert _said("set", "a", {"limits": {"x": {"rpm": 6_000.0}, "y": {}}}) == (
+        "set; in force now: x: rpm 6,000; y: no known limit"
+    )

@@ -1,0 +1,123 @@
+"""What ``flatout ctl`` can do with a run, without a socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flatout import Client, ConfigError
+from flatout.progress._counters import Progress
+from flatout.runs.steered import Steered
+from flatout.steering import Change
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+
+
+class Run:
+    """A run that only remembers what was done with it."""
+
+    def __init__(self, **options: Any) -> None:
+        transport = SimulatedTransport(ProviderModel(ProviderSettings()))
+        self.client = Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport, **options)
+        self.progress = Progress(total=10, answered=3, in_flight=2)
+        self.stops = 0
+        self.refreshed = 0
+        self.done: list[Any] = []
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def stop(self, *, drain: bool = False) -> None:
+        self.stops += 1
+        self.done.append(("stop", drain))
+
+    def steer(self, change: Change, by: str) -> None:
+        self.done.append((change, by))
+
+    def note(self, what: str, by: str) -> None:
+        self.done.append((what, by))
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(budget=5.0, allow_unknown_price=True)
+
+
+@pytest.fixture
+def steered(run: Run) -> Steered:
+    return Steered(run, "a.flatout", lambda: 100.0)
+
+
+def asked(steered: Steered, do: str, **given: Any) -> dict[str, Any]:
+    return steered({"do": do, "by": "ada", **given})
+
+
+def test_a_status_counts_at_most_once_a_second(run: Run, steered: Steered) -> None:
+    """Thousands of questions would cost the run as many walks over everything in flight."""
+    for _ in range(100):
+        found = asked(steered, "status")
+    assert run.refreshed == 1
+    assert (found["state"], found["total"], found["finished"], found["in_flight"]) == ("running", 10, 3, 2)
+    assert found["budget"]["left"] == 5.0
+
+
+def test_pause_and_resume_are_done_once(run: Run, steered: Steered) -> None:
+    """The run file would fill with pauses that changed nothing."""
+    assert asked(steered, "pause")["state"] == "paused"
+    asked(steered, "pause")
+    assert asked(steered, "status")["state"] == "paused"
+    assert asked(steered, "resume")["state"] == "running"
+    asked(steered, "resume")
+    assert run.done == [(Change(paused=True), "ada"), (Change(paused=False), "ada")]
+
+
+def test_set_changes_what_is_named(run: Run, steered: Steered) -> None:
+    """A user who changes one limit would lose the others, or the money that the run may spend."""
+    asked(steered, "set", rpm=6_000, tpm=None, deadline=60, target="x")
+    asked(steered, "set", budget=8)
+    assert run.done == [
+        (Change(limits={"rpm": 6_000, "tpm": None}, deadline=60, target="x"), "ada"),
+        ("budget $8", "ada"),
+    ]
+    assert run.client.purse.standing().left == 8.0
+
+
+def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: Steered) -> None:
+    """A run that drains could not be ended, or a second drain would drop what is in flight."""
+    assert asked(steered, "drain")["state"] == "draining"
+    asked(steered, "drain")
+    assert asked(steered, "stop")["state"] == "stopping"
+    assert [each for each in run.done if each[0] == "stop" and each[1] != "ada"] == [("stop", True), ("stop", False)]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, "nothing to set"),
+        ({"rpm": 0}, "rpm is a number above 0"),
+        ({"rpm": True}, "rpm is a number above 0"),
+        ({"rpm": float("nan")}, "rpm is a number above 0"),
+        ({"budget": None}, "budget is a number above 0"),
+        ({"deadline": "x"}, "deadline is a number above 0"),
+        ({"colour": 1}, "colour cannot be set"),
+        ({"rpm": 1, "target": 7}, "the target is a name"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_a_sentence(run: Run, steered: Steered, given: dict[str, Any], why: str) -> None:
+    """A slip of the keyboard would stop a run, or change something else."""
+    with pytest.raises(ConfigError, match=why):
+        asked(steered, "set", **given)
+    assert run.done == []
+
+
+@pytest.mark.parametrize("do", ["explode", None, 7, ["status"], "x" * 10_000])
+def test_an_unknown_command_is_refused(steered: Steered, do: Any) -> None:
+    """A newer command would fail in a way that nobody understands."""
+    with pytest.raises(ConfigError, match="a run can be asked to status, pause"):
+        steered({"do": do, "by": "ada"})
+
+
+def test_a_budget_that_is_not_there_cannot_be_changed() -> None:
+    """Calls that were never priced would count as spent."""
+    with pytest.raises(ConfigError, match="has no budget"):
+        asked(Steered(Run(), "a.flatout", lambda: 0.0), "set", budget=3)
