@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,7 @@ class Engine:
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._warned = False
+        self._flush_log: Callable[[], None] = _nothing
         self._accepted: set[tuple[str, str | None, frozenset[str] | None]] = set()
         self.stack = Stack(
             self._resolve,
@@ -122,7 +123,9 @@ class Engine:
         if logging.getLogger("flatout").isEnabledFor(logging.INFO):
             from .telemetry._log import EventLog
 
-            self.events.subscribe(EventLog(self.stack.limiters.limits).hear)
+            log = EventLog(self.stack.limiters.limits)
+            self.events.subscribe(log.hear)
+            self._flush_log = log.flush
 
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
@@ -229,6 +232,7 @@ class Engine:
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
         kept = () if self.closed or self.kept is None else self.kept.closing()
         self.closed = True
+        self._flush_log()
         stack = self.stack
         await close_all(
             *remember, *kept, self.transport.close, stack.limiters.close, stack.purse.close, self._stop_local
@@ -286,6 +290,9 @@ class Engine:
                 server = LocalServer()
                 self._local = await server.__aenter__()
         return self._local.endpoint()
+
+
+def _nothing() -> None: ...
 
 
 def parts_of(call: Call) -> frozenset[str]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sized
+from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ async def followed(
 @asynccontextmanager
 async def following(
     client: Overview, wanted: ShowProgress, *, total: int | None, known: set[int] | None = None
-) -> AsyncIterator[Heard]:
+) -> AsyncGenerator[Heard, None]:
     """Within the block, show the progress of the results that the yielded function receives. See `followed`."""
     shows = shows_for(wanted)
     progress = Progress(total=total, started=asyncio.get_running_loop().time())

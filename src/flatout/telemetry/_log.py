@@ -1,8 +1,10 @@
 """Writes events to the logger ``flatout``.
 
-WARNING: a target is stopped. INFO: pauses, retries, found limits, calls without an answer. DEBUG: every call and every
-throttled attempt. A client checks the logger's level at its first use. Events cost every call a little, so nothing
-subscribes to them unless INFO is enabled.
+WARNING: a target is stopped. INFO: outages, pauses, retries, limits, calls without an answer. DEBUG: every call and
+every throttled attempt. Below DEBUG, what happens a thousand times is one line a second or less, with a count.
+
+A client checks the logger's level at its first use. Events cost every call a little, so nothing subscribes to them
+unless INFO is enabled.
 """
 
 from __future__ import annotations
@@ -13,7 +15,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flatout.errors import RateLimited
-from flatout.events import AttemptFailed, CallFinished, Event, LimitCrowded, Steered, TargetPaused, TargetResumed
+from flatout.events import (
+    AttemptFailed,
+    CallFinished,
+    Event,
+    LimitCrowded,
+    Steered,
+    TargetDown,
+    TargetPaused,
+    TargetResumed,
+)
+from flatout.text import figures
+
+from ._thinned import SHORTEST, Thinned
 
 if TYPE_CHECKING:
     from flatout.layers.limit import Limit
@@ -44,71 +58,100 @@ class EventLog:
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
-        self._logged: dict[tuple[str, str], float] = {}
+        self._logged: dict[tuple[str, str], tuple[float, float]] = {}  # the last logged limits, and when
+        self._away: dict[str, tuple[float, str]] = {}  # when a target went down or was stopped, and its reason
+        self._thinned = Thinned(_log)
 
     def hear(self, event: Event) -> None:
         """Log an event."""
         if isinstance(event, CallFinished):
-            self._limits_of(event.journey.attempt.target)
-            _ended(event)
+            self._limits_of(event.journey.attempt.target, event.at)
+            self._ended(event)
         elif isinstance(event, AttemptFailed):
-            self._limits_of(event.journey.attempt.target)
-            _failed(event)
+            self._limits_of(event.journey.attempt.target, event.at)
+            self._failed(event)
         elif isinstance(event, TargetPaused):
-            _paused(event)
+            self._paused(event)
+        elif isinstance(event, TargetDown):
+            self._gone(event)
         elif isinstance(event, LimitCrowded):
             _log.warning("%s %s", event.target, event.reason)
         elif isinstance(event, TargetResumed):
-            _log.info("%s takes calls again", event.target)
+            since, _ = self._away.pop(event.target, (event.at, ""))
+            _log.info("%s takes calls again, after %s", event.target, figures.duration(event.at - since))
         elif isinstance(event, Steered):
             _log.info("%s%s%s", event.what, f" ({event.target})" if event.target else "", _by(event))
 
-    def _limits_of(self, target: str) -> None:
+    def flush(self) -> None:
+        """Log what is counted: the client is closed."""
+        self._thinned.flush()
+
+    def _ended(self, event: CallFinished) -> None:
+        if event.error is None or isinstance(event.error, asyncio.CancelledError):
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s", _over(event))
+            return
+        kind = "ended", event.journey.attempt.target, type(event.error)
+        self._thinned.tell(kind, logging.INFO, _over, event)
+
+    def _failed(self, event: AttemptFailed) -> None:
+        if event.retry_in is None:
+            return  # the call has ended with it, and `_ended` logs that
+        if isinstance(event.error, RateLimited):
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s", _retried(event))
+            return
+        kind = "failed", event.journey.attempt.target, type(event.error)
+        self._thinned.tell(kind, logging.INFO, _retried, event)
+
+    def _paused(self, event: TargetPaused) -> None:
+        if event.until is None:
+            self._away.setdefault(event.target, (event.at, ""))
+            _log.warning("%s is stopped: %s", event.target, event.reason[:_LONGEST])
+        else:
+            self._thinned.tell(("paused", event.target), logging.INFO, _pause, event)
+
+    def _gone(self, event: TargetDown) -> None:
+        """Log that a target is down, once. It may be told again with another reason, which then has a line."""
+        since, reason = self._away.get(event.target, (event.at, None))
+        self._away[event.target] = since, event.reason
+        if event.reason != reason:
+            _log.info("%s is down, and its calls wait: %s", event.target, event.reason[:_LONGEST])
+
+    def _limits_of(self, target: str, now: float) -> None:
         limit = self._limits.get(target)
         if limit is None or limit.pacer is None:
             return
         for name, amount in limit.pacer.found().items():
-            logged = self._logged.get((target, name))
-            if logged is None or abs(amount - logged) > _CHANGED * logged:
-                self._logged[target, name] = amount
+            logged, at = self._logged.get((target, name), (0.0, -SHORTEST))
+            if abs(amount - logged) > _CHANGED * logged and now - at >= SHORTEST:
+                self._logged[target, name] = amount, now
                 _log.info("%s: the limit was found to be %s %s", target, f"{amount:,.0f}", _UNITS[name])
 
 
-def _ended(event: CallFinished) -> None:
-    journey = event.journey
+def _over(event: CallFinished) -> str:
+    journey, age = event.journey, event.at - event.journey.started
     name = f"call {event.call.id}" if event.call.id is not None else "a call"
     if event.error is None:
-        _log.debug(
-            "%s: %s was answered after %.1f s, attempt %d", journey.attempt.target, name, _age(event), journey.attempts
-        )
-    elif isinstance(event.error, asyncio.CancelledError):
-        _log.debug("%s was cancelled after %.1f s", name, _age(event))
-    else:
-        _log.info("%s has no answer after %.1f s: %s", name, _age(event), _said(event.error))
+        return f"{journey.attempt.target}: {name} was answered after {age:.1f} s, attempt {journey.attempts}"
+    if isinstance(event.error, asyncio.CancelledError):
+        return f"{name} was cancelled after {age:.1f} s"
+    return f"{name} has no answer after {age:.1f} s: {_said(event.error)}"
 
 
-def _failed(event: AttemptFailed) -> None:
-    if event.retry_in is None:
-        return  # the call has ended with it, and `_ended` logs that
-    level = logging.DEBUG if isinstance(event.error, RateLimited) else logging.INFO
+def _retried(event: AttemptFailed) -> str:
     when = f"in {event.retry_in:.1f} s" if event.retry_in else "when its turn comes"
-    target, why = event.journey.attempt.target, _said(event.error)
-    _log.log(level, "%s: attempt %d failed: %s; again %s", target, event.attempt, why, when)
+    target = event.journey.attempt.target
+    return f"{target}: attempt {event.attempt} failed: {_said(event.error)}; again {when}"
 
 
-def _paused(event: TargetPaused) -> None:
-    if event.until is None:
-        _log.warning("%s is stopped: %s", event.target, event.reason[:_LONGEST])
-    else:
-        _log.info("%s pauses for %.1f s: %s", event.target, event.until - event.at, event.reason[:_LONGEST])
+def _pause(event: TargetPaused) -> str:
+    seconds = (event.until or event.at) - event.at
+    return f"{event.target} pauses for {seconds:.1f} s: {event.reason[:_LONGEST]}"
 
 
 def _by(event: Steered) -> str:
     return "" if event.by is None else f", by {event.by}"
-
-
-def _age(event: CallFinished) -> float:
-    return event.at - event.journey.started
 
 
 def _said(error: BaseException) -> str:

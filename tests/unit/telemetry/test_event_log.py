@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from flatout import Call, Limits
+from flatout import Call, ConnectError, Limits
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client, completion, refusal
 
@@ -87,3 +90,62 @@ def test_nobody_pays_for_a_log_that_nobody_reads(caplog: pytest.LogCaptureFixtur
 
     caplog.set_level(logging.WARNING, "flatout")
     run_virtual(main())
+
+
+def lines_of(caplog: pytest.LogCaptureFixture, wire: Wire, calls: int, **options: Any) -> list[tuple[float, str]]:
+    """What is logged at INFO while many calls are answered, with the time of each line."""
+    lines: list[tuple[float, str]] = []
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append((asyncio.get_running_loop().time(), record.getMessage()))
+
+    async def main() -> None:
+        async with client(wire, **options) as made:
+            await made.gather([f"{number}" for number in range(calls)])
+
+    logger, handler = logging.getLogger("flatout"), Noting()
+    caplog.set_level(logging.INFO, "flatout")
+    logger.addHandler(handler)
+    try:
+        run_virtual(main())
+    finally:
+        logger.removeHandler(handler)
+    return lines
+
+
+def test_a_thousand_failures_of_a_kind_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """With -v, a server in trouble would write a thousand lines a second, and hide what else is said."""
+    wire = Wire(lambda prompt: refusal(400) if int(prompt) % 2 else completion("yes"))
+    lines = lines_of(caplog, wire, 2_000, limits=Limits(rpm=6_000, burst=1))
+    failed = [(at, line) for at, line in lines if "has no answer" in line]
+    assert 4 <= len(failed) <= 7  # in twenty seconds
+    assert all(later - earlier >= 1.0 for (earlier, _), (later, _) in pairwise(failed[:-1]))
+    counted = [re.search(r"\(([\d,]+) such in", line) for _, line in failed[1:]]
+    assert 1 + sum(int(found[1].replace(",", "")) for found in counted if found) == 1_000
+
+
+def test_a_target_that_is_down_is_told_once_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """A log would not say why nothing moves; or say it for every call."""
+    clock: list[float] = []
+
+    def answer(_: str) -> Any:
+        clock.append(asyncio.get_running_loop().time())
+        return ConnectError("refused") if clock[-1] - clock[0] < 20.0 else completion("yes")
+
+    lines = [line for _, line in lines_of(caplog, Wire(answer), 200, limits=Limits(concurrency=50))]
+    assert sum("is down, and its calls wait" in line for line in lines) == 1
+    assert sum(bool(re.search(r"takes calls again, after \d+ s", line)) for line in lines) == 1
+    assert len(lines) < 20
+
+
+def test_in_detail_each_failure_has_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever looks for one call's failure would find a count."""
+
+    async def main() -> None:
+        async with client(Wire(lambda _: refusal(400))) as made:
+            await made.gather(["hi"] * 5)
+
+    caplog.set_level(logging.DEBUG, "flatout")
+    run_virtual(main())
+    assert sum("has no answer" in record.getMessage() for record in caplog.records) == 5
