@@ -109,7 +109,7 @@ class Purse:
         usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
         self._funds = Funds(usd, over)
         self._shapes = Shapes()
-        self._aside = 0.0  # set aside beside the attempts
+        self._aside: dict[str, float] = {}  # set aside beside the attempts, by the run
         self._elsewhere = 0.0  # of another period of a shared budget
         self._spent = 0.0
         self._unknown = 0
@@ -243,11 +243,15 @@ class Purse:
                 self.earlier += spent
                 self._funds.spent += spent
 
-    def set_aside(self, usd: float) -> None:
-        """Reserve money beside the attempts, for open batches. It replaces what was set aside before."""
-        self._funds.spent += usd - self._aside
-        self._aside = usd
+    def set_aside(self, run: str, usd: float) -> None:
+        """Reserve money beside the attempts, for a run's open batches. It replaces what was set aside for it before."""
+        self._funds.spent += usd - self._aside.get(run, 0.0)
+        self._aside[run] = usd
         self._settled.set()
+
+    def holds_for(self, run: str) -> bool:
+        """Whether money was set aside for a run's batches in this process."""
+        return run in self._aside
 
     async def covers(self, usd: float) -> bool:
         """Whether this much is left to be set aside. What is lacking is borrowed, if processes share the budget."""

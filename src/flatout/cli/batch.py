@@ -120,9 +120,9 @@ async def _cancelled(client: Any, store: Any, name: str) -> int:
 def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int], Paid]]:
     """The batches of runs, each with its rows by state, and with what its answers have cost."""
     from flatout.lanes.batch.money import Paid, Record
-    from flatout.runs.job import MONEY
     from flatout.runs.output.place import SUFFIX
     from flatout.store import RunReader
+    from flatout.store.ledger import MONEY
 
     for place in [find(run) for run in runs] if runs else [*sorted(Path().glob(f"*{SUFFIX}")), *_elsewhere()]:
         try:

@@ -22,15 +22,17 @@ from flatout.durable.records import content, fingerprint, item_of, result_of
 from flatout.durable.run import AHEAD_WHOLE, Asker, Stored, StorePath, check_no_batches, keep, kept_results, mismatch
 from flatout.edge.fan_out import fan_out, outcome
 from flatout.engine import Engine
-from flatout.errors import ConfigError, FlatoutError, InvalidRequest
+from flatout.errors import BudgetExceeded, ConfigError, FlatoutError, InvalidRequest
 from flatout.journey import Journey
 from flatout.values import Call, CallLike, Result
 
 from .batch.lane import BatchLane
+from .batch.money import Money
 from .batch.rounds import Rounds
 from .escalation import Way, leaves_at, on_the_way
 from .flex import FlexLane
 from .offers import Lane
+from .refusals import PROGRAM
 from .wish import Source, Wish, check_call
 from .within import WITHIN, deadline, lane_for, ways
 
@@ -92,7 +94,7 @@ async def _flex_calls(source: Source, wish: Wish, asker: Asker, engine: Engine) 
     if wish.within is not None:
         await engine.stack.prices.load()
         lanes = ways(engine, None, await source.rows())
-        lane_for("flex", lanes, wish.within, whole=wish.within, began=False)
+        lane_for("flex", lanes, wish.within, whole=wish.within, began=False, say=PROGRAM)
         lane = FlexLane(engine, began + wish.within - leaves_at("flex", lanes))
 
     async def ask(index: int, value: CallLike) -> Result[Any]:
@@ -173,13 +175,13 @@ class LaneCalls:
         wanted, whole = self._wish.lane, self._wish.within or 0.0
         if wanted == "flex":
             await asyncio.to_thread(check_no_batches, self._store, self._name)
-        lane = BatchLane(self._engine, self._store.ledger, self._name, self._keep)
+        lane = self._lane()
         lanes, until = await self._lanes()
         chosen: Lane = "flex" if wanted == "flex" else "batch"
         if until is not None:
             left = until - lane.now()
             began = left < whole if wanted == "flex" else lane.has_begun
-            chosen, why = lane_for(wanted, lanes, left, whole=whole, began=began)
+            chosen, why = lane_for(wanted, lanes, left, whole=whole, began=began, say=PROGRAM)
             if why:
                 _log.info("%s", why)
         if wanted != "flex" and (chosen == "batch" or lane.has_begun):
@@ -198,6 +200,16 @@ class LaneCalls:
             leave_at = until - leaves_at("batch", on_the_way(lanes, self._wish.within or 0.0))
         if await Rounds(lane, partial(self._walk, lane)).go(leave_at):
             await self._ask_the_rest(lane, lanes, until)
+        elif lane.money.short:
+            await self._refuse(lane.money.need)
+
+    async def _refuse(self, usd: float) -> None:
+        """Give the calls that a used-up budget holds back. The next program with more money asks them."""
+        refusal = self._engine.stack.purse.refusal(usd)
+        async with aclosing(self._pending(first=False)) as rows:
+            async for row in rows:
+                journey, error = Journey(asyncio.get_running_loop().time()), BudgetExceeded(refusal)
+                await self._ready.put(outcome(row.index, journey, call=row.call, error=error))
 
     async def _ask_the_rest(self, lane: BatchLane, lanes: Sequence[Way], until: float | None) -> None:
         """Ask what has left its batches; and again what is in none of their results after all."""
@@ -225,12 +237,17 @@ class LaneCalls:
         lane = FlexLane(self._engine, until - leaves_at("flex", lanes))
         return lane if lane.left() > 0 else None
 
+    def _lane(self) -> BatchLane:
+        money = Money.of(self._engine.stack, self._store)
+        return BatchLane(self._engine, self._store.ledger, self._name, self._keep, money)
+
     # One pass over the calls
 
     async def _walk(self, lane: BatchLane, first: bool) -> None:
         async with aclosing(self._pending(first=first)) as rows:
             await lane.walk(rows)
         await self._commit()
+        lane.money.save()
 
     async def _ask_now(self, rows: AsyncGenerator[Row, None], flex: FlexLane | None) -> None:
         """Ask calls now, live or in the flex lane."""

@@ -15,7 +15,8 @@ from flatout.values.checks import is_positive
 
 from .batch.targets import target_of
 from .flex import check_flex
-from .offers import Wanted, check
+from .offers import Wanted
+from .refusals import PROGRAM, check_engine, check_model, check_tier, check_within
 
 Calls = Iterable[CallLike] | AsyncIterable[CallLike]
 
@@ -76,26 +77,15 @@ def check_wish(wish: Wish, engine: Engine, *, stored: bool, models: Iterable[str
         raise ConfigError(f"lane is 'live', 'flex', 'batch' or 'auto', not {lane!r}")
     if wish.within is not None and not is_positive(wish.within):
         raise ConfigError(f"within is a number of seconds above 0, not {wish.within!r}")
-    if lane == "live":
-        raise ConfigError("within chooses between lanes: add lane='auto', or lane='batch'")
-    if lane == "auto" and wish.within is None:
-        raise ConfigError("lane='auto' needs the time that there is: add within=86_400, in seconds")
+    check_within(lane, wish.within, PROGRAM)
     if lane != "flex":
-        _check_batches(lane, engine, stored=stored)
+        if not stored:
+            raise ConfigError(
+                f"lane={lane!r} needs a file in which it finds its batches again: add store='name.flatout'"
+            )
+        check_engine(engine, PROGRAM)
     for model in models:
-        if model is not None and lane != "auto":
-            check(lane, target_of(engine, model, lane))
-
-
-def _check_batches(lane: str, engine: Engine, *, stored: bool) -> None:
-    if not stored:
-        raise ConfigError(f"lane={lane!r} needs a file in which it finds its batches again: add store='name.flatout'")
-    if engine.stack.purse.budget is not None:
-        raise ConfigError(f"lane={lane!r} cannot keep a budget yet: leave it out, or take lane='live'")
-    if engine.kept is not None:
-        raise ConfigError(f"lane={lane!r} takes no answers from a cache or an earlier run yet: leave them out")
-    if engine.settings.prompt_cache != "off":
-        raise ConfigError("prompt_cache has no effect on batches: leave it out")
+        check_model(lane, engine, model)
 
 
 def check_call(call: Call, lane: Wanted, engine: Engine) -> None:
@@ -111,7 +101,5 @@ def check_call(call: Call, lane: Wanted, engine: Engine) -> None:
     if lane == "flex":
         check_flex(call, target)
         return
-    if lane == "batch":
-        check("batch", target)
-    if call.service_tier is not None:
-        raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
+    check_model(lane, engine, model)
+    check_tier(call)

@@ -9,6 +9,7 @@ from flatout.store import RunFile
 from .escalation import Way, at_rate, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
 from .offers import Lane, Wanted, lanes_of
 from .past import batch_seconds, recalled
+from .refusals import Spelling
 
 WITHIN = "within"
 """The fact in the run file that says until when its answers are wanted."""
@@ -56,7 +57,9 @@ def ways(engine: Engine, model: str | None, rows: int) -> list[Way]:
     return found
 
 
-def lane_for(wanted: Wanted, lanes: list[Way], left: float, *, whole: float, began: bool) -> tuple[Lane, str]:
+def lane_for(
+    wanted: Wanted, lanes: list[Way], left: float, *, whole: float, began: bool, say: Spelling
+) -> tuple[Lane, str]:
     """The lane of rows without an answer, and why, for people. Where ``began``, ``live`` stands for no batches.
 
     Args:
@@ -65,6 +68,7 @@ def lane_for(wanted: Wanted, lanes: list[Way], left: float, *, whole: float, beg
         left: seconds until the answers are wanted.
         whole: the same at the first command.
         began: whether rows have been in the lane before.
+        say: how who asks writes the options.
 
     Raises:
         ConfigError: nothing was submitted before, and the time is too short for what the user wants.
@@ -79,11 +83,11 @@ def lane_for(wanted: Wanted, lanes: list[Way], left: float, *, whole: float, beg
             need = spoken(leaves_at(first, ahead))
             live = ", ".join(way.why for way in lanes if way.lane == "live")
             raise ConfigError(
-                f"--within is too short for {what}: rows must leave {them} {need} before the end, to be asked live "
-                f"({live}), and {spoken(left)} are left; take --lane live, or give more time"
+                f"{say.within} is too short for {what}: rows must leave {them} {need} before the end, to be asked live "
+                f"({live}), and {spoken(left)} are left; take {say.lane.format('live')}, or give more time"
             )
         return first, ""
     choice = choose(lanes, left)
     if choice.lane is None:
-        raise ConfigError(f"--within: {choice.reason}")
-    return choice.lane, f"--lane auto takes {choice.lane}: {choice.reason}"
+        raise ConfigError(f"{say.within}: {choice.reason}")
+    return choice.lane, f"{say.lane.format('auto')} takes {choice.lane}: {choice.reason}"

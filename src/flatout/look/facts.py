@@ -12,8 +12,9 @@ from flatout.errors import ConfigError
 from flatout.lanes.batch.money import Record
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
-from flatout.runs.job import BUDGET, LANE, MONEY
+from flatout.runs.job import BUDGET, LANE
 from flatout.store import ErrorCount, RunReader, Summary, Unsettled
+from flatout.store.ledger import MONEY
 from flatout.store.scopes import account
 from flatout.values.budget import Standing
 from flatout.values.route import Share

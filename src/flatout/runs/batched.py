@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
@@ -14,7 +13,7 @@ from flatout.client import Client
 from flatout.durable.records import item_of
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lanes.batch.lane import BatchLane
-from flatout.lanes.batch.money import Money, Record
+from flatout.lanes.batch.money import Money
 from flatout.lanes.batch.rounds import Rounds
 from flatout.lanes.batch.targets import target_of
 from flatout.lanes.past import learnt_of, recalled
@@ -25,7 +24,7 @@ from flatout.steering import Change
 from flatout.values import Result
 
 from .alone import exporting_to
-from .job import MONEY, RunOptions
+from .job import RunOptions
 from .work import Work
 
 if TYPE_CHECKING:
@@ -70,9 +69,7 @@ class Batched:
         self._options = options
         self._progress = progress
         self._warn = warn
-        stack = client.engine.stack
-        money = Money(stack.purse, stack.prices, Record.of(store.fact(MONEY)), partial(store.set_fact, MONEY))
-        self.lane = BatchLane(client.engine, store.ledger, name, self._keep, money)
+        self.lane = BatchLane(client.engine, store.ledger, name, self._keep, Money.of(client.engine.stack, store))
         self._tally: Tally | None = None
         self._rounds: Rounds | None = None
         self._stops = 0

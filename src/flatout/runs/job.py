@@ -23,10 +23,6 @@ BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""
 
-MONEY = "batch_money"
-"""The fact in the run file that holds what is known of the money of its batches (a
-`flatout.lanes.batch.money.Record`)."""
-
 DEBT = "debt"
 """The fact in the run file that says under which name its process borrows (a `flatout.purse.Debt`), if processes share
 the budget. If it is killed, the next one takes back what it did not spend."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flatout.client import Client
 from flatout.errors import ConfigError
+from flatout.lanes import refusals
 from flatout.values import Call
 
 from .job import RunOptions
@@ -16,21 +17,16 @@ if TYPE_CHECKING:
     from flatout.store.ledger import Batch, LedgerReader
 
 
-_PRICED = Call("", max_tokens=1, service_tier="batch")
-"""What a budget needs the price of."""
-
-
 def check_options(options: RunOptions) -> None:
     """Refuse options that the lane cannot keep.
 
     Raises:
         ConfigError: the message names the option.
     """
+    refusals.check_within(options.lane, options.within, refusals.COMMAND)
     if options.lane == "live":
         if options.detach:
             raise ConfigError("--detach is for batches: add --lane batch")
-        if options.within is not None:
-            raise ConfigError("--within chooses between lanes: add --lane auto, or --lane batch")
         return
     if options.lane == "flex":
         if options.detach:
@@ -38,8 +34,6 @@ def check_options(options: RunOptions) -> None:
         if options.within is not None and options.source == "-":
             raise ConfigError("--within has to know how many rows there are: save the input to a file first")
         return
-    if options.lane == "auto" and options.within is None:
-        raise ConfigError("--lane auto needs the time that the run has: add --within 24h")
     if options.source == "-":
         raise ConfigError("batches read their input again when results are there: save it to a file first")
     if options.run_file is None and (options.output is None or is_stream(options.output)):
@@ -54,11 +48,8 @@ def check_client(options: RunOptions, client: Client) -> None:
     Raises:
         ConfigError: the message names the option.
     """
-    if options.lane in ("live", "flex"):
-        return
-    engine = client.engine
-    if engine.settings.prompt_cache != "off":
-        raise ConfigError("--prompt-cache has no effect on batches: leave it out")
+    if options.lane not in ("live", "flex"):
+        refusals.check_engine(client.engine, refusals.COMMAND)
 
 
 def check_call(options: RunOptions, client: Client, call: Call) -> None:
@@ -69,22 +60,12 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
     """
     if options.lane == "live":
         return
-    from flatout.lanes.batch.targets import target_of
-    from flatout.lanes.offers import check, lanes_of
-
-    model = call.model or client.model
-    if model is not None and options.lane != "auto":
-        check(options.lane, target_of(client.engine, model, options.lane))
+    refusals.check_model(options.lane, client.engine, call.model or client.model)
     if options.lane == "flex":
         if call.service_tier is not None:
             raise ConfigError(f"the flex lane chooses the service: leave service_tier={call.service_tier} out")
         return
-    if client.purse.budget is not None:
-        for target in client.engine.targets_of(model):
-            if "batch" in lanes_of(target):
-                client.purse.worst_case(target, _PRICED, client.engine.stack.prices)
-    if call.service_tier is not None:
-        raise ConfigError(f"a batch is a service of its own: leave service_tier={call.service_tier} out")
+    refusals.check_tier(call)
 
 
 def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str) -> None:

@@ -24,7 +24,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, DEBT, LANE, MONEY, RunOptions
+from .job import BUDGET, DEBT, LANE, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.place import prune, run_file_of
@@ -268,6 +268,8 @@ class Opened:
 
 def _set_aside(store: RunFile) -> float:
     """US dollars that a killed process had set aside for batches, which go on without it."""
+    from flatout.store.ledger import MONEY
+
     if (fact := store.fact(MONEY)) is None:
         return 0.0
     from flatout.lanes.batch.money import Record  # loaded for those who want it

@@ -170,6 +170,7 @@ class Runner(Opened):
     async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
         """Ask in batches, and live what would not be in time there."""
         from flatout.lanes.escalation import leaves_at, on_the_way
+        from flatout.lanes.refusals import COMMAND
         from flatout.lanes.within import lane_for
 
         lanes, until = await self._lanes(client, store)
@@ -177,7 +178,7 @@ class Runner(Opened):
         leave_at = None
         if until is not None:
             left, whole, began = until - batched.lane.now(), self.options.within or 0.0, batched.lane.has_begun
-            chosen, why = lane_for(self.options.lane, lanes, left, whole=whole, began=began)
+            chosen, why = lane_for(self.options.lane, lanes, left, whole=whole, began=began, say=COMMAND)
             store.set_fact(LANE, "batch" if began else chosen)
             if why:
                 self._warn(why)
@@ -202,12 +203,13 @@ class Runner(Opened):
         if self.options.lane != "flex":
             return None
         from flatout.lanes.flex import FlexLane
+        from flatout.lanes.refusals import COMMAND
         from flatout.lanes.within import lane_for
 
         lanes, until = await self._lanes(client, store)
         if until is None:
             return FlexLane(client.engine)
-        lane_for("flex", lanes, until - _wall(), whole=self.options.within or 0.0, began=self._began)
+        lane_for("flex", lanes, until - _wall(), whole=self.options.within or 0.0, began=self._began, say=COMMAND)
         return self._flex(client, lanes, until)
 
     @staticmethod

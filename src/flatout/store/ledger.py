@@ -27,6 +27,10 @@ LedgerChange = Literal[
 ]
 """The kinds of changes, in the order of execution within a commit."""
 
+MONEY = "batch_money"
+"""The fact in the run file that holds what is known of the money of its batches (a
+`flatout.lanes.batch.money.Record`)."""
+
 _SQL = queries("ledger")
 _TOGETHER = 200
 """Rows that are read at once, with their results."""

@@ -16,10 +16,13 @@ import pytest
 from msgspec.structs import replace
 
 import flatout
-from flatout import Call, Client, ConfigError, RunMismatch
+from flatout import BudgetExceeded, Call, Client, ConfigError, RunMismatch
 from flatout.lanes import calls as lanes
 from flatout.lanes.batch.formats import openai
+from flatout.lanes.batch.money import Paid, Record
 from flatout.layer import Request, Response
+from flatout.store import RunReader
+from flatout.store.ledger import MONEY
 from flatout.testing import BatchSettings, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
 from flatout.testing._clock import EPOCH
 from flatout.values import Result
@@ -261,10 +264,10 @@ def test_the_cheapest_lane_that_is_in_time(tmp_path: Path, within: float, tier: 
         ({"lane": "auto"}, {}, "lane='auto' needs the time that there is"),
         ({"lane": "live", "within": DAY}, {}, "within chooses between lanes"),
         ({"within": 0}, {}, "within is a number of seconds above 0"),
-        ({"within": 60.0}, {}, "too short for batches"),
-        ({"lane": "flex", "within": 60.0}, {}, "too short for flex"),
-        ({}, {"budget": 1.0}, "cannot keep a budget yet"),
-        ({}, {"cache": True}, "takes no answers from a cache"),
+        ({"within": 60.0}, {}, "within is too short for batches"),
+        ({"lane": "flex", "within": 60.0}, {}, "within is too short for flex"),
+        ({}, {"prompt_cache": "auto"}, "prompt_cache has no effect on batches"),
+        ({"lane": "auto", "within": 60.0}, {}, "within: no lane is in time"),
         ({"models": ["local"]}, {}, "has no batch lane"),
     ],
 )
@@ -300,3 +303,65 @@ def test_a_script_in_one_line(tmp_path: Path) -> None:
     """flatout.run would have no lanes."""
     with pytest.raises(ConfigError, match="needs a file in which it finds its batches again"):
         flatout.run(["x"], model="openai/gpt-5-mini", api_key="k", config={}, lane="batch")
+
+
+def _paid(program: Program) -> Paid:
+    with RunReader.open(program.store) as reader:
+        return Record.of(reader.fact(MONEY)).whole()
+
+
+def test_what_batches_cost_is_known(program: Program) -> None:
+    """Nobody could say what a program's batches have cost, or saved."""
+    results = program.gather()
+    paid = _paid(program)
+    assert paid.cost == pytest.approx(math.fsum(result.cost or 0.0 for result in results)) != 0.0
+    assert paid.saved == pytest.approx(paid.cost)
+    assert paid.unknown == 0
+
+
+CAPPED = [Call(prompt, max_tokens=2_000) for prompt in PROMPTS]
+
+
+def test_a_budget_is_kept_and_a_larger_one_goes_on(program: Program) -> None:
+    """A program would submit more than it may spend, or lose the calls that have to wait."""
+    alone = Program(program.store.parent / "alone")
+    alone.store.parent.mkdir()
+    whole = math.fsum(result.cost or 0.0 for result in alone.gather(CAPPED))
+    short = program.gather(CAPPED, client={"budget": whole / 2})
+    held = [result for result in short if not result.ok]
+    assert held
+    assert all(isinstance(result.error, BudgetExceeded) for result in held)
+    assert len(held) < len(PROMPTS)
+    assert math.fsum(result.cost or 0.0 for result in short) <= whole / 2
+    assert sum(program.wire.runs.values()) == len(PROMPTS) - len(held)
+    program.check(program.gather(CAPPED, client={"budget": 100 * whole}))
+
+
+def test_two_runs_of_one_client_share_its_budget(program: Program) -> None:
+    """The second run would take what is set aside for the first one's batches for its own."""
+
+    async def main() -> float:
+        async with program.client(budget=100.0) as client:
+            purse = client.engine.stack.purse
+            for name in ("a.flatout", "b.flatout", "b.flatout"):
+                found = client.as_completed(CAPPED, store=program.store.parent / name, lane="batch")
+                async with aclosing(found) as results:
+                    reading = asyncio.ensure_future(anext(results))
+                    await asyncio.sleep(MINUTE)
+                    reading.cancel()
+                    await asyncio.gather(reading, return_exceptions=True)
+                if name == "a.flatout":
+                    first = purse.standing()
+            return (purse.standing().left, first.left)
+
+    both, first = run_virtual(main())
+    assert 100.0 - both == pytest.approx(2 * (100.0 - first))
+
+
+def test_kept_answers_are_not_asked_again(program: Program) -> None:
+    """A cache that live calls have filled would be worth nothing to batches, and equal calls be paid for twice."""
+    cache = {"cache": str(program.store.parent / "answers.db")}
+    program.gather(PROMPTS[:30], client=cache, lane="live")
+    results = program.gather([*PROMPTS, *PROMPTS[40:]], client=cache, store=program.store.parent / "more.flatout")
+    assert [result.text for result in results] == [digest_of(prompt) for prompt in [*PROMPTS, *PROMPTS[40:]]]
+    assert program.wire.runs == Counter(PROMPTS)

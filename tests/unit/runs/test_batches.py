@@ -507,7 +507,7 @@ def test_rows_in_batches_are_not_asked_live(job: Job) -> None:
         ({"workers": 2}, "--workers has no effect"),
         ({"lane": "live", "detach": True}, "--detach is for batches"),
         ({"lane": "live", "within": DAY}, "--within chooses between lanes"),
-        ({"lane": "auto"}, "--lane auto needs the time that the run has"),
+        ({"lane": "auto"}, "--lane auto needs the time that there is"),
         ({"within": 300.0}, "--within is too short for batches: rows must leave them 18 min before the end"),
         ({"lane": "auto", "within": 60.0}, "no lane is in time: live needs 4 min (it is the fastest lane, at 60"),
         ({"params": {"service_tier": "flex"}}, "leave service_tier=flex out"),

@@ -11,8 +11,8 @@ import pytest
 
 from flatout import Budget, Client, ConfigError
 from flatout.lanes.batch.money import Record
-from flatout.runs.job import MONEY
 from flatout.store import RunReader
+from flatout.store.ledger import MONEY
 from flatout.store.scope import Scope
 from flatout.testing._clock import EPOCH
 

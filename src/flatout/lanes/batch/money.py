@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct, field
@@ -19,10 +20,14 @@ from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.prices import Prices
 from flatout.providers import unasked_tokens
 from flatout.purse import Purse
-from flatout.store.ledger import LedgerReader
+from flatout.store.ledger import MONEY, LedgerReader
 from flatout.values import Call, Target, Usage
 
 from .replay import TIER, Bill
+
+if TYPE_CHECKING:
+    from flatout.stack import Stack
+    from flatout.store import RunFile
 
 
 class Paid(Struct):
@@ -120,6 +125,7 @@ class Money:
 
     def __init__(self, purse: Purse, prices: Prices, record: Record, save: Callable[[Record], None]) -> None:
         self._purse = purse
+        self._run = ""
         self._prices = prices
         self._save = save
         self._filling: dict[Bound, float] = {}  # what is set aside for batches that are being packed
@@ -132,6 +138,12 @@ class Money:
         self.short = 0
         self.need = 0.0
 
+    @classmethod
+    def of(cls, stack: Stack, store: RunFile) -> Money:
+        """The money of a run file's batches."""
+        record = Record.of(store.fact(MONEY))
+        return cls(stack.purse, stack.prices, record, partial(store.set_fact, MONEY))
+
     @property
     def may_come(self) -> bool:
         """Whether there is more money than when rows were found to have none."""
@@ -141,10 +153,10 @@ class Money:
         """Go on with what earlier processes have set aside."""
         if self._purse.budget is None:
             return
-        budget = self._purse.budget
+        self._run, budget = ledger.run, self._purse.budget
         scope = f"{budget.per} {budget.shared}" if budget.shared else ""
         self._count(await asyncio.to_thread(ledger.counts))
-        if scope and scope == self.record.scope:
+        if scope and scope == self.record.scope and not self._purse.holds_for(self._run):
             for number, usd in self._held.items():
                 if not await self._purse.take_over(usd, self.record.aside[number].at):
                     self._elsewhen.add(number)
@@ -260,7 +272,7 @@ class Money:
             del self.record.aside[number]
 
     def _set_aside(self) -> None:
-        self._purse.set_aside(sum(self._held.values()) + sum(self._filling.values()))
+        self._purse.set_aside(self._run, sum(self._held.values()) + sum(self._filling.values()))
 
     def _kind(self, target: Target, call: Call) -> str:
         """Rows of one kind cost about the same share of their worst case; see `flatout.layers.budget`."""

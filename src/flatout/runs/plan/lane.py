@@ -7,6 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from flatout.client import Client
+from flatout.lanes.refusals import COMMAND
 from flatout.lanes.within import lane_for, ways
 from flatout.runs import lane
 from flatout.runs.job import RunOptions
@@ -35,7 +36,7 @@ async def lane_of(options: RunOptions, client: Client, rows: int) -> Taken:
         return Taken(options.lane)
     await client.engine.stack.prices.load()
     lanes = ways(client.engine, options.model, rows)
-    return Taken(*lane_for(options.lane, lanes, options.within, whole=options.within, began=False))
+    return Taken(*lane_for(options.lane, lanes, options.within, whole=options.within, began=False, say=COMMAND))
 
 
 def check_none_in_batches(options: RunOptions, client: Client, store: RunFile, name: str) -> None:
