@@ -220,9 +220,14 @@ def test_what_needs_attention_leads_to_its_rows(look: Any) -> None:
     watched.shows(f"of {failed}")
 
 
-def test_it_prints(look: Any, tmp_path: Path) -> None:
+def test_it_prints(look: Any) -> None:
     """A page on paper would be a search field and white plots."""
-    watched = look("usual")
+    watched = look("usual", scheme="dark")
+    stroke = "drawn[0].chart.series[1].stroke()"
+    dark = watched.page.evaluate(stroke)
     watched.page.emulate_media(media="print")
     assert watched.page.locator(".find").is_hidden()
+    assert watched.page.locator("th[data-column=row] button").is_visible()
+    light = watched.page.evaluate(f"window.dispatchEvent(new Event('beforeprint')), {stroke}")
+    assert (dark, light) == ("#56b4e9", "#0072b2")
     assert len(watched.page.pdf()) > 20_000

@@ -88,7 +88,7 @@ def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Foun
             headline=words.headline(facts, clock.length),
             sentences=(
                 *words.sentences(facts, course, tally, now),
-                *(() if needs else ("Nothing needs attention.",)),
+                *(() if needs else ("No row needs attention.",)),
             ),
             attention=needs,
             facts=_facts(info, facts),

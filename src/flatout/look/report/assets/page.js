@@ -57,6 +57,8 @@ async function build() {
   main.append(element("footer", "", `Made by flatout ${report.version}, ${made}. Texts may be cut; the run file has all of them.`));
   drawAll();
   let width = main.clientWidth;
+  window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
+  window.addEventListener("afterprint", () => { printing = false; drawAll(); });
   darkness.addEventListener("change", drawAll);
   window.addEventListener("resize", () => { if (main.clientWidth !== width) { width = main.clientWidth; drawAll(); } });
   document.documentElement.dataset.ready = "yes";

@@ -13,6 +13,7 @@ const SHADES = {
 const HEIGHT = 240;
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 const drawn = [];
+let printing = false; // on paper, which is white
 
 /** A figure with a plot, drawn once it has its width. */
 function plotOf(plot) {
@@ -47,7 +48,7 @@ function drawAll() {
 }
 
 function draw({ plot, box }) {
-  const theme = darkness.matches ? "dark" : "light", shades = SHADES[theme];
+  const theme = darkness.matches && !printing ? "dark" : "light", shades = SHADES[theme];
   const axis = { stroke: shades.text, grid: { stroke: shades.grid, width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   const quantity = plot.x_is === "quantity";
   const onX = quantity && plot.x_unit === "s" ? seconds : quantity ? figure : clock;
