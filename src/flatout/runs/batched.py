@@ -30,7 +30,7 @@ from .work import Work
 if TYPE_CHECKING:
     from flatout.store import RunFile
 
-TOGETHER = 500
+TOGETHER = 2_000
 """Results that are committed together."""
 
 Pending = Callable[[bool], AsyncGenerator[Work, None]]

@@ -1,6 +1,6 @@
 """Looks after batches that the provider has: asks how they are, takes their results, cancels them, deletes their files.
 
-Results are committed in groups of a few megabytes while their file is read, so a file of any size needs little memory.
+Results are committed in groups of some megabytes while their file is read, so a file of any size needs little memory.
 Rows are joined by their ids: the order of results, and the provider's counts, mean nothing.
 """
 
@@ -22,9 +22,9 @@ from .format import Found, Job, ResultReader
 from .submit import Submitter
 from .wire import TRIES, Unreadable
 
-TOGETHER, TOGETHER_BYTES = 5_000, 4 * 1024 * 1024
-"""Results that are committed together, and their bytes. They come in any order, so each commit of a few hundred would
-write nearly every page of the table once more: with ten times as many, a row costs a third."""
+TOGETHER, TOGETHER_BYTES = 20_000, 16 * 1024 * 1024
+"""Results that are committed together, and their bytes. They come in any order, so each commit writes nearly every page
+of the table once more: as many as memory allows. Should the process die, they are still at the provider."""
 
 OVERTIME = 3_600.0
 """Seconds after the provider's own expiry at which a batch that has not ended is cancelled. If it has not ended as long

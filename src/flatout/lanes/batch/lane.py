@@ -71,6 +71,7 @@ class BatchLane:
         # by the wall: a monotonic clock stands still while a laptop sleeps
         self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
         self._targets: dict[str, LaneTarget] = {}
+        self._by_model: dict[str | None, LaneTarget] = {}
         self._stopped = asyncio.Event()
         self._passes = 0
         self.submitted = 0
@@ -308,17 +309,23 @@ class BatchLane:
             error = ServerError(f"none of the {tries} batches that it stood in has answered it")
             await self._keep(row, each.replay.failed(row.index, row.call, error, tries))
             return
-        began = self._began.get(known.batch) if known is not None else None
+        if known is None or not told:
+            await self._pack(each, row, row.call, 0.0, tries, known)
+            return
+        began = self._began.get(known.batch)
         seconds = 0.0 if began is None else max(0.0, self._wall() - began)
         try:
             result, bill = await each.replay.of(row.index, row.call, told, seconds)
         except Unanswered as question:
-            await self._pack(each, row, question, tries, known)
+            await self._pack(each, row, question.call, question.bill.cost or 0.0, tries, known)
         else:
-            self.money.settles(known.batch if known is not None else None, each.desk.target, row.call, bill)
+            self.money.settles(known.batch, each.desk.target, row.call, bill)
             await self._keep(row, result)
 
-    async def _pack(self, each: LaneTarget, row: Row, question: Unanswered, tries: int, known: BatchRow | None) -> None:
+    async def _pack(
+        self, each: LaneTarget, row: Row, call: Call, paid: float, tries: int, known: BatchRow | None
+    ) -> None:
+        """Put a question into a box; ``paid`` is what earlier answers to the row have cost."""
         if self._stopped.is_set():
             return
         if each.desk.rests:
@@ -326,18 +333,19 @@ class BatchLane:
             return
         if self.money.waits():
             return
-        call, most = question.call, known.most if known is not None else None
+        most = known.most if known is not None else None
+        box = each.box(most)
         try:
             body = each.codec.encode(call).body
-            if len(body) > each.box(most).largest:
+            if len(body) > box.largest:
                 raise InvalidRequest(f"the request is too large for a batch: {len(body):,} bytes")
         except CallError as error:
             await self._keep(row, each.replay.failed(row.index, row.call, error))
             return
-        if not each.box(most).has_room(body):
+        if not box.has_room(body):
             await self._submit(each, most)
-        box = each.box(most)
-        if not await self.money.takes(each.desk.target, call, box.bound, question.bill.cost or 0.0):
+            box = each.box(most)
+        if not await self.money.takes(each.desk.target, call, box.bound, paid):
             return
         if known is not None and known.told:
             self.money.leaves(known.batch)
@@ -375,10 +383,13 @@ class BatchLane:
     # Targets
 
     def _of(self, call: Call) -> LaneTarget:
-        name = call.model or self._engine.targets.model
-        if name is None:
-            raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
-        return self._target(target_of(self._engine, name))
+        found = self._by_model.get(call.model)
+        if found is None:
+            name = call.model or self._engine.targets.model
+            if name is None:
+                raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
+            found = self._by_model[call.model] = self._target(target_of(self._engine, name))
+        return found
 
     def _named(self, name: str) -> LaneTarget:
         """The target with a name, as the ledger has it."""

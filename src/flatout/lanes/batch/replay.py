@@ -111,14 +111,12 @@ class Replay:
         Args:
             index: the row's index.
             call: the row's call.
-            told: its results, the oldest first.
+            told: its results, the oldest first; at least one.
             seconds: since its batch was made.
 
         Raises:
             Unanswered: the row has to be asked (again); the error has the question.
         """
-        if not told:  # no layer changes a first question
-            raise Unanswered(call)
         journey = Journey(asyncio.get_running_loop().time() - seconds)
         journey.account.waited("batch", seconds)
         answers = _Answers(told, partial(self._read, journey, bill := Bill()), self._settings)
