@@ -99,6 +99,8 @@ class BatchWire:
         self.cut, cuts = max(0, self.cut - 1), self.cut > 0
         if (refusal := self.instead("GET", f"/files/{name}/content")) is not None:
             yield Answer(refusal.body, False, refusal.status)
+        elif name not in self.files:
+            yield Answer(b'{"error": {"message": "no such file"}}', False, 404)
         else:
             yield Answer(self.files[name], cuts)
         self.on_event(f"after results {name}")

@@ -30,8 +30,8 @@ from .work import Work
 if TYPE_CHECKING:
     from flatout.store import RunFile
 
-TOGETHER = 2_000
-"""Results that are committed together."""
+TOGETHER, TOGETHER_BYTES = 2_000, 8 * 1024 * 1024
+"""Results that are committed together, and how large their calls and answers are."""
 
 Pending = Callable[[bool], AsyncGenerator[Work, None]]
 """The rows without a result; whether to count those that have one, which is right for the first pass only."""
@@ -77,6 +77,7 @@ class Batched:
         self._task: asyncio.Task[Any] | None = None
         self._past = ""
         self._results: list[tuple[Work, Result[Any]]] = []
+        self._size = 0
 
     @property
     def sent(self) -> int:
@@ -219,11 +220,12 @@ class Batched:
     async def _keep(self, work: Work, result: Result[Any]) -> None:
         """Keep a row's result, with those of many others in one commit."""
         self._results.append((work, result))
-        if len(self._results) >= TOGETHER:
+        self._size += len(work.made) + len(work.kept) + len(result.text or "")
+        if len(self._results) >= TOGETHER or self._size >= TOGETHER_BYTES:
             await self._commit()
 
     async def _commit(self) -> None:
-        results, self._results = self._results, []
+        results, self._results, self._size = self._results, [], 0
         keeps = self._options.keep_prompts
         items = [item_of(each, made=work.made, row=work.kept, keep_prompts=keeps) for work, each in results]
         await self._store.finish_all(map(astuple, items))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from sys import getsizeof
+from typing import Any, NamedTuple
 
 from flatout.errors import RunDamaged, StoreError
 
@@ -25,6 +26,9 @@ APPLICATION_ID = 0x464C4154
 _SQL = queries("connection")
 _BUSY_SECONDS = 30.0
 """How long to wait for another program that has locked the file, such as a database browser."""
+
+_MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of long rows that are in memory at once, beside one row more."""
 
 _FULL_BELOW = 1 << 20
 """Free bytes below which a failed write counts as a full disk, whatever SQLite calls it."""
@@ -244,3 +248,21 @@ def what_failed(error: BaseException, place: Place) -> str:
     if code == sqlite3.SQLITE_BUSY:
         return f"another program kept the file locked for {_BUSY_SECONDS:.0f} s"
     return f"writing failed ({error})"
+
+
+def first_rows(cursor: sqlite3.Cursor, long: Sequence[int]) -> list[tuple[Any, ...]]:
+    """The first rows of a query: as many as may be in memory at once, and at least one.
+
+    Args:
+        cursor: the query; it is ended.
+        long: the numbers of the columns that may be long.
+    """
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    with closing(cursor):
+        for row in cursor:
+            rows.append(row)
+            size += sum([getsizeof(row[column]) for column in long])
+            if size >= _MOST_BYTES:
+                break
+    return rows

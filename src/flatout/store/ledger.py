@@ -35,10 +35,13 @@ _SQL = queries("ledger")
 _TOGETHER = 200
 """Rows that are read at once, with their results."""
 
+_LONG = (5, 8)
+"""The columns of ``rows`` that may be long: the results."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Told(Struct, frozen=True, array_like=True):
+class Told(Struct, frozen=True, array_like=True, gc=False):
     """What the live endpoint would have answered to a row: its HTTP status and body."""
 
     status: int
@@ -93,7 +96,7 @@ class Batch(Struct, frozen=True, kw_only=True):
         return found if self.input_file is None else [self.input_file, *found]
 
 
-class BatchRow(Struct, frozen=True):
+class BatchRow(Struct, frozen=True, gc=False):
     """One row that stands in a batch, or stood in one.
 
     Attributes:
@@ -126,7 +129,7 @@ class BatchRow(Struct, frozen=True):
         return before if self.status is None else (*before, Told(self.status, self.body or b""))
 
 
-class Placed(Struct, frozen=True):
+class Placed(Struct, frozen=True, gc=False):
     """A row that is about to stand in a batch; see `BatchRow`.
 
     Attributes:
@@ -166,7 +169,7 @@ class LedgerReader:
     def rows(self) -> Iterator[BatchRow]:
         """All rows that ever stood in a batch, in index order, with their results; constant memory."""
         start = 0
-        while batch := self._reader.select(_SQL["rows"], (start, _TOGETHER)):
+        while batch := self._reader.select(_SQL["rows"], (start, _TOGETHER), long=_LONG):
             for row in batch:
                 yield BatchRow(*row)
             start = batch[-1][0] + 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
 
 from .course import CourseReader
-from .database import Place, check_version, connect, explain, explained, version_of
+from .database import Place, check_version, connect, explain, explained, first_rows, version_of
 from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
@@ -80,6 +80,9 @@ _LATEST = 10_000
 
 _BATCH = 200
 """Whole items read at once; each may hold a long prompt."""
+
+_LONG = tuple(Item.__struct_fields__.index(name) for name in ("input", "prompt", "answer", "output"))
+"""The columns of an item that may be long."""
 
 
 class RunReader:
@@ -230,7 +233,8 @@ class RunReader:
             raise ValueError(f"select is 'all', 'answered' or 'failed', not {select!r}")
         while True:
             try:
-                batch = self.batch(first, last, select)
+                asked = {"first": first, "last": last, "choice": select, "most": _BATCH}
+                batch = [self._item(row) for row in self.select(self._items, asked, long=_LONG)]
                 indices = [item.index for item in batch]
             except RunDamaged:
                 if damaged is None:
@@ -326,9 +330,15 @@ class RunReader:
         """The course of the run; None in a file of an earlier version, which has none."""
         return CourseReader(self) if self._version >= _COURSE else None
 
-    def select(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
-        """Run a statement that reads, for the parts of the file with a module of their own."""
-        return self._rows(statement, parameters)
+    def select(self, statement: str, parameters: Any = (), *, long: Sequence[int] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement that reads, for the parts of the file with a module of their own.
+
+        See `flatout.store.database.first_rows` for ``long``.
+        """
+        if not long:
+            return self._rows(statement, parameters)
+        with explained(self._place):
+            return first_rows(self._connection.execute(statement, parameters), long)
 
     def _item(self, row: tuple[Any, ...]) -> Item:
         try:

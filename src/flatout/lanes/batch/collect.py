@@ -42,6 +42,8 @@ SOONEST, LATEST = 2.0, 120.0
 
 _GONE = ("unknown", "denied")  # it is not there; to a refused key the wire raises an error
 
+_MOST_OF_KEY = 100  # characters that are shown
+
 _Result = tuple[int, RowState, int | None, bytes | None]
 
 
@@ -59,6 +61,7 @@ class Collector:
         self._looked: dict[int, tuple[float, float]] = {}  # when, and when again
         self._cancelled: dict[int, float] = {}
         self._empty: dict[int, float] = {}  # since when
+        self._told: set[int] = set()  # of which it was said that they are gone
         self.done: dict[int, int] = {}
 
     def due(self) -> float | None:
@@ -131,7 +134,9 @@ class Collector:
             log.info("batch %d is not reached: %s", batch.number, error)
             return False
         if job is None:
-            return refused is not None and refused[0] in _GONE and await self._lost(batch)
+            return refused is not None and refused[0] in _GONE and await self._lost(batch, refused[1])
+        if job.stamp not in (None, batch.stamp):  # a provider that began anew: it is not ours to read or to delete
+            return await self._lost(batch, f"{job.id} is the name of another batch now")
         if job.state == "open":
             if job.done is not None:
                 self.done[batch.number] = job.done
@@ -182,18 +187,34 @@ class Collector:
         if job.files or job.inline or not was_run:
             return False
         now = self._desk.wall()
-        since = self._empty.setdefault(batch.number, now if job.ended_at is None else min(now, job.ended_at))
+        since = self._empty.setdefault(batch.number, min(now, _ended_at(batch, job) or now))
         if now - since >= EMPTY or self._late(batch) >= OVERTIME:
             return False
         log.info("batch %d was run, but has no results yet", batch.number)
         return True
 
-    async def _lost(self, batch: Batch, files: Sequence[str] = ()) -> bool:
+    async def _lost(self, batch: Batch, why: str, files: Sequence[str] = ()) -> bool:
         """What is done about a batch that the provider does not know, or whose results it does not have."""
-        if self._late(batch) <= 2 * OVERTIME:
+        left = 2 * OVERTIME - self._late(batch)
+        if left >= 0.0:
+            self._tell_lost(batch, why, left)
             return False
         await self._end(batch, files)
         return True
+
+    def _tell_lost(self, batch: Batch, why: str, left: float) -> None:
+        """Say it once. A copy of the run file deletes what it has collected, and nothing else does so early."""
+        if batch.number not in self._told:
+            self._told.add(batch.number)
+            log.warning(
+                "%s no longer has batch %d or its results (%s). If the run has gone on in a copy of this run file, "
+                "perhaps on another machine, its answers are there: continue there. Otherwise its rows are asked, "
+                "and paid for, again in %.0f h",
+                self._desk.target.name,
+                batch.number,
+                why,
+                left / 3_600.0,
+            )
 
     async def _cancel(self, batch: Batch) -> None:
         desk = self._desk
@@ -238,9 +259,12 @@ class Collector:
             await self._read_all(results, job.files)
         except TransportError as error:
             await results.commit()
+            if isinstance(error, Unreadable):
+                return await self._lost(batch, str(error), files)
             log.warning("the results of batch %d cannot be read: %s; tried again", batch.number, error)
-            return isinstance(error, Unreadable) and await self._lost(batch, files)
+            return False
         await results.commit()
+        results.tell_foreign()
         await self._end(batch, files)
         return True
 
@@ -290,6 +314,13 @@ class Collector:
         self.done.pop(batch.number, None)
 
 
+def _ended_at(batch: Batch, job: Job) -> float | None:
+    """When a job had run a batch, by our clock; None if it does not say. The provider's clock may be wrong by a day."""
+    if job.ended_at is None or job.created_at is None:
+        return job.ended_at
+    return job.ended_at - job.created_at + (batch.opened_at or batch.intended_at)
+
+
 class _Reader:
     """A reader that tells two faults apart: the file holds no results, or the connection broke off."""
 
@@ -329,13 +360,16 @@ class _Results:
         self._known = frozenset(members)
         self._waiting: list[_Result] = []
         self._bytes = 0
+        self._foreign = 0  # results for no row of it
+        self._first_foreign = ""
 
     async def take(self, found: Sequence[Found]) -> None:
         """Take results; many are committed before this returns."""
         for each in found:
             index = self._index(each)
             if index is None:
-                log.warning("batch %d has a result for no row of it: %s", self._batch.number, each.key or each.position)
+                self._foreign += 1
+                self._first_foreign = self._first_foreign or f"{each.key or each.position}"[:_MOST_OF_KEY]
             elif each.state == "answered":
                 self._waiting.append((index, "answered", each.status, each.body))
                 self._bytes += len(each.body)
@@ -350,6 +384,16 @@ class _Results:
         waiting.sort(key=itemgetter(0))  # as the table is
         if waiting:
             await self._desk.ledger.results(self._batch.number, waiting)
+
+    def tell_foreign(self) -> None:
+        """Say that there were results for no row of the batch: once, however many."""
+        if self._foreign:
+            log.warning(
+                "batch %d has %d results for no row of it, such as %s",
+                self._batch.number,
+                self._foreign,
+                self._first_foreign,
+            )
 
     def _index(self, found: Found) -> int | None:
         if found.key is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from flatout.store.ledger import BatchRow
 
-AHEAD = 200
-"""Rows of the ledger that are read at once; some have their results with them."""
+AHEAD, AHEAD_BYTES = 200, 4 * 1024 * 1024
+"""Rows of the ledger that are read at once, and the bytes of the results that some have with them."""
 
 
 class Known:
@@ -38,5 +37,10 @@ class Known:
                 return None
 
     def _read(self) -> None:
-        self._ahead.extend(islice(self._rows, AHEAD))
-        self._at_end = len(self._ahead) < AHEAD
+        size = 0
+        for row in self._rows:
+            self._ahead.append(row)
+            size += len(row.body or b"") + len(row.earlier or b"")
+            if len(self._ahead) == AHEAD or size >= AHEAD_BYTES:
+                return
+        self._at_end = True

@@ -42,7 +42,6 @@ PASS_EVERY = 60.0
 LONGEST_NAP = 30.0
 """The most seconds of one sleep."""
 
-
 Keep = Callable[[Any, Result[Any]], Awaitable[None]]
 """Puts the result of a row into the run file."""
 

@@ -16,8 +16,8 @@ from .desk import Desk, log
 from .format import Job
 from .wire import FOR_NOW, Unreadable
 
-APART = 86_400.0
-"""Seconds that the provider's clock and ours may be apart."""
+APART = 2 * 86_400.0
+"""Seconds that the provider's clock and ours may be apart: a clock may be wrong by a day, and a bit."""
 
 MOST_PAGES = 1_000
 """Pages of a list that are read: a hundred thousand batches. A list that is longer does not end, or nearly so."""
@@ -88,13 +88,16 @@ class Search:
         """The provider's jobs, as far back as a moment if they go back in time."""
         desk = self._desk
         cursor: str | None = None
+        seen: set[str] = set()
         for _ in range(MOST_PAGES):
             read = partial(self._read, cursor)
             jobs, following = read(self._answered(await desk.wire.patiently(desk.format.list(cursor), read=read)))
             for job in jobs:
                 yield job
-            if following in (None, cursor) or _goes_back_behind(jobs, since):
+            repeats = bool(jobs) and seen.issuperset(job.id for job in jobs)  # of a server that knows no pages
+            if following in (None, cursor) or repeats or _goes_back_behind(jobs, since):
                 return
+            seen.update(job.id for job in jobs)
             cursor = following
         raise TransportError(f"the list of batches of {desk.target.name} does not end")
 
