@@ -15,7 +15,10 @@ import pytest
 from tests.support.command_samples import PLENTY, Done, Provider, flatout, is_answer, provider
 from tests.support.quick_commands import quick
 
-ANSWER = ["answer", "error", "finish_reason", "model", "input_tokens", "output_tokens", "cost", "attempts", "seconds"]
+ANSWER = [
+    *("answer", "error", "finish_reason", "model", "input_tokens", "output_tokens", "cost", "attempts"),
+    *("seconds", "provider_seconds", "queued_seconds"),
+]
 TEXTS = ["How far is the Moon?", "Kolik váží slon? 🐘", 'He said: "a,b;\tc"', "two\nlines", "  spaces  ", "5"]
 LINES = [text for text in TEXTS if "\n" not in text]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"

@@ -32,7 +32,14 @@ def trace(
         str | None, typer.Argument(metavar="[ITEM]", help="A row: its number (from 1, as in messages) or its id.")
     ] = None,
     slowest: Annotated[
-        bool, typer.Option("--slowest", metavar="", help="List the rows that took longest. This is the default.")
+        bool,
+        typer.Option(
+            "--slowest", metavar="", help="List the rows for which the provider took longest. This is the default."
+        ),
+    ] = False,
+    longest: Annotated[
+        bool,
+        typer.Option("--longest", metavar="", help="List the rows that took longest, queueing and retries included."),
     ] = False,
     failed: Annotated[bool, typer.Option("--failed", metavar="", help="List the rows without an answer.")] = False,
     costliest: Annotated[bool, typer.Option("--costliest", metavar="", help="List the rows that cost most.")] = False,
@@ -44,10 +51,10 @@ def trace(
     from flatout.errors import ConfigError
     from flatout.store import RunReader
 
-    asked: dict[Ranking, bool] = {"slowest": slowest, "failed": failed, "costliest": costliest}
+    asked: dict[Ranking, bool] = {"slowest": slowest, "longest": longest, "failed": failed, "costliest": costliest}
     given: list[Ranking] = [name for name, wanted in asked.items() if wanted]
     if len(given) + (item is not None) > 1:
-        raise ConfigError("give one of a row, --slowest, --failed and --costliest")
+        raise ConfigError("give one of a row, --slowest, --longest, --failed and --costliest")
     place = find(run)
     with RunReader.open(place) as reader:
         if item is None:
@@ -70,6 +77,7 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
                 "id": row.id,
                 "state": row.state,
                 "seconds": row.seconds,
+                "provider_seconds": row.provider_seconds,
                 "attempts": row.attempts,
                 "cost": row.cost,
                 "error": row.error,

@@ -137,11 +137,12 @@ def listing(
         return
     which = "first" if by == "failed" else by
     yield f"{clean(run)}: the {which} {len(rows):,} of {figures.counted(whole, what)}"
-    table = [("row", "id", "took", "attempts", "cost")]
+    table = [("row", "id", "provider", "took", "attempts", "cost")]
     table += [
         (
             str(row.index + 1),
             clean(row.id or "", _MOST_ID),
+            _seconds(row.provider_seconds),
             _seconds(row.seconds),
             figures.count(row.attempts),
             figures.cost(row.cost, row.index in lost),

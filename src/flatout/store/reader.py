@@ -68,6 +68,7 @@ _COURSE = 7
 """The first version of the file that has a course, and the provider's seconds of each item."""
 
 _WITHOUT_COURSE = _ITEMS["items"].replace("seconds, provider_seconds,", "seconds, NULL,")
+_RANKED_WITHOUT_COURSE = _ITEMS["ranked"].replace("provider_seconds", "NULL")
 _WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
 
 _SHARE = Share.__struct_fields__
@@ -298,7 +299,8 @@ class RunReader:
 
     def ranked(self, by: Ranking, most: int) -> list[Ranked]:
         """The slowest or costliest finished items, or the failed ones in input order. Reads all items."""
-        return [Ranked(*row) for row in self._rows(_ITEMS["ranked"], {"by": by, "most": most})]
+        statement = _ITEMS["ranked"] if self._version >= _COURSE else _RANKED_WITHOUT_COURSE
+        return [Ranked(*row) for row in self._rows(statement, {"by": by, "most": most})]
 
     def named(self, id: str, most: int = 10) -> list[int]:
         """The indices of the finished items with an id. Reads all items."""

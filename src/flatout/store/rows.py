@@ -14,7 +14,7 @@ from msgspec import Struct
 ItemState = Literal["answered", "failed", "unsent"]
 RunState = Literal["running", "interrupted", "finished"]
 Choice = Literal["all", "answered", "failed"]
-Ranking = Literal["slowest", "failed", "costliest"]
+Ranking = Literal["slowest", "longest", "failed", "costliest"]
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -222,6 +222,7 @@ class Ranked(Struct, frozen=True):
     cost: float | None
     error: str | None
     error_message: str | None
+    provider_seconds: float | None = None
 
 
 class History(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,11 @@ WIRE = frozenset({"connect", "first_byte", "body"})
 """The causes of waiting (see `flatout.events.WAITS`) with an attempt on the wire."""
 
 
+def queued(waits: Mapping[str, float]) -> float:
+    """Seconds in which no attempt was on the wire, of seconds by cause."""
+    return sum(seconds for cause, seconds in waits.items() if cause not in WIRE)
+
+
 class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     index: int
     id: str | None = None
@@ -53,7 +58,7 @@ class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):
     @property
     def queued_seconds(self) -> float:
         """Seconds in which no attempt was on the wire: the call waited for its turn, or before a retry."""
-        return sum(seconds for cause, seconds in self.waits.items() if cause not in WIRE)
+        return queued(self.waits)
 
     @property
     def cached(self) -> bool:
@@ -200,9 +205,11 @@ else:
             cost: US dollars for all attempts that reported usage, so 0 for a cached answer; None when the price or the
                 usage is not known.
             elapsed: seconds from the call's entry to its end, queueing and retries included.
-            provider_seconds: how long the last attempt took, from its permit to its end: the provider's part of those
-                seconds. None if no attempt was made.
-            queued_seconds: the part in which no attempt was on the wire: waiting for its turn, or before a retry.
+            provider_seconds: how long the last attempt took on the wire, from connecting to its end, also if it failed;
+                with a hedge, the attempt that answered. None if no attempt was made (a cached answer, a call that was
+                never sent), in a batch, and for `Client.map`, whose item may make many calls.
+            queued_seconds: how long no attempt was on the wire: waiting for its turn, before a retry, or in a batch.
+                For `Client.map`, the sum over all calls of the item, which may run side by side.
             waits: where those seconds went, by cause; see `flatout.events.WAITS`.
             trail: if the model is a `Route`: each target that was tried, why it was left, its tokens and its cost (see
                 `flatout.values.route.Leg`); the last one answered, if there is an answer. Empty otherwise.

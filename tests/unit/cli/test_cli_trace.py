@@ -34,6 +34,7 @@ def item(index: int, **changes: Any) -> Item:
         "cost": 0.25 * index,
         "attempts": 1,
         "seconds": 9.0 - index,
+        "provider_seconds": 8.5 - index,
         "waits": b'{"first_byte":1.5,"body":0.0001}',
         "finished_at": 1_000.0,
     }
@@ -64,15 +65,23 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 
 def test_the_slowest_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """A user would not know which of ten thousand rows is worth a look."""
-    written(item(0), item(1, seconds=None), item(2), item(3, cost=None), item(4, **FAILED))
+    written(item(0), item(1, seconds=None, provider_seconds=None), item(2), item(3, cost=None), item(4, **FAILED))
     first, heading, *rows, last = told(capsys, "--limit", "4").splitlines()
     assert first == "a.jsonl: the slowest 4 of 5 finished rows"
-    assert heading.split() == ["row", "id", "took", "attempts", "cost"]
+    assert heading.split() == ["row", "id", "provider", "took", "attempts", "cost"]
     assert [row.split()[0] for row in rows] == ["1", "3", "4", "5"]
-    assert rows[0].split()[1:] == ["q0", "9.00", "s", "1", "$0"]
+    assert rows[0].split()[1:] == ["q0", "8.50", "s", "9.00", "s", "1", "$0"]
     assert rows[2].endswith("unknown")
     assert rows[3].endswith("RateLimited: too \\x1b[31mfast")
     assert last == "to see one: flatout trace a.jsonl 1"
+
+
+def test_a_row_that_only_queued_is_not_the_slowest(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user would look for a fault at the provider where the own queue was long."""
+    written(item(0, seconds=90.0, provider_seconds=0.5), item(1, seconds=2.0, provider_seconds=1.9))
+    assert [row["row"] for row in json.loads(told(capsys, "--json"))["rows"]] == [2, 1]
+    longest = json.loads(told(capsys, "--longest", "--json"))["rows"]
+    assert [(row["row"], row["seconds"], row["provider_seconds"]) for row in longest] == [(1, 90.0, 0.5), (2, 2.0, 1.9)]
 
 
 def test_the_costliest_and_the_failed_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +138,7 @@ def test_a_row_is_found_by_its_number_or_its_id(capsys: pytest.CaptureFixture[st
         (("9",), "row 9 has not started"),
         (("9" * 30,), "no finished row has the id 999"),
         (("no\x1b[31mbody",), "no finished row has the id no\\x1b[31mbody"),
-        (("1", "--failed"), "give one of a row, --slowest, --failed and --costliest"),
+        (("1", "--failed"), "give one of a row, --slowest, --longest, --failed and --costliest"),
         (("--slowest", "--failed"), "give one of a row"),
         (("--limit", "0"), "invalid value for '--limit'"),
     ],

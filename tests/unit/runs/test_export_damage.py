@@ -44,6 +44,16 @@ def rows(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("waits", ["{", "[1]", '{"batch": "x"}'])
+def test_damaged_waits_cost_no_answer(tmp_path: Path, waits: str) -> None:
+    """An answer that was paid for would be lost with a figure that nobody asked for."""
+    path, output = run_of(tmp_path, f"UPDATE items SET waits = '{waits}' WHERE item_index = 3"), tmp_path / "out.jsonl"
+    assert export(path, output, claim=Claim(overwrite=True)) == 500
+    found = rows(output)
+    assert found[3]["answer"] == found[2]["answer"]
+    assert (found[3]["queued_seconds"], found[2]["queued_seconds"]) == (None, 0.5)
+
+
 @pytest.mark.parametrize("kind", HARM)
 def test_a_damaged_row_costs_no_other_its_place(tmp_path: Path, kind: str) -> None:
     """One bad byte would cost five hundred answers that were paid for."""

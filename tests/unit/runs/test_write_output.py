@@ -25,7 +25,9 @@ from flatout.runs.output.export import _answered
 from flatout.runs.output.write import ANSWER_COLUMNS, AnsweredRow, answer_names, check_output, write
 from flatout.values import Reply, Result, Usage
 
-HEADER = "answer,error,finish_reason,model,input_tokens,output_tokens,cost,attempts,seconds"
+HEADER = (
+    "answer,error,finish_reason,model,input_tokens,output_tokens,cost,attempts,seconds,provider_seconds,queued_seconds"
+)
 
 
 def rows(*columns: dict[str, Any], **answer: Any) -> Callable[[], Iterator[AnsweredRow]]:
@@ -79,8 +81,8 @@ def test_csv_has_a_header_of_every_column(tmp_path: Path) -> None:
     assert write(path, rows({"a": "x,y", "b": None}, {"b": 'say "hi"', "c": [1, "é"]}, answer={"k": 1.5})) == 2
     assert path.read_bytes().decode().split("\n") == [
         f"a,b,c,{HEADER}",
-        '"x,y",,,"{""k"":1.5}",,,,,,,,',
-        ',"say ""hi""","[1,""é""]","{""k"":1.5}",,,,,,,,',
+        '"x,y",,,"{""k"":1.5}",,,,,,,,,,',
+        ',"say ""hi""","[1,""é""]","{""k"":1.5}",,,,,,,,,,',
         "",
     ]
     write(path, rows({"a": True, "b": 2**70}), ("b", "a"))
@@ -207,7 +209,7 @@ def test_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
     assert write("-", rows({"a": 1}), format="csv") == 1
     first, *rest = out.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]  # it is a BytesIO
     assert json.loads(first)["answer"] == "x"
-    assert rest == [f"a,{HEADER}", "1,,,,,,,,,"]
+    assert rest == [f"a,{HEADER}", "1,,,,,,,,,,,"]
 
 
 def test_outputs_that_cannot_be_written_are_found_before_the_first_call(

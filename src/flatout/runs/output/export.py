@@ -15,6 +15,7 @@ from flatout.durable.records import is_cached, trail_of
 from flatout.errors import RunDamaged, RunMismatch
 from flatout.runs.stored import restored
 from flatout.store import Choice, Item, RunReader, salvage
+from flatout.values.result import queued
 
 from .claim import Claim
 from .write import AnsweredRow, check_output, named_error, write
@@ -272,9 +273,25 @@ def _answered(item: Item, columns: Mapping[str, Any] | None = None) -> AnsweredR
         output_tokens=item.output_tokens,
         cost=item.cost,
         attempts=item.attempts,
-        seconds=round(item.seconds, 3) if item.seconds is not None else None,
+        seconds=_rounded(item.seconds),
+        provider_seconds=_rounded(item.provider_seconds),
+        queued_seconds=_rounded(_queued(item)),
         target=trail[-1].target if trail else None,
         cached=is_cached(item),
         repaired=bool(item.repaired),
         raw_answer=unusable,
     )
+
+
+def _queued(item: Item) -> float | None:
+    """Seconds in which no attempt was on the wire; None if they are not known."""
+    if item.waits is None:
+        return None if item.seconds is None else 0.0
+    try:
+        return queued(msgspec.json.decode(item.waits, type=dict[str, float]))
+    except msgspec.DecodeError:  # the answer beside them may be good
+        return None
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -43,6 +43,8 @@ _FIXED_TYPES = {
     "cost": "double",
     "attempts": "int64",
     "seconds": "double",
+    "provider_seconds": "double",
+    "queued_seconds": "double",
     "target": "string",
     "cached": "bool",
     "repaired": "bool",
@@ -64,6 +66,8 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
         cost: US dollars.
         attempts: how many times the call was tried.
         seconds: from the call's start, queueing included, to its end.
+        provider_seconds: how long its last attempt took.
+        queued_seconds: how much of ``seconds`` no attempt was on the wire.
         target: which target of a route answered, or was tried last.
         cached: whether the answer comes from a cache.
         repaired: whether the parsed object comes from an answer that was not valid JSON as it stood.
@@ -80,6 +84,8 @@ class AnsweredRow(Struct, frozen=True, kw_only=True):
     cost: float | None = None
     attempts: int | None = None
     seconds: float | None = None
+    provider_seconds: float | None = None
+    queued_seconds: float | None = None
     target: str | None = None
     cached: bool | None = None
     repaired: bool | None = None

@@ -96,10 +96,14 @@ FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
 -- last_index: Read the highest index of an item.
 SELECT max(item_index) FROM items;
 
--- ranked: Read the slowest, the failed or the costliest items, without the long columns; unknown figures last.
-SELECT item_index, id, state, seconds, attempts, cost, error, error_message FROM items
+-- ranked: Read the slowest (by the provider's time), the longest (by the whole time), the failed or the costliest
+-- items, without the long columns; unknown figures last.
+SELECT item_index, id, state, seconds, attempts, cost, error, error_message, provider_seconds FROM items
 WHERE :by <> 'failed' OR state <> 'answered'
-ORDER BY CASE :by WHEN 'slowest' THEN seconds WHEN 'costliest' THEN cost END DESC NULLS LAST, item_index
+ORDER BY
+  CASE :by WHEN 'slowest' THEN provider_seconds WHEN 'costliest' THEN cost END DESC NULLS LAST,
+  CASE WHEN :by IN ('slowest', 'longest') THEN seconds END DESC NULLS LAST,
+  item_index
 LIMIT :most;
 
 -- named: Find the items with an id.
