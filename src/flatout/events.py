@@ -78,7 +78,7 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
     """One attempt failed.
 
     ``retry_in`` is the seconds until the next attempt. It is 0 if that attempt only waits for its turn, as after a 429,
-    and None if there is no next attempt.
+    and None if there is no next attempt. ``seconds`` is how long this attempt was on the wire; None if it was not sent.
     """
 
     attempt: int
@@ -86,6 +86,7 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
     retry_in: float | None
     call: Call
     journey: Journey
+    seconds: float | None = None
 
 
 class TargetPaused(Event, frozen=True, kw_only=True):

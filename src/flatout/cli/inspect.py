@@ -59,8 +59,10 @@ def status(
     if as_json:
         show_json({"state": facts.state, "why": to_builtins(found), **to_builtins(facts)})
     else:
-        why: list[Fact] = [("" if place else "why", clean(each.text, _WHY)) for place, each in enumerate(found[:_MOST])]
-        lines = lay_out([*why, *describe(facts)])
+        pace: list[Fact] = [
+            ("" if place else "pace", clean(each.text, _WHY)) for place, each in enumerate(found[:_MOST])
+        ]
+        lines = lay_out([*pace, *describe(facts)])
         show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lines]), fit=True)
     return 0
 

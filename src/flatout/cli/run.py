@@ -6,6 +6,7 @@ import inspect
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ OPTIONS = (
 """The options that other commands, which take those of a run, do not have."""
 
 _LARGE = 20_000_000  # bytes; checking a smaller file takes less than a second or two
+_LONG = 10.0  # seconds; why a shorter run was not faster interests nobody
 
 
 def run(
@@ -188,7 +190,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     good = not (progress.failed or before.failed or before.unfit or outcome.unfinished or outcome.interrupted)
     told = headline(progress, outcome, before.failed)
     if not quiet:
-        tell(told, details(progress, outcome))
+        tell(told, details(progress, outcome, _pace(progress, outcome)))
     elif not good:
         tell(f"flatout: {told}", failures(progress))
     if outcome.under_way:
@@ -209,6 +211,21 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     if outcome.under_way:
         return UNDER_WAY
     return 0 if good else FAILED
+
+
+def _pace(progress: Progress, outcome: RunEnd) -> str:
+    """Why the run was not faster; "" if it was short."""
+    from flatout.look.why import afterwards
+    from flatout.store import RunReader
+
+    if progress.elapsed < _LONG or not progress.answered:
+        return ""
+    try:
+        with RunReader.open(outcome.run_file) as reader:
+            found = afterwards(reader, time.time())
+    except StoreError:
+        return ""  # the run is over; its answers are what matters
+    return found[0].text if found else ""
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:

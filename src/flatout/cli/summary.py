@@ -54,8 +54,8 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     return f"{how}: {', '.join(counts)}."
 
 
-def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
-    """Everything else that is worth a line."""
+def details(progress: Progress, outcome: RunEnd, pace: str = "") -> list[Fact]:
+    """Everything else that is worth a line. ``pace`` says why the run was not faster."""
     lines = [
         *failures(progress),
         *_batches(progress),
@@ -63,6 +63,7 @@ def details(progress: Progress, outcome: RunEnd) -> list[Fact]:
         *_money(progress),
         *_left_to_pay(progress, outcome),
         *_effort(progress),
+        *([("pace", clean(pace))] if pace else []),
     ]
     if outcome.output is not None and not (outcome.interrupted or outcome.under_way):
         lines.append(("answers", outcome.output))

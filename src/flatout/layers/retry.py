@@ -91,10 +91,18 @@ class Retry:
         return wait, ""
 
     def _emit(self, call: Call, error: CallError, journey: Journey, wait: float | None) -> None:
-        now = asyncio.get_running_loop().time()
-        failed = AttemptFailed(at=now, attempt=journey.attempts, error=error, retry_in=wait, call=call, journey=journey)
         if journey.failures is None:
             journey.failures = []
+        counted = journey.failures[-1].attempt if journey.failures else 0
+        failed = AttemptFailed(
+            at=asyncio.get_running_loop().time(),
+            attempt=journey.attempts,
+            error=error,
+            retry_in=wait,
+            call=call,
+            journey=journey,
+            seconds=journey.attempt.seconds if journey.attempts > counted else None,  # else it was not sent
+        )
         journey.failures.append(failed)
         self._events.emit(failed)
 

@@ -186,7 +186,7 @@ def facts_of(reader: RunReader) -> Facts:
         batches=_batches(reader),
         targets=reader.shares(),
         errors=[_failed(error) for error in reader.errors()],
-        retried=_retried(reader),
+        retried=retried(reader),
         unsettled=_perhaps_paid(reader.unsettled()),
         created_at=info.created_at,
         opened_at=info.opened_at,
@@ -247,7 +247,8 @@ def _failed(error: ErrorCount) -> FailedClass:
     return FailedClass(error.error, error.count, error.first_index + 1, error.message, advice_on(error.error))
 
 
-def _retried(reader: RunReader) -> Reason | None:
+def retried(reader: RunReader) -> Reason | None:
+    """The most frequent reason for a retry, of the latest attempts; None if there was none."""
     found = reader.reasons()
     return Reason(*found[0]) if found else None
 

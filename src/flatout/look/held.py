@@ -100,10 +100,10 @@ def sentence(cause: str, share: float, view: View, since: float | None) -> tuple
 
 
 def _when(share: float, view: View, since: float | None) -> str:
-    """``, since 12:04`` while it binds; how much of the time otherwise."""
+    """``, since 12:04`` while it binds; otherwise how much of the time: `` 93 % of the time``."""
     if view.live and share >= MOSTLY:
         return f", since {clock(since, view.now)}" if since is not None else ""
-    return f", {figures.percent(min(share, 1.0), 1)} of the time"
+    return f" {figures.percent(min(share, 1.0), 1)} of the time"
 
 
 def clock(at: float, now: float) -> str:
@@ -127,11 +127,10 @@ def _per_time(cause: str, when: str, view: View) -> tuple[str, float | None]:
     limit = last.allows[name]
     used = min(1.0, _use(name, limit, view))
     _, words, period = _NAMES[name]
-    text = (
-        f"{words.capitalize()} {view.said('bind', 'bound')}: {figures.percent(used, 1)} of {limit:,.0f} a {period} "
-        f"{view.said('are', 'were')} used{when}. {_help(name, used, view)}"
-    )
-    return text, used
+    share, since = ("", when) if when.startswith(",") else (when, "")
+    binds = f"{words.capitalize()} {view.said('bind', 'bound')}{share}"
+    uses = f"{figures.percent(used, 1)} of {limit:,.0f} a {period} {view.said('are', 'were')} used{since}"
+    return f"{binds}: {uses}. {_help(name, used, view)}", used
 
 
 def _use(name: str, limit: float, view: View) -> float:
@@ -148,12 +147,13 @@ def _use(name: str, limit: float, view: View) -> float:
 def _help(name: str, used: float, view: View) -> str:
     if used < ENOUGH and _NAMES[name][0] == "tokens":
         return "The rest is kept free for answers as long as they may be; a lower max_tokens lets more calls go."
+    nothing = f"Nothing {view.said('is', 'was')} faster within this limit"
     would = view.said("would be", "would have been")
     provider = BUILT_IN.get(view.target.partition("/")[0])
     if provider is None or provider.self_hosted:
-        return f"Nothing is faster within this limit; a higher --{name} {would}, if the server bears it."
+        return f"{nothing}; a higher --{name} {would}, if the server bears it."
     batches = " or the batch lane" if provider.batch and view.lane in (None, "live") else ""
-    return f"Nothing is faster within this limit; a second key{batches} {would}."
+    return f"{nothing}; a second key{batches} {would}."
 
 
 def _searching(when: str, view: View, allows: Mapping[str, float], pace: float) -> str:
@@ -165,7 +165,7 @@ def _searching(when: str, view: View, allows: Mapping[str, float], pace: float) 
         )
     first = next((each.pace for each in view.stretches[-LATELY:] if each.pace is not None), pace)
     if not view.live:
-        return f"No limit was known, and the search reached {at}{when}: give --rpm, and a run begins with all of it."
+        return f"No limit was known, and the search reached {at}: give --rpm, and a run begins with all of it."
     if pace > RISING * first:
         return f"No limit is known, and the search is at {at}, rising{when}: give --rpm."
     return f"No limit is known, and the search keeps to {at}{when}: give --rpm if the provider allows more."

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.text import figures
 
 from .course import Course, Rates, latency, rates
-from .facts import Facts
+from .facts import Facts, retried
 from .held import MOSTLY, View, clock, sentence
 
 RECENT = 30.0
@@ -64,6 +65,15 @@ def sentences(course: Course, facts: Facts, now: float) -> list[str]:
         now: Unix time.
     """
     return [finding.text for finding in findings(course, facts, now)]
+
+
+def afterwards(reader: RunReader, now: float) -> list[Finding]:
+    """Why a run that has just ended was not faster, from its course alone: its rows are not read."""
+    course = Course()
+    course.refresh(reader)
+    info = reader.info()
+    facts = Facts(state=info.state, command=info.command, left=0, retried=retried(reader))
+    return findings(course, facts, now)
 
 
 def findings(course: Course, facts: Facts, now: float) -> list[Finding]:

@@ -105,6 +105,8 @@ TOKENS = "gen_ai.client.token.usage"
 FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 
 METRIC_ATTEMPTS = "flatout.attempts"
+METRIC_ATTEMPT_DURATION = "flatout.attempt.duration"
+METRIC_QUEUE_DURATION = "flatout.queue.duration"
 METRIC_RETRIES = "flatout.retries"
 METRIC_WAITED = "flatout.wait.time"
 METRIC_COST = "flatout.cost"

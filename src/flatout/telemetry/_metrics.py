@@ -6,7 +6,7 @@ somebody reads the metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 
 from flatout.events import CallFinished, Event
 from flatout.values import Reply
+from flatout.values.result import queued
 
 from . import _conventions as names
 from ._content import error_type
@@ -65,6 +66,18 @@ class _Instruments:
         self._first_chunk = meter.create_histogram(
             names.FIRST_CHUNK, "s", "Time to the first chunk.", explicit_bucket_boundaries_advisory=seconds
         )
+        self._attempt_duration = meter.create_histogram(
+            names.METRIC_ATTEMPT_DURATION,
+            "s",
+            "Time of one attempt on the wire, by outcome.",
+            explicit_bucket_boundaries_advisory=seconds,
+        )
+        self._queue_duration = meter.create_histogram(
+            names.METRIC_QUEUE_DURATION,
+            "s",
+            "Time of one call in which no attempt was on the wire.",
+            explicit_bucket_boundaries_advisory=seconds,
+        )
         self._attempts = meter.create_counter(names.METRIC_ATTEMPTS, "{attempt}", "Attempts by outcome.")
         self._retries = meter.create_counter(names.METRIC_RETRIES, "{retry}", "Attempts to be followed by another.")
         self._waited = meter.create_counter(names.METRIC_WAITED, "s", "Time of calls by what they waited for.")
@@ -85,17 +98,29 @@ class _Instruments:
             self._first_chunk.record(journey.attempt.first_chunk, _labels(target, model))
         if reply is not None and reply.cached is None:  # a cached answer used its tokens earlier
             self._count_tokens(target, model, reply)
-        for outcome, count in _outcomes(event).items():
-            self._attempts.add(count, _own_labels(target, names.OUTCOME, outcome))
+        self._count_attempts(target, event)
         for failure in journey.failures or ():
             if failure.retry_in is not None:
                 self._retries.add(1, _own_labels(target, names.ERROR_TYPE, error_type(failure.error)))
-        for cause, seconds in journey.waits.items():
-            self._waited.add(seconds, _own_labels(target, names.WAIT_CAUSE, cause))
+        if journey.attempts or journey.waits:
+            self._count_waits(target, journey.waits)
         if journey.cost is None:
             self._unpriced.add(1, _own_labels(target))
         elif journey.cost:
             self._cost.add(journey.cost, _own_labels(target))
+
+    def _count_attempts(self, target: str, end: CallFinished) -> None:
+        for outcome, times in _outcomes(end).items():
+            labels = _own_labels(target, names.OUTCOME, outcome)
+            self._attempts.add(len(times), labels)
+            for seconds in times:
+                if seconds is not None:
+                    self._attempt_duration.record(seconds, labels)
+
+    def _count_waits(self, target: str, waits: Mapping[str, float]) -> None:
+        self._queue_duration.record(queued(waits), _own_labels(target))
+        for cause, seconds in waits.items():
+            self._waited.add(seconds, _own_labels(target, names.WAIT_CAUSE, cause))
 
     def _count_tokens(self, target: str, model: str, reply: Reply) -> None:
         if reply.usage.input_tokens is not None:
@@ -122,20 +147,21 @@ def _own_labels(target: str, name: str = "", value: str = "") -> Labels:
     return labels
 
 
-def _outcomes(end: CallFinished) -> dict[str, int]:
-    """How each of a call's attempts ended."""
+def _outcomes(end: CallFinished) -> dict[str, list[float | None]]:
+    """The seconds of a call's attempts, by how they ended; None for one whose time is not known."""
     journey = end.journey
-    found: dict[str, int] = {}
-    counted = 0
+    found: dict[str, list[float | None]] = {}
+    counted = failed = 0
     for failure in journey.failures or ():
         if failure.attempt > counted:  # otherwise it failed before it was sent, and does not count
             counted = failure.attempt
-            _add(found, error_type(failure.error), 1)
-    rest = journey.attempts - sum(found.values())
-    if rest > 0 and end.error is None:
-        _add(found, names.ANSWERED, 1)
-    elif rest > 0 and end.error is not None:  # ended from outside: by the deadline or a cancellation
-        _add(found, error_type(end.error), rest)
+            failed += 1
+            found.setdefault(error_type(failure.error), []).append(failure.seconds)
+    rest = journey.attempts - failed
+    if rest > 0:  # with an error, they were ended from outside: by the deadline or a cancellation
+        outcome = names.ANSWERED if end.error is None else error_type(end.error)
+        beside = 0 if end.error is None else rest - 1  # attempts beside it were cancelled, at an unknown time
+        found.setdefault(outcome, []).extend([journey.attempt.seconds, *[None] * beside])
     return found
 
 

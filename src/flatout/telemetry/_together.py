@@ -18,7 +18,8 @@ from ._observed import Observed
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_LARGEST = frozenset({"target_info", f"{names.METRIC_LIMIT_USE.replace('.', '_')}_ratio"})
+_USE = names.METRIC_LIMIT_USE.replace(".", "_")
+_LARGEST = frozenset({"target_info", _USE, f"{_USE}_ratio"})  # some versions of the exporter add the unit
 """Metrics of which the largest counts. Of all others it is the sum."""
 
 

@@ -27,7 +27,7 @@ WIRE = frozenset({"connect", "first_byte", "body"})
 
 def queued(waits: Mapping[str, float]) -> float:
     """Seconds in which no attempt was on the wire, of seconds by cause."""
-    return sum(seconds for cause, seconds in waits.items() if cause not in WIRE)
+    return sum((seconds for cause, seconds in waits.items() if cause not in WIRE), start=0.0)
 
 
 class _Result(Struct, Generic[OutputT], frozen=True, kw_only=True):

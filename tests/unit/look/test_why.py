@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from flatout import Call, Client, Limits
 from flatout.durable.course import recorded
 from flatout.look.course import Course
-from flatout.look.facts import BatchCounts, Facts, Reason
-from flatout.look.why import Finding, findings, sentences
+from flatout.look.facts import BatchCounts, Facts, Reason, retried
+from flatout.look.why import Finding, afterwards, findings, sentences
+from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
+from tests.support.store_samples import open_run
 
 
 class Kept:
@@ -123,7 +127,9 @@ def test_requests_per_minute_bound() -> None:
     """Of a finished run nobody could be told why it took so long."""
     found = seen({"rpm": 600, **FAST}, limits=Limits(rpm=600, burst=1.0), at=None, calls=600)
     assert causes(found) == ["requests"]
-    assert found[0].text.startswith("Requests per minute bound: ")
+    assert found[0].text.startswith("Requests per minute bound 9")
+    assert "% of the time: 9" in found[0].text
+    assert " of 600 a minute were used. Nothing was faster" in found[0].text
     assert "a second key or the batch lane would have been" in found[0].text
     assert found[0].since is None
 
@@ -250,6 +256,23 @@ def stretch(at: float, **changes: Any) -> Stretch:
     fields: dict[str, Any] = {"began_at": at, "seconds": 1.0, "target": "openai/m", "in_flight": 0, "waiting": 0}
     counts = {"sent": 1, "answered": 1, "refused": 0, "failed": 0, "held": {}, "allows": {}}
     return Stretch(**fields | counts | changes)
+
+
+def test_a_run_that_has_just_ended_needs_no_look_at_its_rows(tmp_path: Path) -> None:
+    """The end of a run with a million rows would come a second late."""
+
+    async def write() -> None:
+        async with open_run(tmp_path / "a.flatout") as run:
+            for at in range(30):
+                run.note_stretch(stretch(float(at), sent=10, held={"requests": 1.0}, allows={"rpm": 600.0}))
+            await run.note_attempt(0, 2, "openai/m", 1.0, None, None, "ServerError: 500")
+
+    asyncio.run(write())
+    with RunReader.open(tmp_path / "a.flatout") as reader, patch.object(reader, "summary", None):
+        found = afterwards(reader, 31.0)
+        assert retried(reader) == Reason("ServerError: 500", 1)
+    assert causes(found) == ["requests"]
+    assert found[0].text.startswith("Requests per minute bound 100 % of the time: 100 % of 600 a minute were used.")
 
 
 def test_what_nobody_knows_is_not_said() -> None:

@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from flatout import Call, Limits
 from flatout.events import CallFinished
 from flatout.journey import Journey
+from flatout.layer import Response
 from flatout.telemetry import measure
 from flatout.testing import run_virtual
 from tests.support.recorded_telemetry import answer
@@ -107,6 +108,36 @@ def test_every_attempt_is_counted_by_its_outcome():
     assert sorted(map(str, failed)) == ["InvalidRequest", "None"]
 
 
+def times(made: Measured, name: str) -> dict[str, tuple[int, float]]:
+    """How many times a histogram has, and their sum, by outcome; by "" if it has none."""
+    points = made.read()[name].data.data_points
+    return {str(p.attributes.get("flatout.outcome", "")): (p.count, round(p.sum, 2)) for p in points}
+
+
+def test_the_time_of_attempts_is_told_from_that_in_the_queue():
+    """A dashboard would show the own queue as the provider's latency."""
+    turns = iter([(2.0, refusal(500)), (3.0, answer()), (4.0, answer())])
+
+    async def timed(_: str) -> Response:
+        seconds, response = next(turns)
+        await asyncio.sleep(seconds)
+        return response
+
+    made = measured(Wire(timed), "one", "two", limits=Limits(concurrency=1))
+    assert times(made, "flatout.attempt.duration") == {"ServerError": (1, 2.0), "answered": (2, 7.0)}
+    ((count, seconds),) = times(made, "flatout.queue.duration").values()
+    assert count == 2
+    waited = made.values("flatout.wait.time", "flatout.wait.cause")
+    assert seconds == pytest.approx(waited["concurrency"] + waited["backoff"], abs=0.01)
+    assert made.read()["flatout.attempt.duration"].data.data_points[0].explicit_bounds == SECONDS
+
+
+def test_attempts_that_were_cut_off_have_the_time_until_then():
+    """The slowest attempts would be missing from the picture of how slow a provider is."""
+    made = measured(Wire(lambda _: 100.0), Call("hello", deadline=5), Call("again", timeout=7), retries=0)
+    assert times(made, "flatout.attempt.duration") == {"DeadlineExceeded": (1, 5.0), "AttemptTimeout": (1, 7.0)}
+
+
 def test_attempts_that_were_cut_off_are_counted():
     """What a deadline cut off would look as if it had never been sent."""
     made = measured(Wire(lambda _: 100.0), Call("hello", deadline=5))
@@ -121,6 +152,7 @@ def test_calls_that_were_never_sent_are_no_attempts():
     assert sum(counts) == 2
     too_long = measured(Wire(), "x" * 10_000, limits=Limits(tpm=10))
     assert too_long.values("flatout.attempts", "flatout.outcome") == {}
+    assert "flatout.attempt.duration" not in too_long.read()
     assert too_long.read()["gen_ai.client.operation.duration"].data.data_points[0].attributes["error.type"]
 
 

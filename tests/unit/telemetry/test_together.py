@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from flatout import ConfigError, Limits
 from flatout.telemetry._together import Together, kept
+from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client
 
 
@@ -47,6 +48,26 @@ def test_counters_of_all_processes_are_added_up():
     assert values(found, "gen_ai_client_operation_duration_seconds_count{") == [7]
     assert max(values(found, "gen_ai_client_operation_duration_seconds_bucket{")) == 7
     assert values(found, "target_info{") == [1]
+
+
+def test_the_use_of_a_limit_is_not_added_up():
+    """With two workers, a limit would look used twice over."""
+
+    async def main() -> bytes:
+        async with client(Wire(lambda _: 5.0), limits=Limits(concurrency=1)) as made:
+            with kept(made) as metrics:
+                asking = asyncio.ensure_future(made.gather(["a", "b"]))
+                await asyncio.sleep(1.0)
+                told = metrics()
+                await asking
+                return told
+
+    together = Together()
+    for process in ("one", "other"):
+        together.hear(process, run_virtual(main()))
+    found = read(together)
+    assert values(found, "flatout_limit_use") == [1.0]
+    assert values(found, "flatout_waiting{") == [2.0]
 
 
 def test_an_ended_process_keeps_what_it_counted():
