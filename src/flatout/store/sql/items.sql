@@ -96,8 +96,7 @@ FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
 -- last_index: Read the highest index of an item.
 SELECT max(item_index) FROM items;
 
--- ranked: Read the slowest (by the provider's time), the longest (by the whole time), the failed or the costliest
--- items, without the long columns; unknown figures last.
+-- ranked: Read the items that took the provider or the run longest, the failed or the costliest ones; unknown ones last.
 SELECT item_index, id, state, seconds, attempts, cost, error, error_message, provider_seconds FROM items
 WHERE :by <> 'failed' OR state <> 'answered'
 ORDER BY
