@@ -6,8 +6,6 @@ import json
 import time
 from pathlib import Path
 
-import pytest
-
 from flatout.testing import BatchSettings
 from tests.support.command_samples import check_answers, flatout, provider, questions
 
@@ -41,7 +39,7 @@ def test_a_line_of_cron(tmp_path: Path) -> None:
         collected = json.loads(flatout("status", "out.jsonl", "--json", folder=tmp_path).out)["batches"]
         assert collected["open"] == 0
         assert collected["oldest"] is None
-        assert collected["saved"] == pytest.approx(collected["cost"]) != 0.0  # half the price
+        assert collected["unknown_costs"] == 20  # nobody knows the price of this model
     check_answers(tmp_path / "out.jsonl", 20)
 
 
