@@ -29,6 +29,7 @@ from flatout.values import Call, CallLike, Result
 from .batch.lane import BatchLane
 from .batch.money import Money
 from .batch.rounds import Rounds
+from .batch.row import Before
 from .escalation import Way, leaves_at, on_the_way
 from .flex import FlexLane
 from .offers import Lane
@@ -51,6 +52,7 @@ class Row(Struct, frozen=True):
     index: int
     call: Call
     made: bytes
+    before: Before | None = None
 
 
 def calls_in_lane(
@@ -215,6 +217,7 @@ class LaneCalls:
         """Ask what has left its batches; and again what is in none of their results after all."""
         while True:
             await self._ask_now(lane.free(self._pending(first=False)), self._flex("flex", lanes, until))
+            lane.money.save()
             if not lane.open_batches:
                 return
             await lane.finish()
@@ -255,8 +258,12 @@ class LaneCalls:
         async def ask(_: int, row: Row) -> None:
             journey = Journey(asyncio.get_running_loop().time())
             journey.notes = NotedAttempts(self._store, row.index)
+            if row.before is not None:
+                journey.account.spent(row.before.cost)
             result = await _asked(self._asker, row.call, row.index, journey, flex)
             await keep(self._store, result, made=row.made)
+            if row.before is not None:
+                row.before.settle()
             await self._give(result)
 
         async with aclosing(rows), aclosing(fan_out(rows, ask, lambda: self._asker.window)) as outcomes:

@@ -104,13 +104,17 @@ class Alone:
 
     async def _ask(self, _: int, work: Work) -> None:
         notes = NotedAttempts(self._store, work.index)
-        under_way, flex = self._under_way, self._flex
-        result = await ask(self._client, work.call, work.index, under_way=under_way, notes=notes, flex=flex)
+        under_way, flex, before = self._under_way, self._flex, work.before
+        result = await ask(
+            self._client, work.call, work.index, under_way=under_way, notes=notes, flex=flex, before=before
+        )
         if result is None:
             if self._heard is not None:
                 self._heard(None, work)
             return
         await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self._options.keep_prompts)
+        if before is not None:
+            before.settle()
         assert self._tally is not None
         self._tally.finished(result, work.index)
         if self._heard is not None:

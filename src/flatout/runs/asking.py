@@ -12,11 +12,19 @@ from flatout.values import Call, Result
 from .under_way import UnderWay
 
 if TYPE_CHECKING:
+    from flatout.lanes.batch.row import Before
     from flatout.lanes.flex import FlexLane
 
 
 async def ask(
-    client: Client, call: Call, index: int, *, under_way: UnderWay, notes: AttemptNotes, flex: FlexLane | None = None
+    client: Client,
+    call: Call,
+    index: int,
+    *,
+    under_way: UnderWay,
+    notes: AttemptNotes,
+    flex: FlexLane | None = None,
+    before: Before | None = None,
 ) -> Result[Any] | None:
     """Make a row's call, in this task. A failure is part of the result.
 
@@ -27,6 +35,7 @@ async def ask(
         under_way: the calls in flight, which end when the run stops.
         notes: where its attempts are noted.
         flex: the flex lane, if the row goes there.
+        before: what batches have answered to it before; None for nothing.
 
     Returns:
         The result; None if the run stops, and the row is left for the next.
@@ -37,6 +46,8 @@ async def ask(
     journey.notes = notes
     if flex is not None:
         flex.take(call, journey)
+    if before is not None:
+        journey.account.spent(before.cost)
     under_way.begin(task, index, journey)
     try:
         return await client.result(call, index=index, journey=journey)

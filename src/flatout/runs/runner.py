@@ -158,9 +158,13 @@ class Runner(Opened):
     async def _ask_all(self, client: Client, store: RunFile) -> None:
         """Ask every row that has no answer yet."""
         if self.options.lane in ("live", "flex"):
-            first = not await self._take_from_batches(client, store)
+            batched = await self._take_from_batches(client, store)
             asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
-            await asks.ask(self._pending(first))
+            if batched is None:
+                await asks.ask(self._pending())
+            else:
+                await asks.ask(batched.lane.free(self._pending(False)))
+                batched.lane.money.save()
             return
         try:
             await self._ask_in_batches(client, store)
@@ -193,6 +197,7 @@ class Runner(Opened):
         while not self.stops and self._left() != 0:
             alone = self._asks = self._alone(client, store, self._flex(client, lanes, until))
             await alone.ask(batched.lane.free(self._pending(False)), closes=False)
+            batched.lane.money.save()
             if not batched.lane.open_batches:
                 return
             self._asks = batched
@@ -237,12 +242,13 @@ class Runner(Opened):
         self._began = until < now + self.options.within
         return lanes, until
 
-    async def _take_from_batches(self, client: Client, store: RunFile) -> bool:
-        """Keep the results that batches have left in the run file: they are paid for. Whether there were any."""
+    async def _take_from_batches(self, client: Client, store: RunFile) -> Batched | None:
+        """Keep the results that batches have left in the run file: they are paid for. None if there are none."""
         if not await asyncio.to_thread(store.ledger.has_results):
-            return False
-        await self._batched(client, store).take(self._pending)
-        return True
+            return None
+        batched = self._batched(client, store)
+        await batched.take(self._pending)
+        return batched
 
     def _batched(self, client: Client, store: RunFile) -> Batched:
         from .batched import Batched  # loaded for those who want it

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from flatout.durable.records import content, fingerprint
+from flatout.lanes.batch.row import Before
 from flatout.values import Call
 
 from .input.rows import Row
@@ -24,6 +25,7 @@ class Work(Struct, frozen=True):
         kept: the row as the run file keeps it.
         call: the call to make.
         made: the call's `content`.
+        before: what batches have answered to it before.
     """
 
     index: int
@@ -31,6 +33,7 @@ class Work(Struct, frozen=True):
     kept: bytes
     call: Call
     made: bytes
+    before: Before | None = None
 
     @classmethod
     def of(cls, index: int, row: Row, recipe: Recipe) -> Work:

@@ -365,3 +365,21 @@ def test_kept_answers_are_not_asked_again(program: Program) -> None:
     results = program.gather([*PROMPTS, *PROMPTS[40:]], client=cache, store=program.store.parent / "more.flatout")
     assert [result.text for result in results] == [digest_of(prompt) for prompt in [*PROMPTS, *PROMPTS[40:]]]
     assert program.wire.runs == Counter(PROMPTS)
+
+
+def test_the_bill_has_what_did_not_fit_in_a_batch(program: Program) -> None:
+    """Calls that leave their batches for the live lane would seem cheaper than they were."""
+    program.wire.seconds, asked = DAY, Counter[str]()
+
+    def text(prompt: str, _messages: list[Any]) -> str:
+        asked[prompt] += 1
+        return '{"n": 1}' if "POST /chat/completions" in program.wire.requests else "no number"
+
+    program.wire.text = text
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    results = program.gather(PROMPTS[:5], output=schema, within=1.5 * DAY)
+    assert [result.output for result in results] == [{"n": 1}] * 5
+    assert asked == Counter(dict.fromkeys(PROMPTS[:5], 2))
+    paid = _paid(program)
+    assert paid.cost > 0.0  # one answer of each call; the other came by flex, for half the price as well
+    assert [result.cost for result in results] == [pytest.approx(2 * paid.cost / 5)] * 5

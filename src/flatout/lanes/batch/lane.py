@@ -11,8 +11,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from flatout.config.folders import state_folder
 from flatout.durable.records import fingerprint
@@ -30,7 +33,7 @@ from .known import Known
 from .lane_target import LaneTarget
 from .money import Money, Record
 from .replay import Unanswered
-from .row import Row, RowT
+from .row import Before, Row, RowT
 from .targets import other_key, target_named, target_of
 
 MOST_LOST = 5
@@ -205,13 +208,20 @@ class BatchLane:
                 continue
 
     async def free(self, rows: AsyncGenerator[RowT, None]) -> AsyncGenerator[RowT, None]:
-        """The rows that no provider may have."""
+        """The rows that no provider may have, each with what batches have answered to it before."""
         known = Known(self._ledger.rows())
         async with aclosing(rows):
             async for row in rows:
                 found = await known.at(row.index)
                 if found is None or found.state != "sent":
-                    yield row
+                    yield row if found is None or not found.told else await self._with_bill(row, found)
+
+    async def _with_bill(self, row: RowT, known: BatchRow) -> RowT:
+        """A row that leaves its batches, with what their answers have cost."""
+        each = self._of(row.call)
+        bill = await each.replay.leaves(row.call, known.told)
+        self.money.leaves(known.batch, bill.cost or 0.0)
+        return replace(row, before=Before(bill.cost, partial(self.money.bills, known.batch, bill)))  # type: ignore[type-var]
 
     async def _note(self, has_batches: bool) -> None:
         """Note that the run has batches, or forget it, for ``flatout batch ls`` in other folders."""

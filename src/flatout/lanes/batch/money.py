@@ -233,9 +233,8 @@ class Money:
         """
         if not bill.answers:
             return
-        paid = Paid(bill.cost or 0.0, bill.saved, int(bill.cost is None))
         if number is not None:
-            self.record.paid.setdefault(number, Paid()).add(paid)
+            self.bills(number, bill)
         self._freed = True
         if self._purse.budget is None:
             return
@@ -245,6 +244,12 @@ class Money:
             learn(self.record.learnt, self._kind(target, call), bill.cost / bill.answers / worst)
         if number is not None:
             self.leaves(number, bill.cost or 0.0)
+
+    def bills(self, number: int, bill: Bill) -> None:
+        """Add what a row's answers have cost to the money of its batch."""
+        if bill.answers:
+            paid = Paid(bill.cost or 0.0, bill.saved, int(bill.cost is None))
+            self.record.paid.setdefault(number, Paid()).add(paid)
 
     def leaves(self, number: int, cost: float = 0.0) -> None:
         """A row has left its batch: its part of what is set aside is free."""

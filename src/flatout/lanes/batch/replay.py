@@ -141,6 +141,19 @@ class Replay:
         output = reply and reply.output
         return outcome(index, journey, call=call, reply=reply, output=output, error=error), bill
 
+    async def leaves(self, call: Call, told: Sequence[Told]) -> Bill:
+        """Pay for the results of a row that is asked elsewhere, for none of them is its answer. Returns the bill."""
+        journey, bill = Journey(asyncio.get_running_loop().time()), Bill()
+        answers = _Answers(told, partial(self._read, journey, bill), self._settings)
+        token = set_journey(journey)
+        try:
+            await compose(self._layers, answers.next)(call)
+        except Exception:  # the question that is open, or the last failure: only the bill counts
+            self._settle(journey)
+        finally:
+            reset_journey(token)
+        return bill
+
     def kept(self, index: int, call: Call, reply: Reply) -> Result[Any]:
         """The result of a row whose answer comes from a cache."""
         journey = Journey(asyncio.get_running_loop().time())
