@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INTERNALS_USED = ("aiohttp", "genai-prices", "jsonschema-rs", "mcp", "opentelemetry-sdk", "typer", "xllamacpp")
+INTERNALS_USED = (
+    "aiohttp",
+    "genai-prices",
+    "jsonschema-rs",
+    "mcp",
+    "opentelemetry-sdk",
+    "textual",
+    "typer",
+    "xllamacpp",
+)
 
 
 def requirements() -> dict[str, str]:
@@ -99,6 +108,16 @@ def test_the_loggers_of_failed_exports_are_called_as_we_silence_them() -> None:
 def _sources(module: Any) -> list[Path]:
     path = Path(module.__file__)
     return list(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
+
+
+def test_textual_ends_after_an_error_as_we_make_it() -> None:
+    """A defect would print local variables, and with them prompts and answers."""
+    from textual.app import App
+
+    source = inspect.getsource(App._handle_exception)
+    assert "self._exception = error" in source
+    assert "self._fatal_error()" in source
+    assert callable(App._close_messages_no_wait)
 
 
 def test_typers_errors_are_told_as_we_read_them() -> None:

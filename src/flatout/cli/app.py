@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import batch, budget, cache, ctl, inspect, local, plan, report, run, simulate, trace, trust
+from . import batch, budget, cache, ctl, inspect, local, plan, report, run, simulate, trace, trust, watch
 from .asked import taking
 from .terminal import show
 
@@ -61,6 +61,7 @@ def command() -> Any:
     app.command("run", epilog=run.EPILOG)(taking(run.run, run.OPTIONS))
     app.command("plan", epilog=plan.EPILOG)(taking(plan.plan, plan.OPTIONS))
     app.command("status", epilog=inspect.STATUS_EPILOG)(inspect.status)
+    app.command("watch", epilog=watch.EPILOG)(watch.watch)
     app.command("export", epilog=inspect.EXPORT_EPILOG)(inspect.export)
     app.command("trace", epilog=trace.EPILOG)(trace.trace)
     app.command("report", epilog=report.EPILOG)(report.report)

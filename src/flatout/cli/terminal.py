@@ -30,7 +30,7 @@ _LABEL = 12
 _INDENT = 2
 _NARROWEST = 40  # columns; a narrower terminal breaks lines itself
 _COMMAND = re.compile(
-    r"flatout (?:run|plan|status|export|trace|report|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*"
+    r"flatout (?:run|plan|status|watch|export|trace|report|trust|local|simulate)\b(?:'[^']*'|\"[^\"]*\"|(?![;.] ).)*"
 )
 _GLUE = "\x00"
 

@@ -173,7 +173,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run an example; those that look at a run find one."""
-    if example.words[0] in ("status", "export", "trace", "report") and not (world / "damaged.flatout").exists():
+    reads = ("status", "watch", "export", "trace", "report")
+    if example.words[0] in reads and not (world / "damaged.flatout").exists():
         for output in ("answers.jsonl", "out.csv"):
             if not Path(output).exists():
                 assert main(["run", "prompts.jsonl", "-o", output, "-m", "openai/gpt-5-mini", "--quiet"]) == 0

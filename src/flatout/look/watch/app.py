@@ -1,0 +1,88 @@
+"""The terminal program: it looks at the run file every second, in a thread, and shows what it found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from flatout.errors import FlatoutError
+from flatout.runs.story.node import Node
+
+from .first import FirstScreen
+from .glance import Watcher
+from .help import HelpScreen
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+SHARE = 10
+"""A look is followed by a pause of at least this many times as long as it took."""
+
+TreeLines = Callable[[Node], Iterable[str]]
+"""Writes the tree of a row as lines."""
+
+
+class Watch(App[None]):
+    """Shows a run.
+
+    Args:
+        place: the run file.
+        name: its name as the user gave it.
+        tree_lines: how the tree of a row is written.
+        every: seconds between two looks.
+    """
+
+    TITLE = "flatout watch"
+    ENABLE_COMMAND_PALETTE = False
+    CSS_PATH = "watch.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    def __init__(self, place: Path, name: str, tree_lines: TreeLines, *, every: float = EVERY) -> None:
+        super().__init__(ansi_color=True)  # from the start: without colours it would else be black on black
+        self.place = place
+        self.shown_name = name
+        self.tree_lines = tree_lines
+        self._every = every
+        self._watcher = Watcher(place)
+        self._first = FirstScreen(name)
+
+    def on_mount(self) -> None:
+        self.theme = "ansi-dark"  # the terminal's own colours, so that it suits a light one, too
+        self.push_screen(self._first)
+        self.run_worker(self._look_again_and_again(), name="looks")
+
+    async def _look_again_and_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                self._first.glance = await asyncio.to_thread(self._watcher.look)
+                self._first.trouble = None
+            except FlatoutError as error:
+                self._first.trouble = str(error)
+            self._first.present()
+            await asyncio.sleep(max(self._every, SHARE * (loop.time() - began)))
+
+    @property
+    def defect(self) -> Exception | None:
+        """The unexpected error that ended it."""
+        found: Exception | None = self._exception
+        return found
+
+    def _fatal_error(self) -> None:
+        """Leave after an unexpected error. Textual's own report would show local variables, and with them prompts."""
+        self._close_messages_no_wait()
+
+    def action_help(self) -> None:
+        """Show what the keys do, and what the words mean."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())

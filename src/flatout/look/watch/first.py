@@ -1,0 +1,145 @@
+"""The first screen: how far the run is, why it is not faster, and what needs attention."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from flatout.store.browse import Figure, Kind
+
+from . import words
+from .glance import Glance
+from .plot import PAUSED, draw
+
+WINDOWS = (300.0, 60.0, 1_800.0, None)
+"""Seconds that the plot shows, one after the other; None for the whole run."""
+
+_PLOT_SHARE = 4
+"""The plot gets one in so many of the lines."""
+
+_FEWEST, _MOST = 5, 16
+"""Lines of the plot."""
+
+
+class FirstScreen(Screen[None]):
+    """The state of the run.
+
+    Args:
+        name: the run's name.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "rows", "Rows"),
+        Binding("f", "rows('failed')", "Failed"),
+        Binding("s", "rows('all', 'provider')", "Slowest"),
+        Binding("w", "window", "Time span"),
+    ]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.glance: Glance | None = None
+        self.trouble: str | None = None
+        self._run = name
+        self._window = 0
+
+    def compose(self) -> ComposeResult:
+        for name in ("head", "bar", "why", "plot", "sums", "errors"):
+            yield Static(id=name)
+        with Horizontal(id="lists"):
+            yield Static(id="flying")
+            yield Static(id="slowest")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.present()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Draw anew in the new size."""
+        self.present()
+
+    def on_screen_resume(self) -> None:
+        self.present()
+
+    def action_window(self) -> None:
+        """Show another span of time."""
+        self._window = (self._window + 1) % len(WINDOWS)
+        self.present()
+
+    def action_rows(self, kind: Kind = "all", by: Figure | None = None) -> None:
+        """Show the rows."""
+        from .rows import RowsScreen
+
+        self.app.push_screen(RowsScreen(kind=kind, by=by))
+
+    def present(self) -> None:
+        """Show the latest glance."""
+        if self.is_current:
+            with suppress(NoMatches):  # it is being built, or taken down
+                self._present()
+
+    def _present(self) -> None:
+        width, height = max(20, self.app.size.width - 2), self.app.size.height
+        if self.glance is None:
+            self._set("head", Text(words.line(self._run), style="bold"))
+            self._set("why", self._trouble() or Text("Reading the run file …"))
+            return
+        glance = self.glance
+        plot = max(_FEWEST, min(_MOST, height // _PLOT_SHARE))
+        self._set("head", words.headline(self._run, glance, width))
+        self._set("bar", words.bar(glance.facts, width))
+        self._set("why", self._trouble() or words.why(glance))
+        self._set("plot", self._plot(glance, width, plot))
+        self._set("sums", words.sums(glance, width))
+        self._set("errors", words.errors(glance.facts, width, 2 if height <= 30 else 6))
+        lines = self.query_one("#lists").size.height or 5
+        half = width // 2 - 1
+        self._set("flying", words.flying(glance, half, lines))
+        self._set("slowest", words.slowest(glance.slowest, half, lines))
+
+    def _trouble(self) -> Text | None:
+        if self.trouble is None:
+            return None
+        still = " What is shown is what was last read." if self.glance is not None else ""
+        return Text(f"{words.line(self.trouble)}.{still}", style="red")
+
+    def _set(self, name: str, text: Text) -> None:
+        widget = self.query_one(f"#{name}", Static)
+        widget.update(text)
+        widget.display = bool(text.plain) or name in ("flying", "slowest")
+
+    def _plot(self, glance: Glance, width: int, height: int) -> Text:
+        since, until = self._span(glance)
+        if until is None or since is None:
+            return Text()
+        plot = draw(glance.targets, glance.happenings, since=since, until=until, width=width, height=height)
+        text = Text().append(plot.title, style="dim")
+        for number, line in enumerate(plot.lines):
+            drawn = Text(f"\n{line}", style="blue" if number < len(plot.lines) - 2 else "dim")
+            drawn.highlight_regex(f"{PAUSED}+", "yellow")
+            for place in plot.refused if number < len(plot.lines) - 2 else ():
+                drawn.stylize("red", place + 1, place + 2)
+            text.append_text(drawn)
+        return text
+
+    def _span(self, glance: Glance) -> tuple[float | None, float | None]:
+        """The span of time that the plot shows: the last minutes of a run that goes on, else the whole of it."""
+        stretches = [known for known in glance.targets.values() if known]
+        if not stretches:
+            return None, None
+        last = max(known[-1].began_at + known[-1].seconds for known in stretches)
+        first = min(known[0].began_at for known in stretches)
+        window = WINDOWS[self._window]
+        if not glance.facts.running:
+            whole = self._window == 0 or window is None
+            return (first if whole else max(first, last - (window or 0.0))), last
+        until = glance.at if glance.at - last > 5 * max(known[-1].seconds for known in stretches) else last
+        return (first, until) if window is None else (until - window, until)

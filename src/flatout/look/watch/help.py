@@ -1,0 +1,52 @@
+"""The help screen: what the keys do, and what the words mean."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+_HELP = """\
+[bold]Everywhere[/bold]
+  ?  this help    Esc  back    q, Ctrl-C  quit
+  It only reads the run file: quitting does not touch the run.
+
+[bold]First screen[/bold]
+  r  all rows    f  the rows without an answer    s  the slowest answers
+  w  the time that the plot shows: 5, 1 or 30 minutes, the whole run
+
+  The plot shows what was sent, per minute.  ┄ is the limit.
+  ▒  a target was paused, down or stopped    ◆  something was changed
+  Columns in red had refused requests (429).
+  Provider: the time that the last attempt of a row took. Half of the
+  answers took no longer than p50, and 95 % no longer than p95. Waiting in
+  flatout's own queue is not in it.
+
+[bold]Rows[/bold]
+  ↑ ↓ PgUp PgDn Home End  move    Enter  open    g  go to a number
+  /  search ids, questions, answers and errors
+  c  name=value: a column of the input, or a field of the answer
+  f  without an answer    t  cut off at the token limit
+  m  answers that do not fit the schema    a  all rows again
+  o  order: by number, the provider's seconds, seconds in all, cost,
+     attempts (the highest 10,000)
+
+[bold]One row[/bold]
+  ← →  the row before and after    ↑ ↓  scroll
+"""
+
+
+class HelpScreen(Screen[None]):
+    """What the keys do."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back")]
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(Text.from_markup(_HELP))
+        yield Footer(compact=True)

@@ -1,0 +1,112 @@
+"""``flatout watch`` in a real terminal, beside a real run: at two sizes, through a kill, without colours."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_samples import end, eventually, provider, questions, start
+
+pytest.importorskip("textual")
+
+RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--rpm", "1200", "--concurrency", "4")
+ROWS = 60
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
+"""A colour that is set, and not the terminal's own."""
+
+
+class Terminal:
+    """A tmux server of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = f"flatout-{os.getpid()}-{folder.name}"
+
+    def open(self, name: str, columns: int, lines: int, *, colour: bool = True) -> None:
+        """Watch the run in a new window of that size. When the view ends, the window says so and stays."""
+        plain = [] if colour else ["NO_COLOR=1"]
+        watch = [
+            "env",
+            "COLUMNS=70",
+            *plain,
+            "TERM=tmux-256color",
+            sys.executable,
+            "-m",
+            "flatout",
+            "watch",
+            "out.jsonl",
+        ]
+        shell = f"{' '.join(watch)}; echo ended with $?; sleep 1000"
+        size = ["-x", str(columns), "-y", str(lines)]
+        self._tmux("new-session", "-d", "-s", name, *size, "-c", str(self._folder), shell)
+
+    def keys(self, name: str, *keys: str) -> None:
+        """Press keys."""
+        self._tmux("send-keys", "-t", name, *keys)
+
+    def screen(self, name: str, *, escapes: bool = False) -> str:
+        """What the window shows."""
+        return self._tmux("capture-pane", "-p", *(["-e"] if escapes else []), "-t", name)
+
+    def shows(self, name: str, *texts: str) -> str:
+        """Wait until the window shows some texts."""
+        eventually(lambda: all(text in self.screen(name) for text in texts))
+        return self.screen(name)
+
+    def close(self) -> None:
+        """End this server alone."""
+        self._tmux("kill-server", check=False)
+
+    def _tmux(self, *words: str, check: bool = True) -> str:
+        command = ["tmux", "-L", self._socket, "-f", os.devnull, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=30).stdout
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("there is no tmux")
+    found = Terminal(tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Terminal) -> None:
+    """A view in a real terminal would not fit, not notice that the run was killed, or hold the run up."""
+    questions(tmp_path, ROWS)
+    with provider(latency=0.3) as server:
+        first = start(*RUN, *server.options(), folder=tmp_path)
+        server.wait_for(8)
+        terminal.open("small", 80, 24)
+        terminal.open("large", 200, 50, colour=False)
+        for name, columns, lines in (("small", 80, 24), ("large", 200, 50)):
+            screen = terminal.shows(name, f"of {ROWS}", "running (process", "Rows", "Quit")
+            assert columns - 12 <= max(map(len, screen.splitlines())) <= columns
+            assert len(screen.splitlines()) <= lines
+            assert "Why not faster" in screen
+            assert "Slowest answers" in screen
+        assert not COLOUR.search(terminal.screen("large", escapes=True))
+        assert COLOUR.search(terminal.screen("small", escapes=True))
+        first.kill()
+        first.communicate()
+        for name in ("small", "large"):
+            terminal.shows(name, "broken off: its process has gone")
+        second = start(*RUN, *server.options(), folder=tmp_path)
+        terminal.shows("small", "running (process")
+        assert end(second).code == 0
+        terminal.shows("small", "finished in", f"{ROWS} of {ROWS} (100 %)")
+        terminal.keys("small", "r")
+        terminal.shows("small", f"{ROWS} all rows", "q0")
+        terminal.keys("small", "Enter")
+        terminal.shows("small", "Row 1 (q0)", "question 0")
+        terminal.keys("small", "C-c")
+        terminal.keys("large", "q")
+        for name in ("small", "large"):
+            terminal.shows(name, "ended with 0")
