@@ -128,3 +128,18 @@ def test_a_run_file_has_its_course_and_the_providers_own_seconds(tmp_path: Path)
         last = max(number for number, _ in reader.course.happenings())
         assert list(reader.course.happenings(last)) == []
         assert all(item.provider_seconds is not None for item in reader.items())
+
+
+def test_the_virtual_clock_stands_still_while_the_run_file_is_written(tmp_path: Path) -> None:
+    """Tests of durable runs would run out of virtual time by chance, since timers would fire meanwhile."""
+
+    async def main() -> float:
+        transport = SimulatedTransport(ProviderModel(ProviderSettings(latency=1.0)))
+        async with Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport) as client:
+            for n in range(20):
+                (result,) = await client.gather(["a"], store=tmp_path / f"{n}.flatout")
+                assert result.ok
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(main()) < 120.0

@@ -256,6 +256,8 @@ class Writer:
         if group.durable:
             self._hand_over(self._open[False])  # an attempt is recorded before its item is finished
         self._open[group.durable] = None
+        if (begins := getattr(group.loop, "thread_begins", None)) is not None:
+            begins()  # a virtual clock stands still while the thread is at work
         self._queue.put(group)
 
     def _hand_over_all(self) -> None:
@@ -411,6 +413,8 @@ def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreErr
             else:
                 future.set_exception(error)
                 future.exception()  # whoever waits for many looks at the first failure only
+    if (ends := getattr(group.loop, "thread_ends", None)) is not None:
+        ends()
 
 
 def _copy_of(error: StoreError) -> StoreError:

@@ -101,17 +101,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             future = asyncio.wrap_future(work, loop=self)
         else:
             future = super().run_in_executor(executor, func, *args)
-        self._threads += 1
+        self.thread_begins()
         future.add_done_callback(self._thread_done)
         return future
 
+    def thread_begins(self) -> None:
+        """A thread begins to work for somebody on this loop: the clock stands still until `thread_ends`."""
+        self._threads += 1
+
+    def thread_ends(self) -> None:
+        """A thread that worked for somebody on this loop is done."""
+        self._threads -= 1
+
     async def shutdown_default_executor(self, *args: float | None) -> None:
         """Wait for the threads to end. That happens in real time and sets no timer."""
-        self._threads += 1
+        self.thread_begins()
         try:
             await super().shutdown_default_executor(*args)
         finally:
-            self._threads -= 1
+            self.thread_ends()
 
     def _own_threads(self) -> ThreadPoolExecutor:
         if self._threads_of_its_own is None:
@@ -120,7 +128,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._threads_of_its_own
 
     def _thread_done(self, _future: asyncio.Future[Any]) -> None:
-        self._threads -= 1
+        self.thread_ends()
 
     def _jump(self, timeout: float | None) -> None:
         if timeout is None:
