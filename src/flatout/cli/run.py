@@ -181,6 +181,11 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
     return clean(f"flatout: {', '.join(what)}")
 
 
+def _waits_only(progress: Progress, outcome: RunEnd, before: Before) -> bool:
+    """Whether a run was left with rows in batches, and nothing is wrong."""
+    return outcome.under_way and not (progress.failed or before.failed or before.unfit or progress.stopped)
+
+
 def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: Before, *, quiet: bool) -> int:
     """Report how the run ended, and return the exit code."""
     from flatout.text import figures
@@ -191,10 +196,11 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     told = headline(progress, outcome, before.failed)
     if not quiet:
         tell(told, details(progress, outcome, _pace(progress, outcome)))
-    elif not good:
+    elif not good and not _waits_only(progress, outcome, before):
         tell(f"flatout: {told}", failures(progress))
     if outcome.under_way:
-        say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
+        if not quiet:
+            say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
     elif outcome.interrupted or outcome.unfinished:
         say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
     elif (progress.failed or before.failed) and not quiet:

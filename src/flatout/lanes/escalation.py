@@ -92,7 +92,8 @@ def flex_seconds(rows: int, per_second: float | None) -> float:
 def choose(ways: Sequence[Way], left: float) -> Choice:
     """The cheapest lane that is in time; of two at the same price, the slower one, which leaves the live limits alone.
 
-    An unknown price counts as the live one: no provider sells a slower lane for more.
+    An unknown price counts as the live one: no provider sells a slower lane for more. A batch that is known to cost as
+    much as live calls comes last: it only takes longer.
 
     Args:
         ways: the lanes that there are.
@@ -153,7 +154,11 @@ def _is_step(lane: Lane, other: Lane) -> bool:
 
 
 def _cheapest_first(ways: Sequence[Way]) -> list[Way]:
-    return sorted(ways, key=lambda way: (round(1.0 if way.share is None else way.share, 3), _ORDER.index(way.lane)))
+    def rank(way: Way) -> tuple[bool, float, int]:
+        saves_nothing = way.lane == "batch" and way.share == 1.0
+        return saves_nothing, round(1.0 if way.share is None else way.share, 3), _ORDER.index(way.lane)
+
+    return sorted(ways, key=rank)
 
 
 def _price(way: Way) -> str:

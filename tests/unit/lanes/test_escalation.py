@@ -67,6 +67,11 @@ def test_at_one_price_the_slower_lane_is_taken() -> None:
     assert choose(groq, DAY).lane == "batch"
 
 
+def test_a_batch_that_saves_nothing_is_not_taken() -> None:
+    """At an address of one's own, forty rows would wait for a batch that costs what live calls cost."""
+    assert choose((LIVE, Way("batch", HOUR, 1.0, "why")), DAY).lane == "live"
+
+
 def test_rows_leave_a_batch_while_the_next_lane_is_still_in_time() -> None:
     """A row that leaves too late has no answer at the deadline; one that leaves too early costs twice as much."""
     assert leaves_at("batch", ALL) == HOUR + SETTLE
