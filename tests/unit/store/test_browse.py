@@ -105,6 +105,20 @@ def test_a_page_holds_the_beginnings_of_long_texts(tmp_path: Path, browser: Path
     assert (second.error, second.words) == ("SchemaMismatch", "no label")
 
 
+def test_of_a_call_that_is_tried_again_the_latest_attempt_is_in_flight(tmp_path: Path) -> None:
+    """One call would be shown as several in flight."""
+
+    async def write() -> None:
+        async with RunFile.open(tmp_path / "b.flatout", job={}) as run:
+            for index, attempt in ((1, 1), (0, 1), (1, 2)):
+                await run.note_attempt(index, attempt, "m", float(index + attempt), None)
+            with RunReader.open(tmp_path / "b.flatout") as reader:
+                flying = Browser(reader).in_flight(10)
+            assert [(each.index, each.attempt, each.started_at) for each in flying] == [(0, 1, 1.0), (1, 2, 3.0)]
+
+    asyncio.run(write())
+
+
 def test_files_of_earlier_versions_are_looked_through(tmp_path: Path) -> None:
     """After an update nobody could look at the runs of last month."""
     seen = 0

@@ -69,6 +69,6 @@ WHERE figure IS NOT NULL
     OR instr(lower(coalesce(output, '')), lower(:escaped)))
 ORDER BY figure DESC, item_index LIMIT :most;
 
--- in_flight: Read the attempts that are in flight, the oldest first.
-SELECT item_index, attempt, target, started_at, estimated_cost FROM attempts
-WHERE outcome IS NULL ORDER BY started_at, item_index LIMIT ?;
+-- in_flight: Read the attempts in flight, the oldest first. Of a call that is tried again, all have no outcome yet.
+SELECT item_index, max(attempt), target, started_at, estimated_cost FROM attempts
+WHERE outcome IS NULL GROUP BY item_index, place ORDER BY started_at, item_index LIMIT ?;
