@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.batch_world import World
-from tests.support.virtual_store import store_on_virtual_time
 
 SIX = ("openai", "anthropic", "gemini-file", "mistral", "fireworks", "openrouter")
 FAULTS = {
@@ -27,7 +26,6 @@ def test_every_row_once_over_six_forms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, most: int, deaths: int, one_in: int
 ) -> None:
     """Rows would be lost, mixed up, or paid for twice, as soon as several things go wrong at once."""
-    store_on_virtual_time(monkeypatch)
     world = World(SIX, tmp_path, monkeypatch, rows=rows, most=most, faults=FAULTS, enqueued_tokens=40 * most)
     assert world.run_to_the_end(deaths, one_in).unfinished == 0
     failed = world.check(wrong="InvalidRequest")

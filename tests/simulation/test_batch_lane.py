@@ -33,7 +33,6 @@ from flatout.testing import (
     run_virtual,
 )
 from tests.support.batch_wire import Killed
-from tests.support.virtual_store import store_on_virtual_time
 
 ROWS, DEATHS = 5_000, 60
 FAULTS = BatchFaults(
@@ -84,7 +83,6 @@ class Fate:
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.soak)])
 def test_every_row_once_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Rows would be lost, mixed up, or paid for twice."""
-    store_on_virtual_time(monkeypatch)
     caps = openai.DIALECTS["openai"]
     monkeypatch.setitem(openai.DIALECTS, "openai", replace(caps, caps=replace(caps.caps, rows=700)))
     settings = ProviderSettings(latency=1.0, batch=BatchSettings(faults=FAULTS, enqueued_tokens=60_000, in_order=False))

@@ -27,7 +27,6 @@ from flatout.testing import BatchSettings, ProviderModel, ProviderSettings, Simu
 from flatout.testing._clock import EPOCH
 from flatout.values import Result
 from tests.support.batch_wire import BatchWire, Killed
-from tests.support.virtual_store import store_on_virtual_time
 
 DAY, HOUR, MINUTE = 86_400.0, 3_600.0, 60.0
 PROMPTS = [f"prompt {n}" for n in range(60)]
@@ -35,8 +34,7 @@ PROMPTS = [f"prompt {n}" for n in range(60)]
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 16 calls, and run files that are written on the virtual clock."""
-    store_on_virtual_time(monkeypatch)
+    """Batches of 16 calls."""
     dialect = openai.DIALECTS["openai"]
     monkeypatch.setitem(openai.DIALECTS, "openai", replace(dialect, caps=replace(dialect.caps, rows=16)))
 

@@ -14,15 +14,12 @@ import pytest
 from flatout import ConfigError
 from flatout.layer import Request, Response
 from tests.support.batch_world import FORMS, World
-from tests.support.virtual_store import store_on_virtual_time
 
 MakeWorld = Callable[..., World]
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    store_on_virtual_time(monkeypatch)
-
     def made(form: str, **settings: Any) -> World:
         return World(form, tmp_path, monkeypatch, **settings)
 

@@ -24,7 +24,6 @@ from flatout.store.ledger import Ledger
 from flatout.testing import digest_of, run_virtual
 from flatout.testing._clock import EPOCH
 from tests.support.batch_wire import BatchWire, Killed
-from tests.support.virtual_store import store_on_virtual_time
 
 DAY = 86_400.0
 
@@ -72,12 +71,6 @@ class Job:
         assert [row["answer"] for row in self.written()] == [digest_of(prompt) for prompt in self.prompts]
         assert self.wire.runs == Counter(self.prompts)
         assert set(self.wire.created.values()) == {1}
-
-
-@pytest.fixture(autouse=True)
-def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run file is written on the virtual clock."""
-    store_on_virtual_time(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

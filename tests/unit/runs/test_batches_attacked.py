@@ -19,9 +19,9 @@ from flatout.layer import Response
 from flatout.store.ledger import Ledger
 from flatout.store.run_file import RunFile
 
-from .test_batches import DAY, Job, job, lose, on_virtual_time, quick, small
+from .test_batches import DAY, Job, job, lose, quick, small
 
-__all__ = ["job", "on_virtual_time", "small"]
+__all__ = ["job", "small"]
 
 COMMITS = [
     *((Ledger, name) for name in ("intend", "uploaded", "open", "results", "end", "drop", "clear")),

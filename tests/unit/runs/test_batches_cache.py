@@ -10,9 +10,9 @@ import pytest
 from flatout import Client
 from flatout.testing import digest_of
 
-from .test_batches import Job, on_virtual_time, small
+from .test_batches import Job, small
 
-__all__ = ["on_virtual_time", "small"]
+__all__ = ["small"]
 
 
 class Cached(Job):

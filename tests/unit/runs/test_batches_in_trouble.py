@@ -22,9 +22,9 @@ from flatout.store.ledger import Batch, Ledger
 from flatout.testing import _clock, run_virtual
 from tests.support.batch_wire import Killed
 
-from .test_batches import DAY, FULL, Job, first_time, job, lose, on_virtual_time, small
+from .test_batches import DAY, FULL, Job, first_time, job, lose, small
 
-__all__ = ["job", "on_virtual_time", "small"]
+__all__ = ["job", "small"]
 
 
 def created(job: Job) -> int:

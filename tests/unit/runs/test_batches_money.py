@@ -16,9 +16,9 @@ from flatout.store.ledger import MONEY
 from flatout.store.scope import Scope
 from flatout.testing._clock import EPOCH
 
-from .test_batches import DAY, Job, job, on_virtual_time, small
+from .test_batches import DAY, Job, job, small
 
-__all__ = ["job", "on_virtual_time", "small"]
+__all__ = ["job", "small"]
 
 COST = (1_000 * 0.25 + 1_000 * 2.0) / 1e6 / 2
 """What a row costs in a batch, in US dollars."""

@@ -18,7 +18,6 @@ from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
 from flatout.testing import BatchSettings, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
-from tests.support.virtual_store import store_on_virtual_time
 
 DAY, HOUR, MINUTE = 86_400.0, 3_600.0, 60.0
 
@@ -81,12 +80,6 @@ class Job:
         assert all(row["error"] is None for row in rows)
         stats = self.model.stats()
         assert (stats["answered"], stats["duplicates"]) == (self.rows, 0)
-
-
-@pytest.fixture(autouse=True)
-def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run file is written on the virtual clock."""
-    store_on_virtual_time(monkeypatch)
 
 
 @pytest.fixture

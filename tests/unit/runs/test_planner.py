@@ -17,15 +17,8 @@ from flatout.runs.runner import Runner
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 from flatout.values.plan import Plan, Range
 from tests.support.batch_wire import BatchWire
-from tests.support.virtual_store import store_on_virtual_time
 
 PRICES = {"prices": {"sim/m": {"input": 1.0, "output": 4.0}}}
-
-
-@pytest.fixture(autouse=True)
-def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run file is written on the virtual clock."""
-    store_on_virtual_time(monkeypatch)
 
 
 class Job:
