@@ -27,6 +27,7 @@ from flatout.events import (
     TargetPaused,
     TargetResumed,
 )
+from flatout.layers.limit import TargetStatus
 from flatout.store.course import Happening, Kind, Stretch
 
 LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
@@ -39,27 +40,6 @@ EARLY = 0.1
 """The share of a stretch by which a timer may wake early. Its clock is another than the calendar's."""
 
 
-class TargetState(Protocol):
-    """The present state of one target; see `flatout.layers.limit.TargetStatus`."""
-
-    @property
-    def target(self) -> str: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def holds(self) -> str: ...
-    @property
-    def pace(self) -> float | None: ...
-    @property
-    def allows(self) -> Mapping[str, float]: ...
-    @property
-    def held(self) -> Mapping[str, float]: ...
-    @property
-    def holds_since(self) -> float: ...
-
-
 class Recorded(Protocol):
     """A client whose course is recorded."""
 
@@ -68,7 +48,7 @@ class Recorded(Protocol):
         """What happens to its calls and targets."""
         ...
 
-    def status(self) -> Sequence[TargetState]:
+    def status(self) -> Sequence[TargetStatus]:
         """The present state of each target in use."""
         ...
 
@@ -145,7 +125,7 @@ class Course:
         age = self._wall() - self._began
         return next(length for until, length in LENGTHS if age < until)
 
-    def _stretch(self, state: TargetState, began: float, seconds: float) -> Stretch:
+    def _stretch(self, state: TargetStatus, began: float, seconds: float) -> Stretch:
         target = state.target
         counts = self._counts.pop(target, None) or _Counts()
         before, self._in_flight[target] = self._in_flight.get(target, 0), state.in_flight
@@ -171,7 +151,7 @@ class Course:
             latency_p95=_quantile(latencies, 0.95),
         )
 
-    def _held_since(self, state: TargetState) -> dict[str, float]:
+    def _held_since(self, state: TargetStatus) -> dict[str, float]:
         """The seconds for which a target's queue was held in this stretch, by cause."""
         held = dict(state.held)
         if state.holds:
@@ -267,5 +247,5 @@ def _slot(at: float, length: float) -> float:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """A quantile of sorted values; None if there are none."""
+    """A quantile of sorted values; None for an empty list."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None

@@ -7,16 +7,14 @@ through like ten, while the run goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
 from .queries import queries
+from .reader import LAST, RunReader
 from .rows import BegunAttempt, ItemState
-
-if TYPE_CHECKING:
-    from .reader import RunReader
 
 Kind = Literal["all", "failed", "truncated", "mismatch"]
 """Which rows: all; without an answer; cut off at the token limit; with an answer that does not fit the schema."""
@@ -107,14 +105,16 @@ class Browser:
             ((last,),) = self._reader.select(self._sql["chunk_end"], (first, _CHUNK))
             if last is None:
                 return
-            given = {**wanted.parameters(), "first": first, "last": last}
-            yield [index for (index,) in self._reader.select(self._sql["matching"], given)]
+            yield self._found(wanted, first, last, _CHUNK)
             first = last + 1
 
     def highest(self, by: Figure, wanted: Wanted, most: int) -> list[int]:
         """The indices of the items that match with the highest figures. Reads all items."""
-        given = {**wanted.parameters(), "by": by, "most": most}
-        return [index for index, _ in self._reader.select(self._sql["highest"], given)]
+        return self._found(wanted, 0, LAST, most, by)
+
+    def _found(self, wanted: Wanted, first: int, last: int, most: int, by: Figure | None = None) -> list[int]:
+        given = {**wanted.parameters(), "first": first, "last": last, "most": most, "by": by}
+        return [index for index, _ in self._reader.select(self._sql["matching"], given)]
 
     def in_flight(self, most: int) -> list[BegunAttempt]:
         """The attempts in flight, the oldest first. After a crash: those whose end nobody saw."""

@@ -12,39 +12,14 @@ FROM items WHERE item_index BETWEEN :first AND :last ORDER BY item_index LIMIT :
 -- chunk_end: Find the last index of the next rows.
 SELECT max(item_index) FROM (SELECT item_index FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?);
 
--- matching: Find the rows that match, within a range of indices.
-SELECT item_index FROM items
-WHERE item_index BETWEEN :first AND :last
-  AND CASE :kind
-    WHEN 'failed' THEN state <> 'answered'
-    WHEN 'truncated' THEN finish_reason = 'length' OR error = 'Truncated'
-    WHEN 'mismatch' THEN error = 'SchemaMismatch'
-    ELSE 1
-  END
-  AND (:column IS NULL
-    OR EXISTS (
-      SELECT 1 FROM json_each(CASE WHEN json_valid(input) THEN input ELSE '{}' END)
-      WHERE key = :column AND (CAST(atom AS TEXT) = :value OR type = :value)
-    )
-    OR EXISTS (
-      SELECT 1 FROM json_each(CASE WHEN json_valid(output) THEN output ELSE '{}' END)
-      WHERE key = :column AND (CAST(atom AS TEXT) = :value OR type = :value)
-    ))
-  AND (:text IS NULL
-    OR instr(lower(coalesce(id, '')), lower(:text))
-    OR instr(lower(coalesce(answer, '')), lower(:text))
-    OR instr(lower(coalesce(error_message, '')), lower(:text))
-    OR instr(lower(coalesce(prompt, '')), lower(:escaped))
-    OR instr(lower(coalesce(input, '')), lower(:escaped))
-    OR instr(lower(coalesce(output, '')), lower(:escaped)))
-ORDER BY item_index;
-
--- highest: Find the rows that match with the highest figures; rows whose figure is unknown are left out.
-SELECT item_index,
-  CASE :by WHEN 'seconds' THEN seconds WHEN 'cost' THEN cost WHEN 'attempts' THEN attempts ELSE provider_seconds END
-    AS figure
+-- matching: Find the rows that match, in order or by a figure, the highest first; those whose figure is unknown are left out.
+SELECT
+  item_index,
+  CASE :by
+    WHEN 'provider' THEN provider_seconds WHEN 'seconds' THEN seconds WHEN 'cost' THEN cost WHEN 'attempts' THEN attempts
+  END AS figure
 FROM items
-WHERE figure IS NOT NULL
+WHERE item_index BETWEEN :first AND :last AND (:by IS NULL OR figure IS NOT NULL)
   AND CASE :kind
     WHEN 'failed' THEN state <> 'answered'
     WHEN 'truncated' THEN finish_reason = 'length' OR error = 'Truncated'
