@@ -92,7 +92,7 @@ def _in_table(
 
 
 def _choices(type_: inspect.Type) -> list[inspect.Type]:
-    """The types of which a value may be, without that of absence."""
+    """The types that a value may have. None is left out."""
     types = type_.types if isinstance(type_, inspect.UnionType) else (type_,)
     return [each for each in types if not isinstance(each, inspect.NoneType)]
 

@@ -298,6 +298,6 @@ def _numbers_of(table: Any) -> Any:
 
 
 def _number(text: str) -> float | str:
-    """The number in a text; the text itself if there is none, so that it is refused like any other."""
+    """The number in a text. A text without a number is returned as it is, and refused later like any other."""
     value = number_in(text)
     return text if value is None else int(value) if value.is_integer() else value

@@ -20,7 +20,7 @@ def ask(run_file: Path, request: dict[str, Any], seconds: float = PATIENCE) -> d
     """Ask the program that runs a run file. Returns its answer.
 
     Raises:
-        ConfigError: the program refuses the request, or there is none.
+        ConfigError: the program refuses the request, or no program runs the file.
         FlatoutError: it cannot be asked.
     """
     try:

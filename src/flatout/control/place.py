@@ -76,7 +76,7 @@ def connect_to(place: Path, seconds: float) -> socket.socket:
     """A connection to the socket at a path.
 
     Raises:
-        OSError: there is none, or nobody listens at it.
+        OSError: there is no socket at that path, or nobody listens at it.
     """
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,8 +1,8 @@
 """Answers requests at a Unix socket, in the event loop of what is steered, at a bounded cost.
 
-Whoever asks costs the run next to nothing: a few connections at a time, a bounded line each, a few seconds of
-patience, and a ration of requests per second. A client that is over the ration waits in the kernel. Nothing is ever
-waited for: a client that does not read its answer is dropped.
+A client costs the run next to nothing. There are a few connections at a time, each with a bounded line, a few seconds
+to send it, and a bounded number of requests per second. A client that asks more often waits in the kernel. The run
+never waits for a client: one that does not read its answer is dropped.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class _Guest:
 async def served(places: Callable[[], list[Path]], handle: Handle) -> AsyncIterator[Path | None]:
     """A block in which requests are answered at the first of some places where a socket can be.
 
-    It gives that place; None if there is none, which is logged.
+    It gives that place. If no place can have a socket, it gives None and logs why.
     """
     opened = await asyncio.to_thread(_opened, places)
     if opened is None:

@@ -35,7 +35,7 @@ ABANDONED = 7 * 86_400.0
 one that cron starts ends at once."""
 
 EMPTY = 3_600.0
-"""Seconds for which a batch that was run has no results, after which it is believed that there are none."""
+"""Seconds that flatout waits for the results of a batch that has run. After that it takes them for missing."""
 
 SOONEST, LATEST = 2.0, 120.0
 """Seconds between two looks at a batch: a twentieth of its age, within these."""

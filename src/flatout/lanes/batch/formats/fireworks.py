@@ -178,7 +178,7 @@ def _addresses(data: dict[str, Any]) -> tuple[Sequence[Found], Sequence[str]]:
     """No rows, and the addresses of a dataset's files.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the answer has no addresses.
     """
     if "filenameToSignedUrls" not in data:
         raise ValueError("no addresses")
