@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .client import Calls, Client
+from .client import Client
 from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
 from .lanes.offers import Wanted
+from .many_calls import Calls
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
 
