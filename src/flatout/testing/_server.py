@@ -14,14 +14,14 @@ from types import TracebackType
 
 import msgspec
 
+from flatout.serving.requests import Request
+from flatout.serving.server import Answer, HttpServer
 from flatout.tasks.loop import loop_factory
 
 from ._batches._desk import about_batches
 from ._batches._request import Ask
 from ._exchange import SimulatedExchange, begin, begin_about_batches
-from ._http import Answer, HttpServer
 from ._provider import ProviderModel
-from ._requests import Request
 from ._settings import ProviderSettings
 from ._transport import EMBEDDINGS, JSON, MESSAGES, MODELLED, MODELS, bearer
 

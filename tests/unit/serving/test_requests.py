@@ -1,4 +1,4 @@
-"""What the simulator's server takes for a request, and what it refuses. No socket is opened here."""
+"""What the server takes for a request, and what it refuses. No socket is opened here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.testing import _requests
-from flatout.testing._requests import MAX_BODY, MAX_HEAD, Request, RequestReader
+from flatout.serving import requests
+from flatout.serving.requests import MAX_BODY, MAX_HEAD, Request, RequestReader
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 KINDS = (
@@ -135,7 +135,7 @@ def test_a_head_or_a_trailer_without_an_end_is_refused_before_it_fills_the_memor
 
 def test_a_chunked_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not say its size before it comes."""
-    monkeypatch.setattr(_requests, "MAX_BODY", 10)
+    monkeypatch.setattr(requests, "MAX_BODY", 10)
     reader = RequestReader()
     assert reader.feed(head(CHUNKED.strip()) + b"6\r\nabcdef\r\n") == []
     assert reader.refusal is None

@@ -1,7 +1,6 @@
 """The requests in the bytes of an HTTP/1.1 connection. llhttp, through httptools, takes the bytes apart.
 
-A request is gathered whole before anybody sees it, because the provider model decides by its body. So all that a client
-can make the server hold is bounded here.
+A request is gathered whole before anybody sees it. So all that a client can make the server hold is bounded here.
 """
 
 from __future__ import annotations

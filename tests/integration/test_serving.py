@@ -1,4 +1,4 @@
-"""The simulator's HTTP server over real sockets: its connections, its answers, clients that misbehave, and its end."""
+"""The HTTP server over real sockets: its connections, its answers, clients that misbehave, and its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from flatout.serving import server as http
+from flatout.serving.requests import MAX_BODY, Request
+from flatout.serving.server import Answer, Handler, HttpServer
 from flatout.tasks.loop import loop_factory
-from flatout.testing import _http as http
-from flatout.testing._http import Answer, Handler, HttpServer
-from flatout.testing._requests import MAX_BODY, Request
 
 LOOPS = {asyncio.new_event_loop, loop_factory() or asyncio.new_event_loop}
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"

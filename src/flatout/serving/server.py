@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for the simulator: asyncio carries the bytes, `RequestReader` finds the requests in them.
+"""A small HTTP/1.1 server: asyncio carries the bytes, `RequestReader` finds the requests in them.
 
 It costs less than a framework, and does what a framework hides: it can break off an answer, or close a connection
 without one. A connection's requests are answered one after the other, in a task that lives while there are any. The
@@ -18,8 +18,7 @@ from typing import cast
 
 import msgspec
 
-from ._requests import Refusal, Request, RequestReader
-from ._transport import JSON
+from .requests import Refusal, Request, RequestReader
 
 BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
 LINGER = 2.0  # seconds that a refused client may go on sending, because a reset would take its answer away
@@ -28,6 +27,7 @@ MAX_AHEAD = 1024 * 1024
 """The most bytes that a client may send while it waits for an answer."""
 
 _NOTHING: Mapping[str, str] = {}
+_JSON = {"content-type": "application/json"}
 
 Handler = Callable[[Request, "Answer"], Awaitable[None]]
 """Answers a request. It is cancelled when the client hangs up."""
@@ -85,7 +85,7 @@ class Answer:
         """End the answer. A handler that has sent none has failed."""
         if not self._begun:
             self.keeps = False
-            self.send(500, JSON, _error("the server failed"))
+            self.send(500, _JSON, _error("the server failed"))
         elif self._chunked:
             self._connection.write(b"0\r\n\r\n")
         elif self._left:
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         """Say so, and close the connection once the client has, or after `LINGER` seconds."""
         self._refused = True
         answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
-        answer.send(refusal.status, JSON, _error(str(refusal)))
+        answer.send(refusal.status, _JSON, _error(str(refusal)))
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
         if self._timer is not None:
