@@ -119,3 +119,10 @@ class Browser:
     def in_flight(self, most: int) -> list[BegunAttempt]:
         """The attempts in flight, the oldest first. After a crash: those whose end nobody saw."""
         return [BegunAttempt(*row) for row in self._reader.select(self._sql["in_flight"], (most,))]
+
+    def retries(self) -> Iterator[tuple[float, str]]:
+        """When each attempt began that followed a failed one, and the class of that one's error."""
+        last = 0
+        while rows := self._reader.select(self._sql["retries"], (last, _CHUNK)):
+            yield from ((began, error) for _, began, error in rows)
+            last = rows[-1][0]

@@ -101,6 +101,8 @@ def test_the_plots_are_the_rows(run: Run) -> None:
     assert money[-1] == pytest.approx(sum(one.cost or 0.0 for one in items), rel=1e-4)
     answered = sum(one.state == "answered" for one in items)
     assert [sum(values) for values in plot(run, "latency").values()] == [answered, answered]
+    retries = {label: sum(values) for label, values in plot(run, "retries").items()}
+    assert retries == {"ServerError": sum(one.attempts - 1 for one in items if one.attempts > 1)}
     waits = {bar.label: bar.value for bars in run.bars if bars.name == "waits" for bar in bars.bars}
     assert waits["tokens per minute"] == pytest.approx(3.1 * COUNT)
     assert [bar.value for bars in run.bars if bars.name == "attempts" for bar in bars.bars] == [
@@ -304,3 +306,56 @@ def test_several_runs_are_compared(place: Path, tmp_path: Path) -> None:
     assert f"of {len(both)} rows that both answered" in agreement[0].note
     assert [series.label for series in report.overlaid[0].series] == ["answers.jsonl: sent", "other.jsonl: sent"]
     assert report.rows is None
+
+
+def agreement_of(folder: Path, left: list[dict[str, Any]], right: list[dict[str, Any]]) -> str:
+    """How often two runs agree, of rows that differ from each other as given."""
+    places = []
+    for name, changes in (("left", left), ("right", right)):
+        items = [row(index, Random(1), **each) for index, each in enumerate(changes)]
+        places.append(written(folder / f"{name}.flatout", items))
+    tables = gather(places).compared[1:]
+    return tables[0].note.partition(" rows")[0] if tables else ""
+
+
+def mail(text: str, label: str, id: str | None = None, model: str = "a", **changes: Any) -> dict[str, Any]:
+    prompt = json.dumps({"prompt": f"Spam? {text}", "model": model}).encode()
+    given = {"id": id, "input": json.dumps({"text": text}).encode(), "prompt": prompt}
+    return {**given, "output": json.dumps({"label": label}).encode(), **changes}
+
+
+def test_rows_of_two_runs_meet_by_their_ids(tmp_path: Path) -> None:
+    """Answers to different rows would be compared when the input of the second run was sorted."""
+    left = [mail("one", "ham", "1"), mail("two", "spam", "2"), mail("three", "ham", "3")]
+    right = [mail("THREE", "ham", "3"), mail("ONE", "ham", "1"), mail("TWO", "ham", "2"), mail("four", "spam", "4")]
+    assert agreement_of(tmp_path, left, right) == "They agree on 2 of 3"
+
+
+def test_rows_without_ids_meet_by_their_content(tmp_path: Path) -> None:
+    """Two inputs in another order, or with a row more, could not be compared; or row 2 with another row 2."""
+    left = [mail("one", "ham"), mail("two", "spam"), mail("three", "ham")]
+    right = [mail("zero", "spam"), mail("one", "ham"), mail("two", "ham"), mail("three", "ham", id="7")]
+    assert agreement_of(tmp_path, left, right) == "They agree on 2 of 3"
+
+
+def test_rows_with_other_ids_meet_by_their_content(tmp_path: Path) -> None:
+    """Rows that each run numbered in its own way could not be compared."""
+    left = [mail("one", "ham", "a1"), mail("two", "spam", "a2")]
+    right = [mail("two", "spam", "b1"), mail("one", "spam", "b2")]
+    assert agreement_of(tmp_path, left, right) == "They agree on 1 of 2"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_rows_without_an_input_meet_by_their_question_or_their_place(tmp_path: Path, kept: bool) -> None:
+    """Runs of a program could not be compared, since each of its calls names another model."""
+    changes: dict[str, Any] = {"input": None} if kept else {"input": None, "prompt": None}
+    left = [mail("one", "ham", **changes), mail("two", "spam", **changes)]
+    right = [mail("one", "ham", model="b", **changes), mail("two", "ham", model="b", **changes)]
+    assert agreement_of(tmp_path, left, right) == "They agree on 1 of 2"
+
+
+def test_rows_with_nothing_else_in_common_meet_at_their_place(tmp_path: Path) -> None:
+    """A program that tries two wordings of a question could not compare them."""
+    left = [mail("one", "ham", input=None), mail("two", "spam", input=None)]
+    right = [mail("uno", "ham", input=None), mail("due", "ham", input=None)]
+    assert agreement_of(tmp_path, left, right) == "They agree on 1 of 2"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from flatout.store import Item, RunReader
+from flatout.store import RunReader
 
 from .model import Cells, Plot, Run, Series
+from .pairs import pairs
 from .variants import Agreement
 
 _OVERLAID = ("requests", "answered", "in_flight", "latency_over_time", "money")
@@ -63,35 +64,12 @@ def _laid(plots: dict[str, Plot]) -> Plot:
 
 
 def same_rows(places: Sequence[Path], names: Sequence[str]) -> tuple[Cells, ...]:
-    """How often the answers of neighbouring runs agree, where both answered the same row with a label.
-
-    Rows are the same if they stand at the same place of the input and have the same id.
-    """
+    """How often the answers of neighbouring runs agree, where both answered the same row with a label."""
     found: list[Cells] = []
     for (one, first), (other, second) in pairwise(zip(places, names, strict=True)):
         with RunReader.open(one) as left, RunReader.open(other) as right:
             agreement = Agreement((first, second))
-            for mine, theirs in _joined(left, right):
-                agreement.add(mine.index, 0, mine)
-                agreement.add(mine.index, 1, theirs)
+            for labels in pairs(left, right):
+                agreement.compare(*labels)
             found += [replace(table, name=f"{table.name}_{len(found)}") for table in agreement.tables()]
     return tuple(found)
-
-
-def _joined(left: RunReader, right: RunReader) -> Iterator[tuple[Item, Item]]:
-    """The pairs of answered rows with the same index and id, in order; constant memory."""
-    mine, theirs = left.items("answered", damaged=_ignored), right.items("answered", damaged=_ignored)
-    one, other = next(mine, None), next(theirs, None)
-    while one is not None and other is not None:
-        if one.index == other.index:
-            if one.id == other.id:
-                yield one, other
-            one, other = next(mine, None), next(theirs, None)
-        elif one.index < other.index:
-            one = next(mine, None)
-        else:
-            other = next(theirs, None)
-
-
-def _ignored(index: int) -> None:
-    """An item that cannot be read: its own run's report tells of it."""

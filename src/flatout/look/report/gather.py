@@ -13,6 +13,7 @@ from flatout._version import __version__
 from flatout.look.course import Course
 from flatout.look.facts import Facts, facts_of
 from flatout.store import RunInfo, RunReader
+from flatout.store.browse import Browser
 from flatout.text import figures
 
 from . import pictures, words
@@ -80,6 +81,8 @@ def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Foun
                 agreement.add(item.index // len(variants), variant, item)
             if table is not None:
                 table.add(item)
+        for at, error in Browser(reader).retries():
+            tally.add_retry(at, error)
         course_plots = timeline(course, clock)
         needs = words.attention(facts, tally, len(damaged))
         run = Run(

@@ -24,13 +24,8 @@ def plots(tally: Tally, clock: Clock, *, has_course: bool) -> tuple[Plot, ...]:
             "s",
             {"with our queue and retries": tally.seconds, "the provider's part": tally.provider},
         ),
-        Plot(
-            name="errors",
-            title="Failed rows by class",
-            unit="rows",
-            x=clock.x,
-            series=tuple(Series(label=error, values=tuple(counts)) for error, counts in tally.errors_over_time.items()),
-        ),
+        _by_class("errors", "Failed rows by class", "rows", tally.errors_over_time, clock),
+        _by_class("retries", "Retries by what they followed", "attempts", tally.retries_over_time, clock),
         Plot(
             name="money",
             title="Money spent",
@@ -53,6 +48,11 @@ def _answered(tally: Tally, clock: Clock) -> Plot:
         x=clock.x,
         series=(Series(label="answered", values=values, look="area"),),
     )
+
+
+def _by_class(name: str, title: str, unit: str, counts: dict[str, list[int]], clock: Clock) -> Plot:
+    series = tuple(Series(label=error, values=tuple(each)) for error, each in counts.items())
+    return Plot(name=name, title=title, unit=unit, x=clock.x, series=series)
 
 
 def _histogram(name: str, title: str, unit: str, histograms: dict[str, Histogram]) -> Plot:

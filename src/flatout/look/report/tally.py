@@ -48,6 +48,7 @@ class Tally:
         waits: seconds by cause, of all rows.
         errors: failed rows by class.
         errors_over_time: failed rows in each slot, by class; further classes are "others".
+        retries_over_time: attempts that followed a failed one in each slot, by the class of its error.
         cost_over_time: dollars of the rows that ended in each slot.
         answered_over_time, finished_over_time: rows in each slot.
         repaired: answered rows whose output was recovered from not quite valid JSON.
@@ -61,6 +62,7 @@ class Tally:
         self.waits: dict[str, float] = {}
         self.errors: Counter[str] = Counter()
         self.errors_over_time: dict[str, list[int]] = {}
+        self.retries_over_time: dict[str, list[int]] = {}
         self.cost_over_time = [0.0] * clock.slots
         self.answered_over_time = [0] * clock.slots
         self.repaired = 0
@@ -79,6 +81,10 @@ class Tally:
             self._failed(item, slot)
         self._group(item, group or item.model or "")
 
+    def add_retry(self, at: float, error: str) -> None:
+        """Add an attempt that followed a failed one: when it began, and the class of that one's error."""
+        self._count(self.retries_over_time, error, self._clock.slot(at))
+
     def _answered(self, item: Item, slot: int) -> None:
         self.answered_over_time[slot] += 1
         self.repaired += item.repaired
@@ -93,9 +99,12 @@ class Tally:
     def _failed(self, item: Item, slot: int) -> None:
         error = item.error or "CallError"
         self.errors[error if error in self.errors or len(self.errors) < MOST_GROUPS else "others"] += 1
-        if error not in self.errors_over_time and len(self.errors_over_time) >= MOST_CLASSES:
+        self._count(self.errors_over_time, error, slot)
+
+    def _count(self, counts: dict[str, list[int]], error: str, slot: int) -> None:
+        if error not in counts and len(counts) >= MOST_CLASSES:
             error = "others"
-        self.errors_over_time.setdefault(error, [0] * self._clock.slots)[slot] += 1
+        counts.setdefault(error, [0] * self._clock.slots)[slot] += 1
 
     def _group(self, item: Item, name: str) -> None:
         if name not in self.groups and len(self.groups) >= MOST_GROUPS:

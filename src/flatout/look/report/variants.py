@@ -79,6 +79,11 @@ class Agreement:
             self._row, self._labels = row, {}
         self._labels[who] = dict(labels_of(item))
 
+    def compare(self, *labels: dict[str, str]) -> None:
+        """Add the labels that everybody gave to one row."""
+        self._settle()
+        self._row, self._labels = -1, dict(enumerate(labels))
+
     def tables(self) -> tuple[Cells, ...]:
         """How often each pair agrees, and each pair's labels against each other."""
         self._settle()

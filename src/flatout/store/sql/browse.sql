@@ -47,3 +47,7 @@ ORDER BY figure DESC, item_index LIMIT :most;
 -- in_flight: Read the attempts in flight, the oldest first. Of a call that is tried again, all have no outcome yet.
 SELECT item_index, max(attempt), target, started_at, estimated_cost FROM attempts
 WHERE outcome IS NULL GROUP BY item_index, place ORDER BY started_at, item_index LIMIT ?;
+
+-- retries: Read when attempts began that followed a failed one, and the class of its error, after a row.
+SELECT rowid, started_at, substr(after, 1, instr(after || ':', ':') - 1) FROM attempts
+WHERE after IS NOT NULL AND rowid > ? ORDER BY rowid LIMIT ?;
