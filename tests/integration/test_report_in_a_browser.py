@@ -11,14 +11,17 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flatout.look.report.gather import gather
 from flatout.look.report.page import page as page_of
+from flatout.store import Item
 from tests.support.report_runs import BEGAN, FAILED, HOSTILE, TARGET, course, happened, row, rows, written
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNT = 1_000
+MISFITS = 3
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     usual = written(
         folder / "usual.flatout",
-        rows(COUNT),
+        usual_rows(),
         stretches=course(120),
         happenings=happened(120),
         attempts=attempts,
@@ -62,6 +65,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.with_suffix(".html").write_text(page_of(gather([place])), "utf-8")
     (folder / "both.html").write_text(page_of(gather([usual, models])), "utf-8")
     return folder
+
+
+def usual_rows() -> Iterator[Item]:
+    """The rows of the usual run; some answers do not fit the schema."""
+    for one in rows(COUNT):
+        misfit = {"state": "failed", "error": "SchemaMismatch", "error_message": "label is missing"}
+        yield replace(one, **misfit) if one.index in range(500, 500 + MISFITS) else one
 
 
 class Watched:
@@ -163,7 +173,7 @@ def test_the_plots_show_the_runs_values(look: Any) -> None:
     assert drawn["requests"]["sent"] == [each.sent for each in stretches]
     assert drawn["requests"]["limit on requests"] == [25.0] * 120
     assert drawn["in_flight"]["waiting for a permit"] == [each.waiting for each in stretches]
-    assert sum(drawn["latency"]["the provider's part"]) == sum(one.state == "answered" for one in rows(COUNT))
+    assert sum(drawn["latency"]["the provider's part"]) == sum(one.state == "answered" for one in usual_rows())
     inked = found.evaluate(
         "drawn.map(({ chart }) => new Set(chart.ctx.getImageData(0, 0, chart.ctx.canvas.width, "
         "chart.ctx.canvas.height).data).size > 20)"
@@ -171,10 +181,21 @@ def test_the_plots_show_the_runs_values(look: Any) -> None:
     assert all(inked)
 
 
+def test_a_legend_says_what_is_pointed_at_or_nothing(look: Any) -> None:
+    """A legend full of dashes would look as if nothing were known."""
+    page = look("usual").page
+    values = page.locator("#plot-requests .u-value")
+    assert values.all_text_contents() == [""] * values.count()
+    page.hover("#plot-requests .u-over", position={"x": 100, "y": 100})
+    time, sent, *_ = values.all_text_contents()
+    at = round(float(time.removesuffix(" s")))
+    assert sent == str(list(course(120))[at].sent)
+
+
 def test_the_table_sorts_filters_and_searches(look: Any) -> None:
     """Nobody would find the slowest, the failed, or a certain row among ten thousand."""
     watched = look("usual")
-    page, items = watched.page, list(rows(COUNT))
+    page, items = watched.page, list(usual_rows())
     watched.shows("1–25 of 1,000")
     page.click("th[data-column=seconds] button")
     slowest = sorted(items, key=lambda one: -float(f"{one.seconds:.4g}"))
@@ -189,6 +210,9 @@ def test_the_table_sorts_filters_and_searches(look: Any) -> None:
     page.select_option("select", "cut off")
     cut = [one for one in items if one.finish_reason == "length"]
     watched.shows(f"of {len(cut)}")
+
+    page.select_option("select", label=f"schema mismatch ({MISFITS})")
+    watched.shows(f"1–{MISFITS} of {MISFITS}")
 
     page.select_option("select", "all")
     page.fill("input[type=search]", "Mail 777:")

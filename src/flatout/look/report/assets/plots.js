@@ -14,18 +14,49 @@ const HEIGHT = 240;
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
 const drawn = [];
 let printing = false; // on paper, which is white
+let live = false; // the page shows what happens
 
 /** A figure with a plot, drawn once it has its width. */
 function plotOf(plot) {
-  const box = element("div", "plot");
-  const made = element("figure", "", element("figcaption", "", plot.title, element("small", "", unitsOf(plot))), box);
+  const box = element("div", "plot"), told = element("div", "");
+  const made = element("figure", "", element("figcaption", "", plot.title, element("small", "", unitsOf(plot))), box, told);
   made.id = `plot-${plot.name}`;
-  if (plot.note) made.append(element("p", "note", plot.note));
-  const told = [...(plot.bands || []).map((band) => [band.begin, band.label]), ...(plot.marks || []).map((mark) => [mark.at, mark.label])];
-  if (told.length) made.append(happenings(told));
-  const holder = { plot, box, chart: null };
+  const holder = { plot: null, box, told, chart: null };
   drawn.push(holder);
+  made.update = (now) => change(holder, now);
+  tell(holder, plot);
   return made;
+}
+
+/** Show what a plot shows now. A part that somebody zoomed into stays. */
+function change(holder, plot) {
+  const before = holder.plot, { chart } = holder;
+  tell(holder, plot);
+  if (!chart || JSON.stringify(looksOf(before)) !== JSON.stringify(looksOf(plot))) return chart ? redraw(holder) : undefined;
+  const zoomed = zoomOf(chart);
+  chart.setData([plot.x, ...plot.series.map((series) => series.values)], !zoomed);
+  if (zoomed) chart.setScale("x", zoomed);
+  return undefined;
+}
+
+function looksOf(plot) {
+  return [plot.x_is, plot.x_unit, plot.x.length < 3, plot.joined, plot.series.map((series) => [series.label, series.look])];
+}
+
+/** The part of the x axis that somebody zoomed into. */
+function zoomOf(chart) {
+  const { min, max } = chart.scales.x, places = chart.data[0];
+  return min > places[0] || max < places[places.length - 1] ? { min, max } : null;
+}
+
+function tell(holder, plot) {
+  holder.plot = plot;
+  const told = [...(plot.bands || []).map((band) => [band.begin, band.label]), ...(plot.marks || []).map((mark) => [mark.at, mark.label])];
+  const made = JSON.stringify([plot.note, told]);
+  if (made === holder.words) return;
+  holder.words = made;
+  const open = holder.told.querySelector("details[open]") !== null;
+  holder.told.replaceChildren(...(plot.note ? [element("p", "note", plot.note)] : []), ...(told.length ? [happenings(told, open)] : []));
 }
 
 function unitsOf(plot) {
@@ -33,21 +64,30 @@ function unitsOf(plot) {
 }
 
 /** What is shaded or marked, in words: nobody must guess, and a plot on paper cannot be pointed at. */
-function happenings(told) {
+function happenings(told, open) {
   told.sort((one, other) => one[0] - other[0]);
   const list = element("ul", "");
   for (const [at, label] of told.slice(0, 40)) list.append(element("li", "", `${clock(at)} `, foreign("bdi", "", label)));
-  return element("details", "happened", element("summary", "", `${count(told.length)} shaded or marked`), list);
+  const made = element("details", "happened", element("summary", "", `${count(told.length)} shaded or marked`), list);
+  made.open = open;
+  return made;
 }
 
 function drawAll() {
-  for (const holder of drawn) {
-    if (holder.chart) holder.chart.destroy();
-    holder.chart = draw(holder);
-  }
+  for (const holder of drawn) redraw(holder);
 }
 
-function draw({ plot, box }) {
+/** Draw a plot anew: what was zoomed into, and the curves that were hidden, stay so. */
+function redraw(holder) {
+  const old = holder.chart, zoomed = old && zoomOf(old);
+  const hidden = new Set(old ? old.series.filter((series) => series.show === false).map((series) => series.label) : []);
+  if (old) old.destroy();
+  holder.chart = draw(holder, hidden);
+  if (zoomed) holder.chart.setScale("x", zoomed);
+}
+
+function draw(holder, hidden) {
+  const { plot, box } = holder;
   const theme = darkness.matches && !printing ? "dark" : "light", shades = SHADES[theme];
   const axis = { stroke: shades.text, grid: { stroke: shades.grid, width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   const quantity = plot.x_is === "quantity";
@@ -68,10 +108,10 @@ function draw({ plot, box }) {
       { ...axis, values: (_, values) => values.map(money ? dollars : figure), size: 58 },
     ],
     series: [
-      { label: quantity ? plot.x_unit : "time", value: (_, value) => (value === null ? "–" : onX(value)) },
-      ...plot.series.map((series, number) => seriesOf(series, COLOURS[theme][number % 8], money, plot)),
+      { label: quantity ? plot.x_unit : "time", value: (chart, value) => legend(chart, 0, value, plot, onX) },
+      ...plot.series.map((series, number) => ({ ...seriesOf(series, COLOURS[theme][number % 8], money, plot), show: !hidden.has(visible(series.label)) })),
     ],
-    hooks: { drawClear: [(chart) => shade(chart, plot.bands || [], plot.marks || [], shades)] },
+    hooks: { drawClear: [(chart) => shade(chart, holder.plot.bands || [], holder.plot.marks || [], shades)] },
   };
   return new uPlot(options, [plot.x, ...plot.series.map((series) => series.values)], box);
 }
@@ -87,8 +127,15 @@ function seriesOf(series, colour, money, plot) {
     paths: look === "steps" ? uPlot.paths.stepped({ align: 1 }) : undefined,
     points: { show: plot.x.length < 3, size: 6 },
     spanGaps: Boolean(plot.joined),
-    value: (_, value) => (value === null || value === undefined ? "–" : money ? dollars(value) : figure(value)),
+    value: (chart, value, number) => legend(chart, number, value, plot, money ? dollars : figure),
   };
+}
+
+/** A value in the legend: the one that is pointed at; else, in a live page, the latest; else none. */
+function legend(chart, number, value, plot, inWords) {
+  const pointed = chart.cursor && chart.cursor.idx !== null && chart.cursor.idx !== undefined;
+  const now = !pointed && live && plot.x_is !== "quantity" && chart.data ? chart.data[number].findLast((each) => each !== null) : value;
+  return now === null || now === undefined ? "" : inWords(now);
 }
 
 /** Shades pauses and draws marks, below the curves. */
