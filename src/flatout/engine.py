@@ -31,6 +31,7 @@ from .values import Call, Endpoint, Reply, Route, Target
 
 if TYPE_CHECKING:
     from .local import LocalServer
+    from .providers.relay import Relayed
 
 _log = logging.getLogger("flatout")
 
@@ -203,6 +204,10 @@ class Engine:
         """Answer an embeddings call; see `flatout.providers.formats.embeddings.EmbeddingCalls`."""
         return self._answer(call, journey, self.stack.embed)
 
+    def relay(self, call: Relayed, journey: Journey) -> Awaitable[Reply]:
+        """Answer a call that another program makes; see `flatout.providers.relay`."""
+        return self._answer(call, journey, self.stack.relay)
+
     async def target(self, model: str | None) -> Target:
         """The target of a model, the first one of a route; the client's own when None.
 
@@ -263,6 +268,10 @@ class Engine:
         return self.targets.routes.find(self._model_of(call))
 
     async def _resolve(self, model: str, call: Call) -> Target:
+        wire = getattr(call, "wire", None)  # of a call that another program makes
+        if wire is not None and wire.at is not None:
+            at: Target = wire.at
+            return at
         if self.targets.is_local(model):
             self._warn_of_length(call)
             return self.targets.local(await self._local_server())

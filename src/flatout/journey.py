@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -163,7 +163,7 @@ class StreamSink:
     """Receives the text of a streamed answer as it comes.
 
     Args:
-        write: called with each piece of text.
+        write: called with each piece of text; with bytes, for a call of another program.
 
     Attributes:
         delivered: whether some text has come. From then on nothing is retried, because the caller has seen half an
@@ -172,7 +172,7 @@ class StreamSink:
 
     __slots__ = ("_write", "delivered")
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[Any], None]) -> None:
         self._write = write
         self.delivered = False
 

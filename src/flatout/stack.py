@@ -75,6 +75,10 @@ if TYPE_CHECKING:
     from .layers.prompt_cache import PromptCache
 
 
+_ONE_TEXT = frozenset({"n", "modalities", "audio"})
+"""Parameters with which an answer may be more than one text."""
+
+
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
     """Nest layers, outermost first, around the innermost service."""
     call_next = innermost
@@ -175,19 +179,45 @@ class Stack:
             [observe, deadline, Fallback(route), retry],
             Router(partial(self._way, "embeddings", EmbeddingCalls)),
         )
+        self._kept = kept
+        self._relays: dict[tuple[str, str], CallNext] = {}  # by the requests' format and the target they name
+        self._around_relays: Sequence[Layer] = (observe, deadline, Fallback(route), retry)
 
-    def _cache(self, kept: KeptAnswers, max_age: float | None) -> Cache:
+    def relay(self, call: Call) -> Awaitable[Reply]:
+        """Answer a call that another program makes; see `flatout.providers.relay`."""
+        from .providers.relay.relayed import wire_of
+
+        wire = wire_of(call)
+        path = self._relays.get(wire.path)
+        if path is None:
+            path = self._relays[wire.path] = self._relay(wire.dialect)
+        return path(call)
+
+    def _relay(self, dialect: str) -> CallNext:
+        """The call path for requests of one format: without reasks, since the program itself judges the answers."""
+        from .providers.relay import RelayCodec
+
+        def codec(target: Target) -> Codec:
+            return RelayCodec(target, dialect)
+
+        observe, deadline, *inner = self._around_relays
+        cache: list[Layer] = []
+        if self._kept is not None and dialect != "embeddings":
+            cache.append(self._cache(self._kept, self._settings.cache_max_age, codec))
+        return compose([observe, deadline, *cache, *inner], Router(partial(self._way, f"relayed {dialect}", codec)))
+
+    def _cache(self, kept: KeptAnswers, max_age: float | None, codec: Callable[[Target], Codec] = codec_for) -> Cache:
         return Cache(
             kept.answers,
             kept.older,
-            find=self._key_of,
-            read=read_again,
+            find=partial(self._key_of, codec) if codec is codec_for else partial(self._relayed_key_of, codec),
+            read=read_again if codec is codec_for else _as_it_is,
             describe=kept.describe,
             wall=self.prices.wall,
             max_age=max_age,
         )
 
-    async def _key_of(self, call: Call) -> KeyOf:
+    async def _key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:
         """The function that makes the keys of a call's questions.
 
         The targets of a route stand for each other, so an answer of one is an answer of all; but it is none to a call
@@ -196,7 +226,12 @@ class Stack:
         route = self._route(call)
         first, *others = (self._model(call),) if route is None else route.targets
         target = await self._looked_up(first, call)
-        return Questions(target, codec_for(target), others).key
+        return Questions(target, codec(target), others).key
+
+    async def _relayed_key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:
+        """The same for calls of other programs: none for answers of which only a part is kept."""
+        key_of = await self._key_of(codec, call)
+        return lambda call: None if call.logprobs or not _ONE_TEXT.isdisjoint(call.extra or ()) else key_of(call)
 
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything, that the budget can be kept for a call.
@@ -310,6 +345,10 @@ class Stack:
             return self.prices.cost(target, Usage(input_tokens=int(need.input), output_tokens=int(need.output)))
 
         return estimate
+
+
+def _as_it_is(_: Call, reply: Reply) -> Reply:
+    return reply
 
 
 def _lender(budget: Allowed | None) -> Lender | None:

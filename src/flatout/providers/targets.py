@@ -97,6 +97,11 @@ class Targets:
         """
         return [self.target(name) for name in self.routes.reachable(model) if not self.is_local(name)]
 
+    def added(self) -> list[Endpoint]:
+        """The endpoints that are not built in, without keys: that of ``base_url``, and those of flatout.toml."""
+        own = [] if self._server is None else [msgspec.structs.replace(self._server, api_key=None)]
+        return own + [endpoint_of(name, table) for name, table in self._config.endpoints.items()]
+
     def target(self, model: str) -> Target:
         """The target of a model's name.
 

@@ -70,6 +70,10 @@ class JSONCodec(ABC):
         add_extra(payload, call, self.merged, self.translated)
         return Request("POST", self._urls[stream].reveal(), self._headers[stream], encode_json(payload))
 
+    def carry(self, body: bytes, /, *, stream: bool) -> Request:
+        """A request with a body that another program has made; see `flatout.providers.relay`."""
+        return Request("POST", self._urls[stream].reveal(), self._headers[stream], body)
+
     def decode(self, call: Call, response: Response, /) -> Reply:
         """The reply in a response.
 

@@ -1,0 +1,161 @@
+"""Answers the requests of other programs, for the doors that take them: the vendors' SDKs and the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from flatout.errors import CallError, ConfigError, TransportError
+from flatout.journey import Journey, StreamSink
+from flatout.layer import Response
+from flatout.providers.relay import Asked, Relayed, Wire, inbound_for
+from flatout.providers.relay.inbound import EVENTS, JSON
+from flatout.values import Reply
+
+if TYPE_CHECKING:
+    from flatout.engine import Engine
+
+
+CACHED = "x-flatout-cached"
+"""The header of an answer that comes from the cache."""
+
+
+def relayed(asked: Asked, wire: Wire, model: str, **options: Any) -> Relayed[Any]:
+    """The call that a request makes.
+
+    A request whose parameters make no call is passed on all the same, for the provider to say what is wrong.
+
+    Args:
+        asked: what the request asks.
+        wire: the request.
+        model: the model's whole name.
+        options: parameters of the call which the request does not have, such as ``deadline``.
+    """
+    try:
+        return Relayed(**{**asked.call, **options, "model": model}, wire=wire)
+    except (ConfigError, TypeError):
+        return Relayed(wire.body.decode("utf-8", "replace"), model=model, wire=wire, **options)
+
+
+async def whole(engine: Engine, call: Relayed[Any]) -> Response:
+    """The whole answer for another program. A failure that its provider reports is an answer too.
+
+    Raises:
+        CallError: there is no answer that could be passed on.
+    """
+    engine.bind()
+    try:
+        reply = await engine.relay(call, _journey())
+    except CallError as error:
+        return _refusal(call, error)
+    body = reply.body or inbound_for(call.wire.dialect).write(reply)
+    return Response(200, _headers(reply, JSON), body)
+
+
+class RelayedStream:
+    """A streamed answer for another program.
+
+    Use it as an async context manager: entering it waits until the answer begins, or has failed. Leaving it early
+    cancels the call.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the headers of the answer, with lower-case names.
+    """
+
+    def __init__(self, engine: Engine, call: Relayed[Any]) -> None:
+        engine.bind()
+        self.status = 200
+        self.headers: Mapping[str, str] = EVENTS
+        self._call = call
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._journey = _journey()
+        self._journey.sink = StreamSink(self._pieces.put_nowait)
+        self._first: bytes | None = None
+        self._ask = partial(engine.relay, call, self._journey)
+        self._task: asyncio.Task[Reply] | None = None
+
+    async def __aenter__(self) -> Self:
+        task = self._task = asyncio.ensure_future(self._ask())
+        task.add_done_callback(lambda _: self._pieces.put_nowait(None))
+        try:
+            self._first = await self._pieces.get()
+            if self._first is None:
+                self._at_once(task)
+            elif self._call.wire.headers_back is not None:
+                self.headers = self._call.wire.headers_back
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The bytes of the answer as they arrive.
+
+        Raises:
+            TransportError: the answer broke off.
+        """
+        piece = self._first
+        while piece is not None:
+            yield piece
+            piece = await self._pieces.get()
+        if self._journey.delivered and self._task is not None and (rest := self._rest(self._task)):
+            yield rest
+
+    def _at_once(self, task: asyncio.Task[Reply]) -> None:
+        """Take an answer of which nothing was streamed.
+
+        Raises:
+            CallError: there is no answer that could be passed on.
+        """
+        try:
+            reply = task.result()
+        except CallError as error:
+            refusal = _refusal(self._call, error)
+            self.status, self.headers, self._first = refusal.status, refusal.headers, refusal.body
+        else:
+            self.headers = _headers(reply, EVENTS)
+            self._first = reply.body or inbound_for(self._call.wire.dialect).writer(reply.model or "").end(reply)
+        self._pieces.put_nowait(None)
+
+    @staticmethod
+    def _rest(task: asyncio.Task[Reply]) -> bytes:
+        """What is left to write of an answer that has ended. An error that its provider has written into it is read.
+
+        Raises:
+            TransportError: the answer broke off.
+        """
+        try:
+            return task.result().body
+        except TransportError:
+            raise
+        except CallError:
+            return b""
+
+
+def _journey() -> Journey:
+    return Journey(asyncio.get_running_loop().time(), tells_cost=False)
+
+
+def _headers(reply: Reply, usual: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of an answer: those of the provider, unless it comes from the cache."""
+    return {**usual, CACHED: "1"} if reply.cached is not None else reply.headers or usual
+
+
+def _refusal(call: Relayed[Any], error: CallError) -> Response:
+    """The provider's own refusal, if it was the last word.
+
+    Raises:
+        CallError: it was not.
+    """
+    refusal = call.wire.refusal
+    if refusal is None or refusal.status != error.status:
+        raise error
+    return refusal

@@ -1,0 +1,127 @@
+"""The server's side of the wire formats: read what a program asks, and write its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from flatout.errors import CallError, ConfigError, InvalidRequest
+from flatout.layer import Response
+from flatout.values import Reply
+
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+EVENTS: Mapping[str, str] = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+
+
+class Asked(NamedTuple):
+    """What a request asks.
+
+    Attributes:
+        model: the model's name in the request; "" if it has none.
+        streams: whether the answer is to be streamed.
+        call: the parameters of a `flatout.Call`. Those that flatout does not know are in ``extra``.
+    """
+
+    model: str
+    streams: bool
+    call: dict[str, Any]
+
+
+class StreamWriter(Protocol):
+    """Writes one streamed answer, for a program that reads another format than the answer came in."""
+
+    def text(self, text: str, /) -> bytes:
+        """The events for a piece of text; for the first one, also those that begin the answer."""
+        ...
+
+    def end(self, reply: Reply, /) -> bytes:
+        """The events for what of the answer has not been written, and those that end it."""
+        ...
+
+
+class Inbound(Protocol):
+    """The server's side of one wire format. It is pure.
+
+    Attributes:
+        harmless: parameters that a target of another format can do without, because they do not change the answer.
+    """
+
+    harmless: frozenset[str]
+
+    def read(self, data: dict[str, Any], /) -> Asked:
+        """What a request's JSON asks. Values of unexpected types are left as they are, for the provider to refuse."""
+        ...
+
+    def write(self, reply: Reply, /) -> bytes:
+        """A complete answer."""
+        ...
+
+    def writer(self, reply_model: str, /) -> StreamWriter:
+        """Writes a streamed answer of a model."""
+        ...
+
+    def refusal(self, status: int, kind: str, message: str, /) -> bytes:
+        """The body of an answer that reports a failure, such as the format's own clients expect it."""
+        ...
+
+
+_INBOUND = {
+    "openai": ("chat", "InboundChat"),
+    "openai-responses": ("responses", "InboundResponses"),
+    "anthropic": ("messages", "InboundMessages"),
+    "gemini": ("contents", "InboundContents"),
+    "embeddings": ("vectors", "InboundEmbeddings"),
+}
+"""By dialect: module and class."""
+
+
+def inbound_for(dialect: str) -> Inbound:
+    """The server's side of a wire format."""
+    module, name = _INBOUND[dialect]
+    made: Inbound = getattr(import_module(f".{module}", __package__), name)()
+    return made
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a request's body.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        data = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise InvalidRequest("the request's body is not a JSON object")
+    return data
+
+
+STATUS = {
+    "RateLimited": 429,
+    "QuotaExhausted": 429,
+    "Overloaded": 503,
+    "ServerError": 502,
+    "AuthenticationError": 401,
+    "InvalidRequest": 400,
+    "ContextTooLong": 400,
+    "ContentFiltered": 400,
+    "Refused": 400,
+    "BudgetExceeded": 402,
+    "CircuitOpen": 503,
+    "DeadlineExceeded": 504,
+    "AttemptTimeout": 504,
+}
+"""The HTTP status of an error, by the name of its class, unless the provider's own answer can be passed on."""
+
+
+def refusal_of(error: CallError | ConfigError, inbound: Inbound) -> Response:
+    """The answer for a call that failed here, in words of the format."""
+    if isinstance(error, ConfigError):
+        return Response(400, JSON, inbound.refusal(400, "invalid_request_error", str(error)))
+    kind = type(error).__name__
+    status = error.status if error.status is not None and error.status >= 400 else STATUS.get(kind, 502)
+    return Response(status, JSON, inbound.refusal(status, error.code or kind, str(error)))

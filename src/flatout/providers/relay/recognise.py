@@ -1,0 +1,101 @@
+"""Recognise where another program's request goes, by its address: the endpoint, the wire format and the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from msgspec.structs import replace
+
+from flatout.providers import registry
+from flatout.values import Endpoint
+from flatout.values.secret import Secret
+
+_ENDS = {
+    "/chat/completions": "openai",
+    "/responses": "openai-responses",
+    "/messages": "anthropic",
+    "/embeddings": "embeddings",
+}
+"""The formats by the ends of their addresses."""
+
+_GEMINI = re.compile(r"(?P<base>.*)/models/(?P<model>[^/:]+):(?P<does>generateContent|streamGenerateContent)$")
+
+_AZURE = re.compile(r"(?P<base>.*/deployments/(?P<model>[^/]+))$")
+
+_KEYS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Headers that carry a key and nothing else."""
+
+
+class Recognised(NamedTuple):
+    """What an address says.
+
+    Attributes:
+        endpoint: the endpoint, in the format of the request, without a key.
+        dialect: the format of the request.
+        model: the model that the address names; "" if the request's body names it.
+        streams: whether the address asks for a stream.
+    """
+
+    endpoint: Endpoint
+    dialect: str
+    model: str = ""
+    streams: bool = False
+
+
+def recognise(url: str, endpoints: Iterable[Endpoint]) -> Recognised | None:
+    """What an address says; None if no endpoint has it, or if it asks for something that is not a call.
+
+    Args:
+        url: the address of the request.
+        endpoints: the user's own endpoints. The built-in ones are known.
+    """
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    where = f"{parts.scheme}://{parts.netloc}"
+    if (gemini := _GEMINI.match(path)) is not None:
+        endpoint = _find(where + gemini["base"], endpoints)
+        streams = gemini["does"].startswith("stream")
+        return _as(endpoint, "gemini", unquote(gemini["model"]), streams=streams)
+    for end, dialect in _ENDS.items():
+        if path.endswith(end):
+            base = where + path.removesuffix(end)
+            endpoint = _find(base, endpoints)
+            azure = _AZURE.match(base)
+            return _as(endpoint, dialect, unquote(azure["model"]) if azure else "")
+    return None
+
+
+def key_in(headers: Mapping[str, str]) -> Secret | None:
+    """The key in a request's headers; None if there is none. The names are in lower case."""
+    for name in _KEYS:
+        if value := headers.get(name):
+            return Secret(value)
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return Secret(key.strip()) if scheme.lower() == "bearer" and key.strip() else None
+
+
+def _as(endpoint: Endpoint | None, dialect: str, model: str, *, streams: bool = False) -> Recognised | None:
+    if endpoint is None:
+        return None
+    if dialect not in ("embeddings", endpoint.dialect):
+        endpoint = replace(endpoint, dialect=dialect)
+    return Recognised(endpoint, dialect, model, streams)
+
+
+def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
+    """The endpoint at an address: the user's own before the built-in ones."""
+    for endpoint in (*endpoints, *registry.BUILT_IN.values()):
+        if endpoint.base_url and _without_version(endpoint.base_url) == _without_version(base):
+            return endpoint
+    azure = registry.BUILT_IN["azure"]
+    if base.startswith("https://") and registry.at_home(azure.key_env, base):
+        return replace(azure, base_url=base)
+    return None
+
+
+def _without_version(url: str) -> str:
+    """An address without a version at its end. Vendors' SDKs add it to the path, or have it in their base address."""
+    return url.rstrip("/").removesuffix("/v1")
