@@ -77,15 +77,15 @@ class RunAnswers:
     def _find(self, made: list[bytes], call: Call) -> Kept | None:
         try:
             item = next((item for each in made if (item := self._reader.answered(each)) is not None), None)
-            return None if item is None else _kept(item, call)
+            return None if item is None else kept_of(item, call)
         except (StoreError, RunDamaged, ValueError) as error:
             self._broken = True
             _log.warning("the answers of %s are not used any more: %s", self._path, error)
             return None
 
 
-def _kept(item: Item, call: Call) -> Kept | None:
-    """An item as a kept answer; None if it was cut off."""
+def kept_of(item: Item, call: Call) -> Kept | None:
+    """An item as a kept answer to an equal call; None if it was cut off."""
     reply = result_of(replace(item, output=None), call).reply
     if reply is None or reply.finish_reason == "length":
         return None

@@ -158,9 +158,14 @@ class Cache:
         if flight is None or flight.over:
             flight = self._flights[key] = Flight()
         elif (kept := await self._turn(key, flight)) is not None:
-            known = self._fitting(call, kept)
+            known = self.fitting(call, kept)
             return known if known is not None else await call_next(call)
         return await self._lead(call, call_next, key, flight)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether new answers are kept. Otherwise only an earlier run's are used."""
+        return self._answers is not None
 
     async def look(self, calls: Iterable[Call]) -> list[tuple[bytes | None, bool]]:
         """The key of each call, and whether its answer is kept. Nothing is asked."""
@@ -170,7 +175,7 @@ class Cache:
         """The kept answer to a call; None if there is none. Nothing is asked, and nobody waits."""
         key = await self._key(call)
         kept = await self._known(call, key, claims=False) if key is not None else None
-        return None if kept is None else self._fitting(call, kept)
+        return None if kept is None else self.fitting(call, kept)
 
     async def keep(self, call: Call, reply: Reply, cost: float | None) -> None:
         """Keep an answer that was asked elsewhere, with its cost in US dollars, if it is one to be used again."""
@@ -203,7 +208,7 @@ class Cache:
         kept: Kept | None = None
         try:
             kept = await self._known(call, key)
-            reply = self._fitting(call, kept) if kept is not None else None
+            reply = self.fitting(call, kept) if kept is not None else None
             if reply is None:
                 current_journey().tells_cost = True  # it is kept with the answer
                 reply = await call_next(call)
@@ -240,7 +245,8 @@ class Cache:
         if self._answers is not None:
             self._answers.let_go(key)
 
-    def _fitting(self, call: Call, kept: Kept) -> Reply | None:
+    def fitting(self, call: Call, kept: Kept) -> Reply | None:
+        """A kept answer for a call; None if it does not fit."""
         try:
             return self._read(call, kept.reply())
         except msgspec.MsgspecError:  # damaged, or from another version

@@ -18,6 +18,7 @@ from .queries import queries
 
 if TYPE_CHECKING:
     from .reader import RunReader
+    from .rows import Item
     from .writer import Writer
 
 BatchState = Literal["intended", "open", "ended", "dropped"]
@@ -183,9 +184,19 @@ class LedgerReader:
         for statement in ("forget_asked", "list_asked", "add_asked"):
             self._reader.select(_SQL[statement])
 
+    def index_answered(self) -> None:
+        """Prepare for `answered`, as `index_asked` does."""
+        for statement in ("forget_kept", "list_kept", "add_kept"):
+            self._reader.select(_SQL[statement])
+
     def is_asked(self, fingerprint: bytes) -> bool:
         """Whether a call of this content stood in a batch, without a result among the items, or was noted since."""
         return bool(self._reader.select(_SQL["is_asked"], (fingerprint,)))
+
+    def answered(self, fingerprint: bytes) -> Item | None:
+        """The first answered item of this content whose call stood in a batch; None if there is none."""
+        found = self._reader.select(_SQL["answered"], (fingerprint,))
+        return self._reader.item(found[0][0]) if found else None
 
     def note_asked(self, fingerprints: Iterable[bytes]) -> None:
         """Add calls to the list that `is_asked` looks at."""

@@ -23,6 +23,16 @@ class Cached(Job):
     def client(self) -> Client:
         return Client("openai/gpt-5-mini", api_key=self.key, transport=self.wire, config={}, seed=1, **self.given)
 
+    def reuse_other_run(self) -> None:
+        """Have no cache, but the answers of a run of other questions."""
+        self.given = {}
+        output, self.output = self.output, self.folder / "earlier.jsonl"
+        self.write(["another question"])
+        self.run()
+        self.given = {"reuse": f"{self.output}.flatout"}
+        self.output = output
+        self.wire.runs.clear()
+
     def answers(self) -> list[str]:
         return [row["answer"] for row in self.written()]
 
@@ -58,9 +68,12 @@ def test_an_earlier_run_is_reused(cached: Cached, tmp_path: Path) -> None:
     assert set(cached.wire.runs.values()) == {1}
 
 
+@pytest.mark.parametrize("kept", ["cache", "reuse"])
 @pytest.mark.parametrize("detach", [False, True])
-def test_equal_rows_stand_in_a_batch_once(cached: Cached, detach: bool) -> None:
+def test_equal_rows_stand_in_a_batch_once(cached: Cached, detach: bool, kept: str) -> None:
     """A question that occurs ten times in an input would be paid for ten times."""
+    if kept == "reuse":
+        cached.reuse_other_run()
     cached.prompts = [f"prompt {n % 20}" for n in range(60)]
     cached.write(cached.prompts)
     for _ in range(4 if detach else 1):
@@ -72,8 +85,11 @@ def test_equal_rows_stand_in_a_batch_once(cached: Cached, detach: bool) -> None:
     assert set(cached.wire.runs.values()) == {1}
 
 
-def test_a_row_whose_twin_fails_is_asked_itself(cached: Cached) -> None:
+@pytest.mark.parametrize("kept", ["cache", "reuse"])
+def test_a_row_whose_twin_fails_is_asked_itself(cached: Cached, kept: str) -> None:
     """It would wait for ever, or share the failure of another row."""
+    if kept == "reuse":
+        cached.reuse_other_run()
     cached.prompts = ["prompt 1"] * 3
     cached.write(cached.prompts)
     fates = iter([400, "answered"])

@@ -1,7 +1,8 @@
 """Finds rows that need no place in a batch: their answers are kept, or an equal row is being asked already.
 
-It is for runs with a cache. Which questions are under way is looked up in the run file, so memory stays constant, and
-the next process of the run knows them, too.
+It is for runs with a cache, and for those that reuse an earlier run. Which questions are under way, and in a run
+without a cache what they were answered, is looked up in the run file. So memory stays constant, and the next process of
+the run knows them, too.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from flatout.durable.records import fingerprint
+from flatout.durable.reuse import kept_of
 from flatout.layers.cache import Cache
 from flatout.store.ledger import BatchRow, LedgerReader
 from flatout.values import Call, Reply
 
 from .box import Box
+from .row import Row
 
 TOGETHER = 200
 """Rows that are looked up at once."""
@@ -41,10 +45,15 @@ class Asked:
         self.waiting = 0
         self._packed.clear()
         await asyncio.to_thread(self._ledger.index_asked)
+        if not self._cache.keeps:
+            await asyncio.to_thread(self._ledger.index_answered)
 
-    async def answers(self, calls: Sequence[Call]) -> list[Reply | None]:
-        """The kept answers to calls."""
-        return await asyncio.gather(*map(self._cache.find, calls))
+    async def answers(self, rows: Sequence[Row]) -> list[Reply | None]:
+        """The kept answers to rows."""
+        found = await asyncio.gather(*(self._cache.find(row.call) for row in rows))
+        if self._cache.keeps or None not in found:
+            return found
+        return await asyncio.to_thread(self._with_equal_rows, rows, found)
 
     async def answer(self, call: Call) -> Reply | None:
         """The kept answer to one call."""
@@ -63,6 +72,15 @@ class Asked:
         made = [row.placed.fingerprint for row in box.rows]
         self._packed.difference_update(made)
         await asyncio.to_thread(self._ledger.note_asked, made)
+
+    def _with_equal_rows(self, rows: Sequence[Row], found: Sequence[Reply | None]) -> list[Reply | None]:
+        """Add the answers to equal rows of this run."""
+        return [reply or self._of_equal(row) for row, reply in zip(rows, found, strict=True)]
+
+    def _of_equal(self, row: Row) -> Reply | None:
+        item = self._ledger.answered(fingerprint(row.made))
+        kept = None if item is None else kept_of(item, row.call)
+        return None if kept is None else self._cache.fitting(row.call, kept)
 
 
 def is_fresh(known: BatchRow | None) -> bool:

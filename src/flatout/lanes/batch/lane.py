@@ -174,7 +174,7 @@ class BatchLane:
 
     async def _see_all(self, asked: Asked, some: list[tuple[Row, BatchRow | None]]) -> None:
         fresh = [row for row, known in some if is_fresh(known)]
-        answers = dict(zip((row.index for row in fresh), await asked.answers([row.call for row in fresh]), strict=True))
+        answers = dict(zip((row.index for row in fresh), await asked.answers(fresh), strict=True))
         for row, known in some:
             if not is_fresh(known):
                 await self._see(row, known)

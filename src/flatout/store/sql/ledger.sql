@@ -75,3 +75,16 @@ INSERT OR IGNORE INTO temp.asked VALUES (?);
 
 -- is_asked: Check whether a call is in it.
 SELECT 1 FROM temp.asked WHERE fingerprint = ?;
+
+-- forget_kept: Drop the list of calls whose results are among the items.
+DROP TABLE IF EXISTS temp.kept;
+
+-- list_kept: Make a list of calls whose results are among the items.
+CREATE TEMP TABLE kept (fingerprint BLOB, item_index INTEGER, PRIMARY KEY (fingerprint, item_index)) WITHOUT ROWID;
+
+-- add_kept: Fill it.
+INSERT INTO temp.kept SELECT fingerprint, item_index FROM batch_rows WHERE state = 'kept';
+
+-- answered: Find an answered call in it.
+SELECT item_index FROM temp.kept JOIN items USING (item_index)
+WHERE temp.kept.fingerprint = ? AND items.state = 'answered' ORDER BY item_index LIMIT 1;
