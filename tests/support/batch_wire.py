@@ -127,6 +127,9 @@ class BatchWire:
         if request.method == "DELETE":
             self.deleted.append(parts[1])
             return _json({"deleted": True}) if self.files.pop(parts[1], None) is not None else _json({}, 404)
+        if parts[0] == "files":
+            known = parts[1] in self.files
+            return _json({"id": parts[1], "filename": self.names.get(parts[1])}, 200 if known else 404)
         job = self.jobs.get(parts[1])
         if job is None:
             return _json({"error": {"message": "no such batch"}}, 404)

@@ -18,7 +18,8 @@ from flatout import Client
 from flatout.lanes import offers
 from flatout.lanes.batch import lane_target
 from flatout.lanes.batch.format import BatchFormat
-from flatout.lanes.batch.formats import gemini
+from flatout.lanes.batch.formats import gemini, mistral
+from flatout.lanes.batch.lane import BatchLane
 from flatout.layer import Request, Response
 from flatout.providers.registry import BUILT_IN
 from flatout.runs.job import RunEnd, RunOptions
@@ -45,9 +46,9 @@ AZURE = "https://r.openai.azure.com"
 DIALECTS = {"azure": "azure", "together": "together", "xai": "xai"}
 FORMS = [
     *("openai", "openai-responses", "azure", "groq", "together", "xai", "fireworks", "anthropic", "mistral"),
-    *("gemini", "gemini-file", "openrouter"),
+    *("mistral-file", "gemini", "gemini-file", "openrouter"),
 ]
-"""All forms of batch endpoints; Gemini has two."""
+"""All forms of batch endpoints; Gemini and Mistral have two."""
 
 KEYS = [endpoint.key_env for endpoint in BUILT_IN.values() if endpoint.key_env]
 """The environment variables of all providers' keys."""
@@ -83,8 +84,10 @@ class World:
     ) -> None:
         forms = [form] if isinstance(form, str) else form
         self.names = [f"{each.removesuffix('-file')}/m" for each in forms]
-        if "gemini-file" in forms:
-            monkeypatch.setattr(gemini, "INLINE", 0)
+        for module in [
+            module for name, module in (("gemini", gemini), ("mistral", mistral)) if f"{name}-file" in forms
+        ]:
+            monkeypatch.setattr(module, "INLINE", 0)
         given = {"time": 60.0, "time_p99": 120.0, "window": WINDOW, **settings}
         self.models = {each: _provider(each, seed, BatchFaults(**(faults or {})), given) for each in forms}
         self.fate = Fate(seed)
@@ -116,6 +119,17 @@ class World:
         [model] = self.models.values()
         return model
 
+    @property
+    def run_file(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.flatout")
+
+    @property
+    def mark(self) -> str:
+        """What begins the names that the run gives to what it has at the provider."""
+        with RunReader.open(self.run_file) as reader:
+            assert reader.ledger is not None
+            return f"flatout-{reader.ledger.run}"
+
     def client(self) -> Client:
         prices = {f"{model}@batch": {"input": 1.0, "output": 2.0} for model in self.names}
         return Client(self.names[0], api_key=self.key, transport=self.transport, config={"prices": prices}, seed=1)
@@ -133,6 +147,21 @@ class World:
                 self.clock = asyncio.get_running_loop().time()
 
         return run_virtual(main(), limit=400 * DAY, start=self.clock)
+
+    def cancel(self) -> None:
+        """Cancel all open batches, as ``flatout batch cancel`` does."""
+
+        async def main() -> None:
+            with RunReader.open(self.run_file) as reader:
+                job = reader.info().job
+            store = RunFile.open(self.run_file, job=job)
+            try:
+                lane = BatchLane(self.client().engine, store.ledger, str(self.run_file), _no_row)
+                await lane.cancel()
+            finally:
+                await store.close()
+
+        run_virtual(main(), start=self.clock)
 
     def run_to_the_end(self, deaths: int = 0, one_in: int = 0) -> RunEnd:
         """Give the command again and again, until no process dies any more."""
@@ -171,7 +200,7 @@ class World:
     def check_cost(self, statements: Sequence[dict[str, int]]) -> None:
         """The cost is what the providers' own accounts say."""
         cost = sum(each["prompt_tokens"] * 1.0 + each["output_tokens"] * 2.0 for each in statements) / 1e6
-        with RunReader.open(self.output.with_name(f"{self.output.name}.flatout")) as reader:
+        with RunReader.open(self.run_file) as reader:
             assert reader.summary().cost == pytest.approx(cost)
 
 
@@ -236,6 +265,10 @@ class Mortal:
     def _carrier(self, request: Request) -> SimulatedTransport:
         self.requests.append(f"{request.method} {request.url}")
         return self._carriers[urlsplit(request.url).netloc]
+
+
+async def _no_row(*_: object) -> None:
+    raise AssertionError("no row is read")
 
 
 def _host(form: str) -> str:

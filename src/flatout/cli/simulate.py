@@ -53,6 +53,7 @@ _BATCH_MIX = {
     "stuck": 0.01,
     "poison": 0.0001,
     "unknown_state": 0.05,
+    "short": 0.05,
     "cut": 0.05,
 }
 """The shares that ``--batch-faults`` sets. One poisoned row fails its whole batch, so there are few."""

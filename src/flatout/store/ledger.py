@@ -93,8 +93,13 @@ class Batch(Struct, frozen=True, kw_only=True):
     @property
     def all_files(self) -> list[str]:
         """The names of its files at the provider."""
-        found = [] if self.files is None else msgspec.json.decode(self.files, type=list[str])
+        found = self.result_files
         return found if self.input_file is None else [self.input_file, *found]
+
+    @property
+    def result_files(self) -> list[str]:
+        """The names of its files of results at the provider."""
+        return [] if self.files is None else msgspec.json.decode(self.files, type=list[str])
 
 
 class BatchRow(Struct, frozen=True, gc=False):

@@ -87,7 +87,7 @@ def test_what_an_answer_once_cost_is_unknown_where_a_run_had_it_from_a_cache(pro
         item = reader.item(0)
     assert item is not None
     assert item.cost == 0.0  # of that run
-    kept = reuse._kept(item, Call("a"))
+    kept = reuse.kept_of(item, Call("a"))
     assert kept is not None
     assert kept.cost is None
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError
+from flatout.errors import ProtocolError
 from flatout.layer import Request, Response
 from tests.support.batch_world import FORMS, World
 
@@ -20,8 +21,8 @@ MakeWorld = Callable[..., World]
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorld:
-    def made(form: str, **settings: Any) -> World:
-        return World(form, tmp_path, monkeypatch, **settings)
+    def made(form: str, folder: Path = tmp_path, **settings: Any) -> World:
+        return World(form, folder, monkeypatch, **settings)
 
     return made
 
@@ -32,6 +33,7 @@ TROUBLE: dict[str, dict[str, Any]] = {
     "batches that expire with answers": {"faults": {"expires": 0.6}},
     "batches that never end": {"faults": {"stuck": 0.3}},
     "states that nobody knows, and results that break off": {"faults": {"unknown_state": 0.7, "cut": 0.5}},
+    "results that end early": {"faults": {"short": 0.3}},
     "answers that are lost": {"faults": {"lost": 0.4}},
     "a queue that fails batches": {"enqueued_tokens": 400, "when_full": "fails"},
     "a queue that refuses batches": {"enqueued_tokens": 400, "when_full": "refused"},
@@ -139,3 +141,43 @@ def test_answers_that_are_garbage(world: MakeWorld, form: str) -> None:
     job.transport.instead = instead
     assert job.run().unfinished == 0
     job.check()
+
+
+@pytest.mark.parametrize("done", [False, True])
+@each_form
+def test_what_another_run_has_under_our_names_is_left_alone(
+    world: MakeWorld, form: str, tmp_path: Path, done: bool
+) -> None:
+    """A provider that begins anew gives our names to another run: its batches would be cancelled, its files deleted."""
+    ours = world(form)
+    ours.run(detach=not done, keep_files=True)
+    (tmp_path / "other").mkdir()
+    others = world(form, folder=tmp_path / "other", rows=30)
+    others.clock = ours.clock + 1_000.0
+    assert others.run(detach=True).batches == 5
+    ours.transport, ours.clock = others.transport, others.clock
+    ours.cancel()
+    ours.run(detach=True)
+    harm = [each for each in others.transport.requests if each.startswith("DELETE") or "cancel" in each]
+    assert [each for each in harm if ours.mark not in each] == []
+    assert others.run().unfinished == 0
+    others.check()
+
+
+@pytest.mark.parametrize("form", ["openai", "xai", "mistral-file", "gemini-file"])
+def test_an_upload_whose_answer_is_lost_is_found_by_its_name(world: MakeWorld, form: str) -> None:
+    """The rows would be uploaded twice, and one file of them left at the provider."""
+    job, lost = world(form), list[str]()
+    carry = job.transport.send
+
+    async def send(request: Request) -> Response:
+        answer = await carry(request)
+        if b"jsonl" in request.body[:500] and not lost:
+            lost.append(request.url)
+            raise ProtocolError("the server closed the connection without an answer")
+        return answer
+
+    job.transport.send = send  # type: ignore[method-assign]
+    assert job.run().unfinished == 0
+    job.check()
+    assert job.transport.requests.count(f"POST {lost[0]}") == 4

@@ -1,8 +1,4 @@
-"""Looks after batches that the provider has: asks how they are, takes their results, cancels them, deletes their files.
-
-Results are committed in groups of some megabytes while their file is read, so a file of any size needs little memory.
-Rows are joined by their ids: the order of results, and the provider's counts, mean nothing.
-"""
+"""Looks after batches that the provider has: asks how they are, takes results, cancels them, deletes their files."""
 
 from __future__ import annotations
 
@@ -10,21 +6,17 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import aclosing
-from operator import itemgetter
 
-from flatout.errors import CallError, InvalidRequest, ProtocolError, TransportError
+from flatout.errors import CallError, InvalidRequest, TransportError
 from flatout.policies.failures.backoff import overload_delay
-from flatout.store.ledger import Batch, RowState
+from flatout.store.ledger import Batch
 
-from .box import index_of
 from .desk import Desk, log
-from .format import Found, Job, ResultReader
+from .format import Job
+from .own import own_files, own_job
 from .submit import Submitter
+from .taken import Reading, Results
 from .wire import TRIES, Unreadable
-
-TOGETHER, TOGETHER_BYTES = 20_000, 16 * 1024 * 1024
-"""Results that are committed together, and their bytes. They come in any order, so each commit writes nearly every page
-of the table once more: as many as memory allows. Should the process die, they are still at the provider."""
 
 OVERTIME = 3_600.0
 """Seconds after the provider's own expiry at which a batch that has not ended is cancelled. If it has not ended as long
@@ -37,14 +29,13 @@ one that cron starts ends at once."""
 EMPTY = 3_600.0
 """Seconds that flatout waits for the results of a batch that has run. After that it takes them for missing."""
 
+SHORT = 5
+"""How often results are fetched that are fewer than the provider says."""
+
 SOONEST, LATEST = 2.0, 120.0
 """Seconds between two looks at a batch: a twentieth of its age, within these."""
 
 _GONE = ("unknown", "denied")  # it is not there; to a refused key the wire raises an error
-
-_MOST_OF_KEY = 100  # characters that are shown
-
-_Result = tuple[int, RowState, int | None, bytes | None]
 
 
 class Collector:
@@ -109,7 +100,7 @@ class Collector:
         desk = self._desk
         for batch in batches:
             try:
-                for file in batch.all_files:
+                for file in await own_files(desk, batch):
                     if (request := desk.format.delete(file)) is not None:
                         refused = desk.format.refused(await desk.wire.patiently(request, tries=2))
                         if refused is not None and refused[0] not in _GONE:
@@ -221,12 +212,15 @@ class Collector:
         request = desk.format.cancel(batch.job) if batch.job is not None else None
         if request is None or batch.number in self._cancelled:
             return
+        self._looked.pop(batch.number, None)
+        job = await own_job(desk, batch)
+        if job is None or job.state != "open":  # another's, or over: the next look takes what there is
+            return
         response = await desk.wire.patiently(request)
         refused = desk.format.refused(response)
         if refused is not None and refused[0] == "again":
             raise desk.wire.error(response)
         self._cancelled[batch.number] = desk.wall()
-        self._looked.pop(batch.number, None)
 
     async def _failed(self, batch: Batch, job: Job) -> None:
         """The provider refused a batch as a whole; nothing was run."""
@@ -249,14 +243,14 @@ class Collector:
         """Take all results of a batch. False if they could not be read to the end; nothing is lost then."""
         if self._may_come(batch, job):
             return False
-        results = _Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
+        results = Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
         files = (job.id,) if job.inline else job.files
         try:
             if job.inline:
-                reader = _Reader(self._desk.format.reader())
+                reader = Reading(self._desk.format.reader())
                 await results.take(reader.feed(job.inline))
                 await results.take(reader.end())
-            await self._read_all(results, job.files)
+            await self._read_whole(results, job)
         except TransportError as error:
             await results.commit()
             if isinstance(error, Unreadable):
@@ -268,7 +262,22 @@ class Collector:
         await self._end(batch, files)
         return True
 
-    async def _read_all(self, results: _Results, files: Sequence[str]) -> None:
+    async def _read_whole(self, results: Results, job: Job) -> None:
+        """Read the files of results; again if they hold fewer rows than the provider says.
+
+        A stream may end early without an error. Counts drift, too, so after `SHORT` times the rest counts as missing.
+
+        Raises:
+            TransportError: as for `_read`.
+        """
+        for tried in range(1, SHORT + 1):
+            await self._read_all(results, job.files)
+            if results.seen >= (job.done or 0) or not job.files or tried == SHORT:
+                return
+            log.info("%s named %d results, and sent %d: they are fetched again", job.id, job.done or 0, results.seen)
+            await asyncio.sleep(overload_delay(tried, random.random()))
+
+    async def _read_all(self, results: Results, files: Sequence[str]) -> None:
         """Read files of results, and those that they name.
 
         Raises:
@@ -281,7 +290,7 @@ class Collector:
                 seen.add(file)
                 waiting += await self._read(results, file)
 
-    async def _read(self, results: _Results, file: str) -> Sequence[str]:
+    async def _read(self, results: Results, file: str) -> Sequence[str]:
         """Read one file of results. Returns those that it names.
 
         Raises:
@@ -291,7 +300,7 @@ class Collector:
         tried = 0
         while True:
             tried += 1
-            reader = _Reader(desk.format.reader(file))
+            reader = Reading(desk.format.reader(file))
             try:
                 async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
                     async for piece in pieces:
@@ -319,85 +328,3 @@ def _ended_at(batch: Batch, job: Job) -> float | None:
     if job.ended_at is None or job.created_at is None:
         return job.ended_at
     return job.ended_at - job.created_at + (batch.opened_at or batch.intended_at)
-
-
-class _Reader:
-    """A reader that tells two faults apart: the file holds no results, or the connection broke off."""
-
-    def __init__(self, reader: ResultReader) -> None:
-        self._reader = reader
-
-    @property
-    def more(self) -> Sequence[str]:
-        return self._reader.more
-
-    def feed(self, data: bytes) -> Sequence[Found]:
-        try:
-            return self._reader.feed(data)
-        except ProtocolError as error:
-            raise Unreadable(str(error)) from None
-
-    def end(self) -> Sequence[Found]:
-        try:
-            return self._reader.end()
-        except ProtocolError as error:
-            raise Unreadable(str(error)) from None
-
-
-class _Results:
-    """Commits the results of one batch in groups.
-
-    Args:
-        desk: the target's batch endpoint.
-        batch: the batch.
-        members: the indices of its rows, in order.
-    """
-
-    def __init__(self, desk: Desk, batch: Batch, members: Sequence[int]) -> None:
-        self._desk = desk
-        self._batch = batch
-        self._members = members
-        self._known = frozenset(members)
-        self._waiting: list[_Result] = []
-        self._bytes = 0
-        self._foreign = 0  # results for no row of it
-        self._first_foreign = ""
-
-    async def take(self, found: Sequence[Found]) -> None:
-        """Take results; many are committed before this returns."""
-        for each in found:
-            index = self._index(each)
-            if index is None:
-                self._foreign += 1
-                self._first_foreign = self._first_foreign or f"{each.key or each.position}"[:_MOST_OF_KEY]
-            elif each.state == "answered":
-                self._waiting.append((index, "answered", each.status, each.body))
-                self._bytes += len(each.body)
-            else:
-                self._waiting.append((index, each.state, None, None))
-            if len(self._waiting) >= TOGETHER or self._bytes >= TOGETHER_BYTES:
-                await self.commit()
-
-    async def commit(self) -> None:
-        """Commit what is waiting."""
-        waiting, self._waiting, self._bytes = self._waiting, [], 0
-        waiting.sort(key=itemgetter(0))  # as the table is
-        if waiting:
-            await self._desk.ledger.results(self._batch.number, waiting)
-
-    def tell_foreign(self) -> None:
-        """Say that there were results for no row of the batch: once, however many."""
-        if self._foreign:
-            log.warning(
-                "batch %d has %d results for no row of it, such as %s",
-                self._batch.number,
-                self._foreign,
-                self._first_foreign,
-            )
-
-    def _index(self, found: Found) -> int | None:
-        if found.key is not None:
-            index = index_of(self._batch.stamp, found.key)
-            return index if index in self._known else None
-        place = found.position
-        return self._members[place] if place is not None and 0 <= place < len(self._members) else None

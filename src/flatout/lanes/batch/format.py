@@ -150,8 +150,12 @@ class BatchFormat(Protocol):
         """The request that goes before `upload`, such as one that makes a place for the rows; None if none does."""
         ...
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
-        """The request that uploads the rows; None if they travel in `create`."""
+    def uploads(self, size: int, /) -> bool:
+        """Whether rows of so many bytes in all are uploaded; else they travel in `create`. Each counts as in `caps`."""
+        ...
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
+        """The request that uploads the rows; only for a format that `uploads`."""
         ...
 
     def uploaded(self, stamp: str, response: Response, /) -> str:
@@ -168,6 +172,18 @@ class BatchFormat(Protocol):
 
     def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
         """The files on a page, and the cursor of the next page; None on the last."""
+        ...
+
+    def file(self, file: str, /) -> Request | None:
+        """The request that describes an uploaded file; None if its name is ours, and so tells whose it is."""
+        ...
+
+    def described_file(self, response: Response, /) -> Uploaded:
+        """The file in the answer to `file`.
+
+        Raises:
+            ProtocolError: the answer is broken.
+        """
         ...
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:

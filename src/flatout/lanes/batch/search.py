@@ -11,13 +11,10 @@ from flatout.errors import AuthenticationError, CallError, ConfigError, Transpor
 from flatout.layer import Response
 from flatout.store.ledger import Batch
 
-from .box import index_of
 from .desk import Desk, log
 from .format import Job
+from .own import APART, has_rows_of, is_alike, is_stamped, name_of_file
 from .wire import FOR_NOW, Unreadable
-
-APART = 2 * 86_400.0
-"""Seconds that the provider's clock and ours may be apart: a clock may be wrong by a day, and a bit."""
 
 MOST_PAGES = 1_000
 """Pages of a list that are read: a hundred thousand batches. A list that is longer does not end, or nearly so."""
@@ -37,14 +34,14 @@ class Search:
         """
         jobs = [job async for job in self._listed(batch)]
         if self._desk.format.labels:
-            return next((job for job in jobs if self._is_ours(batch, job)), None)
+            return next((job for job in jobs if is_stamped(batch, job)), None)
         if any(job.state == "open" for job in jobs):
             return "perhaps"
         return await self._by_results(batch, jobs)
 
     async def file(self, batch: Batch) -> str | None:
         """The uploaded file of a batch, by the name that we gave it; None if it is not there, or if nobody can tell."""
-        desk, name = self._desk, f"{batch.stamp}.jsonl"
+        desk, name = self._desk, name_of_file(batch.stamp)
         cursor: str | None = None
         try:
             for _ in range(MOST_PAGES):
@@ -121,48 +118,18 @@ class Search:
         desk = self._desk
         async with aclosing(self._jobs(batch.intended_at - APART)) as jobs:
             async for job in jobs:
-                if job.id not in desk.jobs and (desk.format.labels or _is_alike(batch, job)):
+                if job.id not in desk.jobs and (desk.format.labels or is_alike(batch, job)):
                     yield job
-
-    @staticmethod
-    def _is_ours(batch: Batch, job: Job) -> bool:
-        if job.stamp is not None:
-            return job.stamp == batch.stamp
-        return batch.input_file is not None and job.input_file == batch.input_file
 
     async def _by_results(self, batch: Batch, jobs: Sequence[Job]) -> Job | None:
         """The job whose results are a batch's; None if there is none."""
         for job in jobs:
             try:
-                key = await self._first_key(job)
+                if await has_rows_of(self._desk, batch, job):
+                    return job
             except Unreadable:
                 continue
-            if key is not None and index_of(batch.stamp, key) is not None:
-                return job
         return None
-
-    async def _first_key(self, job: Job) -> str | None:
-        desk = self._desk
-        if not job.files and not job.inline:  # a list may leave the results out
-            response = await desk.wire.patiently(desk.format.get(job.id))
-            if (refused := desk.format.refused(response)) is not None:
-                raise TransportError(refused[1]) if refused[0] in ("again", "full") else Unreadable(refused[1])
-            job = desk.format.job(response)
-        if job.inline:
-            return next((found.key for found in desk.format.reader().feed(job.inline)), None)
-        for file in job.files:
-            reader = desk.format.reader(file)
-            async with aclosing(desk.wire.pieces(desk.format.results(file))) as pieces:
-                async for piece in pieces:
-                    for found in reader.feed(piece):
-                        return found.key
-        return None
-
-
-def _is_alike(batch: Batch, job: Job) -> bool:
-    """Whether a job without a label may be a batch."""
-    apart = 0.0 if job.created_at is None else abs(job.created_at - batch.intended_at)
-    return job.rows in (None, batch.rows) and apart <= APART
 
 
 def _goes_back_behind(jobs: Sequence[Job], moment: float) -> bool:

@@ -82,7 +82,7 @@ class Submitter:
             CallError: as for `submit`.
         """
         desk = self._desk
-        uploads = desk.format.upload(batch.stamp, ()) is not None
+        uploads = batch.input_file is not None or desk.format.uploads(batch.size)
         if uploads and batch.input_file is None:  # it is created after the upload only
             await self._go_on(batch)
             return
@@ -112,9 +112,9 @@ class Submitter:
     async def _upload(self, batch: Batch, lines: Sequence[Line]) -> Batch | None:
         """Upload the rows; None if the provider refused them. An upload is not paid for, so it may be repeated."""
         desk = self._desk
-        upload = desk.format.upload(batch.stamp, lines)
-        if upload is None:
+        if not desk.format.uploads(batch.size):
             return batch
+        upload = desk.format.upload(batch.stamp, lines)
         try:
             file = await self._prepared(batch, lines) or await self._sent(batch, upload)
         except CallError as error:

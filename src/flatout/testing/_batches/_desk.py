@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from email.utils import formatdate
+
+from msgspec.structs import replace
 
 from flatout.testing._settings import ProviderSettings
 from flatout.testing._slots import SimulatedResponse, Wire
@@ -17,7 +20,7 @@ from ._openai import OpenAIBatches
 from ._openrouter import OpenRouterBatches
 from ._request import Ask, Refused
 from ._shelf import AnswerRow, CountTokens, Shelf
-from ._told import Told, encode
+from ._told import LINES, Told, encode
 from ._xai import XaiBatches
 
 Handler = Callable[..., Told]
@@ -71,10 +74,11 @@ class Desk:
             wire = "reset"
         elif told.act == "results" and faults.cut and random.random() < faults.cut:
             wire = "truncated"
+        elif told.act == "results" and faults.short and random.random() < faults.short:
+            told = replace(told, body=_shorter(told))
         kind = "batches" if wire == "whole" else "lost" if wire == "reset" else "cut"
-        return SimulatedResponse(
-            kind=kind, status=told.status, headers={"content-type": told.media_type}, body=told.body, wire=wire
-        )
+        headers = {"content-type": told.media_type, "date": formatdate(wall, usegmt=True)}
+        return SimulatedResponse(kind=kind, status=told.status, headers=headers, body=told.body, wire=wire)
 
     def _told(self, now: float, wall: float, ask: Ask) -> Told:
         try:
@@ -87,6 +91,12 @@ class Desk:
         return Told(encode({"error": {"message": message, "type": "invalid_request_error"}}), 404)
 
 
+def _shorter(told: Told) -> bytes:
+    """A file of results without some of its last lines. Other answers are as they were."""
+    lines = told.body.splitlines(keepends=True)
+    return b"".join(lines[: len(lines) // 2]) if told.media_type == LINES else told.body
+
+
 # More special paths come first: the first that matches counts.
 
 
@@ -95,6 +105,8 @@ def _gemini(shelf: Shelf) -> list[Route]:
     return [
         ("POST", "/upload/v1beta/files", files.upload),
         ("GET", "/download/v1beta/files/([^/]+):download", files.content),
+        ("GET", "/v1beta/files", files.page),
+        ("GET", "/v1beta/files/([^/]+)", files.get),
         ("DELETE", "/v1beta/files/([^/]+)", files.delete),
         ("POST", "/v1beta/models/([^/]+):batchGenerateContent", batches.create),
         ("GET", "/v1beta/batches", batches.page),

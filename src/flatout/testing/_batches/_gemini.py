@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from flatout.providers.wire.answer import as_dict
 from ._gemini_rows import as_chat, as_content, as_status
 from ._job import Answered, Job, Phase, Problem, Row
 from ._request import Ask, BadBody, Refused, decode_object
-from ._shelf import Draft, Full, Shelf
+from ._shelf import Draft, File, Full, Shelf
 from ._told import LINES, Told, cut, encode
 
 DAY = 86_400.0
@@ -35,6 +35,7 @@ _STATES: Mapping[Phase, str] = {
     "cancelled": "CANCELLED",
 }
 _SNAKES = {"display_name": "displayName", "input_config": "inputConfig", "file_name": "fileName"}
+_Listed = TypeVar("_Listed", Job, File)
 _STATUSES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
 
@@ -72,16 +73,19 @@ class GeminiFiles:
             raise bad("Request payload size exceeds the limit", 413)
         name = str(told.get("displayName") or told.get("display_name") or "")
         file = self._shelf.add(wall, ask.authorization, "batch", name, data, FILE_LIFE)
-        described = {
-            "name": f"files/{file.id}",
-            "displayName": name,
-            "mimeType": "application/jsonl",
-            "sizeBytes": str(len(data)),
-            "createTime": _date(wall),
-            "expirationTime": _date(file.expires),
-            "state": "ACTIVE",
-        }
-        return Told(encode({"file": described}), act="changed")
+        return Told(encode({"file": _file(file)}), act="changed")
+
+    def page(self, now: float, wall: float, ask: Ask) -> Told:
+        """``GET /v1beta/files``."""
+        found, token = _page(ask, self._shelf.files(wall, ask.authorization), usual=10)
+        return Told(encode({"files": [_file(file) for file in found], **token}))
+
+    def get(self, now: float, wall: float, ask: Ask, name: str) -> Told:
+        """``GET /v1beta/files/{id}``."""
+        file = self._shelf.file(wall, ask.authorization, name)
+        if file is None:
+            raise _no_file(name)
+        return Told(encode(_file(file)))
 
     def content(self, now: float, wall: float, ask: Ask, name: str) -> Told:
         """``GET /download/v1beta/files/{id}:download?alt=media``."""
@@ -145,15 +149,9 @@ class GeminiBatches:
 
     def page(self, now: float, wall: float, ask: Ask) -> Told:
         """``GET /v1beta/batches``."""
-        size = ask.query.get("pageSize", "100")
-        if not size.isdecimal() or not 1 <= int(size) <= 100:
-            raise bad(f"page_size is a number from 1 to 100, not {size!r}")
-        try:
-            found, more = cut(self._shelf.jobs(now, ask.authorization), ask.query.get("pageToken"), int(size))
-        except KeyError:
-            raise bad("page_token is invalid") from None
+        found, token = _page(ask, self._shelf.jobs(now, ask.authorization), usual=100)
         told: dict[str, Any] = {"operations": [self._described(now, wall, job, inline=False) for job in found]}
-        return Told(encode({**told, "nextPageToken": found[-1].id} if more else told))
+        return Told(encode({**told, **token}))
 
     def get(self, now: float, wall: float, ask: Ask, name: str) -> Told:
         """``GET /v1beta/batches/{id}``."""
@@ -243,6 +241,30 @@ class GeminiBatches:
             return {}
         answers = msgspec.Raw(b"[" + file.data.rstrip(b"\n").replace(b"\n", b",") + b"]")
         return {"inlinedResponses": {"inlinedResponses": answers}}
+
+
+def _file(file: File) -> dict[str, str]:
+    return {
+        "name": f"files/{file.id}",
+        "displayName": file.name,
+        "mimeType": "application/jsonl",
+        "sizeBytes": str(len(file.data)),
+        "createTime": _date(file.created),
+        "expirationTime": _date(file.expires),
+        "state": "ACTIVE",
+    }
+
+
+def _page(ask: Ask, items: Sequence[_Listed], usual: int) -> tuple[Sequence[_Listed], dict[str, str]]:
+    """The items on a page of a list, and the token of the next page."""
+    size = ask.query.get("pageSize", str(usual))
+    if not size.isdecimal() or not 1 <= int(size) <= 100:
+        raise bad(f"page_size is a number from 1 to 100, not {size!r}")
+    try:
+        found, more = cut(items, ask.query.get("pageToken"), int(size))
+    except KeyError:
+        raise bad("page_token is invalid") from None
+    return found, {"nextPageToken": found[-1].id} if more else {}
 
 
 def _camel(given: Any, known: set[str], where: str) -> dict[str, Any]:

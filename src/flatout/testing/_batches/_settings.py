@@ -29,6 +29,7 @@ class BatchFaults(Struct, frozen=True, kw_only=True):
         unknown_state: a batch is described with a state that no documentation names, drawn for each description of a
             batch in progress.
         cut: a download of results breaks off in the middle.
+        short: a download of a file of results lacks the last half of its lines, as if that were all.
 
     Raises:
         ConfigError: a value is not a probability, or batches both expire and are stuck in more than all cases.
@@ -42,6 +43,7 @@ class BatchFaults(Struct, frozen=True, kw_only=True):
     poison: float = 0.0
     unknown_state: float = 0.0
     cut: float = 0.0
+    short: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -36,7 +36,7 @@ BATCH = {
 def test_the_rows_travel_in_the_create_request() -> None:
     """Anthropic takes no files for batches."""
     batch = made()
-    assert batch.upload("s", lines({})) is None
+    assert not batch.uploads(10**8)
     request = batch.create("s", lines({"model": "m", "max_tokens": 5}, {"model": "n"}), None)
     assert (request.method, request.url) == ("POST", "https://api.anthropic.com/v1/messages/batches")
     assert json.loads(request.body) == {

@@ -42,7 +42,7 @@ def test_few_rows_travel_in_the_request() -> None:
     """Each carries its key, for Gemini names rows of the request by nothing else."""
     batch = made()
     rows = lines({"contents": []}, {"contents": [1]})
-    assert batch.upload("s", rows) is None
+    assert not batch.uploads(INLINE)
     request = batch.create("s", rows, None)
     assert request.url == f"{ROOT}/v1beta/models/gemini-3-flash:batchGenerateContent"
     assert request.headers["x-goog-api-key"] == KEY
@@ -62,13 +62,13 @@ def test_few_rows_travel_in_the_request() -> None:
 def test_many_rows_travel_in_a_file() -> None:
     """Gemini refuses requests of more than 20 MB."""
     batch = made()
-    rows = lines({"contents": "x" * INLINE}, {"contents": []})
+    rows = lines({"contents": "x"}, {"contents": []})
+    assert batch.uploads(INLINE + 1)
     request = batch.upload("s", rows)
-    assert request is not None
     assert request.url == f"{ROOT}/upload/v1beta/files?uploadType=multipart"
     head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
     about, file = [part for part in message_from_bytes(head + request.body).walk() if not part.is_multipart()]
-    assert json.loads(bytes(about.get_payload(decode=True))) == {"file": {"displayName": "s"}}
+    assert json.loads(bytes(about.get_payload(decode=True))) == {"file": {"displayName": "s.jsonl"}}
     sent = [json.loads(line) for line in bytes(file.get_payload(decode=True)).splitlines()]
     assert [row["key"] for row in sent] == ["s-0", "s-1"]
     assert sent[1]["request"] == {"contents": []}

@@ -52,9 +52,21 @@ def test_the_model_stands_on_the_job() -> None:
 def test_a_line_has_an_id_and_a_body_only() -> None:
     """Mistral's lines have neither a method nor a url."""
     request = made().upload("s", lines({"messages": []}))
-    assert request is not None
     assert b'\r\n\r\n{"custom_id":"s-0","body":{"messages": []}}\n\r\n' in request.body
     assert request.url == "https://api.mistral.ai/v1/files"
+
+
+def test_few_rows_travel_in_the_request() -> None:
+    """Mistral takes 10,000 rows in a request; one more, and it would refuse them all."""
+    batch, caps = made(), made().caps
+    assert not batch.uploads(caps.around)
+    assert batch.uploads(10_000 * caps.around)
+    asked = json.loads(batch.create("s", lines({"messages": []}, {"messages": [1]}), None).body)
+    assert asked["requests"] == [
+        {"custom_id": "s-0", "body": {"messages": []}},
+        {"custom_id": "s-1", "body": {"messages": [1]}},
+    ]
+    assert "input_files" not in asked
 
 
 def test_a_job_is_read() -> None:

@@ -71,7 +71,7 @@ class FireworksBatch(Shape):
         dataset = {"userUploaded": {}, "exampleCount": str(len(lines))}
         return self._server.request("POST", "/datasets", encoded({"datasetId": stamp, "dataset": dataset}))
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
         """The form with the file of rows, and no other field. The model stands on the job."""
         rows = [b'{"custom_id":%b,"body":%b}\n' % (encoded(line.key), _without_model(line.body)) for line in lines]
         return self._server.form(f"/datasets/{segment(stamp)}:upload", {}, f"{stamp}.jsonl", rows)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from flatout.errors import ConfigError
-from flatout.lanes.batch.format import Caps, Found, Job, Line, Refusal
+from flatout.lanes.batch.format import Caps, Found, Job, Line, Refusal, Uploaded
 from flatout.lanes.offers import Kind
 from flatout.layer import Request, Response
 from flatout.providers.failures.problem import decode_json
@@ -62,18 +62,38 @@ class GeminiBatch(Shape):
         self._downloads = Server(target.endpoint, f"{root}/download/{version}")
         self._model = target.model if "/" in target.model else f"models/{target.model}"
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
-        """The request with the file of rows; None if they are few."""
-        if sum(len(line.body) for line in lines) <= INLINE:
-            return None
+    def uploads(self, size: int, /) -> bool:
+        """Whether the rows are too large for the create request."""
+        return size > INLINE
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
+        """The request with the file of rows."""
         rows = [b'{"key":%b,"request":%b}\n' % (encoded(line.key), line.body) for line in lines]
-        body, content = related({"file": {"displayName": stamp}}, rows)
+        body, content = related({"file": {"displayName": f"{stamp}.jsonl"}}, rows)
         return self._uploads.request("POST", "/files", body, content, uploadType="multipart")
 
     def uploaded(self, stamp: str, response: Response, /) -> str:
         """The file's name."""
         data = self._server.read(response)
         return self._server.identity(as_dict(data.get("file")) or data, "a file's name", field="name")
+
+    def files(self, cursor: str | None, /) -> Request | None:
+        """The request for a page of uploaded files."""
+        return self._server.request("GET", "/files", pageSize="100", pageToken=cursor)
+
+    def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
+        """The files on a page, and the next page's token."""
+        data = self._server.read(response)
+        found = [file for item in as_dicts(data.get("files")) if (file := _file_in(item)).id]
+        return found, as_text(data.get("nextPageToken")) or None
+
+    def file(self, file: str, /) -> Request | None:
+        """The request that describes a file."""
+        return self._server.request("GET", f"/{_named(file)}")
+
+    def described_file(self, response: Response, /) -> Uploaded:
+        """The file in an answer."""
+        return _file_in(self._server.read(response))
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
         """The request that runs the rows. The display name is our label."""
@@ -143,6 +163,11 @@ class GeminiBatch(Shape):
             refusal=why,
             reason=reason,
         )
+
+
+def _file_in(data: dict[str, Any]) -> Uploaded:
+    """A file. The name that we gave it is what it displays."""
+    return Uploaded(as_text(data.get("name")) or "", as_text(data.get("displayName")) or "")
 
 
 def _named(name: str) -> str:

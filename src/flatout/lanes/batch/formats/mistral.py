@@ -1,12 +1,14 @@
-"""Mistral's batch jobs: files as OpenAI has them, jobs of its own form.
+"""Mistral's batch jobs: files as OpenAI has them, jobs of its own form. A few rows travel in the create request.
 
-The model stands on the job. (Mistral also takes rows in the create request; a file does the same for any number.)
+The model stands on the job.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from msgspec import Raw
 
 from flatout.errors import ConfigError
 from flatout.lanes.batch.format import Caps, Job, Line
@@ -21,6 +23,10 @@ from .shapes import FileShape
 from .wire import Server, encoded, named, seconds_of, segment
 
 _PATHS: dict[Kind, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
+
+INLINE = 2_500_000
+"""Bytes of rows that travel in the create request. Mistral takes 10,000 rows there; each counts with 256 bytes and more
+(`flatout.lanes.batch.format.Caps.around`)."""
 
 _JOBS = "/batch/jobs"
 _PAGE = 100
@@ -60,15 +66,20 @@ class MistralBatch(FileShape):
         self._model = target.model
         self._path = path
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+    def uploads(self, size: int, /) -> bool:
+        """Whether the rows are too many for the create request."""
+        return size > INLINE
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
         """The form with the file of rows."""
-        rows = [b'{"custom_id":%b,"body":%b}\n' % (encoded(line.key), line.body) for line in lines]
+        rows = [_row(line) + b"\n" for line in lines]
         return self._server.form("/files", {"purpose": "batch"}, f"{stamp}.jsonl", rows)
 
     def create(self, stamp: str, lines: Sequence[Line], file: str | None, /) -> Request:
-        """The request that runs the file."""
+        """The request that runs the file, or the rows."""
+        source = {"requests": [Raw(_row(line)) for line in lines]} if file is None else {"input_files": [file]}
         body = {
-            "input_files": [file],
+            **source,
             "model": self._model,
             "endpoint": self._path,
             "metadata": {LABEL: stamp},
@@ -115,3 +126,7 @@ class MistralBatch(FileShape):
             refusal=why,
             reason=reason,
         )
+
+
+def _row(line: Line) -> bytes:
+    return b'{"custom_id":%b,"body":%b}' % (encoded(line.key), line.body)

@@ -117,7 +117,7 @@ class OpenAIBatch(FileShape):
         self._path = dialect.prefix + _PATHS[kind]
         self._row = row_of_openai(self._path)
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
         """The form with the file of rows."""
         filename = f"{stamp}.jsonl"
         fields = {"purpose": self._dialect.purpose, **({"file_name": filename} if self._dialect.named else {})}

@@ -50,6 +50,18 @@ class Shape:
         """Never asked for: there is no list."""
         raise self._server.broken("a list of files")
 
+    def file(self, file: str, /) -> Request | None:
+        """None: no uploaded file is described."""
+        return None
+
+    def described_file(self, response: Response, /) -> Uploaded:
+        """Never asked for: no uploaded file is described."""
+        raise self._server.broken("a file")
+
+    def uploads(self, size: int, /) -> bool:
+        """Always."""
+        return True
+
     def _job(self, data: dict[str, Any]) -> Job:
         raise NotImplementedError
 
@@ -71,9 +83,16 @@ class FileShape(Shape):
     def listed_files(self, response: Response, /) -> tuple[Sequence[Uploaded], str | None]:
         """The files on a page, and the id to go on after."""
         data = self._server.read(response)
-        ids = [(as_text(item.get("id")), as_text(item.get("filename"))) for item in as_dicts(data.get("data"))]
-        found = [Uploaded(identity, name or "") for identity, name in ids if identity]
+        found = [file for item in as_dicts(data.get("data")) if (file := _file_in(item)).id]
         return found, found[-1].id if found and data.get("has_more") is True else None
+
+    def file(self, file: str, /) -> Request | None:
+        """The request that describes a file."""
+        return self._server.request("GET", f"/files/{segment(file)}")
+
+    def described_file(self, response: Response, /) -> Uploaded:
+        """The file in an answer."""
+        return _file_in(self._server.read(response))
 
     def results(self, file: str, /) -> Request:
         """The request for a file's content."""
@@ -87,10 +106,18 @@ class FileShape(Shape):
 class RequestShape(Shape):
     """The rows travel in the create request, so nothing is uploaded."""
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
-        """None: the rows travel in `create`."""
-        return None
+    def uploads(self, size: int, /) -> bool:
+        """Never: the rows travel in `create`."""
+        return False
+
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
+        """Never asked for: nothing is uploaded."""
+        raise self._server.broken("an upload")
 
     def uploaded(self, stamp: str, response: Response, /) -> str:
         """Never asked for: nothing is uploaded."""
         raise self._server.broken("a file, for nothing was uploaded")
+
+
+def _file_in(data: dict[str, Any]) -> Uploaded:
+    return Uploaded(as_text(data.get("id")) or "", as_text(data.get("filename")) or "")

@@ -63,7 +63,7 @@ class XaiBatch(FileShape):
         super().__init__(Server(target.endpoint), found)
         self._row = row_of_openai(path)
 
-    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request | None:
+    def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:
         """The form with the file of rows, and no other field."""
         return self._server.form("/files", {}, f"{stamp}.jsonl", [self._row(line) for line in lines])
 
