@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
@@ -21,7 +20,6 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.control.place import places
 from flatout.control.server import served
-from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
@@ -31,15 +29,12 @@ from flatout.tasks.closing import close_all
 
 from .alone import Alone, Heard
 from .client_options import ClientOptions
-from .input.read import Input
-from .input.rows import Row
-from .input.verify import Revision, compare
 from .job import BUDGET, LANE, RunEnd, RunOptions
-from .opened import Opened
 from .output.claim import OUTPUTS
-from .output.export import OwnRow, export
+from .output.export import export
+from .pending import Pending
 from .steered import Steered
-from .work import Work, own_rows
+from .work import Work
 
 if TYPE_CHECKING:
     from flatout.lanes.escalation import Way
@@ -54,10 +49,8 @@ _log = logging.getLogger("flatout")
 FORECAST = "forecast"
 """The fact in the run file that holds its plan's forecast."""
 
-_BATCH = 100  # rows that are read from the input in one go
 
-
-class Runner(Opened):
+class Runner(Pending):
     """Runs one job. Call `prepare` first, then `run`; `stop` may come at any time.
 
     Args:
@@ -80,7 +73,6 @@ class Runner(Opened):
         super().__init__(options, make_client)
         self._made_with = made_with
         self._warn = warn
-        self.stops = 0
         self._asks: Alone | Team | Batched | None = None
         self._forecast: Any = None
         self._began = False  # whether the time that the run has began with an earlier command
@@ -324,60 +316,6 @@ class Runner(Opened):
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something."""
         self.store.note_happening(Happening(at=time.time(), kind="change", what=what, by=by))
-
-    def _own_rows(self) -> Iterator[OwnRow]:
-        """The input's rows, read once more for a run file that does not hold them."""
-        assert self._input is not None
-        return own_rows(self._rows(self._input), self.recipe)
-
-    async def _pending(self, count: bool = True) -> AsyncGenerator[Work, None]:
-        """The rows to ask: those without a result, and those whose failure may be retried.
-
-        Args:
-            count: count those that have a result; not when they were counted before.
-        """
-        assert self._input is not None
-        assert self._store is not None
-        if self._nothing_left:  # do not read a million finished rows once more
-            self.progress.resumed = self.progress.total or 0
-            return
-        name = str(self.run_file)
-        revises = self.options.keep_prompts and (self._outdated or self._pipe) and count
-        revision = Revision(self._store) if revises else None
-        finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
-        index = -1
-        async for index, row in self._arriving(self._input):
-            if self.stops:
-                return
-            if finished.must_read:
-                await finished.read_ahead()
-            if (known := finished.take(index)) is not None:
-                if self._pipe is not None:
-                    compare(self._store, name, row, self._work(index, row).made, known)
-                if known.state not in self._again:
-                    if revision is not None:
-                        await revision.see(row, known)
-                    self.progress.resumed += count
-                    continue
-            yield self._work(index, row)
-        if revision is not None:
-            await revision.write()
-        if self._pipe is not None and not self.stops:
-            self.progress.total = index + 1
-            self._store.set_total(index + 1)
-            if self.options.limit is None:
-                await finished.read_ahead()
-                finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
-
-    async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
-        if self._pipe is not None:
-            async for pair in self._pipe:
-                yield pair
-            return
-        rows = self._rows(source)
-        while some := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
-            for pair in some:
-                yield pair
 
     def _left(self) -> int | None:
         total = self.progress.total

@@ -1,0 +1,86 @@
+"""The rows of an open job that are to be asked, read from its input and compared with its run file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from itertools import islice
+
+from flatout.client import Client
+from flatout.durable.run import AHEAD_WHOLE, Stored
+
+from .input.read import Input
+from .input.rows import Row
+from .input.verify import Revision, compare
+from .job import RunOptions
+from .opened import Opened
+from .output.export import OwnRow
+from .work import Work, own_rows
+
+_BATCH = 100  # rows that are read from the input in one go
+
+
+class Pending(Opened):
+    """A job that is open, and the rows of it that are to be asked.
+
+    Attributes:
+        stops: how often the run was told to stop.
+    """
+
+    def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
+        super().__init__(options, make_client)
+        self.stops = 0
+
+    def _own_rows(self) -> Iterator[OwnRow]:
+        """The input's rows, read once more for a run file that does not hold them."""
+        assert self._input is not None
+        return own_rows(self._rows(self._input), self.recipe)
+
+    async def _pending(self, count: bool = True) -> AsyncGenerator[Work, None]:
+        """The rows to ask: those without a result, and those whose failure may be retried.
+
+        Args:
+            count: count those that have a result; not when they were counted before.
+        """
+        assert self._input is not None
+        assert self._store is not None
+        if self._nothing_left:  # do not read a million finished rows once more
+            self.progress.resumed = self.progress.total or 0
+            return
+        name = str(self.run_file)
+        revises = self.options.keep_prompts and (self._outdated or self._pipe) and count
+        revision = Revision(self._store) if revises else None
+        finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
+        index = -1
+        async for index, row in self._arriving(self._input):
+            if self.stops:
+                return
+            if finished.must_read:
+                await finished.read_ahead()
+            if (known := finished.take(index)) is not None:
+                if self._pipe is not None:
+                    compare(self._store, name, row, self._work(index, row).made, known)
+                if known.state not in self._again:
+                    if revision is not None:
+                        await revision.see(row, known)
+                    self.progress.resumed += count
+                    continue
+            yield self._work(index, row)
+        if revision is not None:
+            await revision.write()
+        if self._pipe is not None and not self.stops:
+            self.progress.total = index + 1
+            self._store.set_total(index + 1)
+            if self.options.limit is None:
+                await finished.read_ahead()
+                finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
+
+    async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
+        if self._pipe is not None:
+            async for pair in self._pipe:
+                yield pair
+            return
+        rows = self._rows(source)
+        while some := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
+            for pair in some:
+                yield pair
