@@ -29,6 +29,7 @@ The tree, outermost first::
     │ │ └ CircuitOpen                   its server is stopped or dead
     │ ├ DeadlineExceeded                the whole call's deadline passed
     │ ├ Exited                          one of the user's functions asked the program to end
+    │ ├ Skipped                         somebody skipped the row while the run went
     │ ├ UsageLimitReached               an agent's run reached one of its limits
     │ └ StepUnknown                     a step with side effects began before a crash; its outcome is unknown
     └ StoreError                        the run file
@@ -320,6 +321,14 @@ class Exited(CallError):
     def __init__(self, message: str, *, exit: BaseException | None = None, attempts: int = 0) -> None:
         super().__init__(message, attempts=attempts)
         self.exit = exit
+
+
+class Skipped(CallError):
+    """Somebody skipped the row with ``flatout ctl`` while the run went. The message says who.
+
+    What to do:
+        Nothing, if you meant it: a run that goes on leaves the row alone. `--retry-failed` asks it again.
+    """
 
 
 class UsageLimitReached(CallError):

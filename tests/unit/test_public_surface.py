@@ -22,7 +22,7 @@ NAMES = [
     "EmptyAnswer", "Endpoint", "Exited", "Failed", "File", "FlatoutError", "GuardrailTripped", "Image",
     "InvalidRequest", "Limits", "NotSent", "OutputError", "Overloaded", "Plan", "ProtocolError", "ProviderError",
     "QuotaExhausted", "RateLimited", "Refused", "Reply", "Result", "Route", "RunDamaged", "RunLocked", "RunMismatch",
-    "SchemaMismatch", "ServerError", "StepUnknown", "StoreError", "ToolCall", "TransportError", "Truncated",
+    "SchemaMismatch", "ServerError", "Skipped", "StepUnknown", "StoreError", "ToolCall", "TransportError", "Truncated",
     "Usage", "UsageLimitReached", "run",
 ]  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flatout.errors import ConfigError
+from flatout.errors import ConfigError, StoreError
 from flatout.text import figures
 
 from .run_names import RunName, find
@@ -22,13 +24,15 @@ $ flatout ctl answers.jsonl set rpm=6000 tpm=2M concurrency=64
 $ flatout ctl answers.jsonl set rpm=none  # unknown: found by trying
 $ flatout ctl answers.jsonl set rpm=600 --target openai/gpt-5-mini
 $ flatout ctl answers.jsonl set budget=8 deadline=2h
+$ flatout ctl answers.jsonl skip 17       # a row by its number or id
+$ flatout ctl answers.jsonl retry-failed  # ask failed rows again, now
 $ flatout ctl answers.jsonl drain         # finish calls in flight, stop
 $ flatout ctl answers.jsonl stop          # like Ctrl-C
 
 A change holds at once, until the run ends. The run file keeps it, with the time and who made it.
 """
 
-COMMANDS = ("status", "pause", "resume", "set", "drain", "stop")
+COMMANDS = ("status", "pause", "resume", "set", "skip", "retry-failed", "drain", "stop")
 
 _LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency")
 _UNKNOWN = ("none", "unknown")
@@ -39,29 +43,73 @@ def ctl(
     command: Annotated[str, typer.Argument(metavar="COMMAND", help=f"What to do: {', '.join(COMMANDS)}.")],
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]", help="For set: a limit, budget or deadline."),
+        typer.Argument(metavar="[VALUE]", help="For set: NAME=VALUE, a limit, budget or deadline. For skip: the row."),
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="For set: the one target whose limits change.")
     ] = None,
 ) -> int:
-    """Steer a run while it goes: change its limits, pause it, stop it.
+    """Steer a run while it goes: change its limits, pause it, skip a row, stop it.
 
     It works on a run of this machine that is under way, by a socket that only you may use.
     """
-    from flatout.control.asking import ask
+    from flatout.control.asking import NotUnderWay, ask
 
     if command not in COMMANDS:
         raise ConfigError(f"flatout ctl knows {', '.join(COMMANDS)}, not {command!r}")
-    if command != "set" and (values or target is not None):
+    run_file, given = find(run), values or []
+    if command != "set" and target is not None:
+        raise ConfigError("--target is for set, as in: set rpm=600 --target openai/gpt-5-mini")
+    if command not in ("set", "skip") and given:
         raise ConfigError(f"{command} takes no values: values are for set, as in: set rpm=6000")
-    asked = _wanted(values or [], target) if command == "set" else {}
-    answer = ask(find(run), {"do": command, **asked})
+    asked = _wanted(given, target) if command == "set" else _row(run_file, given) if command == "skip" else {}
+    try:
+        answer = ask(run_file, {"do": command, **asked})
+    except NotUnderWay:
+        raise ConfigError(_is_over(run_file, command)) from None
     if command == "status":
         show_json({name: value for name, value in answer.items() if name != "ok"})
     else:
-        say(f"flatout: {_said(command, run, answer)}")
+        say(f"flatout: {_said(command, run, answer | asked)}")
     return 0
+
+
+def _row(run_file: Path, given: list[str]) -> dict[str, Any]:
+    """The row to skip, by its number or its id.
+
+    Raises:
+        ConfigError: it has its result already.
+    """
+    from flatout.store import RunReader
+
+    if len(given) != 1:
+        raise ConfigError("skip takes one row, by its number or its id, as in: skip 17")
+    name = given[0]
+    with suppress(StoreError), RunReader.open(run_file) as reader:
+        total = reader.info().total
+        number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
+        is_number = number > 0 and (total is None or number <= total)
+        index = number - 1 if is_number else next(iter(reader.named(name, 1)), None)
+        item = None if index is None else reader.item(index)
+        if item is not None and item.state != "unsent":
+            raise ConfigError(f"row {clean(name, 60)} has its result already: it is {item.error or item.state}")
+        return {"row": number if is_number else name}
+    return {"row": name}
+
+
+def _is_over(run_file: Path, command: str) -> str:
+    """Why a run that is not under way cannot be steered, and what to do instead."""
+    from flatout.store import RunReader
+
+    nothing = f"no run of {run_file} is under way: there is nothing to steer"
+    with suppress(StoreError), RunReader.open(run_file) as reader:
+        again = reader.info().command
+        if command == "retry-failed" and again:
+            more = "" if "--retry-failed" in again else " --retry-failed"
+            return f"the run is over; to ask its failed rows again: {clean(again)}{more}"
+        if command in ("set", "resume") and again:
+            return f"{nothing}; to continue it with other options, add them to: {clean(again)}"
+    return nothing
 
 
 def _wanted(values: list[str], target: str | None) -> dict[str, Any]:
@@ -106,6 +154,13 @@ def _said(command: str, run: str, answer: dict[str, Any]) -> str:
     if command in ("stop", "drain"):
         long = ", however long they take" if answer["state"] == "draining" else ""
         return f"{answer['state']}: {flying} may finish{long}; give the run's command again to continue it"
+    if command == "skip":
+        how = "it was under way, and is dropped" if answer["under_way"] else "it is not asked when its turn comes"
+        row = clean(str(answer["row"]), 60)
+        return f"row {row} is skipped: {how}. To ask it after all: flatout ctl {clean(run)} retry-failed"
+    if command == "retry-failed":
+        rows = figures.counted(int(answer["rows"]), "row")
+        return f"asking again now: {rows} that failed so far, and those that failed in earlier runs"
     limits = (_limits(name, found) for name, found in answer["limits"].items())
     return f"set; in force now: {'; '.join(limits)}"
 

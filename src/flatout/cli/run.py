@@ -192,6 +192,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
     from .summary import details, failures, headline
 
+    before = before._replace(failed=before.failed - outcome.asked_again)
     good = not (progress.failed or before.failed or before.unfit or outcome.unfinished or outcome.interrupted)
     told = headline(progress, outcome, before.failed)
     if not quiet:

@@ -16,17 +16,22 @@ PATIENCE = 10.0
 _MOST = 1_000_000  # bytes of an answer
 
 
+class NotUnderWay(ConfigError):
+    """No program runs the file."""
+
+
 def ask(run_file: Path, request: dict[str, Any], seconds: float = PATIENCE) -> dict[str, Any]:
     """Ask the program that runs a run file. Returns its answer.
 
     Raises:
-        ConfigError: the program refuses the request, or no program runs the file.
+        NotUnderWay: no program runs the file.
+        ConfigError: the program refuses the request.
         FlatoutError: it cannot be asked.
     """
     try:
         end = place.connect(run_file, seconds)
         if end is None:
-            raise ConfigError(f"no run of {run_file} is under way: there is nothing to steer")
+            raise NotUnderWay(f"no run of {run_file} is under way: there is nothing to steer")
         with end, end.makefile("rb") as answers:
             end.sendall(json.dumps(request).encode() + b"\n")
             line = answers.readline(_MOST)

@@ -201,6 +201,14 @@ class Progress(Struct):
         """Rows finished, by this process or an earlier one."""
         return self.resumed + self.answered + self.failed
 
+    def take_back(self, state: str, error: str | None) -> None:
+        """Count a row no longer that ended in a state, as `flatout.store.ItemState` names it, and is asked again."""
+        if state == "unsent":
+            self.held -= 1
+        else:
+            self.failed -= 1
+        forget(self.failures, error or "", 1)
+
     @property
     def whole(self) -> Spent:
         """What the run has spent, over all its processes."""
@@ -220,3 +228,12 @@ class Progress(Struct):
         """Calls finished per second by this process; None before the first."""
         done = self.answered + self.failed
         return done / self.elapsed if done and self.elapsed > 0 else None
+
+
+def forget(failures: dict[str, Failure], name: str, count: int) -> None:
+    """Count some failures of a class no longer."""
+    failure = failures.get(name)
+    if failure is not None:
+        failure.count -= count
+        if failure.count <= 0:
+            del failures[name]

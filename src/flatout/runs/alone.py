@@ -14,10 +14,12 @@ from flatout.edge.fan_out import fan_out
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
 from flatout.steering import Change
+from flatout.store import Item
 from flatout.values import Result
 
 from .asking import ask
 from .job import RunOptions
+from .skips import Skip
 from .under_way import UnderWay
 from .work import Work
 
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 
 Heard = Callable[[Result[Any] | None, Work], None]
 """Hears of a row that is over: its result, or None if it was dropped."""
+
+Over = Callable[[int], None]
+"""Hears the index of each row that is over."""
+
+
+def nobody(_: int) -> None:
+    """Hears of rows that are over, and does nothing."""
 
 
 class Alone:
@@ -62,22 +71,25 @@ class Alone:
         self._flex = flex
         self._under_way = UnderWay()
         self._tally: Tally | None = None
+        self._over: Over = nobody
 
     @property
     def sent(self) -> int:
         """How many attempts were sent."""
         return self._under_way.sent
 
-    async def ask(self, works: AsyncIterator[Work], *, closes: bool = True) -> None:
+    async def ask(self, works: AsyncIterator[Work], *, closes: bool = True, over: Over = nobody) -> None:
         """Ask all rows; return when each of them is in the run file, or dropped.
 
         Args:
             works: the rows.
             closes: close the client at the end.
+            over: hears of each row that is over.
 
         Raises:
             StoreError: the run file can no longer be written.
         """
+        self._over = over
         open_client = self._client if closes else nullcontext(self._client)
         exporting = exporting_to(self._client, self._options, self._warn)
         async with open_client as client, exporting, recorded(self._client, self._store):
@@ -96,6 +108,18 @@ class Alone:
         """Make a change. The course of the run records it."""
         self._client.steer(change, by)
 
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row: see `UnderWay.skip`."""
+        return self._under_way.skip(skip)
+
+    def forget_skip(self, work: Work) -> None:
+        """Ask a row although it was skipped."""
+        self._under_way.skips.forget(work.index, work.call.id)
+
+    def take_back(self, item: Item) -> None:
+        """Count a row no longer that was over, and is asked again."""
+        self._progress.take_back(item.state, item.error)
+
     def refresh(self) -> None:
         """Bring the live counters up to date."""
         if self._tally is not None:
@@ -103,6 +127,12 @@ class Alone:
             self._progress.longest = self._under_way.longest(self._progress.started + self._progress.elapsed)
 
     async def _ask(self, _: int, work: Work) -> None:
+        try:
+            await self._answer(work)
+        finally:
+            self._over(work.index)
+
+    async def _answer(self, work: Work) -> None:
         notes = NotedAttempts(self._store, work.index)
         under_way, flex, before = self._under_way, self._flex, work.before
         result = await ask(

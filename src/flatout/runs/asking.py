@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
+from flatout.edge.fan_out import outcome
+from flatout.errors import Skipped
 from flatout.journey import AttemptNotes, Journey
 from flatout.values import Call, Result
 
@@ -26,7 +28,7 @@ async def ask(
     flex: FlexLane | None = None,
     before: Before | None = None,
 ) -> Result[Any] | None:
-    """Make a row's call, in this task. A failure is part of the result.
+    """Make a row's call, in this task. A failure is part of the result, and so is that somebody skips the row.
 
     Args:
         client: makes it.
@@ -44,16 +46,29 @@ async def ask(
     assert task is not None
     journey = Journey(asyncio.get_running_loop().time())
     journey.notes = notes
+    if (skipped := _skipped(under_way, call, index, journey)) is not None:
+        return skipped
     if flex is not None:
         flex.take(call, journey)
     if before is not None:
         journey.account.spent(before.cost)
-    under_way.begin(task, index, journey)
+    under_way.begin(task, index, journey, call.id)
     try:
         return await client.result(call, index=index, journey=journey)
     except asyncio.CancelledError:
+        if (skipped := _skipped(under_way, call, index, journey)) is not None:
+            task.uncancel()
+            return skipped
         if under_way.stops:
             return None
         raise
     finally:
-        under_way.end(task)
+        under_way.end(index)
+
+
+def _skipped(under_way: UnderWay, call: Call, index: int, journey: Journey) -> Result[Any] | None:
+    """The result of a row that somebody has skipped; None if nobody has."""
+    by = under_way.skips.by(index, call.id)
+    if by is None:
+        return None
+    return outcome(index, journey, call=call, error=Skipped(f"skipped by {by}", attempts=journey.attempts))

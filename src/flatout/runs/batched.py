@@ -25,6 +25,7 @@ from flatout.values import Result
 
 from .alone import exporting_to
 from .job import RunOptions
+from .skips import Skip
 from .work import Work
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 TOGETHER, TOGETHER_BYTES = 2_000, 8 * 1024 * 1024
 """Results that are committed together, and how large their calls and answers are."""
+
+_NOT_HERE = "the run's rows are in batches, which the provider asks at its own pace: only status, stop and drain apply"
 
 Pending = Callable[[bool], AsyncGenerator[Work, None]]
 """The rows without a result; whether to count those that have one, which is right for the first pass only."""
@@ -154,9 +157,15 @@ class Batched:
         Raises:
             ConfigError: always.
         """
-        raise ConfigError(
-            "the run's rows are in batches, which the provider asks at its own pace: only status, stop and drain apply"
-        )
+        raise ConfigError(_NOT_HERE)
+
+    def skip(self, skip: Skip) -> bool:
+        """Refuse to skip a row.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(_NOT_HERE)
 
     def _rounds_of(self, pending: Pending) -> Rounds:
         async def walk(first: bool) -> None:

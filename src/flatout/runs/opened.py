@@ -67,7 +67,7 @@ class Opened:
         self.run_file = run_file_of(options.source, options.output, options.run_file, self.recipe.describe())
         self._claim = Claim()
         self._limit = options.limit and options.limit * variants.count
-        self._again = {"unsent", "failed"} if options.retry_failed else {"unsent"}
+        self._again: set[ItemState] = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
         self._outdated = False
         self._client: Client | None = None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
+from contextlib import suppress
 from itertools import islice
 
 from flatout.client import Client
+from flatout.durable.records import fingerprint
 from flatout.durable.run import AHEAD_WHOLE, Stored
+from flatout.errors import ConfigError
+from flatout.store import Item, ItemState
 
 from .input.read import Input
 from .input.rows import Row
@@ -30,6 +34,7 @@ class Pending(Opened):
     def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
         super().__init__(options, make_client)
         self.stops = 0
+        self._reached = -1  # the last row that was read to be asked for the first time
 
     def _own_rows(self) -> Iterator[OwnRow]:
         """The input's rows, read once more for a run file that does not hold them."""
@@ -57,6 +62,7 @@ class Pending(Opened):
                 return
             if finished.must_read:
                 await finished.read_ahead()
+            self._reached = index
             if (known := finished.take(index)) is not None:
                 if self._pipe is not None:
                     compare(self._store, name, row, self._work(index, row).made, known)
@@ -84,3 +90,33 @@ class Pending(Opened):
         while some := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
             for pair in some:
                 yield pair
+
+    async def _failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
+        """The rows read so far that ended in one of some states, with their results.
+
+        Those that are read from now on are asked by `_pending` if they have ended so in an earlier process.
+        """
+        self._again |= states
+        found = self._beside_failed(self._reached)
+        while (some := await asyncio.to_thread(lambda: list(islice(found, _BATCH)))) and not self.stops:
+            for row, item in some:
+                if item is None or item.state not in states:
+                    continue
+                with suppress(ConfigError):  # the input has changed since
+                    work = self._work(item.index, row)
+                    if fingerprint(work.made) == item.fingerprint:
+                        yield work, item
+
+    def _beside_failed(self, last: int) -> Iterator[tuple[Row, Item | None]]:
+        """The input's rows up to one of them, read once more; beside each that has failed its result."""
+        assert self._input is not None
+        failed = self.store.failed()
+        item = next(failed, None)
+        for index, row in self._rows(self._input):
+            if item is None or index > last:
+                return
+            if index < item.index:
+                yield row, None
+            else:
+                yield row, item
+                item = next(failed, None)

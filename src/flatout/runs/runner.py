@@ -23,16 +23,19 @@ from flatout.control.server import served
 from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
-from flatout.store import RunFile, RunState
+from flatout.store import Item, RunFile, RunState
 from flatout.store.course import Happening
 from flatout.tasks.closing import close_all
+from flatout.text import figures
 
+from .again import Feed
 from .alone import Alone, Heard
 from .client_options import ClientOptions
 from .job import BUDGET, LANE, RunEnd, RunOptions
 from .output.claim import OUTPUTS
 from .output.export import export
 from .pending import Pending
+from .skips import Skip
 from .steered import Steered
 from .work import Work
 
@@ -74,6 +77,9 @@ class Runner(Pending):
         self._made_with = made_with
         self._warn = warn
         self._asks: Alone | Team | Batched | None = None
+        self._feed: Feed | None = None
+        self._taken_up_at = 0.0  # Unix time
+        self._asked_again = 0
         self._forecast: Any = None
         self._began = False  # whether the time that the run has began with an earlier command
 
@@ -116,7 +122,7 @@ class Runner(Pending):
         assert self._store is not None
         store = self._store
         loop = asyncio.get_running_loop()
-        self.progress.started = loop.time()
+        self.progress.started, self._taken_up_at = loop.time(), time.time()
         steered = Steered(self, str(self.run_file), loop.time)
         try:
             try:
@@ -153,7 +159,8 @@ class Runner(Pending):
             batched = await self._take_from_batches(client, store)
             asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
             if batched is None:
-                await asks.ask(self._pending())
+                feed = self._feed = Feed(self._pending(), self._failed, partial(self._take_back, asks))
+                await asks.ask(feed.rows(), over=feed.over)
             else:
                 await asks.ask(batched.lane.free(self._pending(False)))
                 batched.lane.money.save()
@@ -300,6 +307,8 @@ class Runner(Pending):
         self.stops += 1
         if self._pipe is not None:
             self._pipe.close()
+        if self._feed is not None:
+            self._feed.end()
         if self._asks is not None:
             self._asks.stop(drain=drain)
 
@@ -309,9 +318,54 @@ class Runner(Pending):
         Raises:
             ConfigError: the change is wrong, or has no effect on this run.
         """
+        self._asker().steer(change, by)
+
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row, and write that down. Returns whether it is under way; otherwise it is skipped when it comes.
+
+        Raises:
+            ConfigError: there is no such row, or the run cannot skip rows.
+        """
+        total = self.progress.total
+        if skip.index is not None and total is not None and skip.index >= total:
+            raise ConfigError(f"there is no row {skip.index + 1}: the run has {figures.counted(total, 'row')}")
+        under_way = self._asker().skip(skip)
+        self.note(f"skip {skip}", skip.by)
+        return under_way
+
+    def ask_again(self, *, failed: bool) -> int:
+        """Ask the rows again that have no answer. Returns how many of this process there are.
+
+        Args:
+            failed: ask those that failed, too, also in earlier processes; otherwise only those that were held back.
+
+        Raises:
+            ConfigError: the run cannot ask them again.
+        """
+        self._asker()
+        if self._feed is None:
+            raise ConfigError("rows that were in batches are asked again by the same command, once the run is over")
+        if self._pipe is not None:
+            raise ConfigError("the run's rows come through a pipe, which cannot be read again")
+        self.refresh()
+        count = self.progress.held + (self.progress.failed if failed else 0)
+        if count or failed:
+            self._feed.ask_again({"unsent", "failed"} if failed else {"unsent"})
+        return count
+
+    def _take_back(self, asks: Alone | Team, work: Work, item: Item) -> None:
+        """Count a row as not over, because it is asked again."""
+        asks.forget_skip(work)
+        if item.finished_at < self._taken_up_at:
+            self.progress.resumed -= 1
+            self._asked_again += 1
+        else:
+            asks.take_back(item)
+
+    def _asker(self) -> Alone | Team | Batched:
         if self._asks is None:
             raise ConfigError("the run has not begun to ask: try again in a moment")
-        self._asks.steer(change, by)
+        return self._asks
 
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something."""
@@ -348,6 +402,7 @@ class Runner(Pending):
             output=self._output,
             batches=self.progress.batches.open,
             under_way=under_way,
+            asked_again=self._asked_again,
         )
 
 

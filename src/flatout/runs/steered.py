@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from msgspec import to_builtins
@@ -16,6 +17,8 @@ from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 from flatout.steering import Change
 from flatout.values.checks import is_positive
+
+from .skips import Skip
 
 FRESH = 1.0
 """Seconds for which the counters of a status are not counted anew."""
@@ -54,6 +57,14 @@ class Steerable(Protocol):
         """Make a change, and write it down."""
         ...
 
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row, and write that down. Returns whether it is under way; otherwise it is skipped when it comes."""
+        ...
+
+    def ask_again(self, *, failed: bool) -> int:
+        """Ask rows again that were held back, or all that failed. Returns how many of this process there are."""
+        ...
+
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something else."""
         ...
@@ -79,6 +90,8 @@ class Steered:
             "pause": self._pause,
             "resume": self._resume,
             "set": self._set,
+            "skip": self._skip,
+            "retry-failed": self._retry_failed,
             "stop": self._stop,
             "drain": self._drain,
         }
@@ -165,7 +178,17 @@ class Steered:
         if budget is not None:
             self._run.client.purse.change(budget)
             self._run.note(f"budget ${budget:g}", request["by"])
+            with suppress(ConfigError):  # rows that the old budget held back are then left for the next run
+                self._run.ask_again(failed=False)
         return {"limits": self._limits()}
+
+    def _skip(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"under_way": self._run.skip(_row(request.get("row"), request["by"]))}
+
+    def _retry_failed(self, request: dict[str, Any]) -> dict[str, Any]:
+        count = self._run.ask_again(failed=True)
+        self._run.note("failed rows are asked again", request["by"])
+        return {"rows": count}
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._end(request["by"], "stop", drain=False)
@@ -196,3 +219,12 @@ def _target(request: dict[str, Any]) -> str | None:
     if target is not None and not isinstance(target, str):
         raise ConfigError(f"the target is a name, not {target!r}")
     return target
+
+
+def _row(name: Any, by: str) -> Skip:
+    """The row of a number, from 1, or of an id."""
+    if isinstance(name, int) and not isinstance(name, bool) and name > 0:
+        return Skip(index=name - 1, by=by)
+    if isinstance(name, str) and name:
+        return Skip(id=name, by=by)
+    raise ConfigError(f"the row is a number, from 1, or an id, not {str(name)[:80]!r}")

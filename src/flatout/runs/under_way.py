@@ -9,6 +9,8 @@ from flatout.errors import CallError
 from flatout.journey import AttemptNotes, Journey
 from flatout.progress._counters import Longest
 
+from .skips import Skip, Skips
+
 GRACE = 30.0
 """Seconds that calls in flight may take to finish after an interrupt."""
 
@@ -16,30 +18,43 @@ _AGAIN_AFTER = 0.05  # seconds between two checks of a stopping run's calls
 
 
 class UnderWay:
-    """Tracks the calls in flight by their tasks.
+    """Tracks the calls in flight by their rows.
 
     Attributes:
         stops: how often the run was told to stop.
         sent: how many attempts were sent.
+        skips: the rows that are not to be asked.
     """
 
     def __init__(self) -> None:
         self.stops = 0
         self.sent = 0
-        self._calls: dict[asyncio.Task[None], tuple[int, Journey]] = {}
+        self.skips = Skips()
+        self._calls: dict[int, tuple[asyncio.Task[None], Journey, str | None]] = {}  # by their rows
 
-    def begin(self, task: asyncio.Task[None], index: int, journey: Journey) -> None:
+    def begin(self, task: asyncio.Task[None], index: int, journey: Journey, id: str | None = None) -> None:
         """A task makes a row's call from now on. Once the run is stopping, the call starts no attempt."""
         journey.notes = _Counted(self, journey.notes)
-        self._calls[task] = index, journey
+        self._calls[index] = task, journey, id
 
-    def end(self, task: asyncio.Task[None]) -> None:
-        """The task's call has ended."""
-        del self._calls[task]
+    def end(self, index: int) -> None:
+        """The call of a row has ended."""
+        del self._calls[index]
+
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row: now if its call is under way, otherwise when it comes. Returns whether it is under way."""
+        self.skips.add(skip)
+        if skip.index is not None:
+            found = [self._calls[skip.index]] if skip.index in self._calls else []
+        else:
+            found = [each for each in self._calls.values() if each[2] == skip.id]
+        for task, _, _ in found:
+            task.cancel()
+        return bool(found)
 
     def longest(self, now: float) -> Longest | None:
         """The attempt that has been on the wire longest; None if there is none."""
-        attempts = ((index, journey.attempt) for index, journey in self._calls.values())
+        attempts = ((index, journey.attempt) for index, (_, journey, _) in self._calls.items())
         sent = ((attempt.sent_at, index, attempt.ends_at) for index, attempt in attempts if attempt.in_flight)
         since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
         return None if until is None else Longest(index + 1, now - since, until - now)
@@ -56,7 +71,7 @@ class UnderWay:
             if not drain:
                 asyncio.get_running_loop().call_later(GRACE, self.stop)
             return
-        for task in self._calls:
+        for task, _, _ in self._calls.values():
             task.cancel()
 
     def _drop_waiting(self) -> None:
@@ -64,7 +79,7 @@ class UnderWay:
 
         Repeated, because an attempt in flight may fail, and its call then waits too.
         """
-        for task, (_, journey) in self._calls.items():
+        for task, journey, _ in self._calls.values():
             if not (journey.attempt.in_flight or task.cancelling()):
                 task.cancel()
         if self._calls and self.stops == 1:

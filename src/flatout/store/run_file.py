@@ -279,6 +279,10 @@ class RunFile:
         """The finished items, complete, in index order; constant memory."""
         return self._reader.items()
 
+    def failed(self) -> Iterator[Item]:
+        """The failed and unsent items, in index order; constant memory."""
+        return self._reader.items("failed")
+
     def item(self, index: int) -> Item | None:
         """One item; None if it is not finished."""
         return self._reader.item(index)

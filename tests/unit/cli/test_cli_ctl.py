@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flatout import ConfigError
 from flatout.cli.ctl import _said, _wanted, ctl
+from flatout.store import Item, RunFile
 
 
 def test_values_are_written_as_for_run() -> None:
@@ -47,6 +50,10 @@ def test_wrong_commands_are_refused(tmp_path: Any) -> None:
         ctl("x", "paus")
     with pytest.raises(ConfigError, match="pause takes no values"):
         ctl("x", "pause", ["rpm=3"])
+    with pytest.raises(ConfigError, match="--target is for set"):
+        ctl("x", "skip", ["3"], "openai/gpt-5-mini")
+    with pytest.raises(ConfigError, match="skip takes one row"):
+        ctl("x", "skip", ["3", "4"])
     with pytest.raises(ConfigError, match="is under way: there is nothing to steer"):
         ctl(str(tmp_path / "a.jsonl.flatout"), "pause")
 
@@ -61,6 +68,31 @@ def test_each_command_says_what_was_done_and_what_comes() -> None:
     assert _said("drain", "a", {"state": "draining", "in_flight": 1}).startswith(
         "draining: 1 call in flight may finish,"
     )
+    assert _said("skip", "a", {"row": 17, "under_way": True}) == (
+        "row 17 is skipped: it was under way, and is dropped. To ask it after all: flatout ctl a retry-failed"
+    )
+    assert _said("retry-failed", "a", {"rows": 1}).startswith("asking again now: 1 row that failed so far")
     assert _said("set", "a", {"limits": {"x": {"rpm": 6_000.0}, "y": {}}}) == (
         "set; in force now: x: rpm 6,000; y: no known limit"
     )
+
+
+def test_a_run_that_is_over_says_what_to_do_instead(tmp_path: Path) -> None:
+    """Whoever comes too late would not know how to ask the failed rows again, or which row has its answer."""
+    run_file = tmp_path / "a.jsonl.flatout"
+
+    async def write() -> None:
+        async with RunFile.open(run_file, job={"model": "m"}, command="flatout run a.jsonl -o b.jsonl") as store:
+            store.set_total(2)
+            await store.finish(Item(index=0, id="x", fingerprint=b"f" * 16, state="answered", finished_at=1.0))
+
+    asyncio.run(write())
+    with pytest.raises(ConfigError, match=r"again: flatout run a\.jsonl -o b\.jsonl --retry-failed"):
+        ctl(str(run_file), "retry-failed")
+    with pytest.raises(ConfigError, match=r"to continue it with other options, add them to: flatout run a\.jsonl"):
+        ctl(str(run_file), "set", ["budget=3"])
+    for name in ("1", "x"):
+        with pytest.raises(ConfigError, match=f"row {name} has its result already: it is answered"):
+            ctl(str(run_file), "skip", [name])
+    with pytest.raises(ConfigError, match="nothing to steer"):
+        ctl(str(run_file), "skip", ["2"])

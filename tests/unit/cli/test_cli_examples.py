@@ -154,7 +154,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
     monkeypatch.setattr("webbrowser.open", lambda _: True)
-    steered = {"state": "running", "in_flight": 3, "limits": {}}
+    steered = {"state": "running", "in_flight": 3, "limits": {}, "under_way": True, "rows": 2}
     monkeypatch.setattr("flatout.control.asking.ask", lambda *_: steered)  # a run that is under way
     monkeypatch.setattr("flatout.telemetry.exporting", lambda *_, **__: nullcontext())  # opens sockets
     monkeypatch.setattr(execute, "tune_collector", lambda: None)

@@ -109,8 +109,8 @@ def test_the_attempt_that_waits_longest_is_known() -> None:
             attempt.sent_at, attempt.ends_at, attempt.in_flight = sent, sent + 50.0, index > 0
             under_way.begin(task, index, journey)
         assert under_way.longest(10.0) == Longest(row=3, seconds=2.0, left=48.0)  # the first waits for its turn
-        for task in tasks:
-            under_way.end(task)
+        for index in range(len(tasks)):
+            under_way.end(index)
         assert under_way.longest(10.0) is None
 
     asyncio.run(main())

@@ -8,6 +8,7 @@ import pytest
 
 from flatout import Client, ConfigError
 from flatout.progress._counters import Progress
+from flatout.runs.skips import Skip
 from flatout.runs.steered import Steered
 from flatout.steering import Change
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
@@ -33,6 +34,14 @@ class Run:
 
     def steer(self, change: Change, by: str) -> None:
         self.done.append((change, by))
+
+    def skip(self, skip: Skip) -> bool:
+        self.done.append(skip)
+        return skip.index == 1
+
+    def ask_again(self, *, failed: bool) -> int:
+        self.done.append(("again", failed))
+        return 3
 
     def note(self, what: str, by: str) -> None:
         self.done.append((what, by))
@@ -78,6 +87,7 @@ def test_set_changes_what_is_named(run: Run, steered: Steered) -> None:
     assert run.done == [
         (Change(limits={"rpm": 6_000, "tpm": None}, deadline=60, target="x"), "ada"),
         ("budget $8", "ada"),
+        ("again", False),  # what the old budget held back
     ]
     assert run.client.purse.standing().left == 8.0
 
@@ -88,6 +98,22 @@ def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: S
     asked(steered, "drain")
     assert asked(steered, "stop")["state"] == "stopping"
     assert [each for each in run.done if each[0] == "stop" and each[1] != "ada"] == [("stop", True), ("stop", False)]
+
+
+def test_a_row_is_skipped_by_its_number_or_its_id(run: Run, steered: Steered) -> None:
+    """Another row than the one that was named would be dropped."""
+    assert asked(steered, "skip", row=2) == {"under_way": True}
+    assert asked(steered, "skip", row="mail-7") == {"under_way": False}
+    assert run.done == [Skip(index=1, by="ada"), Skip(id="mail-7", by="ada")]
+    for wrong in (0, -1, True, 1.5, "", None, ["a"], {}):
+        with pytest.raises(ConfigError, match="the row is a number, from 1, or an id"):
+            asked(steered, "skip", row=wrong)
+
+
+def test_failed_rows_are_asked_again(run: Run, steered: Steered) -> None:
+    """Nobody would see in the run file why a row was asked twice."""
+    assert asked(steered, "retry-failed") == {"rows": 3}
+    assert run.done == [("again", True), ("failed rows are asked again", "ada")]
 
 
 @pytest.mark.parametrize(

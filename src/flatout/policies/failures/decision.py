@@ -214,6 +214,7 @@ _ADVICE: dict[type[CallError], str] = {
     errors.CircuitOpen: "mend what stopped it, then run again to resume",
     errors.DeadlineExceeded: "raise deadline= (--deadline), or send fewer calls at once",
     errors.Exited: "see what the function, or something that it calls, ended the program for",
+    errors.Skipped: "nothing, if you meant it; --retry-failed asks it again",
     errors.UsageLimitReached: "look at the trace for what went round in circles, or raise that one of the limits",
     errors.StepUnknown: "find out whether it took effect; then retry_failed, with an approve hook that answers",
     errors.CallError: "read the message",

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from flatout.errors import FlatoutError
 from flatout.policies.spending import Reservation
 from flatout.progress._counters import Progress
+from flatout.runs.skips import Skip
 
 from .calls import encoded
 from .channel import Channel
@@ -37,11 +38,13 @@ class Answers(NamedTuple):
     Attributes:
         commit: done when the run file has them all.
         states: how they ended.
+        rows: their indices.
         progress: the worker's counters, with these rows in them.
     """
 
     commit: asyncio.Future[None]
     states: list[str]
+    rows: list[int]
     progress: Progress | None
 
 
@@ -127,6 +130,16 @@ class Member:
         work = given.work
         self.order.calls.append((work.index, encoded(work.call)))
         self.rows[work.index] = given
+
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row if it has it. Returns whether it has."""
+        if skip.index is not None:
+            found = [skip] if skip.index in self.rows else []
+        else:
+            found = [Skip(index=each, by=skip.by) for each, given in self.rows.items() if given.work.call.id == skip.id]
+        if found:
+            self.order.skips += found
+        return bool(found)
 
     def widen(self, window: int) -> None:
         """Change how many rows it has under way at once."""

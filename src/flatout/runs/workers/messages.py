@@ -15,6 +15,7 @@ from msgspec import Struct
 from flatout import errors
 from flatout.errors import FlatoutError
 from flatout.progress._counters import Progress
+from flatout.runs.skips import Skip
 from flatout.steering import Change
 from flatout.store.course import Happening, Stretch
 from flatout.text.halves import readable
@@ -38,6 +39,7 @@ class Order(Struct, array_like=True, omit_defaults=True):
         changes: what a person changes while the run goes.
         window: the most rows under way at once from now on; 0 leaves that.
         drains: whether a run that stops waits for its attempts in flight, however long they take.
+        skips: rows that it has, or that come with this order, and that are not to be asked.
     """
 
     outset: Outset | None = None
@@ -50,6 +52,7 @@ class Order(Struct, array_like=True, omit_defaults=True):
     changes: list[Change] = []
     window: int = 0
     drains: bool = False
+    skips: list[Skip] = []
 
 
 Note = tuple[int, int, str, float, float | None, str | None, str | None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from flatout.errors import BudgetExceeded, FlatoutError
-from flatout.progress._counters import Progress
+from flatout.progress._counters import Progress, forget
 from flatout.purse import Purse
+from flatout.runs.alone import Over, nobody
+from flatout.runs.skips import Skip, Skips
 from flatout.runs.work import Work
 from flatout.steering import Change
-from flatout.store import RunFile
+from flatout.store import Item, RunFile
 from flatout.store.course import Happening
 from flatout.tasks.closing import reading
 
@@ -81,6 +84,9 @@ class Team:
         self._most = most
         self._windows = parts(window, most)
         self._changes: list[Change] = []
+        self._skips = Skips()
+        self._over: Over = nobody
+        self._taken_back: Counter[str] = Counter()  # rows that were counted as failed and are asked again, by class
         self._outset = outset
         self._store = store
         self._purse = purse
@@ -102,14 +108,19 @@ class Team:
         self._fault: BaseException | None = None
         self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def ask(self, works: AsyncIterator[Work]) -> None:
+    async def ask(self, works: AsyncIterator[Work], *, over: Over = nobody) -> None:
         """Ask all rows; return when each of them is in the run file, or dropped.
+
+        Args:
+            works: the rows.
+            over: hears of each row that is in the run file.
 
         Raises:
             StoreError: the run file can no longer be written.
             FlatoutError: the workers cannot go on.
             ConfigError: the metrics cannot be served.
         """
+        self._over = over
         async with self._serving():
             await self._ask_all(works)
 
@@ -148,6 +159,21 @@ class Team:
             member.widen(self._windows[member.number])
         self._changed()
 
+    def skip(self, skip: Skip) -> bool:
+        """Skip a row: now if a worker has it, otherwise when it comes. Returns whether a worker has it."""
+        self._skips.add(skip)
+        found = [member.skip(skip) for member in self._members.values()]
+        return any(found)
+
+    def forget_skip(self, work: Work) -> None:
+        """Ask a row although it was skipped."""
+        self._skips.forget(work.index, work.call.id)
+
+    def take_back(self, item: Item) -> None:
+        """Count a row no longer that was over, and is asked again."""
+        self.counts[item.state] -= 1
+        self._taken_back[item.error or ""] += 1
+
     def _part(self, change: Change, number: int) -> Change:
         """What one worker is told of a change."""
         most = change.limits.get("concurrency")
@@ -170,6 +196,8 @@ class Team:
         """Bring the run's counters up to date."""
         progress = self._progress
         add_up([*(over(member.told) for member in self._past), *(m.told for m in self._members.values())], progress)
+        for name, count in self._taken_back.items():
+            forget(progress.failures, name, count)
         progress.elapsed = asyncio.get_running_loop().time() - progress.started
         progress.answered, progress.failed = self.counts["answered"], self.counts["failed"]
         progress.held = self.counts["unsent"]
@@ -185,7 +213,12 @@ class Team:
                     member = self._free()
                 if self._stops or member is None:
                     return
-                member.give(Given(work))
+                self._give(member, Given(work))
+
+    def _give(self, member: Member, given: Given) -> None:
+        member.give(given)
+        if (by := self._skips.by(given.work.index, given.work.call.id)) is not None:
+            member.skip(Skip(index=given.work.index, by=by))
 
     def _free(self) -> Member | None:
         """The worker that has the fewest rows among those that can take another one; None if there is none."""
@@ -288,9 +321,9 @@ class Team:
             for item in report.items:
                 self._heard(rows[item[0]].work, item[COST])
         commit = self._store.finish_all([rows.pop(item[0]).complete(item, keep_prompts=keep) for item in report.items])
-        states = [item[STATE] for item in report.items]
+        states, indices = [item[STATE] for item in report.items], [item[0] for item in report.items]
         member.uncommitted += len(states)
-        member.answers.put_nowait(Answers(commit, states, report.progress))
+        member.answers.put_nowait(Answers(commit, states, indices, report.progress))
 
     async def _commit(self, member: Member) -> None:
         """Count a worker's answers when they are in the run file, in their order."""
@@ -300,6 +333,8 @@ class Team:
             member.uncommitted -= len(answers.states)
             for state in answers.states:
                 self.counts[state] += 1
+            for index in answers.rows:
+                self._over(index)
             if answers.progress is not None:
                 member.told = answers.progress
             self._changed()
@@ -351,7 +386,7 @@ class Team:
         self._past.append(member)
         successor = self._add(member.number)
         for given in rows.values():
-            successor.give(given)
+            self._give(successor, given)
 
     async def _write_off(self, member: Member, rows: dict[int, Given]) -> None:
         """Count what a dead worker had in flight as spent, and free what it had reserved."""

@@ -173,7 +173,10 @@ class Worker:
         if order.outset is not None:
             self._began.set_result(order.outset)
         for given in order.calls:
+            self._under_way.skips.forget(given[0], None)
             self._given.put_nowait(given)
+        for skip in order.skips:
+            self._under_way.skip(skip)
         self._file.hear(order)
         self._purse.hear(order)
         self._window = order.window or self._window
