@@ -23,10 +23,13 @@ from flatout.errors import RunLocked, StoreError
 from .database import Place
 
 _TRIES = 5
-"""Attempts to take the lock."""
+"""Attempts to take the lock from a process that writes."""
+
+_PATIENCE = 250
+"""Attempts to take the lock altogether. `holder` takes it for an instant, longer on a busy machine."""
 
 _PAUSE = 0.02
-"""Seconds between two attempts. `holder` takes the lock for an instant to see whether it is free."""
+"""Seconds between two attempts."""
 
 
 class Holder(Struct, frozen=True):
@@ -60,12 +63,13 @@ class Lock:
             RunLocked: somebody holds it; the message says who.
             StoreError: the folder is read-only, or its file system has no locks.
         """
-        path = place.beside(".lock")
-        for left in reversed(range(_TRIES)):
+        path, tries = place.beside(".lock"), 0
+        for _ in range(_PATIENCE):
             try:
                 descriptor = _take(path)
             except BlockingIOError:
-                if not left:
+                tries += _is_written(path)
+                if tries == _TRIES:
                     raise RunLocked(f"{place.name} is being written by {_writer(path)}") from None
             except OSError as error:
                 raise StoreError(f"{place.name} cannot be written there: {error.strerror}") from error
@@ -95,19 +99,24 @@ class Lock:
 def holder(place: Place) -> Holder | None:
     """Who writes the run file now; None if nobody does, or if that cannot be seen."""
     path = place.beside(".lock")
+    return _facts(path) if _is_written(path) else None
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a process has the lock to write. Those that only look share it, and do not see each other."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return None
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _facts(path)
+        return True
     except OSError:
-        return None
+        return False
     finally:
         os.close(descriptor)
-    return None
+    return False
 
 
 def _take(path: Path) -> int | None:

@@ -112,11 +112,9 @@ def test_the_first_screen_has_all_that_is_asked_first(tmp_path: Path, size: tupl
     """People would look for the progress, the reason, the errors or the keys, and scroll."""
 
     async def play(pilot: Pilot[None], run: RunFile, place: Path) -> None:
-        screen = await shows(pilot, "300 of 305 (98 %)", "Rows", "Quit")
-        for part in ("running (process", "Why not faster:", "Requests a minute · limit 600", "$150.00"):
-            assert part in screen
-        for part in ("2 × SchemaMismatch  row 8: no label", "Slowest answers", "row 300", "? Help"):
-            assert part in screen
+        head = ("300 of 305 (98 %)", "running (process", "Why not faster:", "$150.00", "Rows", "Quit", "? Help")
+        rest = ("Requests a minute · limit 600", "2 × SchemaMismatch  row 8: no label", "Slowest answers", "row 300")
+        screen = await shows(pilot, *head, *rest)  # Textual lays it out in several steps
         assert len(screen.splitlines()) == size[1]
 
     played(play, tmp_path / "a.flatout", size)

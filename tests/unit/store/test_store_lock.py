@@ -56,6 +56,25 @@ def test_a_reader_is_told_who_writes(path: Path) -> None:
         assert reader.holder() is None
 
 
+def test_those_who_only_look_do_not_keep_a_writer_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `watch` open on a busy machine, a run could now and then not be continued: "another process writes it"."""
+    side = path.with_name(path.name + ".lock")
+    side.touch(mode=0o600)
+    looks = os.open(side, os.O_RDONLY)
+    lock.fcntl.flock(looks, lock.fcntl.LOCK_SH)
+    pauses = 0
+
+    def pause(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 3 * lock._TRIES:
+            os.close(looks)
+
+    monkeypatch.setattr(lock.time, "sleep", pause)
+    open_run(path).close_now()
+    assert pauses == 3 * lock._TRIES
+
+
 def test_a_dead_process_holds_nothing(path: Path) -> None:
     """After a kill -9 the run could not be resumed; all the less when another process has the dead one's id."""
     side = path.with_name(path.name + ".lock")
