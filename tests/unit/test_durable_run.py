@@ -265,6 +265,42 @@ def test_a_loop_that_was_left_is_waited_for(path, monkeypatch):
     asyncio.run(main())
 
 
+def test_a_loop_that_has_closed_since_its_lock_was_seen_is_no_obstacle(path, monkeypatch):
+    """On a busy machine, beginning a loop anew would now and then fail because of a lock that is gone."""
+    refused, closed = threading.Event(), threading.Event()
+    close, begin = RunFile.close_now, RunFile.open.__func__
+
+    def close_slowly(run: RunFile) -> None:
+        refused.wait()
+        close(run)
+        closed.set()
+
+    async def turns() -> None:
+        for _ in range(1_000):  # the loop that was left is over by then
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell_late_of_refusal(*arguments: Any, **options: Any) -> RunFile:
+            try:
+                return begin(RunFile, *arguments, **options)
+            except RunLocked:
+                refused.set()
+                closed.wait()
+                asyncio.run_coroutine_threadsafe(turns(), loop).result()
+                raise
+
+        monkeypatch.setattr(RunFile, "close_now", close_slowly)
+        monkeypatch.setattr(RunFile, "open", tell_late_of_refusal)
+        async with client(Wire()) as made:
+            async for _ in made.as_completed(["a", "b"], store=path):
+                break
+            assert all(result.ok for result in await made.gather(["a", "b"], store=path))
+
+    asyncio.run(main())
+
+
 def test_a_loop_that_is_held_open_says_how_to_close_it(path):
     """The message would name a process that the user cannot find: it is the script itself."""
 

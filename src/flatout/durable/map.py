@@ -38,8 +38,9 @@ from flatout.values import Call, Reply, Result, ToolCall, Usage
 
 from .as_json import as_json, plain
 from .attempts import NotedAttempts
+from .opening import StorePath
 from .records import content, error_of, fingerprint, may_go_again, output_of, result_of
-from .run import Asker, Durable, StorePath, difference, keep, run_durably
+from .run import Asker, Durable, difference, keep, run_durably
 from .steps import KINDS, Steps, within
 
 if TYPE_CHECKING:

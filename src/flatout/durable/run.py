@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -21,16 +20,15 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
 from flatout.edge.fan_out import fan_out
-from flatout.errors import ConfigError, RunLocked, RunMismatch, StoreError
+from flatout.errors import ConfigError, RunMismatch, StoreError
 from flatout.journey import Journey
 from flatout.store import Finished, Item, RunState
 from flatout.tasks.closing import close_all, reading
@@ -39,6 +37,7 @@ from flatout.values import Call, CallLike, Result
 
 from .attempts import NotedAttempts
 from .course import Recorded, recorded
+from .opening import StorePath, left_in, opened
 from .records import content, fingerprint, item_of, result_of
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 FoundT = TypeVar("FoundT", Finished, Item)
 ValueT = TypeVar("ValueT")
 StepT = TypeVar("StepT")
-
-StorePath = str | os.PathLike[str]
 
 AHEAD = 5_000
 """Rows of a run file that are read at once, without their prompts and answers."""
@@ -227,44 +224,6 @@ class Durable(Generic[ValueT, StepT]):
         self.store.set_total(rows)
 
 
-_LEFT: WeakKeyDictionary[AbstractEventLoop, dict[str, asyncio.Future[None]]] = WeakKeyDictionary()
-"""For each event loop, the runs that were left early and are still closing, by their files."""
-
-
-async def _opened(place: StorePath, job: Mapping[str, Any]) -> RunFile:
-    """Open a run file. If this event loop is still closing an earlier run on it, wait for that.
-
-    Raises:
-        RunLocked: somebody else is writing it.
-    """
-    left = _LEFT.setdefault(asyncio.get_running_loop(), {})
-    while True:
-        try:
-            return await _opened_at_once(place, job)
-        except RunLocked:
-            ending = left.get(os.fspath(place))
-            if ending is None:
-                raise
-            await asyncio.shield(ending)
-
-
-async def _opened_at_once(place: StorePath, job: Mapping[str, Any]) -> RunFile:
-    """Open a run file in a thread. If the caller was cancelled meanwhile, close it again."""
-    opening = asyncio.ensure_future(asyncio.to_thread(_open, place, job))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        with suppress(StoreError):
-            await (await opening).close()
-        raise
-
-
-def _open(place: StorePath, job: Mapping[str, Any]) -> RunFile:
-    from flatout.store import RunFile  # loads SQLite
-
-    return RunFile.open(place, job=job)
-
-
 def run_durably(
     begin: Callable[[RunFile, str], Durable[ValueT, StepT]],
     values: Iterable[ValueT] | AsyncIterable[ValueT],
@@ -331,9 +290,9 @@ async def kept_results(
         asker: asks the calls.
         leaves: the state of the file after all results.
     """
-    store = await _opened(place, job)
+    store = await opened(place, job)
     loop, name = asyncio.get_running_loop(), os.fspath(place)
-    left, ended = _LEFT[loop], loop.create_future()
+    left, ended = left_in(loop), loop.create_future()
     state: RunState = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)
@@ -342,14 +301,14 @@ async def kept_results(
                 try:
                     yield result
                 except GeneratorExit:
-                    left[name] = ended
+                    left.leave(name, ended)
                     raise
         state = leaves
     finally:
         try:
             await close_all(partial(store.mark, state), store.close)
         finally:
-            left.pop(name, None)
+            left.end(name)
             ended.set_result(None)
 
 

@@ -12,8 +12,9 @@ from flatout.store import RunFile, RunReader
 from flatout.tasks.closing import reading
 from flatout.values import Call, Result
 
+from .opening import StorePath
 from .records import content, fingerprint, result_of
-from .run import Asker, CallStep, DurableCalls, StorePath, mismatch, run_durably
+from .run import Asker, CallStep, DurableCalls, mismatch, run_durably
 
 
 class Chosen(Struct, frozen=True, gc=False):

@@ -18,8 +18,9 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from flatout.durable.attempts import NotedAttempts
+from flatout.durable.opening import StorePath
 from flatout.durable.records import content, fingerprint, item_of, result_of
-from flatout.durable.run import AHEAD_WHOLE, Asker, Stored, StorePath, check_no_batches, keep, kept_results, mismatch
+from flatout.durable.run import AHEAD_WHOLE, Asker, Stored, check_no_batches, keep, kept_results, mismatch
 from flatout.edge.fan_out import fan_out, outcome
 from flatout.engine import Engine
 from flatout.errors import BudgetExceeded, ConfigError, FlatoutError, InvalidRequest

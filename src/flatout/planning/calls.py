@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from flatout.durable.run import Asker, StorePath
+from flatout.durable.opening import StorePath
+from flatout.durable.run import Asker
 from flatout.durable.sample import Chosen, finished_in, results_in, sample_durably
 from flatout.edge.fan_out import fan_out
 from flatout.engine import Engine
