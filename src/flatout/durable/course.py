@@ -29,6 +29,7 @@ from flatout.events import (
 )
 from flatout.layers.limit import TargetStatus
 from flatout.store.course import Happening, Kind, Stretch
+from flatout.values.quantiles import quantile
 
 LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
 """The length of a stretch, in seconds, until so many seconds after the start."""
@@ -147,8 +148,8 @@ class Course:
             input_tokens=counts.input_tokens,
             output_tokens=counts.output_tokens,
             cost=counts.cost,
-            latency_p50=_quantile(latencies, 0.5),
-            latency_p95=_quantile(latencies, 0.95),
+            latency_p50=quantile(latencies, 0.5) if latencies else None,
+            latency_p95=quantile(latencies, 0.95) if latencies else None,
         )
 
     def _held_since(self, state: TargetStatus) -> dict[str, float]:
@@ -244,8 +245,3 @@ async def recorded(client: Recorded, file: CourseFile) -> AsyncIterator[Course]:
 def _slot(at: float, length: float) -> float:
     """The last multiple of a length up to an instant."""
     return at - at % length
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """A quantile of sorted values; None for an empty list."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None

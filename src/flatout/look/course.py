@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
+from flatout.values.quantiles import counted_quantile
 
 
 class Course:
@@ -158,14 +159,6 @@ def latency(stretches: Sequence[Stretch], share: float) -> float | None:
     found: list[tuple[float, float]] = []
     for each in stretches:
         if each.latency_p50 is not None and each.latency_p95 is not None:
-            found += [
-                (each.latency_p50, (1 - _SLOWEST) * max(1, each.answered)),
-                (each.latency_p95, _SLOWEST * max(1, each.answered)),
-            ]
-    found.sort()
-    left = share * sum(weight for _, weight in found)
-    for seconds, weight in found:
-        left -= weight
-        if left <= 0.0:
-            return seconds
-    return found[-1][0] if found else None
+            answered = max(1, each.answered)
+            found += [(each.latency_p50, (1 - _SLOWEST) * answered), (each.latency_p95, _SLOWEST * answered)]
+    return counted_quantile(found, share)

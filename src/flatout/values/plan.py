@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from flatout.text.shown import dollars, shown
 
+from .quantiles import quantile
+
 
 class Range(Struct, frozen=True, order=True, gc=False):
     """A forecast number: in 10 of 100 such jobs it is below ``p10``, in 50 below ``p50``, in 90 below ``p90``."""
@@ -21,7 +23,7 @@ class Range(Struct, frozen=True, order=True, gc=False):
     def of(cls, values: Sequence[float]) -> Range:
         """The quantiles of equally likely values, of which there is at least one."""
         ordered = sorted(values)
-        return cls(*(_quantile(ordered, share) for share in (0.1, 0.5, 0.9)))
+        return cls(*(quantile(ordered, share) for share in (0.1, 0.5, 0.9)))
 
     def holds(self, value: float) -> bool:
         """Whether a value lies between ``p10`` and ``p90``."""
@@ -156,12 +158,3 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 def _short(range_: Range, written: Any) -> str:
     return f"{written(range_.p10)} to {written(range_.p90)}"
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """A quantile of sorted values, interpolated so that it is right on average (Weibull; Hyndman and Fan 1996, 6)."""
-    place = share * (len(ordered) + 1) - 1.0
-    below = max(0, min(len(ordered) - 1, int(place)))
-    above = min(len(ordered) - 1, below + 1)
-    part = max(0.0, min(1.0, place - below))
-    return ordered[below] + (ordered[above] - ordered[below]) * part

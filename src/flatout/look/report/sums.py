@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from flatout.values.quantiles import counted_quantile
+
 _PRECISION = 1.04
 """The ratio of a bin's upper to its lower bound: a quantile is right within 2 %."""
 
@@ -37,12 +39,8 @@ class Histogram:
 
     def quantile(self, share: float) -> float | None:
         """The value below which a share of all lies, within 2 %; None if there is none."""
-        wanted, seen = share * self.count, 0
-        for each in sorted(self.bins):
-            seen += self.bins[each]
-            if seen >= wanted:
-                return min(math.exp((each + 0.5) * _LOG), self.most)
-        return None
+        middles = ((min(math.exp((each + 0.5) * _LOG), self.most), count) for each, count in self.bins.items())
+        return counted_quantile(middles, share)
 
 
 def outlines(histograms: Iterable[Histogram]) -> tuple[tuple[float, ...], list[tuple[int, ...]]]:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+from flatout.values.quantiles import quantile
+
 SLICES = 32
 """Parts into which the time before the last call is cut, to find when all calls are over."""
 
@@ -39,13 +41,8 @@ class Latency:
     def quantile(self, share: float) -> float:
         """The seconds that a share of all calls stay below."""
         share = max(0.0, min(1.0 - 1e-12, share))
-        count = len(self._ordered)
-        place = share * (count + 1) - 1.0
-        if place < count - 1:
-            below = max(0, int(place))
-            above = min(count - 1, below + 1)
-            part = max(0.0, place - below)
-            return self._ordered[below] + (self._ordered[above] - self._ordered[below]) * part
+        if share * (len(self._ordered) + 1) < len(self._ordered):
+            return quantile(self._ordered, share)
         return max(self._ordered[-1], math.exp(self._mean + self._spread * _QUANTILE(share)))
 
     def slowest(self, calls: float, drawn: float) -> float:
