@@ -31,6 +31,7 @@ from .batch.lane import BatchLane
 from .batch.money import Money
 from .batch.rounds import Rounds
 from .batch.row import Before
+from .batch.under_way import begin
 from .escalation import Way, leaves_at, on_the_way
 from .flex import FlexLane
 from .offers import Lane
@@ -243,7 +244,7 @@ class LaneCalls:
 
     def _lane(self) -> BatchLane:
         money = Money.of(self._engine.stack, self._store)
-        return BatchLane(self._engine, self._store.ledger, self._name, self._keep, money)
+        return begin(self._engine, BatchLane(self._engine, self._store.ledger, self._name, self._keep, money))
 
     # One pass over the calls
 

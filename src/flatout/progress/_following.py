@@ -12,12 +12,13 @@ from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
+from flatout.lanes.batch.under_way import lanes_of
 from flatout.overview import Overview
 from flatout.values import Result
 
 from ._counters import Progress, Spent
 from ._shown import Shows, shows_for
-from ._tally import Tally
+from ._tally import Tally, batches_of
 
 ResultT = TypeVar("ResultT", bound=Result[Any])
 
@@ -104,6 +105,12 @@ class _ResultTally(Tally):
             self._progress.cost += result.cost
         else:
             self._progress.unpriced += bool(result.attempts)
+
+    def refresh(self) -> None:
+        """Read the clock, the state of every target, and the open batches."""
+        super().refresh()
+        if lanes := lanes_of(self._client.engine):
+            self._progress.batches = batches_of(lanes)
 
     def _is_held(self, error: Exception) -> bool:
         return self._known is not None and super()._is_held(error)  # without a run file nothing will be asked again

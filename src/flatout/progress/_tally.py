@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from flatout.durable.records import may_go_again
 from flatout.errors import CallError, RateLimited
@@ -13,7 +14,10 @@ from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
 from flatout.values.route import Share
 
-from ._counters import Failure, Progress, PromptCacheUse
+from ._counters import Batches, Failure, Progress, PromptCacheUse
+
+if TYPE_CHECKING:
+    from flatout.lanes.batch.lane import BatchLane
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
 _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
@@ -129,3 +133,21 @@ class Tally:
         elif isinstance(event, TargetResumed):
             self._progress.stopped.pop(event.target, None)
             self._progress.down.pop(event.target, None)
+
+
+def batches_of(lanes: Sequence[BatchLane], past: str = "") -> Batches:
+    """The batches that some lanes have at providers.
+
+    Args:
+        lanes: the lanes.
+        past: how long batches took, in words.
+    """
+    return Batches(
+        open=sum(len(lane.open_batches) for lane in lanes),
+        rows=sum(lane.open_rows for lane in lanes),
+        done=sum(lane.done_rows for lane in lanes),
+        oldest=min((batch.intended_at for lane in lanes for batch in lane.open_batches), default=None),
+        short=sum(lane.money.short for lane in lanes),
+        past=past,
+        saved=sum(lane.money.record.whole().saved for lane in lanes),
+    )

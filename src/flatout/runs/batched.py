@@ -18,8 +18,8 @@ from flatout.lanes.batch.rounds import Rounds
 from flatout.lanes.batch.targets import target_of
 from flatout.lanes.past import learnt_of, recalled
 from flatout.policies.failures.decision import advice
-from flatout.progress._counters import Batches, Failure, Progress
-from flatout.progress._tally import Tally
+from flatout.progress._counters import Failure, Progress
+from flatout.progress._tally import Tally, batches_of
 from flatout.steering import Change
 from flatout.values import Result
 
@@ -214,17 +214,7 @@ class Batched:
         if self._tally is None:
             return
         self._tally.refresh()
-        lane = self.lane
-        began = min((batch.intended_at for batch in lane.open_batches), default=None)
-        self._progress.batches = Batches(
-            open=len(lane.open_batches),
-            rows=lane.open_rows,
-            done=lane.done_rows,
-            oldest=began,
-            short=lane.money.short,
-            past=self._past,
-            saved=lane.money.record.whole().saved,
-        )
+        self._progress.batches = batches_of([self.lane], self._past)
 
     async def _keep(self, work: Work, result: Result[Any]) -> None:
         """Keep a row's result, with those of many others in one commit."""

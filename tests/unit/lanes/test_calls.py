@@ -21,6 +21,7 @@ from flatout.lanes import calls as lanes
 from flatout.lanes.batch.formats import openai
 from flatout.lanes.batch.money import Paid, Record
 from flatout.layer import Request, Response
+from flatout.progress._counters import Batches
 from flatout.store import RunReader
 from flatout.store.ledger import MONEY
 from flatout.testing import BatchSettings, ProviderModel, ProviderSettings, SimulatedTransport, digest_of, run_virtual
@@ -381,3 +382,14 @@ def test_the_bill_has_what_did_not_fit_in_a_batch(program: Program) -> None:
     paid = _paid(program)
     assert paid.cost > 0.0  # one answer of each call; the other came by flex, for half the price as well
     assert [result.cost for result in results] == [pytest.approx(2 * paid.cost / 5)] * 5
+
+
+def test_progress_tells_of_batches_that_are_open(program: Program) -> None:
+    """For hours a program would show "0/60", and nothing of what it waits for."""
+    seen: list[Batches] = []
+    results = program.gather(progress=lambda progress: seen.append(progress.batches))
+    assert all(result.ok for result in results)
+    most = max(seen, key=lambda batches: batches.open)
+    assert (most.open, most.rows) == (4, 60)
+    assert most.oldest is not None
+    assert seen[-1].open == 0
