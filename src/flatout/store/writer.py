@@ -20,6 +20,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
@@ -36,8 +37,8 @@ from .watch import Watch
 RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
 CourseChange = Literal["stretch", "happening"]
 ChangeKind = RunChange | LedgerChange | CourseChange
-Change = tuple[tuple[Any, ...], "asyncio.Future[None] | None"]
-"""The parameters of one statement, and the future of the caller that waits for it."""
+Changes = tuple[Sequence[tuple[Any, ...]], "asyncio.Future[None] | None"]
+"""The parameters of one statement for each row, and the future of the caller that waits for all of them."""
 
 # In the order of execution. An attempt is recorded before its item settles it, and is marked as unpaid before its item
 # sums up what is unsettled.
@@ -89,13 +90,13 @@ class _Group:
     def __init__(self, loop: asyncio.AbstractEventLoop | None, durable: bool) -> None:
         self.loop = loop
         self.durable = durable
-        self.pieces: dict[ChangeKind, list[Change]] = {}
+        self.pieces: dict[ChangeKind, list[Changes]] = {}
         self.size = 0
         self.done = threading.Event() if loop is None else None  # for a caller in another thread
 
-    def add(self, kind: ChangeKind, pieces: list[Change]) -> None:
-        self.pieces.setdefault(kind, []).extend(pieces)
-        self.size += len(pieces)
+    def add(self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: asyncio.Future[None] | None) -> None:
+        self.pieces.setdefault(kind, []).append((rows, future))
+        self.size += len(rows)
 
 
 class Writer:
@@ -150,7 +151,7 @@ class Writer:
         with self._gate:
             self._check_open()
             if rows:
-                self._gather(kind, [(parameters, future) for parameters in rows], durable)
+                self._gather(kind, rows, future, durable)
             else:
                 future.set_result(None)
         return future
@@ -165,7 +166,7 @@ class Writer:
         future: asyncio.Future[None] = loop.create_future()
         group = _Group(loop, durable=True)
         for kind, rows in changes.items():
-            group.add(kind, [(parameters, future) for parameters in rows])
+            group.add(kind, rows, future)
         with self._gate:
             self._check_open()
             self._hand_over_all()
@@ -176,17 +177,19 @@ class Writer:
         """Write a row that nobody waits for, with the next light group. After a fault it is dropped."""
         with self._gate:
             if not self._closed and self._fault is None:
-                self._gather(kind, [(parameters, None)], durable=False)
+                self._gather(kind, (parameters,), None, durable=False)
 
-    def _gather(self, kind: ChangeKind, pieces: list[Change], durable: bool) -> None:
+    def _gather(
+        self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: asyncio.Future[None] | None, durable: bool
+    ) -> None:
         loop = asyncio.get_running_loop()
         group = self._open[durable]
         if group is None or group.loop is not loop:
             self._hand_over(group)
             group = self._open[durable] = _Group(loop, durable)
             loop.call_later(self._seconds[durable], self._time_is_up, group)
-        group.add(kind, pieces)
-        if group.size >= self._rows or (len(pieces) > 1 and not durable):  # somebody else has gathered those
+        group.add(kind, rows, future)
+        if group.size >= self._rows or (len(rows) > 1 and not durable):  # somebody else has gathered those
             self._hand_over(group)
 
     def change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
@@ -210,7 +213,7 @@ class Writer:
 
     def _change(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> threading.Event:
         group = _Group(None, durable=True)
-        group.add(kind, [(parameters, None)])
+        group.add(kind, (parameters,), None)
         self._hand_over_all()
         self._queue.put(group)
         assert group.done is not None
@@ -329,7 +332,7 @@ class Writer:
             self._synchronous = durable
 
     def _transact(
-        self, groups: list[_Group], write: Callable[[ChangeKind, list[Change]], dict[Any, StoreError]]
+        self, groups: list[_Group], write: Callable[[ChangeKind, list[Changes]], dict[Any, StoreError]]
     ) -> dict[asyncio.Future[None] | None, StoreError]:
         rejected: dict[asyncio.Future[None] | None, StoreError] = {}
         self._connection.execute(_SQL["begin"])
@@ -344,16 +347,16 @@ class Writer:
         self._connection.execute(_SQL["commit"])
         return rejected
 
-    def _write_fast(self, kind: ChangeKind, pieces: list[Change]) -> dict[Any, StoreError]:
-        cursor = self._connection.executemany(_STATEMENTS[kind], [parameters for parameters, _ in pieces])
-        if cursor.rowcount != len(pieces) and kind not in _ANY_NUMBER:
+    def _write_fast(self, kind: ChangeKind, pieces: list[Changes]) -> dict[Any, StoreError]:
+        cursor = self._connection.executemany(_STATEMENTS[kind], chain.from_iterable(rows for rows, _ in pieces))
+        if kind not in _ANY_NUMBER and cursor.rowcount != sum(len(rows) for rows, _ in pieces):
             raise _AlreadyAnswered
         return {}
 
-    def _write_singly(self, kind: ChangeKind, pieces: list[Change]) -> dict[Any, StoreError]:
+    def _write_singly(self, kind: ChangeKind, pieces: list[Changes]) -> dict[Any, StoreError]:
         """Write row by row, so that a bad row fails alone."""
         rejected: dict[Any, StoreError] = {}
-        for parameters, future in pieces:
+        for parameters, future in ((parameters, future) for rows, future in pieces for parameters in rows):
             try:
                 self._write_one(kind, parameters)
             except _ROW_FAULTS as error:
