@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from sys import getsizeof
 from typing import Any, NamedTuple
@@ -255,14 +256,14 @@ def first_rows(cursor: sqlite3.Cursor, long: Sequence[int]) -> list[tuple[Any, .
 
     Args:
         cursor: the query; it is ended.
-        long: the numbers of the columns that may be long.
+        long: the numbers of the columns that may be long; at least two.
     """
     rows: list[tuple[Any, ...]] = []
-    size = 0
+    size, pick = 0, itemgetter(*long)
     with closing(cursor):
         for row in cursor:
             rows.append(row)
-            size += sum([getsizeof(row[column]) for column in long])
+            size += sum(map(getsizeof, pick(row)))
             if size >= _MOST_BYTES:
                 break
     return rows

@@ -30,6 +30,8 @@ TYPES = "types"
 _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 """The errors of decoding bytes that once were valid JSON."""
 
+_seconds_by_cause = msgspec.json.Decoder(dict[str, float]).decode
+
 _NAMED = 5  # rows that a message names
 
 ReadItems = Callable[[], Iterator[Item]]
@@ -288,7 +290,7 @@ def _queued(item: Item) -> float | None:
     if item.waits is None:
         return None if item.seconds is None else 0.0
     try:
-        return queued(msgspec.json.decode(item.waits, type=dict[str, float]))
+        return queued(_seconds_by_cause(item.waits))
     except msgspec.DecodeError:  # the answer beside them may be good
         return None
 

@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -306,8 +307,9 @@ class _TerminalFile(io.BytesIO):
 
 def _write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str, str]) -> int:
     total = 0
+    answer = _answer_values(names)
     for row in rows:
-        values = {**row.columns, **_answer_values(row, names)}
+        values = {**row.columns, **answer(row)}
         if len(values) != len(row.columns) + len(names):
             raise _unexpected_column(next(name for name in row.columns if name in names.values()))
         file.write(to_json(values) + b"\n")
@@ -315,8 +317,10 @@ def _write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str
     return total
 
 
-def _answer_values(row: AnsweredRow, names: Mapping[str, str]) -> dict[str, Any]:
-    return {name: getattr(row, field) for field, name in names.items()}
+def _answer_values(names: Mapping[str, str]) -> Callable[[AnsweredRow], dict[str, Any]]:
+    """A function that takes the answer's columns out of a row, by their names in the output."""
+    fields, own = attrgetter(*names), tuple(names.values())
+    return lambda row: dict(zip(own, fields(row), strict=True))
 
 
 def _write_parquet(
@@ -325,10 +329,11 @@ def _write_parquet(
     from flatout.runs.parquet import write_rows
 
     known = frozenset(columns)
+    answer = _answer_values(names)
     fixed = {names[field]: kind for field, kind in _FIXED_TYPES.items() if field in names}
     return write_rows(
         file,
-        lambda: ({**_own_columns(row, known), **_answer_values(row, names)} for row in rows()),
+        lambda: ({**_own_columns(row, known), **answer(row)} for row in rows()),
         [*columns, *names.values()],
         fixed,
         types,
