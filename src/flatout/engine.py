@@ -77,6 +77,7 @@ class Engine:
         self._warned = False
         self._flush_log: Callable[[], None] = _nothing
         self._accepted: set[tuple[str, str | None, frozenset[str] | None]] = set()
+        self.in_lane: set[tuple[str, str | None]] = set()  # lanes and models that go together: each row asks
         self.stack = Stack(
             self._resolve,
             self._route,

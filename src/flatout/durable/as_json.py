@@ -18,7 +18,7 @@ from flatout.values.attachments import Attachment
 def plain(value: Any) -> bytes:
     """Any value as JSON. Values beyond JSON become their name or their repr."""
     try:
-        return _plain(value)
+        return quick(value)
     except TypeError:  # for example keys that are not texts
         return json.dumps(jsonable(value, _described), sort_keys=True).encode()
 
@@ -94,5 +94,7 @@ def _named(value: Any) -> str:
     return getattr(value, "__qualname__", None) or repr(value)
 
 
-_plain = JsonWriter(_described, "deterministic")
+quick = JsonWriter(_described, "deterministic")
+"""`plain`, for values whose keys are surely texts. Otherwise it raises a TypeError."""
+
 _strict = JsonWriter(jsonable, "deterministic")

@@ -28,18 +28,24 @@ from flatout.values import Cached, Call, Reply, Result, ToolCall, Usage
 from flatout.values.result import make_result, small_waits
 from flatout.values.route import Leg
 
-from .as_json import plain
+from .as_json import plain, quick
 
 _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
-_CONTENT = tuple(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
+_CONTENT = sorted(name for name in Call.__struct_fields__ if name not in _NOT_CONTENT)
+_Content = msgspec.defstruct("_Content", [(name, Any, None) for name in _CONTENT], omit_defaults=True)
+"""Is written as the same JSON as `parts`, in half the time."""
+
 _values = attrgetter(*_CONTENT)
 _decoded_trail = msgspec.json.Decoder(tuple[Leg, ...]).decode
 
 
 def content(call: Call) -> bytes:
     """The content that identifies a call, as JSON: its messages, model and parameters, not its id or time limits."""
-    return plain(parts(call))
+    try:
+        return plain(parts(call)) if call.extra else quick(_Content(*_values(call)))
+    except TypeError:  # for example keys that are not texts
+        return plain(parts(call))
 
 
 def parts(call: Call) -> dict[str, Any]:
@@ -60,7 +66,9 @@ def fingerprint(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts: bool = True) -> Item:
+def item_of(
+    result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts: bool = True, mark: bytes | None = None
+) -> Item:
     """A result in the form that the run file keeps.
 
     Args:
@@ -68,14 +76,15 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         made: the call's `content`.
         row: the input's own row, as a JSON object.
         keep_prompts: whether to keep ``made`` and ``row`` themselves, not only their digest.
+        mark: the `fingerprint` of ``made``, for a caller that has it.
     """
     reply = result.reply if result.reply is not None else getattr(result.error, "reply", None)
     usage = reply.usage if reply is not None else Usage()
-    error = result.error
+    error, waits = result.error, result.waits
     return Item(
         index=result.index,
         id=result.id,
-        fingerprint=fingerprint(made),
+        fingerprint=mark or fingerprint(made),
         input=row if keep_prompts else None,
         prompt=made if keep_prompts else None,
         state="answered" if error is None else "unsent" if may_go_again(error) else "failed",
@@ -91,7 +100,7 @@ def item_of(result: Result[Any], *, made: bytes, row: bytes | None, keep_prompts
         attempts=result.attempts,
         seconds=result.elapsed,
         provider_seconds=result.provider_seconds,
-        waits=plain(result.waits) if result.waits else None,
+        waits=plain(waits) if waits else None,
         tool_calls=_kept_calls(reply) if reply is not None and reply.tool_calls else None,
         repaired=int(reply is not None and reply.repaired),
         trail=plain(result.trail) if result.trail else None,

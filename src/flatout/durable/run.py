@@ -126,7 +126,13 @@ class Stored(Generic[FoundT]):
 
 
 async def keep(
-    store: RunFile, result: Result[Any], *, made: bytes, row: bytes | None = None, keep_prompts: bool = True
+    store: RunFile,
+    result: Result[Any],
+    *,
+    made: bytes,
+    row: bytes | None = None,
+    keep_prompts: bool = True,
+    mark: bytes | None = None,
 ) -> None:
     """Put a result into the run file and return after its commit. See `item_of` for the arguments.
 
@@ -135,7 +141,7 @@ async def keep(
     """
     if isinstance(result.error, StoreError):
         raise result.error
-    await store.finish(item_of(result, made=made, row=row, keep_prompts=keep_prompts))
+    await store.finish(item_of(result, made=made, row=row, keep_prompts=keep_prompts, mark=mark))
 
 
 def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mapping[str, Any] | None) -> RunMismatch:

@@ -54,6 +54,7 @@ class Row(Struct, frozen=True):
     index: int
     call: Call
     made: bytes
+    fingerprint: bytes
     before: Before | None = None
 
 
@@ -263,7 +264,7 @@ class LaneCalls:
             if row.before is not None:
                 journey.account.spent(row.before.cost)
             result = await _asked(self._asker, row.call, row.index, journey, flex)
-            await keep(self._store, result, made=row.made)
+            await keep(self._store, result, made=row.made, mark=row.fingerprint)
             if row.before is not None:
                 row.before.settle()
             await self._give(result)
@@ -314,10 +315,11 @@ class LaneCalls:
                 journey = Journey(asyncio.get_running_loop().time())
                 await self._ready.put(outcome(index, journey, call=call, given=value, error=error))
             return None
-        return Row(index, call, content(call))
+        made = content(call)
+        return Row(index, call, made, fingerprint(made))
 
     def _compare(self, item: Item, row: Row) -> None:
-        if item.fingerprint != fingerprint(row.made):
+        if item.fingerprint != row.fingerprint:
             raise mismatch(self._name, f"row {row.index + 1}", item, row.made, None)
 
     # Results
@@ -330,7 +332,7 @@ class LaneCalls:
 
     async def _commit(self) -> None:
         found, self._found = self._found, []
-        items = [item_of(result, made=row.made, row=None) for row, result in found]
+        items = [item_of(result, made=row.made, row=None, mark=row.fingerprint) for row, result in found]
         await self._store.finish_all(map(astuple, items))
         for _, result in found:
             await self._give(result)

@@ -65,6 +65,8 @@ def check_model(lane: Wanted, engine: Engine, model: str | None) -> None:
     Raises:
         ConfigError: the message names the lanes that it has.
     """
+    if (lane, model) in engine.in_lane:
+        return
     from .batch.targets import target_of  # loaded for those who want a lane
     from .offers import check, lanes_of
 
@@ -74,6 +76,7 @@ def check_model(lane: Wanted, engine: Engine, model: str | None) -> None:
         for target in engine.targets_of(model):
             if "batch" in lanes_of(target):
                 engine.stack.purse.worst_case(target, _PRICED, engine.stack.prices)
+    engine.in_lane.add((lane, model))
 
 
 def check_tier(call: Call) -> None:

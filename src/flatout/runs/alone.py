@@ -142,7 +142,8 @@ class Alone:
             if self._heard is not None:
                 self._heard(None, work)
             return
-        await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=self._options.keep_prompts)
+        keeps = self._options.keep_prompts
+        await keep(self._store, result, made=work.made, row=work.kept, keep_prompts=keeps, mark=work.fingerprint)
         if before is not None:
             before.settle()
         assert self._tally is not None

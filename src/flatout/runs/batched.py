@@ -226,7 +226,10 @@ class Batched:
     async def _commit(self) -> None:
         results, self._results, self._size = self._results, [], 0
         keeps = self._options.keep_prompts
-        items = [item_of(each, made=work.made, row=work.kept, keep_prompts=keeps) for work, each in results]
+        items = [
+            item_of(each, made=work.made, row=work.kept, keep_prompts=keeps, mark=work.fingerprint)
+            for work, each in results
+        ]
         await self._store.finish_all(map(astuple, items))
         assert self._tally is not None
         for work, result in results:

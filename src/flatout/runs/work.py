@@ -25,6 +25,7 @@ class Work(Struct, frozen=True):
         kept: the row as the run file keeps it.
         call: the call to make.
         made: the call's `content`.
+        fingerprint: the digest of that.
         before: what batches have answered to it before.
     """
 
@@ -33,6 +34,7 @@ class Work(Struct, frozen=True):
     kept: bytes
     call: Call
     made: bytes
+    fingerprint: bytes
     before: Before | None = None
 
     @classmethod
@@ -43,11 +45,12 @@ class Work(Struct, frozen=True):
             ConfigError: the row makes no call, or cannot be kept.
         """
         call = recipe.call(row)
-        return cls(index, row, stored(row), call, content(call))
+        made = content(call)
+        return cls(index, row, stored(row), call, made, fingerprint(made))
 
 
 def own_rows(rows: Iterable[tuple[int, Row]], recipe: Recipe) -> Iterator[OwnRow]:
     """The input's rows, read once more for a run file that does not hold them."""
     for index, row in rows:
         work = Work.of(index, row, recipe)
-        yield OwnRow(index, row.at, fingerprint(work.made), restored(work.kept))
+        yield OwnRow(index, row.at, work.fingerprint, restored(work.kept))

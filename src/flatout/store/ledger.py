@@ -33,7 +33,7 @@ MONEY = "batch_money"
 `flatout.lanes.batch.money.Record`)."""
 
 _SQL = queries("ledger")
-_TOGETHER = 200
+_TOGETHER = 1_000
 """Rows that are read at once, with their results."""
 
 _LONG = (5, 8)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from flatout.store.ledger import BatchRow
 
-AHEAD, AHEAD_BYTES = 200, 4 * 1024 * 1024
+AHEAD, AHEAD_BYTES = 1_000, 4 * 1024 * 1024
 """Rows of the ledger that are read at once, and the bytes of the results that some have with them."""
 
 

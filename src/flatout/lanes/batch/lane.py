@@ -18,7 +18,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from flatout.config.folders import state_folder
-from flatout.durable.records import fingerprint
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.noted import forget, note
@@ -180,7 +179,7 @@ class BatchLane:
                 await self._see(row, known)
             elif (reply := answers[row.index]) is not None:
                 await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
-            elif not await asked.under_way(fingerprint(row.made)):
+            elif not await asked.under_way(row.fingerprint):
                 await self._see(row, known)
             elif (reply := await asked.answer(row.call)) is not None:  # it has come since
                 await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
@@ -294,7 +293,7 @@ class BatchLane:
     async def _see(self, row: Row, known: BatchRow | None) -> None:
         """Decide about a row by what the ledger says of it."""
         each = self._of(row.call)
-        changed = known is not None and known.state != "kept" and known.fingerprint != fingerprint(row.made)
+        changed = known is not None and known.state != "kept" and known.fingerprint != row.fingerprint
         if changed and known is not None and known.state != "sent" and not known.told:
             known = None  # it was not run as it was, so it may be put right
         elif changed and known is not None:
@@ -358,7 +357,7 @@ class BatchLane:
             return
         if known is not None and known.told:
             self.money.leaves(known.batch)
-        placed = Placed(row.index, tries + 1, most, fingerprint(row.made), known.told if known is not None else ())
+        placed = Placed(row.index, tries + 1, most, row.fingerprint, known.told if known is not None else ())
         box.add(Packed(placed, body))
         if self._asked is not None:
             self._asked.packs(placed.fingerprint)

@@ -7,16 +7,16 @@ layers that a live call passes, in their order. If the layers want one answer mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from flatout.config.settings import Settings
 from flatout.edge.fan_out import as_error, outcome
 from flatout.errors import CallError
 from flatout.events import CallFinished, Events
-from flatout.journey import Journey, reset_journey, set_journey
-from flatout.layer import CallNext, Codec, Layer, Response
+from flatout.journey import Journey, current_journey, reset_journey, set_journey
+from flatout.layer import Codec, Layer, Response
 from flatout.layers.cache import Cache
 from flatout.layers.reask import Reask
 from flatout.layers.whole import Whole
@@ -31,6 +31,8 @@ from flatout.values.reply import without_raw
 
 TIER = "batch"
 """The name of the lane's price; see `flatout.prices.Prices.cost`."""
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 _AGAIN = {Decision.RETRY, Decision.THROTTLE, Decision.OVERLOADED}
 
@@ -103,7 +105,8 @@ class Replay:
         self._prices = prices
         self._purse = purse
         self._events = events
-        self._layers: list[Layer] = [*([Whole()] if settings.fail_truncated else []), Reask(settings.reasks, salvage)]
+        layers: list[Layer] = [*([Whole()] if settings.fail_truncated else []), Reask(settings.reasks, salvage)]
+        self._ask = compose(layers, _next)
 
     async def of(self, index: int, call: Call, told: Sequence[Told], seconds: float = 0.0) -> tuple[Result[Any], Bill]:
         """The result of a row, and its bill. A failure is part of it.
@@ -119,13 +122,11 @@ class Replay:
         """
         journey = Journey(asyncio.get_running_loop().time() - seconds)
         journey.account.waited("batch", seconds)
-        answers = _Answers(told, partial(self._read, journey, bill := Bill()), self._settings)
-        answer: CallNext = compose(self._layers, answers.next)
+        bill = Bill()
         reply: Reply | None = None
         error: Exception | None = None
-        token = set_journey(journey)
         try:
-            reply = await answer(call)
+            reply = await self._answer(call, told, journey, bill)
             if self._cache is not None:
                 await self._cache.keep(call, reply, bill.cost)
             reply = without_raw(reply)
@@ -134,8 +135,6 @@ class Replay:
             raise
         except Exception as caught:  # a user's own validator may raise anything
             error = as_error(caught)
-        finally:
-            reset_journey(token)
         self._settle(journey)
         self._tell(call, reply, error, journey)
         output = reply and reply.output
@@ -144,14 +143,10 @@ class Replay:
     async def leaves(self, call: Call, told: Sequence[Told]) -> Bill:
         """Pay for the results of a row that is asked elsewhere, for none of them is its answer. Returns the bill."""
         journey, bill = Journey(asyncio.get_running_loop().time()), Bill()
-        answers = _Answers(told, partial(self._read, journey, bill), self._settings)
-        token = set_journey(journey)
         try:
-            await compose(self._layers, answers.next)(call)
+            await self._answer(call, told, journey, bill)
         except Exception:  # the question that is open, or the last failure: only the bill counts
             self._settle(journey)
-        finally:
-            reset_journey(token)
         return bill
 
     def kept(self, index: int, call: Call, reply: Reply) -> Result[Any]:
@@ -167,11 +162,26 @@ class Replay:
         self._tell(call, None, error, journey)
         return outcome(index, journey, call=call, error=error)
 
-    def _read(self, journey: Journey, bill: Bill, call: Call, told: Told) -> Reply:
-        """Decode a result, and count it with its cost."""
+    async def _answer(self, call: Call, told: Sequence[Told], journey: Journey, bill: Bill) -> Reply:
+        """What the layers make of a row's results."""
+        answers = _answers.set(_Answers(self, told, bill, self._settings))
+        token = set_journey(journey)
+        try:
+            return await self._ask(call)
+        finally:
+            reset_journey(token)
+            _answers.reset(answers)
+
+    def read(self, call: Call, told: Told, bill: Bill) -> Reply:
+        """Decode a result, and count it with its cost.
+
+        Raises:
+            CallError: it is no usable answer.
+        """
+        journey = current_journey()
         journey.account.attempts += 1
         try:
-            reply = self._codec.decode(call, Response(told.status, {}, told.body))
+            reply = self._codec.decode(call, Response(told.status, _NO_HEADERS, told.body))
         except CallError as error:
             if error.reply is not None or may_have_billed(error):
                 journey.account.spent(self._cost(error.reply, bill))
@@ -184,10 +194,10 @@ class Replay:
     def _cost(self, reply: Reply | None, bill: Bill) -> float | None:
         if reply is None:
             return 0.0  # a row of a batch that failed is not charged
-        live, cost = (
-            self._prices.cost(self._target, reply.usage, reply.model, service_tier=tier) for tier in (None, TIER)
-        )
-        bill.add(cost, live, reply.usage.output_tokens)
+        usage, model = reply.usage, reply.model
+        cost = self._prices.cost(self._target, usage, model, service_tier=TIER)
+        live = None if cost is None else self._prices.cost(self._target, usage, model)
+        bill.add(cost, live, usage.output_tokens)
         return cost
 
     def _settle(self, journey: Journey) -> None:
@@ -205,22 +215,36 @@ class Replay:
 class _Answers:
     """The results in place of a provider, and in place of the layer that tries again."""
 
-    def __init__(self, told: Sequence[Told], read: Any, settings: Settings) -> None:
+    __slots__ = ("_bill", "_repeats", "_replay", "_settings", "_spent", "_told")
+
+    def __init__(self, replay: Replay, told: Sequence[Told], bill: Bill, settings: Settings) -> None:
+        self._replay = replay
         self._told = iter(told)
-        self._read = read
-        self._attempts = settings.attempts
-        self._repeats = Repeats(settings.repeats)
+        self._bill = bill
+        self._settings = settings
+        self._repeats: Repeats | None = None  # almost no row needs it
         self._spent = 0
 
-    async def next(self, call: Call) -> Reply:
+    def next(self, call: Call) -> Reply:
         """The next answer, or the error if another attempt at the same question is pointless."""
-        while (told := next(self._told, None)) is not None:
+        for told in self._told:
             try:
-                reply: Reply = self._read(call, told)
+                return self._replay.read(call, told, self._bill)
             except CallError as error:
-                self._spent += 1
-                if decide(error) not in _AGAIN or self._repeats.final(error) or self._spent >= self._attempts:
+                if self._is_final(error):
                     raise
-            else:
-                return reply
         raise Unanswered(call)
+
+    def _is_final(self, error: CallError) -> bool:
+        self._spent += 1
+        if self._repeats is None:
+            self._repeats = Repeats(self._settings.repeats)
+        return decide(error) not in _AGAIN or self._repeats.final(error) or self._spent >= self._settings.attempts
+
+
+_answers: ContextVar[_Answers] = ContextVar("flatout_answers")
+
+
+async def _next(call: Call) -> Reply:
+    """The innermost service of all rows: one nest of layers serves them all."""
+    return _answers.get().next(call)

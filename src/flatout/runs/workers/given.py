@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from flatout.durable.records import fingerprint
 from flatout.runs.work import Work
 from flatout.store import Item
 
@@ -39,6 +38,6 @@ class Given:
     def complete(self, values: list[Any], *, keep_prompts: bool) -> tuple[Any, ...]:
         """The values of the row's Item, from those that the worker has sent."""
         work = self.work
-        mine = [fingerprint(work.made), work.kept, work.made] if keep_prompts else [fingerprint(work.made), None, None]
+        mine = [work.fingerprint, work.kept, work.made] if keep_prompts else [work.fingerprint, None, None]
         values[OWN] = mine
         return tuple(values)
