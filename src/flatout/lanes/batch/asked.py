@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from flatout.durable.records import fingerprint
 from flatout.durable.reuse import kept_of
 from flatout.layers.cache import Cache
 from flatout.store.ledger import BatchRow, LedgerReader
@@ -78,7 +77,7 @@ class Asked:
         return [reply or self._of_equal(row) for row, reply in zip(rows, found, strict=True)]
 
     def _of_equal(self, row: Row) -> Reply | None:
-        item = self._ledger.answered(fingerprint(row.made))
+        item = self._ledger.answered(row.fingerprint)
         kept = None if item is None else kept_of(item, row.call)
         return None if kept is None else self._cache.fitting(row.call, kept)
 
