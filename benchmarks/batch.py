@@ -29,6 +29,7 @@ from typing import Any
 
 from flatout import Client
 from flatout.runs.job import RunOptions
+from flatout.runs.process import tune_collector
 from flatout.runs.runner import Runner
 
 MOST = 60.0
@@ -123,6 +124,7 @@ def only(what: str, rows: int) -> None:
         source = write(folder, rows)
         began = time.process_time()
         if what == "lane":
+            tune_collector()  # as the command does
             asyncio.run(lane(source, folder, url))
         else:
             strawman(source, folder, url)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.durable.records import may_go_again
 from flatout.errors import CallError, RateLimited
-from flatout.events import AttemptFailed, Event, InFlightCapped, LimitCrowded, TargetDown, TargetPaused, TargetResumed
+from flatout.events import (
+    AttemptFailed,
+    CallFinished,
+    Event,
+    InFlightCapped,
+    LimitCrowded,
+    TargetDown,
+    TargetPaused,
+    TargetResumed,
+)
 from flatout.overview import Overview
 from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
@@ -116,6 +125,8 @@ class Tally:
         }
 
     def _count(self, event: Event) -> None:
+        if isinstance(event, CallFinished):  # one of each row, and the row itself is counted
+            return
         if isinstance(event, AttemptFailed):
             self._progress.throttled += isinstance(event.error, RateLimited)
             self._progress.retries += event.retry_in is not None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BatchState = Literal["intended", "open", "ended", "dropped"]
 RowState = Literal["sent", "answered", "expired", "cancelled", "missing", "back", "kept"]
 LedgerChange = Literal[
-    "uploaded", "open", "result", "miss", "back", "end", "drop", "intend", "place", "reopen", "clear"
+    "uploaded", "open", "result", "unrun", "miss", "back", "end", "drop", "intend", "place", "tell", "reopen", "clear"
 ]
 """The kinds of changes, in the order of execution within a commit."""
 
@@ -36,7 +36,7 @@ _SQL = queries("ledger")
 _TOGETHER = 1_000
 """Rows that are read at once, with their results."""
 
-_LONG = (5, 8)
+_LONG = (6, 8)
 """The columns of ``rows`` that may be long: the results."""
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -150,10 +150,17 @@ class Placed(Struct, frozen=True, gc=False):
 
 
 class LedgerReader:
-    """Reads the ledger in a run file."""
+    """Reads the ledger in a run file.
 
-    def __init__(self, reader: RunReader) -> None:
+    Args:
+        reader: of the file.
+        former: whether the file is of a version before there was a table of answers. Then only `batches`, `row` and
+            `counts` can be read, which is all that anyone wants who does not go on with the run.
+    """
+
+    def __init__(self, reader: RunReader, *, former: bool = False) -> None:
         self._reader = reader
+        self._former = former
 
     @property
     def run(self) -> str:
@@ -184,6 +191,10 @@ class LedgerReader:
         """Whether a row has a result that is not among the items yet."""
         return bool(self._reader.select(_SQL["has_results"])[0][0])
 
+    def unread(self) -> set[int]:
+        """The batches with results that are not among the items yet."""
+        return {number for (number,) in self._reader.select(_SQL["unread"])}
+
     def index_asked(self) -> None:
         """Prepare for `is_asked`. The list is temporary: nothing is written to the file."""
         for statement in ("forget_asked", "list_asked", "add_asked"):
@@ -210,7 +221,7 @@ class LedgerReader:
 
     def row(self, index: int) -> BatchRow | None:
         """One row, without its results; None if it never stood in a batch."""
-        found = self._reader.select(_SQL["row"], (index,))
+        found = self._reader.select(_SQL["former_row" if self._former else "row"], (index,))
         return BatchRow(*found[0]) if found else None
 
     def members(self, number: int) -> list[int]:
@@ -220,7 +231,7 @@ class LedgerReader:
     def counts(self) -> dict[int, dict[RowState, int]]:
         """How many rows of each batch are in each state. Reads all rows."""
         found: dict[int, dict[RowState, int]] = {}
-        for number, state, count in self._reader.select(_SQL["counts"]):
+        for number, state, count in self._reader.select(_SQL["former_counts" if self._former else "counts"]):
             found.setdefault(number, {})[state] = count
         return found
 
@@ -239,19 +250,10 @@ class Ledger(LedgerReader):
     async def intend(self, batch: Batch, digest: bytes, rows: Sequence[Placed]) -> None:
         """Record a batch and its rows together, before anything is sent."""
         row = (batch.number, batch.target, batch.key, batch.stamp, batch.rows, batch.size, digest, batch.intended_at)
-        placed = [
-            (
-                each.index,
-                batch.number,
-                each.tries,
-                each.most,
-                each.fingerprint,
-                _encode(each.told) if each.told else None,
-            )
-            for each in rows
-        ]
-        failed = [(each.index,) for each in rows]
-        await self._writer.hand_in_together({"intend": [row], "place": placed, "reopen": failed})
+        number = batch.number
+        placed = [(each.index, number, each.tries, each.most, each.fingerprint) for each in rows]
+        told = [(each.index, _encode(each.told)) for each in rows if each.told]
+        await self._writer.hand_in_together({"intend": [row], "place": placed, "tell": told, "reopen": [(number,)]})
 
     async def uploaded(self, number: int, file: str) -> None:
         """Record the name of a batch's input file."""
@@ -263,8 +265,9 @@ class Ledger(LedgerReader):
 
     async def results(self, number: int, found: Sequence[tuple[int, RowState, int | None, bytes | None]]) -> None:
         """Record results of a batch: index, state, status and body. Those that are here already stay."""
-        rows = [(state, status, body, index, number, state) for index, state, status, body in found]
-        await self._writer.hand_in("result", *rows)
+        answered = [(status, body, index, number) for index, state, status, body in found if state == "answered"]
+        others = [(state, index, number) for index, state, _, _ in found if state != "answered"]
+        await self._writer.hand_in_together({"result": answered, "unrun": others})
 
     async def end(self, number: int, files: Sequence[str], at: float) -> None:
         """Record that all results of a batch are here. Its other rows are missing."""

@@ -64,6 +64,9 @@ _TRAILS = 5
 _LEDGER = 6
 """The first version of the file that may have batches."""
 
+_ANSWERS = 9
+"""The first version of the file whose ledger has a table of answers."""
+
 _COURSE = 7
 """The first version of the file that has a course, and the provider's seconds of each item."""
 
@@ -325,7 +328,7 @@ class RunReader:
     @property
     def ledger(self) -> LedgerReader | None:
         """The ledger of the batch lane; None in a file of an earlier version, which has none."""
-        return LedgerReader(self) if self._version >= _LEDGER else None
+        return LedgerReader(self, former=self._version < _ANSWERS) if self._version >= _LEDGER else None
 
     @property
     def course(self) -> CourseReader | None:

@@ -56,7 +56,9 @@ _STATEMENTS: dict[ChangeKind, str] = {
     **queries_of_ledger(),
     **course.changes(),
 }
-_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "miss", "back", "reopen"})  # may change no row, or many
+_ANY_NUMBER: frozenset[ChangeKind] = frozenset(
+    {"result", "unrun", "miss", "back", "reopen"}
+)  # may change no row, or many
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002
@@ -338,7 +340,7 @@ class Writer:
         self._connection.execute(_SQL["begin"])
         try:
             for kind in _STATEMENTS:
-                pieces = [piece for group in groups for piece in group.pieces.get(kind, ())]
+                pieces = [piece for group in groups for piece in group.pieces.get(kind, ()) if piece[0]]
                 if pieces:
                     rejected.update(write(kind, pieces))
         except _ROW_FAULTS:

@@ -26,6 +26,7 @@ LANDED = {
     "0006_batches.sql": "4d836adc4a0e69a6",
     "0007_course.sql": "d283a87e35487bd6",
     "0008_rows_of_batch.sql": "d66d609059962dcc",
+    "0009_batch_answers.sql": "72ba36e0a6933c80",
 }
 """The first 16 digits of each migration's sha256. Files that were made with it are out there: it never changes."""
 
@@ -78,7 +79,9 @@ def test_what_an_earlier_version_spent_is_reckoned(old: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["version-2", "version-3", "version-4", "version-5", "version-6", "version-7"])
+@pytest.mark.parametrize(
+    "name", ["version-2", "version-3", "version-4", "version-5", "version-6", "version-7", "version-8"]
+)
 def test_a_finished_run_of_an_earlier_version_is_read_as_it_is(name: str) -> None:
     """Who only wants the answers of an old run would have to run it once more first."""
     path = KEPT / f"{name}.flatout"
@@ -89,6 +92,29 @@ def test_a_finished_run_of_an_earlier_version_is_read_as_it_is(name: str) -> Non
         assert [tried.outcome for tried in reader.history(1).attempts] == ["failed"]
         assert reader.summary().answered == 1
     assert path.read_bytes() == before
+
+
+def test_the_batches_of_an_earlier_version_go_on(tmp_path: Path) -> None:
+    """Answers that were paid for would be asked once more, or rows that a provider has would be sent again."""
+    path = Path(shutil.copy(KEPT / "version-8.flatout", tmp_path))
+    states = {
+        0: "kept", 1: "kept", 3: "sent", 4: "answered", 5: "expired", 6: "sent", 7: "answered", 8: "back"
+    }  # fmt: skip
+    with RunReader.open(path) as before:
+        assert before.ledger is not None
+        assert {row.index: row.state for row in filter(None, map(before.ledger.row, range(9)))} == states
+        counts = before.ledger.counts()
+    run = open_run(path, job={"model": "m"})
+    rows = {row.index: row for row in run.ledger.rows()}
+    assert {row.index: row.state for row in rows.values()} == states
+    assert {row.index: row.state for row in filter(None, map(run.ledger.row, range(9)))} == states
+    assert {index: [each.body for each in row.told] for index, row in rows.items() if row.told} == {
+        4: [b'{"a":4}'], 6: [b'{"earlier":1}'], 7: [b'{"earlier":1}', b'{"a":7}']
+    }  # fmt: skip
+    assert (rows[8].tries, rows[8].most, rows[8].fingerprint) == (0, 3, bytes([8]) * 16)
+    assert run.ledger.counts() == counts
+    assert run.ledger.has_results()
+    run.close_now()
 
 
 @pytest.mark.parametrize(

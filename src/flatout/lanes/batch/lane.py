@@ -267,14 +267,12 @@ class BatchLane:
         ]
         if not done:
             return
-        counts = await asyncio.to_thread(self._ledger.counts)
+        unread = await asyncio.to_thread(self._ledger.unread)
         for name in {batch.target for batch in done}:
             with suppress(ConfigError):  # this client does not know it: another process deletes them
                 each = self._named(name)
                 mine = [batch for batch in done if (batch.target, batch.key) == (name, each.desk.target.key)]
-                await each.collector.clear(
-                    [batch for batch in mine if not counts.get(batch.number, {}).get("answered")]
-                )
+                await each.collector.clear([batch for batch in mine if batch.number not in unread])
 
     def _is_worth_it(self) -> bool:
         if self.open_batches:  # a clock that was set back does not hold a pass up

@@ -248,8 +248,12 @@ class Money:
     def bills(self, number: int, bill: Bill) -> None:
         """Add what a row's answers have cost to the money of its batch."""
         if bill.answers:
-            paid = Paid(bill.cost or 0.0, bill.saved, int(bill.cost is None))
-            self.record.paid.setdefault(number, Paid()).add(paid)
+            paid = self.record.paid.get(number)
+            if paid is None:
+                paid = self.record.paid[number] = Paid()
+            paid.cost += bill.cost or 0.0
+            paid.saved += bill.saved
+            paid.unknown += bill.cost is None
 
     def leaves(self, number: int, cost: float = 0.0) -> None:
         """A row has left its batch: its part of what is set aside is free."""

@@ -2,16 +2,21 @@
 INSERT INTO batches (number, target, key, stamp, state, rows, size, digest, intended_at)
 VALUES (?, ?, ?, ?, 'intended', ?, ?, ?, ?);
 
--- place: Record that a row stands in a batch; its result so far joins the earlier ones.
-INSERT INTO batch_rows (item_index, batch, state, tries, most, fingerprint, earlier)
-VALUES (?, ?, 'sent', ?, ?, ?, ?)
+-- place: Record that a row stands in a batch. No provider may have it from an earlier one.
+INSERT INTO batch_rows (item_index, batch, state, tries, most, fingerprint) VALUES (?, ?, 'sent', ?, ?, ?)
 ON CONFLICT (item_index) DO UPDATE SET
   batch = excluded.batch, state = 'sent', tries = excluded.tries, most = excluded.most,
-  fingerprint = excluded.fingerprint, earlier = excluded.earlier, status = NULL, body = NULL
-WHERE batch_rows.state <> 'sent';
+  fingerprint = excluded.fingerprint
+WHERE batch_rows.state <> 'sent'
+  OR EXISTS (SELECT 1 FROM batch_answers WHERE item_index = excluded.item_index AND status IS NOT NULL);
 
--- reopen: Forget that a row has failed, which is asked once more: whatever command comes next, it is under way.
-UPDATE items SET state = 'unsent' WHERE item_index = ? AND state = 'failed';
+-- tell: Record the results to which the model is asked again; the latest one joins the earlier ones.
+INSERT INTO batch_answers (item_index, earlier) VALUES (?, ?)
+ON CONFLICT (item_index) DO UPDATE SET earlier = excluded.earlier, status = NULL, body = NULL;
+
+-- reopen: Forget that rows have failed which are asked once more: whatever command comes next, they are under way.
+UPDATE items SET state = 'unsent'
+WHERE item_index IN (SELECT item_index FROM batch_rows WHERE batch = ?) AND state = 'failed';
 
 -- uploaded: Record the name of a batch's input file.
 UPDATE batches SET input_file = ? WHERE number = ?;
@@ -20,15 +25,27 @@ UPDATE batches SET input_file = ? WHERE number = ?;
 UPDATE batches SET state = 'open', job = ?, opened_at = ? WHERE number = ? AND state = 'intended';
 
 -- result: Record the result of a row. One that is there already stays, but an answer wins over none.
-UPDATE batch_rows SET state = ?, status = ?, body = ?
-WHERE item_index = ? AND batch = ?
-  AND (state IN ('sent', 'missing') OR (state IN ('expired', 'cancelled') AND ? = 'answered'));
+INSERT INTO batch_answers (item_index, status, body)
+SELECT item_index, ?, ? FROM batch_rows
+WHERE item_index = ? AND batch = ? AND state NOT IN ('back', 'kept')
+  AND NOT EXISTS (SELECT 1 FROM items WHERE item_index = batch_rows.item_index AND state = 'answered')
+ON CONFLICT (item_index) DO UPDATE SET status = excluded.status, body = excluded.body
+WHERE batch_answers.status IS NULL;
+
+-- unrun: Record that a row was not run, and why. Its result stays, if it has one.
+UPDATE batch_rows SET state = ? WHERE item_index = ? AND batch = ? AND state IN ('sent', 'missing')
+  AND NOT EXISTS (SELECT 1 FROM batch_answers WHERE item_index = batch_rows.item_index AND status IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM items WHERE item_index = batch_rows.item_index AND state = 'answered');
 
 -- miss: Record that the rows of a batch without a result have none.
-UPDATE batch_rows SET state = 'missing' WHERE batch = ? AND state = 'sent';
+UPDATE batch_rows SET state = 'missing' WHERE batch = ? AND state = 'sent'
+  AND NOT EXISTS (SELECT 1 FROM batch_answers WHERE item_index = batch_rows.item_index AND status IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM items WHERE item_index = batch_rows.item_index AND state = 'answered');
 
 -- back: Take rows that were not run out of their batch.
-UPDATE batch_rows SET state = 'back', most = ?, tries = tries - 1 WHERE batch = ? AND state = 'sent';
+UPDATE batch_rows SET state = 'back', most = ?, tries = tries - 1 WHERE batch = ? AND state = 'sent'
+  AND NOT EXISTS (SELECT 1 FROM batch_answers WHERE item_index = batch_rows.item_index AND status IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM items WHERE item_index = batch_rows.item_index AND state = 'answered');
 
 -- end: Record that all results of a batch are here.
 UPDATE batches SET state = 'ended', ended_at = ?, files = CAST(? AS TEXT) WHERE number = ? AND state = 'open';
@@ -46,20 +63,43 @@ SELECT
 FROM batches ORDER BY number;
 
 -- rows: Read the rows of all batches in order, with their results.
-SELECT item_index, batch, state, tries, most, fingerprint, earlier, status, body FROM batch_rows
+SELECT
+  item_index, batch,
+  CASE WHEN items.state = 'answered' THEN 'kept' WHEN status IS NOT NULL THEN 'answered' ELSE batch_rows.state END,
+  tries, most, batch_rows.fingerprint, earlier, status, body
+FROM batch_rows LEFT JOIN batch_answers USING (item_index) LEFT JOIN items USING (item_index)
 WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 
 -- row: Read one row, without its results.
-SELECT item_index, batch, state, tries, most, fingerprint, NULL, status, NULL FROM batch_rows WHERE item_index = ?;
+SELECT
+  item_index, batch,
+  CASE WHEN items.state = 'answered' THEN 'kept' WHEN status IS NOT NULL THEN 'answered' ELSE batch_rows.state END,
+  tries, most, batch_rows.fingerprint, NULL, status, NULL
+FROM batch_rows LEFT JOIN batch_answers USING (item_index) LEFT JOIN items USING (item_index)
+WHERE item_index = ?;
+
+-- former_row: The same, of a file before there was a table of answers.
+SELECT item_index, batch, state, tries, most, fingerprint FROM batch_rows WHERE item_index = ?;
 
 -- has_results: Check whether a row has a result that is not among the items yet.
-SELECT EXISTS (SELECT 1 FROM batch_rows WHERE state = 'answered');
+SELECT EXISTS (SELECT 1 FROM batch_answers WHERE status IS NOT NULL);
 
 -- members: Read the indices of a batch's rows.
 SELECT item_index FROM batch_rows WHERE batch = ? ORDER BY item_index;
 
 -- counts: Count the rows of each batch by state.
+SELECT
+  batch,
+  CASE WHEN items.state = 'answered' THEN 'kept' WHEN status IS NOT NULL THEN 'answered' ELSE batch_rows.state END,
+  count(*)
+FROM batch_rows LEFT JOIN batch_answers USING (item_index) LEFT JOIN items USING (item_index)
+GROUP BY 1, 2;
+
+-- former_counts: The same, of a file before there was a table of answers.
 SELECT batch, state, count(*) FROM batch_rows GROUP BY batch, state;
+
+-- unread: List the batches with results that are not among the items yet.
+SELECT DISTINCT batch FROM batch_answers JOIN batch_rows USING (item_index) WHERE status IS NOT NULL;
 
 -- forget_asked: Drop the list of calls that are being asked.
 DROP TABLE IF EXISTS temp.asked;
@@ -68,7 +108,10 @@ DROP TABLE IF EXISTS temp.asked;
 CREATE TEMP TABLE asked (fingerprint BLOB PRIMARY KEY) WITHOUT ROWID;
 
 -- add_asked: Fill it with the calls of all batches without a result among the items.
-INSERT OR IGNORE INTO temp.asked SELECT fingerprint FROM batch_rows WHERE state IN ('sent', 'answered');
+INSERT OR IGNORE INTO temp.asked
+SELECT batch_rows.fingerprint
+FROM batch_rows LEFT JOIN batch_answers USING (item_index) LEFT JOIN items USING (item_index)
+WHERE (batch_rows.state = 'sent' OR status IS NOT NULL) AND items.state IS NOT 'answered';
 
 -- note_asked: Add a call to it.
 INSERT OR IGNORE INTO temp.asked VALUES (?);
@@ -83,7 +126,8 @@ DROP TABLE IF EXISTS temp.kept;
 CREATE TEMP TABLE kept (fingerprint BLOB, item_index INTEGER, PRIMARY KEY (fingerprint, item_index)) WITHOUT ROWID;
 
 -- add_kept: Fill it.
-INSERT INTO temp.kept SELECT fingerprint, item_index FROM batch_rows WHERE state = 'kept';
+INSERT INTO temp.kept
+SELECT batch_rows.fingerprint, item_index FROM batch_rows JOIN items USING (item_index) WHERE items.state = 'answered';
 
 -- answered: Find an answered call in it.
 SELECT item_index FROM temp.kept JOIN items USING (item_index)
