@@ -9,6 +9,7 @@ reading may or may not be among them.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -75,6 +76,7 @@ _RANKED_WITHOUT_COURSE = _ITEMS["ranked"].replace("provider_seconds", "NULL")
 _WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
 
 _SHARE = Share.__struct_fields__
+_PLACE = re.compile(r"\$\[(\d+)\]")  # of a column
 
 _LIGHT_BATCH = 5_000
 """Rows read at once, without their long columns."""
@@ -347,9 +349,10 @@ class RunReader:
 
     def _item(self, row: tuple[Any, ...]) -> Item:
         try:
-            return msgspec.convert(dict(zip(Item.__struct_fields__, row, strict=True)), Item)
+            return msgspec.convert(row, Item)
         except msgspec.ValidationError as error:
-            raise RunDamaged(f"{self._place.name} is damaged at item {row[0]}: {error}") from error
+            why = _PLACE.sub(lambda place: f"$.{Item.__struct_fields__[int(place[1])]}", str(error))
+            raise RunDamaged(f"{self._place.name} is damaged at item {row[0]}: {why}") from error
 
     def _one(self, statement: str) -> tuple[Any, ...]:
         return self._rows(statement)[0]

@@ -17,8 +17,8 @@ Choice = Literal["all", "answered", "failed"]
 Ranking = Literal["slowest", "longest", "failed", "costliest"]
 
 
-class Item(Struct, frozen=True, kw_only=True):
-    """One finished row.
+class Item(Struct, frozen=True, kw_only=True, array_like=True):
+    """One finished row. It is an array for msgspec, as the file's rows are.
 
     Attributes:
         index: the call's place in the input, from 0.

@@ -56,9 +56,7 @@ _STATEMENTS: dict[ChangeKind, str] = {
     **queries_of_ledger(),
     **course.changes(),
 }
-_ANY_NUMBER: frozenset[ChangeKind] = frozenset(
-    {"result", "unrun", "miss", "back", "reopen"}
-)  # may change no row, or many
+_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "unrun", "miss", "back", "reopen"})  # of changed rows
 _SQL = queries("connection")
 _COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002
