@@ -283,6 +283,7 @@ class Stack:
         service = limit.health.service(kind, name, spare=bool(tier))
         room = Room(name, self._events) if tier else None
         cache = self._prompt_cache(target, limiter.estimator) if codec is codec_for else None
+        limit.asides += [each for each in (cache, room) if each is not None]
         attempt = compose(
             [
                 *([] if cache is None else [cache]),

@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from flatout.edge.fan_out import Flow
 from flatout.errors import NotSent, RateLimited
 from flatout.events import (
     AttemptFailed,
@@ -84,12 +86,14 @@ class Course:
     Args:
         client: the client.
         file: where it is written.
+        flow: the items that its calls are made for; None if there are none.
     """
 
-    def __init__(self, client: Recorded, file: CourseFile) -> None:
+    def __init__(self, client: Recorded, file: CourseFile, flow: Flow | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
         self._file = file
+        self._flow = flow or Flow()
         self._loop = loop
         self._wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
         self._began = self._wall()
@@ -97,6 +101,7 @@ class Course:
         self._counts: dict[str, _Counts] = {}
         self._in_flight: dict[str, int] = {}
         self._held: dict[str, Mapping[str, float]] = {}
+        self._resting: dict[str, list[float]] = {}  # until when calls wait for another attempt, on the loop's clock
         self._paused: dict[str, float] = {}  # until when, on the loop's clock
         self._leave = client.events.subscribe(self._hear)
 
@@ -117,10 +122,15 @@ class Course:
         now, length = self._wall(), self._length()
         began, seconds = _slot(self._since + EARLY * length, length), max(now - self._since, 1e-3)
         self._since = now
-        for state in self._client.status():
+        states = self._client.status()
+        asides = [self._aside(state) for state in states]
+        calls = sum(state.in_flight + state.waiting for state in states) + sum(sum(each.values()) for each in asides)
+        own = max(0, self._flow.running - calls) if self._flow.functions else 0
+        for state, aside in zip(states, asides, strict=True):
             stretch = self._stretch(state, began, seconds)
-            if not stretch.idle:
-                self._file.note_stretch(stretch)
+            held = self._held_aside(stretch, aside | ({"function": own} if own else {}))
+            if held or not stretch.idle:
+                self._file.note_stretch(replace(stretch, held={**stretch.held, **held}) if held else stretch)
 
     def _length(self) -> float:
         age = self._wall() - self._began
@@ -161,6 +171,28 @@ class Course:
         found = {cause: round(seconds - before.get(cause, 0.0), 3) for cause, seconds in held.items()}
         return {cause: seconds for cause, seconds in found.items() if seconds > 0.0}
 
+    def _aside(self, state: TargetStatus) -> dict[str, int]:
+        """How many calls wait elsewhere than in a target's queue, by cause."""
+        now = self._loop.time()
+        resting = [until for until in self._resting.pop(state.target, ()) if until > now]
+        if not resting:
+            return dict(state.aside)
+        self._resting[state.target] = resting
+        return {**state.aside, "backoff": len(resting)}
+
+    def _held_aside(self, stretch: Stretch, aside: Mapping[str, int]) -> dict[str, float]:
+        """The seconds in which nothing held the queue, divided among the calls that wait elsewhere or are on the wire.
+
+        If the input has no more at the moment, all of that time is the input's: another call could go at once.
+        """
+        free = stretch.seconds - sum(stretch.held.values())
+        if free <= 0.0 or stretch.waiting:
+            return {}
+        if self._flow.hungry:
+            return {} if stretch.idle else {"input": round(free, 3)}
+        calls = stretch.in_flight + sum(aside.values())
+        return {cause: round(free * count / calls, 3) for cause, count in aside.items()}
+
     # What happens
 
     def _of(self, target: str) -> _Counts:
@@ -195,6 +227,9 @@ class Course:
                 counts.latencies.append(attempt.seconds)
 
     def _count_failure(self, event: AttemptFailed) -> None:
+        if event.retry_in:
+            resting = self._resting.setdefault(event.journey.attempt.target, [])
+            resting.append(event.at + event.retry_in)
         if isinstance(event.error, NotSent):
             return
         counts = self._of(event.journey.attempt.target)
@@ -229,9 +264,9 @@ class Course:
 
 
 @asynccontextmanager
-async def recorded(client: Recorded, file: CourseFile) -> AsyncIterator[Course]:
-    """A block in which the course of a client is recorded."""
-    course = Course(client, file)
+async def recorded(client: Recorded, file: CourseFile, flow: Flow | None = None) -> AsyncIterator[Course]:
+    """A block in which the course of a client is recorded; see `Course`."""
+    course = Course(client, file, flow)
     recording = asyncio.ensure_future(course.record())
     try:
         yield course

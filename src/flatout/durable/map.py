@@ -356,7 +356,7 @@ def durable_map(
     def begin(store: RunFile, name: str) -> _DurableItems:
         return _DurableItems(store, name, retry_failed, engine, run, restore)
 
-    return run_durably(begin, items, place, job=job, asker=asker, known=known)
+    return run_durably(begin, items, place, job=job, asker=asker, known=known, functions=True)
 
 
 def _shown(call: msgspec.Raw) -> str:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from flatout.edge.fan_out import fan_out
+from flatout.edge.fan_out import Flow, fan_out
 from flatout.errors import ConfigError, RunMismatch, StoreError
 from flatout.journey import Journey
 from flatout.store import Finished, Item, RunState
@@ -239,6 +239,7 @@ def run_durably(
     asker: Asker,
     leaves: RunState = "finished",
     known: set[int] | None = None,
+    functions: bool = False,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close the file however that ends.
 
@@ -250,20 +251,22 @@ def run_durably(
         asker: asks the calls.
         leaves: the state of the file after all values.
         known: see `Durable`.
+        functions: whether users' functions run for the values.
 
     Raises:
         ConfigError: rows of the file stand in batches.
     """
+    flow = Flow(functions=functions)
 
     async def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
         await asyncio.to_thread(check_no_batches, store, name)
         run = begin(store, name)
         run.known = known
-        async with aclosing(fan_out(run.steps(values), run.answer, lambda: asker.window)) as outcomes:
+        async with aclosing(fan_out(run.steps(values), run.answer, lambda: asker.window, flow)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
-    return kept_results(results, place, job=job, asker=asker, leaves=leaves)
+    return kept_results(results, place, job=job, asker=asker, leaves=leaves, flow=flow)
 
 
 def check_no_batches(store: RunFile, name: str) -> None:
@@ -286,6 +289,7 @@ async def kept_results(
     job: Mapping[str, Any],
     asker: Asker,
     leaves: RunState = "finished",
+    flow: Flow | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open a run file, pass on results that it keeps, and close it however that ends.
 
@@ -295,6 +299,7 @@ async def kept_results(
         job: what makes two answers comparable.
         asker: asks the calls.
         leaves: the state of the file after all results.
+        flow: see `flatout.durable.course.Course`.
     """
     store = await opened(place, job)
     loop, name = asyncio.get_running_loop(), os.fspath(place)
@@ -302,7 +307,7 @@ async def kept_results(
     state: RunState = "interrupted"
     try:
         asker.go_on(store.created_at, store.spent_before)
-        async with recorded(asker, store), aclosing(results(store, name)) as outcomes:
+        async with recorded(asker, store, flow), aclosing(results(store, name)) as outcomes:
             async for result in outcomes:
                 try:
                     yield result

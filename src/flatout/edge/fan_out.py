@@ -40,14 +40,42 @@ OutcomeT = TypeVar("OutcomeT")
 ClientT = TypeVar("ClientT")
 
 
+class Flow:
+    """What a `fan_out` is doing, for those who record it. It costs an item nothing.
+
+    Args:
+        functions: whether users' functions run for the items. They may work by themselves, beside their calls.
+    """
+
+    __slots__ = ("_pool", "functions")
+
+    def __init__(self, *, functions: bool = False) -> None:
+        self.functions = functions
+        self._pool: _Workers[Any] | None = None
+
+    def _follow(self, pool: _Workers[Any]) -> None:
+        self._pool = pool
+
+    @property
+    def running(self) -> int:
+        """How many items are in progress."""
+        return 0 if self._pool is None else len(self._pool.running)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether there is room for another item, and the input has not given it yet."""
+        return self._pool is not None and self._pool.hungry
+
+
 async def fan_out(
     items: Iterable[ItemT] | AsyncIterable[ItemT],
     work: Callable[[int, ItemT], Coroutine[Any, Any, OutcomeT]],
     window: int | Callable[[], int],
+    flow: Flow | None = None,
 ) -> AsyncGenerator[OutcomeT, None]:
     """Run ``work(index, item)`` for every item, at most ``window`` at once, and yield outcomes as they complete.
 
-    A function as ``window`` is asked anew for every item: the window may change meanwhile.
+    A function as ``window`` is asked anew for every item: the window may change meanwhile. ``flow`` tells what goes on.
 
     ``work`` turns failures into outcomes. If it raises all the same, the error is raised here. An error of the source
     is raised after the outcomes of all started items. So is a SystemExit in an outcome (`Exited`); from then on nothing
@@ -55,6 +83,8 @@ async def fan_out(
     source that is an async generator.
     """
     pool: _Workers[OutcomeT] = _Workers(window)
+    if flow is not None:
+        flow._follow(pool)
     feeder = asyncio.ensure_future(pool.feed(items, work))
     feeder.add_done_callback(lambda _: pool.wake())
     try:
@@ -97,6 +127,12 @@ class _Workers(Generic[OutcomeT]):
         self._window: Callable[[], int] = window if callable(window) else lambda: window
         self._consumer: asyncio.Future[None] | None = None
         self._feeder: asyncio.Future[None] | None = None
+        self._reads = False
+
+    @property
+    def hungry(self) -> bool:
+        """Whether the feeder waits for the input."""
+        return self._reads and (self._feeder is None or self._feeder.done())
 
     async def feed(
         self,
@@ -105,7 +141,7 @@ class _Workers(Generic[OutcomeT]):
     ) -> None:
         loop = asyncio.get_running_loop()
         finished, context = self._finished, copy_context()  # one for all: else each task makes its own
-        index = 0
+        index, self._reads = 0, True
         try:
             async with reading(items) as source:
                 async for item in source:
@@ -120,6 +156,8 @@ class _Workers(Generic[OutcomeT]):
                         await asyncio.sleep(0)
         except (SystemExit, KeyboardInterrupt) as leaving:  # raised by the source; leaving the task, it ends the loop
             self.leaving = leaving
+        finally:
+            self._reads = False
 
     async def something(self) -> None:
         """Wait until there is an outcome, or the input has ended."""

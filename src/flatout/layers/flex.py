@@ -93,6 +93,8 @@ class Room:
         health: the service's health.
     """
 
+    cause = "room"
+
     def __init__(self, target: str, events: Events) -> None:
         self.health = TargetHealth()
         self._target = target
@@ -105,6 +107,11 @@ class Room:
 
     def __repr__(self) -> str:
         return f"Room({self._target}, waiting={len(self._waiting)}, {self.health!r})"
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for room."""
+        return len(self._waiting)
 
     async def __call__(self, call: Call, call_next: CallNext, /) -> Reply:
         loop, journey = asyncio.get_running_loop(), current_journey()

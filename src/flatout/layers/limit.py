@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -19,6 +20,21 @@ from flatout.policies.failures.service import Service
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator
 from flatout.values import Call, Limits, Reply
+
+
+class Aside(Protocol):
+    """A layer in front of the limit where calls wait, too.
+
+    Attributes:
+        cause: what they wait for; a key of `flatout.events.WAITS`.
+    """
+
+    cause: str
+
+    @property
+    def waiting(self) -> int:
+        """How many wait there now."""
+        ...
 
 
 class TargetStatus(Struct, frozen=True, kw_only=True):
@@ -37,6 +53,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
             ``concurrency``. A limit that is not known is left out.
         held: seconds for which the queue was held, by cause, up to ``holds_since``.
         holds_since: since when it is held by ``holds``, on the event loop's clock.
+        aside: how many calls wait in front of the queue, by cause.
     """
 
     target: str
@@ -50,6 +67,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     allows: Mapping[str, float] = {}
     held: Mapping[str, float] = {}
     holds_since: float = 0.0
+    aside: Mapping[str, int] = {}
 
 
 class Limit:
@@ -70,6 +88,7 @@ class Limit:
     Attributes:
         queue: the calls that wait.
         beside: the names of other targets with the same model on the same server, which are not of one group with it.
+        asides: the layers in front of it where its calls wait, too.
     """
 
     def __init__(
@@ -88,6 +107,7 @@ class Limit:
         self._hosted = hosted
         self.target = target
         self.beside: list[str] = []
+        self.asides: list[Aside] = []
         self.health = health or TargetHealth()
         self.queue = Admission(target, pacer, estimator, self.health, retries)
         self._estimator = estimator
@@ -121,6 +141,7 @@ class Limit:
             allows=pacer.allows() if pacer is not None else {},
             held=held,
             holds_since=since,
+            aside={each.cause: each.waiting for each in self.asides if each.waiting},
         )
 
     def change(self, limits: Limits) -> None:

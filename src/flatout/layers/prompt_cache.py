@@ -152,7 +152,12 @@ class PromptCache:
         known: the beginnings of its prompts.
         most: the most beginnings of one prompt that are worth marking.
         warmth: makes the state of a group.
+
+    Attributes:
+        waiting: how many calls wait for others that fill the cache.
     """
+
+    cause = "prompt_cache"
 
     def __init__(
         self, target: str, reader: Reader, known: Beginnings, *, most: int, warmth: Callable[[], Warmth]
@@ -164,6 +169,7 @@ class PromptCache:
         self._make_warmth = warmth
         self._refused = False
         self._streams = True
+        self.waiting = 0
 
     def __call__(self, call: Call, call_next: CallNext, /) -> Awaitable[Reply]:
         prompt = None if self._refused else self._reader.read(call)
@@ -193,11 +199,7 @@ class PromptCache:
         turns: list[Turn] = []
         reply: Reply | None = None
         try:
-            for beginning in shared:
-                turn = await self._group(beginning).turn()
-                if turn is None:
-                    break
-                turns.append(turn)
+            await self._turns(shared, turns)
             journey.account.waited("prompt_cache", loop.time() - began)
             self._watch(journey.attempt, turns, streams=self._streams and not call.logprobs)
             reply = await self._sent(call, prompt, shared, turns, call_next)
@@ -210,6 +212,18 @@ class PromptCache:
             journey.attempt.sends = journey.attempt.begins = None
             for turn in turns:
                 turn.over(reply)
+
+    async def _turns(self, shared: Sequence[Beginning], turns: list[Turn]) -> None:
+        """Wait for the turn of a call in each of its groups, and add them to ``turns``."""
+        self.waiting += 1
+        try:
+            for beginning in shared:
+                turn = await self._group(beginning).turn()
+                if turn is None:
+                    break
+                turns.append(turn)
+        finally:
+            self.waiting -= 1
 
     @staticmethod
     def _watch(attempt: Attempt, turns: Sequence[Turn], *, streams: bool) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
-from flatout.events import WAITS
 from flatout.providers.registry import BUILT_IN
-from flatout.store.course import Stretch
+from flatout.store.course import CAUSES, Stretch
 from flatout.text import figures
 
 from .course import Rates, latency
@@ -19,6 +18,9 @@ MOSTLY = 0.5
 
 ENOUGH = 0.8
 """The share of a limit from which on it is used well."""
+
+BUSY = 1_000.0
+"""Calls per second from which on a computer may be what binds, if nothing else does."""
 
 WORTH = 1.25
 """A change is advised if it would be this many times as fast."""
@@ -58,6 +60,7 @@ class View(Struct, frozen=True):
         now: the time of the look; Unix time.
         left: rows that are not finished; None if unknown.
         lane: how the rows are asked; None if the run does not say.
+        command: whether the command asks them, and not a program.
     """
 
     target: str
@@ -67,6 +70,7 @@ class View(Struct, frozen=True):
     now: float
     left: int | None = None
     lane: str | None = None
+    command: bool = True
 
     def since(self, cause: str) -> float | None:
         """Since when a cause has held the queue most of the time; None if it does not now."""
@@ -87,7 +91,7 @@ def sentence(cause: str, share: float, view: View, since: float | None) -> tuple
     """What to say of a cause, and how much of the limit is used, 0 to 1 (None if there is none or it is not known).
 
     Args:
-        cause: what held the queue; a key of `flatout.events.WAITS`.
+        cause: what held the calls up; a key of `flatout.store.course.CAUSES`.
         share: the share of the time for which it did, 0 to 1.
         view: the target.
         since: since when it has done so.
@@ -240,6 +244,60 @@ def _connect(when: str, view: View) -> str:
     return f"Calls {view.said('wait', 'waited')} for connections that {view.said('are', 'were')} being opened{when}."
 
 
+def _backoff(when: str, view: View) -> str:
+    return f"Failed calls {view.said('wait', 'waited')} before they {view.said('are', 'were')} tried again{when}."
+
+
+def _prompt_cache(when: str, view: View) -> str:
+    off = "without --prompt-cache" if view.command else "without prompt_cache='auto'"
+    return (
+        f"Calls that begin alike {view.said('wait', 'waited')} for the first of them to fill the provider's prompt "
+        f"cache{when}; {off} they {view.said('go', 'would have gone')} at once, at the full price."
+    )
+
+
+def _room(when: str, view: View) -> str:
+    live = "--lane live" if view.command else "lane='live'"
+    return (
+        f"The provider's flex service {view.said('has', 'had')} no room{when}; "
+        f"{live} {view.said('is', 'would have been')} faster, and costs more."
+    )
+
+
+def _paused(when: str, view: View) -> str:
+    if not view.live:
+        return f"Somebody had paused it{when}."
+    return f"It is paused by you{when}; {'flatout ctl FILE resume' if view.command else 'client.resume()'} goes on."
+
+
+def _input(when: str, view: View) -> str:
+    if view.rates.answered >= BUSY:
+        return (
+            f"Nothing {view.said('waits', 'waited')} at {figures.rate(view.rates.answered)}: "
+            f"this computer {view.said('is', 'was')} what {view.said('binds', 'bound')}; "
+            "--workers lets several processes ask."
+        )
+    hands = f"The program {view.said('hands', 'handed')} calls over"
+    begin = f"The input {view.said('is', 'was')} read" if view.command else hands
+    return (
+        f"{begin} slower than calls {view.said('are', 'were')} answered{when}: none {view.said('waits', 'waited')}, "
+        f"and {_in_flight(view)}."
+    )
+
+
+def _function(when: str, view: View) -> str:
+    takes = view.said("takes", "took")
+    return (
+        f"What the program's own function does beside its calls {takes} the time{when}: {_in_flight(view)}. "
+        "Work that keeps a processor busy belongs in asyncio.to_thread, or in other processes."
+    )
+
+
+def _in_flight(view: View) -> str:
+    flying = view.rates.in_flight
+    return f"{flying:,.{0 if flying >= 9.95 else 1}f} {view.said('are', 'were')} in flight on average"
+
+
 _OTHERS: Mapping[str, Callable[[str, View], str]] = {
     "concurrency": _concurrency,
     "budget": _budget,
@@ -247,9 +305,15 @@ _OTHERS: Mapping[str, Callable[[str, View], str]] = {
     "outage": _outage,
     "probe": _probe,
     "connect": _connect,
+    "backoff": _backoff,
+    "prompt_cache": _prompt_cache,
+    "room": _room,
+    "paused": _paused,
+    "input": _input,
+    "function": _function,
 }
 
 
 def _of(cause: str, when: str, view: View) -> str:
     """A sentence for a cause of which no more is known."""
-    return f"Calls {view.said('wait', 'waited')} for {WAITS.get(cause, cause)}{when}."
+    return f"Calls {view.said('wait', 'waited')} for {CAUSES.get(cause, cause)}{when}."

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flatout.errors import BudgetExceeded, DeadlineExceeded
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.text import figures
 
-from .course import Course, Rates, latency, rates
+from .course import Course, latency, rates
 from .facts import Facts, retried
-from .held import MOSTLY, View, clock, sentence
+from .held import BUSY, MOSTLY, View, clock, sentence
 
 RECENT = 30.0
 """Seconds that count as now, or two stretches if those are longer."""
@@ -27,11 +28,17 @@ MANY = 0.1
 SLOW = 5.0
 """Seconds for half of the answers from which on a provider is called slow; three times as many for the slowest 5 %."""
 
-IDLE = 5.0
-"""An input is called slow afterwards if the run took this many times as long as the slowest answers."""
+EVIDENCE = 10
+"""The fewest answers of which is said how long half of them, or the slowest 5 %, took."""
 
-BUSY = 1_000.0
-"""Calls per second from which on a computer may be what binds."""
+WORTH_A_WORKER = 500
+"""Rows that a process answers in the time in which it starts, about: half a second."""
+
+MOST_WORKERS = 10_000
+"""More are a slip in a file that somebody else made."""
+
+SHORT = 10.0
+"""Seconds of a run from which on the start of its workers does not count."""
 
 REASON = 160
 """Most characters of a reason that is quoted."""
@@ -41,8 +48,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     """One thing that slows a run.
 
     Attributes:
-        cause: a key of `flatout.events.WAITS`, or ``stopped``, ``down``, ``paused``, ``retries``, ``provider``,
-            ``input``, ``computer``, ``batch``, ``crowded``, ``capped``.
+        cause: a key of `flatout.store.course.CAUSES`, or ``stopped``, ``down``, ``paused``, ``retries``, ``provider``,
+            ``computer``, ``batch``, ``crowded``, ``capped``, ``deadline``, ``money``, ``workers``.
         target: whose; None for the whole run.
         since: since when; Unix time; None if unknown, or of a run that is over.
         used: how much of the limit is used, 0 to 1; None if there is none, or if it is unknown.
@@ -72,18 +79,18 @@ def afterwards(reader: RunReader, now: float) -> list[Finding]:
     course = Course()
     course.refresh(reader)
     info = reader.info()
-    facts = Facts(state=info.state, command=info.command, left=0, retried=retried(reader))
+    facts = Facts(state=info.state, command=info.command, total=info.total, left=0, retried=retried(reader))
     return findings(course, facts, now)
 
 
 def findings(course: Course, facts: Facts, now: float) -> list[Finding]:
     """The same as values."""
-    troubles = _troubles(course.happenings, now) if facts.running else {}
+    troubles = _troubles(course.happenings, now, live=facts.running)
     views = list(_views(course, facts, now))
     found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
     found = _batches(facts) + found if facts.running else found
     blocked = [each for _, each in sorted(troubles.items())]
-    whole = list(_whole(course.happenings))
+    whole = [*_unanswered(facts), *_whole(course.happenings), *_workers(course, facts)]
     if len(course.targets) > 1:
         found = [_named(each) for each in found]
     if any(view.rates.answered and view.target not in troubles for view in views):
@@ -103,8 +110,8 @@ def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
         seen = _recent(stretches, now) if facts.running else stretches
         over = rates(seen)
         if over is not None:
-            left, lane = facts.left, facts.lane
-            found.append(View(target, seen, over, live=facts.running, now=now, left=left, lane=lane))
+            left, lane, command = facts.left, facts.lane, facts.command is not None
+            found.append(View(target, seen, over, live=facts.running, now=now, left=left, lane=lane, command=command))
     return iter(sorted(found, key=lambda view: -view.rates.sent))
 
 
@@ -114,7 +121,8 @@ def _recent(stretches: list[Stretch], now: float) -> list[Stretch]:
 
 
 def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[Finding]:
-    """What slows one target, the most important first."""
+    """What slows one target, the most important first. One that is in trouble, or never answered, is held by that."""
+    blocked = blocked if view.live else not any(each.answered for each in view.stretches)
     held = sorted(((share, cause) for cause, share in view.rates.held.items() if share >= PARTLY), reverse=True)
     found = [] if blocked else [_held(cause, share, view, course) for share, cause in held]
     retries = _retries(view, facts)
@@ -128,7 +136,8 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
 def _held(cause: str, share: float, view: View, course: Course) -> Finding:
     since = replace(view, stretches=course.targets[view.target]).since(cause) if view.live else None
     text, used = sentence(cause, share, view, since)
-    return Finding(cause=cause, target=view.target, since=since, used=used, text=text)
+    computer = cause == "input" and view.rates.answered >= BUSY
+    return Finding(cause="computer" if computer else cause, target=view.target, since=since, used=used, text=text)
 
 
 # Where nothing holds the queue
@@ -136,48 +145,39 @@ def _held(cause: str, share: float, view: View, course: Course) -> Finding:
 
 def _free(view: View, facts: Facts) -> list[Finding]:
     """What a target is busy with whose queue is empty most of the time."""
-    over, last = view.rates, view.stretches[-1]
-    if facts.batches is not None and facts.batches.open and not over.sent:
+    if sum(view.rates.held.values()) > MOSTLY or (facts.batches is not None and facts.batches.open):
         return []
-    if _waits_for_input(view, over, last):
-        return [_input(view, facts)]
     median, slowest = latency(view.stretches, 0.5), latency(view.stretches, 0.95)
     if median is None or slowest is None:
         return []
     slow = median >= SLOW or slowest >= 3 * SLOW
-    takes = f"half of the answers {view.said('take', 'took')} {figures.duration(median)}, "
-    takes += f"5 % more than {figures.duration(slowest)}"
-    if view.live:
-        rows = "row is" if view.left == 1 else f"{figures.count(view.left or 0)} rows are"
-        begin = f"{'The provider is slow: t' if slow else 'T'}he last {rows} in flight, and "
-    else:
-        begin = "The provider was slow: " if slow else "Nothing held the calls back: "
-    return [Finding(cause="provider", target=view.target, text=f"{begin}{takes}.")]
+    takes = _takes(view, median, slowest, slow)
+    last, begin = _last(view), ""
+    if last and not slow:
+        begin = f"{last}, and " if takes else last
+    elif takes:
+        begin = f"The provider {view.said('is', 'was')} slow: " if slow else "Nothing held the calls back: "
+        begin = begin.replace("held", "holds") if view.live else begin
+        begin += f"{last[0].lower()}{last[1:]}, and " if last else ""
+    return [Finding(cause="provider", target=view.target, text=f"{begin}{takes}.")] if begin else []
 
 
-def _waits_for_input(view: View, over: Rates, last: Stretch) -> bool:
-    """Whether calls come slower than they are answered."""
-    if view.live:
-        return view.left is None or view.left > last.in_flight + last.waiting
-    slowest = latency(view.stretches, 0.95) or 0.0
-    return over.seconds > IDLE * max(slowest, 1.0)
+def _takes(view: View, median: float, slowest: float, slow: bool) -> str:
+    """How long answers take, as far as their number tells; "" for a few that were quick."""
+    answers = sum(each.answered for each in view.stretches)
+    take, half, most = view.said("take", "took"), figures.duration(median), figures.duration(slowest)
+    if answers < EVIDENCE:
+        few = "its answer" if answers == 1 else f"its {answers} answers"
+        return f"{few} took up to {most}" if slow else ""
+    return f"half of the answers {take} {half}, 5 % more than {most}" if half != most else f"answers {take} {half}"
 
 
-def _input(view: View, facts: Facts) -> Finding:
-    if view.rates.answered >= BUSY:
-        text = (
-            f"Nothing {view.said('waits', 'waited')} at {figures.rate(view.rates.answered)}: "
-            f"this computer {view.said('is', 'was')} what binds; --workers lets several processes ask."
-        )
-        return Finding(cause="computer", target=view.target, text=text)
-    if facts.command is not None:
-        text = f"The input {view.said('is', 'was')} read slower than calls {view.said('are', 'were')} answered"
-    else:
-        hands, are = view.said("hands", "handed"), view.said("are", "were")
-        text = f"The program {hands} calls over slower than they {are} answered"
-    text += f": none {view.said('waits', 'waited')}, and {view.rates.in_flight:,.0f} "
-    text += f"{view.said('are', 'were')} in flight on average."
-    return Finding(cause="input", target=view.target, text=text)
+def _last(view: View) -> str:
+    """``The last 3 rows are in flight``, if that is so; else ""."""
+    last = view.stretches[-1]
+    if not view.live or not view.left or view.left > last.in_flight + last.waiting:
+        return ""
+    return f"The last {'row is' if view.left == 1 else f'{figures.count(view.left)} rows are'} in flight"
 
 
 # What goes wrong
@@ -196,8 +196,8 @@ def _retries(view: View, facts: Facts) -> list[Finding]:
     return [Finding(cause="retries", target=view.target, text=text)]
 
 
-def _troubles(happenings: list[Happening], now: float) -> dict[str, Finding]:
-    """The targets that take no calls now, by name."""
+def _troubles(happenings: list[Happening], now: float, *, live: bool) -> dict[str, Finding]:
+    """The targets that take no calls now, or took none at the end, by name."""
     found: dict[str, Happening] = {}
     for each in happenings:
         if each.kind == "begin":
@@ -207,10 +207,16 @@ def _troubles(happenings: list[Happening], now: float) -> dict[str, Finding]:
         elif each.target is not None and each.kind == "back":
             found.pop(each.target, None)
     return {
-        target: _trouble(target, each, now)
+        target: _trouble(target, each, now) if live else _was_trouble(target, each, now)
         for target, each in found.items()
-        if each.kind != "pause" or (each.until or 0.0) > now
+        if each.kind != "pause" or (live and (each.until or 0.0) > now)
     }
+
+
+def _was_trouble(target: str, each: Happening, now: float) -> Finding:
+    cause: str = "stopped" if each.kind == "stop" else "down"
+    text = f"{target} was {cause} from {clock(each.at, now)} to the end: {_quoted(each.what)}."
+    return Finding(cause=cause, target=target, text=text)
 
 
 def _trouble(target: str, each: Happening, now: float) -> Finding:
@@ -236,6 +242,35 @@ def _whole(happenings: list[Happening]) -> Iterator[Finding]:
             told.add(each.kind)
             who = f"{each.target} " if each.target is not None else "Calls in flight are bounded: "
             yield Finding(cause=each.kind, target=each.target, since=each.at, text=f"{who}{_quoted(each.what)}.")
+
+
+def _unanswered(facts: Facts) -> Iterator[Finding]:
+    """What the rows without an answer lacked, if they are many."""
+    for each in facts.errors:
+        if each.count < MANY * max(1, facts.finished):
+            continue
+        rows, command = figures.counted(each.count, "row"), facts.command is not None
+        if each.error == DeadlineExceeded.__name__:
+            longer = "--deadline" if command else "deadline"
+            text = f"The deadline of {rows} passed before an answer came; a longer {longer} gives them more time."
+            yield Finding(cause="deadline", text=text)
+        elif each.error == BudgetExceeded.__name__:
+            higher = "--budget" if command else "budget"
+            yield Finding(cause="money", text=f"The budget had no room for {rows}; a higher {higher} lets them go.")
+
+
+def _workers(course: Course, facts: Facts) -> Iterator[Finding]:
+    """Whether workers took longer to start than they saved."""
+    words = (facts.command or "").split()
+    place = words.index("--workers") + 1 if "--workers" in words[:-1] else 0
+    count = int(words[place]) if words[place : place + 1] and words[place].isdecimal() else 1
+    seconds = max((sum(each.seconds for each in stretches) for stretches in course.targets.values()), default=0.0)
+    if facts.running or facts.total is None or not (1 < count <= MOST_WORKERS) or seconds >= SHORT:
+        return
+    if facts.total < count * WORTH_A_WORKER:
+        rows = figures.counted(facts.total, "row")
+        text = f"{count} workers shared {rows}: one process answers as many while they start."
+        yield Finding(cause="workers", text=text)
 
 
 def _batches(facts: Facts) -> list[Finding]:

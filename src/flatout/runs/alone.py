@@ -10,7 +10,7 @@ from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.run import keep
-from flatout.edge.fan_out import fan_out
+from flatout.edge.fan_out import Flow, fan_out
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
 from flatout.steering import Change
@@ -92,9 +92,10 @@ class Alone:
         self._over = over
         open_client = self._client if closes else nullcontext(self._client)
         exporting = exporting_to(self._client, self._options, self._warn)
-        async with open_client as client, exporting, recorded(self._client, self._store):
+        flow = Flow()
+        async with open_client as client, exporting, recorded(self._client, self._store, flow):
             self._tally = Tally(self._progress, client)
-            async with aclosing(fan_out(works, self._ask, lambda: client.window)) as outcomes:
+            async with aclosing(fan_out(works, self._ask, lambda: client.window, flow)) as outcomes:
                 async for _ in outcomes:
                     pass
             self.refresh()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
+from flatout.events import WAITS
+
 from .queries import queries
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 Kind = Literal["begin", "end", "pause", "stop", "down", "back", "crowded", "capped", "change"]
 """What can happen: a process takes up the run or leaves it; a target is paused, stopped, down, or back; its limits seem
 to be used by others too; the open files bound the calls in flight; a person changes something."""
+
+CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the program's own functions"}
+"""What may hold calls up, with a description for people."""
 
 _SQL = queries("course")
 _TOGETHER = 2_000
@@ -38,7 +43,8 @@ class Stretch(Struct, frozen=True, kw_only=True):
         failed: attempts that failed otherwise.
         in_flight: attempts on the wire at its end.
         waiting: calls that wait for the target at its end.
-        held: the seconds for which the queue was held, by cause; see `flatout.events.WAITS`.
+        held: the seconds for which the queue was held, by cause; see `CAUSES`. The other seconds are divided among the
+            calls that wait elsewhere, such as for the prompt cache, and those on the wire, which are left out.
         allows: the limits in force at its end, by their names in `flatout.Limits`, per minute; ``concurrency`` as it
             is. A limit that is not known is left out.
         pace: requests per second, while the limit is searched; None if there is no search.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,12 +12,16 @@ import pytest
 
 from flatout import Call, Client, Limits
 from flatout.durable.course import recorded
+from flatout.edge.fan_out import Flow, fan_out
+from flatout.journey import Journey
+from flatout.lanes.flex import FlexLane
 from flatout.look.course import Course
-from flatout.look.facts import BatchCounts, Facts, Reason, retried
+from flatout.look.facts import BatchCounts, Facts, FailedClass, Reason, retried
 from flatout.look.why import Finding, afterwards, findings, sentences
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
+from flatout.values import Result
 from tests.support.store_samples import open_run
 
 
@@ -35,6 +39,26 @@ class Kept:
         self.happenings.append(happening)
 
 
+Asks = Callable[[int, Call], Coroutine[Any, Any, Result[Any]]]
+Before = Callable[[int], Awaitable[None]]
+
+
+def asking(
+    client: Client, before: Callable[[int], Awaitable[None]] | None = None, lane: FlexLane | None = None
+) -> Asks:
+    """What asks a call, after something else, or in the flex lane."""
+
+    async def ask(index: int, call: Call) -> Result[Any]:
+        if before is not None:
+            await before(index)
+        journey = Journey(asyncio.get_running_loop().time())
+        if lane is not None:
+            lane.take(call, journey)
+        return await client.result(call, index=index, journey=journey)
+
+    return ask
+
+
 def seen(
     settings: dict[str, Any],
     *,
@@ -43,6 +67,10 @@ def seen(
     facts: dict[str, Any] | None = None,
     every: float = 0.0,
     fail: bool = False,
+    asks: Callable[[Client], Asks] | None = None,
+    functions: bool = False,
+    prompt: Callable[[int], Call] = lambda number: Call(f"prompt {number}", max_tokens=100),
+    window: int | None = None,
     **options: Any,
 ) -> list[Finding]:
     """What is found about calls that all come at once, after some seconds; after the end if ``at`` is None.
@@ -54,23 +82,27 @@ def seen(
         facts: facts about the run.
         every: seconds between two calls, for an input that is slow.
         fail: whether calls may fail.
+        asks: makes what asks a call, when all begins; the client itself when None.
+        functions: whether that is a user's function.
+        prompt: makes a call.
+        window: how many are asked at once; the client's own when None.
         options: the client's.
     """
     kept, found = Kept(), list[Finding]()
     model = options.pop("model", "openai/m")
     made: dict[str, Any] = {"config": {}, "seed": 1, "deadline": 1e5}
-    made |= {"api_key": "k"} if model.startswith("openai/") else {"base_url": "http://sim:1/v1"}
+    made |= {"api_key": "k"} if "/" in model else {"base_url": "http://sim:1/v1"}
 
     async def source() -> AsyncIterator[Call]:
         for number in range(calls):
             if every:
                 await asyncio.sleep(every)
-            yield Call(f"prompt {number}", max_tokens=100)
+            yield prompt(number)
 
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
         transport = SimulatedTransport(ProviderModel(ProviderSettings(**settings)))
-        answered = 0
+        answered, flow = 0, Flow(functions=functions)
 
         def look(running: bool) -> None:
             told: dict[str, Any] = {
@@ -83,11 +115,12 @@ def seen(
 
         async with (
             Client(model, transport=transport, **made | options) as client,
-            recorded(client, kept),
+            recorded(client, kept, flow),
         ):
+            ask = asks(client) if asks is not None else asking(client)
             if at is not None:
                 loop.call_at(loop.time() + at, look, True)
-            async for result in client.as_completed(source()):
+            async for result in fan_out(source(), ask, lambda: window or client.window, flow):
                 answered += 1
                 if found:
                     return
@@ -202,7 +235,8 @@ def test_an_input_that_is_slow() -> None:
     """A user would pay for a faster provider, while the own input is what takes the time."""
     found = seen(FAST, every=0.2, limits=Limits(rpm=60_000))
     assert causes(found) == ["input"]
-    assert found[0].text.startswith("The input is read slower than calls are answered: none waits")
+    assert found[0].text.startswith("The input is read slower than calls are answered, since ")
+    assert ": none waits, and " in found[0].text
     library = seen(FAST, every=0.2, limits=Limits(rpm=60_000), facts={"command": None})
     assert library[0].text.startswith("The program hands calls over slower")
 
@@ -301,7 +335,8 @@ def test_an_earlier_process_troubles_do_not_count() -> None:
 
 def test_a_fast_run_is_bound_by_the_computer() -> None:
     """Whoever asks a server of their own as fast as Python can would be told to read the input faster."""
-    fast = [stretch(float(at), sent=5_000, answered=5_000, in_flight=60) for at in range(30)]
+    busy = {"sent": 5_000, "answered": 5_000, "in_flight": 60, "held": {"input": 1.0}}
+    fast = [stretch(float(at), **busy) for at in range(30)]
     found = findings(Course.of(fast), Facts(writer="p", left=1_000_000), 30.0)
     assert causes(found) == ["computer"]
     assert "--workers" in found[0].text
@@ -314,3 +349,148 @@ def test_what_was_noticed_comes_last(kind: Any) -> None:
     happened = Happening(at=1.0, kind=kind, target=None, what="open files")
     found = findings(Course.of(bound, [happened]), Facts(writer="p"), 30.0)
     assert causes(found) == ["requests", kind]
+
+
+# Waits elsewhere than in a target's queue
+
+
+def after(seconds: float) -> Before:
+    """What a function does by itself."""
+
+    async def work(_: int) -> None:
+        await asyncio.sleep(seconds)
+
+    return work
+
+
+def test_what_a_function_does_by_itself() -> None:
+    """A user would look at the provider, while the own code is what takes the time."""
+    options: dict[str, Any] = {"asks": lambda client: asking(client, after(5.0)), "window": 50}
+    found = seen(FAST, limits=Limits(rpm=60_000), functions=True, **options)
+    assert causes(found) == ["function"]
+    assert found[0].text.startswith("What the program's own function does beside its calls takes the time")
+    assert "are in flight on average" in found[0].text
+    assert "function" not in causes(seen(FAST, limits=Limits(rpm=60_000), at=2.0, calls=50, functions=True))
+
+
+def test_calls_that_wait_before_they_are_tried_again() -> None:
+    """A run whose calls mostly sleep would be said to wait for its provider."""
+    settings = {**FAST, "faults": Faults(server_error=0.8)}
+    found = seen(settings, limits=Limits(rpm=60_000), window=40, at=30.0, retries=20, fail=True)
+    assert causes(found) == ["backoff", "retries"]
+    assert found[0].text.startswith("Failed calls wait before they are tried again, since ")
+
+
+def test_calls_that_wait_for_the_prompt_cache() -> None:
+    """Somebody in a hurry would not learn that the option which saves money is what takes the time."""
+    rules = [" ".join(f"g{group}w{word}" for word in range(1_500)) for group in range(20)]
+
+    def prompt(number: int) -> Call:
+        return Call(f"row {number}", system=rules[number // 10], max_tokens=20)
+
+    settings = {"latency": 6.0, "first_token": 5.5, "prompt_cache": "breakpoints"}
+    given: dict[str, Any] = {"limits": Limits(rpm=60_000), "prompt_cache": "auto", "model": "anthropic/claude-opus-4"}
+    found = seen(settings, calls=200, prompt=prompt, at=4.5, **given)
+    assert causes(found) == ["prompt_cache"]
+    assert found[0].text.startswith("Calls that begin alike wait for the first of them to fill the provider's prompt")
+    assert found[0].text.endswith("without --prompt-cache they go at once, at the full price.")
+    later = seen(settings, calls=200, prompt=prompt, window=40, at=25.0, **given)
+    assert causes(later) == ["provider", "prompt_cache"]  # most calls are on the wire, the others wait
+
+
+def test_the_flex_service_has_no_room() -> None:
+    """A run that stands still all day would not say what costs how much less patience."""
+
+    def asks(client: Client) -> Asks:
+        return asking(client, lane=FlexLane(client.engine))
+
+    found = seen({**FAST, "no_room": (10.0, 1_000.0)}, asks=asks, limits=Limits(rpm=6_000, burst=1.0), at=200.0)
+    assert "room" in causes(found)
+    text = next(each.text for each in found if each.cause == "room")
+    assert text.startswith("The provider's flex service has no room, since ")
+    assert text.endswith("--lane live is faster, and costs more.")
+    assert found[0].cause in ("room", "down")
+
+
+def test_a_pause_by_a_person() -> None:
+    """Whoever finds the run a day later would look for a fault."""
+
+    def asks(client: Client) -> Asks:
+        asyncio.get_running_loop().call_later(20.0, client.pause)
+        asyncio.get_running_loop().call_later(90.0, client.resume)
+        return asking(client)
+
+    found = seen(FAST, asks=asks, limits=Limits(rpm=600, burst=1.0), at=80.0)
+    assert causes(found) == ["paused"]
+    assert found[0].text.startswith("It is paused by you, since ")
+    assert found[0].text.endswith("flatout ctl FILE resume goes on.")
+
+
+@pytest.mark.parametrize(("every", "larger"), [(0.02, "input"), (0.0, "requests")])
+def test_of_two_causes_the_larger_one_is_named_first(every: float, larger: str) -> None:
+    """A user would mend what hardly matters."""
+    kept = {"requests": 0.7, "input": 0.3} if larger == "requests" else {"requests": 0.3, "input": 0.7}
+    both = [stretch(float(at), sent=10, held=kept, allows={"rpm": 600.0}) for at in range(30)]
+    found = findings(Course.of(both), Facts(writer="p", command="flatout run"), 30.0)
+    assert causes(found) == [larger, "input" if larger == "requests" else "requests"]
+
+
+def test_two_causes_at_once() -> None:
+    """Of two things that slow a run, only one would be seen."""
+    options: dict[str, Any] = {"asks": lambda client: asking(client, after(4.0)), "window": 40, "retries": 20}
+    settings = {**FAST, "faults": Faults(server_error=0.6)}
+    found = seen(settings, limits=Limits(rpm=60_000), functions=True, at=60.0, fail=True, **options)
+    assert causes(found)[:2] == ["function", "backoff"]
+
+
+def test_a_dead_target_is_not_bound_by_its_limits() -> None:
+    """With a route, a user would raise the limit of a target that never answered."""
+    down = Happening(at=1.0, kind="down", target="groq/m", what="503")
+    alive = [stretch(float(at), sent=10, answered=10, held={"requests": 1.0}, allows={"rpm": 600.0}) for at in range(9)]
+    gone = {"target": "groq/m", "answered": 0, "failed": 1, "held": {"requests": 1.0}, "allows": {"rpm": 60.0}}
+    dead = [stretch(float(at), **gone) for at in range(9)]
+    for now, facts in ((9.0, Facts(writer="p")), (9.0, Facts(state="finished"))):
+        found = findings(Course.of([*alive, *dead], [down]), facts, now)
+        assert [(each.target, each.cause) for each in found if each.cause != "retries"] == [
+            ("openai/m", "requests"),
+            ("groq/m", "down"),
+        ]
+    assert "groq/m was down from " in "".join(each.text for each in found)
+
+
+def test_what_rows_without_an_answer_lacked() -> None:
+    """The rows that failed would not say what to change for the next run."""
+    errors = [FailedClass("DeadlineExceeded", 20, 1, None, ""), FailedClass("BudgetExceeded", 30, 2, None, "")]
+    facts = Facts(state="finished", command="flatout run", finished=100, errors=errors)
+    assert sentences(Course(), facts, 0.0) == [
+        "The deadline of 20 rows passed before an answer came; a longer --deadline gives them more time.",
+        "The budget had no room for 30 rows; a higher --budget lets them go.",
+    ]
+    assert sentences(Course(), Facts(state="finished", finished=10_000, errors=errors), 0.0) == []
+
+
+def test_workers_for_a_few_rows() -> None:
+    """Eight processes for a hundred rows would be taken for the fastest way."""
+    course = Course.of([stretch(0.0, answered=100), stretch(1.0, answered=100)])
+    few = Facts(state="finished", command="flatout run a.csv --workers 8", total=200)
+    assert sentences(course, few, 9.0)[-1].startswith("8 workers shared 200 rows")
+    many = Facts(state="finished", command="flatout run a.csv --workers 8", total=200_000)
+    assert "workers" not in causes(findings(course, many, 9.0))
+    odd = Facts(state="finished", command="flatout run --workers", total=200)
+    assert "workers" not in causes(findings(course, odd, 9.0))
+
+
+def test_of_a_few_answers_nothing_is_said_that_they_do_not_show() -> None:
+    """Two answers would have a slowest 5 %: "half took 0.2 s, 5 % more than 0.2 s"."""
+    two = [stretch(0.0, answered=2, latency_p50=0.2, latency_p95=0.2)]
+    assert findings(Course.of(two), Facts(state="finished", finished=2), 9.0) == []
+    slow = [stretch(0.0, answered=2, latency_p50=20.0, latency_p95=30.0)]
+    assert sentences(Course.of(slow), Facts(state="finished"), 9.0) == [
+        "The provider was slow: its 2 answers took up to 30 s."
+    ]
+    even = [stretch(0.0, answered=100, latency_p50=0.2, latency_p95=0.2)]
+    assert sentences(Course.of(even), Facts(state="finished"), 9.0) == [
+        "Nothing held the calls back: answers took 0.2 s."
+    ]
+    last = [stretch(0.0, answered=2, in_flight=2, latency_p50=0.2, latency_p95=0.2)]
+    assert sentences(Course.of(last), Facts(writer="p", left=2), 1.0) == ["The last 2 rows are in flight."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flatout.look.course import Course
-from flatout.store.course import Happening, Stretch
+from flatout.store.course import CAUSES, Happening, Stretch
 
 from .clock import Clock
 from .model import Band, Mark, Numbers, Plot, Series
@@ -74,7 +74,7 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
         ),
         Plot(
             name="held",
-            title="What held the queue",
+            title="What held calls up",
             unit="% of the time",
             x=clock.x,
             series=_held(whole, clock),
@@ -139,10 +139,8 @@ def _held(whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
 
 
 def cause_in_words(cause: str) -> str:
-    """A cause of waiting, in words; see `flatout.events.WAITS`. A run file may hold any other word."""
-    from flatout.events import WAITS
-
-    return WAITS.get(cause, cause)
+    """What held calls up, in words. A run file may hold any other word."""
+    return CAUSES.get(cause, cause)
 
 
 def _rate(stretches: Sequence[Stretch], clock: Clock, figure: Figure) -> Numbers:

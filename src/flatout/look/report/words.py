@@ -13,7 +13,7 @@ from .tally import Tally
 
 _EXAMPLE = 400  # characters of an error's example
 _MOST = 8
-_NO_COURSE = "An earlier flatout wrote this file, without the run's course: it is not known what held the queue."
+_NO_COURSE = "An earlier flatout wrote this file, without the run's course: it is not known what held calls up."
 
 
 def headline(facts: Facts, seconds: float) -> str:

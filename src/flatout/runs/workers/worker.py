@@ -22,7 +22,7 @@ from flatout.client import Client
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.records import item_of
-from flatout.edge.fan_out import fan_out
+from flatout.edge.fan_out import Flow, fan_out
 from flatout.errors import ConfigError, FlatoutError, StoreError
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
@@ -113,8 +113,9 @@ class Worker:
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
             asking = partial(self._ask, client, tally, from_data(outset.output), _flex_lane(client, outset))
-            rows = fan_out(self._rows(), asking, lambda: self._window)
-            async with recorded(client, self._file), aclosing(rows) as outcomes:
+            flow = Flow()
+            rows = fan_out(self._rows(), asking, lambda: self._window, flow)
+            async with recorded(client, self._file, flow), aclosing(rows) as outcomes:
                 async for _ in outcomes:
                     pass
             tally.refresh()
