@@ -49,7 +49,7 @@ class Template:
 
     Args:
         text: Jinja2.
-        option: the user's name for it; messages begin with it.
+        option: the user's name for it; messages begin with it. One that begins with ``--`` is the command's.
         nulls: what to do with an inserted null instead of refusing it.
 
     Raises:
@@ -67,6 +67,7 @@ class Template:
         "constant",
         "option",
         "plain",
+        "reads",
         "text",
         "wordy",
     )
@@ -79,7 +80,8 @@ class Template:
         environment = _environment()
         try:
             tree = environment.parse(text)
-            used = meta.find_undeclared_variables(tree) - environment.globals.keys()
+            named = meta.find_undeclared_variables(tree)
+            used = named - environment.globals.keys()
             others = list(meta.find_referenced_templates(tree))
             self._compiled: jinja2.Template = environment.compiled(environment.parse(text))
         except TemplateSyntaxError as error:
@@ -97,6 +99,8 @@ class Template:
             if node.name in _GUARDS and isinstance(node.node, nodes.Name)
         }
         self._columns = frozenset(used - self._optional - {"row"})
+        self.reads = None if self._uses_row else frozenset(named)
+        """All columns that it may look at; None if that may be any."""
         pieces = [_piece(part) for node in tree.body for part in getattr(node, "nodes", [node])]
         self._pieces = [piece for piece in pieces if piece is not None]
         self.plain = len(pieces) == len(self._pieces) and {name for _, name in self._pieces if name} == self._columns
@@ -172,7 +176,18 @@ class Template:
     def _about_null(self, columns: Mapping[str, Any]) -> str:
         names = sorted(name for name in self._columns | self._optional if name in columns and is_null(columns[name]))
         what = f"the column {names[0]} is null" if names else f"{self.option} puts in a value that is null"
-        return f"{what}; --nulls empty puts nothing in its place, --nulls None the word None"
+        empty, word = (_written(self.option, "nulls", value) for value in ("empty", "None"))
+        return f"{what}; {empty} puts nothing in its place, {word} the word None"
+
+
+def _is_commands(option: str) -> bool:
+    """Whether an option is the command's, or else a keyword argument."""
+    return option.startswith("--")
+
+
+def _written(beside: str, name: str, value: str) -> str:
+    """Another option with its value, as it is written beside this one."""
+    return f"--{name} {value}" if _is_commands(beside) else f"{name}={value!r}"
 
 
 compiled = lru_cache(maxsize=64)(Template)
@@ -197,9 +212,10 @@ def check_varies(template: Template) -> None:
     if found is not None:
         name = found[1] or found[2] or found[3]
         meant = f"{found[0]} is written {{{{ {name} }}}}"
+    way_out = "add --same-prompt" if _is_commands(template.option) else "give a function of a row"
     raise ConfigError(
         f"{template.option} asks the same of every row, because it has no placeholder; {meant}; "
-        "if you mean that, add --same-prompt"
+        f"if you mean that, {way_out}"
     )
 
 
