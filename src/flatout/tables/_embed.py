@@ -1,0 +1,221 @@
+"""Vectors of a column's texts: a column of lists, all of one length."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from flatout.client import Client
+from flatout.errors import ConfigError
+
+from ._arrow import arrow, rows, sliced
+from ._columns import Cell, Columns, Extra, error_text, joined
+from ._flow import Part, Parts
+from ._inputs import blocking, peeked
+from ._question import check_column
+from ._station import Begin, Station
+from ._types import Kind
+from ._whole import Whole
+
+AHEAD = 16_384
+"""Rows that are read before the first of them is handed on. One request has up to a thousand."""
+
+INTO = "embedding"
+
+_NULL = error_text(ConfigError("the text is null"))
+
+
+class Vectors(Columns):
+    """The columns that embeddings add.
+
+    Args:
+        width: the length of the vectors; None if there are none, so that the column is of lists of any length.
+        into: the name of their column.
+        extras: the columns beside it.
+        replace: whether columns that the table has may be replaced.
+    """
+
+    def __init__(self, width: int | None, into: str, extras: Sequence[Extra], replace: bool) -> None:
+        super().__init__(Kind(arrow().list_(arrow().float32(), -1 if width is None else width)), into, extras, replace)
+        self._width = width
+
+    def _values(self, cells: Sequence[Cell]) -> tuple[Any, dict[int, str]]:
+        pa, width = arrow(), self._width
+        if width is None:
+            return pa.nulls(len(cells), self._kind.type), {}
+        misfits = {
+            row: error_text(ConfigError(f"a vector of {len(cell.value)} numbers, where the others have {width}"))
+            for row, cell in enumerate(cells)
+            if cell.value is not None and len(cell.value) != width
+        }
+        fits = [cell.value is not None and row not in misfits for row, cell in enumerate(cells)]
+        flat, none = array("f"), array("f", bytes(4 * width))
+        for cell, fit in zip(cells, fits, strict=True):
+            flat.extend(cell.value if fit else none)
+        numbers = pa.Array.from_buffers(pa.float32(), len(flat), [None, pa.py_buffer(flat)])
+        lacks = pa.array([not fit for fit in fits], pa.bool_())
+        return pa.FixedSizeListArray.from_arrays(numbers, type=self._kind.type, mask=lacks), misfits
+
+
+class _Embedder:
+    """Embeds the texts of one batch: a function for `Client.map`, which knows it by its job."""
+
+    def __init__(self, model: str | None, dimensions: int | None) -> None:
+        self._model = model
+        self._dimensions = dimensions
+
+    def job(self) -> dict[str, Any]:
+        return {"dimensions": self._dimensions}
+
+    async def __call__(self, texts: list[str | None], client: Client) -> list[tuple[Any, str | None, float | None]]:
+        asked = [text for text in texts if text is not None]
+        results = iter(await client.embed(asked, model=self._model, dimensions=self._dimensions) if asked else ())
+        return [(None, _NULL, 0.0) if text is None else _outcome(next(results)) for text in texts]
+
+
+def _outcome(result: Any) -> tuple[Any, str | None, float | None]:
+    return result.output, None if result.error is None else error_text(result.error), result.cost
+
+
+async def embedded(
+    client: Client,
+    batches: Iterator[Any],
+    *,
+    column: str,
+    dimensions: int | None,
+    store: str | os.PathLike[str] | None,
+    ahead: int = AHEAD,
+) -> AsyncGenerator[Part[Cell], None]:
+    """The batches with the vector of each row's text, in order.
+
+    Args:
+        client: asks for the vectors.
+        batches: record batches of pyarrow's.
+        column: the texts' column.
+        dimensions: the length of the vectors, for models that can shorten them.
+        store: a run file, which keeps the vectors of each finished batch.
+        ahead: see `Parts`.
+    """
+    parts: Parts[Cell] = Parts(batches, ahead)
+    asked: dict[int, Part[Cell]] = {}
+
+    async def texts() -> AsyncIterator[list[Any]]:
+        number = 0
+        async for _, part in parts.read():
+            asked[number] = part
+            number += 1
+            found = (row if isinstance(row, Exception) else row[column] for row in rows(part.batch.select([column])))
+            yield [each if each is None or isinstance(each, str) else str(each) for each in found]
+
+    function: Any = _Embedder(None, dimensions)
+    async with aclosing(client.map(function, texts(), store=store)) as results:
+        async for result in results:
+            part = asked.pop(result.index)
+            failed = None if result.error is None else error_text(result.error)
+            found: Any = result.output if failed is None else [(None, failed, None)] * len(part.cells)
+            for row, (vector, error, cost) in enumerate(found):
+                part.cells[row] = Cell(value=vector, error=error, cost=cost)
+            part.left = 0
+            for whole in parts.finished():
+                yield whole
+    for whole in parts.finished():
+        yield whole
+
+
+class Embedding:
+    """The vectors of one column, for any kind of table.
+
+    Args:
+        make: makes the client.
+        column: the texts' column.
+        dimensions: the length of the vectors, for models that can shorten them.
+        adds: the arguments of `Vectors` but the first.
+        store: a run file.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Client],
+        column: str,
+        *,
+        dimensions: int | None,
+        adds: tuple[str, Sequence[Extra], bool],
+        store: str | os.PathLike[str] | None,
+    ) -> None:
+        self.station = Station(make)
+        self._column = column
+        self._dimensions = dimensions
+        self._adds = adds
+        self._store = store
+
+    def check(self, names: Sequence[str]) -> None:
+        """Check that a table has the column, and none that would be added.
+
+        Raises:
+            ConfigError: it is not so.
+        """
+        check_column(self._column, names)
+        Vectors(None, *self._adds).added(names)
+
+    def begin(self, batches: Iterator[Any]) -> Begin[Part[Cell]]:
+        """Begins to embed some batches."""
+        ask = partial(embedded, column=self._column, dimensions=self._dimensions, store=self._store)
+        return lambda client: ask(client, batches)
+
+    def whole(self, table: Whole) -> Any:
+        """A table in memory with the columns of vectors."""
+        self.check(table.names)
+        parts = self.station.each(self.begin(sliced(table.batches([self._column]))))
+        made = [columns for _, columns in self._columns(parts, table.names)]
+        added = made[0].schema if made else Vectors(self._dimensions, *self._adds).added(table.names)
+        return table.attach(arrow().Table.from_batches(made, added))
+
+    def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Record batches with the columns of vectors."""
+        first, every = peeked(blocking(batches))
+        if first is None:
+            return
+        self.check(first.schema.names)
+        for part, columns in self._columns(self.station.each(self.begin(every)), first.schema.names):
+            yield joined(part.batch, columns)
+
+    def schema(self, given: Any) -> Any:
+        """The schema of what `stream` yields.
+
+        Raises:
+            ConfigError: the length of the vectors is not known.
+        """
+        if self._dimensions is None:
+            raise ConfigError(
+                "the columns of a lazy frame are fixed in advance: give the vectors' length, dimensions=…"
+            )
+        self.check(given.names)
+        return Vectors(self._dimensions, *self._adds).schema(given)
+
+    def _columns(self, parts: Iterable[Part[Cell]], names: Sequence[str]) -> Iterator[tuple[Part[Cell], Any]]:
+        """Each part and its columns. Unless the length is given, the first vector tells it."""
+        waiting: list[Part[Cell]] = []
+        width = self._dimensions
+        for part in parts:
+            waiting.append(part)
+            width = width or _width(part)
+            if width is not None:
+                yield from self._made(waiting, width, names)
+                waiting = []
+        yield from self._made(waiting, width, names)
+
+    def _made(
+        self, parts: Iterable[Part[Cell]], width: int | None, names: Sequence[str]
+    ) -> Iterator[tuple[Part[Cell], Any]]:
+        columns = Vectors(width, *self._adds)
+        added = columns.added(names)
+        return ((part, columns.batch(part.whole(), added)) for part in parts)
+
+
+def _width(part: Part[Cell]) -> int | None:
+    """The length of the first vector of a part; None if it has none."""
+    return next((len(cell.value) for cell in part.whole() if cell.value is not None), None)

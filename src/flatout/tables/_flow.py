@@ -1,0 +1,161 @@
+"""Answers record batches in order, while the window stays full across them.
+
+A batch is handed on when its last row has an answer. Meanwhile the rows of the batches behind it are asked: calls come
+from one input, whatever batch they belong to. So a slow row at a batch's end keeps nobody waiting but the reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
+
+from flatout.client import Client
+from flatout.values import CallLike, Result
+
+from ._arrow import rows
+from ._columns import Cell, cell_of
+from ._question import Question
+
+AHEAD = 2_048
+"""Rows that are read before the first of them is handed on."""
+
+CellT = TypeVar("CellT")
+_END: Any = object()
+
+
+class Part(Generic[CellT]):
+    """A batch on its way.
+
+    Attributes:
+        batch: the batch.
+        cells: what became of its rows; None for those in progress.
+        left: how many of them are in progress.
+    """
+
+    def __init__(self, batch: Any, rows: int, first: int = 0) -> None:
+        self.batch = batch
+        self.cells: list[CellT | None] = [None] * rows
+        self.left = rows
+        self._first = first
+
+    def put(self, index: int, cell: CellT) -> None:
+        """Note what became of the row with this index in the whole input."""
+        self.cells[index - self._first] = cell
+        self.left -= 1
+
+    def whole(self) -> list[CellT]:
+        """The cells of a part without rows in progress."""
+        return [cell for cell in self.cells if cell is not None]
+
+
+class Parts(Generic[CellT]):
+    """The batches that have been read and not handed on.
+
+    Args:
+        batches: the input; its ``next`` may block, so a thread calls it.
+        ahead: the rows up to which a further batch is read; None for all.
+    """
+
+    def __init__(self, batches: Iterator[Any], ahead: int | None = AHEAD) -> None:
+        self._batches = batches
+        self._ahead = ahead
+        self._open: deque[Part[CellT]] = deque()
+        self._rows = 0
+        self._read = 0
+        self._room = asyncio.Event()
+
+    async def read(self) -> AsyncIterator[tuple[int, Part[CellT]]]:
+        """The batches, each with the index of its first row, as there is room for them."""
+        while True:
+            while self._ahead is not None and self._rows >= self._ahead:
+                self._room.clear()
+                await self._room.wait()
+            batch = await asyncio.to_thread(next, self._batches, _END)
+            if batch is _END:
+                return
+            first, self._read = self._read, self._read + batch.num_rows
+            part: Part[CellT] = Part(batch, batch.num_rows, first)
+            self._rows += batch.num_rows
+            self._open.append(part)
+            yield first, part
+
+    def finished(self) -> Iterator[Part[CellT]]:
+        """The first batches, as far as they are whole."""
+        while self._open and not self._open[0].left:
+            part = self._open.popleft()
+            self._rows -= len(part.cells)
+            self._room.set()
+            yield part
+
+
+class _Asked:
+    """The calls of all rows, and which part and which error each of them has."""
+
+    def __init__(self, parts: Parts[Cell], question: Question, total: int | None) -> None:
+        self._parts = parts
+        self._question = question
+        self._of: dict[int, Part[Cell]] = {}
+        self._unasked: dict[int, Exception] = {}
+        self.total = total
+
+    async def __aiter__(self) -> AsyncIterator[CallLike]:
+        async for first, part in self._parts.read():
+            read = part.batch.select(self._question.reads(part.batch.schema.names))
+            for index, row in enumerate(rows(read), first):
+                self._of[index] = part
+                yield self._call(index, row)
+
+    def put(self, result: Result[Any]) -> None:
+        """Note a result."""
+        index = result.index
+        self._of.pop(index).put(index, cell_of(result, self._unasked.pop(index, None)))
+
+    def _call(self, index: int, row: Any) -> CallLike:
+        """The call of a row; one that fails by itself, at its own place, if the row makes none."""
+        try:
+            if isinstance(row, Exception):
+                raise row
+            return self._question.call(index, row)
+        except Exception as error:  # a user's function may raise anything
+            self._unasked[index] = error
+            return {}
+
+
+class _Counted(_Asked):
+    """Calls whose number is known, for the display of their progress."""
+
+    def __len__(self) -> int:
+        return self.total or 0
+
+
+async def answered(
+    client: Client,
+    batches: Iterator[Any],
+    question: Question,
+    *,
+    ahead: int | None = AHEAD,
+    total: int | None = None,
+    **options: Any,
+) -> AsyncGenerator[Part[Cell], None]:
+    """The batches with what became of each row, in order.
+
+    Args:
+        client: asks the calls.
+        batches: record batches of pyarrow's.
+        question: makes a call of each row.
+        ahead: see `Parts`.
+        total: the number of rows, if it is known.
+        **options: those of `Client.as_completed`.
+    """
+    parts: Parts[Cell] = Parts(batches, ahead)
+    asked = (_Asked if total is None else _Counted)(parts, question, total)
+    async with aclosing(client.as_completed(asked, **options)) as results:
+        async for result in results:
+            asked.put(result)
+            for part in parts.finished():
+                yield part
+    for part in parts.finished():  # those without rows, at the end
+        yield part

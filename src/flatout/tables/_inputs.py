@@ -1,0 +1,35 @@
+"""Where record batches come from: an iterator whose ``next`` may block, made of what the user gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from ._arrow import record_batch
+
+_END: Any = object()
+
+
+def blocking(batches: Iterable[Any] | AsyncIterable[Any]) -> Iterator[Any]:
+    """Record batches of pyarrow's, one after another. Async ones come from the running loop, so a thread must ask."""
+    if not isinstance(batches, AsyncIterable):
+        return map(record_batch, iter(batches))
+    return map(record_batch, _of_loop(batches, asyncio.get_running_loop()))
+
+
+def _of_loop(batches: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+    iterator = aiter(batches)
+
+    async def following() -> Any:
+        return await anext(iterator, _END)
+
+    while (batch := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not _END:
+        yield batch
+
+
+def peeked(batches: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+    """The first batch (None if there is none), and all of them."""
+    first = next(batches, None)
+    return first, iter(()) if first is None else chain([first], batches)

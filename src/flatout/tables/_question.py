@@ -1,0 +1,124 @@
+"""What is asked of each row: a template with the row's columns in it, or what a function makes of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from flatout.errors import ConfigError
+from flatout.runs.input.rows import InputSource, Row
+from flatout.runs.prompts.template import (
+    Nulls,
+    Template,
+    check_is_no_file,
+    check_varies,
+    compiled,
+    listed,
+    missing_column,
+)
+from flatout.values import CallLike
+
+Prompt = str | Callable[[Mapping[str, Any]], CallLike]
+"""A template such as ``"Spam or ham? {{ text }}"``, or a function of a row, which returns a prompt or a Call."""
+
+_SOURCE = InputSource("the table", "parquet")
+
+
+class Question:
+    """Makes the call of a row.
+
+    Args:
+        prompt: a template or a function.
+        system: the system prompt, which may have columns in it too.
+        nulls: what a template does with a null.
+
+    Raises:
+        ConfigError: a template does not compile, or asks the same of every row.
+    """
+
+    def __init__(self, prompt: Prompt, system: str | None = None, nulls: Nulls = "error") -> None:
+        if not isinstance(prompt, str) and not callable(prompt):
+            raise ConfigError(f"prompt is a template or a function of a row, not a {type(prompt).__name__}")
+        self._function = None if isinstance(prompt, str) else prompt
+        self._prompt = compiled(prompt, "prompt", nulls) if isinstance(prompt, str) else None
+        system_template = None if system is None else compiled(system, "system", nulls)
+        self._system = None if system_template is None or system_template.constant else system_template
+        self.common = {} if system is None or self._system is not None else {"system": system}
+        """The parameters of all calls."""
+        for template in self._templates():
+            check_is_no_file(template)
+        if self._prompt is not None and all(template.constant for template in self._templates()):
+            check_varies(self._prompt)
+
+    def check(self, columns: Collection[str]) -> None:
+        """Check that a table has the columns that are named.
+
+        Raises:
+            ConfigError: it lacks one; the message names the nearest.
+        """
+        for template in self._templates():
+            if (missing := template.missing(columns)) is not None:
+                raise ConfigError(
+                    missing_column(template.option, missing, columns, "the table") + nearest(missing, columns)
+                )
+
+    def reads(self, columns: Collection[str]) -> list[str]:
+        """Those of a table's columns that it may look at."""
+        known = [template.reads for template in self._templates()]
+        if self._function is not None or None in known:
+            return list(columns)
+        found = [name for name in columns if any(name in reads for reads in known if reads is not None)]
+        return found or list(columns)[:1]  # a table without columns would have no rows
+
+    def call(self, index: int, columns: Mapping[str, Any]) -> CallLike:
+        """The call of a row.
+
+        Args:
+            index: the row's place, from 0.
+            columns: its values.
+
+        Raises:
+            ConfigError: a template cannot be filled in, or the prompt is empty.
+            Exception: whatever the function raises.
+        """
+        if self._prompt is None:
+            asked = self._function(columns) if self._function is not None else ""
+            return (
+                asked
+                if self._system is None
+                else {"prompt": asked, "system": self._filled(self._system, index, columns)}
+            )
+        prompt = self._filled(self._prompt, index, columns)
+        if not prompt.strip():
+            raise ConfigError("the prompt is empty")
+        if self._system is None:
+            return prompt
+        return {"prompt": prompt, "system": self._filled(self._system, index, columns)}
+
+    def _templates(self) -> list[Template]:
+        return [each for each in (self._prompt, self._system) if each is not None]
+
+    @staticmethod
+    def _filled(template: Template, index: int, columns: Mapping[str, Any]) -> str:
+        row = Row(index, index + 1, dict(columns), _SOURCE)
+        try:
+            return template.render(row)
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix(f"{row.at}: ")) from None
+
+
+def nearest(name: str, columns: Collection[str]) -> str:
+    """The end of a message that a column is missing: the one that was probably meant."""
+    close = get_close_matches(name, list(columns), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def check_column(name: str, columns: Collection[str]) -> None:
+    """Check that a table has a column.
+
+    Raises:
+        ConfigError: it has none of that name; the message names the nearest.
+    """
+    if name not in columns:
+        raise ConfigError(f"the table has no column {name}; it has: {listed(columns)}{nearest(name, columns)}")

@@ -1,0 +1,222 @@
+"""The tables that are in memory as a whole: their rows as record batches, and the answers beside their own columns.
+
+A table's own columns are never converted and put back, where its library can add columns: only those that the prompt
+names are read. So an index, a category, a nanosecond or a Python object stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+from flatout.errors import ConfigError
+
+from ._arrow import SLICE, arrow, one_batch
+
+_ARROW_LACKS = ("BIT", "HUGEINT", "VARINT", "BIGNUM", "UUID", "TIME WITH TIME ZONE")
+"""Types of DuckDB's that Arrow has no equal of; they travel as text."""
+
+
+class Whole(Protocol):
+    """A table in memory."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its columns."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        ...
+
+    @property
+    def schema(self) -> Any:
+        """Its schema, of pyarrow."""
+        ...
+
+    def batches(self, names: Sequence[str]) -> Iterator[Any]:
+        """Some of its columns, as record batches."""
+        ...
+
+    def attach(self, added: Any) -> Any:
+        """A table of the same kind, with the columns of an Arrow table beside its own or in their places."""
+        ...
+
+
+def whole_of(table: Any) -> Whole:
+    """A table of any kind.
+
+    Raises:
+        ConfigError: it is no table, or cannot be read as a whole.
+    """
+    pa = arrow()
+    if isinstance(table, pa.RecordBatch):
+        return _Batch(table)
+    if isinstance(table, pa.Table):
+        return _Arrow(table)
+    for name, kind in _KINDS.items():
+        if is_a(table, name):
+            return kind(table)
+    if hasattr(table, "__arrow_c_stream__"):
+        return _Foreign(table)
+    raise ConfigError(
+        f"a {type(table).__name__} is not a table that flatout knows: give an Arrow table, a frame of pandas or "
+        "Polars, a relation of DuckDB, a Dataset, or an iterator of record batches"
+    )
+
+
+def is_a(value: Any, name: str) -> bool:
+    """Whether a value is of a class of another library, which need not be there: ``"polars.LazyFrame"``."""
+    library, _, kind = name.partition(".")
+    return any(
+        each.__name__ == kind and each.__module__.lstrip("_").split(".")[0] == library for each in type(value).__mro__
+    )
+
+
+class _Arrow:
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.names: list[str] = table.schema.names
+        self.rows: int = table.num_rows
+        self.schema = table.schema
+
+    def batches(self, names: Sequence[str]) -> Iterator[Any]:
+        yield from self._table.select(list(names)).to_batches(max_chunksize=SLICE)
+
+    def attach(self, added: Any) -> Any:
+        table = self._table
+        for field, column in zip(added.schema, added.columns, strict=True):
+            place = table.schema.get_field_index(field.name)
+            table = table.append_column(field, column) if place < 0 else table.set_column(place, field, column)
+        return table
+
+
+class _Batch(_Arrow):
+    def __init__(self, batch: Any) -> None:
+        super().__init__(arrow().Table.from_batches([batch]))
+
+    def attach(self, added: Any) -> Any:
+        return one_batch(super().attach(added))
+
+
+class _Foreign(_Arrow):
+    """A table of a library that is not known here; one that makes its tables of Arrow's gets one of its own back."""
+
+    def __init__(self, table: Any) -> None:
+        super().__init__(arrow().table(table))
+        self._back = getattr(type(table), "from_arrow", lambda made: made)
+
+    def attach(self, added: Any) -> Any:
+        return self._back(super().attach(added))
+
+
+class _Pandas:
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.names = [str(name) for name in frame.columns]
+        self.rows = len(frame)
+
+    @property
+    def schema(self) -> Any:
+        return arrow().Schema.from_pandas(self._frame, preserve_index=False)
+
+    def batches(self, names: Sequence[str]) -> Iterator[Any]:
+        pa = arrow()
+        frame = self._frame.iloc[:, [self.names.index(name) for name in names]]
+        for start in range(0, self.rows, SLICE):
+            try:
+                yield from pa.Table.from_pandas(frame.iloc[start : start + SLICE], preserve_index=False).to_batches()
+            except (pa.ArrowException, ValueError, TypeError) as error:
+                raise ConfigError(f"rows {start + 1:,} and following cannot be read as Arrow: {error}") from None
+
+    def attach(self, added: Any) -> Any:
+        pa, pandas = arrow(), library("pandas")
+        nullable = {pa.int64(): pandas.Int64Dtype(), pa.bool_(): pandas.BooleanDtype()}
+        columns = added.to_pandas(types_mapper=nullable.get)
+        frame = self._frame.copy(deep=False)
+        for name in columns.columns:
+            frame[name] = columns[name].array
+        return frame
+
+
+class _Polars:
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.names: list[str] = frame.columns
+        self.rows: int = frame.height
+
+    @property
+    def schema(self) -> Any:
+        return arrow().table(self._frame.head(0)).schema
+
+    def batches(self, names: Sequence[str]) -> Iterator[Any]:
+        yield from arrow().RecordBatchReader.from_stream(self._frame.select(names))
+
+    def attach(self, added: Any) -> Any:
+        return self._frame.with_columns(library("polars").DataFrame(added).get_columns())
+
+
+class _DuckDB(_Arrow):
+    """A relation. It is computed once: a second time, its rows might come in another order."""
+
+    def __init__(self, relation: Any) -> None:
+        self._relation = relation
+        self._types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        as_text = {name for name, kind in self._types.items() if any(each in kind for each in _ARROW_LACKS)}
+        taken = (
+            f"{_quoted(name)}::VARCHAR AS {_quoted(name)}" if name in as_text else _quoted(name) for name in self._types
+        )
+        super().__init__(arrow().table(relation.project(", ".join(taken)) if as_text else relation))
+
+    def attach(self, added: Any) -> Any:
+        answered = super().attach(added)  # DuckDB finds it by its name
+        made = self._relation.query("flatout_answered", "SELECT * FROM answered")
+        own = {name: kind for name, kind in self._types.items() if name not in added.schema.names}
+        typed = (
+            f"{_quoted(name)}::{own[name]} AS {_quoted(name)}"
+            if name in own and own[name] != str(kind)
+            else _quoted(name)
+            for name, kind in zip(made.columns, made.types, strict=True)
+        )
+        del answered
+        return made.project(", ".join(typed))
+
+
+class _Dataset:
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self.names: list[str] = dataset.column_names
+        self.rows: int = dataset.num_rows
+
+    @property
+    def schema(self) -> Any:
+        return self._dataset.features.arrow_schema
+
+    def batches(self, names: Sequence[str]) -> Iterator[Any]:
+        for table in self._dataset.select_columns(list(names)).with_format("arrow").iter(batch_size=SLICE):
+            yield from table.to_batches()
+
+    def attach(self, added: Any) -> Any:
+        datasets = library("datasets")
+        own = self._dataset.remove_columns([name for name in self.names if name in added.schema.names])
+        made = datasets.concatenate_datasets([own, datasets.Dataset(datasets.table.InMemoryTable(added))], axis=1)
+        return made.with_format(self._dataset.format["type"], **self._dataset.format["format_kwargs"])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def library(name: str) -> Any:
+    """A library whose table we were given, so it is loaded already."""
+    return import_module(name)
+
+
+_KINDS: dict[str, Callable[[Any], Whole]] = {
+    "pandas.DataFrame": _Pandas,
+    "polars.DataFrame": _Polars,
+    "duckdb.DuckDBPyRelation": _DuckDB,
+    "datasets.Dataset": _Dataset,
+}

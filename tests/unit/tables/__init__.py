@@ -1,0 +1,1 @@
+"""Tables in, the same tables with answers out."""
