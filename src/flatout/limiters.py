@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from .config.folders import cache_folder
@@ -16,11 +17,11 @@ from .layers.limit import Limit
 from .policies.failures.health import TargetHealth
 from .policies.pacing.ahead import MINUTE
 from .policies.pacing.pacer import Pacer
-from .policies.pacing.tokens import Estimator
+from .policies.pacing.tokens import Estimator, Need
 from .store.memory import Learnt, Memory
 from .store.shared import SharedLimits
 from .tasks.closing import close_all
-from .values import Limits, Target
+from .values import Call, Limits, Target
 
 Key = tuple[str, str]
 """What limits belong to; see `Target.limited`."""
@@ -36,6 +37,16 @@ class Speed(NamedTuple):
 
     per_second: float | None
     source: str
+
+
+_rate = itemgetter(0)
+
+_TOKENS: Mapping[str, Callable[[Need], float]] = {
+    "tpm": attrgetter("tokens"),
+    "itpm": attrgetter("input"),
+    "otpm": attrgetter("output"),
+}
+"""What each limit of tokens counts."""
 
 
 class Limiter:
@@ -146,8 +157,44 @@ class Limiters:
         shared = None if name is None else SharedLimits(name, key, cache_folder() / "limits")
         self._found[target.limited] = learnt, shared
 
-    def speed(self, target: Target) -> Speed:
-        """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk."""
+    def speed(self, target: Target, calls: Sequence[Call] = ()) -> Speed:
+        """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk.
+
+        Args:
+            target: the target.
+            calls: some of those that will be sent. Limits that count tokens count by them; without any, not at all.
+        """
+        known = [self._requests(target), *self._by_tokens(target, calls)]
+        return min((speed for speed in known if speed.per_second is not None), key=_rate, default=Speed(None, ""))
+
+    def _by_tokens(self, target: Target, calls: Sequence[Call]) -> list[Speed]:
+        """How many requests the limits allow that count tokens."""
+        if not calls:
+            return []
+        limiter, limits = self._made.get(target.limited), self._given(target)
+        pacer = limiter.limit.pacer if limiter is not None else None
+        told = pacer.found() if pacer is not None else {}
+        needs = list(map(self._estimator(target).need, calls))
+        found: list[Speed] = []
+        for name, counts in _TOKENS.items():
+            each = sum(map(counts, needs)) / len(needs)
+            if (given := getattr(limits, name)) is not None:
+                found.append(Speed(given / each / MINUTE, "by its limit of tokens"))
+            elif name in told:
+                found.append(Speed(told[name] / each / MINUTE, "by its limit of tokens, as this run has learnt"))
+        return found
+
+    def _estimator(self, target: Target) -> Estimator:
+        """What guesses the tokens of a target's calls, with what this run or an earlier one has learnt."""
+        if (limiter := self._made.get(target.limited)) is not None:
+            return limiter.estimator
+        estimator = Estimator()
+        learnt = self._memory.recall(target.limited[1]) if self._memory is not None else None
+        if learnt is not None and learnt.weights is not None:
+            estimator.recall(learnt.weights, learnt.seen)
+        return estimator
+
+    def _requests(self, target: Target) -> Speed:
         if (rpm := self._given(target).rpm) is not None:
             return Speed(rpm / MINUTE, "as its limit says")
         limiter = self._made.get(target.limited)

@@ -37,7 +37,7 @@ from .flex import FlexLane
 from .offers import Lane
 from .refusals import PROGRAM
 from .wish import Source, Wish, check_call
-from .within import WITHIN, deadline, lane_for, ways
+from .within import SAMPLE, WITHIN, deadline, lane_for, ways
 
 if TYPE_CHECKING:
     from flatout.store import Item, RunFile
@@ -98,7 +98,7 @@ async def _flex_calls(source: Source, wish: Wish, asker: Asker, engine: Engine) 
     lane, began = FlexLane(engine), wall()
     if wish.within is not None:
         await engine.stack.prices.load()
-        lanes = ways(engine, None, await source.rows())
+        lanes = ways(engine, None, await source.rows(), await source.some(SAMPLE))
         lane_for("flex", lanes, wish.within, whole=wish.within, began=False, say=PROGRAM)
         lane = FlexLane(engine, began + wish.within - leaves_at("flex", lanes))
 
@@ -231,7 +231,7 @@ class LaneCalls:
         if self._wish.within is None:
             return [], None
         await self._engine.stack.prices.load()
-        lanes = ways(self._engine, None, await self._source.rows())
+        lanes = ways(self._engine, None, await self._source.rows(), await self._source.some(SAMPLE))
         return lanes, deadline(self._store, self._wish.within, wall(), anew=False)
 
     def _flex(self, chosen: Lane, lanes: Sequence[Way], until: float | None) -> FlexLane | None:

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
+from flatout.values import Target
+from flatout.values.secret import veiled_url
 
 from .escalation import spoken
 
@@ -48,15 +50,23 @@ class Past(Struct, frozen=True, gc=False):
         rows: how many rows it had.
         seconds: from its submission to its end.
         at: when it ended; Unix seconds.
+        server: its address, without what may be a key. Servers with the same name and model differ in speed. "" in the
+            lines of earlier versions, which count for all of them.
     """
 
     target: str
     rows: int
     seconds: float
     at: float
+    server: str = ""
 
 
-def batch_seconds(past: Iterable[Past], target: str, rows: int, word: float = WORD) -> tuple[float, str]:
+def server_of(target: Target) -> str:
+    """The address of a target, as the past names it."""
+    return veiled_url(target.endpoint.base_url)
+
+
+def batch_seconds(past: Iterable[Past], target: Target, rows: int, word: float = WORD) -> tuple[float, str]:
     """The time in which a batch will have ended, and where that is from, in words.
 
     Args:
@@ -71,20 +81,22 @@ def batch_seconds(past: Iterable[Past], target: str, rows: int, word: float = WO
     return min(PROMPT * word, MARGIN * max(alike)), _told(alike)
 
 
-def learnt_of(past: Iterable[Past], target: str) -> str:
+def learnt_of(past: Iterable[Past], target: Target) -> str:
     """How long the last batches of a target took, in words; "" if there were none."""
     alike = _alike(past, target, 0)
     return _told(alike) if alike else ""
 
 
-def seconds_of_alike(past: Iterable[Past], target: str, rows: int) -> list[float]:
+def seconds_of_alike(past: Iterable[Past], target: Target, rows: int) -> list[float]:
     """How long the last batches of a target took that were not much smaller; empty if too few are known."""
     alike = _alike(past, target, rows)
     return alike if len(alike) >= ENOUGH else []
 
 
-def _alike(past: Iterable[Past], target: str, rows: int) -> list[float]:
-    return [one.seconds for one in past if one.target == target and one.rows * ALIKE >= rows][-LATELY:]
+def _alike(past: Iterable[Past], target: Target, rows: int) -> list[float]:
+    name, servers = target.name, ("", server_of(target))
+    same = (one for one in past if one.target == name and one.server in servers)
+    return [one.seconds for one in same if one.rows * ALIKE >= rows][-LATELY:]
 
 
 def _told(alike: Sequence[float]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import aclosing, suppress
 from typing import Any
 
 from msgspec import Struct
 
 from flatout.engine import Engine
-from flatout.errors import ConfigError
+from flatout.errors import ConfigError, FlatoutError
 from flatout.tasks.closing import reading
 from flatout.values import Call, CallLike
 from flatout.values.checks import is_positive
@@ -54,6 +55,17 @@ class Source:
         async for _ in self.read():
             count += 1
         return count
+
+    async def some(self, most: int) -> list[Call]:
+        """The first calls. Those that are none, which fail by themselves, are left out."""
+        found: list[Call] = []
+        async with aclosing(self.read()) as values:
+            async for value in values:
+                with suppress(FlatoutError):
+                    found.append(Call.of(value))
+                if len(found) >= most:
+                    break
+        return found
 
     async def read(self) -> AsyncGenerator[CallLike, None]:
         """All calls, in order."""

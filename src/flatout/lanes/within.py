@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flatout.engine import Engine
 from flatout.errors import ConfigError
 from flatout.store import RunFile
+from flatout.values import Call
 
 from .escalation import Way, at_rate, choose, flex_seconds, leaves_at, live_seconds, on_the_way, spoken, stays
 from .offers import Lane, Wanted, lanes_of
@@ -13,6 +16,10 @@ from .refusals import Spelling
 
 WITHIN = "within"
 """The fact in the run file that says until when its answers are wanted."""
+
+
+SAMPLE = 100
+"""Calls by which limits that count tokens are reckoned."""
 
 
 def deadline(store: RunFile, seconds: float, now: float, *, anew: bool) -> float:
@@ -31,19 +38,20 @@ def deadline(store: RunFile, seconds: float, now: float, *, anew: bool) -> float
     return now + seconds
 
 
-def ways(engine: Engine, model: str | None, rows: int) -> list[Way]:
+def ways(engine: Engine, model: str | None, rows: int, calls: Sequence[Call] = ()) -> list[Way]:
     """The lanes for rows: live, and what else there is.
 
     Args:
         engine: knows the target and its limits; its prices are loaded.
         model: the rows' model; None for the client's.
         rows: how many rows have no answer yet.
+        calls: some of them; limits that count tokens count by these.
     """
     name = model or engine.targets.model
     if name is None or engine.targets.is_local(name) or engine.targets.routes.find(name) is not None:
         return [Way("live", 0.0, 1.0, "it is the only lane")]
     target = engine.targets.target(name)
-    rate, source = engine.stack.limiters.speed(target)
+    rate, source = engine.stack.limiters.speed(target, calls)
     spoken_rate = at_rate(rate, source)
     found = [Way("live", live_seconds(rows, rate), 1.0, f"it is the fastest lane, {spoken_rate}")]
     if "flex" in lanes_of(target):
@@ -52,7 +60,7 @@ def ways(engine: Engine, model: str | None, rows: int) -> list[Way]:
         why = f"rows that find no room there have time to be asked live, {spoken_rate}"
         found.append(Way("flex", seconds, share, why))
     if "batch" in lanes_of(target):
-        seconds, why = batch_seconds(recalled(), target.name, rows)
+        seconds, why = batch_seconds(recalled(), target, rows)
         found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
     return found
 

@@ -127,7 +127,7 @@ def _flex(target: Target, measured: Measured, in_flex: Callable[[], Range | None
 
 def _batch(target: Target, measured: Measured, rows: int) -> Lane:
     if "batch" in lanes_of(target):
-        past = seconds_of_alike(recalled(), target.name, rows)
+        past = seconds_of_alike(recalled(), target, rows)
         seconds = Range.of(past) if past else None
         return replace(measured.beside("batch"), seconds=seconds, within=WORD, refuses=_refused_by_batches(target))
     if (provider := _provider(target)) in _UNSPOKEN:

@@ -183,7 +183,7 @@ class Batched:
         if not engine.remembers or engine.targets.model is None:
             return ""
         with suppress(ConfigError):  # it has no batches
-            return learnt_of(recalled(), target_of(engine, engine.targets.model).name)
+            return learnt_of(recalled(), target_of(engine, engine.targets.model))
         return ""
 
     def _note_short(self) -> None:

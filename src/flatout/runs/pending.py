@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import islice
 
 from flatout.client import Client
@@ -12,6 +12,7 @@ from flatout.durable.records import fingerprint
 from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError
 from flatout.store import Item, ItemState
+from flatout.values import Call
 
 from .input.read import Input
 from .input.rows import Row
@@ -80,6 +81,18 @@ class Pending(Opened):
             if self.options.limit is None:
                 await finished.read_ahead()
                 finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
+
+    async def _some(self, most: int) -> list[Call]:
+        """The first calls to ask, which are read again when they are asked."""
+        found: list[Call] = []
+        reached = self._reached
+        async with aclosing(self._pending(False)) as works:
+            async for work in works:
+                found.append(work.call)
+                if len(found) >= most:
+                    break
+        self._reached = reached
+        return found
 
     async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
         if self._pipe is not None:

@@ -229,11 +229,12 @@ class Runner(Pending):
 
     async def _lanes(self, client: Client, store: RunFile) -> tuple[list[Way], float | None]:
         """The lanes that there are, and until when the answers are wanted."""
-        from flatout.lanes.within import deadline, ways
+        from flatout.lanes.within import SAMPLE, deadline, ways
 
         await client.engine.stack.prices.load()
         rows = self._left() or 0
-        lanes = ways(client.engine, self.options.model, rows)
+        calls = [] if self.options.within is None else await self._some(SAMPLE)
+        lanes = ways(client.engine, self.options.model, rows, calls)
         if self.options.within is None:
             return lanes, None
         now = _wall()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flatout import Client, Limits
+from flatout import Call, Client, ConfigError, Limits
 from flatout.lanes.within import ways
 from flatout.store.memory import Memory
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
@@ -55,3 +55,36 @@ def test_a_limit_that_was_found_by_trying_is_known_to_the_next_run(tmp_path: Pat
     way = live_way(tmp_path)
     assert way.why.endswith("as an earlier run has learnt")
     assert way.seconds < live_way(tmp_path / "nothing").seconds / 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_tokens", "rows"),
+    [
+        (Limits(rpm=600, tpm=60_000), 100, 400),  # a prompt of about 50 tokens, and an answer of 100
+        (Limits(rpm=600, otpm=30_000), 100, 300),
+        (Limits(rpm=600, itpm=10_000_000), 100, 600),
+        (Limits(tpm=60_000), 100, 400),
+    ],
+)
+def test_limits_of_tokens_bound_the_speed(limits: Limits, max_tokens: int, rows: int) -> None:
+    """Rows with long prompts would leave their batches too late: the live lane is slower than its requests say."""
+
+    async def main() -> float | None:
+        async with Client("openai/gpt-5-mini", api_key="k", config={}, limits=limits) as client:
+            calls = [Call("word " * 40, max_tokens=max_tokens)] * 3
+            return client.engine.stack.limiters.speed(client.engine.targets.target("openai/gpt-5-mini"), calls)[0]
+
+    assert 60 * (run_virtual(main()) or 0.0) == pytest.approx(rows, rel=0.15)
+
+
+def test_a_program_s_own_calls_tell_how_long_their_prompts_are(tmp_path: Path) -> None:
+    """Only the number of calls would count."""
+
+    async def main() -> None:
+        limits = Limits(rpm=6_000, tpm=1_000)
+        transport = SimulatedTransport(ProviderModel(ProviderSettings()))
+        async with Client("openai/gpt-5-mini", api_key="k", config={}, limits=limits, transport=transport) as client:
+            await client.gather(["word " * 500] * 100, lane="batch", store=tmp_path / "run.flatout", within=7_200)
+
+    with pytest.raises(ConfigError, match="by its limit of tokens"):
+        run_virtual(main())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from flatout.lanes.past import Past
+from flatout.lanes.past import Past, server_of
 from flatout.store.ledger import Batch, Ledger
 from flatout.values import Target
 
@@ -80,7 +80,8 @@ class Desk:
         """A batch has ended: there is room for new ones, and the provider takes what it gets."""
         self.batches.pop(batch.number, None)
         self.queue.ran(batch.size)
-        self._ended.append(Past(batch.target, batch.rows, self.wall() - batch.intended_at, self.wall()))
+        took, now = self.wall() - batch.intended_at, self.wall()
+        self._ended.append(Past(batch.target, batch.rows, took, now, server_of(self.target)))
         self._rests = self.refused = 0
         self._rest_until = 0.0
 
