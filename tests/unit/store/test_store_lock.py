@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from flatout.errors import RunLocked, StoreError
 from flatout.store import RunReader, lock
+from flatout.store.database import Place
 from tests.support.store_samples import open_run
 
 
@@ -136,3 +139,71 @@ def test_the_message_names_host_and_day_when_they_are_others() -> None:
     """A lock from another machine, or from yesterday, would look like one from here and now."""
     shown = str(lock.Holder(12, "elsewhere", 0.0))
     assert shown.startswith("process 12 on elsewhere since 19")
+
+
+class Elsewhere:
+    """A process on another machine, whose file system shares files but not locks.
+
+    Args:
+        path: the run file.
+        alive: whether it counts its beat.
+    """
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, *, alive: bool) -> None:
+        self.side = path.with_name(f"{path.name}.lock")
+        self.facts = lock.Holder(12, "elsewhere", 0.0, "another boot")
+        self.alive, self.now = alive, 0.0
+        self.side.write_bytes(json_of(self.facts))
+        monkeypatch.setattr(lock.time, "sleep", self.sleep)
+        monkeypatch.setattr(lock.time, "monotonic", lambda: self.now)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.alive and self.now >= lock.BEAT:
+            self.facts = replace(self.facts, beat=self.facts.beat + 1)
+            self.side.write_bytes(json_of(self.facts))
+
+
+def json_of(facts: lock.Holder) -> bytes:
+    return msgspec.json.encode(facts).ljust(256)
+
+
+def test_a_writer_on_another_machine_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks hold within one machine only, two machines would write one file, and collect the same batches."""
+    there = Elsewhere(path, monkeypatch, alive=True)
+    with pytest.raises(RunLocked, match=r"by process 12 on elsewhere since .*, on another machine: end it there"):
+        open_run(path)
+    assert there.side.exists()
+
+
+@pytest.mark.parametrize("host", ["elsewhere", "this machine, before it was started anew"])
+def test_a_dead_process_on_another_machine_holds_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """After a power cut, or when a job moves to another machine, the run could not be resumed."""
+    there = Elsewhere(path, monkeypatch, alive=False)
+    there.side.write_bytes(json_of(replace(there.facts, host=host)))
+    open_run(path).close_now()
+    assert there.now >= lock.SILENCE
+    assert not there.side.exists()
+
+
+def test_a_dead_process_of_this_machine_is_not_watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each resume after a kill -9 would begin with twelve seconds of waiting."""
+    there = Elsewhere(path, monkeypatch, alive=False)
+    there.side.write_bytes(json_of(replace(there.facts, boot=lock.boot())))
+    open_run(path).close_now()
+    assert there.now == 0.0
+
+
+def test_the_holder_counts_a_beat(path: Path) -> None:
+    """Other machines would take a living process for a dead one."""
+    side = path.with_name(f"{path.name}.lock")
+    held = lock.Lock.acquire(Place.of(path))
+    before = side.read_bytes()
+    held.beat()
+    first, second = (msgspec.json.decode(text, type=lock.Holder) for text in (before, side.read_bytes()))
+    assert second == replace(first, beat=1)
+    assert len(before) == len(side.read_bytes())
+    assert not first.is_elsewhere
+    held.release()
