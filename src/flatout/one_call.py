@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .edge.embed import embed
 from .edge.fan_out import as_error, outcome, unless_exit
@@ -86,6 +87,8 @@ class OneCall(Steering):
         model: str | None = None,
         dimensions: int | None = None,
         progress: ShowProgress = False,
+        lane: Literal["live", "batch"] = "live",
+        store: str | os.PathLike[str] | None = None,
     ) -> list[Result[array[float]]]:
         """Turn texts into vectors. Many texts share one request, up to the provider's cap.
 
@@ -93,7 +96,10 @@ class OneCall(Steering):
             texts: the texts.
             model: an embedding model; the client's when None.
             dimensions: the length of the vectors, for models that can shorten them.
-            progress: as for `as_completed`.
+            progress: as for `as_completed`; in the live lane only.
+            lane: ``"batch"`` for half the price, within a day, where the provider has batches of embeddings. A program
+                that was killed, and calls this again with the same texts and the same ``store``, collects them.
+            store: the run file; for batches, which need one.
 
         Returns:
             One result per text, in order. Its ``output`` is the vector: single-precision floats, which
@@ -106,6 +112,10 @@ class OneCall(Steering):
         self._engine.bind()
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise ConfigError(f"give a list of texts, not a {type(texts).__name__}")
+        if lane != "live":
+            return await self._embed_in_batches(texts, model, dimensions, progress, lane, store)
+        if store is not None:
+            raise ConfigError("vectors are kept in a file for batches only: add lane='batch', or leave store= out")
         caps = await self._engine.caps(model)
         window = self._engine.window
         kept = partial(self._vectors, self._engine, model=model)
@@ -118,6 +128,28 @@ class OneCall(Steering):
 
         async with following(self, progress, total=rows_in(texts)) as heard:
             return await ask(heard=heard)
+
+    async def _embed_in_batches(
+        self,
+        texts: Iterable[str],
+        model: str | None,
+        dimensions: int | None,
+        progress: ShowProgress,
+        lane: str,
+        store: str | os.PathLike[str] | None,
+    ) -> list[Result[array[float]]]:
+        if lane != "batch":
+            raise ConfigError(f"embed has the lanes 'live' and 'batch', not {lane!r}")
+        if store is None:
+            raise ConfigError("lane='batch' needs a file in which it finds its batches again: add store='name.flatout'")
+        if progress:
+            raise ConfigError("progress shows live embeddings only: leave it out")
+        from .lanes.embed import embed_in_batches  # loaded for those who want it
+
+        server = self._engine.targets.servers(None if model is None else [model])
+        return await embed_in_batches(
+            texts, model=model, dimensions=dimensions, asker=self, engine=self._engine, place=store, server=server
+        )
 
     async def result(
         self, call: str | Mapping[str, Any] | Call[OutputT], /, *, index: int = 0, journey: Journey | None = None

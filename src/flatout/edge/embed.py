@@ -55,10 +55,9 @@ async def embed(
         kept: finds the vectors that a cache keeps; None without a cache.
         heard: hears of each result as it completes.
     """
-    parameters = {"dimensions": dimensions} if dimensions is not None else {}
-    call_of = partial(_call, model=model, parameters=parameters)
-    request = partial(_request, caps=caps, ask=ask, call_of=call_of, window=window, heard=heard)
-    vectors = await kept(call_of)
+    made = partial(call_of, model=model, dimensions=dimensions)
+    request = partial(_request, caps=caps, ask=ask, call_of=made, window=window, heard=heard)
+    vectors = await kept(made)
     return await request(texts) if vectors is None else await _with(vectors, list(texts), request, heard)
 
 
@@ -75,7 +74,7 @@ async def _with(
     asked: list[int] = []
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            results[place] = _no_text(place, text)
+            results[place] = no_text(place, text)
         elif text in found and (one := known(place, text, found[text])) is not None:
             results[place] = one
         elif first.setdefault(text, place) == place:
@@ -100,13 +99,16 @@ def _again(place: int, result: Result[array[float]], kept: Kept | None) -> Resul
     return one if one is not None else replace(result, index=place, attempts=0, cost=0.0)
 
 
-def _no_text(place: int, value: Any) -> Result[array[float]]:
+def no_text(place: int, value: Any) -> Result[array[float]]:
+    """The result of a value that is no text."""
     complaint = f"embeddings are made of strings; number {place + 1} is a {type(value).__name__}"
     journey = Journey(asyncio.get_running_loop().time())
     return outcome(place, journey, item=value, error=ConfigError(complaint))
 
 
-def _call(texts: Sequence[str], model: str | None, parameters: dict[str, Any]) -> Call:
+def call_of(texts: Sequence[str], model: str | None, dimensions: int | None) -> Call:
+    """The call for the texts of one request."""
+    parameters = {"dimensions": dimensions} if dimensions is not None else {}
     messages = [{"role": "user", "content": text} for text in texts]
     # The answer has no tokens. For the budget's worst case, 1 is the lowest max_tokens that a Call accepts.
     return Call(messages=messages, model=model, max_tokens=1, extra=parameters)
@@ -124,7 +126,7 @@ async def _request(
     async def answer(batch: Batch) -> list[Result[array[float]]]:
         alone: Any = batch.texts[0]
         if not isinstance(alone, str):
-            return [_no_text(batch.indexes[0], alone)]
+            return [no_text(batch.indexes[0], alone)]
         journey = Journey(asyncio.get_running_loop().time())
         try:
             reply = await ask(call_of(batch.texts), journey)

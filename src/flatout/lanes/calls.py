@@ -34,7 +34,7 @@ from .batch.row import Before
 from .batch.under_way import begin
 from .escalation import Way, leaves_at, on_the_way
 from .flex import FlexLane
-from .offers import Lane
+from .offers import Kind, Lane
 from .refusals import PROGRAM
 from .wish import Source, Wish, check_call
 from .within import SAMPLE, WITHIN, deadline, lane_for, ways
@@ -68,6 +68,7 @@ def calls_in_lane(
     job: Mapping[str, Any],
     retry_failed: bool,
     known: set[int] | None = None,
+    kind: Kind | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` in a lane other than the live one; after `check_wish`.
 
@@ -80,13 +81,14 @@ def calls_in_lane(
         job: what makes two answers comparable.
         retry_failed: ask failed calls again.
         known: receives the indexes of the results that the run file had already; None if nobody wants them.
+        kind: what the calls ask for; None for what the endpoint's calls are.
     """
     if place is None:
         return _flex_calls(source, wish, asker, engine)
     again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
-        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again)
+        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, kind=kind)
         lane.known = known
         return lane.results()
 
@@ -132,6 +134,7 @@ class LaneCalls:
         asker: asks a call now.
         engine: the client's.
         again: the states of items that are asked again.
+        kind: see `calls_in_lane`.
     """
 
     def __init__(
@@ -144,7 +147,9 @@ class LaneCalls:
         asker: Asker,
         engine: Engine,
         again: set[str],
+        kind: Kind | None = None,
     ) -> None:
+        self._kind = kind
         self._store = store
         self._name = name
         self._source = source
@@ -245,7 +250,8 @@ class LaneCalls:
 
     def _lane(self) -> BatchLane:
         money = Money.of(self._engine.stack, self._store)
-        return begin(self._engine, BatchLane(self._engine, self._store.ledger, self._name, self._keep, money))
+        lane = BatchLane(self._engine, self._store.ledger, self._name, self._keep, money, self._kind)
+        return begin(self._engine, lane)
 
     # One pass over the calls
 

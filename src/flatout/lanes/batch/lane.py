@@ -21,6 +21,7 @@ from flatout.config.folders import state_folder
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.noted import forget, note
+from flatout.lanes.offers import Kind
 from flatout.lanes.past import remember
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed
 from flatout.values import Call, Result, Target
@@ -57,14 +58,25 @@ class BatchLane:
         name: the run file's name, for messages.
         keep: puts a row's result into the run file.
         money: keeps the batches to the budget; None for a lane that submits nothing.
+        kind: what the rows ask for; None for what the endpoint's calls are.
 
     Attributes:
         submitted: how many rows this process has submitted.
     """
 
-    def __init__(self, engine: Engine, ledger: Ledger, name: str, keep: Keep, money: Money | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        name: str,
+        keep: Keep,
+        money: Money | None = None,
+        kind: Kind | None = None,
+    ) -> None:
         self.money = money or Money(engine.stack.purse, engine.stack.prices, Record(), lambda _: None)
-        self._asked = Asked(cache, ledger) if (cache := engine.stack.cache) is not None else None
+        cache = engine.stack.cache if kind != "embeddings" else None  # it knows the questions of calls only
+        self._asked = Asked(cache, ledger) if cache is not None else None
+        self._kind = kind
         self._engine = engine
         self._ledger = ledger
         self._name = name
@@ -404,6 +416,6 @@ class BatchLane:
     def _target(self, target: Target) -> LaneTarget:
         found = self._targets.get(target.name)
         if found is None:
-            found = self._targets[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall)
+            found = self._targets[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall, self._kind)
             found.desk.learn(batch for batch in self._known if batch.target == target.name)
         return found

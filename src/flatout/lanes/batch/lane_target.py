@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flatout.engine import Engine
-from flatout.lanes.offers import batch_format
+from flatout.lanes.offers import Kind, batch_format
+from flatout.layer import Codec
 from flatout.providers import codec_for
+from flatout.providers.formats.embeddings import Vectors
 from flatout.store.ledger import Ledger
 from flatout.values import Target
 
@@ -24,14 +26,17 @@ MOST_BYTES = 64 * 1024 * 1024
 class LaneTarget:
     """One target in the lane: its desk, who works there, and the boxes that are being filled."""
 
-    def __init__(self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float]) -> None:
-        spoken = batch_format(target)
+    def __init__(
+        self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float], kind: Kind | None = None
+    ) -> None:
+        spoken = batch_format(target, kind)
         self.desk = Desk(target, spoken, Wire(engine.transport, spoken, target.endpoint), ledger, wall)
         self.submitter = Submitter(self.desk)
         self.collector = Collector(self.desk, self.submitter)
-        self.codec = codec_for(target)
-        stack = engine.stack
-        self.replay = Replay(target, self.codec, engine.settings, stack.prices, stack.purse, engine.events, stack.cache)
+        stack, embeds = engine.stack, kind == "embeddings"
+        self.codec: Codec = Vectors(target) if embeds else codec_for(target)
+        cache = None if embeds else stack.cache
+        self.replay = Replay(target, self.codec, engine.settings, stack.prices, stack.purse, engine.events, cache)
         self.boxes: dict[int | None, Box] = {}
         self.deferred = 0
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flatout import errors
 from flatout.errors import CallError, ConfigError, InvalidRequest
@@ -186,6 +187,35 @@ class EmbeddingCalls:
         if codec is None:
             codec = self._codecs[dimensions] = embedding_codec(self._target, dimensions=dimensions)
         return codec
+
+
+class Vectors(EmbeddingCalls):
+    """The same for calls of one text, whose vector goes into a run file: as text, a fourth as long as numbers."""
+
+    def decode(self, call: Call, response: Response, /) -> Reply:
+        """The vector, as `vector_of` reads it.
+
+        Raises:
+            CallError: the response holds no vector.
+        """
+        reply = super().decode(call, response)
+        [vector] = reply.output
+        return replace(reply, output=base64.b64encode(_little(vector).tobytes()).decode())
+
+
+def vector_of(text: str) -> array[float]:
+    """The vector in a text of `Vectors`."""
+    vector = array("f")
+    vector.frombytes(base64.b64decode(text))
+    return _little(vector)
+
+
+def _little(vector: array[float]) -> array[float]:
+    """The vector with its bytes in little-endian order, as OpenAI writes them; or back."""
+    if sys.byteorder == "big":
+        vector = vector[:]
+        vector.byteswap()
+    return vector
 
 
 def _batch(call: Call) -> Batch:
