@@ -244,7 +244,7 @@ class Collector:
         if self._may_come(batch, job):
             return False
         results = Results(self._desk, batch, await self._desk.ledger.read_members(batch.number))
-        files = (job.id,) if job.inline else job.files
+        files = tuple(dict.fromkeys((*job.files, job.itself))) if job.itself else job.files
         try:
             if job.inline:
                 reader = Reading(self._desk.format.reader())

@@ -64,6 +64,7 @@ class Job(Struct, frozen=True, kw_only=True):
             ``inline``. A row may be in more than one of them.
         inline: results that came with the job.
         input_file: the uploaded file; None if no file was uploaded.
+        itself: the name under which it is deleted, with the rows that travelled in it; "" if it is not.
         refusal: why it failed.
         line: the number of the line (from 1) that made it fail; None if it names none.
         reason: the provider's words.
@@ -80,6 +81,7 @@ class Job(Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     inline: bytes = b""
     input_file: str | None = None
+    itself: str = ""
     refusal: Refusal | None = None
     line: int | None = None
     reason: str = ""
@@ -225,6 +227,6 @@ class BatchFormat(Protocol):
     def delete(self, file: str, /) -> Request | None:
         """The request that deletes a file at the provider; None if it cannot be deleted.
 
-        Where no files exist, it deletes a job, with its rows and its results: `Job.inline` came with the job ``file``.
+        Under the name `Job.itself`, it deletes a job with its rows and its results.
         """
         ...

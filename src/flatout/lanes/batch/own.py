@@ -55,7 +55,7 @@ async def own_files(desk: Desk, batch: Batch) -> list[str]:
     if results := batch.result_files:
         job = await own_job(desk, batch)
         if job is not None and job.state == "ended":
-            found += [file for file in results if file in (job.id, *job.files)]
+            found += [file for file in results if file in (job.itself, *job.files)]
     return found
 
 

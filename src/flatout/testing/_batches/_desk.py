@@ -148,6 +148,7 @@ def _mistral(shelf: Shelf) -> list[Route]:
         ("POST", "/batch/jobs", jobs.create),
         ("GET", "/batch/jobs", jobs.page),
         ("GET", "/batch/jobs/([^/]+)", jobs.get),
+        ("DELETE", "/batch/jobs/([^/]+)", jobs.delete),
         ("POST", "/batch/jobs/([^/]+)/cancel", jobs.cancel),
     ]
 

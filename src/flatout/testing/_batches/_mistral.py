@@ -115,6 +115,14 @@ class MistralJobs:
             job.cancelled = now
         return Told(encode(self._described(now, job)), act="changed")
 
+    def delete(self, now: float, wall: float, ask: Ask, name: str) -> Told:
+        """``DELETE /batch/jobs/{id}``."""
+        job = self._job(now, ask, name)
+        if not job.settled:
+            raise bad(f"Job {name} cannot be deleted: it is {_STATES[job.phase(now)]}", 400)
+        self._shelf.forget(job)
+        return Told(encode({"id": name, "object": "batch", "deleted": True}), act="changed")
+
     def _job(self, now: float, ask: Ask, name: str) -> Job:
         job = self._shelf.job(now, ask.authorization, name)
         if job is None:

@@ -69,6 +69,15 @@ def test_few_rows_travel_in_the_request() -> None:
     assert "input_files" not in asked
 
 
+def test_a_job_that_has_its_rows_is_deleted_itself() -> None:
+    """The rows are personal data, and would stay at the provider."""
+    job = made().job(answer({**JOB, "input_files": []}))
+    request = made().delete(job.itself)
+    assert request is not None
+    assert (request.method, request.url) == ("DELETE", "https://api.mistral.ai/v1/batch/jobs/j")
+    assert made().job(answer(JOB)).itself == ""
+
+
 def test_a_job_is_read() -> None:
     """Stamp and input file are how a job is found again."""
     job = made().job(answer(JOB))

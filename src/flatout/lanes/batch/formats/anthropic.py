@@ -98,6 +98,7 @@ class AnthropicBatch(RequestShape):
             rows=sum(counts) or None,
             done=None if waiting is None else sum(counts) - waiting,
             created_at=seconds_of(data.get("created_at")),
+            itself=identity if ended else "",
             # Null once the results are archived, 29 days after the batch began.
             files=(identity,) if ended and as_text(data.get("results_url")) else (),
         )

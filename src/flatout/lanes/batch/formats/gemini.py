@@ -150,6 +150,7 @@ class GeminiBatch(Shape):
             failure(error.get("status"), error.get("message"), self._server.endpoint) if failed else (None, "")
         )
         stats = as_dict(batch.get("batchStats"))
+        file = as_text(as_dict(batch.get("inputConfig")).get("fileName"))
         return Job(
             id=name,
             state="failed" if failed else "ended" if ended else "open",
@@ -159,7 +160,8 @@ class GeminiBatch(Shape):
             created_at=seconds_of(batch.get("createTime")),
             files=files if ended else (),
             inline=inline if ended else b"",
-            input_file=as_text(as_dict(batch.get("inputConfig")).get("fileName")),
+            input_file=file,
+            itself="" if file or not ended else name,
             refusal=why,
             reason=reason,
         )

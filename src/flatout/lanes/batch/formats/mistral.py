@@ -29,6 +29,9 @@ INLINE = 2_500_000
 (`flatout.lanes.batch.format.Caps.around`)."""
 
 _JOBS = "/batch/jobs"
+_ITSELF = "job:"
+"""Before the name of a job that is deleted with its rows: files have names of the same form."""
+
 _PAGE = 100
 """Jobs on a page."""
 
@@ -105,6 +108,12 @@ class MistralBatch(FileShape):
         """The request that cancels a job."""
         return self._server.request("POST", f"{_JOBS}/{segment(job)}/cancel")
 
+    def delete(self, file: str, /) -> Request | None:
+        """The request that deletes a file, or a job with its rows."""
+        if not file.startswith(_ITSELF):
+            return super().delete(file)
+        return self._server.request("DELETE", f"{_JOBS}/{segment(file.removeprefix(_ITSELF))}")
+
     def _job(self, data: dict[str, Any]) -> Job:
         identity = self._server.identity(data)
         status = (as_text(data.get("status")) or "").lower()
@@ -113,7 +122,8 @@ class MistralBatch(FileShape):
         ended = status in _ENDED or (status == "failed" and not failed)
         words = next((error.get("message") for error in as_dicts(data.get("errors"))), None)
         why, reason = failure(None, words, self._server.endpoint) if failed else (None, "")
-        inputs = data.get("input_files")
+        given = data.get("input_files")
+        inputs = named(*given) if isinstance(given, list) else ()
         return Job(
             id=identity,
             state="failed" if failed else "ended" if ended else "open",
@@ -122,7 +132,8 @@ class MistralBatch(FileShape):
             done=as_count(data.get("completed_requests")),
             created_at=seconds_of(data.get("created_at")),
             files=files if ended else (),
-            input_file=next(iter(named(*inputs)), None) if isinstance(inputs, list) else None,
+            input_file=next(iter(inputs), None),
+            itself="" if inputs or not ended else _ITSELF + identity,
             refusal=why,
             reason=reason,
         )

@@ -108,6 +108,7 @@ class OpenRouterBatch(RequestShape):
             done=as_count(counts.get("completed")),
             created_at=seconds_of(data.get("created_at")),
             inline=b"".join(encoded(row) + b"\n" for row in results) if ended else b"",
+            itself=identity if ended else "",
             refusal=why,
             reason=reason,
         )
