@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,29 +10,23 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from flatout.look.report.gather import gather
 from flatout.look.report.page import page as page_of
 from flatout.store import Item
+from tests.support.browsers import complaints, launched
 from tests.support.report_runs import BEGAN, FAILED, HOSTILE, TARGET, course, happened, row, rows, written
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 COUNT = 1_000
 MISFITS = 3
 
 
 @pytest.fixture(scope="module")
 def browser(folder: Path) -> Iterator[Browser]:
-    """A real browser without a window. Its driver takes this thread's event loop, so the runs are written before."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
-    with sync_playwright() as driver:
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's does not work for root
-        opened = driver.chromium.launch(executable_path=found, args=sandbox)
+    """A real browser. Its driver takes this thread's event loop, so the runs are written before."""
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +71,7 @@ class Watched:
 
     def __init__(self, page: Page, at: Path) -> None:
         self.page = page
-        self.wrong: list[str] = []
-        page.on("console", lambda said: self.wrong.append(said.text))
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("dialog", lambda dialog: (self.wrong.append(dialog.message), dialog.dismiss()))
+        self.wrong = complaints(page)
         page.on("request", lambda asked: self.wrong.append(asked.url) if asked.url not in known(at) else None)
         page.goto(at.as_uri())
         page.wait_for_selector("html[data-ready=yes]")

@@ -17,6 +17,7 @@ EPILOG = """\
 
 $ flatout watch answers.jsonl
 $ flatout watch answers.jsonl --once  # print its state, and leave
+$ flatout watch answers.jsonl --web   # in the browser
 """
 
 _NEEDED = "flatout watch needs Textual: pip install 'flatout[look]'; flatout status works without it"
@@ -28,10 +29,23 @@ def watch(
         bool,
         typer.Option("--once", metavar="", help="Print what flatout status prints; so it does without a terminal."),
     ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", metavar="", help="Serve a live page for browsers on this machine, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65_535, help="With --web: where to listen; 0 takes a free one.")
+    ] = 0,
+    show: Annotated[
+        bool, typer.Option("--open/--no-open", metavar="", help="With --web: open the page in a browser.")
+    ] = True,
 ) -> int:
     """Watch a run: progress, why it is not faster, errors, what is in flight, and all its rows. It only reads."""
     from flatout.errors import ConfigError
 
+    if web:
+        from .watch_web import watch_web
+
+        return watch_web(run, port, show=show)
     if once or not (is_live(sys.stdout) and is_live(sys.stdin)):
         return inspect.status(run)
     place = find(run)

@@ -71,17 +71,21 @@ class Refusal(Exception):
 class RequestReader:
     """Finds the requests in the bytes of one connection.
 
+    Args:
+        most: the most bytes of a request's body.
+
     Attributes:
         expects: whether the client waits for ``100 Continue`` before it sends the body of a request.
         refusal: why no further byte is read; None as long as requests may come.
     """
 
     __slots__ = (
-        *("_body", "_found", "_headers", "_last", "_parser", "_quiet", "_request", "_size", "_url"),
+        *("_body", "_found", "_headers", "_last", "_most", "_parser", "_quiet", "_request", "_size", "_url"),
         *("expects", "refusal"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_BODY) -> None:
+        self._most = most
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._found: list[Request] = []
         self._url = b""
@@ -211,8 +215,8 @@ class RequestReader:
             raise self.refuse(431, _LARGE_HEAD)
 
     def _check_size(self, size: int) -> None:
-        if size > MAX_BODY:
-            raise self.refuse(413, f"the request's body is larger than {MAX_BODY:,} bytes")
+        if size > self._most:
+            raise self.refuse(413, f"the request's body is larger than {self._most:,} bytes")
 
 
 @lru_cache(maxsize=256)

@@ -18,7 +18,7 @@ from typing import cast
 
 import msgspec
 
-from .requests import Refusal, Request, RequestReader
+from .requests import MAX_BODY, Refusal, Request, RequestReader
 
 BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
 LINGER = 2.0  # seconds that a refused client may go on sending, because a reset would take its answer away
@@ -50,6 +50,11 @@ class Answer:
         self._chunked = False
         self._left = 0  # bytes of the body that the head promises and nobody has written
         self.keeps = request.keeps
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """The client's address and port; None if it is gone."""
+        return self._connection.peer
 
     def send(self, status: int, headers: Mapping[str, str] = _NOTHING, body: bytes = b"") -> None:
         """Send a whole answer."""
@@ -140,7 +145,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._reader = RequestReader()
+        self._reader = RequestReader(server.max_body)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # asyncio gives it before all else
         self._waiting: deque[Request] = deque()
         self._ahead = 0  # bytes received while the task works
@@ -154,6 +159,12 @@ class Connection(asyncio.Protocol):
     def leaves(self) -> bool:
         """Whether the server closes, and with it each connection after the answer at which it works."""
         return self._server.closing
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """The client's address and port; None if it is gone."""
+        found = self._transport.get_extra_info("peername")
+        return (str(found[0]), int(found[1])) if found else None
 
     def write(self, data: bytes) -> None:
         """Send bytes, unless the connection is closed."""
@@ -281,14 +292,20 @@ class HttpServer:
     Args:
         handler: answers each request.
         keepalive: seconds after which an idle connection is closed.
+        max_body: the most bytes of a request's body.
+        most: the most connections; further ones are closed at once.
 
     Attributes:
         closing: whether it has begun to close.
     """
 
-    def __init__(self, handler: Handler, keepalive: float) -> None:
+    def __init__(
+        self, handler: Handler, keepalive: float, *, max_body: int = MAX_BODY, most: int | None = None
+    ) -> None:
         self.handler = handler
         self.keepalive = keepalive
+        self.max_body = max_body
+        self._most = most
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -299,7 +316,7 @@ class HttpServer:
         """Know a connection. One that was accepted while the server closed is closed, too."""
         self._connections.add(connection)
         self._empty.clear()
-        if self.closing:
+        if self.closing or (self._most is not None and len(self._connections) > self._most):
             connection.abort()
 
     def lost(self, connection: Connection) -> None:

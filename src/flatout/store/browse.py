@@ -16,8 +16,9 @@ from .queries import queries
 from .reader import LAST, RunReader
 from .rows import BegunAttempt, ItemState
 
-Kind = Literal["all", "failed", "truncated", "mismatch"]
-"""Which rows: all; without an answer; cut off at the token limit; with an answer that does not fit the schema."""
+Kind = Literal["all", "failed", "truncated", "mismatch", "retried"]
+"""Which rows: all; without an answer; cut off at the token limit; with an answer that does not fit the schema; those
+that took several attempts."""
 
 Figure = Literal["provider", "seconds", "cost", "attempts"]
 """A figure to sort by: the seconds of the last attempt, those of the whole row, US dollars, attempts."""
@@ -55,12 +56,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: see `Kind`.
+        error: the class of the error; None for any.
         text: what the id, the question, the answer or the error contains; ASCII letters match in either case.
         column: a column of the input, or a field of the parsed answer; None for any.
         value: its value.
     """
 
     kind: Kind = "all"
+    error: str | None = None
     text: str | None = None
     column: str | None = None
     value: str | None = None
@@ -70,6 +73,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         escaped = None if self.text is None else msgspec.json.encode(self.text).decode()[1:-1]  # as JSON holds it
         return {
             "kind": self.kind,
+            "error": self.error,
             "text": self.text,
             "escaped": escaped,
             "column": self.column,
@@ -101,19 +105,25 @@ class Browser:
 
     def matching(self, wanted: Wanted, first: int = 0) -> Iterator[list[int]]:
         """The indices of the items that match, in order: a list for each few thousand items, which may be empty."""
+        return (indices for _, indices in self.chunks(wanted, first))
+
+    def chunks(self, wanted: Wanted, first: int = 0) -> Iterator[tuple[int, list[int]]]:
+        """The same, each list with the index of the last item that was looked at."""
         while True:
             ((last,),) = self._reader.select(self._sql["chunk_end"], (first, _CHUNK))
             if last is None:
                 return
-            yield self._found(wanted, first, last, _CHUNK)
+            yield last, self._found(wanted, first, last, _CHUNK)
             first = last + 1
 
-    def highest(self, by: Figure, wanted: Wanted, most: int) -> list[int]:
-        """The indices of the items that match with the highest figures. Reads all items."""
-        return self._found(wanted, 0, LAST, most, by)
+    def highest(self, by: Figure, wanted: Wanted, most: int, *, lowest: bool = False) -> list[int]:
+        """The indices of the items that match with the highest figures, or the lowest ones. Reads all items."""
+        return self._found(wanted, 0, LAST, most, by, -1 if lowest else 1)
 
-    def _found(self, wanted: Wanted, first: int, last: int, most: int, by: Figure | None = None) -> list[int]:
-        given = {**wanted.parameters(), "first": first, "last": last, "most": most, "by": by}
+    def _found(
+        self, wanted: Wanted, first: int, last: int, most: int, by: Figure | None = None, turn: int = 1
+    ) -> list[int]:
+        given = {**wanted.parameters(), "first": first, "last": last, "most": most, "by": by, "turn": turn}
         return [index for index, _ in self._reader.select(self._sql["matching"], given)]
 
     def in_flight(self, most: int) -> list[BegunAttempt]:

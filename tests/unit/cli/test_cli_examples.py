@@ -152,6 +152,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(flatout.local, "serve_forever", lambda **_: None)
     monkeypatch.setattr(flatout.local, "pull", lambda _: Path("model.gguf"))
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
+    monkeypatch.setattr("flatout.cli.watch_web._serve", lambda *_, **__: None)
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     steered = {"state": "running", "in_flight": 3, "limits": {}, "under_way": True, "rows": 2}

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.serving import requests
 from flatout.serving.requests import MAX_BODY, MAX_HEAD, Request, RequestReader
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
@@ -133,10 +132,9 @@ def test_a_head_or_a_trailer_without_an_end_is_refused_before_it_fills_the_memor
         assert fed <= MAX_HEAD + 1_000
 
 
-def test_a_chunked_body_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunked_body_is_bounded() -> None:
     """It does not say its size before it comes."""
-    monkeypatch.setattr(requests, "MAX_BODY", 10)
-    reader = RequestReader()
+    reader = RequestReader(most=10)
     assert reader.feed(head(CHUNKED.strip()) + b"6\r\nabcdef\r\n") == []
     assert reader.refusal is None
     reader.feed(b"6\r\nabcdef\r\n")

@@ -11,19 +11,14 @@ from msgspec import Struct
 
 from flatout._version import __version__
 from flatout.look.course import Course
-from flatout.look.facts import Facts, facts_of
-from flatout.store import RunInfo, RunReader
-from flatout.store.browse import Browser
-from flatout.text import figures
+from flatout.look.facts import facts_of
+from flatout.store import RunReader
 
-from . import pictures, words
-from .clock import Clock
 from .compare import compared, overlaid, same_rows
 from .model import Report, Rows, Run
+from .one import clock_of, run_of, sums_of
 from .packing import MOST_ROWS, Table
-from .tally import Tally
-from .timeline import timeline
-from .variants import Agreement, names_of
+from .variants import names_of
 
 
 def gather(places: Sequence[str | os.PathLike[str]], *, most: int = MOST_ROWS, now: float | None = None) -> Report:
@@ -69,75 +64,8 @@ def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Foun
     with RunReader.open(path) as reader:
         info, facts, course = reader.info(), facts_of(reader), Course()
         course.refresh(reader)
-        clock = Clock.of(course.whole(), info.created_at, facts.last_finished_at or info.created_at)
         variants = names_of(info.job)
-        tally, agreement = Tally(clock), Agreement(variants)
         table = Table(reader, facts.answered, facts.failed + facts.unsent, variants, most) if with_rows else None
-        damaged: list[int] = []
-        for item in reader.items(damaged=damaged.append):
-            variant = item.index % len(variants) if variants else None
-            tally.add(item, None if variant is None else variants[variant])
-            if variant is not None:
-                agreement.add(item.index // len(variants), variant, item)
-            if table is not None:
-                table.add(item)
-        for at, error in Browser(reader).retries():
-            tally.add_retry(at, error)
-        course_plots = timeline(course, clock)
-        needs = words.attention(facts, tally, len(damaged))
-        run = Run(
-            name=name,
-            state=facts.state,
-            headline=words.headline(facts, clock.length),
-            sentences=(
-                *words.sentences(facts, course, tally, now),
-                *(() if needs else ("No row needs attention.",)),
-            ),
-            attention=needs,
-            facts=_facts(info, facts),
-            plots=(*course_plots, *pictures.plots(tally, clock, has_course=bool(course_plots))),
-            bars=pictures.bars(tally),
-            cells=(
-                *pictures.percentiles(tally),
-                *pictures.groups(tally.groups, "By model and sample" if variants else "By model"),
-                *agreement.tables(),
-            ),
-            figures=_figures(facts, clock, tally),
-        )
+        sums = sums_of(reader, clock_of(info, facts, course), variants, table.add if table is not None else None)
+        run = run_of(name, info, facts, course, sums, now)
         return _Found(run, table.rows() if table is not None else None)
-
-
-def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
-    def at(seconds: float | None) -> str:
-        return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
-
-    tokens = "" if facts.input_tokens is None else f"{facts.input_tokens:,} in, {facts.output_tokens or 0:,} out"
-    if tokens and facts.unknown_tokens:
-        tokens += f", and those of {figures.counted(facts.unknown_tokens, 'row')} unknown"
-    told = [
-        ("began", at(info.created_at)),
-        ("last row", at(facts.last_finished_at)),
-        ("model", str(info.job.get("model") or ", ".join(map(str, info.job.get("models") or ())))[:200]),
-        ("lane", facts.lane if facts.lane not in (None, "live") else ""),
-        ("tokens", tokens),
-        ("budget", facts.budget.budget if facts.budget is not None else ""),
-        ("command", (info.command or "")[:2_000]),
-    ]
-    return tuple((label, text) for label, text in told if text)
-
-
-def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None]:
-    return {
-        "answered": facts.answered,
-        "failed": facts.failed + facts.unsent,
-        "cut off": facts.cut_off,
-        "seconds": round(clock.length, 3),
-        "rows a second": round((facts.finished + facts.unsent) / clock.length, 4),
-        "median seconds of the provider": tally.provider.quantile(0.5),
-        "95 % of them within": tally.provider.quantile(0.95),
-        "median seconds, queueing included": tally.seconds.quantile(0.5),
-        "input tokens": facts.input_tokens,
-        "output tokens": facts.output_tokens,
-        "median characters of an answer": tally.lengths.quantile(0.5),
-        "US dollars": facts.cost,
-    }

@@ -169,6 +169,22 @@ class Rows(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Served(Struct, frozen=True, kw_only=True):
+    """What a live page shows besides.
+
+    Attributes:
+        done: the share of the rows that are finished, 0 to 1; None if the number of rows is unknown.
+        filters: the filters of the table, with how many rows each finds; None where that is unknown.
+        rows: whether there are rows to show.
+        trouble: why the file cannot be read now.
+    """
+
+    done: float | None = None
+    filters: tuple[tuple[str, int | None], ...] = ()
+    rows: bool = False
+    trouble: str = ""
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """A whole report.
 
@@ -180,6 +196,7 @@ class Report(Struct, frozen=True, kw_only=True):
         compared: their differences, if there are several.
         overlaid: plots with a curve for each run.
         rows: the rows of a single run.
+        served: what a live page shows besides; its rows come from its server.
     """
 
     title: str
@@ -189,3 +206,4 @@ class Report(Struct, frozen=True, kw_only=True):
     compared: tuple[Cells, ...] = ()
     overlaid: tuple[Plot, ...] = ()
     rows: Rows | None = None
+    served: Served | None = None

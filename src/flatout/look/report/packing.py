@@ -109,7 +109,7 @@ class Table:
             assert item is not None
             for column, value in zip(self._columns, self._figures(item), strict=True):
                 column.append(value)
-            texts.append(_texts(history, item, self._most_text, live=self._live, now=now))
+            texts.append(texts_of(history, self._most_text, live=self._live, now=now))
         self._texts.append(packed(texts))
         self._waiting = []
         self._fit()
@@ -162,17 +162,26 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else float(f"{seconds:.4g}")
 
 
-def _texts(history: History, item: Item, most: int, *, live: bool, now: float) -> dict[str, Any]:
-    """What is seen when a row is opened. Names are short: they stand there for every row."""
-    answer, output = _said(item)
-    found: dict[str, Any] = {
-        "prompt": _prompt(item, most),
-        "answer": excerpted(answer, most),
-        "output": excerpted(output, most),
-        "message": excerpted(item.error_message, min(most, 1_000)),
-        "waits": {cause[:_ID]: float(f"{seconds:.3g}") for cause, seconds in list(waits_of(item).items())[:20]},
-        "trace": _trace(history, item, live=live, now=now),
-    }
+def texts_of(history: History, most: int, *, live: bool, now: float) -> dict[str, Any]:
+    """What is seen when a row is opened. Names are short: they stand there for every row.
+
+    Args:
+        history: the row; it need not be finished.
+        most: characters of each text.
+        live: whether a process is writing the run.
+        now: Unix time.
+    """
+    item = history.item
+    found: dict[str, Any] = {"trace": _trace(history, live=live, now=now)}
+    if item is not None:
+        answer, output = _said(item)
+        found |= {
+            "prompt": _prompt(item, most),
+            "answer": excerpted(answer, most),
+            "output": excerpted(output, most),
+            "message": excerpted(item.error_message, min(most, 1_000)),
+            "waits": {cause[:_ID]: float(f"{seconds:.3g}") for cause, seconds in list(waits_of(item).items())[:20]},
+        }
     return {name: value for name, value in found.items() if value}
 
 
@@ -209,13 +218,18 @@ def _prompt(item: Item, most: int) -> str | None:
     return excerpted(text if isinstance(text, str) and text else kept[: 2 * most].decode(errors="replace"), most)
 
 
-def _trace(history: History, item: Item, *, live: bool, now: float) -> list[Any]:
+def _trace(history: History, *, live: bool, now: float) -> list[Any]:
     """The events of a row, if there is more to tell than one attempt that was answered."""
-    plain = item.attempts <= 1 and item.state == "answered" and len(history.attempts) <= 1
-    if plain and not (history.journal or item.trail or item.tool_calls or _is_agents(item)):
+    if history.item is not None and _is_plain(history, history.item):
         return []
     nodes = trace(history, live=live, now=now).children
     return [msgspec.to_builtins(node) for node in nodes if not _is_known(node)]
+
+
+def _is_plain(history: History, item: Item) -> bool:
+    if item.attempts > 1 or item.state != "answered" or len(history.attempts) > 1:
+        return False
+    return not (history.journal or item.trail or item.tool_calls or _is_agents(item))
 
 
 def _is_agents(item: Item) -> bool:

@@ -20,8 +20,12 @@ from .model import Report
 SCRIPTS = ("uPlot.iife.min.js", "words.js", "plots.js", "rows.js", "page.js")
 """In the order in which they run."""
 
+LIVE = (*SCRIPTS[:-1], "live.js", SCRIPTS[-1])
+"""Those of a live page."""
+
 STYLES = ("uPlot.min.css", "page.css")
 
+_OWN, _NONE = "'self'", "'none'"
 _ESCAPED = str.maketrans({"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"})
 
 _PAGE = """\
@@ -49,14 +53,15 @@ _PAGE = """\
 
 def page(report: Report) -> str:
     """The page of a report."""
-    styles, scripts = [_asset(name) for name in STYLES], [_asset(name) for name in SCRIPTS]
+    live = report.served is not None
+    styles, scripts = [_asset(name) for name in STYLES], [_asset(name) for name in (LIVE if live else SCRIPTS)]
     policy = (
         f"default-src 'none'; img-src data:; script-src {_digests(scripts)}; style-src {_digests(styles)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {_OWN if live else _NONE}; base-uri 'none'; form-action 'none'"
     )
     return _PAGE.format(
         policy=policy,
-        title=escape(f"{report.title} – flatout report"),
+        title=escape(f"{report.title} – flatout {'watch' if live else 'report'}"),
         headline=escape(report.runs[0].headline),
         styles="\n".join(f"<style>{text}</style>" for text in styles),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),

@@ -33,7 +33,9 @@ def sentences(facts: Facts, course: Course, tally: Tally, now: float) -> tuple[s
 def _standing(facts: Facts) -> str:
     rest = f", {figures.counted(facts.left, 'row')} left" if facts.left else ""
     if facts.state == "running":
-        return f"The run is going on{rest}."
+        speed = f" at {figures.rate(facts.rate)}" if facts.rate else ""
+        time_left = f", about {figures.duration(facts.seconds_left)}" if facts.seconds_left else ""
+        return f"The run is going on{speed}{rest}{time_left}."
     if facts.state == "broken off":
         return f"The run broke off: its process has gone{rest}. The same command continues it."
     if facts.state == "interrupted":

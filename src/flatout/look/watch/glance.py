@@ -72,12 +72,16 @@ class Watcher:
     Args:
         place: the run file.
         clock: gives Unix time.
+
+    Attributes:
+        place: the same.
+        course: the course of the run, up to the last look.
     """
 
     def __init__(self, place: Path, clock: Callable[[], float] = time.time) -> None:
         self.place = place
         self._clock = clock
-        self._course = Course()
+        self.course = Course()
         self._file: tuple[object, ...] = ()
         self._facts: Facts | None = None
         self._slowest: Sequence[Short] = ()
@@ -94,14 +98,14 @@ class Watcher:
         now = self._clock()
         with RunReader.open(self.place) as reader:
             self._recognize(reader, now)
-            self._course.refresh(reader)
+            self.course.refresh(reader)
             facts = self._known(reader, now)
             return Glance(
                 at=now,
                 facts=facts,
-                targets={name: list(stretches) for name, stretches in self._course.targets.items()},
-                happenings=list(self._course.happenings),
-                why=sentences(self._course, facts, now),
+                targets={name: list(stretches) for name, stretches in self.course.targets.items()},
+                happenings=list(self.course.happenings),
+                why=sentences(self.course, facts, now),
                 flying=Browser(reader).in_flight(LISTED),
                 slowest=self._slowest,
                 has_course=reader.course is not None,
@@ -116,13 +120,13 @@ class Watcher:
             raise StoreError(f"there is no run file {self.place.name} any more") from error
         file = (found.st_dev, found.st_ino, reader.info().created_at)
         if self._file and file != self._file:
-            self._course, self._facts = Course(), None
+            self.course, self._facts = Course(), None
             self._notice = f"another run took the file's place at {time.strftime('%H:%M:%S', time.localtime(now))}"
         self._file = file
 
     def _known(self, reader: RunReader, now: float) -> Facts:
         """The facts: read anew, or the last ones and what the course says since."""
-        sums = _sums(self._course.targets.values())
+        sums = _sums(self.course.targets.values())
         if self._facts is None or now >= self._again_at or self._changed_hands(reader):
             began = time.perf_counter()
             self._facts, self._then = facts_of(reader), sums
@@ -130,7 +134,7 @@ class Watcher:
             self._slowest = browser.shorts(browser.highest("provider", Wanted(), LISTED))
             self._again_at = now + SHARE * (time.perf_counter() - began)
         facts = _added(self._facts, self._then, sums)
-        rate = recent_rate(self._course.targets.values(), now) if facts.running else None
+        rate = recent_rate(self.course.targets.values(), now) if facts.running else None
         rate = facts.rate if rate is None else rate
         return replace(facts, rate=rate, seconds_left=facts.left / rate if facts.left is not None and rate else None)
 

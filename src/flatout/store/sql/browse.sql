@@ -12,7 +12,7 @@ FROM items WHERE item_index BETWEEN :first AND :last ORDER BY item_index LIMIT :
 -- chunk_end: Find the last index of the next rows.
 SELECT max(item_index) FROM (SELECT item_index FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?);
 
--- matching: Find the rows that match, in order or by a figure, the highest first; those whose figure is unknown are left out.
+-- matching: Find the rows that match, in order or by a figure times :turn, the highest first; those whose figure is unknown are left out.
 SELECT
   item_index,
   CASE :by
@@ -24,8 +24,10 @@ WHERE item_index BETWEEN :first AND :last AND (:by IS NULL OR figure IS NOT NULL
     WHEN 'failed' THEN state <> 'answered'
     WHEN 'truncated' THEN finish_reason = 'length' OR error = 'Truncated'
     WHEN 'mismatch' THEN error = 'SchemaMismatch'
+    WHEN 'retried' THEN attempts > 1
     ELSE 1
   END
+  AND (:error IS NULL OR error = :error)
   AND (:column IS NULL
     OR EXISTS (
       SELECT 1 FROM json_each(CASE WHEN json_valid(input) THEN input ELSE '{}' END)
@@ -42,7 +44,7 @@ WHERE item_index BETWEEN :first AND :last AND (:by IS NULL OR figure IS NOT NULL
     OR instr(lower(coalesce(prompt, '')), lower(:escaped))
     OR instr(lower(coalesce(input, '')), lower(:escaped))
     OR instr(lower(coalesce(output, '')), lower(:escaped)))
-ORDER BY figure DESC, item_index LIMIT :most;
+ORDER BY :turn * figure DESC, item_index LIMIT :most;
 
 -- in_flight: Read the attempts in flight, the oldest first. Of a call that is tried again, all have no outcome yet.
 SELECT item_index, max(attempt), target, started_at, estimated_cost FROM attempts

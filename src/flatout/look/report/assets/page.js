@@ -44,7 +44,7 @@ function summaryOf(run, number, several) {
     own("headline", run.headline, (words) => foreign(several ? "h2" : "h1", "", `${words}.`)),
     own("sentences", run.sentences, (words) => element("div", "", ...words.map((each) => foreign("p", "lead", each)))),
     run.attention.length ? own("attention", run.attention, attentionOf) : null,
-    facts);
+    run.facts.length ? facts : null);
 }
 
 function factsOf(facts) {
@@ -81,7 +81,7 @@ function picturesOf(title, { first = [], plots = [], bars = [], cells = [] }) {
 /** Show a report. */
 function present(report) {
   const main = document.getElementById("report"), several = report.runs.length > 1;
-  const sections = [];
+  const sections = live ? [kept.always("standing")] : [];
   if (several) {
     sections.push(kept.of("head", report.runs.length, (many) => element("h1", "", `${many} runs compared`)));
     sections.push(picturesOf("Differences", { first: report.compared, plots: report.overlaid }));
@@ -104,7 +104,7 @@ function footOf(report) {
 async function build() {
   const main = document.getElementById("report"), report = JSON.parse(document.getElementById("data").textContent);
   if (report.rows) view = new RowsView(new PackedRows(report.rows, await unpacked(report.rows.packed)));
-  if (typeof begin === "function") begin(report); // a live page
+  if (report.served) begin(report);
   if (view) await view.show();
   present(report);
   let width = main.clientWidth;

@@ -34,8 +34,10 @@ function change(holder, plot) {
   tell(holder, plot);
   if (!chart || JSON.stringify(looksOf(before)) !== JSON.stringify(looksOf(plot))) return chart ? redraw(holder) : undefined;
   const zoomed = zoomOf(chart);
-  chart.setData([plot.x, ...plot.series.map((series) => series.values)], !zoomed);
-  if (zoomed) chart.setScale("x", zoomed);
+  chart.batch(() => {
+    chart.setData([plot.x, ...plot.series.map((series) => series.values)]);
+    if (zoomed) chart.setScale("x", zoomed);
+  });
   return undefined;
 }
 
@@ -104,7 +106,7 @@ function draw(holder, hidden) {
     },
     axes: [
       { ...axis, values: (_, places) => places.map((place) => (place === null ? "" : onX(place))), space: 70,
-        ...(quantity ? { filter: (_, places) => places.map((place) => (/^[125]/.test(place.toExponential()) ? place : null)) } : {}) },
+        ...(quantity ? { filter: (_, places) => sparse(places) } : {}) },
       { ...axis, values: (_, values) => values.map(money ? dollars : figure), size: 58 },
     ],
     series: [
@@ -114,6 +116,13 @@ function draw(holder, hidden) {
     hooks: { drawClear: [(chart) => shade(chart, holder.plot.bands || [], holder.plot.marks || [], shades)] },
   };
   return new uPlot(options, [plot.x, ...plot.series.map((series) => series.values)], box);
+}
+
+/** The places on a logarithmic axis that get a label: the more powers of ten there are, the fewer in each. */
+function sparse(places) {
+  const powers = Math.log10(places[places.length - 1] / places[0]);
+  const first = powers > 3 ? /^1/ : powers > 2 ? /^[15]/ : /^[125]/;
+  return places.map((place) => (first.test(place.toExponential()) ? place : null));
 }
 
 function seriesOf(series, colour, money, plot) {

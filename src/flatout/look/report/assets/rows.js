@@ -96,6 +96,7 @@ class RowsView {
     this.turn = 0;
     this.order = "";
     this.lines = [];
+    this.more = false;
     this.search = element("input", "");
     this.search.type = "search";
     this.search.placeholder = "Search prompts, answers, ids …";
@@ -154,10 +155,11 @@ class RowsView {
     }
     if (mine !== this.turn) return; // something else is sought by now
     const { total, rows } = found, { begin } = this.wanted;
+    this.more = Boolean(found.more); // a search goes on
     if (begin && begin >= total) return void this.want({ begin: Math.floor(Math.max(0, total - 1) / PAGE) * PAGE });
     this.present(rows);
-    const enough = found.more ? "so far" : "";
-    this.status.textContent = total ? `${count(begin + 1)}–${count(begin + rows.length)} of ${count(total)} ${enough}`.trim() : "No row is like that.";
+    const many = total ? `${count(begin + 1)}–${count(begin + rows.length)} of ${count(total)}` : "No row is like that.";
+    this.status.textContent = this.more ? `${total ? many : "None"} so far; searching …` : many;
     this.pages.replaceChildren(...(total > PAGE ? [this.step("← earlier", begin - PAGE, begin > 0), this.step("later →", begin + PAGE, begin + PAGE < total)] : []));
   }
 
@@ -244,7 +246,7 @@ function openedRow(texts) {
   }
   if (texts.figures) {
     const told = Object.entries(texts.figures).filter(([, value]) => value !== null);
-    made.append(element("h4", "", "Its figures"), foreign("p", "", told.map(([name, value]) => `${HEADS[name]} ${WORDS[name] ? WORDS[name](value) : value}`).join(", ")));
+    if (told.length) made.append(element("h4", "", "Its figures"), foreign("p", "", told.map(([name, value]) => `${HEADS[name]} ${WORDS[name] ? WORDS[name](value) : value}`).join(", ")));
   }
   if (texts.waits) {
     const waits = Object.entries(texts.waits).sort((one, other) => other[1] - one[1]).map(([cause, value]) => `${cause.replaceAll("_", " ")} ${seconds(value)}`);
