@@ -55,6 +55,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import sdk as sdk
+    from . import tables as tables
     from .client import Client
     from .config.file import Config
     from .sync import run
@@ -139,6 +141,7 @@ __getattr__ = lazy(
         "values.attachments": ("File", "Image"),
         "values.plan": ("Plan",),
     },
+    rooms=("sdk", "tables"),
 )
 
 

@@ -68,6 +68,7 @@ class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
         complaints: what was wrong with the arguments of the tool calls.
         seconds: the duration of the whole call, queueing and retries included.
         waits: where those seconds went, by cause.
+        body: the whole answer as its provider wrote it, for calls that another program made.
     """
 
     call: msgspec.Raw
@@ -90,6 +91,7 @@ class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: float | None = None
     seconds: float | None = None
     waits: dict[str, float] = {}
+    body: msgspec.Raw = _NOTHING
 
 
 class ItemJournal:
@@ -214,7 +216,7 @@ class ItemJournal:
             if not may_go_again(error):
                 await self._enter(place, made, "failed", _failed(asked, error, journey))
             raise
-        await self._enter(place, made, "answered", _answered(asked, reply, journey))
+        await self._enter(place, made, "answered", _answered(asked, call, reply, journey))
         return reply
 
     def _new_place(self) -> str:
@@ -234,9 +236,20 @@ def _failed(asked: KeptCall, error: CallError, journey: Journey) -> KeptCall:
     return replace(asked, error=type(error).__name__, message=str(error), **_account(journey))
 
 
-def _answered(asked: KeptCall, reply: Reply, journey: Journey) -> KeptCall:
+def _answered(asked: KeptCall, call: Call, reply: Reply, journey: Journey) -> KeptCall:
     output = msgspec.Raw(plain(reply.output)) if reply.output is not None else _NOTHING
-    return replace(_replied(asked, reply), output=output, **_account(journey))
+    body = msgspec.Raw(reply.body) if _is_wanted_whole(call) and _is_object(reply.body) else _NOTHING
+    return replace(_replied(asked, reply), output=output, body=body, **_account(journey))
+
+
+def _is_wanted_whole(call: Call) -> bool:
+    """Whether another program made the call, and takes its answer in one piece: as the provider wrote it."""
+    wire = getattr(call, "wire", None)
+    return wire is not None and not wire.streams
+
+
+def _is_object(body: bytes) -> bool:
+    return body.lstrip().startswith(b"{")  # some servers stream an answer that was asked for whole
 
 
 def _account(journey: Journey) -> dict[str, Any]:
@@ -272,6 +285,7 @@ def _replayed(kept: KeptCall, call: Call, journey: Journey) -> Reply:
         output=output_of(bytes(kept.output) or None, call),
         model=kept.model,
         request_id=kept.request_id,
+        body=bytes(kept.body) if _is_wanted_whole(call) else b"",
     )
     if kept.error is None:
         return reply

@@ -43,7 +43,7 @@ _decoded_trail = msgspec.json.Decoder(tuple[Leg, ...]).decode
 def content(call: Call) -> bytes:
     """The content that identifies a call, as JSON: its messages, model and parameters, not its id or time limits."""
     try:
-        return plain(parts(call)) if call.extra else quick(_Content(*_values(call)))
+        return plain(parts(call)) if call.extra or type(call) is not Call else quick(_Content(*_values(call)))
     except TypeError:  # for example keys that are not texts
         return plain(parts(call))
 
@@ -53,6 +53,9 @@ def parts(call: Call) -> dict[str, Any]:
     kept = {name: value for name, value in zip(_CONTENT, _values(call), strict=True) if value is not None}
     if call.extra:
         kept["extra"] = mask(call.extra, digest)
+    wire = getattr(call, "wire", None)
+    if wire is not None:  # another program made it, and flatout may not understand all of it
+        kept["request"] = f"sha256:{sha256(wire.body).hexdigest()[:16]}"
     return kept
 
 

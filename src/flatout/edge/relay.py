@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from flatout.errors import CallError, ConfigError, TransportError
+from flatout.errors import CallError, ConfigError, OutputError, ProviderError
 from flatout.journey import Journey, StreamSink
 from flatout.layer import Response
 from flatout.providers.relay import Asked, Relayed, Wire, inbound_for
@@ -100,7 +100,7 @@ class RelayedStream:
         """The bytes of the answer as they arrive.
 
         Raises:
-            TransportError: the answer broke off.
+            CallError: the answer broke off.
         """
         piece = self._first
         while piece is not None:
@@ -130,13 +130,11 @@ class RelayedStream:
         """What is left to write of an answer that has ended. An error that its provider has written into it is read.
 
         Raises:
-            TransportError: the answer broke off.
+            CallError: the answer broke off.
         """
         try:
             return task.result().body
-        except TransportError:
-            raise
-        except CallError:
+        except (ProviderError, OutputError):
             return b""
 
 

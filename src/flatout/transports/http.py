@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.journey import current_journey
 from flatout.layer import Request, Response, Streamed
-from flatout.values.secret import Veiled
+from flatout.values.secret import OneTime, Veiled
 
 from . import descriptors
 from .address import Address, Origin, address_of
@@ -188,7 +188,7 @@ class HttpTransport:
         if pool is None:
             pool = self._pools[address.origin] = self._pool(address.origin)
         route = _Route(pool, request, address)
-        if isinstance(request.headers, Veiled):
+        if isinstance(request.headers, Veiled) and not isinstance(request.headers, OneTime):
             if len(self._routes) >= _MOST_ROUTES:
                 self._routes.clear()
             self._routes[request.url, id(request.headers)] = route

@@ -76,6 +76,12 @@ class Veiled(Mapping[str, str]):
         raise TypeError("headers are not pickled: keys stay in the process that read them")
 
 
+class OneTime(Veiled):
+    """The headers of one request. No other request has the same object, so nothing is remembered of it."""
+
+    __slots__ = ()
+
+
 class Reticent(Struct, frozen=True):
     """A struct of an endpoint that shows no keys from its headers, its query or its address."""
 
