@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Literal, Never, Self
+from typing import TYPE_CHECKING, Literal, Never, Self
 
 from .config.file import Config, load
 from .config.settings import Settings, settings_of
@@ -21,6 +21,9 @@ from .stack import KeptAnswers
 from .values import Limits
 from .values.budget import Budget
 from .values.secret import Secret, conceal, veil
+
+if TYPE_CHECKING:
+    from .controlled import Control
 
 
 class Client(ManyCalls):
@@ -71,6 +74,8 @@ class Client(ManyCalls):
         prompt_cache: ``"auto"`` makes calls whose prompts begin alike share the provider's prompt cache: it marks the
             common part, and lets one call fill the cache before the others go. See ``docs/prompt-caches.md``.
         allow_unknown_price: with a budget, also send calls whose price is not known; they are not counted.
+        control: a path. While the client is open, ``flatout ctl PATH`` steers it, by a socket that only you may use;
+            see ``docs/ctl.md``.
 
     Raises:
         ConfigError: an option is wrong, the model is unknown, its key is missing, or the cache cannot be used.
@@ -107,6 +112,7 @@ class Client(ManyCalls):
         reuse: str | os.PathLike[str] | None = None,
         prompt_cache: Literal["auto", "off"] | None = None,
         allow_unknown_price: bool = False,
+        control: str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
@@ -139,6 +145,7 @@ class Client(ManyCalls):
 
             check()
         self._keep_raw = keep_raw
+        self._control = None if control is None else _controlled(control)
         kept = _kept_answers(targets, settings, reuse)
         self._vectors = partial(vectors_of, kept=kept, max_age=settings.cache_max_age)
         self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed, kept=kept)
@@ -151,6 +158,8 @@ class Client(ManyCalls):
         )
 
     async def __aenter__(self) -> Self:
+        if self._control is not None:
+            await self._control.open(self)
         self._engine.bind()
         return self
 
@@ -164,12 +173,20 @@ class Client(ManyCalls):
 
         If one part fails to close, the others are closed all the same. Then the first error is raised.
         """
+        if self._control is not None:
+            await self._control.close()
         await self._engine.close()
 
     def __del__(self) -> None:
         engine = getattr(self, "_engine", None)  # there is none when `__init__` failed
         if engine is not None and engine.loop is not None and not engine.closed:
             warnings.warn(f"{self!r} was not closed: use it as `async with`", ResourceWarning, stacklevel=2)
+
+
+def _controlled(name: str | os.PathLike[str]) -> Control:
+    from .controlled import Control  # loaded for those who want it
+
+    return Control(name)
 
 
 def _kept_answers(targets: Targets, settings: Settings, reuse: str | os.PathLike[str] | None) -> KeptAnswers | None:

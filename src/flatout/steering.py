@@ -92,10 +92,13 @@ class Steering(Overview):
         """
         self._engine.bind()
         self.apply(change)
+        self.tell(change.in_words(), by, change.target)
+
+    def tell(self, what: str, by: str | None, target: str | None = None) -> None:
+        """Tell whoever listens that something was changed; see `flatout.events.Steered`."""
         events, loop = self._engine.events, self._engine.loop
-        assert loop is not None
-        if events:
-            events.emit(Steered(at=loop.time(), what=change.in_words(), by=by, target=change.target))
+        if events and loop is not None:
+            events.emit(Steered(at=loop.time(), what=what, by=by, target=target))
 
     def apply(self, change: Change) -> None:
         """Make a change that is recorded elsewhere, or need not be.

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from flatout import Client
 from flatout.control import place
 from flatout.control.asking import ask
 from flatout.control.server import AT_ONCE, LONGEST_LINE, PER_SECOND, served
 from flatout.errors import ConfigError
+from flatout.events import Steered
 from flatout.store import RunReader
-from flatout.testing import ProviderModel, ProviderSettings
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.testing._server import serve
 
 
@@ -214,3 +216,44 @@ def test_a_run_under_load_is_steered_and_loses_nothing(tmp_path: Path) -> None:
         assert sum(stretch.refused for _, stretch in reader.course.stretches()) == 0
     assert [each.what for each in happenings if each.kind == "change"] == ["paused", "rpm 6,000", "resumed"]
     assert all(each.by for each in happenings if each.kind == "change")
+
+
+def test_a_program_s_client_is_steered_by_name(tmp_path: Path) -> None:
+    """A service or a notebook that asks too fast could only be stopped; or two programs would answer to one name."""
+    name = tmp_path / "labels"
+
+    async def main() -> None:
+        wire = SimulatedTransport(ProviderModel(ProviderSettings(rpm=60_000, latency=0.01)))
+        options = {"base_url": "http://127.0.0.1:1/v1", "transport": wire}
+        told: list[Steered] = []
+        async with Client("m", control=name, budget=1.0, allow_unknown_price=True, **options) as client:
+            client.events.subscribe(lambda event: told.append(event) if isinstance(event, Steered) else None)
+            assert (await client.gather(["one"]))[0].ok
+
+            async def asked(do: str, **given: Any) -> dict[str, Any]:
+                return await asyncio.to_thread(ask, name, {"do": do, **given})
+
+            await asked("set", rpm=6_000, budget=2)
+            await asked("pause")
+            found = await asked("status")
+            assert (found["state"], found["targets"]["127.0.0.1:1/m"]["limits"]["rpm"]) == ("paused", 6_000)
+            assert found["budget"]["left"] == 2.0
+            await asked("resume")
+            with pytest.raises(ConfigError, match="a program's client can be asked to status, pause, resume, set"):
+                await asked("stop")
+            other = Client("m", control=f"{name}.ctl", **options)
+            with pytest.raises(ConfigError, match="another program is steered as"):
+                await other.__aenter__()
+        assert [each.what for each in told] == ["rpm 6,000", "budget $2", "paused", "resumed"]
+        assert all(each.by for each in told)
+
+    asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_without_a_place_for_its_socket_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program would run for hours, and nobody could steer it."""
+    monkeypatch.setattr(place, "places", lambda _: [])
+    client = Client("m", base_url="http://127.0.0.1:1/v1", control=tmp_path / "x")
+    with pytest.raises(ConfigError, match="give control a path that you may write"):
+        asyncio.run(client.__aenter__())

@@ -104,6 +104,7 @@ def test_the_client_takes_what_it_took():
         "reuse",
         "prompt_cache",
         "allow_unknown_price",
+        "control",
     ]
     assert parameters(Client) == ["model", *options, "unknown"]
     signature = inspect.signature(Client)

@@ -51,13 +51,15 @@ def ctl(
 ) -> int:
     """Steer a run while it goes: change its limits, pause it, skip a row, stop it.
 
-    It works on a run of this machine that is under way, by a socket that only you may use.
+    It works on a run of this machine that is under way, by a socket that only you may use; and on a program whose
+    client was made with control=PATH: name that path.
     """
     from flatout.control.asking import NotUnderWay, ask
+    from flatout.control.place import SUFFIX
 
     if command not in COMMANDS:
         raise ConfigError(f"flatout ctl knows {', '.join(COMMANDS)}, not {command!r}")
-    run_file, given = find(run), values or []
+    run_file, given = find(run.removesuffix(SUFFIX)), values or []
     if command != "set" and target is not None:
         raise ConfigError("--target is for set, as in: set rpm=600 --target openai/gpt-5-mini")
     if command not in ("set", "skip") and given:

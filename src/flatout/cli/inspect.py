@@ -46,6 +46,7 @@ def status(
     """Show how far a run is, what slows it, what failed and what it cost: at any time, also after a crash."""
     from msgspec import to_builtins
 
+    from flatout.look.changes import changes
     from flatout.look.course import Course
     from flatout.look.facts import facts_of
     from flatout.look.why import findings
@@ -55,14 +56,15 @@ def status(
     with RunReader.open(place) as reader:
         facts = facts_of(reader)
         course.refresh(reader)
-    found = findings(course, facts, time.time())
+    found, changed = findings(course, facts, time.time()), changes(course.happenings, time.time(), _MOST)
     if as_json:
-        show_json({"state": facts.state, "why": to_builtins(found), **to_builtins(facts)})
+        show_json({"state": facts.state, "why": to_builtins(found), "changes": changed, **to_builtins(facts)})
     else:
         pace: list[Fact] = [
             ("" if place else "pace", clean(each.text, _WHY)) for place, each in enumerate(found[:_MOST])
         ]
-        lines = lay_out([*pace, *describe(facts)])
+        steered: list[Fact] = [("" if place else "changed", clean(each)) for place, each in enumerate(changed)]
+        lines = lay_out([*pace, *describe(facts), *steered])
         show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lines]), fit=True)
     return 0
 

@@ -26,7 +26,7 @@ CLIENT = frozenset(
         *("model", "base_url", "api_key", "limits", "timeout", "first_byte", "between_bytes", "deadline", "retries"),
         *("reasks", "budget", "headers", "config", "transport", "wait_for_quota", "keep_raw", "fail_truncated"),
         *("seed", "trust_env", "give_up", "retry_share", "repeats", "cache", "cache_max_age", "reuse"),
-        *("allow_unknown_price", "prompt_cache"),
+        *("allow_unknown_price", "prompt_cache", "control"),
     }
 )
 """The options of `Client`."""

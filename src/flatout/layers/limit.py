@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from msgspec import Struct
 
@@ -68,6 +68,28 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     held: Mapping[str, float] = {}
     holds_since: float = 0.0
     aside: Mapping[str, int] = {}
+
+
+class TargetNow(Struct, frozen=True, kw_only=True):
+    """What one target is doing now, for programs that ask; of several processes, added up.
+
+    Attributes:
+        in_flight, waiting, holds, pace: see `TargetStatus`.
+        limits: the limits in force.
+    """
+
+    in_flight: int
+    waiting: int
+    holds: str
+    pace: float | None
+    limits: Mapping[str, float]
+
+    @classmethod
+    def of(cls, state: TargetStatus) -> Self:
+        """The same of a target's whole state."""
+        return cls(
+            in_flight=state.in_flight, waiting=state.waiting, holds=state.holds, pace=state.pace, limits=state.allows
+        )
 
 
 class Limit:

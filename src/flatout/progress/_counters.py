@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 
 from msgspec import Struct
 
+from flatout.layers.limit import TargetNow
 from flatout.values.budget import Standing
 from flatout.values.route import Share, added
 
@@ -154,6 +155,7 @@ class Progress(Struct):
         crowded: the targets that refuse calls within the given limits, with the likely cause.
         searched: the causes of waiting whose limit is unknown and found by trying.
         batches: what providers have in batches.
+        targets: what each target is doing now, by its name.
     """
 
     total: int | None = None
@@ -195,6 +197,7 @@ class Progress(Struct):
     crowded: dict[str, str] = {}
     searched: Set[str] = frozenset()
     batches: Batches = Batches()
+    targets: dict[str, TargetNow] = {}
 
     @property
     def finished(self) -> int:

@@ -18,6 +18,7 @@ from flatout.events import (
     TargetPaused,
     TargetResumed,
 )
+from flatout.layers.limit import TargetNow
 from flatout.overview import Overview
 from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
@@ -109,6 +110,7 @@ class Tally:
         admitted = sum(state.in_flight for state in states)
         progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
         progress.waiting = sum(state.waiting for state in states)
+        progress.targets = {state.target: TargetNow.of(state) for state in states}
         progress.hosted = all(state.hosted for state in states)
         away = progress.down.keys() | progress.stopped.keys()
         go = [state for state in states if state.target not in away]

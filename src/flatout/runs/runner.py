@@ -36,7 +36,7 @@ from .output.claim import OUTPUTS
 from .output.export import export
 from .pending import Pending
 from .skips import Skip
-from .steered import Steered
+from .steered import SteeredRun
 from .work import Work
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Runner(Pending):
         store = self._store
         loop = asyncio.get_running_loop()
         self.progress.started, self._taken_up_at = loop.time(), time.time()
-        steered = Steered(self, str(self.run_file), loop.time)
+        steered = SteeredRun(self, str(self.run_file), loop.time)
         try:
             try:
                 async with served(partial(places, self.run_file), steered):

@@ -13,18 +13,15 @@ from typing import Any, Protocol
 from msgspec import to_builtins
 
 from flatout.client import Client
+from flatout.commands import Command, Commands
 from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 from flatout.steering import Change
-from flatout.values.checks import is_positive
 
 from .skips import Skip
 
 FRESH = 1.0
 """Seconds for which the counters of a status are not counted anew."""
-
-LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency")
-"""The limits that can be set."""
 
 
 class Steerable(Protocol):
@@ -70,7 +67,7 @@ class Steerable(Protocol):
         ...
 
 
-class Steered:
+class SteeredRun(Commands):
     """Carries out the commands for one run.
 
     Args:
@@ -79,34 +76,18 @@ class Steered:
         clock: the event loop's time.
     """
 
+    _kind = "a run"
+
     def __init__(self, run: Steerable, name: str, clock: Callable[[], float]) -> None:
+        super().__init__(run.client, name)
         self._run = run
-        self._name = name
         self._clock = clock
         self._refreshed = -FRESH
-        self._paused = self._drains = False
-        self._do: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "status": self._status,
-            "pause": self._pause,
-            "resume": self._resume,
-            "set": self._set,
-            "skip": self._skip,
-            "retry-failed": self._retry_failed,
-            "stop": self._stop,
-            "drain": self._drain,
-        }
+        self._drains = False
 
-    def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out a request: its command under ``do``, who asks under ``by``, and what the command takes.
-
-        Raises:
-            ConfigError: it is refused; the message says why.
-        """
-        what = request.get("do")
-        do = self._do.get(what) if isinstance(what, str) else None
-        if do is None:
-            raise ConfigError(f"a run can be asked to {', '.join(self._do)}; not {str(what)[:80]!r}")
-        return do(request)
+    def commands(self) -> dict[str, Command]:
+        rows: dict[str, Command] = {"skip": self._skip, "retry-failed": self._retry_failed}
+        return {**super().commands(), **rows, "stop": self._stop, "drain": self._drain}
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         now = self._clock()
@@ -133,54 +114,25 @@ class Steered:
             "output_tokens": progress.output_tokens,
             "cost": progress.cost,
             "unknown_costs": progress.unpriced,
-            "budget": to_builtins(self._run.client.purse.standing()),
+            "budget": to_builtins(self._client.purse.standing()),
             "seconds": progress.elapsed,
-            "deadline": self._run.client.engine.stack.deadline.seconds,
-            "limits": self._limits(),
+            "deadline": self._client.engine.stack.deadline.seconds,
+            "limits": {name: dict(each.limits) for name, each in progress.targets.items()} or self._limits(),
+            "targets": to_builtins(progress.targets),
         }
-
-    def _limits(self) -> dict[str, dict[str, float]]:
-        """The limits in force, by target; those that the user gave, where this process makes no calls itself."""
-        client = self._run.client
-        allowed = {state.target: dict(state.allows) for state in client.status()}
-        given = client.engine.targets.client_limits
-        return allowed or {"": {name: value for name in LIMITS if (value := getattr(given, name)) is not None}}
 
     def _state(self) -> str:
         if self._run.stops:
             return "draining" if self._drains else "stopping"
-        return "paused" if self._paused else "running"
-
-    def _pause(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._hold(True, request["by"])
-
-    def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._hold(False, request["by"])
-
-    def _hold(self, paused: bool, by: str) -> dict[str, Any]:
-        if self._paused is not paused:
-            self._run.steer(Change(paused=paused), by)
-            self._paused = paused
-        return {"state": self._state(), "in_flight": self._run.progress.in_flight}
+        return super()._state()
 
     def _set(self, request: dict[str, Any]) -> dict[str, Any]:
-        known = (*LIMITS, "budget", "deadline", "target", "do", "by")
-        for name in request:
-            if name not in known:
-                raise ConfigError(f"{name} cannot be set: set {', '.join(known[:-3])}")
-        limits = {name: _number(name, request[name]) for name in LIMITS if name in request}
-        budget = _number("budget", request["budget"]) if "budget" in request else None
-        deadline = _number("deadline", request["deadline"]) if "deadline" in request else None
-        if not (limits or budget or deadline):
-            raise ConfigError(f"nothing to set: give {', '.join(known[:-3])}, such as rpm=6000")
-        if limits or deadline is not None:
-            self._run.steer(Change(limits=limits, deadline=deadline, target=_target(request)), request["by"])
-        if budget is not None:
-            self._run.client.purse.change(budget)
-            self._run.note(f"budget ${budget:g}", request["by"])
+        answer = super()._set(request)
+        self._refreshed = -FRESH  # whoever asks next wants to see it
+        if "budget" in request:
             with suppress(ConfigError):  # rows that the old budget held back are then left for the next run
                 self._run.ask_again(failed=False)
-        return {"limits": self._limits()}
+        return answer
 
     def _skip(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"under_way": self._run.skip(_row(request.get("row"), request["by"]))}
@@ -195,30 +147,23 @@ class Steered:
 
     def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._run.stops:
-            return {"state": self._state(), "in_flight": self._run.progress.in_flight}
+            return {"state": self._state(), "in_flight": self._in_flight()}
         return self._end(request["by"], "drain", drain=True)
 
     def _end(self, by: str, what: str, *, drain: bool) -> dict[str, Any]:
         self._drains = drain
         self._run.note(what, by)
         self._run.stop(drain=drain)
-        return {"state": self._state(), "in_flight": self._run.progress.in_flight}
+        return {"state": self._state(), "in_flight": self._in_flight()}
 
+    def _in_flight(self) -> int:
+        return self._run.progress.in_flight
 
-def _number(name: str, value: Any) -> Any:
-    """A number above 0; None, which takes a limit back, for limits only."""
-    if value is None and name in LIMITS:
-        return None
-    if not is_positive(value):
-        raise ConfigError(f"{name} is a number above 0, not {value!r}")
-    return value
+    def _steer(self, change: Change, by: str) -> None:
+        self._run.steer(change, by)
 
-
-def _target(request: dict[str, Any]) -> str | None:
-    target = request.get("target")
-    if target is not None and not isinstance(target, str):
-        raise ConfigError(f"the target is a name, not {target!r}")
-    return target
+    def _note(self, what: str, by: str) -> None:
+        self._run.note(what, by)
 
 
 def _row(name: Any, by: str) -> Skip:

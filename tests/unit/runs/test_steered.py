@@ -9,7 +9,7 @@ import pytest
 from flatout import Client, ConfigError
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip
-from flatout.runs.steered import Steered
+from flatout.runs.steered import SteeredRun
 from flatout.steering import Change
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 
@@ -53,15 +53,15 @@ def run() -> Run:
 
 
 @pytest.fixture
-def steered(run: Run) -> Steered:
-    return Steered(run, "a.flatout", lambda: 100.0)
+def steered(run: Run) -> SteeredRun:
+    return SteeredRun(run, "a.flatout", lambda: 100.0)
 
 
-def asked(steered: Steered, do: str, **given: Any) -> dict[str, Any]:
+def asked(steered: SteeredRun, do: str, **given: Any) -> dict[str, Any]:
     return steered({"do": do, "by": "ada", **given})
 
 
-def test_a_status_counts_at_most_once_a_second(run: Run, steered: Steered) -> None:
+def test_a_status_counts_at_most_once_a_second(run: Run, steered: SteeredRun) -> None:
     """Thousands of questions would cost the run as many walks over everything in flight."""
     for _ in range(100):
         found = asked(steered, "status")
@@ -70,7 +70,7 @@ def test_a_status_counts_at_most_once_a_second(run: Run, steered: Steered) -> No
     assert found["budget"]["left"] == 5.0
 
 
-def test_pause_and_resume_are_done_once(run: Run, steered: Steered) -> None:
+def test_pause_and_resume_are_done_once(run: Run, steered: SteeredRun) -> None:
     """The run file would fill with pauses that changed nothing."""
     assert asked(steered, "pause")["state"] == "paused"
     asked(steered, "pause")
@@ -80,7 +80,7 @@ def test_pause_and_resume_are_done_once(run: Run, steered: Steered) -> None:
     assert run.done == [(Change(paused=True), "ada"), (Change(paused=False), "ada")]
 
 
-def test_set_changes_what_is_named(run: Run, steered: Steered) -> None:
+def test_set_changes_what_is_named(run: Run, steered: SteeredRun) -> None:
     """A user who changes one limit would lose the others, or the money that the run may spend."""
     asked(steered, "set", rpm=6_000, tpm=None, deadline=60, target="x")
     asked(steered, "set", budget=8)
@@ -92,7 +92,7 @@ def test_set_changes_what_is_named(run: Run, steered: Steered) -> None:
     assert run.client.purse.standing().left == 8.0
 
 
-def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: Steered) -> None:
+def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: SteeredRun) -> None:
     """A run that drains could not be ended, or a second drain would drop what is in flight."""
     assert asked(steered, "drain")["state"] == "draining"
     asked(steered, "drain")
@@ -100,7 +100,7 @@ def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: S
     assert [each for each in run.done if each[0] == "stop" and each[1] != "ada"] == [("stop", True), ("stop", False)]
 
 
-def test_a_row_is_skipped_by_its_number_or_its_id(run: Run, steered: Steered) -> None:
+def test_a_row_is_skipped_by_its_number_or_its_id(run: Run, steered: SteeredRun) -> None:
     """Another row than the one that was named would be dropped."""
     assert asked(steered, "skip", row=2) == {"under_way": True}
     assert asked(steered, "skip", row="mail-7") == {"under_way": False}
@@ -110,7 +110,7 @@ def test_a_row_is_skipped_by_its_number_or_its_id(run: Run, steered: Steered) ->
             asked(steered, "skip", row=wrong)
 
 
-def test_failed_rows_are_asked_again(run: Run, steered: Steered) -> None:
+def test_failed_rows_are_asked_again(run: Run, steered: SteeredRun) -> None:
     """Nobody would see in the run file why a row was asked twice."""
     assert asked(steered, "retry-failed") == {"rows": 3}
     assert run.done == [("again", True), ("failed rows are asked again", "ada")]
@@ -129,7 +129,7 @@ def test_failed_rows_are_asked_again(run: Run, steered: Steered) -> None:
         ({"rpm": 1, "target": 7}, "the target is a name"),
     ],
 )
-def test_a_wrong_value_is_refused_in_a_sentence(run: Run, steered: Steered, given: dict[str, Any], why: str) -> None:
+def test_a_wrong_value_is_refused_in_a_sentence(run: Run, steered: SteeredRun, given: dict[str, Any], why: str) -> None:
     """A slip of the keyboard would stop a run, or change something else."""
     with pytest.raises(ConfigError, match=why):
         asked(steered, "set", **given)
@@ -137,7 +137,7 @@ def test_a_wrong_value_is_refused_in_a_sentence(run: Run, steered: Steered, give
 
 
 @pytest.mark.parametrize("do", ["explode", None, 7, ["status"], "x" * 10_000])
-def test_an_unknown_command_is_refused(steered: Steered, do: Any) -> None:
+def test_an_unknown_command_is_refused(steered: SteeredRun, do: Any) -> None:
     """A newer command would fail in a way that nobody understands."""
     with pytest.raises(ConfigError, match="a run can be asked to status, pause"):
         steered({"do": do, "by": "ada"})
@@ -146,4 +146,4 @@ def test_an_unknown_command_is_refused(steered: Steered, do: Any) -> None:
 def test_a_budget_that_is_not_there_cannot_be_changed() -> None:
     """Calls that were never priced would count as spent."""
     with pytest.raises(ConfigError, match="has no budget"):
-        asked(Steered(Run(), "a.flatout", lambda: 0.0), "set", budget=3)
+        asked(SteeredRun(Run(), "a.flatout", lambda: 0.0), "set", budget=3)

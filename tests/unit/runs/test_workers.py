@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Limits
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
+from flatout.layers.limit import TargetNow
 from flatout.progress._counters import Failure, Longest, Progress
 from flatout.purse import Purse
 from flatout.runs.client_options import ClientOptions
@@ -316,6 +317,20 @@ def test_counters_add_up() -> None:
 
 
 # Giving rows
+
+
+def test_what_the_workers_do_at_a_target_is_added_up() -> None:
+    """``flatout ctl status`` would show what one of several workers does, and call it the run's."""
+    limits = {"rpm": 600.0, "concurrency": 8.0}
+    one = TargetNow(in_flight=3, waiting=1, holds="requests", pace=None, limits=limits)
+    other = TargetNow(in_flight=4, waiting=9, holds="concurrency", pace=2.0, limits=limits)
+    whole = Progress()
+    parts = [Progress(targets={"a": one}), Progress(targets={"a": other, "b": one}), over(Progress(targets={"a": one}))]
+    add_up(parts, whole)
+    assert whole.targets["a"] == TargetNow(in_flight=7, waiting=10, holds="concurrency", pace=2.0, limits=limits)
+    assert whole.targets["b"] == one
+    add_up(parts, whole, divides=True)
+    assert whole.targets["a"].limits == {"rpm": 600.0, "concurrency": 16.0}
 
 
 def test_answers_on_their_way_to_the_disk_take_the_place_of_no_rows() -> None:

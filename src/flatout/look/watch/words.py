@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from flatout.look.changes import changes
 from flatout.look.course import latency
 from flatout.look.facts import Facts, FailedClass
 from flatout.store.browse import Short
@@ -94,6 +95,8 @@ def sums(glance: Glance, width: int) -> Text:
     cells += [("tokens", _tokens(glance.facts)), ("in flight", _in_flight(glance))]
     if glance.facts.budget is not None:
         cells.append(("budget", _budget(glance.facts)))
+    if changed := changes(glance.happenings, glance.at, 1):
+        cells.append(("changed", line(changed[0])))
     if glance.facts.cut_off:
         cells.append(("cut off", f"{figures.counted(glance.facts.cut_off, 'answer')} at the token limit"))
     if glance.facts.cached:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from flatout.layers.limit import TargetNow
 from flatout.progress._counters import Failure, Progress, PromptCacheUse
 from flatout.values.route import added
 
@@ -15,8 +16,8 @@ _NOW = ("in_flight", "waiting")
 _STATES = ("stopped", "paused", "down", "crowded")
 
 
-def add_up(parts: Sequence[Progress], into: Progress) -> None:
-    """Set the counters of a run to the sum of its workers'.
+def add_up(parts: Sequence[Progress], into: Progress, *, divides: bool = False) -> None:
+    """Set the counters of a run to the sum of its workers'. With ``divides``, each has a part of the concurrency.
 
     How many rows ended, and in which way, is left alone, and so is the money: the parent counts both itself.
     """
@@ -24,6 +25,7 @@ def add_up(parts: Sequence[Progress], into: Progress) -> None:
         setattr(into, name, sum(getattr(part, name) for part in parts))
     for name in _STATES:
         setattr(into, name, {target: why for part in parts for target, why in getattr(part, name).items()})
+    into.targets = _targets((part.targets for part in parts), divides)
     into.waits = _summed(part.waits for part in parts)
     into.prompt_cache = sum((part.prompt_cache for part in parts), PromptCacheUse())
     into.shares = added(*(part.shares for part in parts))
@@ -43,11 +45,36 @@ def over(part: Progress) -> Progress:
     """The counters of a worker that is no more: what it did, without what it was doing."""
     for name in _NOW:
         setattr(part, name, 0)
-    for name in _STATES:
+    for name in (*_STATES, "targets"):
         setattr(part, name, {})
     part.longest = part.capped = None
     part.holds = ""
     return part
+
+
+def _targets(all_targets: Iterable[dict[str, TargetNow]], divides: bool) -> dict[str, TargetNow]:
+    """What the workers do at each target, together."""
+    total: dict[str, TargetNow] = {}
+    for targets in all_targets:
+        for name, one in targets.items():
+            known = total.get(name)
+            total[name] = one if known is None else _both(known, one, divides)
+    return total
+
+
+def _both(one: TargetNow, other: TargetNow, divides: bool) -> TargetNow:
+    busier = one if one.waiting >= other.waiting else other
+    paces = [each.pace for each in (one, other) if each.pace is not None]
+    limits = {**one.limits, **other.limits}
+    if divides and "concurrency" in limits:
+        limits["concurrency"] = sum(each.limits.get("concurrency", 0) for each in (one, other))
+    return TargetNow(
+        in_flight=one.in_flight + other.in_flight,
+        waiting=one.waiting + other.waiting,
+        holds=busier.holds,
+        pace=sum(paces) if paces else None,
+        limits=limits,
+    )
 
 
 def _summed(all_waits: Iterable[dict[str, float]]) -> dict[str, float]:

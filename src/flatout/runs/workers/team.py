@@ -195,7 +195,11 @@ class Team:
     def refresh(self) -> None:
         """Bring the run's counters up to date."""
         progress = self._progress
-        add_up([*(over(member.told) for member in self._past), *(m.told for m in self._members.values())], progress)
+        add_up(
+            [*(over(member.told) for member in self._past), *(m.told for m in self._members.values())],
+            progress,
+            divides=self._divides,
+        )
         for name, count in self._taken_back.items():
             forget(progress.failures, name, count)
         progress.elapsed = asyncio.get_running_loop().time() - progress.started
