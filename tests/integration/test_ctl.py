@@ -34,6 +34,13 @@ def connected(where: Path) -> socket.socket:
     return place.connect_to(where, 5.0)
 
 
+def until(condition: Any) -> None:
+    ends = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -182,12 +189,6 @@ def test_a_run_under_load_is_steered_and_loses_nothing(tmp_path: Path) -> None:
             process.kill()
             process.wait()
 
-    def until(condition: Any) -> None:
-        ends = time.monotonic() + 60.0
-        while not condition():
-            assert time.monotonic() < ends
-            time.sleep(0.05)
-
     def begun() -> bool:
         with suppress(ConfigError):
             return bool(asked("status")["finished"] > 5)
@@ -257,3 +258,68 @@ def test_a_client_without_a_place_for_its_socket_says_so(tmp_path: Path, monkeyp
     client = Client("m", base_url="http://127.0.0.1:1/v1", control=tmp_path / "x")
     with pytest.raises(ConfigError, match="give control a path that you may write"):
         asyncio.run(client.__aenter__())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_retuned_run_of_thousands_keeps_to_each_limit(tmp_path: Path, workers: int) -> None:
+    """A changed limit would hold late, or not for all workers, or not be used to the full; or cause refusals."""
+    rows, bound = 4_000, 12_000
+    prompts, output = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    prompts.write_text("".join(f'{{"prompt": "row {n}"}}\n' for n in range(rows)))
+    run_file = Path(f"{output}.flatout")
+    model = ProviderModel(ProviderSettings(rpm=bound, burst=1.0, latency=0.2, latency_p99=0.2))
+
+    def asked(do: str, **given: Any) -> dict[str, Any]:
+        return ask(run_file, {"do": do, **given})
+
+    def rate(seconds: float) -> float:
+        """Requests a second that the server admits, from a second after now on."""
+        time.sleep(1.0)
+        before, began = model.stats()["received"], time.monotonic()
+        time.sleep(seconds)
+        return float(model.stats()["received"] - before) / (time.monotonic() - began)
+
+    def steer(process: subprocess.Popen[bytes]) -> None:
+        until(lambda: model.stats()["received"] > 100)
+        asked("set", rpm=1_200)
+        assert rate(5.0) == pytest.approx(20, rel=0.03)
+        asked("set", rpm=bound)
+        assert rate(3.0) == pytest.approx(200, rel=0.03)
+        asked("set", concurrency=4)
+        time.sleep(1.0)
+        status = asked("status")
+        assert status["in_flight"] <= 4
+        assert [each["in_flight"] for each in status["targets"].values()] == [status["in_flight"]]
+        asked("set", concurrency=None)
+        asked("pause")
+        time.sleep(1.0)
+        assert asked("status")["in_flight"] == 0
+        asked("resume")
+        asked("skip", row=rows)
+        assert process.wait(120) == 1  # a row was skipped
+
+    def run(url: str) -> None:
+        options = ["-o", str(output), "-m", "any", "--rpm", "6000", "--base-url", url, "--workers", str(workers), "-q"]
+        process = subprocess.Popen([sys.executable, "-m", "flatout", "run", str(prompts), *options])
+        try:
+            steer(process)
+        finally:
+            process.kill()
+            process.wait()
+
+    async def main() -> None:
+        async with await serve(model) as server:
+            await asyncio.to_thread(run, server.url)
+
+    asyncio.run(main())
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(answers) == rows
+    assert [place for place, each in enumerate(answers) if each["error"]] == [rows - 1]
+    stats = model.stats()
+    assert (stats["refused"], stats["answered"]) == (0, rows - 1)
+    with RunReader.open(run_file) as reader:
+        assert reader.course is not None
+        told = [each.what for _, each in reader.course.happenings() if each.kind == "change"]
+    limits = ["rpm 1,200", "rpm 12,000", "concurrency 4", "concurrency unknown"]
+    assert told == [*limits, "paused", "resumed", f"skip row {rows}"]

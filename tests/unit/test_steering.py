@@ -187,3 +187,37 @@ def test_a_run_file_keeps_every_change() -> None:
         ("paused", "ada"),
         ("resumed", None),
     ]
+
+
+@pytest.mark.parametrize("rpm", [1_200, 12_000])
+def test_a_changed_limit_holds_within_a_second_and_to_3_percent(rpm: int) -> None:
+    """A run that is retuned would go on too fast for a while, or never reach its new limit; or cause refusals."""
+    model = ProviderModel(ProviderSettings(rpm=12_000, burst=1.0, latency=0.2))
+    sent: list[float] = []
+
+    class Timed(SimulatedTransport):
+        async def send(self, request: Any) -> Any:
+            sent.append(asyncio.get_running_loop().time())
+            return await super().send(request)
+
+    changed_at: list[float] = []
+
+    async def main() -> list[Any]:
+        limits = Limits(rpm=6_000, burst=1.0)
+        options: dict[str, Any] = {"base_url": "http://127.0.0.1:1/v1", "transport": Timed(model), "limits": limits}
+        async with Client(model="m", **options) as client:
+            answers = asyncio.ensure_future(client.gather([f"prompt {n}" for n in range(3_000)]))
+            await asyncio.sleep(10.0)
+            changed_at.append(asyncio.get_running_loop().time())
+            client.set_limits(rpm=rpm)
+            await asyncio.sleep(8.0)
+            client.set_limits(rpm=12_000)
+            return await answers
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        results = runner.run(main())
+    assert all(result.ok for result in results)
+    assert model.stats()["refused"] == 0
+    begin = changed_at[0] + 1.0
+    during = sum(begin <= at < begin + 6.0 for at in sent)
+    assert during == pytest.approx(rpm / 60 * 6, rel=0.03)

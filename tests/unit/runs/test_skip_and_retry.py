@@ -15,6 +15,7 @@ from flatout import ConfigError, Limits
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.skips import Skip
+from flatout.runs.steered import SteeredRun
 from flatout.steering import Change
 from flatout.store import RunReader
 from tests.support.scripted_wire import Wire, client, refusal
@@ -221,3 +222,29 @@ def test_stop_ends_a_run_that_asks_rows_again(tmp_path: Path) -> None:
     end, _ = run(tmp_path, Wire(answer), steer)
     assert end.interrupted
     assert [state for state, _ in states(end)] == ["failed"] * 5
+
+
+def test_a_raised_budget_lets_a_run_go_on_that_waits_for_money(tmp_path: Path) -> None:
+    """Whoever sees in time that the money will not do would have to wait for the end of the run, and begin another."""
+    release = asyncio.Event()
+
+    async def answer(prompt: str) -> Any:
+        await release.wait()
+        return "yes"
+
+    async def steer(runner: Runner, wire: Wire) -> None:
+        await until(lambda: wire.active)
+        await asyncio.sleep(0.02)
+        assert wire.active < 6
+        SteeredRun(runner, "a", asyncio.get_running_loop().time)({"do": "set", "budget": 9, "by": "ada"})
+        await until(lambda: wire.active == 6)
+        release.set()
+
+    prices = {"prices": {"sim/any": {"input": 1_000.0, "output": 2_000.0}}}
+    options = {"config": prices, "budget": 0.16}
+    end, _ = run(tmp_path, Wire(answer), steer, with_client=options, params={"max_tokens": 1})
+    assert states(end) == [("answered", None)] * 6
+    with RunReader.open(end.run_file) as reader:
+        assert reader.course is not None
+        told = [(each.what, each.by) for _, each in reader.course.happenings() if each.kind == "change"]
+    assert told == [("budget $9", "ada")]
