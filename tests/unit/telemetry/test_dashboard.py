@@ -105,3 +105,29 @@ def test_every_metric_of_flatouts_own_is_on_the_dashboard() -> None:
     asked = " ".join(queries(json.loads(DASHBOARD.read_text(encoding="utf-8"))))
     own = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in served() if name.startswith("flatout_")}
     assert not {name for name in own if name not in asked}
+
+
+def lost(given: Any, known: Any, place: str = "") -> Iterator[str]:
+    """Where a value of the dashboard is not in what Grafana's types made of it. They add their defaults."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for name, each in given.items():
+            yield from lost(each, known.get(name), f"{place}/{name}")
+    elif isinstance(given, list) and isinstance(known, list) and len(given) == len(known):
+        for number, each in enumerate(given):
+            yield from lost(each, known[number], f"{place}/{number}")
+    elif given != known:
+        yield place
+
+
+def test_grafanas_own_types_know_every_field() -> None:
+    """Grafana would drop a misspelt setting in silence: a panel without its unit, its legend or its threshold."""
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    encoder = pytest.importorskip("grafana_foundation_sdk.cog.encoder").JSONEncoder
+
+    def known(dashboard: Any) -> Any:
+        return json.loads(encoder().encode(models.Dashboard.from_json(dashboard)))
+
+    given = json.loads(DASHBOARD.read_text())
+    assert list(lost(given, known(given))) == []
+    given["panels"][0]["titel"] = "misspelt"
+    assert list(lost(given, known(given))) == ["/panels/0/titel"]
