@@ -176,6 +176,23 @@ def test_rows_are_browsed_searched_ordered_and_opened(tmp_path: Path) -> None:
     played(play, tmp_path / "a.flatout")
 
 
+def test_of_an_agent_the_answer_and_the_trace_are_shown(tmp_path: Path) -> None:
+    """At 80 × 24, the trace would stand there as pages of JSON, before the tree that people can read."""
+    step = {"kind": "tool", "name": "look_up", "started": 0.1, "seconds": 0.5, "input": NASTY}
+    outcome = {"answer": "It was sent.", "trace": [step]}
+
+    async def play(pilot: Pilot[None], run: RunFile, place: Path) -> None:
+        await run.finish(item(ROWS, answer=None, output=json.dumps(outcome).encode()))
+        await pilot.press("r", "g", *str(ROWS + 1), "enter")
+        await shows(pilot, f"q{ROWS}")
+        await pilot.press("enter")
+        screen = await shows(pilot, f"Row {ROWS + 1}", "It was sent.", f"Question {ROWS}?", "What happened", "look_up")
+        assert '"trace"' not in screen
+        assert max(map(len, screen.splitlines())) <= 80
+
+    played(play, tmp_path / "a.flatout")
+
+
 def test_it_is_resized_and_left(tmp_path: Path) -> None:
     """A window that becomes narrow would break the view."""
 

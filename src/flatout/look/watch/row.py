@@ -18,6 +18,8 @@ from textual.widgets import Footer, Static
 
 from flatout.errors import FlatoutError
 from flatout.events import WAITS
+from flatout.runs.story.agent import trace_of
+from flatout.runs.story.node import as_text
 from flatout.runs.story.tree import trace
 from flatout.store import History, Item, RunReader
 from flatout.text import figures
@@ -133,7 +135,10 @@ def story(history: History, tree: list[str]) -> Text:
             _section(text, "Error", f"{item.error}: {item.error_message or ''}", "red")
         if item.answer is not None:
             _section(text, "Answer" if item.error is None else "What the model said", item.answer)
-        if item.output is not None:
+        agent = trace_of(item.output) if item.output is not None else None
+        if agent is not None and agent.answer is not None:  # its trace is shown as what happened
+            _section(text, "Answer", as_text(agent.answer))
+        elif item.output is not None and agent is None:
             _section(text, "Answer, parsed", _pretty(item.output))
         if item.tool_calls is not None:
             _section(text, "Tools asked for", _pretty(item.tool_calls))
