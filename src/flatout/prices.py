@@ -105,7 +105,11 @@ class Prices:
 
     async def load(self) -> None:
         """Load the table, in a thread."""
-        await asyncio.to_thread(_table)
+        await asyncio.to_thread(self.load_now)
+
+    def load_now(self) -> None:
+        """Load the table: 0.1 s, in which an event loop would stand still."""
+        _table()
         self._loaded = True
 
     def ready(self, target: Target) -> bool:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from flatout.errors import ConfigError, FlatoutError, StoreError
+from flatout.errors import ConfigError, StoreError
 from flatout.text import figures
 
 from . import options
+from .exit_codes import INTERRUPTED
 from .run_names import RunName, find
 from .terminal import clean, say, show, show_json
 
 if TYPE_CHECKING:
     from flatout.lanes.batch.money import Paid
-    from flatout.store.ledger import Batch
+    from flatout.runs.cancelling import Cancelled
+    from flatout.store.ledger import Batch, Seen
 
 HELP = "The batches that runs have at providers (--lane batch)."
 
@@ -42,22 +44,23 @@ Runs = Annotated[
     ),
 ]
 
-_PATIENCE = 600.0  # seconds to wait until cancelled batches have ended
-
 
 def ls(
     runs: Runs = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
-    """List the batches of runs: at which provider, how many rows, how old, in which state, what they cost."""
+    """List the batches of runs: at which provider, how many rows, in which state, how old, what they cost.
+
+    The state of an open batch is the provider's own word at the last look. To look anew, give the run's command again.
+    """
     found = list(_found(runs))
     if as_json:
-        show_json({"batches": [_facts(*each) for each in found]})
+        show_json({"batches": [_facts(each) for each in found]})
         return 0
     if not found:
         show("no batches" if runs else "no batches in this folder, and none open elsewhere")
-    for place, batch, _, paid in found:
-        show(_line(place, batch, paid), fit=True)
+    for each in found:
+        show(_line(each, time.time()), fit=True)
     return 0
 
 
@@ -70,10 +73,12 @@ def cancel(
 
     Finished rows are paid for, and kept. Give the command of the run again to write them, and to ask the others.
     """
-    import asyncio
-
     from flatout.client import Client
+    from flatout.runs.cancelling import Cancelling
     from flatout.store import RunFile, RunReader
+
+    from .execute import execute
+    from .progress import choose
 
     place = find(run)
     with RunReader.open(place) as reader:
@@ -86,40 +91,54 @@ def cancel(
     client = Client(first if base_url is None else first.partition("/")[2], base_url=base_url, config=config)
     store = RunFile.open(place, job=info.job, command=info.command, keep_prompts=info.keep_prompts)
     try:
-        rows = asyncio.run(_cancelled(client, store, str(place)))
+        say(_begins(under_way))
+        done = execute(Cancelling(client, store, str(place)), choose(quiet=False, plain=False, answers_on_stdout=False))
     finally:
         store.mark("interrupted")
         store.close_now()
-    say(f"flatout: cancelled; {figures.counted(rows, 'row')} had been answered by then, and are kept")
+    say(f"flatout: {_ended(done)}")
+    if done.left:
+        return INTERRUPTED
     if info.command:
-        say(f"To continue: {info.command}")
+        keeps = "keep these answers, and to " if done.answers else ""
+        say(f"To {keeps}submit the others again, or with --lane live to ask them now: {info.command}")
     return 0
 
 
-async def _cancelled(client: Any, store: Any, name: str) -> int:
-    """Cancel, wait for the end, and take the results. Returns how many rows have one."""
-    import asyncio
-
-    from flatout.lanes.batch.lane import BatchLane
-
-    async def keep(*_: object) -> None:
-        raise AssertionError("no row is read")
-
-    async with client:
-        lane = BatchLane(client.engine, store.ledger, name, keep)
-        await lane.cancel()
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await lane.finish()
-        except TimeoutError:
-            waited = figures.duration(_PATIENCE)
-            raise FlatoutError(f"the batches have not ended within {waited}: give this command again") from None
-    return sum(states.get("answered", 0) for states in store.ledger.counts().values())
+def _begins(under_way: list[Batch]) -> str:
+    rows = figures.counted(sum(batch.rows for batch in under_way), "row")
+    where = " and ".join(sorted({clean(batch.target) for batch in under_way}))
+    return (
+        f"flatout: cancels {figures.counted(len(under_way), 'batch')} with {rows} at {where}, and waits until the "
+        "provider has, which may take 10 minutes; Ctrl-C waits no longer"
+    )
 
 
-def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int], Paid]]:
-    """The batches of runs, each with its rows by state, and with what its answers have cost."""
-    from flatout.lanes.batch.money import Paid, Record
+def _ended(done: Cancelled) -> str:
+    """What has become of the batches, in a sentence."""
+    if done.left:
+        left = f"{figures.counted(done.left, 'batch')} {'is' if done.left == 1 else 'are'}"
+        return f"{left} being cancelled: give this command again for what was finished"
+    if not done.answers:
+        return "cancelled; no row had been answered by then"
+    cost = figures.cost(done.cost, done.unknown_costs)
+    for_it = f"at {cost} cost" if cost == figures.UNKNOWN else f"for {cost}"
+    return f"cancelled; {figures.counted(done.answers, 'row')} had been answered by then, {for_it}"
+
+
+class Known(NamedTuple):
+    """What the run file knows of one batch: with its rows by state, what its answers cost, and how it was last seen."""
+
+    place: Path
+    batch: Batch
+    counts: Mapping[Any, int]
+    paid: Paid
+    seen: Seen | None
+
+
+def _found(runs: list[str] | None) -> Iterable[Known]:
+    """The batches of runs."""
+    from flatout.lanes.batch.money import Record
     from flatout.runs.output.place import SUFFIX
     from flatout.store import RunReader
     from flatout.store.ledger import MONEY
@@ -127,11 +146,12 @@ def _found(runs: list[str] | None) -> Iterable[tuple[Path, Batch, dict[Any, int]
     for place in [find(run) for run in runs] if runs else [*sorted(Path().glob(f"*{SUFFIX}")), *_elsewhere()]:
         try:
             with RunReader.open(place) as reader:
-                ledger = reader.ledger
-                counts = ledger.counts() if ledger is not None else {}
-                paid = Record.of(reader.fact(MONEY)).paid
-                for batch in _batches(ledger):
-                    yield place, batch, counts.get(batch.number, {}), paid.get(batch.number, Paid())
+                if (ledger := reader.ledger) is None:
+                    continue
+                counts, seen, record = ledger.counts(), ledger.seen(), Record.of(reader.fact(MONEY))
+                for batch in ledger.batches():
+                    number = batch.number
+                    yield Known(place, batch, counts.get(number, {}), record.of_batch(number), seen.get(number))
         except StoreError:
             if runs:
                 raise
@@ -154,15 +174,19 @@ def _batches(ledger: Any) -> list[Batch]:
     return found
 
 
-def _facts(place: Path, batch: Batch, counts: dict[Any, int], paid: Paid) -> dict[str, Any]:
+def _facts(known: Known) -> dict[str, Any]:
+    batch, paid, seen = known.batch, known.paid, known.seen
     return {
-        "run_file": str(place),
+        "run_file": str(known.place),
         "number": batch.number,
         "target": batch.target,
         "state": batch.state,
         "job": batch.job,
         "rows": batch.rows,
-        "rows_by_state": dict(counts),
+        "rows_by_state": dict(known.counts),
+        "said": seen and seen.state,
+        "done": seen and seen.done,
+        "seen_at": seen and seen.at,
         "intended_at": batch.intended_at,
         "opened_at": batch.opened_at,
         "ended_at": batch.ended_at,
@@ -174,15 +198,38 @@ def _facts(place: Path, batch: Batch, counts: dict[Any, int], paid: Paid) -> dic
     }
 
 
-_STATES = {"intended": "being submitted", "open": "at the provider", "ended": "collected", "dropped": "not run"}
+_ROWS = {
+    "kept": "collected",
+    "answered": "answered, and kept when the run continues",
+    "expired": "expired",
+    "cancelled": "cancelled",
+    "missing": "not in the results",
+}
+"""What has become of the rows of a batch that has ended, in the order of telling."""
 
 
-def _line(place: Path, batch: Batch, paid: Paid) -> str:
-    until = time.time() if batch.ended_at is None else batch.ended_at
-    took = figures.duration(max(0.0, until - batch.intended_at))
-    what = f"{_STATES[batch.state]}{' for' if batch.ended_at is None else ' after'} {took}"
-    why = f" ({clean(batch.reason, 80)})" if batch.reason else ""
+def _line(known: Known, now: float) -> str:
+    batch, paid = known.batch, known.paid
     name = f" {clean(batch.job)}" if batch.job else ""
-    rows = figures.counted(batch.rows, "row")
-    known = f", {figures.cost(paid.cost, paid.unknown)}{figures.saved(paid.saved)}" if paid.cost or paid.unknown else ""
-    return f"{clean(str(place))} batch {batch.number}: {rows} to {clean(batch.target)}{name}, {what}{why}{known}"
+    what = [f"{figures.counted(batch.rows, 'row')} to {clean(batch.target)}{name}", *_standing(known, now)]
+    if paid.cost or paid.unknown:
+        what.append(f"{figures.cost(paid.cost, paid.unknown)}{figures.saved(paid.saved)}")
+    return f"{clean(str(known.place))} batch {batch.number}: {', '.join(what)}"
+
+
+def _standing(known: Known, now: float) -> Iterable[str]:
+    """How a batch is, and how old; and what has become of its rows."""
+    from flatout.lanes.standing import state_of
+
+    batch, seen = known.batch, known.seen
+    age = figures.duration(max(0.0, (now if batch.ended_at is None else batch.ended_at) - batch.intended_at))
+    if batch.state == "dropped":
+        yield f"not run{f' ({clean(batch.reason, 80)})' if batch.reason else ''}"
+    elif batch.state == "ended":
+        yield f"ended after {age}"
+        yield from (f"{count:,} {_ROWS[state]}" for state in _ROWS if (count := known.counts.get(state)))
+    else:
+        yield f"{clean(state_of(batch, seen), 60)}, {age} old"
+        if seen is not None:
+            done = "" if seen.done is None else f"{seen.done:,} done "
+            yield f"{done}as seen {figures.duration(max(0.0, now - seen.at))} ago"

@@ -18,6 +18,7 @@ from .terminal import Fact, clean, lay_out, say, show
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from flatout.look.batches import RowInBatch
     from flatout.store import Item
     from flatout.store.answers_reader import Entry, Size
 
@@ -89,14 +90,18 @@ def why(
     from flatout.durable.asked import distance
     from flatout.durable.records import is_cached
     from flatout.errors import ConfigError
+    from flatout.look.batches import row_in_batch
     from flatout.store import RunReader
     from flatout.store.answers_reader import AnswersReader
 
     place = find(run)
     with RunReader.open(place) as reader:
-        index = find_row(reader, row, lambda index: reader.item(index) is not None)
-        item, job = reader.item(index), reader.info().job
+        index = find_row(reader, row, lambda index: bool(reader.item(index) or row_in_batch(reader, index)))
+        item, batch, job = reader.item(index), row_in_batch(reader, index), reader.info().job
     number = index + 1
+    if item is None and batch is not None:
+        show(f"Row {number} has no result yet. It {_in_batch(batch)}.", fit=True)
+        return 0
     if item is None:
         raise ConfigError(f"{place} has no result for row {number}")
     if is_cached(item):
@@ -111,6 +116,11 @@ def why(
     if note := _not_kept(item):
         show(note, fit=True)
     return 0
+
+
+def _in_batch(batch: RowInBatch) -> str:
+    waits = "waits " if batch.row.state == "sent" else ""
+    return clean(f"{waits}{batch.in_words(time.time())}", 400)
 
 
 def prune(

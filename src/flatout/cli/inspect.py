@@ -14,7 +14,8 @@ from .run_names import RunName, find
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
-    from flatout.look.facts import BatchCounts, Facts, PerhapsPaid
+    from flatout.look.batches import BatchCounts
+    from flatout.look.facts import Facts, PerhapsPaid
     from flatout.values.budget import Standing
 
 _MOST = 3
@@ -141,27 +142,26 @@ def describe(facts: Facts) -> list[Fact]:
         ago = max(0.0, time.time() - facts.last_finished_at)
         lines.append(("last row", f"{figures.duration(ago)} ago"))
     if facts.left != 0 and facts.writer is None and facts.command:
-        lines.append(("to continue", facts.command))
+        lines.append(("to collect" if facts.state == "detached" else "to continue", facts.command))
     return lines
 
 
 def _batches(facts: BatchCounts | None) -> list[Fact]:
     if facts is None:
         return []
-    rows = f" with {figures.counted(facts.rows, 'row')}" if facts.open else ""
-    words = f"{figures.count(facts.open)} at the provider{rows}, of {figures.count(facts.all)}"
-    if facts.oldest is not None:
-        words += f"; the oldest is {figures.duration(max(0.0, time.time() - facts.oldest))} old"
-    if facts.cost or facts.unknown_costs:
-        words += f"; {figures.cost(facts.cost, facts.unknown_costs)}{figures.saved(facts.saved)}"
-    return [("batches", words)]
+    from flatout.look.batches import standing
+
+    return [("batches", clean(standing(facts, time.time()), _WHY))]
 
 
 def _state(facts: Facts) -> str:
     if facts.writer:
         return f"running ({facts.writer})"
     if facts.state == "broken off":
-        return "broken off: its process has gone"
+        waits = facts.batches is not None and facts.batches.open
+        return f"broken off: its process has gone{'; its batches go on at the provider' if waits else ''}"
+    if facts.state == "detached":
+        return "detached: its batches go on at the provider"
     return facts.state
 
 
@@ -178,7 +178,8 @@ def _money(facts: Facts) -> list[Fact]:
     from .summary import prompt_cache, targets
 
     if not facts.finished:
-        return []
+        unread = facts.batches is not None and facts.batches.answers
+        return [("cost", figures.cost_in_words(facts.cost, facts.unknown_costs, "row"))] if unread else []
     tokens = "unknown"
     if facts.input_tokens is not None or facts.output_tokens is not None:
         tokens = f"{facts.input_tokens or 0:,} in, {facts.output_tokens or 0:,} out"

@@ -113,10 +113,15 @@ def _times(count: int, name: str) -> str:
 
 
 def _batches(progress: Progress) -> list[Fact]:
-    under_way = progress.batches
-    if not under_way.open:
-        return []
-    return [("batches", f"{figures.counted(under_way.open, 'batch')} with {figures.counted(under_way.rows, 'row')}")]
+    found, lines = progress.batches, []
+    if found.ended and found.took is not None:
+        words = f"{figures.counted(found.ended, 'batch')} with {figures.counted(found.ended_rows, 'row')} collected"
+        shortest, longest = map(figures.duration, found.took)
+        lines.append(f"{words} after {longest if shortest == longest else f'{shortest} to {longest}'}")
+    if found.open:
+        words = f"{figures.counted(found.open, 'batch')} with {figures.counted(found.rows, 'row')}"
+        lines.append(", ".join(filter(None, (words, clean(found.states, 80)))))
+    return [("" if place else "batches", line) for place, line in enumerate(lines)]
 
 
 def _cut_off(progress: Progress) -> list[Fact]:
@@ -212,7 +217,7 @@ def _effort(progress: Progress) -> list[Fact]:
     if progress.retries or progress.throttled:
         throttled = f", {figures.count(progress.throttled)} throttled (429)" if progress.throttled else ""
         lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))
-    if progress.rate is not None and progress.answered:
+    if progress.rate is not None and progress.answered and not progress.batches.ended:  # their rows come all at once
         lines.append(("speed", f"{figures.rate(progress.rate)}{_factor(progress)}"))
     if progress.answered and (where := shares(progress.waits, progress.searched)):
         lines.append(("waited for", where))

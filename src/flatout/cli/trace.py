@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -95,19 +95,20 @@ def _list(reader: RunReader, run: str, by: Ranking, limit: int, *, plain: bool, 
 def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_json: bool) -> None:
     import msgspec
 
+    from flatout.look.batches import row_in_batch
     from flatout.runs.story.tree import trace as tree_of
 
     from . import tree_text
 
-    batch = _batch_of(reader, history.index)
+    batch = row_in_batch(reader, history.index)
     tree = tree_of(history, live=reader.holder() is not None, now=time.time())
     own = history.item.id if history.item is not None else None
     if as_json:
         facts = {"run_file": name, "row": history.index + 1, "id": own, "trace": msgspec.to_builtins(tree)}
-        show_json(facts if batch is None else {**facts, "batch": batch})
+        show_json(facts if batch is None else {**facts, "batch": batch.facts()})
         return
     headline = f"{clean(name)}: row {history.index + 1}" + (f" ({clean(own, 60)})" if own else "")
-    headline += "" if batch is None else f", {_in_words(batch)}"
+    headline += "" if batch is None else f", {clean(batch.in_words(time.time()))}"
     if history.item is None and batch is not None and not history.attempts:
         show(headline)
         return
@@ -117,32 +118,16 @@ def _show(reader: RunReader, name: str, history: History, *, plain: bool, as_jso
         tree_text.draw(tree, headline)
 
 
-def _batch_of(reader: RunReader, index: int) -> dict[str, Any] | None:
-    """The batch that a row stands in, or stood in last; None if it never did."""
-    row = reader.ledger.row(index) if reader.ledger is not None else None
-    if row is None or reader.ledger is None:
-        return None
-    batch = next(batch for batch in reader.ledger.batches() if batch.number == row.batch)
-    return {"number": batch.number, "target": batch.target, "job": batch.job, "row": row.state, "tries": row.tries}
-
-
-def _in_words(batch: dict[str, Any]) -> str:
-    """``in batch 3 (batch_68f2), sent``."""
-    job = f" ({clean(batch['job'], 60)})" if batch["job"] else ""
-    state = "" if batch["row"] == "kept" else f", {batch['row']}"
-    where = "in" if batch["row"] == "sent" else "stood in"
-    return f"{where} batch {batch['number']} of {clean(batch['target'])}{job}{state}"
-
-
 def _history(reader: RunReader, item: str) -> History:
     """The records of one row, by its number or its id.
 
     Raises:
         ConfigError: there is no such row, or there are several.
     """
+    from flatout.look.batches import row_in_batch
 
     def is_known(index: int) -> bool:
         history = reader.history(index)
-        return bool(history.item is not None or history.attempts or history.journal or _batch_of(reader, index))
+        return bool(history.item is not None or history.attempts or history.journal or row_in_batch(reader, index))
 
     return reader.history(find_row(reader, item, is_known))

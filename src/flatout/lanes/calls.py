@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -25,6 +26,7 @@ from flatout.edge.fan_out import fan_out, outcome
 from flatout.engine import Engine
 from flatout.errors import BudgetExceeded, ConfigError, FlatoutError, InvalidRequest
 from flatout.journey import Journey
+from flatout.store.ledger import LANE
 from flatout.values import Call, CallLike, Result
 
 from .batch.lane import BatchLane
@@ -37,7 +39,7 @@ from .flex import FlexLane
 from .offers import Kind, Lane
 from .refusals import PROGRAM
 from .wish import Source, Wish, check_call
-from .within import SAMPLE, WITHIN, deadline, lane_for, ways
+from .within import LEAVES, SAMPLE, WITHIN, check_time, deadline, keep_deadline, lane_for, ways
 
 if TYPE_CHECKING:
     from flatout.store import Item, RunFile
@@ -92,7 +94,20 @@ def calls_in_lane(
         lane.known = known
         return lane.results()
 
-    return kept_results(results, place, job=job, asker=asker)
+    kept = kept_results(results, place, job=job, asker=asker)
+    return kept if wish.within is None or Path(place).exists() else _in_time(kept, source, wish, engine)
+
+
+async def _in_time(
+    kept: AsyncGenerator[Result[Any], None], source: Source, wish: Wish, engine: Engine
+) -> AsyncGenerator[Result[Any], None]:
+    """The results of a new run, unless no lane is in time for it: then no run file is made."""
+    async with aclosing(kept):
+        await engine.stack.prices.load()
+        lanes = ways(engine, None, await source.rows(), await source.some(SAMPLE))
+        check_time(wish.lane, lanes, wish.within or 0.0, PROGRAM)
+        async for result in kept:
+            yield result
 
 
 async def _flex_calls(source: Source, wish: Wish, asker: Asker, engine: Engine) -> AsyncGenerator[Result[Any], None]:
@@ -101,7 +116,7 @@ async def _flex_calls(source: Source, wish: Wish, asker: Asker, engine: Engine) 
     if wish.within is not None:
         await engine.stack.prices.load()
         lanes = ways(engine, None, await source.rows(), await source.some(SAMPLE))
-        lane_for("flex", lanes, wish.within, whole=wish.within, began=False, say=PROGRAM)
+        check_time("flex", lanes, wish.within, PROGRAM)
         lane = FlexLane(engine, began + wish.within - leaves_at("flex", lanes))
 
     async def ask(index: int, value: CallLike) -> Result[Any]:
@@ -192,8 +207,10 @@ class LaneCalls:
             left = until - lane.now()
             began = left < whole if wanted == "flex" else lane.has_begun
             chosen, why = lane_for(wanted, lanes, left, whole=whole, began=began, say=PROGRAM)
+            keep_deadline(self._store, whole, until)
             if why:
                 _log.info("%s", why)
+        self._store.set_fact(LANE, chosen)
         if wanted != "flex" and (chosen == "batch" or lane.has_begun):
             await self._ask_in_batches(lane, lanes, until, leaves=chosen != "batch")
         else:
@@ -208,6 +225,7 @@ class LaneCalls:
         leave_at = lane.now() if leaves else None
         if until is not None and not leaves:
             leave_at = until - leaves_at("batch", on_the_way(lanes, self._wish.within or 0.0))
+        self._store.set_fact(LEAVES, leave_at)
         if await Rounds(lane, partial(self._walk, lane)).go(leave_at):
             await self._ask_the_rest(lane, lanes, until)
         elif lane.money.short:

@@ -87,6 +87,13 @@ def learnt_of(past: Iterable[Past], target: Target) -> str:
     return _told(alike) if alike else ""
 
 
+def learnt_of_name(past: Iterable[Past], name: str) -> str:
+    """The same where only the target's name is known; "" also if several servers have it: they differ in speed."""
+    same = [one for one in past if one.target == name][-LATELY:]
+    servers = {one.server for one in same if one.server}
+    return _told([one.seconds for one in same]) if same and len(servers) < 2 else ""
+
+
 def seconds_of_alike(past: Iterable[Past], target: Target, rows: int) -> list[float]:
     """How long the last batches of a target took that were not much smaller; empty if too few are known."""
     alike = _alike(past, target, rows)

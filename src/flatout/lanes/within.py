@@ -17,6 +17,9 @@ from .refusals import Spelling
 WITHIN = "within"
 """The fact in the run file that says until when its answers are wanted."""
 
+LEAVES = "leaves"
+"""The fact in the run file that says when rows leave their batches; Unix time, or None for never."""
+
 
 SAMPLE = 100
 """Calls by which limits that count tokens are reckoned."""
@@ -34,8 +37,12 @@ def deadline(store: RunFile, seconds: float, now: float, *, anew: bool) -> float
     fact = store.fact(WITHIN)
     if not anew and isinstance(fact, dict) and fact.get("seconds") == seconds:
         return float(fact["until"])
-    store.set_fact(WITHIN, {"seconds": seconds, "until": now + seconds})
     return now + seconds
+
+
+def keep_deadline(store: RunFile, seconds: float, until: float) -> None:
+    """Let the time of a run count, once a lane was found that is in time."""
+    store.set_fact(WITHIN, {"seconds": seconds, "until": until})
 
 
 def ways(engine: Engine, model: str | None, rows: int, calls: Sequence[Call] = ()) -> list[Way]:
@@ -99,3 +106,12 @@ def lane_for(
     if choice.lane is None:
         raise ConfigError(f"{say.within}: {choice.reason}")
     return choice.lane, f"{say.lane.format('auto')} takes {choice.lane}: {choice.reason}"
+
+
+def check_time(wanted: Wanted, lanes: list[Way], seconds: float, say: Spelling) -> None:
+    """Refuse a time that is too short for what the user wants, of rows that nobody has asked yet.
+
+    Raises:
+        ConfigError: as for `lane_for`.
+    """
+    lane_for(wanted, lanes, seconds, whole=seconds, began=False, say=say)

@@ -9,15 +9,16 @@ from msgspec import Struct, structs
 
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
-from flatout.lanes.batch.money import Record
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
-from flatout.runs.job import BUDGET, LANE
+from flatout.runs.job import BUDGET
 from flatout.store import ErrorCount, RunReader, Summary, Unsettled
-from flatout.store.ledger import MONEY
+from flatout.store.ledger import LANE
 from flatout.store.scopes import account
 from flatout.values.budget import Standing
 from flatout.values.route import Share
+
+from .batches import BatchCounts, batches_of
 
 
 class FailedClass(Struct, frozen=True):
@@ -52,28 +53,6 @@ class PerhapsPaid(Struct, frozen=True):
     unknown_costs: int = 0
 
 
-class BatchCounts(Struct, frozen=True):
-    """The batches of a run and their money.
-
-    Attributes:
-        open: how many providers have, or may have.
-        rows: the rows in those.
-        all: how many there ever were.
-        oldest: when the oldest open one was made; Unix time.
-        cost: US dollars that all of them are known to have cost.
-        saved: US dollars less than the live lane would have cost.
-        unknown_costs: how many rows cost an unknown amount.
-    """
-
-    open: int
-    rows: int
-    all: int
-    oldest: float | None = None
-    cost: float = 0.0
-    saved: float = 0.0
-    unknown_costs: int = 0
-
-
 class Reason(Struct, frozen=True):
     """Why attempts failed that were followed by others.
 
@@ -90,7 +69,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """The facts about a run. What is unknown is None.
 
     Attributes:
-        state: ``running``, ``interrupted``, ``finished``, or ``broken off`` if its process has gone.
+        state: ``running``; ``interrupted``; ``detached``, if it left its batches at their providers; ``finished``; or
+            ``broken off`` if its process has gone.
         writer: the process that writes the run now.
         command: the command line that began the run; also None for a run of the library.
         total: rows of the input.
@@ -159,10 +139,11 @@ def facts_of(reader: RunReader) -> Facts:
     info, summary, holder = reader.info(), reader.summary(), reader.holder()
     finished = summary.answered + summary.failed
     left = None if info.total is None else max(0, info.total - finished)
-    rate = summary.rate if holder is not None else None
-    lane = reader.fact(LANE)
+    batches, lane = batches_of(reader), reader.fact(LANE)
+    waits = batches is not None and batches.open > 0
+    rate = summary.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
     return Facts(
-        state=info.state if info.state != "running" or holder is not None else "broken off",
+        state=_state(info.state, running=holder is not None, waits=waits),
         writer=str(holder) if holder is not None else None,
         command=info.command,
         total=info.total,
@@ -176,14 +157,14 @@ def facts_of(reader: RunReader) -> Facts:
         input_tokens=summary.input_tokens,
         output_tokens=summary.output_tokens,
         unknown_tokens=summary.unknown_tokens,
-        cost=known_cost(reader, summary),
-        unknown_costs=summary.unknown_costs,
+        cost=_with(known_cost(reader, summary), batches),
+        unknown_costs=summary.unknown_costs + (0 if batches is None else batches.unread_unknown),
         cut_off=summary.cut_off,
         cached=summary.cached,
         budget=_standing(reader.fact(BUDGET)),
         prompt_cache=prompt_cache_of(reader),
         lane=lane if isinstance(lane, str) else None,
-        batches=_batches(reader),
+        batches=batches,
         targets=reader.shares(),
         errors=[_failed(error) for error in reader.errors()],
         retried=retried(reader),
@@ -193,6 +174,18 @@ def facts_of(reader: RunReader) -> Facts:
         ended_at=info.ended_at,
         last_finished_at=summary.last_finished_at,
     )
+
+
+def _state(state: str, *, running: bool, waits: bool) -> str:
+    if state == "running" and not running:
+        return "broken off"
+    return "detached" if state == "interrupted" and waits else state
+
+
+def _with(cost: float | None, batches: BatchCounts | None) -> float | None:
+    """The cost of a run with that of the answers which batches have left and nobody has kept yet."""
+    unread = 0.0 if batches is None else batches.unread
+    return (cost or 0.0) + unread or cost
 
 
 def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
@@ -224,23 +217,6 @@ def _standing(fact: object) -> Standing | None:
             if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
                 return structs.replace(standing, left=found.left)
     return standing
-
-
-def _batches(reader: RunReader) -> BatchCounts | None:
-    batches = [] if reader.ledger is None else reader.ledger.batches()
-    under_way = [batch for batch in batches if batch.state in ("intended", "open")]
-    if not batches:
-        return None
-    paid = Record.of(reader.fact(MONEY)).whole()
-    return BatchCounts(
-        open=len(under_way),
-        rows=sum(batch.rows for batch in under_way),
-        all=len(batches),
-        oldest=min((batch.intended_at for batch in under_way), default=None),
-        cost=paid.cost,
-        saved=paid.saved,
-        unknown_costs=paid.unknown,
-    )
 
 
 def _failed(error: ErrorCount) -> FailedClass:

@@ -12,6 +12,7 @@ from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.text import figures
 
+from .batches import waiting
 from .course import Course, latency, rates
 from .facts import Facts, retried
 from .held import BUSY, MOSTLY, View, clock, sentence
@@ -88,7 +89,7 @@ def findings(course: Course, facts: Facts, now: float) -> list[Finding]:
     troubles = _troubles(course.happenings, now, live=facts.running)
     views = list(_views(course, facts, now))
     found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
-    found = _batches(facts) + found if facts.running else found
+    found = _batches(facts, now) + found
     blocked = [each for _, each in sorted(troubles.items())]
     whole = [*_unanswered(facts), *_whole(course.happenings), *_workers(course, facts)]
     if len(course.targets) > 1:
@@ -273,13 +274,11 @@ def _workers(course: Course, facts: Facts) -> Iterator[Finding]:
         yield Finding(cause="workers", text=text)
 
 
-def _batches(facts: Facts) -> list[Finding]:
+def _batches(facts: Facts, now: float) -> list[Finding]:
     if facts.batches is None or not facts.batches.open:
         return []
-    batches, rows = figures.counted(facts.batches.open, "batch"), figures.counted(facts.batches.rows, "row")
-    are = "is" if facts.batches.open == 1 else "are"
-    text = f"{batches} with {rows} {are} at the provider, which may take a day; --lane live is faster, and costs more."
-    return [Finding(cause="batch", text=text)]
+    text = waiting(facts.batches, now, running=facts.running, command=facts.command)
+    return [Finding(cause="batch", since=facts.batches.oldest, text=text)]
 
 
 def _quoted(words: str) -> str:

@@ -78,18 +78,26 @@ class Batches(Struct, frozen=True):
         rows: the rows in them.
         done: how many of these rows the providers say are finished; 0 if they do not say.
         oldest: when the oldest of them was made; Unix time.
+        states: how they are, as the providers say: ``2 in progress, 1 validating``.
         short: rows that no money is left for while these are open.
         past: how long batches took, in words; "" if not known yet.
         saved: how much less the run's batches have cost than live calls, in US dollars; as far as it is known.
+        ended: how many batches this process has collected.
+        ended_rows: the rows in those.
+        took: how long the shortest and the longest of those took, in seconds; None if there were none.
     """
 
     open: int = 0
     rows: int = 0
     done: int = 0
     oldest: float | None = None
+    states: str = ""
     short: int = 0
     past: str = ""
     saved: float = 0.0
+    ended: int = 0
+    ended_rows: int = 0
+    took: tuple[float, float] | None = None
 
 
 class Spent(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flatout.text.visible import visible_lines
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 5.0
 """Seconds between two plain lines."""
+
+SHORTEST_SILENCE, LONGEST_SILENCE = 60.0, 1_800.0
+"""Seconds between two plain lines while a run waits for batches and nothing changes: they double."""
 
 _LIVE_SECONDS = 0.125
 
@@ -86,11 +89,28 @@ class PlainLines:
         self._say = say
         self._ways = ways
         self._pace = Pace()
+        self._waits: tuple[Any, ...] = ()  # what was last said of batches
+        self._said_at = self._next_at = 0.0
 
     def show(self, progress: Progress, note: str = "") -> None:
-        """Write a line."""
+        """Write a line. While a run only waits for batches, write what changes, and a sign of life now and then."""
+        if not self._is_news(progress, note):
+            return
         facts = [how_far(progress), *how_fast(progress, self._pace.look(progress)), *state(progress, self._ways)]
         self._say(", ".join([*facts, note] if note else facts))
+
+    def _is_news(self, progress: Progress, note: str) -> bool:
+        under_way, now = progress.batches, progress.elapsed
+        if not under_way.open or progress.in_flight:
+            self._waits = ()
+            return True
+        waits = (under_way.open, under_way.states, progress.finished, progress.held, note)
+        if waits == self._waits and now < self._next_at:
+            return False
+        quiet = 0.0 if waits != self._waits else now - self._said_at
+        self._waits, self._said_at = waits, now
+        self._next_at = now + min(LONGEST_SILENCE, max(2.0 * quiet, SHORTEST_SILENCE))
+        return True
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -53,7 +53,8 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
 
 def last_facts(progress: Progress) -> list[str]:
     """How far it came in the end, how long that took, and the rate."""
-    rate = [figures.rate(progress.rate)] if progress.rate is not None and progress.elapsed >= 1.0 else []
+    shown = progress.rate is not None and progress.elapsed >= 1.0 and not progress.batches.ended
+    rate = [figures.rate(progress.rate)] if shown and progress.rate is not None else []
     return [how_far(progress), f"in {figures.duration(progress.elapsed)}", *rate]
 
 
@@ -110,7 +111,7 @@ def state(progress: Progress, ways: Ways) -> list[str]:
 
 
 def _batches(progress: Progress) -> list[str]:
-    """``4 batches with 60 rows (12 done), the oldest 3 min 20 s old; the last 5 batches took up to 14 min``."""
+    """``4 batches with 60 rows (12 done), in progress, the oldest 3 min 20 s old; the last 5 took up to 14 min``."""
     under_way = progress.batches
     if not under_way.open:
         return []
@@ -119,7 +120,8 @@ def _batches(progress: Progress) -> list[str]:
     age = figures.duration(max(0.0, time.time() - (under_way.oldest or 0.0)))
     past = f"; {under_way.past}" if under_way.past else ""
     short = [f"{figures.counted(under_way.short, 'row')} wait for the budget"] if under_way.short else []
-    return [f"{facts}, the oldest {age} old{past}", *short]
+    oldest = f"{'the oldest ' if under_way.open > 1 else ''}{age} old"
+    return [", ".join(filter(None, (facts, clean(under_way.states, 80), oldest))) + past, *short]
 
 
 def compose(progress: Progress, speed: Speed, note: str, width: int, ways: Ways) -> tuple[str, str]:

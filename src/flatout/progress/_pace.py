@@ -55,6 +55,10 @@ class Pace:
     def look(self, progress: Progress) -> Speed:
         """The speed now. If no call finished recently, the rate is that since the start or since the last outage."""
         now, done = progress.elapsed, progress.answered + progress.failed
+        if progress.batches.open:  # whose rows come many at a time, after hours
+            self._last = now, done
+            self._begin_anew(now, done)
+            return Speed(None)
         if done > self._last[1]:
             self._last = now, done
         if progress.down or progress.stopped:

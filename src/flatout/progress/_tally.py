@@ -18,6 +18,7 @@ from flatout.events import (
     TargetPaused,
     TargetResumed,
 )
+from flatout.lanes.standing import states
 from flatout.layers.limit import TargetNow
 from flatout.overview import Overview
 from flatout.policies.failures.decision import advice
@@ -155,12 +156,18 @@ def batches_of(lanes: Sequence[BatchLane], past: str = "") -> Batches:
         lanes: the lanes.
         past: how long batches took, in words.
     """
+    batches = [batch for lane in lanes for batch in lane.open_batches]
+    ended = [past for lane in lanes for past in lane.collected]
     return Batches(
-        open=sum(len(lane.open_batches) for lane in lanes),
+        open=len(batches),
         rows=sum(lane.open_rows for lane in lanes),
         done=sum(lane.done_rows for lane in lanes),
-        oldest=min((batch.intended_at for lane in lanes for batch in lane.open_batches), default=None),
+        oldest=min((batch.intended_at for batch in batches), default=None),
+        states=states([(batch, lane.seen.get(batch.number)) for lane in lanes for batch in lane.open_batches]),
         short=sum(lane.money.short for lane in lanes),
         past=past,
         saved=sum(lane.money.record.whole().saved for lane in lanes),
+        ended=len(ended),
+        ended_rows=sum(each.rows for each in ended),
+        took=(min(each.seconds for each in ended), max(each.seconds for each in ended)) if ended else None,
     )

@@ -16,9 +16,6 @@ from .prompts.template import Nulls
 Lane = Literal["live", "flex", "batch", "auto"]
 """How rows are answered; ``auto`` is the cheapest lane that is in time."""
 
-LANE = "lane"
-"""The fact in the run file that names the lane of its rows."""
-
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from flatout.client import Client
@@ -15,6 +17,8 @@ from .output.write import is_stream
 if TYPE_CHECKING:
     from flatout.store import RunFile, RunReader
     from flatout.store.ledger import Batch, LedgerReader
+
+    from .work import Work
 
 
 def check_options(options: RunOptions) -> None:
@@ -66,6 +70,27 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
             raise ConfigError(f"the flex lane chooses the service: leave service_tier={call.service_tier} out")
         return
     refusals.check_tier(call)
+
+
+def check_time(options: RunOptions, client: Client, rows: int | None, works: Callable[[], Iterator[Work]]) -> None:
+    """Refuse a time in which no lane can answer the rows of a new run.
+
+    Args:
+        options: the run's.
+        client: the client.
+        rows: how many rows there are; None if nobody knows.
+        works: reads them.
+
+    Raises:
+        ConfigError: the message says which lane needs how long.
+    """
+    if options.within is None:
+        return
+    from flatout.lanes.within import SAMPLE, check_time, ways
+
+    client.engine.stack.prices.load_now()
+    calls = [work.call for work in islice(works(), SAMPLE)]
+    check_time(options.lane, ways(client.engine, options.model, rows or 0, calls), options.within, refusals.COMMAND)
 
 
 def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str) -> None:

@@ -15,6 +15,7 @@ from flatout.errors import ConfigError, StoreError
 from flatout.lending import Debt
 from flatout.progress._counters import Progress
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
+from flatout.store.ledger import LANE
 from flatout.values import Call
 
 from . import lane
@@ -24,7 +25,7 @@ from .input.read import Input, open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, DEBT, LANE, RunOptions
+from .job import BUDGET, DEBT, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.place import prune, run_file_of
@@ -196,7 +197,8 @@ class Opened:
             self._outdated = verification.outdated
             self._nothing_left = verification.kept == total and not verification.outdated
         else:
-            # Only now, so that an unusable input neither creates a file nor moves one aside.
+            # Only now, so that what is refused neither creates a file nor moves one aside.
+            lane.check_time(options, client, total, self.works)
             self._open_new_store(source)
         assert self._store is not None
         lane.check_ledger(options, client, self._store, str(self.run_file))

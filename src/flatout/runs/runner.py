@@ -25,13 +25,14 @@ from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
 from flatout.store import Item, RunFile, RunState
 from flatout.store.course import Happening
+from flatout.store.ledger import LANE
 from flatout.tasks.closing import close_all
 from flatout.text import figures
 
 from .again import Feed
 from .alone import Alone, Heard
 from .client_options import ClientOptions
-from .job import BUDGET, LANE, RunEnd, RunOptions
+from .job import BUDGET, RunEnd, RunOptions
 from .output.claim import OUTPUTS
 from .output.export import export
 from .pending import Pending
@@ -174,7 +175,7 @@ class Runner(Pending):
         """Ask in batches, and live what would not be in time there."""
         from flatout.lanes.escalation import leaves_at, on_the_way
         from flatout.lanes.refusals import COMMAND
-        from flatout.lanes.within import lane_for
+        from flatout.lanes.within import LEAVES, keep_deadline, lane_for
 
         lanes, until = await self._lanes(client, store)
         batched = self._asks = self._batched(client, store)
@@ -182,6 +183,7 @@ class Runner(Pending):
         if until is not None:
             left, whole, began = until - batched.lane.now(), self.options.within or 0.0, batched.lane.has_begun
             chosen, why = lane_for(self.options.lane, lanes, left, whole=whole, began=began, say=COMMAND)
+            keep_deadline(store, whole, until)
             store.set_fact(LANE, "batch" if began else chosen)
             if why:
                 self._warn(why)
@@ -191,8 +193,10 @@ class Runner(Pending):
                 alone = self._asks = self._alone(client, store, flex)
                 await alone.ask(self._pending(), closes=False)
                 return
+        store.set_fact(LEAVES, leave_at)
         if not await batched.ask_all(self._pending, leave_at):
             return
+        store.set_fact(LANE, "live" if self._flex(client, lanes, until) is None else "flex")
         while not self.stops and self._left() != 0:
             alone = self._asks = self._alone(client, store, self._flex(client, lanes, until))
             await alone.ask(batched.lane.free(self._pending(False)), closes=False)
@@ -208,12 +212,14 @@ class Runner(Pending):
             return None
         from flatout.lanes.flex import FlexLane
         from flatout.lanes.refusals import COMMAND
-        from flatout.lanes.within import lane_for
+        from flatout.lanes.within import keep_deadline, lane_for
 
         lanes, until = await self._lanes(client, store)
         if until is None:
             return FlexLane(client.engine)
-        lane_for("flex", lanes, until - _wall(), whole=self.options.within or 0.0, began=self._began, say=COMMAND)
+        whole = self.options.within or 0.0
+        lane_for("flex", lanes, until - _wall(), whole=whole, began=self._began, say=COMMAND)
+        keep_deadline(store, whole, until)
         return self._flex(client, lanes, until)
 
     @staticmethod

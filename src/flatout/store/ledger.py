@@ -32,6 +32,12 @@ MONEY = "batch_money"
 """The fact in the run file that holds what is known of the money of its batches (a
 `flatout.lanes.batch.money.Record`)."""
 
+LANE = "lane"
+"""The fact in the run file that names the lane of its rows."""
+
+SEEN = "batches_seen"
+"""The fact in the run file that holds what providers last said of the open batches: a `Seen` by the batch's number."""
+
 _SQL = queries("ledger")
 _TOGETHER = 1_000
 """Rows that are read at once, with their results."""
@@ -100,6 +106,20 @@ class Batch(Struct, frozen=True, kw_only=True):
     def result_files(self) -> list[str]:
         """The names of its files of results at the provider."""
         return [] if self.files is None else msgspec.json.decode(self.files, type=list[str])
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What a provider said of a batch at the last look.
+
+    Attributes:
+        at: when that was; Unix time.
+        state: the provider's own word, such as ``in progress``; "" if it has none.
+        done: how many rows it says are finished; None if it does not say. Such counts drift.
+    """
+
+    at: float
+    state: str = ""
+    done: int | None = None
 
 
 class BatchRow(Struct, frozen=True, gc=False):
@@ -186,6 +206,17 @@ class LedgerReader:
             for row in batch:
                 yield BatchRow(*row)
             start = batch[-1][0] + 1
+
+    def answers(self) -> int:
+        """How many rows have a result that is not among the items yet. Reads all rows."""
+        return sum(states.get("answered", 0) for states in self.counts().values())
+
+    def seen(self) -> dict[int, Seen]:
+        """What providers last said of the open batches, by number; of no batch that nobody has looked at."""
+        try:
+            return msgspec.convert(self._reader.fact(SEEN) or {}, dict[int, Seen], strict=False)
+        except msgspec.ValidationError:  # from another version
+            return {}
 
     def has_results(self) -> bool:
         """Whether a row has a result that is not among the items yet."""
@@ -288,6 +319,10 @@ class Ledger(LedgerReader):
     async def clear(self, number: int, at: float) -> None:
         """Record that the files of a batch at the provider are deleted."""
         await self._writer.hand_in("clear", (at, number))
+
+    def note_seen(self, seen: Mapping[int, Seen]) -> None:
+        """Record what providers say of the open batches. It is written soon, and only for people."""
+        self._writer.change("fact", (SEEN, msgspec.json.encode(seen)))
 
     async def read_members(self, number: int) -> list[int]:
         """`members`, in a thread."""

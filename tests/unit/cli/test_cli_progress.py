@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flatout.cli.progress import WAYS, choose
 from flatout.cli.terminal import say
 from flatout.errors import ConfigError
-from flatout.progress._counters import Longest, Progress
+from flatout.progress._counters import Batches, Longest, Progress
 from flatout.progress._display import LiveLine, PlainLines, Silent, watch
 from flatout.progress._line import compose
 from flatout.progress._pace import Pace, Speed
@@ -118,6 +118,34 @@ def test_plain_lines_have_no_control_characters(capsys: pytest.CaptureFixture[st
     assert said.endswith("stopping\n")
     assert "1,234/10,000 (12 %)" in said
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", said)
+
+
+def test_a_log_of_a_day_in_batches_is_short() -> None:
+    """A line of cron's log would have 17,000 lines a day that say that there is no answer yet."""
+    said: list[str] = []
+    lines = PlainLines(said.append, WAYS)
+    progress = Progress(total=60, batches=Batches(open=2, rows=60, states="validating"))
+    for second in range(0, 6 * 3_600, 5):
+        progress.elapsed = float(second)
+        if second == 600:
+            progress.batches = Batches(open=2, rows=60, done=1, states="in progress")
+        if second == 4 * 3_600:
+            progress.batches, progress.answered = Batches(open=1, rows=30, states="in progress"), 30
+        lines.show(progress)
+    assert "validating" in said[0]
+    assert 12 < len(said) < 30
+    assert not any("no answer for" in line or "calls" in line for line in said)
+    assert said[-1].startswith("30/60 (50 %), 1 batch with 30 rows, in progress")
+
+
+def test_the_live_part_of_a_run_has_a_pace_again() -> None:
+    """Rows that have left their batches would be said to have had no answer for a day."""
+    pace, progress = Pace(), Progress(total=60, elapsed=80_000.0, batches=Batches(open=1, rows=60))
+    assert pace.look(progress) == Speed(None)
+    progress.batches, progress.elapsed, progress.in_flight = Batches(), 80_002.0, 5
+    assert pace.look(progress).quiet == 0.0
+    progress.answered, progress.elapsed = 10, 80_004.0
+    assert pace.look(progress).rate == pytest.approx(2.5)
 
 
 def test_nothing_kills_a_run_whose_terminal_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from flatout.lanes import calls as lanes
 from flatout.lanes.batch.formats import openai
 from flatout.lanes.batch.money import Paid, Record
 from flatout.layer import Request, Response
+from flatout.look.facts import facts_of
 from flatout.progress._counters import Batches
 from flatout.store import RunReader
 from flatout.store.ledger import MONEY
@@ -393,3 +394,21 @@ def test_progress_tells_of_batches_that_are_open(program: Program) -> None:
     assert (most.open, most.rows) == (4, 60)
     assert most.oldest is not None
     assert seen[-1].open == 0
+
+
+def test_a_time_that_is_refused_leaves_no_run_file(program: Program) -> None:
+    """The next start would go on with a run that never was, whose time began with the refused one."""
+    with pytest.raises(ConfigError, match="within is too short for batches"):
+        program.gather(within=60.0)
+    assert not program.store.exists()
+    program.check(program.gather(within=2 * DAY))
+
+
+def test_the_lane_of_a_program_shows(program: Program) -> None:
+    """``flatout status`` would not say that a program's calls are in batches, and what they cost."""
+    program.gather()
+    with RunReader.open(program.store) as reader:
+        found = facts_of(reader)
+    assert found.lane == "batch"
+    assert found.batches is not None
+    assert 0.0 < found.batches.cost == pytest.approx(found.cost)

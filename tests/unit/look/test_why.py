@@ -9,14 +9,17 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from flatout import Call, Client, Limits
 from flatout.durable.course import recorded
 from flatout.edge.fan_out import Flow, fan_out
 from flatout.journey import Journey
 from flatout.lanes.flex import FlexLane
+from flatout.look.batches import BatchCounts
 from flatout.look.course import Course
-from flatout.look.facts import BatchCounts, Facts, FailedClass, Reason, retried
+from flatout.look.facts import Facts, FailedClass, Reason, retried
+from flatout.look.held import clock
 from flatout.look.why import Finding, afterwards, findings, sentences
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
@@ -280,10 +283,19 @@ def test_a_budget() -> None:
 
 def test_batches_are_at_the_provider() -> None:
     """A run in the batch lane would look as if it did nothing."""
-    facts = Facts(writer="process 1", batches=BatchCounts(open=2, rows=60, all=3), lane="batch")
-    assert sentences(Course(), facts, 0.0) == [
-        "2 batches with 60 rows are at the provider, which may take a day; --lane live is faster, and costs more."
-    ]
+    begun = {"open": 2, "rows": 60, "all": 3, "oldest": 0.0, "states": "1 in progress, 1 validating", "done": 12}
+    counts = BatchCounts(**begun, targets=("openai/m",), past="the last 5 batches took up to 14 min", seen_at=540.0)
+    facts = Facts(writer="process 1", batches=counts, lane="batch", command="flatout run …")
+    how = "1 in progress, 1 validating, 12 rows done"
+    whole = f"2 batches with 60 rows are at openai/m, the oldest since {clock(0.0, 600.0)}: {how}"
+    past = "The last 5 batches took up to 14 min."
+    sooner = "To have the rest sooner, cancel them (flatout batch cancel) and take --lane live: it costs more."
+    assert sentences(Course(), facts, 600.0) == [f"{whole}. {past} {sooner}"]
+    timed = replace(facts, batches=replace(counts, leaves_at=3_600.0))
+    leaves = f"Rows without an answer go on to a faster lane at {clock(3_600.0, 600.0)}."
+    assert sentences(Course(), timed, 600.0) == [f"{whole}. {past} {leaves}"]
+    left = replace(timed, writer=None, state="detached")
+    assert sentences(Course(), left, 600.0) == [f"{whole}, seen 1 min 00 s ago. {past} The same command collects them."]
 
 
 def stretch(at: float, **changes: Any) -> Stretch:

@@ -33,7 +33,8 @@ SHORT = 5
 """How often results are fetched that are fewer than the provider says."""
 
 SOONEST, LATEST = 2.0, 120.0
-"""Seconds between two looks at a batch: a twentieth of its age, within these."""
+"""Seconds between two looks at a batch: a twentieth of its age, within these. A cancelled one begins anew: it ends in
+minutes."""
 
 _GONE = ("unknown", "denied")  # it is not there; to a refused key the wire raises an error
 
@@ -53,7 +54,6 @@ class Collector:
         self._cancelled: dict[int, float] = {}
         self._empty: dict[int, float] = {}  # since when
         self._told: set[int] = set()  # of which it was said that they are gone
-        self.done: dict[int, int] = {}
 
     def due(self) -> float | None:
         """When it is time to look at a batch again, in Unix time; None if no batch is open."""
@@ -74,7 +74,7 @@ class Collector:
             changed |= await self._look_at(batch)
             if batch.number in self._desk.batches:
                 now = self._desk.wall()
-                age = now - batch.intended_at
+                age = now - self._cancelled.get(batch.number, batch.intended_at)
                 self._looked[batch.number] = now, now + min(LATEST, max(SOONEST, age / 20))
         return changed
 
@@ -128,9 +128,8 @@ class Collector:
             return refused is not None and refused[0] in _GONE and await self._lost(batch, refused[1])
         if job.stamp not in (None, batch.stamp):  # a provider that began anew: it is not ours to read or to delete
             return await self._lost(batch, f"{job.id} is the name of another batch now")
+        desk.saw(batch, job)
         if job.state == "open":
-            if job.done is not None:
-                self.done[batch.number] = job.done
             return await self._overdue(batch)
         if job.state == "failed":
             await self._failed(batch, job)
@@ -320,7 +319,6 @@ class Collector:
         desk.ended(batch)
         self._looked.pop(batch.number, None)
         self._empty.pop(batch.number, None)
-        self.done.pop(batch.number, None)
 
 
 def _ended_at(batch: Batch, job: Job) -> float | None:

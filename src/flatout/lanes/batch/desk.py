@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from flatout.lanes.past import Past, server_of
-from flatout.store.ledger import Batch, Ledger
+from flatout.store.ledger import Batch, Ledger, Seen
 from flatout.values import Target
 
-from .format import BatchFormat
+from .format import BatchFormat, Job
 from .queue import FULL, Queue
 from .wire import Wire
 
@@ -26,6 +26,9 @@ MOST_DOUBLINGS = 10
 
 MOST_REFUSED = 64
 """Batches in a row that the provider refused: then it is not for a row. To find one bad row among 50,000 takes 16."""
+
+_LONGEST_WORD = 40
+"""Most characters of a provider's word for a state."""
 
 log = logging.getLogger("flatout")
 
@@ -44,6 +47,7 @@ class Desk:
         batches: those that the provider has, or may have, by number.
         mark: begins the stamps of this run's batches, and of its copies'.
         began: when the run began; Unix time.
+        seen: what the provider last said of each, by number.
         jobs: the provider's names of all batches in the ledger.
         stamps: our labels of them.
         queue: what is known of the provider's queue.
@@ -64,6 +68,7 @@ class Desk:
         self.batches: dict[int, Batch] = {}
         self.mark = f"flatout-{ledger.run}"
         self.began = ledger.began
+        self.seen: dict[int, Seen] = {}
         self.jobs: set[str] = set()
         self.stamps: set[str] = set()
         self.queue = Queue()
@@ -76,9 +81,14 @@ class Desk:
         self._rested_at = 0.0
         self._rest_until = 0.0
 
+    def saw(self, batch: Batch, job: Job) -> None:
+        """The provider has said how a batch is."""
+        word = job.said[:_LONGEST_WORD].lower().replace("_", " ")
+        self.seen[batch.number] = Seen(self.wall(), word, job.done)
+
     def ended(self, batch: Batch) -> None:
         """A batch has ended: there is room for new ones, and the provider takes what it gets."""
-        self.batches.pop(batch.number, None)
+        self._leaves(batch)
         self.queue.ran(batch.size)
         took, now = self.wall() - batch.intended_at, self.wall()
         self._ended.append(Past(batch.target, batch.rows, took, now, server_of(self.target)))
@@ -120,14 +130,21 @@ class Desk:
         """Put the rows of a batch back that was never run."""
         log.info("batch %d of %s was not run: %s", batch.number, self.target.name, reason)
         await self.ledger.drop(batch.number, reason, self.wall(), most)
-        self.batches.pop(batch.number, None)
+        self._leaves(batch)
         self.told_full.discard(batch.number)
+
+    def _leaves(self, batch: Batch) -> None:
+        self.batches.pop(batch.number, None)
+        self.seen.pop(batch.number, None)
 
     def learn(self, batches: Iterable[Batch]) -> None:
         """Take over the batches of earlier processes, in order."""
+        seen = self.ledger.seen()
         for batch in batches:
             if batch.state in ("intended", "open"):
                 self.batches[batch.number] = batch
+                if batch.number in seen:
+                    self.seen[batch.number] = seen[batch.number]
             self.stamps.add(batch.stamp)
             if batch.job is not None:
                 self.jobs.add(batch.job)

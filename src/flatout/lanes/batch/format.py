@@ -54,6 +54,7 @@ class Job(Struct, frozen=True, kw_only=True):
         id: the provider's name for it.
         state: ``open``; ``ended`` (there may be results, for all rows, some or none); or ``failed`` (it was refused as
             a whole, and nothing was run). States that we do not know are ``open``.
+        said: the provider's own word for the state, for people: ``validating``; "" if it has none.
         stamp: our label; None if it carries none.
         rows: how many requests it has; None if it does not say.
         done: how many of them it says are finished. It is for people: such counts drift.
@@ -72,6 +73,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     id: str
     state: Literal["open", "ended", "failed"]
+    said: str = ""
     stamp: str | None = None
     rows: int | None = None
     done: int | None = None

@@ -22,8 +22,9 @@ from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.noted import forget, note
 from flatout.lanes.offers import Kind
-from flatout.lanes.past import remember
-from flatout.store.ledger import Batch, BatchRow, Ledger, Placed
+from flatout.lanes.past import Past, remember
+from flatout.lanes.standing import done_rows
+from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Seen
 from flatout.values import Call, Result, Target
 
 from .asked import TOGETHER, Asked, is_fresh
@@ -31,7 +32,7 @@ from .box import Packed
 from .desk import log
 from .known import Known
 from .lane_target import LaneTarget
-from .money import Money, Record
+from .money import Money, Paid, Record
 from .replay import Unanswered
 from .row import Before, Row, RowT
 from .targets import other_key, target_named, target_of
@@ -62,6 +63,7 @@ class BatchLane:
 
     Attributes:
         submitted: how many rows this process has submitted.
+        collected: the batches that ended while this process looked after them.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class BatchLane:
         self._stopped = asyncio.Event()
         self._passes = 0
         self.submitted = 0
+        self.collected: list[Past] = []
         self._noted: bool | None = None
         self._walked_at = 0.0
         self._changed = False
         self._known = ledger.batches()
+        self._seen: dict[int, Seen] = {}
         self._numbers = max((batch.number for batch in self._known), default=0)
         self._began = {batch.number: batch.intended_at for batch in self._known}
         for batch in self._known:
@@ -115,7 +119,12 @@ class BatchLane:
     @property
     def done_rows(self) -> int:
         """How many of those the providers say are finished."""
-        return sum(sum(each.collector.done.values()) for each in self._targets.values())
+        return done_rows(self.open_batches, self.seen)
+
+    @property
+    def seen(self) -> dict[int, Seen]:
+        """What the providers last said of them, by the batch's number."""
+        return {number: seen for each in self._targets.values() for number, seen in each.desk.seen.items()}
 
     @property
     def has_begun(self) -> bool:
@@ -144,6 +153,7 @@ class BatchLane:
         await self.money.begin(self._ledger)
         for each in self._targets.values():
             await each.collector.look(all=True)
+        self._note_seen()
 
     async def walk(self, rows: AsyncIterator[Row]) -> None:
         """One pass over all rows without a result.
@@ -210,6 +220,7 @@ class BatchLane:
         while not self._stopped.is_set():
             for each in self._targets.values():
                 self._changed |= await each.collector.look()
+            self._note_seen()
             if self._is_worth_it() or (until is not None and self._wall() >= until):
                 return
             try:
@@ -244,10 +255,18 @@ class BatchLane:
     async def learn(self) -> None:
         """Remember how long the batches took that have ended, and whether others are open."""
         ended = [past for each in self._targets.values() for past in each.desk.take_ended()]
+        self.collected += ended
         if ended and self._engine.remembers:
             with suppress(OSError, ConfigError):
                 await asyncio.to_thread(remember, state_folder(), ended)
         await self._note(bool(self.open_batches))
+        self._note_seen()
+
+    def _note_seen(self) -> None:
+        """Keep what the providers say in the run file, for those who look at it."""
+        if (seen := self.seen) != self._seen:
+            self._ledger.note_seen(seen)
+            self._seen = seen
 
     def stop(self) -> None:
         """Wait no longer, and submit nothing more."""
@@ -267,8 +286,30 @@ class BatchLane:
         while self.open_batches:
             for each in self._targets.values():
                 await each.collector.look()
+            self._note_seen()
             if self.open_batches:
                 await asyncio.sleep(self._nap())
+
+    async def reckon(self) -> int:
+        """Add up what the answers have cost that are here, where no row is at hand to keep them for. Returns how many.
+
+        Raises:
+            CallError, StoreError: as for `walk`.
+        """
+        await self._engine.stack.prices.load()
+        return await asyncio.to_thread(self._reckon)
+
+    def _reckon(self) -> int:
+        targets = {batch.number: batch.target for batch in self._known}
+        unread: dict[int, Paid] = {}
+        answers = 0
+        for row in self._ledger.rows():
+            if row.state == "answered":
+                answers += 1
+                bill = self._named(targets[row.batch]).replay.bill(row.told)
+                unread.setdefault(row.batch, Paid()).add(Paid.of(bill))
+        self.money.leaves_unread(unread)
+        return answers
 
     async def clear(self) -> None:
         """Delete the files at the providers whose rows are all in the run file."""

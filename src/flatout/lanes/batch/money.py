@@ -8,7 +8,7 @@ and a budget that processes share has already lent it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,11 @@ class Paid(Struct):
     saved: float = 0.0
     unknown: int = 0
 
+    @classmethod
+    def of(cls, bill: Bill) -> Paid:
+        """What the answers to one row have cost."""
+        return cls(bill.cost or 0.0, bill.saved, int(bill.cost is None))
+
     def add(self, other: Paid) -> None:
         """Add what other answers have cost."""
         self.cost += other.cost
@@ -72,12 +77,14 @@ class Record(Struct):
         aside: by the batch's number.
         learnt: what rows cost, by their kind.
         scope: the name of the shared budget that has lent what is set aside; "" for none.
+        unread: what answers have cost that are here, but stand not among the items yet; by the batch's number.
     """
 
     paid: dict[int, Paid] = field(default_factory=dict)
     aside: dict[int, Aside] = field(default_factory=dict)
     learnt: dict[str, Learnt] = field(default_factory=dict)
     scope: str = ""
+    unread: dict[int, Paid] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fact: Any) -> Record:
@@ -100,12 +107,24 @@ class Record(Struct):
                 found[number] = aside.usd * min(1.0, rows / aside.rows)
         return found
 
+    def of_batch(self, number: int) -> Paid:
+        """What a batch has cost so far."""
+        return _sum(each[number] for each in (self.paid, self.unread) if number in each)
+
     def whole(self) -> Paid:
         """What all batches have cost together."""
-        whole = Paid()
-        for each in self.paid.values():
-            whole.add(each)
-        return whole
+        return _sum([*self.paid.values(), self.all_unread()])
+
+    def all_unread(self) -> Paid:
+        """What those answers have cost that stand not among the items yet."""
+        return _sum(self.unread.values())
+
+
+def _sum(parts: Iterable[Paid]) -> Paid:
+    whole = Paid()
+    for each in parts:
+        whole.add(each)
+    return whole
 
 
 class Money:
@@ -166,6 +185,7 @@ class Money:
     async def walks(self, ledger: LedgerReader) -> None:
         """A pass over the rows begins."""
         self.short, self._freed = 0, False
+        self.record.unread.clear()  # they are kept in this pass, and counted there
         self._filling.clear()
         if self._purse.budget is not None:
             before = self._held
@@ -254,6 +274,11 @@ class Money:
             paid.cost += bill.cost or 0.0
             paid.saved += bill.saved
             paid.unknown += bill.cost is None
+
+    def leaves_unread(self, unread: dict[int, Paid]) -> None:
+        """Answers have come that wait for their rows."""
+        self.record.unread = unread
+        self._save(self.record)
 
     def leaves(self, number: int, cost: float = 0.0) -> None:
         """A row has left its batch: its part of what is set aside is free."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -33,6 +34,9 @@ TIER = "batch"
 """The name of the lane's price; see `flatout.prices.Prices.cost`."""
 
 _NO_HEADERS: Mapping[str, str] = {}
+
+_ANY = Call("")
+"""Stands for a call that is not at hand."""
 
 _AGAIN = {Decision.RETRY, Decision.THROTTLE, Decision.OVERLOADED}
 
@@ -147,6 +151,18 @@ class Replay:
             await self._answer(call, told, journey, bill)
         except Exception:  # the question that is open, or the last failure: only the bill counts
             self._settle(journey)
+        return bill
+
+    def bill(self, told: Sequence[Told]) -> Bill:
+        """What the results of a row have cost, whatever it asked."""
+        journey, bill = Journey(0.0), Bill()
+        token = set_journey(journey)
+        try:
+            for each in told:
+                with suppress(CallError):
+                    self.read(_ANY, each, bill)
+        finally:
+            reset_journey(token)
         return bill
 
     def kept(self, index: int, call: Call, reply: Reply) -> Result[Any]:

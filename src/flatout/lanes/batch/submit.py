@@ -191,6 +191,7 @@ class Submitter:
         desk.jobs.add(job.id)
         desk.told_full.discard(batch.number)
         desk.change(batch, state="open", job=job.id, opened_at=now)
+        desk.saw(batch, job)
 
     async def _refused(self, batch: Batch, why: str, reason: str) -> None:
         """The provider took the upload or the batch not at all."""

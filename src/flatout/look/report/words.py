@@ -38,6 +38,8 @@ def _standing(facts: Facts) -> str:
         return f"The run is going on{speed}{rest}{time_left}."
     if facts.state == "broken off":
         return f"The run broke off: its process has gone{rest}. The same command continues it."
+    if facts.state == "detached":
+        return f"The run has left its batches at their providers{rest}. The same command collects them."
     if facts.state == "interrupted":
         return f"The run was interrupted{rest}. The same command continues it."
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from flatout.look.batches import standing
 from flatout.look.changes import changes
 from flatout.look.course import latency
 from flatout.look.facts import Facts, FailedClass
@@ -18,8 +19,11 @@ from flatout.text.visible import visible
 
 from .glance import RECENT, Glance
 
-STATES = {"running": "green", "finished": "green", "interrupted": "yellow", "broken off": "red"}
+STATES = {"running": "green", "finished": "green", "interrupted": "yellow", "detached": "yellow", "broken off": "red"}
 """The colour of each state. Colours only repeat what the words say."""
+
+_ASKED = {"running": "Why not faster: ", "detached": "Waits: "}
+"""What the sentences on a run's speed answer, by its state."""
 
 _UNKNOWN = figures.UNKNOWN
 _LATELY = 60.0
@@ -77,11 +81,12 @@ def why(glance: Glance) -> Text:
     if not glance.has_course:
         text.append("An earlier flatout wrote this file: how the run went over time is not in it.\n", style="yellow")
     facts = glance.facts
-    if facts.state in ("broken off", "interrupted") and facts.command and facts.left != 0:
-        text.append(f"To continue: {line(facts.command)}\n", style="bold")
+    if facts.state in ("broken off", "interrupted", "detached") and facts.command and facts.left != 0:
+        what = "To collect" if facts.state == "detached" else "To continue"
+        text.append(f"{what}: {line(facts.command)}\n", style="bold")
     found = [line(each, 400) for each in glance.why]
     if found:
-        text.append("Why not faster: " if facts.running else "Why it was not faster: ", style="bold").append(found[0])
+        text.append(_ASKED.get(facts.state, "Why it was not faster: "), style="bold").append(found[0])
         text.append("".join(f"\n• {each}" for each in found[1:3]))
     elif facts.running and glance.has_course:
         text.append("Why not faster: ", style="bold").append("nothing is known yet.")
@@ -102,8 +107,7 @@ def sums(glance: Glance, width: int) -> Text:
     if glance.facts.cached:
         cells.append(("cached", figures.counted(glance.facts.cached, "answer")))
     if (batches := glance.facts.batches) is not None:
-        rows = f" with {figures.counted(batches.rows, 'row')}" if batches.open else ""
-        cells.append(("batches", f"{batches.open:,} at the provider{rows}, of {batches.all:,}"))
+        cells.append(("batches", line(standing(batches, glance.at))))
     return _cells(cells, width)
 
 

@@ -95,6 +95,7 @@ class AnthropicBatch(RequestShape):
         return Job(
             id=identity,
             state="ended" if ended else "open",
+            said=as_text(data.get("processing_status")) or "",
             rows=sum(counts) or None,
             done=None if waiting is None else sum(counts) - waiting,
             created_at=seconds_of(data.get("created_at")),

@@ -146,6 +146,7 @@ class FireworksBatch(Shape):
         return Job(
             id=name,
             state="failed" if failed else "ended" if ended else "open",
+            said=status,
             stamp=name,
             rows=as_count(progress.get("totalInputRequests")) or None,
             done=as_count(progress.get("totalProcessedRequests")),

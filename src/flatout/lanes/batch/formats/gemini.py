@@ -154,6 +154,7 @@ class GeminiBatch(Shape):
         return Job(
             id=name,
             state="failed" if failed else "ended" if ended else "open",
+            said=status,
             stamp=as_text(batch.get("displayName")),
             rows=_count(stats, "requestCount") or None,
             done=_finished(stats),

@@ -127,6 +127,7 @@ class MistralBatch(FileShape):
         return Job(
             id=identity,
             state="failed" if failed else "ended" if ended else "open",
+            said=status,
             stamp=as_text(as_dict(data.get("metadata")).get(LABEL)),
             rows=as_count(data.get("total_requests")) or None,
             done=as_count(data.get("completed_requests")),

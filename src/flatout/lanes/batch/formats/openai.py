@@ -165,6 +165,7 @@ class OpenAIBatch(FileShape):
         return Job(
             id=identity,
             state=state,
+            said=as_text(data.get("status")) or "",
             stamp=as_text(as_dict(data.get("metadata")).get(LABEL)),
             rows=as_count(counts.get("total")) or None,  # 0 until it is validated
             done=_sum(counts),

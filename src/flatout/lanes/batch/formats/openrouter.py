@@ -104,6 +104,7 @@ class OpenRouterBatch(RequestShape):
         return Job(
             id=identity,
             state="failed" if failed else "ended" if ended else "open",
+            said=status or "",
             rows=as_count(counts.get("total")) or None,
             done=as_count(counts.get("completed")),
             created_at=seconds_of(data.get("created_at")),
