@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from .errors import Overloaded
 from .journey import Journey
 from .values import Call, Reply
 
@@ -23,6 +24,7 @@ __all__ = [
     "Events",
     "InFlightCapped",
     "LimitCrowded",
+    "NoRoom",
     "Steered",
     "Subscriber",
     "TargetDown",
@@ -88,6 +90,13 @@ class AttemptFailed(Event, frozen=True, kw_only=True):
     journey: Journey
     seconds: float | None = None
 
+    @property
+    def found_no_room(self) -> bool:
+        """Whether the provider's flex service had no room for the attempt, which then cost nothing."""
+        trouble = self.journey.trouble
+        cheap = self.journey.flex is not None or self.call.service_tier is not None
+        return cheap and isinstance(self.error, Overloaded) and trouble is not None and trouble.excused
+
 
 class TargetPaused(Event, frozen=True, kw_only=True):
     """A target takes no calls until ``until``, a time on the event loop's clock. None means that it is stopped: its
@@ -106,8 +115,15 @@ class TargetDown(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class NoRoom(Event, frozen=True, kw_only=True):
+    """A provider's flex service has no room. Its calls wait, which costs nothing, and one looks from time to time."""
+
+    target: str
+    reason: str
+
+
 class TargetResumed(Event, frozen=True, kw_only=True):
-    """A target that was down or stopped answers again."""
+    """A target that was down, stopped or without room answers again."""
 
     target: str
 

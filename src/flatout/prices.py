@@ -105,7 +105,8 @@ class Prices:
 
     async def load(self) -> None:
         """Load the table, in a thread."""
-        await asyncio.to_thread(self.load_now)
+        await asyncio.to_thread(_table)
+        self._loaded = True  # not in the thread: calls that wait for this keep their turn
 
     def load_now(self) -> None:
         """Load the table: 0.1 s, in which an event loop would stand still."""

@@ -212,8 +212,8 @@ def _line(known: Known, now: float) -> str:
     batch, paid = known.batch, known.paid
     name = f" {clean(batch.job)}" if batch.job else ""
     what = [f"{figures.counted(batch.rows, 'row')} to {clean(batch.target)}{name}", *_standing(known, now)]
-    if paid.cost or paid.unknown:
-        what.append(f"{figures.cost(paid.cost, paid.unknown)}{figures.saved(paid.saved)}")
+    if cost := figures.batch_cost(paid.cost, paid.unknown, paid.saved):
+        what.append(cost)
     return f"{clean(str(known.place))} batch {batch.number}: {', '.join(what)}"
 
 

@@ -154,6 +154,8 @@ def _said(command: str, run: str, answer: dict[str, Any]) -> str:
     if command == "resume":
         return "resumed" if answer["state"] == "running" else f"the run is {answer['state']}"
     if command in ("stop", "drain"):
+        if answer.get("batches"):
+            return _leaving(run, answer)
         long = ", however long they take" if answer["state"] == "draining" else ""
         return f"{answer['state']}: {flying} may finish{long}; give the run's command again to continue it"
     if command == "skip":
@@ -165,6 +167,15 @@ def _said(command: str, run: str, answer: dict[str, Any]) -> str:
         return f"asking again now: {rows} that failed so far, and those that failed in earlier runs"
     limits = (_limits(name, found) for name, found in answer["limits"].items())
     return f"set; in force now: {'; '.join(limits)}"
+
+
+def _leaving(run: str, answer: dict[str, Any]) -> str:
+    """What becomes of open batches."""
+    open_, rows = figures.counted(int(answer["batches"]), "batch"), figures.counted(int(answer["rows"]), "row")
+    if answer["state"] == "draining":
+        leave = f"flatout ctl {clean(run)} stop leaves them there"
+        return f"draining: waits for {open_} with {rows}, and submits no more; {leave}"
+    return f"detached: {open_} with {rows} at the provider go on; give the run's command again to collect them"
 
 
 def _limits(target: str, found: dict[str, float]) -> str:

@@ -91,6 +91,10 @@ class _Stopping:
         asked = max(self._asked, getattr(self._runner, "stops", 0))  # or flatout ctl has stopped it
         if not asked:
             return ""
+        if getattr(self._runner, "collects", False):
+            return "draining: waits for open batches, submits no more"
+        if asked == 1 and self._runner.progress.batches.open:
+            return "leaves the batches where they are"
         return "stopping: waits for calls in flight; Ctrl-C again drops them" if asked == 1 else "stopping"
 
     def _stop(self, number: signal.Signals) -> None:

@@ -217,7 +217,7 @@ def _effort(progress: Progress) -> list[Fact]:
     if progress.retries or progress.throttled:
         throttled = f", {figures.count(progress.throttled)} throttled (429)" if progress.throttled else ""
         lines.append(("retries", f"{figures.count(progress.retries)}{throttled}"))
-    if progress.rate is not None and progress.answered and not progress.batches.ended:  # their rows come all at once
+    if progress.rate is not None and progress.answered:
         lines.append(("speed", f"{figures.rate(progress.rate)}{_factor(progress)}"))
     if progress.answered and (where := shares(progress.waits, progress.searched)):
         lines.append(("waited for", where))

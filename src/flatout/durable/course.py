@@ -24,6 +24,7 @@ from flatout.events import (
     Events,
     InFlightCapped,
     LimitCrowded,
+    NoRoom,
     Steered,
     TargetDown,
     TargetPaused,
@@ -230,7 +231,7 @@ class Course:
         if event.retry_in:
             resting = self._resting.setdefault(event.journey.attempt.target, [])
             resting.append(event.at + event.retry_in)
-        if isinstance(event.error, NotSent):
+        if isinstance(event.error, NotSent) or event.found_no_room:
             return
         counts = self._of(event.journey.attempt.target)
         if isinstance(event.error, RateLimited):
@@ -248,6 +249,8 @@ class Course:
                 self._note("pause", event.target, event.reason, self._wall() + event.until - event.at)
         elif isinstance(event, TargetDown):
             self._note("down", event.target, event.reason)
+        elif isinstance(event, NoRoom):
+            self._note("full", event.target, event.reason)
         elif isinstance(event, TargetResumed):
             self._note("back", event.target, "it answers again")
         elif isinstance(event, LimitCrowded):

@@ -107,8 +107,9 @@ def _alike(past: Iterable[Past], target: Target, rows: int) -> list[float]:
 
 
 def _told(alike: Sequence[float]) -> str:
-    batches = "batch" if len(alike) == 1 else f"{len(alike)} batches"
-    return f"the last {batches} took up to {spoken(max(alike))}"
+    if len(alike) == 1:
+        return f"the last batch took {spoken(alike[0])}"
+    return f"the last {len(alike)} batches took up to {spoken(max(alike))}"
 
 
 def recalled() -> list[Past]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from flatout.errors import CallError, NotSent, Overloaded
-from flatout.events import Events, TargetDown, TargetResumed
+from flatout.events import Events, NoRoom, TargetDown, TargetResumed
 from flatout.journey import Flex, Journey, current_journey
 from flatout.layer import CallNext
 from flatout.policies.failures.decision import Decision, Sign, decide, sign
@@ -104,6 +104,7 @@ class Room:
         self._going: Journey | None = None  # let go while the service is in trouble, and not sent yet
         self._numbers: dict[Journey, int] = {}  # of the calls that are sent
         self._timer: asyncio.TimerHandle | None = None
+        self._is_full = False  # whether the latest failure was for want of room
 
     def __repr__(self) -> str:
         return f"Room({self._target}, waiting={len(self._waiting)}, {self.health!r})"
@@ -216,7 +217,8 @@ class Room:
         if number is None:  # it was not sent
             return
         if is_own(error):
-            excused = health.failed(journey, error, number, now) or isinstance(error, Overloaded)
+            self._is_full = isinstance(error, Overloaded)
+            excused = health.failed(journey, error, number, now) or self._is_full
             if journey.trouble is not None:
                 journey.trouble.excused = excused and error.should_retry is not False
         elif error.reply is not None:
@@ -231,6 +233,7 @@ class Room:
         news, self.health.news = self.health.news, []
         for each in news:
             if each.what == "down":
-                self._events.emit(TargetDown(at=now, target=self._target, reason=each.reason))
+                kind = NoRoom if self._is_full else TargetDown
+                self._events.emit(kind(at=now, target=self._target, reason=each.reason))
             elif each.what == "up":
                 self._events.emit(TargetResumed(at=now, target=self._target))

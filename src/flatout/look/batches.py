@@ -114,8 +114,8 @@ def standing(counts: BatchCounts, now: float) -> str:
         parts.append(f"{figures.counted(counts.all, 'batch')}, none open")
     if counts.answers:
         parts.append(f"{figures.counted(counts.answers, 'answer')} here that the next run keeps")
-    if counts.cost or counts.unknown_costs:
-        parts.append(figures.cost(counts.cost, counts.unknown_costs) + figures.saved(counts.saved))
+    if cost := figures.batch_cost(counts.cost, counts.unknown_costs, counts.saved):
+        parts.append(cost)
     return "; ".join(parts)
 
 

@@ -31,7 +31,9 @@ def assumptions(models: Sequence[tuple[ModelPlan, bool]], heard: Allowance | Non
         if heard.capped:
             yield "the sample ended early, because its money was used up"
         yield "later calls are as those of the sample, and no server is down"
-    yield from _of_lanes([lane for plan, _ in models for lane in plan.lanes if lane.offered and lane.usable])
+    yield from _of_lanes([(plan.model, lane) for plan, _ in models for lane in plan.lanes if _is_usable(lane)])
+    for plan, _ in models:
+        yield from _price_of_batches(plan)
 
 
 def _of_model(plan: ModelPlan, *, searches: bool, asked: bool) -> Iterator[str]:
@@ -49,11 +51,26 @@ def _of_model(plan: ModelPlan, *, searches: bool, asked: bool) -> Iterator[str]:
         )
 
 
-def _of_lanes(lanes: Sequence[Lane]) -> Iterator[str]:
-    if any(lane.name == "flex" and lane.seconds for lane in lanes):
-        yield FLEX
-    batches = [lane for lane in lanes if lane.name == "batch"]
-    if any(lane.seconds for lane in batches):
-        yield PAST
-    if any(not lane.seconds for lane in batches):
-        yield PROMISED
+def _is_usable(lane: Lane) -> bool:
+    return lane.offered and lane.usable
+
+
+def _of_lanes(lanes: Sequence[tuple[str, Lane]]) -> Iterator[str]:
+    """What is assumed of lanes, each with its model."""
+    flex = [model for model, lane in lanes if lane.name == "flex" and lane.seconds]
+    known = [model for model, lane in lanes if lane.name == "batch" and lane.seconds]
+    promised = [model for model, lane in lanes if lane.name == "batch" and not lane.seconds]
+    for models, words in ((flex, FLEX), (known, PAST), (promised, PROMISED)):
+        if models:
+            yield f"{' and '.join(models)}: {words}"
+
+
+def _price_of_batches(plan: ModelPlan) -> Iterator[str]:
+    """That batches are reckoned at the live price, where no other is known."""
+    costs = {lane.name: lane.cost for lane in plan.lanes if _is_usable(lane)}
+    batch = costs.get("batch")
+    if plan.left and batch is not None and batch == costs.get("live") and batch.p90 > 0.0:
+        yield (
+            f"{plan.model}: batches are reckoned at the live price, because no other is known: give theirs in "
+            f'flatout.toml, as [prices."{plan.model}@batch"]'
+        )

@@ -159,6 +159,7 @@ class Progress(Struct):
         paused: the targets that are paused now, with the reason.
         capped: the most calls that can be in flight, if that holds calls up.
         down: the targets that answer nothing now, with the reason.
+        no_room: since when a provider's flex service has no room, by its name; Unix time.
         others_go: whether another target takes calls now, while some are down or stopped.
         crowded: the targets that refuse calls within the given limits, with the likely cause.
         searched: the causes of waiting whose limit is unknown and found by trying.
@@ -201,6 +202,7 @@ class Progress(Struct):
     paused: dict[str, str] = {}
     capped: int | None = None
     down: dict[str, str] = {}
+    no_room: dict[str, float] = {}
     others_go: bool = False
     crowded: dict[str, str] = {}
     searched: Set[str] = frozenset()
@@ -236,7 +238,9 @@ class Progress(Struct):
 
     @property
     def rate(self) -> float | None:
-        """Calls finished per second by this process; None before the first."""
+        """Calls finished per second by this process; None before the first, and with batches."""
+        if self.batches.open or self.batches.ended:
+            return None
         done = self.answered + self.failed
         return done / self.elapsed if done and self.elapsed > 0 else None
 

@@ -53,8 +53,7 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
 
 def last_facts(progress: Progress) -> list[str]:
     """How far it came in the end, how long that took, and the rate."""
-    shown = progress.rate is not None and progress.elapsed >= 1.0 and not progress.batches.ended
-    rate = [figures.rate(progress.rate)] if shown and progress.rate is not None else []
+    rate = [figures.rate(progress.rate)] if progress.rate is not None and progress.elapsed >= 1.0 else []
     return [how_far(progress), f"in {figures.duration(progress.elapsed)}", *rate]
 
 
@@ -84,6 +83,8 @@ def state(progress: Progress, ways: Ways) -> list[str]:
         if target not in progress.stopped:
             what_now = "the others go on" if progress.others_go else "waits, Ctrl-C ends"
             facts.append(f"{clean(target)} is down: {clean(why, 80)}; {what_now}")
+    for target, since in progress.no_room.items():
+        facts.append(f"no room in {clean(target)} since {figures.duration(max(0.0, time.time() - since))}")
     facts += [f"{clean(target)}: others use its limits too?" for target in progress.crowded]
     facts += [f"{clean(target)} paused: {clean(why, 80)}" for target, why in progress.paused.items()]
     facts += _batches(progress)

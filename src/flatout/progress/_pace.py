@@ -55,7 +55,8 @@ class Pace:
     def look(self, progress: Progress) -> Speed:
         """The speed now. If no call finished recently, the rate is that since the start or since the last outage."""
         now, done = progress.elapsed, progress.answered + progress.failed
-        if progress.batches.open:  # whose rows come many at a time, after hours
+        batches = progress.batches
+        if batches.open or (batches.ended and not progress.in_flight):  # their rows come many at a time, after hours
             self._last = now, done
             self._begin_anew(now, done)
             return Speed(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from flatout.events import (
     Event,
     InFlightCapped,
     LimitCrowded,
+    NoRoom,
     TargetDown,
     TargetPaused,
     TargetResumed,
@@ -132,7 +134,7 @@ class Tally:
             return
         if isinstance(event, AttemptFailed):
             self._progress.throttled += isinstance(event.error, RateLimited)
-            self._progress.retries += event.retry_in is not None
+            self._progress.retries += event.retry_in is not None and not event.found_no_room
         elif isinstance(event, InFlightCapped):
             self._progress.capped = event.most
         elif isinstance(event, TargetPaused):
@@ -144,9 +146,12 @@ class Tally:
             self._progress.crowded[event.target] = event.reason
         elif isinstance(event, TargetDown):
             self._progress.down[event.target] = event.reason
+        elif isinstance(event, NoRoom):
+            self._progress.no_room.setdefault(event.target, time.time())
         elif isinstance(event, TargetResumed):
             self._progress.stopped.pop(event.target, None)
             self._progress.down.pop(event.target, None)
+            self._progress.no_room.pop(event.target, None)
 
 
 def batches_of(lanes: Sequence[BatchLane], past: str = "") -> Batches:

@@ -201,8 +201,15 @@ class Batched:
         self.lane.money.save()
 
     def stop(self, *, drain: bool = False) -> None:
-        """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider."""
+        """Submit nothing more, and leave; at the second call, at once. The batches go on at the provider.
+
+        Args:
+            drain: submit nothing more, and leave once the open batches have ended and their answers are kept.
+        """
         self._stops += 1
+        if drain and self._stops == 1:
+            self.lane.drain()
+            return
         self.lane.stop()
         if self._rounds is not None:
             self._rounds.stop()

@@ -91,7 +91,9 @@ class Cancelling:
         """Bring the progress up to date."""
         self.progress.elapsed = asyncio.get_running_loop().time() - self.progress.started
         if self._lane is not None:
-            self.progress.batches = batches_of([self._lane])
+            batches = self.progress.batches = batches_of([self._lane])
+            self.progress.total = max(self.progress.total or 0, batches.rows)
+            self.progress.resumed = self.progress.total - batches.rows + batches.done
 
     def stop(self) -> None:
         """Wait no longer. The batches are cancelled all the same."""

@@ -30,11 +30,13 @@ class Pending(Opened):
 
     Attributes:
         stops: how often the run was told to stop.
+        collects: whether it keeps what open batches answer, although it was told to stop.
     """
 
     def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
         super().__init__(options, make_client)
         self.stops = 0
+        self.collects = False
         self._reached = -1  # the last row that was read to be asked for the first time
 
     def _own_rows(self) -> Iterator[OwnRow]:
@@ -59,7 +61,7 @@ class Pending(Opened):
         finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
-            if self.stops:
+            if self.stops and not self.collects:
                 return
             if finished.must_read:
                 await finished.read_ahead()

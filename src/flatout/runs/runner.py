@@ -78,6 +78,7 @@ class Runner(Pending):
         self._made_with = made_with
         self._warn = warn
         self._asks: Alone | Team | Batched | None = None
+        self._batched_now: Batched | None = None
         self._feed: Feed | None = None
         self._taken_up_at = 0.0  # Unix time
         self._asked_again = 0
@@ -173,12 +174,13 @@ class Runner(Pending):
 
     async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
         """Ask in batches, and live what would not be in time there."""
+        from flatout.lanes.batch.targets import unpriced
         from flatout.lanes.escalation import leaves_at, on_the_way
         from flatout.lanes.refusals import COMMAND
         from flatout.lanes.within import LEAVES, keep_deadline, lane_for
 
         lanes, until = await self._lanes(client, store)
-        batched = self._asks = self._batched(client, store)
+        batched = self._asks = self._batched_now = self._batched(client, store)
         leave_at = None
         if until is not None:
             left, whole, began = until - batched.lane.now(), self.options.within or 0.0, batched.lane.has_begun
@@ -194,6 +196,10 @@ class Runner(Pending):
                 await alone.ask(self._pending(), closes=False)
                 return
         store.set_fact(LEAVES, leave_at)
+        if not batched.lane.has_begun:
+            for note in dict.fromkeys(unpriced(client.engine, model) for model in self._models()):
+                if note:
+                    self._warn(note)
         if not await batched.ask_all(self._pending, leave_at):
             return
         store.set_fact(LANE, "live" if self._flex(client, lanes, until) is None else "flex")
@@ -205,6 +211,10 @@ class Runner(Pending):
                 return
             self._asks = batched
             await batched.collect(self._pending)
+
+    def _models(self) -> list[str | None]:
+        """The models that rows go to unless they name one; None is the client's."""
+        return [*self.options.models] if self.options.models else [self.options.model]
 
     async def _wanted_flex(self, client: Client, store: RunFile) -> FlexLane | None:
         """The flex lane, if the user wants it and there is time for it."""
@@ -309,9 +319,10 @@ class Runner(Pending):
         cancelled. Rows without an answer are left for the next run.
 
         Args:
-            drain: let the attempts in flight take as long as they do.
+            drain: let the attempts in flight, or the open batches, take as long as they do.
         """
         self.stops += 1
+        self.collects = drain and self.stops == 1 and self._batched_now is not None and self._asks is self._batched_now
         if self._pipe is not None:
             self._pipe.close()
         if self._feed is not None:

@@ -119,6 +119,7 @@ class SteeredRun(Commands):
             "deadline": self._client.engine.stack.deadline.seconds,
             "limits": {name: dict(each.limits) for name, each in progress.targets.items()} or self._limits(),
             "targets": to_builtins(progress.targets),
+            "batches": to_builtins(progress.batches),
         }
 
     def _state(self) -> str:
@@ -153,8 +154,11 @@ class SteeredRun(Commands):
     def _end(self, by: str, what: str, *, drain: bool) -> dict[str, Any]:
         self._drains = drain
         self._run.note(what, by)
+        self._run.refresh()
+        progress = self._run.progress
         self._run.stop(drain=drain)
-        return {"state": self._state(), "in_flight": self._in_flight()}
+        batches, rows = progress.batches.open, progress.batches.rows
+        return {"state": self._state(), "in_flight": self._in_flight(), "batches": batches, "rows": rows}
 
     def _in_flight(self) -> int:
         return self._run.progress.in_flight

@@ -15,8 +15,9 @@ from .queries import queries
 if TYPE_CHECKING:
     from .reader import RunReader
 
-Kind = Literal["begin", "end", "pause", "stop", "down", "back", "crowded", "capped", "change"]
-"""What can happen: a process takes up the run or leaves it; a target is paused, stopped, down, or back; its limits seem
+Kind = Literal["begin", "end", "pause", "stop", "down", "full", "back", "crowded", "capped", "change"]
+"""What can happen: a process takes up the run or leaves it; a target is paused, stopped, down, without room, or
+back; its limits seem
 to be used by others too; the open files bound the calls in flight; a person changes something."""
 
 CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the program's own functions"}

@@ -20,6 +20,7 @@ from flatout.events import (
     CallFinished,
     Event,
     LimitCrowded,
+    NoRoom,
     Steered,
     TargetDown,
     TargetPaused,
@@ -72,7 +73,7 @@ class EventLog:
             self._failed(event)
         elif isinstance(event, TargetPaused):
             self._paused(event)
-        elif isinstance(event, TargetDown):
+        elif isinstance(event, TargetDown | NoRoom):
             self._gone(event)
         elif isinstance(event, LimitCrowded):
             _log.warning("%s %s", event.target, event.reason)
@@ -111,12 +112,13 @@ class EventLog:
         else:
             self._thinned.tell(("paused", event.target), logging.INFO, _pause, event)
 
-    def _gone(self, event: TargetDown) -> None:
+    def _gone(self, event: TargetDown | NoRoom) -> None:
         """Log that a target is down, once. It may be told again with another reason, which then has a line."""
         since, reason = self._away.get(event.target, (event.at, None))
         self._away[event.target] = since, event.reason
         if event.reason != reason:
-            _log.info("%s is down, and its calls wait: %s", event.target, event.reason[:_LONGEST])
+            how = "has no room" if isinstance(event, NoRoom) else "is down"
+            _log.info("%s %s, and its calls wait: %s", event.target, how, event.reason[:_LONGEST])
 
     def _limits_of(self, target: str, now: float) -> None:
         limit = self._limits.get(target)

@@ -62,6 +62,14 @@ def saved(usd: float) -> str:
     return f", {dollars(usd)} saved" if usd > 0 else ""
 
 
+def batch_cost(known: float, unknown: int, less: float) -> str:
+    """What batches cost and saved: ``$1.20, $1.20 saved``, ``cost unknown``; "" if there is nothing to pay."""
+    if not known and not unknown:
+        return ""
+    words = cost(known, unknown)
+    return f"cost {words}" if words == UNKNOWN else words + saved(less)
+
+
 def cost_in_words(known: float | None, unknown: int, what: str) -> str:
     """The spending, and how much of it is unknown: ``at least $0.1234, and 3 rows of unknown cost``.
 

@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
-from flatout import ConfigError
+from flatout import Client, ConfigError
 from flatout.cli.batch import Known, _line
+from flatout.cli.ctl import _said
 from flatout.cli.inspect import describe
 from flatout.cli.summary import details
 from flatout.lanes.batch.money import Record
+from flatout.lanes.batch.targets import unpriced
 from flatout.look.batches import row_in_batch
 from flatout.look.course import Course
 from flatout.look.facts import Facts, facts_of
 from flatout.look.why import sentences
 from flatout.progress._counters import Progress
 from flatout.runs.cancelling import Cancelled, Cancelling
+from flatout.runs.steered import SteeredRun
 from flatout.store import RunFile, RunReader
 from flatout.store.ledger import MONEY
 from flatout.testing import run_virtual
@@ -177,3 +180,58 @@ def test_the_progress_says_how_batches_are(job: Job) -> None:
     assert job.runner is not None
     progress: Progress = job.runner.progress
     assert (progress.batches.open, progress.batches.states, progress.batches.took) == (4, STATES, None)
+
+
+def ends_by(job: Job, *, drain: bool) -> list[Any]:
+    """Tell a run to end once it has asked for its batches, as ``flatout ctl`` does. Returns what is answered."""
+    answers: list[Any] = []
+
+    def ask(what: str) -> None:
+        if what.startswith("after GET /batches/") and not answers:
+            assert job.runner is not None
+            steered = SteeredRun(job.runner, "out", lambda: 0.0)
+            with pytest.raises(ConfigError, match="in batches"):
+                steered({"do": "pause", "by": "ada"})
+            answers.append(steered({"do": "drain" if drain else "stop", "by": "ada"}))
+            answers.append(steered({"do": "status", "by": "ada"}))
+
+    job.wire.on_event = ask
+    answers.append(job.run())
+    job.wire.on_event = lambda _: None
+    return answers
+
+
+def test_a_run_that_is_stopped_leaves_its_batches(job: Job) -> None:
+    """It would wait for a day, although it was told to end; or its answers would be lost."""
+    said, status, end = ends_by(job, drain=False)
+    assert (said["state"], said["batches"], said["rows"]) == ("stopping", 4, 60)
+    assert (status["batches"]["open"], status["batches"]["rows"]) == (4, 60)
+    assert (end.interrupted, end.under_way, end.batches) == (True, True, 4)
+    assert facts(job).state == "detached"
+    assert "detached: 4 batches with 60 rows at the provider go on" in _said("stop", "out.jsonl", said)
+    assert job.run().unfinished == 0
+    job.check()
+
+
+def test_a_run_that_drains_keeps_what_its_batches_answer(job: Job) -> None:
+    """It would leave at once, or never; or ask again what did not fit, for more money."""
+    job.wire.fate = lambda prompt: "missing" if prompt == "prompt 7" else "answered"
+    said, status, end = ends_by(job, drain=True)
+    assert said["state"] == status["state"] == "draining"
+    assert "waits for 4 batches with 60 rows, and submits no more" in _said("drain", "out.jsonl", said)
+    assert (end.interrupted, end.unfinished, end.batches) == (True, 1, 0)
+    assert len(job.wire.jobs) == 4
+    job.wire.fate = lambda _: "answered"
+    assert job.run().unfinished == 0
+    assert len(job.wire.jobs) == 5
+    job.check()
+
+
+def test_batches_without_a_price_of_their_own_are_named() -> None:
+    """Somebody would take batches for half the price, and be told twice what they cost."""
+    prices = {"127.0.0.1/m": {"input": 1.0, "output": 2.0}}
+    note = unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices}).engine, None)
+    assert 'give theirs in flatout.toml, as [prices."127.0.0.1/m@batch"]' in note
+    prices["127.0.0.1/m@batch"] = {"input": 0.5, "output": 1.0}
+    assert unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices}).engine, None) == ""
+    assert unpriced(Client("openai/gpt-5-mini", api_key="k", config={}).engine, None) == ""

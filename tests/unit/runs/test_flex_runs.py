@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from flatout import Client, ConfigError
+from flatout.cli.progress import WAYS
 from flatout.layer import Request, Response
+from flatout.look.course import Course
+from flatout.progress._line import state
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
@@ -108,6 +111,25 @@ def test_rows_wait_for_room_without_end(job: Job) -> None:
     assert job.run().unfinished == 0
     job.check()
     assert job.wire.answers["live 200"] == 0
+
+
+def test_a_service_without_room_is_not_down(job: Job) -> None:
+    """The live line would tell of an outage and of hundreds of retries, where nothing is wrong."""
+    job.provider(no_room=(0.0, HOUR))
+    end = job.run(stop_at=30 * MINUTE)
+    assert end.interrupted
+    progress = job.runner.progress
+    assert list(progress.no_room) == ["openai/gpt-5-mini@flex"]
+    assert (progress.down, progress.retries) == ({}, 0)
+    assert any("no room in openai/gpt-5-mini@flex since" in fact for fact in state(progress, WAYS))
+    with RunReader.open(job.run_file) as reader:
+        course = Course()
+        course.refresh(reader)
+    assert not any(stretch.failed or stretch.refused for stretch in course.whole())
+    assert [each.target for each in course.happenings if each.kind == "full"] == ["openai/gpt-5-mini@flex"]
+    assert not any(each.kind == "down" for each in course.happenings)
+    assert job.run().unfinished == 0
+    assert job.runner.progress.no_room == {}
 
 
 def test_rows_go_on_live_when_the_time_that_is_left_just_covers_it(job: Job) -> None:

@@ -88,6 +88,7 @@ class BatchLane:
         self._targets: dict[str, LaneTarget] = {}
         self._by_model: dict[str | None, LaneTarget] = {}
         self._stopped = asyncio.Event()
+        self._drains = False
         self._passes = 0
         self.submitted = 0
         self.collected: list[Past] = []
@@ -138,6 +139,8 @@ class BatchLane:
     @property
     def waits(self) -> bool:
         """Whether another pass will find something to do."""
+        if self._drains:
+            return bool(self.open_batches or self._changed)
         waiting = [*(each.deferred for each in self._targets.values()), self._asked.waiting if self._asked else 0]
         return bool(self.open_batches or self._changed or any(waiting) or self.money.may_come)
 
@@ -176,7 +179,7 @@ class BatchLane:
                 await self._see(row, await known.at(row.index))
         else:
             await self._walk_with_answers(self._asked, rows, known)
-        if not self._stopped.is_set():
+        if not self._drains:
             for each in self._targets.values():
                 for most in list(each.boxes):
                     await self._submit(each, most)
@@ -270,7 +273,12 @@ class BatchLane:
 
     def stop(self) -> None:
         """Wait no longer, and submit nothing more."""
+        self._drains = True
         self._stopped.set()
+
+    def drain(self) -> None:
+        """Submit nothing more. What is open is waited for."""
+        self._drains = True
 
     async def cancel(self) -> None:
         """Cancel all open batches."""
@@ -385,7 +393,7 @@ class BatchLane:
         self, each: LaneTarget, row: Row, call: Call, paid: float, tries: int, known: BatchRow | None
     ) -> None:
         """Put a question into a box; ``paid`` is what earlier answers to the row have cost."""
-        if self._stopped.is_set():
+        if self._drains:
             return
         if each.desk.rests:
             each.deferred += 1

@@ -22,6 +22,23 @@ def target_of(engine: Engine, model: str, lane: str = "batch") -> Target:
     return engine.targets.target(model)
 
 
+def unpriced(engine: Engine, model: str | None) -> str:
+    """What to say where a batch is reckoned at the live price because no price of its own is known; "" elsewhere.
+
+    The prices are loaded.
+    """
+    name = model or engine.targets.model
+    if name is None:
+        return ""
+    target, prices = engine.targets.target(name), engine.stack.prices
+    if prices.share(target, "batch") != 1.0 or prices.is_free(target):
+        return ""
+    return (
+        f"no price of batches is known at {target.endpoint.name}, so they are reckoned at the live price: give theirs "
+        f'in flatout.toml, as [prices."{target.name}@batch"]'
+    )
+
+
 def target_named(engine: Engine, name: str) -> Target:
     """The target with a name, as a run file has it.
 

@@ -13,7 +13,7 @@ from .model import Band, Mark, Numbers, Plot, Series
 _MOST_TARGETS = 6
 """Targets with curves of their own."""
 
-_SHADED = {"pause": "pause", "stop": "stopped", "down": "down"}
+_SHADED = {"pause": "pause", "stop": "stopped", "down": "down", "full": "no room"}
 _MARKED = {"begin", "crowded", "capped", "change"}
 _MOST_MARKS = 100
 

@@ -138,7 +138,7 @@ def _spans(happenings: Sequence[Happening], until: float) -> list[tuple[float, f
     for each in happenings:
         if each.kind == "pause":
             found.append((each.at, each.until or each.at, PAUSED))
-        elif each.kind in ("down", "stop"):
+        elif each.kind in ("down", "full", "stop"):
             open_.setdefault(each.target, each.at)
         elif each.kind == "back" and each.target in open_:
             found.append((open_.pop(each.target), each.at, PAUSED))

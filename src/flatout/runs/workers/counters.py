@@ -13,7 +13,7 @@ _SUMS = (
     *("in_flight", "waiting"),
 )
 _NOW = ("in_flight", "waiting")
-_STATES = ("stopped", "paused", "down", "crowded")
+_STATES = ("stopped", "paused", "down", "no_room", "crowded")
 
 
 def add_up(parts: Sequence[Progress], into: Progress, *, divides: bool = False) -> None:
