@@ -52,6 +52,7 @@ SHOWN = {
     "pacing.md": (),
     "routes.md": ("digest:",),
     "progress.md": ("2 of 2 finished, 0 failed, $ 0.0002",),
+    "tables.md": ("['text', 'day', 'answer', 'error']", "[256]", "['text', 'day', 'label', 'error']\n2\n1\n1\n"),
     "plan.md": ("350 calls left, for $", "openai/gpt-5-mini: $"),
 }
 """What the examples of a page print, where it is not one answer's text for each call."""

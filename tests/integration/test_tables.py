@@ -1,0 +1,135 @@
+"""Tables for real: killed and gone on with, in other processes, larger than memory."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout import Limits
+from flatout.tables import Answers
+from flatout.testing import digest_of
+from tests.support.command_samples import provider
+
+pa = pytest.importorskip("pyarrow")
+
+JOB = """
+import sys
+import pyarrow as pa
+from flatout import Limits
+from flatout.tables import answer
+
+table = pa.table({"text": [f"row {n}" for n in range(200)]})
+made = answer(table, "{{ text }}", store="run.flatout", model="any", base_url=sys.argv[1], config={},
+              limits=Limits(concurrency=20))
+print(made.num_rows, made.column("answer").null_count, made.column("answer")[199].as_py().split()[0])
+"""
+
+WORKER = """
+import pickle, sys
+import pyarrow as pa
+
+answers = pickle.loads(sys.stdin.buffer.read())
+table = pa.table({"text": ["a", "b"]})
+with answers:
+    print(*(text.split()[0] for text in answers(table).column("label").to_pylist()))
+"""
+
+
+def python(code: str, *arguments: str, folder: Path, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_a_killed_table_goes_on_and_pays_only_for_what_was_in_flight(tmp_path: Path) -> None:
+    """A notebook that dies would pay for its whole table again."""
+    with provider(latency=0.05) as server:
+        killed = python(JOB, server.url, folder=tmp_path)
+        server.wait_for(60)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        out, err = python(JOB, server.url, folder=tmp_path).communicate(timeout=60)
+        assert (out.decode(), err.decode()) == (f"200 0 digest:{digest_of('row 199')}\n", "")
+        assert server.stats()["received"] <= 200 + 20
+
+
+def test_a_question_travels_to_another_process(tmp_path: Path) -> None:
+    """An engine could not use its workers."""
+    with provider(latency=0.0) as server:
+        ask = Answers(
+            "{{ text }}", model="any", base_url=server.url, config={}, into="label", limits=Limits(rpm=60_000)
+        )
+        worker = python(WORKER, folder=tmp_path, stdin=subprocess.PIPE)
+        out, err = worker.communicate(pickle.dumps(ask), timeout=60)
+        assert (out.decode(), err.decode()) == (f"digest:{digest_of('a')} digest:{digest_of('b')}\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has threads, as engines on Linux do")
+def test_a_forked_process_has_a_client_of_its_own(tmp_path: Path) -> None:
+    """A worker that an engine forks would wait for a thread that is not there."""
+    code = """
+import os, sys
+import pyarrow as pa
+from flatout.tables import Answers
+
+answers = Answers("{{ text }}", model="any", base_url=sys.argv[1], config={})
+table = pa.table({"text": ["a"]})
+assert answers(table).num_rows == 1
+if (child := os.fork()) == 0:
+    print(answers(table).column("answer")[0].as_py().split()[0], flush=True)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    with provider(latency=0.0) as server:
+        forked = python(code, server.url, folder=tmp_path)
+        out, _ = forked.communicate(timeout=60)
+        assert (forked.returncode, out.decode()) == (0, f"digest:{digest_of('a')}\n")
+
+
+def test_an_interrupt_ends_the_calls_and_keeps_what_is_done(tmp_path: Path) -> None:
+    """Ctrl-C in a notebook would leave calls that go on, or a run file that nobody can open."""
+    with provider(latency=0.05) as server:
+        stopped = python(JOB, server.url, folder=tmp_path)
+        server.wait_for(60)
+        stopped.send_signal(signal.SIGINT)
+        _, err = stopped.communicate(timeout=30)
+        assert err.decode().rstrip().endswith("KeyboardInterrupt")
+        out, err = python(JOB, server.url, folder=tmp_path).communicate(timeout=60)
+        assert (out.decode()[:5], err.decode()) == ("200 0", "")
+        assert server.stats()["received"] <= 200 + 20
+
+
+LAZY = """
+import resource, sys
+import polars as pl
+import flatout.tables
+from tests.support.answered_tables import Forgetful, options
+
+rows = int(sys.argv[1])
+texts = pl.LazyFrame({"n": pl.int_range(rows, eager=True)}).with_columns(text=pl.format("row {}", "n") + "x" * 300)
+texts.sink_parquet("in.parquet", row_group_size=10_000)
+asked = pl.scan_parquet("in.parquet").flatout.answer("{{ text }}", **options(Forgetful()))
+asked.sink_parquet("out.parquet", row_group_size=10_000)
+assert pl.scan_parquet("out.parquet").select(pl.len()).collect().item() == rows
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.soak
+def test_a_lazy_frame_larger_than_memory_keeps_memory_flat(tmp_path: Path) -> None:
+    """A table larger than memory would be read into it."""
+    pytest.importorskip("polars")
+    root = str(Path(__file__).parents[2])
+    taken = []
+    for many in (100_000, 400_000):
+        lazy = python(LAZY, str(many), folder=tmp_path, env={**os.environ, "PYTHONPATH": root})
+        out, err = lazy.communicate(timeout=600)
+        assert err.decode() == ""
+        taken.append(int(out))
+    assert taken[1] <= taken[0] * 1.25
