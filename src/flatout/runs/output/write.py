@@ -18,7 +18,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, defstruct
 
 from flatout.errors import ConfigError, StoreError
 from flatout.text.halves import to_json
@@ -307,12 +308,14 @@ class _TerminalFile(io.BytesIO):
 
 def _write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str, str]) -> int:
     total = 0
-    answer = _answer_values(names)
+    own, fields = frozenset(names.values()), attrgetter(*names)
+    answer = defstruct("Answer", [(f"_{field}", Any, msgspec.field(name=name)) for field, name in names.items()])
     for row in rows:
-        values = {**row.columns, **answer(row)}
-        if len(values) != len(row.columns) + len(names):
-            raise _unexpected_column(next(name for name in row.columns if name in names.values()))
-        file.write(to_json(values) + b"\n")
+        columns = row.columns
+        if not own.isdisjoint(columns):
+            raise _unexpected_column(next(name for name in columns if name in own))
+        line = to_json(answer(*fields(row)))
+        file.write((to_json(columns)[:-1] + b"," + line[1:] if columns else line) + b"\n")
         total += 1
     return total
 
