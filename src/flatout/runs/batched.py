@@ -79,7 +79,8 @@ class Batched:
         self._collects = False
         self._task: asyncio.Task[Any] | None = None
         self._past = ""
-        self._results: list[tuple[Work, Result[Any]]] = []
+        self._items: list[tuple[Any, ...]] = []  # to commit
+        self._results: list[tuple[int, Result[Any]]] = []  # to count, once they are committed
         self._size = 0
 
     @property
@@ -225,19 +226,18 @@ class Batched:
 
     async def _keep(self, work: Work, result: Result[Any]) -> None:
         """Keep a row's result, with those of many others in one commit."""
-        self._results.append((work, result))
+        keeps = self._options.keep_prompts
+        item = item_of(result, made=work.made, row=work.kept, keep_prompts=keeps, mark=work.fingerprint)
+        self._items.append(astuple(item))  # at once, while all of it is in the processor's cache
+        self._results.append((work.index, result))
         self._size += len(work.made) + len(work.kept) + len(result.text or "")
         if len(self._results) >= TOGETHER or self._size >= TOGETHER_BYTES:
             await self._commit()
 
     async def _commit(self) -> None:
         results, self._results, self._size = self._results, [], 0
-        keeps = self._options.keep_prompts
-        items = [
-            item_of(each, made=work.made, row=work.kept, keep_prompts=keeps, mark=work.fingerprint)
-            for work, each in results
-        ]
-        await self._store.finish_all(map(astuple, items))
+        items, self._items = self._items, []
+        await self._store.finish_all(items)
         assert self._tally is not None
-        for work, result in results:
-            self._tally.finished(result, work.index)
+        for index, result in results:
+            self._tally.finished(result, index)

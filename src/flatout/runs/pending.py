@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
 from contextlib import aclosing, suppress
 from itertools import islice
@@ -23,6 +24,9 @@ from .output.export import OwnRow
 from .work import Work, own_rows
 
 _BATCH = 100  # rows that are read from the input in one go
+
+_MOST, _BATCH_SECONDS = 1_000, 0.005
+"""The same where rows are read in a thread for each batch of them: how many at most, and for how long."""
 
 
 class Pending(Opened):
@@ -102,7 +106,7 @@ class Pending(Opened):
                 yield pair
             return
         rows = self._rows(source)
-        while some := await asyncio.to_thread(lambda: list(islice(rows, _BATCH))):
+        while some := await asyncio.to_thread(_some, rows):
             for pair in some:
                 yield pair
 
@@ -135,3 +139,13 @@ class Pending(Opened):
             else:
                 yield row, item
                 item = next(failed, None)
+
+
+def _some(rows: Iterator[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """The next rows: many, unless they take long because they are large. Then few fill the memory, too."""
+    until, some = time.perf_counter() + _BATCH_SECONDS, []
+    for pair in rows:
+        some.append(pair)
+        if len(some) == _MOST or time.perf_counter() >= until:
+            break
+    return some
