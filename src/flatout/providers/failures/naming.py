@@ -212,9 +212,10 @@ def unusable(
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's id for a request."""
-    for name in _REQUEST_IDS:
-        if value := headers.get(name):
-            return value
+    if headers:  # a batch's answers have none
+        for name in _REQUEST_IDS:
+            if value := headers.get(name):
+                return value
     return None
 
 
