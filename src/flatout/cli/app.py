@@ -6,7 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from . import batch, budget, cache, ctl, inspect, local, plan, report, run, simulate, trace, trust, watch
+from . import (
+    batch,
+    budget,
+    cache,
+    ctl,
+    inspect,
+    local,
+    plan,
+    report,
+    run,
+    serve,
+    serve_keys,
+    simulate,
+    trace,
+    trust,
+    watch,
+)
 from .asked import taking
 from .terminal import show
 
@@ -82,6 +98,14 @@ def command() -> Any:
     budgets.command("ls", epilog=budget.LS_EPILOG)(budget.ls)
     budgets.command("set", epilog=budget.SET_EPILOG)(budget.set_)
     app.add_typer(budgets, name="budget")
+    gateway = typer.Typer(invoke_without_command=True, rich_markup_mode="rich", epilog=serve.EPILOG)
+    gateway.callback()(serve.serve)
+    keys = typer.Typer(help=serve_keys.HELP, no_args_is_help=True, rich_markup_mode="rich")
+    keys.command("add", epilog=serve_keys.ADD_EPILOG)(serve_keys.add)
+    keys.command("ls", epilog=serve_keys.LS_EPILOG)(serve_keys.ls)
+    keys.command("rm", epilog=serve_keys.RM_EPILOG)(serve_keys.rm)
+    gateway.add_typer(keys, name="key")
+    app.add_typer(gateway, name="serve")
     group = typer.Typer(help=local.HELP, no_args_is_help=True, rich_markup_mode="rich")
     group.command("pull")(local.pull)
     group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)

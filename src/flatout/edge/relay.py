@@ -39,15 +39,20 @@ def relayed(asked: Asked, wire: Wire, model: str, **options: Any) -> Relayed[Any
         return Relayed(wire.body.decode("utf-8", "replace"), model=model, wire=wire, **options)
 
 
-async def whole(engine: Engine, call: Relayed[Any]) -> Response:
+async def whole(engine: Engine, call: Relayed[Any], journey: Journey | None = None) -> Response:
     """The whole answer for another program. A failure that its provider reports is an answer too.
+
+    Args:
+        engine: answers the call.
+        call: the call.
+        journey: what the call collects on its way, for those who want to know.
 
     Raises:
         CallError: there is no answer that could be passed on.
     """
     engine.bind()
     try:
-        reply = await engine.relay(call, _journey())
+        reply = await engine.relay(call, journey or _journey())
     except CallError as error:
         return _refusal(call, error)
     body = reply.body or inbound_for(call.wire.dialect).write(reply)
@@ -60,18 +65,23 @@ class RelayedStream:
     Use it as an async context manager: entering it waits until the answer begins, or has failed. Leaving it early
     cancels the call.
 
+    Args:
+        engine: answers the call.
+        call: the call.
+        journey: what the call collects on its way, for those who want to know.
+
     Attributes:
         status: the HTTP status.
         headers: the headers of the answer, with lower-case names.
     """
 
-    def __init__(self, engine: Engine, call: Relayed[Any]) -> None:
+    def __init__(self, engine: Engine, call: Relayed[Any], journey: Journey | None = None) -> None:
         engine.bind()
         self.status = 200
         self.headers: Mapping[str, str] = EVENTS
         self._call = call
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._journey = _journey()
+        self._journey = journey or _journey()
         self._journey.sink = StreamSink(self._pieces.put_nowait)
         self._first: bytes | None = None
         self._ask = partial(engine.relay, call, self._journey)

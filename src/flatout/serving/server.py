@@ -8,17 +8,14 @@ task is cancelled when the client hangs up.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from typing import cast
 
-import msgspec
-
+from .answer import JSON, Answer, error_body
 from .requests import MAX_BODY, Refusal, Request, RequestReader
+
+__all__ = ["Answer", "Handler", "HttpServer"]
 
 BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
 LINGER = 2.0  # seconds that a refused client may go on sending, because a reset would take its answer away
@@ -26,108 +23,8 @@ LINGER = 2.0  # seconds that a refused client may go on sending, because a reset
 MAX_AHEAD = 1024 * 1024
 """The most bytes that a client may send while it waits for an answer."""
 
-_NOTHING: Mapping[str, str] = {}
-_JSON = {"content-type": "application/json"}
-
 Handler = Callable[[Request, "Answer"], Awaitable[None]]
 """Answers a request. It is cancelled when the client hangs up."""
-
-
-class Answer:
-    """The answer to one request: `send` it whole, or `begin` it and `write` its pieces.
-
-    Attributes:
-        keeps: whether the connection can carry another request after it.
-    """
-
-    __slots__ = ("_begun", "_bodiless", "_chunked", "_connection", "_left", "_version", "keeps")
-
-    def __init__(self, connection: Connection, request: Request) -> None:
-        self._connection = connection
-        self._version = request.version
-        self._bodiless = request.method == "HEAD"
-        self._begun = False
-        self._chunked = False
-        self._left = 0  # bytes of the body that the head promises and nobody has written
-        self.keeps = request.keeps
-
-    @property
-    def peer(self) -> tuple[str, int] | None:
-        """The client's address and port; None if it is gone."""
-        return self._connection.peer
-
-    def send(self, status: int, headers: Mapping[str, str] = _NOTHING, body: bytes = b"") -> None:
-        """Send a whole answer."""
-        head = self._head(status, headers, len(body))
-        self._left = 0
-        self._connection.write(head if self._bodiless else head + body)
-
-    def begin(self, status: int, headers: Mapping[str, str] = _NOTHING, *, length: int | None = None) -> None:
-        """Send the head of an answer.
-
-        Args:
-            status: the HTTP status.
-            headers: the headers.
-            length: the bytes of the body. If others are written, the connection is closed after them, as if the server
-                had died. None if nobody knows it: the body is chunked.
-        """
-        self._connection.write(self._head(status, headers, length))
-
-    async def write(self, piece: bytes) -> None:
-        """Send a piece of the body, and wait while the client does not read."""
-        if piece and not self._bodiless:
-            self._left -= len(piece)
-            self._connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
-        await self._connection.drained()
-
-    def abort(self) -> None:
-        """Close the connection without a further byte."""
-        self._begun = True
-        self.keeps = False
-        self._connection.abort()
-
-    def end(self) -> None:
-        """End the answer. A handler that has sent none has failed."""
-        if not self._begun:
-            self.keeps = False
-            self.send(500, _JSON, _error("the server failed"))
-        elif self._chunked:
-            self._connection.write(b"0\r\n\r\n")
-        elif self._left:
-            self.keeps = False
-
-    def fail(self) -> None:
-        """End the answer of a handler that raised."""
-        self.keeps = False
-        if not self._begun:
-            self.end()
-
-    def _head(self, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
-        self._begun = True
-        self.keeps = self.keeps and not self._connection.leaves
-        lines = [_status_line(status), f"date: {_date(int(time.time()))}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
-        lines += self._framing(status, length)
-        if not self.keeps:
-            lines.append("connection: close\r\n")
-        elif self._version == "1.0":
-            lines.append("connection: keep-alive\r\n")
-        lines.append("\r\n")
-        return "".join(lines).encode("utf-8", "surrogateescape")
-
-    def _framing(self, status: int, length: int | None) -> Sequence[str]:
-        """Say how the body ends."""
-        if status == HTTPStatus.NO_CONTENT:
-            self._bodiless = True
-            return ()
-        if length is not None:
-            self._left = 0 if self._bodiless else length
-            return (f"content-length: {length}\r\n",)
-        if self._version == "1.0":  # the end of the connection is the end of the body
-            self.keeps = False
-            return ()
-        self._chunked = not self._bodiless
-        return ("transfer-encoding: chunked\r\n",)
 
 
 class Connection(asyncio.Protocol):
@@ -138,8 +35,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_ahead", "_drained", "_loop", "_reader", "_refused", "_seen", "_server", "_task", "_timer", "_transport"),
-        *("_waiting",),
+        *("_ahead", "_begun", "_drained", "_got", "_loop", "_reader", "_refused", "_seen", "_server", "_task"),
+        *("_timer", "_transport", "_waiting"),
     )
 
     def __init__(self, server: HttpServer) -> None:
@@ -154,6 +51,13 @@ class Connection(asyncio.Protocol):
         self._seen = 0.0  # the loop time of the last byte received, or of the end of the last answer
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._begun: float | None = None  # the loop time of the first byte of a request that is not whole yet
+        self._got = 0  # bytes of that request
+
+    @property
+    def idle_since(self) -> float | None:
+        """The loop time of the last byte received, or of the end of the last answer; None while it works."""
+        return self._seen if self._task is None else None
 
     @property
     def leaves(self) -> bool:
@@ -172,9 +76,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     async def drained(self) -> None:
-        """Wait while the client does not read."""
-        if self._drained is not None:
-            await self._drained
+        """Wait while the client does not read; if it does not for long, close the connection."""
+        if self._drained is None:
+            return
+        done, _ = await asyncio.wait([self._drained], timeout=self._server.patience)
+        if not done:
+            self.abort()
+            await self._drained  # for ever: the loss of the connection cancels the task
 
     def abort(self) -> None:
         """Close the connection now. Whatever was not yet sent is dropped."""
@@ -225,7 +133,7 @@ class Connection(asyncio.Protocol):
         """Say so, and close the connection once the client has, or after `LINGER` seconds."""
         self._refused = True
         answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
-        answer.send(refusal.status, _JSON, _error(str(refusal)))
+        answer.send(refusal.status, JSON, error_body(str(refusal)))
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
         if self._timer is not None:
@@ -236,7 +144,8 @@ class Connection(asyncio.Protocol):
         """Close the connection if it has been idle for long."""
         now = self._loop.time()
         due = self._server.keepalive + (self._seen if self._task is None else now)
-        if due <= now:
+        patience = self._server.patience
+        if due <= now or (patience is not None and self._begun is not None and self._begun + patience <= now):
             self._transport.close()
         else:
             self._timer = self._loop.call_at(due, self._look)
@@ -258,13 +167,29 @@ class Connection(asyncio.Protocol):
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD:
                 self._reader.refuse(503, f"more than {MAX_AHEAD:,} bytes came before their turn")
-        self._waiting.extend(self._reader.feed(data))
+        whole = self._reader.feed(data)
+        self._waiting.extend(whole)
+        self._hold(len(data), begins=not whole)
         if self._task is not None:
             return
         if self._waiting:
             self._task = self._loop.create_task(self._work())
         else:
             self._rest()
+
+    def _hold(self, size: int, *, begins: bool) -> None:
+        """Count the bytes of a request that is not whole yet."""
+        server = self._server
+        if not begins:
+            server.held -= self._got
+            self._got, self._begun = 0, None
+            return
+        self._got += size
+        server.held += size
+        if self._begun is None:
+            self._begun = self._loop.time()
+        if server.most_held is not None and server.held > server.most_held:
+            self._reader.refuse(503, "the server has no room for the request")
 
     def pause_writing(self) -> None:
         """Hold back the rest of an answer."""
@@ -279,6 +204,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work for a client that is gone."""
         self._reader.close()
+        self._hold(0, begins=False)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -293,18 +219,33 @@ class HttpServer:
         handler: answers each request.
         keepalive: seconds after which an idle connection is closed.
         max_body: the most bytes of a request's body.
-        most: the most connections; further ones are closed at once.
+        most: the most connections. For a further one, the one is closed that has been idle for longest, and sends or
+            awaits nothing; without such a one, it is closed itself.
+        patience: seconds in which a request must arrive whole, and for which a client need not read its answer; None
+            for no bound.
+        most_held: the most bytes of all requests that are not whole yet; None for no bound.
 
     Attributes:
         closing: whether it has begun to close.
+        held: bytes of requests that are not whole yet.
     """
 
     def __init__(
-        self, handler: Handler, keepalive: float, *, max_body: int = MAX_BODY, most: int | None = None
+        self,
+        handler: Handler,
+        keepalive: float,
+        *,
+        max_body: int = MAX_BODY,
+        most: int | None = None,
+        patience: float | None = None,
+        most_held: int | None = None,
     ) -> None:
         self.handler = handler
         self.keepalive = keepalive
         self.max_body = max_body
+        self.patience = patience
+        self.most_held = most_held
+        self.held = 0
         self._most = most
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -316,8 +257,16 @@ class HttpServer:
         """Know a connection. One that was accepted while the server closed is closed, too."""
         self._connections.add(connection)
         self._empty.clear()
-        if self.closing or (self._most is not None and len(self._connections) > self._most):
+        if self.closing:
             connection.abort()
+        elif self._most is not None and len(self._connections) > self._most:
+            self._longest_idle(connection).abort()
+
+    def _longest_idle(self, new: Connection) -> Connection:
+        """The connection that can best be spared: one that is new, if all others are being answered."""
+        idle = [(since, id(each), each) for each in self._connections if (since := each.idle_since) is not None]
+        others = [entry for entry in idle if entry[2] is not new]
+        return min(others)[2] if others else new
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
@@ -361,21 +310,3 @@ class HttpServer:
         await self.wait_empty()
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _error(message: str) -> bytes:
-    return msgspec.json.encode({"error": {"message": message}})
-
-
-@lru_cache(maxsize=64)
-def _status_line(status: int) -> str:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:  # such as 529
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\nserver: flatout\r\n"
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)

@@ -152,6 +152,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(flatout.local, "serve_forever", lambda **_: None)
     monkeypatch.setattr(flatout.local, "pull", lambda _: Path("model.gguf"))
     monkeypatch.setattr("flatout.cli.simulate._serve", lambda *_: {})
+    monkeypatch.setattr("flatout.cli.serve._serve", lambda *_: None)
     monkeypatch.setattr("flatout.cli.watch_web._serve", lambda *_, **__: None)
     monkeypatch.setattr("flatout.cli.simulate.statistics", lambda _: "")
     monkeypatch.setattr("webbrowser.open", lambda _: True)
@@ -191,6 +192,8 @@ def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     if example.words[0] == "budget":
         asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
         assert [main([*asked, "--budget", budget]) for budget in ("20/day:team", "100/month")] == [0, 0]
+    if example.words[:3] == ["serve", "key", "rm"]:
+        assert main(["serve", "key", "add", example.words[3]]) == 0
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
     code = main(example.words)

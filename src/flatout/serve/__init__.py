@@ -1,0 +1,13 @@
+"""The gateway: clients of any language send their calls here, and flatout paces, retries, caches and bills them.
+
+Callers wait in front of the engine, in the `gate`: the engine has only a few calls that wait, so the gate decides who
+goes next. It is fair between callers, and drops whoever hangs up.
+
+- `listen` serves until it is told to stop, and keeps the gateway's run file;
+- `site` says what each address does, and `guard` who may ask;
+- `calls` answers calls, `models` says which model a name means;
+- `keys` keeps the local keys, `callers` what each caller may do and has done;
+- `gate` lets calls go;
+- `files`, `batches` and `batch_rows` are OpenAI's batches, over the live lane;
+- `status` tells how things stand.
+"""

@@ -1,0 +1,122 @@
+"""Those who send calls to the gateway: what each may do, and what each has done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from flatout.config.folders import state_folder
+from flatout.policies.pacing.gcra import Gcra
+from flatout.purse import Purse
+from flatout.values.budget import Budget
+
+MINUTE = 60.0
+
+MOST_UNKNOWN = 1_000
+"""Callers without a local key that are told apart; the others share one place."""
+
+OTHERS = "others"
+
+
+class Allowed(Struct, frozen=True, omit_defaults=True):
+    """What a caller may do. None is no bound.
+
+    Attributes:
+        budget: the most that its calls may cost.
+        rpm: the most calls per minute.
+        concurrency: the most calls at once.
+        priority: the highest priority of its calls.
+        weight: how many of its calls go in its turn.
+    """
+
+    budget: Budget | None = None
+    rpm: float | None = None
+    concurrency: int | None = None
+    priority: float | None = None
+    weight: int = 1
+
+
+class Caller:
+    """One caller.
+
+    Args:
+        name: its key's name, or what tells it from others without keys.
+        allowed: what it may do.
+
+    Attributes:
+        name, allowed: see above.
+        calls: how many it has made.
+        failed: how many of those ended with an error.
+        hung_up: how many it did not wait for.
+        inside: those that have left the gate, and have not ended.
+        cost: US dollars known to be spent on it.
+        purse: holds its calls to its budget; None without one.
+    """
+
+    __slots__ = ("_rate", "allowed", "calls", "cost", "failed", "hung_up", "inside", "name", "purse")
+
+    def __init__(self, name: str, allowed: Allowed) -> None:
+        self.name = name
+        self.calls = self.failed = self.hung_up = self.inside = 0
+        self.cost = 0.0
+        self.purse: Purse | None = None
+        self.allowed = Allowed()
+        self.allow(allowed)
+
+    def allow(self, allowed: Allowed) -> None:
+        """Change what it may do."""
+        budget = allowed.budget
+        if budget != self.allowed.budget:
+            self.purse = None if budget is None else _purse(budget)
+        self.allowed = allowed
+        self._rate: Gcra | None = None
+
+    def ready_at(self, now: float) -> float:
+        """When its next call may go; infinity while it has as many at once as it may have."""
+        allowed = self.allowed
+        if allowed.concurrency is not None and self.inside >= allowed.concurrency:
+            return float("inf")
+        if allowed.rpm is None:
+            return now
+        if self._rate is None:
+            self._rate = Gcra(allowed.rpm / MINUTE, max(1.0, MINUTE / allowed.rpm), now - MINUTE)
+        return self._rate.ready_at(1.0)
+
+    def goes(self, now: float) -> None:
+        """One of its calls goes."""
+        self.inside += 1
+        if self._rate is not None:
+            self._rate.take(1.0, now)
+
+
+class Callers:
+    """All callers that have been seen."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Caller] = {}
+
+    def __iter__(self) -> Iterator[Caller]:
+        return iter(self._known.values())
+
+    def of(self, name: str, allowed: Allowed | None = None) -> Caller:
+        """A caller by its name.
+
+        Args:
+            name: the name.
+            allowed: what its key allows; None for a caller without a local key.
+        """
+        caller = self._known.get(name)
+        if caller is None:
+            if allowed is None and len(self._known) >= MOST_UNKNOWN:
+                name = OTHERS
+            caller = self._known.setdefault(name, Caller(name, allowed or Allowed()))
+        elif allowed is not None and caller.allowed != allowed:
+            caller.allow(allowed)
+        return caller
+
+
+def _purse(budget: Budget) -> Purse:
+    from flatout.store.scope import Scope  # loads SQLite
+
+    return Purse(budget, lender=Scope(budget, state_folder() / "budgets"))

@@ -1,0 +1,244 @@
+"""Answers the calls of the gateway's clients, whole or streamed, in the format in which they ask."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from flatout.edge.relay import RelayedStream, relayed, whole
+from flatout.errors import CallError, ConfigError, InvalidRequest
+from flatout.journey import Journey
+from flatout.layer import Response
+from flatout.providers.relay import Inbound, Relayed, Wire, inbound_for
+from flatout.providers.relay.inbound import JSON, read_object, refusal_of
+from flatout.purse import Money
+from flatout.serving.answer import Answer
+from flatout.serving.requests import Request
+
+from .callers import Caller
+from .gate import Gate, Place, QueueFull
+from .models import Models, UnknownModel
+
+if TYPE_CHECKING:
+    from flatout.engine import Engine
+
+DEADLINE = b"x-flatout-deadline"
+PRIORITY = b"x-flatout-priority"
+
+PRIORITIES = {"high": 1.0, "normal": 0.0, "low": -1.0}
+MOST_PRIORITY = 9.0
+
+_OWN = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding", "set-cookie", "server"}
+    | {"date", "trailer", "upgrade", "alt-svc", "strict-transport-security", "proxy-authenticate", "via"}
+    | {"openai-organization", "anthropic-organization-id"}
+)
+"""Headers of a provider's answer that mean its connection, or its customer."""
+
+_FINAL = {"x-should-retry": "false"}
+"""Of a failure: flatout has retried already, so a vendor's SDK need not."""
+
+
+class Asking:
+    """A call that a client asks for, as far as it is known before it waits for its turn."""
+
+    __slots__ = ("call", "inbound", "priority", "size", "until")
+
+    def __init__(self, call: Relayed[Any], inbound: Inbound, priority: float, size: int, until: float) -> None:
+        self.call = call
+        self.inbound = inbound
+        self.priority = priority
+        self.size = size
+        self.until = until
+
+
+class Calls:
+    """Answers calls.
+
+    Args:
+        engine: sends them.
+        models: says which model a name means.
+        gate: where they wait for their turn.
+    """
+
+    def __init__(self, engine: Engine, models: Models, gate: Gate) -> None:
+        self._engine = engine
+        self._models = models
+        self._gate = gate
+
+    async def answer(self, request: Request, answer: Answer, dialect: str, caller: Caller) -> None:
+        """Answer a call. If the client hangs up, this is cancelled, and the call with it."""
+        caller.calls += 1
+        inbound = inbound_for(dialect)
+        try:
+            asking = self._asking(request, dialect, inbound)
+            async with self.placed(asking, caller) as journey:
+                if asking.call.wire.streams:
+                    failed = await self._stream(asking, journey, answer)
+                else:
+                    response = await whole(self._engine, asking.call, journey)
+                    failed = _send(answer, response, inbound)
+        except asyncio.CancelledError:
+            caller.hung_up += 1
+            raise
+        except Exception as error:
+            refuse(answer, error, inbound)
+            failed = True
+        caller.failed += failed
+
+    def _asking(self, request: Request, dialect: str, inbound: Inbound) -> Asking:
+        """What a request asks.
+
+        Raises:
+            InvalidRequest: it is none that can be answered.
+            UnknownModel: its model is not served.
+        """
+        headers = request.headers
+        seconds = _deadline(headers) or self._engine.stack.deadline.seconds
+        priority = priority_of(headers.get(PRIORITY, b"").decode("latin-1"))
+        asked = inbound.read(read_object(request.body))
+        model = self._models.find(asked.model)
+        call = relayed(asked, Wire(dialect, request.body, asked.streams), model, deadline=seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        return Asking(call, inbound, priority, len(request.body), until)
+
+    @asynccontextmanager
+    async def placed(self, asking: Asking, caller: Caller) -> AsyncIterator[Journey]:
+        """A block in which a call has its turn, and its money if its caller has a budget.
+
+        Raises:
+            QueueFull: there is no room to wait.
+            CallError: its turn did not come in time, or would cost more than is left.
+        """
+        began = asyncio.get_running_loop().time()
+        call = asking.call
+        assert isinstance(call.model, str), "it was found"
+        place = await self._gate.enter(
+            caller, call.model, priority=asking.priority, size=asking.size, until=asking.until
+        )
+        journey = Journey(began, tells_cost=caller.purse is not None, notes=place)
+        try:
+            if caller.purse is None:
+                yield journey
+            else:
+                async with self._paid(call, caller, journey):
+                    yield journey
+        finally:
+            _left(place, caller, journey)
+
+    @asynccontextmanager
+    async def _paid(self, call: Relayed[Any], caller: Caller, journey: Journey) -> AsyncIterator[None]:
+        """A block for which a call's worst case is reserved from its caller's budget."""
+        purse, prices = caller.purse, self._engine.stack.prices
+        assert purse is not None, "the caller has a budget"
+        targets = self._engine.targets_of(str(call.model))
+        if not all(map(prices.ready, targets)):
+            await prices.load()
+        worst = max(purse.worst_case(target, call, prices) for target in targets)
+        money = Money(purse, (call.model, call.max_tokens), worst)
+        await money.wait()
+        try:
+            yield
+        finally:
+            cost = journey.account.cost
+            if cost is not None:
+                purse.pay(cost)
+            elif journey.account.attempts:
+                purse.pay_unknown(worst)
+            money.release(cost)
+
+    async def _stream(self, asking: Asking, journey: Journey, answer: Answer) -> bool:
+        """Stream an answer. Returns whether it failed."""
+        async with RelayedStream(self._engine, asking.call, journey) as stream:
+            if stream.status >= 400:
+                body = b"".join([piece async for piece in stream.pieces()])
+                return _send(answer, Response(stream.status, stream.headers, body), asking.inbound)
+            answer.begin(stream.status, _passed_on(stream.headers))
+            try:
+                async for piece in stream.pieces():
+                    await answer.write(piece)
+            except CallError as error:
+                refusal = refusal_of(error, asking.inbound)
+                await answer.write(b"event: error\ndata: %b\n\n" % refusal.body)
+                answer.break_off()
+                return True
+        return False
+
+
+def _left(place: Place, caller: Caller, journey: Journey) -> None:
+    caller.cost += journey.account.cost or 0.0
+    place.leave()
+
+
+def _send(answer: Answer, response: Response, inbound: Inbound) -> bool:
+    """Send a whole answer. Returns whether it reports a failure."""
+    failed = response.status >= 400
+    if response.status == 401:  # it means the gateway's key, of which a client must learn nothing
+        message = "the provider does not accept the gateway's key"
+        response = Response(502, JSON, inbound.refusal(502, "api_error", message))
+    headers = _passed_on(response.headers)
+    answer.send(response.status, {**headers, **_FINAL} if failed else headers, response.body)
+    return failed
+
+
+def refuse(answer: Answer, error: Exception, inbound: Inbound) -> None:
+    """Send a refusal of the gateway's own, in words of the format.
+
+    Raises:
+        Exception: it is a fault of the gateway.
+    """
+    if isinstance(error, UnknownModel):
+        answer.send(404, {**JSON, **_FINAL}, inbound.refusal(404, "model_not_found", str(error)))
+    elif isinstance(error, QueueFull):
+        headers = {**JSON, "retry-after": f"{math.ceil(error.retry_after)}"}
+        answer.send(429, headers, inbound.refusal(429, "rate_limit_error", str(error)))
+    elif isinstance(error, CallError | ConfigError):
+        _send(answer, refusal_of(error, inbound), inbound)
+    else:
+        raise error
+
+
+def priority_of(text: str) -> float:
+    """A priority: high, normal, low or a number; higher goes first.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    text = text.strip().lower()
+    if not text:
+        return 0.0
+    if (named := PRIORITIES.get(text)) is not None:
+        return named
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= MOST_PRIORITY:
+        raise InvalidRequest(f"x-flatout-priority is high, normal, low or a number from -9 to 9, not {text[:40]!r}")
+    return value
+
+
+def _deadline(headers: Mapping[bytes, bytes]) -> float | None:
+    """The deadline that a client sets; None if it sets none.
+
+    Raises:
+        InvalidRequest: it is no number of seconds.
+    """
+    given = headers.get(DEADLINE)
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < math.inf:
+        raise InvalidRequest(f"x-flatout-deadline is seconds, such as 30, not {given[:40].decode('latin-1')!r}")
+    return seconds
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a provider's answer that concern the client."""
+    return {name: value for name, value in headers.items() if name not in _OWN}

@@ -1,0 +1,157 @@
+"""Serves the gateway until it is told to stop, and keeps its run file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from flatout.durable.course import recorded
+from flatout.durable.opening import opened
+from flatout.errors import ConfigError
+from flatout.serving.server import HttpServer
+from flatout.tasks.closing import close_all
+
+from . import keys
+from .callers import Callers
+from .calls import Calls
+from .gate import Gate
+from .guard import Guard
+from .models import Models
+from .site import Page, Site
+from .status import Status
+
+if TYPE_CHECKING:
+    from flatout.client import Client
+    from flatout.store import RunFile
+
+KEEPALIVE = 75.0  # seconds; vendors' clients keep connections for up to a minute
+PATIENCE = 60.0  # seconds in which a request must arrive whole, and an answer be read
+GRACE = 10.0  # seconds that calls get at the end
+MOST_CONNECTIONS = 10_000
+MAX_BODY = 64 * 1024 * 1024
+MOST_HELD = 512 * 1024 * 1024
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+JOB = {"gateway": True}
+"""What makes two processes' run files one: there is nothing else to compare, for the file holds no calls."""
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """How to serve.
+
+    Attributes:
+        models: the models to serve; without any, all that the configuration and the keys in the environment allow.
+        host, port: where to listen; port 0 takes a free one.
+        allow_remote: whether other machines may connect. They need a local key.
+        store: the run file, which `flatout watch` shows; None for none.
+        grace: seconds that calls get when the gateway stops.
+    """
+
+    models: Sequence[str] = ()
+    host: str = "127.0.0.1"
+    port: int = 0
+    allow_remote: bool = False
+    store: str | None = None
+    grace: float = GRACE
+
+
+class Gateway:
+    """What a gateway is made of. It answers requests in the event loop of its client.
+
+    Args:
+        client: answers the calls.
+        asked: how to serve.
+        keyring: the local keys.
+    """
+
+    def __init__(self, client: Client, asked: Asked, keyring: keys.Keyring) -> None:
+        engine = client.engine
+        self.gate = Gate()
+        self.callers = Callers()
+        self.models = Models(engine.targets, engine.config, asked.models)
+        self.keyring = keyring
+        self.status = Status(client, self.gate, self.callers)
+        calls = Calls(engine, self.models, self.gate)
+        pages: dict[str, Page] = {"/status": self.status.json, "/metrics": self.status.metrics}
+        guard = Guard(keyring, remote=asked.host not in LOOPBACK)
+        self.site = Site(guard, self.callers, calls, self.models, pages)
+
+    async def follow_keys(self) -> None:
+        """Follow the file of keys, until cancelled."""
+        while True:
+            await asyncio.sleep(keys.LOOK)
+            with suppress(ConfigError):  # while somebody edits it, the keys of before hold
+                await asyncio.to_thread(self.keyring.look)
+
+    async def close(self) -> None:
+        """Give back what callers' budgets have borrowed."""
+        await close_all(*(each.purse.close for each in self.callers if each.purse is not None))
+
+
+@asynccontextmanager
+async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
+    """A block in which a gateway serves; gives its address.
+
+    Args:
+        client: answers the calls; it is open.
+        asked: how to serve.
+
+    Raises:
+        ConfigError: other machines could connect without being allowed to, or a model cannot be used.
+        StoreError: the run file cannot be used.
+        OSError: the port is taken.
+    """
+    keyring = await asyncio.to_thread(keys.Keyring, keys.place())
+    check_reach(asked, keyring)
+    gateway = Gateway(client, asked, keyring)
+    for model in asked.models:
+        client.engine.targets_of(model)
+    server = HttpServer(
+        gateway.site, KEEPALIVE, max_body=MAX_BODY, most=MOST_CONNECTIONS, patience=PATIENCE, most_held=MOST_HELD
+    )
+    async with AsyncExitStack() as stack:
+        if asked.store is not None:
+            await stack.enter_async_context(_recorded(client, asked.store))
+        stack.push_async_callback(gateway.close)
+        follows = asyncio.create_task(gateway.follow_keys())
+        stack.push_async_callback(_end, follows)
+        port = await server.listen(asked.host, asked.port)
+        stack.push_async_callback(server.close, asked.grace)
+        host = f"[{asked.host}]" if ":" in asked.host else asked.host
+        yield f"http://{host}:{port}/v1"
+
+
+def check_reach(asked: Asked, keyring: keys.Keyring) -> None:
+    """Refuse to serve other machines, unless that is wanted, and they need a key.
+
+    Raises:
+        ConfigError: it is refused.
+    """
+    if asked.host in LOOPBACK:
+        return
+    if not asked.allow_remote:
+        raise ConfigError(f"at {asked.host} other machines can connect: add --allow-remote if you mean that")
+    if not keyring:
+        raise ConfigError("other machines need a key: make one with flatout serve key add NAME")
+
+
+@asynccontextmanager
+async def _recorded(client: Any, place: str) -> AsyncIterator[None]:
+    """A block in which the course of a client is recorded in a run file, without any call."""
+    store: RunFile = await opened(place, JOB)
+    try:
+        async with recorded(client, store):
+            yield
+    finally:
+        store.mark("finished")
+        await store.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

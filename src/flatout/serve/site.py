@@ -1,0 +1,106 @@
+"""What each address of the gateway does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from flatout.providers.relay import inbound_for
+from flatout.providers.relay.inbound import JSON
+from flatout.serving.answer import Answer
+from flatout.serving.requests import Request
+
+from .callers import Caller, Callers
+from .calls import Calls, refuse
+from .guard import Denied, Guard
+from .models import Models, UnknownModel
+
+CALLS = {
+    "/chat/completions": "openai",
+    "/responses": "openai-responses",
+    "/messages": "anthropic",
+    "/embeddings": "embeddings",
+}
+"""The formats of calls, by their addresses. Each is served with and without ``/v1``."""
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 421: "invalid_request_error"}
+
+Page = Callable[[Request, Answer, Caller], Awaitable[None]]
+
+
+class Site:
+    """Answers requests (a `flatout.serving.server.Handler`).
+
+    Args:
+        guard: looks at each request first.
+        callers: those who have asked.
+        calls: answers calls.
+        models: the models that are served.
+        pages: other addresses, without ``/v1``: an address that ends with a slash stands for all below it.
+    """
+
+    def __init__(self, guard: Guard, callers: Callers, calls: Calls, models: Models, pages: dict[str, Page]) -> None:
+        self._guard = guard
+        self._callers = callers
+        self._calls = calls
+        self._models = models
+        self._pages = {**pages, "/models": self._list, "/models/": self._one}
+
+    async def __call__(self, request: Request, answer: Answer) -> None:
+        """Answer a request."""
+        path = request.path.removeprefix("/v1")
+        if path == "/healthz":
+            answer.send(200, {"content-type": "text/plain"}, b"ok\n")
+            return
+        dialect = CALLS.get(path)
+        try:
+            self._guard.check_host(request.headers)
+            caller = self._callers.of(*self._guard.caller_of(request.headers))
+        except Denied as denied:
+            inbound = inbound_for(dialect or "openai")
+            answer.send(denied.status, JSON, inbound.refusal(denied.status, _KINDS[denied.status], str(denied)))
+            return
+        if dialect is not None and request.method == "POST":
+            await self._calls.answer(request, answer, dialect, caller)
+            return
+        page = self._pages.get(path) or next(
+            (page for at, page in self._pages.items() if at.endswith("/") and path.startswith(at)), None
+        )
+        if page is None or dialect is not None:
+            status = 404 if dialect is None else 405
+            message = f"there is no {request.method} {path[:200]} here"
+            answer.send(status, JSON, inbound_for("openai").refusal(status, "invalid_request_error", message))
+            return
+        await page(request, answer, caller)
+
+    async def _list(self, request: Request, answer: Answer, caller: Caller) -> None:
+        data = [_model(name) for name in self._models]
+        send_json(answer, {"object": "list", "data": data, "has_more": False})
+
+    async def _one(self, request: Request, answer: Answer, caller: Caller) -> None:
+        try:
+            name = self._models.find(request.path.partition("/models/")[2])
+        except UnknownModel as error:
+            refuse(answer, error, inbound_for("openai"))
+        else:
+            send_json(answer, _model(name))
+
+
+def send_json(answer: Answer, data: Any, status: int = 200) -> None:
+    """Send a value as JSON."""
+    answer.send(status, JSON, msgspec.json.encode(data))
+
+
+def _model(name: str) -> dict[str, Any]:
+    """A model as OpenAI's and Anthropic's clients expect it."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": name.partition("/")[0],
+        "type": "model",
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+    }

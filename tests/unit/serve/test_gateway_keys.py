@@ -1,0 +1,160 @@
+"""Who may use the gateway, and what their keys allow."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout.cli import main as command
+from flatout.errors import ConfigError
+from flatout.serve import keys
+from flatout.serve.callers import Allowed
+from flatout.serve.listen import Asked, check_reach
+from flatout.values.budget import Budget
+
+from .gateways import CHAT, PATHS, Got, World
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys" / "keys.json"
+
+
+def chat(**headers: str) -> Any:
+    return lambda world: world.ask(PATHS["openai"], CHAT, **headers)
+
+
+@pytest.mark.parametrize("header", ["authorization", "x_api_key", "api_key"])
+def test_a_key_is_taken_in_any_vendors_header(file: Path, header: str):
+    """A vendor's client sends its key in its own header, and would be refused."""
+    made = keys.add("team-a", Allowed(), file)
+    value = f"Bearer {made}" if header == "authorization" else made
+    world = World(keys=file)
+    assert world.run(chat(**{header: value})).status == 200
+    assert [each.name for each in world.gateway.callers] == ["team-a"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/models", "/status", "/metrics"])
+def test_without_its_key_nothing_is_told(file: Path, path: str):
+    """Anybody could spend, or read who else asks."""
+    keys.add("team-a", Allowed(), file)
+
+    async def main(world: World) -> list[int]:
+        wrong = {"authorization": "Bearer sk-flatout-wrong"}
+        return [(await world.ask(path, CHAT, **headers)).status for headers in ({}, wrong)]
+
+    assert World(keys=file).run(main) == [401, 401]
+
+
+def test_only_a_digest_is_kept(file: Path):
+    """Whoever reads the file would have all keys."""
+    made = keys.add("team-a", Allowed(rpm=60), file)
+    assert made not in file.read_text()
+    assert made.removeprefix(keys.PREFIX) not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_keys_are_followed_while_the_gateway_serves(file: Path):
+    """A key that leaked could only be refused by a restart, which breaks off all calls."""
+    made = keys.add("team-a", Allowed(), file)
+    world = World(keys=file)
+    other = keys.add("team-b", Allowed(), file)
+    keys.remove("team-a", file)
+    world.gateway.keyring.look()
+
+    async def main(world: World) -> list[int]:
+        return [(await chat(x_api_key=key)(world)).status for key in (made, other)]
+
+    assert world.run(main) == [401, 200]
+
+
+def test_a_keys_budget_holds(file: Path):
+    """A team could spend what belongs to others."""
+    made = keys.add("team-a", Allowed(budget=Budget(0.0005, "day", "key team-a")), file)
+    other = keys.add("team-b", Allowed(), file)
+    world = World(keys=file)
+
+    async def main(world: World) -> tuple[list[Got], Got]:
+        asked = {**CHAT, "max_tokens": 100}
+        got = [await world.ask(PATHS["openai"], asked, x_api_key=made) for _ in range(12)]
+        return got, await world.ask(PATHS["openai"], asked, x_api_key=other)
+
+    got, others = world.run(main)
+    statuses = [each.status for each in got]
+    assert statuses[0] == 200
+    assert statuses[-1] == 402
+    assert "not sent" in got[-1].data["error"]["message"]
+    assert others.status == 200
+    callers = {each.name: each for each in world.gateway.callers}
+    assert 0 < callers["team-a"].cost <= 0.0005
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example:8700"}, 421),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"host": "localhost:8700"}, 200),
+        ({"origin": "http://localhost:3000"}, 200),
+    ],
+)
+def test_web_pages_cannot_use_the_gateway(headers: dict[str, str], status: int):
+    """Any web page that its user opens could spend the user's money."""
+    assert World().run(chat(**headers)).status == status
+
+
+def test_other_machines_need_a_key_even_when_none_is_left(file: Path):
+    """The last key's removal would open the gateway to everybody."""
+    assert World(keys=file, host="0.0.0.0").run(chat()).status == 401
+
+
+def test_other_machines_are_only_served_on_purpose(file: Path):
+    """A typing error in an address would open the gateway to a network."""
+    with pytest.raises(ConfigError, match="allow-remote"):
+        check_reach(Asked(host="0.0.0.0"), keys.Keyring(file))
+    with pytest.raises(ConfigError, match="key add"):
+        check_reach(Asked(host="0.0.0.0", allow_remote=True), keys.Keyring(file))
+    keys.add("team-a", Allowed(), file)
+    check_reach(Asked(host="0.0.0.0", allow_remote=True), keys.Keyring(file))
+    check_reach(Asked(), keys.Keyring(file / "none"))
+
+
+def test_the_command_makes_lists_and_removes_keys(capsys: pytest.CaptureFixture[str]):
+    """Nobody could make a key, or see what it allows."""
+    assert command(["serve", "key", "add", "team-a", "--budget", "20/day", "--rpm", "600", "--priority", "low"]) == 0
+    made = capsys.readouterr().out.strip()
+    assert made.startswith(keys.PREFIX)
+    assert command(["serve", "key", "add", "team-a"]) == 2
+    assert command(["serve", "key", "ls"]) == 0
+    said = capsys.readouterr().out
+    assert "team-a: budget $20 a day (key team-a), 600 calls a minute, priority at most -1" in said
+    assert made not in said
+    assert command(["serve", "key", "ls", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["rpm"] == 600
+    assert command(["serve", "key", "rm", "team-a"]) == 0
+    assert command(["serve", "key", "rm", "team-a"]) == 2
+
+
+def test_callers_without_keys_are_told_apart_up_to_a_number(monkeypatch: pytest.MonkeyPatch):
+    """A client that sends another key each time would fill the memory."""
+    monkeypatch.setattr("flatout.serve.callers.MOST_UNKNOWN", 3)
+    world = World()
+
+    async def main(world: World) -> None:
+        for number in range(6):
+            await chat(x_api_key=f"key {number}")(world)
+
+    world.run(main)
+    assert len([*world.gateway.callers]) == 4

@@ -1,0 +1,164 @@
+"""Whose call goes next, and what happens to those that nobody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from flatout import Limits
+from flatout.serve.callers import Allowed, Caller
+from flatout.serve.gate import Gate, QueueFull
+from flatout.testing import ProviderSettings, run_virtual
+
+from .gateways import CHAT, PATHS, Got, World
+
+SLOW = ProviderSettings(rpm=600, burst=1, latency=0.5)
+LIMITS = Limits(rpm=600, burst=1)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def ask(world: World, number: int = 0, **headers: str) -> asyncio.Task[Got]:
+    return asyncio.ensure_future(world.ask(PATHS["openai"], {**CHAT, "user": str(number)}, **headers))
+
+
+def test_one_call_does_not_wait_behind_a_thousand_of_another_caller():
+    """One team's nightly job would hold up everybody else for minutes."""
+    world = World(SLOW, limits=LIMITS)
+
+    async def main(world: World) -> tuple[float, float]:
+        many = [ask(world, number, x_api_key="many") for number in range(1_000)]
+        await asyncio.sleep(1.0)
+        one = await ask(world, x_api_key="one")
+        began = 1.0
+        last = max(got.at for got in await asyncio.gather(*many))
+        return one.at - began, last
+
+    waited, last = world.run(main)
+    assert last > 90
+    assert waited < 6
+
+
+def test_a_high_priority_goes_first_and_a_low_one_is_not_starved():
+    """Somebody who waits for an answer would wait behind a job that nobody looks at; or the job would never end."""
+    world = World(SLOW, limits=LIMITS)
+
+    async def main(world: World) -> tuple[list[float], list[float]]:
+        low = [ask(world, number, x_flatout_priority="low") for number in range(60)]
+        await asyncio.sleep(0.5)
+        high = [ask(world, number, x_flatout_priority="high") for number in range(60)]
+        return [got.at for got in await asyncio.gather(*low)], [got.at for got in await asyncio.gather(*high)]
+
+    low, high = world.run(main)
+    assert sum(high) / 60 < sum(low) / 60
+    assert any(at < max(high) for at in sorted(low)[20:30])
+
+
+def test_a_call_is_refused_when_its_deadline_has_passed():
+    """A client that needs an answer in three seconds would get it after a minute, and pay for it."""
+    world = World(SLOW, limits=LIMITS)
+
+    async def main(world: World) -> Got:
+        for number in range(200):
+            ask(world, number)
+        await asyncio.sleep(0.5)
+        return await ask(world, x_flatout_deadline="3")
+
+    got = world.run(main)
+    assert got.status == 504
+    assert 3 <= got.at <= 4
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_whoever_hangs_up_leaves_nothing_behind(streams: bool):
+    """Calls that nobody waits for would be paid, and would hold up those of others."""
+    world = World(SLOW, limits=LIMITS)
+
+    async def main(world: World) -> tuple[Any, int, float]:
+        asked = {**CHAT, "stream": streams}
+        tasks = [asyncio.ensure_future(world.ask(PATHS["openai"], asked)) for _ in range(1_000)]
+        await asyncio.sleep(1.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        status = world.gateway.status.now()
+        sent = world.provider.stats()["received"]
+        began = asyncio.get_running_loop().time()
+        return status, sent, (await ask(world)).at - began
+
+    status, sent, waited = world.run(main)
+    assert status["waiting"] == status["waiting_bytes"] == 0
+    assert status["callers"][0]["inside"] == 0
+    assert status["targets"][0]["in_flight"] == status["targets"][0]["waiting"] == 0
+    assert sent < 30
+    assert waited < 3
+
+
+def test_the_queue_has_a_bound():
+    """A flood of calls would fill the memory."""
+
+    async def main() -> str:
+        gate, caller = Gate(ahead=1, most_calls=10), Caller("a", Allowed())
+        await gate.enter(caller, "m")
+        waiting = [asyncio.ensure_future(gate.enter(caller, "m", size=10)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert (gate.waiting, gate.bytes) == (5, 50)
+        with pytest.raises(QueueFull):
+            await gate.enter(caller, "m")
+        others = [asyncio.ensure_future(gate.enter(Caller(name, Allowed()), "m")) for name in "bcdef"]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await gate.enter(Caller("g", Allowed()), "m")
+        for task in (*waiting, *others):
+            task.cancel()
+        await asyncio.gather(*waiting, *others, return_exceptions=True)
+        return repr(gate)
+
+    assert run_virtual(main()) == "Gate(0 wait, 0 bytes)"
+
+
+def test_a_full_queue_is_refused_with_a_time():
+    """A client would try again at once, or never."""
+    world = World()
+    world.gateway.gate._most_calls = 0
+    world.gateway.gate._ahead = 0
+    got = world.run(lambda world: ask(world))
+    assert got.status == 429
+    assert int(got.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(Allowed(rpm=60), 11), (Allowed(concurrency=2), 22)])
+def test_a_callers_own_limits_hold(allowed: Allowed, most: int):
+    """One key could take all of the limits that it shares with others."""
+
+    async def main() -> int:
+        gate, caller, went = Gate(), Caller("a", allowed), 0
+
+        async def one() -> None:
+            nonlocal went
+            place = await gate.enter(caller, "m")
+            went += 1
+            place.sent()
+            await asyncio.sleep(1.0)
+            place.leave()
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(100)]
+        await asyncio.sleep(9.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return went
+
+    assert most - 3 <= run_virtual(main()) <= most
+
+
+@pytest.mark.parametrize("header", ["x_flatout_deadline", "x_flatout_priority"])
+def test_headers_that_mean_nothing_are_refused(header: str):
+    """A client would believe that its call had a deadline, or a priority."""
+    assert World().run(lambda world: ask(world, **{header: "soon"})).status == 400
