@@ -98,15 +98,15 @@ def genai(client: Client, *, sync: bool = False, **options: Any) -> genai_sdk.Cl
     endpoint = _endpoint(client.engine, "gemini", {"gemini"})
     base, _, version = endpoint.base_url.rpartition("/")
     kind = "httpx_client" if sync else "httpx_async_client"
+    given = options.pop("http_options", None) or {}
+    given = given if isinstance(given, dict) else given.model_dump(exclude_unset=True)
     ours = {
         "base_url": base,
         "api_version": version,
-        "headers": _headers(endpoint, "x-goog-api-key"),
+        "headers": {**_headers(endpoint, "x-goog-api-key"), **(given.get("headers") or {})},
         "timeout": int(client.engine.settings.timeout * 1_000),
         kind: of_package(client, "httpx2", sync=sync),
     }
-    given = options.pop("http_options", None) or {}
-    given = given if isinstance(given, dict) else given.model_dump(exclude_unset=True)
     made: genai_sdk.Client = vendor.Client(**{"api_key": _key(endpoint), **options, "http_options": {**given, **ours}})
     return made
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import sys
 import time
@@ -49,6 +50,8 @@ MAX_HELD = 1024 * 1024 * 1024
 
 _MOST_ROUTES = 1_024
 """Beginnings of requests that are remembered."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
 
 _ALWAYS = {"accept": "*/*", "accept-encoding": "identity"}
 """Headers of every request, unless it has its own."""
@@ -227,7 +230,7 @@ def _head(request: Request, address: Address, pool: Pool) -> bytes:
     given = {name.lower(): value for name, value in request.headers.items()}
     headers = {"host": address.authority, **_ALWAYS, **pool.headers, **given}
     lines = [f"{request.method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), ""]
-    if any(ord(character) < 32 and character != "\t" for line in lines for character in line):
+    if any(map(_CONTROL.search, lines)):
         raise ConnectError("a header contains a line break or another control character", should_retry=False)
     return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 
