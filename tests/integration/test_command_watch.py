@@ -16,7 +16,13 @@ from tests.support.command_samples import end, eventually, provider, questions, 
 
 pytest.importorskip("textual")
 
-RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--rpm", "1200", "--concurrency", "4")
+RUN = ("run", "in.jsonl", "-o", "out.jsonl")
+SLOWLY = ("--rpm", "40", "--concurrency", "4")
+"""After 40 rows it waits for a minute: it goes on for as long as a busy machine takes to open the view."""
+
+ONE_BY_ONE = ("--rpm", "1200", "--concurrency", "1")
+"""The rest takes some seconds, so that the view sees it go on."""
+
 ROWS = 60
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 """A colour that is set, and not the terminal's own."""
@@ -82,7 +88,7 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
     """A view in a real terminal would not fit, not notice that the run was killed, or hold the run up."""
     questions(tmp_path, ROWS)
     with provider(latency=0.3) as server:
-        first = start(*RUN, *server.options(), folder=tmp_path)
+        first = start(*RUN, *SLOWLY, *server.options(), folder=tmp_path)
         server.wait_for(8)
         terminal.open("small", 80, 24)
         terminal.open("large", 200, 50, colour=False)
@@ -97,7 +103,7 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
         first.communicate()
         for name in ("small", "large"):
             terminal.shows(name, "broken off: its process has gone")
-        second = start(*RUN, *server.options(), folder=tmp_path)
+        second = start(*RUN, *ONE_BY_ONE, *server.options(), folder=tmp_path)
         terminal.shows("small", "running (process")
         assert end(second).code == 0
         terminal.shows("small", "finished in", f"{ROWS} of {ROWS} (100 %)")
