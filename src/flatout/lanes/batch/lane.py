@@ -25,17 +25,18 @@ from flatout.lanes.offers import Kind
 from flatout.lanes.past import Past, remember
 from flatout.lanes.standing import done_rows
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Seen
-from flatout.values import Call, Result, Target
+from flatout.values import Call, Result
 
 from .asked import TOGETHER, Asked, is_fresh
 from .box import Packed
 from .desk import log
 from .known import Known
 from .lane_target import LaneTarget
-from .money import Money, Paid, Record
+from .lane_targets import LaneTargets
+from .leftovers import clear, unread_answers
+from .money import Money, Record
 from .replay import Unanswered
 from .row import Before, Row, RowT
-from .targets import other_key, target_named, target_of
 
 MOST_LOST = 5
 """How many batches may leave a row unanswered before it fails."""
@@ -78,15 +79,14 @@ class BatchLane:
         self.money = money or Money(engine.stack.purse, engine.stack.prices, Record(), lambda _: None)
         cache = engine.stack.cache if kind != "embeddings" else None  # it knows the questions of calls only
         self._asked = Asked(cache, ledger) if cache is not None else None
-        self._kind = kind
         self._engine = engine
         self._ledger = ledger
         self._name = name
         self._keep = keep
         # by the wall: a monotonic clock stands still while a laptop sleeps
         self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-        self._targets: dict[str, LaneTarget] = {}
-        self._by_model: dict[str | None, LaneTarget] = {}
+        known = ledger.batches()
+        self._targets = LaneTargets(engine, ledger, self._wall, known, kind)
         self._stopped = asyncio.Event()
         self._drains = False
         self._passes = 0
@@ -95,22 +95,17 @@ class BatchLane:
         self._noted: bool | None = None
         self._walked_at = 0.0
         self._changed = False
-        self._known = ledger.batches()
         self._seen: dict[int, Seen] = {}
-        self._numbers = max((batch.number for batch in self._known), default=0)
-        self._began = {batch.number: batch.intended_at for batch in self._known}
-        for batch in self._known:
-            if batch.state in ("intended", "open"):
-                desk = self._named(batch.target).desk
-                if batch.key != desk.target.key:
-                    raise ConfigError(other_key(name, batch.number, batch.target))
+        self._numbers = max((batch.number for batch in known), default=0)
+        self._began = {batch.number: batch.intended_at for batch in known}
+        self._targets.check_keys(name)
 
     # What is open
 
     @property
     def open_batches(self) -> list[Batch]:
         """The batches that a provider has, or may have."""
-        return [batch for each in self._targets.values() for batch in each.desk.batches.values()]
+        return self._targets.open_batches
 
     @property
     def open_rows(self) -> int:
@@ -125,7 +120,7 @@ class BatchLane:
     @property
     def seen(self) -> dict[int, Seen]:
         """What the providers last said of them, by the batch's number."""
-        return {number: seen for each in self._targets.values() for number, seen in each.desk.seen.items()}
+        return self._targets.seen
 
     @property
     def has_begun(self) -> bool:
@@ -141,7 +136,7 @@ class BatchLane:
         """Whether another pass will find something to do."""
         if self._drains:
             return bool(self.open_batches or self._changed)
-        waiting = [*(each.deferred for each in self._targets.values()), self._asked.waiting if self._asked else 0]
+        waiting = [*(each.deferred for each in self._targets), self._asked.waiting if self._asked else 0]
         return bool(self.open_batches or self._changed or any(waiting) or self.money.may_come)
 
     # The rounds
@@ -154,7 +149,7 @@ class BatchLane:
         """
         await self._note(True)
         await self.money.begin(self._ledger)
-        for each in self._targets.values():
+        for each in self._targets:
             await each.collector.look(all=True)
         self._note_seen()
 
@@ -169,7 +164,7 @@ class BatchLane:
         await self._engine.stack.prices.load()
         self._passes += 1
         self._changed = False
-        for each in self._targets.values():
+        for each in self._targets:
             each.deferred = 0
             each.boxes.clear()
         await self.money.walks(self._ledger)
@@ -180,7 +175,7 @@ class BatchLane:
         else:
             await self._walk_with_answers(self._asked, rows, known)
         if not self._drains:
-            for each in self._targets.values():
+            for each in self._targets:
                 for most in list(each.boxes):
                     await self._submit(each, most)
         self._walked_at = self._wall()
@@ -203,11 +198,11 @@ class BatchLane:
             if not is_fresh(known):
                 await self._see(row, known)
             elif (reply := answers[row.index]) is not None:
-                await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
+                await self._keep(row, self._targets.of(row.call).replay.kept(row.index, row.call, reply))
             elif not await asked.under_way(row.fingerprint):
                 await self._see(row, known)
             elif (reply := await asked.answer(row.call)) is not None:  # it has come since
-                await self._keep(row, self._of(row.call).replay.kept(row.index, row.call, reply))
+                await self._keep(row, self._targets.of(row.call).replay.kept(row.index, row.call, reply))
             else:
                 asked.waiting += 1
 
@@ -221,7 +216,7 @@ class BatchLane:
             CallError, StoreError: as for `walk`.
         """
         while not self._stopped.is_set():
-            for each in self._targets.values():
+            for each in self._targets:
                 self._changed |= await each.collector.look()
             self._note_seen()
             if self._is_worth_it() or (until is not None and self._wall() >= until):
@@ -243,7 +238,7 @@ class BatchLane:
 
     async def _with_bill(self, row: RowT, known: BatchRow) -> RowT:
         """A row that leaves its batches, with what their answers have cost."""
-        each = self._of(row.call)
+        each = self._targets.of(row.call)
         bill = await each.replay.leaves(row.call, known.told)
         self.money.leaves(known.batch, bill.cost or 0.0)
         return replace(row, before=Before(bill.cost, partial(self.money.bills, known.batch, bill)))  # type: ignore[type-var]
@@ -257,7 +252,7 @@ class BatchLane:
 
     async def learn(self) -> None:
         """Remember how long the batches took that have ended, and whether others are open."""
-        ended = [past for each in self._targets.values() for past in each.desk.take_ended()]
+        ended = [past for each in self._targets for past in each.desk.take_ended()]
         self.collected += ended
         if ended and self._engine.remembers:
             with suppress(OSError, ConfigError):
@@ -282,7 +277,7 @@ class BatchLane:
 
     async def cancel(self) -> None:
         """Cancel all open batches."""
-        for each in self._targets.values():
+        for each in self._targets:
             await each.collector.cancel()
 
     async def finish(self) -> None:
@@ -292,7 +287,7 @@ class BatchLane:
             CallError, StoreError: as for `walk`.
         """
         while self.open_batches:
-            for each in self._targets.values():
+            for each in self._targets:
                 await each.collector.look()
             self._note_seen()
             if self.open_batches:
@@ -305,53 +300,31 @@ class BatchLane:
             CallError, StoreError: as for `walk`.
         """
         await self._engine.stack.prices.load()
-        return await asyncio.to_thread(self._reckon)
-
-    def _reckon(self) -> int:
-        targets = {batch.number: batch.target for batch in self._known}
-        unread: dict[int, Paid] = {}
-        answers = 0
-        for row in self._ledger.rows():
-            if row.state == "answered":
-                answers += 1
-                bill = self._named(targets[row.batch]).replay.bill(row.told)
-                unread.setdefault(row.batch, Paid()).add(Paid.of(bill))
+        answers, unread = await asyncio.to_thread(unread_answers, self._ledger, self._targets)
         self.money.leaves_unread(unread)
         return answers
 
     async def clear(self) -> None:
         """Delete the files at the providers whose rows are all in the run file."""
-        done = [
-            batch
-            for batch in await asyncio.to_thread(self._ledger.batches)
-            if batch.state in ("ended", "dropped") and batch.cleared_at is None and batch.all_files
-        ]
-        if not done:
-            return
-        unread = await asyncio.to_thread(self._ledger.unread)
-        for name in {batch.target for batch in done}:
-            with suppress(ConfigError):  # this client does not know it: another process deletes them
-                each = self._named(name)
-                mine = [batch for batch in done if (batch.target, batch.key) == (name, each.desk.target.key)]
-                await each.collector.clear([batch for batch in mine if batch.number not in unread])
+        await clear(self._ledger, self._targets)
 
     def _is_worth_it(self) -> bool:
         if self.open_batches:  # a clock that was set back does not hold a pass up
             return self._changed and not 0 <= self._wall() - self._walked_at < PASS_EVERY
-        deferring = [each for each in self._targets.values() if each.deferred]
+        deferring = [each for each in self._targets if each.deferred]
         return self._changed or not deferring or any(not each.desk.rests for each in deferring)
 
     def _nap(self) -> float:
         now = self._wall()
-        times = [due for each in self._targets.values() if (due := each.collector.due()) is not None]
-        times += [each.desk.rest_until for each in self._targets.values() if each.deferred]
+        times = [due for each in self._targets if (due := each.collector.due()) is not None]
+        times += [each.desk.rest_until for each in self._targets if each.deferred]
         return max(0.1, min([LONGEST_NAP, *(due - now for due in times)]))
 
     # One row
 
     async def _see(self, row: Row, known: BatchRow | None) -> None:
         """Decide about a row by what the ledger says of it."""
-        each = self._of(row.call)
+        each = self._targets.of(row.call)
         changed = known is not None and known.state != "kept" and known.fingerprint != row.fingerprint
         if changed and known is not None and known.state != "sent" and not known.told:
             known = None  # it was not run as it was, so it may be put right
@@ -446,25 +419,3 @@ class BatchLane:
         if self._numbers not in each.desk.batches:  # it was refused, and its rows are back
             self._changed = True
             self.money.takes_back(self._numbers)
-
-    # Targets
-
-    def _of(self, call: Call) -> LaneTarget:
-        found = self._by_model.get(call.model)
-        if found is None:
-            name = call.model or self._engine.targets.model
-            if name is None:
-                raise ConfigError("no model: name one, such as openai/gpt-5-mini, with -m or model=")
-            found = self._by_model[call.model] = self._target(target_of(self._engine, name))
-        return found
-
-    def _named(self, name: str) -> LaneTarget:
-        """The target with a name, as the ledger has it."""
-        return self._target(target_named(self._engine, name))
-
-    def _target(self, target: Target) -> LaneTarget:
-        found = self._targets.get(target.name)
-        if found is None:
-            found = self._targets[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall, self._kind)
-            found.desk.learn(batch for batch in self._known if batch.target == target.name)
-        return found
