@@ -14,6 +14,7 @@ from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
 from .lanes.offers import Wanted
 from .many_calls import Calls
+from .tasks.blocked import wait_in_loop
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from .progress._following import ShowProgress
 
 ResultT = TypeVar("ResultT")
-
-NOTICE = 0.1
-"""Seconds after which an interrupt is noticed, in a program whose own event loop is running."""
 
 
 @overload
@@ -157,7 +155,7 @@ def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     thread = threading.Thread(target=work, name="flatout.run")
     thread.start()
     try:
-        _wait(ended)
+        wait_in_loop(ended)
     except (KeyboardInterrupt, asyncio.CancelledError):
         started.wait()
         for loop, task in handle:
@@ -169,20 +167,3 @@ def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
-
-
-def _wait(ended: threading.Event) -> None:
-    """Wait for the end, or for an interrupt.
-
-    `asyncio.run` reacts to the first interrupt by cancelling the current task. That task is blocked here, together with
-    its loop, so it has to look for its cancellation itself.
-
-    Raises:
-        KeyboardInterrupt: an interrupt under Python's default handler.
-        asyncio.CancelledError: an interrupt under asyncio's handler.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    while not ended.wait(NOTICE):
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
