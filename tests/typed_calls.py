@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import flatout
 from flatout import Answered, Call, Client, Failed, Reply, Result
 from flatout.agents import Agent, Outcome
+from flatout.tables import Answers, answer, embed
 
 
 class Person(BaseModel):
@@ -126,6 +127,12 @@ async def everything_else_needs_no_annotation(client: Client) -> None:
     await client.gather([Call("x", output={"type": "object"})])
     assert_type(flatout.run(prompts, model="local"), list[Result[Any]])
     assert_type(flatout.run([Call("Who?", output=Person)], samples=3), list[list[Result[Person]]])
+
+
+def a_table_keeps_its_type(frame: Place) -> None:
+    assert_type(answer(frame, "Where is {{ name }}?", model="local", output=Person), Place)
+    assert_type(embed(frame, "name", model="openai/text-embedding-3-small"), Place)
+    assert_type(Answers("{{ name }}", model="local"), Answers)
 
 
 if TYPE_CHECKING:

@@ -32,11 +32,6 @@ def arrow() -> Any:
     return pyarrow
 
 
-def is_batch(value: object) -> bool:
-    """Whether a value is a record batch, of any library."""
-    return hasattr(value, "__arrow_c_array__") and hasattr(value, "schema")
-
-
 def record_batch(value: Any) -> Any:
     """A record batch of pyarrow's, of a record batch or a small table of any library.
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from flatout.client import Client
+from flatout.tasks.blocked import wait_in_loop
 from flatout.tasks.loop import loop_factory
 
 ItemT = TypeVar("ItemT")
@@ -145,12 +146,14 @@ class _Piece:
         loop.call_soon_threadsafe(self._begin)
 
     def result(self) -> Any:
+        ended = threading.Event()
+        self._future.add_done_callback(lambda _: ended.set())
         try:
-            return self._future.result()
+            wait_in_loop(ended)
         except BaseException:
-            if not self._future.done():  # the wait was interrupted, and the work goes on
-                self._cancel()
+            self._cancel()
             raise
+        return self._future.result()
 
     async def awaited(self) -> Any:
         try:

@@ -158,6 +158,20 @@ def test_an_abandoned_stream_ends_its_calls_and_its_thread():
     assert not thread.is_alive()
 
 
+def test_an_interrupt_is_noticed_in_a_program_with_an_event_loop():
+    """In a notebook or under ``asyncio.run``, Ctrl-C would be noticed when the whole table is answered."""
+    wire = Wire(lambda _: 60.0)
+
+    async def main():
+        task = asyncio.current_task()
+        threading.Timer(0.2, task.cancel).start()  # as asyncio's handler of the signal does
+        answers(wire)(TABLE)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert wire.cancelled == 3
+
+
 def test_progress_counts_the_rows():
     """A long table would be silent, or have no end in sight."""
     heard = []

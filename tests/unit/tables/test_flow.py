@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout import Limits
+from flatout import Client, Limits
 from flatout.tables._flow import answered
 from flatout.tables._question import Question
 from flatout.testing import digest_of, run_virtual
+from tests.support.batch_wire import BatchWire
 from tests.support.scripted_wire import Wire, client, refusal
 
 pa = pytest.importorskip("pyarrow")
@@ -117,3 +118,34 @@ def test_leaving_early_ends_the_calls_in_progress():
             return wire.active
 
     assert run_virtual(main()) == 0
+
+
+def test_a_source_that_fails_ends_the_stream_with_its_error():
+    """A table would end in the middle, as if that were all of it."""
+
+    def failing():
+        yield from batches([2])
+        raise OSError("the disk is gone")
+
+    found = []
+
+    async def main():
+        async with client(Wire()) as made:
+            async for part in answered(made, failing(), QUESTION):
+                found.append(part.whole())
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_virtual(main())
+    assert [len(cells) for cells in found] == [2]
+
+
+def test_the_batch_lane_answers_tables_too(tmp_path):
+    """Half the price would be for lists and files alone: the lane wants all rows before the first answer comes."""
+
+    async def main():
+        async with Client("openai/gpt-5-mini", api_key="k", transport=BatchWire(), config={}, seed=1) as made:
+            lane = {"lane": "batch", "store": tmp_path / "run.flatout", "ahead": None}
+            return [part.whole() async for part in answered(made, batches([5] * 4), QUESTION, **lane)]
+
+    found = run_virtual(main(), limit=100 * 86_400)
+    assert [cell.value for part in found for cell in part] == [digest_of(f"row {n}") for n in range(20)]

@@ -8,7 +8,6 @@ from decimal import Decimal
 
 import pytest
 
-import flatout.tables
 from flatout import ConfigError
 from flatout.tables import answer
 from tests.support.answered_tables import Lines, options
@@ -50,6 +49,25 @@ def test_readers_iterators_and_lists_of_batches():
     assert next(pieces).column("answer").to_pylist() == WANTED[2:]
     with pytest.raises(ConfigError, match="no column txt"):
         answer(table.to_reader(), "{{ txt }}", **given)
+
+
+def test_a_table_of_another_library_comes_back_as_its_own():
+    """A library that speaks Arrow would have to be named here to be served."""
+
+    class Other:
+        def __init__(self, table):
+            self.table = table
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return self.table.__arrow_c_stream__(requested_schema)
+
+        @classmethod
+        def from_arrow(cls, table):
+            return cls(pa.table(table))
+
+    made = answer(Other(pa.table({"text": ["one", "two", "three"]})), PROMPT, **options(Lines()))
+    assert type(made) is Other
+    assert made.table.column("answer").to_pylist() == WANTED
 
 
 def test_what_is_no_table_is_refused_by_name():
@@ -173,8 +191,3 @@ def test_the_methods_of_frames_are_there_whichever_is_imported_first():
     for names in (("flatout.tables", "pandas"), ("pandas", "flatout.tables")):
         run = subprocess.run([sys.executable, "-c", code.format(*names)], capture_output=True, text=True)
         assert run.stdout == "answer\n", run.stderr
-
-
-def test_what_is_public_is_listed():
-    """An internal name would become a promise."""
-    assert flatout.tables.__all__ == sorted(flatout.tables.__all__)
