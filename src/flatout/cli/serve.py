@@ -110,9 +110,9 @@ def serve(
 
 def _usual(port: int) -> str:
     """The run file of a gateway that is not told one."""
-    from flatout.config.folders import state_folder
+    from flatout.serve.listen import usual_folder
 
-    return str(state_folder() / "serve" / f"gateway-{port or 'any'}.flatout")
+    return str(usual_folder(port) / "gateway.flatout")
 
 
 def _serve(made_with: dict[str, Any], asked: Asked, verbose: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.edge.relay import RelayedStream, relayed, whole
 from flatout.errors import CallError, ConfigError, InvalidRequest
-from flatout.journey import Journey
+from flatout.journey import AttemptNotes, Journey
 from flatout.layer import Response
 from flatout.providers.relay import Inbound, Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import JSON, read_object, refusal_of
@@ -53,6 +53,24 @@ class Asking:
         self.priority = priority
         self.size = size
         self.until = until
+
+
+class Both:
+    """Notes a call's attempts at the gate, and where they are noted anyway; see `flatout.journey.AttemptNotes`."""
+
+    def __init__(self, place: Place, notes: AttemptNotes) -> None:
+        self._place = place
+        self._notes = notes
+
+    async def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> None:
+        """An attempt is sent."""
+        await self._notes.begins(attempt, target, estimate, after)
+        self._place.sent()
+
+    def failed(self, attempt: int, error: CallError, /) -> None:
+        """An attempt failed."""
+        self._notes.failed(attempt, error)
+        self._place.failed(attempt, error)
 
 
 class Calls:
@@ -106,8 +124,13 @@ class Calls:
         return Asking(call, inbound, priority, len(request.body), until)
 
     @asynccontextmanager
-    async def placed(self, asking: Asking, caller: Caller) -> AsyncIterator[Journey]:
+    async def placed(self, asking: Asking, caller: Caller, journey: Journey | None = None) -> AsyncIterator[Journey]:
         """A block in which a call has its turn, and its money if its caller has a budget.
+
+        Args:
+            asking: the call.
+            caller: whose it is.
+            journey: its journey, if it has one already.
 
         Raises:
             QueueFull: there is no room to wait.
@@ -119,7 +142,9 @@ class Calls:
         place = await self._gate.enter(
             caller, call.model, priority=asking.priority, size=asking.size, until=asking.until
         )
-        journey = Journey(began, tells_cost=caller.purse is not None, notes=place)
+        if journey is None:
+            journey = Journey(began, tells_cost=caller.purse is not None)
+        journey.notes = place if journey.notes is None else Both(place, journey.notes)
         try:
             if caller.purse is None:
                 yield journey

@@ -1,7 +1,7 @@
 """Where calls wait for their turn, in front of the engine.
 
 The engine's own queues are first in, first out. So the gate keeps them short: of each model, only a few calls are
-inside that have not been sent. Whoever goes next is decided here, when there is room: see `flatout.policies.fairness`.
+inside that are not on the wire. Whoever goes next is decided here, when there is room: see `flatout.policies.fairness`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from flatout.policies.fairness import FairQueue
 
 from .callers import Caller
 
-AHEAD = 16
-"""Calls of one model that have left the gate and are not sent yet."""
+AHEAD = 8
+"""Calls of one model that have left the gate, and wait inside: for the target's limits, or for another attempt."""
 
 MOST_CALLS = 20_000
 MOST_BYTES = 512 * 1024 * 1024
@@ -48,7 +48,7 @@ class Place:
         self.caller = caller
 
     def sent(self) -> None:
-        """The call has been sent: another one may come in."""
+        """The call is on the wire: another one may come in."""
         if self._unsent:
             self._unsent = False
             self._gate.sent(self._line)
@@ -60,14 +60,17 @@ class Place:
         if self.caller.allowed.concurrency is not None:
             self._gate.drain_all()
 
-    # The attempts of a call are noted so that `sent` is called; see `flatout.journey.AttemptNotes`.
+    # The attempts of a call are noted, so that the gate knows whether it waits; see `flatout.journey.AttemptNotes`.
 
     async def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> None:
         """An attempt is sent."""
         self.sent()
 
     def failed(self, attempt: int, error: CallError, /) -> None:
-        """An attempt failed."""
+        """An attempt failed: the call waits inside for another one, and others wait outside for it."""
+        if not self._unsent:
+            self._unsent = True
+            self._line.unsent += 1
 
 
 class _Waiter:
@@ -200,8 +203,8 @@ class Gate:
         line.unsent -= 1
         if line.queue:
             self.drain(line)
-        elif not line.unsent:
-            self._lines.pop(line.model, None)  # clients may name any number of models
+        elif not line.unsent and self._lines.get(line.model) is line:
+            del self._lines[line.model]  # clients may name any number of models
 
     def drain_all(self) -> None:
         """Let in what may go now, of all models."""

@@ -22,7 +22,7 @@ ANYBODY = "anybody"
 
 
 class Denied(Exception):
-    """The request is refused.
+    """The request is refused, for what it is, and not for a failure.
 
     Attributes:
         status: the HTTP status.

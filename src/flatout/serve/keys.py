@@ -127,6 +127,10 @@ class Keyring:
         """The key with a text; None if there is none."""
         return self._by_digest.get(digest_of(key))
 
+    def named(self, name: str) -> Key | None:
+        """The key of a name; None if there is none."""
+        return next((key for key in self._by_digest.values() if key.name == name), None)
+
     def look(self) -> None:
         """Read the file, if it has changed. This may wait for the disk.
 

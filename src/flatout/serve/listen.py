@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from flatout.config.folders import state_folder
 from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError
@@ -16,8 +18,10 @@ from flatout.serving.server import HttpServer
 from flatout.tasks.closing import close_all
 
 from . import keys
-from .callers import Callers
+from .batches import Batches
+from .callers import Caller, Callers
 from .calls import Calls
+from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
 from .models import Models
@@ -48,6 +52,7 @@ class Asked(Struct, frozen=True, kw_only=True):
         models: the models to serve; without any, all that the configuration and the keys in the environment allow.
         host, port: where to listen; port 0 takes a free one.
         allow_remote: whether other machines may connect. They need a local key.
+        folder: where files and batches are kept; None for the usual place.
         store: the run file, which `flatout watch` shows; None for none.
         grace: seconds that calls get when the gateway stops.
     """
@@ -56,6 +61,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     allow_remote: bool = False
+    folder: str | None = None
     store: str | None = None
     grace: float = GRACE
 
@@ -77,9 +83,31 @@ class Gateway:
         self.keyring = keyring
         self.status = Status(client, self.gate, self.callers)
         calls = Calls(engine, self.models, self.gate)
-        pages: dict[str, Page] = {"/status": self.status.json, "/metrics": self.status.metrics}
+        folder = Path(asked.folder) if asked.folder is not None else usual_folder(asked.port)
+        files = Files(folder / "files")
+        kept = FilePages(files)
+        self.batches = Batches(client, calls, self.models, self._owner, files, folder / "batches")
+        pages: dict[str, Page] = {
+            "/status": self.status.json,
+            "/metrics": self.status.metrics,
+            "/files": kept.root,
+            "/files/": kept.one,
+            "/batches": self.batches.root,
+            "/batches/": self.batches.one,
+        }
         guard = Guard(keyring, remote=asked.host not in LOOPBACK)
         self.site = Site(guard, self.callers, calls, self.models, pages)
+
+    def _owner(self, name: str) -> Caller:
+        """The caller whose a batch of an earlier process is.
+
+        Raises:
+            ConfigError: it may no longer ask.
+        """
+        key = self.keyring.named(name)
+        if key is None and self.keyring:
+            raise ConfigError(f"there is no key of {name} any more")
+        return self.callers.of(name, None if key is None else key.allowed)
 
     async def follow_keys(self) -> None:
         """Follow the file of keys, until cancelled."""
@@ -118,12 +146,19 @@ async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
         if asked.store is not None:
             await stack.enter_async_context(_recorded(client, asked.store))
         stack.push_async_callback(gateway.close)
+        await gateway.batches.open()
+        stack.push_async_callback(gateway.batches.close)
         follows = asyncio.create_task(gateway.follow_keys())
         stack.push_async_callback(_end, follows)
         port = await server.listen(asked.host, asked.port)
         stack.push_async_callback(server.close, asked.grace)
         host = f"[{asked.host}]" if ":" in asked.host else asked.host
         yield f"http://{host}:{port}/v1"
+
+
+def usual_folder(port: int) -> Path:
+    """Where a gateway keeps its files. Each port has its own: two gateways do not work on one batch."""
+    return state_folder() / "serve" / (str(port) if port else "any")
 
 
 def check_reach(asked: Asked, keyring: keys.Keyring) -> None:

@@ -73,7 +73,11 @@ class Site:
             message = f"there is no {request.method} {path[:200]} here"
             answer.send(status, JSON, inbound_for("openai").refusal(status, "invalid_request_error", message))
             return
-        await page(request, answer, caller)
+        try:
+            await page(request, answer, caller)
+        except Denied as denied:
+            refusal = inbound_for("openai").refusal(denied.status, "invalid_request_error", str(denied))
+            answer.send(denied.status, JSON, refusal)
 
     async def _list(self, request: Request, answer: Answer, caller: Caller) -> None:
         data = [_model(name) for name in self._models]

@@ -193,7 +193,7 @@ def look(example: Example, world: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         asked = ["run", "prompts.jsonl", "-o", "answers.jsonl", "-m", "openai/gpt-5-mini", "--quiet", "--fresh"]
         assert [main([*asked, "--budget", budget]) for budget in ("20/day:team", "100/month")] == [0, 0]
     if example.words[:3] == ["serve", "key", "rm"]:
-        assert main(["serve", "key", "add", example.words[3]]) == 0
+        main(["serve", "key", "add", example.words[3]])  # unless the page has made it
     if example.stdin is not None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((world / example.stdin).read_bytes())))
     code = main(example.words)

@@ -81,6 +81,7 @@ class World:
                 try:
                     return await main(self)
                 finally:
+                    await self.gateway.batches.close()
                     await self.gateway.close()
 
         return run_virtual(body())

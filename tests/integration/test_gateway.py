@@ -1,0 +1,235 @@
+"""The gateway over real sockets: slow clients, clients that hang up, foreign clients, and kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flatout import Client
+from flatout.serve import listen
+from flatout.testing import ProviderModel, ProviderSettings, serve
+
+ROOT = Path(__file__).parents[2]
+SDKS = ROOT / ".venv-sdk" / "bin" / "python"
+SUPPORT = ROOT / "tests" / "support"
+NODE = Path(os.environ.get("FLATOUT_NODE_MODULES", ROOT / "node_modules"))
+FLATOUT = Path(sys.executable).with_name("flatout")
+CHAT = {"model": "any", "messages": [{"role": "user", "content": "Spam or ham?"}]}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@asynccontextmanager
+async def gateway(**settings: Any) -> AsyncIterator[str]:
+    model = ProviderModel(ProviderSettings(**{"latency": 0.05, **settings}), 0)
+    async with (
+        await serve(model) as provider,
+        Client(model="any", base_url=provider.url) as client,
+        listen.served(client, listen.Asked(models=("any",), grace=0.5)) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def provider(latency: float, rpm: float | None = None) -> Iterator[str]:
+    """A simulated provider as a process; gives its address."""
+    limits = [] if rpm is None else ["--rpm", f"{rpm:g}"]
+    asked = [str(FLATOUT), "simulate", "--port", "0", "--latency", f"{latency}", *limits]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield process.stderr.readline().split(" at ")[1].split()[0]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+
+
+@contextmanager
+def command(provider: str, *options: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The gateway as a process."""
+    asked = [str(FLATOUT), "serve", "-m", "any", "--base-url", provider, "--port", str(port), *options]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            yield process, line.split(" at ")[1].split()[0]
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+
+
+def port_of(url: str) -> int:
+    return int(url.split(":")[2].split("/")[0])
+
+
+def stats(provider: str) -> dict[str, Any]:
+    told: dict[str, Any] = httpx.get(f"{provider.removesuffix('/v1')}/__stats").json()
+    return told
+
+
+async def until(url: str, count: str, number: int) -> dict[str, Any]:
+    """How things stand when the first caller's count has reached a number."""
+    while True:
+        now = await status(url)
+        if now["callers"][0][count] >= number:
+            return now
+        await asyncio.sleep(0.05)
+
+
+async def status(url: str) -> dict[str, Any]:
+    async with httpx.AsyncClient() as http:
+        told: dict[str, Any] = (await http.get(f"{url.removesuffix('/v1')}/status")).json()
+        return told
+
+
+def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that send a byte now and then would take all connections, and keep them."""
+    monkeypatch.setattr(listen, "PATIENCE", 0.5)
+    monkeypatch.setattr(listen, "KEEPALIVE", 0.2)
+    monkeypatch.setattr(listen, "MOST_CONNECTIONS", 20)
+
+    async def drip(url: str) -> float:
+        """Send a byte each twentieth of a second until the server has had enough."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+        began = time.monotonic()
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        while not reader.at_eof():
+            try:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.wait_for(reader.read(1), 0.05)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        writer.close()
+        return time.monotonic() - began
+
+    async def main() -> tuple[list[float], int]:
+        async with gateway() as url, httpx.AsyncClient() as http:
+            drips = [asyncio.ensure_future(drip(url)) for _ in range(60)]
+            await asyncio.sleep(0.2)
+            got = await http.post(f"{url}/chat/completions", json=CHAT, timeout=10)
+            return await asyncio.wait_for(asyncio.gather(*drips), 20), got.status_code
+
+    lasted, answered = asyncio.run(main())
+    assert answered == 200
+    assert max(lasted) < 10
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: bool) -> None:
+    """Their calls would go on, be paid, and take the places of others."""
+
+    async def one(url: str) -> asyncio.StreamWriter:
+        body = json.dumps({**CHAT, "stream": streams}).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        return writer
+
+    async def main() -> dict[str, Any]:
+        async with gateway(latency=30.0) as url:
+            writers = [await one(url) for _ in range(1_000)]
+            now = await until(url, "calls", 1_000)
+            assert now["waiting"] + now["callers"][0]["inside"] == 1_000
+            for writer in writers:
+                writer.close()
+            return await until(url, "hung_up", 1_000)
+
+    now = asyncio.run(asyncio.wait_for(main(), 60))
+    assert now["waiting"] == now["waiting_bytes"] == now["callers"][0]["inside"] == 0
+    assert now["targets"][0]["in_flight"] == now["targets"][0]["waiting"] == 0
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl() -> None:
+    """The first thing that anybody tries would fail."""
+    with provider(latency=0.05) as at, command(at) as (_, url):
+        asked = ["curl", "-sS", "-m", "20", f"{url}/chat/completions", "-d", json.dumps(CHAT)]
+        got = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        assert json.loads(got.stdout)["choices"]
+        streamed = subprocess.run(
+            [*asked[:-1], json.dumps({**CHAT, "stream": True})], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert streamed.stdout.rstrip().endswith("[DONE]")
+
+
+@pytest.mark.skipif(not SDKS.exists(), reason="the vendors' SDKs are not installed: make .venv-sdk")
+def test_the_vendors_sdks() -> None:
+    """People could not use the gateway with the libraries that they have."""
+    with provider(latency=0.05) as at, command(at) as (_, url):
+        asked = [str(SDKS), str(SUPPORT / "gateway_clients.py"), url]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {
+        "chat": True,
+        "stream": True,
+        "parse_responses": True,
+        "responses_stream": True,
+        "embeddings": True,
+        "models": ["any"],
+        "batch": {"completed": 3, "failed": 0, "total": 3},
+        "lines": 3,
+        "messages": True,
+        "messages_stream": True,
+        "refused": "NotFoundError",
+        "refused_anthropic": "BadRequestError",
+    }
+
+
+@pytest.mark.skipif(
+    not (NODE / "openai").exists(), reason="npm install openai @anthropic-ai/sdk was not run here: FLATOUT_NODE_MODULES"
+)
+def test_the_vendors_sdks_of_node() -> None:
+    """People could not use the gateway from JavaScript."""
+    with provider(latency=0.05) as at, command(at) as (_, url):
+        asked = ["node", str(SUPPORT / "gateway_clients.mjs"), url]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False, cwd=NODE.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == {"chat": True, "stream": True, "messages": True, "messages_stream": True}
+
+
+def test_a_batch_survives_a_kill() -> None:
+    """Rows that were answered would be paid for twice, or a batch that was accepted would be lost."""
+    rows = [{"custom_id": f"{n}", "url": "/v1/chat/completions", "body": {**CHAT, "user": f"{n}"}} for n in range(300)]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with provider(latency=0.2, rpm=6_000) as at, httpx.Client(timeout=20) as http:
+        with command(at) as (process, url):
+            file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
+            asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            name = http.post(f"{url}/batches", json=asked).json()["id"]
+            while http.get(f"{url}/batches/{name}").json()["request_counts"]["completed"] < 50:
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        before = stats(at)["answered"]
+        with command(at) as (_, url):
+            while (batch := http.get(f"{url}/batches/{name}").json())["status"] != "completed":
+                assert batch["status"] in ("validating", "in_progress", "finalizing")
+                time.sleep(0.1)
+            lines = http.get(f"{url}/files/{batch['output_file_id']}/content").text.splitlines()
+        after = stats(at)["answered"]
+    assert sorted(int(json.loads(line)["custom_id"]) for line in lines) == [*range(300)]
+    assert before < 300
+    assert after <= 300 + 200

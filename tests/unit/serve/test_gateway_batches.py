@@ -1,0 +1,246 @@
+"""Files and batches: rows in, answers and errors out, whatever happens to the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout import Limits
+from flatout.serve import keys
+from flatout.serve.callers import Allowed
+from flatout.serve.files import NAME, form
+from flatout.serving.requests import Request
+from flatout.testing import ProviderSettings
+
+from .gateways import CHAT, World
+
+BOUNDARY = "----frontier"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def rows(count: int, **body: Any) -> bytes:
+    lines = (
+        {
+            "custom_id": f"row-{n}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {**CHAT, "user": f"{n}", **body},
+        }
+        for n in range(count)
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def upload(data: bytes) -> bytes:
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch'.encode(),
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n".encode()
+        + data,
+    ]
+    return b"\r\n".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
+
+
+async def sent(world: World, data: bytes, **headers: str) -> str:
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    got = await world.ask("/v1/files", upload(data), content_type=kind, **headers)
+    assert got.status == 200
+    return str(got.data["id"])
+
+
+async def begun(world: World, data: bytes, **headers: str) -> dict[str, Any]:
+    asked = {"input_file_id": await sent(world, data, **headers), "endpoint": "/v1/chat/completions"}
+    got = await world.ask("/v1/batches", {**asked, "completion_window": "24h", "metadata": {"a": "b"}}, **headers)
+    assert got.status == 200
+    return dict(got.data)
+
+
+async def over(world: World, name: str, **headers: str) -> dict[str, Any]:
+    while True:
+        found = (await world.get(f"/v1/batches/{name}", **headers)).data
+        if found["status"] in ("completed", "failed", "expired", "cancelled"):
+            return dict(found)
+        await asyncio.sleep(0.5)
+
+
+async def lines(world: World, name: str | None, **headers: str) -> list[Any]:
+    if name is None:
+        return []
+    got = await world.get(f"/v1/files/{name}/content", **headers)
+    assert got.status == 200
+    return [json.loads(line) for line in got.body.splitlines()]
+
+
+def test_a_batch_answers_each_row_once():
+    """Rows would be lost, mixed up, or without an answer that the client's library can read."""
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        batch = await over(world, (await begun(world, rows(30)))["id"])
+        return batch, await lines(world, batch["output_file_id"])
+
+    world = World()
+    batch, answers = world.run(main)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
+    assert batch["metadata"] == {"a": "b"}
+    assert sorted(each["custom_id"] for each in answers) == sorted(f"row-{n}" for n in range(30))
+    assert all(each["response"]["body"]["choices"][0]["message"]["content"] for each in answers)
+    assert world.provider.stats()["received"] == 30
+
+
+def test_rows_that_fail_are_in_the_file_of_errors():
+    """A row would vanish, or one bad row would fail all others."""
+    bad = b'{"custom_id": "bad", "url": "/v1/chat/completions", "body": {"model": "no/model"}}\n'
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        batch = await over(world, (await begun(world, rows(3) + bad))["id"])
+        return batch, await lines(world, batch["error_file_id"])
+
+    batch, errors = World().run(main)
+    assert batch["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
+    assert [each["custom_id"] for each in errors] == ["bad"]
+    assert errors[0]["response"]["status_code"] == 400
+    assert "not served here" in errors[0]["response"]["body"]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"not json\n", "invalid_json_line"),
+        (rows(2) + rows(1), "duplicate_custom_id"),
+        (b'{"custom_id": "a", "url": "/v1/embeddings", "body": {}}\n', "mismatched_url"),
+        (b"\n\n", "empty_file"),
+    ],
+)
+def test_an_input_that_is_wrong_is_told_by_line(data: bytes, code: str):
+    """A client would wait for a day, and not learn which line is wrong."""
+
+    async def main(world: World) -> Any:
+        return await over(world, (await begun(world, data))["id"])
+
+    batch = World().run(main)
+    assert batch["status"] == "failed"
+    assert batch["errors"]["data"][0]["code"] == code
+
+
+def test_a_cancelled_batch_leaves_what_it_has():
+    """Answers that were paid for would be thrown away, and rows that nobody wants would be asked."""
+    world = World(ProviderSettings(rpm=60, latency=0.5))
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        batch = await begun(world, rows(200))
+        await asyncio.sleep(5.0)
+        assert (await world.ask(f"/v1/batches/{batch['id']}/cancel", b"")).data["status"] == "cancelling"
+        batch = await over(world, batch["id"])
+        return batch, await lines(world, batch["output_file_id"])
+
+    batch, answers = world.run(main)
+    assert batch["status"] == "cancelled"
+    assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+    assert world.provider.stats()["received"] < 100
+
+
+def test_a_gateway_that_starts_again_goes_on_with_its_batches(tmp_path: Path):
+    """A batch that was accepted would never end, or its rows would be paid for twice."""
+    first = World(ProviderSettings(rpm=60, latency=0.5))
+    second = World(ProviderSettings(latency=0.5))
+
+    async def begin(world: World) -> str:
+        batch = await begun(world, rows(40))
+        await asyncio.sleep(4.0)
+        return str(batch["id"])
+
+    async def end(world: World) -> tuple[Any, list[Any]]:
+        await world.gateway.batches.open()
+        batch = await over(world, name)
+        return batch, await lines(world, batch["output_file_id"])
+
+    name = first.run(begin)
+    batch, answers = second.run(end)
+    assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
+    assert sorted(each["custom_id"] for each in answers) == sorted(f"row-{n}" for n in range(40))
+    asked = first.provider.stats()["answered"] + second.provider.stats()["answered"]
+    assert 40 <= asked <= 40 + 64
+    assert first.provider.stats()["answered"] > 2
+    assert second.provider.stats()["answered"] < 40
+
+
+def test_calls_go_before_the_rows_of_a_batch():
+    """Somebody who waits for an answer would wait behind a job of a day."""
+    world = World(ProviderSettings(rpm=600, burst=1, latency=0.5), limits=Limits(rpm=600, burst=1))
+
+    async def main(world: World) -> float:
+        await begun(world, rows(500))
+        await asyncio.sleep(5.0)
+        before = asyncio.get_running_loop().time()
+        got = await world.ask("/v1/chat/completions", CHAT)
+        return got.at - before
+
+    assert world.run(main) < 3
+
+
+def test_files_and_batches_belong_to_their_caller(tmp_path: Path):
+    """One team could read the prompts and answers of another one."""
+    file = tmp_path / "keys.json"
+    own, other = ({"x_api_key": keys.add(name, Allowed(), file)} for name in ("a", "b"))
+
+    async def main(world: World) -> list[int]:
+        batch = await over(world, (await begun(world, rows(2), **own))["id"], **own)
+        paths = [f"/v1/files/{batch['output_file_id']}/content", f"/v1/batches/{batch['id']}"]
+        assert (await world.get("/v1/files", **other)).data["data"] == []
+        assert (await world.get("/v1/batches", **other)).data["data"] == []
+        assert len((await world.get("/v1/files", **own)).data["data"]) == 2
+        return [(await world.get(path, **headers)).status for path in paths for headers in (own, other)]
+
+    assert World(keys=file).run(main) == [200, 404, 200, 404]
+
+
+@pytest.mark.parametrize("name", ["../keys", "file-..%2f", "file-" + "0" * 23, "%2e%2e/%2e%2e/etc/passwd"])
+def test_a_name_never_becomes_a_path(name: str):
+    """A client could read any file of the user's."""
+    assert NAME.fullmatch(name) is None
+    assert World().run(lambda world: world.get(f"/v1/files/{name}/content")).status == 404
+
+
+def test_a_file_can_be_described_and_removed():
+    """Uploads would stay for ever."""
+
+    async def main(world: World) -> list[int]:
+        name = await sent(world, b"one\r\ntwo\n")
+        described = await world.get(f"/v1/files/{name}")
+        assert (described.data["bytes"], described.data["filename"]) == (9, "rows.jsonl")
+        assert (await world.get(f"/v1/files/{name}/content")).body == b"one\r\ntwo\n"
+        gone = await world.ask(f"/v1/files/{name}", b"", method="DELETE")
+        return [gone.status, (await world.get(f"/v1/files/{name}")).status]
+
+    assert World().run(main) == [200, 404]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "multipart/form-data; boundary=x"])
+def test_what_is_no_form_with_a_file_is_refused(kind: str):
+    """A client with a fault would be told that its file is kept."""
+    got = World().run(lambda world: world.ask("/v1/files", upload(b"a"), content_type=kind))
+    assert got.status == 400
+
+
+def test_a_form_keeps_its_bytes():
+    """A file with line ends of Windows, or dashes, would be changed or cut."""
+    data = b"\r\n--\r\n----front\x00\xff\r\n"
+    request = Request(
+        "POST",
+        "/v1/files",
+        {b"content-type": f'multipart/form-data; boundary="{BOUNDARY}"'.encode()},
+        "1.1",
+        keeps=True,
+    )
+    request.body = upload(data)
+    assert [part for part in form(request) if part[0] == "file"] == [("file", "rows.jsonl", data)]
