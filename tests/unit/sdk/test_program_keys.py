@@ -29,10 +29,14 @@ def shown(error: BaseException) -> str:
         said.append(repr(each) + str(each) + repr({**vars(each), "_request": None}))
         for frame, _ in traceback.walk_tb(each.__traceback__):
             if "/flatout/" in frame.f_code.co_filename:
-                own = (value for value in frame.f_locals.values() if not type(value).__module__.startswith("httpx"))
-                said += map(inside, own)
+                said += [inside(value) for value in frame.f_locals.values() if not of_httpx(value)]
         left += [each.__cause__, each.__context__]
     return "\n".join(said)
+
+
+def of_httpx(value: object) -> bool:
+    """Whether httpx shows it: its own objects, and errors, to which it adds the request."""
+    return type(value).__module__.startswith("httpx") or isinstance(value, BaseException)
 
 
 def failure(answer: Any, url: str = CHAT, headers: Any = HEADERS[0]) -> BaseException:
