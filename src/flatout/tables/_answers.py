@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from functools import cached_property, partial
@@ -20,8 +19,8 @@ from flatout.values import OutputType
 
 from ._arrow import arrow, sliced
 from ._columns import Cell, Columns, joined
-from ._flow import AHEAD, Part, answered
-from ._inputs import blocking, peeked
+from ._flow import AHEAD, Check, Part, answered
+from ._inputs import blocking
 from ._keys import concealed, without_keys
 from ._question import Prompt, Question
 from ._station import Begin, Station
@@ -206,23 +205,16 @@ class Answers:
             StoreError: the run file cannot be used.
         """
         run = Run(ahead, store, retry_failed, lane, within, progress)
-        first, every = peeked(blocking(batches))
-        if first is None:
-            return
-        added = self._added(first.schema.names)
-        for part in self._station.each(self._in_batches(every, run)):
-            yield joined(part.batch, self._columns.batch(part.whole(), added))
+        for part in self._station.each(self._in_batches(blocking(batches), run, check=self._added)):
+            yield self._joined(part)
 
     async def stream_async(
         self, batches: Iterable[Any] | AsyncIterable[Any], ahead: int | None = AHEAD, **run: Any
     ) -> AsyncIterator[Any]:
         """As `stream`, in a program with an event loop. The batches may come from an async generator."""
-        first, every = await asyncio.to_thread(peeked, blocking(batches))
-        if first is None:
-            return
-        added = self._added(first.schema.names)
-        async for part in self._station.each_async(self._in_batches(every, Run(ahead, **run))):
-            yield joined(part.batch, self._columns.batch(part.whole(), added))
+        begin = self._in_batches(blocking(batches), Run(ahead, **run), check=self._added)
+        async for part in self._station.each_async(begin):
+            yield self._joined(part)
 
     @cached_property
     def _columns(self) -> Columns:
@@ -241,10 +233,17 @@ class Answers:
         batches = sliced(whole.batches(self._question.reads(whole.names)))
         return self._in_batches(batches, run, whole.rows)
 
-    def _in_batches(self, batches: Iterator[Any], run: Run, total: int | None = None) -> Begin[Part[Cell]]:
+    def _in_batches(
+        self, batches: Iterator[Any], run: Run, total: int | None = None, check: Check | None = None
+    ) -> Begin[Part[Cell]]:
         ahead = run.ahead if run.live else None
-        options = {**run.options(), **self._of_calls}
-        return lambda client: answered(client, batches, self._question, ahead=ahead, total=total, **options)
+        options = {**run.options(), **self._of_calls, "total": total, "check": check}
+        return lambda client: answered(client, batches, self._question, ahead=ahead, **options)
+
+    def _joined(self, part: Part[Cell]) -> Any:
+        """The batch of a part with its added columns."""
+        added = self._columns.added(part.batch.schema.names)
+        return joined(part.batch, self._columns.batch(part.whole(), added))
 
     def _table(self, parts: Iterable[Part[Cell]], added: Any) -> Any:
         """The added columns of all parts."""

@@ -14,8 +14,8 @@ from flatout.errors import ConfigError
 
 from ._arrow import arrow, rows, sliced
 from ._columns import Cell, Columns, Extra, error_text, joined
-from ._flow import Part, Parts
-from ._inputs import blocking, peeked
+from ._flow import Check, Part, Parts
+from ._inputs import blocking
 from ._question import check_column
 from ._station import Begin, Station
 from ._types import Kind
@@ -89,6 +89,7 @@ async def embedded(
     dimensions: int | None,
     store: str | os.PathLike[str] | None,
     ahead: int = AHEAD,
+    check: Check | None = None,
 ) -> AsyncGenerator[Part[Cell], None]:
     """The batches with the vector of each row's text, in order.
 
@@ -99,8 +100,9 @@ async def embedded(
         dimensions: the length of the vectors, for models that can shorten them.
         store: a run file, which keeps the vectors of each finished batch.
         ahead: see `Parts`.
+        check: see `Parts`.
     """
-    parts: Parts[Cell] = Parts(batches, ahead)
+    parts: Parts[Cell] = Parts(batches, ahead, check)
     asked: dict[int, Part[Cell]] = {}
 
     async def texts() -> AsyncIterator[list[Any]]:
@@ -161,10 +163,10 @@ class Embedding:
         check_column(self._column, names)
         Vectors(None, *self._adds).added(names)
 
-    def begin(self, batches: Iterator[Any]) -> Begin[Part[Cell]]:
+    def begin(self, batches: Iterator[Any], check: Check | None = None) -> Begin[Part[Cell]]:
         """Begins to embed some batches."""
         ask = partial(embedded, column=self._column, dimensions=self._dimensions, store=self._store)
-        return lambda client: ask(client, batches)
+        return lambda client: ask(client, batches, check=check)
 
     def whole(self, table: Whole) -> Any:
         """A table in memory with the columns of vectors."""
@@ -176,11 +178,8 @@ class Embedding:
 
     def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Record batches with the columns of vectors."""
-        first, every = peeked(blocking(batches))
-        if first is None:
-            return
-        self.check(first.schema.names)
-        for part, columns in self._columns(self.station.each(self.begin(every)), first.schema.names):
+        parts = self.station.each(self.begin(blocking(batches), self.check))
+        for part, columns in self._columns(parts):
             yield joined(part.batch, columns)
 
     def schema(self, given: Any) -> Any:
@@ -196,7 +195,9 @@ class Embedding:
         self.check(given.names)
         return Vectors(self._dimensions, *self._adds).schema(given)
 
-    def _columns(self, parts: Iterable[Part[Cell]], names: Sequence[str]) -> Iterator[tuple[Part[Cell], Any]]:
+    def _columns(
+        self, parts: Iterable[Part[Cell]], names: Sequence[str] | None = None
+    ) -> Iterator[tuple[Part[Cell], Any]]:
         """Each part and its columns. Unless the length is given, the first vector tells it."""
         waiting: list[Part[Cell]] = []
         width = self._dimensions
@@ -209,11 +210,11 @@ class Embedding:
         yield from self._made(waiting, width, names)
 
     def _made(
-        self, parts: Iterable[Part[Cell]], width: int | None, names: Sequence[str]
+        self, parts: Iterable[Part[Cell]], width: int | None, names: Sequence[str] | None
     ) -> Iterator[tuple[Part[Cell], Any]]:
         columns = Vectors(width, *self._adds)
-        added = columns.added(names)
-        return ((part, columns.batch(part.whole(), added)) for part in parts)
+        for part in parts:
+            yield part, columns.batch(part.whole(), columns.added(names or part.batch.schema.names))
 
 
 def _width(part: Part[Cell]) -> int | None:

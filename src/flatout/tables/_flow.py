@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +24,7 @@ AHEAD = 2_048
 """Rows that are read before the first of them is handed on."""
 
 CellT = TypeVar("CellT")
+Check = Callable[[list[str]], object]
 _END: Any = object()
 
 
@@ -55,12 +57,15 @@ class Parts(Generic[CellT]):
     """The batches that have been read and not handed on.
 
     Args:
-        batches: the input; its ``next`` may block, so a thread calls it.
+        batches: the input. Its ``next`` may block, so a thread calls it: always the same one, because some sources,
+            such as a connection to SQLite, belong to a thread.
         ahead: the rows up to which a further batch is read; None for all.
+        check: refuses the columns of the first batch, if they do not suit.
     """
 
-    def __init__(self, batches: Iterator[Any], ahead: int | None = AHEAD) -> None:
+    def __init__(self, batches: Iterator[Any], ahead: int | None = AHEAD, check: Check | None = None) -> None:
         self._batches = batches
+        self._check = check
         self._ahead = ahead
         self._open: deque[Part[CellT]] = deque()
         self._rows = 0
@@ -69,18 +74,22 @@ class Parts(Generic[CellT]):
 
     async def read(self) -> AsyncIterator[tuple[int, Part[CellT]]]:
         """The batches, each with the index of its first row, as there is room for them."""
-        while True:
-            while self._ahead is not None and self._rows >= self._ahead:
-                self._room.clear()
-                await self._room.wait()
-            batch = await asyncio.to_thread(next, self._batches, _END)
-            if batch is _END:
-                return
-            first, self._read = self._read, self._read + batch.num_rows
-            part: Part[CellT] = Part(batch, batch.num_rows, first)
-            self._rows += batch.num_rows
-            self._open.append(part)
-            yield first, part
+        loop, reader = asyncio.get_running_loop(), ThreadPoolExecutor(1, "flatout tables")
+        try:
+            while (batch := await loop.run_in_executor(reader, next, self._batches, _END)) is not _END:
+                if self._check is not None:
+                    self._check(batch.schema.names)
+                    self._check = None
+                first, self._read = self._read, self._read + batch.num_rows
+                part: Part[CellT] = Part(batch, batch.num_rows, first)
+                self._rows += batch.num_rows
+                self._open.append(part)
+                yield first, part
+                while self._ahead is not None and self._rows >= self._ahead:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            reader.shutdown(wait=False)  # a source that waits for something would be waited for
 
     def finished(self) -> Iterator[Part[CellT]]:
         """The first batches, as far as they are whole."""
@@ -138,6 +147,7 @@ async def answered(
     *,
     ahead: int | None = AHEAD,
     total: int | None = None,
+    check: Check | None = None,
     **options: Any,
 ) -> AsyncGenerator[Part[Cell], None]:
     """The batches with what became of each row, in order.
@@ -148,9 +158,10 @@ async def answered(
         question: makes a call of each row.
         ahead: see `Parts`.
         total: the number of rows, if it is known.
+        check: see `Parts`.
         **options: those of `Client.as_completed`.
     """
-    parts: Parts[Cell] = Parts(batches, ahead)
+    parts: Parts[Cell] = Parts(batches, ahead, check)
     asked = (_Asked if total is None else _Counted)(parts, question, total)
     async with aclosing(client.as_completed(asked, **options)) as results:
         async for result in results:

@@ -61,6 +61,20 @@ def test_batches_come_back_one_for_one():
     assert list(answers().stream([])) == []
 
 
+def test_one_thread_reads_all_batches():
+    """A source that belongs to a thread, such as a cursor of SQLite's, would fail at its second batch."""
+    readers = set()
+
+    def given():
+        for batch in TABLE.to_batches(max_chunksize=1):
+            readers.add(threading.get_ident())
+            yield batch
+
+    with answers() as ask:
+        assert len(list(ask.stream(given()))) == 3
+    assert len(readers) == 1
+
+
 def test_a_program_with_an_event_loop_is_not_blocked():
     """A server that answers tables would answer nothing else meanwhile."""
 
