@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.runs.input import read
+from flatout.runs.input import lines
 from flatout.runs.input.read import open_input
 from flatout.runs.input.rows import Row
 
@@ -205,7 +205,7 @@ def test_a_json_list_of_rows_is_read(tmp_path: Path, name: str, indent: int | No
 
 def test_an_element_of_a_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that never goes on to its next row would fill the memory."""
-    monkeypatch.setattr(read, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1_000)
     assert problem(tmp_path / "a.json", b'["a", "' + b"x" * 300_000 + b'"]').startswith(
         "a.json, row 2: longer than 1,000 characters"
     )
@@ -295,7 +295,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file without line ends would fill the memory."""
-    monkeypatch.setattr(read, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 1_000)
     assert problem(tmp_path / "a.jsonl", b'"' + b"x" * 998 + b'"\n"y"') == "a.jsonl, line 1: longer than 1,000 bytes"
     (tmp_path / "b.jsonl").write_bytes(b'"' + b"x" * 997 + b'"\n"y"')
     assert len(columns(tmp_path / "b.jsonl")) == 2
