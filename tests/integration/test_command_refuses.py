@@ -48,7 +48,12 @@ BATCH = b'{"custom_id": "a", "url": "/v1/embeddings", "body": {"input": "x"}}\n'
 CASES = {
     # The input
     "no such file": Case("nowhere.jsonl: no such file", run="nowhere.jsonl -o out.jsonl"),
-    "a folder": Case(".: is a directory", run=". -o out.jsonl"),
+    "a folder with nothing to read": Case(
+        "sub: is a directory without files that can be read", run="sub -o out.jsonl", files={"sub/readme.md": b"x"}
+    ),
+    "a folder that the output is in": Case("out.jsonl: would be one of the files of the input", run=". -o out.jsonl"),
+    "a pattern without files": Case("part-*.csv: matches no file", run="part-*.csv -o out.jsonl"),
+    "a delimiter that is a word": Case("--delimiter is one character", options="--delimiter tab"),
     "empty": Case("in.jsonl: no rows", b""),
     "no JSON": Case("in.jsonl, line 3: not JSON", b'"one"\n\n{"prompt": two}\n'),
     "JSON that is cut off": Case("in.jsonl, line 2: not JSON: it ends too early", b'"one"\n{"prompt": "tw'),
@@ -192,6 +197,7 @@ def folder_for(case: Case, folder: Path) -> Path:
     """A folder with the case's files, and with what is not to be written."""
     folder.mkdir()
     for name, content in {"in.jsonl": case.input, **(case.files or {})}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     (folder / "link.jsonl").symlink_to("in.jsonl")
     (folder / "locked").mkdir(mode=0o555)

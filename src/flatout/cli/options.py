@@ -11,7 +11,11 @@ _PLAN = "Plan"
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="SOURCE", help="Prompts: JSON, CSV, TSV, text or Parquet; [bold]-[/bold] is stdin."),
+    typer.Argument(
+        metavar="SOURCE",
+        help="Prompts: JSON, CSV, text, Parquet, a workbook or a database (shop.db::orders), packed or not; "
+        "a folder or '*.jsonl'; [bold]-[/bold] is stdin.",
+    ),
 ]
 
 Output = Annotated[
@@ -78,12 +82,17 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="jsonl, json, csv, tsv, text or parquet; by default the file's name tells.",
+        help="jsonl, json, csv, tsv, text, parquet, sqlite, duckdb or excel; by default the file's name tells.",
         rich_help_panel=_INPUT,
     ),
 ]
 
 Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text's encoding.", rich_help_panel=_INPUT)]
+
+Delimiter = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help=r"What stands between the cells of CSV: ; or \t.", rich_help_panel=_INPUT),
+]
 
 Limit = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Take only the first N rows.", rich_help_panel=_INPUT)

@@ -35,6 +35,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
             one file for each job in the user's cache folder.
         format: the input's format, if its name does not tell.
         encoding: the input's text encoding.
+        delimiter: what stands between the cells of a CSV input; None for the format's own.
         prompt, system: templates.
         images: templates of the pictures to send with every prompt: paths or URLs.
         params: parameters of every call, named as in Call.
@@ -65,6 +66,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     run_file: str | None = None
     format: str | None = None
     encoding: str = "utf-8"
+    delimiter: str | None = None
     prompt: str | None = None
     system: str | None = None
     images: Sequence[str] = ()

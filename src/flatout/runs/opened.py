@@ -20,8 +20,9 @@ from flatout.values import Call
 
 from . import lane
 from .input.arrivals import Arrivals
+from .input.begun import Input
 from .input.check import Findings, check, check_row
-from .input.read import Input, open_input
+from .input.read import open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
@@ -163,7 +164,9 @@ class Opened:
             self.recipe.check_varies()
         self._client = self._make_client()
         lane.check_client(options, self._client)
-        source = open_input(options.source, format=options.format, encoding=options.encoding)
+        source = open_input(
+            options.source, format=options.format, encoding=options.encoding, delimiter=options.delimiter
+        )
         self._input = self.recipe.variants.of(source)
         return self._input, self._client
 

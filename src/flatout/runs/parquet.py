@@ -53,7 +53,7 @@ def read_types(path: Path, name: str) -> tuple[tuple[str, ...], str]:
         with pa.parquet.ParquetFile(path) as file:
             _check_groups(file.metadata, name)
             schema = file.schema_arrow
-            return tuple(schema.names), b64encode(schema.remove_metadata().serialize()).decode()
+            return tuple(schema.names), types_of(schema)
     except (pa.ArrowException, ValueError) as error:
         raise ConfigError(f"{name}: not readable as Parquet: {_first_line(error)}") from None
 
@@ -69,7 +69,7 @@ def read_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
     try:
         with pa.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=_ROWS_READ):
-                for row in _rows(batch, name, done):
+                for row in rows_of(batch, name, done):
                     yield row
                     done += 1
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -120,7 +120,22 @@ def _check_groups(metadata: Any, name: str) -> None:
             )
 
 
-def _rows(batch: Any, name: str, done: int) -> Iterator[dict[str, Any]]:
+def types_of(schema: Any) -> str:
+    """An Arrow schema's types in the form that `write_rows` takes."""
+    return b64encode(schema.remove_metadata().serialize()).decode()
+
+
+def rows_of(batch: Any, name: str, done: int) -> Iterator[dict[str, Any]]:
+    """The rows of an Arrow record batch.
+
+    Args:
+        batch: the record batch.
+        name: where it comes from, for messages.
+        done: how many rows came before it.
+
+    Raises:
+        ConfigError: Python has no equivalent of a value.
+    """
     from .arrow_types import values
 
     names = batch.schema.names

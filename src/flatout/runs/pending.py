@@ -15,7 +15,7 @@ from flatout.errors import ConfigError
 from flatout.store import Item, ItemState
 from flatout.values import Call
 
-from .input.read import Input
+from .input.begun import Input
 from .input.rows import Row
 from .input.verify import Revision, compare
 from .job import RunOptions

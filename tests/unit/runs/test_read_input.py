@@ -5,8 +5,8 @@ import contextlib
 import gzip
 import io
 import json
-import lzma
 import os
+import pickle
 import sqlite3
 import tarfile
 import threading
@@ -178,6 +178,8 @@ def test_half_a_character_at_the_end(tmp_path: Path) -> None:
         ("noname", b"", "noname: no rows"),
         ("a.txt.gz", b"plain", "a.txt.gz: not a gzip file"),
         ("a.txt.gz", gzip.compress(b"text" * 100, mtime=0)[:-9], "a.txt.gz: the gzip file is damaged or cut off"),
+        ("a.txt.xz", b"plain", "a.txt.xz: not an xz file"),
+        ("a.db", b"SQLite format 3\0" + b"\0" * 500, "a.db: SQLite says: "),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, name: str, data: bytes, message: str) -> None:
@@ -232,25 +234,44 @@ def _tar() -> bytes:
     return packed.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (_zip_of("xl/workbook.xml"), "is a workbook (Excel or its like); save the sheet as CSV"),
-        (_zip_of("rows.csv"), "is a ZIP archive; unpack it first"),
-        (_database(0), "is an SQLite database; write a table of it as JSON: sqlite3 -json"),
-        (_database(1179402580), "is a run file; get its answers out with: flatout export"),
-        (_tar(), "is a tar archive; unpack it first"),
-        (gzip.compress(_tar(), mtime=0), "is a tar archive; unpack it first"),
-        (gzip.compress(gzip.compress(b"a", mtime=0), mtime=0), "is packed with gzip twice; unpack it first"),
-        (bz2.compress(b"a"), "is packed with bzip2; unpack it first"),
-        (lzma.compress(b"a"), "is packed with xz; unpack it first"),
-        (b"%PDF-1.7\n", "is a PDF; get its text out first"),
-        (b"\x89PNG\r\n\x1a\n", "is a picture; --image sends pictures that a column names"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel or Word file; save it as CSV"),
-        (b"PAR1\x15\x04", "is a Parquet file; name it .parquet, or add --format parquet"),
-        (b"\n<!DOCTYPE html>\n<html>", "is an HTML or XML page, not rows"),
-    ],
-)
+OTHER_KINDS = [
+    (_zip_of("xl/workbook.xml"), "is a workbook (Excel or its like); name it .xlsx, or add --format excel"),
+    (_zip_of("word/document.xml"), "is a Word document; get its text out first"),
+    (_zip_of("ppt/presentation.xml"), "is a presentation; get its text out first"),
+    (_zip_of("rows.csv"), "is a ZIP archive; unpack it first"),
+    (_database(0), "is an SQLite database; name it .sqlite, or add --format sqlite"),
+    (_database(1179402580), "is a run file; get its answers out with: flatout export"),
+    (b"\r\xed\x0f\xcesl\x1f{DUCK\xe7\x03\0\0", "is a DuckDB database; name it .duckdb, or add --format duckdb"),
+    (_tar(), "is a tar archive; unpack it first"),
+    (gzip.compress(_tar(), mtime=0), "is a tar archive; unpack it first"),
+    (gzip.compress(gzip.compress(b"a", mtime=0), mtime=0), "is packed twice, with gzip inside; unpack it first"),
+    (gzip.compress(bz2.compress(b"a"), mtime=0), "is packed twice, with bzip2 inside; unpack it first"),
+    (b"LZIP\x01\x0c\0", "is packed with lzip; unpack it first"),
+    (b"\x04\x22\x4d\x18\x64", "is packed with lz4; unpack it first"),
+    (b"\x1f\x9d\x90", "is packed with compress; unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it first"),
+    (b"Rar!\x1a\x07\x01\0", "is a RAR archive; unpack it first"),
+    (b"%PDF-1.7\n", "is a PDF; get its text out first"),
+    (b"\x89PNG\r\n\x1a\n", "is a picture; --image sends pictures that a column names"),
+    (b"RIFF\0\0\0\0WEBP", "is sound, a film or a picture; --image sends pictures that a column names"),
+    (b"ID3\x04\0\0", "is sound; write it down as text first"),
+    (b"{\\rtf1\\ansi hello}", "is a text with layout (RTF); save it as plain text"),
+    (pickle.dumps(["a"], protocol=4), "is a Python pickle, which would run code"),
+    (b"\0\1\0\0Standard ACE DB\0", "is an Access database; write it as JSONL, CSV or Parquet"),
+    (b"<stata_dta><header>", "is a Stata file; write it as JSONL, CSV or Parquet"),
+    (b"$FL2@(#) SPSS", "is an SPSS file; write it as JSONL, CSV or Parquet"),
+    (b"RDX3\nX\n\0\0\0\3", "is an R file; write it as JSONL, CSV or Parquet"),
+    (b"ARROW1\0\0", "is an Arrow (Feather) file; write it as JSONL, CSV or Parquet"),
+    (b"Obj\x01\x04", "is an Avro file; write it as JSONL, CSV or Parquet"),
+    (b"\x93NUMPY\x01\0", "is a NumPy file; write it as JSONL, CSV or Parquet"),
+    (b"\x7fELF\x02", "is a program"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Excel or Word file; add --format excel, or save it as CSV"),
+    (b"PAR1\x15\x04", "is a Parquet file; name it .parquet, or add --format parquet"),
+    (b"\n<!DOCTYPE html>\n<html>", "is an HTML or XML page, not rows"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), OTHER_KINDS, ids=[message[:40] for _, message in OTHER_KINDS])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_another_kind_of_file_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     """A renamed workbook or a database would be called broken CSV at some byte, with no way to go on."""
@@ -259,7 +280,7 @@ def test_another_kind_of_file_is_named(tmp_path: Path, name: str, data: bytes, m
     assert problem(tmp_path / name, data).startswith(f"{name}: {message}")
 
 
-@pytest.mark.parametrize("word", ["ORCID", "PARENT_ID", "PAR1", "GIF89a", "BZh", "ARROW1"])
+@pytest.mark.parametrize("word", ["ORCID", "PARENT_ID", "PAR1", "GIF89a", "BZh", "ARROW1", "RIFF", "12345678DUCK"])
 def test_a_word_that_begins_like_another_kind_of_file_is_a_word(tmp_path: Path, word: str) -> None:
     """A table of researchers, or of parents, would be refused for the name of its first column."""
     for name, data, value in (

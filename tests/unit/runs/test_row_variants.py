@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
+from flatout.runs.input.begun import Input
 from flatout.runs.input.check import check
-from flatout.runs.input.read import Input, open_input
+from flatout.runs.input.read import open_input
 from flatout.runs.input.variants import MODEL, SAMPLE, Variants
 from flatout.runs.prompts.recipe import Recipe
 from flatout.values import Call

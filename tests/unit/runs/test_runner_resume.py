@@ -13,7 +13,7 @@ import pytest
 from flatout import ConfigError, Limits, RunMismatch, StoreError
 from flatout.runs import opened as runs
 from flatout.runs import stored as keeping
-from flatout.runs.input.read import Input
+from flatout.runs.input.begun import Input
 from flatout.runs.input.rows import Row
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.export import export

@@ -19,7 +19,7 @@ from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.runs.stored import stored
 from flatout.values import Call
 
-from .read import Input
+from .begun import Input
 from .rows import Row
 
 MOST_COLUMNS = 10_000
@@ -119,11 +119,15 @@ def _check_unique(rows: Iterator[Row], hashes: list[array[int]]) -> None:
     if not suspects:
         return
     # Different ids may share a hash, so compare the ids themselves.
-    lines: dict[str, int] = {}
+    first: dict[str, Row] = {}
     for row in rows:
         name = row_id(row)
-        if name is not None and hash(name) & _MASK in suspects and lines.setdefault(name, row.line) != row.line:
-            raise ConfigError(f"{row.at}: the id {name!r} was already used on {row.source.unit} {lines[name]}")
+        if name is None or hash(name) & _MASK not in suspects:
+            continue
+        before = first.setdefault(name, row)
+        if before.at != row.at:
+            where = f"on {row.source.unit} {before.line}" if before.source == row.source else f"in {before.at}"
+            raise ConfigError(f"{row.at}: the id {name!r} was already used {where}")
 
 
 def _repeated(bucket: array[int]) -> set[int]:

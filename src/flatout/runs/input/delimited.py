@@ -14,9 +14,21 @@ from .rows import InputSource, Row
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-def begin_delimited(lines: NumberedLines, source: InputSource) -> Begun:
+def checked_delimiter(given: str) -> str:
+    """The character between cells, as it was given on a command line.
+
+    Raises:
+        ConfigError: it is not one, or a cell could not be told from it.
+    """
+    found = "\t" if given == "\\t" else given
+    if len(found) != 1 or found in '"\r\n\0 ':
+        raise ConfigError(f"--delimiter is one character, such as ; or \\t, not {given!r}")
+    return found
+
+
+def begin_delimited(lines: NumberedLines, source: InputSource, delimiter: str | None = None) -> Begun:
     """Read the header; the records follow as they are asked for."""
-    records = _records(lines, source)
+    records = _records(lines, source, delimiter or _DELIMITERS[source.format])
     number, header = next(records, (0, []))
     if not number:
         raise ConfigError(f"{source.name}: no rows")
@@ -35,13 +47,13 @@ def _delimited(
         yield Row(index, number, dict(zip(columns, cells, strict=True)), source)
 
 
-def _records(lines: NumberedLines, source: InputSource) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: NumberedLines, source: InputSource, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """CSV records that are not blank, each with the line that it starts on."""
     # The limit belongs to the csv module and is global, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     texts = (text for _, text in decoded(lines, source))
     # Strict, because otherwise a quote that is never closed swallows the rest of the file into one cell.
-    reader = csv.reader(texts, delimiter=_DELIMITERS[source.format], strict=True)
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     start = 1
     try:
         for cells in reader:

@@ -1,4 +1,4 @@
-"""Reads the input of a run: JSON, CSV, TSV, plain text and Parquet, from a file or stdin.
+"""Reads the input of a run: text of several kinds, Parquet, databases and workbooks, from files, pipes and afar.
 
 Inputs are large and come from other people's tools. So rows are read one at a time, and every error is one sentence
 that names the file and the line, raised before anything has been paid for.
@@ -6,77 +6,47 @@ that names the file and the line, raised before anything has been paid for.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from msgspec import Struct
+
 from flatout.errors import ConfigError
 
-from .begun import Begin, Begun, check_unique
-from .decode import check_encoding, first_letter
-from .delimited import begin_delimited
-from .kinds import HEAD, check_kind, is_parquet
+from .begun import Begin, Begun, Input, check_unique
+from .decode import check_encoding
+from .delimited import begin_delimited, checked_delimiter
+from .formats import FORMATS, by_suffix, check_place, source_of
+from .kinds import HEAD
 from .lines import json_list, json_rows, numbered, text_rows
-from .rows import JSON_FORMATS, InputSource, Row
-from .streams import open_file, plain_errors, stream_of, unpacked
-
-_SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "text",
-    ".text": "text",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-
-FORMATS = ("jsonl", "json", "csv", "tsv", "text", "parquet")
-"""The formats that `open_input` reads; ``json`` is one list of rows."""
-
-_LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
+from .many import Joined, files_of, is_several
+from .names import parted
+from .rows import InputSource, Row
+from .streams import is_packed, open_file, plain_errors, stream_of, unpacked
 
 
-class Input:
-    """The rows of an input, made by `open_input`. Each iteration reads them anew.
+class How(Struct, frozen=True):
+    """How to read an input, as `open_input` takes it."""
 
-    Attributes:
-        name: the file as the user wrote it; ``stdin`` for standard input.
-        format: one of `FORMATS`.
-        columns: the columns' names if known before the rows are read; None for JSON.
-        types: the columns' types in the form that `flatout.runs.parquet.write_rows` takes; None if everything is text
-            or JSON.
-        repeatable: False for stdin and pipes, whose rows can be read only once.
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
 
-    Iterating raises ConfigError at the first row that cannot be read, and if there are no rows at all.
-    """
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+        if self.format is not None and self.format not in FORMATS:
+            raise ConfigError(f"the input format is one of {', '.join(FORMATS)}, not {self.format!r}")
+        if self.delimiter is not None and self.format not in (None, "csv", "tsv"):
+            raise ConfigError(f"--delimiter is for CSV, and the format is {self.format}")
 
-    __slots__ = ("_rows", "columns", "format", "name", "repeatable", "types")
-
-    def __init__(self, source: InputSource, begin: Begin, *, repeatable: bool) -> None:
-        self.name = source.name
-        self.format = source.format
-        self.repeatable = repeatable
-        with plain_errors(self.name):
-            begun = begin()
-        self.columns, self.types = begun.columns, begun.types
-        self._rows = _again(begin) if repeatable else _only_once(self.name, begun.rows)
-
-    def __repr__(self) -> str:
-        return f"Input({self.name!r}, {self.format})"
-
-    def __iter__(self) -> Iterator[Row]:
-        with plain_errors(self.name):
-            rows = self._rows()
-            first = next(rows, None)
-            if first is None:
-                raise ConfigError(f"{self.name}: no rows")
-            yield first
-            yield from rows
+    def format_of(self, path: str | Path | None) -> str | None:
+        """The format as far as it is known before the first bytes are."""
+        named = None if path is None else by_suffix(path)
+        if self.delimiter is not None and named in (None, "text"):
+            named = "csv"
+        return self.format or named
 
 
 def open_input(
@@ -85,77 +55,90 @@ def open_input(
     format: str | None = None,
     stdin: BinaryIO | None = None,
     encoding: str = "utf-8",
+    delimiter: str | None = None,
 ) -> Input:
-    """Open an input; ``-`` is stdin.
+    r"""Open an input; ``-`` is stdin.
 
-    The suffix tells the format. With an unknown suffix, and on stdin, the input is JSON if its text begins like JSON
-    rows, and plain text otherwise. JSON means one row a line, or one list of rows. Gzip is unpacked. CSV and TSV have a
-    header. Blank lines are skipped.
+    The suffix tells the format. With an unknown suffix, and on stdin, the first bytes tell: JSON if the text begins
+    like JSON rows, and plain text otherwise. JSON means one row a line, or one list of rows. What is packed is
+    unpacked. CSV and TSV have a header. Blank lines are skipped.
 
     Args:
-        path: the file.
-        format: one of `FORMATS`; overrides suffix and content.
+        path: the file; a folder, or a pattern such as ``part-*.jsonl``; ``shop.db::orders`` and
+            ``shop.db::select …`` name a part of a database, ``book.xlsx::Mails`` a sheet.
+        format: one of `flatout.runs.input.formats.FORMATS`; overrides suffix and content.
         stdin: the stream that ``-`` reads; this process's stdin by default.
-        encoding: the encoding of every format but Parquet. A byte order mark identifies UTF-8 and UTF-16 without it.
+        encoding: the encoding of text. A byte order mark identifies UTF-8 and UTF-16 without it.
+        delimiter: what stands between the cells of CSV, one character or ``\t``; by default a comma, in TSV a tab.
 
     Raises:
         ConfigError: the file does not exist, is a directory or of another kind, the format or encoding is unknown, or
             the header is unusable.
     """
-    check_encoding(encoding)
-    if format is not None and format not in FORMATS:
-        raise ConfigError(f"the input format is one of {', '.join(FORMATS)}, not {format!r}")
-    name = "stdin" if str(path) == "-" else str(path)
-    stream = stream_of(name, path, stdin)
+    how = How(format, encoding, None if delimiter is None else checked_delimiter(delimiter))
+    if str(path) == "-":
+        return _streamed("stdin", None, stdin, how)
+    name, file, part = parted(str(path))
+    if part is None and is_several(file):
+        return Joined(name, files_of(name, file), lambda each: _one(str(each), each, None, how))
+    return _one(name, file, part, how)
+
+
+def _one(name: str, path: Path, part: str | None, how: How) -> Input:
+    """One file, or what looks like one: a named pipe."""
+    if (stream := stream_of(name, path, None)) is not None:
+        return _streamed(name, path, stream, how)
+    with plain_errors(name), open_file(path, name) as file:
+        head = file.read(HEAD)
+    source = source_of(name, how.format_of(path), head)
+    check_place(source, part, whole=True, packed=is_packed(path))
+    return Input(source, _reading(source, path, part, partial(open_file, path, name), how), repeatable=True)
+
+
+def _streamed(name: str, path: Path | None, stream: BinaryIO | None, how: How) -> Input:
+    """What can be read only once."""
     if stream is None:
-        path = Path(path)
-        with plain_errors(name), open_file(path) as file:
-            head = file.read(HEAD)
-        source = _source(name, format or _by_suffix(path), head)
-        return Input(source, _reading(source, path, partial(open_file, path), encoding), repeatable=True)
+        stream = stream_of(name, "-", None)
+    assert stream is not None
     with plain_errors(name):
-        head, stream = unpacked(stream, own=name != "stdin")
-    source = _source(name, format or (None if name == "stdin" else _by_suffix(Path(path))), head)
-    if source.format == "parquet":
-        raise ConfigError(f"{name}: Parquet cannot be read from a pipe; give the file's name")
-    return Input(source, _reading(source, None, lambda: stream, encoding), repeatable=False)
+        head, whole = unpacked(stream, name, own=name != "stdin")
+    source = source_of(name, how.format_of(path), head)
+    check_place(source, None, whole=False, packed=False)
+    return Input(source, _reading(source, None, None, lambda: whole, how), repeatable=False)
 
 
-def _source(name: str, format: str | None, head: bytes) -> InputSource:
-    """The source, with the format that was given or that the first bytes tell."""
-    chosen = format or ("parquet" if is_parquet(head) else _sniffed(head))
-    if chosen in JSON_FORMATS:  # no name tells lines from a list
-        chosen = "json" if first_letter(head) == b"[" else "jsonl"
-    check_kind(head, chosen, name)
-    return InputSource(name, chosen)
-
-
-def _by_suffix(path: Path) -> str | None:
-    name = path.name.lower().removesuffix(".gz")
-    return _SUFFIXES.get(Path(name).suffix)
-
-
-def _sniffed(head: bytes) -> str:
-    letter = first_letter(head)
-    if letter == b"[":  # but a text may begin so too
-        head = head.replace(b"\0", b"")  # as UTF-16 has them
-        return "json" if _LIST.match(head[head.index(letter) :]) else "text"
-    return "jsonl" if letter in (b"{", b'"') else "text"
-
-
-def _reading(source: InputSource, path: Path | None, open_stream: Callable[[], BinaryIO], encoding: str) -> Begin:
+def _reading(
+    source: InputSource, path: Path | None, part: str | None, open_stream: Callable[[], BinaryIO], how: How
+) -> Begin:
     """How to read a source of this format."""
-    if source.format == "parquet":
-        assert path is not None
-        return partial(_begin_parquet, path, source)
-    lines = partial(numbered, open_stream, source, encoding)
+    if how.delimiter is not None and source.format not in ("csv", "tsv"):
+        raise ConfigError(f"{source.name}: --delimiter is for CSV, and the format is {source.format}")
+    if path is not None and (begin := _file_reading(source, path, part)) is not None:
+        return begin
+    lines = partial(numbered, open_stream, source, how.encoding)
     if source.format == "jsonl":
         return lambda: Begun(json_rows(lines(), source))
     if source.format == "json":
-        return lambda: Begun(json_rows(json_list(open_stream, source, encoding), source))
+        return lambda: Begun(json_rows(json_list(open_stream, source, how.encoding), source))
     if source.format == "text":
         return lambda: Begun(text_rows(lines(), source), ("prompt",))
-    return lambda: begin_delimited(lines(), source)
+    return lambda: begin_delimited(lines(), source, how.delimiter)
+
+
+def _file_reading(source: InputSource, path: Path, part: str | None) -> Begin | None:
+    """How to read a format that needs a file; None for the others."""
+    if source.format == "parquet":
+        return partial(_begin_parquet, path, source)
+    if source.format == "excel":
+        from .workbook import begin_workbook
+
+        return partial(begin_workbook, path, part, source)
+    if source.format in ("sqlite", "duckdb"):
+        from . import database
+
+        begin = database.begin_sqlite if source.format == "sqlite" else database.begin_duckdb
+        return partial(begin, path, part, source)
+    return None
 
 
 def _begin_parquet(path: Path, source: InputSource) -> Begun:
@@ -165,18 +148,3 @@ def _begin_parquet(path: Path, source: InputSource) -> Begun:
     check_unique(columns, f"{source.name}:")
     rows = (Row(index, index + 1, values, source) for index, values in enumerate(read_rows(path, source.name)))
     return Begun(rows, columns, types)
-
-
-def _again(begin: Begin) -> Callable[[], Iterator[Row]]:
-    return lambda: begin().rows
-
-
-def _only_once(name: str, rows: Iterator[Row]) -> Callable[[], Iterator[Row]]:
-    unread = [rows]
-
-    def take() -> Iterator[Row]:
-        if not unread:
-            raise ConfigError(f"{name}: can be read only once")
-        return unread.pop()
-
-    return take

@@ -11,6 +11,9 @@ from flatout.errors import ConfigError
 JSON_FORMATS = frozenset({"jsonl", "json"})
 """The formats whose rows are JSON: one a line, or all in one list."""
 
+LINED_FORMATS = frozenset({"jsonl", "csv", "tsv", "text"})
+"""The formats that have lines."""
+
 
 class InputSource(Struct, frozen=True):
     """Where rows come from: the file's name as the user wrote it, and its format."""
@@ -21,7 +24,7 @@ class InputSource(Struct, frozen=True):
     @property
     def unit(self) -> str:
         """The unit in which rows are numbered: the file's lines, or its rows if it has no lines."""
-        return "row" if self.format in ("parquet", "json") else "line"
+        return "line" if self.format in LINED_FORMATS else "row"
 
     def at(self, line: int) -> str:
         """A place in the source, in words: ``mails.csv, line 7``."""
@@ -47,7 +50,7 @@ class Row(Struct, frozen=True, gc=False):
 
     Attributes:
         index: its place in the input, from 0; blank lines do not count.
-        line: the line it starts on, from 1; for Parquet and JSON lists the row's number, from 1.
+        line: the line it starts on, from 1; in a format without lines the row's number, from 1.
         columns: its values by name. A JSON string or a line of text is the column ``prompt``.
         source: where it comes from.
         variant: the way to ask it; None if there is only one.

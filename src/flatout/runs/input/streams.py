@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import BinaryIO, cast
 from flatout.errors import ConfigError
 
 from .decode import CHUNK, peeked
-
-_GZIP = b"\x1f\x8b"
+from .packing import HEAD, packing_named, packing_of, unpacking
 
 
 def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | None:
@@ -24,8 +21,6 @@ def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO |
         return stdin if stdin is not None else _stdin()
     with plain_errors(name):
         path = Path(path)
-        if path.is_dir():
-            raise ConfigError(f"{name}: is a directory, not a file")
         if path.exists() and not path.is_file():
             return path.open("rb")
         path.open("rb").close()
@@ -43,48 +38,43 @@ def _stdin() -> BinaryIO:
     return cast(BinaryIO, getattr(buffer, "raw", buffer))
 
 
-def open_file(path: Path) -> BinaryIO:
-    """A file's bytes, unpacked if it is packed with gzip."""
+def open_file(path: Path, name: str) -> BinaryIO:
+    """A file's bytes, unpacked if it is packed.
+
+    Raises:
+        ConfigError: its ending says that it is packed, and it is not; or what unpacks it is not installed.
+    """
     file = cast(io.BufferedReader, path.open("rb", buffering=CHUNK))
-    if path.suffix.lower() == ".gz" or file.peek(len(_GZIP)).startswith(_GZIP):
-        return _buffered(_Gzip(cast(BinaryIO, file)))
-    return cast(BinaryIO, file)
+    try:
+        packing = packing_of(file.peek(HEAD))
+        if packing is None and (claimed := packing_named(path.name)) is not None:
+            raise ConfigError(f"{name}: not {'an' if claimed.name == 'xz' else 'a'} {claimed.name} file")
+        stream = cast(BinaryIO, file)
+        return stream if packing is None else unpacking(stream, packing, name)
+    except BaseException:
+        file.close()
+        raise
 
 
-def unpacked(stream: BinaryIO, *, own: bool) -> tuple[bytes, BinaryIO]:
+def is_packed(path: Path) -> bool:
+    """Whether a file is packed."""
+    with path.open("rb") as file:
+        return packing_of(file.read(HEAD)) is not None
+
+
+def unpacked(stream: BinaryIO, name: str, *, own: bool) -> tuple[bytes, BinaryIO]:
     """The start of a stream that can be read only once, and the whole stream."""
     head, whole = peeked(stream, own=own)
-    if not head.startswith(_GZIP):
-        return head, whole
-    return peeked(_buffered(_Gzip(whole)), own=True)
-
-
-class _Gzip(gzip.GzipFile):
-    """The text of a packed stream. Closing it closes the packed stream too."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__(fileobj=stream, mode="rb")
-        self._stream = stream
-
-    def close(self) -> None:
-        super().close()
-        self._stream.close()
-
-
-def _buffered(raw: gzip.GzipFile) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(raw, CHUNK))
+    packing = packing_of(head)
+    return (head, whole) if packing is None else peeked(unpacking(whole, packing, name), own=True)
 
 
 @contextmanager
 def plain_errors(name: str) -> Iterator[None]:
-    """Turn errors of the operating system and of gzip into ConfigError."""
+    """Turn errors of the operating system into ConfigError."""
     try:
         yield
     except FileNotFoundError:
         raise ConfigError(f"{name}: no such file") from None
-    except gzip.BadGzipFile:
-        raise ConfigError(f"{name}: not a gzip file") from None
-    except (EOFError, zlib.error):
-        raise ConfigError(f"{name}: the gzip file is damaged or cut off") from None
     except OSError as error:
         raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from None

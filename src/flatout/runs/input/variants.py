@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from flatout.edge.variants import check_variants
 
-from .read import Input
+from .begun import Input
 from .rows import Row, Variant
 
 MODEL, SAMPLE = "requested_model", "sample"

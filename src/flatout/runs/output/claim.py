@@ -15,6 +15,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
+from flatout.runs.input.many import belongs
+from flatout.runs.input.names import file_of, is_elsewhere
 from flatout.store import RunReader
 
 OUTPUTS = "outputs"
@@ -59,9 +61,12 @@ class Claim(Struct, frozen=True, kw_only=True):
             OSError: the file cannot be examined.
         """
         target = Path(path)
-        for other, what in ((self.source, "the input"), (self.run_file, "the run file")):
+        source = None if self.source is None else file_of(self.source)
+        for other, what in ((source, "the input"), (self.run_file, "the run file")):
             if other is not None and _is_same(target, other):
                 raise ConfigError(f"{path}: is {what}; write to another file")
+        if source is not None and belongs(target, Path(source)):
+            raise ConfigError(f"{path}: would be one of the files of the input {source}; write it elsewhere")
         if self.overwrite or not _size(target):
             return
         if digest(target) not in self.mine:
@@ -89,6 +94,8 @@ def digest(file: Path) -> str:
 
 def where(source: str) -> str | None:
     """The absolute place of an input, valid from any working directory; None for standard input."""
+    if is_elsewhere(source):
+        return source
     with suppress(OSError):  # the working directory may no longer exist
         return None if source == "-" else str(Path(source).absolute())
     return None

@@ -24,7 +24,7 @@ LAST = 2**62
 
 TYPES = "types"
 """The fact in the run file that holds the input's types, if it keeps the input's rows; see
-`flatout.runs.input.read.Input`.
+`flatout.runs.input.begun.Input`.
 """
 
 _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)

@@ -1,0 +1,100 @@
+"""Tells an input's format by its name, and by its first bytes if the name does not tell."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flatout.errors import ConfigError
+
+from .decode import first_letter
+from .kinds import check_kind, sniffed_kind
+from .packing import without_packing
+from .rows import JSON_FORMATS, InputSource
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "text",
+    ".text": "text",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db3": "sqlite",
+    ".duckdb": "duckdb",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".xlsb": "excel",
+    ".xls": "excel",
+    ".ods": "excel",
+}
+"""The formats that endings name. Others, such as ``.db``, leave it to the first bytes."""
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "text", "parquet", "sqlite", "duckdb", "excel")
+"""The formats that can be read; ``json`` is one list of rows."""
+
+FILE_FORMATS = frozenset({"parquet", "sqlite", "duckdb", "excel"})
+"""The formats that are read here and there in a file, and not from its start to its end."""
+
+PARTED_FORMATS = frozenset({"sqlite", "duckdb", "excel"})
+"""The formats of which ``::`` names a part."""
+
+_LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
+_TITLES = {"parquet": "Parquet", "sqlite": "an SQLite database", "duckdb": "a DuckDB database", "excel": "a workbook"}
+
+
+def by_suffix(path: str | Path) -> str | None:
+    """The format that a file's name tells."""
+    return SUFFIXES.get(Path(without_packing(Path(path).name)).suffix)
+
+
+def source_of(name: str, format: str | None, head: bytes) -> InputSource:
+    """The source, with the format that was given or that the first bytes tell.
+
+    Raises:
+        ConfigError: they are those of another kind of file.
+    """
+    chosen = format or sniffed_kind(head) or _sniffed(head)
+    if chosen in JSON_FORMATS:  # no name tells lines from a list
+        chosen = "json" if first_letter(head) == b"[" else "jsonl"
+    check_kind(head, chosen, name)
+    return InputSource(name, chosen)
+
+
+def check_place(source: InputSource, part: str | None, *, whole: bool, packed: bool) -> None:
+    """Check that a format can be read from where it is.
+
+    Args:
+        source: the source.
+        part: what ``::`` names.
+        whole: whether it is a file, and not a pipe.
+        packed: whether it is packed.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if part is not None and source.format not in PARTED_FORMATS:
+        raise ConfigError(
+            f"{source.name}: :: names a table or a query of a database, or a sheet of a workbook; "
+            f"the format here is {source.format}"
+        )
+    if source.format not in FILE_FORMATS:
+        return
+    title = _TITLES[source.format]
+    if not whole:
+        raise ConfigError(f"{source.name}: {title} cannot be read from a pipe; give the file's name")
+    if packed:
+        raise ConfigError(f"{source.name}: {title} cannot be read while it is packed; unpack it first")
+
+
+def _sniffed(head: bytes) -> str:
+    letter = first_letter(head)
+    if letter == b"[":  # but a text may begin so too
+        head = head.replace(b"\0", b"")  # as UTF-16 has them
+        return "json" if _LIST.match(head[head.index(letter) :]) else "text"
+    return "jsonl" if letter in (b"{", b'"') else "text"

@@ -1,0 +1,132 @@
+"""Several files as one input: all that a pattern matches, or all data files of a folder, in the order of their names.
+
+They must be alike: of one format, and with the same columns where a format knows them before its rows. Each row keeps
+its file's name for messages, and is counted through all files.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from flatout.errors import ConfigError
+
+from .begun import Input
+from .formats import by_suffix
+from .rows import Row
+
+_MARKS = "*?["
+_NAMED = 5  # columns that a message names
+
+
+def is_several(path: Path) -> bool:
+    """Whether a name means several files: a folder, or a pattern that is no file's own name."""
+    return path.is_dir() or (any(mark in str(path) for mark in _MARKS) and not path.exists())
+
+
+def belongs(path: Path, source: Path) -> bool:
+    """Whether a file, which need not exist, is or would be among those that a name means."""
+    if not is_several(source):
+        return False
+    path, source = Path(os.path.abspath(path)), Path(os.path.abspath(source))  # noqa: PTH100 - without any ".."
+    if source.is_dir():
+        return path.is_relative_to(source) and by_suffix(path) is not None and not _is_hidden(path.relative_to(source))
+    return path in _matches(source) or _would_match(path, source)
+
+
+def files_of(name: str, source: Path) -> list[Path]:
+    """The files that a name means, in the order of their names.
+
+    Raises:
+        ConfigError: there are none, or those of a folder are of several formats.
+    """
+    if not source.is_dir():
+        found = sorted(each for each in _matches(source) if not each.is_dir())
+        if not found:
+            raise ConfigError(f"{name}: matches no file")
+        return found
+    found = sorted(_data_files(source))
+    if not found:
+        raise ConfigError(f"{name}: is a directory without files that can be read")
+    kinds = sorted({each.suffix for each in found if by_suffix(each) != by_suffix(found[0])} | {found[0].suffix})
+    if len(kinds) > 1:
+        pattern = os.path.join(name, f"*{kinds[0]}")  # noqa: PTH118 - as the user wrote it
+        raise ConfigError(f"{name}: is a directory with {' and '.join(kinds)} files; name one kind: '{pattern}'")
+    return found
+
+
+class Joined(Input):
+    """The rows of several files, one file after the other.
+
+    Args:
+        name: the pattern or folder as the user wrote it.
+        files: the files.
+        open_one: opens one of them.
+
+    Raises:
+        ConfigError: they are not alike.
+    """
+
+    __slots__ = ("_inputs",)
+
+    def __init__(self, name: str, files: Sequence[Path], open_one: Callable[[Path], Input]) -> None:
+        self._inputs = [open_one(each) for each in files]
+        first = self._inputs[0]
+        for other in self._inputs[1:]:
+            _check_alike(first, other)
+        self.name = name
+        self.format = first.format
+        self.columns = first.columns
+        self.types = first.types if all(each.types == first.types for each in self._inputs) else None
+        self.repeatable = True
+
+    def __iter__(self) -> Iterator[Row]:
+        index = 0
+        for each in self._inputs:
+            for row in each.rows():
+                yield Row(index, row.line, row.columns, row.source)
+                index += 1
+        if not index:
+            raise ConfigError(f"{self.name}: no rows")
+
+
+def _check_alike(first: Input, other: Input) -> None:
+    if not other.repeatable:
+        raise ConfigError(f"{other.name}: is a pipe; give it alone")
+    if other.format != first.format:
+        raise ConfigError(f"{other.name}: is {other.format}, but {first.name} is {first.format}; give one kind")
+    if first.columns is None or other.columns is None:
+        return
+    if differ := sorted(set(first.columns) ^ set(other.columns)):
+        listed = ", ".join(differ[:_NAMED])
+        raise ConfigError(f"{other.name}: has other columns than {first.name}: they differ in {listed}")
+
+
+def _matches(pattern: Path) -> list[Path]:
+    return [Path(each) for each in glob.iglob(str(pattern), recursive=True)]  # noqa: PTH207 - absolute ones too
+
+
+def _would_match(path: Path, pattern: Path) -> bool:
+    """Whether a pattern would match a file if it existed; with ``**`` perhaps too often, and never too seldom."""
+    if "**" in pattern.parts:
+        return fnmatch.fnmatchcase(str(path), str(pattern).replace("**/", "*"))
+    if len(path.parts) != len(pattern.parts):
+        return False
+    return all(map(fnmatch.fnmatchcase, path.parts, pattern.parts))
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    for inside, folders, names in os.walk(folder):
+        folders[:] = [each for each in folders if not _is_hidden(Path(each))]
+        for name in names:
+            path = Path(inside, name)
+            if not _is_hidden(Path(name)) and by_suffix(path) is not None:
+                yield path
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a part of a path is one that tools write beside data, such as ``_SUCCESS`` and ``.part.crc``."""
+    return any(part.startswith((".", "_")) for part in path.parts)
