@@ -54,6 +54,12 @@ class Money:
         """Reserve it, first come, first served; see `Purse.reserve`."""
         self.held = await self._purse.reserve(self._kind, self._worst)
 
+    def give_back(self) -> None:
+        """Give back what is reserved: the attempt was not sent, and takes it anew when it is."""
+        held, self.held = self.held, None
+        if held is not None:
+            self._purse.release(held, None)
+
     def release(self, cost: float | None) -> None:
         """Give back what is reserved; the real cost is counted by now."""
         if self.held is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from unittest.mock import patch
 
 import pytest
@@ -194,3 +195,24 @@ def test_calls_of_a_route_that_lack_money_use_all_its_targets(tmp_path, monkeypa
     assert Scope(day, tmp_path / "flatout" / "budgets").left() == pytest.approx(
         10.0 - sum(result.cost or 0.0 for result in results)
     )
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("rpm", [None, 120.0])
+def test_money_that_a_call_got_while_another_came_before_it_is_given_back(seed: int, rpm: float | None):
+    """A retry would stand in front without money, behind it a call with money: neither could ever go."""
+    draw = Random(seed)
+
+    async def answer(_: str) -> object:
+        await asyncio.sleep(draw.uniform(0.2, 3.0))
+        return refusal(500) if draw.random() < 0.4 else "yes"
+
+    async def main() -> list[Result]:
+        limits = Limits(concurrency=50, rpm=rpm, burst=2)
+        async with made(Wire(answer), 0.9, limits=limits, retries=20, deadline=3_000.0) as asked:
+            results = await asked.gather(calls(40))
+            assert nothing_is_held(asked)
+            return results
+
+    results = run_virtual(main())
+    assert [result.error for result in results if isinstance(result.error, DeadlineExceeded)] == []

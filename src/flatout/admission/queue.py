@@ -232,7 +232,11 @@ class Admission:
                 journey.account.waited(cause, seconds)
 
     async def _fund(self, waiter: Waiter, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the money of the call in front. It keeps its place, and the others wait behind it."""
+        """Wait for the money of the call in front. It keeps its place, and the others wait behind it.
+
+        If it cannot go at once now, it gives the money back: a retry may stand in front by now, or the target be down,
+        and others would wait for what it holds.
+        """
         try:
             await self._till.fund(waiter)
         except BaseException:
@@ -240,6 +244,8 @@ class Admission:
             raise
         finally:
             self.drain(pacer, loop)
+        if not waiter.admitted.done() and waiter.money is not None:
+            waiter.money.give_back()
 
     def _ready_at(self, pacer: Pacer, need: Need, now: float) -> tuple[float, str]:
         """When a call may go, and what holds it: the user, the target's limits or health, or opening connections."""
