@@ -18,7 +18,7 @@ from flatout.journey import Journey
 from flatout.layers.limit import TargetStatus
 from flatout.providers.relay import Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import refusal_of
-from flatout.values import Result
+from flatout.values import Call, Result
 
 from .callers import Caller
 from .calls import Asking, Calls
@@ -140,6 +140,15 @@ def calls_of(rows: Rows, dialect: str, models: Models, until: float) -> Iterator
             yield Unasked(InvalidRequest(str(error)) if isinstance(error, UnknownModel) else error)
 
 
+_OF_A_CALL = frozenset(Call.__struct_fields__) - {"deadline", "wire"}
+
+
+def parameters(call: Relayed[Any]) -> dict[str, Any]:
+    """What a row asks, without its request and its deadline: a `flatout.Call` for any lane."""
+    values = {name: getattr(call, name) for name in _OF_A_CALL}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class RowAsker:
     """Asks the rows of a batch, as calls of their caller (a `flatout.durable.run.Asker`).
 
@@ -202,14 +211,30 @@ class RowAsker:
                 await asyncio.sleep(_FULL)
 
 
-def line_of(result: Result[Any], custom_id: str, dialect: str) -> bytes:
-    """A result as a line of the file that OpenAI's batches leave: of answers, or of errors."""
+def written(result: Result[Any], dialect: str) -> bytes:
+    """The answer of a call that was asked in another way, in the format of its row."""
+    return b"null" if result.reply is None else inbound_for(dialect).write(result.reply)
+
+
+def line_of(result: Result[Any], custom_id: str, dialect: str, body: bytes | None = None) -> bytes:
+    """A result as a line of the file that OpenAI's batches leave: of answers, or of errors.
+
+    Args:
+        result: the result.
+        custom_id: the row's name.
+        dialect: the format of the row.
+        body: the answer in that format; None if it is the result's text.
+    """
     head = {"id": f"batch_req_{result.index}", "custom_id": custom_id}
     error: Any = result.error
     if error is None:
         reply = result.reply
         request = (reply.request_id if reply is not None else None) or ""
-        answered = {"status_code": 200, "request_id": request, "body": msgspec.Raw((result.text or "null").encode())}
+        answered = {
+            "status_code": 200,
+            "request_id": request,
+            "body": msgspec.Raw(body or (result.text or "null").encode()),
+        }
         return msgspec.json.encode({**head, "response": answered, "error": None}) + b"\n"
     if isinstance(error, DeadlineExceeded):
         expired = {"code": "batch_expired", "message": "the batch expired before the row was answered"}

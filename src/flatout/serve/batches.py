@@ -19,9 +19,12 @@ import msgspec
 from msgspec import Struct
 
 from flatout.durable.run import durable_calls
-from flatout.errors import FlatoutError, RunLocked
+from flatout.edge.fan_out import outcome
+from flatout.errors import ConfigError, FlatoutError, RunLocked
+from flatout.journey import Journey
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
+from flatout.values import Call
 
 from . import batch_rows
 from .batch_rows import Fault, RowAsker, Rows
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 WINDOW = 86_400.0  # seconds in which a batch is done, or expires
 
 State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+LANE = "lane"
+"""What a batch's metadata calls the way in which its rows are asked: ``batch`` for the provider's own batches."""
 
 OVER = frozenset({"failed", "completed", "expired", "cancelled"})
 
@@ -228,6 +234,9 @@ class Batches:
 
     async def _ask(self, batch: Batch, rows: Rows, results: _Results) -> None:
         dialect = CALLS[batch.endpoint.removeprefix("/v1")]
+        if (batch.metadata or {}).get(LANE) == "batch":
+            await self._ask_in_batches(batch, rows, results, dialect)
+            return
         until = asyncio.get_running_loop().time() + batch.at["validating"] + WINDOW - time.time()
         asker = RowAsker(self._client, self._calls, self._caller(batch.owner), dialect)
         asked: Any = batch_rows.calls_of(rows, dialect, self._models, until)
@@ -237,6 +246,31 @@ class Batches:
         async with aclosing(answers) as outcomes:
             async for result in outcomes:
                 await results.add(result.ok, batch_rows.line_of(result, rows.ids[result.index], dialect))
+
+    async def _ask_in_batches(self, batch: Batch, rows: Rows, results: _Results, dialect: str) -> None:
+        """Ask the rows in the batch lane of their provider, whose batches are its own.
+
+        Raises:
+            ConfigError: it has none, or the caller's budget could not be kept.
+        """
+        if self._caller(batch.owner).purse is not None:
+            raise ConfigError("the provider's own batches are not held to a key's budget: leave the lane out")
+        calls, names = list[Call](), list[str]()
+        until = asyncio.get_running_loop().time() + WINDOW
+        batch.completed = batch.failed = 0
+        for index, call in enumerate(batch_rows.calls_of(rows, dialect, self._models, until)):
+            if isinstance(call, batch_rows.Unasked):
+                failed = outcome(index, Journey(until), error=call.why)
+                await results.add(False, batch_rows.line_of(failed, rows.ids[index], dialect))
+            else:
+                calls.append(Call(**batch_rows.parameters(call)))
+                names.append(rows.ids[index])
+        place = self._folder / f"{batch.id}.flatout"
+        async with aclosing(self._client.as_completed(calls, store=place, lane="batch")) as outcomes:
+            async for result in outcomes:
+                body = batch_rows.written(result, dialect)
+                line = batch_rows.line_of(result, names[result.index], dialect, body)
+                await results.add(result.ok, line)
 
     async def _keep(self, batch: Batch) -> None:
         data = msgspec.json.encode(batch)

@@ -71,7 +71,7 @@ class World:
         **options: Any,
     ) -> None:
         self.provider = ProviderModel(settings or ProviderSettings(latency=1.0), seed=1)
-        self.client = Client(transport=SimulatedTransport(self.provider), **options)
+        self.client = Client(**{"transport": SimulatedTransport(self.provider), **options})
         ring = Keyring(keys or Path("/nonexistent/keys.json"))
         self.gateway = Gateway(self.client, Asked(models=models, host=host), ring)
 

@@ -15,6 +15,7 @@ from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME, form
 from flatout.serving.requests import Request
 from flatout.testing import ProviderSettings
+from tests.support.batch_wire import BatchWire
 
 from .gateways import CHAT, World
 
@@ -57,9 +58,11 @@ async def sent(world: World, data: bytes, **headers: str) -> str:
     return str(got.data["id"])
 
 
-async def begun(world: World, data: bytes, **headers: str) -> dict[str, Any]:
+async def begun(world: World, data: bytes, *, metadata: dict[str, str] | None = None, **headers: str) -> dict[str, Any]:
     asked = {"input_file_id": await sent(world, data, **headers), "endpoint": "/v1/chat/completions"}
-    got = await world.ask("/v1/batches", {**asked, "completion_window": "24h", "metadata": {"a": "b"}}, **headers)
+    got = await world.ask(
+        "/v1/batches", {**asked, "completion_window": "24h", "metadata": metadata or {"a": "b"}}, **headers
+    )
     assert got.status == 200
     return dict(got.data)
 
@@ -186,6 +189,24 @@ def test_calls_go_before_the_rows_of_a_batch():
         return got.at - before
 
     assert world.run(main) < 3
+
+
+def test_a_batch_can_be_the_providers_own():
+    """People would pay the full price for jobs that have a day's time."""
+    wire = BatchWire(seconds=600.0)
+    bad = b'{"custom_id": "bad", "url": "/v1/chat/completions", "body": {"model": "no/model"}}\n'
+    world = World(transport=wire)
+
+    async def main(world: World) -> tuple[Any, list[Any], list[Any]]:
+        batch = await over(world, (await begun(world, rows(5) + bad, metadata={"lane": "batch"}))["id"])
+        return batch, await lines(world, batch["output_file_id"]), await lines(world, batch["error_file_id"])
+
+    batch, answers, errors = world.run(main)
+    assert batch["request_counts"] == {"total": 6, "completed": 5, "failed": 1}
+    assert sorted(each["custom_id"] for each in answers) == [f"row-{n}" for n in range(5)]
+    assert all(each["response"]["body"]["choices"][0]["message"]["content"] for each in answers)
+    assert [each["custom_id"] for each in errors] == ["bad"]
+    assert len(wire.jobs) == 1
 
 
 def test_files_and_batches_belong_to_their_caller(tmp_path: Path):
