@@ -43,6 +43,13 @@ def is_elsewhere(name: str) -> bool:
     return _ELSEWHERE.match(name) is not None
 
 
+def shown(url: str) -> str:
+    """A URL without a password, and without its query, which may be a signature."""
+    scheme, _, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{re.split('[?#]', path)[0]}"
+
+
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()

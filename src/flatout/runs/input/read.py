@@ -22,7 +22,7 @@ from .formats import FORMATS, by_suffix, check_place, source_of
 from .kinds import HEAD
 from .lines import json_list, json_rows, numbered, text_rows
 from .many import Joined, files_of, is_several
-from .names import parted
+from .names import is_elsewhere, parted, shown
 from .rows import InputSource, Row
 from .streams import is_packed, open_file, plain_errors, stream_of, unpacked
 
@@ -78,6 +78,8 @@ def open_input(
     how = How(format, encoding, None if delimiter is None else checked_delimiter(delimiter))
     if str(path) == "-":
         return _streamed("stdin", None, stdin, how)
+    if is_elsewhere(str(path)):
+        raise ConfigError(f"{shown(str(path))}: only files on this machine are read; copy it here first")
     name, file, part = parted(str(path))
     if part is None and is_several(file):
         return Joined(name, files_of(name, file), lambda each: _one(str(each), each, None, how))
