@@ -50,6 +50,7 @@ def status(
     from flatout.look.changes import changes
     from flatout.look.course import Course
     from flatout.look.facts import facts_of
+    from flatout.look.left import paced
     from flatout.look.why import findings
     from flatout.store import RunReader
 
@@ -57,7 +58,9 @@ def status(
     with RunReader.open(place) as reader:
         facts = facts_of(reader)
         course.refresh(reader)
-    found, changed = findings(course, facts, time.time()), changes(course.happenings, time.time(), _MOST)
+    now = time.time()
+    facts = paced(facts, course, now)
+    found, changed = findings(course, facts, now), changes(course.happenings, now, _MOST)
     if as_json:
         show_json({"state": facts.state, "why": to_builtins(found), "changes": changed, **to_builtins(facts)})
     else:

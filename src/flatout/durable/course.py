@@ -31,7 +31,7 @@ from flatout.events import (
     TargetResumed,
 )
 from flatout.layers.limit import TargetStatus
-from flatout.store.course import Happening, Kind, Stretch
+from flatout.store.course import TRIED, Happening, Kind, Stretch
 from flatout.values.quantiles import quantile
 
 LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
@@ -154,7 +154,7 @@ class Course:
             in_flight=state.in_flight,
             waiting=state.waiting,
             held=self._held_since(state),
-            allows=state.allows,
+            allows={**state.allows, TRIED: 1.0} if state.tried else state.allows,
             pace=state.pace,
             input_tokens=counts.input_tokens,
             output_tokens=counts.output_tokens,

@@ -51,6 +51,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         hosted: whether it is a provider's. A server of one's own gets slower the more it is asked.
         allows: the limits in force, given or found, by their names in `flatout.Limits`: per minute or day, and
             ``concurrency``. A limit that is not known is left out.
+        tried: whether the most in flight at once is found by trying, below what the user gave, or without that.
         held: seconds for which the queue was held, by cause, up to ``holds_since``.
         holds_since: since when it is held by ``holds``, on the event loop's clock.
         aside: how many calls wait in front of the queue, by cause.
@@ -65,6 +66,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     rising: bool = False
     hosted: bool = True
     allows: Mapping[str, float] = {}
+    tried: bool = False
     held: Mapping[str, float] = {}
     holds_since: float = 0.0
     aside: Mapping[str, int] = {}
@@ -161,6 +163,7 @@ class Limit:
             rising=search is not None and search.climbs,
             hosted=self._hosted,
             allows=pacer.allows() if pacer is not None else {},
+            tried=pacer is not None and pacer.tries_concurrency,
             held=held,
             holds_since=since,
             aside={each.cause: each.waiting for each in self.asides if each.waiting},

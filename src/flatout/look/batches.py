@@ -16,7 +16,7 @@ from flatout.store import RunReader
 from flatout.store.ledger import MONEY, Batch, BatchRow, Seen
 from flatout.text import figures
 
-from .held import clock
+from .view import clock
 
 
 class BatchCounts(Struct, frozen=True):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
 
 from flatout.store.course import Happening
 
-from .held import clock
+from .view import clock
 
 LONGEST = 200
 """Most characters of a change."""
@@ -22,6 +24,31 @@ def changes(happenings: Sequence[Happening], now: float, most: int) -> list[str]
     """
     found = [each for each in reversed(happenings) if each.kind == "change"]
     return [_words(each, now) for each in found[:most]]
+
+
+def changed_at(happenings: Sequence[Happening]) -> float:
+    """When somebody changed something last; Unix time, 0 if nobody did."""
+    return next((each.at for each in reversed(happenings) if each.kind == "change"), 0.0)
+
+
+def paused_since(happenings: Sequence[Happening]) -> float | None:
+    """Since when a run is paused by a person; Unix time; None if it is not."""
+    pauses = list(pauses_by_hand(happenings))
+    return pauses[-1].at if pauses and pauses[-1].until is None else None
+
+
+def pauses_by_hand(happenings: Sequence[Happening]) -> Iterator[Happening]:
+    """The pauses that people made, with their ends. A process that goes, or another that comes, ends one, too."""
+    began: Happening | None = None
+    for each in happenings:
+        words = each.what.split(", ") if each.kind == "change" else []
+        if "paused" in words:
+            began = began or each
+        elif began is not None and (each.kind in ("begin", "end") or "resumed" in words):
+            yield replace(began, until=each.at)
+            began = None
+    if began is not None:
+        yield began
 
 
 def _words(each: Happening, now: float) -> str:

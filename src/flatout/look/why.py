@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -13,12 +15,11 @@ from flatout.store.course import Happening, Stretch
 from flatout.text import figures
 
 from .batches import waiting
+from .changes import changed_at, paused_since
 from .course import Course, latency, rates
 from .facts import Facts, retried
-from .held import BUSY, MOSTLY, View, clock, sentence
-
-RECENT = 30.0
-"""Seconds that count as now, or two stretches if those are longer."""
+from .held import BUSY, by_you, sentence
+from .view import MOSTLY, RECENT, View, clock, recent
 
 PARTLY = 0.2
 """The least share of the time from which on a cause is named."""
@@ -88,6 +89,10 @@ def findings(course: Course, facts: Facts, now: float) -> list[Finding]:
     """The same as values."""
     troubles = _troubles(course.happenings, now, live=facts.running)
     views = list(_views(course, facts, now))
+    paused = paused_since(course.happenings) if facts.running else None
+    if paused is not None:  # the stretches tell it later
+        text = by_you(f", since {clock(paused, now)}", command=facts.command is not None)
+        return [Finding(cause="paused", since=paused, text=text)]
     found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
     found = _batches(facts, now) + found
     blocked = [each for _, each in sorted(troubles.items())]
@@ -106,19 +111,43 @@ def _named(finding: Finding) -> Finding:
 
 def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
     """What is looked at of each target: the last half minute of a run that goes on, else all; the busiest first."""
-    found = []
+    found, known, live = [], read_by_then(course, facts), facts.running
     for target, stretches in course.targets.items():
-        seen = _recent(stretches, now) if facts.running else stretches
+        read = [_without_input(each) if each.began_at >= known else each for each in stretches]
+        seen = _recent(read, changed_at(course.happenings), now) if live else read
         over = rates(seen)
         if over is not None:
             left, lane, command = facts.left, facts.lane, facts.command is not None
-            found.append(View(target, seen, over, live=facts.running, now=now, left=left, lane=lane, command=command))
+            view = View(target, seen, over, live=live, now=now, left=left, lane=lane, command=command, whole=read)
+            found.append(view)
     return iter(sorted(found, key=lambda view: -view.rates.sent))
 
 
-def _recent(stretches: list[Stretch], now: float) -> list[Stretch]:
-    since = now - max(RECENT, 2 * stretches[-1].seconds) if stretches else 0.0
-    return [each for each in stretches if each.began_at + each.seconds >= since]
+def read_by_then(course: Course, facts: Facts) -> float:
+    """Since when all rows that were not finished were under way: the input was at its end. Unix time; else infinity."""
+    under_way: Counter[float] = Counter()
+    answered: Counter[float] = Counter()
+    for stretches in course.targets.values():
+        for each in stretches:
+            under_way[each.began_at] += each.in_flight + each.waiting
+            answered[each.began_at] += each.answered
+    since, later = math.inf, facts.left if facts.running else 0
+    for at in sorted(under_way, reverse=True):
+        if later is None or later > under_way[at]:
+            break
+        since, later = at, later + answered[at]
+    return since
+
+
+def _without_input(stretch: Stretch) -> Stretch:
+    held = {cause: seconds for cause, seconds in stretch.held.items() if cause != "input"}
+    return replace(stretch, held=held) if len(held) < len(stretch.held) else stretch
+
+
+def _recent(stretches: list[Stretch], changed: float, now: float) -> list[Stretch]:
+    """The last half minute, but nothing before a person changed something; the last stretch in any case."""
+    seen = recent(stretches, RECENT, now)
+    return [each for each in seen if each.began_at >= changed] or seen[-1:]
 
 
 def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[Finding]:
@@ -129,7 +158,7 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
     retries = _retries(view, facts)
     free = 1.0 - min(1.0, sum(view.rates.held.values()))
     if free > MOSTLY and not blocked and not (retries and found):
-        idle = [*retries, *_free(view, facts)]
+        idle = [*retries, *_free(view, facts, bound=bool(found))]
         return [*idle, *found]
     return [*found, *retries]
 
@@ -144,16 +173,20 @@ def _held(cause: str, share: float, view: View, course: Course) -> Finding:
 # Where nothing holds the queue
 
 
-def _free(view: View, facts: Facts) -> list[Finding]:
-    """What a target is busy with whose queue is empty most of the time."""
+def _free(view: View, facts: Facts, *, bound: bool) -> list[Finding]:
+    """What a target is busy with whose queue is empty most of the time. Something may have bound it now and then."""
     if sum(view.rates.held.values()) > MOSTLY or (facts.batches is not None and facts.batches.open):
         return []
     median, slowest = latency(view.stretches, 0.5), latency(view.stretches, 0.95)
+    last = _last(view, facts)
     if median is None or slowest is None:
-        return []
+        text = f"{last}; none is answered yet."
+        return [Finding(cause="provider", target=view.target, text=text)] if last else []
     slow = median >= SLOW or slowest >= 3 * SLOW
     takes = _takes(view, median, slowest, slow)
-    last, begin = _last(view), ""
+    begin = ""
+    if bound and not slow and not last:
+        return []
     if last and not slow:
         begin = f"{last}, and " if takes else last
     elif takes:
@@ -173,11 +206,13 @@ def _takes(view: View, median: float, slowest: float, slow: bool) -> str:
     return f"half of the answers {take} {half}, 5 % more than {most}" if half != most else f"answers {take} {half}"
 
 
-def _last(view: View) -> str:
-    """``The last 3 rows are in flight``, if that is so; else ""."""
+def _last(view: View, facts: Facts) -> str:
+    """``The last 3 rows are in flight``, or ``All 3 rows``, if that is so; else ""."""
     last = view.stretches[-1]
     if not view.live or not view.left or view.left > last.in_flight + last.waiting:
         return ""
+    if view.left == facts.total and view.left > 1:
+        return f"All {figures.count(view.left)} rows are in flight"
     return f"The last {'row is' if view.left == 1 else f'{figures.count(view.left)} rows are'} in flight"
 
 

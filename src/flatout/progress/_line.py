@@ -48,7 +48,17 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
         facts.append(figures.rate(speed.rate))
     if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
         return facts + _longest(progress)
-    return [*facts, speed.left(left)] if speed.rate and left > 0 else facts
+    if not speed.rate or left <= 0 or progress.holds == "paused":  # nobody knows when a pause by a person ends
+        return facts
+    return [*facts, speed.left(left, _allowed(progress))]
+
+
+def _allowed(progress: Progress) -> float | None:
+    """Requests per second that the limits in force allow, if they are what holds calls back."""
+    if progress.holds != "requests" or progress.pace is not None:
+        return None
+    known = [each.limits["rpm"] for each in progress.targets.values() if each.limits.get("rpm")]
+    return sum(known) / 60.0 if known and len(known) == len(progress.targets) else None
 
 
 def last_facts(progress: Progress) -> list[str]:

@@ -31,10 +31,17 @@ class Speed(NamedTuple):
     fastest: float | None = None
     quiet: float = 0.0
 
-    def left(self, calls: int) -> str:
-        """The time that the calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" if unknown."""
+    def left(self, calls: int, allowed: float | None = None) -> str:
+        """The time that the calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" if unknown.
+
+        Args:
+            calls: how many.
+            allowed: calls per second that a limit allows which binds now: it tells more than what went before it did.
+        """
         if not self.rate:
             return ""
+        if allowed:
+            return f"{figures.duration(max(1.0, calls / allowed))} left"
         if not self.fastest:
             return f"{figures.duration(max(1.0, calls / (self.smooth or self.rate)))} left"
         soonest = figures.duration(calls / self.fastest)

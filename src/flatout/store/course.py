@@ -23,6 +23,9 @@ to be used by others too; the open files bound the calls in flight; a person cha
 CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the program's own functions"}
 """What may hold calls up, with a description for people."""
 
+TRIED = "tried"
+"""Stands among the limits of a stretch if its concurrency was found by trying, and not given."""
+
 _SQL = queries("course")
 _TOGETHER = 2_000
 """Rows that are read at once."""
@@ -47,7 +50,7 @@ class Stretch(Struct, frozen=True, kw_only=True):
         held: the seconds for which the queue was held, by cause; see `CAUSES`. The other seconds are divided among the
             calls that wait elsewhere, such as for the prompt cache, and those on the wire, which are left out.
         allows: the limits in force at its end, by their names in `flatout.Limits`, per minute; ``concurrency`` as it
-            is. A limit that is not known is left out.
+            is, and `TRIED` beside it if it was found by trying. A limit that is not known is left out.
         pace: requests per second, while the limit is searched; None if there is no search.
         input_tokens, output_tokens: of the calls that ended.
         cost: US dollars of those calls, as far as they are known.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flatout.cli.progress import WAYS, choose
 from flatout.cli.terminal import say
 from flatout.errors import ConfigError
+from flatout.layers.limit import TargetNow
 from flatout.progress._counters import Batches, Longest, Progress
 from flatout.progress._display import LiveLine, PlainLines, Silent, watch
 from flatout.progress._line import compose
@@ -350,3 +351,11 @@ def test_watching_refreshes_before_it_shows() -> None:
 
     asyncio.run(run())
     assert shown[:2] == [(1.0, "note"), (2.0, "note")]
+
+
+def test_the_time_left_is_that_of_the_limit_that_binds() -> None:
+    """After the burst that a bucket allows, the line would promise the end in seconds; while paused, any end at all."""
+    now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 600.0})
+    line = compose(busy(in_flight=0, targets={"m": now}), Speed(100.0), "", 200, WAYS)[0]
+    assert "14 min 37 s left" in line
+    assert "left" not in compose(busy(in_flight=0, holds="paused"), Speed(100.0), "", 200, WAYS)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flatout.look.changes import LONGEST, changes
-from flatout.look.held import clock
+from flatout.look.view import clock
 from flatout.store.course import Happening
 
 NOW = 1_700_000_000.0

@@ -15,14 +15,17 @@ from typing import Any
 
 import pytest
 
+from flatout.look.course import Course
 from flatout.look.report.clock import Clock
+from flatout.look.report.compare import _between, _cell, _change
 from flatout.look.report.gather import gather
 from flatout.look.report.model import Plot, Report, Rows, Run
 from flatout.look.report.sums import Histogram, outlines
 from flatout.look.report.tally import Tally
+from flatout.look.report.timeline import timeline
 from flatout.look.report.variants import Agreement, names_of
 from flatout.store import RunReader
-from flatout.store.course import Happening
+from flatout.store.course import Happening, Stretch
 from tests.support.report_runs import BEGAN, FAILED, TARGET, course, happened, row, rows, written
 
 COUNT = 400
@@ -306,6 +309,62 @@ def test_several_runs_are_compared(place: Path, tmp_path: Path) -> None:
     assert f"of {len(both)} rows that both answered" in agreement[0].note
     assert [series.label for series in report.overlaid[0].series] == ["answers.jsonl: sent", "other.jsonl: sent"]
     assert report.rows is None
+
+
+def test_runs_of_unequal_length_are_compared_by_shares() -> None:
+    """Twice as many rows would look like twice as many failures."""
+    first = {"answered": 90.0, "failed": 10.0, "US dollars": None}
+    last = {"answered": 180.0, "failed": 20.0, "US dollars": None}
+    assert [_change(name, first, last) for name in first] == ["", "", ""]
+    assert _cell("failed", last) == "20 (10 %)"
+    assert _change("failed", first, last | {"failed": 60.0}) == "+15.0 points"
+    assert _cell("US dollars", last) == "unknown"
+
+
+def test_gaps_stay_gaps_where_curves_are_laid_over_each_other() -> None:
+    """A line would run through the night between two parts of a run."""
+    x, values = (0.0, 2.0, 4.0, 6.0), (1.0, 3.0, None, 5.0)
+    assert [_between(x, values, at) for at in (0.0, 1.0, 3.0, 5.0, 6.0, 7.0)] == [1.0, 2.0, None, None, 5.0, None]
+
+
+def test_a_burst_does_not_press_the_limit_onto_the_zero_line() -> None:
+    """The first picture would show one peak, and nothing of the run."""
+    held = {"target": "m", "allows": {"rpm": 600.0}, "seconds": 1.0, "refused": 0, "failed": 0, "waiting": 0}
+    stretches = [
+        Stretch(began_at=float(at), sent=600 if at == 1 else 10, answered=10, in_flight=0, held={}, **held)
+        for at in range(60)
+    ]
+    clock = Clock.of(stretches, 0.0, 60.0)
+    plot = timeline(Course.of(stretches), clock)[0]
+    assert plot.top == 30.0
+    assert plot.note == "The scale ends at 3 times the limit; at most there were 600 per second."
+    assert [mark.label for mark in plot.marks] == ["600 per second, above the scale"]
+
+
+def test_a_pause_by_a_person_is_shaded() -> None:
+    """A gap in the curve would look like a fault."""
+    stretches = [
+        Stretch(
+            began_at=float(at),
+            seconds=1.0,
+            target="m",
+            sent=1,
+            answered=1,
+            refused=0,
+            failed=0,
+            in_flight=0,
+            waiting=0,
+            held={},
+            allows={},
+        )
+        for at in range(60)
+    ]
+    happened = [
+        Happening(at=10.0, kind="change", what="paused, rpm 60", by="ada"),
+        Happening(at=20.0, kind="change", what="resumed", by="bob"),
+    ]
+    plot = timeline(Course.of(stretches, happened), Clock.of(stretches, 0.0, 60.0))[0]
+    assert [(band.begin, band.end, band.label) for band in plot.bands] == [(10.0, 20.0, "paused by ada")]
 
 
 def agreement_of(folder: Path, left: list[dict[str, Any]], right: list[dict[str, Any]]) -> str:

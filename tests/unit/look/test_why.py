@@ -19,7 +19,7 @@ from flatout.lanes.flex import FlexLane
 from flatout.look.batches import BatchCounts
 from flatout.look.course import Course
 from flatout.look.facts import Facts, FailedClass, Reason, retried
-from flatout.look.held import clock
+from flatout.look.view import clock
 from flatout.look.why import Finding, afterwards, findings, sentences
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
@@ -506,3 +506,104 @@ def test_of_a_few_answers_nothing_is_said_that_they_do_not_show() -> None:
     ]
     last = [stretch(0.0, answered=2, in_flight=2, latency_p50=0.2, latency_p95=0.2)]
     assert sentences(Course.of(last), Facts(writer="p", left=2), 1.0) == ["The last 2 rows are in flight."]
+
+
+# Advice only where the course bears it out
+
+BOUND = {"concurrency": 1.0}
+
+
+def queued(seconds: int, in_flight: int, slots: int = 4, takes: float = 3.0, **changes: Any) -> list[Stretch]:
+    """What a server does that works on a few calls at once, while more are in flight from the start."""
+    most = in_flight / slots * takes
+    found = []
+    for at in range(seconds):
+        took = min(most, max(takes, float(at)))
+        counts = {"answered": 1, "in_flight": in_flight, "waiting": 100, "latency_p50": took, "latency_p95": took}
+        found.append(stretch(float(at), held=BOUND, **{"allows": {"concurrency": float(in_flight)}} | counts | changes))
+    return found
+
+
+def test_more_in_flight_is_not_advised_where_calls_already_wait_at_the_server() -> None:
+    """A user would send four times as many calls to a server whose queue alone would grow."""
+    course = Course.of(queued(200, 64))
+    for now in (30.0, 200.0):
+        seen = Course.of(course.targets["openai/m"][: int(now)])
+        assert all("--concurrency" not in each for each in sentences(seen, Facts(writer="p", left=1_000), now))
+    text = sentences(course, Facts(state="finished", command="flatout run"), 200.0)[0]
+    assert text.endswith("so more would only wait there.")
+
+
+def test_what_more_in_flight_brought_is_evidence() -> None:
+    """After a user lowered the calls in flight, the advice would be to raise them again, for nothing."""
+    after = [replace(each, began_at=each.began_at + 200) for each in queued(100, 8)]
+    found = sentences(Course.of([*queued(200, 64), *after]), Facts(writer="p", left=1_000), 300.0)
+    assert len(found) == 1
+    assert found[0].startswith("The server answers in 6.0 s and 8 may be in flight")
+    assert found[0].endswith("; with more in flight it was no faster.")
+
+
+def test_a_concurrency_that_was_found_is_not_the_users() -> None:
+    """flatout would tell the user to raise a number that it has found itself, by trying."""
+    found = seen({"slots": 4, "latency": 3.0, "latency_p99": 4.0}, model="m", at=100.0, calls=2_000)
+    held = next(each for each in found if each.cause == "concurrency")
+    assert held.text.startswith("How many calls the server takes at once is found by trying: ")
+    assert "times as fast" not in held.text
+
+
+@pytest.mark.parametrize("facts", [Facts(writer="p", left=500), Facts(state="broken off"), Facts(state="finished")])
+def test_advice_names_what_binds_next(facts: Facts) -> None:
+    """A user would raise the concurrency to a number at which another limit holds the calls."""
+    fields = {"answered": 2, "in_flight": 4, "waiting": 50, "latency_p50": 2.0, "latency_p95": 2.0}
+    some = [stretch(float(at), held=BOUND, allows={"concurrency": 4.0, "rpm": 240.0}, **fields) for at in range(60)]
+    text = sentences(Course.of(some), facts, 60.0)[0]
+    assert text.endswith(
+        "--concurrency 8 would be twice as fast, if the server bears it; then requests per minute bind (240)."
+    )
+
+
+# The end of the input
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_input_that_was_read_to_its_end_is_never_the_cause(live: bool) -> None:
+    """Five slow rows would be blamed on the five lines of the file."""
+    fields = {"held": {"input": 1.0}, "sent": 0, "latency_p50": None, "latency_p95": None}
+    waits = [stretch(float(at), answered=0, in_flight=5, **fields) for at in range(20)]
+    if live:
+        found = sentences(Course.of(waits), Facts(writer="p", total=5, left=5), 20.0)
+        assert found == ["All 5 rows are in flight; none is answered yet."]
+        return
+    last = stretch(20.0, answered=5, latency_p50=20.0, latency_p95=20.0)
+    found = sentences(Course.of([*waits, last]), Facts(state="finished", total=5), 21.0)
+    assert found == ["The provider was slow: its 5 answers took up to 20 s."]
+
+
+# Changes by people
+
+
+def test_a_limit_that_was_changed_is_told_with_its_own_use() -> None:
+    """A run of minutes at 600 would be said to have used all of the 30 of its last seconds."""
+    before = [stretch(float(at), sent=10, held={"requests": 1.0}, allows={"rpm": 600.0}) for at in range(100)]
+    after = [stretch(100.0 + at, sent=0, held={"requests": 1.0}, allows={"rpm": 30.0}) for at in range(5)]
+    text = sentences(Course.of([*before, *after]), Facts(state="finished"), 105.0)[0]
+    assert "most of it at 600 a minute, of which 100 % were used" in text
+
+
+def test_nothing_held_and_something_held_are_not_said_together() -> None:
+    """Two sentences would contradict each other."""
+    some = [stretch(float(at), answered=20, latency_p50=1.0, latency_p95=2.0) for at in range(60)]
+    held = [replace(each, held={"requests": 1.0}, allows={"rpm": 60.0}) for each in some[:22]]
+    assert causes(findings(Course.of([*held, *some[22:]]), Facts(state="finished"), 60.0)) == ["requests"]
+
+
+def test_a_pause_and_its_end_are_seen_at_once() -> None:
+    """For half a minute a user would not see whether the command did anything."""
+    bound = [stretch(float(at), held={"requests": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
+    pause = Happening(at=30.2, kind="change", what="paused", by="ada")
+    facts = Facts(writer="p", left=100)
+    assert causes(findings(Course.of(bound, [pause]), facts, 30.5)) == ["paused"]
+    paused = [stretch(30.0 + at, answered=0, held={"paused": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
+    again = [replace(each, began_at=each.began_at + 61) for each in bound[:3]]
+    resumed = Happening(at=60.1, kind="change", what="resumed", by="ada")
+    assert causes(findings(Course.of([*bound, *paused, *again], [pause, resumed]), facts, 64.0)) == ["requests"]

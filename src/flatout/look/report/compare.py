@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from msgspec.structs import replace
 
 from flatout.store import RunReader
 
-from .model import Cells, Plot, Run, Series
+from .model import Cells, Numbers, Plot, Run, Series
 from .pairs import pairs
 from .variants import Agreement
+
+_LEAST_POINTS = 0.05
+"""Percentage points: less is no change."""
 
 _OVERLAID = ("requests", "answered", "in_flight", "latency_over_time", "money")
 
@@ -20,11 +24,27 @@ _OVERLAID = ("requests", "answered", "in_flight", "latency_over_time", "money")
 def compared(runs: Sequence[Run]) -> tuple[Cells, ...]:
     """The runs' figures, one column for each run, with the change from the first to the last."""
     first, last = runs[0].figures, runs[-1].figures
-    rows = tuple(
-        (name, *(_number(run.figures[name]) for run in runs), _change(first[name], last[name])) for name in first
-    )
+    rows = tuple((name, *(_cell(name, run.figures) for run in runs), _change(name, first, last)) for name in first)
     heads = ("", *(run.name for run in runs), "change")
     return (Cells(name="compared", title="Side by side", heads=heads, rows=rows),)
+
+
+Figures = Mapping[str, float | None]
+
+_OF_ROWS = ("answered", "failed", "cut off")
+"""Figures that count rows: runs of unequal length are compared by their shares."""
+
+
+def _share(name: str, figures: Figures) -> float | None:
+    """The share of a run's rows, 0 to 100; None if the figure counts no rows."""
+    rows = (figures.get("answered") or 0.0) + (figures.get("failed") or 0.0)
+    value = figures[name]
+    return 100.0 * value / rows if name in _OF_ROWS and value is not None and rows else None
+
+
+def _cell(name: str, figures: Figures) -> str:
+    share = _share(name, figures)
+    return _number(figures[name]) + ("" if share is None else f" ({share:.3g} %)")
 
 
 def _number(value: float | None) -> str:
@@ -33,7 +53,11 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}" if value < 1_000 else f"{value:,.1f}"
 
 
-def _change(first: float | None, last: float | None) -> str:
+def _change(name: str, before: Figures, after: Figures) -> str:
+    first, last = before[name], after[name]
+    shares = _share(name, before), _share(name, after)
+    if shares[0] is not None and shares[1] is not None:
+        return f"{points:+.1f} points" if abs(points := shares[1] - shares[0]) >= _LEAST_POINTS else ""
     if not first or last is None or first == last:
         return ""
     return f"{100 * (last - first) / first:+.1f} %"
@@ -50,17 +74,31 @@ def overlaid(runs: Sequence[Run]) -> tuple[Plot, ...]:
 
 
 def _laid(plots: dict[str, Plot]) -> Plot:
-    """The plots of several runs in one. Their axes may have other steps, so each curve has gaps between its points."""
+    """The plots of several runs in one. Their axes may have other steps: each curve is drawn at all places of both."""
     places = sorted({x for plot in plots.values() for x in plot.x})
     one = next(iter(plots.values()))
     series = []
     for run, plot in plots.items():
         curve = plot.series[0]
-        known = dict(zip(plot.x, curve.values, strict=True))
-        series.append(Series(label=f"{run}: {curve.label}", values=tuple(known.get(x) for x in places)))
-    return replace(
-        one, name=f"{one.name}_compared", x=tuple(places), series=tuple(series), bands=(), marks=(), joined=True
-    )
+        values = tuple(_between(plot.x, curve.values, x) for x in places)
+        series.append(Series(label=f"{run}: {curve.label}", values=values))
+    tops = [plot.top for plot in plots.values()]
+    top = max((each for each in tops if each is not None), default=None) if None not in tops else None
+    name, note = f"{one.name}_compared", "" if top is None else one.note
+    return replace(one, name=name, x=tuple(places), series=tuple(series), bands=(), marks=(), top=top, note=note)
+
+
+def _between(x: Sequence[float], values: Numbers, at: float) -> float | None:
+    """A curve's value at a place, on the line between its neighbours; None in a gap and beyond the ends."""
+    after = bisect_left(x, at)
+    if after == len(x) or (after == 0 and x[0] != at):
+        return None
+    if x[after] == at:
+        return values[after]
+    one, other = values[after - 1], values[after]
+    if one is None or other is None:
+        return None
+    return round(one + (other - one) * (at - x[after - 1]) / (x[after] - x[after - 1]), 4)
 
 
 def same_rows(places: Sequence[Path], names: Sequence[str]) -> tuple[Cells, ...]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from flatout._version import __version__
 from flatout.look.course import Course
 from flatout.look.facts import facts_of
+from flatout.look.left import paced
 from flatout.store import RunReader
 
 from .compare import compared, overlaid, same_rows
@@ -64,6 +65,7 @@ def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Foun
     with RunReader.open(path) as reader:
         info, facts, course = reader.info(), facts_of(reader), Course()
         course.refresh(reader)
+        facts = paced(facts, course, now)
         variants = names_of(info.job)
         table = Table(reader, facts.answered, facts.failed + facts.unsent, variants, most) if with_rows else None
         sums = sums_of(reader, clock_of(info, facts, course), variants, table.add if table is not None else None)

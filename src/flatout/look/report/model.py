@@ -53,7 +53,7 @@ class Plot(Struct, frozen=True, kw_only=True, omit_defaults=True):
         x_unit: the unit of a quantity.
         series, bands, marks: what is in it.
         note: what to know for reading it.
-        joined: whether curves run across places at which they have no value.
+        top: the end of the scale, if it does not show the highest values.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Plot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     bands: tuple[Band, ...] = ()
     marks: tuple[Mark, ...] = ()
     note: str = ""
-    joined: bool = False
+    top: float | None = None
 
 
 class Bar(Struct, frozen=True, kw_only=True, omit_defaults=True):

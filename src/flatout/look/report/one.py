@@ -122,6 +122,7 @@ def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None]:
+    characters = tally.lengths.quantile(0.5)
     return {
         "answered": facts.answered,
         "failed": facts.failed + facts.unsent,
@@ -133,6 +134,6 @@ def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None
         "median seconds, queueing included": tally.seconds.quantile(0.5),
         "input tokens": facts.input_tokens,
         "output tokens": facts.output_tokens,
-        "median characters of an answer": tally.lengths.quantile(0.5),
-        "US dollars": facts.cost,
+        "median characters of an answer": None if characters is None else round(characters),
+        "US dollars": None if facts.unknown_costs and not facts.cost else facts.cost,
     }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
+from flatout.look.changes import pauses_by_hand
 from flatout.look.course import Course
 from flatout.store.course import CAUSES, Happening, Stretch
 
@@ -17,6 +20,9 @@ _SHADED = {"pause": "pause", "stop": "stopped", "down": "down", "full": "no room
 _MARKED = {"begin", "crowded", "capped", "change"}
 _MOST_MARKS = 100
 
+_TOP = 3.0
+"""So many times the largest limit is the most that the scale of rates shows."""
+
 Figure = Callable[[Stretch], float]
 
 
@@ -27,14 +33,16 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
         return ()
     bands, marks = _bands(course.happenings, clock), _marks(course.happenings, clock)
     plots = (
-        Plot(
-            name="requests",
-            title="Requests, and their limit",
-            unit="per second",
-            x=clock.x,
-            series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
-            bands=bands,
-            marks=marks,
+        _clipped(
+            Plot(
+                name="requests",
+                title="Requests, and their limit",
+                unit="per second",
+                x=clock.x,
+                series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
+                bands=bands,
+                marks=marks,
+            )
         ),
         Plot(
             name="in_flight",
@@ -81,6 +89,20 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
         ),
     )
     return tuple(plot for plot in plots if any(any(series.values) for series in plot.series))
+
+
+def _clipped(plot: Plot) -> Plot:
+    """A plot whose scale ends at a few times the limit, if a burst would press everything else onto the zero line."""
+    limits = [value for series in plot.series if series.look == "limit" for value in series.values if value]
+    others = [series.values for series in plot.series if series.look != "limit"]
+    peaks = [(value, at) for values in others for at, value in zip(plot.x, values, strict=True) if value is not None]
+    top, (peak, at) = _TOP * max(limits, default=0.0), max(peaks, default=(0.0, 0.0))
+    if not limits or peak <= top:
+        return plot
+    words = f"{peak:,.4g} per second, above the scale"
+    note = f"The scale ends at {_TOP:.0f} times the limit; at most there were {peak:,.4g} per second."
+    mark = Mark(at=at, label=words)
+    return replace(plot, top=top, note=note, marks=tuple(sorted((*plot.marks, mark), key=lambda each: each.at)))
 
 
 def _rates(course: Course, whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
@@ -217,11 +239,14 @@ def _bands(happenings: Sequence[Happening], clock: Clock) -> tuple[Band, ...]:
         elif each.kind in _SHADED:
             open_since.setdefault(each.target, each)
     bands += [_band(began, began.at + clock.length, clock) for began in open_since.values()]
+    for each in pauses_by_hand(happenings):
+        band = _band(each, each.at + clock.length if each.until is None else each.until, clock)
+        bands.append(replace(band, label=f"paused by {each.by}" if each.by else "paused by the program"))
     return tuple(sorted((band for band in bands if band.end > band.begin), key=lambda band: band.begin)[:_MOST_MARKS])
 
 
 def _band(began: Happening, end: float, clock: Clock) -> Band:
-    words = ": ".join(filter(None, (_SHADED[began.kind], began.target, began.what[:200])))
+    words = ": ".join(filter(None, (_SHADED.get(began.kind, began.kind), began.target, began.what[:200])))
     return Band(begin=round(clock(began.at), 3), end=round(clock(end), 3), label=words)
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from flatout.errors import StoreError
 from flatout.look.course import Course
 from flatout.look.facts import Facts, facts_of
+from flatout.look.left import paced
 from flatout.look.why import sentences
 from flatout.store import BegunAttempt, RunReader
 from flatout.store.browse import Browser, Short, Wanted
@@ -133,29 +134,12 @@ class Watcher:
             browser = Browser(reader)
             self._slowest = browser.shorts(browser.highest("provider", Wanted(), LISTED))
             self._again_at = now + SHARE * (time.perf_counter() - began)
-        facts = _added(self._facts, self._then, sums)
-        rate = recent_rate(self.course.targets.values(), now) if facts.running else None
-        rate = facts.rate if rate is None else rate
-        return replace(facts, rate=rate, seconds_left=facts.left / rate if facts.left is not None and rate else None)
+        return paced(_added(self._facts, self._then, sums), self.course, now)
 
     def _changed_hands(self, reader: RunReader) -> bool:
         """Whether the run has ended, was killed, or was taken up since the facts were read."""
         holder = reader.holder()
         return (str(holder) if holder is not None else None) != (self._facts and self._facts.writer)
-
-
-def recent_rate(targets: Iterable[Sequence[Stretch]], now: float) -> float | None:
-    """Answers per second in the last half minute; None if nothing is known of it."""
-    rates = [_rate(stretches, now) for stretches in targets if stretches]
-    return sum(rates) if rates else None
-
-
-def _rate(stretches: Sequence[Stretch], now: float) -> float:
-    since = now - max(RECENT, 2 * stretches[-1].seconds)
-    recent = [each for each in reversed(stretches[-int(RECENT) - 2 :]) if each.began_at + each.seconds > since]
-    until = max(now - 2 * stretches[-1].seconds - 1.0, stretches[-1].began_at + stretches[-1].seconds)
-    length = min(now, until) - min((each.began_at for each in recent), default=now)
-    return sum(each.answered for each in recent) / max(length, 1.0)
 
 
 def _sums(targets: Iterable[Sequence[Stretch]]) -> _Sums:

@@ -192,6 +192,12 @@ class Pacer:
         most = self._in_flight.most
         return found if most is None else {**found, "concurrency": most}
 
+    @property
+    def tries_concurrency(self) -> bool:
+        """Whether the most in flight at once is found by trying: the user gave none, or a larger one."""
+        most, given = self._in_flight.most, self.limits.concurrency
+        return most is not None and (given is None or most < given)
+
     def scaled(self, share: float) -> Pacer:
         """A copy with nothing in flight and this share of every limit: what it does can be tried out."""
         tried = copy.deepcopy(self)

@@ -42,7 +42,7 @@ function change(holder, plot) {
 }
 
 function looksOf(plot) {
-  return [plot.x_is, plot.x_unit, plot.x.length < 3, plot.joined, plot.series.map((series) => [series.label, series.look])];
+  return [plot.x_is, plot.x_unit, plot.x.length < 3, plot.series.map((series) => [series.label, series.look])];
 }
 
 /** The part of the x axis that somebody zoomed into. */
@@ -102,7 +102,7 @@ function draw(holder, hidden) {
     cursor: { drag: { x: true, y: false }, y: false },
     scales: {
       x: quantity ? { time: false, distr: 3 } : { time: false },
-      y: { range: (_, least, most) => [Math.min(0, least ?? 0), most > 0 ? most * 1.08 : 1] },
+      y: { range: (_, least, most) => [Math.min(0, least ?? 0), holder.plot.top || (most > 0 ? most * 1.08 : 1)] },
     },
     axes: [
       { ...axis, values: (_, places) => places.map((place) => (place === null ? "" : onX(place))), space: 70,
@@ -135,7 +135,6 @@ function seriesOf(series, colour, money, plot) {
     fill: look === "area" || look === "steps" ? colour + "22" : undefined,
     paths: look === "steps" ? uPlot.paths.stepped({ align: 1 }) : undefined,
     points: { show: plot.x.length < 3, size: 6 },
-    spanGaps: Boolean(plot.joined),
     value: (chart, value, number) => legend(chart, number, value, plot, money ? dollars : figure),
   };
 }

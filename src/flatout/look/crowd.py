@@ -1,0 +1,123 @@
+"""What to say where the calls in flight are bounded: whether more of them would be faster, and what would bind then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from flatout.store.course import CAUSES, TRIED, Stretch
+from flatout.text import figures
+
+from .course import latency, rates
+from .view import LATELY, MINUTE, NAMES, RISING, View, use
+
+WORTH = 1.25
+"""A change is advised if it would be this many times as fast."""
+
+TIMES = 4
+"""How many times the concurrency an advice says at most: a server rarely bears more in one step."""
+
+FIRST = 10
+"""The fewest answers at the beginning of a run with which later ones are compared."""
+
+QUICK = 0.25
+"""The share of the first answers that hardly waited at the server, if it takes only some of them at once."""
+
+MORE = 1.5
+"""So many times the calls in flight show what more in flight brings."""
+
+GROWN = 1.8
+"""Answers that take this many times what the quick ones of the first took have waited at the server."""
+
+_TIMES: Mapping[float, str] = {2: "twice", 3: "three times", 4: "four times"}
+
+
+def concurrency(when: str, view: View) -> str:
+    bounded = [each for each in view.stretches if "concurrency" in each.allows]
+    if not bounded:
+        return f"Calls {view.said('wait', 'waited')} for {CAUSES['concurrency']}{when}."
+    most = bounded[-1].allows["concurrency"]
+    if TRIED in bounded[-1].allows:
+        return _tried([each.allows["concurrency"] for each in bounded], when, view)
+    view = _at(most, view)
+    median = latency(view.stretches, 0.5)
+    if median is None:
+        return f"{most:,.0f} calls may be in flight, and none {view.said('is', 'was')} answered yet{when}."
+    bound = view.said(f"{most:,.0f} may be", f"at most {most:,.0f} were")
+    answers = f"The server {view.said('answers', 'answered')} in {figures.duration(median)} and {bound} in flight{when}"
+    quick = _quick(view)
+    if quick is None:
+        return f"{answers}."
+    if median > GROWN * quick:
+        return f"{answers}; at first it took {figures.duration(quick)}, so more would only wait there."
+    if _more_was_no_faster(most, view):
+        return f"{answers}; with more in flight it {view.said('was', 'had been')} no faster."
+    wanted, bound = _wanted(most, median, view)
+    if wanted < WORTH * most:
+        return f"{answers}. More in flight would hardly be faster{f': {bound}' if bound else ''}."
+    factor = wanted / most
+    times = _TIMES.get(factor, f"{factor:.1f} times")
+    then = f"; then {bound}" if bound else ""
+    return f"{answers}: --concurrency {wanted:,.0f} would be {times} as fast, if the server bears it{then}."
+
+
+def _tried(bounds: Sequence[float], when: str, view: View) -> str:
+    """What to say of a concurrency that the user has not given."""
+    most = bounds[-1]
+    median = latency(view.stretches, 0.5)
+    state = "rising" if most > RISING * bounds[-LATELY:][0] else "as many as it takes well"
+    if median is not None and median > GROWN * (_quick(view) or median):
+        state = "and more would only wait at the server"
+    return (
+        f"How many calls the server takes at once {view.said('is', 'was')} found by trying: {most:,.0f}"
+        f"{', ' + state if view.live else ' at last'}{when}. --concurrency says it from the start."
+    )
+
+
+def _at(most: float, view: View) -> View:
+    """The stretches in which that many calls were allowed in flight: what others show is no evidence for it."""
+    among = [each for each in view.stretches if each.allows.get("concurrency") == most]
+    over = rates(among)
+    return view if over is None else replace(view, stretches=among, rates=over)
+
+
+def _quick(view: View) -> float | None:
+    """Seconds that the quick ones of a target's first answers took; None while too few of its first calls ended.
+
+    A server that works on fewer calls than are in flight lets the others wait. So its later answers take longer, and
+    more in flight would bring no more of them. All calls that went at first are compared: those that ended first say
+    only how quick an answer can be.
+    """
+    first: list[Stretch] = []
+    for each in view.whole or view.stretches:
+        first.append(each)
+        answered = sum(stretch.answered for stretch in first)
+        if answered >= max(FIRST, first[0].answered + first[0].in_flight):
+            return latency(first, QUICK)
+    return None
+
+
+def _more_was_no_faster(most: float, view: View) -> bool:
+    """Whether the same target answered as many a second at most when many more were in flight."""
+    more = rates([each for each in view.whole if each.in_flight >= MORE * most])
+    return more is not None and more.answered * more.seconds >= FIRST and more.answered < WORTH * view.rates.answered
+
+
+def _wanted(most: float, median: float, view: View) -> tuple[float, str]:
+    """How many calls in flight to advise, and what binds then; "" for the server itself.
+
+    They are a few times as many, but no more than there is to do, or limits allow.
+    """
+    last = view.stretches[-1]
+    bounds = [(most * TIMES, "")]
+    if view.live and view.left is not None:
+        bounds.append((view.left, "no more rows are left"))
+    if (rpm := last.allows.get("rpm")) is not None:
+        bounds.append((rpm / MINUTE * max(median, 1e-3), f"{NAMES['rpm'][1]} bind ({rpm:,.0f})"))
+    used = {name: use(name, last.allows[name], view) for name in ("tpm", "itpm", "otpm") if name in last.allows}
+    bounds += [
+        (most / share, f"{NAMES[name][1]} bind ({last.allows[name]:,.0f})") for name, share in used.items() if share
+    ]
+    wanted, bound = min(bounds, key=lambda each: each[0])
+    return float(int(wanted)), bound

@@ -1,0 +1,81 @@
+"""How fast a run goes, and how long the rows that are left will take, reckoned from its course."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from flatout.store.course import Stretch
+
+from .changes import changed_at, paused_since
+from .course import Course, rates
+from .facts import Facts
+from .view import MINUTE, MOSTLY, NAMES, RECENT, recent
+
+TYPICAL = 60.0
+"""Seconds whose rate the rows that are left are expected to keep, if no limit binds."""
+
+
+def paced(facts: Facts, course: Course, now: float) -> Facts:
+    """Facts with the rate of the last half minute and the time left, as far as the course tells them.
+
+    The time left is what the limit in force allows where that binds: a burst before says nothing of what comes. Else
+    it is what the last minute promises, but no more than the limit. While somebody has paused the run, or nothing is
+    answered, nobody knows it.
+    """
+    if not facts.running or not course.targets or (facts.batches is not None and facts.batches.open):
+        return facts
+    rate = recent_rate(course.targets.values(), now)
+    rate = facts.rate if rate is None else rate
+    expected = None if paused_since(course.happenings) is not None else _expected(course, facts, now)
+    left = facts.left / expected if facts.left is not None and expected else None
+    return replace(facts, rate=rate, seconds_left=left)
+
+
+def _expected(course: Course, facts: Facts, now: float) -> float | None:
+    """Rows per second that are to be expected; None if nothing is known."""
+    changed = changed_at(course.happenings)
+    found = [_of_target(each, changed, now) for each in course.targets.values() if each]
+    return sum(found) or (facts.rate if not changed else None)
+
+
+def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> float:
+    """The same of one target; 0 if it answers nothing."""
+    seen = [each for each in recent(stretches, TYPICAL, now) if each.began_at >= changed]
+    over, last = rates(seen), stretches[-1]
+    if over is None:
+        return 0.0
+    allowed = allows(last, sum(each.answered for each in seen), over.tokens * over.seconds)
+    if allowed is None:
+        return over.answered
+    binds = any(last.held.get(cause, 0.0) >= MOSTLY * last.seconds for cause in ("requests", "tokens"))
+    return allowed if binds else min(allowed, over.answered)
+
+
+def allows(stretch: Stretch, answered: int, tokens: float) -> float | None:
+    """Calls per second that the limits in force allow; None if none is known.
+
+    Args:
+        stretch: the one with the limits.
+        answered: calls that took these ``tokens``.
+        tokens: of prompts and answers.
+    """
+    each = tokens / answered if answered and tokens else None
+    limits = {name: limit for name, limit in stretch.allows.items() if name in ("rpm", "tpm")}
+    found = [limit / MINUTE for name, limit in limits.items() if NAMES[name][0] == "requests"]
+    found += [limit / MINUTE / each for name, limit in limits.items() if name == "tpm" and each]
+    return min(found, default=None)
+
+
+def recent_rate(targets: Iterable[Sequence[Stretch]], now: float) -> float | None:
+    """Answers per second in the last half minute; None if nothing is known of it."""
+    found = [_rate(stretches, now) for stretches in targets if stretches]
+    return sum(found) if found else None
+
+
+def _rate(stretches: Sequence[Stretch], now: float) -> float:
+    seen = recent(stretches, RECENT, now)
+    until = max(now - 2 * stretches[-1].seconds - 1.0, stretches[-1].began_at + stretches[-1].seconds)
+    length = min(now, until) - min((each.began_at for each in seen), default=now)
+    return sum(each.answered for each in seen) / max(length, 1.0)

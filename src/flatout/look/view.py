@@ -1,0 +1,100 @@
+"""One target over the time that is looked at, and how much of its limits it uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from flatout.store.course import Stretch
+
+from .course import Rates
+
+RECENT = 30.0
+"""Seconds that count as now, or two stretches if those are longer."""
+
+MOSTLY = 0.5
+"""The share of the time from which on a cause is said to bind, without a figure."""
+
+RISING = 1.05
+"""A search is rising if it went up by this factor in the last `LATELY` stretches."""
+
+LATELY = 4
+"""Stretches."""
+
+MINUTE = 60.0
+_DAY = 86_400.0
+
+NAMES = {
+    "rpm": ("requests", "requests per minute", "minute"),
+    "rpd": ("requests", "requests per day", "day"),
+    "tpm": ("tokens", "tokens per minute", "minute"),
+    "itpm": ("tokens", "input tokens per minute", "minute"),
+    "otpm": ("tokens", "output tokens per minute", "minute"),
+}
+"""The limits per time: the cause that calls wait for, the name, the period."""
+
+
+class View(Struct, frozen=True):
+    """One target over the time that is looked at.
+
+    Attributes:
+        target: its name.
+        stretches: what it did, in order of time; at least one.
+        rates: the same per second.
+        live: whether the run goes on. Otherwise the sentences are in the past tense.
+        now: the time of the look; Unix time.
+        left: rows that are not finished; None if unknown.
+        lane: how the rows are asked; None if the run does not say.
+        command: whether the command asks them, and not a program.
+        whole: what the target did since the run began, in order of time.
+    """
+
+    target: str
+    stretches: Sequence[Stretch]
+    rates: Rates
+    live: bool
+    now: float
+    left: int | None = None
+    lane: str | None = None
+    command: bool = True
+    whole: Sequence[Stretch] = ()
+
+    def since(self, cause: str) -> float | None:
+        """Since when a cause has held the queue most of the time; None if it does not now."""
+        began: float | None = None
+        for each in reversed(self.stretches):
+            gap = began is not None and began - each.began_at > 2 * max(each.seconds, 1.0)
+            if gap or each.held.get(cause, 0.0) < MOSTLY * each.seconds:
+                break
+            began = each.began_at
+        return began
+
+    def said(self, live: str, past: str) -> str:
+        """One of two forms of a verb."""
+        return live if self.live else past
+
+
+def recent(stretches: Sequence[Stretch], seconds: float, now: float) -> list[Stretch]:
+    """The stretches of the last seconds, or the last two if those are longer."""
+    since = now - max(seconds, 2 * stretches[-1].seconds) if stretches else 0.0
+    return [each for each in stretches[-int(seconds) - 2 :] if each.began_at + each.seconds > since]
+
+
+def use(name: str, limit: float, view: View) -> float:
+    """How much of a limit is used."""
+    rates, seconds = view.rates, view.rates.seconds
+    per_second = {
+        "itpm": sum(each.input_tokens for each in view.stretches) / seconds,
+        "otpm": sum(each.output_tokens for each in view.stretches) / seconds,
+        "tpm": rates.tokens,
+    }.get(name, rates.sent)
+    return per_second * (_DAY if name == "rpd" else MINUTE) / limit
+
+
+def clock(at: float, now: float) -> str:
+    """A time of the day: ``12:04``; with its date if it is another day's."""
+    then = time.localtime(at)
+    today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)

@@ -1,0 +1,53 @@
+"""How long the rows that are left take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flatout.look.course import Course
+from flatout.look.facts import Facts
+from flatout.look.left import paced
+from flatout.store.course import Happening, Stretch
+
+RUNS = Facts(writer="p", total=1_000, left=380)
+
+
+def stretch(at: float, **changes: Any) -> Stretch:
+    fields = {"began_at": at, "seconds": 1.0, "target": "m", "in_flight": 0, "waiting": 0, "held": {}, "allows": {}}
+    return Stretch(**{"sent": 1, "answered": 1, "refused": 0, "failed": 0} | fields | changes)
+
+
+def left(stretches: list[Stretch], *happenings: Happening, now: float) -> float | None:
+    return paced(RUNS, Course.of(stretches, happenings), now).seconds_left
+
+
+def test_a_burst_promises_nothing() -> None:
+    """A minute's requests go at once, and the run would seem to end in five seconds."""
+    held = {"allows": {"rpm": 600.0}, "held": {"requests": 1.0}}
+    assert left([stretch(0.0, answered=600, **held), stretch(1.0, answered=10, **held)], now=2.0) == pytest.approx(38.0)
+    tokens = {"allows": {"tpm": 6_000.0}, "held": {"tokens": 1.0}, "input_tokens": 6_000}
+    assert left([stretch(0.0, answered=600, **tokens)], now=1.0) == pytest.approx(38.0)
+
+
+def test_a_limit_that_was_just_changed_counts() -> None:
+    """After a limit was lowered, the time left would be that of the old one for a minute."""
+    before = [stretch(float(at), answered=10, allows={"rpm": 600.0}, held={"requests": 1.0}) for at in range(60)]
+    after = stretch(61.0, answered=0, allows={"rpm": 60.0}, held={"requests": 1.0})
+    changed = Happening(at=60.5, kind="change", what="rpm 60")
+    assert left([*before, after], changed, now=62.0) == pytest.approx(380.0)
+
+
+def test_where_no_limit_binds_the_last_minute_counts() -> None:
+    """A server of one's own would have no time left at all."""
+    slow = [stretch(float(at), answered=100) for at in range(100)]
+    quick = [stretch(100.0 + at, answered=2) for at in range(100)]
+    assert left([*slow, *quick], now=200.0) == pytest.approx(190.0)
+
+
+def test_nobody_knows_when_a_pause_ends() -> None:
+    """A paused run would promise an end."""
+    some = [stretch(float(at), answered=10) for at in range(60)]
+    assert left(some, Happening(at=60.0, kind="change", what="paused"), now=61.0) is None
+    assert left([stretch(float(at), answered=0) for at in range(60)], now=60.0) is None
