@@ -89,7 +89,7 @@ class Requests:
 
     def _target(self, found: Recognised, read: Read, model: str) -> Target:
         """Where the program sends the call, with the program's own key: limits belong to keys."""
-        key = key_in(read.headers)
+        key = key_in(read.headers, read.url.reveal())
         which = (read.url, model, key)
         target = self._targets.get(which)
         if target is None:

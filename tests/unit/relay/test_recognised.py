@@ -26,6 +26,12 @@ OWN = Endpoint(name="mine", base_url="http://127.0.0.1:9000/v1")
             "https://me.openai.azure.com/openai/deployments/mini/chat/completions?api-version=1",
             *("azure", "openai", "mini", False),
         ),
+        (
+            "https://generativelanguage.googleapis.com/v1alpha/models/gemini-2.5-flash:generateContent",
+            *("gemini", "gemini", "gemini-2.5-flash", False),
+        ),
+        ("https://me.openai.azure.com/openai/v1/responses/", "azure", "openai-responses", "", False),
+        ("https://me.services.ai.azure.com/anthropic/v1/messages", "azure", "anthropic", "", False),
         ("http://127.0.0.1:9000/v1/chat/completions", "mine", "openai", "", False),
         ("http://127.0.0.1:9000/v1/messages", "mine", "anthropic", "", False),
     ],
@@ -43,6 +49,15 @@ def test_calls_are_recognised(url: str, name: str, dialect: str, model: str, str
         *("https://api.openai.com/v1/models", "https://api.openai.com/v1/files", "https://example.com/v1/responses"),
         *("https://api.openai.com.example.com/v1/chat/completions", "http://api.openai.com/v1/chat/completions"),
         "https://api.anthropic.com/v1/messages/count_tokens",
+        "https://api.openai.com/v1/v1/chat/completions",
+        "https://api.openai.com/v1/threads/t/messages",
+        "https://me.openai.azure.com/openai/threads/t/messages?api-version=1",
+        "https://me.openai.azure.com@example.com/openai/v1/chat/completions",
+        "https://api.openai.com@example.com/v1/chat/completions",
+        "https://example.com/me.openai.azure.com/openai/v1/chat/completions",
+        "https://localhost:8443/openai/v1/chat/completions",
+        "https://api.openai.com/v1/chat%2Fcompletions",
+        "https://api.openai.com:444/v1/chat/completions",
     ],
 )
 def test_what_is_no_call_to_a_known_server_is_not(url: str):
@@ -57,4 +72,7 @@ def test_keys_are_found_and_do_not_show():
         assert key is not None
         assert key.reveal() == "sk-1"
         assert "sk-1" not in repr(key)
+    inside = key_in({}, "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent?alt=sse&key=sk-1")
+    assert inside is not None
+    assert inside.reveal() == "sk-1"
     assert key_in({}) is None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from msgspec.structs import replace
 
 from flatout.providers import registry
+from flatout.text.redact import is_secret
 from flatout.values import Endpoint
 from flatout.values.secret import Secret
 
@@ -24,6 +25,13 @@ _ENDS = {
 _GEMINI = re.compile(r"(?P<base>.*)/models/(?P<model>[^/:]+):(?P<does>generateContent|streamGenerateContent)$")
 
 _AZURE = re.compile(r"(?P<base>.*/deployments/(?P<model>[^/]+))$")
+
+_AZURE_BASE = re.compile(
+    r"https://[^/@]+/(?:openai(?:/v\d+|/deployments/[^/]+(?:/extensions)?)?|anthropic(?:/v\d+)?|models|v\d+)$"
+)
+"""Addresses of an Azure resource beneath which calls are answered: there are others, such as those of threads."""
+
+_VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?$")
 
 _KEYS = ("x-api-key", "api-key", "x-goog-api-key")
 """Headers that carry a key and nothing else."""
@@ -68,13 +76,15 @@ def recognise(url: str, endpoints: Iterable[Endpoint]) -> Recognised | None:
     return None
 
 
-def key_in(headers: Mapping[str, str]) -> Secret | None:
-    """The key in a request's headers; None if there is none. The names are in lower case."""
+def key_in(headers: Mapping[str, str], url: str = "") -> Secret | None:
+    """The key in a request's headers or in its address; None if there is none. The headers' names are in lower case."""
     for name in _KEYS:
         if value := headers.get(name):
             return Secret(value)
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    return Secret(key.strip()) if scheme.lower() == "bearer" and key.strip() else None
+    if scheme.lower() == "bearer" and key.strip():
+        return Secret(key.strip())
+    return next((Secret(value) for name, value in parse_qsl(urlsplit(url).query) if is_secret(name)), None)
 
 
 def _as(endpoint: Endpoint | None, dialect: str, model: str, *, streams: bool = False) -> Recognised | None:
@@ -90,12 +100,13 @@ def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
     for endpoint in (*endpoints, *registry.BUILT_IN.values()):
         if endpoint.base_url and _without_version(endpoint.base_url) == _without_version(base):
             return endpoint
+    host = urlsplit(base).hostname or ""
     azure = registry.BUILT_IN["azure"]
-    if base.startswith("https://") and registry.at_home(azure.key_env, base):
+    if _AZURE_BASE.match(base) and host not in registry.LOOPBACK and registry.at_home(azure.key_env, base):
         return replace(azure, base_url=base)
     return None
 
 
 def _without_version(url: str) -> str:
     """An address without a version at its end. Vendors' SDKs add it to the path, or have it in their base address."""
-    return url.rstrip("/").removesuffix("/v1")
+    return _VERSION.sub("", url.rstrip("/"))
