@@ -42,7 +42,7 @@ from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
 from .layers.budget import Budget
-from .layers.cache import Answers, Cache, KeyOf, Older
+from .layers.cache import Answers, Cache, KeyOf, Older, is_whole
 from .layers.deadline import Deadline
 from .layers.endpoint import Send
 from .layers.fallback import Fallback
@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from .layers.prompt_cache import PromptCache
 
 
-_ONE_TEXT = frozenset({"n", "modalities", "audio"})
-"""Parameters with which an answer may be more than one text."""
+_MORE = frozenset({"n", "modalities", "audio", "functions"})
+"""Parameters with which an answer may be more than one text, or something else than it."""
 
 
 def compose(layers: Sequence[Layer], innermost: CallNext) -> CallNext:
@@ -198,7 +198,7 @@ class Stack:
         from .providers.relay import RelayCodec
 
         def codec(target: Target) -> Codec:
-            return RelayCodec(target, dialect)
+            return RelayCodec(target, dialect, self.prices.wall)
 
         observe, deadline, *inner = self._around_relays
         cache: list[Layer] = []
@@ -215,6 +215,7 @@ class Stack:
             describe=kept.describe,
             wall=self.prices.wall,
             max_age=max_age,
+            good=is_whole if codec is codec_for else _is_good,
         )
 
     async def _key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:
@@ -231,7 +232,7 @@ class Stack:
     async def _relayed_key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:
         """The same for calls of other programs: none for answers of which only a part is kept."""
         key_of = await self._key_of(codec, call)
-        return lambda call: None if call.logprobs or not _ONE_TEXT.isdisjoint(call.extra or ()) else key_of(call)
+        return lambda call: None if call.logprobs or not _MORE.isdisjoint(call.extra or ()) else key_of(call)
 
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything, that the budget can be kept for a call.
@@ -350,6 +351,13 @@ class Stack:
 
 def _as_it_is(_: Call, reply: Reply) -> Reply:
     return reply
+
+
+def _is_good(call: Call, reply: Reply) -> bool:
+    """Whether an answer to another program's call is one to be used again."""
+    from .providers.relay.relayed import wire_of
+
+    return not wire_of(call).doubtful and is_whole(call, reply)
 
 
 def _lender(budget: Allowed | None) -> Lender | None:

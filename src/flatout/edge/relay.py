@@ -11,7 +11,7 @@ from flatout.errors import CallError, ConfigError, OutputError, ProviderError
 from flatout.journey import Journey, StreamSink
 from flatout.layer import Response
 from flatout.providers.relay import Asked, Relayed, Wire, inbound_for
-from flatout.providers.relay.inbound import EVENTS, JSON
+from flatout.providers.relay.inbound import EVENTS, JSON, Origin, broken_off
 from flatout.values import Reply
 
 if TYPE_CHECKING:
@@ -55,8 +55,12 @@ async def whole(engine: Engine, call: Relayed[Any], journey: Journey | None = No
         reply = await engine.relay(call, journey or _journey())
     except CallError as error:
         return _refusal(call, error)
-    body = reply.body or inbound_for(call.wire.dialect).write(reply)
-    return Response(200, _headers(reply, JSON), body)
+    return Response(200, _headers(reply, JSON), body_of(engine, call, reply))
+
+
+def body_of(engine: Engine, call: Relayed[Any], reply: Reply) -> bytes:
+    """The bytes of a whole answer in the format of its request; written anew if they were not kept."""
+    return reply.body or inbound_for(call.wire.dialect).write(reply, _origin(engine, call, reply))
 
 
 class RelayedStream:
@@ -84,6 +88,7 @@ class RelayedStream:
         self._journey = journey or _journey()
         self._journey.sink = StreamSink(self._pieces.put_nowait)
         self._first: bytes | None = None
+        self._origin = partial(_origin, engine, call)
         self._ask = partial(engine.relay, call, self._journey)
         self._task: asyncio.Task[Reply] | None = None
 
@@ -132,24 +137,31 @@ class RelayedStream:
             self.status, self.headers, self._first = refusal.status, refusal.headers, refusal.body
         else:
             self.headers = _headers(reply, EVENTS)
-            self._first = reply.body or inbound_for(self._call.wire.dialect).writer(reply.model or "").end(reply)
+            self._first = reply.body or inbound_for(self._call.wire.dialect).writer(self._origin(reply)).end(reply)
         self._pieces.put_nowait(None)
 
-    @staticmethod
-    def _rest(task: asyncio.Task[Reply]) -> bytes:
-        """What is left to write of an answer that has ended. An error that its provider has written into it is read.
+    def _rest(self, task: asyncio.Task[Reply]) -> bytes:
+        """What is left to write of an answer that has ended.
+
+        An error that its provider has written into it is there already, unless the answer is translated.
 
         Raises:
             CallError: the answer broke off.
         """
         try:
             return task.result().body
-        except (ProviderError, OutputError):
-            return b""
+        except (ProviderError, OutputError) as error:
+            wire = self._call.wire
+            return broken_off(error, inbound_for(wire.dialect)) if wire.translated else b""
 
 
 def _journey() -> Journey:
     return Journey(asyncio.get_running_loop().time(), tells_cost=False)
+
+
+def _origin(engine: Engine, call: Relayed[Any], reply: Reply) -> Origin:
+    at = reply.cached.at if reply.cached is not None else None
+    return Origin.of(reply.model or "", engine.stack.prices.wall() if at is None else at, call.extra)
 
 
 def _headers(reply: Reply, usual: Mapping[str, str]) -> Mapping[str, str]:

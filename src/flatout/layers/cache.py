@@ -113,6 +113,11 @@ class Flight:
         self._waiting.wake_all(kept)
 
 
+def is_whole(_: Call, reply: Reply) -> bool:
+    """Whether an answer was not cut off."""
+    return reply.finish_reason != "length"
+
+
 class Cache:
     """Looks a call up before it is asked, and keeps its answer.
 
@@ -124,6 +129,7 @@ class Cache:
         describe: says what a call asks, for people, as JSON.
         wall: the wall clock, in Unix seconds.
         max_age: seconds after which an answer is not used any more; None for no bound.
+        good: whether an answer is one to be used again.
     """
 
     def __init__(
@@ -136,7 +142,9 @@ class Cache:
         describe: Callable[[Call], bytes],
         wall: Callable[[], float],
         max_age: float | None = None,
+        good: Callable[[Call, Reply], bool] = is_whole,
     ) -> None:
+        self._good = good
         self._answers = answers
         self._older = older
         self._find = find
@@ -180,7 +188,7 @@ class Cache:
     async def keep(self, call: Call, reply: Reply, cost: float | None) -> None:
         """Keep an answer that was asked elsewhere, with its cost in US dollars, if it is one to be used again."""
         key = await self._key(call)
-        if key is not None and reply.finish_reason != "length":
+        if key is not None and self._good(call, reply):
             self._put(call, key, reply, cost)
 
     async def _look(self, call: Call) -> tuple[bytes | None, bool]:
@@ -255,7 +263,7 @@ class Cache:
     def _keep(self, call: Call, key: bytes, reply: Reply) -> Kept | None:
         """Keep an answer, if it is one to be used again."""
         passage = current_journey().passage
-        if reply.finish_reason == "length" or (passage is not None and passage.fell_back):  # another model's answer
+        if not self._good(call, reply) or (passage is not None and passage.fell_back):  # another model's answer
             return None
         return self._put(call, key, reply, current_journey().account.cost)
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flatout.edge.fan_out import as_error, outcome
-from flatout.edge.relay import relayed
+from flatout.edge.relay import body_of, relayed
 from flatout.errors import CallError, ConfigError, DeadlineExceeded, InvalidRequest
 from flatout.events import Events
 from flatout.journey import Journey
@@ -196,7 +196,7 @@ class RowAsker:
         except Exception as error:
             caller.failed += 1
             return outcome(index, journey, call=call, given=call, error=as_error(error))
-        body = reply.body or self._inbound.write(reply)
+        body = body_of(self._client.engine, call, reply)
         return outcome(index, journey, call=call, given=call, reply=replace(reply, text=body.decode(), body=b""))
 
     async def _ask(self, call: Relayed[Any], journey: Journey) -> Any:

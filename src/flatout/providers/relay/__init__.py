@@ -10,7 +10,7 @@ back as they are. A target of another format gets the call in its own words, and
 """
 
 from .codec import RelayCodec
-from .inbound import Asked, Inbound, inbound_for
+from .inbound import Asked, Inbound, Origin, inbound_for
 from .relayed import Relayed, Wire
 
-__all__ = ["Asked", "Inbound", "RelayCodec", "Relayed", "Wire", "inbound_for"]
+__all__ = ["Asked", "Inbound", "Origin", "RelayCodec", "Relayed", "Wire", "inbound_for"]

@@ -10,14 +10,13 @@ import msgspec
 from flatout.providers.wire.answer import as_dict
 from flatout.values import Reply, ToolCall, Usage
 
-from .inbound import Asked
+from .inbound import REFUSED, Asked, Origin
 
 _SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tools", "tool_choice")
 """Parameters with the same name in a Call and on the wire."""
 
 _READ = frozenset(
-    {*_SAME_NAME, "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
-    | {"logprobs", "top_logprobs"}
+    {*_SAME_NAME, "model", "messages", "stream", "max_tokens", "max_completion_tokens"} | {"logprobs", "top_logprobs"}
 )
 
 
@@ -26,7 +25,7 @@ class InboundChat:
 
     harmless = frozenset(
         {"user", "metadata", "store", "parallel_tool_calls", "prompt_cache_key", "safety_identifier"}
-        | {"prompt_cache_retention", "verbosity"}
+        | {"prompt_cache_retention", "verbosity", "stream_options"}
     )
 
     def read(self, data: dict[str, Any]) -> Asked:
@@ -49,25 +48,33 @@ class InboundChat:
         call["extra"] = extra
         return Asked(str(data.get("model") or ""), bool(data.get("stream")), call)
 
-    def write(self, reply: Reply) -> bytes:
+    def write(self, reply: Reply, origin: Origin) -> bytes:
         """A complete chat completion."""
-        own = own_turn(reply, "openai")
-        message = own if isinstance(own, dict) else _message(reply)
-        choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason or "stop", "logprobs": None}
-        whole = {**_head(reply, "chat.completion"), "choices": [choice], "usage": usage_of(reply.usage)}
+        choice = {"index": 0, "message": _message(reply), "finish_reason": _finish(reply), "logprobs": None}
+        whole = {**_head(origin, "chat.completion"), "choices": [choice], "usage": usage_of(reply.usage)}
         return msgspec.json.encode(whole)
 
-    def writer(self, reply_model: str) -> _Chunks:
+    def writer(self, origin: Origin) -> _Chunks:
         """Writes the chunks of a streamed chat completion."""
-        return _Chunks(reply_model)
+        return _Chunks(origin)
 
     def refusal(self, status: int, kind: str, message: str) -> bytes:
         """The body of an error."""
         return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": kind}})
 
 
-_USUAL: Mapping[str, Any] = {"n": 1, "modalities": ["text"]}
+_USUAL: Mapping[str, Any] = {
+    "n": 1,
+    "modalities": ["text"],
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logit_bias": {},
+    "response_format": {"type": "text"},
+}
 """Values that say the same as none."""
+
+_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
+"""The format's own reasons for the end of an answer."""
 
 
 def schema_in(form: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
@@ -104,7 +111,23 @@ def own_turn(reply: Reply, dialect: str) -> Any:
     return native.get("turn") if native.get("dialect") == dialect else None
 
 
+def finish_of(reply: Reply) -> str:
+    """Why an answer ended: ``stop``, ``length``, ``tool_calls``, ``content_filter``, or the provider's own word."""
+    reason = reply.finish_reason or "stop"
+    return "tool_calls" if reason == "stop" and reply.tool_calls else reason
+
+
+def _finish(reply: Reply) -> str:
+    reason = finish_of(reply)
+    if reason in _REASONS:
+        return reason
+    return "content_filter" if reason == REFUSED else "stop"
+
+
 def _message(reply: Reply) -> dict[str, Any]:
+    own = own_turn(reply, "openai")
+    if isinstance(own, dict):
+        return own
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
     if reply.reasoning:
         message["reasoning_content"] = reply.reasoning
@@ -113,16 +136,16 @@ def _message(reply: Reply) -> dict[str, Any]:
     return message
 
 
-def _head(reply: Reply, kind: str) -> dict[str, Any]:
-    identity = reply.request_id or "flatout"
-    return {"id": f"chatcmpl-{identity}", "object": kind, "created": 0, "model": reply.model or ""}
+def _head(origin: Origin, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{origin.identity}", "object": kind, "created": origin.at, "model": origin.model}
 
 
 class _Chunks:
     """Writes the chunks of one completion."""
 
-    def __init__(self, model: str) -> None:
-        self._head = {"id": "chatcmpl-flatout", "object": "chat.completion.chunk", "created": 0, "model": model}
+    def __init__(self, origin: Origin) -> None:
+        self._head = _head(origin, "chat.completion.chunk")
+        self._tells_usage = origin.tells_usage
         self._begun = False
 
     def text(self, text: str) -> bytes:
@@ -130,13 +153,15 @@ class _Chunks:
         return b"".join(self._chunk(delta) for delta in self._deltas({"content": text}))
 
     def end(self, reply: Reply) -> bytes:
-        """The chunks for the rest of the answer: its text, if none was written, its tool calls, and its usage."""
-        parts = [self.text(reply.text)] if reply.text and not self._begun else []
-        calls = [{"index": index, **entry_of(asked)} for index, asked in enumerate(reply.tool_calls)]
-        if calls or not (self._begun or parts):
-            parts += map(self._chunk, self._deltas({"tool_calls": calls} if calls else {"content": ""}))
-        parts.append(self._chunk({}, reply.finish_reason or "stop"))
-        if (usage := usage_of(reply.usage)) is not None:
+        """The chunks for the rest of the answer: the turn, if none of it was written, its tool calls, and its usage."""
+        rest = _message(reply)
+        if self._begun:
+            rest = {name: value for name, value in rest.items() if name == "tool_calls"}
+        if calls := rest.get("tool_calls"):
+            rest = {**rest, "tool_calls": [{"index": index, **asked} for index, asked in enumerate(calls)]}
+        parts = [self._chunk(delta) for delta in self._deltas(rest)] if rest else []
+        parts.append(self._chunk({}, _finish(reply)))
+        if self._tells_usage and (usage := usage_of(reply.usage)) is not None:
             parts.append(event({**self._head, "choices": [], "usage": usage}))
         return b"".join(parts) + b"data: [DONE]\n\n"
 

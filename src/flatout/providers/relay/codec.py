@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -13,16 +15,26 @@ from flatout.layer import Codec, Request, Response, StreamDecoder
 from flatout.providers import codec_for
 from flatout.values import Call, Reply, Target
 
-from .inbound import Inbound, StreamWriter, inbound_for
-from .relayed import wire_of
+from .inbound import EVENTS, JSON, REFUSED, Inbound, Origin, StreamWriter, inbound_for
+from .relayed import Wire, wire_of
 from .vectors import EmbeddingReplies
 
 _BARE = Call("")
 """What an answer is held against if nothing is asked of it: it is whatever the provider says."""
 
-HELD = 1_024
-"""Bytes at the beginning of a streamed answer that are held back until text comes. Providers report an overload there,
-as an event, and nothing of such an answer was shown yet: it can be asked for again."""
+HELD = 65_536
+"""Bytes at the beginning of a streamed answer that are held back until the model says something. Providers report an
+overload there, as an event, and nothing of such an answer was shown yet: it can be asked for again."""
+
+_SPEAKS = re.compile(
+    rb"""content_block_start|output_item\.added|\.delta"|"(?:tool_calls|function_call|functionCall|executableCode|audio
+    |reasoning_content|reasoning_details)"\s*:\s*[\[{"]|"(?:reasoning|thinking)"\s*:\s*\"""",
+    re.VERBOSE,
+)
+"""What the model says beside text: reasoning, tool calls and whatever else follows the events that begin an answer."""
+
+_LONGEST = 64
+"""Bytes of which the end of one piece may be the beginning of what the next one says."""
 
 
 @runtime_checkable
@@ -40,11 +52,12 @@ class RelayCodec:
     Args:
         target: where the calls go.
         dialect: the wire format of their requests.
+        wall: the wall clock, in Unix seconds.
     """
 
-    def __init__(self, target: Target, dialect: str) -> None:
+    def __init__(self, target: Target, dialect: str, wall: Callable[[], float] = time.time) -> None:
         self._target = target
-        self._dialect = dialect
+        self._wall = wall
         self._inbound: Inbound = inbound_for(dialect)
         spoken = spoken_by(target, dialect)
         self._same = spoken is not None
@@ -74,11 +87,19 @@ class RelayCodec:
         wire = wire_of(call)
         if not 200 <= response.status < 300:
             wire.refusal = response
+        wire.translated, wire.doubtful = not self._same, False
+        if self._same and 200 <= response.status < 300 and _in_background(call):
+            wire.doubtful = True
+            return Reply(text="", body=response.body, headers=response.headers)
         try:
             reply = self._inner.decode(_BARE if self._same else self._translated(call), response)
         except CallError as error:
-            reply = answered(error)
-        return replace(reply, body=response.body if self._same else self._inbound.write(reply))
+            reply = answered(error, wire)
+        if self._same:
+            return replace(reply, body=response.body)
+        return replace(
+            reply, body=self._inbound.write(reply, self._origin(call, reply.model)), headers={**reply.headers, **JSON}
+        )
 
     def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
         """As the target's own format does it, for a translation; None for a request that is not ours."""
@@ -87,11 +108,15 @@ class RelayCodec:
     def stream_decoder(self, call: Call, headers: Mapping[str, str], /) -> StreamDecoder:
         """Decodes a streamed answer. Its pieces are the program's bytes; the reply's ``body`` has the rest of them."""
         wire = wire_of(call)
-        wire.headers_back = headers
+        wire.headers_back = headers if self._same else {**headers, **EVENTS}
+        wire.translated, wire.doubtful = not self._same, False
         if self._same:
-            return _AsItIs(self._inner.stream_decoder(_BARE, headers))
+            return _AsItIs(self._inner.stream_decoder(_BARE, headers), wire)
         inner = self._inner.stream_decoder(self._translated(call), headers)
-        return _Translated(inner, self._inbound.writer(self._target.name))
+        return _Translated(inner, self._inbound.writer(self._origin(call)), wire)
+
+    def _origin(self, call: Call, model: str | None = None) -> Origin:
+        return Origin.of(model or self._target.name, self._wall(), call.extra)
 
     def _translated(self, call: Call) -> Call:
         """The call without the parameters that only its own format has.
@@ -102,7 +127,13 @@ class RelayCodec:
         for name, value in (call.extra or {}).items():
             if value is not None and name not in self._inbound.harmless:
                 raise InvalidRequest(f"{name}: {self._target.name} speaks another format, which has no such parameter")
-        return replace(call, extra=None)
+        return replace(call, extra=self._in_turn(call))
+
+    def _in_turn(self, call: Call) -> Mapping[str, Any] | None:
+        """The wish for one tool call at a time, which OpenAI and Anthropic both know."""
+        asks = bool(call.tools) and (call.extra or {}).get("parallel_tool_calls") is False
+        knows = self._target.endpoint.dialect in ("openai", "openai-responses", "anthropic")
+        return {"parallel_tool_calls": False} if asks and knows else None
 
 
 def spoken_by(target: Target, dialect: str) -> Target | None:
@@ -119,15 +150,21 @@ def spoken_by(target: Target, dialect: str) -> Target | None:
     return None
 
 
-def answered(error: CallError) -> Reply:
+def answered(error: CallError, wire: Wire) -> Reply:
     """The model's answer behind an error: for the program, a refusal or a cut-off answer is an answer.
 
     Raises:
         CallError: there is none, or it did not arrive whole.
     """
-    if isinstance(error, OutputError | Refused | ContentFiltered) and error.reply is not None:
-        return error.reply
-    raise error
+    if not isinstance(error, OutputError | Refused | ContentFiltered) or error.reply is None:
+        raise error
+    wire.doubtful = True
+    return replace(error.reply, finish_reason=REFUSED) if isinstance(error, Refused) else error.reply
+
+
+def _in_background(call: Call) -> bool:
+    """Whether the program asks to be answered before the model has: it will fetch the answer itself."""
+    return bool((call.extra or {}).get("background"))
 
 
 def _whole(body: bytes) -> bytes:
@@ -153,10 +190,10 @@ def _for_model(body: bytes, model: str) -> bytes:
 class _AsItIs:
     """Passes the bytes of a streamed answer on (a `StreamDecoder`), and reads along."""
 
-    def __init__(self, inner: StreamDecoder) -> None:
+    def __init__(self, inner: StreamDecoder, wire: Wire) -> None:
         self._inner = inner
-        self._held: list[bytes] | None = []
-        self._size = 0
+        self._wire = wire
+        self._held: bytearray | None = bytearray()
 
     @property
     def broken(self) -> bool:
@@ -170,27 +207,28 @@ class _AsItIs:
         spoken = self._inner.feed(data)
         if self._held is None:
             return [data]
-        self._held.append(data)
-        self._size += len(data)
-        if not spoken and self._size < HELD:
+        begin = max(0, len(self._held) - _LONGEST)
+        self._held += data
+        if not spoken and len(self._held) < HELD and _SPEAKS.search(self._held, begin) is None:
             return []
-        pieces, self._held = self._held, None
-        return pieces
+        held, self._held = bytes(self._held), None
+        return [held]
 
     def reply(self) -> Reply:
         try:
             reply = self._inner.reply()
         except CallError as error:
-            reply = answered(error)
-        return replace(reply, body=b"".join(self._held or ()))
+            reply = answered(error, self._wire)
+        return replace(reply, body=bytes(self._held or b""))
 
 
 class _Translated:
     """Writes a streamed answer in another format (a `StreamDecoder`)."""
 
-    def __init__(self, inner: StreamDecoder, writer: StreamWriter) -> None:
+    def __init__(self, inner: StreamDecoder, writer: StreamWriter, wire: Wire) -> None:
         self._inner = inner
         self._writer = writer
+        self._wire = wire
 
     @property
     def broken(self) -> bool:
@@ -207,5 +245,5 @@ class _Translated:
         try:
             reply = self._inner.reply()
         except CallError as error:
-            reply = answered(error)
+            reply = answered(error, self._wire)
         return replace(reply, body=self._writer.end(reply))

@@ -10,7 +10,7 @@ from flatout.errors import InvalidRequest
 from flatout.providers.wire.answer import as_dict, as_dicts, as_text
 from flatout.values import Reply
 
-from .inbound import Asked
+from .inbound import Asked, Origin
 
 _READ = frozenset({"contents", "systemInstruction", "system_instruction", "generationConfig", "tools"})
 
@@ -36,7 +36,7 @@ class InboundContents:
         extra = {name: value for name, value in data.items() if name not in _READ}
         return Asked("", streams=False, call={**call, "extra": {**extra, "generationConfig": config}})
 
-    def write(self, reply: Reply) -> bytes:
+    def write(self, reply: Reply, origin: Origin) -> bytes:
         """A complete answer: its text."""
         part = {"text": reply.text}
         finish = "MAX_TOKENS" if reply.finish_reason == "length" else "STOP"
@@ -47,9 +47,9 @@ class InboundContents:
             "totalTokenCount": reply.usage.total_tokens or 0,
         }
         candidates = [{"content": content, "finishReason": finish, "index": 0}]
-        return msgspec.json.encode({"candidates": candidates, "usageMetadata": usage, "modelVersion": reply.model})
+        return msgspec.json.encode({"candidates": candidates, "usageMetadata": usage, "modelVersion": origin.model})
 
-    def writer(self, reply_model: str) -> Any:
+    def writer(self, origin: Origin) -> Any:
         """Refused: no target of another format answers in this one.
 
         Raises:

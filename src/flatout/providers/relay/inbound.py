@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 import msgspec
 
 from flatout.errors import CallError, ConfigError, InvalidRequest
 from flatout.layer import Response
+from flatout.providers.wire.answer import as_dict
 from flatout.values import Reply
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 EVENTS: Mapping[str, str] = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+
+
+REFUSED = "refusal"
+"""The reason for the end of an answer in which the model declined."""
 
 
 class Asked(NamedTuple):
@@ -28,6 +34,34 @@ class Asked(NamedTuple):
     model: str
     streams: bool
     call: dict[str, Any]
+
+
+class Origin(NamedTuple):
+    """What an answer that is written here says of itself.
+
+    Attributes:
+        model: the model that gives it.
+        at: when it was given, in Unix seconds.
+        identity: what tells it from all other answers.
+        tells_usage: whether a stream ends with its usage, where the format leaves that to the request.
+    """
+
+    model: str
+    at: int
+    identity: str
+    tells_usage: bool = False
+
+    @classmethod
+    def of(cls, model: str, at: float, extra: Mapping[str, Any] | None = None) -> Origin:
+        """The origin of a new answer.
+
+        Args:
+            model: the model that gives it.
+            at: when it was given, in Unix seconds.
+            extra: the parameters of its request that flatout does not know.
+        """
+        options = as_dict((extra or {}).get("stream_options"))
+        return cls(model, int(at), uuid4().hex, tells_usage=bool(options.get("include_usage")))
 
 
 class StreamWriter(Protocol):
@@ -55,12 +89,12 @@ class Inbound(Protocol):
         """What a request's JSON asks. Values of unexpected types are left as they are, for the provider to refuse."""
         ...
 
-    def write(self, reply: Reply, /) -> bytes:
+    def write(self, reply: Reply, origin: Origin, /) -> bytes:
         """A complete answer."""
         ...
 
-    def writer(self, reply_model: str, /) -> StreamWriter:
-        """Writes a streamed answer of a model."""
+    def writer(self, origin: Origin, /) -> StreamWriter:
+        """Writes a streamed answer."""
         ...
 
     def refusal(self, status: int, kind: str, message: str, /) -> bytes:
@@ -116,6 +150,11 @@ STATUS = {
     "AttemptTimeout": 504,
 }
 """The HTTP status of an error, by the name of its class, unless the provider's own answer can be passed on."""
+
+
+def broken_off(error: CallError, inbound: Inbound) -> bytes:
+    """The last event of a streamed answer that failed in the middle."""
+    return b"event: error\ndata: %b\n\n" % refusal_of(error, inbound).body
 
 
 def refusal_of(error: CallError | ConfigError, inbound: Inbound) -> Response:

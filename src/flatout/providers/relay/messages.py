@@ -10,8 +10,8 @@ import msgspec
 from flatout.providers.wire.answer import as_dict, as_dicts, as_text
 from flatout.values import Reply, ToolCall
 
-from .chat import event, own_turn, schema_in
-from .inbound import Asked
+from .chat import event, finish_of, own_turn, schema_in
+from .inbound import REFUSED, Asked, Origin
 
 _SAME_NAME = ("temperature", "top_p", "service_tier", "max_tokens")
 """Parameters with the same name in a Call and on the wire."""
@@ -20,7 +20,16 @@ _READ = frozenset(
     {*_SAME_NAME, "model", "messages", "system", "stop_sequences", "stream", "tools", "tool_choice", "output_config"}
 )
 
-_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+    REFUSED: "refusal",
+}
+
+_ONLY_THEIRS = frozenset({"thinking", "redacted_thinking"})
+"""Blocks that only the model itself can read, and that no other has use for."""
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -28,7 +37,10 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 class InboundMessages:
     """Reads Messages requests, and writes messages."""
 
-    harmless = frozenset({"metadata", "thinking", "cache_control", "container", "context_management", "top_k", "betas"})
+    harmless = frozenset(
+        {"metadata", "thinking", "cache_control", "container", "context_management", "top_k", "betas"}
+        | {"parallel_tool_calls"}
+    )
 
     def read(self, data: dict[str, Any]) -> Asked:
         """What a request's JSON asks."""
@@ -41,9 +53,11 @@ class InboundMessages:
             call["stop"] = data["stop_sequences"]
         if data.get("tools"):
             call["tools"] = [_tool(tool) for tool in as_dicts(data["tools"])]
+        extra = {name: value for name, value in data.items() if name not in _READ}
         if choice := as_dict(data.get("tool_choice")):
             call["tool_choice"] = _choice(choice)
-        extra = {name: value for name, value in data.items() if name not in _READ}
+            if choice.get("disable_parallel_tool_use"):
+                extra["parallel_tool_calls"] = False
         config = as_dict(data.get("output_config"))
         if effort := as_text(config.get("effort")):
             call["reasoning_effort"] = effort
@@ -51,17 +65,14 @@ class InboundMessages:
             call["output"] = schema
         return Asked(str(data.get("model") or ""), bool(data.get("stream")), {**call, "extra": extra})
 
-    def write(self, reply: Reply) -> bytes:
+    def write(self, reply: Reply, origin: Origin) -> bytes:
         """A complete message."""
-        own = own_turn(reply, "anthropic")
-        content = own if isinstance(own, list) else _blocks(reply)
-        reason = _REASONS.get(reply.finish_reason or "stop", "end_turn")
-        whole = {**_head(reply.model or "", reply.request_id), "content": content, "stop_reason": reason}
+        whole = {**_head(origin), "content": _blocks(reply), "stop_reason": _reason(reply)}
         return msgspec.json.encode({**whole, "usage": _usage(reply)})
 
-    def writer(self, reply_model: str) -> _Events:
+    def writer(self, origin: Origin) -> _Events:
         """Writes the events of a streamed message."""
-        return _Events(reply_model)
+        return _Events(origin)
 
     def refusal(self, status: int, kind: str, message: str) -> bytes:
         """The body of an error."""
@@ -99,7 +110,7 @@ def _turns(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "role": "tool",
                 "tool_call_id": block.get("tool_use_id"),
-                "content": _text_of(block.get("content")) or "",
+                "content": _result(block.get("content")),
             }
     calls = [_asked(block) for block in blocks if block.get("type") == "tool_use"]
     parts = [part for block in blocks if (part := _part(block)) is not None]
@@ -110,14 +121,21 @@ def _turns(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _part(block: dict[str, Any]) -> dict[str, Any] | None:
-    """A block as a part of a chat's message; None if it is none, or only this provider's models can read it."""
+    """A block as a part of a chat's message; None if it is none, or only the model that made it can read it.
+
+    A block that has no counterpart stays as it is, for the target to refuse by its name.
+    """
     kind, source = block.get("type"), as_dict(block.get("source"))
     if kind == "text":
         return {"type": "text", "text": block.get("text")}
     if kind not in ("image", "document"):
-        return None
+        return None if kind in _ONLY_THEIRS or kind in ("tool_use", "tool_result") else block
     if source.get("type") == "text":
         return {"type": "text", "text": source.get("data")}
+    if source.get("type") == "content":
+        return {"type": "text", "text": _text_of(source.get("content")) or ""}
+    if source.get("type") == "file":
+        return {"type": "file", "file": {"file_id": source.get("file_id")}}
     located = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
     if kind == "image":
         return {"type": "image_url", "image_url": {"url": located}}
@@ -137,6 +155,8 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
     if description := tool.get("description"):
         function["description"] = description
+    if tool.get("strict"):
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 
@@ -145,6 +165,13 @@ def _choice(choice: dict[str, Any]) -> Any:
     if kind == "tool":
         return {"type": "function", "function": {"name": choice.get("name")}}
     return _CHOICES.get(str(kind), kind)
+
+
+def _result(content: Any) -> Any:
+    """The content of a tool's result: a text, or parts if there is more in it."""
+    if all(block.get("type") == "text" for block in as_dicts(content)):
+        return _text_of(content) or ""
+    return [part for block in as_dicts(content) if (part := _part(block)) is not None]
 
 
 def _text_of(content: Any) -> str | None:
@@ -157,21 +184,28 @@ def _text_of(content: Any) -> str | None:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _head(model: str, identity: str | None = None) -> dict[str, Any]:
+def _head(origin: Origin) -> dict[str, Any]:
     return {
-        "id": f"msg_{identity or 'flatout'}",
+        "id": f"msg_{origin.identity}",
         "type": "message",
         "role": "assistant",
-        "model": model,
+        "model": origin.model,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
     }
 
 
+def _reason(reply: Reply) -> str:
+    return _REASONS.get(finish_of(reply), "end_turn")
+
+
 def _blocks(reply: Reply) -> list[dict[str, Any]]:
+    own = own_turn(reply, "anthropic")
+    if isinstance(own, list):
+        return own
     said: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
-    return said + [{**_started(asked), "input": _arguments(asked)} for asked in reply.tool_calls]
+    return said + [_tool_use(asked) for asked in reply.tool_calls]
 
 
 def _usage(reply: Reply) -> dict[str, int]:
@@ -185,22 +219,31 @@ def _usage(reply: Reply) -> dict[str, int]:
     }
 
 
-def _started(asked: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": asked.id, "name": asked.name, "input": {}}
+def _tool_use(asked: ToolCall) -> dict[str, Any]:
+    """A tool call as a block. Arguments that are no object are the model's own fault, and fit no message."""
+    return {"type": "tool_use", "id": asked.id, "name": asked.name, "input": msgspec.json.decode(asked.sendable())}
 
 
-def _arguments(asked: ToolCall) -> Any:
-    try:
-        return asked.parsed()
-    except (ValueError, RecursionError):  # the model's own fault; its text would fit no message
-        return {}
+def _begins(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A block as it begins in a stream, and the deltas that make it whole."""
+    kind = block.get("type")
+    if kind == "text":
+        return {**block, "text": ""}, [{"type": "text_delta", "text": block.get("text")}]
+    if kind == "tool_use":
+        given = msgspec.json.encode(block.get("input") or {}).decode()
+        return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": given}]
+    if kind == "thinking":
+        thought = {"type": "thinking_delta", "thinking": block.get("thinking")}
+        signed = {"type": "signature_delta", "signature": block.get("signature")}
+        return {**block, "thinking": "", "signature": ""}, [thought, signed]
+    return block, []
 
 
 class _Events:
     """Writes the events of one message."""
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
         self._blocks = 0
         self._begun = False
         self._open = False  # whether a block of text is open
@@ -215,26 +258,30 @@ class _Events:
         return b"".join(parts)
 
     def end(self, reply: Reply) -> bytes:
-        """The events for the rest of the answer: its text, if none was written, its tool calls, and its usage."""
-        parts = [self.text(reply.text) if reply.text and not self._begun else self._begin()]
+        """The events for the rest of the answer: its blocks, if none was written, or its tool calls, and its usage."""
+        rest = list(map(_tool_use, reply.tool_calls)) if self._begun else _blocks(reply)
+        parts = [self._begin()]
         if self._open:
             parts.append(self._stopped())
-        for asked in reply.tool_calls:
-            parts.append(self._event("content_block_start", content_block=_started(asked)))
-            delta = {"type": "input_json_delta", "partial_json": asked.arguments or "{}"}
-            parts.append(self._event("content_block_delta", delta=delta))
-            parts.append(self._stopped())
-        reason = _REASONS.get(reply.finish_reason or "stop", "end_turn")
-        told = {"delta": {"stop_reason": reason, "stop_sequence": None}, "usage": _usage(reply)}
+        for block in rest:
+            parts += self._block(block)
+        told = {"delta": {"stop_reason": _reason(reply), "stop_sequence": None}, "usage": _usage(reply)}
         parts.append(event({"type": "message_delta", **told}, "message_delta"))
         parts.append(event({"type": "message_stop"}, "message_stop"))
         return b"".join(parts)
+
+    def _block(self, block: dict[str, Any]) -> Iterator[bytes]:
+        begun, deltas = _begins(block)
+        yield self._event("content_block_start", content_block=begun)
+        for delta in deltas:
+            yield self._event("content_block_delta", delta=delta)
+        yield self._stopped()
 
     def _begin(self) -> bytes:
         if self._begun:
             return b""
         self._begun = True
-        message = {**_head(self._model), "usage": {"input_tokens": 0, "output_tokens": 0}}
+        message = {**_head(self._origin), "usage": {"input_tokens": 0, "output_tokens": 0}}
         return event({"type": "message_start", "message": message}, "message_start")
 
     def _stopped(self) -> bytes:

@@ -24,6 +24,9 @@ class Wire(Struct, eq=False):
         at: the target that the program itself has chosen, with its key; None if the call's model names it.
         headers_back: the headers of the streamed answer that has begun; None before.
         refusal: the last answer that reports a failure; None if there was none.
+        translated: whether the answer that has come, or begun, is another one than its provider wrote.
+        doubtful: whether the answer that has come is one that the model might do better: refused, cut off or empty. It
+            is the program's all the same.
     """
 
     dialect: str
@@ -34,6 +37,8 @@ class Wire(Struct, eq=False):
     at: Target | None = None
     headers_back: Mapping[str, str] | None = None
     refusal: Response | None = None
+    translated: bool = False
+    doubtful: bool = False
 
     @property
     def path(self) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from flatout.providers.failures.naming import error_of, request_id, unusable
 from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.values import Call, Reply, Target, Usage
 
-from .inbound import Asked
+from .inbound import Asked, Origin
 
 
 class InboundEmbeddings:
@@ -31,7 +31,7 @@ class InboundEmbeddings:
         extra = {name: value for name, value in data.items() if name not in ("input", "model")}
         return Asked(str(data.get("model") or ""), streams=False, call={"messages": messages, "extra": extra})
 
-    def write(self, reply: Reply) -> bytes:
+    def write(self, reply: Reply, origin: Origin) -> bytes:
         """Refused: vectors are not kept.
 
         Raises:
@@ -39,7 +39,7 @@ class InboundEmbeddings:
         """
         raise InvalidRequest("embeddings are passed on as they are, and not written anew")
 
-    def writer(self, reply_model: str) -> Any:
+    def writer(self, origin: Origin) -> Any:
         """Refused: embeddings are not streamed.
 
         Raises:
