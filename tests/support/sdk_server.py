@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from flatout.layer import Response
 from flatout.providers import codec_for
-from flatout.providers.relay import inbound_for
+from flatout.providers.relay import Origin, inbound_for
 from flatout.serving.requests import Request
 from flatout.serving.server import Answer, HttpServer
 from flatout.testing import ProviderModel, ProviderSettings
@@ -83,7 +84,7 @@ async def _answer(answer: Answer, exchange: SimulatedExchange, whole: Any, event
 
 def _events(body: bytes) -> Iterator[bytes]:
     reply = _chat.decode(Call("x"), Response(200, JSON, body))
-    writer = inbound_for("openai-responses").writer("m")
+    writer = inbound_for("openai-responses").writer(Origin.of("m", time.time()))
     yield from (writer.text(word) for word in re.findall(r"\s*\S+", reply.text))
     yield writer.end(reply)
 

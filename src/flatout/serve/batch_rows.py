@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from flatout.errors import CallError, ConfigError, DeadlineExceeded, InvalidRequ
 from flatout.events import Events
 from flatout.journey import Journey
 from flatout.layers.limit import TargetStatus
-from flatout.providers.relay import Relayed, Wire, inbound_for
+from flatout.providers.relay import Origin, Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import refusal_of
 from flatout.values import Call, Result
 
@@ -213,7 +214,8 @@ class RowAsker:
 
 def written(result: Result[Any], dialect: str) -> bytes:
     """The answer of a call that was asked in another way, in the format of its row."""
-    return b"null" if result.reply is None else inbound_for(dialect).write(result.reply)
+    reply = result.reply
+    return b"null" if reply is None else inbound_for(dialect).write(reply, Origin.of(reply.model or "", time.time()))
 
 
 def line_of(result: Result[Any], custom_id: str, dialect: str, body: bytes | None = None) -> bytes:

@@ -218,7 +218,10 @@ def _usage(usage: Usage) -> dict[str, Any] | None:
     given, answer = usage.input_tokens or 0, usage.output_tokens or 0
     return {
         "input_tokens": given,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens or 0,
+            "cache_write_tokens": usage.cache_write_tokens or 0,
+        },
         "output_tokens": answer,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": given + answer,
