@@ -88,12 +88,16 @@ def test_errors_come_through():
 def test_an_interrupt_cancels_the_call():
     """Ctrl-C would leave the call to be paid for, or not end the wait at all."""
     client = made(ProviderSettings(latency=60.0))
-    with flatout.sdk.http_client(client, sync=True) as http:
-        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            http.post(CHAT, headers=KEY, json=asks("Hello?"))
-        timer.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests before this one have left
+    try:
+        with flatout.sdk.http_client(client, sync=True) as http:
+            timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                http.post(CHAT, headers=KEY, json=asks("Hello?"))
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert in_flight(client) == 0
 
 
