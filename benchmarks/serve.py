@@ -124,11 +124,10 @@ def provide() -> None:
 
 
 @contextmanager
-def process(*command: str, core: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def process(*command: str, core: str, quiet: bool = False, **environment: str) -> Iterator[subprocess.Popen[str]]:
     pinned = ["taskset", "-c", core, *command]
-    with subprocess.Popen(
-        pinned, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    ) as started:
+    said = subprocess.DEVNULL if quiet else subprocess.PIPE  # nobody reads the logs of LiteLLM's proxy
+    with subprocess.Popen(pinned, stdout=said, stderr=said, text=True, env={**os.environ, **environment}) as started:
         try:
             yield started
         finally:
@@ -153,10 +152,10 @@ def litellm(python: str, provider: int, folder: str) -> Iterator[int]:
     port = 8_791
     command = [str(Path(python).with_name("litellm")), "--config", str(config), "--port", str(port)]
     free = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true", "NO_DOCS": "True"}
-    with process(*command, "--host", "127.0.0.1", core=GATEWAY_CORE, **free) as started:
+    with process(*command, "--host", "127.0.0.1", core=GATEWAY_CORE, quiet=True, **free) as started:
         for _ in range(60):
             try:
-                asyncio.run(asyncio.wait_for(_once(port), 5))
+                asyncio.run(asyncio.wait_for(_once(port), 20))
                 break
             except (OSError, TimeoutError, asyncio.IncompleteReadError, AssertionError):
                 assert started.poll() is None, "LiteLLM's proxy has ended"

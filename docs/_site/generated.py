@@ -61,6 +61,8 @@ def commands(group: Any, path: str = "flatout") -> Iterator[tuple[str, Any]]:
     """Each command that does something, by its full name."""
     for name, each in group.commands.items():
         if hasattr(each, "commands"):
+            if each.invoke_without_command:
+                yield f"{path} {name}", each
             yield from commands(each, f"{path} {name}")
         else:
             yield f"{path} {name}", each
