@@ -67,7 +67,7 @@ class Commands:
             "process": os.getpid(),
             "in_flight": sum(state.in_flight for state in states),
             "waiting": sum(state.waiting for state in states),
-            "cost": client.spent,
+            "cost": known(client.spent, client.unpriced),
             "unknown_costs": client.unpriced,
             "budget": to_builtins(client.purse.standing()),
             "deadline": client.engine.stack.deadline.seconds,
@@ -104,7 +104,8 @@ class Commands:
         if budget is not None:
             self._client.purse.change(budget)
             self._note(f"budget ${budget:g}", request["by"])
-        return {"limits": self._limits()}
+        allowed, seconds = self._client.purse.budget, self._client.engine.stack.deadline.seconds
+        return {"limits": self._limits(), "budget": allowed and str(allowed), "deadline": seconds}
 
     def _limits(self) -> dict[str, dict[str, float]]:
         """The limits in force, by target; those that the user gave, where this process makes no calls itself."""
@@ -124,6 +125,11 @@ class Commands:
     def _note(self, what: str, by: str) -> None:
         """Let something else be written down that was done."""
         self._client.tell(what, by)
+
+
+def known(cost: float, unknown: int) -> float | None:
+    """US dollars known to be spent; None if all that was spent is unknown."""
+    return None if unknown and not cost else cost
 
 
 def _number(name: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,7 +73,7 @@ def ctl(
     if command == "status":
         show_json({name: value for name, value in answer.items() if name != "ok"})
     else:
-        say(f"flatout: {_said(command, run, answer | asked)}")
+        say(f"flatout: {_said(command, run, asked | answer)}")
     return 0
 
 
@@ -156,17 +157,28 @@ def _said(command: str, run: str, answer: dict[str, Any]) -> str:
     if command in ("stop", "drain"):
         if answer.get("batches"):
             return _leaving(run, answer)
+        if answer.get("dropped"):
+            return f"{answer['state']}: {flying} dropped, perhaps paid for; give the run's command again to continue it"
         long = ", however long they take" if answer["state"] == "draining" else ""
         return f"{answer['state']}: {flying} may finish{long}; give the run's command again to continue it"
     if command == "skip":
-        how = "it was under way, and is dropped" if answer["under_way"] else "it is not asked when its turn comes"
         row = clean(str(answer["row"]), 60)
+        if not answer.get("exists", True):
+            return f"row {row} will be skipped if it comes: nobody knows all rows yet, which come through a pipe"
+        how = "it was under way, and is dropped" if answer["under_way"] else "it is not asked when its turn comes"
         return f"row {row} is skipped: {how}. To ask it after all: flatout ctl {clean(run)} retry-failed"
     if command == "retry-failed":
         rows = figures.counted(int(answer["rows"]), "row")
         return f"asking again now: {rows} that failed so far, and those that failed in earlier runs"
-    limits = (_limits(name, found) for name, found in answer["limits"].items())
-    return f"set; in force now: {'; '.join(limits)}"
+    return f"set; in force now: {'; '.join(_in_force(answer))}"
+
+
+def _in_force(answer: dict[str, Any]) -> Iterator[str]:
+    if answer.get("budget") is not None:
+        yield f"budget {clean(str(answer['budget']))}"
+    if answer.get("deadline") is not None:
+        yield f"deadline {figures.duration(answer['deadline'])} a call"
+    yield from (_limits(name, found) for name, found in answer["limits"].items())
 
 
 def _leaving(run: str, answer: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flatout.values.budget import Standing
 
 _MOST = 3
-"""Most sentences on why a run is not faster; --json has all."""
+"""Most sentences on why a run is not faster, and most changes; --json has all."""
 
 _WHY = 400
 """Most characters of one."""
@@ -60,7 +60,8 @@ def status(
         course.refresh(reader)
     now = time.time()
     facts = paced(facts, course, now)
-    found, changed = findings(course, facts, now), changes(course.happenings, now, _MOST)
+    found = findings(course, facts, now)
+    changed = changes(course.happenings, now, len(course.happenings) if as_json else _MOST)
     if as_json:
         show_json({"state": facts.state, "why": to_builtins(found), "changes": changed, **to_builtins(facts)})
     else:

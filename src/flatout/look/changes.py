@@ -15,7 +15,7 @@ LONGEST = 200
 
 
 def changes(happenings: Sequence[Happening], now: float, most: int) -> list[str]:
-    """The latest changes, the last one first: ``14:02:05 ada: rpm 6,000``.
+    """The latest changes, the last one first: ``14:02:05 ada: rpm 6,000``; and how many there were before.
 
     Args:
         happenings: what happened, in order of time.
@@ -23,7 +23,8 @@ def changes(happenings: Sequence[Happening], now: float, most: int) -> list[str]
         most: how many.
     """
     found = [each for each in reversed(happenings) if each.kind == "change"]
-    return [_words(each, now) for each in found[:most]]
+    shown = [_words(each, now) for each in found[:most]]
+    return [*shown, f"{len(found) - most:,} earlier"] if 1 < most < len(found) else shown
 
 
 def changed_at(happenings: Sequence[Happening]) -> float:

@@ -11,9 +11,10 @@ from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
-from flatout.runs.job import BUDGET
+from flatout.runs.job import AGAIN, BUDGET
 from flatout.store import ErrorCount, RunReader, Summary, Unsettled
 from flatout.store.ledger import LANE
+from flatout.store.rows import NONE_AGAIN, AskedAgain
 from flatout.store.scopes import account
 from flatout.values.budget import Standing
 from flatout.values.route import Share
@@ -71,10 +72,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     Attributes:
         state: ``running``; ``interrupted``; ``detached``, if it left its batches at their providers; ``finished``; or
             ``broken off`` if its process has gone.
+        run_file: the run file, as it was named.
         writer: the process that writes the run now.
         command: the command line that began the run; also None for a run of the library.
         total: rows of the input.
-        finished, answered, failed: rows that are finished; with an answer; without one.
+        finished, answered, failed: rows that are finished; with an answer; without one. A row that the process at work
+            asks again is not finished.
         unsent: rows that were held back, to be sent when the run continues.
         left: rows that are not finished.
         rate: rows finished per second, while the run goes.
@@ -98,6 +101,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """
 
     state: str = "running"
+    run_file: str | None = None
     writer: str | None = None
     command: str | None = None
     total: int | None = None
@@ -136,7 +140,9 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 def facts_of(reader: RunReader) -> Facts:
     """The facts about a run. Reads the whole file: about a second for a million rows."""
-    info, summary, holder = reader.info(), reader.summary(), reader.holder()
+    info, holder = reader.info(), reader.holder()
+    again = NONE_AGAIN if holder is None else _again(reader.fact(AGAIN), info.opened_at)
+    summary = reader.summary(again)
     finished = summary.answered + summary.failed
     left = None if info.total is None else max(0, info.total - finished)
     batches, lane = batches_of(reader), reader.fact(LANE)
@@ -144,6 +150,7 @@ def facts_of(reader: RunReader) -> Facts:
     rate = summary.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
     return Facts(
         state=_state(info.state, running=holder is not None, waits=waits),
+        run_file=reader.name,
         writer=str(holder) if holder is not None else None,
         command=info.command,
         total=info.total,
@@ -166,7 +173,7 @@ def facts_of(reader: RunReader) -> Facts:
         lane=lane if isinstance(lane, str) else None,
         batches=batches,
         targets=reader.shares(),
-        errors=[_failed(error) for error in reader.errors()],
+        errors=[_failed(error) for error in reader.errors(again)],
         retried=retried(reader),
         unsettled=_perhaps_paid(reader.unsettled()),
         created_at=info.created_at,
@@ -217,6 +224,14 @@ def _standing(fact: object) -> Standing | None:
             if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
                 return structs.replace(standing, left=found.left)
     return standing
+
+
+def _again(fact: object, opened_at: float) -> AskedAgain:
+    """Which rows the process that holds the run asks again. What an earlier process has said does not count."""
+    with suppress(msgspec.ValidationError):  # from another version
+        told = msgspec.convert(fact or {}, AskedAgain)
+        return told if max(told.unsent, told.failed) >= opened_at else NONE_AGAIN
+    return NONE_AGAIN
 
 
 def _failed(error: ErrorCount) -> FailedClass:

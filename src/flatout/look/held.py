@@ -129,6 +129,8 @@ def rate(per_second: float) -> str:
 def _budget(when: str, view: View) -> str:
     calls = figures.counted(round(max(view.rates.in_flight, view.stretches[-1].in_flight)), "call")
     lets = f"The budget {view.said('lets', 'let')} only {calls} be in flight{when}"
+    if calls.startswith("0 "):
+        lets = f"The budget {view.said('has', 'had')} no room for another call{when}"
     return f"{lets}: each reserves what it may cost at most. A lower max_tokens or a higher --budget lets more go."
 
 
@@ -171,12 +173,12 @@ def _room(when: str, view: View) -> str:
 def _paused(when: str, view: View) -> str:
     if not view.live:
         return f"Somebody had paused it{when}."
-    return by_you(when, command=view.command)
+    return by_you(when, view.name if view.command else None)
 
 
-def by_you(when: str, *, command: bool) -> str:
-    """What to say of a pause by a person."""
-    return f"It is paused by you{when}; {'flatout ctl FILE resume' if command else 'client.resume()'} goes on."
+def by_you(when: str, name: str | None) -> str:
+    """What to say of a pause by a person, of a run that `flatout ctl` knows by a name, or of a program's."""
+    return f"It is paused by you{when}; {'client.resume()' if name is None else f'flatout ctl {name} resume'} goes on."
 
 
 def _input(when: str, view: View) -> str:

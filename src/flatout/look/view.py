@@ -48,6 +48,7 @@ class View(Struct, frozen=True):
         left: rows that are not finished; None if unknown.
         lane: how the rows are asked; None if the run does not say.
         command: whether the command asks them, and not a program.
+        name: what `flatout ctl` calls the run.
         whole: what the target did since the run began, in order of time.
     """
 
@@ -59,6 +60,7 @@ class View(Struct, frozen=True):
     left: int | None = None
     lane: str | None = None
     command: bool = True
+    name: str = "FILE"
     whole: Sequence[Stretch] = ()
 
     def since(self, cause: str) -> float | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -91,7 +93,7 @@ def findings(course: Course, facts: Facts, now: float) -> list[Finding]:
     views = list(_views(course, facts, now))
     paused = paused_since(course.happenings) if facts.running else None
     if paused is not None:  # the stretches tell it later
-        text = by_you(f", since {clock(paused, now)}", command=facts.command is not None)
+        text = by_you(f", since {clock(paused, now)}", _name(facts) if facts.command is not None else None)
         return [Finding(cause="paused", since=paused, text=text)]
     found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
     found = _batches(facts, now) + found
@@ -114,13 +116,22 @@ def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
     found, known, live = [], read_by_then(course, facts), facts.running
     for target, stretches in course.targets.items():
         read = [_without_input(each) if each.began_at >= known else each for each in stretches]
-        seen = _recent(read, changed_at(course.happenings), now) if live else read
+        seen = _recent(_own(read, facts), changed_at(course.happenings), now) if live else read
         over = rates(seen)
         if over is not None:
-            left, lane, command = facts.left, facts.lane, facts.command is not None
-            view = View(target, seen, over, live=live, now=now, left=left, lane=lane, command=command, whole=read)
-            found.append(view)
+            told: dict[str, Any] = {"left": facts.left, "lane": facts.lane, "command": facts.command is not None}
+            found.append(View(target, seen, over, live=live, now=now, **told, name=_name(facts), whole=read))
     return iter(sorted(found, key=lambda view: -view.rates.sent))
+
+
+def _name(facts: Facts) -> str:
+    """What `flatout ctl` calls a run, as a shell reads it."""
+    return "FILE" if facts.run_file is None else shlex.quote(facts.run_file)
+
+
+def _own(stretches: list[Stretch], facts: Facts) -> list[Stretch]:
+    """The stretches of the process at work: what held an earlier one up may have been changed."""
+    return [each for each in stretches if each.began_at + each.seconds > facts.opened_at]
 
 
 def read_by_then(course: Course, facts: Facts) -> float:
@@ -154,7 +165,7 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
     """What slows one target, the most important first. One that is in trouble, or never answered, is held by that."""
     blocked = blocked if view.live else not any(each.answered for each in view.stretches)
     held = sorted(((share, cause) for cause, share in view.rates.held.items() if share >= PARTLY), reverse=True)
-    found = [] if blocked else [_held(cause, share, view, course) for share, cause in held]
+    found = [] if blocked else [_held(cause, share, view, facts, course) for share, cause in held]
     retries = _retries(view, facts)
     free = 1.0 - min(1.0, sum(view.rates.held.values()))
     if free > MOSTLY and not blocked and not (retries and found):
@@ -163,8 +174,8 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
     return [*found, *retries]
 
 
-def _held(cause: str, share: float, view: View, course: Course) -> Finding:
-    since = replace(view, stretches=course.targets[view.target]).since(cause) if view.live else None
+def _held(cause: str, share: float, view: View, facts: Facts, course: Course) -> Finding:
+    since = replace(view, stretches=_own(course.targets[view.target], facts)).since(cause) if view.live else None
     text, used = sentence(cause, share, view, since)
     computer = cause == "input" and view.rates.answered >= BUSY
     return Finding(cause="computer" if computer else cause, target=view.target, since=since, used=used, text=text)

@@ -16,6 +16,9 @@ from .prompts.template import Nulls
 Lane = Literal["live", "flex", "batch", "auto"]
 """How rows are answered; ``auto`` is the cheapest lane that is in time."""
 
+AGAIN = "asked again"
+"""The name of the fact which rows a process is asking again: an `flatout.store.rows.AskedAgain`."""
+
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,16 +23,16 @@ from flatout.control.server import served
 from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
-from flatout.store import Item, RunFile, RunState
+from flatout.store import Item, ItemState, RunFile, RunState
 from flatout.store.course import Happening
 from flatout.store.ledger import LANE
+from flatout.store.rows import NONE_AGAIN
 from flatout.tasks.closing import close_all
-from flatout.text import figures
 
 from .again import Feed
 from .alone import Alone, Heard
 from .client_options import ClientOptions
-from .job import BUDGET, RunEnd, RunOptions
+from .job import AGAIN, BUDGET, RunEnd, RunOptions
 from .output.claim import OUTPUTS
 from .output.export import export
 from .pending import Pending
@@ -82,6 +82,7 @@ class Runner(Pending):
         self._feed: Feed | None = None
         self._taken_up_at = 0.0  # Unix time
         self._asked_again = 0
+        self._told_again = NONE_AGAIN
         self._forecast: Any = None
         self._began = False  # whether the time that the run has began with an earlier command
 
@@ -125,6 +126,7 @@ class Runner(Pending):
         store = self._store
         loop = asyncio.get_running_loop()
         self.progress.started, self._taken_up_at = loop.time(), time.time()
+        self._tell_again(set(self._again))
         steered = SteeredRun(self, str(self.run_file), loop.time)
         try:
             try:
@@ -344,9 +346,7 @@ class Runner(Pending):
         Raises:
             ConfigError: there is no such row, or the run cannot skip rows.
         """
-        total = self.progress.total
-        if skip.index is not None and total is not None and skip.index >= total:
-            raise ConfigError(f"there is no row {skip.index + 1}: the run has {figures.counted(total, 'row')}")
+        self._checked.find(skip.index, skip.id)
         under_way = self._asker().skip(skip)
         self.note(f"skip {skip}", skip.by)
         return under_way
@@ -368,8 +368,16 @@ class Runner(Pending):
         self.refresh()
         count = self.progress.held + (self.progress.failed if failed else 0)
         if count or failed:
-            self._feed.ask_again({"unsent", "failed"} if failed else {"unsent"})
+            states: set[ItemState] = {"unsent", "failed"} if failed else {"unsent"}
+            self._tell_again(states)
+            self._feed.ask_again(states)
         return count
+
+    def _tell_again(self, states: Set[ItemState]) -> None:
+        """Write down which rows are asked again that have ended so until now."""
+        told = {state: time.time() for state in states}
+        self._told_again = replace(self._told_again, **told)
+        self.store.set_fact(AGAIN, self._told_again)
 
     def _take_back(self, asks: Alone | Team, work: Work, item: Item) -> None:
         """Count a row as not over, because it is asked again."""
@@ -384,6 +392,10 @@ class Runner(Pending):
         if self._asks is None:
             raise ConfigError("the run has not begun to ask: try again in a moment")
         return self._asks
+
+    def keep_budget(self) -> None:
+        """Write down how the budget stands, because it was changed."""
+        self.store.set_fact(BUDGET, self.client.purse.standing())
 
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something."""

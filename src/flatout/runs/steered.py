@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from msgspec import to_builtins
 
 from flatout.client import Client
-from flatout.commands import Command, Commands
+from flatout.commands import Command, Commands, known
 from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 from flatout.steering import Change
@@ -60,6 +60,10 @@ class Steerable(Protocol):
 
     def ask_again(self, *, failed: bool) -> int:
         """Ask rows again that were held back, or all that failed. Returns how many of this process there are."""
+        ...
+
+    def keep_budget(self) -> None:
+        """Write down how the budget stands, because it was changed."""
         ...
 
     def note(self, what: str, by: str) -> None:
@@ -112,7 +116,7 @@ class SteeredRun(Commands):
             "throttled": progress.throttled,
             "input_tokens": progress.input_tokens,
             "output_tokens": progress.output_tokens,
-            "cost": progress.cost,
+            "cost": known(progress.cost, progress.unpriced),
             "unknown_costs": progress.unpriced,
             "budget": to_builtins(self._client.purse.standing()),
             "seconds": progress.elapsed,
@@ -131,12 +135,14 @@ class SteeredRun(Commands):
         answer = super()._set(request)
         self._refreshed = -FRESH  # whoever asks next wants to see it
         if "budget" in request:
+            self._run.keep_budget()
             with suppress(ConfigError):  # rows that the old budget held back are then left for the next run
                 self._run.ask_again(failed=False)
         return answer
 
     def _skip(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"under_way": self._run.skip(_row(request.get("row"), request["by"]))}
+        under_way = self._run.skip(_row(request.get("row"), request["by"]))
+        return {"under_way": under_way, "exists": under_way or self._run.progress.total is not None}
 
     def _retry_failed(self, request: dict[str, Any]) -> dict[str, Any]:
         count = self._run.ask_again(failed=True)
@@ -152,13 +158,13 @@ class SteeredRun(Commands):
         return self._end(request["by"], "drain", drain=True)
 
     def _end(self, by: str, what: str, *, drain: bool) -> dict[str, Any]:
-        self._drains = drain
+        drops, self._drains = self._run.stops > 0, drain
         self._run.note(what, by)
         self._run.refresh()
         progress = self._run.progress
         self._run.stop(drain=drain)
-        batches, rows = progress.batches.open, progress.batches.rows
-        return {"state": self._state(), "in_flight": self._in_flight(), "batches": batches, "rows": rows}
+        flying = {"in_flight": self._in_flight(), "dropped": drops}
+        return {"state": self._state(), **flying, "batches": progress.batches.open, "rows": progress.batches.rows}
 
     def _in_flight(self) -> int:
         return self._run.progress.in_flight

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+from msgspec import structs
 
 from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
@@ -26,6 +27,8 @@ from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
 from .rows import (
+    NONE_AGAIN,
+    AskedAgain,
     BegunAttempt,
     Choice,
     Counts,
@@ -149,6 +152,11 @@ class RunReader:
 
     # The run
 
+    @property
+    def name(self) -> str:
+        """The run file, as it was named."""
+        return self._place.name
+
     def info(self) -> RunInfo:
         """The job, the command, the state, the total and the times."""
         rows = self._rows(queries("run")["run"])
@@ -185,9 +193,13 @@ class RunReader:
         """How many items ended in each state."""
         return Counts(*self._one(_ITEMS["counts"]))
 
-    def summary(self) -> Summary:
-        """Counts, tokens and money, and how much of each is unknown. Reads the whole file: 0.5 s a million items."""
-        return Summary(*self._one(_ITEMS["summary"]))
+    def summary(self, again: AskedAgain = NONE_AGAIN) -> Summary:
+        """Counts, tokens and money, and how much of each is unknown. Reads the whole file: 0.5 s a million items.
+
+        Args:
+            again: the items that are asked again, and do not count as finished.
+        """
+        return Summary(*self._one(_ITEMS["summary"], structs.asdict(again)))
 
     def shares(self) -> dict[str, Share]:
         """What each target of a route did, by its name, in the order of answers. Reads the whole file."""
@@ -212,9 +224,9 @@ class RunReader:
         """Whether at least one item had a choice of targets."""
         return self._version >= _TRAILS and bool(self._one(_ITEMS["has_trails"])[0])
 
-    def errors(self) -> list[ErrorCount]:
-        """Failures by class, most frequent first, each with its first example."""
-        return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"])]
+    def errors(self, again: AskedAgain = NONE_AGAIN) -> list[ErrorCount]:
+        """Failures by class, most frequent first, each with its first example; without those that are asked again."""
+        return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"], structs.asdict(again))]
 
     def unsettled(self) -> Unsettled:
         """Attempts whose process died before they ended. They may have been paid for nothing."""
@@ -354,8 +366,8 @@ class RunReader:
             why = _PLACE.sub(lambda place: f"$.{Item.__struct_fields__[int(place[1])]}", str(error))
             raise RunDamaged(f"{self._place.name} is damaged at item {row[0]}: {why}") from error
 
-    def _one(self, statement: str) -> tuple[Any, ...]:
-        return self._rows(statement)[0]
+    def _one(self, statement: str, parameters: Any = ()) -> tuple[Any, ...]:
+        return self._rows(statement, parameters)[0]
 
     def _rows(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         with explained(self._place):

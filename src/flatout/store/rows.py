@@ -164,6 +164,20 @@ class Summary(Counts, frozen=True):
     rate: float | None
 
 
+class AskedAgain(Struct, frozen=True):
+    """The items without an answer that a process is asking again: those that ended before a time.
+
+    Attributes:
+        unsent, failed: the time for each state; Unix time; 0 for none of them.
+    """
+
+    unsent: float = 0.0
+    failed: float = 0.0
+
+
+NONE_AGAIN = AskedAgain()
+
+
 class ErrorCount(Struct, frozen=True):
     """A class of error: how often it happened, and its first example."""
 

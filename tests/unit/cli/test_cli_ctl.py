@@ -71,6 +71,16 @@ def test_each_command_says_what_was_done_and_what_comes() -> None:
     assert _said("skip", "a", {"row": 17, "under_way": True}) == (
         "row 17 is skipped: it was under way, and is dropped. To ask it after all: flatout ctl a retry-failed"
     )
+    assert _said("skip", "a", {"row": "x", "under_way": False, "exists": False}) == (
+        "row x will be skipped if it comes: nobody knows all rows yet, which come through a pipe"
+    )
+    assert _said("stop", "a", {"state": "stopping", "in_flight": 3, "dropped": True}) == (
+        "stopping: 3 calls in flight dropped, perhaps paid for; give the run's command again to continue it"
+    )
+    limits = {"x": {"rpm": 6_000.0}}
+    assert _said("set", "a", {"limits": limits, "budget": "$2", "deadline": 7_200.0}) == (
+        "set; in force now: budget $2; deadline 2 h 00 min a call; x: rpm 6,000"
+    )
     assert _said("retry-failed", "a", {"rows": 1}).startswith("asking again now: 1 row that failed so far")
     assert _said("set", "a", {"limits": {"x": {"rpm": 6_000.0}, "y": {}}}) == (
         "set; in force now: x: rpm 6,000; y: no known limit"

@@ -17,7 +17,8 @@ def test_the_latest_changes_come_first_with_who_made_them() -> None:
         Happening(at=NOW - 40, kind="change", target="m", what="rpm 6,000"),
         Happening(at=NOW, kind="change", what="x" * 10_000, by="bob"),
     ]
-    latest, second = changes(happened, NOW, 2)
+    latest, second, before = changes([Happening(at=1.0, kind="change", what="rpm 1"), *happened], NOW, 2)
+    assert before == "2 earlier"
     assert latest.startswith(f"{clock(NOW, NOW)} bob: xxx")
     assert len(latest) == LONGEST
     assert second == f"{clock(NOW - 40, NOW)} the program: rpm 6,000 for m"

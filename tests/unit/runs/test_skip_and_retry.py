@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError, Limits
+from flatout.look.facts import Facts, facts_of
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.skips import Skip
@@ -50,6 +51,13 @@ async def until(condition: Callable[[], Any]) -> None:
 
 async def nothing(runner: Runner, wire: Wire) -> None:
     pass
+
+
+async def facts(runner: Runner) -> Facts:
+    """What others see of the run, once its file has what was told to it so far."""
+    await asyncio.to_thread(runner.store.set_fact_now, "seen", True)
+    with RunReader.open(runner.run_file) as reader:
+        return facts_of(reader)
 
 
 def states(end: RunEnd) -> list[tuple[str, str | None]]:
@@ -106,6 +114,9 @@ def test_a_row_that_has_not_come_yet_is_skipped_when_it_comes(tmp_path: Path) ->
         assert not runner.skip(Skip(by="ada", id="id197"))
         with pytest.raises(ConfigError, match="there is no row 201: the run has 200 rows"):
             runner.skip(Skip(by="ada", index=200))
+        for name in ("nosuch", "201"):
+            with pytest.raises(ConfigError, match=f"no row '{name}': the run has 200 rows, none has that id"):
+                runner.skip(Skip(by="ada", id=name))
         release.set()
 
     wire = Wire(answer)
@@ -195,8 +206,11 @@ def test_a_skipped_row_is_asked_by_retry_failed_in_the_same_run(tmp_path: Path) 
         runner.skip(Skip(by="ada", id="id0"))
         runner.skip(Skip(by="ada", index=1))
         await until(lambda: runner.progress.failed == 2)
+        assert (await facts(runner)).finished == 2
         runner.ask_again(failed=True)
         await until(lambda: wire.active == 6)
+        told = await facts(runner)  # the file still has their failures
+        assert (told.finished, told.left, told.errors) == (0, 6, [])
         release.set()
 
     end, _ = run(tmp_path, Wire(answer), steer)
@@ -238,6 +252,9 @@ def test_a_raised_budget_lets_a_run_go_on_that_waits_for_money(tmp_path: Path) -
         assert wire.active < 6
         SteeredRun(runner, "a", asyncio.get_running_loop().time)({"do": "set", "budget": 9, "by": "ada"})
         await until(lambda: wire.active == 6)
+        told = await facts(runner)
+        assert told.budget is not None
+        assert told.budget.budget == "$9"
         release.set()
 
     prices = {"prices": {"sim/any": {"input": 1_000.0, "output": 2_000.0}}}
@@ -248,3 +265,24 @@ def test_a_raised_budget_lets_a_run_go_on_that_waits_for_money(tmp_path: Path) -
         assert reader.course is not None
         told = [(each.what, each.by) for _, each in reader.course.happenings() if each.kind == "change"]
     assert told == [("budget $9", "ada")]
+
+
+def test_rows_that_an_earlier_process_held_back_are_not_shown_as_held_back_while_they_are_asked(tmp_path: Path) -> None:
+    """Whoever has raised the budget would read that it has no room, of a run that goes."""
+    prices = {"config": {"prices": {"sim/any": {"input": 1_000.0, "output": 2_000.0}}}}
+    run(tmp_path, Wire(), nothing, with_client={**prices, "budget": 0.05}, params={"max_tokens": 1})
+    release = asyncio.Event()
+
+    async def answer(prompt: str) -> Any:
+        await release.wait()
+        return "yes"
+
+    async def steer(runner: Runner, wire: Wire) -> None:
+        await until(lambda: wire.active)
+        told = await facts(runner)
+        assert (told.unsent, told.errors) == (0, [])
+        release.set()
+
+    wire = Wire(answer)
+    run(tmp_path, wire, steer, with_client={**prices, "budget": 9}, params={"max_tokens": 1})
+    assert wire.prompts

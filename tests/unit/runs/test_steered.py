@@ -24,6 +24,7 @@ class Run:
         self.stops = 0
         self.refreshed = 0
         self.done: list[Any] = []
+        self.kept: Any = None
 
     def refresh(self) -> None:
         self.refreshed += 1
@@ -42,6 +43,9 @@ class Run:
     def ask_again(self, *, failed: bool) -> int:
         self.done.append(("again", failed))
         return 3
+
+    def keep_budget(self) -> None:
+        self.kept = self.client.purse.standing()
 
     def note(self, what: str, by: str) -> None:
         self.done.append((what, by))
@@ -83,13 +87,14 @@ def test_pause_and_resume_are_done_once(run: Run, steered: SteeredRun) -> None:
 def test_set_changes_what_is_named(run: Run, steered: SteeredRun) -> None:
     """A user who changes one limit would lose the others, or the money that the run may spend."""
     asked(steered, "set", rpm=6_000, tpm=None, deadline=60, target="x")
-    asked(steered, "set", budget=8)
+    assert asked(steered, "set", budget=8)["budget"] == "$8"
     assert run.done == [
         (Change(limits={"rpm": 6_000, "tpm": None}, deadline=60, target="x"), "ada"),
         ("budget $8", "ada"),
         ("again", False),  # what the old budget held back
     ]
     assert run.client.purse.standing().left == 8.0
+    assert run.kept == run.client.purse.standing()
 
 
 def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: SteeredRun) -> None:
@@ -102,12 +107,28 @@ def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: S
 
 def test_a_row_is_skipped_by_its_number_or_its_id(run: Run, steered: SteeredRun) -> None:
     """Another row than the one that was named would be dropped."""
-    assert asked(steered, "skip", row=2) == {"under_way": True}
-    assert asked(steered, "skip", row="mail-7") == {"under_way": False}
+    assert asked(steered, "skip", row=2) == {"under_way": True, "exists": True}
+    assert asked(steered, "skip", row="mail-7") == {"under_way": False, "exists": True}
+    run.progress.total = None
+    assert asked(steered, "skip", row="mail-7") == {"under_way": False, "exists": False}
+    run.done.pop()
     assert run.done == [Skip(index=1, by="ada"), Skip(id="mail-7", by="ada")]
     for wrong in (0, -1, True, 1.5, "", None, ["a"], {}):
         with pytest.raises(ConfigError, match="the row is a number, from 1, or an id"):
             asked(steered, "skip", row=wrong)
+
+
+def test_a_second_stop_says_that_calls_are_dropped(run: Run, steered: SteeredRun) -> None:
+    """Whoever stops twice would wait for calls that are gone, and may be billed."""
+    assert not asked(steered, "stop")["dropped"]
+    assert asked(steered, "stop")["dropped"]
+
+
+def test_what_is_unknown_is_null_in_a_status(run: Run, steered: SteeredRun) -> None:
+    """A program would take a run of unknown cost for one that cost nothing."""
+    assert asked(steered, "status")["cost"] == 0.0
+    run.progress.unpriced = 2
+    assert asked(SteeredRun(run, "a", lambda: 200.0), "status")["cost"] is None
 
 
 def test_failed_rows_are_asked_again(run: Run, steered: SteeredRun) -> None:

@@ -176,10 +176,10 @@ def _cells(cells: Sequence[tuple[str, str]], width: int) -> Text:
 
 
 def _money(facts: Facts) -> str:
-    if not facts.finished:
+    if not (facts.finished or facts.cost or facts.unknown_costs):
         return "nothing spent yet"
     spent = figures.cost(facts.cost, facts.unknown_costs)
-    if facts.cost and facts.running and facts.total and facts.left:
+    if facts.cost and facts.finished and facts.running and facts.total and facts.left:
         spent += f", about {figures.dollars(facts.cost / facts.finished * facts.total)} at the end"
     return spent
 

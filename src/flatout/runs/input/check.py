@@ -1,7 +1,8 @@
 """Checks a whole input before the first call is paid for.
 
 An error on line 900,000 should be found before 899,999 answers have been bought. One pass checks that every row can be
-read, kept and turned into a call, and that no id occurs twice. It remembers eight bytes a row. On resume the same pass
+read, kept and turned into a call, and that no id occurs twice. It remembers eight bytes a row, and afterwards a
+filter of the ids. On resume the same pass
 hands each row to `Verify`, which compares it with the run file.
 """
 
@@ -17,9 +18,11 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.runs.stored import stored
+from flatout.text import figures
 from flatout.values import Call
 
 from .begun import Input
+from .ids import Ids
 from .rows import Row
 
 MOST_COLUMNS = 10_000
@@ -36,11 +39,27 @@ class Findings(Struct, frozen=True):
         rows: the number of rows, at most the limit; None if the input can be read only once.
         ids: how many of them have an id.
         columns: every column, in the order of first appearance; None if unknown or more than 10,000.
+        named: those ids; None if unknown.
     """
 
     rows: int | None
     ids: int = 0
     columns: tuple[str, ...] | None = None
+    named: Ids | None = None
+
+    def find(self, index: int | None, id: str | None) -> None:
+        """Find a row by its place, from 0, or by its id, as far as the input is known.
+
+        Raises:
+            ConfigError: there is no such row.
+        """
+        if self.rows is None:
+            return
+        if index is not None and index >= self.rows:
+            raise ConfigError(f"there is no row {index + 1}: the run has {figures.counted(self.rows, 'row')}")
+        if id is not None and self.named is not None and not self.named.may_have(id):
+            ids = "none has that id" if self.ids else "without ids"
+            raise ConfigError(f"there is no row {id[:80]!r}: the run has {figures.counted(self.rows, 'row')}, {ids}")
 
 
 Accept = Callable[[Call], None]
@@ -80,6 +99,7 @@ def check(
     if not source.repeatable:
         return Findings(None, columns=source.columns)
     hashes = [array("Q") for _ in range(_BUCKETS)]
+    named = Ids()
     columns: dict[str, None] = dict.fromkeys(source.columns or ())
     rows = ids = 0
     for row in islice(source, limit):
@@ -91,12 +111,13 @@ def check(
         if not again and (name := row_id(row) if made is None else made.id) is not None:
             digest = hash(name) & _MASK
             hashes[digest % _BUCKETS].append(digest)
+            named.add(digest)
             ids += 1
         if not row.columns.keys() <= columns.keys() and len(columns) <= MOST_COLUMNS:
             columns.update(dict.fromkeys(row.columns))
         rows += 1
     _check_unique(islice(source, limit), hashes)
-    return Findings(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None)
+    return Findings(rows, ids, tuple(columns) if len(columns) <= MOST_COLUMNS else None, named)
 
 
 def check_row(row: Row, recipe: Recipe, accept: Accept | None = None) -> Call | None:

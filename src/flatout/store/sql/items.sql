@@ -42,11 +42,11 @@ WHERE item_index >= ? ORDER BY item_index LIMIT ?;
 -- revise: Replace the input's row by the current one; question and answer stay.
 UPDATE items SET id = ?, input = CAST(? AS TEXT) WHERE item_index = ?;
 
--- summary: Sum up items, tokens and money, and count the unknown ones. Tokens of cached answers were used earlier.
+-- summary: Sum up items, tokens and money, and count the unknown ones. Tokens of cached answers were used earlier. Items that ended before a time are asked again.
 SELECT
   count(*) FILTER (WHERE items.state = 'answered') AS answered,
-  count(*) FILTER (WHERE items.state = 'failed') AS failed,
-  count(*) FILTER (WHERE items.state = 'unsent') AS unsent,
+  count(*) FILTER (WHERE items.state = 'failed' AND finished_at >= :failed) AS failed,
+  count(*) FILTER (WHERE items.state = 'unsent' AND finished_at >= :unsent) AS unsent,
   sum(iif(attempts = 0 AND cost = 0, min(input_tokens, 0), input_tokens)) AS input_tokens,
   sum(iif(attempts = 0 AND cost = 0, min(output_tokens, 0), output_tokens)) AS output_tokens,
   sum(cost) AS cost,
@@ -89,9 +89,9 @@ SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND
 -- has_trails: Check whether an item had a choice of targets.
 SELECT EXISTS (SELECT 1 FROM items WHERE trail IS NOT NULL);
 
--- errors: Count failures by class, each with its first example.
+-- errors: Count failures by class, each with its first example. Items that ended before a time are asked again.
 SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
-FROM items WHERE error IS NOT NULL GROUP BY error ORDER BY count DESC, error;
+FROM items WHERE error IS NOT NULL AND finished_at >= iif(state = 'unsent', :unsent, :failed) GROUP BY error ORDER BY count DESC, error;
 
 -- last_index: Read the highest index of an item.
 SELECT max(item_index) FROM items;
