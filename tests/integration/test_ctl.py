@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from flatout import Client
+from flatout.cli.ctl import ctl
+from flatout.cli.run_names import find
 from flatout.control import place
 from flatout.control.asking import ask
 from flatout.control.server import AT_ONCE, LONGEST_LINE, PER_SECOND, served
@@ -250,6 +252,25 @@ def test_a_program_s_client_is_steered_by_name(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_s_name_and_its_run_file_name_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever knows one of them would read that no run is under way, or that there is no run file."""
+
+    async def main(name: Path, run_file: Path) -> None:
+        wire = SimulatedTransport(ProviderModel(ProviderSettings(latency=0.01)))
+        async with Client("m", control=name, base_url="http://127.0.0.1:1/v1", transport=wire) as client:
+            async for _ in client.as_completed(map(str, range(3)), store=run_file):
+                await asyncio.to_thread(ctl, str(name), "status")
+                if run_file.stem != name.name:
+                    with pytest.raises(ConfigError, match=f"is steered as {name}: flatout ctl {name} pause"):
+                        await asyncio.to_thread(ctl, str(run_file), "pause")
+                    with pytest.raises(ConfigError, match=f"{name} steers a program.*its run file is {run_file}"):
+                        await asyncio.to_thread(find, str(name))
+
+    asyncio.run(main(tmp_path / "labels", tmp_path / "prog.flatout"))
+    asyncio.run(main(tmp_path / "labels", tmp_path / "labels.flatout"))
+    assert capsys.readouterr().out.count('"state": "running"') == 6
 
 
 def test_a_client_without_a_place_for_its_socket_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

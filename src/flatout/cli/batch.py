@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -19,6 +21,7 @@ from .terminal import clean, say, show, show_json
 
 if TYPE_CHECKING:
     from flatout.lanes.batch.money import Paid
+    from flatout.progress._display import Display
     from flatout.runs.cancelling import Cancelled
     from flatout.store.ledger import Batch, Seen
 
@@ -75,10 +78,10 @@ def cancel(
     """
     from flatout.client import Client
     from flatout.runs.cancelling import Cancelling
+    from flatout.runs.job import CANCELLED
     from flatout.store import RunFile, RunReader
 
     from .execute import execute
-    from .progress import choose
 
     place = find(run)
     with RunReader.open(place) as reader:
@@ -88,11 +91,16 @@ def cancel(
         say("flatout: no batches are open")
         return 0
     first = under_way[0].target
-    client = Client(first if base_url is None else first.partition("/")[2], base_url=base_url, config=config)
+    try:
+        client = Client(first if base_url is None else first.partition("/")[2], base_url=base_url, config=config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_missing(info.command, base_url, config)}") from None
     store = RunFile.open(place, job=info.job, command=info.command, keep_prompts=info.keep_prompts)
     try:
         say(_begins(under_way))
-        done = execute(Cancelling(client, store, str(place)), choose(quiet=False, plain=False, answers_on_stdout=False))
+        done = execute(Cancelling(client, store, str(place)), _display(place))
+        if not done.left:
+            store.set_fact(CANCELLED, time.time())
     finally:
         store.mark("interrupted")
         store.close_now()
@@ -103,6 +111,21 @@ def cancel(
         keeps = "keep these answers, and to " if done.answers else ""
         say(f"To {keeps}submit the others again, or with --lane live to ask them now: {info.command}")
     return 0
+
+
+def _missing(command: str | None, base_url: str | None, config: str | None) -> str:
+    """The options of the run's command that tell where its targets are, if they were not given here."""
+    words = shlex.split(command or "")
+    pairs = [(name, value) for name, value in pairwise(words) if name in ("--base-url", "--config")]
+    given = {"--base-url": base_url, "--config": config}
+    missing = [f"{name} {shlex.quote(value)}" for name, value in pairs if given[name] is None]
+    return f"; add {' '.join(missing)}, as the run's command has it" if missing else ""
+
+
+def _display(place: Path) -> Display:
+    from .progress import choose
+
+    return choose(str(place), quiet=False, plain=False, answers_on_stdout=False)
 
 
 def _begins(under_way: list[Batch]) -> str:

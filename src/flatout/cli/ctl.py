@@ -12,6 +12,7 @@ import typer
 from flatout.errors import ConfigError, StoreError
 from flatout.text import figures
 
+from .programs import is_steered, name_of
 from .run_names import RunName, find
 from .terminal import clean, say, show_json
 
@@ -60,7 +61,7 @@ def ctl(
 
     if command not in COMMANDS:
         raise ConfigError(f"flatout ctl knows {', '.join(COMMANDS)}, not {command!r}")
-    run_file, given = find(run.removesuffix(SUFFIX)), values or []
+    run_file, given = _steered(Path(run.removesuffix(SUFFIX))), values or []
     if command != "set" and target is not None:
         raise ConfigError("--target is for set, as in: set rpm=600 --target openai/gpt-5-mini")
     if command not in ("set", "skip") and given:
@@ -75,6 +76,12 @@ def ctl(
     else:
         say(f"flatout: {_said(command, run, asked | answer)}")
     return 0
+
+
+def _steered(name: Path) -> Path:
+    """The run file of a name; or the name itself, if it steers a program, whose run file may be beside it."""
+    run_file = find(str(name), steered=True)
+    return name if not is_steered(run_file) and is_steered(name) else run_file
 
 
 def _row(run_file: Path, given: list[str]) -> dict[str, Any]:
@@ -106,7 +113,13 @@ def _is_over(run_file: Path, command: str) -> str:
 
     nothing = f"no run of {run_file} is under way: there is nothing to steer"
     with suppress(StoreError), RunReader.open(run_file) as reader:
-        again = reader.info().command
+        again, holder = reader.info().command, reader.holder()
+        if holder is not None and again:
+            return f"the run of {run_file} ({holder}) cannot be steered now: it begins, or ends, or has no socket"
+        if holder is not None:
+            name = name_of(run_file, holder.pid)
+            how = f"as {name}: flatout ctl {name} {command}" if name else "by the name that its client has as control="
+            return f"a program writes {run_file} ({holder}), and is steered {how}"
         if command == "retry-failed" and again:
             more = "" if "--retry-failed" in again else " --retry-failed"
             return f"the run is over; to ask its failed rows again: {clean(again)}{more}"

@@ -166,7 +166,7 @@ def _state(facts: Facts) -> str:
         return f"broken off: its process has gone{'; its batches go on at the provider' if waits else ''}"
     if facts.state == "detached":
         return "detached: its batches go on at the provider"
-    return facts.state
+    return "cancelled: its batches were" if facts.state == "cancelled" else facts.state
 
 
 def _rows(facts: Facts) -> str:
@@ -195,7 +195,7 @@ def _money(facts: Facts) -> list[Fact]:
     lines += targets(facts.targets)
     lines.append(("cost", figures.cost_in_words(facts.cost, facts.unknown_costs, "row")))
     if facts.budget is not None:
-        lines.append(("budget", _budget(facts.budget, ended=facts.state in ("finished", "interrupted"))))
+        lines.append(("budget", _budget(facts.budget, ended=facts.state in ("finished", "interrupted", "cancelled"))))
     if facts.cached:
         lines.append(("cached", figures.counted(facts.cached, "answer")))
     return lines

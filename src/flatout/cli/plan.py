@@ -115,7 +115,7 @@ def _planned(planner: Planner, asked: Asked) -> Plan | None:
     from . import logs
     from .progress import choose
 
-    display = choose(quiet=asked.quiet, plain=asked.plain, answers_on_stdout=False)
+    display = choose(str(planner.run_file), quiet=asked.quiet, plain=asked.plain, answers_on_stdout=False)
     with logs.shown(0 if asked.quiet else asked.verbose):
         planner.prepare()
         return _executed(planner, display)

@@ -102,8 +102,8 @@ def begin(asked: Asked) -> int:
     from .progress import choose
 
     job, quiet = asked.job, asked.quiet
-    display = choose(quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
     runner = runner_of(asked)
+    display = choose(str(runner.run_file), quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
     if not quiet and (what := _patience(job.source)):
         say(f"flatout: {what}")
     with logs.shown(0 if quiet else asked.verbose, once=job.workers > 1):

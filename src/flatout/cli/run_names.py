@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .programs import refuse
 from .terminal import clean, say
 
 RunName = Annotated[
@@ -18,8 +19,16 @@ RunName = Annotated[
 ]
 
 
-def find(run: str) -> Path:
-    """The run file that a name means: the file itself, the one beside an output, or the latest of an input."""
+def find(run: str, *, steered: bool = False) -> Path:
+    """The run file that a name means: the file itself, the one beside an output, or the latest of an input.
+
+    Args:
+        run: the name.
+        steered: the name may also be one that steers a program.
+
+    Raises:
+        ConfigError: it steers a program, and is not a run's.
+    """
     from flatout.runs.output.place import SUFFIX, kept_runs
 
     if run.endswith(SUFFIX):
@@ -29,4 +38,6 @@ def find(run: str) -> Path:
     kept = kept_runs(run)
     if len(kept) > 1:
         say(f"flatout: the latest of {len(kept)} runs of {'standard input' if run == '-' else clean(run)}")
+    if not kept and not steered and not Path(run).is_file():
+        refuse(run)
     return kept[0] if kept else Path(run)

@@ -11,8 +11,8 @@ from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
-from flatout.runs.job import AGAIN, BUDGET
-from flatout.store import ErrorCount, RunReader, Summary, Unsettled
+from flatout.runs.job import AGAIN, BUDGET, CANCELLED
+from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN, AskedAgain
 from flatout.store.scopes import account
@@ -70,8 +70,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """The facts about a run. What is unknown is None.
 
     Attributes:
-        state: ``running``; ``interrupted``; ``detached``, if it left its batches at their providers; ``finished``; or
-            ``broken off`` if its process has gone.
+        state: ``running``; ``interrupted``; ``cancelled``, if its batches were; ``detached``, if it
+            left its batches at their providers; ``finished``; or ``broken off`` if its process has gone.
         run_file: the run file, as it was named.
         writer: the process that writes the run now.
         command: the command line that began the run; also None for a run of the library.
@@ -149,7 +149,7 @@ def facts_of(reader: RunReader) -> Facts:
     waits = batches is not None and batches.open > 0
     rate = summary.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
     return Facts(
-        state=_state(info.state, running=holder is not None, waits=waits),
+        state=_state(info, reader.fact(CANCELLED), running=holder is not None, waits=waits),
         run_file=reader.name,
         writer=str(holder) if holder is not None else None,
         command=info.command,
@@ -183,10 +183,12 @@ def facts_of(reader: RunReader) -> Facts:
     )
 
 
-def _state(state: str, *, running: bool, waits: bool) -> str:
-    if state == "running" and not running:
+def _state(info: RunInfo, cancelled: object, *, running: bool, waits: bool) -> str:
+    if info.state == "running" and not running:
         return "broken off"
-    return "detached" if state == "interrupted" and waits else state
+    if info.state == "interrupted" and not waits and isinstance(cancelled, int | float):
+        return "cancelled" if cancelled >= info.opened_at else info.state
+    return "detached" if info.state == "interrupted" and waits else info.state
 
 
 def _with(cost: float | None, batches: BatchCounts | None) -> float | None:

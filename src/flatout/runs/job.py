@@ -19,6 +19,9 @@ Lane = Literal["live", "flex", "batch", "auto"]
 AGAIN = "asked again"
 """The name of the fact which rows a process is asking again: an `flatout.store.rows.AskedAgain`."""
 
+CANCELLED = "cancelled"
+"""The name of the fact when the batches of a run were cancelled; Unix time."""
+
 BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""

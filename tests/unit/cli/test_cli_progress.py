@@ -218,6 +218,15 @@ def test_simple_terminals_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(choose(quiet=False, plain=False, answers_on_stdout=False), PlainLines)
 
 
+def test_a_pause_says_how_to_end_it_with_the_runs_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could copy the command from the line."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    said: list[str] = []
+    monkeypatch.setattr("flatout.cli.progress.say", said.append)
+    choose("my mails.jsonl.flatout", quiet=False, plain=True, answers_on_stdout=False).show(busy(holds="paused"))
+    assert "paused by you; flatout ctl 'my mails.jsonl' resume goes on" in said[0]
+
+
 def test_the_time_between_plain_lines_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log would have a line every five seconds for a week."""
     monkeypatch.setenv("FLATOUT_PROGRESS_SECONDS", "60")

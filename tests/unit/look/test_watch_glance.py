@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flatout.errors import RunDamaged, StoreError
-from flatout.look.facts import Facts, FailedClass
+from flatout.look.facts import Facts, FailedClass, facts_of
 from flatout.look.watch import words
 from flatout.look.watch.glance import Glance, Watcher
 from flatout.look.watch.plot import CHANGED, LIMIT, PAUSED, draw, what_binds
-from flatout.store import Item, RunFile
+from flatout.runs.job import CANCELLED
+from flatout.store import Item, RunFile, RunReader
 from flatout.store.course import Happening, Stretch
 
 T = 1_800_000_000.0
@@ -185,6 +187,32 @@ def test_what_is_unknown_is_not_shown_as_zero() -> None:
     assert "money     unknown" in shown
     assert "tokens    unknown" in shown
     assert "provider  unknown" in shown
+
+
+def test_an_unknown_cost_is_not_nothing_before_the_first_row_is_finished() -> None:
+    """After its batches were cancelled, a run would look as if nobody had to pay."""
+    shown = words.sums(glance(Facts(state="cancelled", unknown_costs=12)), 80).plain
+    assert "nothing spent yet" not in shown
+    assert "unknown" in shown
+    assert "nothing spent yet" in words.sums(glance(Facts()), 80).plain
+
+
+def test_a_run_whose_batches_were_cancelled_is_not_called_interrupted(tmp_path: Path) -> None:
+    """Nobody would know whether the cancelling was done; and a later interrupt would be called cancelled."""
+    place = tmp_path / "a.flatout"
+
+    def state(*, cancelled: bool) -> str:
+        async def main() -> None:
+            async with RunFile.open(place, job={"model": "m"}) as store:
+                if cancelled:
+                    store.set_fact(CANCELLED, time.time())
+                store.mark("interrupted")
+
+        asyncio.run(main())
+        with RunReader.open(place) as reader:
+            return facts_of(reader).state
+
+    assert [state(cancelled=each) for each in (False, True, False)] == ["interrupted", "cancelled", "interrupted"]
 
 
 def test_the_cost_at_the_end_is_forecast() -> None:

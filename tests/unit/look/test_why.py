@@ -281,6 +281,32 @@ def test_a_budget() -> None:
     assert found[0].text.startswith("The budget lets only ")
 
 
+def waited(second: int, held: dict[str, float]) -> Stretch:
+    """A second in which three calls were answered and three waited."""
+    counts = {"sent": 3, "answered": 3, "refused": 0, "failed": 0, "in_flight": 0, "waiting": 3}
+    return Stretch(began_at=float(second), seconds=1.0, target="m", held=held, allows={}, **counts)
+
+
+def test_what_held_an_earlier_process_is_not_said_of_the_one_at_work() -> None:
+    """A run that was continued with more money would be said to have none for the first half minute."""
+    course = Course()
+    for second in range(10):
+        held = {"budget": 1.0} if second < 8 else {}
+        course.targets.setdefault("m", []).append(waited(second, held))
+    first = findings(course, Facts(writer="process 1"), 10.0)
+    assert [each.cause for each in first] == ["budget"]
+    assert first[0].text.startswith("The budget has no room for another call")
+    assert not findings(course, Facts(writer="process 2", opened_at=8.0), 10.0)
+
+
+def test_a_pause_names_the_run_that_is_to_be_resumed() -> None:
+    """Nobody could copy the command."""
+    course = Course()
+    course.targets["m"] = [waited(0, {"paused": 1.0})]
+    facts = Facts(writer="process 1", command="flatout run …", run_file="my mails.flatout")
+    assert "flatout ctl 'my mails.flatout' resume goes on" in findings(course, facts, 1.0)[0].text
+
+
 def test_batches_are_at_the_provider() -> None:
     """A run in the batch lane would look as if it did nothing."""
     begun = {"open": 2, "rows": 60, "all": 3, "oldest": 0.0, "states": "1 in progress, 1 validating", "done": 12}

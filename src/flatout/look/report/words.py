@@ -40,8 +40,9 @@ def _standing(facts: Facts) -> str:
         return f"The run broke off: its process has gone{rest}. The same command continues it."
     if facts.state == "detached":
         return f"The run has left its batches at their providers{rest}. The same command collects them."
-    if facts.state == "interrupted":
-        return f"The run was interrupted{rest}. The same command continues it."
+    if facts.state in ("interrupted", "cancelled"):
+        what = "was interrupted" if facts.state == "interrupted" else "had its batches cancelled"
+        return f"The run {what}{rest}. The same command continues it."
     return ""
 
 

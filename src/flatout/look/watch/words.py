@@ -19,7 +19,8 @@ from flatout.text.visible import visible
 
 from .glance import RECENT, Glance
 
-STATES = {"running": "green", "finished": "green", "interrupted": "yellow", "detached": "yellow", "broken off": "red"}
+_LEFT = ("interrupted", "cancelled", "detached")
+STATES = {"running": "green", "finished": "green", **dict.fromkeys(_LEFT, "yellow"), "broken off": "red"}
 """The colour of each state. Colours only repeat what the words say."""
 
 _ASKED = {"running": "Why not faster: ", "detached": "Waits: "}
@@ -81,7 +82,7 @@ def why(glance: Glance) -> Text:
     if not glance.has_course:
         text.append("An earlier flatout wrote this file: how the run went over time is not in it.\n", style="yellow")
     facts = glance.facts
-    if facts.state in ("broken off", "interrupted", "detached") and facts.command and facts.left != 0:
+    if facts.state in ("broken off", *_LEFT) and facts.command and facts.left != 0:
         what = "To collect" if facts.state == "detached" else "To continue"
         text.append(f"{what}: {line(facts.command)}\n", style="bold")
     found = [line(each, 400) for each in glance.why]

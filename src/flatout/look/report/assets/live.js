@@ -54,7 +54,7 @@ class Standing {
 }
 
 const standing = new Standing();
-const STATES = { running: "running", waiting: "waiting for the run", finished: "finished", interrupted: "interrupted", "broken off": "broken off: its process has gone" };
+const STATES = { running: "running", waiting: "waiting for the run", finished: "finished", interrupted: "interrupted", cancelled: "cancelled", "broken off": "broken off: its process has gone" };
 let source = null, latest = null, again = 0;
 
 function connect() {
