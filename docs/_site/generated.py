@@ -60,6 +60,8 @@ def command() -> str:
 def commands(group: Any, path: str = "flatout") -> Iterator[tuple[str, Any]]:
     """Each command that does something, by its full name."""
     for name, each in group.commands.items():
+        if getattr(each, "invoke_without_command", False):  # a group that does something by itself
+            yield f"{path} {name}", each
         if hasattr(each, "commands"):
             if each.invoke_without_command:
                 yield f"{path} {name}", each

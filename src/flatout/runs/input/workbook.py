@@ -1,6 +1,6 @@
 """Rows of a sheet of a workbook (Excel, OpenDocument) with python-calamine, an extra.
 
-It reads all of a sheet at once, in Rust: some 30 bytes a cell. A sheet has at most 1,048,576 rows, and what it unpacks
+It reads all of a sheet at once, in Rust. A sheet has at most 1,048,576 rows, and what it unpacks
 to is bounded here, because a small file may unpack to more than any memory.
 """
 
