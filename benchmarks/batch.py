@@ -6,11 +6,11 @@ The command's runner packs, submits and collects against ``flatout simulate`` in
 strawman builds JSON lines, uploads them in files of the same size, waits, and parses the results: no ledger, no run
 file, and the whole of it in memory. CPU is of this process only; memory is its peak.
 
-Last figures (two cores, busy with other work, Linux, Python 3.11; 100,000 rows), CPU µs a row and MB: strawman 12–13
-(139), lane 66–73 (116), ratio 5.6. In the same minutes the lane of before took 97–104 (125): since then the answers
-have a table of their own in the run file, and a row passes through less Python. 1,000,000 rows: 70 (123).
-Of 69: check the input 3, pack 7, ledger 4, upload 1, download 3, results into the ledger 7, make answers of them 21,
-commit them 13, write the output 9. SQLite has 21 of it.
+Last figures (two quiet cores, Linux, Python 3.11; 100,000 rows, three runs), CPU µs a row and MB: strawman 12 (139),
+lane 62–63 (117), ratio 5.2. On a busy machine the lane takes 66–73; in the same minutes the lane of before took 97–104
+(125): since then the answers have a table of their own in the run file, and a row passes through less Python.
+1,000,000 rows on a busy machine: 70 (123). Of 69: check the input 3, pack 7, ledger 4, upload 1, download 3, results
+into the ledger 7, make answers of them 21, commit them 13, write the output 9. SQLite has 21 of it.
 """
 
 from __future__ import annotations

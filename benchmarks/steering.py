@@ -7,8 +7,8 @@ a program that gives as many ``flatout ctl`` requests as the run hears; and with
 connections that hang open, 200 at once, megabytes without an end of line. What is compared is the CPU time of the
 run's process, because the other programs take theirs from the same machine. The order changes with each round.
 
-The run hears 50 requests a second, whatever comes, so its price is a share of the time and not of the rows: a run that
-keeps its processor busy shows it best. 10,000 requests take 200 seconds, so as many rows as are asked meanwhile.
+The run hears 20 requests a second, whatever comes, so its price is a share of the time and not of the rows: a run that
+keeps its processor busy shows it best. 10,000 requests take 500 seconds, so as many rows as are asked meanwhile.
 """
 
 from __future__ import annotations
