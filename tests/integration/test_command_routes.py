@@ -67,7 +67,9 @@ def test_a_run_outlives_a_server_and_a_kill(tmp_path: Path) -> None:
     moved = [number for number, row in enumerate(rows, 1) if row["attempts"] > 1]
     if moved:
         targets = [node for node in trace(tmp_path, moved[0]) if node["kind"] == "target"]
-        assert [node["outcome"] for node in targets] in ([], ["left", "answered"])
+        *left, last = [node["outcome"] for node in targets] or ["answered"]
+        assert last == "answered"
+        assert set(left) <= {"left"}  # more than once where the other server was busy, too
 
 
 def test_workers_share_the_limits_of_each_target(tmp_path: Path) -> None:
