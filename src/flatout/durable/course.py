@@ -87,7 +87,7 @@ class Course:
     Args:
         client: the client.
         file: where it is written.
-        flow: the items that its calls are made for; None if there are none.
+        flow: counts the items whose functions make the calls; None if no function does.
     """
 
     def __init__(self, client: Recorded, file: CourseFile, flow: Flow | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flatout.store.ledger import Batch, Seen
 
 UNSEEN = "at the provider"
-"""The state of a batch of which the provider has not said how it is."""
+"""The state of a batch as long as the provider has told none."""
 
 UNSENT = "being submitted"
 """The state of a batch that is not known to be at the provider yet."""

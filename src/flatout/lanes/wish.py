@@ -57,7 +57,7 @@ class Source:
         return count
 
     async def some(self, most: int) -> list[Call]:
-        """The first calls. Those that are none, which fail by themselves, are left out."""
+        """The first calls. Values that make no valid call are left out: each of them fails by itself."""
         found: list[Call] = []
         async with aclosing(self.read()) as values:
             async for value in values:

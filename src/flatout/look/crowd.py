@@ -25,7 +25,7 @@ QUICK = 0.25
 """The share of the first answers that hardly waited at the server, if it takes only some of them at once."""
 
 MORE = 1.5
-"""So many times the calls in flight show what more in flight brings."""
+"""The factor by which the calls in flight must have grown before their rates are compared."""
 
 GROWN = 1.8
 """Answers that take this many times what the quick ones of the first took have waited at the server."""

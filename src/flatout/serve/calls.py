@@ -111,7 +111,7 @@ class Calls:
         """What a request asks.
 
         Raises:
-            InvalidRequest: it is none that can be answered.
+            InvalidRequest: the request cannot be answered.
             UnknownModel: its model is not served.
         """
         headers = request.headers

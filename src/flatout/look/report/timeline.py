@@ -21,7 +21,7 @@ _MARKED = {"begin", "crowded", "capped", "change"}
 _MOST_MARKS = 100
 
 _TOP = 3.0
-"""So many times the largest limit is the most that the scale of rates shows."""
+"""The scale of rates ends at this multiple of the largest limit."""
 
 Figure = Callable[[Stretch], float]
 

@@ -24,7 +24,7 @@ WINDOWS = (300.0, 60.0, 1_800.0, None)
 """Seconds that the plot shows, one after the other; None for the whole run."""
 
 _PLOT_SHARE = 4
-"""The plot gets one in so many of the lines."""
+"""The plot gets the height of the screen divided by this."""
 
 _FEWEST, _MOST = 5, 16
 """Lines of the plot."""

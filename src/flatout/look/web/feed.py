@@ -68,7 +68,7 @@ class Feed:
         return self._report
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
-        """The reports as JSON: the present one, then each that says something new; b"" if there is none for long."""
+        """The reports as JSON: first the present one, then each new one; b"" after a long time without a new one."""
         self.listeners += 1
         self._somebody.set()
         try:

@@ -1,7 +1,7 @@
 """The rows of a run for its live page: some of all, or of those that match, and one in full.
 
 A search among a million rows takes seconds. So it is done in slices, each within one request, and what it found is
-kept: turning a page does not search again, nor does another browser with the same question.
+kept. So no second search is made when a page is turned, or when another browser asks the same.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Listing:
     """Finds rows of one run file. Every method blocks, and may be called from any thread; one is served at a time.
 
     Args:
-        place: gives the run file; None as long as there is none.
+        place: gives the run file; None before the run has made it.
         clock: gives seconds that only rise.
     """
 

@@ -34,7 +34,7 @@ _SPEAKS = re.compile(
 """What the model says beside text: reasoning, tool calls and whatever else follows the events that begin an answer."""
 
 _LONGEST = 64
-"""Bytes of which the end of one piece may be the beginning of what the next one says."""
+"""The most bytes of a match. It may be cut: one piece has its beginning, the next one its end."""
 
 
 @runtime_checkable
@@ -154,7 +154,7 @@ def answered(error: CallError, wire: Wire) -> Reply:
     """The model's answer behind an error: for the program, a refusal or a cut-off answer is an answer.
 
     Raises:
-        CallError: there is none, or it did not arrive whole.
+        CallError: the model has not answered, or its answer did not arrive whole.
     """
     if not isinstance(error, OutputError | Refused | ContentFiltered) or error.reply is None:
         raise error
@@ -187,13 +187,12 @@ def _for_model(body: bytes, model: str) -> bytes:
     return msgspec.json.encode(data)
 
 
-class _AsItIs:
-    """Passes the bytes of a streamed answer on (a `StreamDecoder`), and reads along."""
+class _Relaying:
+    """What both decoders of streamed answers share (see `StreamDecoder`)."""
 
     def __init__(self, inner: StreamDecoder, wire: Wire) -> None:
         self._inner = inner
         self._wire = wire
-        self._held: bytearray | None = bytearray()
 
     @property
     def broken(self) -> bool:
@@ -202,6 +201,21 @@ class _AsItIs:
     @property
     def complete(self) -> bool:
         return self._inner.complete
+
+    def _read(self) -> Reply:
+        """The model's answer, whatever it is."""
+        try:
+            return self._inner.reply()
+        except CallError as error:
+            return answered(error, self._wire)
+
+
+class _AsItIs(_Relaying):
+    """Passes the bytes of a streamed answer on, and reads along."""
+
+    def __init__(self, inner: StreamDecoder, wire: Wire) -> None:
+        super().__init__(inner, wire)
+        self._held: bytearray | None = bytearray()
 
     def feed(self, data: bytes) -> list[Any]:
         spoken = self._inner.feed(data)
@@ -215,35 +229,19 @@ class _AsItIs:
         return [held]
 
     def reply(self) -> Reply:
-        try:
-            reply = self._inner.reply()
-        except CallError as error:
-            reply = answered(error, self._wire)
-        return replace(reply, body=bytes(self._held or b""))
+        return replace(self._read(), body=bytes(self._held or b""))
 
 
-class _Translated:
-    """Writes a streamed answer in another format (a `StreamDecoder`)."""
+class _Translated(_Relaying):
+    """Writes a streamed answer in another format."""
 
     def __init__(self, inner: StreamDecoder, writer: StreamWriter, wire: Wire) -> None:
-        self._inner = inner
+        super().__init__(inner, wire)
         self._writer = writer
-        self._wire = wire
-
-    @property
-    def broken(self) -> bool:
-        return self._inner.broken
-
-    @property
-    def complete(self) -> bool:
-        return self._inner.complete
 
     def feed(self, data: bytes) -> list[Any]:
         return [self._writer.text(text) for text in self._inner.feed(data)]
 
     def reply(self) -> Reply:
-        try:
-            reply = self._inner.reply()
-        except CallError as error:
-            reply = answered(error, self._wire)
+        reply = self._read()
         return replace(reply, body=self._writer.end(reply))

@@ -123,7 +123,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a request's body.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the body holds no JSON object.
     """
     try:
         data = msgspec.json.decode(body)
