@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,14 +13,13 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from flatout.cli.app import command
+from tests.support.browsers import launched
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
 PUBLIC = ("flatout", "flatout.agents", "flatout.events", "flatout.progress", "flatout.telemetry", "flatout.testing")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (400, 1_400)
 
 
@@ -55,14 +52,8 @@ def url(said):
 @pytest.fixture(scope="module")
 def browser():
     """A real browser without a window."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
-    with sync_playwright() as driver:
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's does not work for root
-        opened = driver.chromium.launch(executable_path=found, args=sandbox)
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -22,6 +22,11 @@ CUT = b"(the connection breaks)"
 Answer = Response | list[bytes | float]
 """A whole answer, or the pieces of a streamed one and the seconds between them."""
 
+ASKED = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Spam or ham?"}]}
+CLAUDE = {"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Spam or ham?"}]}
+RESPONSE = {"model": "gpt-5-mini", "input": "Spam or ham?"}
+OPENAI, ANTHROPIC = "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"
+
 
 class _Streaming:
     def __init__(self, status: int, headers: Mapping[str, str], pieces: Iterable[bytes | float]) -> None:

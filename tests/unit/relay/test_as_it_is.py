@@ -16,19 +16,7 @@ from flatout.edge.relay import RelayedStream
 from flatout.errors import CallError
 from flatout.layer import Response
 
-from .scripted import CUT, Server, answered, call, chat, chunks, event, run
-
-ASKED = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Spam or ham?"}]}
-CLAUDE = {"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Spam or ham?"}]}
-RESPONSE = {"model": "gpt-5-mini", "input": "Spam or ham?"}
-OPENAI, ANTHROPIC = "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-1234567890")
-
+from .scripted import ANTHROPIC, ASKED, CLAUDE, CUT, OPENAI, RESPONSE, Server, answered, call, chat, chunks, event, run
 
 START = event({"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3}}}, "message_start")
 PING = event({"type": "ping"}, "ping")

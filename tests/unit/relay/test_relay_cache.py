@@ -11,18 +11,21 @@ import pytest
 from flatout import Client
 from flatout.layer import Response
 
-from .scripted import Server, answered, call, chat, chunks, events, message, run
-
-ASKED = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Spam or ham?"}]}
-CLAUDE = {"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": [{"role": "user", "content": "Spam or ham?"}]}
-RESPONSE = {"model": "gpt-5-mini", "input": "Spam or ham?"}
-OPENAI, ANTHROPIC = "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-1234567890")
+from .scripted import (
+    ANTHROPIC,
+    ASKED,
+    CLAUDE,
+    OPENAI,
+    RESPONSE,
+    Server,
+    answered,
+    call,
+    chat,
+    chunks,
+    events,
+    message,
+    run,
+)
 
 
 def twice(server: Server, path: Path, first: Any, second: Any) -> list[Response]:

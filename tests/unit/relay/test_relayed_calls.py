@@ -22,13 +22,6 @@ MESSAGES = {"model": "claude-sonnet-4-5", "max_tokens": 50, "messages": [{"role"
 RESPONSES = {"model": "gpt-5-mini", "input": "Spam or ham?", "instructions": "Be brief."}
 
 MODELS = {"openai": "openai/gpt-5-mini", "anthropic": "anthropic/claude-sonnet-4-5"}
-KEYS = {"OPENAI_API_KEY": "sk-test-1234567890", "ANTHROPIC_API_KEY": "sk-ant-test-1234567890"}
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, key in KEYS.items():
-        monkeypatch.setenv(name, key)
 
 
 def call(dialect: str, data: dict[str, Any], model: str, **options: Any) -> Any:
