@@ -1,19 +1,24 @@
 """What steering costs a run: its CPU while others ask, and while others mean no good, beside a run that is left alone.
 
-    python -m benchmarks.steering [--rows 12000] [--rounds 5]
+    python -m benchmarks.steering [--rows 12000] [--rounds 5] [--seconds 20]
 
-Each round runs ``flatout run`` three times against a server in a process of its own that answers at once: alone; with
-a program that gives as many ``flatout ctl`` requests as the run hears; and with hostile clients: garbage, half a line,
-connections that hang open, 200 at once, megabytes without an end of line. What is compared is the CPU time of the
-run's process, because the other programs take theirs from the same machine. The order changes with each round.
+Two figures are taken, each for programs that give as many ``flatout ctl`` requests as are heard, and for hostile
+clients: garbage, half a line, connections that hang open, 200 at once, megabytes without an end of line.
 
-The run hears 20 requests a second, whatever comes, so its price is a share of the time and not of the rows: a run that
-keeps its processor busy shows it best. 10,000 requests take 500 seconds, so as many rows as are asked meanwhile.
+- *The socket alone*: the CPU that a process takes which does nothing but listen.
+- *A run*: the CPU that ``flatout run`` takes against a server that answers at once. Programs that are busy beside a run
+  slow its processor, whatever they do. So a run whose socket they use is compared with a run while they use the socket
+  of another process. The order changes with each round.
+
+A run hears 40 requests a second, whatever comes, so its price is a share of the time and not of the rows: a run that
+keeps its processor busy shows it best. 10,000 requests take 250 seconds, so as many rows as are asked meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import multiprocessing
 import os
 import socket
 import statistics
@@ -22,14 +27,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.scale import write_input
 from benchmarks.server import serving
+from flatout.control.server import served
 
 RPM = 6_000_000
 """A limit that binds nothing, and is changed by one from time to time."""
@@ -48,11 +55,6 @@ class Ran(NamedTuple):
 
 Disturb = Callable[[str, threading.Event], int]
 """Does something at a socket until told to end. Returns how often it was heard."""
-
-
-def nobody(_: str, ends: threading.Event) -> int:
-    ends.wait()
-    return 0
 
 
 def users(where: str, ends: threading.Event) -> int:
@@ -104,52 +106,123 @@ def connected(where: str, patience: float = 5.0) -> socket.socket:
     return end
 
 
-def run(source: Path, url: str, disturb: Disturb, options: list[str]) -> Ran:
-    """Run the command in an empty folder, while somebody disturbs it."""
+@contextmanager
+def listening(place: Path) -> Iterator[int]:
+    """A process that does nothing but listen at a socket. Gives the process."""
+    ready, entered = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.Process(target=listen, args=(place, entered))
+    process.start()
+    try:
+        ready.recv()
+        yield process.pid or 0
+    finally:
+        process.terminate()
+        process.join()
+
+
+def listen(place: Path, entered: Connection) -> None:
+    async def for_ever() -> None:
+        async with served(lambda: [place], lambda asked: asked):
+            entered.send(None)
+            await asyncio.Event().wait()
+
+    asyncio.run(for_ever())
+
+
+def cpu_of(process: int) -> float:
+    """CPU seconds that a process has taken."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
+
+
+def alone(disturb: Disturb, seconds: float) -> Ran:
+    """Disturb a process that does nothing but listen."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        listening(Path(folder, "s.ctl")) as process,
+        disturbed(disturb, f"{folder}/s.ctl") as asked,
+    ):
+        before, began = cpu_of(process), time.monotonic()
+        time.sleep(seconds)
+        return Ran(cpu_of(process) - before, time.monotonic() - began, asked())
+
+
+@contextmanager
+def disturbed(disturb: Disturb, where: str) -> Iterator[Callable[[], int]]:
+    """A block during which somebody disturbs a socket. Gives what ends it, and tells how often it was heard."""
+    ends, heard = threading.Event(), [0]
+    other = threading.Thread(target=lambda: heard.append(disturb(where, ends)))
+    other.start()
+
+    def end() -> int:
+        ends.set()
+        other.join()
+        return heard[-1]
+
+    try:
+        yield end
+    finally:
+        end()
+
+
+def run(source: Path, url: str, disturb: Disturb, options: list[str], elsewhere: str | None) -> Ran:
+    """Run the command in an empty folder, while somebody disturbs it, or disturbs a socket elsewhere."""
     with tempfile.TemporaryDirectory() as folder:
         given = ["run", str(source), "-o", "out.jsonl", "-m", "bench", "--base-url", url, "-q", *options]
         environment = {**os.environ, "FLATOUT_API_KEY": "none"}
         process = subprocess.Popen([sys.executable, "-m", "flatout", *given], cwd=folder, env=environment)
-        ends, asked = threading.Event(), [0]
-
-        def disturbed() -> None:
-            asked[0] = disturb(str(Path(folder, "out.jsonl.flatout.ctl")), ends)
-
-        other = threading.Thread(target=disturbed)
-        other.start()
-        began = time.monotonic()
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        ends.set()
-        other.join()
+        with disturbed(disturb, elsewhere or f"{folder}/out.jsonl.flatout.ctl") as asked:
+            began = time.monotonic()
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - began
+            process.returncode = os.waitstatus_to_exitcode(status)
+            heard = asked()
         if process.returncode:
             raise SystemExit(f"the command ended with {process.returncode}")
         assert len(Path(folder, "out.jsonl").read_bytes().splitlines()) == sum(1 for _ in source.open("rb"))
-    return Ran(used.ru_utime + used.ru_stime, seconds, asked[0])
+    return Ran(used.ru_utime + used.ru_stime, seconds, heard)
+
+
+KINDS: dict[str, Disturb] = {"ctl": users, "hostile": enemies}
+
+
+def sockets(seconds: float) -> None:
+    """Print what the socket alone costs."""
+    for name, disturb in KINDS.items():
+        ran = alone(disturb, seconds)
+        print(f"the socket alone, {name:8} {ran.cpu / ran.seconds:.2%} of a processor, {ran.asked:,} times asked")
+
+
+def runs(rows: int, rounds: int) -> None:
+    """Print what a run pays."""
+    options = ["--concurrency", "200", "--rpm", str(RPM)]
+    ways = [(name, other) for name in KINDS for other in (False, True)]
+    found: dict[tuple[str, bool], list[Ran]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder, serving() as url, listening(Path(folder, "s.ctl")):
+        source = Path(folder, "in.jsonl")
+        write_input(source, rows)
+        for number in range(rounds):
+            for name, other in ways[number % 4 :] + ways[: number % 4]:
+                ran = run(source, url, KINDS[name], options, f"{folder}/s.ctl" if other else None)
+                found[name, other].append(ran)
+                where = "elsewhere" if other else "at the run"
+                print(
+                    f"{name:8} {where:10} CPU {ran.cpu:6.2f} s in {ran.seconds:6.1f} s, {ran.asked:,} times asked",
+                    flush=True,
+                )
+    for name in KINDS:
+        pairs = list(zip(found[name, True], found[name, False], strict=True))
+        more = statistics.median(here.cpu / there.cpu for there, here in pairs) - 1
+        print(f"a run, {name:8} {more:+.2%} CPU; median of {len(pairs)} pairs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for the socket alone")
     asked = parser.parse_args()
-    options = ["--concurrency", "200", "--rpm", str(RPM)]
-    kinds: dict[str, Disturb] = {"alone": nobody, "ctl": users, "hostile": enemies}
-    found: dict[str, list[Ran]] = {name: [] for name in kinds}
-    with tempfile.TemporaryDirectory() as folder, serving() as url:
-        source = Path(folder, "in.jsonl")
-        write_input(source, asked.rows)
-        for number in range(asked.rounds):
-            names = list(kinds)
-            for name in names[number % 3 :] + names[: number % 3]:
-                found[name].append(ran := run(source, url, kinds[name], options))
-                print(f"{name:8} CPU {ran.cpu:6.2f} s in {ran.seconds:6.1f} s, {ran.asked:,} times asked", flush=True)
-    for name in ("ctl", "hostile"):
-        pairs = list(zip(found["alone"], found[name], strict=True))
-        more = statistics.median(other.cpu / alone.cpu for alone, other in pairs) - 1
-        share = statistics.median((other.cpu - alone.cpu) / other.seconds for alone, other in pairs)
-        print(f"{name:8} {more:+.2%} CPU, {share:+.2%} of the run's time; medians of {len(pairs)} pairs")
+    sockets(asked.seconds)
+    runs(asked.rows, asked.rounds)
 
 
 if __name__ == "__main__":
