@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -27,8 +26,10 @@ from flatout.engine import Engine
 from flatout.errors import BudgetExceeded, ConfigError, FlatoutError, InvalidRequest
 from flatout.journey import Journey
 from flatout.store.ledger import LANE
+from flatout.tasks.loop import wall
 from flatout.values import Call, CallLike, Result
 
+from .batch.form import CALLS, Form
 from .batch.lane import BatchLane
 from .batch.money import Money
 from .batch.rounds import Rounds
@@ -36,7 +37,7 @@ from .batch.row import Before
 from .batch.under_way import begin
 from .escalation import Way, leaves_at, on_the_way
 from .flex import FlexLane
-from .offers import Kind, Lane
+from .offers import Lane
 from .refusals import PROGRAM
 from .wish import Source, Wish, check_call
 from .within import LEAVES, SAMPLE, WITHIN, check_time, deadline, keep_deadline, lane_for, ways
@@ -48,6 +49,9 @@ _log = logging.getLogger("flatout")
 
 TOGETHER = 500
 """Results that are committed together."""
+
+_TURN = 50
+"""Calls after which a pass lets others have the event loop."""
 
 
 class Row(Struct, frozen=True):
@@ -70,7 +74,8 @@ def calls_in_lane(
     job: Mapping[str, Any],
     retry_failed: bool,
     known: set[int] | None = None,
-    kind: Kind | None = None,
+    form: Form = CALLS,
+    ends_at: float | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """`Client.as_completed` in a lane other than the live one; after `check_wish`.
 
@@ -83,15 +88,17 @@ def calls_in_lane(
         job: what makes two answers comparable.
         retry_failed: ask failed calls again.
         known: receives the indexes of the results that the run file had already; None if nobody wants them.
-        kind: what the calls ask for; None for what the endpoint's calls are.
+        form: what the calls ask for, and how they are written.
+        ends_at: when batches are cancelled, and what has no answer by then is left without one; Unix time. None for
+            never.
     """
     if place is None:
         return _flex_calls(source, wish, asker, engine)
     again = {"unsent", "failed"} if retry_failed else {"unsent"}
 
     def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
-        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, kind=kind)
-        lane.known = known
+        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, form=form)
+        lane.known, lane.ends_at = known, ends_at
         return lane.results()
 
     kept = kept_results(results, place, job=job, asker=asker)
@@ -149,7 +156,7 @@ class LaneCalls:
         asker: asks a call now.
         engine: the client's.
         again: the states of items that are asked again.
-        kind: see `calls_in_lane`.
+        form: see `calls_in_lane`.
     """
 
     def __init__(
@@ -162,9 +169,10 @@ class LaneCalls:
         asker: Asker,
         engine: Engine,
         again: set[str],
-        kind: Kind | None = None,
+        form: Form = CALLS,
+        ends_at: float | None = None,
     ) -> None:
-        self._kind = kind
+        self._form = form
         self._store = store
         self._name = name
         self._source = source
@@ -173,6 +181,7 @@ class LaneCalls:
         self._engine = engine
         self._again = again
         self.known: set[int] | None = None
+        self.ends_at: float | None = None
         self._given: set[int] = set()  # calls whose result was given, although their state is one of `again`
         self._found: list[tuple[Row, Result[Any]]] = []
         self._ready: asyncio.Queue[Result[Any] | None] = asyncio.Queue(TOGETHER)
@@ -222,13 +231,14 @@ class LaneCalls:
         self, lane: BatchLane, lanes: Sequence[Way], until: float | None, *, leaves: bool
     ) -> None:
         """Ask in batches, and at once what would not be in time there."""
-        leave_at = lane.now() if leaves else None
+        leave_at = lane.now() if leaves else self.ends_at
         if until is not None and not leaves:
             leave_at = until - leaves_at("batch", on_the_way(lanes, self._wish.within or 0.0))
         self._store.set_fact(LEAVES, leave_at)
-        if await Rounds(lane, partial(self._walk, lane)).go(leave_at):
+        left = await Rounds(lane, partial(self._walk, lane)).go(leave_at)
+        if left and self.ends_at is None:
             await self._ask_the_rest(lane, lanes, until)
-        elif lane.money.short:
+        elif lane.money.short and not left:
             await self._refuse(lane.money.need)
 
     async def _refuse(self, usd: float) -> None:
@@ -268,7 +278,7 @@ class LaneCalls:
 
     def _lane(self) -> BatchLane:
         money = Money.of(self._engine.stack, self._store)
-        lane = BatchLane(self._engine, self._store.ledger, self._name, self._keep, money, self._kind)
+        lane = BatchLane(self._engine, self._store.ledger, self._name, self._keep, money, self._form)
         return begin(self._engine, lane)
 
     # One pass over the calls
@@ -308,6 +318,8 @@ class LaneCalls:
         async with aclosing(self._source.read()) as values:
             async for value in values:
                 index += 1
+                if index % _TURN == _TURN - 1:
+                    await asyncio.sleep(0)
                 if stored.must_read:
                     await stored.read_ahead()
                 item = stored.take(index)
@@ -365,9 +377,3 @@ class LaneCalls:
         if result.error is not None:
             self._given.add(result.index)
         await self._ready.put(result)
-
-
-def wall() -> float:
-    """The wall clock; Unix time."""
-    told: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-    return told()

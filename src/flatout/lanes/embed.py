@@ -19,6 +19,7 @@ from flatout.errors import ConfigError
 from flatout.providers.formats.embeddings import Vectors, vector_of
 from flatout.values import Result
 
+from .batch.form import VECTORS
 from .batch.targets import target_of
 from .calls import calls_in_lane
 from .offers import batch_format
@@ -81,7 +82,7 @@ def _check(engine: Engine, model: str | None) -> None:
 
 async def _vectors(source: Source, wish: Wish, *, place: StorePath, job: Mapping[str, Any], **who: Any) -> list[Any]:
     found: dict[int, Result[Any]] = {}
-    async for result in calls_in_lane(source, wish, place=place, job=job, retry_failed=False, kind="embeddings", **who):
+    async for result in calls_in_lane(source, wish, place=place, job=job, retry_failed=False, form=VECTORS, **who):
         found[result.index] = result
     return [found[index] for index in range(len(found))]
 

@@ -21,7 +21,6 @@ from flatout.config.folders import state_folder
 from flatout.engine import Engine
 from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
 from flatout.lanes.noted import forget, note
-from flatout.lanes.offers import Kind
 from flatout.lanes.past import Past, remember
 from flatout.lanes.standing import done_rows
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Seen
@@ -30,6 +29,7 @@ from flatout.values import Call, Result
 from .asked import TOGETHER, Asked, is_fresh
 from .box import Packed
 from .desk import log
+from .form import CALLS, Form
 from .known import Known
 from .lane_target import LaneTarget
 from .lane_targets import LaneTargets
@@ -60,7 +60,7 @@ class BatchLane:
         name: the run file's name, for messages.
         keep: puts a row's result into the run file.
         money: keeps the batches to the budget; None for a lane that submits nothing.
-        kind: what the rows ask for; None for what the endpoint's calls are.
+        form: what the rows ask for, and how they are written.
 
     Attributes:
         submitted: how many rows this process has submitted.
@@ -74,10 +74,10 @@ class BatchLane:
         name: str,
         keep: Keep,
         money: Money | None = None,
-        kind: Kind | None = None,
+        form: Form = CALLS,
     ) -> None:
         self.money = money or Money(engine.stack.purse, engine.stack.prices, Record(), lambda _: None)
-        cache = engine.stack.cache if kind != "embeddings" else None  # it knows the questions of calls only
+        cache = engine.stack.cache if form.cached else None
         self._asked = Asked(cache, ledger) if cache is not None else None
         self._engine = engine
         self._ledger = ledger
@@ -86,7 +86,7 @@ class BatchLane:
         # by the wall: a monotonic clock stands still while a laptop sleeps
         self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
         known = ledger.batches()
-        self._targets = LaneTargets(engine, ledger, self._wall, known, kind)
+        self._targets = LaneTargets(engine, ledger, self._wall, known, form)
         self._stopped = asyncio.Event()
         self._drains = False
         self._passes = 0

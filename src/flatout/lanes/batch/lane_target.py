@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flatout.engine import Engine
-from flatout.lanes.offers import Kind, batch_format
+from flatout.lanes.offers import batch_format
 from flatout.layer import Codec
-from flatout.providers import codec_for
-from flatout.providers.formats.embeddings import Vectors
 from flatout.store.ledger import Ledger
 from flatout.values import Target
 
 from .box import Box
 from .collect import Collector
 from .desk import Desk
+from .form import Form
 from .replay import Replay
 from .submit import Submitter
 from .wire import Wire
@@ -26,16 +25,14 @@ MOST_BYTES = 64 * 1024 * 1024
 class LaneTarget:
     """One target in the lane: its desk, who works there, and the boxes that are being filled."""
 
-    def __init__(
-        self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float], kind: Kind | None = None
-    ) -> None:
-        spoken = batch_format(target, kind)
+    def __init__(self, engine: Engine, target: Target, ledger: Ledger, wall: Callable[[], float], form: Form) -> None:
+        spoken = batch_format(target, form.kind(target))
         self.desk = Desk(target, spoken, Wire(engine.transport, spoken, target.endpoint), ledger, wall)
         self.submitter = Submitter(self.desk)
         self.collector = Collector(self.desk, self.submitter)
-        stack, embeds = engine.stack, kind == "embeddings"
-        self.codec: Codec = Vectors(target) if embeds else codec_for(target)
-        cache = None if embeds else stack.cache
+        stack = engine.stack
+        self.codec: Codec = form.codec(target)
+        cache = stack.cache if form.cached else None
         self.replay = Replay(target, self.codec, engine.settings, stack.prices, stack.purse, engine.events, cache)
         self.boxes: dict[int | None, Box] = {}
         self.deferred = 0

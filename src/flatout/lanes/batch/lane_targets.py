@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flatout.engine import Engine
 from flatout.errors import ConfigError
-from flatout.lanes.offers import Kind
 from flatout.store.ledger import Batch, Ledger, Seen
 from flatout.values import Call, Target
 
+from .form import Form
 from .lane_target import LaneTarget
 from .targets import other_key, target_named, target_of
 
@@ -22,17 +22,17 @@ class LaneTargets:
         ledger: the run file's.
         wall: the clock; Unix time.
         known: the batches of earlier processes.
-        kind: what the rows ask for; None for what the endpoint's calls are.
+        form: what the rows ask for, and how they are written.
     """
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, wall: Callable[[], float], known: Sequence[Batch], kind: Kind | None
+        self, engine: Engine, ledger: Ledger, wall: Callable[[], float], known: Sequence[Batch], form: Form
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._wall = wall
         self._known = known
-        self._kind = kind
+        self._form = form
         self._made: dict[str, LaneTarget] = {}
         self._by_model: dict[str | None, LaneTarget] = {}
 
@@ -84,6 +84,6 @@ class LaneTargets:
     def _target(self, target: Target) -> LaneTarget:
         found = self._made.get(target.name)
         if found is None:
-            found = self._made[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall, self._kind)
+            found = self._made[target.name] = LaneTarget(self._engine, target, self._ledger, self._wall, self._form)
             found.desk.learn(batch for batch in self._known if batch.target == target.name)
         return found
