@@ -48,10 +48,10 @@ async def gateway(**settings: Any) -> AsyncIterator[str]:
 
 
 @contextmanager
-def provider(latency: float, rpm: float | None = None) -> Iterator[str]:
+def provider(latency: float, rpm: float | None = None, *options: str) -> Iterator[str]:
     """A simulated provider as a process; gives its address."""
     limits = [] if rpm is None else ["--rpm", f"{rpm:g}"]
-    asked = [str(FLATOUT), "simulate", "--port", "0", "--latency", f"{latency}", *limits]
+    asked = [str(FLATOUT), "simulate", "--port", "0", "--latency", f"{latency}", *limits, *options]
     with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -233,3 +233,32 @@ def test_a_batch_survives_a_kill() -> None:
     assert sorted(int(json.loads(line)["custom_id"]) for line in lines) == [*range(300)]
     assert before < 300
     assert after <= 300 + 200
+
+
+@pytest.mark.parametrize("cancels", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_batch_at_its_provider_survives_a_kill(cancels: bool) -> None:
+    """Its rows would be submitted, and paid for, once more; or a cancelled batch would leave nothing of what it has."""
+    rows = [{"custom_id": f"{n}", "url": "/v1/chat/completions", "body": {**CHAT, "user": f"{n}"}} for n in range(300)]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    with provider(0.05, None, "--batch-time", "20" if cancels else "3") as at, httpx.Client(timeout=20) as http:
+        with command(at) as (process, url):
+            file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
+            asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            name = http.post(f"{url}/batches", json={**asked, "metadata": {"lane": "batch"}}).json()["id"]
+            while not stats(at)["batches"]["created"]:
+                time.sleep(0.05)
+            if cancels:
+                time.sleep(3.0)  # some of its rows are answered by then
+                assert http.post(f"{url}/batches/{name}/cancel").json()["status"] == "cancelling"
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        with command(at) as (_, url):
+            ends = "cancelled" if cancels else "completed"
+            while (batch := http.get(f"{url}/batches/{name}").json())["status"] != ends:
+                assert batch["status"] in ("validating", "in_progress", "finalizing", "cancelling")
+                time.sleep(0.1)
+            lines = http.get(f"{url}/files/{batch['output_file_id']}/content").text.splitlines()
+        after = stats(at)["batches"]
+    assert after["created"] == 1
+    assert len(lines) == after["answers"] == batch["request_counts"]["completed"]
+    assert (len(lines) == 300) is not cancels

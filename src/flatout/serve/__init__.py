@@ -8,6 +8,7 @@ goes next. It is fair between callers, and drops whoever hangs up.
 - `calls` answers calls, `models` says which model a name means;
 - `keys` keeps the local keys, `callers` what each caller may do and has done;
 - `gate` lets calls go;
-- `files`, `batches` and `batch_rows` are OpenAI's batches, over the live lane;
+- `files` and `batches` are OpenAI's batches: `batch_input` reads one, `batch_work` does it, its `batch_rows` live or in
+  the provider's own `batch_lane`;
 - `status` tells how things stand.
 """

@@ -70,9 +70,8 @@ class Files:
         write(self._about(name), msgspec.json.encode(kept))
         return kept
 
-    def adopt(self, owner: str, filename: str, data: Path) -> StoredFile:
-        """Keep a file of results that has been written in the same folder."""
-        name = new_name("file")
+    def adopt(self, name: str, owner: str, filename: str, data: Path) -> StoredFile:
+        """Keep a file of results that has been written in the same folder, in place of an earlier one of its name."""
         with data.open("rb") as written:
             os.fsync(written.fileno())
         data.replace(self.path(name))

@@ -68,9 +68,10 @@ class World:
         models: tuple[str, ...] = (),
         keys: Path | None = None,
         host: str = "127.0.0.1",
+        provider: ProviderModel | None = None,
         **options: Any,
     ) -> None:
-        self.provider = ProviderModel(settings or ProviderSettings(latency=1.0), seed=1)
+        self.provider = provider or ProviderModel(settings or ProviderSettings(latency=1.0), seed=1)
         self.client = Client(**{"transport": SimulatedTransport(self.provider), **options})
         ring = Keyring(keys or Path("/nonexistent/keys.json"))
         self.gateway = Gateway(self.client, Asked(models=models, host=host), ring)

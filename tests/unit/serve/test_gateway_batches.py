@@ -11,10 +11,11 @@ import pytest
 
 from flatout import Limits
 from flatout.serve import keys
+from flatout.serve.batches import Batches
 from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME, form
 from flatout.serving.requests import Request
-from flatout.testing import ProviderSettings
+from flatout.testing import BatchSettings, Faults, ProviderSettings
 from tests.support.batch_wire import BatchWire
 
 from .gateways import CHAT, World
@@ -58,11 +59,12 @@ async def sent(world: World, data: bytes, **headers: str) -> str:
     return str(got.data["id"])
 
 
-async def begun(world: World, data: bytes, *, metadata: dict[str, str] | None = None, **headers: str) -> dict[str, Any]:
+LIVE = {"a": "b", "lane": "live"}
+
+
+async def begun(world: World, data: bytes, *, metadata: dict[str, str] | None = LIVE, **headers: str) -> dict[str, Any]:
     asked = {"input_file_id": await sent(world, data, **headers), "endpoint": "/v1/chat/completions"}
-    got = await world.ask(
-        "/v1/batches", {**asked, "completion_window": "24h", "metadata": metadata or {"a": "b"}}, **headers
-    )
+    got = await world.ask("/v1/batches", {**asked, "completion_window": "24h", "metadata": metadata}, **headers)
     assert got.status == 200
     return dict(got.data)
 
@@ -94,7 +96,7 @@ def test_a_batch_answers_each_row_once():
     batch, answers = world.run(main)
     assert batch["status"] == "completed"
     assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
-    assert batch["metadata"] == {"a": "b"}
+    assert batch["metadata"] == LIVE
     assert sorted(each["custom_id"] for each in answers) == sorted(f"row-{n}" for n in range(30))
     assert all(each["response"]["body"]["choices"][0]["message"]["content"] for each in answers)
     assert world.provider.stats()["received"] == 30
@@ -119,8 +121,15 @@ def test_rows_that_fail_are_in_the_file_of_errors():
     ("data", "code"),
     [
         (b"not json\n", "invalid_json_line"),
+        (b'["a"]\n', "invalid_json_line"),
+        (b'{"custom_id": "a", "body": 5}\n', "invalid_json_line"),
+        (b'{"custom_id": "a", "body": ' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", "invalid_json_line"),
+        (b'{"custom_id": "\xff", "body": {}}\n', "invalid_json_line"),
+        (b'{"body": {}}\n', "missing_required_parameter"),
+        (b'{"custom_id": "a"}\n', "missing_required_parameter"),
+        (b'{"custom_id": "a", "method": "GET", "body": {}}\n', "invalid_method"),
         (rows(2) + rows(1), "duplicate_custom_id"),
-        (b'{"custom_id": "a", "url": "/v1/embeddings", "body": {}}\n', "mismatched_url"),
+        (b'{"custom_id": "a", "url": "/v1/embeddings", "body": {}}\n', "url_mismatch"),
         (b"\n\n", "empty_file"),
     ],
 )
@@ -191,22 +200,169 @@ def test_calls_go_before_the_rows_of_a_batch():
     assert world.run(main) < 3
 
 
-def test_a_batch_can_be_the_providers_own():
+@pytest.mark.parametrize("metadata", [None, {"lane": "batch"}])
+def test_a_batch_is_its_providers_own_where_it_has_them(metadata: dict[str, str] | None):
     """People would pay the full price for jobs that have a day's time."""
     wire = BatchWire(seconds=600.0)
     bad = b'{"custom_id": "bad", "url": "/v1/chat/completions", "body": {"model": "no/model"}}\n'
     world = World(transport=wire)
 
     async def main(world: World) -> tuple[Any, list[Any], list[Any]]:
-        batch = await over(world, (await begun(world, rows(5) + bad, metadata={"lane": "batch"}))["id"])
+        batch = await over(world, (await begun(world, rows(5, logprobs=True) + bad, metadata=metadata))["id"])
         return batch, await lines(world, batch["output_file_id"]), await lines(world, batch["error_file_id"])
 
     batch, answers, errors = world.run(main)
     assert batch["request_counts"] == {"total": 6, "completed": 5, "failed": 1}
-    assert sorted(each["custom_id"] for each in answers) == [f"row-{n}" for n in range(5)]
+    assert [each["custom_id"] for each in answers] == [f"row-{n}" for n in range(5)]
     assert all(each["response"]["body"]["choices"][0]["message"]["content"] for each in answers)
     assert [each["custom_id"] for each in errors] == ["bad"]
     assert len(wire.jobs) == 1
+
+
+def own_batches(**settings: Any) -> World:
+    """A gateway whose provider has batches of its own."""
+    return World(ProviderSettings(batch=BatchSettings(**settings)))
+
+
+def test_rows_reach_the_providers_batches_as_they_are():
+    """A client could not use what its provider added yesterday, or would miss a part of the answers."""
+    world = own_batches(time=60.0, time_p99=60.0)
+    seen: list[bytes] = []
+    send = world.client.engine.transport.send
+
+    async def noted(request: Any) -> Any:
+        seen.append(request.body or b"")
+        return await send(request)
+
+    world.client.engine.transport.send = noted  # type: ignore[method-assign]
+
+    async def main(world: World) -> list[Any]:
+        batch = await over(world, (await begun(world, rows(3, added_yesterday=[1]), metadata=None))["id"])
+        return await lines(world, batch["output_file_id"])
+
+    answers = world.run(main)
+    assert sum(body.count(b'"added_yesterday": [1]') for body in seen) == 3
+    assert all({"id", "created", "choices", "usage"} <= {*each["response"]["body"]} for each in answers)
+    assert all("logprobs" in each["response"]["body"]["choices"][0] for each in answers)
+
+
+def test_a_route_is_asked_in_the_batches_of_its_first_model_that_has_some():
+    """A job of a day would be paid in full because its model is named by a route."""
+    wire = BatchWire(seconds=600.0)
+    routes = {"routes": {"jobs": {"targets": ["ollama/llama", "openai/gpt-5-mini"]}}}
+    world = World(transport=wire, config=routes)
+
+    async def main(world: World) -> Any:
+        return await over(world, (await begun(world, rows(3, model="jobs"), metadata={"lane": "batch"}))["id"])
+
+    assert world.run(main)["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    assert len(wire.jobs) == 1
+
+
+def test_a_server_at_an_address_of_its_own_is_asked_live():
+    """Batches for a vLLM or an Ollama would fail: these have none."""
+    world = World(model="any", base_url="http://127.0.0.1:9/v1", models=("any",))
+
+    async def main(world: World) -> Any:
+        return await over(world, (await begun(world, rows(3, model="any"), metadata=None))["id"])
+
+    assert world.run(main)["status"] == "completed"
+    assert world.provider.stats()["received"] == 3
+    assert not world.provider.stats()["batches"]["created"]
+
+
+async def cancelled(world: World, name: str) -> None:
+    assert (await world.ask(f"/v1/batches/{name}/cancel", b"")).data["status"] == "cancelling"
+
+
+def test_a_cancelled_batch_is_cancelled_at_its_provider():
+    """Rows that nobody wants would be run, and paid for; or those that were run would be thrown away."""
+    world = own_batches(time=1_000.0, time_p99=1_000.0)
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        batch = await begun(world, rows(200), metadata=None)
+        await asyncio.sleep(600.0)
+        await cancelled(world, batch["id"])
+        batch = await over(world, batch["id"])
+        return batch, await lines(world, batch["output_file_id"])
+
+    batch, answers = world.run(main)
+    assert batch["status"] == "cancelled"
+    assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+    assert len(answers) == world.provider.stats()["batches"]["answers"]
+
+
+@pytest.mark.parametrize("metadata", [LIVE, None])
+def test_a_batch_whose_gateway_is_killed_while_it_is_cancelled_leaves_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, metadata: dict[str, str] | None
+):
+    """Answers that were paid for would be gone."""
+    settings = ProviderSettings(rpm=60, latency=0.5, batch=BatchSettings(time=100.0, time_p99=100.0))
+    first = World(settings)
+    wait = 5.0 if metadata else 60.0
+
+    async def begin(world: World) -> str:
+        batch = await begun(world, rows(200), metadata=metadata)
+        await asyncio.sleep(wait)
+        await world.gateway.batches.close()  # the kill: nothing is done after what is on the disk
+        monkeypatch.setattr(Batches, "_begin", lambda *_: None)
+        await cancelled(world, batch["id"])
+        return str(batch["id"])
+
+    with monkeypatch.context() as monkeypatch:
+        name = first.run(begin)
+    second = World(settings, provider=first.provider)
+
+    async def end(world: World) -> tuple[Any, list[Any]]:
+        await asyncio.sleep(wait + 1.0)  # the provider's clock goes on
+        await world.gateway.batches.open()
+        batch = await over(world, name)
+        return batch, await lines(world, batch["output_file_id"])
+
+    batch, answers = second.run(end)
+    assert batch["status"] == "cancelled"
+    assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+
+
+@pytest.mark.parametrize("metadata", [LIVE, None])
+def test_a_batch_that_expires_leaves_what_it_has(monkeypatch: pytest.MonkeyPatch, metadata: dict[str, str] | None):
+    """A client would wait for a day, and get nothing of what it has paid for; or would never hear of the rest."""
+    monkeypatch.setattr("flatout.serve.batch_work.WINDOW", 300.0)
+    world = World(ProviderSettings(rpm=10, burst=1, latency=0.5, batch=BatchSettings(time=600.0, time_p99=600.0)))
+
+    async def main(world: World) -> tuple[Any, list[Any], list[Any]]:
+        batch = await over(world, (await begun(world, rows(100), metadata=metadata))["id"])
+        return batch, await lines(world, batch["output_file_id"]), await lines(world, batch["error_file_id"])
+
+    batch, answers, errors = world.run(main)
+    assert batch["status"] == "expired"
+    assert 0 < len(answers) < 100
+    assert len(answers) + len(errors) == 100
+    assert {each["error"]["code"] for each in errors} == {"batch_expired"}
+
+
+def test_a_batch_that_is_over_cannot_be_cancelled():
+    """A client would take a finished batch for a cancelled one."""
+
+    async def main(world: World) -> int:
+        batch = await over(world, (await begun(world, rows(2)))["id"])
+        return (await world.ask(f"/v1/batches/{batch['id']}/cancel", b"")).status
+
+    assert World().run(main) == 409
+
+
+def test_a_refusal_in_the_file_of_errors_is_the_providers_own():
+    """A client could not tell which of its parameters is wrong."""
+    world = World(ProviderSettings(latency=0.5, faults=Faults(invalid=1.0)))
+
+    async def main(world: World) -> list[Any]:
+        batch = await over(world, (await begun(world, rows(2)))["id"])
+        direct = await world.ask("/v1/chat/completions", CHAT)
+        return [direct.data, *await lines(world, batch["error_file_id"])]
+
+    direct, *errors = world.run(main)
+    assert [each["response"]["status_code"] for each in errors] == [400, 400]
+    assert all(each["response"]["body"] == direct for each in errors)
 
 
 def test_files_and_batches_belong_to_their_caller(tmp_path: Path):

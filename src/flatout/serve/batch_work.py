@@ -1,0 +1,252 @@
+"""The work on one batch: its rows are asked into a run file, and at the end the files of its results are made of that.
+
+So the files are the same however the batch ends: whole, cancelled, expired, and after any number of kills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import ExitStack, aclosing
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from msgspec import Struct, field
+
+from flatout.durable.records import result_of
+from flatout.durable.run import durable_calls
+from flatout.errors import ConfigError, TransportError
+from flatout.tasks.loop import wall
+from flatout.values import Result
+
+from .batch_input import Fault, Rows
+from .batch_lane import Asked, Lane, form_of
+from .batch_rows import EXPIRED, RowAsker, RowCalls, Unasked, line_of
+from .callers import Caller
+from .calls import Calls
+from .files import Files
+from .models import Models
+from .site import CALLS
+
+if TYPE_CHECKING:
+    from flatout.client import Client
+    from flatout.store import Item
+
+WINDOW = 86_400.0  # seconds in which a batch is done, or expires
+
+AGAIN = 60.0  # seconds until a provider that is not reached is asked again about its batches
+
+State = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+OVER = frozenset({"failed", "completed", "expired", "cancelled"})
+
+_log = logging.getLogger("flatout")
+
+
+class Batch(Struct):
+    """A batch, as it is kept.
+
+    Attributes:
+        id, endpoint, input, metadata: see OpenAI's reference.
+        owner: the caller whose it is.
+        state: its status.
+        at: when each state began; Unix time.
+        total, completed, failed: rows.
+        output, errors: the names of the files that it left.
+        faults: what is wrong with its input.
+        lane: how its rows are asked; "" before that is known.
+    """
+
+    id: str
+    owner: str
+    endpoint: str
+    input: str
+    metadata: dict[str, Any] | None
+    state: State = "validating"
+    at: dict[str, float] = field(default_factory=dict)
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    output: str | None = None
+    errors: str | None = None
+    faults: list[Fault] = field(default_factory=list)
+    lane: Lane | Literal[""] = ""
+
+    def becomes(self, state: State) -> None:
+        """Begin a state."""
+        self.state = state
+        self.at.setdefault(state, wall())
+
+    @property
+    def dialect(self) -> str:
+        """The format of its rows."""
+        return CALLS[self.endpoint.removeprefix("/v1")]
+
+    @property
+    def expires_at(self) -> float:
+        """When it ends, done or not; Unix time."""
+        return self.at["validating"] + WINDOW
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has expired."""
+        return wall() >= self.expires_at
+
+
+class BatchWork:
+    """Works on one batch.
+
+    Args:
+        batch: the batch.
+        rows: its rows.
+        client: whose run is recorded.
+        calls: where rows have their turn.
+        models: says which model a name means.
+        caller: whose batch it is.
+        files: where its results are left.
+        folder: where its run file is.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        rows: Rows,
+        *,
+        client: Client,
+        calls: Calls,
+        models: Models,
+        caller: Caller,
+        files: Files,
+        folder: Path,
+    ) -> None:
+        self._batch = batch
+        self._rows = rows
+        self._client = client
+        self._calls = calls
+        self._caller = caller
+        self._files = files
+        self._place = folder / f"{batch.id}.flatout"
+        self._asked = Asked(models, client.engine)
+        model = models.find if batch.lane == "live" else self._asked
+        self._row_calls = RowCalls(rows, batch.dialect, model, lambda: batch.expires_at - wall())
+
+    async def ask(self) -> None:
+        """Ask the rows that have no answer yet, until the batch expires. One that is cancelled asks nothing more.
+
+        Raises:
+            ConfigError: they cannot be asked in the lane.
+            FlatoutError: the provider refuses all of them, or the run file cannot be used.
+        """
+        cancelled = self._batch.state == "cancelling"
+        if self._batch.lane == "batch":
+            if not cancelled or await asyncio.to_thread(self._place.exists):
+                await self._patiently(0.0 if cancelled else self._batch.expires_at)
+        elif not cancelled:
+            await self._count(self._live())
+
+    def _live(self) -> AsyncGenerator[Result[Any], None]:
+        asker = RowAsker(self._client, self._calls, self._caller, self._batch.dialect)
+        asked: Any = iter(self._row_calls)
+        return durable_calls(asked, self._place, asker=asker, job=self._job, retry_failed=False)
+
+    async def _patiently(self, ends_at: float) -> None:
+        """Ask in the provider's batches; again after a while if the provider is not reached."""
+        while True:
+            try:
+                await self._count(self._in_batches(ends_at))
+            except TransportError as error:
+                _log.warning("the batch %s waits for its provider: %s", self._batch.id, error)
+                await asyncio.sleep(AGAIN)
+            else:
+                return
+
+    def _in_batches(self, ends_at: float) -> AsyncGenerator[Result[Any], None]:
+        """Ask the rows in batches of their provider, which are cancelled in the end.
+
+        Raises:
+            ConfigError: it has none, or the caller's budget could not be kept.
+        """
+        from flatout.lanes.calls import calls_in_lane
+        from flatout.lanes.wish import Source, Wish, check_wish
+
+        if self._caller.purse is not None:
+            raise ConfigError("the provider's own batches are not held to a key's budget: leave the lane out")
+        client, wish = self._client, Wish("batch")
+        check_wish(wish, client.engine, stored=True, models=self._asked.all(self._rows.models))
+        return calls_in_lane(
+            Source(self._row_calls, lambda same: same),
+            wish,
+            asker=client,
+            engine=client.engine,
+            place=self._place,
+            job=self._job,
+            retry_failed=False,
+            form=form_of(self._batch.dialect),
+            ends_at=ends_at,
+        )
+
+    @property
+    def _job(self) -> dict[str, str]:
+        return {"batch": self._batch.id}
+
+    async def _count(self, results: AsyncGenerator[Result[Any], None]) -> None:
+        self._batch.completed = self._batch.failed = 0
+        async with aclosing(results) as outcomes:
+            async for result in outcomes:
+                self._batch.completed += result.ok
+                self._batch.failed += not result.ok
+
+    async def leave(self) -> None:
+        """Leave the files of what the run file has."""
+        await asyncio.to_thread(self._leave, late=self._batch.is_late)
+
+    def _leave(self, *, late: bool) -> None:
+        batch = self._batch
+        with ExitStack() as stack:
+            parts = [self._files.path(f".{batch.id}-{secrets.token_hex(4)}") for _ in range(2)]
+            outs = [stack.enter_context(part.open("wb")) for part in parts]
+            counts = self._write(outs, late=late)
+        batch.completed, batch.failed = counts
+        batch.output = self._adopt(parts[0], counts[0], "output")
+        batch.errors = self._adopt(parts[1], counts[1], "error")
+
+    def _write(self, outs: Sequence[BinaryIO], *, late: bool) -> list[int]:
+        """Write the lines of answers, and of errors. Returns how many of each there are."""
+        counts = [0, 0]
+        for index, answer in self._answers(late=late):
+            failed = not isinstance(answer, str)
+            outs[failed].write(line_of(index, self._rows.ids[index], self._batch.dialect, answer))
+            counts[failed] += 1
+        return counts
+
+    def _answers(self, *, late: bool) -> Iterator[tuple[int, str | Exception]]:
+        """What became of each row of which something is known."""
+        items = self._items()
+        item = next(items, None)
+        for index in range(len(self._rows.ids)):
+            if item is not None and item.index == index:
+                result = result_of(item)
+                yield index, result.text if result.error is None else result.error
+                item = next(items, None)
+            elif isinstance(call := self._row_calls.of(index, left=WINDOW), Unasked):
+                yield index, call.why
+            elif late:
+                yield index, EXPIRED
+
+    def _items(self) -> Iterator[Item]:
+        from flatout.store import RunReader  # loads SQLite
+
+        if not self._place.exists():
+            return
+        with RunReader.open(self._place) as reader:
+            yield from reader.items()
+
+    def _adopt(self, part: Path, lines: int, what: str) -> str | None:
+        if not lines:
+            part.unlink()
+            return None
+        name = f"file-{sha256(f'{self._batch.id} {what}'.encode()).hexdigest()[:24]}"  # after a kill the same again
+        return self._files.adopt(name, self._batch.owner, f"{self._batch.id}_{what}.jsonl", part).id
