@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from flatout.values.secret import Secret
 
-from .output.write import is_stream
+from .output.formats import is_stream
 from .prompts.template import Nulls
 
 Lane = Literal["live", "flex", "batch", "auto"]

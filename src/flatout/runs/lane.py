@@ -12,7 +12,7 @@ from flatout.lanes import refusals
 from flatout.values import Call
 
 from .job import RunOptions
-from .output.write import is_stream
+from .output.formats import is_stream
 
 if TYPE_CHECKING:
     from flatout.store import RunFile, RunReader

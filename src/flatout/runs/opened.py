@@ -29,8 +29,9 @@ from .input.verify import Verification
 from .job import BUDGET, DEBT, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
+from .output.formats import is_stream
 from .output.place import prune, run_file_of
-from .output.write import check_output, is_stream
+from .output.write import check_output
 from .prompts.recipe import Recipe
 from .work import Work
 

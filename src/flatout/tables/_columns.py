@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from flatout.errors import ConfigError
-from flatout.runs.output.write import named_error
+from flatout.runs.output.answered import named_error
 from flatout.values import Result
 
 from ._arrow import arrow, first_line, unreadable

@@ -12,7 +12,8 @@ from flatout.errors import ConfigError
 from flatout.runs import parquet
 from flatout.runs.input.check import check
 from flatout.runs.input.read import open_input
-from flatout.runs.output.write import ANSWER_COLUMNS, AnsweredRow, write
+from flatout.runs.output.answered import ANSWER_COLUMNS, AnsweredRow
+from flatout.runs.output.write import write
 from flatout.runs.prompts.recipe import Recipe
 from flatout.runs.stored import restored, stored
 

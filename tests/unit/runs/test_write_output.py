@@ -20,9 +20,10 @@ from flatout.durable.records import item_of
 from flatout.errors import ConfigError, RateLimited, StoreError, Truncated
 from flatout.runs.input.read import open_input
 from flatout.runs.output import write as writing
+from flatout.runs.output.answered import ANSWER_COLUMNS, AnsweredRow, answer_names
 from flatout.runs.output.claim import Claim
 from flatout.runs.output.export import _answered
-from flatout.runs.output.write import ANSWER_COLUMNS, AnsweredRow, answer_names, check_output, write
+from flatout.runs.output.write import check_output, write
 from flatout.values import Reply, Result, Usage
 
 HEADER = (

@@ -17,8 +17,9 @@ from flatout.runs.stored import restored
 from flatout.store import Choice, Item, RunReader, salvage
 from flatout.values.result import queued
 
+from .answered import AnsweredRow, named_error
 from .claim import Claim
-from .write import AnsweredRow, check_output, named_error, write
+from .write import check_output, write
 
 LAST = 2**62
 

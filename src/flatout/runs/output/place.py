@@ -22,7 +22,7 @@ from flatout.errors import ConfigError, StoreError
 from flatout.store import RunReader, remove
 
 from .claim import SOURCE, where
-from .write import is_stream
+from .formats import is_stream
 
 SUFFIX = ".flatout"
 
