@@ -36,6 +36,7 @@ EXPORT_EPILOG = """\
 
 $ flatout export answers.jsonl -o so-far.csv --overwrite  # at any time
 $ flatout export answers.jsonl -o failed.jsonl --only failed
+$ flatout export answers.jsonl -o shop.db::answers  # a table
 $ flatout export damaged.flatout -o rescued.jsonl --salvage
 """
 
@@ -77,7 +78,13 @@ def status(
 def export(
     run: RunName,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Where to: .jsonl, .csv, .tsv, .parquet; - is stdout.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to: .jsonl, .csv, .tsv (and packed: .jsonl.gz), .parquet, out.db::answers; - is stdout.",
+        ),
     ],
     only: Annotated[
         Literal["answered", "failed"] | None,
@@ -86,6 +93,9 @@ def export(
     format: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="jsonl, csv, tsv or parquet; by default the file's name tells."),
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="CHAR", help=r"What stands between the cells of CSV: ; or \t.")
     ] = None,
     neutralise: Annotated[
         bool,
@@ -103,6 +113,7 @@ def export(
     from flatout.runs.output.claim import Claim
     from flatout.runs.output.export import export as write
 
+    between = None if delimiter is None else _delimiter(delimiter, output, format)
     damage: list[str] = []
     place = find(run)
     rows = write(
@@ -110,6 +121,7 @@ def export(
         output,
         select=only or "all",
         format=format,
+        delimiter=between,
         neutralise=neutralise,
         salvaged=salvage,
         claim=Claim.of(place, overwrite=overwrite),
@@ -120,6 +132,16 @@ def export(
     for what in damage:
         say(f"flatout: {what}")
     return FAILED if damage and not salvage else 0
+
+
+def _delimiter(given: str, output: str, format: str | None) -> str:
+    from flatout.errors import ConfigError
+    from flatout.runs.input.delimited import checked_delimiter
+    from flatout.runs.output.formats import form_of
+
+    if (written := form_of(output, format).format) != "csv":
+        raise ConfigError(f"--delimiter is for CSV, and the format is {written}")
+    return checked_delimiter(given)
 
 
 def describe(facts: Facts) -> list[Fact]:

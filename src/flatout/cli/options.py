@@ -24,7 +24,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Answers: .jsonl, .csv, .tsv or .parquet; else JSONL to the terminal.",
+        help="Answers: .jsonl, .csv, .tsv (and packed: .jsonl.gz), .parquet or a table (out.db::answers); "
+        "else JSONL to the terminal.",
     ),
 ]
 
@@ -91,7 +92,9 @@ Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text's encoding
 
 Delimiter = Annotated[
     str | None,
-    typer.Option(metavar="CHAR", help=r"What stands between the cells of CSV: ; or \t.", rich_help_panel=_INPUT),
+    typer.Option(
+        metavar="CHAR", help=r"What stands between the cells of CSV, in and out: ; or \t.", rich_help_panel=_INPUT
+    ),
 ]
 
 Limit = Annotated[

@@ -41,7 +41,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
             one file for each job in the user's cache folder.
         format: the input's format, if its name does not tell.
         encoding: the input's text encoding.
-        delimiter: what stands between the cells of a CSV input; None for the format's own.
+        delimiter: what stands between the cells of CSV, in the input and in the output; None for the format's own.
         prompt, system: templates.
         images: templates of the pictures to send with every prompt: paths or URLs.
         params: parameters of every call, named as in Call.

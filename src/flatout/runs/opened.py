@@ -29,7 +29,7 @@ from .input.verify import Verification
 from .job import BUDGET, DEBT, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
-from .output.formats import is_stream
+from .output.formats import form_of, is_stream
 from .output.place import prune, run_file_of
 from .output.write import check_output
 from .prompts.recipe import Recipe
@@ -159,14 +159,23 @@ class Opened:
         """Check the options, make the client and open the input."""
         options = self.options
         lane.check_options(options)
-        self._claim = Claim.of(self.run_file, source=where(options.source), overwrite=options.overwrite)
+        self._claim = Claim.of(
+            self.run_file,
+            source=where(options.source),
+            overwrite=options.overwrite,
+            rereads=not options.keep_prompts,
+        )
         check_output(options.output or "-", claim=self._claim)
         if not options.same_prompt:
             self.recipe.check_varies()
         self._client = self._make_client()
         lane.check_client(options, self._client)
         source = open_input(
-            options.source, format=options.format, encoding=options.encoding, delimiter=options.delimiter
+            options.source,
+            format=options.format,
+            encoding=options.encoding,
+            delimiter=options.delimiter,
+            delimits_output=form_of(options.output or "-").format == "csv",
         )
         self._input = self.recipe.variants.of(source)
         return self._input, self._client

@@ -98,16 +98,29 @@ def write_rows(
     Raises:
         ConfigError: a value is not of its column's type.
     """
+    schema, groups = typed(rows, columns, fixed, types)
+    total = 0
+    with arrow().parquet.ParquetWriter(file, schema) as writer:
+        for group in groups:
+            writer.write_table(group)
+            total += group.num_rows
+    return total
+
+
+def typed(
+    rows: Callable[[], Iterable[Values]], columns: Sequence[str], fixed: Mapping[str, str], types: str | None = None
+) -> tuple[Any, Iterator[Any]]:
+    """The Arrow schema of rows, and the rows as Arrow tables, some at a time; see `write_rows`."""
     pa = arrow()
     own = _own_fields(pa, columns, types)
     schema = _schema(pa, rows, columns, fixed, own)
-    total = 0
-    with pa.parquet.ParquetWriter(file, schema) as writer:
+
+    def tables() -> Iterator[Any]:
         for group in _groups(rows()):
             arrays = [_typed(pa, group, field) if field.name in own else _column(pa, group, field) for field in schema]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            total += len(group)
-    return total
+            yield pa.Table.from_arrays(arrays, schema=schema)
+
+    return schema, tables()
 
 
 def _check_groups(metadata: Any, name: str) -> None:

@@ -32,6 +32,7 @@ from flatout.tasks.closing import close_all
 from .again import Feed
 from .alone import Alone, Heard
 from .client_options import ClientOptions
+from .input.delimited import checked_delimiter
 from .job import AGAIN, BUDGET, RunEnd, RunOptions
 from .output.claim import OUTPUTS
 from .output.export import export
@@ -422,6 +423,7 @@ class Runner(Pending):
                 at_least=self.progress.finished,
                 own=own,
                 types=self._input.types,
+                delimiter=self.options.delimiter and checked_delimiter(self.options.delimiter),
                 neutralise=self.options.neutralise,
                 claim=replace(self._claim, note=partial(self._store.set_fact_now, OUTPUTS)),
             )

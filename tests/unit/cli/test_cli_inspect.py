@@ -240,11 +240,28 @@ def test_export_options_reach_the_library(monkeypatch: pytest.MonkeyPatch) -> No
         return 0
 
     monkeypatch.setattr("flatout.runs.output.export.export", write)
-    assert main(["export", "r.flatout", "-o", "-", "--only", "answered", "--format", "csv", "--neutralise"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                "r.flatout",
+                "-o",
+                "-",
+                "--only",
+                "answered",
+                "--format",
+                "csv",
+                "--delimiter",
+                ";",
+                "--neutralise",
+            ]
+        )
+        == 0
+    )
     assert given[1].pop("claim") == Claim(run_file="r.flatout", mine=[])
     assert given == [
         (Path("r.flatout"), "-"),
-        {"select": "answered", "format": "csv", "neutralise": True, "salvaged": False},
+        {"select": "answered", "format": "csv", "delimiter": ";", "neutralise": True, "salvaged": False},
     ]
     assert main(["export", "r.flatout", "-o", "-", "--overwrite"]) == 0
     assert given[-1]["claim"].overwrite
@@ -285,3 +302,9 @@ def test_a_run_without_an_output_is_named_by_its_input(
     said = capsys.readouterr()
     assert said.out.startswith("two.flatout: finished\n")
     assert said.err == "flatout: the latest of 2 runs of in.csv\n"
+
+
+def test_a_delimiter_is_for_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody would wait for semicolons and get tabs."""
+    assert main(["export", "r.flatout", "-o", "a.tsv", "--delimiter", ";"]) == 2
+    assert "--delimiter is for CSV, and the format is tsv" in capsys.readouterr().err

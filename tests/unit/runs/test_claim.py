@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError, Limits
+from flatout.runs.input.read import open_input
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.claim import OUTPUTS, Claim, digest
 from flatout.runs.output.export import export
@@ -75,6 +76,30 @@ def test_a_run_replaces_its_own_output(job: Job, options: dict[str, Any]) -> Non
     job.source.write_text(ROWS + '"one more"\n')
     assert job.run(**options).unfinished == 0
     assert len(job.output.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.gz", "out.db::answers", "out.duckdb::answers"])
+def test_a_run_knows_its_output_of_any_kind(job: Job, name: str, tmp_path: Path) -> None:
+    """The same command again, perhaps with more rows, would be refused because of what it wrote itself."""
+    if "duckdb" in name:
+        pytest.importorskip("duckdb")
+    output = str(tmp_path / name)
+    job.run(output=output)
+    with job.source.open("a") as more:
+        more.write('{"prompt": "prompt 3"}\n')
+    assert job.run(output=output).unfinished == 0
+    assert [row.columns["prompt"] for row in open_input(output)] == [f"prompt {n}" for n in range(4)]
+    assert len(job.wire.prompts) == 4
+    with pytest.raises(ConfigError, match="exists already"):
+        job.run(output=output, run_file=str(tmp_path / "another.flatout"))
+
+
+def test_a_delimiter_is_for_the_output_too(job: Job, tmp_path: Path) -> None:
+    """A spreadsheet would show all columns as one; or the option be refused for an input that has no cells."""
+    job.run(output=str(tmp_path / "out.csv"), delimiter=";")
+    assert (tmp_path / "out.csv").read_text().startswith("prompt;answer;error;")
+    with pytest.raises(ConfigError, match="--delimiter is for CSV, and the format is jsonl"):
+        job.run(output=str(tmp_path / "out2.jsonl"), delimiter=";")
 
 
 def test_an_output_that_was_edited_is_the_users(job: Job) -> None:

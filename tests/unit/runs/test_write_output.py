@@ -220,7 +220,15 @@ def test_outputs_that_cannot_be_written_are_found_before_the_first_call(
     (tmp_path / "in.csv").write_text("a\n")
     (tmp_path / "link.csv").symlink_to("in.csv")
     for name, message in {
-        "out.xlsx": "the suffix .xlsx names no output format; use .jsonl, .csv, .tsv or .parquet",
+        "out.xls.tmp": "the suffix .tmp names no output format; use .jsonl, .csv, .tsv or .parquet",
+        "out.xlsx": r"workbooks are read, not written; write \.csv, which spreadsheets open",
+        "out.parquet.gz": r"Parquet is packed inside; name it \.parquet",
+        "out.gz": r"its name says how it is packed, and not its format; use \.jsonl\.gz",
+        "out.db": "a database holds tables; name one: .*out.db::answers",
+        "out.db::": "'' is no name of a table",
+        "out.db::../x": "'../x' is no name of a table",
+        "out.db::select 1": "a query cannot be written to",
+        "in.csv::t": "names no output format",
         "out": "a name without a suffix names no output format",
         "": "is a directory",
         "gone/out.csv": "gone does not exist",

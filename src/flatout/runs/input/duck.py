@@ -63,8 +63,12 @@ def _reader(database: Any, query: str) -> Any:
     return (getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader)(_ROWS_READ)
 
 
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[Any]:
+def engine(name: str) -> Any:
+    """The duckdb module.
+
+    Raises:
+        ConfigError: it, or pyarrow, is not installed.
+    """
     arrow()
     try:
         import duckdb
@@ -72,6 +76,12 @@ def _opened(path: Path, name: str) -> Iterator[Any]:
         raise ConfigError(
             f"{name}: a DuckDB database needs duckdb, which is not installed: pip install 'flatout[duckdb]'"
         ) from None
+    return duckdb
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Any]:
+    duckdb = engine(name)
     try:
         with closing(duckdb.connect(str(path), read_only=True)) as database:
             yield database

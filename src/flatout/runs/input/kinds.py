@@ -90,6 +90,11 @@ def sniffed_kind(head: bytes) -> str | None:
     return "excel" if _is_workbook(head) else None
 
 
+def is_run_file(head: bytes) -> bool:
+    """Whether a file holds a run."""
+    return head[_RUN_FILE[0] :].startswith(_RUN_FILE[1]) and head.startswith(_SQLITE)
+
+
 def _begins(head: bytes, magic: bytes) -> bool:
     """Whether a file begins with a magic number. Letters alone count only if no text follows them."""
     return head.startswith(magic) and not (magic.isalnum() and _NO_TEXT.search(head) is None)
@@ -97,7 +102,7 @@ def _begins(head: bytes, magic: bytes) -> bool:
 
 def _kind(head: bytes, format: str, name: str) -> str | None:
     """What a file is that cannot be read in this format."""
-    if head[_RUN_FILE[0] :].startswith(_RUN_FILE[1]) and head.startswith(_SQLITE):
+    if is_run_file(head):
         return f"a run file; get its answers out with: flatout export {name} -o answers.jsonl"
     if (kind := sniffed_kind(head)) is not None:
         return None if kind == format else f"{_NAMED[kind][0]}; name it {_NAMED[kind][1]}, or add --format {kind}"

@@ -1,4 +1,4 @@
-"""Unpacks input that is packed with gzip, zstd, bzip2 or xz, whatever its name says.
+"""Unpacks input that is packed with gzip, zstd, bzip2 or xz, whatever its name says, and packs output.
 
 Each is a stream within a stream: nothing but one chunk is in memory.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Literal, cast
 
 from msgspec import Struct
 
@@ -20,14 +21,19 @@ from .decode import CHUNK
 HEAD = 16
 """Bytes at the start of a file that tell how it is packed."""
 
+_GZIP_LEVEL = 6  # as the command gzip has it
 
-def _gzip(stream: BinaryIO) -> Any:
+Mode = Literal["rb", "wb"]
+
+
+def _gzip(stream: BinaryIO, mode: Mode) -> Any:
     import gzip
 
-    return gzip.GzipFile(fileobj=stream, mode="rb")
+    # Without a name and a time in it, the same content always makes the same file.
+    return gzip.GzipFile(filename="", fileobj=stream, mode=mode, compresslevel=_GZIP_LEVEL, mtime=0)
 
 
-def _zstd(stream: BinaryIO) -> Any:
+def _zstd(stream: BinaryIO, mode: Mode) -> Any:
     try:
         from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
     except ImportError:
@@ -38,19 +44,19 @@ def _zstd(stream: BinaryIO) -> Any:
                 "is packed with zstd, which needs another package before Python 3.14: "
                 "pip install 'flatout[compression]'"
             ) from None
-    return zstd.ZstdFile(stream, mode="rb")
+    return zstd.ZstdFile(stream, mode=mode)
 
 
-def _bzip2(stream: BinaryIO) -> Any:
+def _bzip2(stream: BinaryIO, mode: Mode) -> Any:
     import bz2
 
-    return bz2.BZ2File(stream, mode="rb")
+    return bz2.BZ2File(stream, mode=mode)
 
 
-def _xz(stream: BinaryIO) -> Any:
+def _xz(stream: BinaryIO, mode: Mode) -> Any:
     import lzma
 
-    return lzma.LZMAFile(stream, mode="rb")
+    return lzma.LZMAFile(stream, mode=mode)
 
 
 class Packing(Struct, frozen=True):
@@ -60,13 +66,13 @@ class Packing(Struct, frozen=True):
         name: its name, for messages.
         suffixes: the endings that say so.
         magic: matches the first bytes.
-        unpack: opens the stream within a stream.
+        open: opens the stream within a stream, for reading or writing.
     """
 
     name: str
     suffixes: tuple[str, ...]
     magic: re.Pattern[bytes]
-    unpack: Callable[[BinaryIO], Any]
+    open: Callable[[BinaryIO, Mode], Any]
 
 
 PACKINGS = (
@@ -102,10 +108,29 @@ def unpacking(stream: BinaryIO, packing: Packing, name: str) -> BinaryIO:
         ConfigError: the package for it is not installed; while reading: it is not packed so, damaged or cut off.
     """
     try:
-        inner = packing.unpack(stream)
+        inner = packing.open(stream, "rb")
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, inner, f"{name}: ", packing.name), CHUNK))
+
+
+@contextmanager
+def packed(stream: BinaryIO, packing: Packing) -> Iterator[BinaryIO]:
+    """A stream that packs what is written to it into another, which stays open."""
+    with packing.open(stream, "wb") as inner, io.BufferedWriter(inner, CHUNK) as file:
+        yield cast(BinaryIO, file)
+
+
+def check_packing(packing: Packing, name: str) -> None:
+    """Check that a file can be packed so.
+
+    Raises:
+        ConfigError: the package for it is not installed.
+    """
+    try:
+        packing.open(io.BytesIO(), "wb").close()
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 class _Unpacked(io.RawIOBase):

@@ -33,13 +33,19 @@ class How(Struct, frozen=True):
     format: str | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
+    delimits_output: bool = False
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
         if self.format is not None and self.format not in FORMATS:
             raise ConfigError(f"the input format is one of {', '.join(FORMATS)}, not {self.format!r}")
-        if self.delimiter is not None and self.format not in (None, "csv", "tsv"):
-            raise ConfigError(f"--delimiter is for CSV, and the format is {self.format}")
+        if self.format is not None:
+            self.check_delimiter(self.format)
+
+    def check_delimiter(self, format: str, where: str = "") -> None:
+        """Refuse a delimiter that is for nothing."""
+        if self.delimiter is not None and format not in ("csv", "tsv") and not self.delimits_output:
+            raise ConfigError(f"{where}--delimiter is for CSV, and the format is {format}")
 
     def format_of(self, path: str | Path | None) -> str | None:
         """The format as far as it is known before the first bytes are."""
@@ -56,6 +62,7 @@ def open_input(
     stdin: BinaryIO | None = None,
     encoding: str = "utf-8",
     delimiter: str | None = None,
+    delimits_output: bool = False,
 ) -> Input:
     r"""Open an input; ``-`` is stdin.
 
@@ -70,12 +77,13 @@ def open_input(
         stdin: the stream that ``-`` reads; this process's stdin by default.
         encoding: the encoding of text. A byte order mark identifies UTF-8 and UTF-16 without it.
         delimiter: what stands between the cells of CSV, one character or ``\t``; by default a comma, in TSV a tab.
+        delimits_output: the delimiter is for the output too, so the input need not have any.
 
     Raises:
         ConfigError: the file does not exist, is a directory or of another kind, the format or encoding is unknown, or
             the header is unusable.
     """
-    how = How(format, encoding, None if delimiter is None else checked_delimiter(delimiter))
+    how = How(format, encoding, None if delimiter is None else checked_delimiter(delimiter), delimits_output)
     if str(path) == "-":
         return _streamed("stdin", None, stdin, how)
     if is_elsewhere(str(path)):
@@ -113,8 +121,7 @@ def _reading(
     source: InputSource, path: Path | None, part: str | None, open_stream: Callable[[], BinaryIO], how: How
 ) -> Begin:
     """How to read a source of this format."""
-    if how.delimiter is not None and source.format not in ("csv", "tsv"):
-        raise ConfigError(f"{source.name}: --delimiter is for CSV, and the format is {source.format}")
+    how.check_delimiter(source.format, f"{source.name}: ")
     if path is not None and (begin := _file_reading(source, path, part)) is not None:
         return begin
     lines = partial(numbered, open_stream, source, how.encoding)

@@ -15,8 +15,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
+from flatout.runs.input.database import is_query
 from flatout.runs.input.many import belongs
-from flatout.runs.input.names import file_of, is_elsewhere
+from flatout.runs.input.names import file_of, is_elsewhere, parted
 from flatout.store import RunReader
 
 OUTPUTS = "outputs"
@@ -36,6 +37,7 @@ class Claim(Struct, frozen=True, kw_only=True):
         run_file: the run file.
         mine: the digests of outputs that the run wrote.
         overwrite: whether any other file may be replaced too.
+        rereads: whether the input is read again while the output is written.
         note: receives the digests of the run's outputs before a new one takes its place.
     """
 
@@ -43,15 +45,23 @@ class Claim(Struct, frozen=True, kw_only=True):
     run_file: str | None = None
     mine: Sequence[str] = ()
     overwrite: bool = False
+    rereads: bool = False
     note: Callable[[list[str]], None] | None = None
 
     @classmethod
-    def of(cls, run_file: str | os.PathLike[str], *, source: str | None = None, overwrite: bool = False) -> Claim:
+    def of(
+        cls,
+        run_file: str | os.PathLike[str],
+        *,
+        source: str | None = None,
+        overwrite: bool = False,
+        rereads: bool = False,
+    ) -> Claim:
         """The claim of the run that a file holds or will hold."""
         mine: list[str] = []
         with suppress(StoreError), RunReader.open(run_file) as reader:
             source, mine = source or reader.fact(SOURCE), reader.fact(OUTPUTS) or []
-        return cls(source=source, run_file=os.fspath(run_file), mine=mine, overwrite=overwrite)
+        return cls(source=source, run_file=os.fspath(run_file), mine=mine, overwrite=overwrite, rereads=rereads)
 
     def check(self, path: str | Path) -> None:
         """Check that a file may be written at a path.
@@ -61,21 +71,50 @@ class Claim(Struct, frozen=True, kw_only=True):
             OSError: the file cannot be examined.
         """
         target = Path(path)
+        self._check_kept(target, str(path))
+        self._check_there(str(path), "file", (lambda: digest(target)) if _size(target) else None)
+
+    def check_table(self, file: Path, table: str, content: Callable[[], str] | None) -> None:
+        """Check that a table of a database may be written.
+
+        Args:
+            file: the database.
+            table: the table.
+            content: the digest of what the table holds; None if there is no such table.
+
+        Raises:
+            ConfigError: another's table, or the run's own file, would be lost.
+        """
+        name = f"{file}::{table}"
+        if not self._reads_beside(file, table):
+            self._check_kept(file, name)
+        self._check_there(name, "table", content)
+
+    def written(self, digest: str) -> None:
+        """Note the digest of a new output that is complete but not in its place yet."""
+        if self.note is not None:
+            self.note([*self.mine, digest][-_KEPT:])
+
+    def _check_kept(self, target: Path, name: str) -> None:
+        """Refuse the run's own input and its run file."""
         source = None if self.source is None else file_of(self.source)
         for other, what in ((source, "the input"), (self.run_file, "the run file")):
             if other is not None and _is_same(target, other):
-                raise ConfigError(f"{path}: is {what}; write to another file")
+                raise ConfigError(f"{name}: is {what}; write to another file")
         if source is not None and belongs(target, Path(source)):
-            raise ConfigError(f"{path}: would be one of the files of the input {source}; write it elsewhere")
-        if self.overwrite or not _size(target):
-            return
-        if digest(target) not in self.mine:
-            raise ConfigError(f"{path}: exists already; name another file, or add --overwrite to replace it")
+            raise ConfigError(f"{name}: would be one of the files of the input {source}; write it elsewhere")
 
-    def written(self, file: Path) -> None:
-        """Note a new output that is complete but not in its place yet."""
-        if self.note is not None:
-            self.note([*self.mine, digest(file)][-_KEPT:])
+    def _reads_beside(self, file: Path, table: str) -> bool:
+        """Whether the run reads another table of the database, and has read it when it writes this one."""
+        source = parted(self.source or "")
+        if self.rereads or source.part is None or is_query(source.part):
+            return False
+        return _is_same(file, str(source.file)) and source.part.strip().lower() != table.lower()
+
+    def _check_there(self, name: str, what: str, content: Callable[[], str] | None) -> None:
+        """Refuse to replace what somebody else wrote."""
+        if not self.overwrite and content is not None and content() not in self.mine:
+            raise ConfigError(f"{name}: exists already; name another {what}, or add --overwrite to replace it")
 
 
 def _size(file: Path) -> int:

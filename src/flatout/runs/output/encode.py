@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, BinaryIO
 
 import msgspec
-from msgspec import defstruct
+from msgspec import Struct, defstruct
 
 from flatout.errors import ConfigError
 from flatout.text.halves import to_json
@@ -20,7 +20,37 @@ _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+class Layout(Struct, frozen=True):
+    """The columns of an output that has the same in every row.
+
+    Attributes:
+        columns: the input's own.
+        names: the fields of the answer, with their names in the output.
+        types: the types of the input's columns, in the form that `flatout.runs.parquet.write_rows` takes.
+    """
+
+    columns: Sequence[str]
+    names: Mapping[str, str]
+    types: str | None = None
+
+    @property
+    def all(self) -> list[str]:
+        """The names of all columns, in order."""
+        return [*self.columns, *self.names.values()]
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The columns whose types are known, with Arrow's names for them."""
+        return {self.names[field]: kind for field, kind in FIXED_TYPES.items() if field in self.names}
+
+    def values(self, rows: Iterable[AnsweredRow]) -> Iterator[dict[str, Any]]:
+        """The values of each row, by the names of all columns that it has."""
+        known, fields, answer = frozenset(self.columns), attrgetter(*self.names), tuple(self.names.values())
+        return ({**own_columns(row, known), **dict(zip(answer, fields(row), strict=True))} for row in rows)
+
+
 def write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str, str]) -> int:
+    """Write an object a line, each with the columns that its row has."""
     total = 0
     own, fields = frozenset(names.values()), attrgetter(*names)
     answer = defstruct("Answer", [(f"_{field}", Any, msgspec.field(name=name)) for field, name in names.items()])
@@ -34,30 +64,14 @@ def write_jsonl(file: BinaryIO, rows: Iterable[AnsweredRow], names: Mapping[str,
     return total
 
 
-def _answer_values(names: Mapping[str, str]) -> Callable[[AnsweredRow], dict[str, Any]]:
-    """A function that takes the answer's columns out of a row, by their names in the output."""
-    fields, own = attrgetter(*names), tuple(names.values())
-    return lambda row: dict(zip(own, fields(row), strict=True))
-
-
-def write_parquet(
-    file: BinaryIO, rows: Rows, columns: Sequence[str], names: Mapping[str, str], types: str | None
-) -> int:
+def write_parquet(file: BinaryIO, rows: Rows, layout: Layout) -> int:
+    """Write a Parquet file."""
     from flatout.runs.parquet import write_rows
 
-    known = frozenset(columns)
-    answer = _answer_values(names)
-    fixed = {names[field]: kind for field, kind in FIXED_TYPES.items() if field in names}
-    return write_rows(
-        file,
-        lambda: ({**_own_columns(row, known), **answer(row)} for row in rows()),
-        [*columns, *names.values()],
-        fixed,
-        types,
-    )
+    return write_rows(file, lambda: layout.values(rows()), layout.all, layout.fixed, layout.types)
 
 
-def _own_columns(row: AnsweredRow, columns: frozenset[str]) -> Mapping[str, Any]:
+def own_columns(row: AnsweredRow, columns: frozenset[str]) -> Mapping[str, Any]:
     """The row's own values. None of them may be lost because its column is missing."""
     if not columns.issuperset(row.columns):
         raise _unexpected_column(next(name for name in row.columns if name not in columns))
@@ -84,28 +98,24 @@ class _Lines:
 
 
 def write_delimited(
-    file: BinaryIO,
-    rows: Iterable[AnsweredRow],
-    columns: Sequence[str],
-    names: Mapping[str, str],
-    delimiter: str,
-    neutralise: bool,
+    file: BinaryIO, rows: Iterable[AnsweredRow], layout: Layout, delimiter: str, *, neutralise: bool
 ) -> int:
-    cell = _harmless_cell if neutralise else _cell
+    """Write a header and a record for each row."""
+    shown = _harmless_cell if neutralise else cell
     writer = csv.writer(_Lines(file), delimiter=delimiter)
-    writer.writerow([cell(name) for name in (*columns, *names.values())])
-    known = frozenset(columns)
+    writer.writerow(map(shown, layout.all))
+    known = frozenset(layout.columns)
     total = 0
     for row in rows:
-        own = _own_columns(row, known)
-        cells = [cell(own.get(name)) for name in columns]
-        cells += [cell(getattr(row, field)) for field in names]
+        own = own_columns(row, known)
+        cells = [shown(own.get(name)) for name in layout.columns]
+        cells += [shown(getattr(row, field)) for field in layout.names]
         writer.writerow(cells)
         total += 1
     return total
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as a cell: text as it is, None as "", everything else as JSON."""
     if isinstance(value, str):
         # Few programs can read a CSV file that contains NUL; this project's reader cannot either.
@@ -117,5 +127,5 @@ def _cell(value: Any) -> str:
 
 
 def _harmless_cell(value: Any) -> str:
-    text = _cell(value)
+    text = cell(value)
     return f"'{text}" if text.startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(text) else text

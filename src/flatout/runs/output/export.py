@@ -69,6 +69,7 @@ def export(
     own: OwnRows | None = None,
     types: str | None = None,
     format: str | None = None,
+    delimiter: str | None = None,
     neutralise: bool = False,
     salvaged: bool = False,
     claim: Claim | None = None,
@@ -89,6 +90,7 @@ def export(
         own: reads the input's own rows if the run file does not keep them.
         types: the input's types; None for those in the run file.
         format: the output's format; overrides the suffix.
+        delimiter: what stands between the cells of CSV; a comma by default.
         neutralise: see `flatout.runs.output.write.write`.
         salvaged: write everything that can still be read from a damaged run file.
         claim: what the output may replace; None for only what the run itself wrote.
@@ -113,6 +115,7 @@ def export(
             shown,
             columns,
             format=format,
+            delimiter=delimiter,
             neutralise=neutralise,
             routed=source.routed(),
             cached=select != "failed" and source.cached(),

@@ -1,6 +1,7 @@
 """Writes the output of a run: the input's own columns first, then the outcome of each row.
 
-An output file appears whole or not at all: it is written beside its final place, made durable, and then renamed.
+An output file appears whole or not at all: it is written beside its final place, made durable, and then renamed. A
+table of a database is filled in one transaction.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from flatout.errors import ConfigError, StoreError
+from flatout.runs.input.packing import check_packing, packed
 from flatout.text.visible import visible_lines
 
 from .answered import ALL_COLUMNS, ANSWER_COLUMNS, PREFIX, AnsweredRow, Rows, answer_names
-from .claim import Claim
-from .encode import write_delimited, write_jsonl, write_parquet
-from .formats import is_stream, output_format
+from .claim import Claim, digest
+from .encode import Layout, write_delimited, write_jsonl, write_parquet
+from .formats import Form, form_of, is_stream
 from .whole import whole
 
 MOST_COLUMNS = 10_000
@@ -50,12 +52,15 @@ def check_output(
     try:
         if str(path) != "-" and Path(path).is_dir():
             raise ConfigError(f"{path}: is a directory; name a file in it")
-        if output_format(path, format) == "parquet":
+        form = form_of(path, format)
+        if form.format == "parquet":
             from flatout.runs.parquet import arrow
 
             arrow()
+        if form.packing is not None:
+            check_packing(form.packing, form.name)
         if str(path) != "-":
-            _check_place(path, claim)
+            _check_place(form, claim)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -66,6 +71,7 @@ def write(
     columns: Sequence[str] | None = None,
     *,
     format: str | None = None,
+    delimiter: str | None = None,
     neutralise: bool = False,
     routed: bool = False,
     cached: bool = False,
@@ -84,6 +90,7 @@ def write(
             columns if they are not given, the types for Parquet).
         columns: all the input's columns, in order; None if unknown.
         format: one of `flatout.runs.output.formats.OUTPUT_FORMATS`; overrides the suffix.
+        delimiter: what stands between the cells of CSV; a comma by default. TSV has tabs.
         neutralise: put ``'`` before cells of CSV and TSV that a spreadsheet would run as a formula.
         routed: whether some calls had a choice of targets; adds the column ``target``.
         cached: whether some answers come from a cache; adds the column ``cached``.
@@ -98,19 +105,25 @@ def write(
         StoreError: the disk is full, or the file cannot be written for another reason.
         BrokenPipeError: the reader of stdout has gone.
     """
-    chosen = output_format(path, format)
+    form = form_of(path, format)
     if columns is None:
-        columns = _taken_names(rows()) if chosen == "jsonl" else _all_columns(rows(), path)
+        columns = _taken_names(rows()) if form.format == "jsonl" else _all_columns(rows(), path)
     extra = {"target": routed, "cached": cached, "repaired": parsed, "raw_answer": raw}
     fields = (*ANSWER_COLUMNS, *(name for name, wanted in extra.items() if wanted))
-    names = answer_names(frozenset(columns), fields)
+    # A database takes names for one that differ only in case; all fields are in lower case.
+    layout = Layout(columns, answer_names(frozenset(map(str.lower, columns) if form.table else columns), fields), types)
     try:
-        with _opened(path, claim) as file:
-            if chosen == "jsonl":
-                return write_jsonl(file, rows(), names)
-            if chosen == "parquet":
-                return write_parquet(file, rows, columns, names, types)
-            return write_delimited(file, rows(), columns, names, "\t" if chosen == "tsv" else ",", neutralise)
+        if form.table:
+            from .table import write_table
+
+            return write_table(form, rows, layout, claim)
+        with _opened(form, claim) as file:
+            if form.format == "jsonl":
+                return write_jsonl(file, rows(), layout.names)
+            if form.format == "parquet":
+                return write_parquet(file, rows, layout)
+            between = "\t" if form.format == "tsv" else delimiter or ","
+            return write_delimited(file, rows(), layout, between, neutralise=neutralise)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -118,16 +131,20 @@ def write(
         raise StoreError(f"{path}: cannot be written: {why}") from error
 
 
-def _check_place(path: str | Path, claim: Claim) -> None:
-    target = Path(os.path.realpath(path))
+def _check_place(form: Form, claim: Claim) -> None:
+    path, target = form.file, Path(os.path.realpath(form.file))
     if not target.parent.is_dir():
-        raise ConfigError(f"{path}: the folder {Path(path).parent} does not exist")
-    if not is_stream(path):
-        claim.check(path)
+        raise ConfigError(f"{form.name}: the folder {path.parent} does not exist")
+    if form.table:
+        from .table import check_table
+
+        check_table(form, claim)
+    elif not is_stream(path):
+        claim.check(form.name)
     if target.exists() and not os.access(target, os.W_OK):
         raise ConfigError(f"{path}: is not writable")
     if not is_stream(path) and not os.access(target.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{path}: the folder {Path(path).parent} is not writable")
+        raise ConfigError(f"{form.name}: the folder {path.parent} is not writable")
 
 
 def _taken_names(rows: Iterable[AnsweredRow]) -> tuple[str, ...]:
@@ -149,22 +166,26 @@ def _all_columns(rows: Iterable[AnsweredRow], path: str | Path) -> tuple[str, ..
 
 
 @contextmanager
-def _opened(path: str | Path, claim: Claim) -> Iterator[BinaryIO]:
-    if str(path) == "-":
+def _opened(form: Form, claim: Claim) -> Iterator[BinaryIO]:
+    if form.name == "-":
         yield _TerminalFile(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if is_stream(path):
-        with Path(path).open("wb") as stream:
+    if is_stream(form.file):
+        with form.file.open("wb") as stream:
             yield stream
         return
 
     def ready(temporary: Path) -> None:
-        claim.check(path)  # again, because hours may have passed
-        claim.written(temporary)
+        claim.check(form.name)  # again, because hours may have passed
+        claim.written(digest(temporary))
 
-    with whole(Path(os.path.realpath(path)), ready) as file:  # a link stays a link; the file it points to is replaced
-        yield file
+    # A link stays a link; the file it points to is replaced.
+    with (
+        whole(Path(os.path.realpath(form.file)), ready) as file,
+        nullcontext(file) if form.packing is None else packed(file, form.packing) as written,
+    ):
+        yield written
 
 
 class _TerminalFile(io.BytesIO):
