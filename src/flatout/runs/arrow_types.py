@@ -58,15 +58,13 @@ def array(found: list[Any], kind: Any) -> Any:
     Raises:
         ValueError, TypeError, OverflowError, pyarrow.ArrowException: a value is of another type.
     """
+    if pa.types.is_dictionary(kind):  # Arrow cannot build or cast every type to a dictionary of that type
+        return array(found, kind.value_type).dictionary_encode().cast(kind)
     form = form_of(kind)
     if form.back is not None:
         found = [None if value is None else form.back(value) for value in found]
     bare = pa.array(found, type=form.bare)
-    if form.bare == kind:
-        return bare
-    if pa.types.is_dictionary(kind):  # Arrow cannot cast every type to a dictionary of that type
-        bare = bare.cast(kind.value_type).dictionary_encode()
-    return bare.cast(kind)
+    return bare if form.bare == kind else bare.cast(kind)
 
 
 def form_of(kind: Any) -> Form:
@@ -75,7 +73,11 @@ def form_of(kind: Any) -> Form:
     if isinstance(kind, pa.BaseExtensionType):
         return _uuid() if kind.extension_name == "arrow.uuid" else form_of(kind.storage_type)
     if types.is_dictionary(kind):
-        return form_of(kind.value_type)
+        item = form_of(kind.value_type)
+        plain = item.bare == kind.value_type  # Arrow looks the values up itself; it cannot cast all of them
+        return Form(kind, item.out, item.back) if plain else item
+    if types.is_union(kind):
+        return Form(kind)
     if types.is_nested(kind):
         return _nested(kind)
     if types.is_timestamp(kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,7 @@ from ._inputs import blocking
 from ._keys import concealed, without_keys
 from ._question import Prompt, Question
 from ._station import Begin, Station
+from ._streams import Added
 from ._whole import Whole, whole_of
 
 
@@ -216,11 +217,16 @@ class Answers:
         async for part in self._station.each_async(begin):
             yield self._joined(part)
 
+    def _in_pieces(self, **run: Any) -> Added:
+        """What is added to a table that comes in pieces."""
+        to, beside = partial(self.stream, **run), partial(self._beside, **run)
+        return Added(to, self._question.reads, self._added, beside)
+
     @cached_property
     def _columns(self) -> Columns:
         return Columns.of(self._options["output"], **self._adds)
 
-    def _added(self, names: list[str]) -> Any:
+    def _added(self, names: Sequence[str]) -> Any:
         """The schema of the columns that a table with these names gets."""
         self._question.check(names)
         return self._columns.added(names)
@@ -239,6 +245,18 @@ class Answers:
         ahead = run.ahead if run.live else None
         options = {**run.options(), **self._of_calls, "total": total, "check": check}
         return lambda client: answered(client, batches, self._question, ahead=ahead, **options)
+
+    def _beside(self, batches: Iterator[Any], names: Sequence[str], **run: Any) -> Iterator[Any]:
+        """The added columns alone, of batches without the columns that are not looked at.
+
+        Args:
+            batches: the batches.
+            names: all columns of their table.
+            **run: as for `stream`.
+        """
+        added = self._added(names)
+        for part in self._station.each(self._in_batches(batches, Run(**run))):
+            yield self._columns.batch(part.whole(), added)
 
     def _joined(self, part: Part[Cell]) -> Any:
         """The batch of a part with its added columns."""

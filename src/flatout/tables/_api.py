@@ -75,7 +75,7 @@ def answer(
     run: dict[str, Any] = {"store": store, "retry_failed": retry_failed, "lane": lane, "within": within}
     run["progress"] = progress
     if comes_in_pieces(table):
-        return cast(TableT, in_pieces(table, partial(answers.stream, **run), answers.schema))
+        return cast(TableT, in_pieces(table, answers._in_pieces(**run)))
     with answers:
         return cast(TableT, answers(table, **run))
 
@@ -143,7 +143,7 @@ def embed(
     adds = (into, [Extra(("error",), error), Extra(("cost",), cost)], replace)
     made = Embedding(partial(Client, model, **options), column, dimensions=dimensions, adds=adds, store=store)
     if comes_in_pieces(table):
-        return cast(TableT, in_pieces(table, made.stream, made.schema))
+        return cast(TableT, in_pieces(table, made.in_pieces()))
     try:
         return cast(TableT, made.whole(whole_of(table)))
     finally:

@@ -41,10 +41,14 @@ def record_batch(value: Any) -> Any:
     pa = arrow()
     if isinstance(value, pa.RecordBatch):
         return value
-    if hasattr(value, "__arrow_c_array__"):
-        return pa.record_batch(value)
-    if hasattr(value, "__arrow_c_stream__"):
-        return one_batch(pa.table(value))
+    try:
+        if hasattr(value, "__arrow_c_array__"):
+            return pa.record_batch(value)
+        if hasattr(value, "__arrow_c_stream__"):
+            return one_batch(pa.table(value))
+    except pa.ArrowException as error:
+        told = f"a {type(value).__name__} cannot be read as a record batch: {first_line(error)}"
+        raise ConfigError(told) from None
     raise ConfigError(f"a record batch of Arrow is needed, not a {type(value).__name__}")
 
 

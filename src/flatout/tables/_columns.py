@@ -12,6 +12,7 @@ from flatout.runs.output.answered import named_error
 from flatout.values import Result
 
 from ._arrow import arrow, first_line, unreadable
+from ._question import check_single
 from ._types import Kind, kind_of, plain
 
 ANSWER = "answer"
@@ -119,6 +120,7 @@ class Columns:
                 raise ConfigError(_taken(field.name))
         taken |= {field.name for field in answers}
         extras = [self._extra(name, extra, taken) for extra in self._extras for name in extra.fields]
+        check_single([field.name for field in (*answers, *extras)], list(given))
         return pa.schema([*answers, *extras])
 
     def schema(self, given: Any) -> Any:

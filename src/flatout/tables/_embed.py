@@ -18,6 +18,7 @@ from ._flow import Check, Part, Parts
 from ._inputs import blocking
 from ._question import check_column
 from ._station import Begin, Station
+from ._streams import Added
 from ._types import Kind
 from ._whole import Whole
 
@@ -182,8 +183,12 @@ class Embedding:
         for part, columns in self._columns(parts):
             yield joined(part.batch, columns)
 
-    def schema(self, given: Any) -> Any:
-        """The schema of what `stream` yields.
+    def in_pieces(self) -> Added:
+        """What is added to a table that comes in pieces."""
+        return Added(self.stream, lambda _: [self._column], self._fixed, self._beside)
+
+    def _fixed(self, names: Sequence[str]) -> Any:
+        """The schema of the added columns, in advance.
 
         Raises:
             ConfigError: the length of the vectors is not known.
@@ -192,8 +197,13 @@ class Embedding:
             raise ConfigError(
                 "the columns of a lazy frame are fixed in advance: give the vectors' length, dimensions=…"
             )
-        self.check(given.names)
-        return Vectors(self._dimensions, *self._adds).schema(given)
+        self.check(names)
+        return Vectors(self._dimensions, *self._adds).added(names)
+
+    def _beside(self, batches: Iterator[Any], names: Sequence[str]) -> Iterator[Any]:
+        """The added columns alone."""
+        for _, columns in self._columns(self.station.each(self.begin(batches)), names):
+            yield columns
 
     def _columns(
         self, parts: Iterable[Part[Cell]], names: Sequence[str] | None = None

@@ -60,7 +60,7 @@ class Parts(Generic[CellT]):
         batches: the input. Its ``next`` may block, so a thread calls it: always the same one, because some sources,
             such as a connection to SQLite, belong to a thread.
         ahead: the rows up to which a further batch is read; None for all.
-        check: refuses the columns of the first batch, if they do not suit.
+        check: refuses the columns of a batch, if they do not suit.
     """
 
     def __init__(self, batches: Iterator[Any], ahead: int | None = AHEAD, check: Check | None = None) -> None:
@@ -75,11 +75,12 @@ class Parts(Generic[CellT]):
     async def read(self) -> AsyncIterator[tuple[int, Part[CellT]]]:
         """The batches, each with the index of its first row, as there is room for them."""
         loop, reader = asyncio.get_running_loop(), ThreadPoolExecutor(1, "flatout tables")
+        names: list[str] | None = None
         try:
             while (batch := await loop.run_in_executor(reader, next, self._batches, _END)) is not _END:
-                if self._check is not None:
-                    self._check(batch.schema.names)
-                    self._check = None
+                if self._check is not None and batch.schema.names != names:
+                    names = batch.schema.names
+                    self._check(names)
                 first, self._read = self._read, self._read + batch.num_rows
                 part: Part[CellT] = Part(batch, batch.num_rows, first)
                 self._rows += batch.num_rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 from ._arrow import record_batch
@@ -27,9 +26,3 @@ def _of_loop(batches: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> It
 
     while (batch := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not _END:
         yield batch
-
-
-def peeked(batches: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    """The first batch (None if there is none), and all of them."""
-    first = next(batches, None)
-    return first, iter(()) if first is None else chain([first], batches)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import iscoroutinefunction
 from typing import Any
 
 from flatout.errors import ConfigError
@@ -40,6 +41,8 @@ class Question:
     def __init__(self, prompt: Prompt, system: str | None = None, nulls: Nulls = "error") -> None:
         if not isinstance(prompt, str) and not callable(prompt):
             raise ConfigError(f"prompt is a template or a function of a row, not a {type(prompt).__name__}")
+        if iscoroutinefunction(prompt):
+            raise ConfigError("prompt is an async function; a function of a row returns its prompt at once")
         self._function = None if isinstance(prompt, str) else prompt
         self._prompt = compiled(prompt, "prompt", nulls) if isinstance(prompt, str) else None
         system_template = None if system is None else compiled(system, "system", nulls)
@@ -51,12 +54,13 @@ class Question:
         if self._prompt is not None and all(template.constant for template in self._templates()):
             check_varies(self._prompt)
 
-    def check(self, columns: Collection[str]) -> None:
+    def check(self, columns: Sequence[str]) -> None:
         """Check that a table has the columns that are named.
 
         Raises:
-            ConfigError: it lacks one; the message names the nearest.
+            ConfigError: it lacks one, and the message names the nearest; or it has two of that name.
         """
+        check_single(self.reads(columns), columns)
         for template in self._templates():
             if (missing := template.missing(columns)) is not None:
                 raise ConfigError(
@@ -114,11 +118,27 @@ def nearest(name: str, columns: Collection[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def check_column(name: str, columns: Collection[str]) -> None:
+def check_single(names: Sequence[str], columns: Sequence[str]) -> None:
+    """Check that no name stands for several columns of a table.
+
+    Args:
+        names: the names.
+        columns: the table's columns.
+
+    Raises:
+        ConfigError: it has two columns of one of these names.
+    """
+    for name in names:
+        if (many := columns.count(name)) > 1:
+            raise ConfigError(f"the table has {many} columns {name}; rename all but one")
+
+
+def check_column(name: str, columns: Sequence[str]) -> None:
     """Check that a table has a column.
 
     Raises:
-        ConfigError: it has none of that name; the message names the nearest.
+        ConfigError: it has none of that name, and the message names the nearest; or it has two.
     """
+    check_single([name], columns)
     if name not in columns:
         raise ConfigError(f"the table has no column {name}; it has: {listed(columns)}{nearest(name, columns)}")

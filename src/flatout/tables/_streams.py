@@ -3,91 +3,106 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from ._arrow import SLICE, arrow, one_batch
-from ._inputs import peeked
+from ._polars import as_arrow
 from ._whole import is_a, library
 
-Answered = Callable[[Iterator[Any]], Iterator[Any]]
-"""Adds columns to record batches."""
 
-SchemaOf = Callable[[Any], Any]
-"""The schema of a table with these columns added."""
+class Added(NamedTuple):
+    """What is added to a table that comes in pieces.
+
+    Attributes:
+        to: adds the columns to record batches.
+        reads: those of a table's columns that are looked at.
+        schema: the schema of the added columns, from the names of the table's own.
+        beside: the added columns alone, of batches of the columns that are looked at and the names of all.
+    """
+
+    to: Callable[[Iterator[Any]], Iterator[Any]]
+    reads: Callable[[Sequence[str]], list[str]]
+    schema: Callable[[Sequence[str]], Any]
+    beside: Callable[[Iterator[Any], Sequence[str]], Iterator[Any]]
 
 
 def comes_in_pieces(table: Any) -> bool:
     """Whether a table is answered as it comes."""
     if is_a(table, "polars.LazyFrame") or isinstance(table, arrow().RecordBatchReader):
         return True
-    return (
-        isinstance(table, Iterable | AsyncIterable)
-        and not hasattr(table, "__arrow_c_stream__")
-        and not _is_whole(table)
-    )
+    return isinstance(table, Iterable | AsyncIterable) and not _is_whole(table)
 
 
 def _is_whole(table: Any) -> bool:
     return (
-        isinstance(table, arrow().RecordBatch) or hasattr(table, "__arrow_c_array__") or is_a(table, "datasets.Dataset")
+        isinstance(table, arrow().RecordBatch | Mapping | str | bytes)  # a mapping or a text is no table at all
+        or hasattr(table, "__arrow_c_stream__")
+        or hasattr(table, "__arrow_c_array__")
+        or is_a(table, "datasets.Dataset")
     )
 
 
-def in_pieces(table: Any, answered: Answered, schema_of: SchemaOf) -> Any:
+def in_pieces(table: Any, added: Added) -> Any:
     """A table of the same kind with columns added, made while it is read.
 
     Args:
         table: the table.
-        answered: adds the columns. A lazy frame is answered anew by everyone who collects it.
-        schema_of: the schema of what comes out.
+        added: adds the columns. A lazy frame is answered anew by everyone who collects it.
     """
-    pa = arrow()
     if is_a(table, "polars.LazyFrame"):
-        return _lazily(table, answered, schema_of)
-    if isinstance(table, pa.RecordBatchReader):
-        return _reader(answered(iter(table)), table.schema)
-    made = answered(iter(table))
+        return _lazily(table, added)
+    if isinstance(table, arrow().RecordBatchReader):
+        return _reader(added.to(_one_at_least(table)))
+    made = added.to(iter(table))
     return list(made) if isinstance(table, list | tuple) else made
 
 
-def _reader(batches: Iterator[Any], otherwise: Any) -> Any:
+def _one_at_least(table: Any) -> Iterator[Any]:
+    """The batches of a reader; an empty one if it has none, which tells what is added."""
+    batch = None
+    for batch in table:
+        yield batch
+    if batch is None:
+        yield one_batch(table.schema.empty_table())
+
+
+def _reader(batches: Iterator[Any]) -> Any:
     """A reader of record batches. Its schema is the first one's."""
-    first, every = peeked(batches)
-    return arrow().RecordBatchReader.from_batches(otherwise if first is None else first.schema, every)
+    first = next(batches)
+    return arrow().RecordBatchReader.from_batches(first.schema, chain([first], batches))
 
 
-def _lazily(frame: Any, answered: Answered, schema_of: SchemaOf) -> Any:
+def _lazily(frame: Any, added: Added) -> Any:
     """A lazy frame with added columns. If nobody wants those, nothing is asked."""
     polars, plugins = library("polars"), library("polars.io.plugins")
     own = frame.collect_schema()
-    schema = schema_of(arrow().table(polars.DataFrame(schema=own)).schema)
-    made = polars.DataFrame(schema.empty_table()).schema
-    added = [name for name in made if name not in own or made[name] != own[name]]
+    made = polars.DataFrame(added.schema(own.names()).empty_table()).schema
 
     def source(columns: list[str] | None, predicate: Any, rows: int | None, batch_size: int | None) -> Iterator[Any]:
         wanted = frame if rows is None else frame.head(rows)
         parts = wanted.collect_batches(chunk_size=min(batch_size or SLICE, SLICE), maintain_order=True, lazy=True)
-        asks = columns is None or predicate is not None or not set(added).isdisjoint(columns)
-        for part in _beside(parts, answered, added) if asks else parts:
+        asks = columns is None or predicate is not None or not set(made).isdisjoint(columns)
+        for part in _answered(parts, added, own.names()) if asks else parts:
             found = part if predicate is None else part.filter(predicate)
             yield found if columns is None else found.select(columns)
 
     return plugins.register_io_source(source, schema={**own, **made}, is_pure=False)
 
 
-def _beside(parts: Iterable[Any], answered: Answered, added: list[str]) -> Iterator[Any]:
-    """The parts of a frame with the columns that answering their record batches adds. Their own stay as they are."""
+def _answered(parts: Iterable[Any], added: Added, names: Sequence[str]) -> Iterator[Any]:
+    """The parts of a frame with added columns. Their own stay as they are; only those that are looked at are read."""
     polars = library("polars")
     waiting: deque[Any] = deque()
 
     def batches() -> Iterator[Any]:
         for part in parts:
             waiting.append(part)
-            yield one_batch(arrow().table(part))
+            yield one_batch(as_arrow(part.select(added.reads(names))))
 
-    with closing(answered(batches())) as made:  # type: ignore[type-var]  # a generator
+    with closing(added.beside(batches(), names)) as made:  # type: ignore[type-var]  # a generator
         for batch in made:
-            columns = polars.DataFrame(arrow().Table.from_batches([batch.select(added)]))
+            columns = polars.DataFrame(arrow().Table.from_batches([batch]))
             yield waiting.popleft().with_columns(columns.get_columns())

@@ -6,13 +6,14 @@ names are read. So an index, a category, a nanosecond or a Python object stays a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
 from flatout.errors import ConfigError
 
-from ._arrow import SLICE, arrow, one_batch
+from ._arrow import SLICE, arrow, first_line, one_batch, unreadable
+from ._polars import as_arrow
 
 _ARROW_LACKS = ("BIT", "HUGEINT", "VARINT", "BIGNUM", "UUID", "TIME WITH TIME ZONE")
 """Types of DuckDB's that Arrow has no equal of; they travel as text."""
@@ -105,7 +106,11 @@ class _Foreign(_Arrow):
     """A table of a library that is not known here; one that makes its tables of Arrow's gets one of its own back."""
 
     def __init__(self, table: Any) -> None:
-        super().__init__(arrow().table(table))
+        try:
+            made = arrow().table(table)
+        except arrow().ArrowException as error:
+            raise ConfigError(f"a {type(table).__name__} cannot be read as a table: {first_line(error)}") from None
+        super().__init__(made)
         self._back = getattr(type(table), "from_arrow", lambda made: made)
 
     def attach(self, added: Any) -> Any:
@@ -120,16 +125,16 @@ class _Pandas:
 
     @property
     def schema(self) -> Any:
-        return arrow().Schema.from_pandas(self._frame, preserve_index=False)
+        return self._table(range(len(self.names)), slice(None)).schema
 
     def batches(self, names: Sequence[str]) -> Iterator[Any]:
-        pa = arrow()
-        frame = self._frame.iloc[:, [self.names.index(name) for name in names]]
+        places = [self.names.index(name) for name in names]
         for start in range(0, self.rows, SLICE):
-            try:
-                yield from pa.Table.from_pandas(frame.iloc[start : start + SLICE], preserve_index=False).to_batches()
-            except (pa.ArrowException, ValueError, TypeError) as error:
-                raise ConfigError(f"rows {start + 1:,} and following cannot be read as Arrow: {error}") from None
+            yield from self._table(places, slice(start, start + SLICE)).to_batches()
+
+    def _table(self, places: Iterable[int], rows: slice) -> Any:
+        columns = [_of_pandas(self._frame.iloc[rows, place]) for place in places]
+        return arrow().Table.from_arrays(columns, [self.names[place] for place in places])
 
     def attach(self, added: Any) -> Any:
         pa, pandas = arrow(), library("pandas")
@@ -141,6 +146,19 @@ class _Pandas:
         return frame
 
 
+def _of_pandas(column: Any) -> Any:
+    """A column as an array. Mixed values, and values that Arrow has no equal of, are text."""
+    pa, pandas = arrow(), library("pandas")
+    try:
+        found = pa.Array.from_pandas(column)
+        if not getattr(found.type, "extension_name", "").startswith("pandas."):  # a period would be a bare number
+            return found
+    except unreadable():
+        pass
+    lacks = pandas.isna(column)
+    return pa.array([None if lack else str(value) for value, lack in zip(column, lacks, strict=True)], pa.string())
+
+
 class _Polars:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
@@ -149,10 +167,12 @@ class _Polars:
 
     @property
     def schema(self) -> Any:
-        return arrow().table(self._frame.head(0)).schema
+        return as_arrow(self._frame.head(0)).schema
 
     def batches(self, names: Sequence[str]) -> Iterator[Any]:
-        yield from arrow().RecordBatchReader.from_stream(self._frame.select(names))
+        frame = self._frame.select(names)
+        for start in range(0, self.rows, SLICE):
+            yield from as_arrow(frame.slice(start, SLICE)).to_batches()
 
     def attach(self, added: Any) -> Any:
         return self._frame.with_columns(library("polars").DataFrame(added).get_columns())

@@ -74,8 +74,11 @@ def test_what_is_no_table_is_refused_by_name():
     """A dict of lists would be taken for something that it is not."""
     with pytest.raises(ConfigError, match="a int is not a table that flatout knows"):
         answer(5, PROMPT, **options(Lines()))
-    with pytest.raises(ConfigError, match="a record batch of Arrow is needed, not a str"):
-        list(answer({"text": ["one"]}, PROMPT, **options(Lines())))
+    for given in ({"text": ["one"]}, "mails.parquet"):
+        with pytest.raises(ConfigError, match=f"a {type(given).__name__} is not a table that flatout knows"):
+            answer(given, PROMPT, **options(Lines()))
+    with pytest.raises(ConfigError, match="a record batch of Arrow is needed, not a dict"):
+        answer([{"text": "one"}], PROMPT, **options(Lines()))
 
 
 def test_pandas_keeps_its_index_and_its_types():
