@@ -567,3 +567,26 @@ def test_other_variants_are_refused_by_their_name(path, first, then, what):
     asyncio.run(main(first))
     with pytest.raises(RunMismatch, match=f"{what}; use another file to start over"):
         asyncio.run(main(then))
+
+
+def test_a_call_that_could_not_be_made_is_in_the_file_as_failed(path, capsys):
+    """``flatout status`` would say that three of four rows are finished, and name none that failed."""
+    calls = ["a", ConfigError("the column text is null"), "c", {"promt": "b"}]
+    for _ in range(2):  # it fails again in the same way
+        results = gather(calls, path, wire := Wire())
+        assert [result.ok for result in results] == [True, False, True, False]
+        assert str(results[1].error) == "the column text is null"
+    assert wire.prompts == []
+    assert command(["status", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 (100 %) finished: 2 answered, 2 failed" in said
+    assert "row 2: the column text is null" in said
+
+
+def test_a_row_that_makes_a_call_at_last_is_asked(path):
+    """A user who has filled in what was missing would be told that the file belongs to another job."""
+    gather(["a", ConfigError("the column text is null")], path, Wire())
+    results = gather(["a", "b"], path, wire := Wire())
+    assert (wire.prompts, [result.ok for result in results]) == (["b"], [True, True])
+    with pytest.raises(RunMismatch):
+        gather([ConfigError("the column text is null"), "b"], path, Wire())

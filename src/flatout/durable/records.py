@@ -22,13 +22,16 @@ from flatout.errors import (
 )
 from flatout.policies.failures.decision import is_wrong_path
 from flatout.providers.schemas.structured import restored
-from flatout.store import Item
+from flatout.store import Finished, Item
 from flatout.text.redact import mask
 from flatout.values import Cached, Call, Reply, Result, ToolCall, Usage
 from flatout.values.result import make_result, small_waits
 from flatout.values.route import Leg
 
 from .as_json import plain, quick
+
+NO_CALL = b"null"
+"""The `content` of a row that makes no call. It may make one the next time: it is compared with nothing."""
 
 _NO_TURN = msgspec.Raw()
 _NOT_CONTENT = frozenset({"id", "metadata", "timeout", "deadline", "reasks"})
@@ -67,6 +70,14 @@ def digest(secret: str) -> str:
 def fingerprint(content: bytes) -> bytes:
     """A digest of `content`: 16 bytes of BLAKE2b."""
     return blake2b(content, digest_size=16).digest()
+
+
+_OF_NO_CALL = fingerprint(NO_CALL)
+
+
+def makes_no_call(item: Item | Finished) -> bool:
+    """Whether a record is of a row that made no call."""
+    return item.fingerprint == _OF_NO_CALL
 
 
 def item_of(

@@ -38,7 +38,7 @@ from flatout.values import Call, CallLike, Result
 from .attempts import NotedAttempts
 from .course import Recorded, recorded
 from .opening import StorePath, left_in, opened
-from .records import content, fingerprint, item_of, result_of
+from .records import NO_CALL, content, fingerprint, item_of, makes_no_call, result_of
 
 if TYPE_CHECKING:
     from flatout.store import RunFile
@@ -208,9 +208,11 @@ class Durable(Generic[ValueT, StepT]):
             RunMismatch: the row has changed since.
         """
         item = self._stored.take(index)
-        if item is not None and item.fingerprint != fingerprint(made):
+        if item is None or (makes_no_call(item) and made != NO_CALL):
+            return None
+        if item.fingerprint != fingerprint(made):
             raise mismatch(self.name, f"row {index + 1}", item, made, columns)
-        if item is None or item.state in self.again:
+        if item.state in self.again:
             return None
         if self.known is not None:
             self.known.add(index)
@@ -329,7 +331,7 @@ class CallStep(Struct, frozen=True):
     index: int
     value: Any
     call: Call | None = None
-    made: bytes = b""
+    made: bytes = NO_CALL
     item: Item | None = None
 
 
@@ -344,8 +346,7 @@ class DurableCalls(Durable[ValueT, CallStep]):
         try:
             call = Call.of(value)
         except ConfigError:
-            # Nothing is sent, so nothing is kept: it fails in the same way each time.
-            self.found(index, b"null")
+            self.found(index, NO_CALL)  # only to compare: it fails in the same way each time, and nothing is sent
             return CallStep(index, value)
         made = content(call)
         return CallStep(index, value, call, made, self.found(index, made))
@@ -356,8 +357,7 @@ class DurableCalls(Durable[ValueT, CallStep]):
         journey = Journey(asyncio.get_running_loop().time())
         journey.notes = NotedAttempts(self.store, step.index)
         result = await self._asker.result(step.value, index=step.index, journey=journey)
-        if step.call is not None:
-            await keep(self.store, result, made=step.made)
+        await keep(self.store, result, made=step.made, keep_prompts=step.call is not None)
         return result
 
 

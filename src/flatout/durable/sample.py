@@ -13,7 +13,7 @@ from flatout.tasks.closing import reading
 from flatout.values import Call, Result
 
 from .opening import StorePath
-from .records import content, fingerprint, result_of
+from .records import content, fingerprint, makes_no_call, result_of
 from .run import Asker, CallStep, DurableCalls, mismatch, run_durably
 
 
@@ -53,7 +53,7 @@ def finished_in(place: StorePath) -> set[int]:
     if not Path(place).exists():
         return set()
     with RunReader.open(place) as reader:
-        return {each.index for each in reader.finished() if each.state != "unsent"}
+        return {each.index for each in reader.finished() if each.state != "unsent" and not makes_no_call(each)}
 
 
 def results_in(place: StorePath, chosen: Sequence[Chosen]) -> list[Result[Any]]:

@@ -19,7 +19,7 @@ from msgspec.structs import astuple
 
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.opening import StorePath
-from flatout.durable.records import content, fingerprint, item_of, result_of
+from flatout.durable.records import NO_CALL, content, fingerprint, item_of, makes_no_call, result_of
 from flatout.durable.run import AHEAD_WHOLE, Asker, Stored, check_no_batches, keep, kept_results, mismatch
 from flatout.edge.fan_out import fan_out, outcome
 from flatout.engine import Engine
@@ -323,6 +323,8 @@ class LaneCalls:
                 if stored.must_read:
                     await stored.read_ahead()
                 item = stored.take(index)
+                if item is not None and makes_no_call(item):
+                    item = None
                 row = await self._row(index, value, first=first)
                 if row is None:
                     continue
@@ -341,7 +343,7 @@ class LaneCalls:
             self._store.set_total(index + 1)
 
     async def _row(self, index: int, value: CallLike, *, first: bool) -> Row | None:
-        """A call, ready to be asked. One that cannot be asked fails by itself: nothing is sent, and nothing is kept."""
+        """A call, ready to be asked. One that cannot be asked fails by itself, and nothing is sent."""
         call: Call | None = None
         try:
             call = Call.of(value)
@@ -349,7 +351,9 @@ class LaneCalls:
         except (ConfigError, InvalidRequest) as error:
             if first:
                 journey = Journey(asyncio.get_running_loop().time())
-                await self._ready.put(outcome(index, journey, call=call, given=value, error=error))
+                result = outcome(index, journey, call=call, given=value, error=error)
+                await keep(self._store, result, made=NO_CALL, keep_prompts=False)
+                await self._ready.put(result)
             return None
         made = content(call)
         return Row(index, call, made, fingerprint(made))

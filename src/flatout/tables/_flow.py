@@ -14,10 +14,11 @@ from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from flatout.client import Client
+from flatout.errors import ConfigError
 from flatout.values import CallLike, Result
 
 from ._arrow import rows
-from ._columns import Cell, cell_of
+from ._columns import Cell, cell_of, error_text
 from ._question import Question
 
 AHEAD = 2_048
@@ -111,7 +112,7 @@ class _Asked:
         self._unasked: dict[int, Exception] = {}
         self.total = total
 
-    async def __aiter__(self) -> AsyncIterator[CallLike]:
+    async def __aiter__(self) -> AsyncIterator[Any]:
         async for first, part in self._parts.read():
             read = part.batch.select(self._question.reads(part.batch.schema.names))
             for index, row in enumerate(rows(read), first):
@@ -123,15 +124,17 @@ class _Asked:
         index = result.index
         self._of.pop(index).put(index, cell_of(result, self._unasked.pop(index, None)))
 
-    def _call(self, index: int, row: Any) -> CallLike:
-        """The call of a row; one that fails by itself, at its own place, if the row makes none."""
+    def _call(self, index: int, row: Any) -> CallLike | ConfigError:
+        """The call of a row; if it makes none, the error in its place says why."""
         try:
             if isinstance(row, Exception):
                 raise row
             return self._question.call(index, row)
+        except ConfigError as error:
+            return error
         except Exception as error:  # a user's function may raise anything
             self._unasked[index] = error
-            return {}
+            return ConfigError(error_text(error))
 
 
 class _Counted(_Asked):

@@ -127,6 +127,8 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
             return value
         if isinstance(value, str):
             return cls(value)
+        if isinstance(value, ConfigError):  # in the place of a call that could not be made
+            raise value
         if not isinstance(value, Mapping):
             raise ConfigError(f"a call is a string, a dict or a Call, not {type(value).__name__}")
         known: dict[str, Any] = {}

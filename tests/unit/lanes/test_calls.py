@@ -412,3 +412,14 @@ def test_the_lane_of_a_program_shows(program: Program) -> None:
     assert found.lane == "batch"
     assert found.batches is not None
     assert 0.0 < found.batches.cost == pytest.approx(found.cost)
+
+
+def test_a_call_that_could_not_be_made_is_in_the_file_as_failed(program: Program) -> None:
+    """``flatout status`` would name no failed row; and the row, once filled in, would be refused or never be asked."""
+    calls: list[Any] = ["a", ConfigError("the column text is null"), "c"]
+    assert [result.ok for result in program.gather(calls)] == [True, False, True]
+    with RunReader.open(program.store) as reader:
+        summary = reader.summary()
+        assert (summary.answered, summary.failed) == (2, 1)
+    assert [result.ok for result in program.gather(["a", "b", "c"])] == [True, True, True]
+    assert program.wire.runs == Counter("abc")

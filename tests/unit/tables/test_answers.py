@@ -14,6 +14,7 @@ from typing import Literal
 import pytest
 
 from flatout import ConfigError, Limits, RunMismatch
+from flatout.store import RunReader
 from flatout.tables import Answers, answer, answer_async
 from tests.support.answered_tables import Lines, options
 from tests.support.scripted_wire import Wire
@@ -197,3 +198,19 @@ def test_importing_it_loads_no_table_library():
     """``import flatout.tables`` would take seconds, for libraries that the program does not use."""
     code = "import sys, flatout.tables; print({'pyarrow', 'pandas', 'polars', 'duckdb', 'datasets'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_row_without_a_call_is_a_failed_row_of_the_run_file(tmp_path):
+    """``flatout status`` would say that two of three rows are finished, and not which row failed, nor why."""
+    path = tmp_path / "run.flatout"
+
+    def prompt(row):
+        return {"one": "Say one", "three": "Say three"}[row["text"]]
+
+    answer(TABLE, prompt, store=path, **options(Lines()))
+    with RunReader.open(path) as reader:
+        assert (reader.summary().answered, reader.summary().failed) == (2, 1)
+        assert reader.item(1).error_message == "KeyError: 'two'"
+    wire = Lines()
+    made = answer(TABLE, "Say {{ text }}", store=path, **options(wire))
+    assert (wire.prompts, made.column("answer").to_pylist()) == (["Say two"], WANTED)
