@@ -34,6 +34,9 @@ or for as long as the system gives it no processor time."""
 LOCKS = 4
 """Number of locks, which the turns use in rotation. Up to ``LOCKS - 1`` processes may be stopped while holding one."""
 
+RECHECK = 0.025
+"""Seconds after which a waiting call asks again: nobody tells a program what another one has changed."""
+
 _AXES = ("rpm", "rpd", "tpm", "itpm", "otpm")
 _NAMES = (
     *("turn", "format", "born", "pause", "told", "told_at", "buried", "rows"),
@@ -76,6 +79,8 @@ class SharedLimits:
     Raises:
         ConfigError: the folder cannot be written.
     """
+
+    recheck = RECHECK
 
     def __init__(self, name: str, target: str, folder: Path) -> None:
         mark = f"{_mark(name)}{_digest(target)}"

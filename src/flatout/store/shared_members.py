@@ -13,7 +13,8 @@ from contextlib import suppress
 from itertools import chain
 
 from flatout.errors import ConfigError
-from flatout.policies.pacing.sharing import Member
+from flatout.policies.pacing import permits
+from flatout.policies.pacing.permits import Member
 
 from . import byte_locks
 from .shared_log import Cells
@@ -62,6 +63,10 @@ class SharedMembers:
     def waits_until(self) -> float:
         """Until when at least one of them counts as waiting."""
         return max(self._rows[_WAITS : self._end : _ROW])
+
+    def fits(self, most: float, count: float, now: float, /) -> bool:
+        """Whether this program may take one of the free places. If not, it counts as waiting."""
+        return permits.fits(self, most - count, now)
 
     def own(self) -> Member:
         """This program's row."""

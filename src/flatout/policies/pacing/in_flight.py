@@ -17,7 +17,6 @@ from .aimd import Aimd
 from .backlog import Backlog
 from .crowd import Crowd
 from .discovery import IN_FLIGHT, Discovery
-from .permits import fits
 from .sharing import Members
 from .tokens import Need
 
@@ -164,11 +163,11 @@ class InFlight:
             most = min(most, count + slots.limit - search.in_flight)
         if slots is None and not self._are_shared:
             return count + 1 <= most
-        return self._fits_among(self._members, most - count, now)
+        return self._fits_among(self._members, most, count, now)
 
-    def _fits_among(self, members: Members, free: float, now: float) -> bool:
+    def _fits_among(self, members: Members, most: float, count: float, now: float) -> bool:
         """Whether this program may take one of the free places. Those of programs that died become free later."""
-        if fits(members, free, now):
+        if members.fits(most, count, now):
             return True
         for _ in range(members.bury(now)):
             if self._discovery.search is not None:

@@ -53,9 +53,6 @@ TRUST = 0.9
 TIMID = 1.0 / 8.0
 """If no limit per time is known and the rate is refused, the search begins at this share of the present rate."""
 
-RECHECK = 0.025
-"""Seconds after which a waiting call asks again where other programs may have changed what it waits for."""
-
 
 class Pacer:
     """The limits of one target, and how much of them is used.
@@ -99,7 +96,7 @@ class Pacer:
         self.limits = limits
         self.charge = Charge(reserve)
         self.exclusive: AbstractContextManager[None] = shared if shared is not None else nullcontext()
-        self.recheck = math.inf if shared is None else RECHECK
+        self.recheck = math.inf if shared is None else shared.recheck
         self.shares = shared is not None
         self._pause = Pause(shared)
         self._trials = Trials(even, depths, idle)

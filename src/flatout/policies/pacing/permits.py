@@ -6,10 +6,46 @@ So a free place goes first to waiting programs that hold fewer.
 
 from __future__ import annotations
 
-from .sharing import Members
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 WAITS = 0.2
 """Seconds for which a program that found no room counts as waiting."""
+
+
+class Member(NamedTuple):
+    """A program.
+
+    Attributes:
+        held: its requests in flight.
+        waits_until: until when it counts as waiting for room.
+        went_at: when it sent its last request.
+    """
+
+    held: float
+    waits_until: float
+    went_at: float
+
+
+class Members(Protocol):
+    """The programs, each with its requests."""
+
+    @property
+    def waits_until(self) -> float:
+        """Until when any program counts as waiting."""
+        ...
+
+    def own(self) -> Member:
+        """This program."""
+        ...
+
+    def others(self) -> Sequence[Member]:
+        """The other programs."""
+        ...
+
+    def waits(self, until: float, /) -> None:
+        """This program waits."""
+        ...
 
 
 def fits(members: Members, free: float, now: float) -> bool:

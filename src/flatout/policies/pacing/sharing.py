@@ -1,6 +1,7 @@
 """What several programs share in order to pace one target as one program would.
 
-This module has only the protocols; `flatout.store.shared` keeps the data in a file of this machine. Programs share:
+This module has only the protocols. `flatout.store.shared` keeps the data in a file of this machine; programs on several
+machines keep it together (`team`). Programs share:
 
 - *cells*, each a number: theoretical arrival times, a pause, the limits in headers;
 - a *log* of what happened to requests, in one order for all. A search for an unknown limit is pure: the same events in
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from .gcra import Gcra
 
@@ -50,20 +51,6 @@ class Log(Protocol):
         ...
 
 
-class Member(NamedTuple):
-    """A program.
-
-    Attributes:
-        held: its requests in flight.
-        waits_until: until when it counts as waiting for room.
-        went_at: when it sent its last request.
-    """
-
-    held: float
-    waits_until: float
-    went_at: float
-
-
 class Members(Protocol):
     """The programs."""
 
@@ -72,17 +59,8 @@ class Members(Protocol):
         """The requests in flight of all programs."""
         ...
 
-    @property
-    def waits_until(self) -> float:
-        """Until when any program counts as waiting."""
-        ...
-
-    def own(self) -> Member:
-        """This program."""
-        ...
-
-    def others(self) -> Sequence[Member]:
-        """The other programs."""
+    def fits(self, most: float, count: float, now: float, /) -> bool:
+        """Whether this program may have one more in flight, where so many of at most ``most`` are. If not, it waits."""
         ...
 
     def sent(self, now: float, /) -> None:
@@ -93,18 +71,20 @@ class Members(Protocol):
         """One of this program's requests is over."""
         ...
 
-    def waits(self, until: float, /) -> None:
-        """This program waits."""
-        ...
-
     def bury(self, now: float, /) -> int:
         """Free the requests of programs that died, unless another program looked just now. Returns how many."""
         ...
 
 
 class Shared(AbstractContextManager[None], Protocol):
-    """What several pacers share. While one program has entered it, no other reads or changes it."""
+    """What several pacers share. While one program has entered it, no other reads or changes it.
 
+    Attributes:
+        recheck: seconds after which a call that waits asks again: others may have changed what it waits for.
+        paused_until: until when nothing may be sent.
+    """
+
+    recheck: float
     paused_until: float
 
     @property
