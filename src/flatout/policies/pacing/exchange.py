@@ -1,0 +1,128 @@
+"""What a worker that shares limits with others asks their keeper, and what that one grants: see `leases`.
+
+Times are seconds from the keeper's or the worker's present. Nothing is None or infinite, because a script in Redis
+reads and writes the same messages: a negative number stands for "nothing".
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class CellAsk(Struct, array_like=True, frozen=True):
+    """What a worker needs of one limit per time.
+
+    Attributes:
+        name: the limit's name.
+        rate: units per second that the worker knows all may use.
+        burst: seconds of the rate that may go at once.
+        keeps: seconds for which a lower rate holds for workers that know a higher one.
+        each: units of a usual call.
+        want: units for the calls that wait, beyond what the worker holds.
+        least: the part of them that the first call needs.
+        unused: units of the last lease that it gives back.
+        settled: units that calls took beyond what they turned out to use; negative if they used more.
+    """
+
+    name: str
+    rate: float
+    burst: float
+    keeps: float
+    each: float
+    want: float
+    least: float
+    unused: float
+    settled: float
+
+
+class SlotsAsk(Struct, array_like=True, frozen=True):
+    """What a worker needs of a limit on requests in flight.
+
+    Attributes:
+        most: how many all may have in flight, as far as the worker knows.
+        held: how many the worker keeps.
+        want: how many it could use.
+    """
+
+    most: float
+    held: float
+    want: float
+
+
+class Told(Struct, array_like=True, frozen=True):
+    """A limit that the provider told: units per window, and seconds since it was told last."""
+
+    name: str
+    limit: float
+    window: float
+    age: float = 0.0
+
+
+class Ask(Struct, array_like=True, frozen=True):
+    """One worker's part of an exchange.
+
+    Attributes:
+        worker: its name, which nobody else has.
+        since: seconds since its last exchange, by its own clock; negative before the first.
+        share: the share of all limits that it believes to be its own while the keeper is away.
+        pause: seconds for which nobody may send; 0 ends a pause, and a negative number changes nothing.
+        alone: whether the worker went on without the keeper until now.
+        leaves: whether this is its last word.
+        cells: the limits per time.
+        slots: the limit on requests in flight; at most one.
+        told: what the provider told the worker since the last exchange.
+        version: the version of the told limits that it knows.
+    """
+
+    worker: str
+    since: float = -1.0
+    share: float = 0.0
+    pause: float = -1.0
+    alone: bool = False
+    leaves: bool = False
+    cells: tuple[CellAsk, ...] = ()
+    slots: tuple[SlotsAsk, ...] = ()
+    told: tuple[Told, ...] = ()
+    version: float = 0.0
+
+
+class Lease(Struct, array_like=True, frozen=True):
+    """A stretch of one limit's time.
+
+    Attributes:
+        units: how many may be sent.
+        at: the theoretical arrival time before the first of them, in seconds from now.
+        rate: units per second that hold for all workers.
+        taken: units granted to all workers so far.
+    """
+
+    units: float
+    at: float
+    rate: float
+    taken: float
+
+
+class Granted(Struct, array_like=True, frozen=True):
+    """The keeper's part of an exchange.
+
+    Attributes:
+        pause: seconds for which nobody may send.
+        wait: seconds for which nobody is granted anything, because the keeper was away.
+        active: how many workers there are.
+        share: the worker's share of all limits while the keeper is away.
+        leases: one for each limit that was asked for, in that order.
+        slots: how many requests the worker may have in flight; 0 if it did not ask.
+        others: how many requests the others may have in flight.
+        version: the version of the told limits.
+        told: all of them, if the worker does not know this version.
+    """
+
+    pause: float
+    wait: float
+    active: float
+    share: float
+    leases: tuple[Lease, ...]
+    slots: float
+    others: float
+    version: float
+    told: tuple[Told, ...]

@@ -1,0 +1,103 @@
+"""A worker's end of a limit on requests in flight that workers on several machines share: see `leases`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .exchange import SlotsAsk
+from .leases import SILENT
+
+POLL = 0.1
+"""Seconds after which a worker asks again for slots that it was not granted."""
+
+
+class LeasedMembers:
+    """How many requests this worker may have in flight. See `sharing.Members`.
+
+    Args:
+        ask: asks the keeper for more.
+
+    Attributes:
+        own: this worker's requests in flight.
+        hungry: whether it could use more than it may.
+    """
+
+    __slots__ = ("_allowed", "_ask", "_away", "_heard_at", "_most", "_others", "_peak", "_promised", "hungry", "own")
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self.own = 0
+        self.hungry = False
+        self._promised = 0.0  # what the keeper counts as this worker's, which it may use
+        self._allowed = 0.0  # what the keeper wants it to use: if less, it gives up slots as its calls end
+        self._others = 0.0
+        self._peak = 0  # most in flight since the last exchange
+        self._most: float | None = None  # None where nothing bounds the requests of all
+        self._heard_at = -math.inf
+        self._away = False  # whether the keeper is
+
+    @property
+    def in_flight(self) -> float:
+        """The requests in flight, and those that the other workers may have in flight."""
+        return self.own + self._others
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is such a limit."""
+        return self._most is not None
+
+    def fits(self, most: float, count: float, now: float, /) -> bool:
+        """Whether this worker may have one more in flight."""
+        self._most = most
+        if self._away or now - self._heard_at < SILENT:  # else the keeper may have given its slots to others
+            self.hungry = self.own + 1 > min(self._promised, self._allowed)
+        else:
+            self.hungry = True
+        if self.hungry and self.needs(now):
+            self._ask()
+        return not self.hungry
+
+    @property
+    def asks_at(self) -> float:
+        """When to ask again for slots that were not granted."""
+        return self._heard_at + POLL
+
+    def needs(self, now: float) -> bool:
+        """Whether to ask now."""
+        return (self.hungry and now >= self.asks_at) or self._allowed < self._promised
+
+    def bury(self, now: float, /) -> int:
+        """The keeper frees the requests of workers that died."""
+        return 0
+
+    def sent(self, now: float, /) -> None:
+        """This worker sent a request."""
+        self.own += 1
+        self._peak = max(self._peak, self.own)
+
+    def ended(self) -> None:
+        """One of its requests is over."""
+        self.own -= 1
+        if self._allowed < self._promised and self.asks:
+            self._ask()
+
+    def wants(self, waiting: int) -> tuple[SlotsAsk, ...]:
+        """What to ask for, while this many calls wait. From then on, the worker uses what it says that it keeps."""
+        if self._most is None:
+            return ()
+        want = float(max(self._peak, self.own) + waiting)
+        self._promised = max(float(self.own), min(self._promised, self._allowed, want))
+        self._peak = self.own
+        return (SlotsAsk(self._most, self._promised, want),)
+
+    def granted(self, slots: float, others: float, now: float) -> None:
+        """The keeper says how many this worker may have in flight, and how many the others may."""
+        self._away, self._heard_at, self._others = False, now, others
+        self._allowed = slots
+        self._promised = max(self._promised, slots)
+        self.hungry = False
+
+    def go_alone(self) -> None:
+        """The keeper is away: what was promised stays."""
+        self._away = True

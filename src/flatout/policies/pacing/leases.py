@@ -1,0 +1,291 @@
+"""Who may send what when workers on several machines share one target's limits.
+
+One *keeper* holds the theoretical arrival time of each limit (see `gcra`). A worker asks it for a *lease*: the next
+stretch of that time, enough for the calls that the worker sends within about `LEASE` seconds. It spends the lease by
+itself, and asks again before the end. So the workers together send what one program would, in one exchange for several
+calls. Two leases never overlap, however late they are used, and one that is not used in time is lost.
+
+Times are seconds from the keeper's present, so no two clocks are compared. The keeper's own clock may be a wall clock:
+a step of it neither admits too much nor stops anybody for long (`Keeper._present`).
+
+The keeper is pure. Where it lives in Redis, `flatout/cluster/keeper.lua` is this module line by line, and its state is
+this state, encoded as MessagePack. If you change one, change the other; a test compares them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+from msgspec import Struct
+
+from .exchange import Ask, CellAsk, Granted, Lease, Told
+
+LEASE = 0.2
+"""Seconds of a worker's share that one lease holds, in whole calls."""
+
+LEAST_CALLS = 3
+"""Fewest calls of a lease, if so many wait: one exchange for each call would be too many."""
+
+FAR = 2.5
+"""Seconds. If leases reach further ahead than this, a lease holds one call."""
+
+ASIDE = 0.2
+"""Most seconds by which a limit that does not bind may lag behind the one that does. What lags more is lost; else the
+workers would hold leases of the one that they can only use when they have the other, much later."""
+
+ACTIVE = 10.0
+"""Seconds without a word after which a worker is no longer counted."""
+
+SILENT = 1.0
+"""Seconds without a word after which a worker's calls in flight no longer count."""
+
+STEP = 0.5
+"""Seconds by which a message may be late. If a worker's clock says that the keeper's is further ahead, that one made a
+step."""
+
+RETURN = 0.8
+"""Seconds for which nobody is granted anything after the keeper was away: all workers return in that time."""
+
+
+class Cell(Struct, array_like=True):
+    """One limit per time. ``lowest`` is the lowest rate that a worker knows, and ``by`` got the last lease."""
+
+    name: str
+    tat: float
+    lowest: float
+    lowest_at: float
+    taken: float = 0.0
+    by: str = ""
+
+
+class Worker(Struct, array_like=True):
+    """One worker.
+
+    Attributes:
+        seen: when it was heard last.
+        share: its share without the keeper.
+        slots: its requests in flight, as it may have them.
+        want: how many it could use.
+        held_at: when it was last heard to have any.
+    """
+
+    name: str
+    seen: float
+    share: float = 0.0
+    slots: float = 0.0
+    want: float = 0.0
+    held_at: float = 0.0
+
+
+class Heard(Struct, array_like=True):
+    """A limit that the provider told, and when."""
+
+    name: str
+    limit: float
+    window: float
+    at: float
+
+
+NamedT = TypeVar("NamedT", Cell, Worker, Heard)
+
+
+class Keeper(Struct, array_like=True):
+    """What the workers of one target share.
+
+    Attributes:
+        offset: seconds to add to the keeper's clock, after steps of it.
+        last: when the last exchange was.
+        paused: until when nobody may send.
+        returning: until when nobody is granted anything, because the keeper was away.
+        version: how often a told limit changed.
+    """
+
+    offset: float = 0.0
+    last: float = 0.0
+    paused: float = 0.0
+    returning: float = -ACTIVE
+    version: float = 0.0
+    cells: list[Cell] = []
+    workers: list[Worker] = []
+    heard: list[Heard] = []
+
+    def exchange(self, clock: float, ask: Ask) -> Granted:
+        """Hear a worker, and grant it what it may send next.
+
+        Args:
+            clock: the keeper's clock. It may step.
+            ask: what the worker says.
+        """
+        known = _named(self.workers, ask.worker)
+        now = self._present(clock, ask, known)
+        forgot = known is None and 0.0 <= ask.since < ACTIVE
+        if (ask.alone or forgot) and now > self.returning + RETURN:
+            self.returning = now + RETURN
+        worker = self._met(ask, known, now)
+        self._pause(ask.pause, now)
+        self._hear(ask.told, now)
+        leases = self._leases(ask, now)
+        slots, others = self._slots(ask, worker, now)
+        if ask.leaves:
+            self.workers.remove(worker)
+        return Granted(
+            pause=max(0.0, self.paused - now),
+            wait=max(0.0, self.returning - now),
+            active=float(len(self.workers)),
+            share=self._share(ask, worker),
+            leases=leases,
+            slots=slots,
+            others=others,
+            version=self.version,
+            told=self._told(now) if ask.version != self.version else (),
+        )
+
+    def _present(self, clock: float, ask: Ask, known: Worker | None) -> float:
+        """The present, which never goes back, nor further ahead than the worker's own clock says since its last word.
+
+        A clock that steps back stands still once. One that steps ahead, or a worker that the system suspended, costs no
+        more than the time in which nobody else asked.
+        """
+        now = clock + self.offset
+        if known is not None and ask.since >= 0.0 and now > known.seen + ask.since + STEP:
+            now = known.seen + ask.since
+        now = max(self.last, now)
+        self.offset = now - clock
+        self.last = now
+        return now
+
+    def _met(self, ask: Ask, known: Worker | None, now: float) -> Worker:
+        """The worker that asks. Those that were silent for long are forgotten."""
+        self.workers = [each for each in self.workers if each is known or now - each.seen < ACTIVE]
+        if known is None:
+            known = Worker(ask.worker, now)
+            self.workers.append(known)
+        known.seen = now
+        return known
+
+    def _share(self, ask: Ask, worker: Worker) -> float:
+        """The worker's share without the keeper. All shares that workers may believe in are never above 1 together."""
+        others = 0.0
+        for each in self.workers:
+            if each is not worker:
+                others += each.share
+        share = min(1.0 / max(1.0, float(len(self.workers))), max(0.0, 1.0 - others))
+        worker.share = max(ask.share, share)  # the worker may never hear of the new one
+        return share
+
+    def _pause(self, seconds: float, now: float) -> None:
+        if seconds > 0.0:
+            self.paused = max(self.paused, now + seconds)
+        elif seconds == 0.0:
+            self.paused = min(self.paused, now)
+
+    # Limits per time
+
+    def _leases(self, ask: Ask, now: float) -> tuple[Lease, ...]:
+        """Grant the same number of calls on every limit."""
+        closed = max(self.paused, self.returning)
+        cells: list[Cell] = []
+        latest, calls = now, math.inf
+        for each in ask.cells:
+            cell = self._corrected(each, ask.worker, now)
+            if closed <= now:
+                cell.tat = max(cell.tat, closed + each.burst)
+            cells.append(cell)
+            if each.want > 0.0:
+                latest = max(latest, cell.tat)
+                calls = min(calls, math.floor(cell.lowest * LEASE / (len(self.workers) * each.each)))
+        calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
+        granted: list[Lease] = []
+        for each, cell in zip(ask.cells, cells, strict=True):
+            units = 0.0
+            if each.want > 0.0:
+                cell.tat = max(cell.tat, latest - ASIDE)
+                if closed <= now:
+                    units = min(each.want, max(each.least, calls * each.each))
+            granted.append(Lease(units, cell.tat - now, cell.lowest, cell.taken + units))
+            if units > 0.0:
+                cell.taken += units
+                cell.tat += units / cell.lowest
+                cell.by = ask.worker
+        return tuple(granted)
+
+    def _corrected(self, ask: CellAsk, worker: str, now: float) -> Cell:
+        """A limit after what the worker says of it. Its lowest rate holds for all."""
+        cell = _named(self.cells, ask.name)
+        if cell is None:
+            cell = Cell(ask.name, now + ask.burst, ask.rate, now)
+            self.cells.append(cell)
+        if ask.rate <= cell.lowest or now - cell.lowest_at >= ask.keeps:
+            cell.lowest, cell.lowest_at = ask.rate, now
+        cell.tat -= ask.settled / cell.lowest
+        if cell.by == worker:  # else others were granted what comes after it
+            cell.tat -= ask.unused / cell.lowest
+        cell.tat = max(cell.tat, now)
+        return cell
+
+    # Requests in flight
+
+    def _slots(self, ask: Ask, worker: Worker, now: float) -> tuple[float, float]:
+        """How many requests the worker may have in flight, and how many the others may.
+
+        A worker that has more than its part gives up what others wait for, as its calls end. If there are fewer slots
+        than workers, it gives up all, and those without any go before it: they take turns.
+        """
+        others, hungry, using, before = 0.0, False, 1.0, 0.0
+        if worker.slots > 0.0:
+            worker.held_at = now
+        for each in self.workers:
+            if each is not worker and now - each.seen < SILENT:
+                others += each.slots
+                hungry = hungry or each.want > each.slots
+                if each.want > 0.0:
+                    using += 1.0
+                    if each.slots == 0.0 and each.held_at < worker.held_at:
+                        before += 1.0
+        worker.slots, worker.want = 0.0, 0.0
+        allowed = 0.0
+        for slots in ask.slots:
+            most = self._most(slots.most, now)
+            allowed = min(slots.want, max(0.0, most - others))
+            part = math.floor(most / using)
+            if hungry and slots.held > 0.0:
+                allowed = min(allowed, part)
+            elif hungry:
+                allowed = min(allowed, max(1.0, part), max(0.0, most - others - before))
+            if self.returning > now:
+                allowed = min(allowed, slots.held)
+            worker.slots, worker.want = max(slots.held, allowed), slots.want
+        return allowed, others
+
+    def _most(self, most: float, now: float) -> float:
+        """The smallest number that a worker knows lately."""
+        cell = _named(self.cells, "in_flight")
+        if cell is None:
+            cell = Cell("in_flight", 0.0, most, now)
+            self.cells.append(cell)
+        if most <= cell.lowest or now - cell.lowest_at >= ACTIVE:
+            cell.lowest, cell.lowest_at = most, now
+        return cell.lowest
+
+    # What the provider told
+
+    def _hear(self, told: tuple[Told, ...], now: float) -> None:
+        for each in told:
+            heard = _named(self.heard, each.name)
+            if heard is None:
+                heard = Heard(each.name, 0.0, 0.0, now)
+                self.heard.append(heard)
+            if heard.limit != each.limit or heard.window != each.window:
+                heard.limit, heard.window = each.limit, each.window
+                self.version += 1.0
+            heard.at = now
+
+    def _told(self, now: float) -> tuple[Told, ...]:
+        return tuple(Told(each.name, each.limit, each.window, now - each.at) for each in self.heard)
+
+
+def _named(among: Iterable[NamedT], name: str) -> NamedT | None:
+    """The one of this name; None if there is none."""
+    return next((each for each in among if each.name == name), None)

@@ -1,0 +1,229 @@
+"""A worker's end of the limits that workers on several machines share.
+
+It stands where the file of one machine stands (`sharing.Shared`). The worker's own knowledge answers at once, and an
+exchange with the keeper now and then keeps it right: `ask` says what to send, `granted` or `failed` what came of it.
+Like the keeper, it is pure; `flatout.cluster` carries the messages.
+
+While the keeper is away, each worker goes on with its share of the limits, and looks for the keeper. It never uses
+more: a worker that was told no share sends nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from .axis import CAUSES
+from .exchange import Ask, Granted, Told
+from .leased import LeasedGcra
+from .leased_slots import LeasedMembers
+from .leases import ACTIVE, LEASE
+from .sharing import Log
+
+HEARTBEAT = 4.0
+"""Seconds after which a worker that needs nothing says that it is there."""
+
+SLOTS_HEARTBEAT = 0.3
+"""The same for one that shares a limit on requests in flight, whose slots are lost to a worker that dies."""
+
+LOOK = 0.25
+"""Seconds between two looks for a keeper that is away."""
+
+HEADROOM = 0.01
+"""Seconds, beside two exchanges, before the end of a lease at which to ask for the next."""
+
+
+class Team:
+    """What a worker knows of the limits that it shares. See `sharing.Shared`.
+
+    Args:
+        worker: its name, which no other worker has.
+        clock: tells the present.
+        ask: makes an exchange happen soon. It is called often.
+
+    Attributes:
+        members: the requests in flight.
+        recheck: see `sharing.Shared`.
+        waiting: tells how many calls wait.
+        away: whether the keeper is away.
+        active: how many workers there are, as far as is known.
+        share: this worker's share of all limits while the keeper is away.
+        binding: by limit, the lower rate of another worker that holds for this one, too.
+    """
+
+    recheck = math.inf
+
+    def __init__(self, worker: str, clock: Callable[[], float], ask: Callable[[], None]) -> None:
+        self._worker, self._clock, self._ask = worker, clock, ask
+        self.members = LeasedMembers(ask)
+        self.waiting: Callable[[], int] = lambda: 0
+        self.away = False
+        self.active, self.share = 0, 0.0
+        self.binding: Mapping[str, float] = {}
+        self._gcras: dict[str, LeasedGcra] = {}
+        self._cells: dict[str, float] = {}  # what the provider told, by the names of `told.Told`
+        self._version = 0.0
+        self._paused_until = -math.inf
+        self._pause_news = False
+        self._closed_until = -math.inf  # until when the keeper grants nothing
+        self._sent_at = self._heard_at = -math.inf
+        self._known_at = -math.inf  # when the last message was sent that the keeper answered
+        self._told_at = -math.inf  # what the provider told by then was passed on
+        self._took = 0.0  # seconds of an exchange, lately
+
+    def __enter__(self) -> None:
+        """Nothing to do: no other program changes this worker's knowledge."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    # What the pacer asks for: see `sharing.Shared`
+
+    @property
+    def log(self) -> Log:
+        """There is none yet: a search for an unknown limit is not shared."""
+        raise NotImplementedError
+
+    @property
+    def paused_until(self) -> float:
+        """Until when nothing may be sent."""
+        return self._paused_until
+
+    @paused_until.setter
+    def paused_until(self, until: float) -> None:
+        self._paused_until = until
+        self._pause_news = True
+        self._drop()
+        self._ask()
+
+    def gcra(self, cell: str, rate: float, burst: float, now: float) -> LeasedGcra:
+        """A GCRA that admits what the keeper grants."""
+        made = self._gcras[cell] = LeasedGcra(cell, rate, burst, now, self._clock, self._ask_open)
+        return made
+
+    def read(self, cell: str) -> float:
+        """A cell's number."""
+        return self._cells.get(cell, 0.0)
+
+    def write(self, cell: str, value: float) -> None:
+        """Change a cell."""
+        self._cells[cell] = value
+
+    # The exchanges
+
+    def due_at(self, now: float) -> float:
+        """When the next exchange is due, whatever happens."""
+        if self.away:
+            return max(now, self._sent_at + LOOK)
+        if self.waiting() and self._closed_until > now:
+            return self._closed_until
+        if self.members.hungry:
+            return self.members.asks_at
+        return self._heard_at + (SLOTS_HEARTBEAT if self.members.asks else HEARTBEAT)
+
+    def needs(self, now: float) -> bool:
+        """Whether an exchange would bring anything now."""
+        if self.away or self._pause_news:
+            return not self.away
+        if self._closed_until > now:
+            return False
+        waiting = self.waiting()
+        return self.members.needs(now) or any(each.lacks(waiting) for each in self._gcras.values())
+
+    def ask(self, now: float, *, leaves: bool = False) -> Ask:
+        """What to tell the keeper."""
+        waiting = 0 if leaves or self.away else self.waiting()
+        if leaves:
+            self._drop()
+        pause = max(0.0, self._paused_until - now) if self._pause_news else -1.0
+        since = now - self._known_at if self._known_at > -math.inf else -1.0
+        self._sent_at, self._pause_news = now, False
+        return Ask(
+            worker=self._worker,
+            since=since,
+            share=self.share,
+            pause=pause,
+            alone=self.away,
+            leaves=leaves,
+            cells=tuple(each.wants(waiting) for each in self._gcras.values()),
+            slots=self.members.wants(waiting),
+            told=self._told(),
+            version=self._version,
+        )
+
+    def granted(self, ask: Ask, granted: Granted, now: float) -> None:
+        """The keeper answered."""
+        if self.away:
+            self.away = False
+            for each in self._gcras.values():
+                each.go_together()
+        self._known_at = self._sent_at
+        self._took += 0.1 * (now - self._sent_at - self._took)
+        self._heard_at, self.share, self.active = now, granted.share, int(granted.active)
+        self._closed_until = now + max(granted.pause, granted.wait)
+        self._follow_pause(granted.pause, now)
+        self._follow_told(granted, now)
+        self._follow_leases(ask, granted, now)
+        self.members.granted(granted.slots, granted.others, now)
+
+    def failed(self, ask: Ask, now: float) -> bool:
+        """The keeper did not answer. Returns whether that is news."""
+        for gcra, cell in zip(self._gcras.values(), ask.cells, strict=False):
+            gcra.unheard(cell)
+        self._pause_news = self._pause_news or ask.pause >= 0.0
+        if self.away:
+            return False
+        self.away = True
+        share = self.share if now - self._heard_at < ACTIVE else 0.0
+        for gcra in self._gcras.values():
+            gcra.go_alone(share, now + LEASE)
+        self.members.go_alone()
+        return True
+
+    def _ask_open(self) -> None:
+        """Ask, unless nothing is granted now."""
+        if self._closed_until <= self._clock():
+            self._ask()
+
+    def _drop(self) -> None:
+        for each in self._gcras.values():
+            each.drop()
+
+    def _follow_pause(self, seconds: float, now: float) -> None:
+        until = now + seconds if seconds > 0.0 else min(self._paused_until, now)
+        if self._pause_news:  # it began or ended during the exchange
+            return
+        if until > max(now, self._paused_until) + HEADROOM:
+            self._drop()
+        self._paused_until = until
+
+    def _follow_leases(self, ask: Ask, granted: Granted, now: float) -> None:
+        binding = {}
+        for gcra, cell, lease in zip(self._gcras.values(), ask.cells, granted.leases, strict=False):
+            gcra.granted(lease, now)
+            gcra.lead = HEADROOM + 2.0 * self._took
+            if lease.rate < cell.rate:
+                binding[cell.name] = lease.rate
+        self.binding = binding
+
+    # What the provider told: see `told.Told`
+
+    def _told(self) -> tuple[Told, ...]:
+        if self.read("told_at") <= self._told_at:
+            return ()
+        self._told_at = self.read("told_at")
+        limits = ((name, self.read(f"{name}_limit"), self.read(f"{name}_window")) for name in CAUSES)
+        return tuple(Told(name, limit, window) for name, limit, window in limits if limit and window)
+
+    def _follow_told(self, granted: Granted, now: float) -> None:
+        if granted.version == self._version:
+            return
+        self._version = granted.version
+        for each in granted.told:
+            self._cells[f"{each.name}_limit"], self._cells[f"{each.name}_window"] = each.limit, each.window
+            self._cells["told_at"] = max(self._cells.get("told_at", -math.inf), now - each.age)
+            self._told_at = self._cells["told_at"]
+        self._cells["told"] = self.read("told") + 1.0

@@ -1,0 +1,311 @@
+"""Limits that workers on several machines share by leases: the keeper's end and the workers', without any wire."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatout.policies.pacing.gcra import BURST
+from flatout.policies.pacing.leased import ALONE, GRACE
+from flatout.policies.pacing.leases import ACTIVE, RETURN, SILENT, Keeper
+from flatout.policies.pacing.team import LOOK, Team
+
+RATE = 50.0
+
+
+class Member:
+    """One worker, whose clock is off by any amount."""
+
+    def __init__(self, world, name, skew):
+        self.world, self.skew = world, skew
+        self.asked = False
+        self.team = Team(name, self.now, self.ask)
+        self.waiting = 100
+        self.team.waiting = lambda: self.waiting
+        self.gcra = self.team.gcra("rpm", world.rate, BURST, self.now())
+        self.every, self.turns, self.sent, self.ends = 1, 0, 0, []
+
+    def now(self):
+        return self.world.now + self.skew
+
+    def ask(self):
+        self.asked = True
+
+    def talk(self, *, heard=True, answered=True):
+        """One exchange, of which the request or the answer may be lost."""
+        ask = self.team.ask(self.now())
+        granted = self.world.hear(ask) if heard else None
+        if granted is None or not answered:
+            self.team.failed(ask, self.now())
+        else:
+            self.team.granted(ask, granted, self.now())
+
+    def send(self, most=10):
+        """Send what may go now. Returns how many went."""
+        for count in range(most):
+            if max(self.gcra.ready_at(1.0), self.team.paused_until) > self.now():
+                return count
+            self.gcra.take(1.0, self.now())
+            self.world.sent.append(self.world.now)
+            self.sent += 1
+        return most
+
+
+class World:
+    """Some workers and their keeper."""
+
+    def __init__(self, count, rate=RATE):
+        self.now, self.clock, self.rate, self.up = 1_000.0, 0.0, rate, True
+        self.keeper, self.sent, self.born, self.asked = Keeper(), [], 0, 0
+        self.members = []
+        for _ in range(count):
+            self.join()
+
+    def join(self):
+        self.born += 1
+        self.members.append(Member(self, f"w{self.born}", 977.0 * self.born))
+        return self.members[-1]
+
+    def hear(self, ask):
+        self.asked += 1
+        return self.keeper.exchange(self.now + self.clock, ask) if self.up else None
+
+    def fairness(self):
+        """Jain's index of what the workers sent."""
+        each = [member.sent for member in self.members]
+        return sum(each) ** 2 / len(each) / sum(count * count for count in each)
+
+    def most_within(self, seconds):
+        return max((sum(at < begin + seconds for at in self.sent[n:]) for n, begin in enumerate(self.sent)), default=0)
+
+    def happens(self, what, member, step):
+        """One event."""
+        if what == "send":
+            member.send()
+        elif what == "talk":
+            member.talk()
+        elif what == "lose the request":
+            member.talk(heard=False)
+        elif what == "lose the answer":
+            member.talk(answered=False)
+        elif what == "die":
+            self.members.remove(member)
+            self.join()
+        elif what == "pause":
+            member.team.paused_until = member.now() + abs(step) / 100.0
+        elif what == "go on":
+            member.team.paused_until = member.now()
+        elif what == "step":
+            self._step(step)
+        elif what == "forget":
+            self.keeper = Keeper()
+        else:
+            self.up = what == "up"
+
+    def _step(self, step):
+        """The keeper's clock is set. Workers that knew it notice."""
+        self.clock += step
+        for member in self.members:
+            if member.team.active:
+                member.talk()
+
+    def run(self, seconds, step=0.01):
+        """Let all workers talk and send when they want to, in turns."""
+        ends = self.now + seconds
+        while self.now < ends:
+            self.now += step
+            for member in self.members:
+                now = member.now()
+                member.turns += 1
+                if member.turns % member.every:
+                    continue
+                if (member.asked and member.team.needs(now)) or member.team.due_at(now) <= now:
+                    member.talk()
+                member.asked = False
+                member.send()
+
+
+TALK = ["talk", "talk", "talk", "lose the request", "lose the answer"]
+TROUBLE = ["die", "pause", "go on", "step", "forget", "down", "up"]
+DO = st.tuples(
+    st.sampled_from(["send", "send", *TALK, *TROUBLE]),
+    st.integers(0, 3),
+    st.floats(0.0, 0.1),
+    st.integers(-300, 300).filter(bool),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(DO, min_size=20, max_size=150))
+def test_no_course_of_events_admits_more_than_the_limit(events):
+    """The provider would refuse what workers send, after a crash, a pause or a clock that was set."""
+    world = World(4)
+    for what, who, gap, step in events:
+        world.now += gap
+        world.happens(what, world.members[who], step)
+    for seconds in (0.1, 1.0, 5.0, 20.0):
+        assert world.most_within(seconds) <= RATE * (seconds + BURST + GRACE) + 4
+
+
+@pytest.mark.parametrize("count", [2, 4, 16, 64])
+def test_workers_use_the_whole_limit_in_equal_parts(count):
+    """A part of the limit would lie idle, or some workers get little of it, or the keeper be asked for each call."""
+    world = World(count, 100.0)
+    world.run(20.0)
+    assert len(world.sent) >= 0.99 * 100.0 * 20.0
+    assert world.most_within(1.0) <= 100.0 * (1.0 + BURST)
+    assert world.asked <= 0.5 * len(world.sent)
+    assert world.fairness() >= 0.9
+
+
+def test_a_worker_that_asks_late_starves_nobody_and_is_not_starved():
+    """One slow machine would hold back all others, or get nothing beside them."""
+    world = World(4, 100.0)
+    slow = world.members[0]
+    slow.every = 10  # of the turns
+    world.run(20.0)
+    assert len(world.sent) >= 0.98 * 100.0 * 20.0
+    assert slow.sent >= 0.4 * len(world.sent) / 4
+
+
+def test_the_share_of_a_worker_that_dies_is_the_others_within_a_second():
+    """A fleet on spot machines would lose a part of its limit with each that is taken away."""
+    world = World(4, 100.0)
+    world.run(5.0)
+    del world.members[:2]
+    world.run(1.0)
+    before = len(world.sent)
+    world.run(5.0)
+    assert len(world.sent) - before >= 0.99 * 500.0
+
+
+def test_one_workers_pause_is_all_workers_and_its_end_too():
+    """Each would be refused by itself before it waits, or wait for a pause that was called off."""
+    world = World(4)
+    world.run(2.0)
+    world.members[0].team.paused_until = world.members[0].now() + 5.0
+    world.run(0.5)
+    before = len(world.sent)
+    world.run(3.0)
+    assert len(world.sent) == before
+    world.members[1].team.paused_until = world.members[1].now()
+    world.run(1.0)
+    assert len(world.sent) - before >= 0.9 * RATE * (1.0 - BURST)
+
+
+def test_while_the_keeper_is_away_all_go_on_with_their_shares_and_return():
+    """A restart of Redis would stop the whole fleet, or let it run past the limit."""
+    world = World(4, 100.0)
+    world.run(5.0)
+    world.up = False
+    before = len(world.sent)
+    world.run(5.0)
+    alone = len(world.sent) - before
+    assert 0.85 * ALONE * 500.0 <= alone <= 500.0
+    world.keeper, world.up = Keeper(), True  # it kept nothing
+    world.run(RETURN + LOOK + 0.1)
+    before = len(world.sent)
+    world.run(5.0)
+    assert len(world.sent) - before >= 0.97 * 500.0
+    assert world.most_within(1.0) <= 100.0 * (1.0 + BURST + GRACE)
+
+
+def test_a_worker_that_begins_while_the_keeper_is_away_sends_nothing():
+    """How many others there are is not known to it: any share that it took might be too much."""
+    world = World(0)
+    world.up = False
+    member = world.join()
+    world.run(3.0)
+    assert member.team.away
+    assert world.sent == []
+
+
+def test_shares_without_a_keeper_are_never_more_than_one_together():
+    """Workers that began at different times would each remember another number of workers."""
+    world = World(1)
+    for _ in range(5):
+        world.members[0].talk()
+        world.join().talk()
+        assert sum(member.team.share for member in world.members) <= 1.0
+    world.run(5.0)
+    assert [member.team.share for member in world.members] == pytest.approx([1 / 6] * 6)
+
+
+def test_what_a_call_used_beyond_its_guess_is_the_next_ones_to_wait_for():
+    """Calls that write more than was guessed would run past a limit of tokens."""
+    world = World(2)
+    world.run(2.0)
+    before = len(world.sent)
+    world.members[0].gcra.give(-RATE)  # a second's worth
+    world.run(3.0)
+    assert len(world.sent) - before == pytest.approx(2.0 * RATE, abs=12)
+
+
+def test_the_smallest_limit_that_a_worker_was_given_holds_for_all():
+    """Workers with different limits would use as much as the most generous one says."""
+    world = World(4, 100.0)
+    world.rate = 50.0
+    careful = world.join()
+    world.run(10.0)
+    assert len(world.sent) <= 50.0 * (10.0 + BURST + 0.5)
+    assert world.members[0].team.binding == {"rpm": 50.0}
+    world.members.remove(careful)
+    world.run(ACTIVE + 1.0)
+    assert world.members[0].team.binding == {}
+
+
+def test_a_limit_that_one_worker_is_told_is_all_workers():
+    """Each worker would have to be told, or refused, by itself."""
+    world = World(2)
+    told, other = (member.team for member in world.members)
+    for cell, value in {"rpm_limit": 600.0, "rpm_window": 60.0, "told": 1.0, "told_at": world.members[0].now()}.items():
+        told.write(cell, value)
+    for member in world.members:
+        member.talk()
+    assert other.read("rpm_limit") == 600.0
+    assert other.read("told") == 1.0
+    assert other.read("told_at") == pytest.approx(world.members[1].now())
+
+
+# Requests in flight
+
+
+def slots(world, most, seconds, lasts=0.5):
+    """Let all workers keep as many in flight as they may. Returns the number in flight, turn by turn."""
+    seen, ends = [], world.now + seconds
+    while world.now < ends:
+        world.now += 0.01
+        for member in world.members:
+            now, team = member.now(), member.team
+            while member.ends and member.ends[0] <= world.now:
+                member.ends.pop(0)
+                team.members.ended()
+            while team.members.fits(most, team.members.in_flight, now):
+                team.members.sent(now)
+                member.ends.append(world.now + lasts)
+                member.sent += 1
+            if (member.asked and team.needs(now)) or team.due_at(now) <= now:
+                member.talk()
+            member.asked = False
+        seen.append(sum(len(member.ends) for member in world.members))
+    return seen
+
+
+@pytest.mark.parametrize(("count", "most"), [(2, 8), (4, 10), (4, 2), (16, 40)])
+def test_no_more_are_in_flight_than_may_be_and_all_workers_have_their_part(count, most):
+    """A server of few slots would push back what is too much, or answer one worker alone."""
+    world = World(count)
+    seen = slots(world, most, 20.0)
+    assert max(seen) <= most
+    assert sum(seen[200:]) / len(seen[200:]) >= 0.8 * most
+    assert world.fairness() >= 0.9
+
+
+def test_slots_of_a_worker_that_dies_are_free_within_a_second():
+    """A server of eight slots would answer fewer and fewer calls after each crash."""
+    world = World(2)
+    slots(world, 8, 5.0)
+    world.members.pop()
+    slots(world, 8, SILENT + 0.2)
+    assert min(slots(world, 8, 2.0)) == 8
