@@ -45,12 +45,17 @@ class Flow:
 
     Args:
         functions: whether users' functions run for the items. They may work by themselves, beside their calls.
+
+    Attributes:
+        functions: the same.
+        at_end: whether the input was read to its end, although items that are asked again may still come.
     """
 
-    __slots__ = ("_pool", "functions")
+    __slots__ = ("_pool", "at_end", "functions")
 
     def __init__(self, *, functions: bool = False) -> None:
         self.functions = functions
+        self.at_end = False
         self._pool: _Workers[Any] | None = None
 
     def _follow(self, pool: _Workers[Any]) -> None:
@@ -64,7 +69,7 @@ class Flow:
     @property
     def hungry(self) -> bool:
         """Whether there is room for another item, and the input has not given it yet."""
-        return self._pool is not None and self._pool.hungry
+        return self._pool is not None and self._pool.hungry and not self.at_end
 
 
 async def fan_out(

@@ -21,7 +21,7 @@ from flatout.durable.attempts import NotedAttempts
 from flatout.durable.opening import StorePath
 from flatout.durable.records import NO_CALL, content, fingerprint, item_of, makes_no_call, result_of
 from flatout.durable.run import AHEAD_WHOLE, Asker, Stored, check_no_batches, keep, kept_results, mismatch
-from flatout.edge.fan_out import fan_out, outcome
+from flatout.edge.fan_out import Flow, fan_out, outcome
 from flatout.engine import Engine
 from flatout.errors import BudgetExceeded, ConfigError, FlatoutError, InvalidRequest
 from flatout.journey import Journey
@@ -94,14 +94,14 @@ def calls_in_lane(
     """
     if place is None:
         return _flex_calls(source, wish, asker, engine)
-    again = {"unsent", "failed"} if retry_failed else {"unsent"}
+    again, flow = {"unsent", "failed"} if retry_failed else {"unsent"}, Flow()
 
     def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
-        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, form=form)
+        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, flow=flow, form=form)
         lane.known, lane.ends_at = known, ends_at
         return lane.results()
 
-    kept = kept_results(results, place, job=job, asker=asker)
+    kept = kept_results(results, place, job=job, asker=asker, flow=flow)
     return kept if wish.within is None or Path(place).exists() else _in_time(kept, source, wish, engine)
 
 
@@ -156,6 +156,7 @@ class LaneCalls:
         asker: asks a call now.
         engine: the client's.
         again: the states of items that are asked again.
+        flow: tells what goes on.
         form: see `calls_in_lane`.
     """
 
@@ -169,10 +170,12 @@ class LaneCalls:
         asker: Asker,
         engine: Engine,
         again: set[str],
+        flow: Flow,
         form: Form = CALLS,
         ends_at: float | None = None,
     ) -> None:
         self._form = form
+        self._flow = flow
         self._store = store
         self._name = name
         self._source = source
@@ -303,9 +306,12 @@ class LaneCalls:
                 row.before.settle()
             await self._give(result)
 
-        async with aclosing(rows), aclosing(fan_out(rows, ask, lambda: self._asker.window)) as outcomes:
+        async with aclosing(rows), aclosing(fan_out(rows, ask, self._window, self._flow)) as outcomes:
             async for _ in outcomes:
                 pass
+
+    def _window(self) -> int:
+        return self._asker.window
 
     async def _pending(self, *, first: bool) -> AsyncGenerator[Row, None]:
         """The calls without a result. The first pass also gives the results that the file has.

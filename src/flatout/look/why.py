@@ -29,6 +29,9 @@ PARTLY = 0.2
 MANY = 0.1
 """The least share of the attempts from which on failures are named."""
 
+LIMITS = ("requests", "tokens", "concurrency")
+"""Causes that are limits, given or found by trying."""
+
 SLOW = 5.0
 """Seconds for half of the answers from which on a provider is called slow; three times as many for the slowest 5 %."""
 
@@ -162,13 +165,18 @@ def _recent(stretches: list[Stretch], changed: float, now: float) -> list[Stretc
 
 
 def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[Finding]:
-    """What slows one target, the most important first. One that is in trouble, or never answered, is held by that."""
-    blocked = blocked if view.live else not any(each.answered for each in view.stretches)
+    """What slows one target, the most important first. One that is in trouble is held by that.
+
+    Limits say nothing of a target that never answered.
+    """
+    silent = not view.live and not any(each.answered for each in view.stretches)
+    blocked = blocked and view.live
     held = sorted(((share, cause) for cause, share in view.rates.held.items() if share >= PARTLY), reverse=True)
+    held = [each for each in held if not (silent and each[1] in LIMITS)]
     found = [] if blocked else [_held(cause, share, view, facts, course) for share, cause in held]
     retries = _retries(view, facts)
     free = 1.0 - min(1.0, sum(view.rates.held.values()))
-    if free > MOSTLY and not blocked and not (retries and found):
+    if free > MOSTLY and not blocked and not silent and not (retries and found):
         idle = [*retries, *_free(view, facts, bound=bool(found))]
         return [*idle, *found]
     return [*found, *retries]

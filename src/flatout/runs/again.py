@@ -21,14 +21,20 @@ class Feed:
         first: the rows to ask for the first time.
         failed: reads the rows that failed.
         take_back: hears of each failed row that is asked again.
+        at_end: hears that all rows were given for the first time.
     """
 
     def __init__(
-        self, first: AsyncGenerator[Work, None], failed: Failed, take_back: Callable[[Work, Item], None]
+        self,
+        first: AsyncGenerator[Work, None],
+        failed: Failed,
+        take_back: Callable[[Work, Item], None],
+        at_end: Callable[[], None],
     ) -> None:
         self._first = first
         self._failed = failed
         self._take_back = take_back
+        self._at_end = at_end
         self._open: set[int] = set()  # the rows that were given and are not over
         self._wanted: set[ItemState] = set()
         self._ends = False
@@ -59,6 +65,7 @@ class Feed:
                 async with aclosing(self._again()) as again:
                     async for other in again:
                         yield other
+        self._at_end()
         while not self._ends and (self._open or self._wanted):
             async with aclosing(self._again()) as again:
                 async for other in again:

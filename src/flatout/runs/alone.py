@@ -70,6 +70,7 @@ class Alone:
         self._heard = heard
         self._flex = flex
         self._under_way = UnderWay()
+        self._flow = Flow()
         self._tally: Tally | None = None
         self._over: Over = nobody
 
@@ -92,7 +93,7 @@ class Alone:
         self._over = over
         open_client = self._client if closes else nullcontext(self._client)
         exporting = exporting_to(self._client, self._options, self._warn)
-        flow = Flow()
+        flow = self._flow
         async with open_client as client, exporting, recorded(self._client, self._store, flow):
             self._tally = Tally(self._progress, client)
             async with aclosing(fan_out(works, self._ask, lambda: client.window, flow)) as outcomes:
@@ -100,6 +101,10 @@ class Alone:
                     pass
             self.refresh()
             self._tally.leave()
+
+    def input_at_end(self) -> None:
+        """Hear that the input was read to its end. Rows that are asked again may still come."""
+        self._flow.at_end = True
 
     def stop(self, *, drain: bool = False) -> None:
         """Stop: see `UnderWay.stop`."""

@@ -164,7 +164,8 @@ class Runner(Pending):
             batched = await self._take_from_batches(client, store)
             asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
             if batched is None:
-                feed = self._feed = Feed(self._pending(), self._failed, partial(self._take_back, asks))
+                take_back = partial(self._take_back, asks)
+                feed = self._feed = Feed(self._pending(), self._failed, take_back, asks.input_at_end)
                 await asks.ask(feed.rows(), over=feed.over)
             else:
                 await asks.ask(batched.lane.free(self._pending(False)))

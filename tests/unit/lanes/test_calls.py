@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 import flatout
 from flatout import BudgetExceeded, Call, Client, ConfigError, RunMismatch
+from flatout.edge.fan_out import Flow
 from flatout.lanes import calls as lanes
 from flatout.lanes.batch.formats import openai
 from flatout.lanes.batch.money import Paid, Record
@@ -246,6 +247,21 @@ def test_the_flex_lane_needs_no_store(tmp_path: Path, stored: bool, within: floa
     assert program.wire.answers["live 200"] == (60 if within else 0)
     if within:
         assert program.later < within
+
+
+def test_the_course_of_a_lane_follows_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why a run is slow would be told in fewer words of a program than of the command."""
+    program, seen = Program(tmp_path, Tiers(latency=60.0)), list[int]()
+    keeping = lanes.kept_results
+
+    def kept(*given: Any, flow: Flow, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time() + 1.0, lambda: seen.append(flow.running))
+        return keeping(*given, flow=flow, **options)
+
+    monkeypatch.setattr(lanes, "kept_results", kept)
+    program.gather(lane="flex")
+    assert seen == [len(PROMPTS)]
 
 
 @pytest.mark.parametrize(("within", "tier"), [(2 * HOUR, "flex"), (10 * MINUTE, "live"), (2 * DAY, "")])

@@ -16,6 +16,7 @@ from flatout import Client, ConfigError
 from flatout.cli.progress import WAYS
 from flatout.layer import Request, Response
 from flatout.look.course import Course
+from flatout.look.why import afterwards
 from flatout.progress._line import state
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
@@ -130,6 +131,22 @@ def test_a_service_without_room_is_not_down(job: Job) -> None:
     assert not any(each.kind == "down" for each in course.happenings)
     assert job.run().unfinished == 0
     assert job.runner.progress.no_room == {}
+
+
+def test_rows_that_wait_for_room_wait_for_no_input(job: Job) -> None:
+    """An input that was read to its end would be blamed for what the provider's want of room does."""
+    job.provider(no_room=(0.0, HOUR))
+    job.run(stop_at=30 * MINUTE)
+    with RunReader.open(job.run_file) as reader:
+        course = Course()
+        course.refresh(reader)
+        found = afterwards(reader, 0.0)
+    held = Counter[str]()
+    for stretch in course.whole():
+        held.update(stretch.held)
+    assert held["room"] > 29 * MINUTE
+    assert held["input"] < MINUTE
+    assert found[0].text.startswith("The provider's flex service had no room 9")
 
 
 def test_rows_go_on_live_when_the_time_that_is_left_just_covers_it(job: Job) -> None:

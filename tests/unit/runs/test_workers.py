@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -31,6 +33,8 @@ from flatout.runs.workers.member import AHEAD, Member
 from flatout.runs.workers.messages import Account, Incoming, Order, Report, decode_order, decode_report, encode
 from flatout.runs.workers.outset import Outset
 from flatout.runs.workers.remote import LentPurse, Outbox, RemoteFile
+from flatout.runs.workers.team import Team
+from flatout.runs.workers.worker import Worker
 from flatout.store import Item, RunFile
 from flatout.transports.http import MAX_HELD, HttpTransport
 from flatout.values.secret import Secret
@@ -347,6 +351,37 @@ def test_answers_on_their_way_to_the_disk_take_the_place_of_no_rows() -> None:
         assert not member.is_idle
         member.uncommitted = 10 + AHEAD
         assert not member.has_room
+
+    asyncio.run(main())
+
+
+def test_a_worker_hears_that_the_input_is_at_its_end(tmp_path: Path) -> None:
+    """The tail of a run would be told as waiting for an input that has no more."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            worker = Worker(theirs)
+            assert not worker._flow.at_end
+            worker._hear(encode(Order(at_end=True))[4:])
+            worker._hear(encode(Order(stops=0))[4:])
+            assert worker._flow.at_end
+        async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
+            team = Team(2, 10, nothing, store=run, purse=Purse(None), progress=Progress(), keep_prompts=True)
+            first = team._members[0] = Member(0, 5, lambda *_: None, lambda _: None)
+            team.input_at_end()
+            assert first.order.at_end
+            with patch.object(Member, "start", started):
+                assert team._add(1).order.at_end  # one that takes the place of a dead one
+            for task in list(team._tasks):
+                task.cancel()
+            await asyncio.gather(*team._tasks, return_exceptions=True)
+
+    def nothing(*_: Any) -> Any:
+        return None
+
+    async def started(*_: Any) -> None:
+        return
 
     asyncio.run(main())
 

@@ -40,6 +40,7 @@ class Order(Struct, array_like=True, omit_defaults=True):
         window: the most rows under way at once from now on; 0 leaves that.
         drains: whether a run that stops waits for its attempts in flight, however long they take.
         skips: rows that it has, or that come with this order, and that are not to be asked.
+        at_end: whether the input was read to its end; rows that are asked again may still come.
     """
 
     outset: Outset | None = None
@@ -53,6 +54,7 @@ class Order(Struct, array_like=True, omit_defaults=True):
     window: int = 0
     drains: bool = False
     skips: list[Skip] = []
+    at_end: bool = False
 
 
 Note = tuple[int, int, str, float, float | None, str | None, str | None]

@@ -103,6 +103,7 @@ class Team:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._stops = 0
+        self._at_end = False
         self._ends = False
         self._still_born = 0
         self._fault: BaseException | None = None
@@ -143,6 +144,12 @@ class Team:
             feeder.cancel()
             await asyncio.gather(feeder, return_exceptions=True)
             await self._end()
+
+    def input_at_end(self) -> None:
+        """Tell all workers that the input was read to its end. Rows that are asked again may still come."""
+        self._at_end = True
+        for member in self._members.values():
+            member.order.at_end = True
 
     def steer(self, change: Change, by: str) -> None:
         """Make a change in all workers, and write it down.
@@ -218,6 +225,7 @@ class Team:
                 if self._stops or member is None:
                     return
                 self._give(member, Given(work))
+        self.input_at_end()
 
     def _give(self, member: Member, given: Given) -> None:
         member.give(given)
@@ -234,6 +242,7 @@ class Team:
     def _add(self, number: int) -> Member:
         window = self._windows[number]
         member = self._members[number] = Member(number, window, self._hear, self._lost)
+        member.order.at_end = self._at_end
         self._starting.add(self._begin(member.start(self._outset(number, window))))
         self._begin(self._commit(member))
         for change in self._changes:

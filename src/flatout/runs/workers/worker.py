@@ -76,6 +76,7 @@ class Worker:
         self._progress = Progress()
         self._window = 1
         self._client: Client | None = None
+        self._flow = Flow()
         self._changes: list[Change] = []  # that came before the client was made
         self._ends = False
 
@@ -113,9 +114,8 @@ class Worker:
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
             asking = partial(self._ask, client, tally, from_data(outset.output), _flex_lane(client, outset))
-            flow = Flow()
-            rows = fan_out(self._rows(), asking, lambda: self._window, flow)
-            async with recorded(client, self._file, flow), aclosing(rows) as outcomes:
+            rows = fan_out(self._rows(), asking, lambda: self._window, self._flow)
+            async with recorded(client, self._file, self._flow), aclosing(rows) as outcomes:
                 async for _ in outcomes:
                     pass
             tally.refresh()
@@ -181,6 +181,7 @@ class Worker:
         self._file.hear(order)
         self._purse.hear(order)
         self._window = order.window or self._window
+        self._flow.at_end = self._flow.at_end or order.at_end
         self._steer(order.changes)
         while self._under_way.stops < order.stops:
             self._under_way.stop(drain=order.drains)
