@@ -39,7 +39,7 @@ WAITS = {
     "tokens": "tokens per minute",
     "concurrency": "concurrency",
     "pause": "a pause that the provider asked for",
-    "paused": "you to resume it",
+    "paused": "a pause by hand",
     "probe": "a first answer, before more is sent",
     "sockets": "a connection (the limit on open files)",
     "outage": "a server that is down",

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from flatout.progress._pace import allowed
 from flatout.store.course import Stretch
 
 from .changes import changed_at, paused_since
 from .course import Course, rates
 from .facts import Facts
-from .view import MINUTE, MOSTLY, NAMES, RECENT, recent
+from .view import MOSTLY, RECENT, recent
 
 TYPICAL = 60.0
 """Seconds whose rate the rows that are left are expected to keep, if no limit binds."""
@@ -20,9 +21,10 @@ TYPICAL = 60.0
 def paced(facts: Facts, course: Course, now: float) -> Facts:
     """Facts with the rate of the last half minute and the time left, as far as the course tells them.
 
-    The time left is what the limit in force allows where that binds: a burst before says nothing of what comes. Else
-    it is what the last minute promises, but no more than the limit. While somebody has paused the run, or nothing is
-    answered, nobody knows it.
+    The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
+    comes. Else it is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go
+    than they allow, because as many are kept free as answers may be long. While somebody has paused the run, or nothing
+    is answered, nobody knows it.
     """
     if not facts.running or not course.targets or (facts.batches is not None and facts.batches.open):
         return facts
@@ -46,26 +48,17 @@ def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> floa
     over, last = rates(seen), stretches[-1]
     if over is None:
         return 0.0
-    allowed = allows(last, sum(each.answered for each in seen), over.tokens * over.seconds)
-    if allowed is None:
+    taken = (sum(figures) for figures in zip(*map(_taken, seen), strict=True))
+    most = allowed(last.allows, *taken)
+    if most is None:
         return over.answered
-    binds = any(last.held.get(cause, 0.0) >= MOSTLY * last.seconds for cause in ("requests", "tokens"))
-    return allowed if binds else min(allowed, over.answered)
+    binds = last.held.get("requests", 0.0) >= MOSTLY * last.seconds
+    return most if binds else min(most, over.answered)
 
 
-def allows(stretch: Stretch, answered: int, tokens: float) -> float | None:
-    """Calls per second that the limits in force allow; None if none is known.
-
-    Args:
-        stretch: the one with the limits.
-        answered: calls that took these ``tokens``.
-        tokens: of prompts and answers.
-    """
-    each = tokens / answered if answered and tokens else None
-    limits = {name: limit for name, limit in stretch.allows.items() if name in ("rpm", "tpm")}
-    found = [limit / MINUTE for name, limit in limits.items() if NAMES[name][0] == "requests"]
-    found += [limit / MINUTE / each for name, limit in limits.items() if name == "tpm" and each]
-    return min(found, default=None)
+def _taken(stretch: Stretch) -> tuple[int, int, int]:
+    """Its answers, and the tokens that they took."""
+    return stretch.answered, stretch.input_tokens, stretch.output_tokens
 
 
 def recent_rate(targets: Iterable[Sequence[Stretch]], now: float) -> float | None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from flatout.text import figures
 from flatout.text.visible import clean
 
-from ._pace import Speed
+from ._pace import Speed, allowed
 
 if TYPE_CHECKING:
     from ._counters import Progress
@@ -50,15 +50,31 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
         return facts + _longest(progress)
     if not speed.rate or left <= 0 or progress.holds == "paused":  # nobody knows when a pause by a person ends
         return facts
-    return [*facts, speed.left(left, _allowed(progress))]
+    if (affordable := _affordable(progress)) is not None and affordable < left - progress.in_flight:
+        return [*facts, f"the budget lasts for about {figures.counted(affordable, 'row')} more"]
+    return [*facts, speed.left(left, _allowed(progress, speed.rate))]
 
 
-def _allowed(progress: Progress) -> float | None:
-    """Requests per second that the limits in force allow, if they are what holds calls back."""
-    if progress.holds != "requests" or progress.pace is not None:
+def _affordable(progress: Progress) -> int | None:
+    """How many rows the budget has money for, at the mean cost of those before; None if that is not known."""
+    budget, rows = progress.budget, progress.answered + progress.failed
+    if budget is None or budget.left is None or not progress.cost or not rows or progress.unpriced:
         return None
-    known = [each.limits["rpm"] for each in progress.targets.values() if each.limits.get("rpm")]
-    return sum(known) / 60.0 if known and len(known) == len(progress.targets) else None
+    return max(0, int(budget.left / (progress.cost / rows)))
+
+
+def _allowed(progress: Progress, rate: float) -> float | None:
+    """Calls per second that the limits in force allow, if they are what holds calls back.
+
+    Where tokens do, fewer may go than the limit allows: as many are kept free as answers may be long. Then the rate
+    that was reached tells more; only a burst is faster than the limit.
+    """
+    if progress.holds not in ("requests", "tokens") or progress.pace is not None:
+        return None
+    taken = progress.answered, progress.input_tokens, progress.output_tokens
+    known = [allowed(each.limits, *taken) for each in progress.targets.values()]
+    most = sum(each for each in known if each is not None) if known and None not in known else None
+    return None if most is None or (progress.holds == "tokens" and rate <= most) else most
 
 
 def last_facts(progress: Progress) -> list[str]:
@@ -107,7 +123,7 @@ def state(progress: Progress, ways: Ways) -> list[str]:
     if progress.in_flight:
         most = f" (at most {figures.count(progress.capped)}: open files)" if progress.capped is not None else ""
         facts.append(f"{figures.count(progress.in_flight)} in flight{most}")
-    if progress.holds and not progress.paused and (progress.others_go or not progress.down):
+    if progress.holds and not _is_told(progress):
         facts.append(_held(progress, ways))
     if progress.retries:
         throttled = f" ({figures.count(progress.throttled)} × 429)" if progress.throttled else ""
@@ -119,6 +135,13 @@ def state(progress: Progress, ways: Ways) -> list[str]:
         cost = figures.cost(whole.cost, whole.unpriced)
         facts.append("cost unknown" if cost == figures.UNKNOWN else cost + figures.saved(progress.batches.saved))
     return facts
+
+
+def _is_told(progress: Progress) -> bool:
+    """Whether another fact says what holds calls up."""
+    if progress.paused or (progress.down and not progress.others_go):
+        return True
+    return progress.holds == "room" and bool(progress.no_room)
 
 
 def _batches(progress: Progress) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from itertools import pairwise
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,24 @@ _STRETCHES = 6  # stretches of RECENT seconds from which the remaining time is e
 _STEADY = 1.5  # times the slowest stretch; up to that the pace is steady
 _OVERDUE = 3.0  # times the mean time between two finished calls; after that the rate tells nothing
 _CHANCE = 3.0  # standard deviations by which stretches may differ by chance
+
+
+_MINUTE = 60.0  # seconds
+
+
+def allowed(limits: Mapping[str, float], calls: int, input_tokens: int, output_tokens: int) -> float | None:
+    """Calls per second that limits per minute allow; None if none of them is known, or nothing of the calls' tokens.
+
+    Args:
+        limits: by their names in `flatout.Limits`.
+        calls: how many took the tokens.
+        input_tokens: of their prompts.
+        output_tokens: of their answers.
+    """
+    takes = {"tpm": input_tokens + output_tokens, "itpm": input_tokens, "otpm": output_tokens}
+    found = [limits["rpm"] / _MINUTE] if "rpm" in limits else []
+    found += [limits[name] / _MINUTE * calls / tokens for name, tokens in takes.items() if name in limits and tokens]
+    return min(found, default=None)
 
 
 class Speed(NamedTuple):

@@ -17,6 +17,7 @@ from flatout.progress._counters import Batches, Longest, Progress
 from flatout.progress._display import LiveLine, PlainLines, Silent, watch
 from flatout.progress._line import compose
 from flatout.progress._pace import Pace, Speed
+from flatout.values.budget import Standing
 
 
 def busy(**changes: object) -> Progress:
@@ -368,3 +369,25 @@ def test_the_time_left_is_that_of_the_limit_that_binds() -> None:
     line = compose(busy(in_flight=0, targets={"m": now}), Speed(100.0), "", 200, WAYS)[0]
     assert "14 min 37 s left" in line
     assert "left" not in compose(busy(in_flight=0, holds="paused"), Speed(100.0), "", 200, WAYS)[0]
+    tokens = TargetNow(in_flight=0, waiting=9, holds="tokens", pace=None, limits={"rpm": 6_000.0, "tpm": 72_000.0})
+    bound = busy(in_flight=0, holds="tokens", answered=1_000, failed=0, targets={"m": tokens})
+    assert "14 min 40 s left" not in compose(bound, Speed(5.0), "", 200, WAYS)[0]  # less goes than the limit allows
+    assert compose(bound, Speed(100.0), "", 200, WAYS)[0].endswith("15 min 05 s left")
+
+
+def test_a_budget_that_ends_first_is_told() -> None:
+    """The line would promise the end of a run whose money is gone long before."""
+    standing = Standing("$1", 0.5, 0.0, 0.0)
+    spent = busy(in_flight=0, answered=100, failed=0, cost=0.5, budget=standing)
+    line = compose(spent, Speed(100.0), "", 200, WAYS)[0]
+    assert line.endswith("the budget lasts for about 100 rows more")
+    enough = busy(in_flight=0, answered=100, failed=0, cost=0.5, budget=Standing("$100", 99.5, 0.0, 0.0))
+    assert compose(enough, Speed(100.0), "", 200, WAYS)[0].endswith(" left")
+    unknown = busy(in_flight=0, answered=100, failed=0, cost=0.5, budget=standing, unpriced=1)
+    assert compose(unknown, Speed(100.0), "", 200, WAYS)[0].endswith(" left")
+
+
+def test_that_there_is_no_room_is_said_once() -> None:
+    """The second line has room for few facts, and would say one of them twice."""
+    told = compose(busy(holds="room", use=None, no_room={"m@flex": 0.0}), Speed(100.0), "", 300, WAYS)[1]
+    assert told.count("room") == 1
