@@ -52,6 +52,26 @@ def pauses_by_hand(happenings: Sequence[Happening]) -> Iterator[Happening]:
         yield began
 
 
+def spells(happenings: Sequence[Happening], until: float) -> Iterator[Happening]:
+    """The times in which a target took no calls, with their ends: it was paused, stopped, down, or without room.
+
+    A process that goes, or another that comes, ends them. One that goes on lasts ``until`` then.
+    """
+    began: dict[str | None, Happening] = {}
+    for each in happenings:
+        if each.kind == "pause":
+            yield each
+        elif each.kind in ("down", "full", "stop"):
+            began.setdefault(each.target, each)
+        elif each.kind == "back" and each.target in began:
+            yield replace(began.pop(each.target), until=each.at)
+        elif each.kind in ("begin", "end"):
+            yield from (replace(one, until=each.at) for one in began.values())
+            began.clear()
+    yield from (replace(one, until=until) for one in began.values())
+    yield from (replace(one, until=until if one.until is None else one.until) for one in pauses_by_hand(happenings))
+
+
 def _words(each: Happening, now: float) -> str:
     who = each.by or "the program"
     what = each.what if each.target is None else f"{each.what} for {each.target}"

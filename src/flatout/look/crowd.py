@@ -34,6 +34,18 @@ _TIMES: Mapping[float, str] = {2: "twice", 3: "three times", 4: "four times"}
 
 
 def concurrency(when: str, view: View) -> str:
+    """What to say where the calls in flight are bounded.
+
+    Args:
+        when: ``, since 12:04``, or for how much of the time.
+        view: the target.
+    """
+    since = when.removeprefix(", ") if when.startswith(",") else ""
+    text = _bounded("" if since else when, view)
+    return f"{text} It has been so {since}." if since else text
+
+
+def _bounded(when: str, view: View) -> str:
     bounded = [each for each in view.stretches if "concurrency" in each.allows]
     if not bounded:
         return f"Calls {view.said('wait', 'waited')} for {CAUSES['concurrency']}{when}."

@@ -14,12 +14,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from flatout.look.course import Course
 from flatout.look.report.clock import Clock
-from flatout.look.report.compare import _between, _cell, _change
+from flatout.look.report.compare import _between, _cell, _change, _laid
 from flatout.look.report.gather import gather
-from flatout.look.report.model import Plot, Report, Rows, Run
+from flatout.look.report.model import UNKNOWN_COSTS, Plot, Report, Rows, Run, Series
+from flatout.look.report.scale import in_scale
 from flatout.look.report.sums import Histogram, outlines
 from flatout.look.report.tally import Tally
 from flatout.look.report.timeline import timeline
@@ -337,8 +339,34 @@ def test_a_burst_does_not_press_the_limit_onto_the_zero_line() -> None:
     clock = Clock.of(stretches, 0.0, 60.0)
     plot = timeline(Course.of(stretches), clock)[0]
     assert plot.top == 30.0
-    assert plot.note == "The scale ends at 3 times the limit; at most there were 600 per second."
+    assert plot.note == "The scale ends at 30; at most there were 600 per second."
     assert [mark.label for mark in plot.marks] == ["600 per second, above the scale"]
+
+
+def curve(values: tuple[float, ...], **changes: Any) -> Plot:
+    """A plot of one curve, by the second."""
+    fields = {"name": "requests", "title": "", "unit": "per second", "x": tuple(map(float, range(len(values))))}
+    return Plot(**fields, series=(Series(label="sent", values=values),), **changes)
+
+
+def test_a_burst_of_one_run_does_not_hide_the_other() -> None:
+    """The first picture of a comparison would show one peak, whether or not the runs' limits are known."""
+    burst, even = curve((600.0, *[10.0] * 59)), curve((5.0,) * 60)
+    plot = _laid({"a": burst, "b": even})
+    assert (plot.top, plot.note) == (30.0, "The scale ends at 30; at most there were 600 per second.")
+    assert _laid({"a": even, "b": curve((400.0,) * 60)}).top is None  # one that is faster throughout is no burst
+    assert in_scale(curve((600.0, 10.0, 10.0))).top is None  # too few values to tell what is usual
+    money = replace(curve((*[0.0] * 59, 4.0)), unit="US dollars")
+    assert in_scale(money).top is None
+
+
+def test_a_sum_that_is_known_in_part_is_not_compared() -> None:
+    """A run with unknown costs would look cheaper than one whose costs are known."""
+    part = {"answered": 2.0, "failed": 0.0, "US dollars": 1.5, UNKNOWN_COSTS: 3.0}
+    whole = {"answered": 2.0, "failed": 0.0, "US dollars": 3.0, UNKNOWN_COSTS: 0.0}
+    assert (_cell("US dollars", part), _cell("US dollars", whole)) == ("at least 1.5", "3")
+    assert _change("US dollars", part, whole) == _change("US dollars", whole, part) == ""
+    assert _change("US dollars", whole, {**whole, "US dollars": 6.0}) == "+100.0 %"
 
 
 def test_a_pause_by_a_person_is_shaded() -> None:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from flatout.store import RunReader
 
-from .model import Cells, Numbers, Plot, Run, Series
+from .model import UNKNOWN_COSTS, UNKNOWN_TOKENS, Cells, Numbers, Plot, Run, Series
 from .pairs import pairs
+from .scale import clipped, end_of
 from .variants import Agreement
 
 _LEAST_POINTS = 0.05
@@ -24,7 +25,8 @@ _OVERLAID = ("requests", "answered", "in_flight", "latency_over_time", "money")
 def compared(runs: Sequence[Run]) -> tuple[Cells, ...]:
     """The runs' figures, one column for each run, with the change from the first to the last."""
     first, last = runs[0].figures, runs[-1].figures
-    rows = tuple((name, *(_cell(name, run.figures) for run in runs), _change(name, first, last)) for name in first)
+    names = [name for name in first if name not in _PARTS.values() or any(run.figures.get(name) for run in runs)]
+    rows = tuple((name, *(_cell(name, run.figures) for run in runs), _change(name, first, last)) for name in names)
     heads = ("", *(run.name for run in runs), "change")
     return (Cells(name="compared", title="Side by side", heads=heads, rows=rows),)
 
@@ -33,6 +35,15 @@ Figures = Mapping[str, float | None]
 
 _OF_ROWS = ("answered", "failed", "cut off")
 """Figures that count rows: runs of unequal length are compared by their shares."""
+
+
+_PARTS = {"US dollars": UNKNOWN_COSTS, "input tokens": UNKNOWN_TOKENS, "output tokens": UNKNOWN_TOKENS}
+"""Sums over rows, each with the figure that counts the rows which are missing from it."""
+
+
+def _is_partial(name: str, figures: Figures) -> bool:
+    """Whether rows are missing from a sum, so that it is only the least that it can be."""
+    return bool(name in _PARTS and figures.get(_PARTS[name]))
 
 
 def _share(name: str, figures: Figures) -> float | None:
@@ -44,6 +55,8 @@ def _share(name: str, figures: Figures) -> float | None:
 
 def _cell(name: str, figures: Figures) -> str:
     share = _share(name, figures)
+    if _is_partial(name, figures) and figures[name] is not None:
+        return f"at least {_number(figures[name])}"
     return _number(figures[name]) + ("" if share is None else f" ({share:.3g} %)")
 
 
@@ -58,7 +71,7 @@ def _change(name: str, before: Figures, after: Figures) -> str:
     shares = _share(name, before), _share(name, after)
     if shares[0] is not None and shares[1] is not None:
         return f"{points:+.1f} points" if abs(points := shares[1] - shares[0]) >= _LEAST_POINTS else ""
-    if not first or last is None or first == last:
+    if not first or last is None or first == last or _is_partial(name, before) or _is_partial(name, after):
         return ""
     return f"{100 * (last - first) / first:+.1f} %"
 
@@ -82,10 +95,9 @@ def _laid(plots: dict[str, Plot]) -> Plot:
         curve = plot.series[0]
         values = tuple(_between(plot.x, curve.values, x) for x in places)
         series.append(Series(label=f"{run}: {curve.label}", values=values))
-    tops = [plot.top for plot in plots.values()]
-    top = max((each for each in tops if each is not None), default=None) if None not in tops else None
-    name, note = f"{one.name}_compared", "" if top is None else one.note
-    return replace(one, name=name, x=tuple(places), series=tuple(series), bands=(), marks=(), top=top, note=note)
+    bare = replace(one, name=f"{one.name}_compared", x=tuple(places), series=tuple(series), bands=(), marks=())
+    tops = [end_of(plot) for plot in plots.values()]
+    return clipped(replace(bare, top=None, note=""), max(tops))
 
 
 def _between(x: Sequence[float], values: Numbers, at: float) -> float | None:

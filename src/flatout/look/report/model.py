@@ -8,6 +8,9 @@ from msgspec import Struct
 
 Numbers = tuple[float | None, ...]
 
+UNKNOWN_COSTS, UNKNOWN_TOKENS = "rows of unknown cost", "rows of unknown tokens"
+"""Figures of a run that tell how far its cost and its tokens are known."""
+
 Look = Literal["line", "area", "limit", "steps"]
 """How a series is drawn: ``limit`` is dashed, ``steps`` is a histogram's outline."""
 

@@ -15,7 +15,7 @@ from flatout.text import figures
 
 from . import pictures, words
 from .clock import Clock
-from .model import Run
+from .model import UNKNOWN_COSTS, UNKNOWN_TOKENS, Run
 from .tally import Tally
 from .timeline import timeline
 from .variants import Agreement
@@ -136,4 +136,6 @@ def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None
         "output tokens": facts.output_tokens,
         "median characters of an answer": None if characters is None else round(characters),
         "US dollars": None if facts.unknown_costs and not facts.cost else facts.cost,
+        UNKNOWN_TOKENS: facts.unknown_tokens,
+        UNKNOWN_COSTS: facts.unknown_costs,
     }

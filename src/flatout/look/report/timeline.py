@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
-from flatout.look.changes import pauses_by_hand
+from flatout.look.changes import spells
 from flatout.look.course import Course
 from flatout.store.course import CAUSES, Happening, Stretch
 
 from .clock import Clock
 from .model import Band, Mark, Numbers, Plot, Series
+from .scale import in_scale
 
 _MOST_TARGETS = 6
 """Targets with curves of their own."""
@@ -19,9 +19,6 @@ _MOST_TARGETS = 6
 _SHADED = {"pause": "pause", "stop": "stopped", "down": "down", "full": "no room"}
 _MARKED = {"begin", "crowded", "capped", "change"}
 _MOST_MARKS = 100
-
-_TOP = 3.0
-"""The scale of rates ends at this multiple of the largest limit."""
 
 Figure = Callable[[Stretch], float]
 
@@ -33,16 +30,14 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
         return ()
     bands, marks = _bands(course.happenings, clock), _marks(course.happenings, clock)
     plots = (
-        _clipped(
-            Plot(
-                name="requests",
-                title="Requests, and their limit",
-                unit="per second",
-                x=clock.x,
-                series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
-                bands=bands,
-                marks=marks,
-            )
+        Plot(
+            name="requests",
+            title="Requests, and their limit",
+            unit="per second",
+            x=clock.x,
+            series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
+            bands=bands,
+            marks=marks,
         ),
         Plot(
             name="in_flight",
@@ -88,21 +83,7 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
             series=_held(whole, clock),
         ),
     )
-    return tuple(plot for plot in plots if any(any(series.values) for series in plot.series))
-
-
-def _clipped(plot: Plot) -> Plot:
-    """A plot whose scale ends at a few times the limit, if a burst would press everything else onto the zero line."""
-    limits = [value for series in plot.series if series.look == "limit" for value in series.values if value]
-    others = [series.values for series in plot.series if series.look != "limit"]
-    peaks = [(value, at) for values in others for at, value in zip(plot.x, values, strict=True) if value is not None]
-    top, (peak, at) = _TOP * max(limits, default=0.0), max(peaks, default=(0.0, 0.0))
-    if not limits or peak <= top:
-        return plot
-    words = f"{peak:,.4g} per second, above the scale"
-    note = f"The scale ends at {_TOP:.0f} times the limit; at most there were {peak:,.4g} per second."
-    mark = Mark(at=at, label=words)
-    return replace(plot, top=top, note=note, marks=tuple(sorted((*plot.marks, mark), key=lambda each: each.at)))
+    return tuple(in_scale(plot) for plot in plots if any(any(series.values) for series in plot.series))
 
 
 def _rates(course: Course, whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
@@ -228,26 +209,17 @@ def _limits(course: Course, clock: Clock, names: Sequence[str], per: float) -> t
 
 
 def _bands(happenings: Sequence[Happening], clock: Clock) -> tuple[Band, ...]:
-    """Pauses and outages, with their ends as far as they are known; one that is extended is one."""
-    bands: list[Band] = []
-    open_since: dict[str | None, Happening] = {}
-    for each in happenings:
-        if each.kind in ("back", "end") and (began := open_since.pop(each.target, None)) is not None:
-            bands.append(_band(began, each.at, clock))
-        elif each.kind in _SHADED and each.until is not None:
-            bands.append(_band(each, each.until, clock))
-        elif each.kind in _SHADED:
-            open_since.setdefault(each.target, each)
-    bands += [_band(began, began.at + clock.length, clock) for began in open_since.values()]
-    for each in pauses_by_hand(happenings):
-        band = _band(each, each.at + clock.length if each.until is None else each.until, clock)
-        bands.append(replace(band, label=f"paused by {each.by}" if each.by else "paused by the program"))
+    """Pauses and outages, with their ends."""
+    bands = [_band(each, clock) for each in spells(happenings, math.inf)]
     return tuple(sorted((band for band in bands if band.end > band.begin), key=lambda band: band.begin)[:_MOST_MARKS])
 
 
-def _band(began: Happening, end: float, clock: Clock) -> Band:
-    words = ": ".join(filter(None, (_SHADED.get(began.kind, began.kind), began.target, began.what[:200])))
-    return Band(begin=round(clock(began.at), 3), end=round(clock(end), 3), label=words)
+def _band(each: Happening, clock: Clock) -> Band:
+    words = ": ".join(filter(None, (_SHADED.get(each.kind, each.kind), each.target, each.what[:200])))
+    if each.kind == "change":
+        words = f"paused by {each.by or 'the program'}"
+    end = each.at if each.until is None else each.until
+    return Band(begin=round(clock(each.at), 3), end=round(clock(end), 3), label=words)
 
 
 def _marks(happenings: Sequence[Happening], clock: Clock) -> tuple[Mark, ...]:

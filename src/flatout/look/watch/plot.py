@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from flatout.look.changes import spells
 from flatout.store.course import Happening, Stretch
 from flatout.text import figures
 
@@ -112,7 +113,9 @@ def _columns(
         for each in stretches:
             if each.began_at + each.seconds > since:
                 _spread(each, columns, since, span, unit)
-    for first, last, mark in _spans(happenings, until):
+    marks = [(each.at, each.until or each.at, PAUSED) for each in spells(happenings, until)]
+    marks += [(each.at, each.at, CHANGED) for each in happenings if each.kind == "change"]
+    for first, last, mark in marks:
         begin, end = int((first - since) / span), int((last - since) / span)
         for place in range(max(0, begin), min(count - 1, end) + 1):
             if mark == PAUSED or columns[place].mark != PAUSED:
@@ -129,25 +132,6 @@ def _spread(stretch: Stretch, columns: list[Column], since: float, span: float, 
         if covered > 0:
             columns[place].rate += whole * covered / length / span * _MINUTE
             columns[place].refused |= stretch.refused > 0
-
-
-def _spans(happenings: Sequence[Happening], until: float) -> list[tuple[float, float, str]]:
-    """When something held, as pairs of times with its mark."""
-    found: list[tuple[float, float, str]] = []
-    open_: dict[str | None, float] = {}
-    for each in happenings:
-        if each.kind == "pause":
-            found.append((each.at, each.until or each.at, PAUSED))
-        elif each.kind in ("down", "full", "stop"):
-            open_.setdefault(each.target, each.at)
-        elif each.kind == "back" and each.target in open_:
-            found.append((open_.pop(each.target), each.at, PAUSED))
-        elif each.kind in ("begin", "end"):
-            found += [(began, each.at, PAUSED) for began in open_.values()]
-            open_.clear()
-        elif each.kind == "change":
-            found.append((each.at, each.at, CHANGED))
-    return found + [(began, until, PAUSED) for began in open_.values()]
 
 
 def _row(columns: Sequence[Column], top: float, limit: float | None, row: int, rows: int) -> str:
