@@ -86,7 +86,7 @@ def cancel(
     place = find(run)
     with RunReader.open(place) as reader:
         info = reader.info()
-        under_way = [batch for batch in _batches(reader.ledger) if batch.state in ("intended", "open")]
+        under_way = _open(reader.ledger)
     if not under_way:
         say("flatout: no batches are open")
         return 0
@@ -166,13 +166,14 @@ def _found(runs: list[str] | None) -> Iterable[Known]:
     from flatout.store import RunReader
     from flatout.store.ledger import MONEY
 
-    for place in [find(run) for run in runs] if runs else [*sorted(Path().glob(f"*{SUFFIX}")), *_elsewhere()]:
+    here = [find(run) for run in runs] if runs else sorted(Path().glob(f"*{SUFFIX}"))
+    for place in [*here, *(() if runs else _elsewhere())]:
         try:
             with RunReader.open(place) as reader:
                 if (ledger := reader.ledger) is None:
                     continue
                 counts, seen, record = ledger.counts(), ledger.seen(), Record.of(reader.fact(MONEY))
-                for batch in ledger.batches():
+                for batch in ledger.batches() if place in here else _open(ledger):
                     number = batch.number
                     yield Known(place, batch, counts.get(number, {}), record.of_batch(number), seen.get(number))
         except StoreError:
@@ -192,9 +193,10 @@ def _elsewhere() -> list[Path]:
     return [place for place in noted(folder) if place.parent != Path.cwd()]
 
 
-def _batches(ledger: Any) -> list[Batch]:
+def _open(ledger: Any) -> list[Batch]:
+    """The batches that a provider has, or may have."""
     found: list[Batch] = ledger.batches() if ledger is not None else []
-    return found
+    return [batch for batch in found if batch.state in ("intended", "open")]
 
 
 def _facts(known: Known) -> dict[str, Any]:
