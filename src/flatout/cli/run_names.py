@@ -41,3 +41,11 @@ def find(run: str, *, steered: bool = False) -> Path:
     if not kept and not steered and not Path(run).is_file():
         refuse(run)
     return kept[0] if kept else Path(run)
+
+
+def find_later(run: str) -> Path:
+    """The run file that a name means, which may begin to exist later: the one beside the output of that name."""
+    from flatout.runs.output.place import SUFFIX
+
+    place = find(run)
+    return place if place.exists() else place.with_name(place.name.removesuffix(SUFFIX) + SUFFIX)

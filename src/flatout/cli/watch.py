@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import inspect
-from .run_names import RunName, find
+from .run_names import RunName, find_later
 from .terminal import is_live
 
 EPILOG = """\
@@ -48,7 +48,6 @@ def watch(
         return watch_web(run, port, show=show)
     if once or not (is_live(sys.stdout) and is_live(sys.stdin)):
         return inspect.status(run)
-    place = find(run)
     try:
         from flatout.look.watch.app import Watch
     except ModuleNotFoundError as error:
@@ -59,7 +58,7 @@ def watch(
 
     for name in ("COLUMNS", "LINES"):  # the window's own size counts, also after it has changed
         os.environ.pop(name, None)
-    app = Watch(place, run, lines)
+    app = Watch(lambda: find_later(run), run, lines)
     app.run()
     if app.defect is not None:
         raise app.defect

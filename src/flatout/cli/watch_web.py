@@ -10,13 +10,13 @@ import threading
 import webbrowser
 from pathlib import Path
 
-from .run_names import find
+from .run_names import find_later
 from .terminal import clean, say
 
 
 def watch_web(run: str, port: int, *, show: bool) -> int:
     """Serve the page until a signal comes."""
-    place = find(run)
+    place = find_later(run)
     if place.exists():
         _check(place)
     else:
@@ -52,19 +52,11 @@ async def _until_signalled(run: str, port: int, *, show: bool) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(ending, stopped.set)
-    async with served(LiveRun(clean(run), lambda: _place(run)), port) as address:
+    async with served(LiveRun(clean(run), lambda: find_later(run)), port) as address:
         say(f"flatout: {clean(run)} is shown at {address} until Ctrl-C")
         if show and _has_browser():
             threading.Thread(target=_open, args=(address,), daemon=True).start()
         await stopped.wait()
-
-
-def _place(run: str) -> Path:
-    """The run file, which may begin to exist later."""
-    from flatout.runs.output.place import SUFFIX
-
-    place = find(run)
-    return place if place.exists() else place.with_name(place.name.removesuffix(SUFFIX) + SUFFIX)
 
 
 def _has_browser() -> bool:

@@ -89,7 +89,7 @@ async def shows(pilot: Pilot[None], *texts: str, holds: Callable[[str], bool] = 
 
 @asynccontextmanager
 async def watching(place: Path, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Pilot[None]]:
-    async with Watch(place, "a.jsonl", lines, every=0.05).run_test(size=size) as pilot:
+    async with Watch(lambda: place, "a.jsonl", lines, every=0.05).run_test(size=size) as pilot:
         yield pilot
 
 
@@ -176,6 +176,35 @@ def test_rows_are_browsed_searched_ordered_and_opened(tmp_path: Path) -> None:
     played(play, tmp_path / "a.flatout")
 
 
+def test_a_row_is_gone_to_from_the_first_screen(tmp_path: Path) -> None:
+    """A key that works on the next screen would do nothing here, and say nothing."""
+
+    async def play(pilot: Pilot[None], run: RunFile, place: Path) -> None:
+        await shows(pilot, "300 of 305")
+        await pilot.press("g", *"9999", "enter")
+        await shows(pilot, "there is no row 9999 in this list")
+        await pilot.press("g", *"250", "enter")
+        await shows(pilot, "q249", holds=lambda screen: "there is no row" not in screen)
+        await pilot.press("escape", "slash", *"question 29", "enter")
+        await shows(pilot, "11 all rows, with “question 29”")
+
+    played(play, tmp_path / "a.flatout")
+
+
+def test_it_waits_for_a_run_that_has_not_begun(tmp_path: Path) -> None:
+    """Whoever opens it first would look at an error until they start it again."""
+    place = tmp_path / "a.flatout"
+
+    async def main() -> None:
+        async with watching(place) as pilot:
+            await shows(pilot, "There is no run yet")
+            run = await write(place)
+            await shows(pilot, "300 of 305")
+            run.close_now()
+
+    asyncio.run(main())
+
+
 def test_of_an_agent_the_answer_and_the_trace_are_shown(tmp_path: Path) -> None:
     """At 80 × 24, the trace would stand there as pages of JSON, before the tree that people can read."""
     step = {"kind": "tool", "name": "look_up", "started": 0.1, "seconds": 0.5, "input": NASTY}
@@ -212,7 +241,7 @@ def test_it_is_resized_and_left(tmp_path: Path) -> None:
 
 def test_a_defect_ends_it_without_showing_anything_of_the_run(tmp_path: Path) -> None:
     """A report with local variables would put prompts and answers on the screen, and into a bug report."""
-    app = Watch(tmp_path / "a.flatout", "a.jsonl", lines)
+    app = Watch(lambda: tmp_path / "a.flatout", "a.jsonl", lines)
 
     async def main() -> None:
         async with app.run_test():

@@ -14,7 +14,7 @@ from flatout.errors import FlatoutError
 from flatout.runs.story.node import Node
 
 from .first import FirstScreen
-from .glance import Watcher
+from .glance import Glance, Watcher
 from .help import HelpScreen
 
 EVERY = 1.0
@@ -31,7 +31,7 @@ class Watch(App[None]):
     """Shows a run.
 
     Args:
-        place: the run file.
+        find: finds the run file; it need not be there yet.
         name: its name as the user gave it.
         tree_lines: how the tree of a row is written.
         every: seconds between two looks.
@@ -46,13 +46,14 @@ class Watch(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, place: Path, name: str, tree_lines: TreeLines, *, every: float = EVERY) -> None:
+    def __init__(self, find: Callable[[], Path], name: str, tree_lines: TreeLines, *, every: float = EVERY) -> None:
         super().__init__(ansi_color=True)  # from the start: without colours it would else be black on black
-        self.place = place
+        self._find = find
+        self.place = find()
         self.shown_name = name
         self.tree_lines = tree_lines
         self._every = every
-        self._watcher = Watcher(place)
+        self._watcher = Watcher(self.place)
         self._first = FirstScreen(name)
 
     def on_mount(self) -> None:
@@ -65,12 +66,22 @@ class Watch(App[None]):
         while True:
             began = loop.time()
             try:
-                self._first.glance = await asyncio.to_thread(self._watcher.look)
+                self._first.glance = await asyncio.to_thread(self._look)
                 self._first.trouble = None
+                self._first.before = "There is no run yet. It is shown as soon as it begins."
             except FlatoutError as error:
                 self._first.trouble = str(error)
             self._first.present()
             await asyncio.sleep(max(self._every, SHARE * (loop.time() - began)))
+
+    def _look(self) -> Glance | None:
+        """What is known now; None before the run begins."""
+        if self._first.glance is None and not self.place.exists():
+            self.place = self._find()
+            if not self.place.exists():
+                return None
+            self._watcher = Watcher(self.place)
+        return self._watcher.look()
 
     @property
     def defect(self) -> Exception | None:

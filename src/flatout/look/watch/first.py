@@ -26,8 +26,11 @@ WINDOWS = (300.0, 60.0, 1_800.0, None)
 _PLOT_SHARE = 4
 """The plot gets the height of the screen divided by this."""
 
-_FEWEST, _MOST = 5, 16
-"""Lines of the plot."""
+_FEWEST, _MOST, _LEAST = 5, 16, 4
+"""Lines of the plot; the least on a short screen."""
+
+SHORT = 30
+"""Lines of a screen that has room for less: the rows at its end count more than empty lines."""
 
 
 class FirstScreen(Screen[None]):
@@ -35,19 +38,29 @@ class FirstScreen(Screen[None]):
 
     Args:
         name: the run's name.
+
+    Attributes:
+        glance: what is known; None before the first look, and before the run begins.
+        before: what is said then.
+        trouble: why nothing new can be read.
     """
+
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (SHORT + 1, "-tall")]  # noqa: RUF012 - Textual's own form
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "rows", "Rows"),
         Binding("f", "rows('failed')", "Failed"),
         Binding("s", "rows('all', 'provider')", "Slowest"),
-        Binding("w", "window", "Time span"),
+        Binding("slash", "ask('search')", "Search", key_display="/"),
+        Binding("g", "ask('go')", "Go to row"),
+        Binding("w", "window", "Time"),
     ]
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.glance: Glance | None = None
         self.trouble: str | None = None
+        self.before = "Reading the run file …"
         self._run = name
         self._window = 0
 
@@ -80,6 +93,12 @@ class FirstScreen(Screen[None]):
 
         self.app.push_screen(RowsScreen(kind=kind, by=by))
 
+    def action_ask(self, what: str) -> None:
+        """Show the rows, and ask for the words of a search, or for a number."""
+        from .rows import RowsScreen
+
+        self.app.push_screen(RowsScreen(asks=what))
+
     def present(self) -> None:
         """Show the latest glance."""
         if self.is_current:
@@ -90,20 +109,21 @@ class FirstScreen(Screen[None]):
         width, height = max(20, self.app.size.width - 2), self.app.size.height
         if self.glance is None:
             self._set("head", Text(words.line(self._run), style="bold"))
-            self._set("why", self._trouble() or Text("Reading the run file …"))
+            self._set("why", self._trouble() or Text(self.before))
             return
         glance = self.glance
-        plot = max(_FEWEST, min(_MOST, height // _PLOT_SHARE))
+        plot = _LEAST if height <= SHORT else max(_FEWEST, min(_MOST, height // _PLOT_SHARE))
         self._set("head", words.headline(self._run, glance, width))
         self._set("bar", words.bar(glance.facts, width))
         self._set("why", self._trouble() or words.why(glance))
         self._set("plot", self._plot(glance, width, plot))
         self._set("sums", words.sums(glance, width))
-        self._set("errors", words.errors(glance.facts, width, 2 if height <= 30 else 6))
+        self._set("errors", words.errors(glance.facts, width, 2 if height <= SHORT else 6))
         lines = self.query_one("#lists").size.height or 5
-        half = width // 2 - 1
-        self._set("flying", words.flying(glance, half, lines))
-        self._set("slowest", words.slowest(glance.slowest, half, lines))
+        both = glance.flying and glance.slowest
+        room = width // 2 - 1 if both else width
+        self._set("flying", words.flying(glance, room, lines))
+        self._set("slowest", words.slowest(glance.slowest, room, lines))
 
     def _trouble(self) -> Text | None:
         if self.trouble is None:
@@ -114,7 +134,7 @@ class FirstScreen(Screen[None]):
     def _set(self, name: str, text: Text) -> None:
         widget = self.query_one(f"#{name}", Static)
         widget.update(text)
-        widget.display = bool(text.plain) or name in ("flying", "slowest")
+        widget.display = bool(text.plain)
 
     def _plot(self, glance: Glance, width: int, height: int) -> Text:
         since, until = self._span(glance)

@@ -18,6 +18,7 @@ _HELP = """\
 
 [bold]First screen[/bold]
   r  all rows    f  the rows without an answer    s  the slowest answers
+  /  search the rows    g  go to a row by its number
   w  the time that the plot shows: 5, 1 or 30 minutes, the whole run
 
   The plot shows what was sent, per minute.  ┄ is the limit.

@@ -56,24 +56,26 @@ class RowsScreen(Screen[None]):
     Args:
         kind: which rows to begin with.
         by: their order.
+        asks: what to ask for at once: ``search`` or ``go``.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back"),
         Binding("slash", "ask('search')", "Search", key_display="/"),
         Binding("f", "only('failed')", "Failed"),
-        Binding("t", "only('truncated')", "Cut off"),
-        Binding("m", "only('mismatch')", "Mismatch"),
+        Binding("t", "only('truncated')", "Cut"),
+        Binding("m", "only('mismatch')", "Misfit"),
         Binding("c", "ask('column')", "Column"),
         Binding("o", "order", "Order"),
-        Binding("a", "all", "All"),
-        Binding("g", "ask('go')", "Go to"),
+        Binding("g", "ask('go')", "Go"),
+        Binding("a", "all", "All", show=False),
     ]
 
-    def __init__(self, *, kind: Kind = "all", by: Figure | None = None) -> None:
+    def __init__(self, *, kind: Kind = "all", by: Figure | None = None, asks: str | None = None) -> None:
         super().__init__()
         self.wanted = Wanted(kind=kind)
         self.by = by
+        self._asks = asks
         self._asked = "search"
         self._note = ""
         self._search = 0  # the number of the latest search
@@ -91,6 +93,8 @@ class RowsScreen(Screen[None]):
         self.table.focus()
         self.run_worker(self._count_again_and_again(), name="count")
         self._look_up()
+        if self._asks is not None:
+            self.action_ask(self._asks)
 
     def on_resize(self, event: events.Resize) -> None:
         """Draw in the new width."""
@@ -171,6 +175,7 @@ class RowsScreen(Screen[None]):
             self._tell(f"there is no row {text} in this list")
         else:
             self.table.go_to(place)
+            self._tell("")
 
     def _hide(self) -> None:
         self.query_one("#asked").remove_class("shown")

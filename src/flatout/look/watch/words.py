@@ -98,7 +98,9 @@ def why(glance: Glance) -> Text:
 def sums(glance: Glance, width: int) -> Text:
     """Money, tokens, latency and what is in flight, as labelled cells."""
     cells = [("money", _money(glance.facts)), ("provider", _latency(glance))]
-    cells += [("tokens", _tokens(glance.facts)), ("in flight", _in_flight(glance))]
+    cells.append(("tokens", _tokens(glance.facts)))
+    if glance.facts.running:
+        cells.append(("in flight", _in_flight(glance)))
     if glance.facts.budget is not None:
         cells.append(("budget", _budget(glance.facts)))
     if changed := changes(glance.happenings, glance.at, 1):
@@ -131,7 +133,7 @@ def flying(glance: Glance, width: int, most: int) -> Text:
     whole = max(count, len(glance.flying)) if running else len(glance.flying)
     title = f"In flight: {whole:,}, oldest first" if running else f"Never ended: {whole:,}, perhaps paid"
     if not glance.flying:
-        return Text("Nothing is in flight", style="dim")
+        return Text("")
     lines = [Text(title, style="bold")]
     several = len({each.target for each in glance.flying}) > 1
     for each in glance.flying[: max(0, most - 1)]:
@@ -201,8 +203,6 @@ def _latency(glance: Glance) -> str:
 
 
 def _in_flight(glance: Glance) -> str:
-    if not glance.facts.running:
-        return "none: no process is at work"
     last = [known[-1] for known in glance.targets.values() if known and known[-1].began_at > glance.at - RECENT]
     bounds = [each.allows.get("concurrency") for each in last]
     bound = sum(each or 0 for each in bounds)
