@@ -27,7 +27,7 @@ from .providers.wire.hints import hint_at
 from .stack import KeptAnswers, Stack
 from .store.memory import Memory
 from .tasks.closing import close_all
-from .values import Call, Endpoint, Reply, Route, Target
+from .values import Call, Endpoint, Limits, Reply, Route, Target
 
 if TYPE_CHECKING:
     from .local import LocalServer
@@ -37,6 +37,15 @@ _log = logging.getLogger("flatout")
 
 WINDOW = 1_000
 """Calls that are read ahead from the input if no limit says otherwise."""
+
+
+def window_of(limits: Limits) -> int:
+    """How many calls in progress use these limits to the full: with a known ``rpm``, those of two minutes."""
+    if limits.concurrency is not None:
+        return limits.concurrency + limits.concurrency // 4 + 1
+    if limits.rpm is not None:
+        return min(WINDOW * 10, max(64, int(limits.rpm * 2)))
+    return WINDOW
 
 
 class Engine:
@@ -94,16 +103,8 @@ class Engine:
 
     @property
     def window(self) -> int:
-        """How many calls are read ahead from the input.
-
-        They are enough to use the limits to the full: with a known ``rpm``, the calls of two minutes, and at least 64.
-        """
-        limits = self.targets.client_limits
-        if limits.concurrency is not None:
-            return limits.concurrency + limits.concurrency // 4 + 1
-        if limits.rpm is not None:
-            return min(WINDOW * 10, max(64, int(limits.rpm * 2)))
-        return WINDOW
+        """How many calls are read ahead from the input."""
+        return window_of(self.targets.client_limits)
 
     def bind(self) -> None:
         """Bind the client to the running event loop.
