@@ -55,6 +55,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import daft as daft
+    from . import ray as ray
     from . import sdk as sdk
     from . import tables as tables
     from .client import Client
@@ -141,7 +143,7 @@ __getattr__ = lazy(
         "values.attachments": ("File", "Image"),
         "values.plan": ("Plan",),
     },
-    rooms=("sdk", "tables"),
+    rooms=("daft", "ray", "sdk", "tables"),
 )
 
 

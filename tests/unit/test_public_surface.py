@@ -68,7 +68,8 @@ def test_every_error_is_public():
 
 
 @pytest.mark.parametrize(
-    "name", ["flatout", "agents", "errors", "events", "progress", "sdk", "tables", "telemetry", "testing"]
+    "name",
+    ["flatout", "agents", "daft", "errors", "events", "progress", "ray", "sdk", "tables", "telemetry", "testing"],
 )
 def test_the_page_on_what_is_public_names_all_of_it(name: str):
     """Nobody could tell a promise from an accident: a name on the page is gone, or a public one is not on it."""
@@ -80,7 +81,7 @@ def test_the_page_on_what_is_public_names_all_of_it(name: str):
     assert listed == (found - _errors() if name == "flatout" else found)
 
 
-@pytest.mark.parametrize("name", ["agents", "progress", "sdk", "tables", "telemetry", "testing"])
+@pytest.mark.parametrize("name", ["agents", "daft", "progress", "ray", "sdk", "tables", "telemetry", "testing"])
 def test_what_is_private_is_named_so(name: str):
     """Users would import from modules that may change at any time."""
     folder = Path(str(import_module(f"flatout.{name}").__file__)).parent

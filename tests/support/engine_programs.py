@@ -1,0 +1,138 @@
+"""Programs over Ray and Daft: ``engine_programs.py NAME SETTINGS`` prints what became of the rows, as JSON.
+
+The interpreter that has these engines runs them; settings are JSON: ``url``, ``rows``, ``rpm``, ``cache``, ``block``
+(rows that the engine hands over together) and ``pids`` (a file where each process that makes calls notes its id).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flatout import Limits
+from flatout.testing import digest_of
+
+MEMORY = 150_000_000
+"""Bytes of Ray's object store."""
+
+Settings = Mapping[str, Any]
+
+
+def question(settings: Settings) -> Any:
+    """What is asked of a row: its text. A function, where the processes shall note their ids."""
+    if (pids := settings.get("pids")) is None:
+        return "{{ text }}"
+    noted = []
+
+    def ask(row: Mapping[str, Any]) -> str:
+        if not noted:
+            noted.append(os.getpid())
+            with Path(pids).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+        return str(row["text"])
+
+    return ask
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    rpm = settings.get("rpm")
+    limits = None if rpm is None else Limits(rpm=rpm, burst=1.0)
+    return {
+        "model": "any",
+        "base_url": settings["url"],
+        "config": {},
+        "limits": limits,
+        "cache": settings.get("cache"),
+        "timeout": settings.get("timeout", 60.0),
+    }
+
+
+def ray(settings: Settings) -> dict[str, Any]:
+    """`flatout.ray.answer`."""
+    import ray
+
+    import flatout.ray
+
+    start_ray(settings)
+    block = settings.get("block", 250)
+    asked = flatout.ray.answer(texts(settings["rows"]), question(settings), rows_per_block=block, **options(settings))
+    return checked(
+        (row["id"], row["text"], row["answer"], row["error"])
+        for table in ray.get(asked.to_arrow_refs())
+        for row in table.to_pylist()
+    )
+
+
+def daft(settings: Settings) -> dict[str, Any]:
+    """`flatout.daft.answer`."""
+    import daft
+
+    import flatout.daft
+
+    count = settings["rows"]
+    frame = daft.from_pydict({"id": list(range(count)), "text": [f"row {n}" for n in range(count)]})
+    block = settings.get("block", 250)
+    asked = flatout.daft.answer("text", question(settings), rows_per_batch=block, **options(settings))
+    made = frame.select("*", asked.unnest()).to_pydict()
+    return checked(zip(*(made[name] for name in ("id", "text", "answer", "error")), strict=True))
+
+
+def start_ray(settings: Settings) -> None:
+    """Start a Ray of this process alone."""
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=settings.get("folder"),
+        object_store_memory=MEMORY,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+
+def texts(count: int) -> Any:
+    """A Dataset of rows with an id and a text."""
+    import pyarrow as pa
+    import ray
+
+    def with_text(table: Any) -> Any:
+        return table.append_column("text", pa.array([f"row {n}" for n in table["id"].to_pylist()]))
+
+    return ray.data.range(count).map_batches(with_text, batch_format="pyarrow")
+
+
+def checked(rows: Iterable[tuple[int, str, str | None, str | None]]) -> dict[str, Any]:
+    """How many rows came, which ids came how often, whose answers are another row's, and which errors there are."""
+    ids: Counter[int] = Counter()
+    errors: Counter[str] = Counter()
+    wrong = 0
+    for number, text, answer, error in rows:
+        ids[number] += 1
+        if error is not None:
+            errors[error.partition(":")[0]] += 1
+        elif answer is None or answer.split()[0] != f"digest:{digest_of(text)}":
+            wrong += 1
+    return {"rows": ids.total(), "ids": len(ids), "wrong": wrong, "errors": dict(errors)}
+
+
+PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {"ray": ray, "daft": daft}
+
+
+def main(name: str, settings: Settings) -> None:
+    began = time.time()
+    told = PROGRAMS[name](settings)
+    print(json.dumps({**told, "seconds": time.time() - began}))  # noqa: T201 - a program
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

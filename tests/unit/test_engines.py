@@ -1,0 +1,162 @@
+"""`flatout.ray` and `flatout.daft`: what they ask of their engines, without them.
+
+``tests/integration/test_engines.py`` runs the real ones.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import flatout.daft
+import flatout.ray
+from flatout import ConfigError, Limits
+from tests.support.answered_tables import Lines, options
+
+pa = pytest.importorskip("pyarrow")
+
+LIMITS = Limits(rpm=6_000)
+
+
+class Dataset:
+    """A dataset that notes what is done with it."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self._names = names
+        self.done: dict[str, dict] = {}
+
+    def schema(self, fetch_if_missing: bool):
+        assert not fetch_if_missing  # else upstream rows would be asked, and paid
+        return None if self._names is None else SimpleNamespace(names=self._names)
+
+    def repartition(self, **given):
+        self.done["repartition"] = given
+        return self
+
+    def map_batches(self, function, **given):
+        self.done["map_batches"] = {"function": function, **given}
+        return self
+
+
+Dataset.__module__ = "ray.data.dataset"
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """A Ray that does nothing."""
+    modules = {name: ModuleType(name) for name in ("ray", "ray.data", "ray.cloudpickle")}
+    modules["ray.data"].ActorPoolStrategy = dict
+    modules["ray.cloudpickle"].dumps = pickle.dumps
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def asked(prompt="{{ text }}", names=("id", "text"), **more):
+    ds = Dataset(list(names))
+    made = flatout.ray.answer(ds, prompt, **{"model": "openai/gpt-5-mini", "limits": LIMITS, **more})
+    assert made is ds
+    return ds.done["repartition"], ds.done["map_batches"]
+
+
+def test_ray_is_told_to_take_enough_blocks_at_once(ray):
+    """A limit would be used by a tenth: an actor takes one block after another unless it is told otherwise."""
+    repartition, batches = asked()
+    assert repartition == {"target_num_rows_per_block": 1_000}
+    pool = batches["compute"]
+    assert pool["size"] == 1
+    assert pool["enable_true_multi_threading"]
+    assert pool["max_concurrent_calls_per_actor"] * 1_000 >= LIMITS.rpm * 2
+    assert pool["max_tasks_in_flight_per_actor"] > pool["max_concurrent_calls_per_actor"]
+    assert batches["num_cpus"] < 1
+
+
+def test_what_ray_sends_to_an_actor_makes_the_class_there(ray):
+    """Every actor would die when it starts."""
+    _, batches = asked(into="label", temperature=0, cache="answers.cache", config={})
+    given = pickle.loads(pickle.dumps(batches["fn_constructor_kwargs"]))
+    made = batches["function"](*batches["fn_constructor_args"], **given)
+    assert repr(made) == "Answers('{{ text }}', model='openai/gpt-5-mini')"
+    assert made.schema(pa.schema([("text", pa.string())])).names == ["text", "label", "error"]
+
+
+def test_a_batch_in_an_actor_is_answered():
+    """`map_batches` would fail on every block."""
+    with flatout.ray.Answers("Say {{ text }}", **options(Lines())) as answers:
+        made = answers(pa.table({"text": ["one", "two"]}))
+        assert made.column("answer").to_pylist() == ["about one", "about two"]
+        with pytest.raises(ConfigError, match='batch_format="pyarrow"'):
+            answers({"text": ["one"]})
+
+
+@pytest.mark.parametrize("held", [{"api_key": "sk-1"}, {"headers": {"x": "sk-1"}}])
+def test_the_class_takes_no_key(held):
+    """A key would stand in Ray's logs and in its dashboard, as a constructor's argument."""
+    with pytest.raises(ConfigError, match="keys stay in the process"):
+        flatout.ray.Answers("{{ text }}", model="m", **held)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"prompt": "{{ txet }}"}, r"no column txet; it has: id, text; did you mean text\?"),
+        ({"into": "text"}, "has a column text already"),
+        (
+            {"actors": 2},
+            r"each of 2 actors would take the whole limit for itself: give Limits\(shared=…\), or one actor",
+        ),
+        ({"rows_per_block": 0}, "rows_per_block is a whole number above 0, not 0"),
+        ({"transport": threading.Lock()}, "transport cannot be sent to the workers"),
+        ({"api_key": "sk-1"}, "api_key is not pickled"),
+        ({"tempreature": 0}, "tempreature"),
+    ],
+)
+def test_what_is_wrong_is_told_before_ray_starts_anything(ray, wrong, told):
+    """Users would find out from an actor's traceback, after their cluster has started."""
+    with pytest.raises(ConfigError, match=told):
+        asked(**wrong)
+
+
+def test_columns_that_are_not_known_yet_are_no_reason_to_ask_the_rows_before(ray):
+    """A second question to the same rows would ask the first one already when it is written down."""
+    flatout.ray.answer(Dataset(None), "{{ text }}", model="m")
+
+
+def test_several_actors_may_share_a_limit(ray):
+    """Nobody could use more than one core of a cluster."""
+    _, batches = asked(actors=4, limits=Limits(rpm=6_000, shared="team"))
+    assert batches["compute"]["size"] == 4
+
+
+def test_another_table_than_a_dataset_is_refused(ray):
+    """Users would read that a frame has no attribute repartition."""
+    with pytest.raises(ConfigError, match="a Dataset of Ray Data is needed, not a Table"):
+        flatout.ray.answer(pa.table({"text": ["a"]}), "{{ text }}", model="m")
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda: flatout.ray.answer(Dataset(), "{{ text }}", model="m"), r"flatout\.ray needs ray, .*'flatout\[ray\]'"),
+        (
+            lambda: flatout.daft.answer("text", "{{ text }}", model="m"),
+            r"flatout\.daft needs daft, .*'flatout\[daft\]'",
+        ),
+    ],
+)
+def test_an_engine_that_is_missing_is_named(monkeypatch, ask, told):
+    """Users would not know what to install."""
+    for name in ("ray", "daft"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=told):
+        ask()
+
+
+def test_importing_the_doors_imports_no_engine():
+    """``import flatout.ray`` would take seconds, on a machine that only writes the job down."""
+    code = "import sys, flatout.ray, flatout.daft; print({'ray', 'daft', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
