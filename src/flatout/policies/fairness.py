@@ -1,4 +1,4 @@
-"""Who goes next, where several callers wait for the same thing.
+"""Who goes next, where several callers wait for the same thing, and how many may have gone.
 
 The highest priority goes first; but after `PASSES` turns of higher ones a lower one has a turn, so nobody waits for
 ever. Within a priority the callers take turns, and each caller's own calls go first in, first out: somebody with ten
@@ -15,6 +15,37 @@ ItemT = TypeVar("ItemT", bound=Hashable)
 
 PASSES = 16
 """Turns of higher priorities after which a lower one has a turn."""
+
+ENOUGH = 0.1
+"""Seconds that a call may wait behind the queue. A busy event loop may need nearly as long to let the next one in."""
+
+
+class Ahead:
+    """How many calls may have left a queue for another one behind it, which is first in, first out.
+
+    Whoever has left waits there before all who come to the queue later, whoever they are. So it should be few; but the
+    queue behind must not run dry. At 5 calls a second one is enough; at 500 it is not, for the next one needs a moment.
+    How long calls wait there says which it is.
+
+    Args:
+        most: the most calls.
+
+    Attributes:
+        allowed: how many there may be now.
+    """
+
+    __slots__ = ("_most", "allowed")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.allowed = min(1, most)
+
+    def waited(self, seconds: float) -> None:
+        """Learn how long a call has waited behind the queue."""
+        if seconds > ENOUGH:
+            self.allowed = max(min(1, self._most), self.allowed - 1)
+        elif seconds < ENOUGH / 2:
+            self.allowed = min(self._most, self.allowed + 1)
 
 
 class _Level(Generic[ItemT]):

@@ -56,7 +56,7 @@ class Asking:
 
 
 class Both:
-    """Notes a call's attempts at the gate, and where they are noted anyway; see `flatout.journey.AttemptNotes`."""
+    """Notes when a call is sent, and its attempts where they are noted anyway; see `flatout.journey.AttemptNotes`."""
 
     def __init__(self, place: Place, notes: AttemptNotes) -> None:
         self._place = place
@@ -70,7 +70,6 @@ class Both:
     def failed(self, attempt: int, error: CallError, /) -> None:
         """An attempt failed."""
         self._notes.failed(attempt, error)
-        self._place.failed(attempt, error)
 
 
 class Calls:

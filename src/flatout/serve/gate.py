@@ -1,7 +1,8 @@
 """Where calls wait for their turn, in front of the engine.
 
 The engine's own queues are first in, first out. So the gate keeps them short: of each model, only a few calls are
-inside that are not on the wire. Whoever goes next is decided here, when there is room: see `flatout.policies.fairness`.
+inside that have not been on the wire. Whoever goes next is decided here, when there is room: see
+`flatout.policies.fairness`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import asyncio
 import math
 
 from flatout.errors import CallError, DeadlineExceeded
-from flatout.policies.fairness import FairQueue
+from flatout.policies.fairness import Ahead, FairQueue
 
 from .callers import Caller
 
 AHEAD = 8
-"""Calls of one model that have left the gate, and wait inside: for the target's limits, or for another attempt."""
+"""The most calls of one model that have left the gate, and wait inside for the target's limits. The slower they go, the
+fewer they are."""
 
 MOST_CALLS = 20_000
 MOST_BYTES = 512 * 1024 * 1024
@@ -37,40 +39,45 @@ class QueueFull(Exception):
 
 
 class Place:
-    """A call's place beyond the gate. `leave` it however the call ends."""
+    """A call's place beyond the gate. `leave` it however the call ends.
 
-    __slots__ = ("_gate", "_line", "_unsent", "caller")
+    It notes when the call is sent (see `flatout.journey.AttemptNotes`). A call that then waits inside for another
+    attempt holds up nobody: it may do so for long, and again and again, for nothing but its own fault.
+    """
 
-    def __init__(self, gate: Gate, line: _Line, caller: Caller) -> None:
+    __slots__ = ("_gate", "_line", "_since", "_unsent", "caller")
+
+    def __init__(self, gate: Gate, line: _Line, caller: Caller, now: float) -> None:
         self._gate = gate
         self._line = line
+        self._since = now
         self._unsent = True
         self.caller = caller
 
     def sent(self) -> None:
         """The call is on the wire: another one may come in."""
         if self._unsent:
-            self._unsent = False
-            self._gate.sent(self._line)
+            self._line.ahead.waited(asyncio.get_running_loop().time() - self._since)
+            self._follow()
 
     def leave(self) -> None:
         """The call has ended."""
         self.caller.inside -= 1
-        self.sent()
+        if self._unsent:
+            self._follow()
         if self.caller.allowed.concurrency is not None:
             self._gate.drain_all()
 
-    # The attempts of a call are noted, so that the gate knows whether it waits; see `flatout.journey.AttemptNotes`.
+    def _follow(self) -> None:
+        self._unsent = False
+        self._gate.follow(self._line)
 
     async def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> None:
         """An attempt is sent."""
         self.sent()
 
     def failed(self, attempt: int, error: CallError, /) -> None:
-        """An attempt failed: the call waits inside for another one, and others wait outside for it."""
-        if not self._unsent:
-            self._unsent = True
-            self._line.unsent += 1
+        """An attempt failed, which changes nothing here."""
 
 
 class _Waiter:
@@ -84,22 +91,35 @@ class _Waiter:
 
 
 class _Line:
-    """The calls to one model."""
+    """The calls to one model.
 
-    __slots__ = ("callers", "model", "queue", "unsent")
+    Attributes:
+        queue: those that wait in the gate.
+        callers: whose these are.
+        ahead: how many may be inside that were not sent.
+        unsent: how many there are.
+    """
 
-    def __init__(self, model: str) -> None:
+    __slots__ = ("ahead", "callers", "model", "queue", "unsent")
+
+    def __init__(self, model: str, ahead: int) -> None:
         self.model = model
         self.queue: FairQueue[_Waiter] = FairQueue()
-        self.callers: dict[str, Caller] = {}  # of those that wait
+        self.callers: dict[str, Caller] = {}
+        self.ahead = Ahead(ahead)
         self.unsent = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call may come in."""
+        return self.unsent < self.ahead.allowed
 
 
 class Gate:
     """Lets calls go.
 
     Args:
-        ahead: calls of one model that may be inside and not sent yet.
+        ahead: the most calls of one model that may be inside and not sent yet.
         most_calls: the most calls that wait.
         most_bytes: the most bytes of those that wait.
 
@@ -145,9 +165,9 @@ class Gate:
         loop = asyncio.get_running_loop()
         line = self._lines.get(model)
         if line is None:
-            line = self._lines[model] = _Line(model)
+            line = self._lines[model] = _Line(model, self._ahead)
         now = loop.time()
-        if not line.queue and line.unsent < self._ahead and caller.ready_at(now) <= now:
+        if not line.queue and line.has_room and caller.ready_at(now) <= now:
             return self._let_in(line, caller, now)
         self._check_room(caller, size)
         most = caller.allowed.priority
@@ -189,7 +209,7 @@ class Gate:
         def ready(name: str) -> bool:
             return callers[name].ready_at(now) <= now
 
-        while queue and line.unsent < self._ahead:
+        while queue and line.has_room:
             waiter = queue.take(ready, lambda name: callers[name].allowed.weight)
             if waiter is None:
                 self._wake(line, now)
@@ -198,7 +218,7 @@ class Gate:
             if not waiter.admitted.done():  # else its client has hung up, in this turn of the loop
                 waiter.admitted.set_result(self._let_in(line, waiter.caller, now))
 
-    def sent(self, line: _Line) -> None:
+    def follow(self, line: _Line) -> None:
         """One of the calls inside has been sent, or has ended."""
         line.unsent -= 1
         if line.queue:
@@ -214,7 +234,7 @@ class Gate:
     def _let_in(self, line: _Line, caller: Caller, now: float) -> Place:
         line.unsent += 1
         caller.goes(now)
-        return Place(self, line, caller)
+        return Place(self, line, caller, now)
 
     def _wake(self, line: _Line, now: float) -> None:
         """Look again when a caller that waits for its own limit may go on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.fairness import PASSES, FairQueue
+from flatout.policies.fairness import PASSES, Ahead, FairQueue
 
 
 def drained(queue: FairQueue[str], weights: dict[str, int] | None = None) -> list[str]:
@@ -71,3 +71,23 @@ def test_every_item_goes_once_and_each_callers_in_order(
     for items in kept.values():
         assert [item for item in taken if item in items] == items
     assert not queue
+
+
+@given(st.lists(st.floats(0, 10), max_size=200), st.integers(1, 8))
+def test_at_least_one_may_go_ahead_and_never_too_many(waits: list[float], most: int):
+    """Nobody would go any more, or a slow target's queue would be full of one caller's calls."""
+    ahead = Ahead(most)
+    for seconds in waits:
+        ahead.waited(seconds)
+        assert 1 <= ahead.allowed <= most
+
+
+def test_fewer_go_ahead_where_they_wait():
+    """Others would wait behind calls that came before them to a slow target; a fast one would run dry."""
+    ahead = Ahead(8)
+    for _ in range(20):
+        ahead.waited(0.001)
+    assert ahead.allowed == 8
+    for _ in range(20):
+        ahead.waited(10.0)
+    assert ahead.allowed == 1
