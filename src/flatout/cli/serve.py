@@ -73,6 +73,11 @@ def serve(
             help="The run file, which flatout watch shows; default one by the port. It holds no prompts.",
         ),
     ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", metavar="", help="Tell more in /metrics: OpenTelemetry's figures of all calls."),
+    ] = False,
+    otlp: options.Otlp = None,
     config: options.Config = None,
     verbose: options.Verbose = 0,
 ) -> None:
@@ -103,7 +108,13 @@ def serve(
         }
     )
     asked = Asked(
-        models=tuple(model or ()), host=host, port=port, allow_remote=allow_remote, store=run_file or _usual(port)
+        models=tuple(model or ()),
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        store=run_file or _usual(port),
+        metrics=metrics,
+        otlp=conceal(otlp),
     )
     _serve(made_with, asked, verbose)
 

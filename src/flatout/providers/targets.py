@@ -97,6 +97,11 @@ class Targets:
         """
         return [self.target(name) for name in self.routes.reachable(model) if not self.is_local(name)]
 
+    @property
+    def has_server(self) -> bool:
+        """Whether all calls go to one server, that of ``base_url``."""
+        return self._server is not None
+
     def added(self) -> list[Endpoint]:
         """The endpoints that are not built in, without keys: that of ``base_url``, and those of flatout.toml."""
         own = [] if self._server is None else [msgspec.structs.replace(self._server, api_key=None)]

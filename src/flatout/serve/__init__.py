@@ -10,5 +10,6 @@ goes next. It is fair between callers, and drops whoever hangs up.
 - `gate` lets calls go;
 - `files` and `batches` are OpenAI's batches: `batch_input` reads one, `batch_work` does it, its `batch_rows` live or in
   the provider's own `batch_lane`;
+- `counting` counts tokens, and `offered` lists what the providers have;
 - `status` tells how things stand.
 """

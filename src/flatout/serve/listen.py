@@ -16,15 +16,18 @@ from flatout.durable.opening import opened
 from flatout.errors import ConfigError
 from flatout.serving.server import HttpServer
 from flatout.tasks.closing import close_all
+from flatout.values.secret import Secret
 
 from . import keys
 from .batches import Batches
 from .callers import Caller, Callers
 from .calls import Calls
+from .counting import Counting
 from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
 from .models import Models
+from .offered import Offered
 from .site import Page, Site
 from .status import Status
 
@@ -55,6 +58,9 @@ class Asked(Struct, frozen=True, kw_only=True):
         folder: where files and batches are kept; None for the usual place.
         store: the run file, which `flatout watch` shows; None for none.
         grace: seconds that calls get when the gateway stops.
+        metrics: whether ``/metrics`` also tells what OpenTelemetry's conventions name of calls. It needs the extra
+            ``otel``.
+        otlp: the address of a collector for traces and metrics; None for none.
     """
 
     models: Sequence[str] = ()
@@ -64,6 +70,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     folder: str | None = None
     store: str | None = None
     grace: float = GRACE
+    metrics: bool = False
+    otlp: Secret | None = None
 
 
 class Gateway:
@@ -92,11 +100,12 @@ class Gateway:
             "/metrics": self.status.metrics,
             "/files": kept.root,
             "/files/": kept.one,
+            "/messages/count_tokens": Counting(engine, self.models),
             "/batches": self.batches.root,
             "/batches/": self.batches.one,
         }
         guard = Guard(keyring, remote=asked.host not in LOOPBACK)
-        self.site = Site(guard, self.callers, calls, self.models, pages)
+        self.site = Site(guard, self.callers, calls, self.models, Offered(engine), pages)
 
     def _owner(self, name: str) -> Caller:
         """The caller whose a batch of an earlier process is.
@@ -143,6 +152,11 @@ async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
         gateway.site, KEEPALIVE, max_body=MAX_BODY, most=MOST_CONNECTIONS, patience=PATIENCE, most_held=MOST_HELD
     )
     async with AsyncExitStack() as stack:
+        if asked.metrics or asked.otlp is not None:
+            from flatout.telemetry import exporting  # importing OpenTelemetry is slow
+
+            exported = await stack.enter_async_context(exporting(client, asked.otlp, text=asked.metrics))
+            gateway.status.more = exported.text
         if asked.store is not None:
             await stack.enter_async_context(_recorded(client, asked.store))
         stack.push_async_callback(gateway.close)

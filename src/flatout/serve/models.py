@@ -57,6 +57,11 @@ class Models:
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
+    @property
+    def any(self) -> bool:
+        """Whether more is served than what is listed: whatever the providers offer whose keys there are."""
+        return self._any
+
     def find(self, name: str) -> str:
         """The whole name of a model: that of a target, or of a route.
 

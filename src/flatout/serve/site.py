@@ -16,6 +16,7 @@ from .callers import Caller, Callers
 from .calls import Calls, refuse
 from .guard import Denied, Guard
 from .models import Models, UnknownModel
+from .offered import Found, Offered
 
 CALLS = {
     "/chat/completions": "openai",
@@ -38,14 +39,18 @@ class Site:
         callers: those who have asked.
         calls: answers calls.
         models: the models that are served.
+        offered: says what models the providers have.
         pages: other addresses, without ``/v1``: an address that ends with a slash stands for all below it.
     """
 
-    def __init__(self, guard: Guard, callers: Callers, calls: Calls, models: Models, pages: dict[str, Page]) -> None:
+    def __init__(
+        self, guard: Guard, callers: Callers, calls: Calls, models: Models, offered: Offered, pages: dict[str, Page]
+    ) -> None:
         self._guard = guard
         self._callers = callers
         self._calls = calls
         self._models = models
+        self._offered = offered
         self._pages = {**pages, "/models": self._list, "/models/": self._one}
 
     async def __call__(self, request: Request, answer: Answer) -> None:
@@ -80,8 +85,11 @@ class Site:
             answer.send(denied.status, JSON, refusal)
 
     async def _list(self, request: Request, answer: Answer, caller: Caller) -> None:
-        data = [_model(name) for name in self._models]
-        send_json(answer, {"object": "list", "data": data, "has_more": False})
+        """List the models. Those of a provider that does not tell its own are missing, and it says why."""
+        found = await self._offered.all() if self._models.any else Found([], {})
+        data = [_model(name) for name in dict.fromkeys([*self._models, *found.names])]
+        missing = {"missing": found.missing} if found.missing else {}
+        send_json(answer, {"object": "list", "data": data, "has_more": False, **missing})
 
     async def _one(self, request: Request, answer: Answer, caller: Caller) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,16 @@ class Status:
         client: whose targets are shown.
         gate: where calls wait.
         callers: those who have asked.
-        more: more metrics, as Prometheus' text.
+
+    Attributes:
+        more: more metrics, as Prometheus' text. It is called in a thread.
     """
 
-    def __init__(self, client: Client, gate: Gate, callers: Callers, more: Callable[[], bytes] = lambda: b"") -> None:
+    def __init__(self, client: Client, gate: Gate, callers: Callers) -> None:
         self._client = client
         self._gate = gate
         self._callers = callers
-        self._more = more
+        self.more: Callable[[], bytes] = bytes
 
     async def json(self, request: Request, answer: Answer, caller: Caller) -> None:
         """How things stand, as JSON."""
@@ -41,7 +44,7 @@ class Status:
     async def metrics(self, request: Request, answer: Answer, caller: Caller) -> None:
         """The same as Prometheus' text."""
         own = "".join(f"{line}\n" for line in self._lines()).encode()
-        answer.send(200, TEXT, own + self._more())
+        answer.send(200, TEXT, own + await asyncio.to_thread(self.more))
 
     def now(self) -> dict[str, Any]:
         """How things stand."""

@@ -70,10 +70,12 @@ class Exporting:
 
     Attributes:
         metrics_url: the address of the metrics for Prometheus; None if they are not served.
+        text: the metrics as Prometheus' text, if that was wanted; else nothing.
     """
 
     def __init__(self) -> None:
         self.metrics_url: str | None = None
+        self.text: Callable[[], bytes] = bytes
 
 
 @asynccontextmanager
@@ -84,6 +86,7 @@ async def exporting(
     *,
     host: str = "127.0.0.1",
     content: bool = False,
+    text: bool = False,
     flush: float = FLUSH,
     warn: Callable[[str], None] = _log.warning,
 ) -> AsyncIterator[Exporting]:
@@ -96,6 +99,7 @@ async def exporting(
         metrics: the port that serves the metrics to Prometheus; 0 for any free one.
         host: the address that this port listens on.
         content: record prompts and answers in the traces; see `trace_calls`.
+        text: keep the metrics for whoever serves them; see `Exporting.text`.
         flush: seconds for sending the rest at the end.
         warn: called once, with a sentence, if the collector does not accept the telemetry.
 
@@ -105,8 +109,8 @@ async def exporting(
     otlp = conceal(otlp)  # it may hold a password
     exported = Exporting()
     async with AsyncExitStack() as stack:
-        if otlp is not None or metrics is not None:
-            _start(stack, exported, client, _collector(otlp), metrics, host, content, flush, warn)
+        if otlp is not None or metrics is not None or text:
+            _start(stack, exported, client, _collector(otlp), metrics, host, content, text, flush, warn)
         yield exported
 
 
@@ -118,6 +122,7 @@ def _start(
     port: int | None,
     host: str,
     content: bool,
+    text: bool,
     flush: float,
     warn: Callable[[str], None],
 ) -> None:
@@ -131,9 +136,11 @@ def _start(
     readers: list[MetricReader] = []
     flushes: list[Callable[[], object]] = []
     hush = _Hush(warn)
-    if port is not None:
-        reader, exported.metrics_url = _serve(stack, host, port)
+    if port is not None or text:
+        reader, registry = _for_prometheus()
         readers.append(reader)
+        exported.text = partial(_as_text, registry)
+        exported.metrics_url = None if port is None else listen(stack, host, port, registry)
     stack.push_async_callback(_flush, flushes, flush, hush)
     if otlp is not None:
         hush.start(otlp)
@@ -215,14 +222,19 @@ def meter_provider_of(readers: list[MetricReader], resource: Resource) -> MeterP
     return MeterProvider(readers, resource=resource, shutdown_on_exit=False)
 
 
-def _serve(stack: AsyncExitStack, host: str, port: int) -> tuple[MetricReader, str]:
-    """Serve the metrics as Prometheus' text, from a thread. Returns the reader to feed, and the address."""
+def _for_prometheus() -> tuple[MetricReader, CollectorRegistry]:
+    """The reader to feed, and the registry that has the metrics for Prometheus."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()  # not the global one, so that only flatout's metrics are served
-    reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
-    return reader, listen(stack, host, port, registry)
+    return PrometheusMetricReader(registry=registry, scope_info_enabled=False), registry
+
+
+def _as_text(registry: CollectorRegistry) -> bytes:
+    from prometheus_client import generate_latest
+
+    return generate_latest(registry)
 
 
 def listen(stack: AsyncExitStack, host: str, port: int, registry: CollectorRegistry) -> str:

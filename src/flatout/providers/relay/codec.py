@@ -76,7 +76,7 @@ class RelayCodec:
         if wire.url is not None:
             return Request("POST", wire.url.reveal(), wire.headers, body)
         assert isinstance(self._inner, Carrier), "it speaks the format"
-        return self._inner.carry(_for_model(body, self._target.model), stream=stream)
+        return self._inner.carry(for_model(body, self._target.model), stream=stream)
 
     def decode(self, call: Call, response: Response, /) -> Reply:
         """The reply; its ``body`` is the answer for the program.
@@ -175,7 +175,7 @@ def _whole(body: bytes) -> bytes:
     return msgspec.json.encode(data)
 
 
-def _for_model(body: bytes, model: str) -> bytes:
+def for_model(body: bytes, model: str) -> bytes:
     """The body with a target's own name for the model, which a client of the gateway need not know."""
     data = msgspec.json.decode(body)
     if data.get("model") == model:

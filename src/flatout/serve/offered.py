@@ -1,0 +1,126 @@
+"""Which models the providers offer whose keys the gateway has: their own lists, for clients that choose from one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from flatout.errors import CallError, ConfigError
+from flatout.lanes.batch.formats.wire import Server
+from flatout.layer import Request
+from flatout.providers import registry
+from flatout.providers.formats.anthropic import VERSION
+from flatout.providers.wire.answer import as_dict, as_dicts, as_text
+from flatout.values import Endpoint
+
+if TYPE_CHECKING:
+    from flatout.engine import Engine
+
+KEPT = 600.0  # seconds until a list is asked for again
+
+PATIENCE = 5.0
+"""Seconds in which a provider must tell its models."""
+
+MOST = 2_000
+"""Models of one provider that are listed."""
+
+
+class Found(Struct, frozen=True):
+    """What the providers have told.
+
+    Attributes:
+        names: whole names of models.
+        missing: why a provider's models are not among them, by its name.
+    """
+
+    names: list[str]
+    missing: dict[str, str]
+
+
+class Offered:
+    """Asks the providers for their models.
+
+    Args:
+        engine: has the endpoints and their keys.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._found = Found([], {})
+        self._until = 0.0
+        self._asking = asyncio.Lock()
+
+    async def all(self) -> Found:
+        """All models, as the providers told them lately."""
+        async with self._asking:
+            now = asyncio.get_running_loop().time()
+            if now >= self._until:
+                self._found = await self._asked()
+                self._until = now + KEPT
+        return self._found
+
+    async def _asked(self) -> Found:
+        endpoints = dict(self._endpoints())
+        told = await asyncio.gather(*(self._told(prefix, each) for prefix, each in endpoints.items()))
+        missing = {
+            endpoint.name: each
+            for endpoint, each in zip(endpoints.values(), told, strict=True)
+            if isinstance(each, str)
+        }
+        return Found([name for each in told if isinstance(each, list) for name in each], missing)
+
+    def _endpoints(self) -> Iterator[tuple[str, Endpoint]]:
+        """The endpoints that can be asked, by what stands before their models' names.
+
+        It is a server of the user's own, or else all that have a key.
+        """
+        targets, own, seen = self._engine.targets, self._engine.config.endpoints, set[str]()
+        if targets.has_server:
+            yield "", targets.target("any").endpoint
+            return
+        for name in (*own, *registry.BUILT_IN):
+            try:
+                endpoint = targets.target(f"{name}/any").endpoint
+            except ConfigError:
+                continue
+            if (endpoint.api_key is not None or name in own) and endpoint.base_url not in seen:
+                seen.add(endpoint.base_url)
+                yield f"{name}/", endpoint
+
+    async def _told(self, prefix: str, endpoint: Endpoint) -> list[str] | str:
+        """The models of one provider; or why it does not tell them."""
+        try:
+            request = _request(endpoint)
+            async with asyncio.timeout(PATIENCE):
+                response = await self._engine.transport.send(request)
+        except TimeoutError:
+            return f"it did not answer within {PATIENCE:.0f} s"
+        except (CallError, ConfigError) as error:
+            return str(error)
+        if response.status != 200:
+            return f"it answered {response.status}"
+        return [f"{prefix}{name}" for name in _names(response.body)][:MOST]
+
+
+def _request(endpoint: Endpoint) -> Request:
+    if endpoint.dialect == "anthropic":
+        return Server(endpoint, anthropic_version=VERSION).request("GET", "/models", limit="1000")
+    many = {"pageSize": "1000"} if endpoint.dialect == "gemini" else {}
+    return Server(endpoint).request("GET", "/models", **many)
+
+
+def _names(body: bytes) -> Iterator[str]:
+    """The names in a list of models: OpenAI's and Anthropic's, or Gemini's."""
+    try:
+        data: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return
+    listed = as_dict(data)
+    for each in as_dicts(listed.get("data") or listed.get("models") or (data if isinstance(data, list) else [])):
+        name = as_text(each.get("id")) or as_text(each.get("name")) or ""
+        if name := name.removeprefix("models/"):
+            yield name
