@@ -222,6 +222,7 @@ class ManyCalls(OneCall):
             job=job,
             retry_failed=retry_failed,
             restore=getattr(function, "restore", None),
+            partly=getattr(function, "partly", None),
             known=known,
         )
         return done if not progress else self._followed(done, progress, items, known=known)

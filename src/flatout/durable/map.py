@@ -94,6 +94,10 @@ class KeptCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: msgspec.Raw = _NOTHING
 
 
+AskAgain = Callable[[KeptCall], bool]
+"""Whether a call that failed is asked again."""
+
+
 class ItemJournal:
     """The journal of one item, while the function runs for it.
 
@@ -103,7 +107,7 @@ class ItemJournal:
         index: the item's index.
         entries: the item's entries in the run file.
         client: the client that was passed to the function; calls of other clients are not journalled.
-        retry_failed: ask again for calls that failed.
+        again: whether a call that failed is asked again.
 
     Attributes:
         fault: why the run cannot go on, in case the function swallows the error.
@@ -116,7 +120,7 @@ class ItemJournal:
         index: int,
         entries: Mapping[str, JournalEntry],
         client: object,
-        retry_failed: bool,
+        again: AskAgain,
     ) -> None:
         self._store = store
         self._name = name
@@ -129,9 +133,10 @@ class ItemJournal:
             if entry.kind in KINDS:
                 steps[place] = entry
                 continue
-            if entry.kind == "failed" and retry_failed:
+            kept = msgspec.json.decode(entry.value, type=KeptCall)
+            if entry.kind == "failed" and again(kept):
                 continue
-            self._entries[place] = (entry, msgspec.json.decode(entry.value, type=KeptCall))
+            self._entries[place] = (entry, kept)
             self._unclaimed[entry.fingerprint].append(place)
         self._steps = Steps(store, name, index, steps)
         self._taken = set(self._entries)
@@ -309,13 +314,21 @@ class _DurableItems(Durable[Any, _ItemStep]):
     """Finished items come back from the file; the function runs for the others."""
 
     def __init__(
-        self, store: RunFile, name: str, retry_failed: bool, client: object, run: RunItem, restore: Restore | None
+        self,
+        store: RunFile,
+        name: str,
+        retry_failed: bool,
+        *,
+        client: object,
+        run: RunItem,
+        restore: Restore | None,
+        partly: AskAgain | None,
     ) -> None:
-        super().__init__(store, name, retry_failed)
+        super().__init__(store, name, retry_failed or partly is not None)
         self._restore = restore
         self._client = client
         self._run = run
-        self._retry_failed = retry_failed
+        self._ask_again = (partly or _always) if retry_failed else _never
 
     def step(self, index: int, value: Any) -> _ItemStep:
         what = f"item {index + 1} (a {type(value).__name__})"
@@ -327,7 +340,7 @@ class _DurableItems(Durable[Any, _ItemStep]):
         if step.item is not None:
             return self._restored(replace(result_of(step.item), reply=None, item=step.value))
         entries = await self.store.journalled(index)
-        journal = ItemJournal(self.store, self.name, index, entries, self._client, self._retry_failed)
+        journal = ItemJournal(self.store, self.name, index, entries, self._client, self._ask_again)
         journey = Journey(asyncio.get_running_loop().time())
         journey.journal = journal
         result = await self._run(index, step.value, journey)
@@ -363,14 +376,38 @@ def durable_map(
     job: dict[str, Any],
     retry_failed: bool,
     restore: Restore | None = None,
+    partly: AskAgain | None = None,
     known: set[int] | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
-    """`Client.map` with a run file. See `Durable` for ``known``."""
+    """`Client.map` with a run file.
+
+    Args:
+        items: the function's arguments.
+        place: the run file.
+        asker: asks the calls.
+        engine: the client's; other clients' calls are not journalled.
+        run: runs the function.
+        job: what makes two runs comparable.
+        retry_failed: run failed items again, and ask their failed calls again.
+        restore: makes a return value of its JSON.
+        partly: of a function whose failed items have results too; None for others. A resumed run then runs it again for
+            a failed item, and what was answered, or has failed, comes from the journal. With ``retry_failed``, it
+            chooses the calls to ask again.
+        known: see `Durable`.
+    """
 
     def begin(store: RunFile, name: str) -> _DurableItems:
-        return _DurableItems(store, name, retry_failed, engine, run, restore)
+        return _DurableItems(store, name, retry_failed, client=engine, run=run, restore=restore, partly=partly)
 
     return run_durably(begin, items, place, job=job, asker=asker, known=known, functions=True)
+
+
+def _always(kept: KeptCall) -> bool:
+    return True
+
+
+def _never(kept: KeptCall) -> bool:
+    return False
 
 
 def _shown(call: msgspec.Raw) -> str:

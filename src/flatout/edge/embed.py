@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from flatout.errors import CallError, ConfigError, InvalidRequest
+from flatout.errors import CallError, ConfigError, ContentFiltered, ContextTooLong, InvalidRequest
 from flatout.journey import Journey
 from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.formats.embeddings import Batch, Caps, pack
@@ -131,8 +131,7 @@ async def _request(
         try:
             reply = await ask(call_of(batch.texts), journey)
         except CallError as error:
-            unsent = isinstance(error, InvalidRequest) and error.status is None
-            if len(batch.texts) > 1 and (unsent or (error.status in _THE_TEXTS and decide(error) is Decision.FAIL)):
+            if len(batch.texts) > 1 and may_be_one_text(error):
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
             return _results(batch, journey, [None] * len(batch.texts), error)
@@ -148,6 +147,13 @@ async def _request(
                 if heard is not None:
                     heard(result)
     return [found[index] for index in range(len(found))]
+
+
+def may_be_one_text(error: CallError) -> bool:
+    """Whether one bad text among others may be why a request failed."""
+    if error.status is None:  # it was not sent, or its failure comes from a run file
+        return isinstance(error, InvalidRequest | ContextTooLong | ContentFiltered)
+    return error.status in _THE_TEXTS and decide(error) is Decision.FAIL
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:

@@ -113,6 +113,8 @@ def embed(
     cost: bool | str = False,
     replace: bool = False,
     store: str | os.PathLike[str] | None = None,
+    retry_failed: bool = False,
+    progress: ShowProgress = False,
     **options: Any,
 ) -> TableT:
     """Turn the texts of a column into vectors, and return the same kind of table with them in a column beside.
@@ -131,6 +133,8 @@ def embed(
         cost: whether to add the column ``cost``, in US dollars; or that column's name.
         replace: whether columns that the table has may be replaced.
         store: a run file, which keeps the vectors; the same call with it goes on where it stopped.
+        retry_failed: with ``store``, ask again for the texts that failed.
+        progress: as for `Client.as_completed`; it counts texts.
         **options: options of the `Client`.
 
     Raises:
@@ -141,7 +145,8 @@ def embed(
     concealed(options)
     check_names(options, CLIENT, client="{}")
     adds = (into, [Extra(("error",), error), Extra(("cost",), cost)], replace)
-    made = Embedding(partial(Client, model, **options), column, dimensions=dimensions, adds=adds, store=store)
+    run: dict[str, Any] = {"store": store, "retry_failed": retry_failed, "progress": progress}
+    made = Embedding(partial(Client, model, **options), column, dimensions=dimensions, adds=adds, **run)
     if comes_in_pieces(table):
         return cast(TableT, in_pieces(table, made.in_pieces()))
     try:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flatout.client import Client
 from flatout.errors import ConfigError
 
-from ._arrow import arrow, rows, sliced
+from ._arrow import arrow, sliced
 from ._columns import Cell, Columns, Extra, error_text, joined
-from ._flow import Check, Part, Parts
+from ._flow import Check, Part
 from ._inputs import blocking
 from ._question import check_column
 from ._station import Begin, Station
 from ._streams import Added
+from ._texts import embedded
 from ._types import Kind
 from ._whole import Whole
 
-AHEAD = 16_384
-"""Rows that are read before the first of them is handed on. One request has up to a thousand."""
-
 INTO = "embedding"
-
-_NULL = error_text(ConfigError("the text is null"))
 
 
 class Vectors(Columns):
@@ -62,73 +55,6 @@ class Vectors(Columns):
         return pa.FixedSizeListArray.from_arrays(numbers, type=self._kind.type, mask=lacks), misfits
 
 
-class _Embedder:
-    """Embeds the texts of one batch: a function for `Client.map`, which knows it by its job."""
-
-    def __init__(self, model: str | None, dimensions: int | None) -> None:
-        self._model = model
-        self._dimensions = dimensions
-
-    def job(self) -> dict[str, Any]:
-        return {"dimensions": self._dimensions}
-
-    async def __call__(self, texts: list[str | None], client: Client) -> list[tuple[Any, str | None, float | None]]:
-        asked = [text for text in texts if text is not None]
-        results = iter(await client.embed(asked, model=self._model, dimensions=self._dimensions) if asked else ())
-        return [(None, _NULL, 0.0) if text is None else _outcome(next(results)) for text in texts]
-
-
-def _outcome(result: Any) -> tuple[Any, str | None, float | None]:
-    return result.output, None if result.error is None else error_text(result.error), result.cost
-
-
-async def embedded(
-    client: Client,
-    batches: Iterator[Any],
-    *,
-    column: str,
-    dimensions: int | None,
-    store: str | os.PathLike[str] | None,
-    ahead: int = AHEAD,
-    check: Check | None = None,
-) -> AsyncGenerator[Part[Cell], None]:
-    """The batches with the vector of each row's text, in order.
-
-    Args:
-        client: asks for the vectors.
-        batches: record batches of pyarrow's.
-        column: the texts' column.
-        dimensions: the length of the vectors, for models that can shorten them.
-        store: a run file, which keeps the vectors of each finished batch.
-        ahead: see `Parts`.
-        check: see `Parts`.
-    """
-    parts: Parts[Cell] = Parts(batches, ahead, check)
-    asked: dict[int, Part[Cell]] = {}
-
-    async def texts() -> AsyncIterator[list[Any]]:
-        number = 0
-        async for _, part in parts.read():
-            asked[number] = part
-            number += 1
-            found = (row if isinstance(row, Exception) else row[column] for row in rows(part.batch.select([column])))
-            yield [each if each is None or isinstance(each, str) else str(each) for each in found]
-
-    function: Any = _Embedder(None, dimensions)
-    async with aclosing(client.map(function, texts(), store=store)) as results:
-        async for result in results:
-            part = asked.pop(result.index)
-            failed = None if result.error is None else error_text(result.error)
-            found: Any = result.output if failed is None else [(None, failed, None)] * len(part.cells)
-            for row, (vector, error, cost) in enumerate(found):
-                part.cells[row] = Cell(value=vector, error=error, cost=cost)
-            part.left = 0
-            for whole in parts.finished():
-                yield whole
-    for whole in parts.finished():
-        yield whole
-
-
 class Embedding:
     """The vectors of one column, for any kind of table.
 
@@ -137,7 +63,7 @@ class Embedding:
         column: the texts' column.
         dimensions: the length of the vectors, for models that can shorten them.
         adds: the arguments of `Vectors` but the first.
-        store: a run file.
+        **run: ``store``, ``retry_failed`` and ``progress``, as for `Client.map`.
     """
 
     def __init__(
@@ -147,13 +73,13 @@ class Embedding:
         *,
         dimensions: int | None,
         adds: tuple[str, Sequence[Extra], bool],
-        store: str | os.PathLike[str] | None,
+        **run: Any,
     ) -> None:
         self.station = Station(make)
         self._column = column
         self._dimensions = dimensions
         self._adds = adds
-        self._store = store
+        self._run = run
 
     def check(self, names: Sequence[str]) -> None:
         """Check that a table has the column, and none that would be added.
@@ -164,22 +90,22 @@ class Embedding:
         check_column(self._column, names)
         Vectors(None, *self._adds).added(names)
 
-    def begin(self, batches: Iterator[Any], check: Check | None = None) -> Begin[Part[Cell]]:
+    def begin(self, batches: Iterator[Any], total: int | None = None, check: Check | None = None) -> Begin[Part[Cell]]:
         """Begins to embed some batches."""
-        ask = partial(embedded, column=self._column, dimensions=self._dimensions, store=self._store)
-        return lambda client: ask(client, batches, check=check)
+        options = {"column": self._column, "dimensions": self._dimensions, "total": total, "check": check, **self._run}
+        return lambda client: embedded(client, batches, **options)
 
     def whole(self, table: Whole) -> Any:
         """A table in memory with the columns of vectors."""
         self.check(table.names)
-        parts = self.station.each(self.begin(sliced(table.batches([self._column]))))
+        parts = self.station.each(self.begin(sliced(table.batches([self._column])), table.rows))
         made = [columns for _, columns in self._columns(parts, table.names)]
         added = made[0].schema if made else Vectors(self._dimensions, *self._adds).added(table.names)
         return table.attach(arrow().Table.from_batches(made, added))
 
     def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Record batches with the columns of vectors."""
-        parts = self.station.each(self.begin(blocking(batches), self.check))
+        parts = self.station.each(self.begin(blocking(batches), check=self.check))
         for part, columns in self._columns(parts):
             yield joined(part.batch, columns)
 

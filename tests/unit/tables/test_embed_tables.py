@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from flatout import ConfigError
+from flatout.layer import Response
+from flatout.store import RunReader
 from flatout.tables import embed, embed_async
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from tests.support.answered_tables import options
+from tests.support.scripted_wire import Wire
 
 pa = pytest.importorskip("pyarrow")
 
@@ -71,3 +75,64 @@ def test_a_program_with_an_event_loop():
     """A server could not embed a table without standing still."""
     made = asyncio.run(embed_async(pa.table({"text": ["one"]}), "text", **options(wire())))
     assert made.num_rows == 1
+
+
+class Refusing(Wire):
+    """An embedding model that refuses requests with some texts in them."""
+
+    def __init__(self, *refused: str, why: str = "no") -> None:
+        super().__init__()
+        self.refused = set(refused)
+        self.why = why
+        self.asked: list[str] = []
+
+    async def send(self, request):
+        texts = json.loads(request.body)["input"]
+        if self.refused.intersection(texts):
+            return Response(400, {}, json.dumps({"error": {"message": self.why}}).encode())
+        self.asked += texts
+        data = [{"index": place, "embedding": [float(len(text)), 0.0]} for place, text in enumerate(texts)]
+        return Response(200, {}, json.dumps({"data": data, "usage": {"prompt_tokens": len(texts)}}).encode())
+
+
+@pytest.mark.parametrize("why", ["this is no text", "This model's maximum context length is 8192 tokens"])
+def test_failed_texts_are_asked_again_and_the_others_are_not(tmp_path, why):
+    """A bad text would stay without a vector for good, or all others be paid for again."""
+    table = pa.table({"text": [f"text {n}" for n in range(9)] + [None]})
+    given = {"store": tmp_path / "v.flatout", "error": "why"}
+
+    def vectors(wire, **more):
+        made = embed(table, "text", **given, **more, **options(wire))
+        return [row["embedding"] is not None for row in made.to_pylist()]
+
+    wanted = [n not in (3, 9) for n in range(10)]
+    assert vectors(first := Refusing("text 3", why=why)) == wanted
+    with RunReader.open(given["store"]) as reader:
+        assert reader.summary().failed == 1
+    assert vectors(again := Refusing()) == wanted
+    assert vectors(third := Refusing(), retry_failed=True) == [n != 9 for n in range(10)]
+    assert (len(first.asked), again.asked, third.asked) == (8, [], ["text 3"])
+    with RunReader.open(given["store"]) as reader:
+        assert reader.summary().failed == 0
+
+
+def test_progress_counts_texts(tmp_path):
+    """A long column would be silent, or count requests."""
+    table = pa.table({"text": [f"text {n}" for n in range(2_000)]})
+    for store in (None, tmp_path / "v.flatout"):
+        heard = []
+        embed(table, "text", progress=heard.append, store=store, **options(Refusing("text 7")))
+        last = heard[-1]
+        assert (last.answered, last.failed, last.total) == (1_999, 1, 2_000)
+        assert last.failures["InvalidRequest"].row == 8
+    embed(table, "text", progress=heard.append, store=store, **options(Refusing()))
+    assert (heard[-1].resumed, heard[-1].answered, heard[-1].failed) == (976, 1_023, 1)
+
+
+def test_a_value_that_cannot_be_read_has_no_vector():
+    """The words of an error would be embedded as if they were the text."""
+    given = pa.table({"at": pa.array([10**15, 0], pa.timestamp("s"))})
+    made = embed(given, "at", **options(wire := Refusing())).drop_columns(["at"]).to_pylist()
+    assert [row["embedding"] is None for row in made] == [True, False]
+    assert made[0]["error"].startswith("ConfigError: the column at (timestamp[s])")
+    assert wire.asked == ["1970-01-01 00:00:00"]
