@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .client import Client
@@ -14,7 +12,7 @@ from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
 from .lanes.offers import Wanted
 from .many_calls import Calls
-from .tasks.blocked import wait_in_loop
+from .tasks.loop_thread import LoopThread, wait_in
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil
 
@@ -132,38 +130,8 @@ def run(
 
 def _in_thread(main: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
     """Run in a thread with its own loop. An interrupt here cancels the calls there, and waits until they have ended."""
-    outcome: list[ResultT | BaseException] = []
-    started, ended = threading.Event(), threading.Event()
-    handle: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def noted() -> ResultT:
-        task = asyncio.current_task()
-        assert task is not None
-        handle.append((asyncio.get_running_loop(), task))
-        started.set()
-        return await main()
-
-    def work() -> None:
-        try:
-            outcome.append(asyncio.run(noted()))
-        except BaseException as error:
-            outcome.append(error)
-        finally:
-            started.set()
-            ended.set()
-
-    thread = threading.Thread(target=work, name="flatout.run")
-    thread.start()
+    thread = LoopThread("flatout.run")
     try:
-        wait_in_loop(ended)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        started.wait()
-        for loop, task in handle:
-            with suppress(RuntimeError):  # its loop has just closed
-                loop.call_soon_threadsafe(task.cancel)
-        ended.wait()  # not join: after an interrupt it returns too early (Python 3.11 and 3.12)
-        raise
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+        return wait_in(thread.loop, main)
+    finally:
+        thread.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flatout.errors import ConfigError
 from flatout.tasks.loop_thread import LoopThread, wait_in
@@ -45,18 +45,13 @@ class Home:
             _homes.pop(self._client, None)
             self._thread.close()
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def wait(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something there, in the caller's context, and wait for it. An interrupt of the wait cancels the work.
 
         Raises:
             ConfigError: the client cannot work for this thread.
         """
-        try:
-            loop = self._loop()
-        except BaseException:
-            work.close()
-            raise
-        return wait_in(loop, work)
+        return wait_in(self._loop(), work)
 
     def soon(self, act: Callable[[], object]) -> None:
         """Have something done there, unless it has closed."""

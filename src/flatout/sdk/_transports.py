@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self
 
@@ -86,7 +87,7 @@ class Transport:
     def handle_request(self, request: Any) -> Any:
         """Answer a request."""
         request.read()
-        answer = self._home.wait(self._ask(request))
+        answer = self._home.wait(partial(self._ask, request))
         if isinstance(answer, Response):
             return self._door.response(answer, content=answer.body)
         return self._door.response(answer.stream, stream=self._body(answer, self._home))

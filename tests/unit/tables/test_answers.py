@@ -170,7 +170,7 @@ def test_an_abandoned_stream_ends_its_calls_and_its_thread():
     del ask
     gc.collect()
     assert gone() is None
-    assert not thread.is_alive()
+    assert not thread.alive
 
 
 def test_an_interrupt_is_noticed_in_a_program_with_an_event_loop():
