@@ -21,7 +21,7 @@ from flatout.steering import Change
 from .skips import Skip
 
 FRESH = 1.0
-"""Seconds for which the counters of a status are not counted anew."""
+"""Seconds for which the counters of an answer are not counted anew."""
 
 
 class Steerable(Protocol):
@@ -94,10 +94,7 @@ class SteeredRun(Commands):
         return {**super().commands(), **rows, "stop": self._stop, "drain": self._drain}
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        now = self._clock()
-        if now - self._refreshed >= FRESH:
-            self._refreshed = now
-            self._run.refresh()
+        self._refresh()
         progress = self._run.progress
         return {
             "state": self._state(),
@@ -130,6 +127,10 @@ class SteeredRun(Commands):
         if self._run.stops:
             return "draining" if self._drains else "stopping"
         return super()._state()
+
+    def _hold(self, paused: bool, by: str) -> dict[str, Any]:
+        self._refresh()
+        return super()._hold(paused, by)
 
     def _set(self, request: dict[str, Any]) -> dict[str, Any]:
         answer = super()._set(request)
@@ -165,6 +166,12 @@ class SteeredRun(Commands):
         self._run.stop(drain=drain)
         flying = {"in_flight": self._in_flight(), "dropped": drops}
         return {"state": self._state(), **flying, "batches": progress.batches.open, "rows": progress.batches.rows}
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now - self._refreshed >= FRESH:
+            self._refreshed = now
+            self._run.refresh()
 
     def _in_flight(self) -> int:
         return self._run.progress.in_flight

@@ -74,6 +74,12 @@ def test_a_status_counts_at_most_once_a_second(run: Run, steered: SteeredRun) ->
     assert found["budget"]["left"] == 5.0
 
 
+def test_a_pause_tells_how_many_calls_are_in_flight_now(run: Run, steered: SteeredRun) -> None:
+    """Whoever pauses a run would read a number from when the run's counters were last looked at."""
+    run.refresh = lambda: setattr(run.progress, "in_flight", 32)  # type: ignore[method-assign]
+    assert asked(steered, "pause")["in_flight"] == 32
+
+
 def test_pause_and_resume_are_done_once(run: Run, steered: SteeredRun) -> None:
     """The run file would fill with pauses that changed nothing."""
     assert asked(steered, "pause")["state"] == "paused"
