@@ -57,14 +57,14 @@ Disturb = Callable[[str, threading.Event], int]
 """Does something at a socket until told to end. Returns how often it was heard."""
 
 
-def users(where: str, ends: threading.Event) -> int:
-    """Ask for the status, and set limits, without a pause."""
+def users(where: str, ends: threading.Event, rpm: int = RPM) -> int:
+    """Ask for the status, and set a limit, one way and another, without a pause."""
     asked = 0
     while not ends.is_set():
         with suppress(OSError), connected(where) as end:
             for number in count():
                 request = (
-                    b'{"do": "set", "rpm": %d}\n' % (RPM + number // 10 % 2)
+                    b'{"do": "set", "rpm": %d}\n' % (rpm + number // 10 % 2)
                     if number % 10 == 0
                     else b'{"do": "status"}\n'
                 )

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.steering import Disturb, disturbed, enemies, users
 from flatout import Client
 from flatout.cli.ctl import ctl
 from flatout.cli.run_names import find
@@ -344,3 +346,49 @@ def test_a_retuned_run_of_thousands_keeps_to_each_limit(tmp_path: Path, workers:
         told = [each.what for _, each in reader.course.happenings() if each.kind == "change"]
     limits = ["rpm 1,200", "rpm 12,000", "concurrency 4", "concurrency unknown"]
     assert told == [*limits, "paused", "resumed", f"skip row {rows}"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("rows", "disturb", "asks"), [(15_000, partial(users, rpm=3_000), 10_000), (3_000, enemies, 500)]
+)
+def test_ten_thousand_requests_and_hostile_clients_slow_no_run(
+    tmp_path: Path, rows: int, disturb: Disturb, asks: int
+) -> None:
+    """A dashboard that asks all the time, or a broken program at the socket, would cost hours of a long run."""
+    prompts, output = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    prompts.write_text("".join(f'{{"prompt": "row {n}"}}\n' for n in range(rows)))
+    model = ProviderModel(ProviderSettings(rpm=3_010, burst=1.0, latency=1.0, latency_p99=3.0))
+
+    def pace(until: int) -> float:
+        """Seconds a row that the server receives from now on, up to one of the rows."""
+        began, before = time.monotonic(), model.stats()["received"]
+        while model.stats()["received"] < until:
+            time.sleep(0.01)
+        return (time.monotonic() - began) / (until - before)
+
+    def run(url: str) -> tuple[float, int]:
+        """What the disturbance makes of the pace, and how often the run heard something."""
+        options = ["-o", str(output), "-m", "any", "--rpm", "3000", "--base-url", url, "-q"]
+        process = subprocess.Popen([sys.executable, "-m", "flatout", "run", str(prompts), *options])
+        try:
+            until(lambda: model.stats()["received"] >= 100)
+            alone = pace(1_500)
+            with disturbed(disturb, f"{output}.flatout.ctl") as asked:
+                slower, heard = pace(rows) / alone, asked()
+            assert process.wait(60) == 0
+            return slower, heard
+        finally:
+            process.kill()
+            process.wait()
+
+    async def main() -> tuple[float, int]:
+        async with await serve(model) as server:
+            return await asyncio.to_thread(run, server.url)
+
+    slower, heard = asyncio.run(main())
+    assert heard >= asks
+    assert slower <= 1.01
+    assert len(output.read_text().splitlines()) == rows
+    stats = model.stats()
+    assert (stats["refused"], stats["answered"]) == (0, rows)
