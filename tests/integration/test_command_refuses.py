@@ -154,7 +154,7 @@ CASES = {
     # The output and the run file
     "no such folder": Case("the folder there does not exist", run="in.jsonl -o there/out.jsonl"),
     "the output is a folder": Case(".: is a directory; name a file in it", run="in.jsonl -o ."),
-    "no known suffix": Case("out.xlsx: the suffix .xlsx names no output format", run="in.jsonl -o out.xlsx"),
+    "a workbook as output": Case("out.xlsx: workbooks are read, not written; write .csv", run="in.jsonl -o out.xlsx"),
     "the output is the input": Case("in.jsonl: is the input", run="in.jsonl -o ./in.jsonl"),
     "the output is the input by a link": Case("link.jsonl: is the input", run="in.jsonl -o link.jsonl"),
     "a folder that may not be written": Case("the folder locked is not writable", run="in.jsonl -o locked/out.jsonl"),

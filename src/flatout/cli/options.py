@@ -14,7 +14,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="Prompts: JSON, CSV, text, Parquet, a workbook or a database (shop.db::orders), packed or not; "
-        "a folder or '*.jsonl'; [bold]-[/bold] is stdin.",
+        "a folder, '*.jsonl' or a URL; [bold]-[/bold] is stdin.",
     ),
 ]
 

@@ -233,7 +233,8 @@ def command_line(arguments: Sequence[str]) -> str:
     It is printed and kept in the run file. So it leaves out header values, passwords in addresses, parameters whose
     names mean secrets, and everything that looks like a key.
     """
-    from flatout.text.redact import redact
+    from flatout.runs.input.names import is_elsewhere
+    from flatout.text.redact import redact, redact_url
 
     shown: list[str] = []
     for argument in arguments:
@@ -242,6 +243,8 @@ def command_line(arguments: Sequence[str]) -> str:
             argument = f"{name}={_VEILS[name](value)}"
         elif shown and shown[-1] in _VEILS:
             argument = _VEILS[shown[-1]](argument)
+        elif is_elsewhere(argument):
+            argument = redact_url(argument)
         if argument != "--fresh":
             shown.append(argument)
     return redact(shlex.join(["flatout", *shown]))

@@ -36,6 +36,8 @@ $ flatout run rows.jsonl -o out.jsonl -m groq/llama-3.3-70b-versatile \\
     --prompt @prompt.txt --rpm 10k --tpm 2M --budget 5
 $ flatout run mails.csv -o labels.csv -m openai/gpt-5-mini \\
     --prompt "{{ text }}" --choices spam,ham
+$ flatout run mails.csv -o shop.db::labels -m local \\
+    --prompt "Spam or ham? {{ text }}"
 $ flatout run prompts.jsonl -o both.csv -m openai/gpt-5-mini \\
     -m anthropic/claude-haiku-4-5 --samples 3
 $ flatout run rows.jsonl -o o.jsonl -m any --base-url http://127.0.0.1:8000/v1
@@ -165,11 +167,12 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
         before: the work of earlier processes.
         to: the destinations of the calls.
     """
+    from flatout.runs.input.names import shown
     from flatout.text import figures
 
     each = len(options.models or "1") * (options.samples or 1)
     rows = "rows" if progress.total is None else figures.counted(progress.total // each, "row")
-    what = [f"{rows} from {'stdin' if options.source == '-' else options.source}"]
+    what = [f"{rows} from {'stdin' if options.source == '-' else shown(options.source)}"]
     if to:
         what.append(f"to {' and '.join(to)}")
     if options.samples:
@@ -249,11 +252,13 @@ def _patience(source: str) -> str:
     """The note before a step that takes long."""
     if source == "-":
         return "reading prompts from the keyboard; Ctrl-D ends them" if is_live(sys.stdin) else ""
+    from flatout.runs.input.names import is_elsewhere, shown
+
     try:
-        large = Path(source).stat().st_size > _LARGE
+        slow = is_elsewhere(source) or Path(source).stat().st_size > _LARGE
     except (OSError, ValueError):
         return ""  # opening the file will report the error
-    return f"checking every row of {clean(source)} before the first call …" if large else ""
+    return f"checking every row of {clean(shown(source))} before the first call …" if slow else ""
 
 
 def _client_maker(made_with: ClientOptions, *, quiet: bool) -> Callable[[], Any]:

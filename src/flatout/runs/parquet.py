@@ -42,7 +42,7 @@ def arrow() -> Any:
     return pyarrow
 
 
-def read_types(path: Path, name: str) -> tuple[tuple[str, ...], str]:
+def read_types(file: Path | BinaryIO, name: str) -> tuple[tuple[str, ...], str]:
     """The columns of a file, and their types in the form that `write_rows` takes.
 
     Raises:
@@ -50,15 +50,15 @@ def read_types(path: Path, name: str) -> tuple[tuple[str, ...], str]:
     """
     pa = arrow()
     try:
-        with pa.parquet.ParquetFile(path) as file:
-            _check_groups(file.metadata, name)
-            schema = file.schema_arrow
+        with pa.parquet.ParquetFile(file) as opened:
+            _check_groups(opened.metadata, name)
+            schema = opened.schema_arrow
             return tuple(schema.names), types_of(schema)
     except (pa.ArrowException, ValueError) as error:
         raise ConfigError(f"{name}: not readable as Parquet: {_first_line(error)}") from None
 
 
-def read_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
+def read_rows(source: Path | BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """The rows of a file, a few in memory at a time.
 
     Raises:
@@ -67,7 +67,7 @@ def read_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
     pa = arrow()
     done = 0
     try:
-        with pa.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with pa.parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=_ROWS_READ):
                 for row in rows_of(batch, name, done):
                     yield row

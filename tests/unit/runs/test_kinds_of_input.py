@@ -286,19 +286,6 @@ def test_a_pattern_and_a_folder_are_read_in_the_order_of_names(tmp_path: Path) -
     assert refusal(f"{folder}/c*.jsonl") == f"{folder}/c*.jsonl: no rows"
 
 
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://example.com/rows.jsonl?token=secret*", "https://example.com/rows.jsonl"),
-        ("s3://bucket/part-*.parquet", "s3://bucket/part-*.parquet"),
-        ("https://user:secret@example.com/a.csv", "https://example.com/a.csv"),
-    ],
-)
-def test_a_place_elsewhere_is_refused_as_such(url: str, told: str) -> None:
-    """A URL would be called a missing file, or its signature be shown."""
-    assert refusal(url) == f"{told}: only files on this machine are read; copy it here first"
-
-
 def test_a_file_whose_name_has_the_marks_of_a_pattern_is_that_file(tmp_path: Path) -> None:
     """`mails[1].csv`, as browsers name downloads, could not be read."""
     (tmp_path / "mails[1].csv").write_text("a\n1\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PurePath
 
 from flatout.errors import ConfigError
 
@@ -41,16 +41,19 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "text", "parquet", "sqlite", "duckdb",
 FILE_FORMATS = frozenset({"parquet", "sqlite", "duckdb", "excel"})
 """The formats that are read here and there in a file, and not from its start to its end."""
 
-PARTED_FORMATS = frozenset({"sqlite", "duckdb", "excel"})
+DATABASES = frozenset({"sqlite", "duckdb"})
+"""The formats that only their own engines read, which want a file on this machine."""
+
+PARTED_FORMATS = DATABASES | {"excel"}
 """The formats of which ``::`` names a part."""
 
 _LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
 _TITLES = {"parquet": "Parquet", "sqlite": "an SQLite database", "duckdb": "a DuckDB database", "excel": "a workbook"}
 
 
-def by_suffix(path: str | Path) -> str | None:
+def by_suffix(path: str | PurePath) -> str | None:
     """The format that a file's name tells."""
-    return SUFFIXES.get(Path(without_packing(Path(path).name)).suffix)
+    return SUFFIXES.get(PurePath(without_packing(PurePath(path).name)).suffix)
 
 
 def source_of(name: str, format: str | None, head: bytes) -> InputSource:
@@ -62,11 +65,11 @@ def source_of(name: str, format: str | None, head: bytes) -> InputSource:
     chosen = format or sniffed_kind(head) or _sniffed(head)
     if chosen in JSON_FORMATS:  # no name tells lines from a list
         chosen = "json" if first_letter(head) == b"[" else "jsonl"
-    check_kind(head, chosen, name)
+    check_kind(head, chosen, name, guessed=format is None)
     return InputSource(name, chosen)
 
 
-def check_place(source: InputSource, part: str | None, *, whole: bool, packed: bool) -> None:
+def check_place(source: InputSource, part: str | None, *, whole: bool, packed: bool, here: bool = True) -> None:
     """Check that a format can be read from where it is.
 
     Args:
@@ -74,6 +77,7 @@ def check_place(source: InputSource, part: str | None, *, whole: bool, packed: b
         part: what ``::`` names.
         whole: whether it is a file, and not a pipe.
         packed: whether it is packed.
+        here: whether the file is on this machine.
 
     Raises:
         ConfigError: it cannot.
@@ -88,6 +92,8 @@ def check_place(source: InputSource, part: str | None, *, whole: bool, packed: b
     title = _TITLES[source.format]
     if not whole:
         raise ConfigError(f"{source.name}: {title} cannot be read from a pipe; give the file's name")
+    if not here and source.format in DATABASES:
+        raise ConfigError(f"{source.name}: {title} is read on this machine alone; copy it here first")
     if packed:
         raise ConfigError(f"{source.name}: {title} cannot be read while it is packed; unpack it first")
 

@@ -64,18 +64,22 @@ _NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 """Control characters that no text has. A magic number of letters alone might begin a sentence or a column's name."""
 
 
-def check_kind(head: bytes, format: str, name: str) -> None:
+def check_kind(head: bytes, format: str, name: str, *, guessed: bool = False) -> None:
     """Refuse a file in a format that cannot be read, whatever its name says.
 
     Args:
         head: the file's first bytes, unpacked if it was packed.
         format: the format it would be read as.
         name: the file as the user wrote it.
+        guessed: whether neither the user nor the name tells the format.
 
     Raises:
         ConfigError: saying what the file is and what to do.
     """
-    if (what := _kind(head, format, name)) is not None:
+    what = _kind(head, format, name)
+    if what is None and (format != "text" or guessed) and head.lstrip()[:20].lower().startswith(_PAGES):
+        what = "an HTML or XML page, not rows; was a login or error page downloaded?"
+    if what is not None:
         raise ConfigError(f"{name}: is {what}")
 
 
@@ -114,8 +118,6 @@ def _kind(head: bytes, format: str, name: str) -> str | None:
         return next((what for part, what in _DOCUMENTS if part in head), f"a ZIP archive; {_UNPACK}")
     if head[_TAR[0] :].startswith(_TAR[1]):
         return f"a tar archive; {_UNPACK}"
-    if format != "text" and head.lstrip()[:20].lower().startswith(_PAGES):
-        return "an HTML or XML page, not rows; was a login or error page downloaded?"
     return next((what for magic, what in _KINDS if _begins(head, magic)), None)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
 
 from flatout.errors import ConfigError
 
@@ -33,7 +33,7 @@ def belongs(path: Path, source: Path) -> bool:
         return False
     path, source = Path(os.path.abspath(path)), Path(os.path.abspath(source))  # noqa: PTH100 - without any ".."
     if source.is_dir():
-        return path.is_relative_to(source) and by_suffix(path) is not None and not _is_hidden(path.relative_to(source))
+        return path.is_relative_to(source) and by_suffix(path) is not None and not is_hidden(path.relative_to(source))
     return path in _matches(source) or _would_match(path, source)
 
 
@@ -51,11 +51,16 @@ def files_of(name: str, source: Path) -> list[Path]:
     found = sorted(_data_files(source))
     if not found:
         raise ConfigError(f"{name}: is a directory without files that can be read")
+    check_one_kind(name, found)
+    return found
+
+
+def check_one_kind(name: str, found: Sequence[PurePath]) -> None:
+    """Refuse a folder with data files of several formats."""
     kinds = sorted({each.suffix for each in found if by_suffix(each) != by_suffix(found[0])} | {found[0].suffix})
     if len(kinds) > 1:
         pattern = os.path.join(name, f"*{kinds[0]}")  # noqa: PTH118 - as the user wrote it
         raise ConfigError(f"{name}: is a directory with {' and '.join(kinds)} files; name one kind: '{pattern}'")
-    return found
 
 
 class Joined(Input):
@@ -63,8 +68,7 @@ class Joined(Input):
 
     Args:
         name: the pattern or folder as the user wrote it.
-        files: the files.
-        open_one: opens one of them.
+        inputs: the files, opened.
 
     Raises:
         ConfigError: they are not alike.
@@ -72,8 +76,8 @@ class Joined(Input):
 
     __slots__ = ("_inputs",)
 
-    def __init__(self, name: str, files: Sequence[Path], open_one: Callable[[Path], Input]) -> None:
-        self._inputs = [open_one(each) for each in files]
+    def __init__(self, name: str, inputs: Sequence[Input]) -> None:
+        self._inputs = inputs
         first = self._inputs[0]
         for other in self._inputs[1:]:
             _check_alike(first, other)
@@ -120,13 +124,13 @@ def _would_match(path: Path, pattern: Path) -> bool:
 
 def _data_files(folder: Path) -> Iterator[Path]:
     for inside, folders, names in os.walk(folder):
-        folders[:] = [each for each in folders if not _is_hidden(Path(each))]
+        folders[:] = [each for each in folders if not is_hidden(Path(each))]
         for name in names:
             path = Path(inside, name)
-            if not _is_hidden(Path(name)) and by_suffix(path) is not None:
+            if not is_hidden(Path(name)) and by_suffix(path) is not None:
                 yield path
 
 
-def _is_hidden(path: Path) -> bool:
+def is_hidden(path: PurePath) -> bool:
     """Whether a part of a path is one that tools write beside data, such as ``_SUCCESS`` and ``.part.crc``."""
     return any(part.startswith((".", "_")) for part in path.parts)

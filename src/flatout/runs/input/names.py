@@ -33,6 +33,12 @@ def parted(name: str) -> Parted:
     return Parted(file if is_query(part) else name, Path(file), part)
 
 
+def parted_url(url: str) -> tuple[str, str | None]:
+    """The URL of a file elsewhere, and the part of it that follows ``::``."""
+    place, separator, part = url.rpartition("::")
+    return (place, part) if separator and is_elsewhere(place) else (url, None)
+
+
 def file_of(source: str) -> str:
     """The file that an input's name means, for those who only need to know which."""
     return str(parted(source).file)
@@ -44,10 +50,15 @@ def is_elsewhere(name: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """A URL without a password, and without its query, which may be a signature."""
+    """A URL without a password, and without its query, which may be a signature; a path as it is."""
+    if not is_elsewhere(url):
+        return url
+    url, part = parted_url(url)
     scheme, _, rest = url.partition("://")
     place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{re.split('[?#]', path)[0]}"
+    return (
+        f"{scheme}://{place.rpartition('@')[2]}{slash}{re.split('[?#]', path)[0]}{'' if part is None else f'::{part}'}"
+    )
 
 
 def _exists(name: str) -> bool:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 from msgspec import Struct
 
 from flatout.errors import ConfigError
 
 from .begun import Begin, Begun, Input, check_unique
-from .decode import check_encoding
+from .decode import CHUNK, check_encoding
 from .delimited import begin_delimited, checked_delimiter
-from .formats import FORMATS, by_suffix, check_place, source_of
+from .formats import DATABASES, FORMATS, by_suffix, check_place, source_of
 from .kinds import HEAD
 from .lines import json_list, json_rows, numbered, text_rows
-from .many import Joined, files_of, is_several
-from .names import is_elsewhere, parted, shown
+from .many import Joined, check_one_kind, files_of, is_several
+from .names import is_elsewhere, parted, parted_url, shown
+from .places import Here, Place
 from .rows import InputSource, Row
 from .streams import is_packed, open_file, plain_errors, stream_of, unpacked
 
@@ -72,7 +73,8 @@ def open_input(
 
     Args:
         path: the file; a folder, or a pattern such as ``part-*.jsonl``; ``shop.db::orders`` and
-            ``shop.db::select …`` name a part of a database, ``book.xlsx::Mails`` a sheet.
+            ``shop.db::select …`` name a part of a database, ``book.xlsx::Mails`` a sheet; each of them, except a
+            database, also elsewhere: ``s3://bucket/part-*.jsonl``, ``https://…``.
         format: one of `flatout.runs.input.formats.FORMATS`; overrides suffix and content.
         stdin: the stream that ``-`` reads; this process's stdin by default.
         encoding: the encoding of text. A byte order mark identifies UTF-8 and UTF-16 without it.
@@ -87,22 +89,37 @@ def open_input(
     if str(path) == "-":
         return _streamed("stdin", None, stdin, how)
     if is_elsewhere(str(path)):
-        raise ConfigError(f"{shown(str(path))}: only files on this machine are read; copy it here first")
+        return _afar(str(path), how)
     name, file, part = parted(str(path))
     if part is None and is_several(file):
-        return Joined(name, files_of(name, file), lambda each: _one(str(each), each, None, how))
-    return _one(name, file, part, how)
+        return Joined(name, [_here(str(each), each, None, how) for each in files_of(name, file)])
+    return _here(name, file, part, how)
 
 
-def _one(name: str, path: Path, part: str | None, how: How) -> Input:
-    """One file, or what looks like one: a named pipe."""
+def _afar(url: str, how: How) -> Input:
+    from .elsewhere import places  # loaded for those who want it
+
+    file, part = parted_url(url)
+    found = places(file)
+    if isinstance(found, list):
+        check_one_kind(shown(file), [PurePosixPath(each.name) for each in found])
+        return Joined(shown(file), [_one(each, part, how) for each in found])
+    return _one(found, part, how)
+
+
+def _here(name: str, path: Path, part: str | None, how: How) -> Input:
+    """One file of this machine, or what looks like one: a named pipe."""
     if (stream := stream_of(name, path, None)) is not None:
         return _streamed(name, path, stream, how)
-    with plain_errors(name), open_file(path, name) as file:
+    return _one(Here(name, path), part, how)
+
+
+def _one(place: Place, part: str | None, how: How) -> Input:
+    with plain_errors(place.name), open_file(place, CHUNK) as file:
         head = file.read(HEAD)
-    source = source_of(name, how.format_of(path), head)
-    check_place(source, part, whole=True, packed=is_packed(path))
-    return Input(source, _reading(source, path, part, partial(open_file, path, name), how), repeatable=True)
+    source = source_of(place.name, how.format_of(place.path or place.name), head)
+    check_place(source, part, whole=True, packed=is_packed(place), here=place.path is not None)
+    return Input(source, _reading(source, place, part, partial(open_file, place), how), repeatable=True)
 
 
 def _streamed(name: str, path: Path | None, stream: BinaryIO | None, how: How) -> Input:
@@ -118,11 +135,11 @@ def _streamed(name: str, path: Path | None, stream: BinaryIO | None, how: How) -
 
 
 def _reading(
-    source: InputSource, path: Path | None, part: str | None, open_stream: Callable[[], BinaryIO], how: How
+    source: InputSource, place: Place | None, part: str | None, open_stream: Callable[[], BinaryIO], how: How
 ) -> Begin:
     """How to read a source of this format."""
     how.check_delimiter(source.format, f"{source.name}: ")
-    if path is not None and (begin := _file_reading(source, path, part)) is not None:
+    if place is not None and (begin := _file_reading(source, place, part)) is not None:
         return begin
     lines = partial(numbered, open_stream, source, how.encoding)
     if source.format == "jsonl":
@@ -134,26 +151,32 @@ def _reading(
     return lambda: begin_delimited(lines(), source, how.delimiter)
 
 
-def _file_reading(source: InputSource, path: Path, part: str | None) -> Begin | None:
+def _file_reading(source: InputSource, place: Place, part: str | None) -> Begin | None:
     """How to read a format that needs a file; None for the others."""
     if source.format == "parquet":
-        return partial(_begin_parquet, path, source)
+        return partial(_begin_parquet, place, source)
     if source.format == "excel":
         from .workbook import begin_workbook
 
-        return partial(begin_workbook, path, part, source)
-    if source.format in ("sqlite", "duckdb"):
+        return partial(begin_workbook, place, part, source)
+    if source.format in DATABASES:
         from . import database
 
+        assert place.path is not None  # as `check_place` has made sure
         begin = database.begin_sqlite if source.format == "sqlite" else database.begin_duckdb
-        return partial(begin, path, part, source)
+        return partial(begin, place.path, part, source)
     return None
 
 
-def _begin_parquet(path: Path, source: InputSource) -> Begun:
+def _begin_parquet(place: Place, source: InputSource) -> Begun:
     from flatout.runs.parquet import read_rows, read_types
 
-    columns, types = read_types(path, source.name)
+    columns, types = read_types(_parts(place), source.name)
     check_unique(columns, f"{source.name}:")
-    rows = (Row(index, index + 1, values, source) for index, values in enumerate(read_rows(path, source.name)))
-    return Begun(rows, columns, types)
+    found = enumerate(read_rows(_parts(place), source.name))
+    return Begun((Row(index, index + 1, values, source) for index, values in found), columns, types)
+
+
+def _parts(place: Place) -> Path | BinaryIO:
+    """A file that is read here and there."""
+    return place.path or cast(BinaryIO, place.open(CHUNK))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from flatout.errors import ConfigError
 
 from .decode import CHUNK, peeked
 from .packing import HEAD, packing_named, packing_of, unpacking
+from .places import Place
 
 
 def stream_of(name: str, path: str | Path, stdin: BinaryIO | None) -> BinaryIO | None:
@@ -38,16 +38,16 @@ def _stdin() -> BinaryIO:
     return cast(BinaryIO, getattr(buffer, "raw", buffer))
 
 
-def open_file(path: Path, name: str) -> BinaryIO:
+def open_file(place: Place, ahead: int | None = None) -> BinaryIO:
     """A file's bytes, unpacked if it is packed.
 
     Raises:
         ConfigError: its ending says that it is packed, and it is not; or what unpacks it is not installed.
     """
-    file = cast(io.BufferedReader, path.open("rb", buffering=CHUNK))
+    file, name = place.open(ahead), place.name
     try:
         packing = packing_of(file.peek(HEAD))
-        if packing is None and (claimed := packing_named(path.name)) is not None:
+        if packing is None and (claimed := packing_named(name)) is not None:
             raise ConfigError(f"{name}: not {'an' if claimed.name == 'xz' else 'a'} {claimed.name} file")
         stream = cast(BinaryIO, file)
         return stream if packing is None else unpacking(stream, packing, name)
@@ -56,10 +56,10 @@ def open_file(path: Path, name: str) -> BinaryIO:
         raise
 
 
-def is_packed(path: Path) -> bool:
+def is_packed(place: Place) -> bool:
     """Whether a file is packed."""
-    with path.open("rb") as file:
-        return packing_of(file.read(HEAD)) is not None
+    with place.open(CHUNK) as file:
+        return packing_of(file.peek(HEAD)) is not None
 
 
 def unpacked(stream: BinaryIO, name: str, *, own: bool) -> tuple[bytes, BinaryIO]:

@@ -9,29 +9,30 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from flatout.errors import ConfigError
 
 from .begun import Begun, check_unique
+from .places import Place
 from .rows import InputSource, Row
 
 LARGEST = 4 * 1024**3
 """Most bytes of one part of a workbook, unpacked."""
 
 
-def begin_workbook(path: Path, part: str | None, source: InputSource) -> Begun:
+def begin_workbook(place: Place, part: str | None, source: InputSource) -> Begun:
     """Read a sheet's header, its first row that is not blank; rows follow as they are asked for.
 
     Args:
-        path: the workbook.
+        place: the workbook.
         part: the sheet's name; None for the only one.
         source: for messages.
 
     Raises:
         ConfigError: python-calamine is not installed, the file cannot be read, or it has no such sheet.
     """
-    sheet = _sheet(path, part, source.name)
+    sheet = _sheet(place, part, source.name)
     if sheet.start is None:  # it is empty
         raise ConfigError(f"{source.name}: no rows")
     rows = _cells(sheet)
@@ -42,16 +43,19 @@ def begin_workbook(path: Path, part: str | None, source: InputSource) -> Begun:
     return Begun(found, names)
 
 
-def _sheet(path: Path, wanted: str | None, name: str) -> Any:
+def _sheet(place: Place, wanted: str | None, name: str) -> Any:
     try:
         import python_calamine as calamine
     except ImportError:
         raise ConfigError(
             f"{name}: a workbook needs python-calamine, which is not installed: pip install 'flatout[excel]'"
         ) from None
-    _check_size(path, name)
+    file = place.path or place.open()
+    _check_size(file, name)
+    if not isinstance(file, Path):
+        file.seek(0)
     try:
-        with calamine.CalamineWorkbook.from_path(path) as book:
+        with calamine.load_workbook(file) as book:
             return book.get_sheet_by_name(_chosen(book.sheet_names, wanted, name))
     except calamine.PasswordError:
         raise ConfigError(f"{name}: is protected by a password; save it without") from None
@@ -59,9 +63,9 @@ def _sheet(path: Path, wanted: str | None, name: str) -> Any:
         raise ConfigError(f"{name}: not readable as a workbook: {_first_line(error)}") from None
 
 
-def _check_size(path: Path, name: str) -> None:
+def _check_size(file: Path | IO[bytes], name: str) -> None:
     try:
-        with zipfile.ZipFile(path) as packed:
+        with zipfile.ZipFile(file) as packed:
             largest = max((each.file_size for each in packed.infolist()), default=0)
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return  # an old one, which is not packed; or what the reader itself will refuse

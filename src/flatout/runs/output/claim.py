@@ -17,7 +17,7 @@ from msgspec import Struct
 from flatout.errors import ConfigError, StoreError
 from flatout.runs.input.database import is_query
 from flatout.runs.input.many import belongs
-from flatout.runs.input.names import file_of, is_elsewhere, parted
+from flatout.runs.input.names import file_of, is_elsewhere, parted, shown
 from flatout.store import RunReader
 
 OUTPUTS = "outputs"
@@ -97,7 +97,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     def _check_kept(self, target: Path, name: str) -> None:
         """Refuse the run's own input and its run file."""
-        source = None if self.source is None else file_of(self.source)
+        source = None if self.source is None or is_elsewhere(self.source) else file_of(self.source)
         for other, what in ((source, "the input"), (self.run_file, "the run file")):
             if other is not None and _is_same(target, other):
                 raise ConfigError(f"{name}: is {what}; write to another file")
@@ -132,9 +132,12 @@ def digest(file: Path) -> str:
 
 
 def where(source: str) -> str | None:
-    """The absolute place of an input, valid from any working directory; None for standard input."""
+    """The absolute place of an input, valid from any working directory; None for standard input.
+
+    That of a file elsewhere is told without a password, and without a query, which may be a signature.
+    """
     if is_elsewhere(source):
-        return source
+        return shown(source)
     with suppress(OSError):  # the working directory may no longer exist
         return None if source == "-" else str(Path(source).absolute())
     return None

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from flatout.errors import ConfigError
 from flatout.runs.input.database import is_query
+from flatout.runs.input.formats import DATABASES
 from flatout.runs.input.formats import SUFFIXES as READ
 from flatout.runs.input.kinds import HEAD, is_run_file, sniffed_kind
 from flatout.runs.input.names import is_elsewhere, shown
@@ -17,9 +18,6 @@ from flatout.runs.input.packing import Packing, packing_named, without_packing
 
 OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "parquet")
 """The formats of a file that `flatout.runs.output.write.write` makes."""
-
-DATABASES = ("sqlite", "duckdb")
-"""The databases in which it fills a table."""
 
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _DATABASE_SUFFIXES = {name: kind for name, kind in READ.items() if kind in DATABASES} | {".db": "sqlite"}
@@ -33,7 +31,7 @@ class Form(Struct, frozen=True):
     Attributes:
         name: the output as the user wrote it.
         file: the file that holds it.
-        format: one of `OUTPUT_FORMATS` or of `DATABASES`.
+        format: one of `OUTPUT_FORMATS` or of `flatout.runs.input.formats.DATABASES`.
         packing: how the file is packed; None if it is not.
         table: the table that holds it; "" if it is a file of its own.
     """

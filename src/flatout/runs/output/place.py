@@ -19,6 +19,7 @@ from typing import Any
 
 from flatout.config.folders import cache_folder
 from flatout.errors import ConfigError, StoreError
+from flatout.runs.input.names import is_elsewhere, shown
 from flatout.store import RunReader, remove
 
 from .claim import SOURCE, where
@@ -76,7 +77,7 @@ def _folder() -> Path:
 
 
 def _shown(source: str) -> str:
-    return _STDIN if source == "-" else os.fsencode(Path(source).name)[:_SHOWN].decode(errors="ignore")
+    return _STDIN if source == "-" else os.fsencode(Path(shown(source)).name)[:_SHOWN].decode(errors="ignore")
 
 
 def _is_of(path: Path, source: str) -> bool:
@@ -92,7 +93,8 @@ def _written_at(path: Path) -> float:
 
 
 def _in_cache(source: str, job: Mapping[str, Any]) -> Path:
-    made = json.dumps([where(source) or source, job], sort_keys=True, default=str)
+    place = source if is_elsewhere(source) else where(source) or source  # a query may tell one file from another
+    made = json.dumps([place, job], sort_keys=True, default=str)
     mark = secrets.token_hex(6) if source == "-" else hashlib.sha256(made.encode()).hexdigest()[:12]
     name = f"{_shown(source)}-{mark}{SUFFIX}"
     try:

@@ -1,0 +1,61 @@
+"""Says why a file elsewhere could not be read, and whether another try may help."""
+
+from __future__ import annotations
+
+import os
+
+_FINAL = (
+    *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
+    *(ValueError, TypeError, NotImplementedError, ImportError),
+)
+_LATER = (408, 425, 429)  # statuses below 500 that pass
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it may be over in a moment: a lost connection, a busy server."""
+    error = _cause(error)
+    status = _status(error)
+    if status is not None:
+        return status >= 500 or status in _LATER
+    return not isinstance(error, _FINAL)
+
+
+def why(error: BaseException) -> str:
+    """The reason, in words, for people."""
+    error = _cause(error)
+    status = _status(error)
+    if status is not None:
+        return _answer(status, str(getattr(error, "message", "") or ""))
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if type(error).__name__ == "ClientConnectorDNSError":
+        return "there is no such host"
+    if isinstance(error, TimeoutError):
+        return "cannot be read: no answer in time"
+    number = getattr(error, "errno", None)
+    told = os.strerror(number) if number else str(error).partition("\n")[0]
+    return f"cannot be read: {told or type(error).__name__}"
+
+
+def _answer(status: int, message: str) -> str:
+    if status in (404, 410):
+        return "no such file"
+    if status in (401, 403, 407):
+        return f"the server refuses to hand it out ({status})"
+    if status < 400:  # 0, where a client has followed too many
+        return "the server sends from one address to another without end"
+    return f"the server answers {status} {message}".rstrip()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What fsspec has wrapped: over HTTP it takes whatever keeps it from finding a file's size for a missing file."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None and type(cause).__module__.startswith("aiohttp"):
+        return cause
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    """The status of a server's answer; None if none came."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
