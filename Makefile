@@ -148,6 +148,13 @@ $(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/pip
 	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --editable .
 	@touch $@
 
+# The same in Node, for tests/integration/test_gateway.py.
+.node-sdk: tests/support/node/package.json tests/support/node/package-lock.json
+	@echo "Installing the vendors' SDKs for Node into $@ ..."
+	@rm -rf $@ && mkdir $@ && cp $^ $@
+	@npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $@
+	@touch $@
+
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "flatout needs Python 3.11 or later: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }

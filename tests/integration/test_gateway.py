@@ -21,11 +21,12 @@ import pytest
 from flatout import Client
 from flatout.serve import listen
 from flatout.testing import ProviderModel, ProviderSettings, serve
+from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
 
 ROOT = Path(__file__).parents[2]
 SDKS = ROOT / ".venv-sdk" / "bin" / "python"
 SUPPORT = ROOT / "tests" / "support"
-NODE = Path(os.environ.get("FLATOUT_NODE_MODULES", ROOT / "node_modules"))
+NODE = ROOT / ".node-sdk"
 FLATOUT = Path(sys.executable).with_name("flatout")
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "Spam or ham?"}]}
 
@@ -198,16 +199,96 @@ def test_the_vendors_sdks() -> None:
     }
 
 
-@pytest.mark.skipif(
-    not (NODE / "openai").exists(), reason="npm install openai @anthropic-ai/sdk was not run here: FLATOUT_NODE_MODULES"
-)
+@pytest.mark.skipif(not NODE.exists(), reason="the vendors' SDKs for Node are not installed: make .node-sdk")
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_the_vendors_sdks_of_node() -> None:
-    """People could not use the gateway from JavaScript."""
+    """People could not use the gateway from JavaScript, with or without LangChain."""
     with provider(latency=0.05) as at, command(at) as (_, url):
         asked = ["node", str(SUPPORT / "gateway_clients.mjs"), url]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False, cwd=NODE.parent)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=90, check=False, cwd=NODE)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout) == {"chat": True, "stream": True, "messages": True, "messages_stream": True}
+    assert json.loads(done.stdout) == {
+        **dict.fromkeys(["chat", "stream", "tool", "responses", "embeddings", "messages", "messages_stream"], True),
+        **dict.fromkeys(["count", "langchain", "langchain_stream", "langchain_embeddings"], True),
+        "tool_stream": "label",
+        "responses_stream": "response.completed",
+        "models": ["any"],
+        "refused": "NotFoundError",
+        "messages_tool": "tool_use",
+        "langchain_tool": "label",
+        "langchain_output": "string",
+        "langchain_batch": 3,
+    }
+
+
+def test_what_the_gateway_sends_on_is_judged_to_be_well_behaved(tmp_path: Path) -> None:
+    """Providers would see hasty retries, or retries of what they have refused for good, from whoever is behind it."""
+    folder = or_skip(llmock)
+
+    def asked(port: int) -> list[str]:
+        return [sys.executable, "-m", "llmock.cli", "serve", "--port", str(port), "--log-level", "error"]
+
+    faults = [{"type": "fail", "status": status, "retry_after": 1} for status in (429, 503)]
+    with (
+        running(asked, tmp_path / "log", PYTHONPATH=str(folder)) as at,
+        command(f"{at}/v1", "--rpm", "60000") as (_, url),
+    ):
+        fetch(f"{at}/_llmock/scenario", {"behaviors": [*faults, {"type": "fail", "status": 400}]})
+
+        async def main() -> list[int]:
+            async with httpx.AsyncClient(timeout=30) as http:
+                bodies = [{**CHAT, "messages": [{"role": "user", "content": f"Question {n}"}]} for n in range(12)]
+                whole = [http.post(f"{url}/chat/completions", json=body) for body in bodies[:6]]
+                streamed = [http.post(f"{url}/chat/completions", json={**body, "stream": True}) for body in bodies[6:]]
+                return [got.status_code for got in await asyncio.gather(*whole, *streamed)]
+
+        statuses = asyncio.run(main())
+        verdict = fetch(f"{at}/_llmock/verdict")
+    assert sorted(statuses) == [*[200] * 11, 400]
+    assert verdict["findings"] == []
+
+
+@pytest.mark.skipif(not SDKS.exists(), reason="the vendors' SDKs are not installed: make .venv-sdk")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_kill_under_load_is_a_pause_for_clients_that_retry() -> None:
+    """A gateway that is restarted would lose its clients' calls, or pay for the finished rows of a batch again."""
+    rows = [
+        {"custom_id": f"{n}", "url": "/v1/chat/completions", "body": {**CHAT, "user": f"row-{n}"}} for n in range(200)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    port, calls = free_port(), 120
+    with provider(0.4, 3_000) as at, httpx.Client(timeout=20) as http:
+        with command(at, port=port) as (process, url):
+            file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
+            asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            name = http.post(f"{url}/batches", json=asked).json()["id"]
+            sdk = subprocess.Popen(
+                [str(SDKS), str(SUPPORT / "gateway_load.py"), url, str(calls)], stdout=subprocess.PIPE, text=True
+            )
+            curl = ["curl", "-sS", "-m", "60", "--retry", "60", "--retry-delay", "1", "--retry-all-errors", "-f"]
+            curls = [
+                subprocess.Popen(
+                    [*curl, f"{url}/chat/completions", "-d", json.dumps({**CHAT, "user": f"curl-{n}"})],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+                for n in range(6)
+            ]
+            while stats(at)["answered"] < 60:
+                time.sleep(0.02)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        with command(at, port=port) as (_, url):
+            assert sdk.stdout is not None
+            told = json.loads(sdk.communicate(timeout=90)[0])
+            answers = [each.communicate(timeout=90)[0] for each in curls]
+            while (batch := http.get(f"{url}/batches/{name}").json())["status"] != "completed":
+                time.sleep(0.1)
+        after = stats(at)
+    assert told == {"answered": calls, "failed": 0}
+    assert all(json.loads(answer)["choices"] for answer in answers)
+    assert batch["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
+    assert after["answered"] <= 200 + calls + 6 + after["most_in_flight"]
 
 
 def test_a_batch_survives_a_kill() -> None:
