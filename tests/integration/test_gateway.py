@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flatout import Client
+from flatout import Client, Limits
 from flatout.serve import listen
 from flatout.testing import ProviderModel, ProviderSettings, serve
 from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
@@ -42,7 +42,7 @@ async def gateway(**settings: Any) -> AsyncIterator[str]:
     model = ProviderModel(ProviderSettings(**{"latency": 0.05, **settings}), 0)
     async with (
         await serve(model) as provider,
-        Client(model="any", base_url=provider.url) as client,
+        Client(model="any", base_url=provider.url, limits=Limits(rpm=600_000)) as client,
         listen.served(client, listen.Asked(models=("any",), grace=0.5)) as url,
     ):
         yield url
@@ -101,6 +101,14 @@ async def status(url: str) -> dict[str, Any]:
         return told
 
 
+def asked(body: bytes = b"", *headers: bytes, line: bytes = b"POST /v1/chat/completions HTTP/1.1") -> bytes:
+    """The bytes of a request."""
+    lines = [line, b"Host: localhost", *headers]
+    if body and not headers:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join([*lines, b"", body])
+
+
 def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that send a byte now and then would take all connections, and keep them."""
     monkeypatch.setattr(listen, "PATIENCE", 0.5)
@@ -136,21 +144,21 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(lasted) < 10
 
 
-@pytest.mark.parametrize("streams", [False, True])
-def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: bool) -> None:
+@pytest.mark.parametrize("streams", ["", "before it begins", "in the middle"])
+def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: str) -> None:
     """Their calls would go on, be paid, and take the places of others."""
+    first_token = 0.01 if streams == "in the middle" else None
 
     async def one(url: str) -> asyncio.StreamWriter:
-        body = json.dumps({**CHAT, "stream": streams}).encode()
-        _, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        await writer.drain()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+        writer.write(asked(json.dumps({**CHAT, "stream": bool(streams)}).encode()))
+        if first_token is not None:
+            await reader.readuntil(b"data: ")
         return writer
 
     async def main() -> dict[str, Any]:
-        async with gateway(latency=30.0) as url:
-            writers = [await one(url) for _ in range(1_000)]
+        async with gateway(latency=30.0, first_token=first_token) as url:
+            writers = await asyncio.gather(*(one(url) for _ in range(1_000)))
             now = await until(url, "calls", 1_000)
             assert now["waiting"] + now["callers"][0]["inside"] == 1_000
             for writer in writers:

@@ -1,4 +1,4 @@
-"""Many calls of OpenAI's SDK to a gateway that may be killed and started again. Says how many were answered, as JSON."""
+"""Many calls of OpenAI's SDK to a gateway that may be killed and started again. Says how many were answered."""
 
 from __future__ import annotations
 

@@ -117,6 +117,8 @@ class Calls:
         seconds = _deadline(headers) or self._engine.stack.deadline.seconds
         priority = priority_of(headers.get(PRIORITY, b"").decode("latin-1"))
         asked = inbound.read(read_object(request.body))
+        if asked.call["extra"].get("background"):
+            raise InvalidRequest("background: the gateway keeps no answers that could be fetched later")
         model = self._models.find(asked.model)
         call = relayed(asked, Wire(dialect, request.body, asked.streams), model, deadline=seconds)
         until = asyncio.get_running_loop().time() + seconds

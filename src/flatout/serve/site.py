@@ -30,6 +30,17 @@ _KINDS = {401: "authentication_error", 403: "permission_error", 421: "invalid_re
 
 Page = Callable[[Request, Answer, Caller], Awaitable[None]]
 
+_METHODS: dict[str, frozenset[str]] = {
+    "/messages/count_tokens": frozenset({"POST"}),
+    "/files": frozenset({"GET", "HEAD", "POST"}),
+    "/files/": frozenset({"GET", "HEAD", "DELETE"}),
+    "/batches": frozenset({"GET", "HEAD", "POST"}),
+    "/batches/": frozenset({"GET", "HEAD", "POST"}),
+}
+"""What can be asked of a page other than to show it."""
+
+_SHOWS = frozenset({"GET", "HEAD"})
+
 
 class Site:
     """Answers requests (a `flatout.serving.server.Handler`).
@@ -52,6 +63,7 @@ class Site:
         self._models = models
         self._offered = offered
         self._pages = {**pages, "/models": self._list, "/models/": self._one}
+        self._below = [at for at in self._pages if at.endswith("/")]
 
     async def __call__(self, request: Request, answer: Answer) -> None:
         """Answer a request."""
@@ -70,16 +82,14 @@ class Site:
         if dialect is not None and request.method == "POST":
             await self._calls.answer(request, answer, dialect, caller)
             return
-        page = self._pages.get(path) or next(
-            (page for at, page in self._pages.items() if at.endswith("/") and path.startswith(at)), None
-        )
-        if page is None or dialect is not None:
-            status = 404 if dialect is None else 405
+        at = path if path in self._pages else next(filter(path.startswith, self._below), "")
+        if not at or request.method not in _METHODS.get(at, _SHOWS):
+            status = 405 if at or dialect is not None else 404
             message = f"there is no {request.method} {path[:200]} here"
             answer.send(status, JSON, inbound_for("openai").refusal(status, "invalid_request_error", message))
             return
         try:
-            await page(request, answer, caller)
+            await self._pages[at](request, answer, caller)
         except Denied as denied:
             refusal = inbound_for("openai").refusal(denied.status, "invalid_request_error", str(denied))
             answer.send(denied.status, JSON, refusal)

@@ -163,7 +163,10 @@ class RequestReader:
         """Keep a header. Those behind the body are not kept."""
         if self._request is not None:
             return
-        self._headers.setdefault(name.lower(), value)
+        lower = name.lower()
+        if lower == b"host" and lower in self._headers:
+            raise self.refuse(400, "a request has one Host header")
+        self._headers.setdefault(lower, value)
         self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:

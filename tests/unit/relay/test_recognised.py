@@ -23,6 +23,11 @@ OWN = Endpoint(name="mine", base_url="http://127.0.0.1:9000/v1")
             *("gemini", "gemini", "gemini-2.5-flash", True),
         ),
         (
+            "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+            *("gemini", "openai", "", False),
+        ),
+        ("https://generativelanguage.googleapis.com/v1beta/openai/embeddings", "gemini", "embeddings", "", False),
+        (
             "https://me.openai.azure.com/openai/deployments/mini/chat/completions?api-version=1",
             *("azure", "openai", "mini", False),
         ),
@@ -58,6 +63,7 @@ def test_calls_are_recognised(url: str, name: str, dialect: str, model: str, str
         "https://localhost:8443/openai/v1/chat/completions",
         "https://api.openai.com/v1/chat%2Fcompletions",
         "https://api.openai.com:444/v1/chat/completions",
+        "https://example.com/openai/chat/completions",
     ],
 )
 def test_what_is_no_call_to_a_known_server_is_not(url: str):

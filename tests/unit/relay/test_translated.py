@@ -12,7 +12,7 @@ from flatout.errors import InvalidRequest
 
 from .scripted import Server, answered, call, chat, chunks, event, events, message, run
 
-OPENAI, ANTHROPIC = "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"
+OPENAI, ANTHROPIC, GEMINI = "openai/gpt-5-mini", "anthropic/claude-sonnet-4-5", "gemini/gemini-3-flash"
 TEXT = [{"role": "user", "content": "Spam or ham?"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": TEXT}
 MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 50, "messages": TEXT}
@@ -29,6 +29,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-1234567890")
     monkeypatch.setenv("GROQ_API_KEY", "gsk-test-1234567890")
+    monkeypatch.setenv("GEMINI_API_KEY", "test-1234567890")
 
 
 def sent(dialect: str, data: dict[str, Any], model: str) -> Any:
@@ -137,6 +138,26 @@ def test_what_would_be_lost_is_refused(more: dict[str, Any], named: str) -> None
             await answered(client, call("openai-responses", {**RESPONSES, **more}, ANTHROPIC))
 
     run(Server(message([{"type": "text", "text": "ham"}])), main)
+
+
+@pytest.mark.parametrize(
+    ("block", "named"),
+    [
+        ({"type": "document", "source": {"type": "text", "data": "a"}, "citations": {"enabled": True}}, "document"),
+        ({"type": "image", "source": 5}, "image"),
+        ({"type": "image", "source": {"type": "hologram", "data": "a"}}, "image"),
+        ({"type": "search_result", "content": []}, "search_result"),
+    ],
+)
+def test_a_block_that_would_be_lost_is_refused(block: dict[str, Any], named: str) -> None:
+    """A model would answer about a picture that it has not seen, or without the citations that were asked for."""
+
+    async def main(client: Client) -> None:
+        turns = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, block]}]
+        with pytest.raises(InvalidRequest, match=named):
+            await answered(client, call("anthropic", {**MESSAGES, "messages": turns}, GEMINI))
+
+    run(Server(chat({"content": "ham"})), main)
 
 
 def test_ends_are_told_in_the_words_of_the_format() -> None:

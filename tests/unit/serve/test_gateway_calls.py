@@ -158,6 +158,24 @@ def test_what_is_no_request_is_refused(body: bytes):
     assert World().run(lambda world: world.ask(PATHS["openai"], body)).status == 400
 
 
+@pytest.mark.parametrize("model", ["openai/gpt-5-mini", "anthropic/claude-haiku-4-5"])
+def test_an_answer_in_the_background_is_refused_by_name(model: str):
+    """A client would be told an id, and find no answer under it."""
+    asked = {**RESPONSES, "model": model, "background": True}
+    got = World().run(lambda world: world.ask(PATHS["openai-responses"], asked))
+    assert got.status == 400
+    assert got.data["error"]["message"].startswith("background:")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/v1/batches"), ("PUT", "/v1/files"), ("POST", "/v1/models"), ("GET", "/v1/messages/count_tokens")],
+)
+def test_a_method_that_a_page_does_not_have_is_refused(method: str, path: str):
+    """A client that deletes something would be told that it is done."""
+    assert World().run(lambda world: world.ask(path, b"", method=method)).status == 405
+
+
 def test_other_addresses_are_not_found():
     """A client could not tell a wrong address from a failure."""
 

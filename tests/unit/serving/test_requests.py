@@ -96,6 +96,7 @@ def test_nothing_is_read_after_the_last_request() -> None:
         (head(b"content-length: five"), 400),
         (head(b"content-length: -1"), 400),
         (head(b"content-length: 1", b"content-length: 2"), 400),
+        (head(b"host: a", b"Host: b"), 400),
         (head(b"content-length: 1", b"transfer-encoding: chunked"), 400),
         (head(b"transfer-encoding: chunked") + b"zz\r\n", 400),
         (head(b"transfer-encoding: gzip, chunked"), 501),

@@ -31,6 +31,9 @@ _REASONS = {
 _ONLY_THEIRS = frozenset({"thinking", "redacted_thinking"})
 """Blocks that only the model itself can read, and that no other has use for."""
 
+_SOURCES = frozenset({"text", "content", "file", "url", "base64"})
+"""Where images and documents come from that other formats take too; but not with citations, which only this one has."""
+
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -130,6 +133,8 @@ def _part(block: dict[str, Any]) -> dict[str, Any] | None:
         return {"type": "text", "text": block.get("text")}
     if kind not in ("image", "document"):
         return None if kind in _ONLY_THEIRS or kind in ("tool_use", "tool_result") else block
+    if as_dict(block.get("citations")).get("enabled") or source.get("type") not in _SOURCES:
+        return block
     if source.get("type") == "text":
         return {"type": "text", "text": source.get("data")}
     if source.get("type") == "content":

@@ -22,6 +22,9 @@ _ENDS = {
 }
 """The formats by the ends of their addresses."""
 
+_OPENAI_TOO = "/openai"
+"""What follows the address of a provider that has another format, and takes OpenAI's as well: Gemini does."""
+
 _GEMINI = re.compile(r"(?P<base>.*)/models/(?P<model>[^/:]+):(?P<does>generateContent|streamGenerateContent)$")
 
 _AZURE = re.compile(r"(?P<base>.*/deployments/(?P<model>[^/]+))$")
@@ -100,6 +103,8 @@ def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
     for endpoint in (*endpoints, *registry.BUILT_IN.values()):
         if endpoint.base_url and _without_version(endpoint.base_url) == _without_version(base):
             return endpoint
+    if base.endswith(_OPENAI_TOO):
+        return _find(base.removesuffix(_OPENAI_TOO), endpoints)
     host = urlsplit(base).hostname or ""
     azure = registry.BUILT_IN["azure"]
     if _AZURE_BASE.match(base) and host not in registry.LOOPBACK and registry.at_home(azure.key_env, base):
