@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ _ON = {
     "rpd": "requests per day",
     "concurrency": "calls at once",
 }
+LONG, DAY = 3_600.0, 86_400.0
+"""Seconds from which a plan says what would shorten it, and those in which it may take its time."""
+
 _BOUND_BY = {"requests": ("rpm", "rpd"), "tokens": ("tpm", "itpm", "otpm"), "concurrency": ("concurrency",)}
 
 
@@ -94,6 +98,8 @@ def _model(model: ModelPlan) -> Iterator[Fact]:
         yield "tokens out", tokens(model.output_tokens) + of
     if model.seconds is not None:
         yield "held by", _held(model)
+        if model.seconds.p50 >= LONG and model.held_by in ("requests", "tokens"):
+            yield "faster", _faster(model, model.seconds.p50)
     if model.too_long:
         longest = f"the longest has {figures.short(round(model.longest))} tokens"
         yield (
@@ -118,6 +124,16 @@ def _held(model: ModelPlan) -> str:
 
         return WAITS.get(model.held_by, model.held_by)
     return " and ".join(f"{model.limits[name]:,.0f} {_ON[name]}" for name in names)
+
+
+def _faster(model: ModelPlan, seconds: float) -> str:
+    """What would shorten a job that the provider's limits hold."""
+    keys = max(2, math.ceil(seconds / DAY))
+    told = f"not by more machines; {keys} keys with limits of their own: {figures.duration(seconds / keys)}"
+    for lane in model.lanes:
+        if lane.name == "batch" and lane.offered and (lane.within or math.inf) < seconds:
+            told += f"; in batches: {_when(lane)}" + ("" if lane.cost is None else f", {money(lane.cost)}")
+    return told
 
 
 def _lanes(lanes: Iterable[Lane]) -> Iterator[Fact]:

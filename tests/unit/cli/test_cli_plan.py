@@ -71,6 +71,22 @@ def test_the_limit_that_binds_is_named() -> None:
     assert "a pause that the provider asked for" in plan(ModelPlan(model="m", seconds=TIME, held_by="pause"))
 
 
+def test_a_long_job_is_told_what_would_shorten_it() -> None:
+    """Somebody would rent a cluster to make a provider faster."""
+    week = Range(597_000.0, 600_000.0, 603_000.0)  # a hundred million calls at 10,000 a minute
+    batch = Lane(name="batch", cost=COST.times(0.5), within=86_400.0)
+    held = {"held_by": "requests", "limits": {"rpm": 10_000.0}}
+    told = plan(ModelPlan(model="m", seconds=week, lanes=(batch,), **held))
+    shortens = "not by more machines; 7 keys with limits of their own: 23 h 48 min"
+    assert f"{shortens}; in batches: within 1 d 0 h, $0.9500 to $1.20 (median $1.05)" in told
+    hours = Range(7_200.0, 7_200.0, 7_200.0)
+    assert plan(ModelPlan(model="m", seconds=hours, lanes=(batch,), **held)).endswith(
+        "not by more machines; 2 keys with limits of their own: 1 h 00 min"
+    )
+    for other in (ModelPlan(model="m", seconds=TIME, **held), ModelPlan(model="m", seconds=week, held_by="pause")):
+        assert "faster" not in plan(other)
+
+
 def test_lanes_are_told_only_where_there_is_a_choice() -> None:
     """A server of one's own would be shown beside lanes that it does not have."""
     batch = Lane(name="batch", cost=COST.times(0.5), within=86_400.0, refuses="streams", usable=False)
