@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from flatout.cli import main as command
 from flatout.cli.tree_text import lines
 from flatout.store import Item, RunFile
 from flatout.store.course import Stretch
+from flatout.testing import run_virtual
 
 pytest.importorskip("textual")
 
@@ -23,6 +24,7 @@ from textual.pilot import Pilot
 
 from flatout.look.watch import pages
 from flatout.look.watch.app import Watch
+from flatout.look.watch.link import ENOUGH, FIRST, LONGEST, Link
 
 ROWS = 300
 NASTY = "\x1b[2J\u202e<script>[bold]"
@@ -253,6 +255,40 @@ def test_a_defect_ends_it_without_showing_anything_of_the_run(tmp_path: Path) ->
     assert app._exit_renderables == []
 
 
+def test_a_terminal_that_is_behind_is_waited_for() -> None:
+    """Over a slow link, screens would queue up for minutes, and keys would seem dead meanwhile."""
+    held, asked = [0], []
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        held[0] += 1
+        yield
+        held[0] -= 1
+
+    async def main() -> None:
+        link = Link(hold)
+        link.wrote(ENOUGH - 1, lambda: asked.append(1))
+        assert (held, asked) == ([0], [])
+        link.wrote(1, lambda: asked.append(1))
+        link.wrote(9 * ENOUGH, lambda: asked.append(1))  # the rest of the same screen
+        assert (held, asked) == ([1], [1])
+        link.answered()
+        assert held == [0]
+        link.wrote(ENOUGH, lambda: asked.append(1))
+        await asyncio.sleep(LONGEST - 1.0)
+        assert held == [1]
+        await asyncio.sleep(2.0)
+        assert held == [0]
+        mute = Link(hold)
+        mute.wrote(ENOUGH, lambda: asked.append(1))
+        await asyncio.sleep(FIRST + 0.1)
+        assert held == [0]
+        mute.wrote(ENOUGH, lambda: asked.append(1))
+        assert (held, len(asked)) == ([0], 3)
+
+    run_virtual(main())
+
+
 def test_a_page_is_read_when_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table of a million rows would fill the memory."""
     monkeypatch.setattr(pages, "PAGE", 10)
@@ -261,7 +297,7 @@ def test_a_page_is_read_when_it_is_looked_at(tmp_path: Path, monkeypatch: pytest
     async def main() -> None:
         (await write(tmp_path / "a.flatout", 100)).close_now()
         found = pages.Pages(tmp_path / "a.flatout")
-        assert found.count()
+        found.count()
         assert found.size == 105
         for number in (0, 3, 10):
             assert found.at(10 * number) is None
@@ -269,6 +305,15 @@ def test_a_page_is_read_when_it_is_looked_at(tmp_path: Path, monkeypatch: pytest
             assert found.at(10 * number) is not None
         assert found.at(0) is None
         assert found.at(104) == pages.Row(104, None)
+        assert not found.load(10)  # as it was: nothing is drawn
+        found.count()
+        assert not found.must_load(104)  # nobody works on the run
+        run = RunFile.open(tmp_path / "a.flatout", job={})
+        found.count()
+        assert found.must_load(104)
+        await run.finish(item(104))
+        assert found.load(10)
+        run.close_now()
 
     asyncio.run(main())
 

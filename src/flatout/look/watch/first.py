@@ -62,6 +62,7 @@ class FirstScreen(Screen[None]):
         self.trouble: str | None = None
         self.before = "Reading the run file …"
         self._run = name
+        self._shown: dict[str, Text] = {}
         self._window = 0
 
     def compose(self) -> ComposeResult:
@@ -132,9 +133,12 @@ class FirstScreen(Screen[None]):
         return Text(f"{words.line(self.trouble)}.{still}", style="red")
 
     def _set(self, name: str, text: Text) -> None:
-        widget = self.query_one(f"#{name}", Static)
-        widget.update(text)
-        widget.display = bool(text.plain)
+        """Show a text in its place. One that has not changed is not drawn again."""
+        if self._shown.get(name) != text:
+            self._shown[name] = text
+            widget = self.query_one(f"#{name}", Static)
+            widget.update(text)
+            widget.display = bool(text.plain)
 
     def _plot(self, glance: Glance, width: int, height: int) -> Text:
         since, until = self._span(glance)

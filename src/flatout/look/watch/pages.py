@@ -46,6 +46,8 @@ class Pages:
         self._found: array[int] | None = None
         self._size = 0
         self._kept: OrderedDict[int, list[Row]] = OrderedDict()
+        self._stale: set[int] = set()  # pages whose rows may have changed
+        self._process: str | None = None  # that works on the run
         self._lock = threading.Lock()
 
     @property
@@ -58,6 +60,10 @@ class Pages:
         with self._lock:
             page = self._kept.get(place // PAGE)
         return page[place % PAGE] if page is not None and place % PAGE < len(page) else None
+
+    def must_load(self, place: int) -> bool:
+        """Whether the page of a place is not in memory, or may have changed."""
+        return self.at(place) is None or place // PAGE in self._stale
 
     def index_at(self, place: int) -> int:
         """The index of the row at a place."""
@@ -72,25 +78,28 @@ class Pages:
         except ValueError:
             return None
 
-    def load(self, number: int) -> None:
-        """Read a page."""
+    def load(self, number: int) -> bool:
+        """Read a page. Whether it is another one than before."""
         with RunReader.open(self._place) as reader:
             page = self._read(reader, [self.index_at(place) for place in self._places(number)])
         with self._lock:
-            self._kept[number] = page
+            before, self._kept[number] = self._kept.get(number), page
+            self._stale.discard(number)
             self._kept.move_to_end(number)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
+        return page != before
 
-    def count(self) -> bool:
-        """Count the rows of the run anew, and forget pages that may have changed. Whether the list has grown."""
+    def count(self) -> None:
+        """Count the rows of the run anew, and mark the pages that may have changed: none if nobody works on the run."""
         with RunReader.open(self._place) as reader:
-            size = max(reader.info().total or 0, reader.highest_index() + 1)
+            size, holder = max(reader.info().total or 0, reader.highest_index() + 1), reader.holder()
+        process = None if holder is None else str(holder)
         with self._lock:
-            grown, self._size = size != self._size, size
-            for number in [each for each, page in self._kept.items() if self._is_open(page)]:
-                del self._kept[number]
-        return grown
+            same, self._size = process is None and self._process is None and size == self._size, size
+            self._process = process
+            if not same:
+                self._stale.update(number for number, page in self._kept.items() if self._is_open(page))
 
     def everything(self) -> None:
         """Make the list all rows in order."""
@@ -120,6 +129,7 @@ class Pages:
         with self._lock:
             self._found = found
             self._kept.clear()
+            self._stale.clear()
 
     def _places(self, number: int) -> range:
         return range(number * PAGE, min(self.size, (number + 1) * PAGE))

@@ -78,6 +78,7 @@ class RowsScreen(Screen[None]):
         self._asks = asks
         self._asked = "search"
         self._note = ""
+        self._shown: dict[str, Text] = {}
         self._search = 0  # the number of the latest search
 
     def compose(self) -> ComposeResult:
@@ -218,7 +219,7 @@ class RowsScreen(Screen[None]):
             try:
                 await asyncio.to_thread(self._pages.count)
                 self._present()
-                self.table.resized()
+                self.table.renew()
             except FlatoutError as error:
                 self._tell(str(error))
             await asyncio.sleep(_AGAIN)
@@ -241,9 +242,11 @@ class RowsScreen(Screen[None]):
         text = Text(", ".join(parts), style="bold")
         if self._note:
             text.append(f"  {line(self._note)}", style="not bold yellow")
+        shown = {"#state": text, "#heading": Text(heading(width), style="dim")}
         with suppress(NoMatches):  # the screen is being built, or taken down
-            self.query_one("#state", Static).update(text)
-            self.query_one("#heading", Static).update(Text(heading(width), style="dim"))
+            for name in [each for each in shown if self._shown.get(each) != shown[each]]:
+                self.query_one(name, Static).update(shown[name])
+                self._shown[name] = shown[name]
 
 
 def _step(steps: Iterator[int]) -> int | None:

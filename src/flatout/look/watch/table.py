@@ -77,15 +77,23 @@ class RowsTable(ScrollView):
         self.virtual_size = Size(self.size.width, self._pages.size)
         self.refresh()
 
+    def renew(self) -> None:
+        """Take over how many rows there are by now, and read those again that may have changed."""
+        if self.virtual_size.height != self._pages.size:
+            self.resized()
+        elif self._missing() is not None:
+            self._load_soon()
+
     def go_to(self, place: int) -> None:
         """Move the cursor to a place, and show it."""
-        self.cursor = max(0, min(place, self._pages.size - 1))
+        before, self.cursor = self.cursor, max(0, min(place, self._pages.size - 1))
         height, top = max(1, self.size.height), round(self.scroll_offset.y)
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False)
         elif self.cursor >= top + height:
             self.scroll_to(y=self.cursor - height + 1, animate=False)
-        self.refresh()
+        for place in {before, self.cursor}:
+            self.refresh_lines(place)
 
     def on_resize(self, event: events.Resize) -> None:
         """Draw in the new width."""
@@ -144,7 +152,8 @@ class RowsTable(ScrollView):
         """Read the pages that are on the screen, until all are there."""
         try:
             while (number := self._missing()) is not None:
-                await asyncio.to_thread(self._pages.load, number)
+                if await asyncio.to_thread(self._pages.load, number):
+                    self.refresh()
                 if self._missing() == number:  # the list became shorter meanwhile
                     break
         except (FlatoutError, IndexError) as error:
@@ -152,12 +161,12 @@ class RowsTable(ScrollView):
             await asyncio.sleep(1.0)
         finally:
             self._loading = False
-            self.refresh()
 
     def _missing(self) -> int | None:
+        """A page on the screen that is not in memory, or may have changed."""
         top = round(self.scroll_offset.y)
         for place in self._ends(top):
-            if self._pages.at(place) is None:
+            if self._pages.must_load(place):
                 return place // PAGE
         return None
 
