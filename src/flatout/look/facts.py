@@ -142,25 +142,14 @@ def facts_of(reader: RunReader) -> Facts:
     """The facts about a run. Reads the whole file: about a second for a million rows."""
     info, holder = reader.info(), reader.holder()
     again = NONE_AGAIN if holder is None else _again(reader.fact(AGAIN), info.opened_at)
-    summary = reader.summary(again)
-    finished = summary.answered + summary.failed
-    left = None if info.total is None else max(0, info.total - finished)
-    batches, lane = batches_of(reader), reader.fact(LANE)
-    waits = batches is not None and batches.open > 0
-    rate = summary.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
-    return Facts(
-        state=_state(info, reader.fact(CANCELLED), running=holder is not None, waits=waits),
+    summary, batches = reader.summary(again), batches_of(reader)
+    counted = Facts(
         run_file=reader.name,
-        writer=str(holder) if holder is not None else None,
-        command=info.command,
-        total=info.total,
-        finished=finished,
+        finished=summary.answered + summary.failed,
         answered=summary.answered,
         failed=summary.failed,
         unsent=summary.unsent,
-        left=left,
-        rate=rate,
-        seconds_left=left / rate if rate and left is not None else None,
+        rate=summary.rate,
         input_tokens=summary.input_tokens,
         output_tokens=summary.output_tokens,
         unknown_tokens=summary.unknown_tokens,
@@ -168,18 +157,37 @@ def facts_of(reader: RunReader) -> Facts:
         unknown_costs=summary.unknown_costs + (0 if batches is None else batches.unread_unknown),
         cut_off=summary.cut_off,
         cached=summary.cached,
-        budget=_standing(reader.fact(BUDGET)),
         prompt_cache=prompt_cache_of(reader),
-        lane=lane if isinstance(lane, str) else None,
         batches=batches,
         targets=reader.shares(),
         errors=[_failed(error) for error in reader.errors(again)],
         retried=retried(reader),
         unsettled=_perhaps_paid(reader.unsettled()),
+        last_finished_at=summary.last_finished_at,
+    )
+    return renewed(counted, reader)
+
+
+def renewed(facts: Facts, reader: RunReader) -> Facts:
+    """Facts whose rows were counted before, with what is read at once: who is at work, the state, the times."""
+    info, holder, lane = reader.info(), reader.holder(), reader.fact(LANE)
+    waits = facts.batches is not None and facts.batches.open > 0
+    left = None if info.total is None else max(0, info.total - facts.finished)
+    rate = facts.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
+    return structs.replace(
+        facts,
+        state=_state(info, reader.fact(CANCELLED), running=holder is not None, waits=waits),
+        writer=str(holder) if holder is not None else None,
+        command=info.command,
+        total=info.total,
+        left=left,
+        rate=rate,
+        seconds_left=left / rate if rate and left is not None else None,
+        budget=_standing(reader.fact(BUDGET)),
+        lane=lane if isinstance(lane, str) else None,
         created_at=info.created_at,
         opened_at=info.opened_at,
         ended_at=info.ended_at,
-        last_finished_at=summary.last_finished_at,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from flatout.errors import RunDamaged, StoreError
 from flatout.look.facts import Facts, FailedClass, facts_of
+from flatout.look.watch import glance as glances
 from flatout.look.watch import words
 from flatout.look.watch.glance import Glance, Watcher
 from flatout.look.watch.plot import CHANGED, LIMIT, PAUSED, draw, what_binds
@@ -120,6 +121,36 @@ def test_between_two_whole_readings_the_course_says_what_was_added(tmp_path: Pat
         assert later.facts.finished == 5  # as the course says; the rows were not counted again
         assert (later.facts.input_tokens, later.facts.cost) == (75, 1.25)
         run.close_now()
+
+    asyncio.run(main())
+
+
+def test_a_look_at_a_large_run_counts_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The screen of a million rows would stand still for seconds, again and again, also of a run that is over."""
+    place, now = tmp_path / "a.flatout", [T + 5]
+    watcher = Watcher(place, clock=lambda: now[0])
+    monkeypatch.setattr(glances, "MOMENT", -1.0)
+    counts: list[str] = []
+    monkeypatch.setattr(glances, "facts_of", lambda reader: counts.append("") or facts_of(reader))
+
+    async def main() -> None:
+        run = await write(place, item(0), stretches=2)
+        assert watcher.look().facts.finished == 1
+        await run.finish(item(1, state="failed", error="ServerError"))
+        now[0] += 3_600
+        assert watcher.look().facts.failed == 0
+        assert watcher.due
+        watcher.count()
+        assert watcher.look().facts.failed == 1
+        run.mark("finished")
+        run.close_now()
+        assert watcher.look().facts.state == "finished"
+        assert watcher.due  # once more: it has ended
+        watcher.count()
+        now[0] += 3_600
+        watcher.look()
+        assert not watcher.due
+        assert len(counts) == 3
 
     asyncio.run(main())
 

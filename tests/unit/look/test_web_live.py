@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flatout.look.report.model import Report
+from flatout.look.watch import glance
 from flatout.look.web import listing as listings
 from flatout.look.web.feed import EVERY, STILL, Feed
 from flatout.look.web.listing import Listing, Query
@@ -172,12 +173,37 @@ def test_a_run_is_followed_from_before_its_start_through_a_kill_to_its_end(tmp_p
     asyncio.run(main())
 
 
+def test_what_is_in_flight_is_told_by_its_age(tmp_path: Path) -> None:
+    """A call that hangs could be found in the terminal, and not on the page."""
+    place, now = tmp_path / "a.flatout", [BEGAN + 8.5]
+    live = LiveRun("a", lambda: place, clock=lambda: now[0])
+
+    async def main() -> None:
+        run = await begun(place, 5)
+        for index, age in ((7, 3.5), (8, 4.0)):
+            await run.note_attempt(index, 1, TARGET, now[0] - age, None)
+        served = live.look().served
+        assert served is not None
+        assert served.flying is not None
+        assert served.flying.rows == (("9", "4.00 s", 1, TARGET), ("8", "3.50 s", 1, TARGET))
+        assert served.flying.title.startswith("In flight: ")
+        run.mark("running")
+        run.close_now()
+        dead = live.look().served
+        assert dead is not None
+        assert dead.flying is None
+
+    asyncio.run(main())
+
+
 def test_all_rows_are_read_the_less_often_the_longer_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of a run of a million rows would keep a processor busy."""
     place, now = tmp_path / "a.flatout", [BEGAN]
     live = LiveRun("a", lambda: place, clock=lambda: now[0])
     ticks = iter(range(0, 1_000, 10))
     monkeypatch.setattr("flatout.look.web.live.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(glance, "MOMENT", 100.0)  # the counts are up to date
+    monkeypatch.setattr(glance, "SHARE", 1)
 
     async def main() -> None:
         run = await begun(place, 5)

@@ -179,12 +179,14 @@ class Served(Struct, frozen=True, kw_only=True):
         done: the share of the rows that are finished, 0 to 1; None if the number of rows is unknown.
         filters: the filters of the table, with how many rows each finds; None where that is unknown.
         rows: whether there are rows to show.
+        flying: the attempts in flight, the oldest first; None if there are none.
         trouble: why the file cannot be read now.
     """
 
     done: float | None = None
     filters: tuple[tuple[str, int | None], ...] = ()
     rows: bool = False
+    flying: Cells | None = None
     trouble: str = ""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -16,6 +17,10 @@ from flatout.runs.story.node import Node
 from .first import FirstScreen
 from .glance import Glance, Watcher
 from .help import HelpScreen
+from .link import Link, with_link
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -47,6 +52,7 @@ class Watch(App[None]):
     ]
 
     def __init__(self, find: Callable[[], Path], name: str, tree_lines: TreeLines, *, every: float = EVERY) -> None:
+        self._link = Link(self.batch_update)
         super().__init__(ansi_color=True)  # from the start: without colours it would else be black on black
         self._find = find
         self.place = find()
@@ -56,10 +62,19 @@ class Watch(App[None]):
         self._watcher = Watcher(self.place)
         self._first = FirstScreen(name)
 
+    def get_driver_class(self) -> type[Driver]:
+        """The driver of this system, with a link that knows whether the terminal is behind."""
+        return with_link(super().get_driver_class(), self._link)
+
+    def on_cursor_position(self) -> None:
+        """Hear that the terminal has caught up."""
+        self._link.answered()
+
     def on_mount(self) -> None:
         self.theme = "ansi-dark"  # the terminal's own colours, so that it suits a light one, too
         self.push_screen(self._first)
         self.run_worker(self._look_again_and_again(), name="looks")
+        self.run_worker(self._count_again_and_again(), name="counts")
 
     async def _look_again_and_again(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,6 +88,13 @@ class Watch(App[None]):
                 self._first.trouble = str(error)
             self._first.present()
             await asyncio.sleep(max(self._every, SHARE * (loop.time() - began)))
+
+    async def _count_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            if self._watcher.due:
+                with suppress(FlatoutError):  # the next look says why
+                    await asyncio.to_thread(self._watcher.count)
 
     def _look(self) -> Glance | None:
         """What is known now; None before the run begins."""

@@ -1,7 +1,7 @@
 """What the first screen shows: read from the run file at each look, the whole of it only now and then.
 
-A look reads what is new in the course of the run. The sums over all rows take a second or two for a million rows, so
-they are read less often as the file grows, and between two such reads the course says what was added.
+A look reads what is new in the course of the run. The sums over all rows take a second or two for a million rows. So
+they are read in between, by another thread, less often as the file grows; until then the course says what was added.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from flatout.errors import StoreError
 from flatout.look.course import Course
-from flatout.look.facts import Facts, facts_of
+from flatout.look.facts import Facts, facts_of, renewed
 from flatout.look.left import paced
 from flatout.look.why import sentences
 from flatout.store import BegunAttempt, RunReader
@@ -25,8 +25,14 @@ from flatout.store.course import Happening, Stretch
 RECENT = 30.0
 """Seconds over which the speed is taken, or two stretches if those are longer."""
 
-SHARE = 20
+SHARE = 50
 """The whole file is read again after this many times as long as the last reading took."""
+
+MOMENT = 0.05
+"""Seconds: a look itself reads the whole file again if the last reading took no longer."""
+
+LATELY = 60.0
+"""Seconds over which latencies are taken while a run goes, or two stretches if those are longer."""
 
 LISTED = 40
 """The most attempts in flight, and the most slow rows, that are read."""
@@ -57,6 +63,15 @@ class Glance(Struct, frozen=True, kw_only=True):
     has_course: bool
     notice: str | None = None
 
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are in flight, or were when the process died: `flying` has the oldest of them only."""
+        if not self.facts.running:
+            return len(self.flying)
+        since = {name: self.at - max(LATELY, 2 * known[-1].seconds) for name, known in self.targets.items() if known}
+        last = [self.targets[name][-1] for name, begin in since.items() if self.targets[name][-1].began_at >= begin]
+        return max(sum(each.in_flight for each in last), len(self.flying))
+
 
 class _Sums(Struct, frozen=True):
     """What the course says in sum."""
@@ -67,8 +82,28 @@ class _Sums(Struct, frozen=True):
     cost: float = 0.0
 
 
+class _Counted(Struct, frozen=True):
+    """What a reading of the whole file found.
+
+    Attributes:
+        run: tells whether it is still the same run, at work in the same process.
+        facts: the facts.
+        sums: what the course said in sum just before.
+        slowest: the rows that took the provider longest.
+        seconds: how long it took.
+    """
+
+    run: tuple[object, ...]
+    facts: Facts
+    sums: _Sums
+    slowest: Sequence[Short]
+    seconds: float
+
+
 class Watcher:
     """Looks at one run file again and again. Each look opens the file anew, and locks nothing.
+
+    Counting the rows of a large file takes a while. Call `count` for it in another thread whenever `due` says so.
 
     Args:
         place: the run file.
@@ -77,16 +112,16 @@ class Watcher:
     Attributes:
         place: the same.
         course: the course of the run, up to the last look.
+        due: whether the rows should be counted anew, as the last look has found.
     """
 
     def __init__(self, place: Path, clock: Callable[[], float] = time.time) -> None:
         self.place = place
+        self.due = False
         self._clock = clock
         self.course = Course()
         self._file: tuple[object, ...] = ()
-        self._facts: Facts | None = None
-        self._slowest: Sequence[Short] = ()
-        self._then = _Sums()
+        self._counted: _Counted | None = None
         self._again_at = 0.0
         self._notice: str | None = None
 
@@ -100,7 +135,9 @@ class Watcher:
         with RunReader.open(self.place) as reader:
             self._recognize(reader, now)
             self.course.refresh(reader)
-            facts = self._known(reader, now)
+            counted = self._latest(reader, now)
+            sums = _sums(self.course.targets.values())
+            facts = paced(_added(renewed(counted.facts, reader), counted.sums, sums), self.course, now)
             return Glance(
                 at=now,
                 facts=facts,
@@ -108,10 +145,19 @@ class Watcher:
                 happenings=list(self.course.happenings),
                 why=sentences(self.course, facts, now),
                 flying=Browser(reader).in_flight(LISTED),
-                slowest=self._slowest,
+                slowest=counted.slowest,
                 has_course=reader.course is not None,
                 notice=self._notice,
             )
+
+    def count(self) -> None:
+        """Count the rows.
+
+        Raises:
+            StoreError: as for `look`.
+        """
+        with RunReader.open(self.place) as reader:
+            self._count(reader)
 
     def _recognize(self, reader: RunReader, now: float) -> None:
         """Begin anew if another run stands in the file's place."""
@@ -121,25 +167,35 @@ class Watcher:
             raise StoreError(f"there is no run file {self.place.name} any more") from error
         file = (found.st_dev, found.st_ino, reader.info().created_at)
         if self._file and file != self._file:
-            self.course, self._facts = Course(), None
+            self.course, self._counted = Course(), None
             self._notice = f"another run took the file's place at {time.strftime('%H:%M:%S', time.localtime(now))}"
         self._file = file
 
-    def _known(self, reader: RunReader, now: float) -> Facts:
-        """The facts: read anew, or the last ones and what the course says since."""
-        sums = _sums(self.course.targets.values())
-        if self._facts is None or now >= self._again_at or self._changed_hands(reader):
-            began = time.perf_counter()
-            self._facts, self._then = facts_of(reader), sums
-            browser = Browser(reader)
-            self._slowest = browser.shorts(browser.highest("provider", Wanted(), LISTED))
-            self._again_at = now + SHARE * (time.perf_counter() - began)
-        return paced(_added(self._facts, self._then, sums), self.course, now)
+    def _latest(self, reader: RunReader, now: float) -> _Counted:
+        """What was counted last; counted now if that takes no more than a moment, or was never done."""
+        counted, run = self._counted, _run(reader)
+        if counted is None or counted.run[:1] != run[:1]:
+            return self._count(reader)
+        goes_on = counted.facts.writer is not None and now >= self._again_at
+        self.due = counted.run != run or goes_on
+        return self._count(reader) if self.due and counted.seconds < MOMENT else counted
 
-    def _changed_hands(self, reader: RunReader) -> bool:
-        """Whether the run has ended, was killed, or was taken up since the facts were read."""
-        holder = reader.holder()
-        return (str(holder) if holder is not None else None) != (self._facts and self._facts.writer)
+    def _count(self, reader: RunReader) -> _Counted:
+        began, run, course = time.perf_counter(), _run(reader), Course()
+        course.refresh(reader)
+        sums, facts, browser = _sums(course.targets.values()), facts_of(reader), Browser(reader)
+        slowest = browser.shorts(browser.highest("provider", Wanted(), LISTED))
+        seconds = time.perf_counter() - began
+        self._counted = counted = _Counted(run, facts, sums, slowest, seconds)
+        self._again_at = self._clock() + SHARE * seconds
+        self.due = False
+        return counted
+
+
+def _run(reader: RunReader) -> tuple[object, ...]:
+    """Tells one run from another, and one process that works on it from another."""
+    info, holder = reader.info(), reader.holder()
+    return info.created_at, info.opened_at, info.ended_at, None if holder is None else str(holder)
 
 
 def _sums(targets: Iterable[Sequence[Stretch]]) -> _Sums:

@@ -17,7 +17,7 @@ from flatout.text import figures
 from flatout.text.redact import redact
 from flatout.text.visible import visible
 
-from .glance import RECENT, Glance
+from .glance import LATELY, RECENT, Glance
 
 _LEFT = ("interrupted", "cancelled", "detached")
 STATES = {"running": "green", "finished": "green", **dict.fromkeys(_LEFT, "yellow"), "broken off": "red"}
@@ -27,8 +27,6 @@ _ASKED = {"running": "Why not faster: ", "detached": "Waits: "}
 """What the sentences on a run's speed answer, by its state."""
 
 _UNKNOWN = figures.UNKNOWN
-_LATELY = 60.0
-"""Seconds over which latencies are taken while a run goes."""
 
 
 def line(text: str, most: int = 300) -> str:
@@ -45,7 +43,7 @@ def headline(name: str, glance: Glance, width: int) -> Text:
         state = "broken off: its process has gone" + (f"; last row {_ago(facts, glance.at)}" if facts.finished else "")
     elif facts.state == "finished" and facts.ended_at is not None:
         state += f" in {figures.duration(facts.ended_at - facts.created_at)}"
-    at = time.strftime("%H:%M:%S", time.localtime(glance.at))
+    at = time.strftime("%H:%M:%S" if facts.running else "%H:%M", time.localtime(glance.at))
     room = max(8, width - len(state) - len(at) - 4)
     shown = line(name)
     text = Text(shown if len(shown) <= room else f"…{shown[1 - room :]}", style="bold")
@@ -128,9 +126,7 @@ def errors(facts: Facts, width: int, most: int) -> Text:
 def flying(glance: Glance, width: int, most: int) -> Text:
     """The attempts in flight, the oldest first."""
     running = glance.facts.running
-    known = _lately(glance)
-    count = sum(stretches[-1].in_flight for stretches in known.values() if stretches) if running else 0
-    whole = max(count, len(glance.flying)) if running else len(glance.flying)
+    whole = glance.in_flight
     title = f"In flight: {whole:,}, oldest first" if running else f"Never ended: {whole:,}, perhaps paid"
     if not glance.flying:
         return Text("")
@@ -221,7 +217,7 @@ def _lately(glance: Glance) -> dict[str, Sequence[Stretch]]:
     """The stretches whose latencies count: those of the last minute of a run that goes on, else all."""
     if not glance.facts.running:
         return dict(glance.targets)
-    since = {name: glance.at - max(_LATELY, 2 * known[-1].seconds) for name, known in glance.targets.items() if known}
+    since = {name: glance.at - max(LATELY, 2 * known[-1].seconds) for name, known in glance.targets.items() if known}
     return {
         name: [each for each in glance.targets[name][-120:] if each.began_at >= begin] for name, begin in since.items()
     }

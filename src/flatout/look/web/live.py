@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -17,14 +18,18 @@ from flatout.errors import StoreError
 from flatout.look.course import Course
 from flatout.look.facts import Facts
 from flatout.look.report.clock import Clock
-from flatout.look.report.model import Report, Run, Served
+from flatout.look.report.model import Cells, Report, Run, Served
 from flatout.look.report.one import Sums, clock_of, run_of, sums_of
 from flatout.look.report.variants import names_of
-from flatout.look.watch.glance import Watcher
+from flatout.look.watch.glance import Glance, Watcher
 from flatout.store import RunInfo, RunReader
+from flatout.text import figures
 
 SHARE = 40
 """All rows are read again after this many times as long as the last reading took, at the earliest."""
+
+FLYING = 10
+"""Attempts in flight that are shown."""
 
 
 class LiveRun:
@@ -65,24 +70,32 @@ class LiveRun:
 
     @property
     def due(self) -> bool:
-        """Whether all rows should be read: for the first time, or because there is something new in them."""
-        if self._watcher is None or self._known == self._read_for:
+        """Whether all rows should be counted or read: for the first time, or because there is something new in them."""
+        return self._watcher is not None and (self._watcher.due or self._has_news)
+
+    @property
+    def _has_news(self) -> bool:
+        if self._known == self._read_for:
             return False
         return self._clock() >= self._again_at or self._known[:2] != self._read_for[:2]
 
     def read_rows(self) -> None:
-        """Read all rows."""
-        if (place := self.place) is None:
+        """Count and read all rows, as far as they are due."""
+        if self._watcher is None:
             return
+        with suppress(StoreError):  # the next look says why
+            if self._watcher.due:
+                self._watcher.count()
+        if self._has_news:
+            self._read(self._watcher.place)
+
+    def _read(self, place: Path) -> None:
         began, known = time.perf_counter(), self._known
-        try:
-            with RunReader.open(place) as reader:
-                info, course = reader.info(), Course()
-                course.refresh(reader)
-                clock = Clock.of(course.whole(), info.created_at, info.ended_at or self._clock())
-                self._sums = sums_of(reader, clock, names_of(info.job))
-        except StoreError:
-            pass  # the next look says why
+        with suppress(StoreError), RunReader.open(place) as reader:
+            info, course = reader.info(), Course()
+            course.refresh(reader)
+            clock = Clock.of(course.whole(), info.created_at, info.ended_at or self._clock())
+            self._sums = sums_of(reader, clock, names_of(info.job))
         self._read_for = known
         self._again_at = self._clock() + SHARE * (time.perf_counter() - began)
 
@@ -96,7 +109,7 @@ class LiveRun:
         if sums is None or self._read_for[:1] != self._known[:1]:  # those of another run in the file's place
             sums = Sums.none(clock_of(info, facts, course), names_of(info.job))
         run = run_of(self._name, info, facts, course, sums, glance.at)
-        return _report(run, _served(info, facts, glance.notice or ""))
+        return _report(run, _served(info, facts, glance))
 
     def _waiting(self) -> Report:
         run = _bare(self._name, "waiting", "There is no run yet", "This page shows it as soon as it begins.")
@@ -129,7 +142,7 @@ def _bare(name: str, state: str, headline: str, sentence: str) -> Run:
     )
 
 
-def _served(info: RunInfo, facts: Facts, notice: str) -> Served:
+def _served(info: RunInfo, facts: Facts, glance: Glance) -> Served:
     failed = facts.failed + facts.unsent
     counts = [("failed", failed), ("cut off", facts.cut_off)]
     filters = [(name, count) for name, count in counts if count]
@@ -139,5 +152,28 @@ def _served(info: RunInfo, facts: Facts, notice: str) -> Served:
         done=min(1.0, done / info.total) if info.total else None,
         filters=(("all", info.total or done), *filters, ("retried", None), *errors),
         rows=True,
-        trouble=notice,
+        flying=_flying(glance),
+        trouble=glance.notice or "",
+    )
+
+
+def _flying(glance: Glance) -> Cells | None:
+    """The attempts in flight by their age. Of a run that died it is said elsewhere what was perhaps paid for."""
+    if not glance.facts.running or not glance.flying:
+        return None
+    oldest, whole = glance.flying[:FLYING], glance.in_flight
+    return Cells(
+        name="flying",
+        title=f"In flight: {figures.count(whole)}, the oldest first",
+        heads=("row", "on its way for", "attempt", "target"),
+        rows=tuple(
+            (
+                figures.count(each.index + 1),
+                figures.elapsed(max(0.0, glance.at - each.started_at)),
+                each.attempt,
+                each.target,
+            )
+            for each in oldest
+        ),
+        note=f"and {figures.count(whole - len(oldest))} more" if whole > len(oldest) else "",
     )

@@ -88,6 +88,7 @@ function present(report) {
   }
   report.runs.forEach((run, number) => {
     sections.push(summaryOf(run, number, several));
+    if (live && report.served.flying) sections.push(kept.of("flying", report.served.flying, cellsOf));
     if (!several && run.plots.length + run.bars.length + run.cells.length) sections.push(picturesOf("Pictures", run));
   });
   if (view) sections.push(view.section);
