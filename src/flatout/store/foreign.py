@@ -25,7 +25,7 @@ def tables(path: Path, name: str) -> list[str]:
         ConfigError: it cannot be read.
     """
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    with _plain(name), opened(path) as database:
+    with _plain(name), _opened(path) as database:
         return [str(found) for (found,) in database.execute(f"{query} ORDER BY name")]
 
 
@@ -36,7 +36,7 @@ def whole_table(path: Path, table: str, name: str) -> str:
         ConfigError: the database cannot be read.
     """
     quoted = '"' + table.replace('"', '""') + '"'
-    with _plain(name), opened(path) as database, suppress(sqlite3.OperationalError):
+    with _plain(name), _opened(path) as database, suppress(sqlite3.OperationalError):
         # An index may hold all columns in another order. Views and tables without row ids have an order of their own.
         database.execute(f"SELECT rowid FROM {quoted} LIMIT 0")  # noqa: S608 - quoted, and opened for reading alone
         return f"SELECT * FROM {quoted} ORDER BY rowid"  # noqa: S608
@@ -49,7 +49,7 @@ def columns(path: Path, query: str, name: str) -> tuple[str, ...]:
     Raises:
         ConfigError: SQLite cannot run it.
     """
-    with _plain(name), opened(path) as database:
+    with _plain(name), _opened(path) as database:
         return tuple(column[0] for column in database.execute(query).description)
 
 
@@ -59,13 +59,12 @@ def rows(path: Path, query: str, name: str) -> Iterator[tuple[Any, ...]]:
     Raises:
         ConfigError: SQLite cannot run it, or a row cannot be read.
     """
-    with _plain(name), opened(path) as database:
+    with _plain(name), _opened(path) as database:
         yield from database.execute(query)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A block in which a database is open for reading alone."""
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     # Rows are fetched by whichever thread of a pool is free, one at a time.
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as database:

@@ -14,8 +14,6 @@ from typing import Any
 
 from flatout.errors import ConfigError
 
-from .foreign import opened
-
 BUSY = 30.0
 """Seconds to wait for others who are writing to the database."""
 
@@ -32,7 +30,9 @@ def content(path: Path, table: str) -> Content:
     """
     if not path.exists():
         return
-    with plain(), opened(path) as database:
+    # Not for reading alone: what a writer that was killed has left half-done is undone by who opens it next.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with plain(), closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as database:
         yield from _content(database, table)
 
 

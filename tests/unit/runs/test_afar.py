@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,27 @@ def test_a_lost_connection_is_made_again_where_it_was_lost(monkeypatch: pytest.M
         file.seek(-10, io.SEEK_END)
         assert file.read() == ROWS[-10:]
     assert files.opened > len(ROWS) // 25_000
+
+
+def test_connections_that_last_for_less_than_a_block_are_enough() -> None:
+    """A server that closes each connection after a megabyte could not be read from at all."""
+    data = ROWS * 20
+    files = Lossy(data, good=300_000)
+    assert Afar(files, "b/x", "lossy://b/x").open().read() == data
+
+
+def test_a_larger_file_takes_no_more_memory(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a hundred million rows would fill the memory."""
+    monkeypatch.setattr(afar, "BLOCK", 200_000)
+    peaks = []
+    for times in (2, 12):
+        bucket.pipe_file(f"/b/{times}.jsonl", ROWS * times)
+        found = open_input(f"memory://b/{times}.jsonl")
+        tracemalloc.start()
+        assert sum(1 for _ in found) == 2_000 * times
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.3 + 100_000, peaks
 
 
 def test_a_server_without_parts_is_asked_for_the_whole_and_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ from .decode import CHUNK
 BLOCK = 4 * 1024 * 1024
 """Bytes of a file that are fetched at a time."""
 
+_LEAST = 64 * 1024  # bytes that are fetched at a time at least
+
 PAUSES = (0.5, 2.0, 8.0)
 """Seconds before each further try that follows one without progress."""
 
@@ -213,6 +215,7 @@ class _Parts(_Raw):
         super().__init__(afar.size)
         self._afar = afar
         self._file: Any = None
+        self._most = BLOCK  # bytes of a part; fewer where connections do not last for so many
         self._is_whole = False  # read to its end, and still the same there
 
     def close(self) -> None:
@@ -233,13 +236,16 @@ class _Parts(_Raw):
         try:
             if self._file is None:
                 self._file = self._afar.open_parts()
+            size = min(size, self._most)
             self._file.seek(start)
             data = bytes(self._file.read(size))
             if len(data) < size:
                 raise EOFError("it ended too early")
         except BaseException:
             self._leave()
+            self._most = max(_LEAST, size // 4)
             raise
+        self._most = min(BLOCK, self._most * 2)
         return data
 
     def _leave(self) -> None:

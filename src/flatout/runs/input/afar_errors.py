@@ -8,6 +8,11 @@ _FINAL = (
     *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
     *(ValueError, TypeError, NotImplementedError, ImportError),
 )
+_OF_AIOHTTP = {
+    "ClientConnectorDNSError": "there is no such host",
+    "ClientPayloadError": "cannot be read: the connection is lost each time",
+    "ServerDisconnectedError": "cannot be read: the connection is lost each time",
+}
 _LATER = (408, 425, 429)  # statuses below 500 that pass
 
 
@@ -28,13 +33,13 @@ def why(error: BaseException) -> str:
         return _answer(status, str(getattr(error, "message", "") or ""))
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if type(error).__name__ == "ClientConnectorDNSError":
-        return "there is no such host"
+    if (told := _OF_AIOHTTP.get(type(error).__name__)) is not None:
+        return told
     if isinstance(error, TimeoutError):
         return "cannot be read: no answer in time"
     number = getattr(error, "errno", None)
-    told = os.strerror(number) if number else str(error).partition("\n")[0]
-    return f"cannot be read: {told or type(error).__name__}"
+    words = os.strerror(number) if number else str(error).partition("\n")[0]
+    return f"cannot be read: {words or type(error).__name__}"
 
 
 def _answer(status: int, message: str) -> str:
