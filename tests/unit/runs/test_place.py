@@ -42,6 +42,14 @@ def test_without_an_output_the_same_job_has_the_same_place_and_another_has_not(c
     assert len({place, *others}) == 3
 
 
+def test_a_file_elsewhere_has_a_place_that_tells_no_secret() -> None:
+    """Whoever lists the folder could read the input; or two files that differ in a query be taken for one."""
+    one, two = (run_file_of(f"https://me:hidden@host/a.csv?id={n}&sig=hidden", None, None, JOB) for n in (1, 2))
+    assert one != two
+    assert one.name.startswith("a.csv-")
+    assert "hidden" not in str(one)
+
+
 def test_a_long_name_is_no_reason_to_fail(cache: Path) -> None:
     """The name of a file in the cache folder would be longer than file systems allow."""
     for name in ("x" * 250, "名" * 80, "\N{GRINNING FACE}" * 60):
