@@ -17,6 +17,8 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from .arrow_arrays import built
+
 Convert = Callable[[Any], Any]
 
 _A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -63,7 +65,7 @@ def array(found: list[Any], kind: Any) -> Any:
     form = form_of(kind)
     if form.back is not None:
         found = [None if value is None else form.back(value) for value in found]
-    bare = pa.array(found, type=form.bare)
+    bare = built(found, form.bare)
     return bare if form.bare == kind else bare.cast(kind)
 
 

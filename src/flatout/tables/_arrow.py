@@ -45,22 +45,34 @@ def record_batch(value: Any) -> Any:
         if hasattr(value, "__arrow_c_array__"):
             return pa.record_batch(value)
         if hasattr(value, "__arrow_c_stream__"):
-            return one_batch(pa.table(value))
+            return one_batch(table_of(value))
     except pa.ArrowException as error:
         told = f"a {type(value).__name__} cannot be read as a record batch: {first_line(error)}"
         raise ConfigError(told) from None
     raise ConfigError(f"a record batch of Arrow is needed, not a {type(value).__name__}")
 
 
+def table_of(value: Any) -> Any:
+    """An Arrow table of what speaks Arrow's C interface. ``pyarrow.table`` would import pandas.
+
+    Raises:
+        pyarrow.ArrowException: it is no table.
+    """
+    return arrow().RecordBatchReader.from_stream(value).read_all()
+
+
 def one_batch(table: Any) -> Any:
     """A table as one record batch."""
-    pa = arrow()
     batches = table.combine_chunks().to_batches()
     if len(batches) == 1:
         return batches[0]
-    if not batches:
-        return pa.RecordBatch.from_arrays([pa.array([], each.type) for each in table.schema], schema=table.schema)
-    return pa.concat_batches(batches)
+    return arrow().concat_batches(batches) if batches else no_rows(table.schema)
+
+
+def no_rows(schema: Any) -> Any:
+    """A record batch without rows."""
+    pa = arrow()
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def sliced(batches: Iterable[Any], most: int = SLICE) -> Iterator[Any]:

@@ -133,17 +133,18 @@ class Columns:
 
     def batch(self, cells: Sequence[Cell], added: Any) -> Any:
         """The added columns of some rows, as a record batch. An answer that does not fit is null, and has an error."""
-        pa = arrow()
+        from flatout.runs.arrow_arrays import built
+
         values, misfits = self._values(cells)
         answers = values.flatten() if self._spread else [values]
         extras = [
-            pa.array([misfits.get(row, cell.error) for row, cell in enumerate(cells)], pa.string())
+            built([misfits.get(row, cell.error) for row, cell in enumerate(cells)], arrow().string())
             if name == "error"
-            else pa.array([getattr(cell, name) for cell in cells], self._types[name])
+            else built([getattr(cell, name) for cell in cells], self._types[name])
             for extra in self._extras
             for name in extra.fields
         ]
-        return pa.RecordBatch.from_arrays([*answers, *extras], schema=added)
+        return arrow().RecordBatch.from_arrays([*answers, *extras], schema=added)
 
     def _extra(self, field: str, extra: Extra, taken: set[str]) -> Any:
         if isinstance(extra.wanted, str):

@@ -38,6 +38,8 @@ class Vectors(Columns):
         self._width = width
 
     def _values(self, cells: Sequence[Cell]) -> tuple[Any, dict[int, str]]:
+        from flatout.runs.arrow_arrays import built
+
         pa, width = arrow(), self._width
         if width is None:
             return pa.nulls(len(cells), self._kind.type), {}
@@ -51,7 +53,7 @@ class Vectors(Columns):
         for cell, fit in zip(cells, fits, strict=True):
             flat.extend(cell.value if fit else none)
         numbers = pa.Array.from_buffers(pa.float32(), len(flat), [None, pa.py_buffer(flat)])
-        lacks = pa.array([not fit for fit in fits], pa.bool_())
+        lacks = built([not fit for fit in fits], pa.bool_())
         return pa.FixedSizeListArray.from_arrays(numbers, type=self._kind.type, mask=lacks), misfits
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flatout.errors import ConfigError
 
-from ._arrow import arrow, first_line
+from ._arrow import arrow, first_line, table_of
 
 _ARROW_LACKS = frozenset({"Int128", "UInt128", "Object"})
 """Types of Polars' that Arrow has no equal of. An Object would be the address of a Python object."""
@@ -21,7 +21,7 @@ def as_arrow(frame: Any) -> Any:
     """
     texts = [_text(frame[name]) for name, kind in frame.schema.items() if type(kind).__name__ in _ARROW_LACKS]
     try:
-        return arrow().table(frame.with_columns(texts) if texts else frame)
+        return table_of(frame.with_columns(texts) if texts else frame)
     except arrow().ArrowException as error:
         raise ConfigError(
             f"the columns {', '.join(frame.columns)} cannot be read as Arrow: {first_line(error)}"

@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import chain
 from typing import Any, NamedTuple
 
-from ._arrow import SLICE, arrow, one_batch
+from ._arrow import SLICE, arrow, no_rows, one_batch
 from ._polars import as_arrow
 from ._whole import is_a, library
 
@@ -66,7 +66,7 @@ def _one_at_least(table: Any) -> Iterator[Any]:
     for batch in table:
         yield batch
     if batch is None:
-        yield one_batch(table.schema.empty_table())
+        yield no_rows(table.schema)
 
 
 def _reader(batches: Iterator[Any]) -> Any:
@@ -79,7 +79,7 @@ def _lazily(frame: Any, added: Added) -> Any:
     """A lazy frame with added columns. If nobody wants those, nothing is asked."""
     polars, plugins = library("polars"), library("polars.io.plugins")
     own = frame.collect_schema()
-    made = polars.DataFrame(added.schema(own.names()).empty_table()).schema
+    made = polars.DataFrame(arrow().Table.from_batches([no_rows(added.schema(own.names()))])).schema
 
     def source(columns: list[str] | None, predicate: Any, rows: int | None, batch_size: int | None) -> Iterator[Any]:
         wanted = frame if rows is None else frame.head(rows)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from flatout.errors import ConfigError
 
-from ._arrow import SLICE, arrow, first_line, one_batch, unreadable
+from ._arrow import SLICE, arrow, first_line, one_batch, table_of, unreadable
 from ._polars import as_arrow
 
 _ARROW_LACKS = ("BIT", "HUGEINT", "VARINT", "BIGNUM", "UUID", "TIME WITH TIME ZONE")
@@ -107,7 +107,7 @@ class _Foreign(_Arrow):
 
     def __init__(self, table: Any) -> None:
         try:
-            made = arrow().table(table)
+            made = table_of(table)
         except arrow().ArrowException as error:
             raise ConfigError(f"a {type(table).__name__} cannot be read as a table: {first_line(error)}") from None
         super().__init__(made)
@@ -188,7 +188,7 @@ class _DuckDB(_Arrow):
         taken = (
             f"{_quoted(name)}::VARCHAR AS {_quoted(name)}" if name in as_text else _quoted(name) for name in self._types
         )
-        super().__init__(arrow().table(relation.project(", ".join(taken)) if as_text else relation))
+        super().__init__(table_of(relation.project(", ".join(taken)) if as_text else relation))
 
     def attach(self, added: Any) -> Any:
         answered = super().attach(added)  # DuckDB finds it by its name

@@ -194,3 +194,24 @@ def test_the_methods_of_frames_are_there_whichever_is_imported_first():
     for names in (("flatout.tables", "pandas"), ("pandas", "flatout.tables")):
         run = subprocess.run([sys.executable, "-c", code.format(*names)], capture_output=True, text=True)
         assert run.stdout == "answer\n", run.stderr
+
+
+def test_pandas_is_not_loaded_for_others():
+    """Who uses Polars would wait for pandas, and give it 45 MB: pyarrow imports it for many of its functions."""
+    import subprocess
+    import sys
+
+    pytest.importorskip("polars")
+    code = """
+import sys
+import polars as pl
+from flatout.tables import answer
+from tests.support.answered_tables import Lines, options
+
+frame = pl.DataFrame({"text": ["one", None]})
+for given in (frame, frame.lazy()):
+    answer(given, "{{ text }}", tokens=True, cost=True, **options(Lines())).lazy().collect()
+print("pandas" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
