@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 
@@ -57,20 +58,27 @@ class _WhenLoaded:
 
     def __init__(self, waiting: dict[str, Callable[[], None]]) -> None:
         self._waiting = waiting
+        self._asks: set[tuple[str, int]] = set()  # names that this finder is asking the others for, in which thread
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec that the other finders have, with the call added."""
-        if (then := self._waiting.pop(name, None)) is None:
+        asks = name, get_ident()
+        if name not in self._waiting or asks in self._asks:
             return None
-        spec = find_spec(name)  # asks this finder again, which has forgotten the name
+        self._asks.add(asks)
+        try:
+            spec = find_spec(name)  # asks this finder again
+        finally:
+            self._asks.discard(asks)
         if spec is not None and spec.loader is not None:
             loads = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 loads(module)
-                then()
+                if (then := self._waiting.pop(name, None)) is not None:  # whoever looks for a spec need not load it
+                    then()
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # each spec has a loader of its own
         return spec
