@@ -8,6 +8,7 @@ Each way runs in a process of its own, against a fast server on the same machine
 - ``polars``, ``pandas``: the frame in memory, `flatout.tables.answer`, and back into a Parquet file, with a run file.
 - ``lazy``: a Polars LazyFrame from Parquet to Parquet, larger than memory if it has to be, with a run file.
 - ``plain``: as ``lazy``, without a run file.
+- ``alone``: the file copied by Polars, with a column added and nothing asked: what the libraries take by themselves.
 - ``threads``: what a tutorial does: a thread pool over the column, and a requests-like client.
 
 It prints CPU and peak memory, and both as a ratio to ``jsonl``. A frame in memory is memory, so its ratio says little.
@@ -93,6 +94,13 @@ def plain(given: dict[str, Any]) -> None:
     lazy(given, store=None)
 
 
+def alone(given: dict[str, Any]) -> None:
+    import polars as pl
+    import pyarrow  # noqa: F401  # an answered frame needs it
+
+    pl.scan_parquet("in.parquet").with_columns(answer=pl.lit("fine")).sink_parquet("out.parquet")
+
+
 def threads(given: dict[str, Any]) -> None:
     import httpx
     import pandas as pd
@@ -111,7 +119,7 @@ def threads(given: dict[str, Any]) -> None:
 
 
 WAYS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "polars": polars, "pandas": pandas, "lazy": lazy, "plain": plain, "threads": threads,
+    "polars": polars, "pandas": pandas, "lazy": lazy, "plain": plain, "alone": alone, "threads": threads,
 }  # fmt: skip
 
 
