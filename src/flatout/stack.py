@@ -195,7 +195,7 @@ class Stack:
 
     def _relay(self, dialect: str) -> CallNext:
         """The call path for requests of one format: without reasks, since the program itself judges the answers."""
-        from .providers.relay import RelayCodec
+        from .providers.relay import RelayCodec, declined
 
         def codec(target: Target) -> Codec:
             return RelayCodec(target, dialect, self.prices.wall)
@@ -204,7 +204,8 @@ class Stack:
         cache: list[Layer] = []
         if self._kept is not None and dialect != "embeddings":
             cache.append(self._cache(self._kept, self._settings.cache_max_age, codec))
-        return compose([observe, deadline, *cache, *inner], Router(partial(self._way, f"relayed {dialect}", codec)))
+        way = Router(partial(self._way, f"relayed {dialect}", codec))
+        return compose([observe, deadline, *cache, declined, *inner], way)
 
     def _cache(self, kept: KeptAnswers, max_age: float | None, codec: Callable[[Target], Codec] = codec_for) -> Cache:
         return Cache(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatout.errors import ConfigError
+from flatout.errors import ConfigError, ContentFiltered, Refused
 from flatout.lanes.batch.form import Form
 from flatout.lanes.offers import Kind, lanes_of
 from flatout.lanes.refusals import check_model
@@ -97,7 +97,12 @@ class _WholeAnswers(RelayCodec):
     """Reads answers whole: see `flatout.serve.batch_rows.kept`."""
 
     def decode(self, call: Call, response: Response, /) -> Reply:
-        reply = super().decode(call, response)
+        try:
+            reply = super().decode(call, response)
+        except (Refused, ContentFiltered) as error:
+            if error.reply is None:
+                raise
+            reply = error.reply
         return kept(reply, reply.body)
 
 

@@ -83,9 +83,11 @@ def call(dialect: str, data: dict[str, Any] | bytes, model: str, **options: Any)
     return relayed(asked, Wire(dialect, body, asked.streams), model, **options)
 
 
-def run(server: Server, main: Callable[[Client], Coroutine[Any, Any, Any]], **options: Any) -> Any:
+def run(
+    server: Server, main: Callable[[Client], Coroutine[Any, Any, Any]], *, routes: Any = None, **options: Any
+) -> Any:
     async def body() -> Any:
-        async with Client(transport=server, config={}, seed=1, **options) as client:
+        async with Client(transport=server, config={"routes": routes or {}}, seed=1, **options) as client:
             return await main(client)
 
     return run_virtual(body())

@@ -160,6 +160,23 @@ def test_a_block_that_would_be_lost_is_refused(block: dict[str, Any], named: str
     run(Server(chat({"content": "ham"})), main)
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_routes_fallback_is_asked_when_the_model_declines(dialect: str) -> None:
+    """A program would get a refusal, though its route names a model for that; or nothing, if that one declines too."""
+    declines, agrees = chat({"content": "So"}, "content_filter"), message([{"type": "text", "text": "ham"}])
+    route = {"careful": {"targets": [OPENAI], "fallback": {"refusal": ANTHROPIC}}}
+
+    def text(*answers: Any) -> str:
+        server, data = Server(*answers), CHAT if dialect == "openai" else MESSAGES
+        got = run(server, lambda client: answered(client, call(dialect, data, "careful")), routes=route)
+        assert len(server.requests) == 2
+        told = json.loads(got.body)
+        return str(told["choices"][0]["message"]["content"] if dialect == "openai" else told["content"][0]["text"])
+
+    assert text(declines, agrees) == "ham"
+    assert text(declines, message([{"type": "text", "text": "No"}], "refusal")) == "No"
+
+
 def test_ends_are_told_in_the_words_of_the_format() -> None:
     """A client would read a tool call as the end of the conversation, or a refusal as an answer."""
     asked = got("anthropic", MESSAGES, OPENAI, chat({"tool_calls": CALLS}))

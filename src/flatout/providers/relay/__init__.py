@@ -5,12 +5,12 @@ the program that made them. So they go on as they are to a target that speaks th
 back as they are. A target of another format gets the call in its own words, and the answer is translated back.
 
 - `Relayed` is such a call, and `Wire` what is known of its request;
-- `RelayCodec` sends it;
+- `RelayCodec` sends it, and `declined` makes an answer of a refusal;
 - an `Inbound` is the server's side of a wire format: it reads requests, and writes answers.
 """
 
-from .codec import RelayCodec
+from .codec import RelayCodec, declined
 from .inbound import Asked, Inbound, Origin, inbound_for
 from .relayed import Relayed, Wire
 
-__all__ = ["Asked", "Inbound", "Origin", "RelayCodec", "Relayed", "Wire", "inbound_for"]
+__all__ = ["Asked", "Inbound", "Origin", "RelayCodec", "Relayed", "Wire", "declined", "inbound_for"]

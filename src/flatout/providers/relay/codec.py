@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from flatout.errors import CallError, ContentFiltered, InvalidRequest, OutputError, Refused
-from flatout.layer import Codec, Request, Response, StreamDecoder
+from flatout.layer import CallNext, Codec, Request, Response, StreamDecoder
 from flatout.providers import codec_for
 from flatout.values import Call, Reply, Target
 
@@ -83,6 +83,8 @@ class RelayCodec:
 
         Raises:
             CallError: the provider failed. What the model said is an answer, whatever it is.
+            Refused, ContentFiltered: the model declined, and another one may be asked; the error's ``reply`` is the
+                answer for the program, if none is.
         """
         wire = wire_of(call)
         if not 200 <= response.status < 300:
@@ -93,13 +95,20 @@ class RelayCodec:
             return Reply(text="", body=response.body, headers=response.headers)
         try:
             reply = self._inner.decode(_BARE if self._same else self._translated(call), response)
+        except (Refused, ContentFiltered) as error:
+            if error.reply is not None:
+                error.reply = self._as_answer(call, response, answered(error, wire))
+            raise
         except CallError as error:
             reply = answered(error, wire)
+        return self._as_answer(call, response, reply)
+
+    def _as_answer(self, call: Call, response: Response, reply: Reply) -> Reply:
+        """The reply with the answer for the program."""
         if self._same:
             return replace(reply, body=response.body)
-        return replace(
-            reply, body=self._inbound.write(reply, self._origin(call, reply.model)), headers={**reply.headers, **JSON}
-        )
+        written = self._inbound.write(reply, self._origin(call, reply.model))
+        return replace(reply, body=written, headers={**reply.headers, **JSON})
 
     def instead(self, call: Call, refused: Request, error: CallError, /) -> Request | None:
         """As the target's own format does it, for a translation; None for a request that is not ours."""
@@ -160,6 +169,16 @@ def answered(error: CallError, wire: Wire) -> Reply:
         raise error
     wire.doubtful = True
     return replace(error.reply, finish_reason=REFUSED) if isinstance(error, Refused) else error.reply
+
+
+async def declined(call: Call, call_next: CallNext, /) -> Reply:
+    """A layer in which a model's refusal becomes the program's answer, when no other model is asked."""
+    try:
+        return await call_next(call)
+    except (Refused, ContentFiltered) as error:
+        if error.reply is None or not error.reply.body:
+            raise
+        return error.reply
 
 
 def _in_background(call: Call) -> bool:
