@@ -23,7 +23,10 @@ __all__ = [
     "Event",
     "Events",
     "InFlightCapped",
+    "KeeperAway",
+    "KeeperBack",
     "LimitCrowded",
+    "LimitsDiffer",
     "NoRoom",
     "Steered",
     "Subscriber",
@@ -136,6 +139,35 @@ class LimitCrowded(Event, frozen=True, kw_only=True):
 
     target: str
     reason: str
+
+
+class KeeperAway(Event, frozen=True, kw_only=True):
+    """The server at ``place``, through which workers on several machines share a target's limits, does not answer.
+
+    This worker goes on with its share of them.
+    """
+
+    target: str
+    place: str
+    reason: str
+
+
+class KeeperBack(Event, frozen=True, kw_only=True):
+    """That server answers again."""
+
+    target: str
+    place: str
+
+
+class LimitsDiffer(Event, frozen=True, kw_only=True):
+    """Another worker was given a smaller limit, so ``rate`` units per second of ``limit`` hold for all workers.
+
+    Emitted once for each limit.
+    """
+
+    target: str
+    limit: str
+    rate: float
 
 
 class InFlightCapped(Event, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .config.folders import cache_folder
 from .config.settings import Settings
@@ -17,11 +17,17 @@ from .layers.limit import Limit
 from .policies.failures.health import TargetHealth
 from .policies.pacing.ahead import MINUTE
 from .policies.pacing.pacer import Pacer
+from .policies.pacing.sharing import Shared
 from .policies.pacing.tokens import Estimator, Need
 from .store.memory import Learnt, Memory
 from .store.shared import SharedLimits
 from .tasks.closing import close_all
 from .values import Call, Limits, Target
+from .values.place import is_place, place_of
+
+if TYPE_CHECKING:
+    from .cluster.limits import LeasedLimits
+    from .cluster.redis import RedisLink
 
 Key = tuple[str, str]
 """What limits belong to; see `Target.limited`."""
@@ -140,7 +146,8 @@ class Limiters:
         self._events = events
         self._memory = memory
         self._paused = False
-        self._found: dict[Key, tuple[Learnt | None, SharedLimits | None]] = {}
+        self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
+        self._links: dict[str, RedisLink] = {}  # to the servers through which limits are shared
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
         self.limits: dict[str, Limit] = {}
@@ -150,12 +157,29 @@ class Limiters:
         return target.limited in self._found
 
     def find(self, target: Target) -> None:
-        """Read what earlier runs learnt about a target, and open the limits that it shares. Blocks on the disk."""
+        """Read what earlier runs learnt about a target, and open the limits that it shares. Blocks on the disk.
+
+        Raises:
+            ConfigError: the limits cannot be shared.
+        """
         _, key = target.limited
         learnt = self._memory.recall(key) if self._memory is not None else None
         name = self._given(target).shared
-        shared = None if name is None else SharedLimits(name, key, cache_folder() / "limits")
-        self._found[target.limited] = learnt, shared
+        self._found[target.limited] = learnt, None if name is None else self._share(name, key)
+
+    def _share(self, name: str, key: str) -> SharedLimits | LeasedLimits:
+        """The limits of a target that are shared under a name, or at a place."""
+        if not is_place(name):
+            return SharedLimits(name, key, cache_folder() / "limits")
+        from .cluster.limits import LeasedLimits
+        from .cluster.redis import RedisLink
+
+        place = place_of(name)
+        if (link := self._links.get(name)) is None:
+            link = RedisLink(place)
+            link.check()
+            self._links[name] = link
+        return LeasedLimits(link.keeper(key))
 
     def speed(self, target: Target, calls: Sequence[Call] = ()) -> Speed:
         """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk.
@@ -258,12 +282,15 @@ class Limiters:
         """Leave the limits that are shared with other processes."""
         shared = [limits for _, limits in self._found.values() if limits is not None]
         self._found = {key: (learnt, None) for key, (learnt, _) in self._found.items()}
-        await close_all(*(limits.close for limits in shared))
+        links, self._links = self._links, {}
+        await close_all(*(each.close for each in shared), *(each.close for each in links.values()))
 
-    def _make(self, name: str, target: Target, learnt: Learnt | None, shared: SharedLimits | None) -> Limiter:
+    def _make(
+        self, name: str, target: Target, learnt: Learnt | None, shared: SharedLimits | LeasedLimits | None
+    ) -> Limiter:
         given, endpoint, settings = partial(self._given, target), target.endpoint, self._settings
 
-        def pacer(now: float, shared: SharedLimits | None = shared, learnt: Learnt | None = learnt) -> Pacer:
+        def pacer(now: float, shared: Shared | None = shared, learnt: Learnt | None = learnt) -> Pacer:
             return Pacer(
                 given(),
                 now,
@@ -291,4 +318,6 @@ class Limiters:
             retries=settings.retry_share,
             hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
+        if shared is not None and not isinstance(shared, SharedLimits):
+            shared.attend(name, limit.queue, self._events.emit)
         return Limiter(limit, estimator, partial(pacer, shared=None), given)

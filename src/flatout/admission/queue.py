@@ -276,6 +276,11 @@ class Admission:
         if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
             self._listen(pacer, loop)
 
+    def look_again(self) -> None:
+        """What the calls wait for may have changed: let those go that may go now. Call it in the event loop."""
+        if self.pacer is not None and self.waiting:
+            self.drain(self.pacer, asyncio.get_running_loop())
+
     def opens(self, more: int) -> None:
         """An attempt waits for a connection that is being opened (1), or waits no longer (-1)."""
         if (pacer := self.pacer) is not None and self._way.opens(more, pacer.in_flight):

@@ -230,7 +230,8 @@ Share = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Share the limits, also unknown ones, with all runs on this machine that use the same name.",
+        help="Share the limits, also unknown ones, with all runs on this machine that use the same name; on several "
+        "machines through Redis: redis://HOST/0/NAME.",
         rich_help_panel=_LIMITS,
     ),
 ]

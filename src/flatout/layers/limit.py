@@ -179,10 +179,8 @@ class Limit:
 
     def pause(self, paused: bool) -> None:
         """Let no attempt begin, or let them begin again. Call it in the event loop."""
-        queue = self.queue
-        queue.paused = paused
-        if queue.pacer is not None and queue.waiting:
-            queue.drain(queue.pacer, asyncio.get_running_loop())
+        self.queue.paused = paused
+        self.queue.look_again()
 
     async def __call__(self, call: Call, call_next: CallNext, /, service: Service) -> Reply:
         loop, journey, queue = asyncio.get_running_loop(), current_journey(), self.queue

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from flatout.errors import ConfigError
 from flatout.policies.pacing.gcra import Gcra
+from flatout.policies.pacing.unknown import Together
 
 from .shared_log import SharedLog
 from .shared_members import SharedMembers
@@ -130,6 +131,10 @@ class SharedLimits:
     @paused_until.setter
     def paused_until(self, until: float) -> None:
         self.write("pause", until)
+
+    def together(self) -> Together:
+        """The searches for an unknown limit that all programs share."""
+        return Together(self.log)
 
     def gcra(self, cell: str, rate: float, burst: float, now: float) -> Gcra:
         """A GCRA whose theoretical arrival time is shared."""

@@ -9,6 +9,7 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 
 from .checks import is_positive
+from .place import is_place, place_of
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
@@ -27,10 +28,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
         adaptive: what to adapt if no limit is known: the ``"rate"`` (hosted providers) or the ``"concurrency"``
             (self-hosted servers). If None, the provider decides.
         shared: a name under which the processes of this machine obey the limits together: the given, reported or found
-            limits, and ``concurrency``.
+            limits, and ``concurrency``. Workers on several machines share them at an address with such a name at its
+            end: ``"redis://host:6379/0/team"``, also with ``rediss://`` or ``unix:///path?db=0/team``.
 
     Raises:
-        ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is not a name.
+        ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is neither a name
+            nor such an address.
     """
 
     rpm: float | None = None
@@ -55,6 +58,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
         shared: Any = self.shared
         if shared is not None and not (isinstance(shared, str) and shared.strip()):
             raise ConfigError(f"shared is a name, such as 'openai', not {shared!r}")
+        if shared is not None and is_place(shared):
+            place_of(shared)
 
     def over(self, base: Limits) -> Limits:
         """These limits, completed by those of ``base``."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE, GRACE
 from flatout.policies.pacing.leases import ACTIVE, RETURN, SILENT, Keeper
+from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.team import LOOK, Team
 
 RATE = 50.0
@@ -34,12 +35,12 @@ class Member:
 
     def talk(self, *, heard=True, answered=True):
         """One exchange, of which the request or the answer may be lost."""
-        ask = self.team.ask(self.now())
-        granted = self.world.hear(ask) if heard else None
-        if granted is None or not answered:
+        ask, news = self.team.ask(self.now())
+        answer = self.world.hear(ask, news) if heard else None
+        if answer is None or not answered:
             self.team.failed(ask, self.now())
         else:
-            self.team.granted(ask, granted, self.now())
+            self.team.granted(ask, *answer, self.now())
 
     def send(self, most=10):
         """Send what may go now. Returns how many went."""
@@ -57,19 +58,20 @@ class World:
 
     def __init__(self, count, rate=RATE):
         self.now, self.clock, self.rate, self.up = 1_000.0, 0.0, rate, True
-        self.keeper, self.sent, self.born, self.asked = Keeper(), [], 0, 0
+        self.keeper, self.journal = Keeper(), SharedJournal()
+        self.sent, self.born, self.asked = [], 0, 0
         self.members = []
         for _ in range(count):
             self.join()
 
     def join(self):
         self.born += 1
-        self.members.append(Member(self, f"w{self.born}", 977.0 * self.born))
+        self.members.append(Member(self, self.born, 977.0 * self.born))
         return self.members[-1]
 
-    def hear(self, ask):
+    def hear(self, ask, news):
         self.asked += 1
-        return self.keeper.exchange(self.now + self.clock, ask) if self.up else None
+        return (self.keeper.exchange(self.now + self.clock, ask), self.journal.exchange(news)) if self.up else None
 
     def fairness(self):
         """Jain's index of what the workers sent."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 from .aimd import Aimd
-from .unknown import RateSearch, Together
+from .sharing import Searches
+from .unknown import RateSearch
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
@@ -30,7 +31,7 @@ class Discovery:
 
     __slots__ = ("_alone", "_together", "aimd", "by_rate", "search")
 
-    def __init__(self, *, by_rate: bool, together: Together | None) -> None:
+    def __init__(self, *, by_rate: bool, together: Searches | None) -> None:
         self.by_rate = by_rate
         self.search: RateSearch | None = None
         self.aimd: Aimd | None = None

@@ -115,6 +115,7 @@ class Granted(Struct, array_like=True, frozen=True):
         others: how many requests the others may have in flight.
         version: the version of the told limits.
         told: all of them, if the worker does not know this version.
+        now: the keeper's present, by a clock that never goes back.
     """
 
     pause: float
@@ -126,3 +127,36 @@ class Granted(Struct, array_like=True, frozen=True):
     others: float
     version: float
     told: tuple[Told, ...]
+    now: float
+
+
+class News(Struct, frozen=True):
+    """What a worker adds to the common log, and what it knows of it. The log is in batches of events.
+
+    Attributes:
+        batch: its events; empty if there are none.
+        place: the number of batches that it has read.
+        kept_at: after how many batches ``kept`` was true.
+        kept: the state that all come to by the log; empty if there is no new one to keep.
+    """
+
+    batch: bytes = b""
+    place: int = 0
+    kept_at: int = 0
+    kept: bytes = b""
+
+
+class Read(Struct, frozen=True):
+    """What a worker has not read of the common log yet.
+
+    Attributes:
+        end: how many batches there were so far.
+        batches: the last of them. Those before are no longer kept if the worker had not read so far.
+        kept_at: after how many batches ``kept`` was true.
+        kept: the state to begin with, if the worker cannot go on with its own.
+    """
+
+    end: int
+    batches: tuple[bytes, ...] = ()
+    kept_at: int = 0
+    kept: bytes = b""

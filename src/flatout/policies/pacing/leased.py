@@ -65,6 +65,7 @@ class LeasedGcra(Gcra):
         "_each",
         "_granted",
         "_keeps",
+        "_looked",
         "_name",
         "_need",
         "_others",
@@ -89,6 +90,7 @@ class LeasedGcra(Gcra):
         self._stretches: deque[Stretch] = deque()
         self._away = False  # whether the keeper is
         self._alone: Gcra | None = None  # what it may send meanwhile
+        self._looked = False  # whether a call needs this limit
         self._each = 1.0  # units of a usual call
         self._need = 0.0  # units of the first call that waits
         self._unused = self._settled = 0.0  # for the next exchange
@@ -106,7 +108,7 @@ class LeasedGcra(Gcra):
         self._own = value - self._others
 
     def ready_at(self, cost: float) -> float:
-        now = self._clock()
+        now, self._looked = self._clock(), True
         self._forget(now)
         at = self._leased_at(cost)
         if at == math.inf:
@@ -126,7 +128,7 @@ class LeasedGcra(Gcra):
             self._alone.take(cost, now)
             return
         self._settled -= self._spend(cost)
-        if not self._stretches or self._stretches[-1].end - self.burst - now < self.lead:
+        if not self._lasts():
             self._ask()
 
     def give(self, cost: float) -> None:
@@ -145,8 +147,11 @@ class LeasedGcra(Gcra):
     # The exchange with the keeper
 
     def lacks(self, waiting: int) -> float:
-        """Units that the leases lack for the calls that wait."""
-        if not waiting:
+        """Units that the leases lack for the calls that wait.
+
+        None while they last, nor if no call has looked at them since the last exchange.
+        """
+        if not waiting or not self._looked or (self._lasts() and self._leased_at(self._need) < math.inf):
             return 0.0
         lack = max(self._need, waiting * self._each) - self._held()
         return lack if lack > _ROUNDING else 0.0
@@ -154,6 +159,7 @@ class LeasedGcra(Gcra):
     def wants(self, waiting: int) -> CellAsk:
         """What to ask for, while this many calls wait. What it settles counts as told."""
         want, least = self.lacks(waiting), max(self._need, self._each) - self._held()
+        self._looked = False
         unused, settled, self._unused, self._settled = self._unused, self._settled, 0.0, 0.0
         return CellAsk(
             self._name,
@@ -199,15 +205,25 @@ class LeasedGcra(Gcra):
         self._settled = 0.0
         self.drop()
 
+    def _lasts(self) -> bool:
+        """Whether the leases last for longer than it takes to get another."""
+        return bool(self._stretches) and self._stretches[-1].end - self.burst - self._clock() >= self.lead
+
     def _held(self) -> float:
         return sum(each.units for each in self._stretches)
 
     def _leased_at(self, cost: float) -> float:
-        """When the leases admit a cost; `inf` if they do not hold as much."""
+        """When the leases admit a cost; `inf` if they do not hold as much.
+
+        The lease that has the larger part of it decides. Otherwise a small rest of one lease would be lost while a call
+        waits for the next.
+        """
+        if self._held() < cost - _ROUNDING:
+            return math.inf
         left = cost
         for each in self._stretches:
-            if each.units >= left - _ROUNDING:
-                room = self.burst - left / each.rate
+            if each.units >= left - cost / 2.0:
+                room = self.burst - min(left, each.units) / each.rate
                 return each.tat - room if room > 0.0 else each.tat
             left -= each.units
         return math.inf
@@ -224,9 +240,10 @@ class LeasedGcra(Gcra):
 
     def _forget(self, now: float) -> None:
         """Lose what was not used in time."""
-        while self._stretches and self._stretches[0].tat + GRACE < now:
-            first = self._stretches[0]
-            self._shorten(first, min(first.units, (now - GRACE - first.tat) * first.rate))
+        while self._stretches and self._stretches[0].end + GRACE <= now:
+            self._stretches.popleft()
+        if self._stretches and (late := now - GRACE - self._stretches[0].tat) > 0.0:
+            self._shorten(self._stretches[0], late * self._stretches[0].rate)
 
     def _shorten(self, first: Stretch, units: float) -> None:
         first.units -= units

@@ -140,6 +140,7 @@ class Keeper(Struct, array_like=True):
             others=others,
             version=self.version,
             told=self._told(now) if ask.version != self.version else (),
+            now=now,
         )
 
     def _present(self, clock: float, ask: Ask, known: Worker | None) -> float:

@@ -39,7 +39,7 @@ from .sharing import Shared
 from .strays import own_wait, tolerance
 from .tokens import Need
 from .trials import NO_DEPTHS, Trials
-from .unknown import RateSearch, Together
+from .unknown import RateSearch
 
 STRAY = 2.0
 """A refusal of what was tried ahead concerns its call alone if it names at most this many seconds."""
@@ -104,7 +104,7 @@ class Pacer:
         paced = bool(self._axes.by_name.keys() - {"rpd"})
         bare = limits.concurrency is None and not paced
         by_rate = (limits.adaptive or ("concurrency" if self_hosted else "rate")) == "rate"
-        self._discovery = Discovery(by_rate=by_rate, together=Together(shared.log) if shared is not None else None)
+        self._discovery = Discovery(by_rate=by_rate, together=shared.together() if shared is not None else None)
         self._in_flight = InFlight(
             limits.concurrency,
             self._discovery,
@@ -266,8 +266,7 @@ class Pacer:
         search = self._discovery.search
         if search is not None:
             need.search, need.ended = search, search.ended
-            search.take(now)
-            need.mark = search.mark
+            need.mark = search.take(now)
 
     # It was answered, or has failed.
 

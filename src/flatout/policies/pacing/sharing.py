@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .gcra import Gcra
+
+if TYPE_CHECKING:
+    from .aimd import Aimd
+    from .unknown.search import RateSearch
 
 LogEntry = tuple[float, float, float, float, float, float]
 """One event: its kind, when it happened, and up to four more figures."""
@@ -76,6 +80,37 @@ class Members(Protocol):
         ...
 
 
+class Searches(Protocol):
+    """The searches for an unknown limit that all programs share.
+
+    Attributes:
+        rate: the search for a rate; None when there is none.
+        aimd: adapts the number in flight; None when nothing does.
+    """
+
+    @property
+    def rate(self) -> RateSearch | None: ...
+
+    @property
+    def aimd(self) -> Aimd | None: ...
+
+    def join(self, now: float, rate: float | None, /) -> None:
+        """Take part in the search for a rate, or begin it."""
+        ...
+
+    def adapt(self, now: float, most: float, /) -> None:
+        """Take part in the search for a number in flight, or begin it."""
+        ...
+
+    def begin(self, now: float, rate: float, ceiling: float, /) -> None:
+        """Begin a search for a rate below a ceiling, for all programs."""
+        ...
+
+    def catch_up(self, now: float, /) -> None:
+        """Follow what other programs have found."""
+        ...
+
+
 class Shared(AbstractContextManager[None], Protocol):
     """What several pacers share. While one program has entered it, no other reads or changes it.
 
@@ -88,13 +123,14 @@ class Shared(AbstractContextManager[None], Protocol):
     paused_until: float
 
     @property
-    def log(self) -> Log: ...
-
-    @property
     def members(self) -> Members: ...
 
     def gcra(self, cell: str, rate: float, burst: float, now: float, /) -> Gcra:
         """A GCRA that all programs share."""
+        ...
+
+    def together(self) -> Searches:
+        """The searches that all programs share."""
         ...
 
     def read(self, cell: str, /) -> float:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from .axis import CAUSES
-from .exchange import Ask, Granted, Told
+from .exchange import Ask, Granted, News, Read, Told
+from .gcra import BURST
 from .leased import LeasedGcra
 from .leased_slots import LeasedMembers
 from .leases import ACTIVE, LEASE
-from .sharing import Log
+from .unknown.leased import LeasedSearches
 
 HEARTBEAT = 4.0
 """Seconds after which a worker that needs nothing says that it is there."""
@@ -38,7 +39,7 @@ class Team:
     """What a worker knows of the limits that it shares. See `sharing.Shared`.
 
     Args:
-        worker: its name, which no other worker has.
+        worker: its number, which no other worker has.
         clock: tells the present.
         ask: makes an exchange happen soon. It is called often.
 
@@ -54,9 +55,10 @@ class Team:
 
     recheck = math.inf
 
-    def __init__(self, worker: str, clock: Callable[[], float], ask: Callable[[], None]) -> None:
+    def __init__(self, worker: int, clock: Callable[[], float], ask: Callable[[], None]) -> None:
         self._worker, self._clock, self._ask = worker, clock, ask
         self.members = LeasedMembers(ask)
+        self._searches = LeasedSearches(worker, self._search_gcra, lambda: self.members.own, ask)
         self.waiting: Callable[[], int] = lambda: 0
         self.away = False
         self.active, self.share = 0, 0.0
@@ -83,11 +85,6 @@ class Team:
     # What the pacer asks for: see `sharing.Shared`
 
     @property
-    def log(self) -> Log:
-        """There is none yet: a search for an unknown limit is not shared."""
-        raise NotImplementedError
-
-    @property
     def paused_until(self) -> float:
         """Until when nothing may be sent."""
         return self._paused_until
@@ -99,10 +96,18 @@ class Team:
         self._drop()
         self._ask()
 
-    def gcra(self, cell: str, rate: float, burst: float, now: float) -> LeasedGcra:
+    def gcra(self, cell: str, rate: float, burst: float, now: float, keeps: float = ACTIVE) -> LeasedGcra:
         """A GCRA that admits what the keeper grants."""
-        made = self._gcras[cell] = LeasedGcra(cell, rate, burst, now, self._clock, self._ask_open)
+        made = self._gcras[cell] = LeasedGcra(cell, rate, burst, now, self._clock, self._ask_open, keeps)
         return made
+
+    def together(self) -> LeasedSearches:
+        """The searches for an unknown limit that all workers share."""
+        return self._searches
+
+    def _search_gcra(self, rate: float, now: float) -> LeasedGcra:
+        """One for a rate that a search has found: all follow the search, so no worker's lower rate holds for others."""
+        return self.gcra("search", rate, BURST, now, keeps=0.0)
 
     def read(self, cell: str) -> float:
         """A cell's number."""
@@ -120,21 +125,27 @@ class Team:
             return max(now, self._sent_at + LOOK)
         if self.waiting() and self._closed_until > now:
             return self._closed_until
+        if self._searches.active and (self.waiting() or self.members.own):
+            return self._heard_at + self._searches.heartbeat
         if self.members.hungry:
             return self.members.asks_at
         return self._heard_at + (SLOTS_HEARTBEAT if self.members.asks else HEARTBEAT)
 
     def needs(self, now: float) -> bool:
         """Whether an exchange would bring anything now."""
-        if self.away or self._pause_news:
+        if self.away or self._pause_news or self._searches.urgent:
             return not self.away
         if self._closed_until > now:
             return False
         waiting = self.waiting()
         return self.members.needs(now) or any(each.lacks(waiting) for each in self._gcras.values())
 
-    def ask(self, now: float, *, leaves: bool = False) -> Ask:
+    def ask(self, now: float, *, leaves: bool = False) -> tuple[Ask, News]:
         """What to tell the keeper."""
+        ask = self._asked(now, leaves=leaves)
+        return ask, self._searches.news()
+
+    def _asked(self, now: float, *, leaves: bool) -> Ask:
         waiting = 0 if leaves or self.away else self.waiting()
         if leaves:
             self._drop()
@@ -142,7 +153,7 @@ class Team:
         since = now - self._known_at if self._known_at > -math.inf else -1.0
         self._sent_at, self._pause_news = now, False
         return Ask(
-            worker=self._worker,
+            worker=f"{self._worker:x}",
             since=since,
             share=self.share,
             pause=pause,
@@ -154,8 +165,10 @@ class Team:
             version=self._version,
         )
 
-    def granted(self, ask: Ask, granted: Granted, now: float) -> None:
+    def granted(self, ask: Ask, granted: Granted, read: Read, now: float) -> None:
         """The keeper answered."""
+        self._searches.offset = granted.now - now
+        self._searches.read(read)
         if self.away:
             self.away = False
             for each in self._gcras.values():

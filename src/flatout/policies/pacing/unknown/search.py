@@ -67,6 +67,11 @@ class RateSearch:
         return self._known.ledger.any_refused and not self.climbs and self.slots is None
 
     @property
+    def bounded(self) -> bool:
+        """Whether it searches below limits that are known."""
+        return self._known.ceiling < math.inf
+
+    @property
     def climbs(self) -> bool:
         """Whether the limit was not met yet."""
         return isinstance(self._phase, Climb)
@@ -85,7 +90,7 @@ class RateSearch:
 
     @property
     def mark(self) -> int:
-        """Requests sent so far; hand it back with `accepted` and `refused`."""
+        """Requests sent so far."""
         return self._known.ledger.sent
 
     @property
@@ -112,8 +117,8 @@ class RateSearch:
             self._open(self._shut, now)
         return self._phase.ready_at(now)
 
-    def take(self, now: float) -> None:
-        """A request goes."""
+    def take(self, now: float) -> int:
+        """A request goes. Returns its mark; hand it back with `accepted` and `refused`."""
         known = self._known
         others = known.ledger.in_flight
         known.ledger.sent += 1
@@ -125,13 +130,14 @@ class RateSearch:
             phase = self._phase = self._phase.take(now) or Hold(known, now)
             known.tat = max(known.tat, now) + phase.apart() / phase.rate
             known.ledger.note(now)
+        return self.mark
 
     def over(self) -> None:
         """A request has ended without an answer or a refusal."""
         self._known.ledger.ended += 1
 
     def accepted(self, mark: int, ended: int, now: float) -> None:
-        """A request was answered. ``mark`` was read after its `take`, and ``ended`` before."""
+        """A request was answered. ``mark`` is what its `take` returned, and ``ended`` was read before."""
         known = self._known
         known.met = True
         known.ledger.ended += 1
@@ -155,9 +161,13 @@ class RateSearch:
         elif self._shut is not None:
             if self._shut.out and mark == self._shut.mark:
                 self._shut.refused(retry_after, now)
-        elif mark > known.cut:
+        elif self._is_news(mark):
             self._follow(Refusal(mark, sent, accepted, accepted - ended, retry_after, now))
         return self.shut
+
+    def _is_news(self, mark: int) -> bool:
+        """Whether a refused request was sent at the present rate."""
+        return mark > self._known.cut
 
     def _follow(self, refusal: Refusal) -> None:
         """Draw the conclusion from a refusal: nothing, another rate, a pause, or another kind of limit."""

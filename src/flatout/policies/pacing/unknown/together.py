@@ -38,11 +38,6 @@ class JointSearch(RateSearch):
         super().__init__(now, rate, ceiling=ceiling)
         self._together = together
 
-    @property
-    def bounded(self) -> bool:
-        """Whether it searches below limits that are known."""
-        return self._known.ceiling < math.inf
-
     def ready_at(self, now: float) -> float:
         was_shut = self.shut
         at = super().ready_at(now)
@@ -50,8 +45,9 @@ class JointSearch(RateSearch):
             self._together.tell(OPEN, now)
         return at
 
-    def take(self, now: float) -> None:
+    def take(self, now: float) -> int:
         self._together.tell(TAKE, now)
+        return self.mark
 
     def over(self) -> None:
         self._together.tell(OVER, self._together.last)

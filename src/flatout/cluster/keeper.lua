@@ -1,0 +1,251 @@
+-- The keeper of flatout/policies/pacing/leases.py, line by line: what it says there is not said again here.
+--
+-- KEYS[1]  the state: what `Keeper` holds, as MessagePack
+-- KEYS[2]  the batches of the log
+-- KEYS[3]  the state that the log has led to, and the number of its first batch
+-- ARGV[1]  an `Ask`, as MessagePack
+-- ARGV[2]  seconds after which the state is forgotten if nobody asks
+-- ARGV[3]  a clock to go by; without it, this server's. Only tests give one.
+-- ARGV[4…] what `News` holds
+-- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
+
+local LEASE, LEAST_CALLS, FAR, ASIDE = 0.2, 3, 2.5, 0.2
+local ACTIVE, SILENT, STEP, RETURN = 10, 1, 0.5, 0.8
+
+-- The places of the fields: MessagePack arrays, counted from 1.
+local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_VERSION, K_CELLS, K_WORKERS, K_HEARD = 1, 2, 3, 4, 5, 6, 7, 8
+local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
+local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT = 1, 2, 3, 4, 5, 6
+local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local S_MOST, S_HELD, S_WANT = 1, 2, 3
+local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
+
+local max, min, floor = math.max, math.min, math.floor
+
+local function named(among, name)
+  for place, each in ipairs(among) do
+    if each[1] == name then return each, place end
+  end
+end
+
+local function present(keeper, clock, ask, known)
+  local now = clock + keeper[K_OFFSET]
+  if known and ask[SINCE] >= 0 and now > known[W_SEEN] + ask[SINCE] + STEP then
+    now = known[W_SEEN] + ask[SINCE]
+  end
+  now = max(keeper[K_LAST], now)
+  keeper[K_OFFSET] = now - clock
+  keeper[K_LAST] = now
+  return now
+end
+
+local function met(keeper, ask, known, now)
+  local workers = {}
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each == known or now - each[W_SEEN] < ACTIVE then workers[#workers + 1] = each end
+  end
+  keeper[K_WORKERS] = workers
+  if not known then
+    known = {ask[WORKER], now, 0, 0, 0, 0}
+    workers[#workers + 1] = known
+  end
+  known[W_SEEN] = now
+  return known
+end
+
+local function share_of(keeper, ask, worker)
+  local others = 0
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each ~= worker then others = others + each[W_SHARE] end
+  end
+  local share = min(1 / max(1, #keeper[K_WORKERS]), max(0, 1 - others))
+  worker[W_SHARE] = max(ask[SHARE], share)
+  return share
+end
+
+local function pause(keeper, seconds, now)
+  if seconds > 0 then
+    keeper[K_PAUSED] = max(keeper[K_PAUSED], now + seconds)
+  elseif seconds == 0 then
+    keeper[K_PAUSED] = min(keeper[K_PAUSED], now)
+  end
+end
+
+local function corrected(keeper, ask, worker, now)
+  local cell = named(keeper[K_CELLS], ask[A_NAME])
+  if not cell then
+    cell = {ask[A_NAME], now + ask[A_BURST], ask[A_RATE], now, 0, ''}
+    table.insert(keeper[K_CELLS], cell)
+  end
+  if ask[A_RATE] <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ask[A_KEEPS] then
+    cell[C_LOWEST], cell[C_LOWEST_AT] = ask[A_RATE], now
+  end
+  cell[C_TAT] = cell[C_TAT] - ask[A_SETTLED] / cell[C_LOWEST]
+  if cell[C_BY] == worker then
+    cell[C_TAT] = cell[C_TAT] - ask[A_UNUSED] / cell[C_LOWEST]
+  end
+  cell[C_TAT] = max(cell[C_TAT], now)
+  return cell
+end
+
+local function leases_of(keeper, ask, now)
+  local closed = max(keeper[K_PAUSED], keeper[K_RETURNING])
+  local cells, latest, calls = {}, now, math.huge
+  for place, each in ipairs(ask[CELLS]) do
+    local cell = corrected(keeper, each, ask[WORKER], now)
+    if closed <= now then cell[C_TAT] = max(cell[C_TAT], closed + each[A_BURST]) end
+    cells[place] = cell
+    if each[A_WANT] > 0 then
+      latest = max(latest, cell[C_TAT])
+      calls = min(calls, floor(cell[C_LOWEST] * LEASE / (#keeper[K_WORKERS] * each[A_EACH])))
+    end
+  end
+  calls = max(calls, latest - now < FAR and LEAST_CALLS or 1)
+  local granted = {}
+  for place, each in ipairs(ask[CELLS]) do
+    local cell, units = cells[place], 0
+    if each[A_WANT] > 0 then
+      cell[C_TAT] = max(cell[C_TAT], latest - ASIDE)
+      if closed <= now then units = min(each[A_WANT], max(each[A_LEAST], calls * each[A_EACH])) end
+    end
+    granted[place] = {units, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN] + units}
+    if units > 0 then
+      cell[C_TAKEN] = cell[C_TAKEN] + units
+      cell[C_TAT] = cell[C_TAT] + units / cell[C_LOWEST]
+      cell[C_BY] = ask[WORKER]
+    end
+  end
+  return granted
+end
+
+local function most_of(keeper, most, now)
+  local cell = named(keeper[K_CELLS], 'in_flight')
+  if not cell then
+    cell = {'in_flight', 0, most, now, 0, ''}
+    table.insert(keeper[K_CELLS], cell)
+  end
+  if most <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ACTIVE then
+    cell[C_LOWEST], cell[C_LOWEST_AT] = most, now
+  end
+  return cell[C_LOWEST]
+end
+
+local function slots_of(keeper, ask, worker, now)
+  local others, hungry, using, before = 0, false, 1, 0
+  if worker[W_SLOTS] > 0 then worker[W_HELD_AT] = now end
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each ~= worker and now - each[W_SEEN] < SILENT then
+      others = others + each[W_SLOTS]
+      hungry = hungry or each[W_WANT] > each[W_SLOTS]
+      if each[W_WANT] > 0 then
+        using = using + 1
+        if each[W_SLOTS] == 0 and each[W_HELD_AT] < worker[W_HELD_AT] then before = before + 1 end
+      end
+    end
+  end
+  worker[W_SLOTS], worker[W_WANT] = 0, 0
+  local allowed = 0
+  for _, slots in ipairs(ask[SLOTS]) do
+    local most = most_of(keeper, slots[S_MOST], now)
+    allowed = min(slots[S_WANT], max(0, most - others))
+    local part = floor(most / using)
+    if hungry and slots[S_HELD] > 0 then
+      allowed = min(allowed, part)
+    elseif hungry then
+      allowed = min(allowed, max(1, part), max(0, most - others - before))
+    end
+    if keeper[K_RETURNING] > now then allowed = min(allowed, slots[S_HELD]) end
+    worker[W_SLOTS], worker[W_WANT] = max(slots[S_HELD], allowed), slots[S_WANT]
+  end
+  return allowed, others
+end
+
+local function hear(keeper, told, now)
+  for _, each in ipairs(told) do
+    local heard = named(keeper[K_HEARD], each[T_NAME])
+    if not heard then
+      heard = {each[T_NAME], 0, 0, now}
+      table.insert(keeper[K_HEARD], heard)
+    end
+    if heard[T_LIMIT] ~= each[T_LIMIT] or heard[T_WINDOW] ~= each[T_WINDOW] then
+      heard[T_LIMIT], heard[T_WINDOW] = each[T_LIMIT], each[T_WINDOW]
+      keeper[K_VERSION] = keeper[K_VERSION] + 1
+    end
+    heard[T_AT] = now
+  end
+end
+
+local function told_by(keeper, now)
+  local told = {}
+  for place, each in ipairs(keeper[K_HEARD]) do
+    told[place] = {each[T_NAME], each[T_LIMIT], each[T_WINDOW], now - each[T_AT]}
+  end
+  return told
+end
+
+local function exchange(keeper, clock, ask)
+  local known = named(keeper[K_WORKERS], ask[WORKER])
+  local now = present(keeper, clock, ask, known)
+  local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
+  if (ask[ALONE] or forgot) and now > keeper[K_RETURNING] + RETURN then keeper[K_RETURNING] = now + RETURN end
+  local worker = met(keeper, ask, known, now)
+  pause(keeper, ask[PAUSE], now)
+  hear(keeper, ask[TOLD], now)
+  local leases = leases_of(keeper, ask, now)
+  local slots, others = slots_of(keeper, ask, worker, now)
+  if ask[LEAVES] then
+    local _, place = named(keeper[K_WORKERS], ask[WORKER])
+    table.remove(keeper[K_WORKERS], place)
+  end
+  return {
+    max(0, keeper[K_PAUSED] - now),
+    max(0, keeper[K_RETURNING] - now),
+    #keeper[K_WORKERS],
+    share_of(keeper, ask, worker),
+    leases,
+    slots,
+    others,
+    keeper[K_VERSION],
+    ask[VERSION] ~= keeper[K_VERSION] and told_by(keeper, now) or {},
+    now,
+  }
+end
+
+-- flatout/policies/pacing/leases_log.py
+
+local BATCHES = 1024
+
+local function log_exchange(batch, place, kept_at, kept)
+  if batch ~= '' then redis.call('RPUSH', KEYS[2], batch) end
+  if redis.call('LLEN', KEYS[2]) > BATCHES then
+    redis.call('LPOP', KEYS[2])
+    redis.call('HINCRBY', KEYS[3], 'first', 1)
+  end
+  if kept ~= '' then redis.call('HSET', KEYS[3], 'kept_at', kept_at, 'kept', kept) end
+  local first = tonumber(redis.call('HGET', KEYS[3], 'first') or '0')
+  local ends = first + redis.call('LLEN', KEYS[2])
+  local read = {ends, 0, ''}
+  if place < first or place > ends or (place == 0 and ends > 0) then
+    local state = redis.call('HMGET', KEYS[3], 'kept_at', 'kept')
+    if state[1] then read[2], read[3], place = tonumber(state[1]), state[2], tonumber(state[1]) end
+    if place > ends then place = 0 end
+  end
+  if place < ends then
+    for _, each in ipairs(redis.call('LRANGE', KEYS[2], max(0, place - first), -1)) do read[#read + 1] = each end
+  end
+  redis.call('EXPIRE', KEYS[2], ARGV[2])
+  redis.call('EXPIRE', KEYS[3], ARGV[2])
+  return read
+end
+
+local clock = tonumber(ARGV[3])
+if not clock then
+  local time = redis.call('TIME')
+  clock = tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local state = redis.call('GET', KEYS[1])
+local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, {}, {}, {}}
+local granted = exchange(keeper, clock, cmsgpack.unpack(ARGV[1]))
+redis.call('SET', KEYS[1], cmsgpack.pack(keeper), 'EX', ARGV[2])
+return {cmsgpack.pack(granted), unpack(log_exchange(ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]))}

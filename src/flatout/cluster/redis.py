@@ -1,0 +1,140 @@
+"""The keeper of shared limits in Redis or Valkey: a script, so that each exchange is one step for all workers.
+
+Only this module imports redis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cached_property
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flatout.errors import ConfigError
+from flatout.policies.pacing.exchange import Ask, Granted, News, Read
+from flatout.values.place import PASSWORD, Place
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FORMAT = 1
+"""The version of the state and the messages. Raise it if either changes: programs with different versions use different
+keys."""
+
+PATIENCE = 0.5
+"""Seconds to wait for the server, to connect and for each answer."""
+
+FIRST_PATIENCE = 5.0
+"""The same before the first call."""
+
+KEPT = 86_400
+"""Seconds after which the state is removed that nobody asked for."""
+
+SCRIPT = (resources.files(__package__) / "keeper.lua").read_text()
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Granted).decode
+
+
+class RedisLink:
+    """A process's one connection to a server, for all targets whose limits it shares there.
+
+    Args:
+        place: where it is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def check(self) -> None:
+        """Find out whether the server is there. Blocks.
+
+        Raises:
+            ConfigError: it is not, or the package redis is not installed.
+        """
+        try:
+            import redis
+        except ImportError:
+            raise ConfigError(
+                f"limits shared at {self._place} need the extra redis, which is not installed: "
+                "pip install 'flatout[redis]'"
+            ) from None
+        try:
+            with redis.Redis.from_url(self._place.server, **_options(FIRST_PATIENCE)) as server:
+                server.ping()
+        except (redis.RedisError, ValueError) as error:
+            raise ConfigError(
+                f"the limits shared at {self._place} cannot be reached, so nothing is sent: {_reason(error)}"
+            ) from None
+
+    def keeper(self, target: str) -> RedisKeeper:
+        """The keeper of one target's limits."""
+        return RedisKeeper(self._server, self._place, target)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if "_server" in self.__dict__:
+            await self._server.aclose()
+
+    @cached_property
+    def _server(self) -> Redis:
+        from redis.asyncio import BlockingConnectionPool, Redis
+
+        options = _options(PATIENCE)
+        return Redis.from_pool(BlockingConnectionPool.from_url(self._place.server, max_connections=1, **options))
+
+
+class RedisKeeper:
+    """The keeper of one target's limits: see `flatout.cluster.limits.Keeper`."""
+
+    def __init__(self, server: Redis, place: Place, target: str) -> None:
+        digest = hashlib.sha256(target.encode()).hexdigest()[:16]
+        self.place = str(place)
+        key = f"flatout:{{{place.name}}}:limits:{FORMAT}:{digest}"
+        self._keys = [key, f"{key}:log", f"{key}:kept"]
+        self._script = server.register_script(SCRIPT)
+
+    async def exchange(self, ask: Ask, news: News, /) -> tuple[Granted, Read]:
+        """One exchange.
+
+        Raises:
+            OSError: the server does not answer.
+        """
+        from redis import RedisError
+
+        try:
+            answer = await self._script(keys=self._keys, args=arguments(ask, news))
+        except RedisError as error:
+            raise OSError(_reason(error)) from error
+        return results(answer)
+
+
+def arguments(ask: Ask, news: News, clock: str = "") -> list[Any]:
+    """The script's arguments."""
+    return [_encode(ask), KEPT, clock, news.batch, news.place, news.kept_at, news.kept]
+
+
+def results(answer: list[Any]) -> tuple[Granted, Read]:
+    """The script's results."""
+    granted, end, kept_at, kept, *batches = answer
+    return _decode(granted), Read(end, tuple(batches), kept_at, kept)
+
+
+def _options(patience: float) -> dict[str, Any]:
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return {
+        "password": os.environ.get(PASSWORD),
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
+        "retry": Retry(NoBackoff(), 0),  # whether the server heard the first is not known
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Why a server does not answer, in a line, as redis says it."""
+    return " ".join(str(error).split()) or type(error).__name__

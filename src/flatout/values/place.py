@@ -1,0 +1,66 @@
+"""Where workers on several machines share something: the address of a server, and a name for those who share."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from flatout.errors import ConfigError
+
+PASSWORD = "FLATOUT_REDIS_PASSWORD"  # noqa: S105 -- the name of the variable that has it
+"""The environment variable with the server's password: addresses are shown and stored, so they hold none."""
+
+EXAMPLE = "redis://host:6379/0/team"
+
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+class Place(Struct, frozen=True):
+    """An address such as ``redis://host:6379/0/team``.
+
+    Attributes:
+        server: the server's part of it, such as ``redis://host:6379/0``.
+        name: what those who share have agreed on, such as ``team``.
+    """
+
+    server: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.server}/{self.name}"
+
+
+def is_place(shared: str) -> bool:
+    """Whether this is an address, and not only a name for the processes of this machine."""
+    return "://" in shared
+
+
+def place_of(shared: str) -> Place:
+    """The place that an address names.
+
+    Raises:
+        ConfigError: it is no such address, or has a password in it.
+    """
+    server, _, name = shared.rpartition("/")
+    try:
+        parts = urlsplit(server)
+        parts.port  # noqa: B018 -- raises if it is no number
+    except ValueError:
+        raise _wrong(shared) from None
+    if parts.password is not None:
+        raise ConfigError(f"an address that limits are shared at holds no password; put it in {PASSWORD}")
+    if parts.scheme not in _SCHEMES:
+        raise _wrong(shared)
+    where = parts.path if parts.scheme == "unix" else parts.netloc
+    if not where.strip("/") or not name.strip() or (name.isdigit() and not parts.path.strip("/")):
+        raise _wrong(shared)
+    if parts.scheme != "unix" and re.fullmatch(r"(/\d*)?", parts.path) is None:
+        raise _wrong(shared)
+    return Place(server, name)
+
+
+def _wrong(shared: str) -> ConfigError:
+    shown = re.sub(r"//[^/@]*@", "//", shared)
+    return ConfigError(f"limits are shared at an address such as {EXAMPLE}, with a name at its end, not at {shown!r}")

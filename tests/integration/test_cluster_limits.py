@@ -1,0 +1,86 @@
+"""One limit for several workers through Redis, against a provider in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import pytest
+
+from flatout import Client, ConfigError, Limits
+from tests.support.limited_programs import RPM, programs, stats, use
+from tests.support.redis_server import needs_redis, redis_server
+
+pytestmark = needs_redis
+WORKERS = 4
+
+
+@pytest.fixture
+def redis(tmp_path):
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+def test_four_workers_share_one_limit_though_one_is_killed_and_redis_restarts(tmp_path, redis):
+    """A fleet would be refused, leave a part of the limit unused, or stop when Redis does."""
+    with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
+        four.start(WORKERS, 15.0, shared=redis.address("team"), rpm=RPM)
+        time.sleep(1.0)
+        together = four.watch(4.0)
+        four.kill(0)
+        time.sleep(0.5)
+        without = four.watch(2.0)
+        redis.kill()
+        time.sleep(0.5)
+        alone = four.watch(2.0)
+        redis.start()
+        time.sleep(1.5)
+        again = four.watch(2.0)
+        four.wait(range(1, WORKERS))
+        still = four.still()
+        assert stats(four.url)["refused"] == 0
+        assert use(together, still, WORKERS) >= 0.93
+        assert use(without, still, WORKERS - 1) >= 0.93
+        assert use(alone, still, WORKERS - 1) >= 0.6  # three quarters are theirs, of which they use nine tenths
+        assert use(again, still, WORKERS - 1) >= 0.93
+
+
+@pytest.mark.soak
+def test_workers_go_on_through_many_restarts_of_redis(tmp_path, redis):
+    """What is sent too much after each restart would add up to a refusal."""
+    with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
+        four.start(WORKERS, 75.0, shared=redis.address("team"), rpm=RPM)
+        for seconds in (5.0, 1.0, 0.1, 3.0, 0.5):
+            time.sleep(5.0)
+            redis.kill()
+            time.sleep(seconds)
+            redis.start()
+        time.sleep(2.0)
+        again = four.watch(20.0)
+        four.wait(range(WORKERS))
+        assert stats(four.url)["refused"] == 0
+        assert use(again, four.still(), WORKERS) >= 0.93
+
+
+def ask(limits):
+    """One call, which has nobody to answer it."""
+
+    async def main():
+        async with Client("any", base_url="http://127.0.0.1:9/v1", limits=limits, config={}) as client:
+            await client.call("a question")
+
+    asyncio.run(main())
+
+
+def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(tmp_path):
+    """Workers would start without the others' limit, and be refused."""
+    with pytest.raises(ConfigError, match=r"none\.sock.*/team cannot be reached, so nothing is sent"):
+        ask(Limits(rpm=60, shared=f"unix://{tmp_path}/none.sock?db=0/team"))
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    """A user would see an ImportError from inside."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"need the extra redis.*pip install 'flatout\[redis\]'"):
+        ask(Limits(rpm=60, shared="redis://127.0.0.1:1/0/team"))

@@ -1,0 +1,152 @@
+"""Workers on several machines that share one target's limits: whole clients, with a keeper that is some way off."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flatout.policies.pacing.axis import USE
+from flatout.testing import ProviderSettings, run_virtual
+from tests.support.cluster_world import World
+
+RPM = 6_000
+
+
+def provider(**settings):
+    return ProviderSettings(**{"rpm": RPM, "burst": 1.0, "latency": 0.5, "output_tokens": 5, **settings})
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a course of events in a world of workers."""
+
+    def run_in(world, course):
+        monkeypatch.setattr("flatout.cluster.redis.RedisLink", world.link)
+
+        async def main():
+            try:
+                await course(world)
+            finally:
+                await world.stop()
+
+        run_virtual(main())
+        return world
+
+    return run_in
+
+
+@pytest.mark.parametrize(("count", "delay"), [(2, 0.001), (4, 0.02), (16, 0.005), (64, 0.001)])
+def test_workers_use_the_limit_and_never_hit_it_through_starts_deaths_and_pauses(run, count, delay):
+    """A fleet would be refused, or leave a part of its limit unused, with every machine that comes or goes."""
+
+    async def course(world):
+        world.start(count - 1, rpm=RPM)
+        await asyncio.sleep(5.0)
+        world.start(1, rpm=RPM)
+        await asyncio.sleep(10.0)
+        await world.kill(0)
+        await asyncio.sleep(15.0)
+
+    world = run(World(provider(), delay, max(8, 320 // count)), course)
+    seen = stats(world)
+    assert seen["refused"] == 0
+    assert seen["received"] >= 0.97 * USE * RPM / 60.0 * 30.0
+    assert world.exchanges <= 0.5 * seen["received"]
+
+
+def stats(world):
+    """What the provider has counted."""
+    return world.model.stats()
+
+
+async def used(world, seconds):
+    """The requests that are accepted in some seconds, per second."""
+    before = stats(world)["admitted"]
+    await asyncio.sleep(seconds)
+    return (stats(world)["admitted"] - before) / seconds
+
+
+def test_an_unknown_limit_is_found_together_and_outlives_a_worker_that_dies(run):
+    """Each would climb into it by itself, and one that comes late begin anew."""
+
+    async def course(world):
+        world.start(4)
+        await asyncio.sleep(60.0)
+        at_start = stats(world)["refused"]
+        assert await used(world, 10.0) >= 0.95 * RPM / 60.0
+        await world.kill(0)
+        await asyncio.sleep(1.0)
+        assert await used(world, 15.0) >= 0.93 * RPM / 60.0
+        world.start(2)
+        await asyncio.sleep(10.0)
+        assert await used(world, 15.0) >= 0.93 * RPM / 60.0
+        assert at_start <= 150
+        assert stats(world)["refused"] - at_start <= 0.005 * 40.0 * RPM / 60.0
+
+    run(World(provider(), 0.002, 100), course)
+
+
+def test_a_limit_that_the_provider_halves_costs_few_refusals(run):
+    """Each worker would be refused by itself before it believes it: hundreds of times, in all."""
+
+    async def course(world):
+        world.start(4, rpm=RPM)
+        await asyncio.sleep(60.0)
+        assert await used(world, 30.0) >= 0.94 * RPM / 120.0
+        assert stats(world)["refused"] <= 0.01 * stats(world)["received"]
+
+    run(World(provider(changes=((20.0, {"rpm": RPM / 2}),)), 0.002, 100), course)
+
+
+def test_when_the_keeper_is_away_each_goes_on_with_its_share_and_says_so_once(run, caplog):
+    """A restart of Redis would stop all workers, or make the provider refuse them; and nobody would know why."""
+
+    async def course(world):
+        world.start(4, rpm=RPM)
+        await asyncio.sleep(5.0)
+        assert await used(world, 5.0) >= 0.97 * USE * RPM / 60.0
+        world.up = False
+        assert await used(world, 5.0) >= 0.75 * RPM / 60.0
+        world.forget()
+        world.up = True
+        await asyncio.sleep(1.5)
+        assert await used(world, 5.0) >= 0.97 * USE * RPM / 60.0
+        assert stats(world)["refused"] == 0
+        away = "is away (connection refused); this worker goes on with 22 % of the limits"
+        assert sum(away in each for each in caplog.messages) == 4
+        assert sum("answers again" in each for each in caplog.messages) == 4
+
+    run(World(provider(), 0.002, 100), course)
+
+
+def test_tokens_and_requests_in_flight_are_shared_too(run):
+    """Workers that keep to one limit together would each run past another."""
+    given = {"rpm": RPM, "tpm": 12_000, "concurrency": 20}
+
+    def after_a_minute(count):
+        async def course(world):
+            world.start(count, **given)
+            await asyncio.sleep(60.0)
+
+        return stats(run(World(provider(tpm=12_000), 0.002, 80 // count), course))
+
+    together, one = after_a_minute(4), after_a_minute(1)
+    assert together["refused"] == 0
+    assert together["most_in_flight"] <= 20
+    assert together["tokens_admitted"] >= 0.9 * one["tokens_admitted"]
+
+
+def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, caplog):
+    """The most generous worker's limit would be used, and the provider refuse what is above the true one."""
+
+    async def course(world):
+        world.start(2, rpm=RPM)
+        world.start(1, rpm=RPM / 2)
+        await asyncio.sleep(10.0)
+        assert await used(world, 10.0) <= RPM / 120.0
+
+    run(World(provider(), 0.002, 100), course)
+    assert (
+        sum("given a smaller limit, which holds for all: rpm, 49.25 a second" in each for each in caplog.messages) == 2
+    )

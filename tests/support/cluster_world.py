@@ -1,0 +1,111 @@
+"""Workers on several machines that share limits, on the virtual clock, with a keeper in memory that is some way off."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from flatout import Client, Limits
+from flatout.policies.pacing.exchange import Ask, Granted, News, Read
+from flatout.policies.pacing.leases import Keeper
+from flatout.policies.pacing.leases_log import SharedJournal
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from flatout.values.place import Place
+
+PLACE = "redis://keeper:6379/0/team"
+
+
+class World:
+    """The keeper, and the workers that ask it.
+
+    Args:
+        provider: how the provider behaves.
+        delay: seconds that a message takes, on average.
+        eager: how many calls each worker has open, waiting or in flight.
+
+    Attributes:
+        up: whether the keeper answers.
+        exchanges: how many there were.
+        answered: the answered calls, by worker.
+    """
+
+    def __init__(self, provider: ProviderSettings, delay: float = 0.001, eager: int = 40) -> None:
+        self.model = ProviderModel(provider)
+        self._eager = eager
+        self.up, self.exchanges = True, 0
+        self.answered: list[int] = []
+        self.workers: list[asyncio.Task[None]] = []
+        self._keeper, self._journal, self._delay = Keeper(), SharedJournal(), delay
+
+    def forget(self) -> None:
+        """The keeper loses its memory."""
+        self._keeper, self._journal = Keeper(), SharedJournal()
+
+    def link(self, place: Place) -> Link:
+        """What stands in for `flatout.cluster.redis.RedisLink`."""
+        return Link(self, place)
+
+    async def exchange(self, ask: Ask, news: News) -> tuple[Granted, Read]:
+        await self._travel()
+        if not self.up:
+            raise ConnectionRefusedError("connection refused")
+        self.exchanges += 1
+        clock = asyncio.get_running_loop().time() + 1_000.0
+        answer = self._keeper.exchange(clock, ask), self._journal.exchange(news)
+        await self._travel()
+        return answer
+
+    def start(self, count: int = 1, **limits: Any) -> None:
+        """Start workers that always have something to ask."""
+        for _ in range(count):
+            self.answered.append(0)
+            worker = self._work(len(self.answered) - 1, Limits(shared=PLACE, **limits))
+            self.workers.append(asyncio.get_running_loop().create_task(worker))
+
+    async def kill(self, number: int) -> None:
+        """End a worker at once. It tells nobody."""
+        self.up, was = False, self.up
+        self.workers[number].cancel()
+        await asyncio.wait([self.workers[number]])
+        self.up = was
+
+    async def stop(self) -> None:
+        """End all."""
+        for number in range(len(self.workers)):
+            await self.kill(number)
+
+    def fairness(self) -> float:
+        """Jain's index of what the workers were answered."""
+        return sum(self.answered) ** 2 / len(self.answered) / sum(count * count for count in self.answered)
+
+    async def _work(self, number: int, limits: Limits) -> None:
+        transport = SimulatedTransport(self.model)
+        client = Client("any", base_url="http://any/v1", limits=limits, transport=transport, config={})
+        async with client, asyncio.TaskGroup() as asking:
+            for part in range(self._eager):
+                asking.create_task(self._ask(client, number, part))
+
+    async def _ask(self, client: Client, number: int, part: int) -> None:
+        for count in range(1_000_000):
+            result = await client.result(f"{number} {part} {count}")
+            self.answered[number] += result.ok
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(random.expovariate(1.0 / self._delay))
+
+
+class Link:
+    """A connection to the keeper."""
+
+    def __init__(self, world: World, place: Place) -> None:
+        self.place, self.exchange = str(place), world.exchange
+
+    def check(self) -> None:
+        """It is there."""
+
+    def keeper(self, target: str) -> Link:
+        return self
+
+    async def close(self) -> None:
+        """Nothing to close."""

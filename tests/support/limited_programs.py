@@ -1,0 +1,148 @@
+"""Programs that share the limits of a provider, each in a process of its own, and so is the provider."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+RPM = 6_000
+
+SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0"]
+ASK = """
+import asyncio, json, sys, time
+from contextlib import aclosing
+from pathlib import Path
+from flatout import Client, Limits
+
+async def watch(still):
+    while True:
+        began = time.time()
+        await asyncio.sleep(0.005)
+        if time.time() - began > 0.01:
+            still.append((began, time.time()))
+
+async def main(url, folder, seconds, name, limits):
+    still = []
+    watching = asyncio.create_task(watch(still))
+    limits = Limits(**json.loads(limits))
+    async with Client("any", base_url=url, limits=limits, config={}) as client:
+        (Path(folder) / name).touch()
+        while not (Path(folder) / "go").exists():
+            await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + float(seconds)
+        async with aclosing(client.as_completed(f"{name} {n}" for n in range(100_000))) as results:
+            async for result in results:
+                assert result.ok, result.error
+                if loop.time() > ends:
+                    break
+    watching.cancel()
+    (Path(folder) / f"still-{name}").write_text(json.dumps(still))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/__stats", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+class Programs:
+    """Some that share a name, at a provider.
+
+    Attributes:
+        url: where it is.
+        asking: the programs.
+    """
+
+    def __init__(self, folder: Path, url: str, environment: dict[str, str]) -> None:
+        self.url = url
+        self.asking: list[subprocess.Popen[bytes]] = []
+        self._folder, self._environment = folder, environment
+
+    def start(self, count: int, seconds: float, *, shared: str = "integration", **limits: object) -> None:
+        """Start so many, and let them ask once all are ready."""
+        limits["shared"] = shared
+        for number in range(count):
+            command = [ASK, self.url, str(self._folder), str(seconds), f"ready{number}", json.dumps(limits)]
+            self.asking.append(subprocess.Popen([sys.executable, "-c", *command], env=self._environment))
+        self._wait_for(lambda: len(list(self._folder.glob("ready*"))) == count)
+        (self._folder / "go").touch()
+
+    def kill(self, number: int) -> None:
+        """End one as nobody would wish to be ended."""
+        self.asking[number].kill()
+        self.asking[number].wait()
+
+    def wait(self, numbers: range) -> None:
+        """Wait for the end of some, which is to be a good one."""
+        for number in numbers:
+            assert self.asking[number].wait(120) == 0
+
+    def watch(self, seconds: float) -> list[tuple[float, int]]:
+        """The time, and how many requests were admitted until then, about once a second."""
+        ends = time.time() + seconds
+        seen = [(time.time(), int(stats(self.url)["admitted"]))]
+        while time.time() < ends:
+            time.sleep(1.0)
+            seen.append((time.time(), int(stats(self.url)["admitted"])))
+        return seen
+
+    def still(self) -> list[tuple[float, float]]:
+        """When a program stood still, from when to when: the machine was busy with others."""
+        return [span for file in self._folder.glob("still-*") for span in json.loads(file.read_text())]
+
+    def _wait_for(self, there: Any) -> None:
+        deadline = time.monotonic() + 60
+        while not there():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def use(seen: list[tuple[float, int]], still: list[tuple[float, float]], count: int) -> float:
+    """The share of the limit that some programs used in the better half of some seconds.
+
+    While the machine lets one of them stand still, its part cannot be used; that is no more than half of a second here.
+    """
+    shares = []
+    for (began, before), (ended, after) in pairwise(seen):
+        lost = sum(max(0.0, min(ended, to) - max(began, since)) for since, to in still) / count
+        seconds = max(ended - began - lost, 0.5 * (ended - began))
+        shares.append(min(1.0, (after - before) / (RPM / 60 * seconds)))
+    better = sorted(shares)[len(shares) // 2 :]
+    return sum(better) / len(better)
+
+
+@contextmanager
+def programs(folder: Path, *provider: str) -> Iterator[Programs]:
+    """Programs that can be started, at a provider of their own."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+    server = subprocess.Popen(
+        [*SIMULATE, *provider], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    assert server.stdout is not None
+    made: Programs | None = None
+    try:
+        lines = (server.stdout.readline() for _ in range(20))
+        url = next(word.rstrip(".,") for line in lines for word in line.split() if word.startswith("http://"))
+        made = Programs(folder, url, environment)
+        yield made
+    finally:
+        for process in made.asking if made is not None else ():
+            process.kill()
+            process.wait()
+        server.send_signal(signal.SIGTERM)
+        server.wait(10)
+        server.stdout.close()

