@@ -90,7 +90,7 @@ async def until(url: str, count: str, number: int) -> dict[str, Any]:
     """How things stand when the first caller's count has reached a number."""
     while True:
         now = await status(url)
-        if now["callers"][0][count] >= number:
+        if now["callers"] and now["callers"][0][count] >= number:
             return now
         await asyncio.sleep(0.05)
 
