@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -142,7 +141,7 @@ def asked(way: str, server: Provider, settings: Settings, patience: float) -> st
         try:
             out, err = program.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
-            program.send_signal(signal.SIGINT)  # Ray ends what it started
+            program.terminate()  # Ray ends what it started
             program.communicate()
             out, err = "", f"Error: not finished after {patience:.0f} s"
     stats = server.stats()

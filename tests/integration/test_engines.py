@@ -39,7 +39,7 @@ BURST = 4
 SLACK = RPM // 60 // 2
 """Calls of half a second: those that are sent while a process is killed, or whose answers are not yet written."""
 
-PATIENCE = 180
+PATIENCE = 600
 ENGINES = ["ray", "daft"]
 
 
@@ -51,31 +51,44 @@ class Job:
         self._pids = folder / "pids"
         given = {"url": server.url, "rpm": RPM, "folder": str(folder / "ray"), "pids": str(self._pids), **settings}
         quiet = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "DAFT_PROGRESS_BAR": "0"}
-        self._process = subprocess.Popen(
-            [str(PYTHON), str(PROGRAM), name, json.dumps(given)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, **quiet},
-        )
+        self._out, self._err = folder / "out", folder / "err"
+        with self._out.open("w") as out, self._err.open("w") as err:  # a pipe that nobody reads would stop Ray
+            self._process = subprocess.Popen(
+                [str(PYTHON), str(PROGRAM), name, json.dumps(given)],
+                stdout=out,
+                stderr=err,
+                cwd=folder,
+                env={**os.environ, **quiet},
+            )
 
     def told(self) -> dict[str, Any]:
         """What the program says at its end."""
-        out, err = self._process.communicate(timeout=PATIENCE)
-        assert self._process.returncode == 0, err[-3000:]
-        [line] = [each for each in out.splitlines() if each.startswith('{"rows"')]  # Ray may speak after it
-        told: dict[str, Any] = json.loads(line)
+        assert self._process.wait(PATIENCE) == 0, self._err.read_text()[-3000:]
+        lines = self._out.read_text().splitlines()
+        told: dict[str, Any] = json.loads(*(line for line in lines if line.startswith('{"rows"')))  # Ray speaks, too
         return told
 
     def kill_worker(self) -> None:
         """Kill the process that makes the calls."""
         os.kill(int(self._pids.read_text().split()[-1]), signal.SIGKILL)
 
+    def kill_raylet(self) -> None:
+        """Kill what runs a machine for Ray. All that it started ends, and the program, which cannot go on."""
+        for pid in self._left():
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet"):
+                _kill(pid)
+        self._process.wait(PATIENCE)
+        self.kill()
+
+    @property
+    def over(self) -> bool:
+        """Whether the program has ended."""
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         """Kill the program, and what it leaves behind."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
         self.sweep()
 
     def sweep(self) -> None:
@@ -127,47 +140,61 @@ def without_times(told: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name != "seconds"}
 
 
+def uses_the_limit(name: str, rows: int) -> None:
+    """A job with faults and stray refusals in a limit that the provider keeps."""
+    with provider(latency=0.5, rpm=RPM, burst=BURST, faults=FAULTS) as server, jobs(server) as start:
+        assert without_times(start(name, rows=rows).told()) == whole(rows)
+        stats = server.stats()
+        assert stats["refused"] == 0
+        assert stats["faults"]
+        assert used(stats, RPM) >= 0.95
+
+
+def goes_on_after(kill: Callable[[Job], object], rows: int, *, name: str = "ray", kills: int = 1) -> None:
+    """A job whose processes are killed, and what is paid again."""
+    with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server) as start:
+        job, in_flight = start(name, rows=rows, cache="answers.cache"), 0
+        for done in range(kills):
+            server.wait_for((done + 1) * rows // (kills + 1))
+            in_flight += server.stats()["in_flight"] + SLACK
+            kill(job)
+            if job.over:
+                job = start(name, rows=rows, cache="answers.cache")
+        assert without_times(job.told()) == whole(rows)
+        assert server.received <= rows + in_flight
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_uses_the_limit_to_the_full_and_loses_nothing(name: str) -> None:
     """A cluster would wait most of the time, or lose rows, or be refused for its speed."""
-
-    def work() -> None:
-        with provider(latency=0.5, rpm=RPM, burst=BURST, faults=FAULTS) as server, jobs(server) as start:
-            assert without_times(start(name, rows=1_200).told()) == whole(1_200)
-            stats = server.stats()
-            assert stats["refused"] == 0
-            assert stats["faults"]
-            assert used(stats, RPM) >= 0.95
-
-    own_network.alone(work)
+    own_network.alone(lambda: uses_the_limit(name, 1_200))
 
 
 def test_a_killed_actor_pays_only_for_what_was_in_flight() -> None:
     """Ray repeats the blocks of an actor that died: all their rows would be paid twice."""
-
-    def work() -> None:
-        with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server) as start:
-            job = start("ray", rows=1_000, cache="answers.cache")
-            server.wait_for(400)
-            job.kill_worker()
-            in_flight = server.stats()["in_flight"]
-            assert without_times(job.told()) == whole(1_000)
-            assert server.received <= 1_000 + in_flight + SLACK
-
-    own_network.alone(work)
+    own_network.alone(lambda: goes_on_after(Job.kill_worker, 1_000))
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_killed_program_run_again_pays_only_for_what_was_in_flight(name: str) -> None:
     """Whoever runs a job again after a crash would pay for all of it twice."""
+    own_network.alone(lambda: goes_on_after(Job.kill, 1_000, name=name))
 
-    def work() -> None:
-        with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server) as start:
-            job = start(name, rows=1_000, cache="answers.cache")
-            server.wait_for(400)
-            in_flight = server.stats()["in_flight"]
-            job.kill()
-            assert without_times(start(name, rows=1_000, cache="answers.cache").told()) == whole(1_000)
-            assert server.received <= 1_000 + in_flight + SLACK
 
-    own_network.alone(work)
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [*ENGINES, "daft_on_ray"])
+def test_a_long_job_uses_the_limit_to_the_full_and_loses_nothing(name: str) -> None:
+    """A job of hours would slow down, or lose rows, where a short one does not."""
+    own_network.alone(lambda: uses_the_limit(name, 20_000))
+
+
+@pytest.mark.soak
+def test_a_job_whose_actors_die_again_and_again_loses_nothing() -> None:
+    """A cluster of machines that may be taken away at any time would pay for the same rows again and again."""
+    own_network.alone(lambda: goes_on_after(Job.kill_worker, 6_000, kills=5))
+
+
+@pytest.mark.soak
+def test_a_job_whose_machine_dies_loses_nothing() -> None:
+    """Ray's own process on a machine would take the answers with it."""
+    own_network.alone(lambda: goes_on_after(Job.kill_raylet, 2_000))

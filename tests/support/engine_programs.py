@@ -83,6 +83,15 @@ def daft(settings: Settings) -> dict[str, Any]:
     return checked(zip(*(made[name] for name in ("id", "text", "answer", "error")), strict=True))
 
 
+def daft_on_ray(settings: Settings) -> dict[str, Any]:
+    """`flatout.daft.answer`, where Daft's own workers are Ray's."""
+    import daft as daft_
+
+    start_ray(settings)
+    daft_.set_runner_ray()
+    return daft(settings)
+
+
 def start_ray(settings: Settings) -> None:
     """Start a Ray of this process alone."""
     import ray
@@ -125,7 +134,7 @@ def checked(rows: Iterable[tuple[int, str, str | None, str | None]]) -> dict[str
     return {"rows": ids.total(), "ids": len(ids), "wrong": wrong, "errors": dict(errors)}
 
 
-PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {"ray": ray, "daft": daft}
+PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {"ray": ray, "daft": daft, "daft_on_ray": daft_on_ray}
 
 
 def main(name: str, settings: Settings) -> None:
