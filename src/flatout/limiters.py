@@ -27,7 +27,7 @@ from .values.place import is_place, place_of
 
 if TYPE_CHECKING:
     from .cluster.limits import LeasedLimits
-    from .cluster.redis import RedisLink
+    from .cluster.links import Link
 
 Key = tuple[str, str]
 """What limits belong to; see `Target.limited`."""
@@ -147,7 +147,7 @@ class Limiters:
         self._memory = memory
         self._paused = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
-        self._links: dict[str, RedisLink] = {}  # to the servers through which limits are shared
+        self._links: dict[str, Link] = {}  # to the places through which limits are shared
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
         self.limits: dict[str, Limit] = {}
@@ -172,11 +172,11 @@ class Limiters:
         if not is_place(name):
             return SharedLimits(name, key, cache_folder() / "limits")
         from .cluster.limits import LeasedLimits
-        from .cluster.redis import RedisLink
+        from .cluster.links import link_to
 
         place = place_of(name)
         if (link := self._links.get(name)) is None:
-            link = RedisLink(place)
+            link = link_to(place)
             link.check()
             self._links[name] = link
         return LeasedLimits(link.keeper(key))

@@ -72,13 +72,25 @@ class Job:
         """Kill the process that makes the calls."""
         os.kill(int(self._pids.read_text().split()[-1]), signal.SIGKILL)
 
+    def workers(self) -> int:
+        """How many processes have made calls."""
+        return len(set(self._pids.read_text().split()))
+
+    def kill_keeper(self) -> None:
+        """Kill the process that keeps the shared limits."""
+        self._kill_named(b"ray::Keepers")
+
     def kill_raylet(self) -> None:
         """Kill what runs a machine for Ray. All that it started ends, and the program, which cannot go on."""
-        for pid in self._left():
-            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet"):
-                _kill(pid)
+        self._kill_named(b"/raylet")
         self._process.wait(PATIENCE)
         self.kill()
+
+    def _kill_named(self, name: bytes) -> None:
+        found = [pid for pid in self._left() if name in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
+        assert found
+        for pid in found:
+            _kill(pid)
 
     @property
     def over(self) -> bool:
@@ -179,6 +191,21 @@ def test_a_killed_actor_pays_only_for_what_was_in_flight() -> None:
 def test_a_killed_program_run_again_pays_only_for_what_was_in_flight(name: str) -> None:
     """Whoever runs a job again after a crash would pay for all of it twice."""
     own_network.alone(lambda: goes_on_after(Job.kill, 1_000, name=name))
+
+
+def test_several_actors_share_one_limit_while_its_keeper_is_killed() -> None:
+    """A job that needs several actors would be refused for its speed, or stand still without the keeper."""
+
+    def work() -> None:
+        with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server) as start:
+            job = start("ray", rows=1_200, actors=2, shared="ray://team", block=100)
+            server.wait_for(400)
+            job.kill_keeper()
+            assert without_times(job.told()) == whole(1_200)
+            assert job.workers() == 2
+            assert server.stats()["refused"] == 0
+
+    own_network.alone(work)
 
 
 @pytest.mark.soak

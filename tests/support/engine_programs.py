@@ -1,7 +1,8 @@
 """Programs over Ray and Daft: ``engine_programs.py NAME SETTINGS`` prints what became of the rows, as JSON.
 
-The interpreter that has these engines runs them; settings are JSON: ``url``, ``rows``, ``rpm``, ``cache``, ``block``
-(rows that the engine hands over together) and ``pids`` (a file where each process that makes calls notes its id).
+The interpreter that has these engines runs them; settings are JSON: ``url``, ``rows``, ``rpm``, ``shared``, ``cache``,
+``actors``, ``block`` (rows that the engine hands over together) and ``pids`` (a file where each process that makes
+calls notes its id).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def question(settings: Settings) -> Any:
 
 def options(settings: Settings) -> dict[str, Any]:
     rpm = settings.get("rpm")
-    limits = None if rpm is None else Limits(rpm=rpm, burst=1.0)
+    limits = None if rpm is None else Limits(rpm=rpm, burst=1.0, shared=settings.get("shared"))
     return {
         "model": "any",
         "base_url": settings["url"],
@@ -61,7 +62,8 @@ def ray(settings: Settings) -> dict[str, Any]:
 
     start_ray(settings)
     block = settings.get("block", 250)
-    asked = flatout.ray.answer(texts(settings["rows"]), question(settings), rows_per_block=block, **options(settings))
+    given = {"actors": settings.get("actors", 1), "rows_per_block": block, **options(settings)}
+    asked = flatout.ray.answer(texts(settings["rows"]), question(settings), **given)
     return checked(
         (row["id"], row["text"], row["answer"], row["error"])
         for table in ray.get(asked.to_arrow_refs())

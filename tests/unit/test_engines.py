@@ -107,7 +107,7 @@ def test_the_class_takes_no_key(held):
         ({"into": "text"}, "has a column text already"),
         (
             {"actors": 2},
-            r"each of 2 actors would take the whole limit for itself: give Limits\(shared=…\), or one actor",
+            r"each of 2 actors would take the whole limit for itself: give Limits\(shared=.ray://team.\), or one actor",
         ),
         ({"rows_per_block": 0}, "rows_per_block is a whole number above 0, not 0"),
         ({"transport": threading.Lock()}, "transport cannot be sent to the workers"),

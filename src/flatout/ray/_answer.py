@@ -92,7 +92,7 @@ def answer(
         ds: a Dataset of Ray Data.
         prompt: a template with the row's columns in it, or a function of a row; see `flatout.tables.Answers`.
         model: ``provider/model``.
-        limits: the limits of all actors together. Several actors need ``Limits(shared=…)``.
+        limits: the limits of all actors together. Several actors need ``Limits(shared="ray://team")``.
         actors: how many actors ask. One answers some hundred rows a second, and nothing needs sharing then.
         rows_per_block: rows that Ray hands over, retries and writes together.
         cache: keeps answers where all actors find them. Without it, what an actor has been answered and not handed on
@@ -112,7 +112,8 @@ def answer(
     check_counts(actors=actors, rows_per_block=rows_per_block)
     if actors > 1 and (limits is None or limits.shared is None):
         raise ConfigError(
-            f"each of {actors} actors would take the whole limit for itself: give Limits(shared=…), or one actor"
+            f"each of {actors} actors would take the whole limit for itself: give "
+            'Limits(shared="ray://team"), or one actor'
         )
     given = {"model": model, "limits": limits, "cache": for_all_workers(cache), **options}
     answers = tables.Answers(prompt, **given)

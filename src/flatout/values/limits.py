@@ -29,7 +29,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
             (self-hosted servers). If None, the provider decides.
         shared: a name under which the processes of this machine obey the limits together: the given, reported or found
             limits, and ``concurrency``. Workers on several machines share them at an address with such a name at its
-            end: ``"redis://host:6379/0/team"``, also with ``rediss://`` or ``unix:///path?db=0/team``.
+            end: ``"redis://host:6379/0/team"``, also with ``rediss://`` or ``unix:///path?db=0/team``; in a cluster of
+            Ray, ``"ray://team"``.
 
     Raises:
         ConfigError: a limit is not a number above 0, ``concurrency`` is not whole, or ``shared`` is neither a name

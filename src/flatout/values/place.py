@@ -14,11 +14,14 @@ PASSWORD = "FLATOUT_REDIS_PASSWORD"  # noqa: S105 -- the name of the variable th
 
 EXAMPLE = "redis://host:6379/0/team"
 
+RAY = "ray:/"
+"""The server's part of an address in the cluster of Ray that the program is in: ``ray://team``."""
+
 _SCHEMES = ("redis", "rediss", "unix")
 
 
 class Place(Struct, frozen=True):
-    """An address such as ``redis://host:6379/0/team``.
+    """An address such as ``redis://host:6379/0/team`` or ``ray://team``.
 
     Attributes:
         server: the server's part of it, such as ``redis://host:6379/0``.
@@ -51,6 +54,8 @@ def place_of(shared: str) -> Place:
         raise _wrong(shared) from None
     if parts.password is not None:
         raise ConfigError(f"an address that limits are shared at holds no password; put it in {PASSWORD}")
+    if server == RAY and name.strip():
+        return Place(server, name)
     if parts.scheme not in _SCHEMES:
         raise _wrong(shared)
     where = parts.path if parts.scheme == "unix" else parts.netloc
