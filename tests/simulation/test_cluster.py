@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from flatout.policies.pacing.axis import USE
+from flatout.policies.pacing.unknown.leased import DISORDER
 from flatout.testing import ProviderSettings, run_virtual
 from tests.support.cluster_world import World
 
@@ -150,3 +151,25 @@ def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, capl
     assert (
         sum("given a smaller limit, which holds for all: rpm, 49.25 a second" in each for each in caplog.messages) == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("server", "limits", "least"),
+    [
+        ({"rpm": RPM, "burst": 1.0, "headers": "openai"}, {}, 0.97 * USE * RPM / 60.0),
+        ({"rpm": None, "slots": 32}, {"adaptive": "concurrency"}, 45.0),
+        ({"rpm": None, "slots": 32, "queue": 0, "queue_status": 429}, {}, 38.0),
+    ],
+    ids=["told by headers", "a server of one's own", "slots"],
+)
+def test_what_the_target_does_not_say_beforehand_is_found(run, server, limits, least):
+    """Without a limit that is given, workers would be let go by nobody, or by each other too often."""
+
+    async def course(world):
+        world.start(4, **limits)
+        await asyncio.sleep(40.0)
+        before = world.exchanges
+        assert await used(world, 10.0) >= least
+        assert world.exchanges - before <= 1.25 * 4 * 10.0 / DISORDER  # no more than a search needs
+
+    run(World(provider(**server), 0.002, 60), course)

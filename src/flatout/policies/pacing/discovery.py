@@ -38,6 +38,11 @@ class Discovery:
         self._together = together
         self._alone = False  # whether only a search bounds what is sent
 
+    @property
+    def adapts_together(self) -> bool:
+        """Whether ``aimd`` counts the requests of all programs."""
+        return self.aimd is not None and self._together is not None and self._together.adapts_together
+
     def begin(self, now: float, rate: float | None) -> None:
         """Nothing is known: begin a search, at the rate that an earlier run found, or join that of other programs."""
         self._alone = True

@@ -147,7 +147,7 @@ class InFlight:
     @property
     def _are_shared(self) -> bool:
         """Whether a bound holds for all programs together."""
-        return self._concurrency is not None or self._discovery.aimd is not None
+        return self._concurrency is not None or self._discovery.adapts_together
 
     def _fits(self, now: float) -> bool:
         discovery, crowd = self._discovery, self._crowd

@@ -86,7 +86,10 @@ class Searches(Protocol):
     Attributes:
         rate: the search for a rate; None when there is none.
         aimd: adapts the number in flight; None when nothing does.
+        adapts_together: whether `aimd` counts the requests of all programs, and not only of this one.
     """
+
+    adapts_together: bool
 
     @property
     def rate(self) -> RateSearch | None: ...

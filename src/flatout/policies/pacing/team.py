@@ -125,7 +125,7 @@ class Team:
             return max(now, self._sent_at + LOOK)
         if self.waiting() and self._closed_until > now:
             return self._closed_until
-        if self._searches.active and (self.waiting() or self.members.own):
+        if self._searches.active(now) and (self.waiting() or self.members.own):
             return self._heard_at + self._searches.heartbeat
         if self.members.hungry:
             return self.members.asks_at

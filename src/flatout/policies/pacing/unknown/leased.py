@@ -13,23 +13,12 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from flatout.policies.pacing.aimd import Aimd
 from flatout.policies.pacing.exchange import News, Read
 from flatout.policies.pacing.leased import LeasedGcra
 from flatout.policies.pacing.leases import ACTIVE
 
-from .leased_search import (
-    ADAPT,
-    ANSWERED,
-    BEGIN,
-    JOIN,
-    OPEN,
-    REFUSED,
-    TAKE,
-    TURN,
-    LeasedAimd,
-    LeasedSearch,
-    Mark,
-)
+from .leased_search import BEGIN, JOIN, OPEN, REFUSED, TAKE, TURN, LeasedSearch, Mark
 from .search import RateSearch
 from .state import from_bytes, into, to_bytes
 from .together import STALE
@@ -40,6 +29,9 @@ DISORDER = 0.1
 AGAIN = 10.0
 """Seconds after a search below known limits began in which no other begins: all workers find out at about the same
 time that the limits are wrong."""
+
+LATELY = 1.0
+"""Seconds after a call asked the search for which this worker follows what the others say of it."""
 
 KEEP_EVERY = 64
 """Batches from one kept state to the next."""
@@ -75,10 +67,13 @@ class LeasedSearches:
 
     Attributes:
         rate: the search for a rate; None when there is none.
-        aimd: adapts the number in flight; None when nothing does.
+        aimd: adapts this worker's number in flight; None when nothing does.
+        adapts_together: see `sharing.Searches`.
         offset: seconds by which the keeper's present is ahead of this worker's.
         urgent: whether others should hear soon what there is to say.
     """
+
+    adapts_together = False
 
     def __init__(
         self,
@@ -90,12 +85,13 @@ class LeasedSearches:
         self._worker, self._make_gcra, self._ask = worker, gcra, ask
         self.own_in_flight = own_in_flight
         self.rate: LeasedSearch | None = None
-        self.aimd: LeasedAimd | None = None
+        self.aimd: Aimd | None = None
         self.offset = 0.0
         self._gcra: LeasedGcra | None = None
         self._serial = 0
         self._outbox: list[Event] = []
         self.urgent = False
+        self._used_at = -math.inf  # when a call last asked the search
         self._place, self._last, self._began = 0, -math.inf, -math.inf
         self._marks: dict[tuple[int, int], Mark] = {}
         self._early: list[tuple[float, Event]] = []  # events that are not followed yet, the first in front
@@ -113,10 +109,8 @@ class LeasedSearches:
         self.tell(JOIN, now, math.nan if rate is None else rate)
 
     def adapt(self, now: float, most: float, /) -> None:
-        """Take part in the search for a number in flight, or begin it."""
-        if self.aimd is None:
-            self.aimd = LeasedAimd(self, self.common(now), most)
-        self.tell(ADAPT, now, most)
+        """Search for a number in flight. Each worker does by itself: what is in flight elsewhere is known too late."""
+        self.aimd = Aimd(now, most)
 
     def begin(self, now: float, rate: float, ceiling: float, /) -> None:
         """Begin a search for a rate below a ceiling, unless another worker just did."""
@@ -127,6 +121,7 @@ class LeasedSearches:
 
     def ready_at(self, search: LeasedSearch, now: float) -> float:
         """When a request may go."""
+        self._used_at = now
         if search.slots is not None:
             return -math.inf  # `LeasedMembers` decides
         held = search.held_until(now)
@@ -176,10 +171,9 @@ class LeasedSearches:
 
     # The exchanges
 
-    @property
-    def active(self) -> bool:
-        """Whether there is a search, or something to say."""
-        return bool(self._outbox) or self.rate is not None or self.aimd is not None
+    def active(self, now: float) -> bool:
+        """Whether calls went or waited by the search lately, or there is something to say."""
+        return bool(self._outbox) or now - self._used_at < LATELY
 
     @property
     def heartbeat(self) -> float:
@@ -231,12 +225,6 @@ class LeasedSearches:
         elif kind == BEGIN:
             if stale or self.rate is None or not self.rate.bounded or now - self._began > AGAIN:
                 self.rate, self._began = LeasedSearch(self, now, a, b), now
-        elif kind == ADAPT:
-            if stale or self.aimd is None:
-                self.aimd = LeasedAimd(self, now, a)
-        elif kind >= ANSWERED:
-            if self.aimd is not None:
-                self.aimd.happened(kind, now, a, b)
         elif self.rate is not None:
             self._happened_to(self.rate, kind, now, (int(worker), int(a)), b, c)
 
@@ -269,17 +257,14 @@ class LeasedSearches:
     def _state(self) -> bytes:
         marks = [(*request, *mark) for request, mark in self._marks.items()]
         others = [self._newest, self._early, list(self._seen.items()), marks]
-        return to_bytes([self._last, self._began, self.rate, self.aimd, *others])
+        return to_bytes([self._last, self._began, self.rate, *others])
 
     def _recall(self, kept: bytes) -> None:
         """Go on from a kept state."""
-        self._last, self._began, search, aimd, self._newest, early, seen, marks = from_bytes(kept)
+        self._last, self._began, search, self._newest, early, seen, marks = from_bytes(kept)
         self._early = [(at, tuple(event)) for at, event in early]
         self._seen = dict(seen)
         self._marks = {(worker, serial): (mark, ended, cut) for worker, serial, mark, ended, cut in marks}
         if search is not None:
             self.rate = self.rate or LeasedSearch(self, 0.0, 1.0)
             into(self.rate, search)
-        if aimd is not None:
-            self.aimd = self.aimd or LeasedAimd(self, 0.0, 1.0)
-            into(self.aimd, aimd)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from flatout.policies.pacing.aimd import Aimd
-
 from .search import RateSearch
 from .steady import Hold
 
 if TYPE_CHECKING:
     from .leased import LeasedSearches
 
-TAKE, OPEN, ACCEPTED, REFUSED, OVER, JOIN, BEGIN, ADAPT, ANSWERED, PUSHED_BACK, TAKEN_BACK = range(11)
+TAKE, OPEN, ACCEPTED, REFUSED, OVER, JOIN, BEGIN = range(7)
 """Events: a request goes; one that went to see counts as accepted; one was accepted; was refused; is over. A worker
-joins the search, or begins one below limits that are known. A worker joins the search for a number in flight; a request
-was answered; pushed back; a cut is undone."""
+joins the search, or begins one below limits that are known."""
 
 TURN = 0.5
 """Seconds after which the next worker may see whether a target that was shut is open, if the one before did not."""
@@ -110,32 +107,3 @@ class LeasedSearch(RateSearch):
     def latest(self) -> Mark:
         """The mark to assume of a request whose own is not known."""
         return self._known.ledger.sent, self._known.ledger.ended, -1
-
-
-class LeasedAimd(Aimd):
-    """A number in flight that workers on several machines adapt as one."""
-
-    __slots__ = ("_searches",)
-
-    def __init__(self, searches: LeasedSearches, now: float, most: float) -> None:
-        super().__init__(now, most)
-        self._searches = searches
-
-    def answered(self, in_flight: int, seconds: float, now: float) -> None:
-        self._searches.tell(ANSWERED, now, in_flight, seconds)
-
-    def pushed_back(self, sent: float, now: float, in_flight: float = math.inf) -> bool:
-        self._searches.tell(PUSHED_BACK, now, in_flight, self._searches.common(sent))
-        return False
-
-    def take_back(self, now: float) -> None:
-        self._searches.tell(TAKEN_BACK, now)
-
-    def happened(self, kind: int, now: float, in_flight: float, figure: float) -> None:
-        """Follow an event of the log."""
-        if kind == ANSWERED:
-            super().answered(int(in_flight), figure, now)
-        elif kind == PUSHED_BACK:
-            super().pushed_back(figure, now, in_flight)
-        else:
-            super().take_back(now)

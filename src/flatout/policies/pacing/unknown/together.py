@@ -120,9 +120,12 @@ class Together:
         last: when the last event happened.
         rate: the search for a rate; None when there is none.
         aimd: adapts the number in flight; None when nothing does.
+        adapts_together: see `sharing.Searches`.
     """
 
     __slots__ = ("_begun", "_log", "_place", "aimd", "last", "rate")
+
+    adapts_together = True
 
     def __init__(self, log: Log) -> None:
         self._log = log
