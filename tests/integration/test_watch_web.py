@@ -102,6 +102,7 @@ def drawn(page: Page, name: str, what: str) -> Any:
 def test_a_run_is_seen_from_before_its_start_through_a_kill_to_its_end(tmp_path: Path, serve: Any, look: Any) -> None:
     """The page would stand still, lose what the user had zoomed or opened, or take a dead run for a living one."""
     questions(tmp_path, ROWS)
+    (tmp_path / "out.jsonl.flatout").touch()  # as in the instant in which a run creates it
     served = serve(tmp_path, "out.jsonl")
     assert "there is no run of out.jsonl yet" in served.said
     page = look(served.address)

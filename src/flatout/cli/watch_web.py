@@ -16,10 +16,7 @@ from .terminal import clean, say
 
 def watch_web(run: str, port: int, *, show: bool) -> int:
     """Serve the page until a signal comes."""
-    place = find_later(run)
-    if place.exists():
-        _check(place)
-    else:
+    if not _has_begun(find_later(run)):
         say(f"flatout: there is no run of {clean(run)} yet; the page shows it as soon as it begins")
     _serve(run, port, show=show)
     return 0
@@ -36,12 +33,18 @@ def _serve(run: str, port: int, *, show: bool) -> None:
             raise ConfigError(f"cannot listen at port {port}: {why}; try another --port") from None
 
 
-def _check(place: Path) -> None:
-    """Say at once what is wrong with a run file."""
-    from flatout.store import RunReader
+def _has_begun(place: Path) -> bool:
+    """Whether there is a run to be shown. What is wrong with its file is said at once."""
+    from flatout.store import RunNotBegun, RunReader
 
-    with RunReader.open(place) as reader:
-        reader.info()
+    if not place.exists():
+        return False
+    try:
+        with RunReader.open(place) as reader:
+            reader.info()
+    except RunNotBegun:
+        return False
+    return True
 
 
 async def _until_signalled(run: str, port: int, *, show: bool) -> None:

@@ -32,6 +32,7 @@ from .rows import (
 
 if TYPE_CHECKING:
     from .damaged import salvage
+    from .database import RunNotBegun
     from .histories import histories
     from .lock import Holder
     from .reader import RunReader
@@ -53,6 +54,7 @@ __all__ = [
     "Ranking",
     "RunFile",
     "RunInfo",
+    "RunNotBegun",
     "RunReader",
     "RunState",
     "Summary",
@@ -67,6 +69,7 @@ __getattr__ = lazy(
     __name__,
     {
         "damaged": ("salvage",),
+        "database": ("RunNotBegun",),
         "histories": ("histories",),
         "lock": ("Holder",),
         "reader": ("RunReader",),

@@ -35,6 +35,10 @@ _FULL_BELOW = 1 << 20
 """Free bytes below which a failed write counts as a full disk, whatever SQLite calls it."""
 
 
+class RunNotBegun(StoreError):
+    """The file is there, but no run has begun in it yet: a process is creating it, or died while it did."""
+
+
 class Place(NamedTuple):
     """Where a run file is: as the user wrote it, for messages, and its real path."""
 

@@ -22,7 +22,7 @@ from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
 
 from .course import CourseReader
-from .database import Place, check_version, connect, explain, explained, first_rows, version_of
+from .database import Place, RunNotBegun, check_version, connect, explain, explained, first_rows, version_of
 from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
@@ -129,8 +129,9 @@ class RunReader:
         try:
             check_version(version, place)
             if version < _READABLE:
-                state = "was written by an older flatout; continue the run to update it" if version else _NOTHING
-                raise StoreError(f"{place.name} {state}")
+                if not version:
+                    raise RunNotBegun(f"{place.name} {_NOTHING}")
+                raise StoreError(f"{place.name} was written by an older flatout; continue the run to update it")
             with explained(place):
                 check_schema(connection, version, place.name, half_upgraded=half_upgraded)
         except StoreError:
@@ -161,7 +162,7 @@ class RunReader:
         """The job, the command, the state, the total and the times."""
         rows = self._rows(queries("run")["run"])
         if not rows:
-            raise StoreError(f"{self._place.name} {_NOTHING}")
+            raise RunNotBegun(f"{self._place.name} {_NOTHING}")
         job, command, state, total, keep_prompts, created_at, opened_at, ended_at = rows[0]
         try:
             described = msgspec.json.decode(job, type=dict[str, Any])

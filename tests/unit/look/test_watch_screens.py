@@ -200,6 +200,9 @@ def test_it_waits_for_a_run_that_has_not_begun(tmp_path: Path) -> None:
     async def main() -> None:
         async with watching(place) as pilot:
             await shows(pilot, "There is no run yet")
+            place.touch()  # a process creates the file
+            await pilot.pause(0.2)
+            await shows(pilot, "There is no run yet")
             run = await write(place)
             await shows(pilot, "300 of 305")
             run.close_now()

@@ -149,6 +149,8 @@ def test_a_run_is_followed_from_before_its_start_through_a_kill_to_its_end(tmp_p
 
     async def main() -> None:
         assert seen() == ("waiting", None)
+        place.touch()  # a process creates the file
+        assert seen() == ("waiting", None)
         assert not live.due
         run = await begun(place, 5)
         assert seen() == ("running", 0.25)

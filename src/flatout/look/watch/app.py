@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 
 from flatout.errors import FlatoutError
 from flatout.runs.story.node import Node
+from flatout.store import RunNotBegun
 
 from .first import FirstScreen
 from .glance import Glance, Watcher
@@ -103,7 +104,12 @@ class Watch(App[None]):
             if not self.place.exists():
                 return None
             self._watcher = Watcher(self.place)
-        return self._watcher.look()
+        try:
+            return self._watcher.look()
+        except RunNotBegun:
+            if self._first.glance is None:
+                return None
+            raise
 
     @property
     def defect(self) -> Exception | None:

@@ -22,7 +22,7 @@ from flatout.look.report.model import Cells, Report, Run, Served
 from flatout.look.report.one import Sums, clock_of, run_of, sums_of
 from flatout.look.report.variants import names_of
 from flatout.look.watch.glance import Glance, Watcher
-from flatout.store import RunInfo, RunReader
+from flatout.store import RunInfo, RunNotBegun, RunReader
 from flatout.text import figures
 
 SHARE = 40
@@ -63,6 +63,8 @@ class LiveRun:
             self._watcher = Watcher(place, self._clock)
         try:
             found = self._report(self._watcher) if self._watcher is not None else self._waiting()
+        except RunNotBegun as error:
+            found = self._without(str(error)) if self._known else self._waiting()
         except StoreError as error:
             found = self._without(str(error))
         self._shown = found
