@@ -152,7 +152,7 @@ class Purse:
             return None
         budget = self.budget
         scope = {"per": budget.per, "scope": budget.shared} if budget.shared is not None else {}
-        return Standing(str(budget), self._left(), self._funds.over, self.exposed, **scope)
+        return Standing(str(budget), self._left(), self._funds.over, self.exposed, usd=budget.usd, **scope)
 
     def _left(self) -> float | None:
         """What is left, with what this process has borrowed and not spent; None if not known yet."""

@@ -67,7 +67,7 @@ def test_how_a_budget_stands():
     assert held is None
     held = purse.take("kind", 1.0)
     assert held is not None
-    assert purse.standing() == Standing("$5", 4.0, 0.02, 0.0)
+    assert purse.standing() == Standing("$5", 4.0, 0.02, 0.0, usd=5.0)
     purse.pay(0.25)
     purse.release(held, 0.25)
-    assert purse.standing() == Standing("$5", 4.75, 0.02, 0.0)
+    assert purse.standing() == Standing("$5", 4.75, 0.02, 0.0, usd=5.0)

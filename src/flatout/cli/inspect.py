@@ -217,18 +217,21 @@ def _money(facts: Facts) -> list[Fact]:
     lines += targets(facts.targets)
     lines.append(("cost", figures.cost_in_words(facts.cost, facts.unknown_costs, "row")))
     if facts.budget is not None:
-        lines.append(("budget", _budget(facts.budget, ended=facts.state in ("finished", "interrupted", "cancelled"))))
+        lines.append(("budget", _budget(facts, facts.budget)))
     if facts.cached:
         lines.append(("cached", figures.counted(facts.cached, "answer")))
     return lines
 
 
-def _budget(budget: Standing, *, ended: bool) -> str:
-    """How the budget stands. Of a run that goes on, only a shared budget is known to be up to date."""
-    whole = clean(budget.budget)
-    if budget.left is not None and (budget.scope or ended):
-        whole = f"{figures.dollars(budget.left)} of {whole} left"
-    return "; ".join(filter(None, (whole, figures.overshoot(budget.over, budget.exposed))))
+def _budget(facts: Facts, budget: Standing) -> str:
+    """How the budget stands, and how long it lasts if it does not for all rows."""
+    from flatout.look.left import left_of_budget, rows_of_budget
+
+    whole, left, rows = clean(budget.budget), left_of_budget(facts), rows_of_budget(facts)
+    if left is not None:
+        whole = f"{figures.dollars(left)} of {whole} left"
+    lasts = "" if rows is None else f"enough for about {figures.counted(rows, 'row')} more"
+    return "; ".join(filter(None, (whole, lasts, figures.overshoot(budget.over, budget.exposed))))
 
 
 def _unsettled(facts: PerhapsPaid) -> list[Fact]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from flatout.progress._pace import allowed
+from flatout.progress._pace import affordable, allowed
 from flatout.store.course import Stretch
 
 from .changes import changed_at, paused_since
@@ -33,6 +33,30 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     expected = None if paused_since(course.happenings) is not None else _expected(course, facts, now)
     left = facts.left / expected if facts.left is not None and expected else None
     return replace(facts, rate=rate, seconds_left=left)
+
+
+def left_of_budget(facts: Facts) -> float | None:
+    """US dollars that are left of the budget; None without one, or if it is not known.
+
+    A run's own budget is written down as it stood when the process began: since then the run has spent more.
+    """
+    budget = facts.budget
+    if budget is None or facts.state == "detached":
+        return None
+    if budget.scope is not None or facts.ended_at is not None:
+        return budget.left
+    if budget.usd is None or facts.cost is None or facts.unknown_costs:
+        return None
+    return max(0.0, budget.usd - facts.cost)
+
+
+def rows_of_budget(facts: Facts) -> int | None:
+    """How many more rows the budget lasts for, at the mean cost of those before; None if for all, or if not known."""
+    left, rows = left_of_budget(facts), facts.finished - facts.cached
+    if left is None or not facts.cost or rows <= 0 or facts.unknown_costs or not facts.left:
+        return None
+    lasts = affordable(left, facts.cost, rows)
+    return lasts if lasts < facts.left else None
 
 
 def _expected(course: Course, facts: Facts, now: float) -> float | None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from flatout.text import figures
 from flatout.text.visible import clean
 
-from ._pace import Speed, allowed
+from ._pace import Speed, affordable, allowed
 
 if TYPE_CHECKING:
     from ._counters import Progress
@@ -60,7 +60,7 @@ def _affordable(progress: Progress) -> int | None:
     budget, rows = progress.budget, progress.answered + progress.failed
     if budget is None or budget.left is None or not progress.cost or not rows or progress.unpriced:
         return None
-    return max(0, int(budget.left / (progress.cost / rows)))
+    return affordable(budget.left, progress.cost, rows)
 
 
 def _allowed(progress: Progress, rate: float) -> float | None:

@@ -38,6 +38,17 @@ def allowed(limits: Mapping[str, float], calls: int, input_tokens: int, output_t
     return min(found, default=None)
 
 
+def affordable(left: float, spent: float, rows: int) -> int:
+    """How many rows the rest of a budget lasts for, at the mean cost of those before.
+
+    Args:
+        left: US dollars.
+        spent: US dollars; above 0.
+        rows: how many that was for; above 0.
+    """
+    return max(0, int(left / (spent / rows)))
+
+
 class Speed(NamedTuple):
     """Calls finished per second: recently, and in the slowest and the fastest stretch if the pace changes.
 

@@ -23,6 +23,7 @@ class Standing(Struct, frozen=True, omit_defaults=True):
         over: the stated bound on an overshoot, in US dollars; 0 for a budget that processes share.
         exposed: by how much it could have been exceeded, had all answers in flight been the longest possible at once.
         per, scope: of a budget that processes share; None for one run's.
+        usd: its whole amount in US dollars; None if an earlier flatout wrote it down.
     """
 
     budget: str
@@ -31,6 +32,7 @@ class Standing(Struct, frozen=True, omit_defaults=True):
     exposed: float
     per: str | None = None
     scope: str | None = None
+    usd: float | None = None
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):

@@ -177,6 +177,18 @@ def test_status_says_how_many_answers_came_from_the_cache_and_how_the_budget_sta
     assert facts["budget"] == {"budget": "$5", "left": 4.75, "over": 0.02, "exposed": 1.66}
 
 
+def test_status_says_for_how_many_rows_a_budget_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user would learn only at the end of the money that half of the rows are without an answer."""
+    spent = [item(number) for number in range(4)]  # $1
+    begun = Standing("$1.50", 1.5, 0.02, 0.0, usd=1.5)
+    with writing(*spent, fact=begun):
+        assert "budget      $0.5000 of $1.50 left; enough for about 2 rows more; may be" in told(capsys)
+    with writing(fact=Standing("$5", 5.0, 0.02, 0.0, usd=5.0)):
+        assert "budget      $4.00 of $5 left; may be" in told(capsys)
+    with writing(item(4, cost=None), fact=begun):
+        assert "budget      $1.50; may be" in told(capsys)
+
+
 @pytest.mark.parametrize("fact", [None, {"budget": "$5"}, [1], "\x1b[31m"])
 def test_a_budget_of_no_sense_is_not_shown(capsys: pytest.CaptureFixture[str], fact: Any) -> None:
     """A run file of somebody else's would break the command, or the terminal."""

@@ -11,6 +11,7 @@ from flatout.look.batches import standing
 from flatout.look.changes import changes
 from flatout.look.course import latency
 from flatout.look.facts import Facts, FailedClass
+from flatout.look.left import left_of_budget, rows_of_budget
 from flatout.store.browse import Short
 from flatout.store.course import Stretch
 from flatout.text import figures
@@ -209,8 +210,10 @@ def _in_flight(glance: Glance) -> str:
 def _budget(facts: Facts) -> str:
     budget = facts.budget
     assert budget is not None
-    left = f"{figures.dollars(budget.left)} of " if budget.left is not None and budget.scope is not None else ""
-    return f"{left}{line(str(budget.budget), 60)}" + (" left" if left else "")
+    left, rows = left_of_budget(facts), rows_of_budget(facts)
+    whole = line(str(budget.budget), 60)
+    lasts = "" if rows is None else f", enough for about {figures.counted(rows, 'row')}"
+    return f"{whole if left is None else f'{figures.dollars(left)} of {whole} left'}{lasts}"
 
 
 def _lately(glance: Glance) -> dict[str, Sequence[Stretch]]:
