@@ -118,6 +118,9 @@ METRIC_LIMIT_USE = "flatout.limit.use"
 SECONDS_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """The conventions' histogram buckets for durations and for the time to the first chunk, in seconds."""
 
+QUEUE_BUCKETS = (*SECONDS_BUCKETS, *(SECONDS_BUCKETS[-1] * 2**power for power in range(1, 11)))
+"""Where a limit holds a run, its calls wait for hours: the last of these is nearly a day, in seconds."""
+
 TOKENS_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 """The conventions' histogram buckets for counts of tokens."""
 

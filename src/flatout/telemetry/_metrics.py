@@ -76,7 +76,7 @@ class _Instruments:
             names.METRIC_QUEUE_DURATION,
             "s",
             "Time of one call in which no attempt was on the wire.",
-            explicit_bucket_boundaries_advisory=seconds,
+            explicit_bucket_boundaries_advisory=names.QUEUE_BUCKETS,
         )
         self._attempts = meter.create_counter(names.METRIC_ATTEMPTS, "{attempt}", "Attempts by outcome.")
         self._retries = meter.create_counter(names.METRIC_RETRIES, "{retry}", "Attempts to be followed by another.")

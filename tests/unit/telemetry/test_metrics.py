@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -130,6 +131,15 @@ def test_the_time_of_attempts_is_told_from_that_in_the_queue():
     waited = made.values("flatout.wait.time", "flatout.wait.cause")
     assert seconds == pytest.approx(waited["concurrency"] + waited["backoff"], abs=0.01)
     assert made.read()["flatout.attempt.duration"].data.data_points[0].explicit_bounds == SECONDS
+
+
+def test_hours_in_the_queue_are_told_from_minutes():
+    """A dashboard would show a minute and a half where calls wait for an hour."""
+    made = measured(Wire(lambda _: answer()), limits=Limits(rpm=600))
+    bounds = made.read()["flatout.queue.duration"].data.data_points[0].explicit_bounds
+    assert bounds[: len(SECONDS)] == SECONDS
+    assert bounds[-1] > 12 * 3_600
+    assert all(after == pytest.approx(2 * before) for before, after in pairwise(bounds))
 
 
 def test_attempts_that_were_cut_off_have_the_time_until_then():
