@@ -92,13 +92,19 @@ def _seconds(stretches: Iterable[Stretch], cause: str) -> float:
 def _help(name: str, used: float, view: View) -> str:
     if used < ENOUGH and NAMES[name][0] == "tokens":
         return "The rest is kept free for answers as long as they may be; a lower max_tokens lets more calls go."
-    nothing = f"Nothing {view.said('is', 'was')} faster within this limit"
     would = view.said("would be", "would have been")
     provider = BUILT_IN.get(view.target.partition("/")[0])
     if provider is None or provider.self_hosted:
-        return f"{nothing}; a higher --{name} {would}, if the server bears it."
+        return f"{_within(used, f'a higher --{name} {would}', view)}, if the server bears it."
     batches = " or the batch lane" if provider.batch and view.lane in (None, "live") else ""
-    return f"{nothing}; a second key{batches} {would}."
+    return f"{_within(used, f'a second key{batches} {would}', view)}."
+
+
+def _within(used: float, other: str, view: View) -> str:
+    """What is faster. Of a limit that is not used to the full, nobody can say that it allows no more."""
+    if used < ENOUGH:
+        return f"{other[0].upper()}{other[1:]} faster"
+    return f"Nothing {view.said('is', 'was')} faster within this limit; {other}"
 
 
 def _searching(when: str, view: View, allows: Mapping[str, float], pace: float) -> str:

@@ -21,6 +21,7 @@ from flatout.look.report.clock import Clock
 from flatout.look.report.compare import _between, _cell, _change, _laid
 from flatout.look.report.gather import gather
 from flatout.look.report.model import UNKNOWN_COSTS, Plot, Report, Rows, Run, Series
+from flatout.look.report.pictures import groups
 from flatout.look.report.scale import in_scale
 from flatout.look.report.sums import Histogram, outlines
 from flatout.look.report.tally import Tally
@@ -87,7 +88,8 @@ def test_the_plots_are_the_course(run: Run) -> None:
     requests = plot(run, "requests")
     assert requests["sent"] == tuple(each.sent for each in stretches)
     assert set(requests["limit on requests"]) == {25.0}
-    assert plot(run, "in_flight")["waiting for a permit"] == tuple(each.waiting for each in stretches)
+    assert plot(run, "in_flight")["in flight"] == tuple(each.in_flight for each in stretches)
+    assert plot(run, "waiting")["waiting"] == tuple(each.waiting for each in stretches)
     assert plot(run, "tokens")["output"] == tuple(60 * each.output_tokens for each in stretches)
     assert plot(run, "latency_over_time")["median"][60:] == ((None,) * 15 + tuple(
         pytest.approx(each.latency_p50, abs=1e-4) for each in stretches[75:]
@@ -269,6 +271,17 @@ def test_quantiles_are_right_within_two_per_cent() -> None:
     x, (counts,) = outlines([histogram])
     assert (sum(counts), counts[-1], len(x)) == (5_000, 0, len(counts))
     assert Histogram().quantile(0.5) is None
+
+
+def test_failed_rows_are_no_model() -> None:
+    """A run of one model would be shown as one of two, the second of which is unknown and answers nothing."""
+    tally = Tally(Clock.of([], BEGAN, BEGAN + 1))
+    tally.add(row(0, Random(0)))
+    tally.add(row(1, Random(1), **{**FAILED, "model": None}))
+    assert groups(tally.groups, "By model") == ()
+    tally.add(row(2, Random(2), model="another"))
+    (table,) = groups(tally.groups, "By model")
+    assert [each[0] for each in table.rows] == ["gpt-5-mini-2026-08-07", "no model told", "another"]
 
 
 def test_labels_of_two_models_are_set_against_each_other() -> None:

@@ -160,6 +160,31 @@ def test_requests_per_minute_bind() -> None:
     assert found[0].text.endswith("Nothing is faster within this limit; a second key or the batch lane would be.")
 
 
+OVER = Facts(state="finished", total=60, command="flatout run …")
+
+
+def sixty(**changes: Any) -> Stretch:
+    """Ten seconds with sixty answers."""
+    counts = {"sent": 60, "answered": 60, "refused": 0, "failed": 0, "in_flight": 0, "waiting": 0}
+    given: dict[str, Any] = {**counts, "held": {}, "allows": {}, "latency_p50": 1.1, "latency_p95": 1.6, **changes}
+    return Stretch(began_at=0.0, seconds=10.0, target="127.0.0.1:1/m", **given)
+
+
+def test_times_are_those_of_the_rows_if_those_were_read() -> None:
+    """A report would name two medians of the same answers, one after the other."""
+    course = Course.of([sixty()])
+    assert sentences(course, OVER, 20.0)[0].endswith("half of the answers took 1.1 s, 5 % more than 1.6 s.")
+    assert sentences(course, OVER, 20.0, (0.9, 2.2))[0].endswith("took 0.9 s, 5 % more than 2.2 s.")
+
+
+def test_a_limit_that_was_not_used_to_the_full_is_not_called_the_fastest() -> None:
+    """A run on a busy computer would be said to have used its limit to the full, beside a figure that denies it."""
+    (found,) = findings(Course.of([sixty(held={"requests": 9.0}, allows={"rpm": 600.0})]), OVER, 20.0)
+    assert found.text.endswith(
+        "60 % of 600 a minute were used. A higher --rpm would have been faster, if the server bears it."
+    )
+
+
 def test_requests_per_minute_bound() -> None:
     """Of a finished run nobody could be told why it took so long."""
     found = seen({"rpm": 600, **FAST}, limits=Limits(rpm=600, burst=1.0), at=None, calls=600)

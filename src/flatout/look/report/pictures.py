@@ -112,12 +112,12 @@ def percentiles(tally: Tally) -> tuple[Cells, ...]:
 
 
 def groups(found: dict[str, Group], title: str) -> tuple[Cells, ...]:
-    """The figures of each model, or of each variant; nothing if there is one only."""
-    if len(found) < 2:
+    """The figures of each model, or of each variant; nothing if there is one only. A row that failed names none."""
+    if len(found.keys() - {""}) < 2:
         return ()
     rows = tuple(
         (
-            name or "unknown",
+            name or "no model told",
             f"{each.answered:,}",
             f"{each.failed:,}",
             _seconds(each.seconds.quantile(0.5)),

@@ -41,12 +41,11 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
         ),
         Plot(
             name="in_flight",
-            title="In flight and waiting",
+            title="In flight",
             unit="calls",
             x=clock.x,
             series=(
                 Series(label="in flight", values=_level(whole, clock, lambda each: each.in_flight), look="area"),
-                Series(label="waiting for a permit", values=_level(whole, clock, lambda each: each.waiting)),
                 *_limits(course, clock, ("concurrency",), 1.0),
             ),
             bands=bands,
@@ -81,6 +80,14 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
             unit="% of the time",
             x=clock.x,
             series=_held(whole, clock),
+        ),
+        Plot(  # far more wait than are in flight, often: in one picture those would lie on the zero line
+            name="waiting",
+            title="Waiting for a permit",
+            unit="calls",
+            x=clock.x,
+            series=(Series(label="waiting", values=_level(whole, clock, lambda each: each.waiting)),),
+            bands=bands,
         ),
     )
     return tuple(in_scale(plot) for plot in plots if any(any(series.values) for series in plot.series))

@@ -26,7 +26,9 @@ def headline(facts: Facts, seconds: float) -> str:
 
 def sentences(facts: Facts, course: Course, tally: Tally, now: float) -> tuple[str, ...]:
     """What to know first, the most important first."""
-    why = why_slow(course, facts, now) if course.happenings or course.targets else [_NO_COURSE]
+    half, most = tally.provider.quantile(0.5), tally.provider.quantile(0.95)
+    took = None if half is None or most is None else (half, most)
+    why = why_slow(course, facts, now, took) if course.happenings or course.targets else [_NO_COURSE]
     return tuple(filter(None, [_standing(facts), *why[:_MOST], _latency(tally.seconds, tally.provider), _money(facts)]))
 
 

@@ -71,6 +71,15 @@ function oneOf(each) {
   return made;
 }
 
+let tallest = 0;
+
+/** What is in flight. It keeps the height that it had once: what is below it would else move with each call. */
+function flyingOf(cells) {
+  const made = cellsOf(cells);
+  requestAnimationFrame(() => { tallest = Math.max(tallest, made.offsetHeight); made.style.minHeight = `${tallest}px`; });
+  return made;
+}
+
 function picturesOf(title, { first = [], plots = [], bars = [], cells = [] }) {
   const each = (kind, make) => (value) => kept.of(`${kind} ${title} ${value.name}`, value, make);
   const grid = fill(kept.always(`grid ${title}`, () => element("div", "pictures")),
@@ -88,7 +97,7 @@ function present(report) {
   }
   report.runs.forEach((run, number) => {
     sections.push(summaryOf(run, number, several));
-    if (live && report.served.flying) sections.push(kept.of("flying", report.served.flying, cellsOf));
+    if (live && report.served.flying) sections.push(kept.of("flying", report.served.flying, flyingOf));
     if (!several && run.plots.length + run.bars.length + run.cells.length) sections.push(picturesOf("Pictures", run));
   });
   if (view) sections.push(view.section);

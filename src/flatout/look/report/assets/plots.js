@@ -98,6 +98,7 @@ function draw(holder, hidden) {
   const options = {
     width: Math.max(260, box.clientWidth),
     height: HEIGHT,
+    padding: [null, 28, null, null], // room for the half of the last label on the axis
     legend: { live: true },
     cursor: { drag: { x: true, y: false }, y: false },
     scales: {
