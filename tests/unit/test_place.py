@@ -42,11 +42,34 @@ def test_a_wrong_address_is_refused_at_once_with_a_right_one(address):
         Limits(shared=address)
 
 
-def test_a_password_in_an_address_is_refused_and_never_shown():
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://user:hunter2@host:6379/0/team",
+        "redis://:hun@hunter2@host:6379/0/team",
+        "redis://host:6379/0?password=hunter2/team",
+        "rediss://host:6379/0?ssl_ca_certs=ca.pem&ssl_p%61ssword=hunter2/team",
+        "unix:///run/redis.sock?db=0&password=hunter2/team",
+    ],
+)
+def test_a_password_in_an_address_is_refused(address):
     """It would be in logs, in run files and in the list of processes."""
     with pytest.raises(ConfigError, match="FLATOUT_REDIS_PASSWORD") as caught:
-        Limits(shared="redis://user:hunter2@host:6379/0/team")
+        Limits(shared=address)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://user:hunter2@host:6379/0",
+        "redis://user:hun/hunter2@host:6379/0/team",
+        "redis://user:hun@hunter2@host:port/0/team",
+        "redis://host:port/0?password=hunter2/team",
+    ],
+)
+def test_no_password_is_shown_of_an_address_that_is_wrong_otherwise_too(address):
+    """The message about the other mistake would put it into a log."""
     with pytest.raises(ConfigError) as caught:
-        Limits(shared="redis://user:hunter2@host:6379/0")
+        Limits(shared=address)
     assert "hunter2" not in str(caught.value)

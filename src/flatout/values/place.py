@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
@@ -52,7 +52,7 @@ def place_of(shared: str) -> Place:
         parts.port  # noqa: B018 -- raises if it is no number
     except ValueError:
         raise _wrong(shared) from None
-    if parts.password is not None:
+    if parts.password is not None or any("password" in option for option in parse_qs(parts.query)):
         raise ConfigError(f"an address that limits are shared at holds no password; put it in {PASSWORD}")
     if server == RAY and name.strip():
         return Place(server, name)
@@ -67,5 +67,6 @@ def place_of(shared: str) -> Place:
 
 
 def _wrong(shared: str) -> ConfigError:
-    shown = re.sub(r"//[^/@]*@", "//", shared)
+    """The error. It shows neither the user's part of the address nor its options: a password may be in them."""
+    shown = re.sub(r"\?.*", "?…", re.sub(r"//.*@", "//", shared))
     return ConfigError(f"limits are shared at an address such as {EXAMPLE}, with a name at its end, not at {shown!r}")
