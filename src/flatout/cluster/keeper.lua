@@ -16,7 +16,7 @@ local ACTIVE, SILENT, STEP, RETURN = 10, 1, 0.5, 0.8
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_VERSION, K_CELLS, K_WORKERS, K_HEARD = 1, 2, 3, 4, 5, 6, 7, 8
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
-local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT = 1, 2, 3, 4, 5, 6
+local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT = 1, 2, 3, 4, 5, 6, 7
 local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local S_MOST, S_HELD, S_WANT = 1, 2, 3
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
@@ -47,7 +47,7 @@ local function met(keeper, ask, known, now)
   end
   keeper[K_WORKERS] = workers
   if not known then
-    known = {ask[WORKER], now, 0, 0, 0, 0}
+    known = {ask[WORKER], now, 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
   end
   known[W_SEEN] = now
@@ -89,8 +89,19 @@ local function corrected(keeper, ask, worker, now)
   return cell
 end
 
-local function leases_of(keeper, ask, now)
-  local closed = max(keeper[K_PAUSED], keeper[K_RETURNING])
+local function using_of(keeper, ask, worker, now)
+  for _, each in ipairs(ask[CELLS]) do
+    if each[A_WANT] > 0 then worker[W_NEEDED_AT] = now end
+  end
+  local using = 1
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each ~= worker and now - each[W_NEEDED_AT] < SILENT then using = using + 1 end
+  end
+  return using
+end
+
+local function leases_of(keeper, ask, worker, now)
+  local closed, using = max(keeper[K_PAUSED], keeper[K_RETURNING]), using_of(keeper, ask, worker, now)
   local cells, latest, calls = {}, now, math.huge
   for place, each in ipairs(ask[CELLS]) do
     local cell = corrected(keeper, each, ask[WORKER], now)
@@ -98,7 +109,7 @@ local function leases_of(keeper, ask, now)
     cells[place] = cell
     if each[A_WANT] > 0 then
       latest = max(latest, cell[C_TAT])
-      calls = min(calls, floor(cell[C_LOWEST] * LEASE / (#keeper[K_WORKERS] * each[A_EACH])))
+      calls = min(calls, floor(cell[C_LOWEST] * LEASE / (using * each[A_EACH])))
     end
   end
   calls = max(calls, latest - now < FAR and LEAST_CALLS or 1)
@@ -192,7 +203,7 @@ local function exchange(keeper, clock, ask)
   local worker = met(keeper, ask, known, now)
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)
-  local leases = leases_of(keeper, ask, now)
+  local leases = leases_of(keeper, ask, worker, now)
   local slots, others = slots_of(keeper, ask, worker, now)
   if ask[LEAVES] then
     local _, place = named(keeper[K_WORKERS], ask[WORKER])

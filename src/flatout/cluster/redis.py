@@ -20,7 +20,7 @@ from flatout.values.place import PASSWORD, Place
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-FORMAT = 1
+FORMAT = 2
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
 keys."""
 

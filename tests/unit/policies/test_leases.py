@@ -182,6 +182,31 @@ def test_the_share_of_a_worker_that_dies_is_the_others_within_a_second():
     assert len(world.sent) - before >= 0.99 * 500.0
 
 
+def test_one_that_has_calls_gets_the_whole_limit_beside_many_that_have_none():
+    """A fleet's last machine with work would go at a fraction of the limit, and ask the keeper for every few calls."""
+    world = World(64, 1_000.0)
+    for idle in world.members[1:]:
+        idle.waiting = 0
+        idle.send = lambda: 0
+        idle.talk()
+    world.run(2.0)
+    asked, sent = world.asked, len(world.sent)
+    world.run(3.0)
+    assert len(world.sent) - sent >= 0.99 * 3_000.0
+    assert world.asked - asked <= 0.1 * 3_000.0
+
+
+def test_leases_end_with_the_memory_of_the_keeper_that_granted_them():
+    """The new keeper would grant again what workers hold for the next seconds: twice the limit, for as long."""
+    rate = 10.0
+    world = World(64, rate)
+    world.run(10.0, step=0.05)
+    world.keeper = Keeper()  # which nobody notices as long as it is not asked
+    world.run(20.0, step=0.05)
+    assert world.most_within(20.0) <= 1.1 * rate * 20.0
+    assert len(world.sent) >= 0.9 * rate * 30.0
+
+
 def test_one_workers_pause_is_all_workers_and_its_end_too():
     """Each would be refused by itself before it waits, or wait for a pause that was called off."""
     world = World(4)

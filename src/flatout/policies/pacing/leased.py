@@ -174,9 +174,12 @@ class LeasedGcra(Gcra):
         )
 
     def granted(self, lease: Lease, now: float) -> None:
-        """The keeper grants a lease."""
-        if not math.isnan(self._granted):  # a keeper that lost its memory counts from 0 again
-            self._others += max(0.0, lease.taken - self._granted - lease.units)
+        """The keeper grants a lease. One that lost its memory counts from 0 again, and knows of no lease before."""
+        if not math.isnan(self._granted):
+            others = lease.taken - self._granted - lease.units
+            if others < -_ROUNDING * self._granted:
+                self._stretches.clear()
+            self._others += max(0.0, others)
         self._granted = lease.taken
         if lease.units > 0.0:
             self._stretches.append(Stretch(now + lease.at, lease.units, lease.rate))

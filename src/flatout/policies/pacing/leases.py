@@ -39,7 +39,8 @@ ACTIVE = 10.0
 """Seconds without a word after which a worker is no longer counted."""
 
 SILENT = 1.0
-"""Seconds without a word after which a worker's calls in flight no longer count."""
+"""Seconds without a word after which a worker's calls in flight no longer count. The same for a worker's part of the
+leases after it last needed one: all that are idle leave the limit to those that have calls."""
 
 STEP = 0.5
 """Seconds by which a message may be late. If a worker's clock says that the keeper's is further ahead, that one made a
@@ -69,6 +70,7 @@ class Worker(Struct, array_like=True):
         slots: its requests in flight, as it may have them.
         want: how many it could use.
         held_at: when it was last heard to have any.
+        needed_at: when it last needed a lease.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Worker(Struct, array_like=True):
     slots: float = 0.0
     want: float = 0.0
     held_at: float = 0.0
+    needed_at: float = 0.0
 
 
 class Heard(Struct, array_like=True):
@@ -126,7 +129,7 @@ class Keeper(Struct, array_like=True):
         worker = self._met(ask, known, now)
         self._pause(ask.pause, now)
         self._hear(ask.told, now)
-        leases = self._leases(ask, now)
+        leases = self._leases(ask, worker, now)
         slots, others = self._slots(ask, worker, now)
         if ask.leaves:
             self.workers.remove(worker)
@@ -184,9 +187,9 @@ class Keeper(Struct, array_like=True):
 
     # Limits per time
 
-    def _leases(self, ask: Ask, now: float) -> tuple[Lease, ...]:
+    def _leases(self, ask: Ask, worker: Worker, now: float) -> tuple[Lease, ...]:
         """Grant the same number of calls on every limit."""
-        closed = max(self.paused, self.returning)
+        closed, using = max(self.paused, self.returning), self._using(ask, worker, now)
         cells: list[Cell] = []
         latest, calls = now, math.inf
         for each in ask.cells:
@@ -196,7 +199,7 @@ class Keeper(Struct, array_like=True):
             cells.append(cell)
             if each.want > 0.0:
                 latest = max(latest, cell.tat)
-                calls = min(calls, math.floor(cell.lowest * LEASE / (len(self.workers) * each.each)))
+                calls = min(calls, math.floor(cell.lowest * LEASE / (using * each.each)))
         calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
         granted: list[Lease] = []
         for each, cell in zip(ask.cells, cells, strict=True):
@@ -211,6 +214,16 @@ class Keeper(Struct, array_like=True):
                 cell.tat += units / cell.lowest
                 cell.by = ask.worker
         return tuple(granted)
+
+    def _using(self, ask: Ask, worker: Worker, now: float) -> float:
+        """How many workers the limits are divided among: this one, and those that needed a lease lately."""
+        if any(each.want > 0.0 for each in ask.cells):
+            worker.needed_at = now
+        using = 1.0
+        for each in self.workers:
+            if each is not worker and now - each.needed_at < SILENT:
+                using += 1.0
+        return using
 
     def _corrected(self, ask: CellAsk, worker: str, now: float) -> Cell:
         """A limit after what the worker says of it. Its lowest rate holds for all."""
