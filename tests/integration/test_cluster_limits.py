@@ -79,6 +79,30 @@ def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(tmp_path):
         ask(Limits(rpm=60, shared=f"unix://{tmp_path}/none.sock?db=0/team"))
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--slaveof", "127.0.0.1", "1"], "can't write against a read only replica"),
+        (["--rename-command", "EVALSHA", ""], "unknown command"),
+        (["--maxmemory", "1"], "maxmemory"),
+        (["--requirepass", "sesame"], "the password is what FLATOUT_REDIS_PASSWORD holds"),
+    ],
+)
+def test_a_server_that_answers_but_cannot_keep_limits_is_refused_at_the_start(tmp_path, options, reason):
+    """All calls would wait for ever for a lease that the server cannot grant."""
+    with redis_server(tmp_path, *options) as server, pytest.raises(ConfigError, match=reason):
+        ask(Limits(rpm=60, shared=server.address("team")))
+
+
+def test_a_server_that_answers_too_late_for_every_exchange_is_refused_at_the_start(redis, monkeypatch):
+    """All calls would wait for ever for an answer that always comes after it was given up."""
+    monkeypatch.setattr("flatout.cluster.redis.PATIENCE", 0.0)
+    with pytest.raises(
+        ConfigError, match=r"too far away, so nothing is sent: an answer took .* s, and may take 0\.0 s"
+    ):
+        ask(Limits(rpm=60, shared=redis.address("team")))
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     """A user would see an ImportError from inside."""
     monkeypatch.setitem(sys.modules, "redis", None)

@@ -35,9 +35,11 @@ class RedisServer:
 
     Args:
         folder: where its socket is.
+        more: more of the program's options.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
+        self._more = more
         self.socket = folder / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +52,9 @@ class RedisServer:
         program = redis_program()
         assert program is not None
         options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd=self.socket.parent)
+        self._process = subprocess.Popen(
+            [program, *options, *self._more], stdout=subprocess.DEVNULL, cwd=self.socket.parent
+        )
         ends = time.monotonic() + 20.0
         while not self.socket.exists():
             assert self._process.poll() is None, "the server has ended"
@@ -67,9 +71,9 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *more: str) -> Iterator[RedisServer]:
     """A server that runs until the block ends."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, *more)
     server.start()
     try:
         yield server

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from flatout.policies.pacing.exchange import Ask, Granted, News, Read
 from flatout.values.place import PASSWORD, Place
 
 if TYPE_CHECKING:
+    import redis
     from redis.asyncio import Redis
 
 FORMAT = 2
@@ -32,6 +34,12 @@ FIRST_PATIENCE = 5.0
 
 KEPT = 86_400
 """Seconds after which the state is removed that nobody asked for."""
+
+TRIAL_KEPT = 10
+"""The same for the state that only shows whether the server can keep any."""
+
+TRIALS = 3
+"""How often a server may be too slow before it is believed to be."""
 
 SCRIPT = (resources.files(__package__) / "keeper.lua").read_text()
 
@@ -64,11 +72,16 @@ class RedisLink:
             ) from None
         try:
             with redis.Redis.from_url(self._place.server, **_options(FIRST_PATIENCE)) as server:
-                server.ping()
+                took = _tried(server, self._place)
         except (redis.RedisError, ValueError) as error:
             raise ConfigError(
                 f"the limits shared at {self._place} cannot be reached, so nothing is sent: {_reason(error)}"
             ) from None
+        if took > PATIENCE:
+            raise ConfigError(
+                f"the limits shared at {self._place} are too far away, so nothing is sent: "
+                f"an answer took {took:.1f} s, and may take {PATIENCE} s"
+            )
 
     def keeper(self, target: str) -> RedisKeeper:
         """The keeper of one target's limits."""
@@ -91,10 +104,8 @@ class RedisKeeper:
     """The keeper of one target's limits: see `flatout.cluster.limits.Keeper`."""
 
     def __init__(self, server: Redis, place: Place, target: str) -> None:
-        digest = hashlib.sha256(target.encode()).hexdigest()[:16]
         self.place = str(place)
-        key = f"flatout:{{{place.name}}}:limits:{FORMAT}:{digest}"
-        self._keys = [key, f"{key}:log", f"{key}:kept"]
+        self._keys = _keys(place, hashlib.sha256(target.encode()).hexdigest()[:16])
         self._script = server.register_script(SCRIPT)
 
     async def exchange(self, ask: Ask, news: News, /) -> tuple[Granted, Read]:
@@ -112,15 +123,35 @@ class RedisKeeper:
         return results(answer)
 
 
-def arguments(ask: Ask, news: News, clock: str = "") -> list[Any]:
+def arguments(ask: Ask, news: News, clock: str = "", kept: int = KEPT) -> list[Any]:
     """The script's arguments."""
-    return [_encode(ask), KEPT, clock, news.batch, news.place, news.kept_at, news.kept]
+    return [_encode(ask), kept, clock, news.batch, news.place, news.kept_at, news.kept]
 
 
 def results(answer: list[Any]) -> tuple[Granted, Read]:
     """The script's results."""
     granted, end, kept_at, kept, *batches = answer
     return _decode(granted), Read(end, tuple(batches), kept_at, kept)
+
+
+def _keys(place: Place, name: str) -> list[str]:
+    """The script's keys. The braces keep them together where a server is one of many."""
+    key = f"flatout:{{{place.name}}}:limits:{FORMAT}:{name}"
+    return [key, f"{key}:log", f"{key}:kept"]
+
+
+def _tried(server: redis.Redis, place: Place) -> float:
+    """Do what workers do all the time, in keys that nobody shares. Returns how many seconds it took.
+
+    A server may answer, and yet be read-only, full, or forbid scripts.
+    """
+    script, took = server.register_script(SCRIPT), PATIENCE
+    for _ in range(TRIALS):  # the first brings the script there
+        begun = time.monotonic()
+        script(keys=_keys(place, "trial"), args=arguments(Ask("trial", leaves=True), News(), kept=TRIAL_KEPT))
+        if (took := time.monotonic() - begun) <= PATIENCE:
+            break
+    return took
 
 
 def _options(patience: float) -> dict[str, Any]:
@@ -136,5 +167,12 @@ def _options(patience: float) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Why a server does not answer, in a line, as redis says it."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Why a server does not answer, in a line, as redis says it, and what to do if that does not tell."""
+    from redis.exceptions import AuthenticationError, MovedError
+
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, AuthenticationError):
+        return f"{said} (the password is what {PASSWORD} holds)"
+    if isinstance(error, MovedError):
+        return f"it is a node of a Redis Cluster, and another node has these keys: {error.host}:{error.port}"
+    return said
