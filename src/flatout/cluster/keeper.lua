@@ -60,6 +60,7 @@ local function share_of(keeper, ask, worker)
     if each ~= worker then others = others + each[W_SHARE] end
   end
   local share = min(1 / max(1, #keeper[K_WORKERS]), max(0, 1 - others))
+  if keeper[K_LAST] < keeper[K_RETURNING] + ACTIVE then share = min(share, ask[SHARE]) end
   worker[W_SHARE] = max(ask[SHARE], share)
   return share
 end

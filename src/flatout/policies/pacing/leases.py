@@ -176,6 +176,8 @@ class Keeper(Struct, array_like=True):
             if each is not worker:
                 others += each.share
         share = min(1.0 / max(1.0, float(len(self.workers))), max(0.0, 1.0 - others))
+        if self.last < self.returning + ACTIVE:  # workers that the keeper forgot may still believe in theirs
+            share = min(share, ask.share)
         worker.share = max(ask.share, share)  # the worker may never hear of the new one
         return share
 
