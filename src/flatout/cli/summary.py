@@ -150,7 +150,8 @@ def _money(progress: Progress) -> list[Fact]:
         saved = figures.saved(progress.batches.saved)
         lines.append(("cost", cost + (f" (this time: {own})" if others else "") + saved + (saved and " by batches")))
     if progress.budget is not None:
-        lines.append(("budget", _budget(progress.budget)))
+        unknown = whole.unpriced and not whole.cost and progress.budget.scope is None
+        lines.append(("budget", _budget(structs.replace(progress.budget, left=None) if unknown else progress.budget)))
     if progress.cached:
         then = f", which had cost {figures.cost(progress.saved, 0)}" if progress.saved else ""
         lines.append(("cached", f"{figures.counted(progress.cached, 'answer')}{then}"))

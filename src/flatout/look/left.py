@@ -41,8 +41,8 @@ def left_of_budget(facts: Facts) -> float | None:
     A run's own budget is written down as it stood when the process began: since then the run has spent more.
     """
     budget = facts.budget
-    if budget is None or facts.state == "detached":
-        return None
+    if budget is None or facts.state == "detached" or (facts.unknown_costs and not facts.cost and budget.scope is None):
+        return None  # it is as if nothing had been spent
     if budget.scope is not None or facts.ended_at is not None:
         return budget.left
     if budget.usd is None or facts.cost is None or facts.unknown_costs:

@@ -201,6 +201,11 @@ def test_by_how_much_a_budget_may_be_exceeded_is_told() -> None:
     assert "budget" not in text(Progress(answered=1))
 
 
+def test_of_an_unknown_spending_nobody_knows_what_it_left() -> None:
+    """Somebody would believe that a run at unknown prices had cost nothing."""
+    assert "budget      $5; may be" in text(Progress(answered=1, unpriced=1, budget=Standing("$5", 5.0, 0.02, 0.0)))
+
+
 def test_a_used_up_budget_says_what_is_left_and_what_it_would_cost() -> None:
     """Nobody could tell what to raise the budget to."""
     progress = Progress(answered=400, cost=5.0, failures={"BudgetExceeded": Failure(600, "not sent", None, "raise it")})

@@ -318,3 +318,29 @@ def test_a_long_stretch_is_spread_over_its_columns() -> None:
     """Of a run of hours the plot would be a comb."""
     _, lines = plotted([stretch(0, seconds=60.0, sent=600)])
     assert lines[0] == "    600 " + "█" * 60
+
+
+def test_a_large_run_is_shown_before_its_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at a run of a million rows would look at an empty screen for seconds."""
+    place = tmp_path / "a.flatout"
+    monkeypatch.setattr(glances, "LARGE", 0)
+
+    async def main() -> None:
+        rows = (
+            item(index, state="failed", error="ServerError", answer=None) if index > 7 else item(index)
+            for index in range(10)
+        )
+        run = await write(place, *rows, stretches=1)
+        watcher = Watcher(place)
+        first = watcher.look()
+        assert (first.facts.answered, first.facts.failed, first.facts.total) == (10, 0, 10)
+        assert first.notice is not None
+        assert first.notice.startswith("the rows are being counted")
+        assert watcher.due
+        watcher.count()
+        counted = watcher.look()
+        assert (counted.facts.answered, counted.facts.failed, counted.notice) == (8, 2, None)
+        assert not watcher.due
+        run.close_now()
+
+    asyncio.run(main())

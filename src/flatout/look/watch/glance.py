@@ -31,6 +31,9 @@ SHARE = 50
 MOMENT = 0.05
 """Seconds: a look itself reads the whole file again if the last reading took no longer."""
 
+LARGE = 64 * 1024 * 1024
+"""Bytes of a run file from which on its rows are not counted before the first look is shown."""
+
 LATELY = 60.0
 """Seconds over which latencies are taken while a run goes, or two stretches if those are longer."""
 
@@ -147,7 +150,7 @@ class Watcher:
                 flying=Browser(reader).in_flight(LISTED),
                 slowest=counted.slowest,
                 has_course=reader.course is not None,
-                notice=self._notice,
+                notice=self._notice if self._counted is not None else _COUNTING,
             )
 
     def count(self) -> None:
@@ -172,10 +175,16 @@ class Watcher:
         self._file = file
 
     def _latest(self, reader: RunReader, now: float) -> _Counted:
-        """What was counted last; counted now if that takes no more than a moment, or was never done."""
+        """What was counted last; counted now if that takes no more than a moment, or was never done.
+
+        Nobody waits for the first count of a large file: what its course says is shown until then.
+        """
         counted, run = self._counted, _run(reader)
         if counted is None or counted.run[:1] != run[:1]:
-            return self._count(reader)
+            if self.place.stat().st_size < LARGE or not self.course.targets:
+                return self._count(reader)
+            self.due, self._counted = True, None
+            return _uncounted(run, self.course)
         goes_on = counted.facts.writer is not None and now >= self._again_at
         self.due = counted.run != run or goes_on
         return self._count(reader) if self.due and counted.seconds < MOMENT else counted
@@ -190,6 +199,15 @@ class Watcher:
         self._again_at = self._clock() + SHARE * seconds
         self.due = False
         return counted
+
+
+_COUNTING = "the rows are being counted; until then this is what the run's course tells, without what failed"
+
+
+def _uncounted(run: tuple[object, ...], course: Course) -> _Counted:
+    """What is known before the rows are counted: what the course says will be added to it."""
+    spent = _sums(course.targets.values()).cost
+    return _Counted(run, Facts(input_tokens=0, output_tokens=0, cost=0.0 if spent else None), _Sums(), (), 0.0)
 
 
 def _run(reader: RunReader) -> tuple[object, ...]:
