@@ -362,6 +362,19 @@ def curve(values: tuple[float, ...], **changes: Any) -> Plot:
     return Plot(**fields, series=(Series(label="sent", values=values),), **changes)
 
 
+def test_a_limit_far_above_the_calls_does_not_press_them_onto_the_zero_line() -> None:
+    """Of ninety calls in flight below a bound of a thousand nothing could be seen."""
+    calls = Series(label="in flight", values=(80.0, 90.0), look="area")
+
+    def shown(limit: float) -> Plot:
+        bound = Series(label="most at once", values=(None, limit), look="limit")
+        return in_scale(Plot(name="in_flight", title="", unit="calls", x=(0.0, 1.0), series=(calls, bound)))
+
+    assert shown(1_000.0).top == pytest.approx(99.0)
+    assert shown(1_000.0).note == "The scale ends at 99; the most at once is above it, at 1,000."
+    assert shown(200.0).top is None
+
+
 def test_a_burst_of_one_run_does_not_hide_the_other() -> None:
     """The first picture of a comparison would show one peak, whether or not the runs' limits are known."""
     burst, even = curve((600.0, *[10.0] * 59)), curve((5.0,) * 60)

@@ -13,13 +13,26 @@ from .model import Mark, Plot
 TIMES = 3.0
 """The scale of a rate ends at this multiple of the largest limit, or of what is usual if that is higher."""
 
+ROOM = 1.1
+"""The scale of calls below a limit far above them ends at this multiple of the most."""
+
 USUAL = 0.95
 """The share of a curve's values that are usual; the highest of them counts."""
 
 
 def in_scale(plot: Plot) -> Plot:
     """A plot that ends its scale where it should."""
-    return clipped(plot, end_of(plot))
+    return below_limits(clipped(plot, end_of(plot)))
+
+
+def below_limits(plot: Plot) -> Plot:
+    """A plot of calls whose scale leaves out a limit far above them, which would press them onto the zero line."""
+    calls = [value for series in plot.series if series.look != "limit" for value in series.values if value]
+    limits = [value for series in plot.series if series.look == "limit" for value in series.values if value]
+    if plot.unit != "calls" or not calls or not limits or min(limits) <= TIMES * max(calls):
+        return plot
+    note = f"The scale ends at {ROOM * max(calls):,.4g}; the most at once is above it, at {min(limits):,.4g}."
+    return replace(plot, top=ROOM * max(calls), note=note)
 
 
 def end_of(plot: Plot) -> float:
