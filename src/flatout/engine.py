@@ -225,7 +225,7 @@ class Engine:
         Raises:
             ConfigError: the model is missing or unknown, or its provider has no embeddings.
         """
-        target = await self.target(model)
+        target, *_ = self.targets_of(model)
         caps = CAPS.get(target.endpoint.dialect)
         if caps is None:
             raise ConfigError(f"{target.endpoint.name} has no embeddings")

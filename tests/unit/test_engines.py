@@ -113,6 +113,7 @@ def test_the_class_takes_no_key(held):
         ({"transport": threading.Lock()}, "transport cannot be sent to the workers"),
         ({"api_key": "sk-1"}, "api_key is not pickled"),
         ({"tempreature": 0}, "tempreature"),
+        ({"store": "run.flatout"}, "store belongs to one table.*cache= keeps the answers to many"),
     ],
 )
 def test_what_is_wrong_is_told_before_ray_starts_anything(ray, wrong, told):

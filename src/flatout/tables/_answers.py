@@ -18,10 +18,11 @@ from flatout.runs.prompts.template import Nulls
 from flatout.values import OutputType
 
 from ._arrow import arrow, sliced
-from ._columns import Cell, Columns, joined
+from ._columns import Cell, Columns, extras_of, joined
 from ._flow import AHEAD, Check, Part, answered
 from ._inputs import blocking
 from ._keys import concealed, without_keys
+from ._options import check_added, check_belongs, check_for_many_tables
 from ._question import Prompt, Question
 from ._station import Begin, Station
 from ._streams import Added
@@ -100,7 +101,10 @@ class Answers:
         **options: Any,
     ) -> None:
         concealed(options)
+        check_for_many_tables(options)
+        check_belongs(options)
         check_names(options, CALL | CLIENT, client="{}")
+        check_added(into, extras_of(error, tokens, cost))
         self._asks: dict[str, Any] = {"prompt": prompt, "system": system, "nulls": nulls}
         self._adds: dict[str, Any] = {"into": into, "error": error, "tokens": tokens, "cost": cost, "replace": replace}
         self._options: dict[str, Any] = {"model": model, "output": output, **options}

@@ -15,9 +15,10 @@ from flatout.progress._following import ShowProgress
 from flatout.values import OutputType
 
 from ._answers import Answers
-from ._columns import Extra
+from ._columns import extras_of
 from ._embed import INTO, Embedding
 from ._keys import concealed
+from ._options import check_added, check_belongs
 from ._question import Prompt
 from ._streams import comes_in_pieces, in_pieces
 from ._whole import whole_of
@@ -106,7 +107,7 @@ def embed(
     table: TableT,
     column: str,
     *,
-    model: str,
+    model: str | None = None,
     dimensions: int | None = None,
     into: str = INTO,
     error: bool | str = True,
@@ -125,7 +126,7 @@ def embed(
     Args:
         table: as for `answer`.
         column: the texts. A value that is no string is embedded as ``str()`` shows it.
-        model: an embedding model.
+        model: an embedding model; needed unless flatout.toml names one.
         dimensions: the length of the vectors, for models that can shorten them. A LazyFrame needs it, because the types
             of its columns are fixed in advance.
         into: the name of the vectors' column.
@@ -143,8 +144,11 @@ def embed(
         StoreError: the run file cannot be used.
     """
     concealed(options)
+    check_belongs(options)
     check_names(options, CLIENT, client="{}")
-    adds = (into, [Extra(("error",), error), Extra(("cost",), cost)], replace)
+    extras = extras_of(error, tokens=False, cost=cost)
+    check_added(into, extras)
+    adds = (into, list(extras.values()), replace)
     run: dict[str, Any] = {"store": store, "retry_failed": retry_failed, "progress": progress}
     made = Embedding(partial(Client, model, **options), column, dimensions=dimensions, adds=adds, **run)
     if comes_in_pieces(table):

@@ -49,7 +49,8 @@ def record_batch(value: Any) -> Any:
     except pa.ArrowException as error:
         told = f"a {type(value).__name__} cannot be read as a record batch: {first_line(error)}"
         raise ConfigError(told) from None
-    raise ConfigError(f"a record batch of Arrow is needed, not a {type(value).__name__}")
+    hint = "; pyarrow.Table.from_pylist(rows) makes a table of rows" if isinstance(value, Mapping) else ""
+    raise ConfigError(f"a record batch of Arrow is needed, not a {type(value).__name__}{hint}")
 
 
 def table_of(value: Any) -> Any:

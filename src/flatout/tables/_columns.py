@@ -65,6 +65,11 @@ class Extra(Struct, frozen=True):
     wanted: bool | str
 
 
+def extras_of(error: bool | str, tokens: bool, cost: bool | str) -> dict[str, Extra]:
+    """The columns beside the answers, by the options that ask for them."""
+    return {"error": Extra(("error",), error), "tokens": Extra(_TOKENS, tokens), "cost": Extra(("cost",), cost)}
+
+
 class Columns:
     """The columns that answers add.
 
@@ -100,8 +105,7 @@ class Columns:
         replace: bool = False,
     ) -> Columns:
         """The columns for the answers that ``output`` asks for."""
-        extras = [Extra(("error",), error), Extra(_TOKENS, tokens), Extra(("cost",), cost)]
-        return cls(kind_of(output), into, extras, replace)
+        return cls(kind_of(output), into, list(extras_of(error, tokens, cost).values()), replace)
 
     def added(self, given: Collection[str]) -> Any:
         """The schema of the added columns.

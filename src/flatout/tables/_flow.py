@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from flatout.client import Client
 from flatout.errors import ConfigError
-from flatout.values import CallLike, Result
+from flatout.values import Call, CallLike, Result
 
 from ._arrow import rows
 from ._columns import Cell, cell_of, error_text
@@ -23,6 +23,9 @@ from ._question import Question
 
 AHEAD = 2_048
 """Rows that are read before the first of them is handed on."""
+
+_DECIDE = ("model", "service_tier", "max_tokens", "reasoning_effort")
+"""Parameters of all calls that decide whether any can be asked."""
 
 CellT = TypeVar("CellT")
 Check = Callable[[list[str]], object]
@@ -164,7 +167,12 @@ async def answered(
         total: the number of rows, if it is known.
         check: see `Parts`.
         **options: those of `Client.as_completed`.
+
+    Raises:
+        ConfigError: no row can be asked: there is no model, or no price for the budget.
     """
+    if not question.names_models:
+        client.check(Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}}))
     parts: Parts[Cell] = Parts(batches, ahead, check)
     asked = (_Asked if total is None else _Counted)(parts, question, total)
     async with aclosing(client.as_completed(asked, **options)) as results:

@@ -13,6 +13,7 @@ from flatout.runs.prompts.template import (
     Nulls,
     Template,
     check_is_no_file,
+    check_nulls,
     check_varies,
     compiled,
     listed,
@@ -35,10 +36,11 @@ class Question:
         nulls: what a template does with a null.
 
     Raises:
-        ConfigError: a template does not compile, or asks the same of every row.
+        ConfigError: a template does not compile, or asks the same of every row, or ``nulls`` is another word.
     """
 
     def __init__(self, prompt: Prompt, system: str | None = None, nulls: Nulls = "error") -> None:
+        check_nulls(nulls)
         if not isinstance(prompt, str) and not callable(prompt):
             raise ConfigError(f"prompt is a template or a function of a row, not a {type(prompt).__name__}")
         if iscoroutinefunction(prompt):
@@ -53,6 +55,11 @@ class Question:
             check_is_no_file(template)
         if self._prompt is not None and all(template.constant for template in self._templates()):
             check_varies(self._prompt)
+
+    @property
+    def names_models(self) -> bool:
+        """Whether each row's call may name a model of its own."""
+        return self._function is not None
 
     def check(self, columns: Sequence[str]) -> None:
         """Check that a table has the columns that are named.

@@ -13,7 +13,7 @@ from flatout.durable.records import error_of
 from flatout.edge.embed import may_be_one_text
 from flatout.errors import CallError, ConfigError
 from flatout.progress._following import ShowProgress
-from flatout.values import Result
+from flatout.values import Call, Result
 from flatout.values.result import make_result
 
 from ._arrow import rows
@@ -137,7 +137,12 @@ async def embedded(
         check: see `Parts`.
         progress: as for `Client.as_completed`; it counts texts.
         **run: ``store`` and ``retry_failed``, as for `Client.map`.
+
+    Raises:
+        ConfigError: no text can be embedded: there is no model, it has no embeddings, or no price for the budget.
     """
+    client.check(Call(""))
+    await client.engine.caps(None)
     parts: Parts[Cell] = Parts(batches, ahead, check)
     asked, function = _Asked(parts, column), _Embedder(dimensions)
     async with (

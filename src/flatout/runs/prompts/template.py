@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from flatout.errors import ConfigError
 
@@ -61,6 +61,7 @@ class Template:
         "_compiled",
         "_globals",
         "_null",
+        "_of_row",
         "_optional",
         "_pieces",
         "_uses_row",
@@ -99,6 +100,7 @@ class Template:
             if node.name in _GUARDS and isinstance(node.node, nodes.Name)
         }
         self._columns = frozenset(used - self._optional - {"row"})
+        self._of_row = _taken_from_row(tree) - self._optional if self._uses_row else frozenset()
         self.reads = None if self._uses_row else frozenset(named)
         """All columns that it may look at; None if that may be any."""
         pieces = [_piece(part) for node in tree.body for part in getattr(node, "nodes", [node])]
@@ -166,7 +168,10 @@ class Template:
 
     def missing(self, columns: Iterable[str]) -> str | None:
         """The first needed column (by name) that these lack; None if all are there."""
-        absent = self._columns.difference(columns)
+        known = set(columns)
+        absent = self._columns - known
+        if not absent and "row" not in known:  # a column of that name would be meant
+            absent = self._of_row - known
         return min(absent) if absent else None
 
     def puts_in_null(self, columns: Mapping[str, Any]) -> bool:
@@ -238,7 +243,8 @@ def missing_column(option: str, name: str, columns: Iterable[str], where: str = 
     columns = list(columns)
     meant = next((each for each in columns if not each.isidentifier() and name in re.split(r"\W+", each)), None)
     hint = "" if meant is None else f"; write {_quoted(meant)} for {meant}"
-    return f"{option} uses {{{{ {name} }}}}, but {where} has no column {name}; it has: {listed(columns)}{hint}"
+    used = f"{{{{ {name} }}}}" if name.isidentifier() else _quoted(name)
+    return f"{option} uses {used}, but {where} has no column {name}; it has: {listed(columns)}{hint}"
 
 
 def _several_words(text: str) -> str:
@@ -264,6 +270,27 @@ def listed(columns: Iterable[str], most: int = 20) -> str:
     return (", ".join(names[:most]) or "none") + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def _taken_from_row(tree: Any) -> frozenset[str]:
+    """The columns that a template takes from ``row`` by their names, except where it provides for their absence."""
+    from jinja2 import nodes
+
+    if any(name.name == "row" and name.ctx != "load" for name in tree.find_all(nodes.Name)):
+        return frozenset()  # it calls something else ``row`` too
+    tested = (test.node for test in tree.find_all((nodes.Filter, nodes.Test)) if test.name in _GUARDS)
+    sought = {test.expr.value for test in tree.find_all(nodes.Compare) if isinstance(test.expr, nodes.Const)}
+    optional = {_of_row(node) for node in tested} | sought  # `"text" in row` is such a test
+    return frozenset(filter(None, map(_of_row, tree.find_all(nodes.Getitem)))) - optional
+
+
+def _of_row(node: Any) -> str | None:
+    """The column that an expression takes from ``row``; None if it is something else."""
+    from jinja2 import nodes
+
+    if not isinstance(node, nodes.Getitem) or not isinstance(node.node, nodes.Name) or node.node.name != "row":
+        return None
+    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
+
+
 def _piece(node: Any) -> tuple[str, str | None] | None:
     """A template's own words, or the name of the column that it inserts; None if it computes something."""
     from jinja2 import nodes
@@ -279,6 +306,16 @@ def _environment() -> Sandbox:
     from .sandbox import Sandbox
 
     return Sandbox()
+
+
+def check_nulls(nulls: Nulls) -> None:
+    """Check what a template is to do with a null.
+
+    Raises:
+        ConfigError: it is none of `Nulls`.
+    """
+    if nulls not in get_args(Nulls):
+        raise ConfigError(f"nulls is {' or '.join(map(repr, get_args(Nulls)))}, not {nulls!r}")
 
 
 def _null(nulls: Nulls) -> Any:
