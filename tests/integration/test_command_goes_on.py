@@ -153,7 +153,7 @@ def test_rows_that_were_added_are_new_work(finished: tuple[Path, Provider], tmp_
 
 
 def test_the_first_rows_and_then_the_rest(tmp_path: Path) -> None:
-    """A trial of ten rows would be paid for again with the whole."""
+    """A trial of ten rows would be paid for again with the whole, or a later trial would cut the whole off."""
     questions(tmp_path, 30)
     with provider() as server:
         command = (*RUN, *server.options(), *PLENTY)
@@ -163,9 +163,14 @@ def test_the_first_rows_and_then_the_rest(tmp_path: Path) -> None:
         assert flatout(*command, folder=tmp_path).code == 0
         assert server.received == 30
         check_answers(tmp_path / "out.jsonl", 30)
-        assert flatout(*command, "--limit", "5", folder=tmp_path).code == 0
+        done = flatout(*command, "--limit", "5", folder=tmp_path)
+        assert done.code == 0
+        assert "5 rows from in.jsonl" in done.err
+        assert "5 finished before, 25 beyond the limit finished before" in done.err
+        assert "Nothing left to do: 30 finished before." in done.err
         assert server.received == 30
-        check_answers(tmp_path / "out.jsonl", 5)
+        check_answers(tmp_path / "out.jsonl", 30)
+        assert "30 of 30 (100 %)" in flatout("status", "out.jsonl", folder=tmp_path).out
 
 
 def test_failed_rows_are_asked_again_only_when_told(tmp_path: Path) -> None:

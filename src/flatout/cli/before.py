@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """The work of earlier processes: rows that need no asking, how many of them failed, and the cost."""
+    """The work of earlier processes: rows that need no asking, how many of them failed, and the cost.
+
+    Rows beyond the limit count apart: they are neither asked nor reported as failed.
+    """
 
     finished: int = 0
     failed: int = 0
     spent: Spent = Spent()
     unfit: int = 0  # answers that were cut off, if those count as failures
+    beyond: int = 0  # rows beyond the limit that are answered or failed
 
     @classmethod
     def of(cls, runner: Runner, options: RunOptions, *, fail_truncated: bool = False) -> Before:
         """Read the run file. The runner counts as it goes; this is needed before it starts, and by outcome."""
+        from flatout.runs.input.variants import Variants
         from flatout.store import RunReader
 
         again = ("unsent", "failed") if options.retry_failed else ("unsent",)
@@ -36,12 +41,13 @@ class Before(NamedTuple):
                 if options.limit is None:
                     failed = 0 if options.retry_failed else summary.failed
                     return cls(summary.answered + failed, failed, spent, unfit)
-                last = options.limit - 1
-                states = [row.state for row in takewhile(lambda row: row.index <= last, reader.finished())]
+                limit = options.limit * Variants(models=options.models, samples=options.samples).count
+                states = [row.state for row in takewhile(lambda row: row.index < limit, reader.finished())]
+                beyond = reader.ended_from(limit)
         except StoreError:
             return cls()  # not worth ending the run for
         kept = [state for state in states if state not in again]
-        return cls(len(kept), kept.count("failed"), spent, unfit)
+        return cls(len(kept), kept.count("failed"), spent, unfit, beyond)
 
 
 def _spent(reader: RunReader, summary: Summary) -> Spent:

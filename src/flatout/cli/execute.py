@@ -93,6 +93,8 @@ class _Stopping:
             return ""
         if getattr(self._runner, "collects", False):
             return "draining: waits for open batches, submits no more"
+        if getattr(self._runner, "drains", False):
+            return "draining: waits for calls in flight; Ctrl-C waits 30 s for them"
         if asked == 1 and self._runner.progress.batches.open:
             return "leaves the batches where they are"
         return "stopping: waits for calls in flight; Ctrl-C again drops them" if asked == 1 else "stopping"

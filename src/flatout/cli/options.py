@@ -98,7 +98,13 @@ Delimiter = Annotated[
 ]
 
 Limit = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Take only the first N rows.", rich_help_panel=_INPUT)
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Take only the first N rows; what is finished beyond them stays in the output.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 
 Param = Annotated[

@@ -171,16 +171,19 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
     from flatout.text import figures
 
     each = len(options.models or "1") * (options.samples or 1)
-    rows = "rows" if progress.total is None else figures.counted(progress.total // each, "row")
+    calls = None if progress.total is None else progress.total - before.beyond
+    rows = "rows" if calls is None else figures.counted(calls // each, "row")
     what = [f"{rows} from {'stdin' if options.source == '-' else shown(options.source)}"]
     if to:
         what.append(f"to {' and '.join(to)}")
     if options.samples:
         what.append(f"{options.samples} times each")
-    if each > 1 and progress.total is not None:
-        what[-1] += f": {figures.counted(progress.total, 'call')}"
+    if each > 1 and calls is not None:
+        what[-1] += f": {figures.counted(calls, 'call')}"
     if before.finished:
         what.append(f"{figures.count(before.finished)} finished before")
+    if before.beyond:
+        what.append(f"{figures.count(before.beyond)} beyond the limit finished before")
     return clean(f"flatout: {', '.join(what)}")
 
 

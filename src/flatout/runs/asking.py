@@ -59,7 +59,7 @@ async def ask(
         if (skipped := _skipped(under_way, call, index, journey)) is not None:
             task.uncancel()
             return skipped
-        if under_way.stops:
+        if under_way.ending.count:
             return None
         raise
     finally:

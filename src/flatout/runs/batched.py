@@ -26,6 +26,7 @@ from flatout.values import Result
 from .alone import exporting_to
 from .job import RunOptions
 from .skips import Skip
+from .stops import Stops
 from .work import Work
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Batched:
         self.lane = BatchLane(client.engine, store.ledger, name, self._keep, Money.of(client.engine.stack, store))
         self._tally: Tally | None = None
         self._rounds: Rounds | None = None
-        self._stops = 0
+        self._ending = Stops()
         self._collects = False
         self._task: asyncio.Task[Any] | None = None
         self._past = ""
@@ -110,7 +111,7 @@ class Batched:
             try:
                 left = await self._rounds_of(pending).go(leave_at)
             except asyncio.CancelledError:
-                if self._stops < 2:
+                if self._ending.count < 2:
                     raise
                 return False
             else:
@@ -132,7 +133,7 @@ class Batched:
             await self.lane.finish()
             await self._walk(pending, first=False)
         except asyncio.CancelledError:
-            if not self._stops:
+            if not self._ending.count:
                 raise
         finally:
             self._collects = False
@@ -174,7 +175,7 @@ class Batched:
 
         options = self._options
         self._rounds = Rounds(self.lane, walk, detach=options.detach, keep_files=options.keep_files)
-        if self._stops:
+        if self._ending.count:
             self._rounds.stop()
         return self._rounds
 
@@ -190,7 +191,7 @@ class Batched:
     def _note_short(self) -> None:
         """Count the rows that a used-up budget holds back. While batches are open, money may be left of them."""
         money, progress = self.lane.money, self._progress
-        if money.short and not self._stops and not self.lane.open_batches:
+        if money.short and not self._ending.count and not self.lane.open_batches:
             error = BudgetExceeded(self._client.purse.refusal(money.need))
             progress.held += money.short
             progress.failures[BudgetExceeded.__name__] = Failure(money.short, str(error), None, advice(error))
@@ -207,14 +208,14 @@ class Batched:
         Args:
             drain: submit nothing more, and leave once the open batches have ended and their answers are kept.
         """
-        self._stops += 1
-        if drain and self._stops == 1:
+        self._ending.told(drain=drain)
+        if self._ending.drains:
             self.lane.drain()
             return
         self.lane.stop()
         if self._rounds is not None:
             self._rounds.stop()
-        if (self._stops == 2 or self._collects) and self._task is not None:
+        if (self._ending.count == 2 or self._collects) and self._task is not None:
             self._task.cancel()
 
     def refresh(self) -> None:

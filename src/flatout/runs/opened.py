@@ -70,6 +70,7 @@ class Opened:
         self.run_file = run_file_of(options.source, options.output, options.run_file, self.recipe.describe())
         self._claim = Claim()
         self._limit = options.limit and options.limit * variants.count
+        self._beyond = 0  # rows beyond the limit that earlier commands finished; they stay in the output
         self._again: set[ItemState] = {"unsent", "failed"} if options.retry_failed else {"unsent"}
         self._nothing_left = False
         self._outdated = False
@@ -201,21 +202,24 @@ class Opened:
         verification = None
         if source.repeatable and not options.fresh and self.run_file.exists():
             store = self._open_store()
-            rows = options.keep_prompts
-            verification = Verification(store, str(self.run_file), self.recipe, self._again, rows=rows)
+            keeps = options.keep_prompts
+            verification = Verification(store, str(self.run_file), self.recipe, self._again, rows=keeps)
         self._checked = check(source, self.recipe, limit=self._limit, accept=self._accept, verify=verification)
-        total = self.progress.total = self._checked.rows
+        rows = self._checked.rows
         if verification is not None:
-            verification.conclude(source.name, total if options.limit is None else None)
+            verification.conclude(source.name, None if rows == self._limit else rows)
             self._outdated = verification.outdated
-            self._nothing_left = verification.kept == total and not verification.outdated
+            self._nothing_left = verification.kept == rows and not verification.outdated
         else:
             # Only now, so that what is refused neither creates a file nor moves one aside.
-            lane.check_time(options, client, total, self.works)
+            lane.check_time(options, client, rows, self.works)
             self._open_new_store(source)
         assert self._store is not None
         lane.check_ledger(options, client, self._store, str(self.run_file))
-        self._store.set_total(total)
+        if self._limit is not None:
+            self._beyond = self._store.ended_from(self._limit)
+        self.progress.total = None if rows is None else rows + self._beyond
+        self._store.set_total(self.progress.total)
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)

@@ -12,7 +12,7 @@ from flatout.client import Client
 from flatout.durable.records import fingerprint
 from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError
-from flatout.store import Item, ItemState
+from flatout.store import Finished, Item, ItemState
 from flatout.values import Call
 
 from .input.begun import Input
@@ -21,6 +21,7 @@ from .input.verify import Revision, compare
 from .job import RunOptions
 from .opened import Opened
 from .output.export import OwnRow
+from .stops import Stops
 from .work import Work, own_rows
 
 _BATCH = 100  # rows that are read from the input in one go
@@ -33,20 +34,31 @@ class Pending(Opened):
     """A job that is open, and the rows of it that are to be asked.
 
     Attributes:
-        stops: how often the run was told to stop.
+        ending: what the run was told of its end.
         collects: whether it keeps what open batches answer, although it was told to stop.
     """
 
     def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
         super().__init__(options, make_client)
-        self.stops = 0
+        self.ending = Stops()
         self.collects = False
         self._reached = -1  # the last row that was read to be asked for the first time
+
+    @property
+    def stops(self) -> int:
+        """How often the run was told to stop."""
+        return self.ending.count
+
+    @property
+    def drains(self) -> bool:
+        """Whether attempts in flight may take as long as they do, although the run was told to stop."""
+        return self.ending.drains
 
     def _own_rows(self) -> Iterator[OwnRow]:
         """The input's rows, read once more for a run file that does not hold them."""
         assert self._input is not None
-        return own_rows(self._rows(self._input), self.recipe)
+        rows = enumerate(self._input) if self._beyond else self._rows(self._input)
+        return own_rows(rows, self.recipe)
 
     async def _pending(self, count: bool = True) -> AsyncGenerator[Work, None]:
         """The rows to ask: those without a result, and those whose failure may be retried.
@@ -59,6 +71,7 @@ class Pending(Opened):
         if self._nothing_left:  # do not read a million finished rows once more
             self.progress.resumed = self.progress.total or 0
             return
+        self.progress.resumed += count * self._beyond
         name = str(self.run_file)
         revises = self.options.keep_prompts and (self._outdated or self._pipe) and count
         revision = Revision(self._store) if revises else None
@@ -82,11 +95,16 @@ class Pending(Opened):
         if revision is not None:
             await revision.write()
         if self._pipe is not None and not self.stops:
-            self.progress.total = index + 1
-            self._store.set_total(index + 1)
-            if self.options.limit is None:
-                await finished.read_ahead()
-                finished.check_nothing_left(name, index + 1, f"{self._input.name} has only")
+            await self._count_pipe(index + 1, finished)
+
+    async def _count_pipe(self, rows: int, finished: Stored[Finished]) -> None:
+        """Keep how many rows a pipe had, which has ended, and refuse one that has become shorter."""
+        assert self._input is not None
+        self.progress.total = rows + self._beyond
+        self.store.set_total(self.progress.total)
+        if rows != self._limit:
+            await finished.read_ahead()
+            finished.check_nothing_left(str(self.run_file), rows, f"{self._input.name} has only")
 
     async def _some(self, most: int) -> list[Call]:
         """The first calls to ask, which are read again when they are asked."""

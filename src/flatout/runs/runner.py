@@ -63,9 +63,6 @@ class Runner(Pending):
         make_client: makes the client. `prepare` calls it first, so a missing key is found before the input is read.
         warn: receives problems beside the run, such as a collector that accepts no data.
         made_with: what ``make_client`` makes it with, for the clients of several workers.
-
-    Attributes:
-        stops: how often the run was told to stop.
     """
 
     def __init__(
@@ -323,10 +320,11 @@ class Runner(Pending):
         cancelled. Rows without an answer are left for the next run.
 
         Args:
-            drain: let the attempts in flight, or the open batches, take as long as they do.
+            drain: let the attempts in flight, or the open batches, take as long as they do. The next call is then like
+                a first one.
         """
-        self.stops += 1
-        self.collects = drain and self.stops == 1 and self._batched_now is not None and self._asks is self._batched_now
+        self.ending.told(drain=drain)
+        self.collects = self.drains and self._batched_now is not None and self._asks is self._batched_now
         if self._pipe is not None:
             self._pipe.close()
         if self._feed is not None:
@@ -420,7 +418,6 @@ class Runner(Pending):
                 self.run_file,
                 self.options.output or "-",
                 columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
-                rows=self._limit,
                 at_least=self.progress.finished,
                 own=own,
                 types=self._input.types,

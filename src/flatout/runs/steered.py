@@ -42,6 +42,11 @@ class Steerable(Protocol):
         """How often the run was told to stop."""
         ...
 
+    @property
+    def drains(self) -> bool:
+        """Whether attempts in flight may take as long as they do, although the run was told to stop."""
+        ...
+
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
         ...
@@ -87,7 +92,6 @@ class SteeredRun(Commands):
         self._run = run
         self._clock = clock
         self._refreshed = -FRESH
-        self._drains = False
 
     def commands(self) -> dict[str, Command]:
         rows: dict[str, Command] = {"skip": self._skip, "retry-failed": self._retry_failed}
@@ -125,7 +129,7 @@ class SteeredRun(Commands):
 
     def _state(self) -> str:
         if self._run.stops:
-            return "draining" if self._drains else "stopping"
+            return "draining" if self._run.drains else "stopping"
         return super()._state()
 
     def _hold(self, paused: bool, by: str) -> dict[str, Any]:
@@ -159,12 +163,11 @@ class SteeredRun(Commands):
         return self._end(request["by"], "drain", drain=True)
 
     def _end(self, by: str, what: str, *, drain: bool) -> dict[str, Any]:
-        drops, self._drains = self._run.stops > 0, drain
         self._run.note(what, by)
         self._run.refresh()
         progress = self._run.progress
         self._run.stop(drain=drain)
-        flying = {"in_flight": self._in_flight(), "dropped": drops}
+        flying = {"in_flight": self._in_flight(), "dropped": self._run.stops > 1}
         return {"state": self._state(), **flying, "batches": progress.batches.open, "rows": progress.batches.rows}
 
     def _refresh(self) -> None:

@@ -10,6 +10,7 @@ from flatout.journey import AttemptNotes, Journey
 from flatout.progress._counters import Longest
 
 from .skips import Skip, Skips
+from .stops import Stops
 
 GRACE = 30.0
 """Seconds that calls in flight may take to finish after an interrupt."""
@@ -21,13 +22,13 @@ class UnderWay:
     """Tracks the calls in flight by their rows.
 
     Attributes:
-        stops: how often the run was told to stop.
+        ending: what the run was told of its end.
         sent: how many attempts were sent.
         skips: the rows that are not to be asked.
     """
 
     def __init__(self) -> None:
-        self.stops = 0
+        self.ending = Stops()
         self.sent = 0
         self.skips = Skips()
         self._calls: dict[int, tuple[asyncio.Task[None], Journey, str | None]] = {}  # by their rows
@@ -63,10 +64,10 @@ class UnderWay:
         """Let attempts in flight finish, and cancel the rest; after 30 s, or at the second call, cancel everything.
 
         Args:
-            drain: let the attempts in flight take as long as they do.
+            drain: let the attempts in flight take as long as they do. The next call is then like a first one.
         """
-        self.stops += 1
-        if self.stops == 1:
+        self.ending.told(drain=drain)
+        if self.ending.count == 1:
             self._drop_waiting()
             if not drain:
                 asyncio.get_running_loop().call_later(GRACE, self.stop)
@@ -82,7 +83,7 @@ class UnderWay:
         for task, journey, _ in self._calls.values():
             if not (journey.attempt.in_flight or task.cancelling()):
                 task.cancel()
-        if self._calls and self.stops == 1:
+        if self._calls and self.ending.count == 1:
             asyncio.get_running_loop().call_later(_AGAIN_AFTER, self._drop_waiting)
 
 
@@ -94,7 +95,7 @@ class _Counted:
         self._notes = notes
 
     async def begins(self, attempt: int, target: str, estimate: float | None, after: Exception | None, /) -> None:
-        if self._under_way.stops:
+        if self._under_way.ending.count:
             raise asyncio.CancelledError
         if self._notes is not None:
             await self._notes.begins(attempt, target, estimate, after)

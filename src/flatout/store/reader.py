@@ -194,6 +194,11 @@ class RunReader:
         """How many items ended in each state."""
         return Counts(*self._one(_ITEMS["counts"]))
 
+    def ended_from(self, start: int) -> int:
+        """How many items from an index on were answered or failed."""
+        (count,) = self._one(_ITEMS["ended_from"], (start,))
+        return int(count)
+
     def summary(self, again: AskedAgain = NONE_AGAIN) -> Summary:
         """Counts, tokens and money, and how much of each is unknown. Reads the whole file: 0.5 s a million items.
 

@@ -14,8 +14,10 @@ from flatout.journey import Journey
 from flatout.progress._counters import Longest
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
-from flatout.runs.under_way import UnderWay
+from flatout.runs.stops import Stops
+from flatout.runs.under_way import GRACE, UnderWay
 from flatout.store import RunReader
+from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client, refusal
 
 ROWS = 6
@@ -95,6 +97,36 @@ def test_only_what_may_have_been_billed_is_perhaps_paid(tmp_path: Path, others: 
     outcome, _, _ = interrupted(tmp_path, "answer", others)
     with RunReader.open(outcome.run_file) as reader:
         assert len(reader.unsettled().attempts) == in_doubt
+
+
+def test_a_stop_after_a_drain_gives_calls_in_flight_their_time() -> None:
+    """Whoever ends a drain that takes too long would lose calls at once that are almost done."""
+
+    async def main() -> None:
+        under_way, journey = UnderWay(), Journey(0.0)
+        task = asyncio.create_task(asyncio.sleep(1_000))
+        journey.attempt.in_flight = True
+        under_way.begin(task, 0, journey)
+        began = asyncio.get_running_loop().time()
+        under_way.stop(drain=True)
+        under_way.stop()
+        await asyncio.sleep(GRACE - 1.0)
+        assert not task.cancelling()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.get_running_loop().time() - began == pytest.approx(GRACE, abs=0.1)
+
+    run_virtual(main())
+
+
+def test_workers_and_batches_count_stops_alike() -> None:
+    """With several workers, or in batches, the same commands would drop what one process waits for."""
+    ending = Stops()
+    told = []
+    for drain in (True, False, False):
+        ending.told(drain=drain)
+        told.append((ending.count, ending.drains))
+    assert told == [(1, True), (1, False), (2, False)]
 
 
 def test_the_attempt_that_waits_longest_is_known() -> None:

@@ -19,7 +19,7 @@ from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.export import export
 from flatout.runs.runner import Runner
 from flatout.store import RunReader
-from tests.support.scripted_wire import Wire, client
+from tests.support.scripted_wire import Wire, client, refusal
 
 ROWS = [{"id": f"q{n}", "prompt": f"prompt {n}"} for n in range(6)]
 
@@ -84,6 +84,40 @@ def test_a_finished_run_reads_its_input_once(job: Job, monkeypatch: pytest.Monke
     assert job.run().unfinished == 0
     assert read == list(range(6))
     assert job.wire.prompts == []
+
+
+@pytest.mark.parametrize("keep_prompts", [True, False])
+def test_a_smaller_limit_keeps_what_is_finished(tmp_path: Path, keep_prompts: bool) -> None:
+    """A trial of two rows would cut thousands of paid answers off the output, and tell of 300 percent."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    job.run(keep_prompts=keep_prompts)
+    before = job.written()
+    job.wire = Wire()
+    for rows in (ROWS, [*ROWS, {"id": "q6", "prompt": "prompt 6"}]):
+        job.write(rows)
+        assert job.run(limit=2, keep_prompts=keep_prompts).unfinished == 0
+        assert job.written() == before
+        with RunReader.open(job.run_file) as reader:
+            assert (reader.info().total, reader.info().state) == (6, "finished")
+    assert job.wire.prompts == []
+
+
+def test_a_limit_asks_its_own_rows_beside_those_beyond(job: Job) -> None:
+    """Rows that failed within the limit would not be asked again, or those beyond it would."""
+    job.wire = Wire(lambda prompt: refusal(400))
+    job.run(fresh=True)
+    job.wire = Wire()
+    assert job.run(limit=2, retry_failed=True).unfinished == 0
+    assert sorted(job.wire.prompts) == ["prompt 0", "prompt 1"]
+    assert [row["error"] is None for row in job.written()] == [True, True, False, False, False, False]
+
+
+def test_an_input_that_is_shorter_than_its_limit_is_refused_as_any_other(job: Job) -> None:
+    """An answer would stand in the output whose row is gone."""
+    job.write(ROWS[:4])
+    with pytest.raises(RunMismatch, match=r"has a result for row 5, but .* has only 4 rows now"):
+        job.run(limit=5)
 
 
 @pytest.mark.parametrize("option", [{"prompt": "Say {{ prompt }}"}, {"prompt": "{{ prompt | upper }}"}])

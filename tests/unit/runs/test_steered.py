@@ -10,6 +10,7 @@ from flatout import Client, ConfigError
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip
 from flatout.runs.steered import SteeredRun
+from flatout.runs.stops import Stops
 from flatout.steering import Change
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 
@@ -21,16 +22,24 @@ class Run:
         transport = SimulatedTransport(ProviderModel(ProviderSettings()))
         self.client = Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport, **options)
         self.progress = Progress(total=10, answered=3, in_flight=2)
-        self.stops = 0
+        self.ending = Stops()
         self.refreshed = 0
         self.done: list[Any] = []
         self.kept: Any = None
+
+    @property
+    def stops(self) -> int:
+        return self.ending.count
+
+    @property
+    def drains(self) -> bool:
+        return self.ending.drains
 
     def refresh(self) -> None:
         self.refreshed += 1
 
     def stop(self, *, drain: bool = False) -> None:
-        self.stops += 1
+        self.ending.told(drain=drain)
         self.done.append(("stop", drain))
 
     def steer(self, change: Change, by: str) -> None:
@@ -103,11 +112,15 @@ def test_set_changes_what_is_named(run: Run, steered: SteeredRun) -> None:
     assert run.kept == run.client.purse.standing()
 
 
-def test_drain_lets_calls_finish_and_stop_after_it_does_not(run: Run, steered: SteeredRun) -> None:
-    """A run that drains could not be ended, or a second drain would drop what is in flight."""
+def test_a_stop_after_a_drain_is_a_first_stop(run: Run, steered: SteeredRun) -> None:
+    """Calls in flight would be dropped, and paid for twice, by a stop that promises to wait 30 s for them."""
     assert asked(steered, "drain")["state"] == "draining"
     asked(steered, "drain")
-    assert asked(steered, "stop")["state"] == "stopping"
+    first = asked(steered, "stop")
+    assert (first["state"], first["dropped"]) == ("stopping", False)
+    assert asked(steered, "status")["state"] == "stopping"
+    assert asked(steered, "stop")["dropped"]
+    run.done.pop(), run.done.pop()
     assert [each for each in run.done if each[0] == "stop" and each[1] != "ada"] == [("stop", True), ("stop", False)]
 
 

@@ -64,7 +64,7 @@ class Verification:
         self.outdated |= self._rows and known.input != kept
 
     def conclude(self, source: str, rows: int | None) -> None:
-        """Refuse an input that differs or has become shorter than ``rows``, which is None if a limit cut it.
+        """Refuse an input that differs or has become shorter than ``rows``, which is None if the limit was reached.
 
         Raises:
             RunMismatch: naming the row, the column or parameter, and both values.

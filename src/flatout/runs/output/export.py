@@ -21,8 +21,6 @@ from .answered import AnsweredRow, named_error
 from .claim import Claim
 from .write import check_output, write
 
-LAST = 2**62
-
 TYPES = "types"
 """The fact in the run file that holds the input's types, if it keeps the input's rows; see
 `flatout.runs.input.begun.Input`.
@@ -64,7 +62,6 @@ def export(
     *,
     select: Choice = "all",
     columns: Sequence[str] | None = None,
-    rows: int | None = None,
     at_least: int = 0,
     own: OwnRows | None = None,
     types: str | None = None,
@@ -85,7 +82,6 @@ def export(
         output: a file whose suffix names the format, or ``-`` for JSONL on standard output.
         select: all finished rows, the answered or the failed ones.
         columns: the input's columns, if known.
-        rows: how many rows of the input to write, from its start.
         at_least: how many results the run file must have; for a caller that has just written them.
         own: reads the input's own rows if the run file does not keep them.
         types: the input's types; None for those in the run file.
@@ -104,8 +100,8 @@ def export(
     """
     claim = claim or Claim.of(run_file)
     check_output(output, format=format, claim=claim)
-    damage, last = _Damage(), LAST if rows is None else rows - 1
-    with _opened(run_file, select, last, at_least, salvaged, damage) as source:
+    damage = _Damage()
+    with _opened(run_file, select, at_least, salvaged, damage) as source:
         settled = _Settled(source.look)
         shown = (
             (lambda: _read(settled(), damage)) if own is None else (lambda: _beside(settled(), own(), run_file, damage))
@@ -168,16 +164,12 @@ class _Source(NamedTuple):
 
 @contextmanager
 def _opened(
-    run_file: str | os.PathLike[str], select: Choice, last: int, at_least: int, salvaged: bool, damage: _Damage
+    run_file: str | os.PathLike[str], select: Choice, at_least: int, salvaged: bool, damage: _Damage
 ) -> Iterator[_Source]:
     if salvaged:
         states = ("answered",) if select == "answered" else ("failed", "unsent") if select == "failed" else None
         yield _Source(
-            lambda: (
-                item
-                for item in salvage(run_file, damage)
-                if item.index <= last and (states is None or item.state in states)
-            ),
+            lambda: (item for item in salvage(run_file, damage) if states is None or item.state in states),
             lambda: any(item.state != "answered" and item.answer is not None for item in salvage(run_file)),
             lambda: any(map(is_cached, salvage(run_file))),
             lambda: any(item.trail for item in salvage(run_file)),
@@ -189,7 +181,7 @@ def _opened(
                 f"{run_file} has {found:,} of this run's {at_least:,} results: another program replaced it"
             )
         parsed = "output" in (reader.info().job.get("params") or {})
-        look = partial(reader.items, select, last=last, damaged=damage)
+        look = partial(reader.items, select, damaged=damage)
         yield _Source(look, reader.unusable, reader.has_cached, reader.has_trails, parsed, reader.fact(TYPES))
 
 

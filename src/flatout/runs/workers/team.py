@@ -17,6 +17,7 @@ from flatout.progress._counters import Progress, forget
 from flatout.purse import Purse
 from flatout.runs.alone import Over, nobody
 from flatout.runs.skips import Skip, Skips
+from flatout.runs.stops import Stops
 from flatout.runs.work import Work
 from flatout.steering import Change
 from flatout.store import Item, RunFile
@@ -102,7 +103,7 @@ class Team:
         self._past: list[Member] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: set[asyncio.Task[None]] = set()
-        self._stops = 0
+        self._ending = Stops()
         self._at_end = False
         self._ends = False
         self._still_born = 0
@@ -190,12 +191,12 @@ class Team:
 
     def stop(self, *, drain: bool = False) -> None:
         """Stop the run, as `flatout.runs.under_way.UnderWay.stop` does; at the second call, drop everything."""
-        self._stops += 1
+        ending = self._ending
+        ending.told(drain=drain)
         for member in self._members.values():
-            member.order.stops = self._stops
-            member.order.drains = drain
+            member.order.stops, member.order.drains = ending.count, ending.drains
             member.dismiss()
-        if self._stops == 2:
+        if ending.count == 2:
             asyncio.get_running_loop().call_later(HURRY, self._kill_all)
         self._changed()
 
@@ -220,9 +221,9 @@ class Team:
         async with reading(works) as source:
             async for work in source:
                 if (member := self._free()) is None:
-                    await self._until(lambda: self._stops or self._free() is not None)
+                    await self._until(lambda: self._ending.count or self._free() is not None)
                     member = self._free()
-                if self._stops or member is None:
+                if self._ending.count or member is None:
                     return
                 self._give(member, Given(work))
         self.input_at_end()
@@ -390,7 +391,7 @@ class Team:
         await self._write_off(member, rows)
         member.rows.clear()
         self._changed()
-        if self._fault is not None or self._stops or (not rows and self._feeder.done()):
+        if self._fault is not None or self._ending.count or (not rows and self._feeder.done()):
             return
         if self._still_born >= MOST_DEATHS or any(given.deaths >= MOST_DEATHS for given in rows.values()):
             self._fail(FlatoutError(f"{MOST_DEATHS} worker processes died one after another: {how}"))

@@ -34,7 +34,7 @@ from flatout.tasks.loop import loop_factory
 
 from .calls import call_of, from_data
 from .channel import Channel
-from .messages import Report, decode_order
+from .messages import Order, Report, decode_order
 from .outset import Outset
 from .remote import LentPurse, Outbox, RemoteFile, RemoteLog
 
@@ -133,7 +133,7 @@ class Worker:
     async def _rows(self) -> AsyncIterator[Given]:
         """The rows that come, until the run stops. Those that came and will not be asked go back."""
         while (given := await self._given.get()) is not None:
-            if self._under_way.stops:
+            if self._under_way.ending.count:
                 self._outbox.report.dropped.append(given[0])
             else:
                 yield given
@@ -183,10 +183,15 @@ class Worker:
         self._window = order.window or self._window
         self._flow.at_end = self._flow.at_end or order.at_end
         self._steer(order.changes)
-        while self._under_way.stops < order.stops:
-            self._under_way.stop(drain=order.drains)
+        if order.stops:
+            self._stop(order)
         if order.last:
             self._given.put_nowait(None)
+
+    def _stop(self, order: Order) -> None:
+        ending = self._under_way.ending
+        while ending.count < order.stops or (ending.drains and not order.drains):
+            self._under_way.stop(drain=order.drains)
 
     def _steer(self, changes: list[Change]) -> None:
         if self._client is None:

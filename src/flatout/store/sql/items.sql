@@ -80,6 +80,9 @@ SELECT
   count(*) FILTER (WHERE state = 'unsent')
 FROM items;
 
+-- ended_from: Count the items from an index on that were answered or failed.
+SELECT count(*) FROM items WHERE item_index >= ? AND state <> 'unsent';
+
 -- unusable: Check whether a model said something in an item that has no answer.
 SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
 
