@@ -25,7 +25,8 @@ def redis(tmp_path):
 def test_four_workers_share_one_limit_though_one_is_killed_and_redis_restarts(tmp_path, redis):
     """A fleet would be refused, leave a part of the limit unused, or stop when Redis does."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
-        four.start(WORKERS, 15.0, shared=redis.address("team"), rpm=RPM)
+        four.start(WORKERS, 22.0, shared=redis.address("team"), rpm=RPM)
+        four.wait_until_busy()
         time.sleep(1.0)
         together = four.watch(4.0)
         four.kill(0)
@@ -51,6 +52,7 @@ def test_workers_go_on_through_many_restarts_of_redis(tmp_path, redis):
     """What is sent too much after each restart would add up to a refusal."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
         four.start(WORKERS, 75.0, shared=redis.address("team"), rpm=RPM)
+        four.wait_until_busy()
         for seconds in (5.0, 1.0, 0.1, 3.0, 0.5):
             time.sleep(5.0)
             redis.kill()

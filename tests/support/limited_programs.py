@@ -81,6 +81,10 @@ class Programs:
         self._wait_for(lambda: len(list(self._folder.glob("ready*"))) == count)
         (self._folder / "go").touch()
 
+    def wait_until_busy(self) -> None:
+        """Wait until a second's worth of requests was admitted: on a busy computer programs begin late."""
+        self._wait_for(lambda: stats(self.url)["admitted"] >= RPM / 60)
+
     def kill(self, number: int) -> None:
         """End one as nobody would wish to be ended."""
         self.asking[number].kill()
