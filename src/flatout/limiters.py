@@ -167,19 +167,33 @@ class Limiters:
         name = self._given(target).shared
         self._found[target.limited] = learnt, None if name is None else self._share(name, key)
 
+    def check(self, target: Target) -> None:
+        """Find out once whether the place is there where a target's limits are shared. Blocks.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        name = self._given(target).shared
+        if name is not None and is_place(name):
+            self._link(name)
+
     def _share(self, name: str, key: str) -> SharedLimits | LeasedLimits:
         """The limits of a target that are shared under a name, or at a place."""
         if not is_place(name):
             return SharedLimits(name, key, cache_folder() / "limits")
         from .cluster.limits import LeasedLimits
+
+        return LeasedLimits(self._link(name).keeper(key))
+
+    def _link(self, name: str) -> Link:
+        """The connection to a place. The first time, finds out whether the place is there."""
         from .cluster.links import link_to
 
-        place = place_of(name)
         if (link := self._links.get(name)) is None:
-            link = link_to(place)
+            link = link_to(place_of(name))
             link.check()
             self._links[name] = link
-        return LeasedLimits(link.keeper(key))
+        return link
 
     def speed(self, target: Target, calls: Sequence[Call] = ()) -> Speed:
         """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk.

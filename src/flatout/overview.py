@@ -131,7 +131,10 @@ class Overview:
     def check(self, call: Call) -> None:
         """Check that a call could be sent, without sending anything. It is cheap enough for a million calls.
 
+        The first check waits for the place where limits are shared across machines, if there is one.
+
         Raises:
-            ConfigError: the call's model is missing or unknown, there is no key for it, or the budget cannot be kept.
+            ConfigError: the call's model is missing or unknown, there is no key for it, the budget cannot be kept, or
+                the place where limits are shared is not there.
         """
         self._engine.check(call)

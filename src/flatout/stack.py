@@ -236,11 +236,12 @@ class Stack:
         return lambda call: None if call.logprobs or not _MORE.isdisjoint(call.extra or ()) else key_of(call)
 
     def check(self, target: Target, call: Call) -> None:
-        """Check, without sending anything, that the budget can be kept for a call.
+        """Check, without sending anything to the target, that the limits and the budget can be kept for a call.
 
         Raises:
-            ConfigError: it cannot be kept; the message says why.
+            ConfigError: they cannot be kept; the message says why.
         """
+        self.limiters.check(target)
         if self.purse.budget is not None:
             self.purse.worst_case(target, call, self.prices, cap=self._cap(target)(call))
 

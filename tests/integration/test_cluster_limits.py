@@ -9,6 +9,7 @@ import time
 import pytest
 
 from flatout import Client, ConfigError, Limits
+from flatout.cli import main
 from tests.support.limited_programs import RPM, programs, stats, use
 from tests.support.redis_server import needs_redis, redis_server
 
@@ -79,6 +80,18 @@ def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(tmp_path):
     """Workers would start without the others' limit, and be refused."""
     with pytest.raises(ConfigError, match=r"none\.sock.*/team cannot be reached, so nothing is sent"):
         ask(Limits(rpm=60, shared=f"unix://{tmp_path}/none.sock?db=0/team"))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_ends_at_once_if_the_server_is_not_there(tmp_path, workers, capsys):
+    """Each of a million rows would fail by itself, after it waited for the server, and have to be asked again."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a question"}\n' * 3)
+    answers, share = tmp_path / "answers.jsonl", f"unix://{tmp_path}/none.sock?db=0/team"
+    options = ["--base-url", "http://127.0.0.1:9/v1", "--model", "any", "--share", share, "--workers", workers]
+    assert main(["run", str(tmp_path / "rows.jsonl"), "-o", str(answers), *options]) == 2
+    assert "cannot be reached, so nothing is sent" in capsys.readouterr().err
+    assert not answers.exists()
+    assert not answers.with_name("answers.jsonl.flatout").exists()
 
 
 @pytest.mark.parametrize(
