@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE, GRACE
+from flatout.policies.pacing.leased_slots import POLL
 from flatout.policies.pacing.leases import ACTIVE, RETURN, SILENT, Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.team import LOOK, Team
@@ -336,6 +337,15 @@ def test_no_more_are_in_flight_than_may_be_and_all_workers_have_their_part(count
     assert max(seen) <= most
     assert sum(seen[200:]) / len(seen[200:]) >= 0.8 * most
     assert world.fairness() >= 0.9
+
+
+def test_a_worker_that_should_give_up_a_slot_asks_again_when_a_call_has_ended():
+    """Workers that take turns would ask the keeper without a pause until their calls end: a hundred times a call."""
+    world = World(4)
+    seen = slots(world, 3, 20.0)
+    ended = sum(member.sent for member in world.members)
+    assert world.asked <= 4 * 20.0 / POLL + ended
+    assert sum(seen[200:]) / len(seen[200:]) >= 0.8 * 3
 
 
 def test_slots_of_a_worker_that_dies_are_free_within_a_second():

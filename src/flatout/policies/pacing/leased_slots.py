@@ -65,7 +65,8 @@ class LeasedMembers:
 
     def needs(self, now: float) -> bool:
         """Whether to ask now."""
-        return (self.hungry and now >= self.asks_at) or self._allowed < self._promised
+        gives_up = max(float(self.own), self._allowed) < self._promised  # not before a call has ended
+        return gives_up or (self.hungry and now >= self.asks_at)
 
     def bury(self, now: float, /) -> int:
         """The keeper frees the requests of workers that died."""
