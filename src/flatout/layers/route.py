@@ -31,21 +31,67 @@ Attempt = Callable[[Call, Lane, Sequence[Lane]], Awaitable[Reply]]
 class Router:
     """Sends attempts by their calls' models.
 
+    What sends a model's attempts is looked for once. The calls that wait for it go on in order of arrival, all in one
+    turn of the event loop, and a call that arrives meanwhile goes behind them.
+
     Args:
         find: what sends the attempts of a call's model; awaited for the first call of each model.
     """
 
     def __init__(self, find: Callable[[Call], Awaitable[CallNext]]) -> None:
         self._find = find
-        self._found: dict[str | None, CallNext] = {}  # by the model's name in the call
+        self._found: dict[str | None, CallNext] = {}  # by the model's name in the call, once no call waits for it
+        self._firsts: dict[str | None, _Firsts] = {}
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
         send = self._found.get(call.model)
         return send(call) if send is not None else self._first(call)
 
     async def _first(self, call: Call) -> Reply:
-        send = await self._find(call)
-        return await self._found.setdefault(call.model, send)(call)  # another call may have been quicker
+        firsts = self._firsts.setdefault(call.model, _Firsts())
+        firsts.behind += 1
+        try:
+            send = await self._sought(call, firsts)
+        finally:
+            firsts.behind -= 1
+            if not firsts.behind:
+                del self._firsts[call.model]
+                if firsts.send is not None:
+                    self._found[call.model] = firsts.send
+        return await send(call)
+
+    async def _sought(self, call: Call, firsts: _Firsts) -> CallNext:
+        """What sends a call's attempts. The call that looks for it may fail or be cancelled: then the next one looks."""
+        if firsts.send is not None:  # those that waited for it are awake, and have their turn first
+            await asyncio.sleep(0)
+        while firsts.send is None:
+            if firsts.looking is not None:
+                await firsts.looking.wait()
+                continue
+            firsts.looking = asyncio.Event()
+            try:
+                firsts.send = await self._find(call)
+            finally:
+                firsts.looking.set()
+                firsts.looking = None
+        return firsts.send
+
+
+class _Firsts:
+    """The first calls of a model, until what sends them is found and all of them have it.
+
+    Attributes:
+        behind: how many.
+        send: what sends their attempts, once it is found.
+        looking: set when the call that looks for it has found it, or failed to.
+    """
+
+    __slots__ = ("behind", "looking", "send")
+
+    def __init__(self) -> None:
+        self.behind = 0
+        self.send: CallNext | None = None
+        self.looking: asyncio.Event | None = None
 
 
 class Routed:
