@@ -10,6 +10,7 @@ from flatout.errors import FlatoutError
 from flatout.progress._display import watch
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.tasks.loop import loop_factory
+from flatout.text import figures
 
 if TYPE_CHECKING:
     from flatout.progress._counters import Progress
@@ -97,7 +98,8 @@ class _Stopping:
             return "draining: waits for calls in flight; Ctrl-C waits 30 s for them"
         if asked == 1 and self._runner.progress.batches.open:
             return "leaves the batches where they are"
-        return "stopping: waits for calls in flight; Ctrl-C again drops them" if asked == 1 else "stopping"
+        by = figures.at_the_latest(self._runner.progress.ends_by)
+        return f"stopping{by}: waits for calls in flight; Ctrl-C again drops them" if asked == 1 else "stopping"
 
     def _stop(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP and self._asked:

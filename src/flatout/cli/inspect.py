@@ -182,7 +182,7 @@ def _batches(facts: BatchCounts | None) -> list[Fact]:
 
 def _state(facts: Facts) -> str:
     if facts.writer:
-        return f"running ({facts.writer})"
+        return f"running ({facts.writer}){facts.ending}"
     if facts.state == "broken off":
         waits = facts.batches is not None and facts.batches.open
         return f"broken off: its process has gone{'; its batches go on at the provider' if waits else ''}"

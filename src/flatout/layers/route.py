@@ -61,7 +61,7 @@ class Router:
         return await send(call)
 
     async def _sought(self, call: Call, firsts: _Firsts) -> CallNext:
-        """What sends a call's attempts. The call that looks for it may fail or be cancelled: then the next one looks."""
+        """What sends a call's attempts. If the call that looks for it fails or is cancelled, the next one looks."""
         if firsts.send is not None:  # those that waited for it are awake, and have their turn first
             await asyncio.sleep(0)
         while firsts.send is None:

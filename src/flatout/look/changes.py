@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from flatout.store.course import Happening
+from flatout.store.course import DRAIN, STOP, Happening
 
 from .view import clock
 
@@ -28,8 +28,19 @@ def changes(happenings: Sequence[Happening], now: float, most: int) -> list[str]
 
 
 def changed_at(happenings: Sequence[Happening]) -> float:
-    """When somebody changed something last; Unix time, 0 if nobody did."""
-    return next((each.at for each in reversed(happenings) if each.kind == "change"), 0.0)
+    """When somebody changed something last, in the latest process; Unix time, 0 if nobody did."""
+    last = next((each for each in reversed(happenings) if each.kind in ("change", "begin")), None)
+    return last.at if last is not None and last.kind == "change" else 0.0
+
+
+def stopped_by(happenings: Sequence[Happening]) -> Happening | None:
+    """The change by which somebody ends the process that is at work; None if nobody does."""
+    for each in reversed(happenings):
+        if each.kind == "change" and each.what in (STOP, DRAIN):
+            return each
+        if each.kind in ("begin", "end"):
+            return None
+    return None
 
 
 def paused_since(happenings: Sequence[Happening]) -> float | None:

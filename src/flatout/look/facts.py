@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,9 +14,11 @@ from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
 from flatout.runs.job import AGAIN, BUDGET, CANCELLED
 from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
+from flatout.store.course import Stretch
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN, AskedAgain
 from flatout.store.scopes import account
+from flatout.text import figures
 from flatout.values.budget import Standing
 from flatout.values.route import Share
 
@@ -82,6 +85,8 @@ class Facts(Struct, frozen=True, kw_only=True):
         left: rows that are not finished.
         rate: rows finished per second, while the run goes.
         seconds_left: how long the rows that are left take at that rate.
+        stopping: whether somebody stops the process that is at work.
+        ends_by: when that ends at the latest then; Unix time.
         input_tokens, output_tokens: of all answers.
         unknown_tokens: rows whose tokens the provider did not report.
         cost: US dollars known to be spent.
@@ -112,6 +117,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     left: int | None = None
     rate: float | None = None
     seconds_left: float | None = None
+    stopping: bool = False
+    ends_by: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     unknown_tokens: int = 0
@@ -131,6 +138,15 @@ class Facts(Struct, frozen=True, kw_only=True):
     opened_at: float = 0.0
     ended_at: float | None = None
     last_finished_at: float | None = None
+
+    @property
+    def ending(self) -> str:
+        """``, stopping, ends by 16:04:35 at the latest`` if somebody stops it; otherwise ""."""
+        return f", stopping{figures.at_the_latest(self.ends_by)}" if self.stopping else ""
+
+    def own(self, stretches: Sequence[Stretch]) -> list[Stretch]:
+        """The stretches of the latest process: what an earlier one did, or was held up by, may have changed."""
+        return [each for each in stretches if each.began_at + each.seconds > self.opened_at]
 
     @property
     def running(self) -> bool:

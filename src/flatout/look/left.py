@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from flatout.progress._pace import affordable, allowed
 from flatout.store.course import Stretch
 
-from .changes import changed_at, paused_since
+from .changes import changed_at, paused_since, stopped_by
 from .course import Course, rates
 from .facts import Facts
 from .view import MOSTLY, RECENT, recent
@@ -24,13 +24,19 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
     comes. Else it is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go
     than they allow, because as many are kept free as answers may be long. While somebody has paused the run, or nothing
-    is answered, nobody knows it.
+    is answered, nobody knows it. A run that somebody stops has no time left, but perhaps an end.
     """
+    stop = stopped_by(course.happenings) if facts.running else None
+    if stop is not None:
+        facts = replace(facts, seconds_left=None, stopping=True, ends_by=stop.until)
     if not facts.running or not course.targets or (facts.batches is not None and facts.batches.open):
         return facts
-    rate = recent_rate(course.targets.values(), now)
-    rate = facts.rate if rate is None else rate
-    expected = None if paused_since(course.happenings) is not None else _expected(course, facts, now)
+    own = [found for stretches in course.targets.values() if (found := facts.own(stretches))]
+    if not own:  # it has only begun: what an earlier process did says nothing of it
+        return replace(facts, rate=None, seconds_left=None)
+    rate = recent_rate(own, now)
+    unknown = stop is not None or paused_since(course.happenings) is not None
+    expected = None if unknown else _expected(own, changed_at(course.happenings), facts, now)
     left = facts.left / expected if facts.left is not None and expected else None
     return replace(facts, rate=rate, seconds_left=left)
 
@@ -59,10 +65,9 @@ def rows_of_budget(facts: Facts) -> int | None:
     return lasts if lasts < facts.left else None
 
 
-def _expected(course: Course, facts: Facts, now: float) -> float | None:
+def _expected(own: Iterable[Sequence[Stretch]], changed: float, facts: Facts, now: float) -> float | None:
     """Rows per second that are to be expected; None if nothing is known."""
-    changed = changed_at(course.happenings)
-    found = [_of_target(each, changed, now) for each in course.targets.values() if each]
+    found = [_of_target(each, changed, now) for each in own]
     return sum(found) or (facts.rate if not changed else None)
 
 

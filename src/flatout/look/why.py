@@ -122,7 +122,7 @@ def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
     found, known, live = [], read_by_then(course, facts), facts.running
     for target, stretches in course.targets.items():
         read = [_without_input(each) if each.began_at >= known else each for each in stretches]
-        seen = _recent(_own(read, facts), changed_at(course.happenings), now) if live else read
+        seen = _recent(facts.own(read), changed_at(course.happenings), now) if live else read
         over = rates(seen)
         if over is not None:
             told: dict[str, Any] = {"left": facts.left, "lane": facts.lane, "command": facts.command is not None}
@@ -133,11 +133,6 @@ def _views(course: Course, facts: Facts, now: float) -> Iterator[View]:
 def _name(facts: Facts) -> str:
     """What `flatout ctl` calls a run, as a shell reads it."""
     return "FILE" if facts.run_file is None else shlex.quote(facts.run_file)
-
-
-def _own(stretches: list[Stretch], facts: Facts) -> list[Stretch]:
-    """The stretches of the process at work: what held an earlier one up may have been changed."""
-    return [each for each in stretches if each.began_at + each.seconds > facts.opened_at]
 
 
 def read_by_then(course: Course, facts: Facts) -> float:
@@ -186,7 +181,7 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
 
 
 def _held(cause: str, share: float, view: View, facts: Facts, course: Course) -> Finding:
-    since = replace(view, stretches=_own(course.targets[view.target], facts)).since(cause) if view.live else None
+    since = replace(view, stretches=facts.own(course.targets[view.target])).since(cause) if view.live else None
     text, used = sentence(cause, share, view, since)
     computer = cause == "input" and view.rates.answered >= BUSY
     return Finding(cause="computer" if computer else cause, target=view.target, since=since, used=used, text=text)

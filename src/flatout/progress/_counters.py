@@ -165,6 +165,8 @@ class Progress(Struct):
         searched: the causes of waiting whose limit is unknown and found by trying.
         batches: what providers have in batches.
         targets: what each target is doing now, by its name.
+        stopping: whether somebody stops the run.
+        ends_by: when it ends at the latest then; Unix time; None if it waits for all that is in flight.
     """
 
     total: int | None = None
@@ -208,6 +210,8 @@ class Progress(Struct):
     searched: Set[str] = frozenset()
     batches: Batches = Batches()
     targets: dict[str, TargetNow] = {}
+    stopping: bool = False
+    ends_by: float | None = None
 
     @property
     def finished(self) -> int:

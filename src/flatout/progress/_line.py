@@ -46,6 +46,8 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
     facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
     if speed.rate and not speed.quiet:
         facts.append(figures.rate(speed.rate))
+    if progress.stopping:
+        return facts
     if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
         return facts + _longest(progress)
     if not speed.rate or left <= 0 or progress.holds == "paused":  # nobody knows when a pause by a person ends

@@ -24,7 +24,7 @@ from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
 from flatout.store import Item, ItemState, RunFile, RunState
-from flatout.store.course import Happening
+from flatout.store.course import DRAIN, STOP, Happening
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN
 from flatout.tasks.closing import close_all
@@ -38,7 +38,8 @@ from .output.claim import OUTPUTS
 from .output.export import export
 from .pending import Pending
 from .skips import Skip
-from .steered import SteeredRun
+from .steered import SIGNAL, SteeredRun
+from .under_way import GRACE
 from .work import Work
 
 if TYPE_CHECKING:
@@ -313,8 +314,8 @@ class Runner(Pending):
             self._asks.refresh()
             self.progress.budget = self._client.purse.standing()
 
-    def stop(self, *, drain: bool = False) -> None:
-        """Stop the run. Call it in the event loop.
+    def stop(self, *, drain: bool = False, by: str = SIGNAL) -> None:
+        """Stop the run, and write that down. Call it in the event loop.
 
         Attempts in flight may finish, but no new one starts. After 30 s, or at the second call, everything in flight is
         cancelled. Rows without an answer are left for the next run.
@@ -322,8 +323,10 @@ class Runner(Pending):
         Args:
             drain: let the attempts in flight, or the open batches, take as long as they do. The next call is then like
                 a first one.
+            by: who stops it.
         """
         self.ending.told(drain=drain)
+        self._note_stop(drain=drain, by=by)
         self.collects = self.drains and self._batched_now is not None and self._asks is self._batched_now
         if self._pipe is not None:
             self._pipe.close()
@@ -331,6 +334,14 @@ class Runner(Pending):
             self._feed.end()
         if self._asks is not None:
             self._asks.stop(drain=drain)
+
+    def _note_stop(self, *, drain: bool, by: str) -> None:
+        now, progress = time.time(), self.progress
+        progress.stopping = True
+        progress.ends_by = None if self.drains or progress.batches.open else now + (GRACE if self.stops == 1 else 0.0)
+        if self._asks is not None:  # else there is no run file yet
+            what = DRAIN if drain else STOP
+            self.store.note_happening(Happening(at=now, until=progress.ends_by, kind="change", what=what, by=by))
 
     def steer(self, change: Change, by: str) -> None:
         """Change limits, pause or resume; see `flatout.Client.steer`.

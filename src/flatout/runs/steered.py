@@ -20,6 +20,9 @@ from flatout.steering import Change
 
 from .skips import Skip
 
+SIGNAL = "a signal"
+"""Who stops a run that Ctrl-C or the system ends."""
+
 FRESH = 1.0
 """Seconds for which the counters of an answer are not counted anew."""
 
@@ -51,8 +54,8 @@ class Steerable(Protocol):
         """Bring the live values of `progress` up to date."""
         ...
 
-    def stop(self, *, drain: bool = False) -> None:
-        """Stop; with ``drain`` however long the attempts in flight take."""
+    def stop(self, *, drain: bool = False, by: str) -> None:
+        """Stop, and write that down; with ``drain`` however long the attempts in flight take."""
         ...
 
     def steer(self, change: Change, by: str) -> None:
@@ -155,18 +158,17 @@ class SteeredRun(Commands):
         return {"rows": count}
 
     def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._end(request["by"], "stop", drain=False)
+        return self._end(request["by"], drain=False)
 
     def _drain(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._run.stops:
             return {"state": self._state(), "in_flight": self._in_flight()}
-        return self._end(request["by"], "drain", drain=True)
+        return self._end(request["by"], drain=True)
 
-    def _end(self, by: str, what: str, *, drain: bool) -> dict[str, Any]:
-        self._run.note(what, by)
+    def _end(self, by: str, *, drain: bool) -> dict[str, Any]:
         self._run.refresh()
         progress = self._run.progress
-        self._run.stop(drain=drain)
+        self._run.stop(drain=drain, by=by)
         flying = {"in_flight": self._in_flight(), "dropped": self._run.stops > 1}
         return {"state": self._state(), **flying, "batches": progress.batches.open, "rows": progress.batches.rows}
 

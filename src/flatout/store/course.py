@@ -26,6 +26,9 @@ CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the pr
 TRIED = "tried"
 """Stands among the limits of a stretch if its concurrency was found by trying, and not given."""
 
+STOP, DRAIN = "stop", "drain"
+"""Changes by which a person ends a run: it waits a while for what is in flight, or as long as that takes."""
+
 _SQL = queries("course")
 _TOGETHER = 2_000
 """Rows that are read at once."""

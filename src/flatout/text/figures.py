@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import log10
 
 UNKNOWN = "unknown"
@@ -110,6 +111,11 @@ def duration(seconds: float) -> str:
     if whole < _DAY:
         return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02} min"
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def at_the_latest(ends_by: float | None) -> str:
+    """``, ends by 16:04:35 at the latest``; "" if that is not known. A Unix time; people get their own."""
+    return "" if ends_by is None else f", ends by {time.strftime('%H:%M:%S', time.localtime(ends_by))} at the latest"
 
 
 def elapsed(seconds: float) -> str:

@@ -57,6 +57,14 @@ def test_the_live_line_has_all_that_one_wants_to_know() -> None:
         assert fact in second
 
 
+def test_no_time_is_left_for_a_run_that_stops() -> None:
+    """The line would promise minutes of a run that ends in half a minute."""
+    first, second = compose(busy(stopping=True), Speed(100.0), "stopping, ends by 16:04:35 at the latest", 200, WAYS)
+    assert "100 calls/s" in first
+    assert "left" not in first
+    assert second.startswith("stopping, ends by 16:04:35 at the latest")
+
+
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [

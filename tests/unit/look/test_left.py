@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from flatout.look.course import Course
 from flatout.look.facts import Facts
@@ -51,3 +53,26 @@ def test_nobody_knows_when_a_pause_ends() -> None:
     some = [stretch(float(at), answered=10) for at in range(60)]
     assert left(some, Happening(at=60.0, kind="change", what="paused"), now=61.0) is None
     assert left([stretch(float(at), answered=0) for at in range(60)], now=60.0) is None
+
+
+def test_a_run_that_is_stopped_says_when_it_ends_and_not_when_all_rows_would_be_done() -> None:
+    """Status would say 49 minutes left of a run that ends within half a minute."""
+    some = [stretch(float(at), answered=10) for at in range(60)]
+    begin, stop = Happening(at=0.0, kind="begin"), Happening(at=60.0, until=90.0, kind="change", what="stop", by="ada")
+    facts = paced(RUNS, Course.of(some, [begin, stop]), 61.0)
+    assert (facts.seconds_left, facts.stopping, facts.ends_by) == (None, True, 90.0)
+    assert facts.ending == f", stopping, ends by {time.strftime('%H:%M:%S', time.localtime(90.0))} at the latest"
+    assert paced(RUNS, Course.of(some, [begin, replace(stop, until=None, what="drain")]), 61.0).ending == ", stopping"
+    again = paced(RUNS, Course.of(some, [begin, stop, replace(begin, at=60.5)]), 61.0)
+    assert again.seconds_left is not None
+    assert again.ending == ""
+
+
+def test_a_run_that_goes_on_promises_nothing_by_what_an_earlier_process_did() -> None:
+    """A run that is now limited to 300 a minute would have the 5 seconds left of one that was allowed 1,200."""
+    before = [stretch(float(at), answered=20, allows={"rpm": 1_200.0}) for at in range(10)]
+    opened = replace(RUNS, opened_at=12.0, rate=20.0)
+    facts = paced(opened, Course.of(before), 13.0)
+    assert (facts.rate, facts.seconds_left) == (None, None)
+    now = stretch(13.0, answered=0, allows={"rpm": 300.0}, held={"requests": 1.0})
+    assert paced(opened, Course.of([*before, now]), 14.0).seconds_left == pytest.approx(76.0)

@@ -73,6 +73,15 @@ def test_calls_that_wait_for_a_retry_are_left_for_the_run_that_goes_on(tmp_path:
         assert reader.counts().finished == 1
 
 
+def test_an_interrupt_is_written_down_with_the_end_that_it_promises(tmp_path: Path) -> None:
+    """Whoever watches a run that ends would see the time that all of its rows take."""
+    outcome, _, _ = interrupted(tmp_path, "answer")
+    with RunReader.open(outcome.run_file) as reader:
+        assert reader.course is not None
+        stop = next(each for _, each in reader.course.happenings() if each.what == "stop")
+    assert stop.until == pytest.approx(stop.at + GRACE)
+
+
 def test_what_is_in_flight_and_fails_is_not_tried_again(tmp_path: Path) -> None:
     """The interrupt would last as long as all the retries of what was in flight."""
     outcome, wire, sent = interrupted(tmp_path, refusal(500))

@@ -39,7 +39,7 @@ def line(text: str, most: int = 300) -> str:
 def headline(name: str, glance: Glance, width: int) -> Text:
     """The file, the state of the run, and the time of the look."""
     facts = glance.facts
-    state = f"running ({facts.writer})" if facts.running else facts.state
+    state = f"running ({facts.writer}){facts.ending}" if facts.running else facts.state
     if facts.state == "broken off":
         state = "broken off: its process has gone" + (f"; last row {_ago(facts, glance.at)}" if facts.finished else "")
     elif facts.state == "finished" and facts.ended_at is not None:
