@@ -193,7 +193,7 @@ def _state(facts: Facts) -> str:
 
 def _rows(facts: Facts) -> str:
     whole = "" if facts.total is None else f" of {facts.total:,} ({figures.percent(facts.finished, facts.total)})"
-    counts = {"answered": facts.answered, "failed": facts.failed}
+    counts = {"answered": facts.answered, "failed": facts.failed - facts.skipped, "skipped": facts.skipped}
     parts = [f"{number:,} {name}" for name, number in counts.items() if number]
     if facts.unsent:
         parts.append(f"{facts.unsent:,} held back, to be sent when the run continues")

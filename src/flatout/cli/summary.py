@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from flatout.progress._counters import SKIPPED
+from flatout.progress._line import failed_or_skipped
 from flatout.text import figures
 
 from .terminal import Fact, clean
@@ -39,8 +41,7 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     if progress.answered or not progress.resumed:
         cached = f" ({figures.count(progress.cached)} from the cache)" if progress.cached else ""
         counts.append(f"{figures.count(progress.answered)} answered{cached}")
-    if progress.failed:
-        counts.append(f"{figures.count(progress.failed)} failed")
+    counts += failed_or_skipped(progress.failed, progress.failures)
     if progress.resumed:
         without = f" ({figures.count(failed_before)} of them failed)" if failed_before else ""
         counts.append(f"{figures.count(progress.resumed)} finished before{without}")
@@ -105,6 +106,8 @@ def _times(count: int, name: str) -> str:
     """How often an error occurred, or how many calls it held back."""
     from flatout import errors
 
+    if name == SKIPPED:
+        return f"{figures.count(count)} skipped"
     kind = getattr(errors, name, None)
     held = isinstance(kind, type) and issubclass(kind, errors.NotSent)
     if not held:

@@ -77,13 +77,28 @@ def _bounded(when: str, view: View) -> str:
 def _tried(bounds: Sequence[float], when: str, view: View) -> str:
     """What to say of a concurrency that the user has not given."""
     most = bounds[-1]
-    median = latency(view.stretches, 0.5)
+    begin = f"How many calls the server takes at once {view.said('is', 'was')}"
+    tries = f"{begin} {view.said('not found yet', 'not found')}: {most:,.0f} {view.said('are', 'were')} tried{when}"
+    quick, median = _quick(view), latency(view.stretches, 0.5)
+    if quick is None or median is None:
+        return f"{tries}, and too few answers {view.said('have come', 'came')} to judge that."
+    if median > GROWN * quick:
+        return f"{tries}, but most of them {view.said('wait', 'waited')} there: {_at_work(median, view)}."
     state = "rising" if most > RISING * bounds[-LATELY:][0] else "as many as it takes well"
-    if median is not None and median > GROWN * (_quick(view) or median):
-        state = "and more would only wait at the server"
     return (
-        f"How many calls the server takes at once {view.said('is', 'was')} found by trying: {most:,.0f}"
-        f"{', ' + state if view.live else ' at last'}{when}. --concurrency says it from the start."
+        f"{begin} found by trying: {most:,.0f}{', ' + state if view.live else ' at last'}{when}. "
+        "--concurrency says it from the start."
+    )
+
+
+def _at_work(median: float, view: View) -> str:
+    """How many calls a server works on that lets the others wait: as many as it answers in the time of a quick one."""
+    quick = _among_first(FIRST, view) or median
+    working = max(1.0, view.rates.answered * quick)
+    took, at_first = figures.duration(median), figures.duration(quick)
+    return (
+        f"an answer {view.said('takes', 'took')} {took}, and {at_first} at first, as if the server worked on about "
+        f"{working:,.0f} at a time"
     )
 
 
@@ -101,11 +116,18 @@ def _quick(view: View) -> float | None:
     more in flight would bring no more of them. All calls that went at first are compared: those that ended first say
     only how quick an answer can be.
     """
+    begin = (view.whole or view.stretches)[0]
+    return _among_first(max(FIRST, begin.answered + begin.in_flight), view)
+
+
+def _among_first(answers: int, view: View) -> float | None:
+    """Seconds that the quick ones of so many first answers took; None if there are fewer."""
     first: list[Stretch] = []
+    answered = 0
     for each in view.whole or view.stretches:
         first.append(each)
-        answered = sum(stretch.answered for stretch in first)
-        if answered >= max(FIRST, first[0].answered + first[0].in_flight):
+        answered += each.answered
+        if answered >= answers:
             return latency(first, QUICK)
     return None
 

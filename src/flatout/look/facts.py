@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.policies.failures.decision import advice_on
-from flatout.progress._counters import COST, PROMPT_CACHE, PromptCacheUse
+from flatout.progress._counters import COST, PROMPT_CACHE, SKIPPED, PromptCacheUse
 from flatout.runs.job import AGAIN, BUDGET, CANCELLED
 from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
 from flatout.store.course import Stretch
@@ -138,6 +138,11 @@ class Facts(Struct, frozen=True, kw_only=True):
     opened_at: float = 0.0
     ended_at: float | None = None
     last_finished_at: float | None = None
+
+    @property
+    def skipped(self) -> int:
+        """The failed rows that somebody skipped."""
+        return sum(each.count for each in self.errors if each.error == SKIPPED)
 
     @property
     def ending(self) -> str:

@@ -17,6 +17,9 @@ from .view import LATELY, MINUTE, MOSTLY, NAMES, RISING, View, clock, use
 ENOUGH = 0.8
 """The share of a limit from which on it is used well."""
 
+WHILE = 120.0
+"""Most seconds over which is said how much of a limit is used that binds now: two of its windows."""
+
 BUSY = 1_000.0
 """Calls per second from which on a computer may be what binds, if nothing else does."""
 
@@ -32,7 +35,7 @@ def sentence(cause: str, share: float, view: View, since: float | None) -> tuple
     """
     when = _when(share, view, since)
     if cause in ("requests", "tokens"):
-        return _per_time(cause, when, view)
+        return _per_time(cause, when, _while_bound(cause, view, since))
     say = _OTHERS.get(cause)
     return (_of(cause, when, view) if say is None else say(when, view)), None
 
@@ -68,6 +71,25 @@ def _per_time(cause: str, when: str, view: View) -> tuple[str, float | None]:
     return f"{binds}: {uses}. {_help(name, used, view)}", used
 
 
+def _while_bound(cause: str, view: View, since: float | None) -> View:
+    """What is looked at of a limit that binds now: the time for which it has bound, with the burst that began that.
+
+    A minute's requests may go at once. The half minute after that says nothing of how much is used.
+    """
+    if not view.live or since is None:
+        return view
+    begin, limits = max(since, view.now - WHILE), _limits(cause, view.stretches[-1])
+    seen = [each for each in view.whole if each.began_at + each.seconds >= begin and _limits(cause, each) == limits]
+    over = rates(seen)
+    return view if over is None else replace(view, stretches=seen, rates=over)
+
+
+def _limits(cause: str, stretch: Stretch) -> tuple[tuple[str, float], ...]:
+    """The limits behind a cause that were in force, by name."""
+    found = ((name, limit) for name, limit in stretch.allows.items() if name in NAMES and NAMES[name][0] == cause)
+    return tuple(sorted(found))
+
+
 def _longest_bound(cause: str, view: View) -> tuple[View, bool]:
     """The stretches with the limits under which a cause held longest, and whether others were in force as well.
 
@@ -75,9 +97,8 @@ def _longest_bound(cause: str, view: View) -> tuple[View, bool]:
     """
     under: dict[tuple[tuple[str, float], ...], list[Stretch]] = {}
     for each in view.stretches:
-        limits = ((name, limit) for name, limit in each.allows.items() if name in NAMES and NAMES[name][0] == cause)
         if each.held.get(cause, 0.0) > 0.0:
-            under.setdefault(tuple(sorted(limits)), []).append(each)
+            under.setdefault(_limits(cause, each), []).append(each)
     if not under:
         return view, False
     longest = max(under.values(), key=lambda stretches: _seconds(stretches, cause))
@@ -141,11 +162,15 @@ def _budget(when: str, view: View) -> str:
 
 
 def _pause(when: str, view: View) -> str:
-    return f"The provider {view.said('asks', 'asked')} for pauses (429){when}."
+    over = view.rates
+    refused = figures.percent(over.refused, over.answered + over.failed + over.refused) if over.refused else ""
+    refuses = f"{view.said('refuses', 'refused')} {refused} of the calls (429) and " if refused else ""
+    asks = f"{view.said('asks', 'asked')} for pauses{'' if refused else ' (429)'}"
+    return f"The provider {refuses}{asks}, which {view.said('hold', 'held')} up all calls{when}."
 
 
 def _outage(when: str, view: View) -> str:
-    return f"The server {view.said('fails', 'failed')} in a row, so that calls {view.said('wait', 'waited')}{when}."
+    return f"The server {view.said('fails', 'failed')} call after call; the others {view.said('wait', 'waited')}{when}."
 
 
 def _probe(when: str, view: View) -> str:

@@ -13,6 +13,9 @@ from flatout.values.route import Share, added
 PROMPT_CACHE = "prompt_cache"
 """The name under which the run file keeps the `PromptCacheUse` of a run."""
 
+SKIPPED = "Skipped"
+"""The class of a row that somebody skipped: it is finished, and nothing has failed."""
+
 COST = "cost"
 """The name under which the run file keeps what is known to be spent on a run, in US dollars, when a process has ended.
 Its rows know less: one attempt of unknown cost makes that of its row unknown."""

@@ -10,10 +10,13 @@ from msgspec.structs import replace
 from flatout.text import figures
 from flatout.text.visible import clean
 
+from ._counters import SKIPPED
 from ._pace import Speed, affordable, allowed
 
 if TYPE_CHECKING:
-    from ._counters import Progress
+    from collections.abc import Mapping
+
+    from ._counters import Failure, Progress
 
 _SEPARATOR = " · "
 _BAR = 24
@@ -118,8 +121,7 @@ def state(progress: Progress, ways: Ways) -> list[str]:
     facts += _batches(progress)
     if progress.cached:
         facts.append(f"{figures.count(progress.cached)} from the cache")
-    if progress.failed:
-        facts.append(f"{figures.count(progress.failed)} failed")
+    facts += failed_or_skipped(progress.failed, progress.failures)
     if progress.held:
         facts.append(f"{figures.count(progress.held)} held back")
     if progress.in_flight:
@@ -137,6 +139,13 @@ def state(progress: Progress, ways: Ways) -> list[str]:
         cost = figures.cost(whole.cost, whole.unpriced)
         facts.append("cost unknown" if cost == figures.UNKNOWN else cost + figures.saved(progress.batches.saved))
     return facts
+
+
+def failed_or_skipped(failed: int, by_class: Mapping[str, Failure]) -> list[str]:
+    """``3 failed`` and ``1 skipped``, as far as there are any: who skips a row knows that it has no answer."""
+    skipped = by_class[SKIPPED].count if SKIPPED in by_class else 0
+    counts = {"failed": failed - skipped, "skipped": skipped}
+    return [f"{figures.count(number)} {what}" for what, number in counts.items() if number > 0]
 
 
 def _is_told(progress: Progress) -> bool:

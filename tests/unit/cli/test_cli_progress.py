@@ -13,9 +13,9 @@ from flatout.cli.progress import WAYS, choose
 from flatout.cli.terminal import say
 from flatout.errors import ConfigError
 from flatout.layers.limit import TargetNow
-from flatout.progress._counters import Batches, Longest, Progress
+from flatout.progress._counters import Batches, Failure, Longest, Progress
 from flatout.progress._display import LiveLine, PlainLines, Silent, watch
-from flatout.progress._line import compose
+from flatout.progress._line import compose, failed_or_skipped
 from flatout.progress._pace import Pace, Speed
 from flatout.values.budget import Standing
 
@@ -399,3 +399,14 @@ def test_that_there_is_no_room_is_said_once() -> None:
     """The second line has room for few facts, and would say one of them twice."""
     told = compose(busy(holds="room", use=None, no_room={"m@flex": 0.0}), Speed(100.0), "", 300, WAYS)[1]
     assert told.count("room") == 1
+
+
+def test_a_row_that_somebody_skipped_has_not_failed() -> None:
+    """A user who skips a row would look for what went wrong."""
+    failures = {"Skipped": Failure(1, "skipped by ada", 3, "nothing")}
+    progress = busy(failed=1, failures=failures)
+    second = compose(progress, Speed(100.0), "", 200, WAYS)[1]
+    assert "1 skipped" in second
+    assert "failed" not in second
+    assert failed_or_skipped(3, failures) == ["2 failed", "1 skipped"]
+    assert failed_or_skipped(0, {}) == []

@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from flatout.look.course import Course
+from flatout.look.facts import Facts, FailedClass
 from flatout.look.report.clock import Clock
 from flatout.look.report.compare import _between, _cell, _change, _laid
 from flatout.look.report.gather import gather
@@ -27,6 +28,7 @@ from flatout.look.report.sums import Histogram, outlines
 from flatout.look.report.tally import Tally
 from flatout.look.report.timeline import timeline
 from flatout.look.report.variants import Agreement, names_of
+from flatout.look.report.words import attention, headline
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from tests.support.report_runs import BEGAN, FAILED, TARGET, course, happened, row, rows, written
@@ -472,3 +474,14 @@ def test_rows_with_nothing_else_in_common_meet_at_their_place(tmp_path: Path) ->
     left = [mail("one", "ham", input=None), mail("two", "spam", input=None)]
     right = [mail("uno", "ham", input=None), mail("due", "ham", input=None)]
     assert agreement_of(tmp_path, left, right) == "They agree on 1 of 2"
+
+
+def test_rows_that_were_left_need_attention_and_skipped_ones_do_not() -> None:
+    """A run with a dead server would need no attention, and a row that somebody skipped would."""
+    tally = Tally(Clock.of([], BEGAN, BEGAN + 1))
+    failed = [FailedClass("Skipped", 1, 3, "skipped by ada", "nothing")]
+    facts = Facts(state="interrupted", total=40, left=39, finished=1, failed=1, unsent=39, errors=failed)
+    left, *others = attention(facts, tally, 0)
+    assert left.title == "39 rows left without an answer, 39 of them held back"
+    assert not others
+    assert headline(facts, 1.0) == "0 of 40 rows answered in 1.0 s, 1 skipped"

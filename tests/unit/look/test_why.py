@@ -259,7 +259,7 @@ def test_a_server_that_was_down() -> None:
     """A finished run would not say that most of it was waiting for the server."""
     found = seen({**FAST, "outage": (1.0, 100.0)}, limits=Limits(rpm=60_000, burst=1.0), at=None, calls=2_000)
     assert first(found).cause == "outage"
-    assert "failed in a row" in found[0].text
+    assert "failed call after call; the others waited" in found[0].text
 
 
 def test_an_input_that_is_slow() -> None:
@@ -661,3 +661,52 @@ def test_a_pause_and_its_end_are_seen_at_once() -> None:
     again = [replace(each, began_at=each.began_at + 61) for each in bound[:3]]
     resumed = Happening(at=60.1, kind="change", what="resumed", by="ada")
     assert causes(findings(Course.of([*bound, *paused, *again], [pause, resumed]), facts, 64.0)) == ["requests"]
+
+
+# What is said of a search, of bursts and of refusals
+
+TRIES = {"concurrency": 64.0, "tried": 1.0}
+
+
+def slow_server(seconds: int) -> list[Stretch]:
+    """A server of 4 slots that takes 12 s for an answer, while 64 calls are tried."""
+    found = []
+    for at in range(seconds):
+        done = 4 if at and at % 12 == 0 else 0
+        took = min(192.0, float(at)) if done else None
+        fields = {"answered": done, "in_flight": 64, "waiting": 200, "latency_p50": took, "latency_p95": took}
+        found.append(stretch(float(at), held=BOUND, allows=TRIES, **fields))
+    return found
+
+
+@pytest.mark.parametrize("seconds", [30, 100, 400])
+def test_a_number_that_is_only_tried_is_not_advised(seconds: int) -> None:
+    """A user would give --concurrency 64 to a server that works on 4 calls at a time."""
+    course = Course.of(slow_server(seconds))
+    for facts in (Facts(writer="p", left=200), Facts(state="interrupted")):
+        text = sentences(course, facts, float(seconds))[0]
+        assert "--concurrency" not in text
+        assert "not found" in text
+        working = re.search(r"the server worked on about (\d+) at a time", text)
+        assert (working is not None) == (seconds == 400)
+        assert working is None or 3 <= int(working[1]) <= 5
+
+
+def test_after_a_burst_the_use_of_a_limit_is_that_of_the_time_for_which_it_binds() -> None:
+    """A limit would be said to bind although 0 % of it are used."""
+    fields = {"allows": {"rpm": 30.0}, "held": {"requests": 1.0}}
+    burst, rest = stretch(0.0, sent=30, **fields), [stretch(float(at), sent=0, **fields) for at in range(1, 50)]
+    text = sentences(Course.of([burst, *rest]), Facts(writer="p", left=100), 50.0)[0]
+    assert text.startswith("Requests per minute bind: 100 % of 30 a minute are used")
+    even = [stretch(float(at), sent=int(at % 4 == 0), **fields) for at in range(50, 400)]
+    text = sentences(Course.of([burst, *rest, *even]), Facts(writer="p", left=100), 400.0)[0]
+    assert re.match("Requests per minute bind: (49|50) % of 30 a minute are used", text)
+
+
+def test_pauses_are_said_with_the_share_of_the_calls_that_were_refused() -> None:
+    """A user could not tell a few stray refusals from a limit that is hit."""
+    some = [stretch(float(at), answered=97, refused=3, held={"pause": 0.24}) for at in range(60)]
+    text = sentences(Course.of(some), Facts(state="finished"), 60.0)[0]
+    assert text.startswith(
+        "The provider refused 3 % of the calls (429) and asked for pauses, which held up all calls 24 % of the time."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flatout.look.course import Course
 from flatout.look.facts import Facts, PerhapsPaid
 from flatout.look.why import sentences as why_slow
+from flatout.progress._counters import SKIPPED
 from flatout.text import figures
 
 from .model import Attention
@@ -21,7 +22,8 @@ def headline(facts: Facts, seconds: float) -> str:
     whole = facts.total if facts.total is not None else facts.finished + facts.unsent
     cached = f" ({figures.count(facts.cached)} of them from the cache)" if facts.cached else ""
     took = f" in {figures.duration(seconds)}" if facts.finished or facts.unsent else ""
-    return f"{facts.answered:,} of {figures.counted(whole, 'row')} answered{took}{cached}"
+    skipped = f", {figures.count(facts.skipped)} skipped" if facts.skipped else ""
+    return f"{facts.answered:,} of {figures.counted(whole, 'row')} answered{took}{cached}{skipped}"
 
 
 def sentences(facts: Facts, course: Course, tally: Tally, now: float) -> tuple[str, ...]:
@@ -81,11 +83,22 @@ def attention(facts: Facts, tally: Tally, damaged: int) -> tuple[Attention, ...]
             filter=f"error:{each.error}",
         )
         for each in facts.errors[:_MOST]
+        if each.error != SKIPPED  # somebody has looked at those
     ]
-    found += _cut_off(facts) + _repaired(tally) + _unsettled(facts.unsettled)
+    found += _left(facts) + _cut_off(facts) + _repaired(tally) + _unsettled(facts.unsettled)
     if damaged:
         found.append(Attention(title=f"{figures.counted(damaged, 'row')} cannot be read: the file is damaged there"))
     return tuple(found)
+
+
+def _left(facts: Facts) -> list[Attention]:
+    """The rows that a run has left, and why the latest attempts failed."""
+    if facts.state in ("running", "detached") or not facts.left:
+        return []
+    held = f", {facts.unsent:,} of them held back" if facts.unsent else ""
+    title = f"{figures.counted(facts.left, 'row')} left without an answer{held}"
+    example = "" if facts.retried is None else facts.retried.what[:_EXAMPLE]
+    return [Attention(title=title, example=example, advice="the run's command, given again, asks them")]
 
 
 def _cut_off(facts: Facts) -> list[Attention]:
