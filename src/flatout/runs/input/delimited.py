@@ -10,8 +10,7 @@ from flatout.errors import ConfigError
 from .begun import Begun, check_unique
 from .lines import LONGEST_LINE, NumberedLines, decoded
 from .rows import InputSource, Row
-
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+from .tables import DELIMITERS
 
 
 def checked_delimiter(given: str) -> str:
@@ -28,7 +27,7 @@ def checked_delimiter(given: str) -> str:
 
 def begin_delimited(lines: NumberedLines, source: InputSource, delimiter: str | None = None) -> Begun:
     """Read the header; the records follow as they are asked for."""
-    records = _records(lines, source, delimiter or _DELIMITERS[source.format])
+    records = _records(lines, source, delimiter or DELIMITERS[source.format])
     number, header = next(records, (0, []))
     if not number:
         raise ConfigError(f"{source.name}: no rows")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePath
 
 from flatout.errors import ConfigError
@@ -11,6 +10,7 @@ from .decode import first_letter
 from .kinds import check_kind, sniffed_kind
 from .packing import without_packing
 from .rows import JSON_FORMATS, InputSource
+from .tables import check_text, json_in
 
 SUFFIXES = {
     ".jsonl": "jsonl",
@@ -47,7 +47,6 @@ DATABASES = frozenset({"sqlite", "duckdb"})
 PARTED_FORMATS = DATABASES | {"excel"}
 """The formats of which ``::`` names a part."""
 
-_LIST = re.compile(rb'\[\s*(?:[\[{"]|$)')
 _TITLES = {"parquet": "Parquet", "sqlite": "an SQLite database", "duckdb": "a DuckDB database", "excel": "a workbook"}
 
 
@@ -56,8 +55,14 @@ def by_suffix(path: str | PurePath) -> str | None:
     return SUFFIXES.get(PurePath(without_packing(PurePath(path).name)).suffix)
 
 
-def source_of(name: str, format: str | None, head: bytes) -> InputSource:
+def source_of(name: str, format: str | None, head: bytes, delimiter: str | None = None) -> InputSource:
     """The source, with the format that was given or that the first bytes tell.
+
+    Args:
+        name: the input as the user wrote it.
+        format: the format that the user or the name tells.
+        head: the first bytes, unpacked.
+        delimiter: the delimiter that the user gave.
 
     Raises:
         ConfigError: they are those of another kind of file.
@@ -66,6 +71,7 @@ def source_of(name: str, format: str | None, head: bytes) -> InputSource:
     if chosen in JSON_FORMATS:  # no name tells lines from a list
         chosen = "json" if first_letter(head) == b"[" else "jsonl"
     check_kind(head, chosen, name, guessed=format is None)
+    check_text(head, chosen, name, guessed=format is None, delimiter=delimiter)
     return InputSource(name, chosen)
 
 
@@ -101,6 +107,5 @@ def check_place(source: InputSource, part: str | None, *, whole: bool, packed: b
 def _sniffed(head: bytes) -> str:
     letter = first_letter(head)
     if letter == b"[":  # but a text may begin so too
-        head = head.replace(b"\0", b"")  # as UTF-16 has them
-        return "json" if _LIST.match(head[head.index(letter) :]) else "text"
+        return "text" if json_in(head) is None else "json"
     return "jsonl" if letter in (b"{", b'"') else "text"

@@ -117,7 +117,7 @@ def _here(name: str, path: Path, part: str | None, how: How) -> Input:
 def _one(place: Place, part: str | None, how: How) -> Input:
     with plain_errors(place.name), open_file(place, CHUNK) as file:
         head = file.read(HEAD)
-    source = source_of(place.name, how.format_of(place.path or place.name), head)
+    source = source_of(place.name, how.format_of(place.path or place.name), head, how.delimiter)
     check_place(source, part, whole=True, packed=is_packed(place), here=place.path is not None)
     return Input(source, _reading(source, place, part, partial(open_file, place), how), repeatable=True)
 
@@ -129,7 +129,7 @@ def _streamed(name: str, path: Path | None, stream: BinaryIO | None, how: How) -
     assert stream is not None
     with plain_errors(name):
         head, whole = unpacked(stream, name, own=name != "stdin")
-    source = source_of(name, how.format_of(path), head)
+    source = source_of(name, how.format_of(path), head, how.delimiter)
     check_place(source, None, whole=False, packed=False)
     return Input(source, _reading(source, None, None, lambda: whole, how), repeatable=False)
 
