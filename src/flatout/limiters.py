@@ -146,6 +146,7 @@ class Limiters:
         self._events = events
         self._memory = memory
         self._paused = False
+        self._trusted = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
         self._links: dict[str, Link] = {}  # to the places through which limits are shared
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
@@ -252,6 +253,8 @@ class Limiters:
             limiter = self._made[key] = self._make(name, target, *self._found[key])
             self.limits[name] = limiter.limit
             limiter.limit.pause(self._paused)
+            if self._trusted:
+                limiter.limit.health.trust()
             self._beside(target, limiter.limit)
         return limiter
 
@@ -283,6 +286,13 @@ class Limiters:
         self._paused = paused
         for limiter in self._made.values():
             limiter.limit.pause(paused)
+
+    def trust(self) -> None:
+        """A run file or a cache has answers: calls of this kind are answered, and refusals concern single calls."""
+        if not self._trusted:
+            self._trusted = True
+            for limiter in self._made.values():
+                limiter.limit.health.trust()
 
     def remember(self) -> None:
         """Store what was learnt about each target, for the next run."""

@@ -93,9 +93,17 @@ class Overview:
         """
         return self._engine.targets.servers(models)
 
-    def go_on(self, run: Hashable, spent: float) -> None:
-        """Count the US dollars that earlier processes spent on a run towards the budget, once for each run."""
+    def go_on(self, run: Hashable, spent: float, *, answered: bool = False) -> None:
+        """Go on with a run of earlier processes.
+
+        Args:
+            run: the run. What it spent counts once.
+            spent: the US dollars that they spent on it, which count towards the budget.
+            answered: whether it has answers. Then a refusal concerns its own call, however many there are.
+        """
         self._engine.stack.purse.go_on(run, spent)
+        if answered:
+            self._engine.stack.limiters.trust()
 
     @property
     def purse(self) -> Purse:

@@ -217,6 +217,7 @@ class Stack:
             wall=self.prices.wall,
             max_age=max_age,
             good=is_whole if codec is codec_for else _is_good,
+            hit=self.limiters.trust,
         )
 
     async def _key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:

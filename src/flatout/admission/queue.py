@@ -254,8 +254,11 @@ class Admission:
         if self._way.blocked(pacer.in_flight):
             return math.inf, "connect"
         ready = pacer.ready_at(need, now)
-        if self.health.troubled and (at := self.health.ready_at()) > max(now, ready[0]):
-            return at, "outage"
+        if self.health.troubled:
+            if self.health.doubtful and pacer.in_flight:
+                return math.inf, "probe"
+            if (at := self.health.ready_at()) > max(now, ready[0]):
+                return at, "outage"
         return ready
 
     def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:

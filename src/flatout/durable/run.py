@@ -66,8 +66,8 @@ class Asker(Recorded, Protocol):
         """Answer one call. A failure is part of the result."""
         ...
 
-    def go_on(self, run: Hashable, spent: float) -> None:
-        """Count the earlier spending of a run, in US dollars."""
+    def go_on(self, run: Hashable, spent: float, *, answered: bool = False) -> None:
+        """Go on with a run: count its earlier spending, in US dollars, and know whether it has answers."""
         ...
 
 
@@ -308,7 +308,7 @@ async def kept_results(
     left, ended = left_in(loop), loop.create_future()
     state: RunState = "interrupted"
     try:
-        asker.go_on(store.created_at, store.spent_before)
+        asker.go_on(store.created_at, store.spent_before, answered=store.answered_before)
         async with recorded(asker, store, flow), aclosing(results(store, name)) as outcomes:
             async for result in outcomes:
                 try:

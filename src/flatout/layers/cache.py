@@ -130,6 +130,7 @@ class Cache:
         wall: the wall clock, in Unix seconds.
         max_age: seconds after which an answer is not used any more; None for no bound.
         good: whether an answer is one to be used again.
+        hit: called when a kept answer is used.
     """
 
     def __init__(
@@ -143,7 +144,9 @@ class Cache:
         wall: Callable[[], float],
         max_age: float | None = None,
         good: Callable[[Call, Reply], bool] = is_whole,
+        hit: Callable[[], None] = lambda: None,
     ) -> None:
+        self._hit = hit
         self._good = good
         self._answers = answers
         self._older = older
@@ -221,6 +224,8 @@ class Cache:
                 current_journey().tells_cost = True  # it is kept with the answer
                 reply = await call_next(call)
                 kept = self._keep(call, key, reply)
+            else:
+                self._hit()
         except asyncio.CancelledError:
             flight.abandoned()
             raise

@@ -236,7 +236,7 @@ class Opened:
                 purse.take_back(debt, spent + _set_aside(store))
         store.set_fact(DEBT, to_builtins(purse.loan(spent)))
         store.set_fact(BUDGET, purse.standing())
-        client.go_on(store.created_at, spent)
+        client.go_on(store.created_at, spent, answered=store.answered_before)
 
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:

@@ -114,9 +114,9 @@ class RowAsker:
         """The present state of each target in use."""
         return self._client.status()
 
-    def go_on(self, run: Hashable, spent: float) -> None:
-        """Count the earlier spending of a batch."""
-        self._client.go_on(run, spent)
+    def go_on(self, run: Hashable, spent: float, *, answered: bool = False) -> None:
+        """Go on with a batch: count its earlier spending, and know whether it has answers."""
+        self._client.go_on(run, spent, answered=answered)
 
     async def result(self, call: Any, /, *, index: int = 0, journey: Journey | None = None) -> Result[Any]:
         """Answer one row. The whole of the answer is kept as its text."""

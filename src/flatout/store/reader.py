@@ -218,6 +218,10 @@ class RunReader:
         """US dollars that all processes have spent on the run. Unknown costs count by their estimates."""
         return float(self._one(queries("run")["spent"])[0])
 
+    def has_answers(self) -> bool:
+        """Whether at least one item has an answer."""
+        return bool(self._one(_ITEMS["has_answers"])[0])
+
     def unusable(self) -> bool:
         """Whether a model said something in at least one item that has no usable answer."""
         return bool(self._one(_ITEMS["unusable"])[0])

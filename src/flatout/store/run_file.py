@@ -56,6 +56,7 @@ class RunFile:
     Attributes:
         created_at: when the run began, in any process; Unix time.
         spent_before: US dollars that earlier processes spent on it. Unknown costs count by their estimates.
+        answered_before: whether they got an answer for any row.
         moved: where ``fresh`` moved an old run; None if there was none.
         ledger: what the batch lane has handed to providers.
     """
@@ -70,6 +71,7 @@ class RunFile:
         self._marked = False
         self.created_at = reader.info().created_at
         self.spent_before = reader.spent()
+        self.answered_before = reader.has_answers()
         self._had_journal = reader.has_journal()
         self._lock = lock
         self._writer = Writer(connection, place, on_closed=lock.release, **options)

@@ -20,7 +20,7 @@ from flatout.errors import (
 from flatout.policies.failures.decision import UNKNOWN_HOST
 from flatout.policies.failures.gate import FIRST_LOOK, RAMP
 from flatout.policies.failures.health import GIVE_UP, NO_HOPE, RUN, WORD, TargetHealth
-from flatout.policies.failures.service import LOOK_AGAIN, SAME, Service
+from flatout.policies.failures.service import ENOUGH, LOOK_AGAIN, SAME, Service
 
 FAILED = ServerError("it failed", status=500)
 FULL = Overloaded("no capacity", status=503)
@@ -365,24 +365,45 @@ def reject(target: Target, words: str) -> None:
     target.health.rejected(target.chat, InvalidRequest(words, status=400), target.send()[0], target.now)
 
 
-def test_the_same_refusal_of_the_first_calls_stops_the_rest():
+def test_after_the_same_refusal_of_the_first_calls_the_rest_go_one_at_a_time_and_at_last_not_at_all():
     """A parameter that the model does not know would be sent with each of a million rows."""
     target = Target()
-    for _ in range(SAME):
+    for number in range(ENOUGH):
         assert target.chat.stop is None
+        assert target.health.doubtful is (number >= SAME)
         reject(target, "temperature is not supported")
     assert "temperature" in str(target.chat.refusal())
+    assert not target.health.doubtful
 
 
-def test_refusals_of_rows_stop_nothing():
-    """Twenty bad rows would end a run whose other rows are good."""
-    answered, different = Target(), Target()
+@pytest.mark.parametrize("end", ["answer", "other words", "trust"])
+def test_one_sign_that_calls_are_answered_lets_all_go(end):
+    """After bad rows at the front, the good ones would go one at a time for ever."""
+    target = Target()
+    for _ in range(SAME):
+        reject(target, "no")
+    assert target.health.doubtful and target.health.troubled
+    if end == "answer":
+        target.call()
+    elif end == "trust":
+        target.health.trust()
+    else:
+        reject(target, "row 21 is too long")
+    assert not target.health.doubtful
+    assert not target.health.troubled
+
+
+def test_refusals_of_rows_are_doubted_by_no_target_that_answers():
+    """Bad rows would slow down or end a run whose other rows are good."""
+    answered, different, trusted = Target(), Target(), Target()
     answered.call()
-    for number in range(SAME * 2):
+    trusted.health.trust()
+    for number in range(ENOUGH):
         reject(answered, "no")
         reject(different, f"row {number} is too long")
-    assert answered.chat.stop is None
-    assert different.chat.stop is None
+        reject(trusted, "no")
+        assert not (answered.health.doubtful or different.health.doubtful or trusted.health.doubtful)
+    assert answered.chat.stop is different.chat.stop is trusted.chat.stop is None
 
 
 def test_its_repr_shows_its_state():

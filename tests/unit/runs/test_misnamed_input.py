@@ -42,9 +42,9 @@ def test_a_table_without_a_name_is_read_as_the_user_says(tmp_path: Path) -> None
     """The way out that the message names would lead nowhere."""
     path = tmp_path / "mails"
     path.write_bytes(CSV)
-    assert [row.columns for row in open_input(path, format="csv")][0] == {"id": "1", "text": "hello"}
-    assert [row.columns for row in open_input(path, format="text")][0] == {"prompt": "id,text"}
-    assert [row.columns for row in open_input(path, delimiter=",")][0] == {"id": "1", "text": "hello"}
+    assert next(row.columns for row in open_input(path, format="csv")) == {"id": "1", "text": "hello"}
+    assert next(row.columns for row in open_input(path, format="text")) == {"prompt": "id,text"}
+    assert next(row.columns for row in open_input(path, delimiter=",")) == {"id": "1", "text": "hello"}
 
 
 @pytest.mark.parametrize(

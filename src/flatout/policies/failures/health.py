@@ -1,12 +1,14 @@
 """Tells whether a target is in trouble, from the outcomes of all calls to it.
 
 When nearly all calls fail, the target is at fault. Then its calls wait for it and spend none of their attempts: trouble
-costs time, and no rows. There are four cases:
+costs time, and no rows. There are five cases:
 
 - *healthy*: calls are answered.
 - *degraded*: some calls fail, others are answered. Each call spends its own attempts.
 - *down*: one call after the other fails, and no later call is answered. No call spends attempts: all wait, one looks,
   and once it is answered the others follow (see `flatout.policies.failures.gate`).
+- *doubtful*: the first calls were all refused for their content, in the same words. Perhaps every call would be, or
+  only these rows are wrong: the others go one at a time, and the first answer lets all go.
 - *stopped*: a refusal that every call would meet (a wrong key, a used-up quota). Calls fail at once with that reason,
   and one looks every few minutes.
 
@@ -27,7 +29,7 @@ from flatout.errors import CallError, ConnectError, InvalidRequest, Overloaded
 
 from .decision import CERTIFICATE, UNKNOWN_HOST, Sign, sign
 from .gate import NEVER_MET, PATIENCE, Gate
-from .service import Service, Whose
+from .service import ENOUGH, SAME, Service, Whose
 
 CHANCE = 1e-4
 """A target is down when its failures in a row are less likely than this, given the share that failed lately."""
@@ -89,6 +91,8 @@ class TargetHealth:
 
     Attributes:
         answers: calls answered so far.
+        doubtful: whether calls go one at a time, because all so far were refused in the same words.
+        trusted: whether calls are known to be answered, from a run file or a cache. Then the target is never doubtful.
         troubled: whether anything is wrong; if not, callers may skip `ready_at`.
         news: changes that were not told yet; whoever tells them clears the list.
         reason: the last failure of the target.
@@ -111,15 +115,19 @@ class TargetHealth:
         "_services",
         "_told",
         "answers",
+        "doubtful",
         "give_up",
         "news",
         "reason",
         "troubled",
+        "trusted",
     )
 
     def __init__(self, give_up: float = GIVE_UP) -> None:
         self.give_up = give_up
         self.answers = 0
+        self.doubtful = False
+        self.trusted = False
         self.troubled = False
         self.news: list[News] = []
         self.reason: CallError | None = None
@@ -185,6 +193,7 @@ class TargetHealth:
         self._recent.append(number)
         service.answered = True
         if self.troubled:
+            self.doubtful = False
             if service.heard(number):
                 self.news.append(News("resumed", service))
             self.alive(number, now)
@@ -253,10 +262,22 @@ class TargetHealth:
         return whose
 
     def rejected(self, service: Service, error: InvalidRequest, number: int, now: float) -> None:
-        """A call was refused for its content. If all of the first `SAME` are, in the same words, stop the service."""
+        """A call was refused for its content, which costs nothing.
+
+        If all of the first `SAME` are, in the same words, the others go one at a time. A job may begin with bad rows,
+        and its good ones must not be lost. After `ENOUGH` the service is stopped.
+        """
         self.alive(number, now)
-        if service.rejected(f"{error.status} {error}"):
+        alike = 0 if self.trusted else service.rejected(f"{error.status} {error}")
+        self.doubtful = SAME <= alike < ENOUGH and not self.answers
+        self._settle()
+        if alike >= ENOUGH:
             self.stop(service, error, now)
+
+    def trust(self) -> None:
+        """Calls are known to be answered."""
+        self.trusted, self.doubtful = True, False
+        self._settle()
 
     def stop(self, service: Service, error: CallError, now: float) -> None:
         """No call to a service can be answered: let only looks through."""
@@ -342,7 +363,10 @@ class TargetHealth:
     def _settle(self) -> None:
         """Whether anything is wrong still."""
         self.troubled = (
-            not self._gate.open or bool(self._run) or any(service.troubled for service in self._services.values())
+            self.doubtful
+            or not self._gate.open
+            or bool(self._run)
+            or any(service.troubled for service in self._services.values())
         )
 
 

@@ -14,7 +14,10 @@ LOOK_AGAIN = 120.0
 """Seconds between two looks at a service that is stopped."""
 
 SAME = 20
-"""If all of the first SAME calls are refused with the same words, the others would be too."""
+"""If all of the first SAME calls are refused with the same words, the others may be too: they go one at a time."""
+
+ENOUGH = 3_000
+"""If the first ENOUGH are, the others would be too."""
 
 
 def is_own(error: CallError) -> bool:
@@ -117,13 +120,16 @@ class Service:
             self._suspect = (sent, call)
         return "doubted"
 
-    def rejected(self, words: str) -> bool:
-        """A call was refused for its content. Returns whether all calls so far were, with the same words."""
+    def rejected(self, words: str) -> int:
+        """A call was refused for its content. Returns how many calls in a row were, with the same words.
+
+        After the first answer, or while the service is stopped, such a refusal concerns its call alone: 0.
+        """
         if self.answered or self.stop is not None:
-            return False
+            return 0
         same, count = self._same
         self._same = (words, count + 1 if words == same else 1)
-        return self._same[1] >= SAME
+        return self._same[1]
 
     def heard(self, number: int) -> bool:
         """A call was answered. Returns whether that ends a stop."""

@@ -83,6 +83,9 @@ FROM items;
 -- ended_from: Count the items from an index on that were answered or failed.
 SELECT count(*) FROM items WHERE item_index >= ? AND state <> 'unsent';
 
+-- has_answers: Check whether an item has an answer.
+SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered');
+
 -- unusable: Check whether a model said something in an item that has no answer.
 SELECT EXISTS (SELECT 1 FROM items WHERE state <> 'answered' AND answer IS NOT NULL);
 
