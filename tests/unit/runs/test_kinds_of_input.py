@@ -402,3 +402,29 @@ def test_a_hundred_thousand_rows_of_each_kind_take_no_more_memory(tmp_path: Path
             peaks.append(_peak(path))
         assert peaks[1] < peaks[0] * 1.3 + 100_000, (kind, peaks)
     assert json.loads(_jsonl(1))["n"] == 0
+
+
+def test_folders_that_name_a_column_are_that_column(tmp_path: Path) -> None:
+    """The day of each row would be gone, though every other reader of such folders gives it."""
+    for day, text in (("1", "a"), ("2%2F3", "b")):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "part.csv").write_text(f"text\n{text}\n")
+    found = [{"day": "1", "text": "a"}, {"day": "2/3", "text": "b"}]
+    assert columns(tmp_path) == columns(tmp_path / "day=*" / "*.csv") == found
+    assert open_input(tmp_path).columns == ("text", "day")
+
+
+def test_a_column_of_the_file_counts_for_more_than_its_folder(tmp_path: Path) -> None:
+    """The file's own values would be replaced."""
+    (tmp_path / "day=1").mkdir()
+    (tmp_path / "day=1" / "a.csv").write_text("text,day\na,7\n")
+    assert columns(tmp_path) == [{"text": "a", "day": "7"}]
+
+
+def test_folders_that_name_different_columns_are_refused(tmp_path: Path) -> None:
+    """Some rows would lack the column, and a prompt that uses it fail in the middle of a run."""
+    for folder in ("day=1", "week=1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text("text\na\n")
+    assert "name other columns" in refusal(tmp_path)
+    assert "day, week" in refusal(tmp_path)

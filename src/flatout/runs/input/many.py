@@ -9,8 +9,10 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from flatout.errors import ConfigError
 
@@ -19,6 +21,7 @@ from .formats import by_suffix
 from .rows import Row
 
 _MARKS = "*?["
+_COLUMN = re.compile(r"([A-Za-z_]\w*)=(.+)")
 _NAMED = 5  # columns that a message names
 
 
@@ -66,6 +69,9 @@ def check_one_kind(name: str, found: Sequence[PurePath]) -> None:
 class Joined(Input):
     """The rows of several files, one file after the other.
 
+    If all files are in folders such as ``day=1``, that is a column: tools that divide data by a column write its values
+    into the names of folders, and not into the files. They are text.
+
     Args:
         name: the pattern or folder as the user wrote it.
         inputs: the files, opened.
@@ -74,24 +80,25 @@ class Joined(Input):
         ConfigError: they are not alike.
     """
 
-    __slots__ = ("_inputs",)
+    __slots__ = ("_added", "_inputs")
 
     def __init__(self, name: str, inputs: Sequence[Input]) -> None:
         self._inputs = inputs
         first = self._inputs[0]
+        self._added = _columns_of_folders(inputs)
         for other in self._inputs[1:]:
             _check_alike(first, other)
         self.name = name
         self.format = first.format
-        self.columns = first.columns
+        self.columns = None if first.columns is None else (*first.columns, *self._added[0])
         self.types = first.types if all(each.types == first.types for each in self._inputs) else None
         self.repeatable = True
 
     def __iter__(self) -> Iterator[Row]:
         index = 0
-        for each in self._inputs:
+        for each, added in zip(self._inputs, self._added, strict=True):
             for row in each.rows():
-                yield Row(index, row.line, row.columns, row.source)
+                yield Row(index, row.line, {**added, **row.columns} if added else row.columns, row.source)
                 index += 1
         if not index:
             raise ConfigError(f"{self.name}: no rows")
@@ -107,6 +114,29 @@ def _check_alike(first: Input, other: Input) -> None:
     if differ := sorted(set(first.columns) ^ set(other.columns)):
         listed = ", ".join(differ[:_NAMED])
         raise ConfigError(f"{other.name}: has other columns than {first.name}: they differ in {listed}")
+
+
+def _columns_in(name: str, columns: Sequence[str] | None) -> dict[str, str]:
+    """The columns that a file's folders name, as in ``day=1/part.parquet``, but for those that the file has itself."""
+    found = (_COLUMN.fullmatch(folder) for folder in PurePath(name).parts[:-1])
+    named = {match[1]: unquote(match[2]) for match in found if match is not None}
+    return {column: value for column, value in named.items() if column not in (columns or ())}
+
+
+def _columns_of_folders(inputs: Sequence[Input]) -> list[dict[str, str]]:
+    """The columns that the folders of each file name; none if a file is in no such folder.
+
+    Raises:
+        ConfigError: they are not the same for all files.
+    """
+    added = [_columns_in(each.name, each.columns) for each in inputs]
+    if not all(added):
+        return [{} for _ in inputs]
+    for other, columns in zip(inputs, added, strict=True):
+        if differ := sorted(columns.keys() ^ added[0].keys()):
+            listed = ", ".join(differ[:_NAMED])
+            raise ConfigError(f"{other.name}: its folders name other columns than those of {inputs[0].name}: {listed}")
+    return added
 
 
 def _matches(pattern: Path) -> list[Path]:
