@@ -247,5 +247,7 @@ def test_answers_may_stand_beside_the_table_that_was_read(
             check_output(output, claim=claim)
     else:
         check_output(output, claim=claim)
-    with pytest.raises(ConfigError, match="is the input"):
+    with pytest.raises(ConfigError, match=r"is in the database of the input, .* leave out --no-prompts"):
         check_output("shop.db::labels", claim=Claim(source=where("shop.db::mails"), rereads=True))
+    with pytest.raises(ConfigError, match="is the input"):
+        check_output("shop.db::mails", claim=Claim(source=where("shop.db::mails"), rereads=True))

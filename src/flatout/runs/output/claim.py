@@ -86,7 +86,13 @@ class Claim(Struct, frozen=True, kw_only=True):
             ConfigError: another's table, or the run's own file, would be lost.
         """
         name = f"{file}::{table}"
-        if not self._reads_beside(file, table):
+        beside = self._reads_beside(file, table)
+        if beside and self.rereads:
+            raise ConfigError(
+                f"{name}: is in the database of the input, which is read once more while the answers are written, "
+                "because the run file keeps no prompts: leave out --no-prompts, or write to another file"
+            )
+        if not beside:
             self._check_kept(file, name)
         self._check_there(name, "table", content)
 
@@ -105,9 +111,9 @@ class Claim(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{name}: would be one of the files of the input {source}; write it elsewhere")
 
     def _reads_beside(self, file: Path, table: str) -> bool:
-        """Whether the run reads another table of the database, and has read it when it writes this one."""
+        """Whether the run reads another table of the database."""
         source = parted(self.source or "")
-        if self.rereads or source.part is None or is_query(source.part):
+        if source.part is None or is_query(source.part):
             return False
         return _is_same(file, str(source.file)) and source.part.strip().lower() != table.lower()
 
