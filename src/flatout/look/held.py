@@ -174,7 +174,7 @@ def _outage(when: str, view: View) -> str:
 
 
 def _probe(when: str, view: View) -> str:
-    return f"Calls {view.said('wait', 'waited')} for the first answer, which shows that key and parameters are good{when}."
+    return f"Calls {view.said('wait', 'waited')} for the first answer, which shows that key and request are good{when}."
 
 
 def _connect(when: str, view: View) -> str:

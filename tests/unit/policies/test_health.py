@@ -382,7 +382,8 @@ def test_one_sign_that_calls_are_answered_lets_all_go(end):
     target = Target()
     for _ in range(SAME):
         reject(target, "no")
-    assert target.health.doubtful and target.health.troubled
+    assert target.health.doubtful
+    assert target.health.troubled
     if end == "answer":
         target.call()
     elif end == "trust":
@@ -402,7 +403,7 @@ def test_refusals_of_rows_are_doubted_by_no_target_that_answers():
         reject(answered, "no")
         reject(different, f"row {number} is too long")
         reject(trusted, "no")
-        assert not (answered.health.doubtful or different.health.doubtful or trusted.health.doubtful)
+        assert not any(target.health.doubtful for target in (answered, different, trusted))
     assert answered.chat.stop is different.chat.stop is trusted.chat.stop is None
 
 
