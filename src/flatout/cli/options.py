@@ -523,6 +523,16 @@ DryRun = Annotated[
     typer.Option("--dry-run", metavar="", help="Ask nothing, and say what is assumed.", rich_help_panel=_PLAN),
 ]
 
+PlannedRows = Annotated[
+    str | None,
+    typer.Option(
+        "--rows",
+        metavar="N",
+        help="Plan for so many rows, of which the input is only a part: 100M.",
+        rich_help_panel=_PLAN,
+    ),
+]
+
 Yes = Annotated[
     bool,
     typer.Option("--yes", metavar="", help="Go on with the run, whatever it costs.", rich_help_panel=_PLAN),

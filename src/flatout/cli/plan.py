@@ -12,6 +12,7 @@ from flatout.text import figures
 from . import options
 from .asked import Asked
 from .exit_codes import FAILED, INTERRUPTED
+from .parse import number
 from .run import OPTIONS as OF_A_LANE
 from .run import begin, in_lane, runner_of
 from .terminal import clean, is_live, say, sentence, show, show_json
@@ -28,6 +29,8 @@ $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini
 $ flatout plan mails.csv -o labels.csv -m openai/gpt-5-mini \\
     -m anthropic/claude-haiku-4-5 --prompt "{{ text }}" --choices spam,ham
 $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini --dry-run
+$ flatout plan sample.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
+    --rpm 10k --rows 100M
 $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
     --confirm-above 10
 $ flatout plan prompts.jsonl -o answers.jsonl -m openai/gpt-5-mini \\
@@ -50,6 +53,7 @@ OPTIONS = (
     _option("sample", options.Sample, "50"),
     _option("sample_budget", options.SampleBudget, 1.0),
     _option("dry_run", options.DryRun, False),
+    _option("rows", options.PlannedRows, None),
     _option("yes", options.Yes, False),
     _option("confirm_above", options.ConfirmAbove, None),
     _option("json", options.AsJson, False),
@@ -67,6 +71,7 @@ def plan(
     sample: str,
     sample_budget: float,
     dry_run: bool,
+    rows: str | None,
     yes: bool,
     confirm_above: float | None,
     json: bool,
@@ -83,8 +88,10 @@ def plan(
         raise ConfigError(
             "--dry-run asks nothing, so it cannot go on with the run: leave out --yes and --confirm-above"
         )
+    if rows is not None and goes_on:
+        raise ConfigError("--rows plans for rows that are not here, so it cannot go on with the run")
     asked = in_lane(asked, lane, within, detach=detach, keep_files=keep_files)
-    planner = _planner(asked, sample, sample_budget, dry_run=dry_run)
+    planner = _planner(asked, sample, sample_budget, dry_run=dry_run, rows=number("--rows", rows))
     try:
         made = _planned(planner, asked)
     except NothingLeft as nothing:
@@ -103,11 +110,12 @@ def plan(
     return FAILED
 
 
-def _planner(asked: Asked, sample: str, usd: float, *, dry_run: bool) -> Planner:
+def _planner(asked: Asked, sample: str, usd: float, *, dry_run: bool, rows: float | None) -> Planner:
     from flatout.planning.size import SampleSize
     from flatout.runs.plan.planner import Planner
 
-    return Planner(runner_of(asked), SampleSize.of(sample), usd, dry_run=dry_run)
+    whole = None if rows is None else round(rows)
+    return Planner(runner_of(asked), SampleSize.of(sample), usd, dry_run=dry_run, rows=whole)
 
 
 def _planned(planner: Planner, asked: Asked) -> Plan | None:

@@ -69,6 +69,7 @@ class Outlook:
         size: the size of the sample.
         heard: the results of the sample; None for a dry run.
         later: whether another process will ask the calls that are left.
+        times: how many times as many calls the job will have as the survey found, of the same kind.
 
     Attributes:
         per_call: what a call costs, by its model, once the plan is made: US dollars for each unit of its size, and for
@@ -76,13 +77,21 @@ class Outlook:
     """
 
     def __init__(
-        self, engine: Engine, survey: Survey[Any], size: SampleSize, heard: Allowance | None, *, later: bool
+        self,
+        engine: Engine,
+        survey: Survey[Any],
+        size: SampleSize,
+        heard: Allowance | None,
+        *,
+        later: bool,
+        times: float = 1.0,
     ) -> None:
         self._engine = engine
         self._survey = survey
         self._size = size
         self._heard = heard
         self._later = later
+        self._times_as_many = times
         self.per_call: dict[str, tuple[float, float]] = {}
         self._random = Random(1)  # the same job has the same plan
 
@@ -96,7 +105,7 @@ class Outlook:
         survey, heard = self._survey, self._heard
         models = [self._of(part, now) for part in survey.parts.values()]
         return Plan(
-            calls=survey.calls,
+            calls=round(survey.calls * self._times_as_many),
             finished=finished,
             left=sum(each.plan.left for each in models),
             asked=0 if heard is None else len(heard.results),
@@ -108,9 +117,14 @@ class Outlook:
             cost=_added([each.costs for each in models]),
             seconds=_longest([each.seconds for each in models]),
             models=tuple(each.plan for each in models),
-            assumed=tuple(assumptions([(each.plan, each.searches) for each in models], heard)),
+            assumed=(*self._more(), *assumptions([(each.plan, each.searches) for each in models], heard)),
             measured=heard is not None,
         )
+
+    def _more(self) -> list[str]:
+        if self._times_as_many == 1.0:
+            return []
+        return [f"all {round(self._survey.calls * self._times_as_many):,} calls are as the {self._survey.calls:,} here"]
 
     def _of(self, part: Part[Any], now: float) -> _Outlook:
         """The forecast of one model's calls."""
@@ -120,7 +134,7 @@ class Outlook:
         mine = [heard[entry.index] for stratum in strata for entry in stratum.entries if entry.index in heard]
         plan = ModelPlan(
             model=_name(part, self._engine),
-            calls=part.calls,
+            calls=round(part.calls * self._times_as_many),
             left=sum(rest.rows for rest in rests),
             asked=len(mine),
             too_long=part.too_long,
@@ -169,8 +183,8 @@ class Outlook:
         done = [entry for entry in asked if entry.index in finished]
         observed = [found for entry in asked if (found := self._observed(entry.size, target, heard[entry.index]))]
         return Rest(
-            stratum.rows - stratum.done - len(done),
-            stratum.size - stratum.done_size - sum(entry.size for entry in done),
+            max(0, round(stratum.rows * self._times_as_many) - stratum.done - len(done)),
+            stratum.size * self._times_as_many - stratum.done_size - sum(entry.size for entry in done),
             [entry.size for entry in entries],
             observed,
         )

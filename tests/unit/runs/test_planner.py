@@ -38,9 +38,9 @@ class Job:
 
         return Runner(RunOptions(source=str(self.source), output=str(self.output), **options), client)
 
-    def plan(self, sample: int = 20, *, dry_run: bool = False, **options: Any) -> Plan:
+    def plan(self, sample: int = 20, *, dry_run: bool = False, rows: int | None = None, **options: Any) -> Plan:
         async def main() -> Plan | None:
-            planner = Planner(self.runner(**options), SampleSize.of(sample), 1.0, dry_run=dry_run)
+            planner = Planner(self.runner(**options), SampleSize.of(sample), 1.0, dry_run=dry_run, rows=rows)
             planner.prepare()
             return await planner.run()
 
@@ -55,6 +55,34 @@ class Job:
             return await runner.run()
 
         return run_virtual(main())
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_sample_plans_for_rows_that_are_not_here(tmp_path: Path, dry_run: bool) -> None:
+    """Nobody could plan a job of a hundred million rows without writing them all to a file first."""
+    job = Job(tmp_path)
+    plan = job.plan(dry_run=dry_run, rows=100_000_000)
+    assert (plan.calls, plan.left) == (100_000_000, 100_000_000 - plan.asked)
+    assert plan.cost is not None
+    assert plan.seconds is not None
+    assert plan.seconds.p50 == pytest.approx(100_000_000 / 600 * 60, rel=0.05)
+    small = job.plan(dry_run=True)
+    assert small.cost is not None
+    if dry_run:
+        assert plan.cost.p50 == pytest.approx(1_000_000 * small.cost.p50, rel=0.05)
+    assert any("100,000,000 calls are as the 100 here" in each for each in plan.assumed)
+
+
+def test_a_plan_for_all_rows_of_a_sample_that_is_answered(tmp_path: Path) -> None:
+    """A file of few rows, all of which are asked, would seem to be the whole job."""
+    plan = Job(tmp_path).plan(sample=100, rows=1_000)
+    assert (plan.asked, plan.left) == (100, 900)
+
+
+def test_fewer_rows_than_the_input_has_are_refused(tmp_path: Path) -> None:
+    """The figures would be of a job that nobody can run."""
+    with pytest.raises(ConfigError, match="--rows 50 are fewer than the 100"):
+        Job(tmp_path).plan(dry_run=True, rows=50)
 
 
 def test_a_plan_that_asked_nothing_leaves_no_run_file(tmp_path: Path) -> None:

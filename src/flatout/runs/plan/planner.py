@@ -35,19 +35,21 @@ class Planner:
         size: the size of the sample, for each model.
         usd: the most US dollars that the sample may cost.
         dry_run: whether to ask nothing, and leave no file.
+        rows: how many rows the job will have, if the input is only a part of them; None for those of the input.
 
     Attributes:
         progress: the counters of the sample.
         run_file: the file that keeps its answers.
     """
 
-    def __init__(self, runner: Runner, size: SampleSize, usd: float, *, dry_run: bool) -> None:
+    def __init__(self, runner: Runner, size: SampleSize, usd: float, *, dry_run: bool, rows: int | None = None) -> None:
         self.progress: Progress = runner.progress
         self.run_file = runner.run_file
         self._runner = runner
         self._size = size
         self._usd = usd
         self._dry_run = dry_run
+        self._rows = rows
         self._stopped = False
         self._allowance: Allowance | None = None
         self._is_over = False
@@ -94,7 +96,7 @@ class Planner:
             await survey.look(self._given())
             taken = await self._lane(survey)
             await client.close()
-            dry = Outlook(engine, survey, size, None, later=True)
+            dry = Outlook(engine, survey, size, None, later=True, times=self._times(survey))
             return in_lane(await asyncio.to_thread(dry.plan, loop.time(), survey.finished), *taken)
         try:
             async with self._runner.open_for_sample(), client:
@@ -108,13 +110,23 @@ class Planner:
                     return None
                 self._is_over = True
                 finished = survey.finished + len(allowance.new)
-                outlook = Outlook(engine, survey, size, allowance, later=True)
+                outlook = Outlook(engine, survey, size, allowance, later=True, times=self._times(survey))
                 plan = in_lane(await asyncio.to_thread(outlook.plan, loop.time(), finished), *taken)
-                self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
+                if self._rows is None:  # else the run of these rows would be compared with a larger one
+                    self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
                 return plan
         finally:
             if not self._holds_something:  # a file would only stand in the way of another job with the same output
                 await asyncio.to_thread(self._runner.discard_new)
+
+    def _times(self, survey: Survey[Work]) -> float:
+        """How many times as many calls the job will have as the input has."""
+        if self._rows is None:
+            return 1.0
+        rows = survey.calls / self._runner.recipe.variants.count
+        if self._rows < rows:
+            raise ConfigError(f"--rows {self._rows:,} are fewer than the {rows:,.0f} of the input: leave it out")
+        return self._rows / rows
 
     async def _lane(self, survey: Survey[Work]) -> Taken:
         """The lane that the run takes.
@@ -125,7 +137,7 @@ class Planner:
         runner = self._runner
         if not self._dry_run:
             check_none_in_batches(runner.options, runner.client, runner.store, str(runner.run_file))
-        return await lane_of(runner.options, runner.client, survey.calls - survey.finished)
+        return await lane_of(runner.options, runner.client, round(survey.calls * self._times(survey)) - survey.finished)
 
     @property
     def _holds_something(self) -> bool:
