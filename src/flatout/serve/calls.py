@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from flatout.edge.relay import RelayedStream, relayed, whole
-from flatout.errors import CallError, ConfigError, InvalidRequest
+from flatout.errors import BudgetExceeded, CallError, ConfigError, InvalidRequest
 from flatout.journey import AttemptNotes, Journey
 from flatout.layer import Response
 from flatout.providers.relay import Inbound, Relayed, Wire, inbound_for
@@ -37,6 +37,12 @@ _OWN = frozenset(
     | {"openai-organization", "anthropic-organization-id"}
 )
 """Headers of a provider's answer that mean its connection, or its customer."""
+
+_UNPRICED = (
+    "not sent: the price of {model} is not known, so the budget of this key cannot be kept; "
+    "whoever runs the gateway can give it in flatout.toml under [prices], 0 for a server of their own"
+)
+"""To a client, which cannot set options of flatout."""
 
 _FINAL = {"x-should-retry": "false"}
 """Of a failure: flatout has retried already, so a vendor's SDK need not."""
@@ -163,7 +169,10 @@ class Calls:
         targets = self._engine.targets_of(str(call.model))
         if not all(map(prices.ready, targets)):
             await prices.load()
-        worst = max(purse.worst_case(target, call, prices) for target in targets)
+        try:
+            worst = max(purse.worst_case(target, call, prices) for target in targets)
+        except ConfigError:
+            raise BudgetExceeded(_UNPRICED.format(model=call.model)) from None
         money = Money(purse, (call.model, call.max_tokens), worst)
         await money.wait()
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from flatout.commands import known
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 
@@ -50,10 +51,11 @@ class Status:
         """How things stand."""
         client, gate = self._client, self._gate
         purse = client.purse
+        spent = None if purse.bills else known(purse.spent, purse.unknown)
         return {
             "waiting": gate.waiting,
             "waiting_bytes": gate.bytes,
-            "spent": None if purse.bills else round(purse.spent, 6),
+            "spent": None if spent is None else round(spent, 6),
             "unknown_costs": None if purse.bills else purse.unknown,
             "targets": [
                 {

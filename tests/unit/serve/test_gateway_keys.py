@@ -99,6 +99,26 @@ def test_a_keys_budget_holds(file: Path):
     assert 0 < callers["team-a"].cost <= 0.0005
 
 
+def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):
+    """A client would be told to set an option of Python, and its own request would be called wrong."""
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
+    world = World(keys=file, base_url="http://127.0.0.1:1/v1")
+
+    got = world.run(lambda world: world.ask(PATHS["openai"], {**CHAT, "model": "mine"}, x_api_key=made))
+    assert got.status == 402
+    message = got.data["error"]["message"]
+    assert "the price of mine is not known" in message
+    assert "allow" not in message
+
+
+def test_what_is_unknown_is_not_told_as_nothing():
+    """Somebody would read that hundreds of calls of unknown price had cost nothing."""
+    status = World().gateway.status
+    status._client.purse.pay_unknown(0.0)
+    now = status.now()
+    assert (now["spent"], now["unknown_costs"]) == (None, 1)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
