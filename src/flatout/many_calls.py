@@ -167,7 +167,8 @@ class ManyCalls(OneCall):
             asked = fan_out(self._all(calls, models, samples, options), self._result, lambda: self.window)
         else:
             made, job = self._all(calls, models, samples, options), self._job(models, samples)
-            asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known)
+            part = getattr(calls, "is_part", False)
+            asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known, part=part)
         return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
 
     def map(

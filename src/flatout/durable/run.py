@@ -180,6 +180,7 @@ class Durable(Generic[ValueT, StepT]):
         name: its name.
         again: the states of items that are asked again.
         known: receives the indexes of the results that the file had already; None if nobody wants them.
+        part: whether the input is only the first part of the run's, so that more results than rows are no mismatch.
     """
 
     def __init__(self, store: RunFile, name: str, retry_failed: bool) -> None:
@@ -188,6 +189,7 @@ class Durable(Generic[ValueT, StepT]):
         self._stored = Stored(store.items(), AHEAD_WHOLE)
         self.again = {"unsent", "failed"} if retry_failed else {"unsent"}
         self.known: set[int] | None = None
+        self.part = False
 
     def step(self, index: int, value: ValueT) -> StepT:
         """The step for a value, compared with its record in the file.
@@ -227,6 +229,8 @@ class Durable(Generic[ValueT, StepT]):
                     await self._stored.read_ahead()
                 yield self.step(rows, value)
                 rows += 1
+        if self.part:
+            return
         await self._stored.read_ahead()
         self._stored.check_nothing_left(self.name, rows, "the input has only")
         self.store.set_total(rows)
@@ -242,6 +246,7 @@ def run_durably(
     leaves: RunState = "finished",
     known: set[int] | None = None,
     functions: bool = False,
+    part: bool = False,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open the run file, go through the values, and close the file however that ends.
 
@@ -254,6 +259,7 @@ def run_durably(
         leaves: the state of the file after all values.
         known: see `Durable`.
         functions: whether users' functions run for the values.
+        part: see `Durable`.
 
     Raises:
         ConfigError: rows of the file stand in batches.
@@ -263,12 +269,19 @@ def run_durably(
     async def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
         await asyncio.to_thread(check_no_batches, store, name)
         run = begin(store, name)
-        run.known = known
+        run.known, run.part = known, part
         async with aclosing(fan_out(run.steps(values), run.answer, lambda: asker.window, flow)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
-    return kept_results(results, place, job=job, asker=asker, leaves=leaves, flow=flow)
+    ends = _after_part if part else leaves
+    return kept_results(results, place, job=job, asker=asker, leaves=ends, flow=flow)
+
+
+def _after_part(store: RunFile) -> RunState:
+    """The state of a run after a part of its input: whether all of it is finished, as far as that is known."""
+    total = store.total
+    return "finished" if total is not None and store.counts().finished >= total else "interrupted"
 
 
 def check_no_batches(store: RunFile, name: str) -> None:
@@ -290,7 +303,7 @@ async def kept_results(
     *,
     job: Mapping[str, Any],
     asker: Asker,
-    leaves: RunState = "finished",
+    leaves: RunState | Callable[[RunFile], RunState] = "finished",
     flow: Flow | None = None,
 ) -> AsyncGenerator[Result[Any], None]:
     """Open a run file, pass on results that it keeps, and close it however that ends.
@@ -300,7 +313,7 @@ async def kept_results(
         place: the run file.
         job: what makes two answers comparable.
         asker: asks the calls.
-        leaves: the state of the file after all results.
+        leaves: the state of the file after all results, or what tells it; that may wait for the disk.
         flow: see `flatout.durable.course.Course`.
     """
     store = await opened(place, job)
@@ -316,7 +329,7 @@ async def kept_results(
                 except GeneratorExit:
                     left.leave(name, ended)
                     raise
-        state = leaves
+        state = leaves if isinstance(leaves, str) else await asyncio.to_thread(leaves, store)
     finally:
         try:
             await close_all(partial(store.mark, state), store.close)
@@ -369,10 +382,11 @@ def durable_calls(
     job: Mapping[str, Any],
     retry_failed: bool,
     known: set[int] | None = None,
+    part: bool = False,
 ) -> AsyncGenerator[Result[Any], None]:
-    """`Client.as_completed` with a run file. See `Durable` for ``known``."""
+    """`Client.as_completed` with a run file. See `Durable` for ``known`` and ``part``."""
 
     def begin(store: RunFile, name: str) -> DurableCalls[CallLike]:
         return DurableCalls(store, name, retry_failed, asker)
 
-    return run_durably(begin, calls, place, job=job, asker=asker, known=known)
+    return run_durably(begin, calls, place, job=job, asker=asker, known=known, part=part)

@@ -273,6 +273,11 @@ class RunFile:
         """See `RunReader.ended_from`."""
         return self._reader.ended_from(start)
 
+    @property
+    def total(self) -> int | None:
+        """The rows of the whole input; None if that is not known."""
+        return self._reader.info().total
+
     def finished(self, start: int = 0, *, rows: bool = False) -> Iterator[Finished]:
         """See `RunReader.finished`."""
         return self._reader.finished(start, rows=rows)

@@ -244,22 +244,23 @@ class Answers:
         return self._in_batches(batches, run, whole.rows)
 
     def _in_batches(
-        self, batches: Iterator[Any], run: Run, total: int | None = None, check: Check | None = None
+        self, batches: Iterator[Any], run: Run, total: int | None = None, check: Check | None = None, **how: bool
     ) -> Begin[Part[Cell]]:
         ahead = run.ahead if run.live else None
-        options = {**run.options(), **self._of_calls, "total": total, "check": check}
+        options = {**run.options(), **self._of_calls, "total": total, "check": check, **how}
         return lambda client: answered(client, batches, self._question, ahead=ahead, **options)
 
-    def _beside(self, batches: Iterator[Any], names: Sequence[str], **run: Any) -> Iterator[Any]:
+    def _beside(self, batches: Iterator[Any], names: Sequence[str], is_part: bool, **run: Any) -> Iterator[Any]:
         """The added columns alone, of batches without the columns that are not looked at.
 
         Args:
             batches: the batches.
             names: all columns of their table.
+            is_part: whether the table may have more rows.
             **run: as for `stream`.
         """
         added = self._added(names)
-        for part in self._station.each(self._in_batches(batches, Run(**run))):
+        for part in self._station.each(self._in_batches(batches, Run(**run), is_part=is_part)):
             yield self._columns.batch(part.whole(), added)
 
     def _joined(self, part: Part[Cell]) -> Any:

@@ -128,8 +128,8 @@ class Embedding:
         self.check(names)
         return Vectors(self._dimensions, *self._adds).added(names)
 
-    def _beside(self, batches: Iterator[Any], names: Sequence[str]) -> Iterator[Any]:
-        """The added columns alone."""
+    def _beside(self, batches: Iterator[Any], names: Sequence[str], is_part: bool) -> Iterator[Any]:
+        """The added columns alone. A run file has texts in large batches, so a part of them is another run's."""
         for _, columns in self._columns(self.station.each(self.begin(batches)), names):
             yield columns
 

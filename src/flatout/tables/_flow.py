@@ -106,14 +106,20 @@ class Parts(Generic[CellT]):
 
 
 class _Asked:
-    """The calls of all rows, and which part and which error each of them has."""
+    """The calls of all rows, and which part and which error each of them has.
 
-    def __init__(self, parts: Parts[Cell], question: Question, total: int | None) -> None:
+    Attributes:
+        total: how many rows there are; None if nobody knows.
+        is_part: whether the table has more rows than are asked for; its run file then keeps those.
+    """
+
+    def __init__(self, parts: Parts[Cell], question: Question, total: int | None, is_part: bool) -> None:
         self._parts = parts
         self._question = question
         self._of: dict[int, Part[Cell]] = {}
         self._unasked: dict[int, Exception] = {}
         self.total = total
+        self.is_part = is_part
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for first, part in self._parts.read():
@@ -155,6 +161,7 @@ async def answered(
     ahead: int | None = AHEAD,
     total: int | None = None,
     check: Check | None = None,
+    is_part: bool = False,
     **options: Any,
 ) -> AsyncGenerator[Part[Cell], None]:
     """The batches with what became of each row, in order.
@@ -166,6 +173,7 @@ async def answered(
         ahead: see `Parts`.
         total: the number of rows, if it is known.
         check: see `Parts`.
+        is_part: whether these may be the first rows of a table of more.
         **options: those of `Client.as_completed`.
 
     Raises:
@@ -174,7 +182,7 @@ async def answered(
     if not question.names_models:
         client.check(Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}}))
     parts: Parts[Cell] = Parts(batches, ahead, check)
-    asked = (_Asked if total is None else _Counted)(parts, question, total)
+    asked = (_Asked if total is None else _Counted)(parts, question, total, is_part)
     async with aclosing(client.as_completed(asked, **options)) as results:
         async for result in results:
             asked.put(result)

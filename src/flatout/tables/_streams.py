@@ -20,13 +20,14 @@ class Added(NamedTuple):
         to: adds the columns to record batches.
         reads: those of a table's columns that are looked at.
         schema: the schema of the added columns, from the names of the table's own.
-        beside: the added columns alone, of batches of the columns that are looked at and the names of all.
+        beside: the added columns alone, of batches of the columns that are looked at, the names of all, and whether
+            the table may have more rows.
     """
 
     to: Callable[[Iterator[Any]], Iterator[Any]]
     reads: Callable[[Sequence[str]], list[str]]
     schema: Callable[[Sequence[str]], Any]
-    beside: Callable[[Iterator[Any], Sequence[str]], Iterator[Any]]
+    beside: Callable[[Iterator[Any], Sequence[str], bool], Iterator[Any]]
 
 
 def comes_in_pieces(table: Any) -> bool:
@@ -85,14 +86,15 @@ def _lazily(frame: Any, added: Added) -> Any:
         wanted = frame if rows is None else frame.head(rows)
         parts = wanted.collect_batches(chunk_size=min(batch_size or SLICE, SLICE), maintain_order=True, lazy=True)
         asks = columns is None or predicate is not None or not set(made).isdisjoint(columns)
-        for part in _answered(parts, added, own.names()) if asks else parts:
+        answered = _answered(parts, added, own.names(), is_part=rows is not None) if asks else parts
+        for part in answered:
             found = part if predicate is None else part.filter(predicate)
             yield found if columns is None else found.select(columns)
 
     return plugins.register_io_source(source, schema={**own, **made}, is_pure=False)
 
 
-def _answered(parts: Iterable[Any], added: Added, names: Sequence[str]) -> Iterator[Any]:
+def _answered(parts: Iterable[Any], added: Added, names: Sequence[str], is_part: bool) -> Iterator[Any]:
     """The parts of a frame with added columns. Their own stay as they are; only those that are looked at are read."""
     polars = library("polars")
     waiting: deque[Any] = deque()
@@ -102,7 +104,7 @@ def _answered(parts: Iterable[Any], added: Added, names: Sequence[str]) -> Itera
             waiting.append(part)
             yield one_batch(as_arrow(part.select(added.reads(names))))
 
-    with closing(added.beside(batches(), names)) as made:  # type: ignore[type-var]  # a generator
+    with closing(added.beside(batches(), names, is_part)) as made:  # type: ignore[type-var]  # a generator
         for batch in made:
             columns = polars.DataFrame(arrow().Table.from_batches([batch]))
             yield waiting.popleft().with_columns(columns.get_columns())

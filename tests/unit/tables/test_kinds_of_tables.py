@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from flatout import ConfigError
+from flatout.store import RunReader
 from flatout.tables import answer
 from tests.support.answered_tables import Lines, options
 
@@ -144,6 +145,34 @@ def test_a_lazy_frame_asks_when_it_is_collected_and_only_for_what_is_wanted():
     assert whole["said"].to_list() == [f"about {n}" for n in range(3000)]
     assert whole.drop("said", "error").equals(given.collect())
     assert made.filter(pl.col("text") == "7").collect()["said"].to_list() == ["about 7"]
+
+
+def test_the_first_rows_of_an_answered_frame_come_from_its_run_file(tmp_path):
+    """Nobody could look at a table that is paid for: its run file would be refused as that of a longer one."""
+    pl = pytest.importorskip("polars")
+    path, given = tmp_path / "run.flatout", pl.LazyFrame({"text": [str(n) for n in range(30)]})
+    first, again = Lines(), Lines()
+    given.flatout.answer(PROMPT, store=path, **options(first)).collect()
+    for rows in (0, 5):
+        cut = given.flatout.answer(PROMPT, store=path, **options(again)).head(rows).collect()
+        assert cut["answer"].to_list() == [f"about {n}" for n in range(rows)]
+    with RunReader.open(path) as reader:
+        assert (reader.info().state, reader.info().total) == ("finished", 30)
+    with pytest.raises(Exception, match="has a result for row 21, but the input has only 20 rows now"):
+        given.head(20).flatout.answer(PROMPT, store=path, **options(again)).collect()
+    assert again.prompts == []
+
+
+def test_a_frame_may_be_answered_after_its_first_rows(tmp_path):
+    """A look at a few rows would be paid for twice, or be taken for the whole table."""
+    pl = pytest.importorskip("polars")
+    path, given, wire = tmp_path / "run.flatout", pl.LazyFrame({"text": [str(n) for n in range(30)]}), Lines()
+    made = given.flatout.answer(PROMPT, store=path, **options(wire))
+    assert made.head(5).collect().height == 5
+    with RunReader.open(path) as reader:
+        assert reader.info().state == "interrupted"
+    assert made.collect().height == 30
+    assert len(wire.prompts) == 30
 
 
 def test_a_relation_keeps_its_types_and_its_connection():
