@@ -161,7 +161,8 @@ def test_the_plots_show_the_runs_values(look: Any) -> None:
     stretches = list(course(120))
     assert drawn["requests"]["sent"] == [each.sent for each in stretches]
     assert drawn["requests"]["limit on requests"] == [25.0] * 120
-    assert drawn["in_flight"]["waiting for a permit"] == [each.waiting for each in stretches]
+    assert drawn["in_flight"]["in flight"] == [each.in_flight for each in stretches]
+    assert drawn["waiting"]["waiting"] == [each.waiting for each in stretches]
     assert sum(drawn["latency"]["the provider's part"]) == sum(one.state == "answered" for one in usual_rows())
     inked = found.evaluate(
         "drawn.map(({ chart }) => new Set(chart.ctx.getImageData(0, 0, chart.ctx.canvas.width, "
