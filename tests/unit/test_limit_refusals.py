@@ -94,7 +94,7 @@ def test_refused_calls_come_back_in_their_order_before_the_others():
         return refusal(429, retry_after="3") if refused else completion("x")
 
     async def slow(prompt: str):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05 + int(prompt) / 1e6)  # timers of one instant fire in any order
         return answer(prompt)
 
     wire = Wire(slow)
