@@ -50,7 +50,8 @@ def test_rows_are_skipped_and_asked_again_and_the_budget_raised(tmp_path: Path, 
     assert "skipped by" in errors.pop(LATER)
     assert set(errors) == too_long
     assert stats["answered"] == ROWS - len(too_long) - 1
-    assert len(too_long) + 1 <= stats["received"] - stats["answered"] <= len(too_long) + again
+    unanswered = stats["received"] - stats["answered"]  # the skipped row may have been on the wire
+    assert len(too_long) + 1 <= unanswered <= len(too_long) + again + 1
     with RunReader.open(tmp_path / "out.jsonl.flatout") as reader:
         assert reader.course is not None
         told = [each.what for _, each in reader.course.happenings() if each.kind == "change"]

@@ -47,7 +47,7 @@ KNOWN = "".join(f"[limits.{name}]\nrpm = 600_000\n" for name in TARGETS)
 ROUTES = '[routes.fast]\ntargets = ["openai/gpt-5-mini", "openrouter/openai/gpt-5-mini"]\n'
 
 FILES = {
-    **dict.fromkeys(("prompts.jsonl", "rows.jsonl", "p.jsonl"), ROWS),
+    **dict.fromkeys(("prompts.jsonl", "rows.jsonl", "p.jsonl", "sample.jsonl"), ROWS),
     **dict.fromkeys(("mails.csv", "rows.csv"), MAILS),
     "prompt.txt": "Sum up: {{ text }}",
     "prompts.txt": "one\ntwo\n",
