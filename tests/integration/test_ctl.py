@@ -133,6 +133,26 @@ def test_garbage_is_answered_or_dropped(tmp_path: Path, sent: bytes) -> None:
     asyncio.run(main())
 
 
+def test_a_client_that_goes_while_it_is_answered_disturbs_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run's log would fill with tracebacks of a client that says too much and does not wait for its answer."""
+    where = tmp_path / "a.ctl"
+
+    def rude() -> None:
+        with connected(where) as end:
+            end.sendall(b'{"do": "status"}\nmore')
+
+    async def main() -> None:
+        async with served(lambda: [where], told):
+            for _ in range(5):
+                rude()  # it has gone before the loop hears of it
+                await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
 def test_a_flood_of_connections_costs_a_bounded_share_of_the_loop(tmp_path: Path) -> None:
     """Somebody who opens thousands of connections, says half a line or never reads would slow the run down."""
     where, heard = tmp_path / "a.ctl", [0]

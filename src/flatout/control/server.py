@@ -167,7 +167,9 @@ class _Guest:
         self.listen(True)
 
     def close(self) -> None:
-        """Leave."""
+        """Leave. A client that has gone while it was answered leaves twice."""
+        if self._end.fileno() < 0:
+            return
         self._timer.cancel()
         self.listen(False)
         self._end.close()
