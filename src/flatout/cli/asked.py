@@ -197,6 +197,11 @@ def asked(
     return Asked(job, made_with, earlier, reuse, fail_truncated, quiet, plain, verbose)
 
 
+def option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A further option of a command that `taking` makes."""
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
+
+
 def taking(does: Callable[..., int], more: Sequence[inspect.Parameter] = ()) -> Callable[..., int]:
     """A command that takes the options of a run.
 

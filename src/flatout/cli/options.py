@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
 
-_INPUT, _MODEL, _ANSWERS, _LIMITS, _TIME, _RUN = "Input", "Model", "Answers", "Limits", "Time", "Run"
-_PLAN = "Plan"
+# The panels of the help.
+_input = partial(typer.Option, rich_help_panel="Input")
+_model = partial(typer.Option, rich_help_panel="Model")
+_answers = partial(typer.Option, rich_help_panel="Answers")
+_limits = partial(typer.Option, rich_help_panel="Limits")
+_time = partial(typer.Option, rich_help_panel="Time")
+_run = partial(typer.Option, rich_help_panel="Run")
+_plan = partial(typer.Option, rich_help_panel="Plan")
 
 Source = Annotated[
     str,
@@ -41,508 +48,287 @@ Model = Annotated[
 ]
 
 Prompt = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT|@FILE",
-        help="Template of the prompt: {{ column }} is the row's value.",
-        rich_help_panel=_INPUT,
-    ),
+    str | None, _input(metavar="TEXT|@FILE", help="Template of the prompt: {{ column }} is the row's value.")
 ]
 
-System = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT|@FILE", help="Template of the system prompt.", rich_help_panel=_INPUT),
-]
+System = Annotated[str | None, _input(metavar="TEXT|@FILE", help="Template of the system prompt.")]
 
 Nulls = Annotated[
     Literal["error", "empty", "None"],
-    typer.Option(
-        metavar="error|empty|None",
-        help="A null in a template: refuse it, put nothing there, or the word None.",
-        rich_help_panel=_INPUT,
-    ),
+    _input(metavar="error|empty|None", help="A null in a template: refuse it, put nothing there, or the word None."),
 ]
 
 SamePrompt = Annotated[
-    bool,
-    typer.Option(
-        "--same-prompt", metavar="", help="Ask the same of every row: --prompt has no {{ }}.", rich_help_panel=_INPUT
-    ),
+    bool, _input("--same-prompt", metavar="", help="Ask the same of every row: --prompt has no {{ }}.")
 ]
 
 Image = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="TEMPLATE",
-        help="A picture for the prompt: a path or URL, such as '{{ photo }}'; repeatable.",
-        rich_help_panel=_INPUT,
-    ),
+    _input(metavar="TEMPLATE", help="A picture for the prompt: a path or URL, such as '{{ photo }}'; repeatable."),
 ]
 
 Format = Annotated[
     str | None,
-    typer.Option(
+    _input(
         metavar="NAME",
         help="jsonl, json, csv, tsv, text, parquet, sqlite, duckdb or excel; by default the file's name tells.",
-        rich_help_panel=_INPUT,
     ),
 ]
 
-Encoding = Annotated[str, typer.Option(metavar="NAME", help="The text's encoding.", rich_help_panel=_INPUT)]
+Encoding = Annotated[str, _input(metavar="NAME", help="The text's encoding.")]
 
 Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CHAR", help=r"What stands between the cells of CSV, in and out: ; or \t.", rich_help_panel=_INPUT
-    ),
+    str | None, _input(metavar="CHAR", help=r"What stands between the cells of CSV, in and out: ; or \t.")
 ]
 
 Limit = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Take only the first N rows; what is finished beyond them stays in the output.",
-        rich_help_panel=_INPUT,
-    ),
+    _input(metavar="N", min=1, help="Take only the first N rows; what is finished beyond them stays in the output."),
 ]
 
 Param = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        help="A parameter of every call, such as temperature=0; values may be JSON; repeatable.",
-        rich_help_panel=_MODEL,
+    _model(
+        metavar="NAME=VALUE", help="A parameter of every call, such as temperature=0; values may be JSON; repeatable."
     ),
 ]
 
 Samples = Annotated[
-    int | None,
-    typer.Option(
-        metavar="K", min=1, help="Ask every row K times; each answer is a row of the output.", rich_help_panel=_MODEL
-    ),
+    int | None, _model(metavar="K", min=1, help="Ask every row K times; each answer is a row of the output.")
 ]
 
 BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Any OpenAI-compatible server; every model name is then sent as it is.",
-        rich_help_panel=_MODEL,
-    ),
+    str | None, _model(metavar="URL", help="Any OpenAI-compatible server; every model name is then sent as it is.")
 ]
 
-Header = Annotated[
-    list[str] | None,
-    typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; repeatable.", rich_help_panel=_MODEL),
-]
+Header = Annotated[list[str] | None, _model(metavar="'NAME: VALUE'", help="Sent with every request; repeatable.")]
 
-TrustEnv = Annotated[
-    bool, typer.Option("--trust-env", metavar="", help="Use HTTPS_PROXY and similar variables.", rich_help_panel=_MODEL)
-]
+TrustEnv = Annotated[bool, _model("--trust-env", metavar="", help="Use HTTPS_PROXY and similar variables.")]
 
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Every answer must fit this JSON schema; it is parsed.", rich_help_panel=_ANSWERS
-    ),
-]
+Schema = Annotated[str | None, _answers(metavar="FILE", help="Every answer must fit this JSON schema; it is parsed.")]
 
-Choices = Annotated[
-    str | None,
-    typer.Option(metavar="A,B", help="Every answer must be one of these words: spam,ham.", rich_help_panel=_ANSWERS),
-]
+Choices = Annotated[str | None, _answers(metavar="A,B", help="Every answer must be one of these words: spam,ham.")]
 
 FailTruncated = Annotated[
-    bool,
-    typer.Option(
-        "--fail-truncated",
-        metavar="",
-        help="Treat answers that were cut off at max_tokens as failures.",
-        rich_help_panel=_ANSWERS,
-    ),
+    bool, _answers("--fail-truncated", metavar="", help="Treat answers that were cut off at max_tokens as failures.")
 ]
 
 Reasks = Annotated[
     int | None,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="When an answer does not fit, say why and ask again, up to N times; default 1.",
-        rich_help_panel=_ANSWERS,
-    ),
+    _answers(metavar="N", min=0, help="When an answer does not fit, say why and ask again, up to N times; default 1."),
 ]
 
-Rpm = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Requests per minute: 500, 10_000, 10k.", rich_help_panel=_LIMITS),
-]
+Rpm = Annotated[str | None, _limits(metavar="N", help="Requests per minute: 500, 10_000, 10k.")]
 
-Tpm = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Tokens per minute, input and output together: 2M.", rich_help_panel=_LIMITS),
-]
+Tpm = Annotated[str | None, _limits(metavar="N", help="Tokens per minute, input and output together: 2M.")]
 
-Itpm = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Input tokens per minute, if they have their own limit.", rich_help_panel=_LIMITS),
-]
+Itpm = Annotated[str | None, _limits(metavar="N", help="Input tokens per minute, if they have their own limit.")]
 
-Otpm = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Output tokens per minute, likewise.", rich_help_panel=_LIMITS),
-]
+Otpm = Annotated[str | None, _limits(metavar="N", help="Output tokens per minute, likewise.")]
 
-Rpd = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Requests per day.", rich_help_panel=_LIMITS),
-]
+Rpd = Annotated[str | None, _limits(metavar="N", help="Requests per day.")]
 
 Burst = Annotated[
     float | None,
-    typer.Option(
+    _limits(
         metavar="SECONDS",
         help="How much of the limits the provider takes at once, in seconds: 60 for a whole minute's calls, 1 for "
         "an even pace; by default as its headers say, or up to 60 on trial.",
-        rich_help_panel=_LIMITS,
     ),
 ]
 
-Concurrency = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Most calls in flight.", rich_help_panel=_LIMITS)
-]
+Concurrency = Annotated[int | None, _limits(metavar="N", min=1, help="Most calls in flight.")]
 
 Workers = Annotated[
     int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        max=64,
-        help="Processes that ask; for a server that takes more than 5,000 calls a second.",
-        rich_help_panel=_RUN,
+    _run(
+        metavar="N", min=1, max=64, help="Processes that ask; for a server that takes more than 5,000 calls a second."
     ),
 ]
 
 Adaptive = Annotated[
     str | None,
-    typer.Option(
-        metavar="WHAT",
-        help="What to adapt if no limit is known: rate (hosted), or concurrency (a server of your own).",
-        rich_help_panel=_LIMITS,
+    _limits(
+        metavar="WHAT", help="What to adapt if no limit is known: rate (hosted), or concurrency (a server of your own)."
     ),
 ]
 
 Share = Annotated[
     str | None,
-    typer.Option(
+    _limits(
         metavar="NAME",
         help="Share the limits, also unknown ones, with all runs on this machine that use the same name; on several "
         "machines through Redis: redis://HOST/0/NAME.",
-        rich_help_panel=_LIMITS,
     ),
 ]
 
 WaitForQuota = Annotated[
     bool,
-    typer.Option(
-        "--wait-for-quota",
-        metavar="",
-        help="If a quota is used up, wait for it instead of failing the rest.",
-        rich_help_panel=_LIMITS,
-    ),
+    _limits("--wait-for-quota", metavar="", help="If a quota is used up, wait for it instead of failing the rest."),
 ]
 
 Budget = Annotated[
     str | None,
-    typer.Option(
+    _limits(
         metavar="USD[/day|/month][:SCOPE]",
         help="The most to spend on this run; 20/day or 20/month: on all runs. Runs that name the same SCOPE share it.",
-        rich_help_panel=_LIMITS,
     ),
 ]
 
 AllowUnknownPrice = Annotated[
-    bool,
-    typer.Option(
-        "--allow-unknown-price",
-        metavar="",
-        help="With --budget, also send calls whose price is not known.",
-        rich_help_panel=_LIMITS,
-    ),
+    bool, _limits("--allow-unknown-price", metavar="", help="With --budget, also send calls whose price is not known.")
 ]
 
 Cache = Annotated[
     str | None,
-    typer.Option(
+    _run(
         "--cache",
         metavar="[FILE]",
         help="Use kept answers again, and keep new ones: in this file, or in the cache folder.",
-        rich_help_panel=_RUN,
     ),
 ]
 
-CacheMaxAge = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME",
-        help="Use only kept answers that are younger: 12h, 7d.",
-        rich_help_panel=_RUN,
-    ),
-]
+CacheMaxAge = Annotated[str | None, _run(metavar="TIME", help="Use only kept answers that are younger: 12h, 7d.")]
 
 Reuse = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RUN",
-        help="Use the answers of an earlier run for equal calls; it is only read.",
-        rich_help_panel=_RUN,
-    ),
+    str | None, _run(metavar="RUN", help="Use the answers of an earlier run for equal calls; it is only read.")
 ]
 
 Lane = Annotated[
     Literal["live", "flex", "batch", "auto"],
-    typer.Option(
+    _run(
         metavar="live|flex|batch|auto",
         help="flex: ask for the provider's cheaper, slower service; batch: hand the rows to its batch endpoint, at "
         "half the price, within a day; auto: the cheapest lane that is in time.",
-        rich_help_panel=_RUN,
     ),
 ]
 
 Within = Annotated[
     str | None,
-    typer.Option(
-        metavar="TIME",
-        help="When all answers are wanted: 24h, 2d. Rows go from batch to flex to live when it is time.",
-        rich_help_panel=_RUN,
+    _run(
+        metavar="TIME", help="When all answers are wanted: 24h, 2d. Rows go from batch to flex to live when it is time."
     ),
 ]
 
 Detach = Annotated[
     bool,
-    typer.Option(
+    _run(
         "--detach",
         metavar="",
         help="With batches: submit, collect what is there, and leave. The same command again collects the rest.",
-        rich_help_panel=_RUN,
     ),
 ]
 
 KeepFiles = Annotated[
     bool,
-    typer.Option(
+    _run(
         "--keep-files",
         metavar="",
         help="With batches: do not delete the uploaded files and the results at the provider.",
-        rich_help_panel=_RUN,
     ),
 ]
 
 PromptCache = Annotated[
     Literal["auto", "off"] | None,
-    typer.Option(
+    _model(
         "--prompt-cache",
         metavar="auto|off",
         help="auto: rows whose prompts begin alike share the provider's prompt cache, at a tenth of the price.",
-        rich_help_panel=_MODEL,
     ),
 ]
 
-Timeout = Annotated[
-    float | None,
-    typer.Option(metavar="SECONDS", help="The most for one attempt; default 300.", rich_help_panel=_TIME),
-]
+Timeout = Annotated[float | None, _time(metavar="SECONDS", help="The most for one attempt; default 300.")]
 
 FirstByte = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="The most until an answer's first byte; answers are then streamed.",
-        rich_help_panel=_TIME,
-    ),
+    float | None, _time(metavar="SECONDS", help="The most until an answer's first byte; answers are then streamed.")
 ]
 
-BetweenBytes = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="The most between two pieces of an answer.",
-        rich_help_panel=_TIME,
-    ),
-]
+BetweenBytes = Annotated[float | None, _time(metavar="SECONDS", help="The most between two pieces of an answer.")]
 
 Deadline = Annotated[
     float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="The most for a whole call, waiting and retries included; default 3600.",
-        rich_help_panel=_TIME,
-    ),
+    _time(metavar="SECONDS", help="The most for a whole call, waiting and retries included; default 3600."),
 ]
 
 Retries = Annotated[
     int | None,
-    typer.Option(
+    _time(
         metavar="N",
         min=0,
         help="Attempts after the first; default 5. Refusals for the rate (429) and outages do not count.",
-        rich_help_panel=_TIME,
     ),
 ]
 
 GiveUp = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="How long to wait for a server that was never reached; default 60.",
-        rich_help_panel=_TIME,
-    ),
+    float | None, _time(metavar="SECONDS", help="How long to wait for a server that was never reached; default 60.")
 ]
 
 RetryShare = Annotated[
     float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="The share of retries among all requests while other rows wait; default 0.2.",
-        rich_help_panel=_TIME,
-    ),
+    _time(metavar="SHARE", help="The share of retries among all requests while other rows wait; default 0.2."),
 ]
 
 Repeats = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Give a row up after N equal answers that cannot be used; default 3.",
-        rich_help_panel=_TIME,
-    ),
+    int | None, _time(metavar="N", min=1, help="Give a row up after N equal answers that cannot be used; default 3.")
 ]
 
-RetryFailed = Annotated[
-    bool,
-    typer.Option("--retry-failed", metavar="", help="Ask again for the rows that failed before.", rich_help_panel=_RUN),
-]
+RetryFailed = Annotated[bool, _run("--retry-failed", metavar="", help="Ask again for the rows that failed before.")]
 
-Fresh = Annotated[
-    bool,
-    typer.Option(
-        "--fresh",
-        metavar="",
-        help="Start over; the old run file is kept as .1, .2 and so on.",
-        rich_help_panel=_RUN,
-    ),
-]
+Fresh = Annotated[bool, _run("--fresh", metavar="", help="Start over; the old run file is kept as .1, .2 and so on.")]
 
 RunFile = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE",
-        help="The run file; default OUTPUT.flatout, or without -o a file in the cache folder.",
-        rich_help_panel=_RUN,
-    ),
+    _run(metavar="FILE", help="The run file; default OUTPUT.flatout, or without -o a file in the cache folder."),
 ]
 
 Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        metavar="",
-        help="Replace the output file even if this run did not write it.",
-        rich_help_panel=_RUN,
-    ),
+    bool, _run("--overwrite", metavar="", help="Replace the output file even if this run did not write it.")
 ]
 
-NoPrompts = Annotated[
-    bool, typer.Option("--no-prompts", metavar="", help="Keep no prompts in the run file.", rich_help_panel=_RUN)
-]
+NoPrompts = Annotated[bool, _run("--no-prompts", metavar="", help="Keep no prompts in the run file.")]
 
 Neutralise = Annotated[
     bool,
-    typer.Option(
-        "--neutralise",
-        metavar="",
-        help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV).",
-        rich_help_panel=_RUN,
-    ),
+    _run("--neutralise", metavar="", help="Put ' before cells that a spreadsheet would run as a formula (CSV, TSV)."),
 ]
 
-Otlp = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Send traces and metrics to an OpenTelemetry collector.", rich_help_panel=_RUN),
-]
+Otlp = Annotated[str | None, _run(metavar="URL", help="Send traces and metrics to an OpenTelemetry collector.")]
 
-Metrics = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PORT",
-        help="Serve metrics to Prometheus on 127.0.0.1:PORT.",
-        rich_help_panel=_RUN,
-    ),
-]
+Metrics = Annotated[int | None, _run(metavar="PORT", help="Serve metrics to Prometheus on 127.0.0.1:PORT.")]
 
 Config = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Settings; default the flatout.toml here or in a folder above.", rich_help_panel=_RUN
-    ),
+    str | None, _run(metavar="FILE", help="Settings; default the flatout.toml here or in a folder above.")
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Print only errors.", rich_help_panel=_RUN)]
+Quiet = Annotated[bool, _run("--quiet", "-q", metavar="", help="Print only errors.")]
 
 Verbose = Annotated[
     int,
-    typer.Option(
+    _run(
         "--verbose",
         "-v",
         metavar="",
         count=True,
         help="Print events: retries, pauses, limits found; -vv also every call.",
-        rich_help_panel=_RUN,
     ),
 ]
 
-Plain = Annotated[
-    bool,
-    typer.Option("--plain", metavar="", help="Plain lines of progress, even on a terminal.", rich_help_panel=_RUN),
-]
+Plain = Annotated[bool, _run("--plain", metavar="", help="Plain lines of progress, even on a terminal.")]
 
-Sample = Annotated[
-    str,
-    typer.Option(
-        metavar="N|P%", help="How many calls of each model to ask, or the share of them.", rich_help_panel=_PLAN
-    ),
-]
+Sample = Annotated[str, _plan(metavar="N|P%", help="How many calls of each model to ask, or the share of them.")]
 
-SampleBudget = Annotated[
-    float,
-    typer.Option(metavar="USD", min=0.0, help="The most that the sample may cost.", rich_help_panel=_PLAN),
-]
+SampleBudget = Annotated[float, _plan(metavar="USD", min=0.0, help="The most that the sample may cost.")]
 
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", metavar="", help="Ask nothing, and say what is assumed.", rich_help_panel=_PLAN),
-]
+DryRun = Annotated[bool, _plan("--dry-run", metavar="", help="Ask nothing, and say what is assumed.")]
 
 PlannedRows = Annotated[
-    str | None,
-    typer.Option(
-        "--rows",
-        metavar="N",
-        help="Plan for so many rows, of which the input is only a part: 100M.",
-        rich_help_panel=_PLAN,
-    ),
+    str | None, _plan("--rows", metavar="N", help="Plan for so many rows, of which the input is only a part: 100M.")
 ]
 
-Yes = Annotated[
-    bool,
-    typer.Option("--yes", metavar="", help="Go on with the run, whatever it costs.", rich_help_panel=_PLAN),
-]
+Yes = Annotated[bool, _plan("--yes", metavar="", help="Go on with the run, whatever it costs.")]
 
 ConfirmAbove = Annotated[
-    float | None,
-    typer.Option(
-        metavar="USD", min=0.0, help="Go on with the run; ask first if it may cost more.", rich_help_panel=_PLAN
-    ),
+    float | None, _plan(metavar="USD", min=0.0, help="Go on with the run; ask first if it may cost more.")
 ]
 
-AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the plan as JSON.", rich_help_panel=_PLAN)]
+AsJson = Annotated[bool, _plan("--json", metavar="", help="Print the plan as JSON.")]

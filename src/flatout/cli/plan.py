@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from flatout.errors import ConfigError
 from flatout.text import figures
 
 from . import options
-from .asked import Asked
+from .asked import Asked, option
 from .exit_codes import FAILED, INTERRUPTED
 from .parse import number
 from .run import OPTIONS as OF_A_LANE
@@ -43,20 +42,15 @@ its rows are not asked again.
 options, nothing was sent; 130 interrupted. With --yes or --confirm-above, those of flatout run.
 """
 
-
-def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
-
-
 OPTIONS = (
     *OF_A_LANE,
-    _option("sample", options.Sample, "50"),
-    _option("sample_budget", options.SampleBudget, 1.0),
-    _option("dry_run", options.DryRun, False),
-    _option("rows", options.PlannedRows, None),
-    _option("yes", options.Yes, False),
-    _option("confirm_above", options.ConfirmAbove, None),
-    _option("json", options.AsJson, False),
+    option("sample", options.Sample, "50"),
+    option("sample_budget", options.SampleBudget, 1.0),
+    option("dry_run", options.DryRun, False),
+    option("rows", options.PlannedRows, None),
+    option("yes", options.Yes, False),
+    option("confirm_above", options.ConfirmAbove, None),
+    option("json", options.AsJson, False),
 )
 """The options of lanes, and those that a run does not have."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flatout.errors import ConfigError, FlatoutError, StoreError
 
 from . import options
-from .asked import Asked
+from .asked import Asked, option
 from .exit_codes import FAILED, INTERRUPTED, UNDER_WAY
 from .terminal import clean, is_live, say, sentence, tell
 
@@ -58,12 +57,10 @@ nothing was sent; 3 rows stand in batches; 130 interrupted.
 """
 
 OPTIONS = (
-    inspect.Parameter("lane", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="live", annotation=options.Lane),
-    inspect.Parameter("within", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=options.Within),
-    inspect.Parameter("detach", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.Detach),
-    inspect.Parameter(
-        "keep_files", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=options.KeepFiles
-    ),
+    option("lane", options.Lane, "live"),
+    option("within", options.Within, None),
+    option("detach", options.Detach, False),
+    option("keep_files", options.KeepFiles, False),
 )
 """The options that other commands, which take those of a run, do not have."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -58,11 +59,15 @@ _BATCH_MIX = {
 }
 """The shares that ``--batch-faults`` sets. One poisoned row fails its whole batch, so there are few."""
 
-_LIMITS, _SERVICE, _FAULTS, _BATCHES = "Limits", "Service", "Faults", "Batches"
+# The panels of the help.
+_limits = partial(typer.Option, rich_help_panel="Limits")
+_service = partial(typer.Option, rich_help_panel="Service")
+_faults = partial(typer.Option, rich_help_panel="Faults")
+_batches = partial(typer.Option, rich_help_panel="Batches")
 
 
 def _fault(help: str) -> Any:
-    return typer.Option(metavar="P", help=help, rich_help_panel=_FAULTS)
+    return _faults(metavar="P", help=help)
 
 
 def simulate(
@@ -72,96 +77,59 @@ def simulate(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="The address to listen at; by default only this machine can connect.")
     ] = "127.0.0.1",
-    rpm: Annotated[str | None, typer.Option(metavar="N", help="Requests per minute.", rich_help_panel=_LIMITS)] = None,
-    tpm: Annotated[str | None, typer.Option(metavar="N", help="Tokens per minute.", rich_help_panel=_LIMITS)] = None,
+    rpm: Annotated[str | None, _limits(metavar="N", help="Requests per minute.")] = None,
+    tpm: Annotated[str | None, _limits(metavar="N", help="Tokens per minute.")] = None,
     limit_kind: Annotated[
         Literal["bucket", "sliding", "fixed"],
-        typer.Option(
-            metavar="KIND",
-            help="How the limits are enforced: a token bucket, a sliding or a fixed window.",
-            rich_help_panel=_LIMITS,
-        ),
+        _limits(metavar="KIND", help="How the limits are enforced: a token bucket, a sliding or a fixed window."),
     ] = "bucket",
     burst: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="How much of the limit the bucket holds, in seconds; default 60.",
-            rich_help_panel=_LIMITS,
-        ),
+        float | None, _limits(metavar="SECONDS", help="How much of the limit the bucket holds, in seconds; default 60.")
     ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most requests served at once.", rich_help_panel=_LIMITS)
-    ] = None,
-    latency: Annotated[
-        float, typer.Option(metavar="SECONDS", help="The median time of an answer.", rich_help_panel=_SERVICE)
-    ] = 0.5,
+    concurrency: Annotated[int | None, _limits(metavar="N", min=1, help="Most requests served at once.")] = None,
+    latency: Annotated[float, _service(metavar="SECONDS", help="The median time of an answer.")] = 0.5,
     latency_p99: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="Its 99th percentile; default three times the median.", rich_help_panel=_SERVICE
-        ),
+        float | None, _service(metavar="SECONDS", help="Its 99th percentile; default three times the median.")
     ] = None,
     first_token: Annotated[
         float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="The median time until a streamed answer begins; default a fifth of --latency.",
-            rich_help_panel=_SERVICE,
+        _service(
+            metavar="SECONDS", help="The median time until a streamed answer begins; default a fifth of --latency."
         ),
     ] = None,
     headers: Annotated[
         str,
-        typer.Option(
+        _service(
             metavar="DIALECT",
             help="Rate-limit headers as sent by openai, azure, anthropic, groq, mistral, together, fireworks, "
             "openrouter; or none.",
-            rich_help_panel=_SERVICE,
         ),
     ] = "none",
     prompt_cache: Annotated[
         Literal["none", "prefix", "breakpoints"],
-        typer.Option(
+        _service(
             metavar="KIND",
             help="How prompts are cached: as by OpenAI's earlier models (prefix), or up to markers (breakpoints).",
-            rich_help_panel=_SERVICE,
         ),
     ] = "none",
-    key: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The only key that is accepted.", rich_help_panel=_SERVICE)
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Makes random choices repeatable.", rich_help_panel=_SERVICE)
-    ] = 0,
+    key: Annotated[str | None, _service(metavar="TEXT", help="The only key that is accepted.")] = None,
+    seed: Annotated[int, _service(metavar="N", help="Makes random choices repeatable.")] = 0,
     change: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="AT:NAME=VALUE",
-            help="Change a setting AT seconds after the start: 60:rpm=300; repeatable.",
-            rich_help_panel=_SERVICE,
-        ),
+        _service(metavar="AT:NAME=VALUE", help="Change a setting AT seconds after the start: 60:rpm=300; repeatable."),
     ] = None,
     outage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FROM:TO", help="Serve nothing from FROM to TO seconds: 120:150.", rich_help_panel=_FAULTS
-        ),
+        str | None, _faults(metavar="FROM:TO", help="Serve nothing from FROM to TO seconds: 120:150.")
     ] = None,
     no_room: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FROM:TO",
-            help="Have no room for the flex tier from FROM to TO seconds (429).",
-            rich_help_panel=_FAULTS,
-        ),
+        str | None, _faults(metavar="FROM:TO", help="Have no room for the flex tier from FROM to TO seconds (429).")
     ] = None,
     faults: Annotated[
         bool,
-        typer.Option(
+        _faults(
             "--faults",
             metavar="",
             help="A mix: 2% of each fault below, hang and stall 0.5%. Run with a short --timeout.",
-            rich_help_panel=_FAULTS,
         ),
     ] = False,
     error_429: Annotated[str | None, _fault("Share of 429s although no limit was reached: 0.02 or 2%.")] = None,
@@ -182,30 +150,24 @@ def simulate(
     ] = None,
     batch_time: Annotated[
         float | None,
-        typer.Option(
+        _batches(
             metavar="SECONDS",
             min=0,
             help="The median time of a batch; default 1200. It is validated and finalized in a tenth of it.",
-            rich_help_panel=_BATCHES,
         ),
     ] = None,
     batch_window: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="When a batch expires; default a day or the vendor's.", rich_help_panel=_BATCHES
-        ),
+        float | None, _batches(metavar="SECONDS", help="When a batch expires; default a day or the vendor's.")
     ] = None,
     batch_tokens: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most prompt tokens of a model in open batches.", rich_help_panel=_BATCHES),
+        str | None, _batches(metavar="N", help="Most prompt tokens of a model in open batches.")
     ] = None,
     batch_faults: Annotated[
         bool,
-        typer.Option(
+        _batches(
             "--batch-faults",
             metavar="",
             help="A mix: lost answers, failed and missing rows, batches that expire or never end, cut downloads.",
-            rich_help_panel=_BATCHES,
         ),
     ] = False,
 ) -> int:
@@ -243,7 +205,7 @@ def simulate(
         changes=changes(change or ()) or None,
         outage=span(outage),
         no_room=span(no_room, "--no-room"),
-        faults=_faults({**(_MIX if faults else {}), **given(drawn)}),
+        faults=_faults_of({**(_MIX if faults else {}), **given(drawn)}),
         batch=_batch(batch_time, batch_window, number("--batch-tokens", batch_tokens), faults=batch_faults),
     )
     say(statistics(_serve(settings, host, port, seed)))
@@ -326,7 +288,7 @@ def _settings(**values: Any) -> ProviderSettings:
     return settings
 
 
-def _faults(shares: dict[str, float]) -> Faults:
+def _faults_of(shares: dict[str, float]) -> Faults:
     from flatout.testing import Faults
 
     return Faults(**shares)
