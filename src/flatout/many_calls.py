@@ -191,8 +191,8 @@ class ManyCalls(OneCall):
             items: its first arguments; with ``store``, values that JSON can represent.
             store: a run file, as for `as_completed`. It also keeps each finished call of an item, so a resumed item
                 pays only for the missing ones. The function must then make the same calls again; see
-                `flatout.durable.map` for how they are recognised. Return values are kept as JSON and returned as such:
-                a tuple as a list, a pydantic model as a dict.
+                `flatout.durable.journal` for how they are recognised. Return values are kept as JSON and returned as
+                such: a tuple as a list, a pydantic model as a dict.
             retry_failed: run failed items again, and ask their failed calls again.
             progress: as for `as_completed`.
             **unknown: nothing else is accepted; no lane either, for each turn of a function would wait for hours.

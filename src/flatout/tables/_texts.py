@@ -21,7 +21,7 @@ from ._columns import Cell, error_text
 from ._flow import Check, Part, Parts
 
 if TYPE_CHECKING:
-    from flatout.durable.map import KeptCall
+    from flatout.durable.kept_call import KeptCall
 
 AHEAD = 16_384
 """Rows that are read before the first of them is handed on. One request has up to a thousand."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from flatout.durable.map import KeptCall
+from flatout.durable.kept_call import KeptCall
 from flatout.durable.records import is_cached, trail_of
 from flatout.durable.steps import KINDS, KeptStep
 from flatout.journey import SLOWER
