@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from flatout.cluster.redis import SCRIPT, arguments, results
 from flatout.policies.pacing.exchange import Ask, CellAsk, News, SlotsAsk, Told
@@ -63,12 +64,19 @@ ASKS = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(ASKS, st.sampled_from([0.0, 0.01, 0.3, 2.0, 30.0, -100.0])), min_size=1, max_size=25))
+@given(
+    st.lists(
+        st.tuples(ASKS, st.sampled_from([0.0, 0.01, 0.3, 2.0, 30.0, -100.0]), st.sampled_from([0, 0, 0, 4])),
+        min_size=1,
+        max_size=25,
+    )
+)
 def test_the_script_is_the_pure_keeper(client, exchanges):
     """Everything that is proved of the one would be false of the other, which is the one that works."""
     script, keeper, clock = client.register_script(SCRIPT), Keeper(), 1_700_000_000.0
     client.delete(*KEYS)
-    for ask, gap in exchanges:
+    for number, (asked, gap, late) in enumerate(exchanges):
+        ask = replace(asked, number=number - late)
         clock += gap
         expected = keeper.exchange(clock, ask)
         answer = script(keys=KEYS, args=arguments(ask, News(), repr(clock)))

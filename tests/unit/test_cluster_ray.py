@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from msgspec.structs import replace
 
 from flatout import ConfigError, Limits
 from flatout.cluster.links import link_to
@@ -86,15 +87,16 @@ def test_the_actor_answers_as_the_keeper_does(ray, monkeypatch):
     plain, journal = Keeper(), SharedJournal()
     keeper = RayKeeper(Actor(Keepers()), PLACE, "target")
     for number in range(3):
-        news = News(batch=b"%d" % number, place=number)
-        assert asyncio.run(keeper.exchange(ASK, news)) == (plain.exchange(7.0, ASK), journal.exchange(news))
+        ask, news = replace(ASK, number=number), News(batch=b"%d" % number, place=number)
+        assert asyncio.run(keeper.exchange(ask, news)) == (plain.exchange(7.0, ask), journal.exchange(news))
 
 
 def test_each_target_has_a_keeper_of_its_own(ray):
     """Two keys would share one limit."""
     link = link_to(PLACE)
     link.check()
-    granted = [asyncio.run(link.keeper(target).exchange(ASK, News()))[0] for target in ("a", "a", "b")]
+    asks = [("a", ASK), ("a", replace(ASK, number=1)), ("b", ASK)]
+    granted = [asyncio.run(link.keeper(target).exchange(ask, News()))[0] for target, ask in asks]
     assert [round(each.leases[0].taken) for each in granted] == [20, 40, 20]
 
 

@@ -14,9 +14,10 @@ local ACTIVE, SILENT, STEP, RETURN = 10, 1, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local NUMBER = 11
 local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_VERSION, K_CELLS, K_WORKERS, K_HEARD = 1, 2, 3, 4, 5, 6, 7, 8
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
-local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT = 1, 2, 3, 4, 5, 6, 7
+local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8
 local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local S_MOST, S_HELD, S_WANT = 1, 2, 3
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
@@ -47,10 +48,10 @@ local function met(keeper, ask, known, now)
   end
   keeper[K_WORKERS] = workers
   if not known then
-    known = {ask[WORKER], now, 0, 0, 0, 0, 0}
+    known = {ask[WORKER], now, 0, 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
   end
-  known[W_SEEN] = now
+  known[W_SEEN], known[W_NUMBER] = now, ask[NUMBER]
   return known
 end
 
@@ -196,8 +197,13 @@ local function told_by(keeper, now)
   return told
 end
 
+local function late(keeper)
+  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST]}
+end
+
 local function exchange(keeper, clock, ask)
   local known = named(keeper[K_WORKERS], ask[WORKER])
+  if known and ask[NUMBER] <= known[W_NUMBER] then return late(keeper) end
   local now = present(keeper, clock, ask, known)
   local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
   if (ask[ALONE] or forgot) and now > keeper[K_RETURNING] + RETURN then keeper[K_RETURNING] = now + RETURN end

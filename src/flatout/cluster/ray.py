@@ -16,7 +16,7 @@ from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.values.place import Place
 
-FORMAT = 1
+FORMAT = 2
 """The version of the messages. Raise it if they change: programs with different versions use different actors."""
 
 NAMESPACE = "flatout"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.msgpack import encode
 
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE, GRACE
@@ -34,9 +35,11 @@ class Member:
     def ask(self):
         self.asked = True
 
-    def talk(self, *, heard=True, answered=True):
-        """One exchange, of which the request or the answer may be lost."""
+    def talk(self, *, heard=True, answered=True, late=False):
+        """One exchange, of which the request or the answer may be lost, or the request arrive after later ones."""
         ask, news = self.team.ask(self.now())
+        if late:
+            self.world.late.append((ask, news))
         answer = self.world.hear(ask, news) if heard else None
         if answer is None or not answered:
             self.team.failed(ask, self.now())
@@ -60,7 +63,7 @@ class World:
     def __init__(self, count, rate=RATE):
         self.now, self.clock, self.rate, self.up = 1_000.0, 0.0, rate, True
         self.keeper, self.journal = Keeper(), SharedJournal()
-        self.sent, self.born, self.asked = [], 0, 0
+        self.sent, self.born, self.asked, self.late = [], 0, 0, []
         self.members = []
         for _ in range(count):
             self.join()
@@ -90,6 +93,11 @@ class World:
             member.talk(heard=False)
         elif what == "lose the answer":
             member.talk(answered=False)
+        elif what == "be late":
+            member.talk(heard=False, late=True)
+        elif what == "arrive":
+            while self.late:
+                self.hear(*self.late.pop())
         elif what == "die":
             self.members.remove(member)
             self.join()
@@ -127,7 +135,7 @@ class World:
                 member.send()
 
 
-TALK = ["talk", "lose the request", "lose the answer"]
+TALK = ["talk", "lose the request", "lose the answer", "be late", "arrive"]
 TROUBLE = ["die", "pause", "go on", "step", "forget", "down", "up"]
 DO = st.tuples(
     st.sampled_from([*TALK, *TROUBLE]),
@@ -355,3 +363,27 @@ def test_slots_of_a_worker_that_dies_are_free_within_a_second():
     world.members.pop()
     slots(world, 8, SILENT + 0.2)
     assert min(slots(world, 8, 2.0)) == 8
+
+
+def test_an_exchange_that_arrives_after_a_later_one_changes_nothing():
+    """What a worker had long given up would count, and what it has since then would be lent to others."""
+    world = World(2)
+    slots(world, 8, 2.0)
+    late = world.members[0].team.ask(world.members[0].now())
+    world.members[0].talk()
+    before = encode(world.keeper)
+    world.now += 0.5
+    world.hear(*late)
+    assert encode(world.keeper) == before
+
+
+def test_a_limit_that_was_told_while_the_keeper_was_away_is_told_again():
+    """The others would never hear of it, and be refused."""
+    world = World(2)
+    told, other = (member.team for member in world.members)
+    for cell, value in {"rpm_limit": 600.0, "rpm_window": 60.0, "told": 1.0, "told_at": world.members[0].now()}.items():
+        told.write(cell, value)
+    world.members[0].talk(heard=False)
+    for member in world.members:
+        member.talk()
+    assert other.read("rpm_limit") == 600.0

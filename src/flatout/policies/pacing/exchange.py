@@ -72,6 +72,7 @@ class Ask(Struct, array_like=True, frozen=True):
         slots: the limit on requests in flight; at most one.
         told: what the provider told the worker since the last exchange.
         version: the version of the told limits that it knows.
+        number: counts its exchanges, so that one that arrives after a later one changes nothing.
     """
 
     worker: str
@@ -84,6 +85,7 @@ class Ask(Struct, array_like=True, frozen=True):
     slots: tuple[SlotsAsk, ...] = ()
     told: tuple[Told, ...] = ()
     version: float = 0.0
+    number: int = 0
 
 
 class Lease(Struct, array_like=True, frozen=True):

@@ -71,6 +71,7 @@ class Worker(Struct, array_like=True):
         want: how many it could use.
         held_at: when it was last heard to have any.
         needed_at: when it last needed a lease.
+        number: of its latest exchange.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Worker(Struct, array_like=True):
     want: float = 0.0
     held_at: float = 0.0
     needed_at: float = 0.0
+    number: int = 0
 
 
 class Heard(Struct, array_like=True):
@@ -122,6 +124,8 @@ class Keeper(Struct, array_like=True):
             ask: what the worker says.
         """
         known = _named(self.workers, ask.worker)
+        if known is not None and ask.number <= known.number:
+            return self._late()
         now = self._present(clock, ask, known)
         forgot = known is None and 0.0 <= ask.since < ACTIVE
         if (ask.alone or forgot) and now > self.returning + RETURN:
@@ -146,6 +150,10 @@ class Keeper(Struct, array_like=True):
             now=now,
         )
 
+    def _late(self) -> Granted:
+        """The answer to an exchange that was overtaken by a later one: nobody waits for it, and nothing changes."""
+        return Granted(0.0, 0.0, float(len(self.workers)), 0.0, (), 0.0, 0.0, self.version, (), self.last)
+
     def _present(self, clock: float, ask: Ask, known: Worker | None) -> float:
         """The present, which never goes back, nor further ahead than the worker's own clock says since its last word.
 
@@ -166,7 +174,7 @@ class Keeper(Struct, array_like=True):
         if known is None:
             known = Worker(ask.worker, now)
             self.workers.append(known)
-        known.seen = now
+        known.seen, known.number = now, ask.number
         return known
 
     def _share(self, ask: Ask, worker: Worker) -> float:

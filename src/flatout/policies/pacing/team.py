@@ -69,6 +69,7 @@ class Team:
         self._paused_until = -math.inf
         self._pause_news = False
         self._closed_until = -math.inf  # until when the keeper grants nothing
+        self._number = 0  # of exchanges so far
         self._sent_at = self._heard_at = -math.inf
         self._known_at = -math.inf  # when the last message was sent that the keeper answered
         self._told_at = -math.inf  # what the provider told by then was passed on
@@ -152,6 +153,7 @@ class Team:
         pause = max(0.0, self._paused_until - now) if self._pause_news else -1.0
         since = now - self._known_at if self._known_at > -math.inf else -1.0
         self._sent_at, self._pause_news = now, False
+        self._number += 1
         return Ask(
             worker=f"{self._worker:x}",
             since=since,
@@ -163,6 +165,7 @@ class Team:
             slots=self.members.wants(waiting),
             told=self._told(),
             version=self._version,
+            number=self._number,
         )
 
     def granted(self, ask: Ask, granted: Granted, read: Read, now: float) -> None:
@@ -187,6 +190,8 @@ class Team:
         for gcra, cell in zip(self._gcras.values(), ask.cells, strict=False):
             gcra.unheard(cell)
         self._pause_news = self._pause_news or ask.pause >= 0.0
+        if ask.told:
+            self._told_at = -math.inf
         if self.away:
             return False
         self.away = True
