@@ -1,17 +1,16 @@
 """What steering costs a run: its CPU while others ask, and while others mean no good, beside a run that is left alone.
 
-    python -m benchmarks.steering [--rows 12000] [--rounds 5] [--seconds 20]
+    python -m benchmarks.steering [--pairs 40] [--seconds 3] [--alone 20]
 
 Two figures are taken, each for programs that give as many ``flatout ctl`` requests as are heard, and for hostile
 clients: garbage, half a line, connections that hang open, 200 at once, megabytes without an end of line.
 
 - *The socket alone*: the CPU that a process takes which does nothing but listen.
-- *A run*: the CPU that ``flatout run`` takes against a server that answers at once. Programs that are busy beside a run
-  slow its processor, whatever they do. So a run whose socket they use is compared with a run while they use the socket
-  of another process. The order changes with each round.
+- *A run*: the CPU that a row of ``flatout run`` takes against a server that answers at once, while they use its socket,
+  beside the CPU it takes while they use another run's (`benchmarks.beside`).
 
 A run hears 40 requests a second, whatever comes, so its price is a share of the time and not of the rows: a run that
-keeps its processor busy shows it best. 10,000 requests take 250 seconds, so as many rows as are asked meanwhile.
+keeps its processor busy shows it best.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import os
 import socket
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,8 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.scale import write_input
-from benchmarks.server import serving
+from benchmarks.beside import Turned, cpu_of, price, told
 from flatout.control.server import served
 
 RPM = 6_000_000
@@ -46,7 +40,7 @@ MANY = 200
 
 
 class Ran(NamedTuple):
-    """CPU and wall seconds of a run, and what was asked of it meanwhile."""
+    """CPU and wall seconds of a process, and what was asked of it meanwhile."""
 
     cpu: float
     seconds: float
@@ -129,11 +123,6 @@ def listen(place: Path, entered: Connection) -> None:
     asyncio.run(for_ever())
 
 
-def cpu_of(process: int) -> float:
-    """CPU seconds that a process has taken."""
-    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
-
-
 def alone(disturb: Disturb, seconds: float) -> Ran:
     """Disturb a process that does nothing but listen."""
     with (
@@ -164,24 +153,6 @@ def disturbed(disturb: Disturb, where: str) -> Iterator[Callable[[], int]]:
         end()
 
 
-def run(source: Path, url: str, disturb: Disturb, options: list[str], elsewhere: str | None) -> Ran:
-    """Run the command in an empty folder, while somebody disturbs it, or disturbs a socket elsewhere."""
-    with tempfile.TemporaryDirectory() as folder:
-        given = ["run", str(source), "-o", "out.jsonl", "-m", "bench", "--base-url", url, "-q", *options]
-        environment = {**os.environ, "FLATOUT_API_KEY": "none"}
-        process = subprocess.Popen([sys.executable, "-m", "flatout", *given], cwd=folder, env=environment)
-        with disturbed(disturb, elsewhere or f"{folder}/out.jsonl.flatout.ctl") as asked:
-            began = time.monotonic()
-            _, status, used = os.wait4(process.pid, 0)
-            seconds = time.monotonic() - began
-            process.returncode = os.waitstatus_to_exitcode(status)
-            heard = asked()
-        if process.returncode:
-            raise SystemExit(f"the command ended with {process.returncode}")
-        assert len(Path(folder, "out.jsonl").read_bytes().splitlines()) == sum(1 for _ in source.open("rb"))
-    return Ran(used.ru_utime + used.ru_stime, seconds, heard)
-
-
 KINDS: dict[str, Disturb] = {"ctl": users, "hostile": enemies}
 
 
@@ -192,37 +163,25 @@ def sockets(seconds: float) -> None:
         print(f"the socket alone, {name:8} {ran.cpu / ran.seconds:.2%} of a processor, {ran.asked:,} times asked")
 
 
-def runs(rows: int, rounds: int) -> None:
+def runs(pairs: int, seconds: float) -> None:
     """Print what a run pays."""
-    options = ["--concurrency", "200", "--rpm", str(RPM)]
-    ways = [(name, other) for name in KINDS for other in (False, True)]
-    found: dict[tuple[str, bool], list[Ran]] = {way: [] for way in ways}
-    with tempfile.TemporaryDirectory() as folder, serving() as url, listening(Path(folder, "s.ctl")):
-        source = Path(folder, "in.jsonl")
-        write_input(source, rows)
-        for number in range(rounds):
-            for name, other in ways[number % 4 :] + ways[: number % 4]:
-                ran = run(source, url, KINDS[name], options, f"{folder}/s.ctl" if other else None)
-                found[name, other].append(ran)
-                where = "elsewhere" if other else "at the run"
-                print(
-                    f"{name:8} {where:10} CPU {ran.cpu:6.2f} s in {ran.seconds:6.1f} s, {ran.asked:,} times asked",
-                    flush=True,
-                )
-    for name in KINDS:
-        pairs = list(zip(found[name, True], found[name, False], strict=True))
-        more = statistics.median(here.cpu / there.cpu for there, here in pairs) - 1
-        print(f"a run, {name:8} {more:+.2%} CPU; median of {len(pairs)} pairs")
+    for name, disturb in KINDS.items():
+
+        @contextmanager
+        def program(*_: Path, disturb: Disturb = disturb) -> Iterator[Turned]:
+            yield lambda output: disturbed(disturb, f"{output}.flatout.ctl")
+
+        print(told(name, price(program, pairs, seconds)), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=12_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20.0, help="for the socket alone")
+    parser.add_argument("--pairs", type=int, default=40, help="of stretches of a run")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a stretch")
+    parser.add_argument("--alone", type=float, default=20.0, help="seconds for the socket alone")
     asked = parser.parse_args()
-    sockets(asked.seconds)
-    runs(asked.rows, asked.rounds)
+    sockets(asked.alone)
+    runs(asked.pairs, asked.seconds)
 
 
 if __name__ == "__main__":
