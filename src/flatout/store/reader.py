@@ -22,10 +22,11 @@ from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
 
 from .course import CourseReader
-from .database import Place, RunNotBegun, check_version, connect, explain, explained, first_rows, version_of
+from .database import Place, RunNotBegun, check_version, explained, first_rows
 from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
+from .read_only import open_to_read
 from .rows import (
     NONE_AGAIN,
     AskedAgain,
@@ -125,7 +126,7 @@ class RunReader:
         if not place.path.exists():
             raise StoreError(f"there is no run file {place.name}")
         place.check_not_emptied()
-        connection, version = _open(place)
+        connection, version = open_to_read(place)
         try:
             check_version(version, place)
             if version < _READABLE:
@@ -382,47 +383,3 @@ class RunReader:
     def _rows(self, statement: str, parameters: Any = ()) -> list[tuple[Any, ...]]:
         with explained(self._place):
             return self._connection.execute(statement, parameters).fetchall()
-
-
-def _open(place: Place) -> tuple[sqlite3.Connection, int]:
-    try:
-        return _open_as(place, "ro")
-    except sqlite3.OperationalError as error:
-        # In a read-only folder SQLite cannot create the index of a log. Without a log it needs no index.
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise explain(error, place) from error
-        if _rolled_back(place):
-            with explained(place):
-                return _open_as(place, "ro")
-        if place.size("-wal") or place.size("-journal"):
-            raise StoreError(
-                f"{place.name} has a log beside it, and its folder is read-only: copy both to a folder of yours"
-            ) from error
-    except sqlite3.Error as error:
-        raise explain(error, place) from error
-    with explained(place):
-        return _open_as(place, "immutable")
-
-
-def _rolled_back(place: Place) -> bool:
-    """Undo what a kill left half done, as the next writer would. True if there was something and it worked.
-
-    A process that was killed while merging its log into the file leaves a journal, which a reader may not play back.
-    """
-    if not place.size("-journal"):
-        return False
-    try:
-        _open_as(place, "rw")[0].close()
-    except sqlite3.Error:
-        return False
-    return True
-
-
-def _open_as(place: Place, mode: str) -> tuple[sqlite3.Connection, int]:
-    connection = connect(place, mode)
-    try:
-        return connection, version_of(connection, place)
-    except BaseException:
-        connection.close()
-        raise
