@@ -20,66 +20,19 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
-from flatout.errors import RunDamaged, StoreError
-from flatout.text.halves import readable
+from flatout.errors import StoreError
 
-from . import course, database
+from .commits import ChangeKind, Changes, Commits, Waiting
 from .database import Place
-from .ledger import LedgerChange
-from .ledger import changes as queries_of_ledger
-from .queries import queries
-from .watch import Watch
 
-RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
-CourseChange = Literal["stretch", "happening"]
-ChangeKind = RunChange | LedgerChange | CourseChange
-Changes = tuple[Sequence[tuple[Any, ...]], "asyncio.Future[None] | None"]
-"""The parameters of one statement for each row, and the future of the caller that waits for all of them."""
-
-# In the order of execution. An attempt is recorded before its item settles it, and is marked as unpaid before its item
-# sums up what is unsettled.
-_STATEMENTS: dict[ChangeKind, str] = {
-    "note": queries("attempts")["note"],
-    "unpaid": queries("attempts")["unpaid"],
-    "owe": queries("run")["owe"],
-    "lose": queries("attempts")["lose"],
-    "item": queries("items")["finish"],
-    "entry": queries("journal")["enter"],
-    "row": queries("items")["revise"],
-    "total": queries("run")["set_total"],
-    "fact": queries("run")["set_fact"],
-    "mark": queries("run")["mark"],
-    **queries_of_ledger(),
-    **course.changes(),
-}
-_ANY_NUMBER: frozenset[ChangeKind] = frozenset({"result", "unrun", "miss", "back", "reopen"})  # of changed rows
-_SQL = queries("connection")
-_COUNTS = queries("items")["counts"]
 _LIGHT_SECONDS = 0.002
 """How long a light group gathers."""
 
 _MOST_GROUPS = 32
 """Groups that are committed together if the disk is slower than the callers."""
-
-# Faults of a single row, as opposed to the machine's.
-_ROW_FAULTS = (
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    UnicodeError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
-
-
-class _AlreadyAnswered(ValueError):
-    """The item already has an answer, which is never replaced."""
 
 
 class _Group:
@@ -94,7 +47,7 @@ class _Group:
         self.size = 0
         self.done = threading.Event() if loop is None else None  # for a caller in another thread
 
-    def add(self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: asyncio.Future[None] | None) -> None:
+    def add(self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: Waiting) -> None:
         self.pieces.setdefault(kind, []).append((rows, future))
         self.size += len(rows)
 
@@ -119,9 +72,8 @@ class Writer:
         group_rows: int,
         on_closed: Callable[[], None],
     ) -> None:
-        self._connection = connection
         self._place = place
-        self._watch = Watch(place, connection)
+        self._commits = Commits(connection, place)
         self._seconds = {True: group_seconds, False: _LIGHT_SECONDS}
         self._rows = group_rows
         self._on_closed = on_closed
@@ -129,7 +81,6 @@ class Writer:
         self._open: dict[bool, _Group | None] = {False: None, True: None}  # by durability, the light group first
         self._closed = False
         self._queue: SimpleQueue[_Group | None] = SimpleQueue()
-        self._synchronous = True
         self._fault: StoreError | None = None
         self._fault_was_reported = False
         # A daemon, so that a program that forgot to close can end. RunFile closes at exit.
@@ -179,9 +130,7 @@ class Writer:
             if not self._closed and self._fault is None:
                 self._gather(kind, (parameters,), None, durable=False)
 
-    def _gather(
-        self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: asyncio.Future[None] | None, durable: bool
-    ) -> None:
+    def _gather(self, kind: ChangeKind, rows: Sequence[tuple[Any, ...]], future: Waiting, durable: bool) -> None:
         loop = asyncio.get_running_loop()
         group = self._open[durable]
         if group is None or group.loop is not loop:
@@ -281,20 +230,25 @@ class Writer:
                         self._notify(group, rejected)
         finally:
             self._check_at_end()
-            if self._fault is None:
-                database.retire(self._connection)
-            else:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.close()
+            self._commits.close(sound=self._fault is None)
             self._on_closed()
+
+    def _commit(self, groups: list[_Group]) -> dict[Waiting, StoreError]:
+        """Commit groups together; return the refused rows' errors. A fault is kept in `_fault`."""
+        if not groups or self._fault is not None:
+            return {}
+        try:
+            return self._commits.write([group.pieces for group in groups], durable=any(g.durable for g in groups))
+        except StoreError as fault:
+            self._fault = fault
+            return {}
 
     def _check_at_end(self) -> None:
         if self._fault is None:
             try:
-                self._watch.check_place()
-                self._watch.check_whole()
-            except (StoreError, sqlite3.Error) as error:
-                self._fault = self._explain(error)
+                self._commits.check()
+            except StoreError as fault:
+                self._fault = fault
 
     def _next(self) -> tuple[list[_Group], bool]:
         """The groups that are waiting now, and whether more will come."""
@@ -309,72 +263,7 @@ class Writer:
             pass
         return groups, True
 
-    def _commit(self, groups: list[_Group]) -> dict[asyncio.Future[None] | None, StoreError]:
-        """Commit groups together; return the refused rows' errors. A fault is kept in `_fault`."""
-        if not groups or self._fault is not None:
-            return {}
-        try:
-            with self._watch.transaction():
-                self._set_durability(any(group.durable for group in groups))
-                try:
-                    return self._transact(groups, self._write_fast)
-                except _ROW_FAULTS:
-                    return self._transact(groups, self._write_singly)
-        # Whatever it is, waiting callers must be told: if the writer died silently, the program would hang.
-        except BaseException as error:
-            database.take_back(self._connection)
-            self._fault = self._explain(error)
-            return {}
-
-    def _set_durability(self, durable: bool) -> None:
-        if durable is not self._synchronous:
-            self._connection.execute(_SQL["durable" if durable else "handed_over"])
-            self._synchronous = durable
-
-    def _transact(
-        self, groups: list[_Group], write: Callable[[ChangeKind, list[Changes]], dict[Any, StoreError]]
-    ) -> dict[asyncio.Future[None] | None, StoreError]:
-        rejected: dict[asyncio.Future[None] | None, StoreError] = {}
-        self._connection.execute(_SQL["begin"])
-        try:
-            for kind in _STATEMENTS:
-                pieces = [piece for group in groups for piece in group.pieces.get(kind, ()) if piece[0]]
-                if pieces:
-                    rejected.update(write(kind, pieces))
-        except _ROW_FAULTS:
-            self._connection.execute(_SQL["rollback"])
-            raise
-        self._connection.execute(_SQL["commit"])
-        return rejected
-
-    def _write_fast(self, kind: ChangeKind, pieces: list[Changes]) -> dict[Any, StoreError]:
-        cursor = self._connection.executemany(_STATEMENTS[kind], chain.from_iterable(rows for rows, _ in pieces))
-        if kind not in _ANY_NUMBER and cursor.rowcount != sum(len(rows) for rows, _ in pieces):
-            raise _AlreadyAnswered
-        return {}
-
-    def _write_singly(self, kind: ChangeKind, pieces: list[Changes]) -> dict[Any, StoreError]:
-        """Write row by row, so that a bad row fails alone."""
-        rejected: dict[Any, StoreError] = {}
-        for parameters, future in ((parameters, future) for rows, future in pieces for parameters in rows):
-            try:
-                self._write_one(kind, parameters)
-            except _ROW_FAULTS as error:
-                refusal = StoreError(f"{self._place.name} does not take {_subject(kind, parameters)}: {error}")
-                rejected.setdefault(future, refusal)
-        return rejected
-
-    def _write_one(self, kind: ChangeKind, parameters: tuple[Any, ...]) -> None:
-        try:
-            changed = self._connection.execute(_STATEMENTS[kind], parameters).rowcount
-        except UnicodeEncodeError:
-            # A lone surrogate, which some JSON decoders let through. The answer was paid for, so keep the rest of it.
-            whole = tuple(readable(p) if isinstance(p, str) else p for p in parameters)
-            changed = self._connection.execute(_STATEMENTS[kind], whole).rowcount
-        if changed != 1 and kind not in _ANY_NUMBER:
-            raise _AlreadyAnswered("it already has an answer")
-
-    def _notify(self, group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError]) -> None:
+    def _notify(self, group: _Group, rejected: dict[Waiting, StoreError]) -> None:
         if group.done is not None:
             group.done.set()
         if group.loop is None:
@@ -385,26 +274,8 @@ class Writer:
         with contextlib.suppress(RuntimeError):
             group.loop.call_soon_threadsafe(_resolve, group, rejected, self._fault)
 
-    def _explain(self, error: BaseException) -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        if isinstance(error, sqlite3.Error):
-            explained = database.explain(error, self._place)
-            if isinstance(explained, RunDamaged):
-                return explained
-        what = database.what_failed(error, self._place)
-        remedy = "make room, and run it" if what == "the disk is full" else "run it"
-        return StoreError(f"{what}: {self._what_is_safe()}; {remedy} again to continue")
 
-    def _what_is_safe(self) -> str:
-        try:
-            answered = self._connection.execute(_COUNTS).fetchone()[0]
-        except sqlite3.Error:
-            return f"what was finished before is safe in {self._place.name}"
-        return f"{answered:,} {'answer is' if answered == 1 else 'answers are'} safe in {self._place.name}"
-
-
-def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreError], fault: StoreError | None) -> None:
+def _resolve(group: _Group, rejected: dict[Waiting, StoreError], fault: StoreError | None) -> None:
     """Wake all waiting callers, in the order in which they came. Runs on their event loop."""
     for pieces in group.pieces.values():
         for _, future in pieces:
@@ -423,8 +294,3 @@ def _resolve(group: _Group, rejected: dict[asyncio.Future[None] | None, StoreErr
 def _copy_of(error: StoreError) -> StoreError:
     """A fresh copy of an error. One object raised in many tasks would collect all their tracebacks."""
     return type(error)(*error.args)
-
-
-def _subject(kind: ChangeKind, parameters: tuple[Any, ...]) -> str:
-    number = parameters[-1] if kind == "row" else parameters[0]
-    return {"note": "an attempt of item", "entry": "a journal entry of item"}.get(kind, "item") + f" {number}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flatout.errors import RunDamaged, StoreError
-from flatout.store import RunReader, reader
+from flatout.store import RunReader, read_only
 from tests.support.store_samples import copy_as_if_killed, item, open_run
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_run_may_be_put_aside(path: Path, size: int, words: str) -> No
 
 def failing_to_open(code: int) -> Callable[..., sqlite3.Connection]:
     """`connect` as SQLite behaves in a folder where it may not write: only an immutable view can be had."""
-    real = reader.connect
+    real = read_only.connect
 
     def connect(place: object, mode: str) -> sqlite3.Connection:
         if mode == "immutable":
@@ -164,7 +164,7 @@ def test_a_read_only_folder_can_be_read(path: Path, monkeypatch: pytest.MonkeyPa
     asyncio.run(run.finish(item(0)))
     crashed = copy_as_if_killed(path, path.parent / "crashed" / path.name)
     run.close_now()
-    monkeypatch.setattr(reader, "connect", failing_to_open(code))
+    monkeypatch.setattr(read_only, "connect", failing_to_open(code))
     with RunReader.open(path) as found:
         assert found.item(0) == item(0)
     with pytest.raises(StoreError, match="has a log beside it, and its folder is read-only: copy both"):
