@@ -20,6 +20,7 @@ from flatout.policies.pacing.way import Way
 from flatout.values import Call
 
 from .waiter import Till, Waiter
+from .waits import Waits
 
 BYPASS = 16
 """Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
@@ -35,10 +36,6 @@ RETRIES = 0.2
 
 AT_A_TIME = 8
 """Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
-
-
-SOME = 5
-"""Calls that go one after the other, from which is told how long others will wait."""
 
 
 class Admission:
@@ -58,7 +55,6 @@ class Admission:
         waiting: the attempts that wait. In a condition it is true while at least one waits.
         pacer: None until the first call comes.
         paused: whether the user lets no attempt begin.
-        holds: what the queue waits for, a key of `flatout.events.WAITS`; "" while none waits.
     """
 
     def __init__(
@@ -72,19 +68,16 @@ class Admission:
         self.target = target
         self.health = health
         self.pacer: Pacer | None = None
-        self.holds = ""
         self.paused = False
         self._make_pacer = pacer
         self._estimator = estimator
         self.waiting: Line[Waiter] = Line(retries)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
-        self._holds_since = 0.0
-        self._held: dict[str, float] = {}
+        self._waits = Waits()
         self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
         self._till = Till()
         self._way = Way()
-        self._went, self._apart = 0, 0.0  # calls that have waited and gone, and seconds between two of them lately
 
     def __repr__(self) -> str:
         return f"Admission({self.target}, waiting={len(self.waiting)}, {self.pacer!r})"
@@ -141,11 +134,11 @@ class Admission:
         """End a wait, unless it has ended."""
         if not place.left:
             self.waiting.remove(place)
-            self._hold(self.holds if self.waiting else "", asyncio.get_running_loop().time())
+            self._waits.hold(self.holds if self.waiting else "", asyncio.get_running_loop().time())
 
     def waits_of(self, place: Waiter, /) -> dict[str, float]:
         """The seconds that an attempt has waited here, by cause."""
-        return {cause: seconds - place.held.get(cause, 0.0) for cause, seconds in self._held.items()}
+        return self._waits.beyond(place.held)
 
     def give_back(self, permit: Permit, /) -> None:
         """Give back a permit whose attempt was not sent."""
@@ -159,13 +152,18 @@ class Admission:
         """Attempts on the wire."""
         return self.pacer.in_flight if self.pacer is not None else 0
 
+    @property
+    def holds(self) -> str:
+        """What the queue waits for, a key of `flatout.events.WAITS`; "" while none waits."""
+        return self._waits.holds
+
     def held(self) -> tuple[dict[str, float], float]:
         """Seconds for which the queue was held, by cause, and since when it is held by what holds it now."""
-        return dict(self._held), self._holds_since
+        return self._waits.held(), self._waits.since
 
     def wait(self) -> float:
         """Seconds that a call which enters the queue now has to wait, as far as earlier waits tell; 0 if unknown."""
-        return len(self.waiting) * self._apart
+        return self._waits.ahead(len(self.waiting))
 
     def away(self, now: float, /) -> Away | None:
         """How long the target takes no calls; None if it takes calls."""
@@ -300,9 +298,9 @@ class Admission:
         turn: Turn | None = None,
     ) -> Waiter:
         """Queue a call: at the back, or in front if it had its turn and was sent back."""
-        self._hold(self.holds, now)
+        self._waits.book(now)
         money = journey.money
-        waiter = Waiter(call, service, need, admitted, now, dict(self._held), turn, money, self._went)
+        waiter = Waiter(call, service, need, admitted, now, self._waits.held(), turn, money, self._waits.went)
         trouble, sent_back = journey.trouble, journey.sent_back
         again = sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed)
         if again or (money is not None and money.short):
@@ -342,7 +340,7 @@ class Admission:
                 self._sleep(pacer, math.inf, "budget", now, loop)
                 return
             self._release(self.waiting.pop(queue), pacer, now, loop)
-        self._hold("", now)
+        self._waits.hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: Waiter) -> bool:
         """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
@@ -381,14 +379,12 @@ class Admission:
     def _release(self, waiter: Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
         if not waiter.admitted.done():
             self._admit(pacer, waiter.need, now, loop)
-            self._hold(self.holds, now)
-            self._went += 1
-            if self._went - waiter.went >= SOME:
-                self._apart = (now - waiter.since) / (self._went - waiter.went)
+            self._waits.book(now)
+            self._waits.gone(waiter.since, waiter.went, now)
             waiter.admitted.set_result(None if waiter.turn is None else Permit(self, waiter.need))
 
     def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._hold(cause, now)
+        self._waits.hold(cause, now)
         at = min(at, now + pacer.recheck)
         if self._timer is not None:
             if self._timer_at == at:
@@ -402,10 +398,3 @@ class Admission:
     def _wake(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         self.drain(pacer, loop)
-
-    def _hold(self, cause: str, now: float) -> None:
-        """The queue is held by another cause now: book the time since the last change under the one before."""
-        if self.holds:
-            self._held[self.holds] = self._held.get(self.holds, 0.0) + now - self._holds_since
-        self.holds = cause
-        self._holds_since = now
