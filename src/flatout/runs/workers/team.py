@@ -1,19 +1,18 @@
-"""The parent's side: gives rows to workers, writes what they answer, and replaces those that die."""
+"""The parent's side: gives rows to workers, hears what they answer, and replaces those that die."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from flatout.errors import BudgetExceeded, FlatoutError
-from flatout.progress._counters import Progress, forget
+from flatout.errors import FlatoutError
+from flatout.progress._counters import Progress
 from flatout.purse import Purse
 from flatout.runs.alone import Over, nobody
 from flatout.runs.skips import Skip, Skips
@@ -24,10 +23,11 @@ from flatout.store import Item, RunFile
 from flatout.store.course import Happening
 from flatout.tasks.closing import reading
 
+from .books import Books
 from .counters import add_up, over, parts
-from .given import COST, MOST_DEATHS, STATE, Given
-from .member import GRACE, Answers, Member
-from .messages import Account, Report, fault
+from .given import MOST_DEATHS, Given
+from .member import GRACE, Member
+from .messages import Report, fault
 from .outset import Outset
 
 if TYPE_CHECKING:
@@ -58,10 +58,6 @@ class Team:
         leave: removes what the workers shared; called last of all.
         divides: whether the workers divide the concurrency among them, and do not share their limits.
         steered: hears of a change first, may refuse it, and tells the most rows under way at once from then on.
-
-    Attributes:
-        sent: how many attempts were sent.
-        counts: how many rows ended in each state.
     """
 
     def __init__(
@@ -80,21 +76,15 @@ class Team:
         divides: bool = False,
         steered: Callable[[Change], int] = lambda _: 1,
     ) -> None:
-        self.sent = 0
-        self.counts = {"answered": 0, "failed": 0, "unsent": 0}
         self._most = most
         self._windows = parts(window, most)
         self._changes: list[Change] = []
         self._skips = Skips()
-        self._over: Over = nobody
-        self._taken_back: Counter[str] = Counter()  # rows that were counted as failed and are asked again, by class
         self._outset = outset
         self._store = store
-        self._purse = purse
+        self._books = Books(store, purse, keep_prompts=keep_prompts, heard=heard, changed=self._changed)
         self._progress = progress
-        self._keep_prompts = keep_prompts
         self._port = metrics
-        self._heard = heard
         self._metrics: Together | None = None
         self._leave = leave
         self._divides = divides
@@ -110,6 +100,11 @@ class Team:
         self._fault: BaseException | None = None
         self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def sent(self) -> int:
+        """How many attempts were sent."""
+        return self._books.sent
+
     async def ask(self, works: AsyncIterator[Work], *, over: Over = nobody) -> None:
         """Ask all rows; return when each of them is in the run file, or dropped.
 
@@ -122,7 +117,7 @@ class Team:
             FlatoutError: the workers cannot go on.
             ConfigError: the metrics cannot be served.
         """
-        self._over = over
+        self._books.over = over
         async with self._serving():
             await self._ask_all(works)
 
@@ -179,8 +174,7 @@ class Team:
 
     def take_back(self, item: Item) -> None:
         """Count a row no longer that was over, and is asked again."""
-        self.counts[item.state] -= 1
-        self._taken_back[item.error or ""] += 1
+        self._books.take_back(item)
 
     def _part(self, change: Change, number: int) -> Change:
         """What one worker is told of a change."""
@@ -208,12 +202,8 @@ class Team:
             progress,
             divides=self._divides,
         )
-        for name, count in self._taken_back.items():
-            forget(progress.failures, name, count)
+        self._books.refresh(progress)
         progress.elapsed = asyncio.get_running_loop().time() - progress.started
-        progress.answered, progress.failed = self.counts["answered"], self.counts["failed"]
-        progress.held = self.counts["unsent"]
-        progress.cost, progress.unpriced = self._purse.spent, self._purse.unknown
 
     # Giving rows
 
@@ -245,7 +235,7 @@ class Team:
         member = self._members[number] = Member(number, window, self._hear, self._lost)
         member.order.at_end = self._at_end
         self._starting.add(self._begin(member.start(self._outset(number, window))))
-        self._begin(self._commit(member))
+        self._begin(self._books.commit(member))
         for change in self._changes:
             member.order.changes.append(self._part(change, number))
         return member
@@ -285,93 +275,15 @@ class Team:
         except Exception as error:  # out of here, it would end the channel and no more
             self._fail(error)
 
-    def _pass_on(self, report: Report) -> None:
-        """Log what a worker logs, and write down the course of its targets."""
-        for level, text in report.logged:
-            _log.log(level, "%s", text)
-        for stretch in report.stretches:
-            self._store.note_stretch(stretch)
-        for happening in report.happenings:
-            self._store.note_happening(happening)
-
     def _take(self, member: Member, report: Report) -> None:
         self._still_born = 0
-        self._settle(member, report.account)
-        self._pass_on(report)
         if report.failure is not None:
             self._fail(fault(*report.failure))
         if report.metrics and self._metrics is not None:
             self._metrics.hear(member, report.metrics)
-        if report.notes:
-            self._begin(self._note(member, report))
-        for index, attempt in report.unpaid:
-            self._store.note_unpaid(index, attempt)
-            if (given := member.rows.get(index)) is not None:
-                given.tries.pop(attempt, None)
-        for index in report.dropped:
-            member.rows.pop(index, None)
-        for ticket, cost in report.released:
-            self._purse.release(member.open.pop(ticket), cost)
-        for ticket, kind, worst in report.reserves:
-            self._begin(self._reserve(member, ticket, kind, worst))
-        if report.items or report.progress is not None:
-            self._write(member, report)
+        for later in self._books.take(member, report):
+            self._begin(later)
         self._changed()
-
-    async def _note(self, member: Member, report: Report) -> None:
-        """Write attempts down, and let them go."""
-        commit = self._store.note_all(report.notes)
-        for index, attempt, _, _, estimate, *_ in report.notes:
-            if (given := member.rows.get(index)) is not None:
-                given.tries[attempt] = estimate
-        await commit
-        self.sent += len(report.notes)
-        member.order.noted.extend(index for index, *_ in report.notes)
-
-    def _write(self, member: Member, report: Report) -> None:
-        """Write rows down that have ended."""
-        rows, keep = member.rows, self._keep_prompts
-        if self._heard is not None:
-            for item in report.items:
-                self._heard(rows[item[0]].work, item[COST])
-        commit = self._store.finish_all([rows.pop(item[0]).complete(item, keep_prompts=keep) for item in report.items])
-        states, indices = [item[STATE] for item in report.items], [item[0] for item in report.items]
-        member.uncommitted += len(states)
-        member.answers.put_nowait(Answers(commit, states, indices, report.progress))
-
-    async def _commit(self, member: Member) -> None:
-        """Count a worker's answers when they are in the run file, in their order."""
-        while True:
-            answers = await member.answers.get()
-            await answers.commit
-            member.uncommitted -= len(answers.states)
-            for state in answers.states:
-                self.counts[state] += 1
-            for index in answers.rows:
-                self._over(index)
-            if answers.progress is not None:
-                member.told = answers.progress
-            self._changed()
-
-    # Money
-
-    def _settle(self, member: Member, account: Account) -> None:
-        """Take over what a worker has spent since its last report."""
-        before, member.account = member.account, account
-        spent, reckoned = account.spent - before.spent, account.reckoned - before.reckoned
-        self._purse.add(spent, account.unknown - before.unknown, reckoned)
-
-    async def _reserve(self, member: Member, ticket: int, kind: str, worst: float) -> None:
-        try:
-            held = await self._purse.reserve(kind, worst)
-        except BudgetExceeded as error:
-            member.order.refused.append((ticket, str(error)))
-            return
-        if member.ended.done():
-            self._purse.release(held, None)
-        else:
-            member.open[ticket] = held
-            member.order.granted.append(ticket)
 
     # The end of a worker
 
@@ -388,7 +300,7 @@ class Team:
         how = await member.bury(DYING)
         self._still_born += 1
         rows = dict(member.rows)
-        await self._write_off(member, rows)
+        await self._books.write_off(member, rows)
         member.rows.clear()
         self._changed()
         if self._fault is not None or self._ending.count or (not rows and self._feeder.done()):
@@ -401,20 +313,6 @@ class Team:
         successor = self._add(member.number)
         for given in rows.values():
             self._give(successor, given)
-
-    async def _write_off(self, member: Member, rows: dict[int, Given]) -> None:
-        """Count what a dead worker had in flight as spent, and free what it had reserved."""
-        lost: list[tuple[int, int]] = []
-        for index, given in rows.items():
-            given.deaths += 1
-            lost.extend((index, attempt) for attempt in given.tries)
-            known = [cost for cost in given.tries.values() if cost != 0.0]  # 0.0: the model costs nothing
-            self._purse.add(0.0, len(known), sum(cost or 0.0 for cost in known))
-            given.tries.clear()
-        for held in member.open.values():
-            self._purse.release(held, None)
-        member.open.clear()
-        await self._store.lose(lost)
 
     # Waiting
 
