@@ -63,7 +63,7 @@ def _file(given: str | None) -> tuple[Path, bytes]:
 def _what_it_does(path: Path, content: bytes) -> list[str]:
     from flatout.config.file import parse
     from flatout.providers.consent import unexpected
-    from flatout.providers.targets import endpoint_of
+    from flatout.providers.endpoints import endpoint_of
 
     tables = parse(content, str(path)).endpoints
     return [what for name, table in tables.items() for what in unexpected(endpoint_of(name, table), table)]

@@ -13,12 +13,12 @@ import msgspec
 
 from flatout.config.file import Config, EndpointConfig, FoundConfig
 from flatout.errors import ConfigError
-from flatout.text.redact import redact_url
 from flatout.values import Endpoint, Limits, Target
 from flatout.values.secret import Secret, Veiled, conceal, veil
 
 from . import registry
 from .consent import EMBEDDED, unexpected
+from .endpoints import address, endpoint_of, host_and_path, without_own_port
 from .routes import Routes
 from .wire.payload import UNSENDABLE, can_be_sent, check_headers, shown
 
@@ -154,9 +154,9 @@ class Targets:
             Addresses on this machine have no port.
         """
         if self._server is not None:
-            return _without_own_port(_host_and_path(self._server))
+            return without_own_port(host_and_path(self._server))
         names = models if models is not None else () if self.model is None else (self.model,)
-        return {name: _without_own_port(where) for name in names if (where := self._address(name))} or None
+        return {name: without_own_port(where) for name in names if (where := self._address(name))} or None
 
     def _address(self, model: str) -> str:
         if self.is_local(model) or self.routes.find(model) is not None:
@@ -165,7 +165,7 @@ class Targets:
         known = registry.BUILT_IN.get(endpoint.name)
         if known is not None and registry.origin(known.base_url) == registry.origin(endpoint.base_url):
             return ""
-        return _host_and_path(endpoint)
+        return host_and_path(endpoint)
 
     def limits_of(self, target: Target) -> Limits:
         """The known limits of a target: keyword arguments over flatout.toml over the endpoint's own."""
@@ -234,7 +234,7 @@ class Targets:
         given = Secret(os.environ.get(variable, "").strip())
         if not given.reveal():
             raise ConfigError(f"{name} has an address of your own: set the environment variable {variable}")
-        endpoint = msgspec.structs.replace(endpoint, base_url=_address(given))
+        endpoint = msgspec.structs.replace(endpoint, base_url=address(given))
         if not (table and table.key_env) and not registry.at_home(endpoint.key_env, endpoint.base_url):
             raise ConfigError(_away(name, endpoint.key_env, endpoint.base_url))
         return endpoint
@@ -282,25 +282,13 @@ class Targets:
 
     def _at(self, base_url: Secret) -> Endpoint:
         return Endpoint(
-            name=urlsplit(_address(base_url)).netloc,
-            base_url=_address(base_url),
+            name=urlsplit(address(base_url)).netloc,
+            base_url=address(base_url),
             api_key=self._api_key or _key_in(KEY_VARIABLE),
             key_env=KEY_VARIABLE,
             key_required=False,
             headers=self._headers,
         )
-
-
-def _host_and_path(endpoint: Endpoint) -> str:
-    parts = urlsplit(redact_url(endpoint.base_url))
-    return f"{parts.netloc}{parts.path}"
-
-
-def _without_own_port(address: str) -> str:
-    """An address, without its port if it is on this machine: a local server takes another port each time it starts."""
-    host, slash, path = address.partition("/")
-    name = urlsplit(f"//{host}").hostname
-    return f"{name}{slash}{path}" if name in registry.LOOPBACK else address
 
 
 def _check_limits(config: Config) -> None:
@@ -339,68 +327,8 @@ def _secret(key: Secret | None, where: str) -> Secret | None:
     return bare if bare.reveal() else None
 
 
-def endpoint_of(name: str, table: EndpointConfig) -> Endpoint:
-    """The endpoint that a table of flatout.toml describes, without its key.
-
-    Raises:
-        ConfigError: the table is incomplete, or would send a provider's key to a stranger.
-    """
-    base = registry.find(table.provider or name) if table.provider or registry.known(name) else None
-    if base is None and table.base_url is None:
-        raise ConfigError(f"the endpoint {name} in flatout.toml has neither a base_url nor a provider")
-    url = Secret(_address(Secret(table.base_url)) if table.base_url else base.base_url if base else "")
-    where = registry.origin(url.reveal())
-    moved = base is None or not registry.is_own_place(base, url.reveal())
-    key_env = table.key_env if moved or table.key_env else base.key_env if base else None
-    owner = registry.owner_of(key_env) if key_env else None
-    if owner is not None and registry.origin(owner.base_url) != where and owner.base_url:
-        raise ConfigError(
-            f"the endpoint {name} would send {key_env} to {where}, but that key belongs to "
-            f"{registry.origin(owner.base_url)}: name another variable in key_env"
-        )
-    check_headers(table.headers, f"the endpoint {name} in flatout.toml")
-    shape = base or Endpoint(name=name, base_url=url.reveal())
-    return msgspec.structs.replace(
-        shape,
-        name=name,
-        base_url=url.reveal(),
-        key_env=key_env,
-        key_required=key_env is not None,
-        headers={**shape.headers, **table.headers},
-        query={**shape.query, **table.query},
-        system=table.system or shape.system,
-        group=table.group,
-    )
-
-
 def _away(name: str, key_env: str | None, url: str) -> str:
     return (
         f"the endpoint {name} would send {key_env} to {registry.origin(url)}, where it does not belong: if it does, "
         f'say so in flatout.toml, with key_env = "{key_env}" under [endpoints.{name}]'
     )
-
-
-def _address(base_url: Secret) -> str:
-    """A base URL that requests can be sent to. It may hold a key, so no local variable here holds it in plain text.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    bare = Secret(base_url.reveal().strip())  # a copied address may end with a blank or a line break
-    if "@" in bare.reveal().partition("://")[2].partition("/")[0]:
-        raise ConfigError("the base URL contains a user name or password: give the key separately instead")
-    if not _is_usable(bare.reveal()):
-        raise ConfigError(f"the base URL {redact_url(bare.reveal())!r} is not an http:// or https:// address")
-    return bare.reveal().rstrip("/")
-
-
-def _is_usable(url: str) -> bool:
-    if any(map(str.isspace, url)):
-        return False
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == registry.UNIX:
-            return bool(registry.socket_of(url))
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # malformed brackets or port
-        return False
