@@ -1,8 +1,8 @@
 """Programs over Ray and Daft: ``engine_programs.py NAME SETTINGS`` prints what became of the rows, as JSON.
 
 The interpreter that has these engines runs them; settings are JSON: ``url``, ``rows``, ``rpm``, ``shared``, ``cache``,
-``actors``, ``block`` (rows that the engine hands over together) and ``pids`` (a file where each process that makes
-calls notes its id).
+``actors``, ``block`` (rows that the engine hands over together), ``address`` (of a cluster of Ray; without it, a Ray of
+this process alone is started in ``folder``) and ``pids`` (a file where each process that makes calls notes its id).
 """
 
 from __future__ import annotations
@@ -95,18 +95,17 @@ def daft_on_ray(settings: Settings) -> dict[str, Any]:
 
 
 def start_ray(settings: Settings) -> None:
-    """Start a Ray of this process alone."""
+    """Join a cluster of Ray, or start one for this process alone."""
     import ray
 
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=settings.get("folder"),
-        object_store_memory=MEMORY,
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
+    own = {
+        "num_cpus": 2,
+        "include_dashboard": False,
+        "_temp_dir": settings.get("folder"),
+        "object_store_memory": MEMORY,
+    }
+    where = {"address": settings["address"]} if "address" in settings else own
+    ray.init(**where, _node_ip_address="127.0.0.1", logging_level="ERROR", log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
 

@@ -7,15 +7,22 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 NEW_NETWORK = 0x4000_0000  # CLONE_NEWNET of sched.h
 SET_FLAGS = 0x8914  # SIOCSIFFLAGS of sockios.h
 UP_AND_RUNNING = 0x41  # IFF_UP | IFF_RUNNING
 
 DoneT = TypeVar("DoneT")
+
+
+class Run(Protocol):
+    """Runs something in a network."""
+
+    def __call__(self, work: Callable[[], DoneT], /) -> DoneT: ...
 
 
 def available() -> bool:
@@ -25,8 +32,15 @@ def available() -> bool:
 
 def alone(work: Callable[[], DoneT]) -> DoneT:
     """Run something in a thread that has a network of its own; so have the threads and processes that it starts."""
+    with network() as run:
+        return run(work)
+
+
+@contextmanager
+def network() -> Iterator[Run]:
+    """A network for several pieces of work, one after another."""
     with ThreadPoolExecutor(1, initializer=_leave) as thread:
-        return thread.submit(work).result()
+        yield lambda work: thread.submit(work).result()
 
 
 def _leave() -> None:

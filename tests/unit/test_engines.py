@@ -26,13 +26,19 @@ LIMITS = Limits(rpm=6_000)
 class Dataset:
     """A dataset that notes what is done with it."""
 
-    def __init__(self, names: list[str] | None = None) -> None:
-        self._names = names
+    def __init__(self, schema=None) -> None:
+        self._schema = schema
+        self._logical_plan = SimpleNamespace(dag=SimpleNamespace(infer_schema=None))
         self.done: dict[str, dict] = {}
 
     def schema(self, fetch_if_missing: bool):
         assert not fetch_if_missing  # else upstream rows would be asked, and paid
-        return None if self._names is None else SimpleNamespace(names=self._names)
+        return None if self._schema is None else SimpleNamespace(names=self._schema.names, base_schema=self._schema)
+
+    @property
+    def inferred(self):
+        """What Ray infers of the last step."""
+        return self._logical_plan.dag.infer_schema
 
     def repartition(self, **given):
         self.done["repartition"] = given
@@ -57,7 +63,7 @@ def ray(monkeypatch):
 
 
 def asked(prompt="{{ text }}", names=("id", "text"), **more):
-    ds = Dataset(list(names))
+    ds = Dataset(pa.schema([(name, pa.string()) for name in names]))
     made = flatout.ray.answer(ds, prompt, **{"model": "openai/gpt-5-mini", "limits": LIMITS, **more})
     assert made is ds
     return ds.done["repartition"], ds.done["map_batches"]
@@ -125,6 +131,23 @@ def test_what_is_wrong_is_told_before_ray_starts_anything(ray, wrong, told):
 def test_columns_that_are_not_known_yet_are_no_reason_to_ask_the_rows_before(ray):
     """A second question to the same rows would ask the first one already when it is written down."""
     flatout.ray.answer(Dataset(None), "{{ text }}", model="m")
+
+
+def test_ray_is_told_the_schema(ray):
+    """Ray would ask a row, and pay for it, whenever somebody looks at the types of the columns."""
+    ds = Dataset(pa.schema({"id": pa.int64(), "text": pa.string()}))
+    made = flatout.ray.answer(ds, "{{ text }}", model="m", output=int, into="stars", limits=LIMITS)
+    assert made.inferred() == pa.schema(
+        {"id": pa.int64(), "text": pa.string(), "stars": pa.int64(), "error": pa.string()}
+    )
+
+
+def test_a_schema_of_another_kind_is_not_promised(ray):
+    """The types in pandas are not those of the blocks, so later steps would rely on wrong ones."""
+    ds = Dataset(SimpleNamespace(names=["id", "text"]))
+    assert flatout.ray.answer(ds, "{{ text }}", model="m", limits=LIMITS).inferred is None
+    with pytest.raises(ConfigError, match="no column txet"):
+        flatout.ray.answer(ds, "{{ txet }}", model="m", limits=LIMITS)
 
 
 def test_several_actors_may_share_a_limit(ray):
