@@ -118,7 +118,7 @@ def answer(
     given = {"model": model, "limits": limits, "cache": for_all_workers(cache), **options}
     answers = tables.Answers(prompt, **given)
     check_travels({"prompt": prompt, **given}, engine("ray.cloudpickle", "ray").dumps)
-    _check_columns(answers, ds)
+    schema = _schema(answers, ds)
     at_once = batches_at_once(limits, rows_per_block, actors)
     blocks: Any = ds
     answered: DatasetT = blocks.repartition(target_num_rows_per_block=rows_per_block).map_batches(
@@ -135,11 +135,26 @@ def answer(
         num_cpus=num_cpus,
         udf_modifying_row_count=False,
     )
+    if schema is not None:
+        _declare(answered, schema)
     return answered
 
 
-def _check_columns(answers: tables.Answers, ds: Any) -> None:
-    """Check the columns of a Dataset, if they are known without reading it."""
-    if (schema := ds.schema(fetch_if_missing=False)) is not None:
-        pa = arrow()
-        answers.schema(pa.schema([(name, pa.null()) for name in schema.names]))
+def _schema(answers: tables.Answers, ds: Any) -> Any:
+    """What comes out; None if that is not known before a row is read."""
+    if (given := ds.schema(fetch_if_missing=False)) is None:
+        return None
+    pa = arrow()
+    if isinstance(given.base_schema, pa.Schema):
+        return answers.schema(given.base_schema)
+    answers.schema(pa.schema([(name, pa.null()) for name in given.names]))  # blocks of pandas: types come with the rows
+    return None
+
+
+def _declare(ds: Any, schema: Any) -> None:
+    """Tell Ray the schema of a Dataset's last step. Otherwise it asks a row, and pays, to find out.
+
+    Each of Ray's own steps infers its schema. ``map_batches`` has no option for one, so this sets what the step infers.
+    """
+    step = ds._logical_plan.dag
+    object.__setattr__(step, "infer_schema", lambda: schema)  # the step is a frozen dataclass
