@@ -26,6 +26,9 @@ BUDGET = "budget"
 """The fact in the run file that says how the budget stands (a `flatout.values.budget.Standing`), at the start and at
 the end."""
 
+FORECAST = "forecast"
+"""The fact in the run file that holds its plan's forecast."""
+
 DEBT = "debt"
 """The fact in the run file that says under which name its process borrows (a `flatout.purse.Debt`), if processes share
 the budget. If it is killed, the next one takes back what it did not spend."""

@@ -18,7 +18,8 @@ from flatout.planning.size import SampleSize
 from flatout.planning.survey import AT_ONCE, Given, Survey
 from flatout.policies.forecast.strata import Entry
 from flatout.progress._counters import Progress
-from flatout.runs.runner import FORECAST, Runner
+from flatout.runs.job import FORECAST
+from flatout.runs.runner import Runner
 from flatout.runs.work import Work
 from flatout.values import Result
 from flatout.values.plan import Plan
