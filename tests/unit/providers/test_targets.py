@@ -52,6 +52,12 @@ def test_a_key_given_in_code_goes_to_the_default_models_endpoint_alone():
     assert key_of(targets(api_key="mine"), "openai/a") == "from OPENAI_API_KEY"
 
 
+def test_an_empty_variable_of_a_key_is_none():
+    """A server of one's own would ask for a key from a variable without a name."""
+    own = targets(endpoints={"mine": {"base_url": "http://10.0.0.1/v1", "key_env": ""}})
+    assert key_of(own, "mine/gpt") is None
+
+
 def test_base_url_gets_flatouts_own_key_and_no_providers(monkeypatch):
     """A provider's key would be sent to whatever server base_url names."""
     for model in ("any", "openai/gpt", "local", "x/y/z"):
