@@ -25,6 +25,7 @@ from flatout.providers import codec_for, registry
 from flatout.providers.kept import read_again
 from flatout.providers.question import Questions
 from flatout.store.answers import Answers
+from flatout.store.answers_shelf import AnswersFile
 from flatout.values import Call, Reply, Target, Usage
 from flatout.values.kept import Kept
 from flatout.values.secret import Secret
@@ -86,7 +87,7 @@ async def written(answers: Answers) -> None:
 
 async def path(count: int, rounds: int, folder: Path) -> dict[str, tuple[float, float]]:
     measured: dict[str, list[tuple[float, float]]] = {"bare": [], "miss": [], "hit": []}
-    answers = Answers(folder / "path.cache")
+    answers = Answers(AnswersFile(folder / "path.cache"))
     cache = cache_over(answers)
     for turn in range(rounds):
         calls = [Call(f"{turn} {n} {PROMPT}", temperature=0, max_tokens=500) for n in range(count)]
@@ -103,7 +104,7 @@ async def path(count: int, rounds: int, folder: Path) -> dict[str, tuple[float, 
 
 
 async def lookups(count: int, folder: Path) -> float:
-    answers = Answers(folder / "many.cache")
+    answers = Answers(AnswersFile(folder / "many.cache"))
     keys = [n.to_bytes(32, "big") for n in range(count)]
     kept = Kept.of(REPLY, at=0.0, cost=0.001, whole=False)
     for key in keys:

@@ -67,8 +67,9 @@ class Client(ManyCalls):
         give_up: seconds after which flatout gives up a target that it never reached; default 60.
         retry_share: the share of all sent requests that may be retries while other calls wait; default 0.2.
         repeats: after this many equal answers that cannot be used, a call is not tried again; default 3.
-        cache: True keeps answers in the user's cache folder, a path in that file; an equal call is then answered from
-            there, at no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
+        cache: True keeps answers in the user's cache folder, a path in that file, and an address such as
+            ``redis://host:6379/0/team`` in Redis, for several machines; an equal call is then answered from there, at
+            no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
         cache_max_age: the age from which a kept answer is not used any more: seconds, or a text such as ``"7d"``.
         reuse: a run file of an earlier run, whose answers are used for equal calls. It is only read.
         prompt_cache: ``"auto"`` makes calls whose prompts begin alike share the provider's prompt cache: it marks the
@@ -200,6 +201,7 @@ def _kept_answers(targets: Targets, settings: Settings, reuse: str | os.PathLike
     describe = partial(asked, model=targets.model, servers=targets.servers)
     if settings.cache is None:
         return KeptAnswers(None, older, describe)
-    from .store.answers import Answers  # loads SQLite
+    from .caches import shelf
+    from .store.answers import Answers
 
-    return KeptAnswers(Answers(settings.cache), older, describe)
+    return KeptAnswers(Answers(shelf(settings.cache, settings.cache_max_age)), older, describe)

@@ -18,9 +18,10 @@ from .terminal import Fact, clean, lay_out, say, show
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from flatout.caches import Name
     from flatout.look.batches import RowInBatch
     from flatout.store import Item
-    from flatout.store.answers_reader import Entry, Size
+    from flatout.values.answers import Entry, Size
 
 HELP = "Look into the cache of answers (--cache), and make it smaller."
 
@@ -63,17 +64,14 @@ def ls(
     file: File = None,
 ) -> int:
     """Show how many answers are kept, what they cost, and the newest of them."""
-    from itertools import islice
-
-    from flatout.store.answers_reader import AnswersReader
+    from flatout.caches import reader
 
     place = _place(file)
-    with AnswersReader(place) as reader:
-        size = reader.size()
-        newest = list(islice(reader.entries(), _SHOWN))
+    with reader(place) as kept:
+        size, newest = kept.survey(_SHOWN)
     show(f"{clean(str(place))}: {figures.counted(size.answers, 'answer')}", fit=True)
     if size.answers:
-        show("\n".join(lay_out(_facts(size, place))), fit=True)
+        show("\n".join(lay_out(_facts(size))), fit=True)
     for entry in newest:
         show(f"  {_line(entry)}")
     return 0
@@ -87,17 +85,17 @@ def why(
     ] = None,
 ) -> int:
     """Say why a row of a run was not answered from the cache: the first field that differs from the nearest answer."""
+    from flatout.caches import reader
     from flatout.durable.asked import distance
     from flatout.durable.records import is_cached
     from flatout.errors import ConfigError
     from flatout.look.batches import row_in_batch
     from flatout.store import RunReader
-    from flatout.store.answers_reader import AnswersReader
 
     place = find(run)
-    with RunReader.open(place) as reader:
-        index = find_row(reader, row, lambda index: bool(reader.item(index) or row_in_batch(reader, index)))
-        item, batch, job = reader.item(index), row_in_batch(reader, index), reader.info().job
+    with RunReader.open(place) as read:
+        index = find_row(read, row, lambda index: bool(read.item(index) or row_in_batch(read, index)))
+        item, batch, job = read.item(index), row_in_batch(read, index), read.info().job
     number = index + 1
     if item is None and batch is not None:
         show(f"Row {number} has no result yet. It {_in_batch(batch)}.", fit=True)
@@ -108,7 +106,7 @@ def why(
         show(f"Row {number} was answered from a cache.")
         return 0
     question = _question(item, job, str(place))
-    with AnswersReader(_place(cache)) as kept:
+    with reader(_place(cache)) as kept:
         began = item.finished_at - (item.seconds or 0.0)  # its own answer was kept after that
         before = (entry for entry in kept.entries() if entry.kept.at <= began)
         nearest = min(before, key=lambda entry: distance(_asked(entry), question), default=None)
@@ -129,18 +127,15 @@ def prune(
     everything: Annotated[bool, typer.Option("--all", metavar="", help="Remove everything.")] = False,
 ) -> int:
     """Remove old answers, and give their space back."""
+    from flatout.caches import prune as remove
     from flatout.config.settings import age
     from flatout.errors import ConfigError
-    from flatout.store.answers_reader import AnswersReader
-    from flatout.store.answers_reader import prune as remove
 
     if (older_than is None) is not everything:
         raise ConfigError("say what to remove: --older-than 30d, for example, or --all")
     limit = age("--older-than", older_than)
     place = _place(file)
-    removed = remove(place, time.time() - limit if limit is not None else float("inf"))
-    with AnswersReader(place) as reader:
-        left = reader.size().answers
+    removed, left = remove(place, time.time() - limit if limit is not None else float("inf"))
     say(f"flatout: removed {figures.counted(removed, 'answer')} from {clean(str(place))}; {figures.count(left)} left")
     return 0
 
@@ -152,10 +147,10 @@ def export(
     ] = "-",
 ) -> int:
     """Write every kept answer as one line of JSON, the newest first: its question, answer, age and cost."""
-    from flatout.store.answers_reader import AnswersReader
+    from flatout.caches import reader
 
-    with AnswersReader(_place(file)) as reader:
-        lines = (_exported(entry) for entry in reader.entries())
+    with reader(_place(file)) as kept:
+        lines = (_exported(entry) for entry in kept.entries())
         if output == "-":
             for line in lines:
                 show(line)
@@ -179,18 +174,18 @@ def _write(output: str, lines: Iterable[str]) -> None:
         raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from None
 
 
-def _place(file: str | None) -> Path:
+def _place(file: str | None) -> Name:
     from flatout.config.settings import default_cache
 
-    return default_cache() if file is None else Path(file)
+    return default_cache() if file is None else file
 
 
-def _facts(size: Size, place: Path) -> Iterable[Fact]:
+def _facts(size: Size) -> Iterable[Fact]:
     yield "cost", figures.cost_in_words(size.cost, size.unpriced, "answer")
     now = time.time()
     if size.oldest is not None and size.newest is not None:
         yield "age", f"{figures.duration(now - size.newest)} to {figures.duration(now - size.oldest)}"
-    yield "size", f"{figures.short(place.stat().st_size)} bytes"
+    yield "size", f"{figures.short(size.bytes)} bytes"
     yield "newest", ""
 
 

@@ -1,6 +1,6 @@
 """The keeper of shared limits in Redis or Valkey: a script, so that each exchange is one step for all workers.
 
-Only this module imports redis.
+Only this module and `flatout.cluster.line` import redis.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import time
 from functools import cached_property
 from importlib import resources
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -63,19 +64,13 @@ class RedisLink:
         Raises:
             ConfigError: it is not, or the package redis is not installed.
         """
+        redis = package(f"limits shared at {self._place} need")
         try:
-            import redis
-        except ImportError:
-            raise ConfigError(
-                f"limits shared at {self._place} need the extra redis, which is not installed: "
-                "pip install 'flatout[redis]'"
-            ) from None
-        try:
-            with redis.Redis.from_url(self._place.server, **_options(FIRST_PATIENCE)) as server:
+            with redis.Redis.from_url(self._place.server, **options(FIRST_PATIENCE)) as server:
                 took = _tried(server, self._place)
         except (redis.RedisError, ValueError) as error:
             raise ConfigError(
-                f"the limits shared at {self._place} cannot be reached, so nothing is sent: {_reason(error)}"
+                f"the limits shared at {self._place} cannot be reached, so nothing is sent: {reason(error)}"
             ) from None
         if took > PATIENCE:
             raise ConfigError(
@@ -96,8 +91,8 @@ class RedisLink:
     def _server(self) -> Redis:
         from redis.asyncio import BlockingConnectionPool, Redis
 
-        options = _options(PATIENCE)
-        return Redis.from_pool(BlockingConnectionPool.from_url(self._place.server, max_connections=1, **options))
+        how = options(PATIENCE)
+        return Redis.from_pool(BlockingConnectionPool.from_url(self._place.server, max_connections=1, **how))
 
 
 class RedisKeeper:
@@ -119,7 +114,7 @@ class RedisKeeper:
         try:
             answer = await self._script(keys=self._keys, args=arguments(ask, news))
         except RedisError as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(reason(error)) from error
         return results(answer)
 
 
@@ -154,7 +149,28 @@ def _tried(server: redis.Redis, place: Place) -> float:
     return took
 
 
-def _options(patience: float) -> dict[str, Any]:
+def package(what: str) -> ModuleType:
+    """The package redis.
+
+    Args:
+        what: what needs it, with the verb.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import redis
+    except ImportError:
+        raise ConfigError(f"{what} the extra redis, which is not installed: pip install 'flatout[redis]'") from None
+    return redis
+
+
+def options(patience: float) -> dict[str, Any]:
+    """How to connect.
+
+    Args:
+        patience: seconds to wait for the server, to connect and for each answer.
+    """
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -166,7 +182,7 @@ def _options(patience: float) -> dict[str, Any]:
     }
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why a server does not answer, in a line, as redis says it, and what to do if that does not tell."""
     from redis.exceptions import AuthenticationError, MovedError
 

@@ -1,11 +1,12 @@
-"""The cache of answers: one SQLite file that many processes read and write at once.
+"""The cache of answers, for one event loop. Where the answers are is its shelf: a file, or a server of Redis.
 
-The event loop never waits for it. Lookups of one turn of the loop go to a thread together. New answers are gathered and
-written behind the calls, because losing the last of them in a crash costs only asking again. For the same reason a
-cache that fails is given up with one warning, and never fails a call.
+The event loop never waits for the shelf. Lookups of one turn of the loop go to a thread together. New answers are
+gathered and written behind the calls, because losing the last of them in a crash costs only asking again. For the same
+reason a shelf that fails is left alone, with one warning, and never fails a call.
 
-A question without an answer is claimed by the first process that looks it up (see `claims`). The others look again
-every `POLL` seconds. They find the answer, or that the claim is free: then its process has ended, or had no answer.
+A question without an answer is claimed by the first process that looks it up, where the shelf has claims. The others
+look again every `POLL` seconds. They find the answer, or that the claim is free: then its process has ended, or had no
+answer.
 """
 
 from __future__ import annotations
@@ -13,31 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from flatout.errors import ConfigError
+from flatout.values.answers import Found, New, Wanted
 from flatout.values.kept import Kept
-
-from . import database
-from .answers_file import kept_of, opened, reason
-from .claims import Claims
-from .database import Place
-from .queries import queries
-
-GATHER = 0.05
-"""Seconds for which new answers are gathered before they are written."""
-
-AT_ONCE = 32
-"""Questions that one statement looks up. One by one, each takes twice as long."""
 
 MOST = 500
 """New answers that are written at once."""
+
+HELD = 10_000
+"""New answers that are held while the shelf is left alone. Those beyond are not kept."""
 
 POLL = 0.25
 """Seconds between two looks at a question that another process asks."""
@@ -46,64 +35,80 @@ PATIENCE = 300.0
 """Seconds after which a question is asked although another process asks it: the usual timeout of an attempt. The other
 process may be stopped, or far slower."""
 
-_SQL = queries("answers")
-_CONNECTION = queries("connection")
 _log = logging.getLogger("flatout")
 
-_New = tuple[bytes, Kept, Callable[[], bytes]]
+
+class Shelf(Protocol):
+    """Where answers are kept. One thread uses it, and its methods block.
+
+    Attributes:
+        name: its name, for people.
+        gather: seconds for which new answers are gathered before they are written.
+        rest: seconds for which it is left alone after a failure; infinite if it is not used any more.
+    """
+
+    name: str
+    gather: float
+    rest: float
+
+    def look(self, wanted: Sequence[Wanted], found: Found, /) -> None:
+        """Look up questions, and claim those without an answer. What was added to ``found`` before an error counts."""
+        ...
+
+    def keep(self, new: Sequence[New], /) -> None:
+        """Keep new answers, and free their questions, even if that fails."""
+        ...
+
+    def free(self, key: bytes, /) -> None:
+        """Let other processes ask a question. Any thread may call this, and it does not block."""
+        ...
+
+    def reason(self, error: Exception, /) -> str:
+        """Why it failed, for the end of a sentence."""
+        ...
+
+    def close(self) -> None:
+        """Close it, and free all questions."""
+        ...
 
 
 class Asked(NamedTuple):
     """A question that is looked up.
 
     Attributes:
-        key: its digest.
-        since: answers from before that are not wanted, in Unix seconds.
-        claims: whether to claim it, if there is no answer.
+        wanted: the question.
         until: when it no longer waits for another process, on the event loop's clock.
         found: receives the answer.
     """
 
-    key: bytes
-    since: float
-    claims: bool
+    wanted: Wanted
     until: float
     found: asyncio.Future[Kept | None]
-
-
-class Elsewhere:
-    """The result of looking up a question that another process asks now."""
-
-
-_ELSEWHERE = Elsewhere()
 
 
 class Answers:
     """A cache of answers, for one event loop.
 
     Args:
-        path: the file; made at the first answer if it is missing.
-
-    Raises:
-        ConfigError: the file cannot be used as a cache.
+        shelf: where they are kept.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._place = Place.to(path)
-        opened(self._place).close()  # so that an unusable file is known before anything is sent
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._thread = ThreadPoolExecutor(1, "flatout cache")
-        self._broken = False
-        self._claims = Claims(self._place.beside("-claims"))
+        self._rests_until = -math.inf  # on the event loop's clock
+        self._failing = False  # since the last success
+        self._closed = False
         self._asked: list[Asked] = []
         self._reading = False
         self._elsewhere: list[Asked] = []
         self._polling: asyncio.TimerHandle | None = None
-        self._new: list[_New] = []
+        self._new: list[New] = []
+        self._writing: asyncio.TimerHandle | None = None  # when new answers are written next
         self._unwritten: dict[bytes, Kept] = {}
 
     def __repr__(self) -> str:
-        return f"Answers({self._place.name!r})"
+        return f"Answers({self._shelf.name!r})"
 
     def get(self, key: bytes, since: float = -math.inf, *, claims: bool = True) -> asyncio.Future[Kept | None]:
         """The answer of a key; None if there is none, or if it cannot be read.
@@ -119,62 +124,76 @@ class Answers:
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Kept | None] = loop.create_future()
-        if self._broken or key in self._unwritten:
+        if key in self._unwritten or self._rests(loop):
             found.set_result(self._unwritten.get(key))
             return found
         if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
-        self._asked.append(Asked(key, since, claims, loop.time() + PATIENCE, found))
+        self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found))
         return found
 
     def let_go(self, key: bytes) -> None:
         """Give up a question that has no answer to keep. The next process asks it."""
-        self._claims.free(key)
+        self._shelf.free(key)
 
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes]) -> None:
         """Keep an answer, soon. ``describe`` is called in the cache's thread."""
-        if self._broken:
-            self._claims.free(key)
+        loop = asyncio.get_running_loop()
+        rests = self._rests(loop)
+        if rests and (self._rests_until == math.inf or len(self._new) >= HELD):
+            self._shelf.free(key)
             return
         self._unwritten[key] = kept
-        self._new.append((key, kept, describe))
-        if len(self._new) == 1:
-            asyncio.get_running_loop().call_later(GATHER, self._write)
-        elif len(self._new) >= MOST:
-            self._write()
+        self._new.append(New(key, kept, describe))
+        if len(self._new) >= MOST and not rests:
+            self._write(loop)
+        elif self._writing is None:
+            self._writing = loop.call_later(self._shelf.gather, self._write, loop)
 
     async def close(self) -> None:
-        """Write what is not written yet, and close the file."""
-        self._write()
+        """Write what is not written yet, and close the shelf."""
+        loop = asyncio.get_running_loop()
+        self._closed = True
+        if math.isfinite(self._rests_until):
+            self._rests_until = -math.inf  # what is held has its last chance
+        self._write(loop)
         if self._polling is not None:
             self._polling.cancel()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+        await loop.run_in_executor(self._thread, self._shelf.close)
         self._thread.shutdown(wait=False)
-        self._claims.close()
+
+    # Looking up
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread what was asked since it was given something last."""
         if self._reading or not self._asked:
             return
         asked, self._asked = self._asked, []
+        found = Found()
+        if self._rests(loop):
+            self._hand_out(asked, found)
+            return
         self._reading = True
 
-        def done(reading: asyncio.Future[list[Kept | Elsewhere | None]]) -> None:
+        def done(reading: asyncio.Future[None]) -> None:
             self._reading = False
-            self._hand_out(asked, [] if reading.cancelled() or reading.exception() else reading.result())
+            self._judge(None if reading.cancelled() else reading.exception(), loop)
+            self._hand_out(asked, found)
             self._look_up(loop)
 
-        loop.run_in_executor(self._thread, self._read, asked).add_done_callback(done)
+        wanted = [one.wanted for one in asked]
+        loop.run_in_executor(self._thread, self._shelf.look, wanted, found).add_done_callback(done)
 
-    def _hand_out(self, asked: list[Asked], found: list[Kept | Elsewhere | None]) -> None:
+    def _hand_out(self, asked: Sequence[Asked], found: Found) -> None:
         """Give each caller its answer; None to all those for whom nothing could be read."""
-        for one, kept in zip_longest(asked, found):
-            if isinstance(kept, Elsewhere):
+        for one in asked:
+            kept = one.wanted.fresh(found.kept.get(one.wanted.key))
+            if kept is None and one.wanted.claims and one.wanted.key in found.elsewhere:
                 self._elsewhere.append(one)
             elif not one.found.done():
                 one.found.set_result(kept)
-            elif kept is None and one.claims:
-                self._claims.free(one.key)  # its caller was cancelled
+            elif kept is None and one.wanted.claims:
+                self._shelf.free(one.wanted.key)  # its caller was cancelled
         if self._elsewhere and self._polling is None:
             self._polling = asyncio.get_running_loop().call_later(POLL, self._look_again)
 
@@ -192,101 +211,55 @@ class Answers:
                 one.found.set_result(None)
         self._look_up(loop)
 
-    def _write(self) -> None:
+    # Writing
+
+    def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the thread the new answers; later, if the shelf is left alone."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
         if not self._new:
             return
+        if self._rests(loop):
+            self._writing = loop.call_at(self._rests_until, self._write, loop)
+            return
         new, self._new = self._new, []
-        loop = asyncio.get_running_loop()
-        writing = self._thread.submit(self._insert, new)
-        writing.add_done_callback(lambda done: self._written(done, new, loop))
 
-    def _written(self, done: Future[None], new: list[_New], loop: asyncio.AbstractEventLoop) -> None:
-        def forget() -> None:
-            for key, kept, _ in new:
-                if self._unwritten.get(key) is kept:
-                    del self._unwritten[key]
+        def done(writing: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._written, new, writing.exception(), loop)
 
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(forget)
+        self._thread.submit(self._shelf.keep, new).add_done_callback(done)
 
-    # In the cache's thread
+    def _written(self, new: list[New], error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._judge(error, loop)
+        if error is not None and math.isfinite(self._rests_until) and not self._closed:
+            self._new = [*new, *self._new][:HELD]
+            self._write(loop)
+            return
+        for key, kept, _ in new:
+            if self._unwritten.get(key) is kept:
+                del self._unwritten[key]
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = opened(self._place)
-        return self._connection
+    # Failures
 
-    def _read(self, asked: list[Asked]) -> list[Kept | Elsewhere | None]:
-        kept: dict[bytes, Kept] = {}
-        elsewhere: set[bytes] = set()
-        try:
-            connection = self._open()
-            before = _version(connection)
-            _select(connection, asked, kept)
-            missing = [one for one in asked if one.claims and _fresh(one, kept) is None]
-            elsewhere.update(one.key for one in missing if not self._claims.take(one.key))
-            if missing and _version(connection) != before:
-                self._read_again([one for one in missing if one.key not in elsewhere], connection, kept)
-        except (sqlite3.Error, ConfigError, TypeError, ValueError) as error:
-            self._give_up(error)  # what was read before counts
-        return [_fresh(one, kept) or (_ELSEWHERE if one.claims and one.key in elsewhere else None) for one in asked]
+    def _rests(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return loop.time() < self._rests_until
 
-    def _read_again(self, claimed: list[Asked], connection: sqlite3.Connection, kept: dict[bytes, Kept]) -> None:
-        """Read what was claimed: it may have been answered, and the other claim given up, just before."""
-        _select(connection, claimed, kept)
-        for one in claimed:
-            if _fresh(one, kept) is not None:
-                self._claims.free(one.key)
-
-    def _insert(self, new: list[_New]) -> None:
-        try:
-            if not self._broken:
-                rows = [(key, kept.at, kept.cost, kept.said, _described(describe)) for key, kept, describe in new]
-                connection = self._open()
-                with database.transaction(connection):
-                    connection.executemany(_SQL["put"], rows)
-        except Exception as error:  # whatever it is, calls go on without the cache
-            self._give_up(error)
-        finally:
-            for key, _, _ in new:
-                self._claims.free(key)
-
-    def _give_up(self, error: Exception) -> None:
-        if not self._broken:
-            self._broken = True
-            _log.warning("the cache %s is not used any more: %s", self._place.name, reason(error, self._place))
-
-    def _end(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    """A number that changes when another connection has written."""
-    (number,) = connection.execute(_CONNECTION["data_version"]).fetchone()
-    return int(number)
-
-
-def _select(connection: sqlite3.Connection, asked: Sequence[Asked], kept: dict[bytes, Kept]) -> None:
-    """Add the kept answers, whatever their age."""
-    with database.snapshot(connection):
-        for first in range(0, len(asked), AT_ONCE):
-            keys = [one.key for one in asked[first : first + AT_ONCE]]
-            keys += [b""] * (AT_ONCE - len(keys))
-            for key, *columns in connection.execute(_SQL["get"], keys):
-                kept[key] = kept_of(*columns)
-
-
-def _fresh(one: Asked, kept: Mapping[bytes, Kept]) -> Kept | None:
-    """The answer of a question, unless it is too old."""
-    found = kept.get(one.key)
-    return None if found is None or found.at < one.since else found
-
-
-def _described(describe: Callable[[], bytes]) -> bytes:
-    """The question for people; an answer is kept without it if a user's own classes fail to describe themselves."""
-    try:
-        return describe()
-    except Exception:
-        return b"{}"
+    def _judge(self, error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave the shelf alone after a failure. Say once that it fails, and that it works again."""
+        name, failing = self._shelf.name, self._failing
+        self._failing = error is not None
+        if error is None:
+            if failing and math.isfinite(self._rests_until):
+                _log.warning("the cache %s answers again", name)
+            return
+        self._rests_until = loop.time() + self._shelf.rest
+        if failing:
+            return
+        why = self._shelf.reason(error) if isinstance(error, Exception) else repr(error)
+        if self._rests_until == math.inf:
+            _log.warning("the cache %s is not used any more: %s", name, why)
+        else:
+            said = "the cache %s is away (%s): calls are made without it, and it is tried again every %g s"
+            _log.warning(said, name, why, self._shelf.rest)

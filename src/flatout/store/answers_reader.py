@@ -6,47 +6,16 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from itertools import islice
 
 from flatout.errors import ConfigError
-from flatout.values.kept import Kept
+from flatout.values.answers import Entry, Size
 
 from .answers_file import kept_of, opened, opened_to_read, reason
 from .database import Place
 from .queries import queries
 
 _SQL = queries("answers")
-
-
-class Entry(NamedTuple):
-    """One answer of the cache, with its question.
-
-    Attributes:
-        key: the digest of the question.
-        kept: the answer.
-        asked: the question, as JSON.
-    """
-
-    key: bytes
-    kept: Kept
-    asked: bytes
-
-
-class Size(NamedTuple):
-    """How much is in a cache.
-
-    Attributes:
-        answers: how many.
-        cost: US dollars that they cost together, as far as it is known.
-        unpriced: how many of them have an unknown cost.
-        oldest, newest: when they were given, in Unix seconds; None if there are none.
-    """
-
-    answers: int
-    cost: float | None
-    unpriced: int
-    oldest: float | None
-    newest: float | None
 
 
 class AnswersReader:
@@ -71,10 +40,15 @@ class AnswersReader:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    def survey(self, shown: int) -> tuple[Size, list[Entry]]:
+        """How much is in it, and the newest answers."""
+        return self.size(), list(islice(self.entries(), shown))
+
     def size(self) -> Size:
         """How much is in it."""
         with _explained(self._place):
-            return Size(*self._connection.execute(_SQL["size"]).fetchone())
+            answers, cost, unpriced, oldest, newest = self._connection.execute(_SQL["size"]).fetchone()
+        return Size(answers, cost, unpriced, oldest, newest, self._place.size())
 
     def entries(self) -> Iterator[Entry]:
         """All answers, the newest first."""
@@ -83,8 +57,8 @@ class AnswersReader:
                 yield Entry(key, kept_of(at, cost, said), asked)
 
 
-def prune(path: str | os.PathLike[str], before: float) -> int:
-    """Remove the answers from before a time, and return their number.
+def prune(path: str | os.PathLike[str], before: float) -> tuple[int, int]:
+    """Remove the answers from before a time. Returns how many it removed, and how many are left.
 
     Raises:
         ConfigError: the file cannot be changed.
@@ -96,7 +70,8 @@ def prune(path: str | os.PathLike[str], before: float) -> int:
         removed = connection.execute(_SQL["prune"], (before,)).rowcount
         if removed:
             connection.execute(_SQL["shrink"])
-        return removed
+        left, *_ = connection.execute(_SQL["size"]).fetchone()
+        return removed, left
 
 
 @contextmanager

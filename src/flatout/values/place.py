@@ -53,7 +53,7 @@ def place_of(shared: str) -> Place:
     except ValueError:
         raise _wrong(shared) from None
     if parts.password is not None or any("password" in option for option in parse_qs(parts.query)):
-        raise ConfigError(f"an address that limits are shared at holds no password; put it in {PASSWORD}")
+        raise ConfigError(f"an address such as {EXAMPLE} holds no password; put it in {PASSWORD}")
     if server == RAY and name.strip():
         return Place(server, name)
     if parts.scheme not in _SCHEMES:
@@ -69,4 +69,4 @@ def place_of(shared: str) -> Place:
 def _wrong(shared: str) -> ConfigError:
     """The error. It shows neither the user's part of the address nor its options: a password may be in them."""
     shown = re.sub(r"\?.*", "?…", re.sub(r"//.*@", "//", shared))
-    return ConfigError(f"limits are shared at an address such as {EXAMPLE}, with a name at its end, not at {shown!r}")
+    return ConfigError(f"what machines share has an address such as {EXAMPLE}, with a name at its end, not {shown!r}")

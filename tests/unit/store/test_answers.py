@@ -16,10 +16,16 @@ from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.cache import Cache
 from flatout.store import answers as module
 from flatout.store import byte_locks
-from flatout.store.answers import AT_ONCE, PATIENCE, Answers
+from flatout.store.answers import PATIENCE, Answers
+from flatout.store.answers_shelf import AT_ONCE, AnswersFile
 from flatout.store.claims import FILES, Claims
 from flatout.testing import run_virtual
 from flatout.values.kept import Kept
+
+
+def process(file: Path) -> Answers:
+    return Answers(AnswersFile(file))
+
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 
@@ -47,7 +53,7 @@ def test_a_question_that_another_process_asks_is_waited_for(file):
     """Two workers would pay for an equal call each."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         assert await one.get(KEY) is None
         waiting = asyncio.ensure_future(other.get(KEY))
         assert await other.get(OTHER) is None  # another question does not wait
@@ -68,7 +74,7 @@ def test_a_question_without_an_answer_goes_to_one_of_those_that_wait(file, end):
     """A call would wait in vain when the process that asks it fails, or ends."""
 
     async def main() -> None:
-        one, *others = Answers(file), Answers(file), Answers(file)
+        one, *others = process(file), process(file), process(file)
         assert await one.get(KEY) is None
         waiting = [asyncio.ensure_future(other.get(KEY)) for other in others]
         await asyncio.sleep(1)
@@ -90,7 +96,7 @@ def test_a_call_that_was_cancelled_while_it_was_looked_up_claims_nothing(file):
     """Its question would wait for an answer that nobody asks for."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         asking = one.get(KEY)
         await asyncio.sleep(0)
         asking.cancel()
@@ -107,7 +113,7 @@ def test_patience_ends(file):
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         assert await one.get(KEY) is None
         began = loop.time()
         assert await other.get(KEY) is None
@@ -122,7 +128,7 @@ def test_whoever_looks_up_many_claims_none_of_them(file):
     """Two processes that embed the same texts would wait for each other."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         assert await one.get(KEY, claims=False) is None
         assert await other.get(KEY) is None
         assert await one.get(KEY, claims=False) is None
@@ -136,7 +142,7 @@ def test_an_old_answer_is_asked_again_by_one_process(file):
     """With an age, every worker would renew the same answers."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         one.put(KEY, kept("old", at=10.0), lambda: b"{}")
         await written(one)
         assert text(await other.get(KEY, 10.0)) == "old"
@@ -156,7 +162,7 @@ def test_a_clock_that_is_set_back_does_not_stop_answers_from_being_replaced(file
     """An answer from the future would be kept as it is, and asked and paid for again and again."""
 
     async def main() -> None:
-        one = Answers(file)
+        one = process(file)
         one.put(KEY, kept("from the future", at=1e12), lambda: b"{}")
         await written(one)
         one.put(KEY, kept("new", at=1_000.0), lambda: b"{}")
@@ -172,7 +178,7 @@ def test_without_locks_everybody_asks(file, monkeypatch):
     monkeypatch.setattr(byte_locks, "SET_LOCK", None)
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         assert await one.get(KEY) is None
         assert await other.get(KEY) is None
         await one.close()
@@ -186,7 +192,7 @@ def test_a_folder_that_cannot_be_locked_harms_nothing(file, tmp_path):
     (tmp_path / "answers.cache-claims").write_text("not a folder")
 
     async def main() -> None:
-        one = Answers(file)
+        one = process(file)
         assert await one.get(KEY) is None
         one.let_go(KEY)
         one.put(KEY, kept("fine"), lambda: b"{}")
@@ -201,7 +207,7 @@ def test_a_cache_that_breaks_lets_the_others_ask(file, caplog):
     """Other processes would wait for the answers of one that cannot write them."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         assert await one.get(KEY) is None
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("DROP TABLE answers")
@@ -274,7 +280,7 @@ def test_no_waiter_is_lost_whichever_process_dies(tmp_path_factory, calls, death
         return lambda call: KEY
 
     async def main() -> None:
-        processes = [Answers(file) for _ in range(3)]
+        processes = [process(file) for _ in range(3)]
         caches.extend(
             Cache(each, None, find=find, read=lambda _, reply: reply, describe=lambda _: b"{}", wall=lambda: 0.0)
             for each in processes
@@ -284,7 +290,7 @@ def test_no_waiter_is_lost_whichever_process_dies(tmp_path_factory, calls, death
         for place, task in tasks:
             if place == 0:
                 task.cancel()  # a killed process never comes back to its calls, and the system drops its locks
-        processes[0]._claims.close()
+        processes[0]._shelf._claims.close()
         ended = await asyncio.wait_for(asyncio.gather(*(task for _, task in tasks), return_exceptions=True), 200)
         for (place, _, fate, patience), end in zip(calls, ended, strict=True):
             assert end != "ServerError" or fate == "fails"
@@ -300,7 +306,7 @@ def test_a_poll_costs_no_more_than_a_look(file):
     """A thousand calls that wait for another process would each keep a timer."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         keys = [number.to_bytes(32, "big") for number in range(1_000)]
         await asyncio.gather(*map(one.get, keys))
         waiting = [asyncio.ensure_future(other.get(key)) for key in keys]
@@ -319,7 +325,7 @@ def test_an_answer_that_comes_between_the_look_and_the_claim_is_used(file, monke
     """Two programs would pay for an equal call, if one ends it just while the other looks it up."""
 
     async def main() -> None:
-        one, other = Answers(file), Answers(file)
+        one, other = process(file), process(file)
         take = Claims.take
 
         def just_answered(claims: Claims, key: bytes) -> bool:
@@ -342,12 +348,12 @@ def test_more_questions_than_one_statement_takes_are_all_looked_up(file):
     """Calls that begin together would miss answers that are kept."""
 
     async def main() -> None:
-        answers = Answers(file)
+        answers = process(file)
         keys = [bytes([number]) * 32 for number in range(AT_ONCE * 2 + 1)]
         for number, key in enumerate(keys[::2]):
             answers.put(key, kept(str(number), at=number), lambda: b"{}")
         await answers.close()
-        answers = Answers(file)
+        answers = process(file)
         found = await asyncio.gather(*(answers.get(key, since=2.0, claims=False) for key in keys))
         assert [text(each) for each in found[::2]] == [None, None, *map(str, range(2, AT_ONCE + 1))]
         assert not any(found[1::2])

@@ -1,0 +1,93 @@
+"""The cache that a path or an address names: a file of this machine, or a server of Redis for several machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import ConfigError
+from .values.answers import Entry, Size
+from .values.place import RAY, Place, is_place, place_of
+
+if TYPE_CHECKING:
+    from .store.answers import Shelf
+
+Name = str | os.PathLike[str]
+"""A path, or an address such as ``redis://host:6379/0/team``."""
+
+
+class Reader(Protocol):
+    """A cache, for commands. Every method raises ConfigError if it cannot be read."""
+
+    def survey(self, shown: int, /) -> tuple[Size, list[Entry]]:
+        """How much is in it, and the newest answers."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """All answers. Those of a file come with the newest first."""
+        ...
+
+
+def shelf(cache: Name, max_age: float | None) -> Shelf:
+    """Where the answers of a cache are kept. Looks whether it can be used.
+
+    Args:
+        cache: the cache.
+        max_age: seconds after which an answer is not used any more; None for no bound. A server removes it then.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if (place := place_named(cache)) is not None:
+        from .cluster.answers import AnswersInRedis
+
+        return AnswersInRedis(place, max_age)
+    from .store.answers_shelf import AnswersFile  # loads SQLite
+
+    return AnswersFile(cache)
+
+
+def reader(cache: Name) -> AbstractContextManager[Reader]:
+    """Open a cache to read it.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if (place := place_named(cache)) is not None:
+        from .cluster.answers_reader import AnswersInRedisReader
+
+        return AnswersInRedisReader(place)
+    from .store.answers_reader import AnswersReader
+
+    return AnswersReader(cache)
+
+
+def prune(cache: Name, before: float) -> tuple[int, int]:
+    """Remove the answers from before a time, in Unix seconds. Returns how many it removed, and how many are left.
+
+    Raises:
+        ConfigError: it cannot be changed.
+    """
+    if (place := place_named(cache)) is not None:
+        from .cluster.answers_reader import prune as remove
+
+        return remove(place, before)
+    from .store.answers_reader import prune as remove_from
+
+    return remove_from(cache, before)
+
+
+def place_named(cache: Name) -> Place | None:
+    """The place that an address names; None for a path.
+
+    Raises:
+        ConfigError: it is a wrong address, or one in a cluster of Ray, where no answers can be kept.
+    """
+    if not isinstance(cache, str) or not is_place(cache):
+        return None
+    place = place_of(cache)
+    if place.server == RAY:
+        raise ConfigError(f"a cluster of Ray shares limits, and keeps no answers: give a server of Redis, not {cache}")
+    return place

@@ -1,0 +1,87 @@
+"""A thread's own connection to Redis or Valkey, for what is not asked in the event loop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flatout.errors import ConfigError
+from flatout.values.place import Place
+
+from .redis import PATIENCE, options, package, reason
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+SCANNED = 1_000
+"""Names that the server looks through in one step."""
+
+
+class RedisLine:
+    """A connection, made at the first use. Its methods block.
+
+    They raise OSError if the server does not answer, or refuses; the message says why, in a line.
+
+    Args:
+        place: where the server is.
+        what: what needs it, with the verb: ``the cache redis://host:6379/0/team needs``.
+        patience: seconds to wait for the server, to connect and for each answer.
+
+    Raises:
+        ConfigError: the package redis is not installed, or the server does not let us in. It is not an error here if
+            it does not answer.
+    """
+
+    def __init__(self, place: Place, what: str, patience: float = PATIENCE) -> None:
+        redis = package(what)
+        self._server: Redis = redis.Redis.from_url(place.server, **options(patience))
+        try:
+            self._server.ping()
+        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+            self._server.close()
+            raise ConfigError(f"{what} a server that lets it in: {reason(error)}") from None
+        except redis.RedisError:
+            pass
+
+    def read(self, names: Sequence[str]) -> list[bytes | None]:
+        """The values of these names; None where there is none."""
+        with _told():
+            values: list[Any] = self._server.mget(names)
+        return values
+
+    def write(self, values: Mapping[str, bytes], seconds: int) -> str | None:
+        """Set these values for some time, in one step. Returns why the server refuses one, as for want of memory."""
+        with _told():
+            pipeline = self._server.pipeline(transaction=False)
+            for name, value in values.items():
+                pipeline.set(name, value, ex=seconds)
+            refusals = [done for done in pipeline.execute(raise_on_error=False) if isinstance(done, Exception)]
+            return reason(refusals[0]) if refusals else None
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """The names that begin with this. Some may come twice."""
+        pattern = re.sub(r"[][*?\\]", r"\\\g<0>", prefix) + "*"
+        with _told():
+            for name in self._server.scan_iter(pattern, count=SCANNED):
+                yield name.decode(errors="replace")
+
+    def remove(self, names: Sequence[str]) -> int:
+        """Remove these names. Returns how many there were."""
+        with _told():
+            return int(self._server.unlink(*names))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._server.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from redis import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise OSError(reason(error)) from error

@@ -1,0 +1,95 @@
+"""What a cache of answers and the place where it keeps them tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .kept import Kept
+
+
+class Wanted(NamedTuple):
+    """A question whose answer is wanted.
+
+    Attributes:
+        key: its digest.
+        since: answers from before that are not wanted, in Unix seconds.
+        claims: whether to claim the question, if there is no answer.
+    """
+
+    key: bytes
+    since: float
+    claims: bool
+
+    def fresh(self, kept: Kept | None) -> Kept | None:
+        """The answer, unless it is too old."""
+        return None if kept is None or kept.at < self.since else kept
+
+
+class Found:
+    """What a look found.
+
+    Attributes:
+        kept: the answers, by the question's digest, whatever their age.
+        elsewhere: the questions that another process asks now.
+    """
+
+    __slots__ = ("elsewhere", "kept")
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Kept] = {}
+        self.elsewhere: set[bytes] = set()
+
+
+class New(NamedTuple):
+    """A new answer.
+
+    Attributes:
+        key: the digest of the question.
+        kept: the answer.
+        describe: says what was asked, for people, as JSON.
+    """
+
+    key: bytes
+    kept: Kept
+    describe: Callable[[], bytes]
+
+    def asked(self) -> bytes:
+        """The question for people. An answer is kept without it if a user's own classes fail to describe themselves."""
+        try:
+            return self.describe()
+        except Exception:
+            return b"{}"
+
+
+class Entry(NamedTuple):
+    """One answer of the cache, with its question.
+
+    Attributes:
+        key: the digest of the question.
+        kept: the answer.
+        asked: the question, as JSON.
+    """
+
+    key: bytes
+    kept: Kept
+    asked: bytes
+
+
+class Size(NamedTuple):
+    """How much is in a cache.
+
+    Attributes:
+        answers: how many.
+        cost: US dollars that they cost together, as far as it is known.
+        unpriced: how many of them have an unknown cost.
+        oldest, newest: when they were given, in Unix seconds; None if there are none.
+        bytes: what they take.
+    """
+
+    answers: int
+    cost: float | None
+    unpriced: int
+    oldest: float | None
+    newest: float | None
+    bytes: int
