@@ -54,7 +54,10 @@ $ flatout cache export
 $ flatout cache export answers.cache -o kept.jsonl
 """
 
-File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="The cache; default the one in your cache folder.")]
+File = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="The cache, or its address in Redis; default the one in your cache folder."),
+]
 
 _SHOWN = 10  # entries that `ls` lists
 _WIDTH = 60  # characters of a question in that list
@@ -146,7 +149,7 @@ def export(
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to; by default to standard output.")
     ] = "-",
 ) -> int:
-    """Write every kept answer as one line of JSON, the newest first: its question, answer, age and cost."""
+    """Write every kept answer as one line of JSON: its question, answer, age and cost. A file's newest come first."""
     from flatout.caches import reader
 
     with reader(_place(file)) as kept:

@@ -184,7 +184,8 @@ Cache = Annotated[
     _run(
         "--cache",
         metavar="[FILE]",
-        help="Use kept answers again, and keep new ones: in this file, or in the cache folder.",
+        help="Use kept answers again, and keep new ones: in this file, in Redis (redis://host:6379/0/team), or in the "
+        "cache folder.",
     ),
 ]
 

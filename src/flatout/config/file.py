@@ -148,7 +148,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         reasks: how often the model is asked again if its answer does not fit; 1 if left out.
         budget: the most US dollars to spend on a run, or a table with ``usd``, ``per`` and ``scope`` (see
             `flatout.Budget`); no bound if left out.
-        cache: true keeps answers in the user's cache folder and uses them again; or the path of another file.
+        cache: true keeps answers in the user's cache folder and uses them again; or the path of another file; or an
+            address such as ``redis://host:6379/0/team``.
         cache_max_age: the age from which a kept answer is not used: seconds, or a text such as ``12h`` or ``7d``.
         prompt_cache: ``auto`` fills and uses the providers' prompt caches; ``off`` if left out.
         endpoints: servers by their names.

@@ -53,7 +53,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         allow_unknown_price: whether calls without a known price are sent although there is a budget.
         wait_for_quota: wait if a quota is used up.
         fail_truncated: treat texts that were cut off at the token limit as failures.
-        cache: the file of the cache of answers; None for no cache.
+        cache: the file of the cache of answers, or its address; None for no cache.
         cache_max_age: seconds after which a kept answer is not used any more; None for no bound.
         prompt_cache: whether to fill and use providers' prompt caches (``auto``), or to leave prompts alone (``off``).
         given_timeout: ``timeout``, if it is the user's own.
@@ -154,7 +154,7 @@ def _cache(given: Any, config: Config) -> str | os.PathLike[str] | None:
     if wanted is True:
         return default_cache()
     if not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted):
-        raise ConfigError(f"cache is True or the path of a file, not {wanted!r}")
+        raise ConfigError(f"cache is True, the path of a file or an address, not {wanted!r}")
     return wanted
 
 

@@ -104,7 +104,8 @@ class Answers:
         self._elsewhere: list[Asked] = []
         self._polling: asyncio.TimerHandle | None = None
         self._new: list[New] = []
-        self._writing: asyncio.TimerHandle | None = None  # when new answers are written next
+        self._writing = False
+        self._waits: asyncio.TimerHandle | None = None  # until new answers are written
         self._unwritten: dict[bytes, Kept] = {}
 
     def __repr__(self) -> str:
@@ -139,16 +140,12 @@ class Answers:
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes]) -> None:
         """Keep an answer, soon. ``describe`` is called in the cache's thread."""
         loop = asyncio.get_running_loop()
-        rests = self._rests(loop)
-        if rests and (self._rests_until == math.inf or len(self._new) >= HELD):
+        if self._rests(loop) and (self._rests_until == math.inf or len(self._new) >= HELD):
             self._shelf.free(key)
             return
         self._unwritten[key] = kept
         self._new.append(New(key, kept, describe))
-        if len(self._new) >= MOST and not rests:
-            self._write(loop)
-        elif self._writing is None:
-            self._writing = loop.call_later(self._shelf.gather, self._write, loop)
+        self._write_soon(loop)
 
     async def close(self) -> None:
         """Write what is not written yet, and close the shelf."""
@@ -213,17 +210,24 @@ class Answers:
 
     # Writing
 
+    def _write_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write the new answers when enough are gathered, the thread has written others, and the shelf may be used."""
+        if self._writing or not self._new:
+            return
+        if len(self._new) >= MOST and not self._rests(loop):
+            self._write(loop)
+        elif self._waits is None:
+            self._waits = loop.call_at(max(self._rests_until, loop.time() + self._shelf.gather), self._write, loop)
+
     def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the thread the new answers; later, if the shelf is left alone."""
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
+        """Give the thread the new answers."""
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
         if not self._new:
             return
-        if self._rests(loop):
-            self._writing = loop.call_at(self._rests_until, self._write, loop)
-            return
         new, self._new = self._new, []
+        self._writing = True
 
         def done(writing: Future[None]) -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -232,14 +236,18 @@ class Answers:
         self._thread.submit(self._shelf.keep, new).add_done_callback(done)
 
     def _written(self, new: list[New], error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._writing = False
         self._judge(error, loop)
-        if error is not None and math.isfinite(self._rests_until) and not self._closed:
-            self._new = [*new, *self._new][:HELD]
-            self._write(loop)
+        if self._closed:
             return
+        if error is not None:
+            most, pending = 0 if self._rests_until == math.inf else HELD, [*new, *self._new]
+            self._new, new = pending[:most], pending[most:]
         for key, kept, _ in new:
+            self._shelf.free(key)
             if self._unwritten.get(key) is kept:
                 del self._unwritten[key]
+        self._write_soon(loop)
 
     # Failures
 

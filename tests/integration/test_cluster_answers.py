@@ -1,0 +1,188 @@
+"""A cache in a real Redis, and workers that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flatout import Client, ConfigError
+from flatout.cli import main
+from flatout.cluster.answers import KEPT
+from tests.support.command_samples import provider
+from tests.support.redis_server import needs_redis, redis_server
+from tests.support.scripted_wire import Wire
+
+pytestmark = needs_redis
+ROWS, IN_FLIGHT = 800, 8
+
+TASK = """
+import sys
+import pyarrow as pa
+from flatout import Limits
+from flatout.tables import Answers
+from flatout.testing import digest_of
+
+url, cache, rows, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+texts = [f"row {row}" for row in range(rows)]
+batches = pa.table({"text": texts}).to_batches(max_chunksize=100)
+limits = Limits(concurrency=in_flight)
+with Answers("{{ text }}", model="any", base_url=url, config={}, limits=limits, cache=cache or None) as answers:
+    answered = pa.Table.from_batches(answers.stream(batches)).to_pylist()
+assert [row["text"] for row in answered] == texts
+assert all(digest_of(row["text"]) in row["answer"] for row in answered), answered[0]
+"""
+
+
+@pytest.fixture
+def redis(tmp_path):
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+def task(url: str, cache: str) -> subprocess.Popen[bytes]:
+    """An engine's task: a batch of rows, answered in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", TASK, url, cache, str(ROWS), str(IN_FLIGHT)], env=environment)
+
+
+def asked(questions: list[str], cache: str, wire: Wire | None = None) -> list[str]:
+    """The questions that were not answered from the cache."""
+    wire = wire or Wire(lambda prompt: f"answer to {prompt}")
+
+    async def ask() -> None:
+        async with Client("m", base_url="http://sim/v1", transport=wire, config={}, cache=cache) as client:
+            for result in await client.gather(questions):
+                assert result.text == f"answer to {result.call.prompt}"
+
+    asyncio.run(ask())
+    return wire.prompts
+
+
+def test_a_killed_task_that_is_tried_again_pays_only_for_what_was_in_flight(redis):
+    """An engine that repeats a task would pay for its 350 answered rows a second time."""
+    with provider(latency=0.02) as server:
+        killed = task(server.url, redis.address("team"))
+        server.wait_for(350)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        before = server.received
+        again = task(server.url, redis.address("team"))
+        assert again.wait(60) == 0
+        assert before < ROWS
+        assert server.received <= ROWS + IN_FLIGHT
+
+
+def test_a_server_that_dies_and_returns_costs_no_row(redis, caplog):
+    """A restart of Redis would fail the rows of that time, or all that come after it."""
+
+    async def ask() -> None:
+        wire = Wire(lambda prompt: f"answer to {prompt}")
+        address = redis.address("team")
+        async with Client("m", base_url="http://sim/v1", transport=wire, config={}, cache=address) as client:
+            await client.gather(["a"])
+            redis.kill()
+            began = time.monotonic()
+            results = await client.gather([f"while away {number}" for number in range(200)])
+            assert all(result.ok for result in results)
+            assert time.monotonic() - began < 4.0
+            redis.start()
+        assert [record.message for record in caplog.records if "is away" in record.message] == [caplog.messages[0]]
+
+    asyncio.run(ask())
+    assert asked(["while away 7", "new"], redis.address("team")) == ["new"]  # kept when it was back
+
+
+def test_answers_of_two_teams_are_apart_and_end_with_their_time(redis):
+    """One team's prune would take another's answers; the server's memory would fill."""
+    import redis as package
+
+    team, other = redis.address("team"), redis.address("team*[x]")
+    assert asked(["a", "b"], team) == ["a", "b"]
+    assert asked(["a"], other) == ["a"]
+    assert asked(["a", "b"], team) == []
+    client = package.Redis(unix_socket_path=str(redis.socket))
+    names = list(client.scan_iter())
+    assert len(names) == 3
+    assert all(name.startswith((b"flatout:{team}:", b"flatout:{team*[x]}:")) for name in names)
+    assert all(KEPT - 60 < client.ttl(name) <= KEPT for name in names)
+    assert main(["cache", "prune", other, "--all"]) == 0
+    assert asked(["a", "b"], team) == []
+    client.close()
+
+
+def test_a_value_that_is_damaged_or_not_ours_is_asked_again(redis):
+    """Anything that lies under a key would be given as the model's answer."""
+    import redis as package
+
+    asked(["a", "b", "c"], redis.address("team"))
+    client = package.Redis(unix_socket_path=str(redis.socket))
+    one, other, last = client.scan_iter()
+    client.setrange(one, 40, b"?")
+    client.set(other, client.get(last))
+    assert len(asked(["a", "b", "c"], redis.address("team"))) == 2
+    client.delete(one)
+    client.lpush(one, "a list")  # MGET takes it for nothing
+    assert len(asked(["a", "b", "c"], redis.address("team"))) == 1
+    client.close()
+
+
+def test_the_commands_read_and_prune_it(redis, tmp_path, capsys):
+    """Nobody could see what a team's cache holds, or shrink it."""
+    address = redis.address("team")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "first"}\n{"prompt": "second"}\n')
+    with provider() as server:
+        options = [*server.options(), "--cache", address]
+        assert main(["run", str(rows), "-o", str(tmp_path / "one.jsonl"), *options]) == 0
+        assert main(["run", str(rows), "-o", str(tmp_path / "two.jsonl"), *options]) == 0
+        assert server.received == 2
+    capsys.readouterr()
+    assert main(["cache", "ls", address]) == 0
+    said = capsys.readouterr().out
+    assert "2 answers" in said
+    assert "first" in said
+    assert main(["cache", "why", str(tmp_path / "one.jsonl"), "1", "--cache", address]) == 0
+    assert "held nothing" in capsys.readouterr().out
+    assert main(["cache", "export", address]) == 0
+    exported = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["asked"]["prompt"] for line in exported} == {"first", "second"}
+    assert main(["cache", "prune", address, "--older-than", "1h"]) == 0
+    assert "removed 0 answers" in capsys.readouterr().err
+    assert main(["cache", "prune", address, "--all"]) == 0
+    assert "removed 2 answers" in capsys.readouterr().err
+    redis.kill()
+    assert main(["cache", "ls", address]) == 2
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_let_us_in_is_named_at_the_start(tmp_path):
+    """A whole job would run without the cache that it was given, and its password would be looked for elsewhere."""
+    reason = "needs a server that lets it in: .*FLATOUT_REDIS_PASSWORD"
+    with redis_server(tmp_path, "--requirepass", "sesame") as server, pytest.raises(ConfigError, match=reason):
+        asked(["a"], server.address("team"))
+
+
+def test_a_full_server_answers_from_what_it_has(tmp_path, redis, caplog):
+    """A server without memory would make every row fail, or every answer be paid again."""
+    import redis as package
+
+    asked(["a"], redis.address("team"))
+    client = package.Redis(unix_socket_path=str(redis.socket))
+    client.config_set("maxmemory", 1)
+    assert asked(["a", "b"], redis.address("team")) == ["b"]
+    assert "keeps no new answers" in caplog.text
+    client.close()
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    """A user would see an ImportError from inside."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"needs the extra redis.*pip install 'flatout\[redis\]'"):
+        asked(["a"], "redis://127.0.0.1:1/0/team")

@@ -1,0 +1,236 @@
+"""A cache in Redis: what it asks of the server, and what it believes. The server here is a dict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout import Client, ConfigError, Reply
+from flatout.caches import place_named
+from flatout.cluster import answers as module
+from flatout.cluster.answers import AT_ONCE, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
+from flatout.store.answers import HELD, Answers
+from flatout.testing import run_virtual
+from flatout.values.answers import Found, New, Wanted
+from flatout.values.kept import Kept
+from flatout.values.place import place_of
+
+KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
+TEAM = place_of("redis://host:6379/0/team")
+
+
+class Line:
+    """A server that answers, until it is away."""
+
+    def __init__(self, *_: object) -> None:
+        self.values: dict[str, bytes] = {}
+        self.seconds: set[int] = set()
+        self.steps: list[tuple[str, int]] = []
+        self.away = False
+        self.refusal: str | None = None
+
+    def _step(self, name: str, count: int) -> None:
+        self.steps.append((name, count))
+        if self.away:
+            raise OSError("nobody is there")
+
+    def read(self, names: Sequence[str]) -> list[bytes | None]:
+        self._step("read", len(names))
+        return [self.values.get(name) for name in names]
+
+    def write(self, values: Mapping[str, bytes], seconds: int) -> str | None:
+        self._step("write", len(values))
+        if self.refusal is None:
+            self.values.update(values)
+            self.seconds.add(seconds)
+        return self.refusal
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    made = Line()
+    monkeypatch.setattr(module, "RedisLine", lambda *_: made)
+    return made
+
+
+def kept(text: str = "fine", at: float = 0.0) -> Kept:
+    return Kept.of(Reply(text=text), at=at, cost=0.5, whole=False)
+
+
+def described() -> bytes:
+    return b'{"prompt": "x"}'
+
+
+async def written(answers: Answers) -> None:
+    """Wait until everything is written. The virtual clock does not wait for the thread that writes."""
+    await asyncio.sleep(0.01)
+    await answers.get(b"none", claims=False)
+
+
+@given(st.binary(min_size=1, max_size=64), st.floats(0, 1e12), st.none() | st.floats(0, 100), st.text())
+def test_an_answer_comes_back_as_it_was_given(key, at, cost, text):
+    """Another cost, age or text than the model's would be shown."""
+    one = Kept.of(Reply(text=text), at=at, cost=cost, whole=False)
+    assert entry_of(key, value_of(New(key, one, described))) == (key, one, described())
+
+
+@given(st.data())
+def test_a_damaged_value_is_no_answer(data):
+    """Half an answer, or another program's value, would be given to a call."""
+    value = value_of(New(KEY, kept(), described))
+    place = data.draw(st.integers(0, len(value) - 1))
+    flipped = value[:place] + bytes([value[place] ^ data.draw(st.integers(1, 255))]) + value[place + 1 :]
+    assert entry_of(KEY, flipped) is None
+    assert entry_of(KEY, value[:place]) is None
+    assert entry_of(KEY, data.draw(st.binary())) is None
+    assert entry_of(OTHER, value) is None  # it lies under another question's key
+
+
+def test_a_batch_is_looked_up_in_one_step_and_an_answer_is_kept_in_one(line):
+    """Each call would wait for a journey to the server and back of its own."""
+    keys = [number.to_bytes(32, "big") for number in range(AT_ONCE)]
+
+    async def main() -> None:
+        answers = Answers(AnswersInRedis(TEAM))
+        assert await asyncio.gather(*map(answers.get, keys)) == [None] * len(keys)
+        assert line.steps == [("read", len(keys))]
+        for key in keys:
+            answers.put(key, kept(), described)
+        await written(answers)
+        assert line.steps[1] == ("write", len(keys))
+        found = await asyncio.gather(*map(answers.get, keys))
+        assert {each.reply().text for each in found} == {"fine"}
+        await answers.close()
+
+    run_virtual(main())
+    assert all(name.startswith("flatout:{team}:answers:") for name in line.values)
+
+
+@pytest.mark.parametrize(
+    ("max_age", "seconds"), [(None, KEPT), (3_600.0, 3_600), (90 * 86_400.0, 90 * 86_400), (0.2, 1)]
+)
+def test_the_server_removes_an_answer_when_nobody_wants_it(line, max_age, seconds):
+    """The server's memory would fill up, or answers would be gone that are young enough."""
+    AnswersInRedis(TEAM, max_age).keep([New(KEY, kept(), described)])
+    assert line.seconds == {seconds}
+
+
+def test_a_huge_answer_is_not_kept(line):
+    """One answer could fill the memory of a server that others share."""
+    shelf = AnswersInRedis(TEAM)
+    shelf.keep([New(KEY, kept("x" * LARGEST), described), New(OTHER, kept(), described)])
+    found = Found()
+    shelf.look([Wanted(KEY, 0.0, True), Wanted(OTHER, 0.0, True)], found)
+    assert set(found.kept) == {OTHER}
+
+
+def test_a_server_that_is_away_costs_no_call_and_is_tried_again_now_and_then(line, caplog):
+    """Each call would wait for a dead server, or a restart of it would end the cache for the rest of a long job."""
+
+    async def main() -> None:
+        answers = Answers(AnswersInRedis(TEAM))
+        line.away = True
+        for _ in range(20):
+            assert await answers.get(KEY) is None
+            await asyncio.sleep(REST / 10)
+        assert len(line.steps) <= 3
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert "redis://host:6379/0/team is away (nobody is there): calls are made without it" in caplog.text
+        line.away = False
+        await asyncio.sleep(REST)
+        assert await answers.get(KEY) is None
+        await asyncio.sleep(0)
+        assert "answers again" in caplog.text
+        await answers.close()
+
+    run_virtual(main())
+
+
+def test_answers_that_come_while_the_server_is_away_are_kept_when_it_is_back(line):
+    """A server that restarts for two seconds would cost every answer of that time a second time."""
+
+    async def main() -> None:
+        answers = Answers(AnswersInRedis(TEAM))
+        line.away = True
+        answers.put(KEY, kept("old"), described)
+        await written(answers)
+        answers.put(KEY, kept("new"), described)
+        answers.put(OTHER, kept(), described)
+        assert (await answers.get(OTHER)).reply().text == "fine"  # this process knows it all the while
+        line.away = False
+        await asyncio.sleep(REST + 0.1)
+        await written(answers)
+        assert len(line.values) == 2
+        assert (await answers.get(KEY)).reply().text == "new"
+        await answers.close()
+
+    run_virtual(main())
+
+
+def test_no_more_answers_wait_for_the_server_than_fit(line):
+    """A job of a million rows would fill the worker's memory while the server is away."""
+
+    async def main() -> None:
+        answers = Answers(AnswersInRedis(TEAM))
+        line.away = True
+        for number in range(HELD + 100):
+            answers.put(number.to_bytes(32, "big"), kept(), described)
+            await asyncio.sleep(0)
+        await written(answers)
+        for number in range(HELD + 100):
+            answers.put(number.to_bytes(32, "big"), kept(), described)
+        assert len(answers._new) <= HELD
+        line.away = False
+        await answers.close()
+
+    run_virtual(main())
+    assert len(line.values) == HELD
+
+
+def test_a_client_closes_though_the_server_is_away(line):
+    """A job would hang, or fail, after its last row."""
+
+    async def main() -> None:
+        answers = Answers(AnswersInRedis(TEAM))
+        line.away = True
+        answers.put(KEY, kept(), described)
+        await written(answers)
+        await answers.close()
+        await asyncio.sleep(2 * REST)
+
+    run_virtual(main())
+
+
+def test_a_full_server_is_said_once_and_its_answers_are_used(line, caplog):
+    """Answers would be asked again although the server has them, or the log would fill with one line for each."""
+    shelf, found = AnswersInRedis(TEAM), Found()
+    shelf.keep([New(KEY, kept(), described)])
+    line.refusal = "command not allowed when used memory > 'maxmemory'"
+    for _ in range(3):
+        shelf.keep([New(OTHER, kept(), described)])
+    shelf.look([Wanted(KEY, 0.0, True)], found)
+    assert set(found.kept) == {KEY}
+    assert caplog.text.count("keeps no new answers: command not allowed") == 1
+
+
+@pytest.mark.parametrize(
+    ("cache", "why"),
+    [
+        ("ray://team", "keeps no answers: give a server of Redis"),
+        ("redis://host:6379/0", "with a name at its end"),
+        ("redis://:hunter2@host/0/team", "FLATOUT_REDIS_PASSWORD"),
+    ],
+)
+def test_a_wrong_address_is_refused_at_once(cache, why):
+    """A file of that name would be made, or a password would be shown."""
+    with pytest.raises(ConfigError, match=why) as caught:
+        Client("m", base_url="http://127.0.0.1:9/v1", config={}, cache=cache)
+    assert "hunter2" not in str(caught.value)
+    assert place_named("answers.cache") is None
