@@ -6,6 +6,7 @@ the rows: one finds the unknown types, one writes. The input's own columns keep 
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ _ROWS_WRITTEN = 10_000
 _BYTES_WRITTEN = 32_000_000
 """Bytes after which a row group is closed, if that comes first."""
 
+_PARTS = 20
+"""Parts of a row group, each made of Python's values at once: those take several times the memory of Arrow's."""
+
 Values = Mapping[str, Any]
 
 
@@ -34,6 +38,7 @@ def arrow() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep twice as much; read at the import
     try:
         import pyarrow
         import pyarrow.parquet
@@ -68,7 +73,7 @@ def read_rows(source: Path | BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     done = 0
     try:
         with pa.parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=_ROWS_READ):
+            for batch in file.iter_batches(batch_size=_ROWS_READ, use_threads=False):
                 for row in rows_of(batch, name, done):
                     yield row
                     done += 1
@@ -98,11 +103,11 @@ def write_rows(
     Raises:
         ConfigError: a value is not of its column's type.
     """
-    schema, groups = typed(rows, columns, fixed, types)
+    schema, parts = typed(rows, columns, fixed, types)
     total = 0
     with arrow().parquet.ParquetWriter(file, schema) as writer:
-        for group in groups:
-            writer.write_table(group)
+        for group in _row_groups(parts):
+            writer.write_table(group, row_group_size=group.num_rows)
             total += group.num_rows
     return total
 
@@ -116,8 +121,8 @@ def typed(
     schema = _schema(pa, rows, columns, fixed, own)
 
     def tables() -> Iterator[Any]:
-        for group in _groups(rows()):
-            arrays = [_typed(pa, group, field) if field.name in own else _column(pa, group, field) for field in schema]
+        for some in _parts(rows()):
+            arrays = [_column(pa, some, field, field.name in own) for field in schema]
             yield pa.Table.from_arrays(arrays, schema=schema)
 
     return schema, tables()
@@ -189,10 +194,10 @@ def _schema(
 ) -> Any:
     open_columns = [name for name in columns if name not in fixed and name not in own]
     found = dict.fromkeys(open_columns, pa.null())
-    for group in _groups(rows()):
+    for some in _parts(rows()):
         for name in open_columns:
             if found[name] is not None:
-                found[name] = _unified(pa, found[name], [values.get(name) for values in group])
+                found[name] = _unified(pa, found[name], [values.get(name) for values in some])
     types = {name: kind if kind is not None and _storable(pa, kind) else pa.string() for name, kind in found.items()}
     types |= {name: pa.type_for_alias(alias) for name, alias in fixed.items()}
     return pa.schema([own.get(name) or pa.field(name, types[name]) for name in columns])
@@ -200,8 +205,10 @@ def _schema(
 
 def _unified(pa: Any, kind: Any, values: list[Any]) -> Any | None:
     """The type that holds both the values so far and these; None if only text does."""
+    from .arrow_arrays import type_of
+
     try:
-        own = pa.array(values).type
+        own = type_of(values)
         if own == kind:
             return kind
         schemas = [pa.schema([("x", each)]) for each in (kind, own)]
@@ -217,12 +224,16 @@ def _storable(pa: Any, kind: Any) -> bool:
     return all(_storable(pa, kind.field(index).type) for index in range(kind.num_fields))
 
 
-def _typed(pa: Any, group: list[Values], field: Any) -> Any:
-    """A column of the input, in its original type."""
+def _column(pa: Any, some: list[Values], field: Any, own: bool) -> Any:
+    """A column of some rows; one of the input's own in its original type."""
+    from .arrow_arrays import built
     from .arrow_types import array
 
+    values = [values.get(field.name) for values in some]
+    if not own and pa.types.is_string(field.type):
+        values = [value if value is None or isinstance(value, str) else to_json(value).decode() for value in values]
     try:
-        return array([values.get(field.name) for values in group], field.type)
+        return array(values, field.type) if own else built(values, field.type)
     except (pa.ArrowException, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise ConfigError(
             f"a value of the column {field.name!r} is not of its type ({field.type}): {_first_line(error)}; "
@@ -230,24 +241,33 @@ def _typed(pa: Any, group: list[Values], field: Any) -> Any:
         ) from None
 
 
-def _column(pa: Any, group: list[Values], field: Any) -> Any:
-    values = [values.get(field.name) for values in group]
-    if pa.types.is_string(field.type):
-        values = [value if value is None or isinstance(value, str) else to_json(value).decode() for value in values]
-    return pa.array(values, type=field.type)
-
-
-def _groups(rows: Iterable[Values]) -> Iterator[list[Values]]:
-    group: list[Values] = []
+def _parts(rows: Iterable[Values]) -> Iterator[list[Values]]:
+    """The rows, some at a time."""
+    most_rows, most_bytes = max(1, _ROWS_WRITTEN // _PARTS), _BYTES_WRITTEN // _PARTS
+    part: list[Values] = []
     size = 0
     for values in rows:
-        group.append(values)
+        part.append(values)
         size += _size(values)
-        if len(group) >= _ROWS_WRITTEN or size >= _BYTES_WRITTEN:
-            yield group
-            group, size = [], 0
+        if len(part) >= most_rows or size >= most_bytes:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _row_groups(parts: Iterable[Any]) -> Iterator[Any]:
+    """Tables joined to row groups."""
+    group: list[Any] = []
+    rows = size = 0
+    for part in parts:
+        group.append(part)
+        rows, size = rows + part.num_rows, size + part.nbytes
+        if rows >= _ROWS_WRITTEN or size >= _BYTES_WRITTEN:
+            yield arrow().concat_tables(group)
+            group, rows, size = [], 0, 0
     if group:
-        yield group
+        yield arrow().concat_tables(group)
 
 
 def _size(value: Any) -> int:

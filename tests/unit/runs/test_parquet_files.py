@@ -203,7 +203,16 @@ def test_row_groups_are_closed_by_all_that_they_hold(
     """Long texts within lists and objects would be held in memory ten thousand rows at a time."""
     monkeypatch.setattr(parquet, "_BYTES_WRITTEN", 5_000)
     write(tmp_path / "a.parquet", rows(*({"x": value} for _ in range(50))))
-    assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups == 10
+    assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups >= 10
+
+
+def test_row_groups_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many small row groups is slow to read, and larger."""
+    monkeypatch.setattr(parquet, "_ROWS_WRITTEN", 200)
+    write(tmp_path / "a.parquet", rows(*({"x": n} for n in range(450))))
+    found = pq.ParquetFile(tmp_path / "a.parquet")
+    assert [found.metadata.row_group(index).num_rows for index in range(found.num_row_groups)] == [200, 200, 50]
+    assert found.read().column("x").to_pylist() == list(range(450))
 
 
 def test_nothing_answered(tmp_path: Path) -> None:
