@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Never, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Never, Self
 
 from .config.file import Config, load
 from .config.settings import Settings, settings_of
@@ -83,6 +83,8 @@ class Client(ManyCalls):
         StoreError: the run file of ``reuse`` cannot be read.
     """
 
+    _targets: ClassVar[Callable[..., Targets]] = Targets
+
     def __init__(
         self,
         model: str | None = None,
@@ -119,7 +121,7 @@ class Client(ManyCalls):
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
         check_names(unknown, CLIENT, client="{}")
         config = load(config)
-        targets = Targets(
+        targets = self._targets(
             model=model, base_url=base_url, api_key=api_key, headers=headers, limits=limits, config=config
         )
         settings = settings_of(

@@ -115,11 +115,16 @@ def cancel(
 
 def _missing(command: str | None, base_url: str | None, config: str | None) -> str:
     """The options of the run's command that tell where its targets are, if they were not given here."""
-    words = shlex.split(command or "")
+    words = [part for word in shlex.split(command or "") for part in _parted(word)]
     pairs = [(name, value) for name, value in pairwise(words) if name in ("--base-url", "--config")]
     given = {"--base-url": base_url, "--config": config}
     missing = [f"{name} {shlex.quote(value)}" for name, value in pairs if given[name] is None]
     return f"; add {' '.join(missing)}, as the run's command has it" if missing else ""
+
+
+def _parted(word: str) -> list[str]:
+    """An option and its value, which may be one word: ``--config=flatout.toml``."""
+    return word.split("=", 1) if word.startswith("--") else [word]
 
 
 def _display(place: Path) -> Display:

@@ -75,6 +75,8 @@ def plan(
     Asks a sample of the rows, and keeps the answers: the run does not pay for them again.
     Takes all options of flatout run.
     """
+    from msgspec.structs import replace
+
     from flatout.planning.calls import NothingLeft
 
     goes_on = yes or confirm_above is not None
@@ -85,6 +87,8 @@ def plan(
     if rows is not None and goes_on:
         raise ConfigError("--rows plans for rows that are not here, so it cannot go on with the run")
     asked = in_lane(asked, lane, within, detach=detach, keep_files=keep_files)
+    if dry_run:
+        asked = asked._replace(made_with=replace(asked.made_with, sends=False))
     planner = _planner(asked, sample, sample_budget, dry_run=dry_run, rows=number("--rows", rows))
     try:
         made = _planned(planner, asked)

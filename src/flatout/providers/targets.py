@@ -35,6 +35,10 @@ class Targets:
     variable of a built-in provider is never read for another server. If every account has its own address (Azure), the
     key goes only to the provider's own domains and to loopback, unless flatout.toml names the variable.
 
+    Args:
+        keyless: whether targets may lack the key that they need, because nothing is sent to them. The other arguments
+            are those of `Client`.
+
     Raises:
         ConfigError: the default model, ``base_url`` or the configuration does not give a usable target.
     """
@@ -48,6 +52,7 @@ class Targets:
         headers: Mapping[str, str] | None,
         limits: Limits | None,
         config: Config,
+        keyless: bool = False,
     ) -> None:
         api_key, base_url, headers = conceal(api_key), conceal(base_url), veil(headers)
         _check_types(model=model, base_url=base_url, api_key=api_key)
@@ -56,6 +61,7 @@ class Targets:
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigError(f"headers is a mapping of names to texts, not {shown(headers)}")
         self._config = config
+        self._keyless = keyless
         self._limits = limits
         self._headers = headers or Veiled({})
         check_headers(self._headers, "headers")
@@ -276,7 +282,7 @@ class Targets:
         key = _key_in(endpoint.key_env) if endpoint.key_env else None
         if key is not None:
             return msgspec.structs.replace(endpoint, api_key=key)
-        if endpoint.key_required:
+        if endpoint.key_required and not self._keyless:
             raise ConfigError(f"no key for {endpoint.name}: set the environment variable {endpoint.key_env}")
         return endpoint
 

@@ -18,10 +18,12 @@ class ClientOptions(Struct, frozen=True):
     Attributes:
         client: the keyword arguments of `Client`, without ``limits``.
         limits: the limits that the user gave.
+        sends: whether the client sends anything; otherwise it needs no key.
     """
 
     client: dict[str, Any]
     limits: Limits | None = None
+    sends: bool = True
 
     def __repr__(self) -> str:
         return f"ClientOptions({', '.join(self.client)}, …)"  # headers and addresses may hold keys
@@ -32,6 +34,10 @@ class ClientOptions(Struct, frozen=True):
         Raises:
             ConfigError: as for `Client`.
         """
+        if not self.sends:
+            from .plan.unsent import Unsent
+
+            return Unsent(**self.client, limits=self.limits)
         from flatout.client import Client
 
         return Client(**self.client, limits=self.limits)

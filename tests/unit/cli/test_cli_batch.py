@@ -19,6 +19,7 @@ from flatout.store.ledger import Batch
     [
         ("flatout run a --base-url http://x/v1 -m m", None, " --base-url http://x/v1"),
         ("flatout run a --base-url 'http://x/v 1'", None, " --base-url 'http://x/v 1'"),
+        ("flatout run a --base-url=http://x/v1?a=b --rpm=5", None, " --base-url 'http://x/v1?a=b'"),
         ("flatout run a --base-url http://x/v1", "http://y/v1", ""),
         ("flatout run a -m openai/m", None, ""),
         (None, None, ""),

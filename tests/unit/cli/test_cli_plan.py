@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from flatout.cli import main
 from flatout.cli.parse import as_run
 from flatout.cli.plan_text import lines
 from flatout.values.plan import Lane, ModelPlan, Plan, Range
@@ -15,6 +18,21 @@ def plan(model: ModelPlan | None = None, **changes: object) -> str:
     one = model or ModelPlan(model="openai/gpt-5-mini", left=950, cost=COST, seconds=TIME)
     given = {"calls": 1_000, "finished": 50, "left": 950, "asked": 50, "spent": 0.11, "cost": COST, "seconds": TIME}
     return "\n".join(lines(Plan(**{"models": (one,), **given, **changes})))
+
+
+def test_a_dry_run_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever wants to know the cost first would have to open an account."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    Path("in.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+    command = ["plan", "in.jsonl", "-o", "out.jsonl", "-m", "openai/gpt-5-mini", "-m", "anthropic/claude-haiku-4-5"]
+    assert main([*command, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("4 calls left of 4: $0.00")
+    assert main(command) == 2
+    assert "no key for openai" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,26 @@ def test_whatever_else_may_be_limited_is_shared(tmp_path: Path, monkeypatch: pyt
     assert divided(tmp_path, 2, Limits(concurrency=4), **hosted) == [(Limits(concurrency=4), True)] * 2
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_workers_know_that_a_run_has_answers(tmp_path: Path, answered: bool) -> None:
+    """Failed rows that are asked again would go one at a time, or be told that the target is stopped."""
+    made_with = ClientOptions({"model": "m", "base_url": "http://127.0.0.1:1/v1"})
+
+    async def main() -> Outset:
+        place = tmp_path / "r.flatout"
+        async with RunFile.open(place, job={}) as run:
+            if answered:
+                await run.finish(item())
+        async with RunFile.open(place, job={}) as run:
+            options = RunOptions(source="in.jsonl", workers=2)
+            return team_for(options, made_with, made_with.make(), run, Progress(), "r.flatout")._outset(0, 1)
+
+    engine = asyncio.run(main()).make_client()._engine
+    target = engine.targets.target("m")
+    engine.stack.limiters.find(target)
+    assert engine.stack.limiters.of(target).limit.health.trusted is answered
+
+
 # The run file and the purse from afar
 
 

@@ -83,6 +83,7 @@ def team_for(
             workers=most,
             flex=flex is not None,
             flex_until=None if flex is None else flex.until,
+            answered=store.answered_before or progress.answered > 0,
         )
 
     return Team(

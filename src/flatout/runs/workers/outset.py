@@ -37,6 +37,7 @@ class Outset(Struct, array_like=True):
         workers: how many workers there are, which divide what one process may use.
         flex: whether the rows go to the flex lane.
         flex_until: when they go on in the live lane; Unix time. None for never.
+        answered: whether the run has an answer already; see `Client.go_on`.
     """
 
     client: dict[str, Any]
@@ -53,6 +54,7 @@ class Outset(Struct, array_like=True):
     workers: int = 1
     flex: bool = False
     flex_until: float | None = None
+    answered: bool = False
 
     def __repr__(self) -> str:
         return "Outset(…)"  # headers and addresses may hold keys
@@ -73,7 +75,9 @@ class Outset(Struct, array_like=True):
         found = {} if self.found is None else {"path": self.found[0], "trusted": self.found[1]}
         kind = _Together if self.found is None else _FoundTogether
         config = msgspec.convert({**self.config, **found, "shares": self.shares, "workers": self.workers}, kind)
-        return Client(**self.client, limits=self.limits, config=config)
+        client = Client(**self.client, limits=self.limits, config=config)
+        client.go_on("the parent's run", 0.0, answered=self.answered)  # the parent counts what it spent
+        return client
 
 
 class _Together(Config, frozen=True, kw_only=True, forbid_unknown_fields=True):
